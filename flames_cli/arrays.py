@@ -1,0 +1,17 @@
+"""Array types, named once. H W pixels; N cases."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[Any]
+"""H×W image in the precision of its source (uint8, uint16) or float32 in [0, 1]."""
+
+Mask = NDArray[np.uint8]
+"""H×W, 1 where there is tumour, else 0."""
+
+Floats = NDArray[np.float64]
+
+Weights = dict[str, NDArray[Any]]
+"""A model's state dict as numpy arrays: parameters and buffers, by name."""

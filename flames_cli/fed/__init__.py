@@ -1,0 +1,1 @@
+"""The federation on Flower's Message API: algorithms, server, client, engines."""

@@ -1,0 +1,1 @@
+"""Where the same ServerApp and ClientApp run."""

@@ -1,0 +1,1 @@
+"""Models, losses, training and prediction: the home of torch."""

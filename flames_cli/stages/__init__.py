@@ -1,0 +1,1 @@
+"""One function a stage: reads artifacts, writes artifacts, prints nothing."""

@@ -1,0 +1,1 @@
+"""Every file format: versioned, checked on reading, written to a temporary name and moved."""
