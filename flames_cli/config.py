@@ -1,0 +1,199 @@
+"""Every option of every command: frozen, checked, all errors shown at once."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flames_cli.errors import FlamesError
+
+DEFAULT_WORKSPACE = Path("flames-workspace")
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class Section(BaseModel):
+    """What all commands share; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workspace: Path = DEFAULT_WORKSPACE
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class PreprocessConfig(Section):
+    """Options of `flames preprocess`."""
+
+    datasets: tuple[str, ...] = ()
+    raw: dict[str, Path] = {}
+    """Raw folder by data set; default <workspace>/raw/<dataset>."""
+    size: Annotated[int, Field(ge=16, le=2048)] = 240
+    server_test: Annotated[float, Field(ge=0)] | None = None
+    """Images (1 or more) or a fraction (below 1); None: the paper's number, at most a quarter."""
+    test_fraction: Fraction = 0.2
+    slice_half_width: Annotated[int, Field(ge=0)] = 20
+    duplicate_list: Path | None = None
+    skip_bad: bool = False
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Threads; 0: one a core."""
+    overwrite: bool = False
+
+    def raw_folder(self, dataset: str) -> Path:
+        """Where the raw data of `dataset` lie."""
+        return self.raw.get(dataset, self.workspace / "raw" / dataset)
+
+
+class PartitionConfig(Section):
+    """Options of `flames partition`."""
+
+    datasets: tuple[str, ...] = ()
+    """Empty: all that are preprocessed."""
+    split: dict[str, Annotated[int, Field(ge=1)]] = {"brats": 3}
+    """Clients by data set; 1 where it is not named."""
+    val_fraction: Fraction = 0.1
+    overwrite: bool = False
+
+
+class FederateConfig(Section):
+    """Options of `flames federate`."""
+
+    strategy: str = "flames"
+    rounds: Annotated[int, Field(ge=1)] = 50
+    local_epochs: Annotated[int, Field(ge=1)] = 1
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    lr_by_modality: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Learning rate where a modality has its own."""
+    dice_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
+    per_pixel_focal: bool = False
+    augment: bool = True
+    model: str = "densenet-unet"
+    model_options: dict[str, int | float] = {}
+    encoder_weights: str | None = None
+    """None: imagenet for densenet-unet, none for unet."""
+    device: Device = "auto"
+    precision: Precision = "auto"
+    run: Name | None = None
+    """None: the strategy's name."""
+    keep_rounds: Annotated[int, Field(ge=1)] = 2
+    """Checkpoints kept, the newest."""
+    fresh: bool = False
+
+    @property
+    def run_name(self) -> str:
+        """The run's folder under `runs/`."""
+        return self.run or self.strategy
+
+
+class EvaluateConfig(Section):
+    """Options of `flames evaluate`."""
+
+    run: Name | None = None
+    """None: the newest run."""
+    client_test: bool = False
+    server_test: bool = False
+    compare: Name | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    device: Device = "auto"
+    precision: Precision = "auto"
+    overlays: bool = True
+
+
+class TsneConfig(Section):
+    """Options of `flames tsne`."""
+
+    features: Literal["pixels", "deep"] = "pixels"
+    run: Name | None = None
+    """Whose bottleneck features, for `deep`; None: the newest run."""
+    max_images: Annotated[int, Field(ge=10)] = 1000
+    """Per client at most, drawn by seed."""
+    perplexity: Annotated[float, Field(gt=1)] = 30.0
+    device: Device = "auto"
+
+
+class DemoConfig(Section):
+    """Options of `flames demo`."""
+
+    workspace: Path = Path("flames-demo")
+    size: Annotated[int, Field(ge=32, le=240)] = 64
+    rounds: Annotated[int, Field(ge=1)] = 10
+    device: Device = "auto"
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "preprocess": PreprocessConfig,
+    "partition": PartitionConfig,
+    "federate": FederateConfig,
+    "evaluate": EvaluateConfig,
+    "tsne": TsneConfig,
+    "demo": DemoConfig,
+}
+SHARED = ("workspace", "seed")
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | None = None) -> SectionT:
+    """The options of one command: defaults, then `file`, then what was typed (`options`).
+
+    Paths in a file are relative to that file. The whole file is checked, not only this command's table.
+
+    Raises:
+        FlamesError: every wrong option as `field: message`, or a file that cannot be read.
+    """
+    name = next(name for name, section in SECTIONS.items() if section is kind)
+    values = _read_tables(file)[name] if file else {}
+    return _validate(kind, {**values, **options}, where="")
+
+
+def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
+    """Each command's values in `file`: the shared keys at its top, overlaid with the command's table."""
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FlamesError(f"no configuration {file}; check --config") from error
+    except (OSError, ValueError) as error:
+        raise FlamesError(f"{file} cannot be read as TOML: {error}") from error
+    unknown = [key for key in content if key not in (*SECTIONS, *SHARED)]
+    if unknown:
+        known = ", ".join((*SHARED, *(f"[{name}]" for name in SECTIONS)))
+        raise FlamesError(f"{file}: '{unknown[0]}' is not known; choose from {known}")
+    shared = {key: content[key] for key in SHARED if key in content}
+    tables = {name: _resolve_paths({**shared, **content.get(name, {})}, file.parent) for name in SECTIONS}
+    problems = [line for name, table in tables.items() for line in _problems(SECTIONS[name], table, f"{name}.")]
+    if problems:
+        raise FlamesError(f"{file}: " + "; ".join(problems))
+    return tables
+
+
+def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    resolved = dict(table)
+    for key in ("workspace", "duplicate_list"):
+        if isinstance(resolved.get(key), str):
+            resolved[key] = folder / resolved[key]
+    if isinstance(resolved.get("raw"), dict):
+        resolved["raw"] = {name: folder / path for name, path in resolved["raw"].items()}
+    return resolved
+
+
+def _validate(kind: type[SectionT], values: Mapping[str, Any], where: str) -> SectionT:
+    if problems := _problems(kind, values, where):
+        raise FlamesError("; ".join(problems))
+    return kind(**values)
+
+
+def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> list[str]:
+    try:
+        kind(**values)
+    except ValidationError as error:
+        return [
+            f"{where}{'.'.join(str(part) for part in item['loc'])}: {item['msg'][0].lower()}{item['msg'][1:]}"
+            f" (got {item['input']!r})"
+            for item in error.errors()
+        ]
+    return []

@@ -1,0 +1,64 @@
+"""Segmentation losses over probabilities; lower is better. B batch, H W pixels.
+
+All are computed in float32 with autocast off: half precision rounds Dice's sums over 10^5 pixels, and torch
+refuses binary cross-entropy under CUDA autocast.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def dice_loss(pred: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
+    """Soft Dice over the whole batch flattened: 1 - (2·Σpt + smooth) / (Σp + Σt + smooth).
+
+    pred: B×1×H×W probabilities; target: the same shape, 0 or 1, any dtype. Returns a scalar in [0, 1].
+    After Milletari et al., "V-Net", 2016, without the squares; `smooth` scores two empty masks 0.
+    Raises ValueError where the shapes differ.
+    """
+    with _full_precision(pred):
+        p, t = _as_float32(pred, target)
+        overlap = (p * t).sum()
+        return 1 - (2 * overlap + smooth) / (p.sum() + t.sum() + smooth)
+
+
+def focal_loss(
+    pred: Tensor, target: Tensor, alpha: float = 0.8, gamma: float = 2.0, per_pixel: bool = False
+) -> Tensor:
+    """Focal loss: alpha·(1 - exp(-bce))^gamma·bce, a scalar >= 0.
+
+    pred: B×1×H×W probabilities; target: the same shape, 0 or 1, any dtype. By default `bce` is the mean over
+    the batch, which is FLAMES' form; with `per_pixel` the formula is taken at each pixel and then averaged, as
+    in Lin et al., "Focal Loss for Dense Object Detection", 2017 (with the same alpha for both classes).
+    Raises ValueError where the shapes differ.
+    """
+    with _full_precision(pred):
+        p, t = _as_float32(pred, target)
+        bce = F.binary_cross_entropy(p, t, reduction="none" if per_pixel else "mean")
+        return (alpha * (1 - torch.exp(-bce)) ** gamma * bce).mean()
+
+
+def dice_focal_loss(
+    pred: Tensor, target: Tensor, dice_weight: float = 0.3, per_pixel_focal: bool = False
+) -> Tensor:
+    """FLAMES' loss: dice_weight·Dice + (1 - dice_weight)·Focal, a scalar.
+
+    pred: B×1×H×W probabilities; target: the same shape, 0 or 1, any dtype; dice_weight in [0, 1].
+    Raises ValueError where the shapes differ.
+    """
+    focal = focal_loss(pred, target, per_pixel=per_pixel_focal)
+    return dice_weight * dice_loss(pred, target) + (1 - dice_weight) * focal
+
+
+def _full_precision(pred: Tensor) -> torch.autocast:
+    return torch.autocast(pred.device.type, enabled=False)
+
+
+def _as_float32(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    # Checked here because multiplication would broadcast B×H×W against B×1×H×W without a word.
+    if pred.shape != target.shape:
+        raise ValueError(
+            f"prediction of shape {tuple(pred.shape)} against target of shape {tuple(target.shape)}: "
+            "both must be the same B×1×H×W"
+        )
+    return pred.float(), target.float()

@@ -1,0 +1,68 @@
+"""A model's state dict to numpy and back."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from flames_cli.arrays import Weights
+from flames_cli.errors import FlamesError
+
+_NUMERIC_KINDS = "biuf"
+
+
+def to_weights(model: nn.Module) -> Weights:
+    """Copies of every parameter and buffer, in state-dict order, C-contiguous, on the CPU; dtypes kept."""
+    return {name: _copy(tensor) for name, tensor in model.state_dict().items()}
+
+
+def load_weights(model: nn.Module, weights: Weights) -> None:
+    """Copy `weights` into `model`, each cast to the entry's own dtype; their order does not matter.
+
+    Raises FlamesError naming the first missing, unknown, misshapen or non-numeric entry; the model is
+    then unchanged.
+    """
+    state = model.state_dict()
+    _check_keys(list(state), list(weights))
+    tensors = {name: _fitted(name, weights[name], tensor) for name, tensor in state.items()}
+    model.load_state_dict(tensors, strict=True)
+
+
+def _copy(tensor: Tensor) -> NDArray[Any]:
+    return np.array(tensor.detach().cpu().numpy(), order="C")
+
+
+def _check_keys(expected: list[str], found: list[str]) -> None:
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected]
+    problems = [_count("missing", missing)] if missing else []
+    problems += [_count("unknown", unknown)] if unknown else []
+    if problems:
+        raise FlamesError(
+            f"weights do not fit the model: {', '.join(problems)}; "
+            f"expected its {len(expected)} entries; use weights of the same model and options"
+        )
+
+
+def _count(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{what} {names[0]}{more}"
+
+
+def _fitted(name: str, value: NDArray[Any], like: Tensor) -> Tensor:
+    """`value` as a tensor of the dtype of `like`, in memory of its own."""
+    array = np.asarray(value)
+    if array.shape != tuple(like.shape):
+        raise FlamesError(
+            f"weights do not fit the model: {name} has shape {array.shape}, expected {tuple(like.shape)}; "
+            "use weights of the same model and options"
+        )
+    if array.dtype.kind not in _NUMERIC_KINDS:
+        raise FlamesError(f"weights do not fit the model: {name} holds {array.dtype}, expected real numbers")
+    if not like.is_floating_point() and not np.isfinite(array).all():
+        raise FlamesError(f"weights do not fit the model: {name} is not finite, expected a count")
+    # A copy in native byte order, since torch warns about read-only arrays and refuses swapped ones.
+    native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+    return torch.from_numpy(native).to(like.dtype)

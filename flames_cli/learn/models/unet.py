@@ -1,0 +1,51 @@
+"""A small plain U-Net (Ronneberger et al., 2015) with BatchNorm, for CPUs and quick runs."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flames_cli.errors import FlamesError
+from flames_cli.learn.models.base import SegmentationModel, double_conv, resize
+
+
+class UNet(SegmentationModel):
+    """`depth` halvings, doubling the channels from `base_channels`; H and W from 2**depth up.
+
+    dropout in [0, 1) follows every block. Raises FlamesError for an option out of range.
+    """
+
+    def __init__(
+        self, in_channels: int = 1, base_channels: int = 16, depth: int = 4, dropout: float = 0.0
+    ) -> None:
+        _check_options(in_channels, base_channels, depth, dropout)
+        super().__init__(in_channels, min_size=2**depth)
+        widths = [base_channels * 2**level for level in range(depth + 1)]
+        ins = [in_channels, *widths[:-1]]
+        self.encoders = nn.ModuleList(double_conv(i, o, dropout) for i, o in zip(ins, widths, strict=True))
+        upwards = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.upconvs = nn.ModuleList(nn.ConvTranspose2d(i, o, kernel_size=2, stride=2) for i, o in upwards)
+        self.decoders = nn.ModuleList(double_conv(2 * o, o, dropout) for _, o in upwards)
+        self.head = nn.Conv2d(base_channels, 1, kernel_size=1)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """depth + 1 feature maps, the first at the size of `x`."""
+        features = [self.encoders[0](x)]
+        for encoder in self.encoders[1:]:
+            features.append(encoder(F.max_pool2d(features[-1], 2)))
+        return features
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Logits B×1×H×W."""
+        *skips, x = features
+        for upconv, decoder, skip in zip(self.upconvs, self.decoders, reversed(skips), strict=True):
+            x = decoder(torch.cat([resize(upconv(x), like=skip), skip], dim=1))
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def _check_options(in_channels: int, base_channels: int, depth: int, dropout: float) -> None:
+    for name, value in (("in_channels", in_channels), ("base_channels", base_channels), ("depth", depth)):
+        if value < 1:
+            raise FlamesError(f"{name} = {value} of model unet: expected 1 or more")
+    if not 0 <= dropout < 1:
+        raise FlamesError(f"dropout = {dropout} of model unet: expected 0 <= dropout < 1")

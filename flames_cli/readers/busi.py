@@ -1,0 +1,61 @@
+"""Breast Ultrasound Images (BUSI): benign and malignant lesions, one or more masks an image."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, read_all
+from flames_cli.readers.images import read_grey, read_masks
+
+NAME = "busi"
+ALIASES: tuple[str, ...] = ()
+MODALITY = "US"
+ORGAN = "breast"
+LICENCE = "as its Kaggle page states (Al-Dhabyani et al. 2020)"
+FOLDER = "Dataset_BUSI_with_GT"
+LAYOUT = "benign/benign (1).png with benign (1)_mask.png, and malignant/ likewise"
+SERVER_TEST = 130
+STILL = True
+
+CLASSES = ("benign", "malignant")
+"""The third class, normal, has no lesion."""
+MASK_VALUES = (frozenset({0, 255}), frozenset({0, 1}))
+
+_IMAGE = re.compile(r"^(?P<stem>(?:benign|malignant) \((?P<number>\d+)\))\.png$", re.IGNORECASE)
+
+
+def list_sources(root: Path) -> list[Source]:
+    """Every image of both classes with its `_mask`, `_mask_1`, … files, in order of number."""
+    return [source for name in CLASSES for source in _list_class(root / name, name)]
+
+
+def _list_class(folder: Path, stratum: str) -> list[Source]:
+    names = {path.name: path for path in folder.glob("*") if not path.name.startswith(".")}
+    found = [match for name in names if (match := _IMAGE.match(name))]
+    found.sort(key=lambda match: int(match["number"]))
+    return [
+        Source(
+            name=match["stem"],
+            patient=match["stem"],
+            image=names[match.group()],
+            masks=tuple(names[name] for name in sorted(names) if name.startswith(f"{match['stem']}_mask")),
+            stratum=stratum,
+        )
+        for match in found
+    ]
+
+
+def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
+    """One case: the grey image with the union of its masks."""
+    if not source.masks:
+        raise BadCase(f"{source.name}: no mask, expected '{source.name}_mask.png' beside it")
+    image = read_grey(source.image)
+    mask = read_masks(source.masks, image.shape, MASK_VALUES)
+    if not mask.any():
+        raise SkippedCase("the mask is empty")
+    return [RawCase(case=source.name, patient=source.patient, image=image, mask=mask)]
+
+
+def iter_raw_cases(root: Path) -> Iterator[RawCase]:
+    """Every case under `root`, one image in memory at a time."""
+    return read_all(list_sources(root), read_source)

@@ -1,0 +1,100 @@
+"""NIfTI volumes: read whole, so that a file cut short or damaged is seen, and turned to RAS."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+
+from flames_cli.readers.base import BadCase
+
+MAX_BYTES = 8 * 2**30
+"""A header that claims more than this is wrong; nothing is allocated for it."""
+
+_RAS = orientations.axcodes2ornt("RAS")
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One channel of a volume in RAS: X×Y×Z voxels, first axis to the patient's right."""
+
+    voxels: NDArray[Any]
+    spacing_mm: tuple[float, float, float]
+    axes: str
+    """Axis codes as the file had them, such as LPS."""
+
+
+def read_volume(path: Path, channel: int = 0) -> Volume:
+    """Channel `channel` of a 3D or 4D NIfTI file (.nii, .nii.gz), reoriented to RAS.
+
+    Raises:
+        BadCase: missing, cut short, damaged (gzip's checksum is verified), a header that lies about its
+            size, values that are not finite, or neither 3D nor 4D.
+    """
+    with _named_errors(path), _open(path) as stream:
+        header, data = _read_checked(path, stream)
+        affine = header.get_best_affine()
+    voxels = _channel(path, header, data, channel)
+    if not np.isfinite(voxels).all():
+        raise BadCase(f"{path.name}: it holds voxels that are not finite")
+    turn = orientations.ornt_transform(orientations.io_orientation(affine), _RAS)
+    zooms = [float(zoom) for zoom in header.get_zooms()[:3]]
+    order = np.argsort(turn[:, 0])
+    spacing = tuple(zooms[int(axis)] for axis in order)
+    axes = "".join(str(code) for code in nib.aff2axcodes(affine))
+    return Volume(orientations.apply_orientation(voxels, turn), (spacing[0], spacing[1], spacing[2]), axes)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BadCase(f"{path.name}: there is no such file") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadCase(f"{path.name}: the gzip file is damaged or cut short; fetch it anew") from error
+    except (OSError, nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError) as error:
+        raise BadCase(f"{path.name}: cannot be read as NIfTI ({type(error).__name__})") from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, bytes]:
+    """Header and voxel bytes; reads to the end of the stream, where gzip compares its checksum."""
+    header = nib.Nifti1Header.from_fileobj(stream)
+    shape = header.get_data_shape()
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise BadCase(f"{path.name}: its shape is {shape}, expected 3 or 4 axes")
+    size = int(np.prod(shape, dtype=np.float64)) * header.get_data_dtype().itemsize
+    if size > MAX_BYTES:
+        raise BadCase(f"{path.name}: its header claims a shape of {shape}, {size / 2**30:.0f} GiB")
+    stream.read(max(0, int(header.get_data_offset()) - stream.tell()))
+    data = stream.read(size)
+    if len(data) < size:
+        raise BadCase(f"{path.name}: it holds {len(data)} bytes of voxels, its header claims {size}")
+    stream.read(1)
+    return header, data
+
+
+def _channel(path: Path, header: nib.Nifti1Header, data: bytes, channel: int) -> NDArray[Any]:
+    shape = header.get_data_shape()
+    voxels: NDArray[Any] = np.frombuffer(data, header.get_data_dtype()).reshape(shape, order="F")
+    if len(shape) == 4:
+        if channel >= shape[3]:
+            raise BadCase(f"{path.name}: it has {shape[3]} channels, expected at least {channel + 1}")
+        voxels = voxels[..., channel]
+    elif channel > 0:
+        raise BadCase(f"{path.name}: it has one channel, expected at least {channel + 1}")
+    slope, intercept = header.get_slope_inter()
+    if slope is None or (slope, intercept or 0.0) == (1.0, 0.0):
+        return voxels
+    return voxels * slope + (intercept or 0.0)

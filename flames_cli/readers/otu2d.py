@@ -1,0 +1,54 @@
+"""OTU_2d of MMOTU: ovarian tumours in ultrasound."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, read_all
+from flames_cli.readers.images import read_grey, read_masks
+
+NAME = "otu2d"
+ALIASES: tuple[str, ...] = ("otu_2d", "mmotu")
+MODALITY = "US"
+ORGAN = "ovary"
+LICENCE = "as its download page states (MMOTU, Zhao et al. 2022)"
+FOLDER = "OTU_2d"
+LAYOUT = "images/1.JPG with annotations/1_binary.PNG"
+SERVER_TEST = 230
+STILL = True
+
+MASK_VALUES = (frozenset({0, 1}), frozenset({0, 255}))
+
+
+def list_sources(root: Path) -> list[Source]:
+    """Every numbered image with its `N_binary.PNG`; colour and doubled annotations are junk."""
+    images = {int(path.stem): path for path in root.glob("images/*") if _is_image(path)}
+    masks = {path.name.lower(): path for path in root.glob("annotations/*")}
+    return [
+        Source(
+            name=images[number].name,
+            patient=str(number),
+            image=images[number],
+            masks=tuple(masks[name] for name in [f"{number}_binary.png"] if name in masks),
+        )
+        for number in sorted(images)
+    ]
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in {".jpg", ".jpeg"} and path.stem.isdecimal()
+
+
+def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
+    """One case: the grey image with its binary mask."""
+    if not source.masks:
+        raise BadCase(f"{source.name}: no mask, expected annotations/{source.patient}_binary.PNG")
+    image = read_grey(source.image)
+    mask = read_masks(source.masks, image.shape, MASK_VALUES)
+    if not mask.any():
+        raise SkippedCase("the mask is empty")
+    return [RawCase(case=source.patient, patient=source.patient, image=image, mask=mask)]
+
+
+def iter_raw_cases(root: Path) -> Iterator[RawCase]:
+    """Every case under `root`, one image in memory at a time."""
+    return read_all(list_sources(root), read_source)

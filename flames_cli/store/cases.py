@@ -1,0 +1,169 @@
+"""Cases in HDF5: one group a set, one chunk a case, so that sets are copied without decoding them."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+from flames_cli.arrays import Mask, Pixels
+
+LEVEL = 4
+"""Of deflate: higher levels cost more time than they save disk on images."""
+
+_IDENTITY = ("case", "patient", "group", "stratum")
+
+
+@dataclass(frozen=True, slots=True)
+class CaseInfo:
+    """What is known of a case beside its pixels."""
+
+    case: str
+    patient: str
+    group: str
+    """The patient, or the first of the patients whose images are near copies: what a split must not divide."""
+    stratum: str
+    slice_index: int
+    spacing_mm: tuple[float, float]
+    lesion_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetInfo:
+    """What all cases of a set share."""
+
+    dataset: str
+    modality: str
+    organ: str
+    size: int
+    max_value: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stored images."""
+        return np.dtype(np.uint8 if self.max_value <= 255 else np.uint16)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSet:
+    """A set of N cases in memory: images N×H×W in their stored precision, masks N×H×W of 0 and 1."""
+
+    info: SetInfo
+    cases: list[CaseInfo]
+    images: Pixels
+    masks: Mask
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+
+def encode_chunk(pixels: Pixels) -> bytes:
+    """The bytes that HDF5's shuffle and deflate filters would make of one H×W chunk."""
+    flat = np.ascontiguousarray(pixels)
+    if flat.itemsize > 1:
+        flat = np.ascontiguousarray(flat.view(np.uint8).reshape(-1, flat.itemsize).T)
+    return zlib.compress(flat.tobytes(), LEVEL)
+
+
+class Spool:
+    """Encoded cases on disk, between decoding and the split, so that memory does not grow with the set."""
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile()
+        self._spans: list[tuple[int, int]] = []
+
+    def add(self, chunk: bytes) -> int:
+        """Keep `chunk`; the number to `get` it by."""
+        self._spans.append((self._file.tell(), len(chunk)))
+        self._file.write(chunk)
+        return len(self._spans) - 1
+
+    def get(self, number: int) -> bytes:
+        """The chunk that `add` numbered so."""
+        start, length = self._spans[number]
+        self._file.seek(start)
+        return self._file.read(length)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def write_set(
+    parent: h5py.Group, name: str, info: SetInfo, cases: Sequence[CaseInfo], chunks: Iterable[tuple[bytes, bytes]]
+) -> None:
+    """Write group `name`: `cases` with their encoded (image, mask) chunks, in the same order."""
+    group = parent.create_group(name)
+    group.attrs.update(
+        dataset=info.dataset, modality=info.modality, organ=info.organ, size=info.size, max_value=info.max_value
+    )
+    images = _create_chunked(group, "image", len(cases), info.size, info.dtype)
+    masks = _create_chunked(group, "mask", len(cases), info.size, np.dtype(np.uint8))
+    for index, (image, mask) in enumerate(chunks):
+        images.id.write_direct_chunk((index, 0, 0), image)
+        masks.id.write_direct_chunk((index, 0, 0), mask)
+    _write_columns(group, cases)
+
+
+def _create_chunked(group: h5py.Group, name: str, n: int, size: int, dtype: np.dtype[Any]) -> h5py.Dataset:
+    return group.create_dataset(
+        name,
+        shape=(n, size, size),
+        maxshape=(None, size, size),
+        dtype=dtype,
+        chunks=(1, size, size),
+        compression="gzip",
+        compression_opts=LEVEL,
+        shuffle=dtype.itemsize > 1,
+    )
+
+
+def _write_columns(group: h5py.Group, cases: Sequence[CaseInfo]) -> None:
+    for column in _IDENTITY:
+        encoded = [str(getattr(case, column)).encode() for case in cases]
+        width = max([len(text) for text in encoded], default=0) or 1
+        group.create_dataset(column, data=np.array(encoded, f"S{width}"), dtype=h5py.string_dtype("utf-8", width))
+    group.create_dataset("slice", data=np.array([case.slice_index for case in cases], np.int32))
+    spacing = np.array([case.spacing_mm for case in cases], np.float32).reshape(-1, 2)
+    group.create_dataset("spacing_mm", data=spacing)
+    group.create_dataset("lesion_px", data=np.array([case.lesion_px for case in cases], np.int32))
+
+
+def read_set_info(group: h5py.Group) -> SetInfo:
+    """What all cases of `group` share."""
+    attrs = group.attrs
+    return SetInfo(
+        str(attrs["dataset"]), str(attrs["modality"]), str(attrs["organ"]), int(attrs["size"]), int(attrs["max_value"])
+    )
+
+
+def read_cases(group: h5py.Group) -> list[CaseInfo]:
+    """The cases of `group`, without their pixels."""
+    texts = [[value.decode() for value in group[column][...].tolist()] for column in _IDENTITY]
+    return [
+        CaseInfo(case, patient, unit, stratum, int(z), (float(spacing[0]), float(spacing[1])), int(lesion))
+        for case, patient, unit, stratum, z, spacing, lesion in zip(
+            *texts, group["slice"][...], group["spacing_mm"][...], group["lesion_px"][...], strict=True
+        )
+    ]
+
+
+def read_set(group: h5py.Group) -> CaseSet:
+    """All of `group`, in memory."""
+    return CaseSet(read_set_info(group), read_cases(group), group["image"][...], group["mask"][...])
+
+
+def read_chunks(group: h5py.Group, indices: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
+    """The encoded (image, mask) chunks of the cases at `indices`, not decoded."""
+    for index in indices:
+        _, image = group["image"].id.read_direct_chunk((index, 0, 0))
+        _, mask = group["mask"].id.read_direct_chunk((index, 0, 0))
+        yield image, mask

@@ -1,0 +1,97 @@
+"""The HDF5 files: `preprocessed/<dataset>.h5` and the shards, opened with their format checked."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+from flames_cli.core.splits import SETS
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.atomic import replacing
+from flames_cli.store.cases import CaseInfo, CaseSet, SetInfo, Spool, read_cases, read_chunks, read_set, read_set_info
+from flames_cli.store.cases import write_set as write_case_set
+from flames_cli.store.schema import MADE_BY, PREPROCESSED, SHARD, Format, check_stamp, stamp
+
+CLIENT_SETS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledCase:
+    """A case whose encoded pixels lie in a spool, under these numbers."""
+
+    info: CaseInfo
+    image: int
+    mask: int
+
+
+@contextmanager
+def open_checked(path: Path, expected: Format) -> Iterator[h5py.File]:
+    """`path` for reading, its format and version checked.
+
+    Raises:
+        MissingArtifact: no such file; names the command that makes it.
+        FlamesError: not HDF5, damaged, or of another format or version.
+    """
+    if not path.exists():
+        raise MissingArtifact(f"{path} is not there; make it with `{MADE_BY[expected.name]}`")
+    try:
+        with h5py.File(path, "r") as file:
+            check_stamp(dict(file.attrs), expected, path)
+            yield file
+    except (OSError, KeyError) as error:
+        command = MADE_BY[expected.name]
+        raise FlamesError(f"{path} is damaged or no HDF5 file; make it anew with `{command}`") from error
+
+
+def write_preprocessed(path: Path, info: SetInfo, sets: dict[str, list[SpooledCase]], spool: Spool) -> None:
+    """Write the three sets of one data set, atomically. The same cases give the same bytes."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(stamp(PREPROCESSED))
+        for name in SETS:
+            cases = sets[name]
+            chunks = ((spool.get(case.image), spool.get(case.mask)) for case in cases)
+            write_case_set(file, name, info, [case.info for case in cases], chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Cases of one set of a preprocessed file, by index."""
+
+    path: Path
+    set_name: str
+    indices: Sequence[int]
+
+
+def write_shard(path: Path, name: str, modality: str, sets: dict[str, Selection]) -> None:
+    """Write a shard: each set (`train`, `test/busi`, …) copied chunk by chunk from preprocessed files."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(stamp(SHARD))
+        file.attrs.update(name=name, modality=modality)
+        for set_name, selection in sets.items():
+            with open_checked(selection.path, PREPROCESSED) as source:
+                group = source[selection.set_name]
+                cases = read_cases(group)
+                chosen = [cases[index] for index in selection.indices]
+                write_case_set(file, set_name, read_set_info(group), chosen, read_chunks(group, selection.indices))
+
+
+def read_preprocessed_cases(path: Path) -> tuple[SetInfo, dict[str, list[CaseInfo]]]:
+    """The cases of every set of a preprocessed file, without pixels."""
+    with open_checked(path, PREPROCESSED) as file:
+        return read_set_info(file[SETS[0]]), {name: read_cases(file[name]) for name in SETS}
+
+
+def read_shard_sets(path: Path, set_name: str) -> list[CaseSet]:
+    """The case sets of a shard's `set_name`: one, or for a server's shard one a data set."""
+    with open_checked(path, SHARD) as file:
+        group = file[set_name]
+        return [read_set(group)] if "image" in group else [read_set(group[name]) for name in sorted(group)]
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

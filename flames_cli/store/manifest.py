@@ -1,0 +1,96 @@
+"""`partition.json`: who holds what. Decided once, read by every later stage, never derived again."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.atomic import write_json
+from flames_cli.store.schema import MADE_BY, PARTITION, check_stamp, stamp
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEntry:
+    """One client: its shard (relative to the partition's folder), images and patients per set."""
+
+    name: str
+    dataset: str
+    modality: str
+    organ: str
+    shard: str
+    images: dict[str, int]
+    patients: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEntry:
+    """The server's unseen patients of one modality, by data set."""
+
+    modality: str
+    shard: str
+    organs: dict[str, str]
+    """By data set."""
+    images: dict[str, int]
+    """By data set."""
+    patients: dict[str, list[str]]
+    """By data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The clients and the server's test sets."""
+
+    seed: int
+    size: int
+    clients: list[ClientEntry]
+    server: list[ServerEntry]
+
+    @property
+    def modalities(self) -> list[str]:
+        """In order of the first client of each."""
+        return list(dict.fromkeys(client.modality for client in self.clients))
+
+
+def write_partition(path: Path, partition: Partition) -> None:
+    """Write `partition.json`, atomically."""
+    write_json(path, {**stamp(PARTITION), **asdict(partition)})
+
+
+def read_partition(path: Path) -> Partition:
+    """Read `partition.json`.
+
+    Raises:
+        MissingArtifact: there is none; names the command.
+        FlamesError: damaged, or of another format or version.
+    """
+    content = read_json(path, PARTITION.name)
+    check_stamp(content, PARTITION, path)
+    try:
+        return Partition(
+            seed=content["seed"],
+            size=content["size"],
+            clients=[ClientEntry(**entry) for entry in content["clients"]],
+            server=[ServerEntry(**entry) for entry in content["server"]],
+        )
+    except (KeyError, TypeError) as error:
+        raise FlamesError(f"{path} lacks entries ({error}); make it anew with `flames partition`") from error
+
+
+def read_json(path: Path, format_name: str) -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    Raises:
+        MissingArtifact: there is no such file; names the command that makes it.
+        FlamesError: not a JSON object.
+    """
+    command = MADE_BY[format_name]
+    if not path.exists():
+        raise MissingArtifact(f"{path} is not there; make it with `{command}`")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FlamesError(f"{path} cannot be read as JSON; make it anew with `{command}`") from error
+    if not isinstance(content, dict):
+        raise FlamesError(f"{path} holds no JSON object; make it anew with `{command}`")
+    return content

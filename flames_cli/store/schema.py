@@ -1,0 +1,57 @@
+"""Names and versions of every file format, and the one check that readers make."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flames_cli.errors import FlamesError
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format: its name stands in the file, with the version that wrote it."""
+
+    name: str
+    version: int = 1
+
+
+PREPROCESSED = Format("flames-preprocessed")
+PREPROCESSED_REPORT = Format("flames-preprocessed-report")
+PARTITION = Format("flames-partition")
+SHARD = Format("flames-shard")
+CHECKPOINT = Format("flames-checkpoint")
+EVALUATION = Format("flames-evaluation")
+EMBEDDING = Format("flames-embedding")
+
+MADE_BY = {
+    PREPROCESSED.name: "flames preprocess",
+    PREPROCESSED_REPORT.name: "flames preprocess",
+    PARTITION.name: "flames partition",
+    SHARD.name: "flames partition",
+    CHECKPOINT.name: "flames federate",
+    EVALUATION.name: "flames evaluate",
+    EMBEDDING.name: "flames tsne",
+}
+
+
+def stamp(format_: Format) -> dict[str, Any]:
+    """The first entries of every file."""
+    return {"format": format_.name, "version": format_.version}
+
+
+def check_stamp(found: Mapping[str, Any], expected: Format, path: Path) -> None:
+    """Refuse a file of another format or of a version that this release does not read.
+
+    Raises:
+        FlamesError: naming what was found and the command that makes the file anew.
+    """
+    command = MADE_BY[expected.name]
+    name, version = found.get("format"), found.get("version")
+    if name != expected.name:
+        raise FlamesError(f"{path} is {name or 'not a FLAMES file'}, expected {expected.name}; run `{command}` again")
+    if version != expected.version:
+        raise FlamesError(
+            f"{path} has version {version} of {expected.name}, this release reads version {expected.version}; "
+            f"run `{command}` again or use the release that wrote it"
+        )

@@ -1,0 +1,74 @@
+"""Model weights in safetensors files: arrays by name, and strings about them. No pickle.
+
+safetensors sorts the arrays and shuffles the metadata, so one metadata entry holds both the arrays' order and
+the caller's metadata as JSON: the same weights give the same bytes, and come back in the same order.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from flames_cli.arrays import Weights
+from flames_cli.errors import FlamesError
+
+_ENTRY = "flames"
+
+
+def write_safetensors(path: Path, weights: Weights, metadata: dict[str, str] | None = None) -> None:
+    """Write `weights` to `path`, whole or not at all; its folder is made where it is missing.
+
+    Raises FlamesError where the file cannot be written.
+    """
+    header = json.dumps({"order": list(weights), "metadata": metadata or {}}, sort_keys=True)
+    # safetensors copies memory as it lies, so it would silently transpose an array in another order.
+    arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, temporary, metadata={_ENTRY: header})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise FlamesError(f"cannot write {path} ({error}): check the folder and the space left") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_safetensors(path: Path) -> Weights:
+    """The arrays of a safetensors file, in the order they were written (by name where another tool wrote it).
+
+    Raises FlamesError where the file is missing or damaged.
+    """
+    _, order, weights = _read(path, arrays=True)
+    return {name: weights[name] for name in order} if sorted(order) == sorted(weights) else weights
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the writer said about the weights; {} where it said nothing. Raises as `read_safetensors`."""
+    return _read(path, arrays=False)[0]
+
+
+def _read(path: Path, arrays: bool) -> tuple[dict[str, str], list[str], Weights]:
+    if not path.is_file():
+        raise FlamesError(f"no file {path}: expected weights in safetensors format")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata, order = _unpacked(file.metadata() or {})
+            return metadata, order, {name: file.get_tensor(name) for name in file.keys()} if arrays else {}
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FlamesError(
+            f"cannot read {path} ({reason}): expected a whole safetensors file; make or copy it again"
+        ) from error
+
+
+def _unpacked(raw: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The caller's metadata and the arrays' order; a file of another tool has its metadata as it stands."""
+    if _ENTRY not in raw:
+        return raw, []
+    entry: dict[str, Any] = json.loads(raw[_ENTRY])
+    return dict(entry["metadata"]), list(entry["order"])
