@@ -53,8 +53,8 @@ class PartitionConfig(Section):
 
     datasets: tuple[str, ...] = ()
     """Empty: all that are preprocessed."""
-    split: dict[str, Annotated[int, Field(ge=1)]] = {"brats": 3}
-    """Clients by data set; 1 where it is not named."""
+    split: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Clients by data set; where it is not named: brats 3, others 1."""
     val_fraction: Fraction = 0.1
     overwrite: bool = False
 

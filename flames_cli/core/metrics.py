@@ -80,7 +80,7 @@ def pixel_accuracy(pred: Binary, target: Binary) -> float:
 def hausdorff_px(pred: Binary, target: Binary) -> float:
     """Symmetric Hausdorff distance between the foregrounds, in pixels. Raises as `count_pixels`.
 
-    0 when both masks are empty, infinite when one is.
+    0 when both masks are empty (the authors' code says infinite there too), infinite when one is.
     """
     return _hausdorff(*_as_bool(pred, target))
 

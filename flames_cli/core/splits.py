@@ -1,64 +1,93 @@
-"""Splits by patient, never by image. A patient here is a name with its number of images."""
+"""Splits by patient, never by image.
 
+What is drawn is a group: one patient, or several whose images are near copies of each other.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 SETS = ("client_train", "client_test", "server_test")
 
 
-def take_patients(images: Mapping[str, int], target: float, rng: np.random.Generator) -> list[str]:
-    """Whole patients, in random order, until their images come nearest to `target`.
+@dataclass(frozen=True, slots=True)
+class Group:
+    """How much a group weighs."""
 
-    Takes at least one patient where `target` is above 0, and always leaves one.
+    images: int
+    patients: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much a set is to hold: about so many images, and at most so many patients."""
+
+    images: float = math.inf
+    patients: float = math.inf
+
+    @classmethod
+    def fraction(cls, fraction: float, groups: Mapping[str, Group]) -> "Share":
+        """`fraction` of the patients, rounded up."""
+        total = sum(group.patients for group in groups.values())
+        return cls(patients=math.ceil(fraction * total - 1e-9))
+
+
+def take_groups(groups: Mapping[str, Group], share: Share, rng: np.random.Generator) -> list[str]:
+    """Whole groups, in random order, until they come nearest to `share`.
+
+    Takes at least one group (the smallest, where none fits) unless the share is nothing; always leaves one.
     """
-    patients = sorted(images)
-    if target <= 0 or len(patients) < 2:
+    names = sorted(groups)
+    if share.images <= 0 or share.patients <= 0 or len(names) < 2:
         return []
-    order = [patients[i] for i in rng.permutation(len(patients))]
-    taken, total = [order[0]], images[order[0]]
-    for patient in order[1:-1]:
-        if total + images[patient] / 2 <= target:
-            taken.append(patient)
-            total += images[patient]
-    return sorted(taken)
+    order = [names[i] for i in rng.permutation(len(names))]
+    taken: list[str] = []
+    images = patients = 0
+    for name in order:
+        group = groups[name]
+        if len(taken) == len(order) - 1:
+            break
+        if images + group.images / 2 <= share.images and patients + group.patients / 2 <= share.patients:
+            taken.append(name)
+            images += group.images
+            patients += group.patients
+    return sorted(taken) or [min(order, key=lambda name: groups[name].images)]
 
 
-def split_patients(
-    images: Mapping[str, int], server_test: float, test_fraction: float, rng: np.random.Generator
+def split_groups(
+    groups: Mapping[str, Group], server_test: Share, test_fraction: float, rng: np.random.Generator
 ) -> dict[str, str]:
-    """Which of SETS each patient is in: the server's test set first, then the rest by `test_fraction`.
-
-    Args:
-        images: number of images per patient.
-        server_test: number of images wanted in the server's test set.
-        test_fraction: share of the remaining images that goes to the clients' test sets, in [0, 1).
-        rng: draws the patients.
-    """
-    server = take_patients(images, server_test, rng)
-    rest = {patient: n for patient, n in images.items() if patient not in set(server)}
-    test = take_patients(rest, test_fraction * sum(rest.values()), rng)
-    chosen = {**dict.fromkeys(server, "server_test"), **dict.fromkeys(test, "client_test")}
-    return {patient: chosen.get(patient, "client_train") for patient in sorted(images)}
+    """Which of SETS each group is in: the server's test set first, then `test_fraction` of the other patients."""
+    server = set(take_groups(groups, server_test, rng))
+    rest = {name: group for name, group in groups.items() if name not in server}
+    test = set(take_groups(rest, Share.fraction(test_fraction, rest), rng))
+    return {
+        name: "server_test" if name in server else "client_test" if name in test else "client_train"
+        for name in sorted(groups)
+    }
 
 
-def divide_patients(images: Mapping[str, int], parts: int, rng: np.random.Generator) -> list[list[str]]:
-    """The patients in `parts` lists whose image counts are near equal: largest first to the smallest part.
+def divide_groups(groups: Mapping[str, Group], parts: int, rng: np.random.Generator) -> list[list[str]]:
+    """The groups in `parts` lists, near equal in groups first and in images next.
+
+    Dealt largest first, each to the part with fewest groups and, among those, fewest images.
 
     Raises:
-        ValueError: fewer patients than parts.
+        ValueError: fewer groups than parts.
     """
-    if len(images) < parts:
-        raise ValueError(f"{len(images)} patients cannot be divided into {parts} parts")
-    patients = sorted(images)
-    order = [patients[i] for i in rng.permutation(len(patients))]
-    order.sort(key=lambda patient: -images[patient])
+    if len(groups) < parts:
+        raise ValueError(f"{len(groups)} patients cannot be divided into {parts} parts")
+    names = sorted(groups)
+    order = [names[i] for i in rng.permutation(len(names))]
+    order.sort(key=lambda name: -groups[name].images)
     divided: list[list[str]] = [[] for _ in range(parts)]
     totals = [0] * parts
-    for patient in order:
-        smallest = min(range(parts), key=lambda part: (totals[part], len(divided[part])))
-        divided[smallest].append(patient)
-        totals[smallest] += images[patient]
+    for name in order:
+        smallest = min(range(parts), key=lambda part: (len(divided[part]), totals[part]))
+        divided[smallest].append(name)
+        totals[smallest] += groups[name].images
     return [sorted(part) for part in divided]
 
 

@@ -28,8 +28,8 @@ def focal_loss(
     """Focal loss: alpha·(1 - exp(-bce))^gamma·bce, a scalar >= 0.
 
     pred: B×1×H×W probabilities; target: the same shape, 0 or 1, any dtype. By default `bce` is the mean over
-    the batch, which is FLAMES' form; with `per_pixel` the formula is taken at each pixel and then averaged, as
-    in Lin et al., "Focal Loss for Dense Object Detection", 2017 (with the same alpha for both classes).
+    the batch, which is FLAMES' form; with `per_pixel` the formula is taken at each pixel and then averaged,
+    as in Lin et al., "Focal Loss for Dense Object Detection", 2017 (with the same alpha for both classes).
     Raises ValueError where the shapes differ.
     """
     with _full_precision(pred):

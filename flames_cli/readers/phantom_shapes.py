@@ -13,8 +13,8 @@ from scipy import fft, ndimage
 
 from flames_cli.arrays import Floats, Mask
 
-FIELD_MM = (240.0, 240.0, 155.0)
-"""What a brain volume covers: that of the MSD volumes, 240×240×155 voxels of 1 mm."""
+FIELD_MM = (196.0, 196.0, 152.0)
+"""What a brain volume covers: closer around the head than the MSD's 240×240×155, to make few pixels do."""
 
 HEAD_MM = (70.0, 86.0, 72.0)
 """The mean head's half axes."""
@@ -25,7 +25,7 @@ Labels = NDArray[np.uint8]
 Generator = np.random.Generator
 
 BACKGROUND, GREY, WHITE, CSF, GLIOSIS, EDEMA, CORE, ENHANCING = range(8)
-FLAIR_SIGNAL = (0.0, 0.58, 0.48, 0.12, 0.84, 0.86, 0.66, 0.78)
+FLAIR_SIGNAL = (0.0, 0.56, 0.44, 0.12, 0.84, 0.86, 0.66, 0.78)
 T1_SIGNAL = (0.0, 0.52, 0.78, 0.18, 0.50, 0.48, 0.32, 0.62)
 
 
@@ -69,8 +69,8 @@ def draw_brain(rng: Generator, shape: tuple[int, int, int], area: float) -> Brai
 
 
 def _squares(xyz: list[Floats], radii: tuple[float, ...]) -> Floats:
-    total: Floats = np.sum([(axis / radius) ** 2 for axis, radius in zip(xyz, radii, strict=True)], axis=0)
-    return total
+    x, y, z = (axis / radius for axis, radius in zip(xyz, radii, strict=True))
+    return x**2 + y**2 + z**2
 
 
 def _head_grid(rng: Generator, shape: tuple[int, int, int], spacing: Floats) -> list[Floats]:
@@ -142,17 +142,17 @@ def _acquire(rng: Generator, tissue: Labels, signal: tuple[float, ...]) -> Float
     levels = np.asarray(signal) * rng.uniform(0.9, 1.1, len(signal))
     clean = ndimage.gaussian_filter(levels[tissue], (0.6, 0.6, 0.3))
     grain = 1.0 + 0.05 * smooth_noise(rng, tissue.shape, 1.5)
-    shading = np.exp(0.12 * smooth_noise(rng, tissue.shape, tuple(np.asarray(tissue.shape) / 5)))
+    shading = np.exp(0.08 * smooth_noise(rng, tissue.shape, tuple(np.asarray(tissue.shape) / 5)))
     noise = 0.03 * rng.standard_normal((2, *tissue.shape))
-    measured: Floats = np.hypot(clean * grain * shading + noise[0], noise[1])
-    return measured * (tissue != BACKGROUND)
+    measured: Floats = np.hypot(clean * grain * shading + noise[0], noise[1]) * (tissue != BACKGROUND)
+    return measured
 
 
 def draw_breast(rng: Generator, kind: str, area: float) -> Scan:
     """A breast image, 120 to 200 pixels wide: skin, fat, gland, fascia and muscle from top to bottom.
 
-    `kind` is "benign" (smooth, bright behind), "malignant" (spiculated, shadow behind) or "normal" (no lesion).
-    `area` is the lesion's share of the image, unused for "normal"; one in five has a smaller lesion beside it.
+    `kind` is "benign" (smooth, bright behind), "malignant" (spiculated, shadow behind) or "normal" (none).
+    `area` is the lesion's share of the image (unused for "normal"); one in five has a smaller one beside it.
     """
     width = int(rng.integers(120, 201))
     shape = (int(width * rng.uniform(0.68, 0.92)), width)
@@ -224,7 +224,7 @@ def draw_ovary(rng: Generator, area: float) -> Scan:
     shape = (int(width * rng.uniform(0.66, 0.85)), width)
     fan, depth = _fan(rng, shape)
     echo = -23.0 + 3.0 * smooth_noise(rng, shape, (3.0, 6.0)) + 3.5 * smooth_noise(rng, shape, 14.0)
-    lesion = _blob(rng, fan, max(area, 0.02) * fan.size, rng.uniform(0.8, 1.5), 0.1)
+    lesion = _blob(rng, fan, (area or 0.02) * fan.size, rng.uniform(0.8, 1.5), 0.1)
     _add_gas(rng, echo, fan, lesion)
     _add_ovary(rng, echo, fan, lesion)
     mask = (lesion < 1) & fan & (area > 0)
@@ -265,7 +265,7 @@ def _add_ovary(rng: Generator, echo: Floats, fan: Flags, lesion: Floats) -> None
 
 
 def _paint_ovarian_lesion(rng: Generator, echo: Floats, distance: Floats) -> None:
-    """A clear cyst, a mixed one (septa and a nodule) or a solid mass; its wall and what lies behind are bright."""
+    """A clear cyst, a mixed one (septa and a nodule) or a solid mass; bright wall, bright tissue behind."""
     kind = rng.choice(["cyst", "mixed", "solid"], p=[0.4, 0.35, 0.25])
     shape = (echo.shape[0], echo.shape[1])
     inside = distance < 1
@@ -311,7 +311,8 @@ def _outline(rng: Generator, angles: Floats, wobble: float, spikes: int) -> Floa
         away = np.abs(np.angle(np.exp(1j * (angles - tip))))
         radius += rng.uniform(0.2, 0.6) * np.exp(-away / 0.12)
     radius = np.maximum(radius, 0.3)
-    return radius / np.sqrt(np.mean(radius**2))
+    unit: Floats = radius / np.sqrt(np.mean(radius**2))
+    return unit
 
 
 def _behind(inside: Flags) -> Floats:

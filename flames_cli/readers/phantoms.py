@@ -32,11 +32,11 @@ APPLE_DOUBLE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(1
 
 
 def draw_brats(root: Path, patients: int, seed: int, size: int = 96, slices: int = 24) -> Path:
-    """Draw MSD `Task01_BrainTumour/` under `root`: volumes of size×size×slices over 240×240×155 mm.
+    """Draw MSD `Task01_BrainTumour/` under `root`: volumes of size×size×slices voxels over `FIELD_MM`.
 
     Images hold FLAIR and T1w (last axis), int16 in each patient's own scanner units; labels 0 to 3. Every
-    third patient is stored with LPS axes, the others RAS. Returns the dataset's folder; files of the same name
-    are replaced. Raises FlamesError for fewer than 1 patient, 32 pixels or 8 slices.
+    third patient is stored with LPS axes, the others RAS. Returns the dataset's folder; files of the same
+    name are replaced. Raises FlamesError for fewer than 1 patient, 32 pixels or 8 slices.
     """
     _require("patients", patients, 1)
     _require("size", size, 32)
@@ -55,9 +55,9 @@ def draw_busi(root: Path, patients: int, seed: int, normals: int = 4) -> Path:
     """Draw `Dataset_BUSI_with_GT/` under `root`: `patients` images with a lesion and `normals` without.
 
     Two of three are benign; patients 1, 4, 7… (counted from 0) are malignant. As in the real set there is a
-    copy across classes: patient 7, `malignant (3)`, is `benign (1)` again, pixels and masks. So `patients` must
-    be 8 or more for it. Returns the dataset's folder; files of the same name are replaced. Raises FlamesError for fewer than
-    1 patient or 0 normals.
+    copy across classes: patient 7, `malignant (3)`, is `benign (1)` again, pixels and masks; it takes 8
+    patients to have it. Returns the dataset's folder; files of the same name are replaced. Raises FlamesError
+    for fewer than 1 patient or 0 normals.
     """
     _require("patients", patients, 1)
     _require("normals", normals, 0)

@@ -130,7 +130,7 @@ def _write_columns(group: h5py.Group, cases: Sequence[CaseInfo]) -> None:
     for column in _IDENTITY:
         encoded = [str(getattr(case, column)).encode() for case in cases]
         width = max([len(text) for text in encoded], default=0) or 1
-        group.create_dataset(column, data=np.array(encoded, f"S{width}"), dtype=h5py.string_dtype("utf-8", width))
+        group.create_dataset(column, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", width)))
     group.create_dataset("slice", data=np.array([case.slice_index for case in cases], np.int32))
     spacing = np.array([case.spacing_mm for case in cases], np.float32).reshape(-1, 2)
     group.create_dataset("spacing_mm", data=spacing)

@@ -23,10 +23,9 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#0
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"
-TILES = ("image", "ground truth", "prediction")
 DPI = 200
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.linewidth": 0.6,
@@ -39,8 +38,10 @@ STYLE = {
 
 # Sizes in inches.
 TILE, TILE_GAP, CASE_GAP = 1.15, 0.03, 0.16
-MARGIN, HEAD, TITLE, CAPTION, ROW_GAP = 0.12, 0.5, 0.21, 0.17, 0.14
-CAPTION_LETTERS = 54
+MARGIN, HEAD, TITLE, CAPTION, ROW_GAP = 0.12, 0.3, 0.27, 0.17, 0.1
+CAPTION_LETTERS = 62
+MAP, MAP_GAP, MAP_HEAD, MAP_FOOT, LEGEND_LINE = 4.1, 0.45, 0.62, 0.42, 0.19
+LEGEND_COLUMNS = 2
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,15 @@ def draw_embedding(
             f"got places of shape {xy.shape}, {len(modalities)} modalities and {len(clients)} clients, "
             "expected N×2 with one modality and one client a case"
         )
-    with _figure(9.0, 5.6, layout="constrained") as figure:
-        figure.suptitle(title, fontsize=11, fontweight="bold")
-        left, right = figure.subplots(1, 2)
-        _draw_map(left, xy, modalities, "by modality")
-        _draw_map(right, xy, clients, "by client")
+    groups = max(len(set(modalities)), len(set(clients)))
+    foot = MAP_FOOT + LEGEND_LINE * -(-groups // LEGEND_COLUMNS)
+    width, height = 3 * MAP_GAP + 2 * MAP, MAP_HEAD + MAP + foot
+    with _figure(width, height) as figure:
+        figure.text(0.5, 1 - 0.1 / height, title, ha="center", va="top", fontsize=11, fontweight="bold")
+        for column, (labels, name) in enumerate(((modalities, "by modality"), (clients, "by client"))):
+            left = MAP_GAP + column * (MAP + MAP_GAP)
+            axes = figure.add_axes((left / width, foot / height, MAP / width, MAP / height))
+            _draw_map(axes, xy, labels, name)
         _save(figure, path_png, "png")
         _save(figure, path_svg, "svg")
 
@@ -103,7 +108,8 @@ def draw_overlays(path_png: Path, rows: Sequence[OverlayRow]) -> None:
         _draw_key(figure, width, height)
         for index, row in enumerate(rows):
             top = height - HEAD - index * row_height
-            figure.text(MARGIN / width, (top - 0.06) / height, row.title, va="top", fontsize=9, fontweight="bold")
+            baseline = (top - TITLE + 0.06) / height
+            figure.text(MARGIN / width, baseline, row.title, fontsize=9, fontweight="bold")
             for column, panel in enumerate(row.panels):
                 left = MARGIN + column * (case_width + CASE_GAP)
                 _draw_case(figure, panel, left, top - TITLE)
@@ -115,7 +121,9 @@ def draw_rounds(path_png: Path, series: Mapping[str, Sequence[tuple[int, float]]
     from matplotlib.ticker import MaxNLocator
 
     if not series:
-        raise ValueError("got no series to draw, expected at least one; run a federation with validation first")
+        raise ValueError(
+            "got no series to draw, expected at least one; run a federation with validation first"
+        )
     with _figure(7.0, 3.6, layout="constrained") as figure:
         axes = figure.subplots()
         for index, (label, points) in enumerate(series.items()):
@@ -132,7 +140,7 @@ def _draw_map(axes: "Axes", xy: NDArray[Any], labels: Sequence[str], title: str)
     names = np.asarray(labels)
     sizes = Counter(labels)
     drawn_first = [name for name, _ in sizes.most_common()]
-    for index, name in enumerate(sorted(sizes)):
+    for index, name in enumerate(sizes):
         own = xy[names == name]
         axes.scatter(
             own[:, 0],
@@ -146,8 +154,15 @@ def _draw_map(axes: "Axes", xy: NDArray[Any], labels: Sequence[str], title: str)
             zorder=2 + drawn_first.index(name) / len(sizes),
             label=f"{name} (n={sizes[name]})",
         )
-    axes.set(title=title, xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[], box_aspect=1)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2, markerscale=1.5, handletextpad=0.2)
+    axes.set(title=title, xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.06),
+        ncols=LEGEND_COLUMNS,
+        markerscale=1.8,
+        handletextpad=0.2,
+        borderaxespad=0,
+    )
 
 
 def _draw_curve(axes: "Axes", index: int, label: str, points: Sequence[tuple[int, float]]) -> None:
@@ -157,7 +172,8 @@ def _draw_curve(axes: "Axes", index: int, label: str, points: Sequence[tuple[int
         color=PALETTE[index % len(PALETTE)],
         linestyle=LINES[index // len(PALETTE) % len(LINES)],
         marker=MARKERS[index % len(MARKERS)],
-        markersize=3.5,
+        markersize=4,
+        markevery=max(1, len(points) // 10),
         linewidth=1.3,
         label=label,
     )
@@ -170,12 +186,12 @@ def _draw_key(figure: "Figure", width: float, height: float) -> None:
     handles = [
         Patch(facecolor=f"{TRUTH}66", edgecolor=TRUTH, label="ground truth"),
         Patch(facecolor=f"{PREDICTION}66", edgecolor=PREDICTION, label="prediction"),
-        Line2D([], [], color=TRUTH, linewidth=0.9, label="outline of the ground truth"),
+        Line2D([], [], color=TRUTH, linewidth=0.9, label="outline of the ground truth, for comparison"),
     ]
     figure.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(MARGIN / width, 1 - 0.06 / height),
+        bbox_to_anchor=(MARGIN / width, 1 - 0.1 / height),
         ncols=3,
         borderpad=0,
         borderaxespad=0,
@@ -224,12 +240,12 @@ def _shorten(text: str, letters: int) -> str:
 @contextmanager
 def _figure(width: float, height: float, layout: Any = None) -> Iterator["Figure"]:
     """A figure of that size in inches, to be drawn and saved inside the context, where the style holds."""
-    from matplotlib import rc_context, rcParamsDefault
+    from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    defaults = {key: value for key, value in rcParamsDefault.items() if key != "backend"}
-    with rc_context({**defaults, **STYLE}):
+    # Reset first, or a reader's own matplotlibrc would change the bytes.
+    with style.context(STYLE, after_reset=True):
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
         FigureCanvasAgg(figure)
         yield figure

@@ -87,8 +87,24 @@ def read_preprocessed_cases(path: Path) -> tuple[SetInfo, dict[str, list[CaseInf
 def read_shard_sets(path: Path, set_name: str) -> list[CaseSet]:
     """The case sets of a shard's `set_name`: one, or for a server's shard one a data set."""
     with open_checked(path, SHARD) as file:
-        group = file[set_name]
-        return [read_set(group)] if "image" in group else [read_set(group[name]) for name in sorted(group)]
+        if "image" in file[set_name]:
+            return [read_set(file[set_name])]
+        return [read_set(group) for _, group in _case_groups(file[set_name], "")]
+
+
+def read_shard_cases(path: Path) -> dict[str, tuple[SetInfo, list[CaseInfo]]]:
+    """The cases of every set of a shard (`train`, `test/busi`, …), without pixels."""
+    with open_checked(path, SHARD) as file:
+        return {name: (read_set_info(group), read_cases(group)) for name, group in _case_groups(file, "")}
+
+
+def _case_groups(parent: h5py.Group, prefix: str) -> Iterator[tuple[str, h5py.Group]]:
+    """Every group that holds cases below `parent`, with its path."""
+    for name in sorted(parent):
+        if "image" in parent[name]:
+            yield f"{prefix}{name}", parent[name]
+        else:
+            yield from _case_groups(parent[name], f"{prefix}{name}/")
 
 
 def hash_file(path: Path) -> str:

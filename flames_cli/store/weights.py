@@ -58,7 +58,8 @@ def _read(path: Path, arrays: bool) -> tuple[dict[str, str], list[str], Weights]
     try:
         with safe_open(path, framework="numpy") as file:
             metadata, order = _unpacked(file.metadata() or {})
-            return metadata, order, {name: file.get_tensor(name) for name in file.keys()} if arrays else {}
+            names = file.keys() if arrays else []
+            return metadata, order, {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FlamesError(

@@ -23,9 +23,9 @@ def build_model(
 ) -> SegmentationModel:
     """The model `name` of MODELS on the CPU, in training mode.
 
-    encoder_weights: "none", "imagenet" or a weights file (see `load_encoder`). seed: where given, the same seed
-    gives the same weights and no global generator moves. Raises FlamesError for an unknown name, an unknown or
-    wrong option, or weights that do not fit.
+    encoder_weights: "none", "imagenet" or a weights file (see `load_encoder`). seed: where given, the same
+    seed gives the same weights and no global generator moves. Raises FlamesError for an unknown name, an
+    unknown or wrong option, or weights that do not fit.
     """
     _check_options(name, options)
     with _seeded(seed) if seed is not None else nullcontext():

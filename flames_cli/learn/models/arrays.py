@@ -1,5 +1,6 @@
 """A model's state dict to numpy and back."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
     then unchanged.
     """
     state = model.state_dict()
-    _check_keys(list(state), list(weights))
+    _check_keys(state, weights)
     tensors = {name: _fitted(name, weights[name], tensor) for name, tensor in state.items()}
     model.load_state_dict(tensors, strict=True)
 
@@ -34,7 +35,7 @@ def _copy(tensor: Tensor) -> NDArray[Any]:
     return np.array(tensor.detach().cpu().numpy(), order="C")
 
 
-def _check_keys(expected: list[str], found: list[str]) -> None:
+def _check_keys(expected: Collection[str], found: Collection[str]) -> None:
     missing = [name for name in expected if name not in found]
     unknown = [name for name in found if name not in expected]
     problems = [_count("missing", missing)] if missing else []

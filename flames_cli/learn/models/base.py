@@ -25,7 +25,7 @@ class SegmentationModel(nn.Module, ABC):
         """Logits B×1×h×w from what `encode` gave, at any resolution."""
 
     def bottleneck(self, x: Tensor) -> Tensor:
-        """The deepest features, B×C×h×w float32, of images B×in_channels×H×W; raises FlamesError as `forward`."""
+        """The deepest features, B×C×h×w float32, of images B×in_channels×H×W; raises as `forward`."""
         self._check(x)
         return self.encode(x)[-1].float()
 
@@ -48,8 +48,8 @@ class SegmentationModel(nn.Module, ABC):
         height, width = x.shape[2:]
         if min(height, width) < self.min_size:
             raise FlamesError(
-                f"images of {height}×{width} pixels: this model needs at least {self.min_size}×{self.min_size}; "
-                "take larger images or a shallower model"
+                f"images of {height}×{width} pixels: this model needs at least "
+                f"{self.min_size}×{self.min_size}; take larger images or a shallower model"
             )
 
 

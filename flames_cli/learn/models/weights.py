@@ -31,9 +31,9 @@ def load_encoder(model: SegmentationModel, encoder_weights: str | Path) -> None:
     """Give `model` weights to start from.
 
     encoder_weights: "none" leaves the model as it is. "imagenet" takes DenseNet121's (torchvision,
-    IMAGENET1K_V1; downloaded once, a densenet-unet only). Anything else is a .safetensors, .pth or .pt file: a
-    torchvision densenet121 state dict (a densenet-unet only; its first dense block and transition are taken)
-    or a whole state dict of this model. Raises FlamesError, and leaves the model unchanged, where that fails.
+    IMAGENET1K_V1; downloaded once, a densenet-unet only). Anything else is a .safetensors, .pth or .pt file:
+    a torchvision densenet121 state dict (a densenet-unet only; its first dense block and transition are
+    taken) or a whole state dict of this model. Raises FlamesError, and leaves the model unchanged, where that fails.
     """
     source = str(encoder_weights)
     if source == "none":
@@ -68,8 +68,8 @@ def _read_torch(path: Path) -> Weights:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can fail in any way at all
         raise FlamesError(
-            f"cannot read {path} ({type(error).__name__}): expected a state dict saved by torch.save, holding "
-            "tensors only; save it again, or as .safetensors"
+            f"cannot read {path} ({type(error).__name__}): expected a state dict saved by torch.save, "
+            "holding tensors only; save it again, or as .safetensors"
         ) from error
     return _as_arrays(state, path)
 

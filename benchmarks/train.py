@@ -1,0 +1,108 @@
+"""Training speed by precision and memory format: forward, backward and one Adam step, on random images.
+
+    python benchmarks/train.py --model unet --size 96 --batch 16 --steps 8
+    python benchmarks/train.py --model densenet-unet --size 240 --batch 4 --steps 3
+
+The four variants take turns step by step, so that other load on the machine falls on all of them alike; the
+figure is from each one's median step, after one step of warm-up.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from flames_cli.learn.devices import DEVICES, Precision, autocast, pick_device
+from flames_cli.learn.losses import dice_focal_loss
+from flames_cli.learn.models import MODELS, build_model
+
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+BASELINE = ("fp32", "contiguous")
+
+
+def main() -> None:
+    """Print images/s of every variant, and its ratio to float32 with contiguous memory."""
+    options = parse_options()
+    device = pick_device(options.device)
+    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    variants = [(precision, layout) for precision in precisions for layout in FORMATS]
+    steps = {
+        variant: make_step(options.model, options.size, options.batch, device, *variant) for variant in variants
+    }
+    seconds = measure(steps, options.steps, device)
+    print(f"{options.model}, {options.batch} images of {options.size}×{options.size}, {describe(device)}")
+    for variant in variants:
+        speed = options.batch / seconds[variant]
+        ratio = seconds[BASELINE] / seconds[variant]
+        print(f"{' '.join(variant):20} {speed:9.2f} images/s {ratio:6.2f}x")
+
+
+def parse_options() -> argparse.Namespace:
+    """Model, image size (pixels), images a batch, timed steps and device."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", choices=sorted(MODELS), default="unet")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    return parser.parse_args()
+
+
+def make_step(
+    model_name: str, size: int, batch: int, device: torch.device, precision: Precision, layout: str
+) -> Callable[[], None]:
+    """One training step of a model of its own; every variant starts from the same weights and images."""
+    model = build_model(model_name, seed=0).to(device=device, memory_format=FORMATS[layout])
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(batch, 1, size, size, generator=generator).to(device)
+    images = images.contiguous(memory_format=FORMATS[layout])
+    masks = (images > 0.9).to(torch.uint8)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        with autocast(device, precision):
+            pred = model(images)
+        dice_focal_loss(pred, masks).backward()
+        optimiser.step()
+
+    return step
+
+
+def measure(
+    steps: dict[tuple[Precision, str], Callable[[], None]], count: int, device: torch.device
+) -> dict[tuple[Precision, str], float]:
+    """Median seconds a step, by variant."""
+    seconds: dict[tuple[Precision, str], list[float]] = {variant: [] for variant in steps}
+    for _ in range(count + 1):
+        for variant, step in steps.items():
+            seconds[variant].append(timed(step, device))
+    return {variant: statistics.median(values[1:]) for variant, values in seconds.items()}
+
+
+def timed(step: Callable[[], None], device: torch.device) -> float:
+    """Seconds for one step, the device's queue emptied."""
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter() - start
+
+
+def describe(device: torch.device) -> str:
+    """The device's name, with the threads and vector instructions torch uses on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return device.type
+
+
+if __name__ == "__main__":
+    main()

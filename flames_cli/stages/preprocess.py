@@ -1,0 +1,295 @@
+"""Raw folder → `preprocessed/<dataset>.h5` and the JSON beside it: one pass, bounded memory."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flames_cli import __version__
+from flames_cli.arrays import Mask, Pixels
+from flames_cli.config import PreprocessConfig
+from flames_cli.core.geometry import to_square
+from flames_cli.core.groups import PHASH_MAX_DISTANCE, group_duplicates
+from flames_cli.core.intensity import MAX_8_BIT, quantise, scale
+from flames_cli.core.rng import derive_rng
+from flames_cli.core.splits import SETS, Group, Share, find_overlaps, split_groups
+from flames_cli.errors import FlamesError
+from flames_cli.readers import get_reader
+from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source, find_root, require_sources
+from flames_cli.readers.duplicate_list import read_duplicate_list
+from flames_cli.readers.fingerprints import content_hash, perceptual_hash
+from flames_cli.stages.parallel import ordered_map
+from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.atomic import write_json
+from flames_cli.store.cases import CaseInfo, SetInfo, Spool, encode_chunk
+from flames_cli.store.h5 import SpooledCase, hash_file, write_preprocessed
+from flames_cli.store.schema import PREPROCESSED_REPORT, stamp
+
+LISTED_BAD = 5
+"""Bad cases that an error message names; the rest are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedCase:
+    """A case ready for HDF5."""
+
+    info: CaseInfo
+    image: bytes
+    mask: bytes
+    max_value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of one source: cases, or why there are none."""
+
+    source: Source
+    cases: tuple[EncodedCase, ...] = ()
+    content: str = ""
+    """Hash of the source's images: equal for exact copies."""
+    look: NDArray[np.bool_] | None = None
+    """Perceptual hash, of still images."""
+    skipped: tuple[tuple[str, str], ...] = ()
+    """(name, reason) of what the data set's rules leave out."""
+    bad: str = ""
+
+
+@dataclass(slots=True)
+class Gathered:
+    """All sources of a data set, their pixels in a spool."""
+
+    cases: list[SpooledCase]
+    skipped: list[tuple[str, str]]
+    bad: list[str]
+    copies: list[tuple[str, str]]
+    """(left out, kept): exact copies and those that a duplicate list names."""
+    looks: dict[str, NDArray[np.bool_]]
+    """By patient."""
+    max_value: int = MAX_8_BIT
+
+
+def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = silent) -> dict[str, Any]:
+    """Preprocess one data set; returns the report that is also written as JSON.
+
+    Raises:
+        FlamesError: no raw data, bad cases without `skip_bad`, too few patients, or output that exists
+            without `overwrite`. Nothing is written then.
+    """
+    reader = get_reader(dataset)
+    target = config.workspace / "preprocessed" / f"{reader.NAME}.h5"
+    if target.exists() and not config.overwrite:
+        raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
+    root = find_root(reader, config.raw_folder(reader.NAME))
+    sources = require_sources(reader, root)
+    with Spool() as spool:
+        gathered = _gather(reader, sources, config, spool, progress)
+        _refuse_bad(reader, gathered.bad, config.skip_bad)
+        cases, near = _group_near_copies(gathered)
+        sets = _split(reader, cases, config)
+        info = SetInfo(reader.NAME, reader.MODALITY, reader.ORGAN, config.size, gathered.max_value)
+        write_preprocessed(target, info, sets, spool)
+    report = _report(reader, config, len(sources), sets, gathered, near, target)
+    write_json(target.with_suffix(".json"), report)
+    return report
+
+
+def _gather(
+    reader: Reader, sources: list[Source], config: PreprocessConfig, spool: Spool, progress: Progress
+) -> Gathered:
+    """Decode every source in parallel; keep the first of exact copies."""
+    listed = _listed_copies(config, sources)
+    gathered = Gathered([], [], [], [], {})
+    seen: dict[str, str] = {}
+    options = ReadOptions(slice_half_width=config.slice_half_width)
+    decode = partial(_decode, reader, options, config.size)
+    for done, decoded in enumerate(ordered_map(decode, sources, config.workers), start=1):
+        progress(f"preprocess {reader.NAME}", done, len(sources))
+        gathered.skipped.extend(decoded.skipped)
+        name = decoded.source.name
+        if decoded.bad:
+            gathered.bad.append(decoded.bad)
+        elif decoded.cases and (kept := listed.get(name) or seen.get(decoded.content)):
+            gathered.copies.append((name, kept))
+        elif decoded.cases:
+            seen[decoded.content] = name
+            _keep(gathered, decoded, spool)
+    return gathered
+
+
+def _keep(gathered: Gathered, decoded: Decoded, spool: Spool) -> None:
+    for case in decoded.cases:
+        gathered.max_value = case.max_value
+        gathered.cases.append(SpooledCase(case.info, spool.add(case.image), spool.add(case.mask)))
+    if decoded.look is not None:
+        gathered.looks[decoded.source.patient] = decoded.look
+
+
+def _listed_copies(config: PreprocessConfig, sources: list[Source]) -> dict[str, str]:
+    """{name left out: name kept} from the user's list: the first of each group, in source order, is kept."""
+    if config.duplicate_list is None:
+        return {}
+    order = {source.name: index for index, source in enumerate(sources)}
+    copies = {}
+    for group in read_duplicate_list(config.duplicate_list):
+        known = sorted((name for name in group if name in order), key=order.__getitem__)
+        copies.update({name: known[0] for name in known[1:]})
+    return copies
+
+
+def _decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> Decoded:
+    try:
+        raw = reader.read_source(source, options)
+    except BadCase as error:
+        return Decoded(source, bad=str(error))
+    except SkippedCase as error:
+        return Decoded(source, skipped=((source.name, str(error)),))
+    encoded: list[EncodedCase] = []
+    skipped: list[tuple[str, str]] = []
+    look = None
+    for case in raw:
+        image, mask = _square(case, size)
+        if not mask.any():
+            skipped.append((case.case, f"the lesion vanishes at {size}×{size}"))
+            continue
+        look = perceptual_hash(image) if reader.STILL else None
+        encoded.append(_encode(case, source.stratum, image, mask))
+    content = content_hash(np.stack([case.image for case in raw]))
+    return Decoded(source, tuple(encoded), content, look, tuple(skipped))
+
+
+def _square(case: RawCase, size: int) -> tuple[Pixels, Mask]:
+    """The case in its final geometry and stored precision; 8-bit images never leave 8 bits."""
+    if case.max_value == MAX_8_BIT and (case.low, case.high) == (0.0, float(MAX_8_BIT)):
+        return to_square(case.image, case.mask, size)
+    image, mask = to_square(scale(case.image, case.low, case.high), case.mask, size)
+    return quantise(image, case.max_value), mask
+
+
+def _encode(case: RawCase, stratum: str, image: Pixels, mask: Mask) -> EncodedCase:
+    info = CaseInfo(
+        case=case.case,
+        patient=case.patient,
+        group=case.patient,
+        stratum=stratum,
+        slice_index=case.slice_index,
+        spacing_mm=case.spacing_mm,
+        lesion_px=int(mask.sum()),
+    )
+    return EncodedCase(info, encode_chunk(image), encode_chunk(mask), case.max_value)
+
+
+def _refuse_bad(reader: Reader, bad: Sequence[str], skip_bad: bool) -> None:
+    if not bad or skip_bad:
+        return
+    named = "; ".join(bad[:LISTED_BAD]) + (f"; and {len(bad) - LISTED_BAD} more" if len(bad) > LISTED_BAD else "")
+    raise FlamesError(
+        f"{reader.NAME} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {named}. "
+        "Mend them, or leave them out with --skip-bad"
+    )
+
+
+def _group_near_copies(gathered: Gathered) -> tuple[list[SpooledCase], list[list[str]]]:
+    """Near copies among still images share a group, so that no split divides them; and those groups."""
+    patients = sorted(gathered.looks)
+    if len(patients) < 2:
+        return gathered.cases, []
+    first = group_duplicates(np.stack([gathered.looks[name] for name in patients]), PHASH_MAX_DISTANCE)
+    group_of = {patient: patients[index] for patient, index in zip(patients, first, strict=True)}
+    cases = [replace(case, info=replace(case.info, group=group_of[case.info.patient])) for case in gathered.cases]
+    members: dict[str, list[str]] = {}
+    for patient in patients:
+        members.setdefault(group_of[patient], []).append(patient)
+    return cases, [group for group in members.values() if len(group) > 1]
+
+
+def _split(reader: Reader, cases: list[SpooledCase], config: PreprocessConfig) -> dict[str, list[SpooledCase]]:
+    """The cases of each set: whole groups, each stratum on its own."""
+    strata: dict[str, dict[str, Group]] = {}
+    for name, members in _by_group(cases).items():
+        group = Group(images=len(members), patients=len({case.info.patient for case in members}))
+        strata.setdefault(members[0].info.stratum, {})[name] = group
+    set_of: dict[str, str] = {}
+    for stratum, groups in sorted(strata.items()):
+        share = _server_share(reader, config.server_test, groups, len(strata))
+        rng = derive_rng(config.seed, "split", reader.NAME, stratum)
+        set_of |= split_groups(groups, share, config.test_fraction, rng)
+    sets = {name: [case for case in cases if set_of[case.info.group] == name] for name in SETS}
+    _check_sets(reader, sets, config)
+    return sets
+
+
+def _by_group(cases: list[SpooledCase]) -> dict[str, list[SpooledCase]]:
+    members: dict[str, list[SpooledCase]] = {}
+    for case in cases:
+        members.setdefault(case.info.group, []).append(case)
+    return members
+
+
+def _server_share(reader: Reader, server_test: float | None, groups: dict[str, Group], strata: int) -> Share:
+    """What the server's test set takes of one stratum: a fraction of its patients, or its part of a number of images.
+
+    By default the paper's number, but no more than a quarter of the patients.
+    """
+    images = sum(group.images for group in groups.values())
+    if server_test is None:
+        patients = sum(group.patients for group in groups.values())
+        return Share(images=reader.SERVER_TEST / strata, patients=max(1, patients // 4))
+    if server_test < 1:
+        return Share.fraction(server_test, groups)
+    if server_test / strata >= images:
+        raise FlamesError(
+            f"--server-test asks for {server_test / strata:g} of {images} {reader.NAME} images; leave some to train on"
+        )
+    return Share(images=server_test / strata)
+
+
+def _check_sets(reader: Reader, sets: dict[str, list[SpooledCase]], config: PreprocessConfig) -> None:
+    groups = {name: sorted({case.info.group for case in cases}) for name, cases in sets.items()}
+    needed = ["client_train"]
+    needed += ["client_test"] if config.test_fraction > 0 else []
+    needed += ["server_test"] if config.server_test != 0 else []
+    if empty := [name for name in needed if not groups[name]]:
+        total = sum(len(patients) for patients in groups.values())
+        raise FlamesError(
+            f"{reader.NAME} has {total} usable patients, too few for {', '.join(empty)}; "
+            "add patients, or pass --server-test 0"
+        )
+    if overlaps := find_overlaps(groups):
+        raise FlamesError(f"{reader.NAME}: patient {overlaps[0][0]} is in {overlaps[0][1]} and {overlaps[0][2]}")
+
+
+def _report(
+    reader: Reader,
+    config: PreprocessConfig,
+    n_sources: int,
+    sets: dict[str, list[SpooledCase]],
+    gathered: Gathered,
+    near: list[list[str]],
+    target: Path,
+) -> dict[str, Any]:
+    options = config.model_dump(mode="json", include={"size", "server_test", "test_fraction", "slice_half_width", "seed"})
+    return {
+        **stamp(PREPROCESSED_REPORT),
+        "flames": __version__,
+        "dataset": reader.NAME,
+        "modality": reader.MODALITY,
+        "organ": reader.ORGAN,
+        "licence": reader.LICENCE,
+        "options": options,
+        "sources": n_sources,
+        "sets": {
+            name: {"images": len(cases), "patients": len({case.info.patient for case in cases})}
+            for name, cases in sets.items()
+        },
+        "skipped": [{"name": name, "reason": reason} for name, reason in gathered.skipped],
+        "bad": gathered.bad,
+        "copies_left_out": [{"name": name, "same_as": kept} for name, kept in gathered.copies],
+        "near_copies_kept_together": near,
+        "file": target.name,
+        "sha256": hash_file(target),
+    }
