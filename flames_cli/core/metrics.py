@@ -80,7 +80,8 @@ def pixel_accuracy(pred: Binary, target: Binary) -> float:
 def hausdorff_px(pred: Binary, target: Binary) -> float:
     """Symmetric Hausdorff distance between the foregrounds, in pixels. Raises as `count_pixels`.
 
-    0 when both masks are empty (the authors' code says infinite there too), infinite when one is.
+    Infinite when either mask is empty, both included, as in the authors' code: there is nothing to measure
+    from. `summarise` sets such cases aside and counts them.
     """
     return _hausdorff(*_as_bool(pred, target))
 
@@ -124,7 +125,7 @@ def _count(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> Counts:
 
 def _hausdorff(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
     if not pred.any() or not target.any():
-        return 0.0 if pred.any() == target.any() else math.inf
+        return math.inf
     # Every pixel that matters lies in the box around both masks: the transforms need not see the rest.
     either = pred | target
     rows, cols = np.flatnonzero(either.any(axis=1)), np.flatnonzero(either.any(axis=0))

@@ -97,9 +97,9 @@ def _healthy_tissue(
     x, y, z = xyz
     folds = np.abs(smooth_noise(rng, depth_mm.shape, tuple(4.5 / spacing)))
     nuclei = _squares([np.abs(x) - 25.0, y - 4.0, z - 2.0], (8.0, 15.0, 11.0)) < 1
-    white = (depth_mm > 5.0) & ((depth_mm > 19.0) | (folds > 0.55)) & ~nuclei
+    white = (depth_mm > 5.0) & ((depth_mm > 16.0) | (folds > 0.5)) & ~nuclei
     fissure = (np.abs(x) < 1.8) & (depth_mm < 26.0) & (z > -15.0)
-    fluid = ((folds < 0.22) & (depth_mm < 15.0)) | fissure | (ventricles < 1)
+    fluid = ((folds < 0.22) & (depth_mm < 13.0)) | fissure | (ventricles < 1)
     tissue = np.where(white, WHITE, GREY)
     tissue[fluid] = CSF
     tissue[depth_mm < 0] = BACKGROUND
@@ -259,8 +259,9 @@ def _add_ovary(rng: Generator, echo: Floats, fan: Flags, lesion: Floats) -> None
     inside = distance < 1
     echo[inside] = 0.5 * echo[inside] - rng.uniform(15.0, 19.0)
     echo[(distance >= 1) & (distance < 1.06)] += 5.0
-    for _ in range(rng.integers(3, 8)):
-        follicle = _blob(rng, (distance < 0.85) & fan, rng.uniform(0.0008, 0.003) * fan.size, 1.1, 0.03)
+    free = (distance < 0.85) & (lesion > 1.3) & fan
+    for _ in range(rng.integers(3, 8) if free.any() else 0):
+        follicle = _blob(rng, free, rng.uniform(0.0008, 0.003) * fan.size, 1.1, 0.03)
         echo[follicle < 1] = -55.0
 
 

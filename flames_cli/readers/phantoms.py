@@ -19,7 +19,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.readers.phantom_shapes import FIELD_MM, Scan, draw_brain, draw_breast, draw_ovary
 
 AREA_RANGE = 50.0
-LARGEST_AREA = {"brats": 0.35, "busi": 0.25, "otu2d": 0.22}
+LARGEST_AREA = {"brats": 0.25, "busi": 0.25, "otu2d": 0.22}
 """The largest lesion's share of the head (brats) or of the image (ultrasound)."""
 
 ODD_PATIENT = 7

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flames_cli.store.atomic import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -252,13 +254,7 @@ def _figure(width: float, height: float, layout: Any = None) -> Iterator["Figure
 
 
 def _save(figure: "Figure", path: Path, file_format: str) -> None:
-    """Write to a temporary name beside `path`, then move it: nobody ever sees half a figure."""
     # Dates and version numbers would make every file differ.
     metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format=file_format, metadata=metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
