@@ -139,7 +139,7 @@ def _add_tumour(
 
 def _acquire(rng: Generator, tissue: Labels, signal: tuple[float, ...]) -> Floats:
     """Signal by tissue, then partial volume, coil shading and Rician noise; 0 outside the head."""
-    levels = np.asarray(signal) * rng.uniform(0.9, 1.1, len(signal))
+    levels = np.asarray(signal) * rng.uniform(0.94, 1.06, len(signal))
     clean = ndimage.gaussian_filter(levels[tissue], (0.6, 0.6, 0.3))
     grain = 1.0 + 0.05 * smooth_noise(rng, tissue.shape, 1.5)
     shading = np.exp(0.08 * smooth_noise(rng, tissue.shape, tuple(np.asarray(tissue.shape) / 5)))

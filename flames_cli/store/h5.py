@@ -84,6 +84,25 @@ def read_preprocessed_cases(path: Path) -> tuple[SetInfo, dict[str, list[CaseInf
         return read_set_info(file[SETS[0]]), {name: read_cases(file[name]) for name in SETS}
 
 
+@dataclass(frozen=True, slots=True)
+class ShardSummary:
+    """What a client's shard says of itself."""
+
+    name: str
+    modality: str
+    organ: str
+    size: int
+    images: dict[str, int]
+
+
+def read_shard_summary(path: Path) -> ShardSummary:
+    """Name, modality, organ, size and number of images per set of a client's shard; no pixels are read."""
+    with open_checked(path, SHARD) as file:
+        info = read_set_info(file["train"])
+        images = {name: int(file[name]["image"].shape[0]) for name in CLIENT_SETS}
+        return ShardSummary(str(file.attrs["name"]), str(file.attrs["modality"]), info.organ, info.size, images)
+
+
 def read_shard_sets(path: Path, set_name: str) -> list[CaseSet]:
     """The case sets of a shard's `set_name`: one, or for a server's shard one a data set."""
     with open_checked(path, SHARD) as file:

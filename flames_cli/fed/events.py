@@ -1,0 +1,49 @@
+"""What happens in a federation, for whoever watches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FederationStarted:
+    """The clients have joined: their names with their modality and number of training images."""
+
+    clients: tuple[tuple[str, str, int], ...]
+    first_round: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A client made a training step."""
+
+    client: str
+    round: int
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDone:
+    """A client reported, or was refused for `reason`."""
+
+    client: str
+    round: int
+    metrics: dict[str, float]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDone:
+    """A round is over and saved; `record` is its line in rounds.jsonl."""
+
+    record: dict[str, Any]
+
+
+Event = FederationStarted | StepDone | ClientDone | RoundDone
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Nobody watches."""

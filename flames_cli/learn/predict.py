@@ -1,0 +1,69 @@
+"""Predictions and validation, without gradients."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from flames_cli.arrays import Mask
+from flames_cli.core.metrics import EPSILON
+from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.devices import Precision, autocast
+from flames_cli.learn.losses import dice_focal_loss
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Of `n_cases` cases: mean loss a batch weighted by its cases, mean Dice a case at THRESHOLD."""
+
+    loss: float
+    dice: float
+    n_cases: int
+
+
+def predict_probabilities(
+    model: nn.Module, dataset: ShardDataset, batch_size: int, device: torch.device, precision: Precision
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(probabilities, masks), each B×1×H×W float32 on `device`, in the order of the data set."""
+    model.eval()
+    for images, masks in iterate_batches(dataset, range(len(dataset)), batch_size):
+        with torch.inference_mode(), autocast(device, precision):
+            inputs = images.to(device, memory_format=torch.channels_last)
+            yield model(inputs).float(), masks.to(device)
+
+
+def predict_masks(
+    model: nn.Module, dataset: ShardDataset, batch_size: int, device: torch.device, precision: Precision
+) -> Iterator[Mask]:
+    """One H×W mask of 0 and 1 a case, in the order of the data set."""
+    for probabilities, _ in predict_probabilities(model, dataset, batch_size, device, precision):
+        masks: NDArray = (probabilities[:, 0] > THRESHOLD).to(torch.uint8).cpu().numpy()
+        yield from masks
+
+
+def validate(
+    model: nn.Module,
+    dataset: ShardDataset,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
+    dice_weight: float,
+) -> Validation:
+    """Loss and Dice of `model` on `dataset` (at least one case)."""
+    loss = dice = 0.0
+    for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision):
+        loss += float(dice_focal_loss(probabilities, masks, dice_weight)) * len(masks)
+        dice += float(_dice_per_case(probabilities, masks).sum())
+    return Validation(loss / len(dataset), dice / len(dataset), len(dataset))
+
+
+def _dice_per_case(probabilities: Tensor, masks: Tensor) -> Tensor:
+    """As `core.metrics.dice`, for a whole batch on its device."""
+    predicted = (probabilities > THRESHOLD).double().flatten(1)
+    truth = masks.double().flatten(1)
+    overlap = (predicted * truth).sum(1)
+    return (2 * overlap + EPSILON) / (predicted.sum(1) + truth.sum(1) + EPSILON)

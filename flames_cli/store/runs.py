@@ -1,0 +1,114 @@
+"""A run's folder: `config.toml` as run, `rounds.jsonl`, `checkpoints/`, `evaluation/`."""
+
+import json
+import shutil
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.atomic import write_text
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where the files of one run lie."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The configuration as run."""
+        return self.path / "config.toml"
+
+    @property
+    def rounds(self) -> Path:
+        """A JSON line a round."""
+        return self.path / "rounds.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A folder a round."""
+        return self.path / "checkpoints"
+
+    @property
+    def evaluation(self) -> Path:
+        """What `flames evaluate` writes."""
+        return self.path / "evaluation"
+
+    def remove(self) -> None:
+        """Delete the run with all its files."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def run_folder(workspace: Path, name: str) -> RunFolder:
+    """The folder of run `name`, there or not."""
+    return RunFolder(workspace / "runs" / name)
+
+
+def find_run(workspace: Path, name: str | None) -> RunFolder:
+    """Run `name`, or the newest one.
+
+    Raises:
+        MissingArtifact: there is none; names the command and the runs that are there.
+    """
+    folder = workspace / "runs"
+    there = [path for path in folder.glob("*") if (path / "config.toml").is_file()]
+    if name is None and there:
+        return RunFolder(max(there, key=lambda path: ((path / "config.toml").stat().st_mtime_ns, path.name)))
+    if name is not None and folder / name in there:
+        return RunFolder(folder / name)
+    known = f" (there: {', '.join(sorted(path.name for path in there))})" if there else ""
+    wanted = f"no run '{name}'" if name else "no run"
+    raise MissingArtifact(f"{wanted} in {folder}{known}; make it with `flames federate`")
+
+
+def write_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
+    """Write a run's configuration; entries without a value are left out."""
+    kept = {name: {key: value for key, value in table.items() if value is not None} for name, table in tables.items()}
+    write_text(path, tomli_w.dumps(kept))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's configuration.
+
+    Raises:
+        FlamesError: it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FlamesError(f"{path} cannot be read ({error}); federate again with --fresh") from error
+
+
+def append_round(path: Path, record: dict[str, Any]) -> None:
+    """Append one round's line."""
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def read_rounds(path: Path) -> list[dict[str, Any]]:
+    """Every round's record, in order; empty where there is no file yet. A line cut short ends the list."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def keep_rounds_until(path: Path, last: int) -> None:
+    """Drop the records of rounds after `last`: those that a resumed run will do again."""
+    kept = [record for record in read_rounds(path) if record["round"] <= last]
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
