@@ -41,7 +41,14 @@ class RoundDone:
     record: dict[str, Any]
 
 
-Event = FederationStarted | StepDone | ClientDone | RoundDone
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """What is left takes about so long."""
+
+    seconds_left: float
+
+
+Event = FederationStarted | StepDone | ClientDone | RoundDone | Estimated
 OnEvent = Callable[[Event], None]
 
 

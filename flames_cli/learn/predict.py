@@ -1,10 +1,9 @@
 """Predictions and validation, without gradients."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flames_cli.arrays import Mask
@@ -26,22 +25,33 @@ class Validation:
 
 
 def predict_probabilities(
-    model: nn.Module, dataset: ShardDataset, batch_size: int, device: torch.device, precision: Precision
+    model: nn.Module,
+    dataset: ShardDataset,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
+    order: Sequence[int] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(probabilities, masks), each B×1×H×W float32 on `device`, in the order of the data set."""
+    """(probabilities, masks), each B×1×H×W float32 on `device`, of the cases in `order` (None: all)."""
     model.eval()
-    for images, masks in iterate_batches(dataset, range(len(dataset)), batch_size):
+    wanted = range(len(dataset)) if order is None else order
+    for images, masks in iterate_batches(dataset, wanted, batch_size):
         with torch.inference_mode(), autocast(device, precision):
             inputs = images.to(device, memory_format=torch.channels_last)
             yield model(inputs).float(), masks.to(device)
 
 
 def predict_masks(
-    model: nn.Module, dataset: ShardDataset, batch_size: int, device: torch.device, precision: Precision
+    model: nn.Module,
+    dataset: ShardDataset,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
+    order: Sequence[int] | None = None,
 ) -> Iterator[Mask]:
-    """One H×W mask of 0 and 1 a case, in the order of the data set."""
-    for probabilities, _ in predict_probabilities(model, dataset, batch_size, device, precision):
-        masks: NDArray = (probabilities[:, 0] > THRESHOLD).to(torch.uint8).cpu().numpy()
+    """One H×W mask of 0 and 1 a case, of the cases in `order` (None: all)."""
+    for probabilities, _ in predict_probabilities(model, dataset, batch_size, device, precision, order):
+        masks: Mask = (probabilities[:, 0] > THRESHOLD).to(torch.uint8).cpu().numpy()
         yield from masks
 
 

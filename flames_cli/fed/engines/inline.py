@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.task_identity import TaskIdentity
 
 from flames_cli.errors import FlamesError
 
@@ -54,8 +55,8 @@ class InlineGrid(Grid):  # type: ignore[misc]
         for message in messages:
             self._sent += 1
             number = str(self._sent)
-            # As Flower's own grids do: the constructor leaves these to the sender.
-            message.metadata.__dict__.update(_message_id=number, _run_id=RUN_ID, _src_node_id=SERVER_NODE)
+            # As Flower's own grids do: the constructor leaves this to the sender.
+            message.metadata.__dict__["_message_id"] = number
             self._waiting[number] = message
             numbers.append(number)
         return numbers
@@ -83,5 +84,7 @@ class InlineGrid(Grid):  # type: ignore[misc]
 
 def run_inline(server: ServerApp, client: ClientApp, nodes: Mapping[int, NodeConfig]) -> None:
     """Run `server` over `client` on the nodes with these configurations."""
+    # A message takes its sender from this process-wide identity, which Flower's own engines set likewise.
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SERVER_NODE
     context = Context(RUN_ID, SERVER_NODE, {}, RecordDict(), run_config={})
     server(InlineGrid(client, nodes), context)

@@ -1,0 +1,42 @@
+"""A model of a run, asked for masks or features: what later stages need of torch, without torch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flames_cli.arrays import Mask, Weights
+from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.devices import autocast, pick_device, pick_precision
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import load_weights
+from flames_cli.learn.predict import predict_masks
+
+
+class Segmenter:
+    """One architecture on one device; each call brings its weights."""
+
+    def __init__(
+        self, model: str, options: Mapping[str, int | float], device: str, precision: str, batch_size: int
+    ) -> None:
+        self._device = pick_device(device)
+        self._precision = pick_precision(precision, self._device, model)
+        self._model = build_model(model, seed=0, **options).to(self._device, memory_format=torch.channels_last)
+        self._batch_size = batch_size
+
+    def masks(self, weights: Weights, dataset: ShardDataset, order: Sequence[int] | None = None) -> Iterator[Mask]:
+        """One H×W mask of 0 and 1 a case, of the cases in `order` (None: all)."""
+        load_weights(self._model, weights)
+        yield from predict_masks(self._model, dataset, self._batch_size, self._device, self._precision, order)
+
+    def features(self, weights: Weights, dataset: ShardDataset, order: Sequence[int]) -> NDArray[np.float32]:
+        """N×C: the bottleneck of each case in `order`, averaged over its pixels."""
+        load_weights(self._model, weights)
+        self._model.eval()
+        pooled = []
+        for images, _ in iterate_batches(dataset, order, self._batch_size):
+            with torch.inference_mode(), autocast(self._device, self._precision):
+                deepest = self._model.bottleneck(images.to(self._device, memory_format=torch.channels_last))
+                pooled.append(deepest.float().mean(dim=(2, 3)).cpu().numpy())
+        return np.concatenate(pooled)

@@ -1,0 +1,51 @@
+"""How long a federation still takes: from its first steps, then from its rounds."""
+
+import time
+from collections.abc import Callable
+
+from flames_cli.fed.events import Estimated, Event, FederationStarted, OnEvent, RoundDone, StepDone
+
+WARM_UP = 1
+"""Steps that are not timed: the first one compiles kernels and fills caches."""
+
+MEASURED = 3
+"""Steps timed before the first estimate."""
+
+
+class Estimator:
+    """Passes events on, and adds an `Estimated` after the first steps and after every round."""
+
+    def __init__(
+        self, on_event: OnEvent, batch_size: int, epochs: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._on_event = on_event
+        self._batch_size = batch_size
+        self._epochs = epochs
+        self._clock = clock
+        self._steps_a_round = 0
+        self._rounds_left = 0
+        self._seen = 0
+        self._started = 0.0
+        self._round_seconds: list[float] = []
+
+    def __call__(self, event: Event) -> None:
+        """Take note of `event` and pass it on."""
+        self._on_event(event)
+        if isinstance(event, FederationStarted):
+            self._rounds_left = event.rounds - event.first_round + 1
+            self._steps_a_round = sum(-(-n // self._batch_size) for _, _, n in event.clients) * self._epochs
+        elif isinstance(event, StepDone):
+            self._count_step()
+        elif isinstance(event, RoundDone):
+            self._rounds_left -= 1
+            self._round_seconds.append(float(event.record["seconds"]))
+            mean = sum(self._round_seconds) / len(self._round_seconds)
+            self._on_event(Estimated(mean * self._rounds_left))
+
+    def _count_step(self) -> None:
+        self._seen += 1
+        if self._seen == WARM_UP:
+            self._started = self._clock()
+        if self._seen == WARM_UP + MEASURED and self._steps_a_round > self._seen:
+            step = (self._clock() - self._started) / MEASURED
+            self._on_event(Estimated(step * (self._steps_a_round * self._rounds_left - self._seen)))

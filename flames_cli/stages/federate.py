@@ -1,0 +1,186 @@
+"""Shards → a run: rounds of local training and blending, a checkpoint and a line after each."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flames_cli import __version__
+from flames_cli.config import FederateConfig
+from flames_cli.core.aggregation import Algorithm, State
+from flames_cli.core.rng import derive_seed
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.client import make_client_app
+from flames_cli.fed.engines.inline import NodeConfig, run_inline
+from flames_cli.fed.events import OnEvent, ignore
+from flames_cli.fed.server import Plan, make_server_app
+from flames_cli.learn.devices import pick_device, pick_precision
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import to_weights
+from flames_cli.stages.estimate import Estimator
+from flames_cli.store.checkpoint import list_rounds, load_state, save_state
+from flames_cli.store.h5 import hash_file
+from flames_cli.store.manifest import ClientEntry, Partition, read_partition
+from flames_cli.store.runs import (
+    RunFolder,
+    append_round,
+    keep_rounds_until,
+    read_config,
+    read_rounds,
+    run_folder,
+    write_config,
+)
+
+FIRST_NODE = 2
+"""Node 1 is Flower's number for the server."""
+
+FREE_TO_CHANGE = {"workspace", "rounds", "keep_rounds", "fresh", "device", "precision"}
+"""Options that a resumed run may have otherwise: they do not change what was computed so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class FederationResult:
+    """A finished run."""
+
+    run: str
+    folder: Path
+    resumed_from: int
+    """The round after which this call took over; 0 for a new run."""
+    records: list[dict[str, Any]]
+    """The lines of rounds.jsonl."""
+
+
+def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationResult:
+    """Run a federation inline, or go on with it after its last whole round.
+
+    Raises:
+        MissingArtifact: there is no partition, or a shard of it is gone.
+        FlamesError: unknown strategy, model or option; no encoder weights; a run of that name with other
+            options; no good report in a round.
+    """
+    algorithm = get_algorithm(config.strategy)
+    device = pick_device(config.device)
+    partition_file = config.workspace / "partition.json"
+    partition = read_partition(partition_file)
+    nodes = _node_configs(config, algorithm, partition)
+    run = run_folder(config.workspace, config.run_name)
+    options = _options_as_run(config)
+    facts = {
+        "flames": __version__,
+        "partition_sha256": hash_file(partition_file),
+        "size": partition.size,
+        "device": device.type,
+        "precision": pick_precision(config.precision, device, config.model),
+    }
+    resumed = _resume(run, options, facts, config)
+    if resumed is None or resumed.round < config.rounds:
+        plan = _plan(config, algorithm, partition, resumed)
+        if not run.config.exists():
+            write_config(run.config, {"federate": options, "run": facts})
+        watch = Estimator(on_event, config.batch_size, config.local_epochs)
+
+        def save(state: State, record: dict[str, Any]) -> None:
+            save_state(run.checkpoints, state, config.keep_rounds)
+            append_round(run.rounds, record)
+
+        run_inline(make_server_app(plan, save, resumed, watch), make_client_app(watch), nodes)
+    return FederationResult(run.name, run.path, resumed.round if resumed else 0, read_rounds(run.rounds))
+
+
+def _plan(config: FederateConfig, algorithm: Algorithm, partition: Partition, resumed: State | None) -> Plan:
+    weights = (
+        next(iter(resumed.server.values()))
+        if resumed
+        else to_weights(
+            build_model(
+                config.model,
+                encoder_weights_of(config),
+                seed=derive_seed(config.seed, "initial weights"),
+                **config.model_options,
+            )
+        )
+    )
+    return Plan(
+        algorithm=algorithm,
+        rounds=config.rounds,
+        seed=config.seed,
+        model=config.model,
+        model_options=dict(config.model_options),
+        initial=weights,
+        size=partition.size,
+        epochs=config.local_epochs,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        lr_by_modality=dict(config.lr_by_modality),
+        dice_weight=config.dice_weight,
+        per_pixel_focal=config.per_pixel_focal,
+        augment=config.augment,
+    )
+
+
+def encoder_weights_of(config: FederateConfig) -> str:
+    """What was asked for, else ImageNet's for the model that has them."""
+    return config.encoder_weights or ("imagenet" if config.model == "densenet-unet" else "none")
+
+
+def _node_configs(config: FederateConfig, algorithm: Algorithm, partition: Partition) -> dict[int, NodeConfig]:
+    """One node a client; where the algorithm pools, one a group with the shards of all its clients."""
+    unknown = [name for name in config.lr_by_modality if name not in partition.modalities]
+    if unknown:
+        raise FlamesError(f"--lr names '{unknown[0]}', expected a modality of {', '.join(partition.modalities)}")
+    members: dict[str, list[ClientEntry]] = {}
+    for entry in partition.clients:
+        name = algorithm.group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
+        members.setdefault(name, []).append(entry)
+    return {
+        FIRST_NODE + index: {
+            "client": name,
+            "shard": os.pathsep.join(str(_shard(config.workspace, entry)) for entry in entries),
+            "device": config.device,
+            "precision": config.precision,
+        }
+        for index, (name, entries) in enumerate(members.items())
+    }
+
+
+def _shard(workspace: Path, entry: ClientEntry) -> Path:
+    path = workspace / entry.shard
+    if not path.is_file():
+        raise MissingArtifact(f"{path} is not there; make it with `flames partition --overwrite`")
+    return path
+
+
+def _options_as_run(config: FederateConfig) -> dict[str, Any]:
+    options = config.model_dump(mode="json", exclude={"workspace", "fresh"})
+    return {**options, "run": config.run_name, "encoder_weights": encoder_weights_of(config)}
+
+
+def _resume(run: RunFolder, options: dict[str, Any], facts: dict[str, Any], config: FederateConfig) -> State | None:
+    """The state to go on from; None starts anew.
+
+    Raises:
+        FlamesError: the run was made with other options, or on another partition; lists the differences.
+    """
+    if config.fresh:
+        run.remove()
+    if not run.config.exists():
+        return None
+    before = read_config(run.config)
+    was = {**before.get("federate", {}), "partition": before.get("run", {}).get("partition_sha256")}
+    now = {**options, "partition": facts["partition_sha256"]}
+    differing = [
+        f"{key} {was.get(key)!r} → {now.get(key)!r}"
+        for key in sorted({*was, *now} - FREE_TO_CHANGE)
+        if was.get(key) != now.get(key)
+    ]
+    if differing:
+        raise FlamesError(
+            f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
+            "pass --fresh to start it anew, or another --run NAME"
+        )
+    if not list_rounds(run.checkpoints):
+        return None
+    state = load_state(run.checkpoints)
+    keep_rounds_until(run.rounds, state.round)
+    return state
