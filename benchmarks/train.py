@@ -28,7 +28,8 @@ def main() -> None:
     device = pick_device(options.device)
     variants = [(precision, layout) for precision in options.precisions for layout in FORMATS]
     steps = {
-        variant: make_step(options.model, options.size, options.batch, device, *variant) for variant in variants
+        variant: make_step(options.model, options.size, options.batch, device, *variant)
+        for variant in variants
     }
     seconds = measure(steps, options.steps, device)
     baseline = seconds[variants[0]]
@@ -58,7 +59,7 @@ def make_step(
     model_name: str, size: int, batch: int, device: torch.device, precision: Precision, layout: str
 ) -> Callable[[], None]:
     """One training step of a model of its own; every variant starts from the same weights and images."""
-    model = build_model(model_name, seed=0).to(device=device, memory_format=FORMATS[layout])
+    model = build_model(model_name, seed=0).to(device).to(memory_format=FORMATS[layout])
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 1, size, size, generator=generator).to(device)

@@ -20,7 +20,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 class Section(BaseModel):
     """What all commands share; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     workspace: Path = DEFAULT_WORKSPACE
     seed: Annotated[int, Field(ge=0)] = 0
@@ -42,10 +42,6 @@ class PreprocessConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 0
     """Threads; 0: one a core."""
     overwrite: bool = False
-
-    def raw_folder(self, dataset: str) -> Path:
-        """Where the raw data of `dataset` lie."""
-        return self.raw.get(dataset, self.workspace / "raw" / dataset)
 
 
 class PartitionConfig(Section):
@@ -163,9 +159,17 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     if unknown:
         known = ", ".join((*SHARED, *(f"[{name}]" for name in SECTIONS)))
         raise FlamesError(f"{file}: '{unknown[0]}' is not known; choose from {known}")
-    shared = {key: content[key] for key in SHARED if key in content}
-    tables = {name: _resolve_paths({**shared, **content.get(name, {})}, file.parent) for name in SECTIONS}
-    problems = [line for name, table in tables.items() for line in _problems(SECTIONS[name], table, f"{name}.")]
+    shared = _resolve_paths({key: content[key] for key in SHARED if key in content}, file.parent)
+    problems = _problems(Section, shared, where="")
+    tables = {}
+    for name, section in SECTIONS.items():
+        table = content.get(name, {})
+        if not isinstance(table, dict):
+            problems.append(f"{name}: input should be a table, [{name}] (got {table!r})")
+            continue
+        table = _resolve_paths(table, file.parent)
+        problems += _problems(section, table, where=f"{name}.")
+        tables[name] = {**shared, **table}
     if problems:
         raise FlamesError(f"{file}: " + "; ".join(problems))
     return tables
@@ -177,7 +181,8 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(resolved.get(key), str):
             resolved[key] = folder / resolved[key]
     if isinstance(resolved.get("raw"), dict):
-        resolved["raw"] = {name: folder / path for name, path in resolved["raw"].items()}
+        raw = resolved["raw"].items()
+        resolved["raw"] = {name: folder / path if isinstance(path, str) else path for name, path in raw}
     return resolved
 
 

@@ -167,7 +167,9 @@ def _personalise(own_weights: Weights, n: int, alpha: float, inverse: RunningSum
 
 def _check_alike(arrays: Sequence[Weights], counts: Sequence[float]) -> None:
     if not arrays or len(arrays) != len(counts):
-        raise ValueError(f"got {len(arrays)} sets of weights and {len(counts)} counts, expected the same, at least 1")
+        raise ValueError(
+            f"got {len(arrays)} sets of weights and {len(counts)} counts, expected the same, at least 1"
+        )
     for index, entry in enumerate(arrays):
         if problem := find_difference(entry, arrays[0]):
             raise ValueError(f"weights {index} differ from weights 0: {problem}")

@@ -96,7 +96,9 @@ def node_shards(context: Context) -> Shards:
     """
     listed = str(context.node_config.get("shard", ""))
     if not listed:
-        raise FlamesError("the node's configuration names no shard, expected --node-config 'shard=\"FILE.h5\"'")
+        raise FlamesError(
+            "the node's configuration names no shard, expected --node-config 'shard=\"FILE.h5\"'"
+        )
     return tuple(Path(path) for path in listed.split(os.pathsep))
 
 
@@ -137,8 +139,12 @@ def _options(request: TrainRequest) -> TrainOptions:
 
 def _report(profile: Profile, result: TrainResult) -> Report:
     metrics = {"train_loss": result.train_loss, "best_epoch": float(result.best_epoch)}
-    metrics |= _validation_metrics("received", result.received) | _validation_metrics("trained", result.trained)
-    return Report(profile.client, profile.modality, result.weights, result.n_examples, result.n_steps, metrics)
+    metrics |= _validation_metrics("received", result.received) | _validation_metrics(
+        "trained", result.trained
+    )
+    return Report(
+        profile.client, profile.modality, result.weights, result.n_examples, result.n_steps, metrics
+    )
 
 
 def _validation_metrics(prefix: str, validation: Validation | None) -> dict[str, float]:

@@ -84,7 +84,9 @@ class _Traffic:
 Save = Callable[[State, dict[str, Any]], None]
 
 
-def make_server_app(plan: Plan, save: Save, resumed: State | None = None, on_event: OnEvent = ignore) -> ServerApp:
+def make_server_app(
+    plan: Plan, save: Save, resumed: State | None = None, on_event: OnEvent = ignore
+) -> ServerApp:
     """The ServerApp that runs `plan`, from `resumed` where given; `save(state, record)` after every round."""
     app = ServerApp()
 
@@ -109,7 +111,9 @@ def run_rounds(grid: Grid, plan: Plan, save: Save, resumed: State | None, on_eve
     for round_ in range(state.round + 1, plan.rounds + 1):
         started = time.monotonic()
         traffic = _Traffic()
-        result = apply_round(state, _collect(grid, plan, state, round_, nodes, traffic, on_event), plan.algorithm)
+        result = apply_round(
+            state, _collect(grid, plan, state, round_, nodes, traffic, on_event), plan.algorithm
+        )
         refused = {**traffic.failed, **result.refused}
         for client, reason in result.refused.items():
             on_event(ClientDone(client, round_, {}, reason))
@@ -152,7 +156,9 @@ def query_nodes(grid: Grid, size: int) -> list[tuple[int, Profile]]:
 
 def _refuse_profile(profile: Profile, size: int, found: dict[str, tuple[int, Profile]]) -> str | None:
     if profile.protocol != PROTOCOL:
-        return f"it speaks protocol {profile.protocol}, this server {PROTOCOL}; install one version everywhere"
+        return (
+            f"it speaks protocol {profile.protocol}, this server {PROTOCOL}; install one version everywhere"
+        )
     if profile.size != size:
         return f"its images are {profile.size}×{profile.size}, this federation's {size}×{size}"
     if profile.client in found:
@@ -194,7 +200,9 @@ def _collect(
 
     def requests() -> Iterator[Message]:
         for node, profile in nodes:
-            weights = state.model_for(profile.client, plan.algorithm.group_of(profile.client, profile.modality))
+            weights = state.model_for(
+                profile.client, plan.algorithm.group_of(profile.client, profile.modality)
+            )
             traffic.bytes_down += weights_bytes(weights)
             sent[profile.client] = time.monotonic()
             yield pack_request(plan.request(round_, profile), weights, node)
@@ -208,7 +216,11 @@ def _collect(
             on_event(ClientDone(client, round_, {}, reason))
             continue
         traffic.bytes_up += weights_bytes(report.weights)
-        traffic.metrics[client] = {**report.metrics, "n_examples": report.n_examples, "n_steps": report.n_steps}
+        traffic.metrics[client] = {
+            **report.metrics,
+            "n_examples": report.n_examples,
+            "n_steps": report.n_steps,
+        }
         on_event(ClientDone(client, round_, traffic.metrics[client]))
         yield report
 

@@ -22,10 +22,14 @@ class Segmenter:
     ) -> None:
         self._device = pick_device(device)
         self._precision = pick_precision(precision, self._device, model)
-        self._model = build_model(model, seed=0, **options).to(self._device, memory_format=torch.channels_last)
+        self._model = build_model(model, seed=0, **options).to(
+            self._device, memory_format=torch.channels_last
+        )
         self._batch_size = batch_size
 
-    def masks(self, weights: Weights, dataset: ShardDataset, order: Sequence[int] | None = None) -> Iterator[Mask]:
+    def masks(
+        self, weights: Weights, dataset: ShardDataset, order: Sequence[int] | None = None
+    ) -> Iterator[Mask]:
         """One H×W mask of 0 and 1 a case, of the cases in `order` (None: all)."""
         load_weights(self._model, weights)
         yield from predict_masks(self._model, dataset, self._batch_size, self._device, self._precision, order)

@@ -78,7 +78,9 @@ def train_epochs(
         FlamesError: no training cases, or a loss that is not finite.
     """
     if not len(train):
-        raise FlamesError(f"client {options.client} has no training cases; partition again with another --split")
+        raise FlamesError(
+            f"client {options.client} has no training cases; partition again with another --split"
+        )
     received = _validate(model, val, options, device, precision)
     optimiser = torch.optim.Adam(model.parameters(), lr=options.lr)
     steps_an_epoch = -(-len(train) // options.batch_size)
@@ -87,13 +89,17 @@ def train_epochs(
     with _torch_randomness(options, device):
         for epoch in range(1, options.epochs + 1):
             done = (epoch - 1) * steps_an_epoch
-            loss = _train_epoch(model, optimiser, train, options, epoch, device, precision, (done, total), on_step)
+            loss = _train_epoch(
+                model, optimiser, train, options, epoch, device, precision, (done, total), on_step
+            )
             trained = _validate(model, val, options, device, precision)
             rank = (-trained.dice, trained.loss) if trained else (0.0, float(-epoch))
             if best is None or rank < best[0]:
                 best = (rank, epoch, to_weights(model), loss, trained)
     if best is None:
-        raise FlamesError(f"client {options.client} was asked to train {options.epochs} epochs, expected at least 1")
+        raise FlamesError(
+            f"client {options.client} was asked to train {options.epochs} epochs, expected at least 1"
+        )
     _, best_epoch, weights, train_loss, trained = best
     return TrainResult(weights, len(train), total, best_epoch, train_loss, received, trained)
 
@@ -137,7 +143,9 @@ def _train_epoch(
 
     total, (done, all_steps) = 0.0, steps
     for images, masks in iterate_batches(train, order, options.batch_size, warp_of):
-        total += _step(model, optimiser, images.to(device), masks.to(device), options, precision) * len(images)
+        total += _step(model, optimiser, images.to(device), masks.to(device), options, precision) * len(
+            images
+        )
         done += 1
         if on_step:
             on_step(done, all_steps)

@@ -20,7 +20,9 @@ def read_duplicate_list(path: Path) -> list[tuple[str, ...]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             if COLUMN not in (rows.fieldnames or ()):
-                raise FlamesError(f"{path}: its columns are {rows.fieldnames}, expected one called '{COLUMN}'")
+                raise FlamesError(
+                    f"{path}: its columns are {rows.fieldnames}, expected one called '{COLUMN}'"
+                )
             cells = [(row[COLUMN] or "").strip().strip("{}") for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FlamesError(f"{path} cannot be read as a CSV in UTF-8; check --duplicate-list") from error

@@ -53,7 +53,9 @@ def read_masks(paths: Sequence[Path], shape: tuple[int, ...], allowed: Sequence[
     for path in paths:
         mask = read_grey(path)
         if mask.shape != shape:
-            raise BadCase(f"{path.name}: the mask is {mask.shape[0]}×{mask.shape[1]}, its image {shape[0]}×{shape[1]}")
+            raise BadCase(
+                f"{path.name}: the mask is {mask.shape[0]}×{mask.shape[1]}, its image {shape[0]}×{shape[1]}"
+            )
         values = set(np.flatnonzero(np.bincount(mask.ravel())).tolist())
         if not any(values <= known for known in allowed):
             known_text = " or ".join(str(sorted(known)) for known in allowed)

@@ -80,7 +80,9 @@ def _read_labels(source: Source) -> Volume:
     return volume
 
 
-def _axial_case(source: Source, image: Volume, tumour: np.ndarray, z: int, low: float, high: float) -> RawCase:
+def _axial_case(
+    source: Source, image: Volume, tumour: np.ndarray, z: int, low: float, high: float
+) -> RawCase:
     mask: Mask = np.rot90(tumour[:, :, z]).astype(np.uint8)
     return RawCase(
         case=f"{source.name}/z{z:03d}",

@@ -11,6 +11,8 @@ from typing import IO, Any
 import nibabel as nib
 import numpy as np
 from nibabel import orientations
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from flames_cli.readers.base import BadCase
@@ -38,13 +40,14 @@ def read_volume(path: Path, channel: int = 0) -> Volume:
         BadCase: missing, cut short, damaged (gzip's checksum is verified), a header that lies about its
             size, values that are not finite, or neither 3D nor 4D.
     """
-    with _named_errors(path), _open(path) as stream:
-        header, data = _read_checked(path, stream)
+    with _named_errors(path):
+        with _open(path) as stream:
+            header, data = _read_checked(path, stream)
+        voxels = _channel(path, header, data, channel)
         affine = header.get_best_affine()
-    voxels = _channel(path, header, data, channel)
+        turn = orientations.ornt_transform(orientations.io_orientation(affine), _RAS)
     if not np.isfinite(voxels).all():
         raise BadCase(f"{path.name}: it holds voxels that are not finite")
-    turn = orientations.ornt_transform(orientations.io_orientation(affine), _RAS)
     zooms = [float(zoom) for zoom in header.get_zooms()[:3]]
     order = np.argsort(turn[:, 0])
     spacing = tuple(zooms[int(axis)] for axis in order)
@@ -60,8 +63,10 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise BadCase(f"{path.name}: there is no such file") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise BadCase(f"{path.name}: the gzip file is damaged or cut short; fetch it anew") from error
-    except (OSError, nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, WrapStructError, HeaderDataError) as error:
         raise BadCase(f"{path.name}: cannot be read as NIfTI ({type(error).__name__})") from error
+    except (ValueError, OverflowError) as error:
+        raise BadCase(f"{path.name}: its header cannot be right ({error})") from error
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -72,12 +77,17 @@ def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, byte
     """Header and voxel bytes; reads to the end of the stream, where gzip compares its checksum."""
     header = nib.Nifti1Header.from_fileobj(stream)
     shape = header.get_data_shape()
-    if len(shape) not in (3, 4) or 0 in shape:
+    if len(shape) not in (3, 4) or min(shape) < 1:
         raise BadCase(f"{path.name}: its shape is {shape}, expected 3 or 4 axes")
-    size = int(np.prod(shape, dtype=np.float64)) * header.get_data_dtype().itemsize
+    dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
+    if dtype.kind not in "iuf":
+        raise BadCase(f"{path.name}: its voxels are of type {dtype}, expected one number each")
+    size = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
     if size > MAX_BYTES:
         raise BadCase(f"{path.name}: its header claims a shape of {shape}, {size / 2**30:.0f} GiB")
-    stream.read(max(0, int(header.get_data_offset()) - stream.tell()))
+    if offset > MAX_BYTES:
+        raise BadCase(f"{path.name}: its header claims that voxels start at byte {offset}")
+    stream.read(max(0, offset - stream.tell()))
     data = stream.read(size)
     if len(data) < size:
         raise BadCase(f"{path.name}: it holds {len(data)} bytes of voxels, its header claims {size}")

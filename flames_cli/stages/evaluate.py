@@ -71,7 +71,9 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
         if not (wanted or both):
             continue
         subjects = list(find_subjects(config.workspace, partition, run, split))
-        theirs = {s.label: s for s in find_subjects(config.workspace, partition, other, split)} if other else {}
+        theirs = (
+            {s.label: s for s in find_subjects(config.workspace, partition, other, split)} if other else {}
+        )
         for done, subject in enumerate(subjects, start=1):
             scores = score_subject(run.segmenter, subject)
             compared = None
@@ -128,7 +130,9 @@ def find_subjects(workspace: Path, partition: Partition, run: LoadedRun, split: 
     for server in partition.server:
         data = ShardDataset(read_shard_sets(workspace / server.shard, "test"))
         members = [client for client in partition.clients if client.modality == server.modality]
-        for group in dict.fromkeys(run.algorithm.group_of(client.name, client.modality) for client in members):
+        for group in dict.fromkeys(
+            run.algorithm.group_of(client.name, client.modality) for client in members
+        ):
             label = server.modality if group in ("all", server.modality) else f"{server.modality} by {group}"
             yield Subject(label, server.modality, split, data, run.state.server[group])
 
@@ -226,5 +230,7 @@ def learning_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[i
     for record in records:
         for client in record["clients"]:
             if "received_val_dice" in client:
-                curves.setdefault(client["client"], []).append((record["round"] - 1, client["received_val_dice"]))
+                curves.setdefault(client["client"], []).append(
+                    (record["round"] - 1, client["received_val_dice"])
+                )
     return curves

@@ -124,11 +124,15 @@ def encoder_weights_of(config: FederateConfig) -> str:
     return config.encoder_weights or ("imagenet" if config.model == "densenet-unet" else "none")
 
 
-def _node_configs(config: FederateConfig, algorithm: Algorithm, partition: Partition) -> dict[int, NodeConfig]:
+def _node_configs(
+    config: FederateConfig, algorithm: Algorithm, partition: Partition
+) -> dict[int, NodeConfig]:
     """One node a client; where the algorithm pools, one a group with the shards of all its clients."""
     unknown = [name for name in config.lr_by_modality if name not in partition.modalities]
     if unknown:
-        raise FlamesError(f"--lr names '{unknown[0]}', expected a modality of {', '.join(partition.modalities)}")
+        raise FlamesError(
+            f"--lr names '{unknown[0]}', expected a modality of {', '.join(partition.modalities)}"
+        )
     members: dict[str, list[ClientEntry]] = {}
     for entry in partition.clients:
         name = algorithm.group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
@@ -156,7 +160,9 @@ def _options_as_run(config: FederateConfig) -> dict[str, Any]:
     return {**options, "run": config.run_name, "encoder_weights": encoder_weights_of(config)}
 
 
-def _resume(run: RunFolder, options: dict[str, Any], facts: dict[str, Any], config: FederateConfig) -> State | None:
+def _resume(
+    run: RunFolder, options: dict[str, Any], facts: dict[str, Any], config: FederateConfig
+) -> State | None:
     """The state to go on from; None starts anew.
 
     Raises:

@@ -17,6 +17,7 @@ DEFAULT_SPLIT: Mapping[str, int] = {"brats": 3}
 """Clients by data set, as in the paper; every other data set is one client."""
 
 Sets = dict[str, list[CaseInfo]]
+ClientPlan = tuple[ClientEntry, dict[str, Selection]]
 
 
 def partition(config: PartitionConfig, progress: Progress = silent) -> Partition:
@@ -33,12 +34,15 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
     files = _find_datasets(config)
     read = {name: read_preprocessed_cases(path) for name, path in files.items()}
     size = _common_size({name: info for name, (info, _) in read.items()})
+    planned = [
+        plan for name, (info, sets) in read.items() for plan in _plan_clients(config, files[name], info, sets)
+    ]
     shards = config.workspace / "shards"
-    clients = []
-    for done, (name, (info, sets)) in enumerate(read.items(), start=1):
-        clients += _write_clients(config, shards, files[name], info, sets)
-        progress("partition", done, len(read))
-    made = Partition(config.seed, size, clients, _write_server(shards, files, read))
+    target.unlink(missing_ok=True)  # from here on it would describe shards that are half old, half new
+    for done, (client, selections) in enumerate(planned, start=1):
+        write_shard(config.workspace / client.shard, client.name, client.modality, selections)
+        progress("partition", done, len(planned))
+    made = Partition(config.seed, size, [client for client, _ in planned], _write_server(shards, files, read))
     verify_partition(config.workspace, made)
     write_partition(target, made)
     _remove_strangers(shards, made)
@@ -47,7 +51,9 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
 
 def _find_datasets(config: PartitionConfig) -> dict[str, Path]:
     folder = config.workspace / "preprocessed"
-    names = [get_reader(name).NAME for name in config.datasets] or sorted(path.stem for path in folder.glob("*.h5"))
+    names = [get_reader(name).NAME for name in config.datasets] or sorted(
+        path.stem for path in folder.glob("*.h5")
+    )
     if not names:
         raise MissingArtifact(f"no data set in {folder}; make one with `flames preprocess --dataset NAME`")
     files = {name: folder / f"{name}.h5" for name in names}
@@ -55,7 +61,9 @@ def _find_datasets(config: PartitionConfig) -> dict[str, Path]:
         if not path.exists():
             raise MissingArtifact(f"{path} is not there; make it with `flames preprocess --dataset {name}`")
     if strangers := [name for name in config.split if get_reader(name).NAME not in files]:
-        raise FlamesError(f"--split names '{strangers[0]}', which is not among the data sets {', '.join(files)}")
+        raise FlamesError(
+            f"--split names '{strangers[0]}', which is not among the data sets {', '.join(files)}"
+        )
     return files
 
 
@@ -67,13 +75,13 @@ def _common_size(infos: Mapping[str, SetInfo]) -> int:
     return next(iter(sizes.values()))
 
 
-def _write_clients(config: PartitionConfig, shards: Path, path: Path, info: SetInfo, sets: Sets) -> list[ClientEntry]:
+def _plan_clients(config: PartitionConfig, path: Path, info: SetInfo, sets: Sets) -> list[ClientPlan]:
     split = {**DEFAULT_SPLIT, **{get_reader(name).NAME: n for name, n in config.split.items()}}
     parts = split.get(info.dataset, 1)
     train = _divide(config, info.dataset, "client_train", sets, parts)
     test = _divide(config, info.dataset, "client_test", sets, parts)
     names = [info.dataset] if parts == 1 else [f"{info.dataset}-{part + 1}" for part in range(parts)]
-    entries = []
+    plans = []
     for name, train_groups, test_groups in zip(names, train, test, strict=True):
         val_groups = _hold_out(config, name, sets["client_train"], train_groups)
         chosen = {
@@ -81,20 +89,19 @@ def _write_clients(config: PartitionConfig, shards: Path, path: Path, info: SetI
             "val": ("client_train", val_groups),
             "test": ("client_test", test_groups),
         }
-        entries.append(_write_client(shards, name, path, info, sets, chosen))
-    return entries
+        plans.append(_plan_client(name, path, info, sets, chosen))
+    return plans
 
 
-def _write_client(
-    shards: Path, name: str, path: Path, info: SetInfo, sets: Sets, chosen: dict[str, tuple[str, set[str]]]
-) -> ClientEntry:
+def _plan_client(
+    name: str, path: Path, info: SetInfo, sets: Sets, chosen: dict[str, tuple[str, set[str]]]
+) -> ClientPlan:
     selections, members = {}, {}
     for set_name, (source, groups) in chosen.items():
         indices = [index for index, case in enumerate(sets[source]) if case.group in groups]
         selections[set_name] = Selection(path, source, indices)
         members[set_name] = [sets[source][index] for index in indices]
-    write_shard(shards / f"{name}.h5", name, info.modality, selections)
-    return ClientEntry(
+    entry = ClientEntry(
         name=name,
         dataset=info.dataset,
         modality=info.modality,
@@ -103,6 +110,7 @@ def _write_client(
         images={set_name: len(cases) for set_name, cases in members.items()},
         patients={set_name: sorted({case.patient for case in cases}) for set_name, cases in members.items()},
     )
+    return entry, selections
 
 
 def _divide(config: PartitionConfig, dataset: str, set_name: str, sets: Sets, parts: int) -> list[set[str]]:
@@ -140,7 +148,9 @@ def _weigh(cases: list[CaseInfo]) -> dict[str, Group]:
     return {name: Group(images=len(listed), patients=len(set(listed))) for name, listed in patients.items()}
 
 
-def _write_server(shards: Path, files: Mapping[str, Path], read: Mapping[str, tuple[SetInfo, Sets]]) -> list[ServerEntry]:
+def _write_server(
+    shards: Path, files: Mapping[str, Path], read: Mapping[str, tuple[SetInfo, Sets]]
+) -> list[ServerEntry]:
     """One shard of unseen patients a modality, a set for each of its data sets."""
     entries = []
     for modality in dict.fromkeys(info.modality for info, _ in read.values()):
@@ -162,7 +172,9 @@ def _write_server(shards: Path, files: Mapping[str, Path], read: Mapping[str, tu
                 shard=f"shards/server-{modality}.h5",
                 organs={name: info.organ for name, (info, _) in members.items()},
                 images={name: len(cases) for name, (_, cases) in members.items()},
-                patients={name: sorted({case.patient for case in cases}) for name, (_, cases) in members.items()},
+                patients={
+                    name: sorted({case.patient for case in cases}) for name, (_, cases) in members.items()
+                },
             )
         )
     return entries
@@ -181,7 +193,9 @@ def verify_partition(workspace: Path, made: Partition) -> None:
                 found[f"{shard}:{set_name}"] = [f"{info.dataset}/{getattr(case, identity)}" for case in cases]
         if overlaps := find_overlaps(found):
             patient, one, other = overlaps[0]
-            raise FlamesError(f"{identity} {patient} is in {one} and in {other}; preprocess the data set again")
+            raise FlamesError(
+                f"{identity} {patient} is in {one} and in {other}; preprocess the data set again"
+            )
 
 
 def _remove_strangers(shards: Path, made: Partition) -> None:

@@ -1,6 +1,5 @@
 """Raw folder → `preprocessed/<dataset>.h5` and the JSON beside it: one pass, bounded memory."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +19,16 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import SETS, Group, Share, find_overlaps, split_groups
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader
-from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source, find_root, require_sources
+from flames_cli.readers.base import (
+    BadCase,
+    RawCase,
+    Reader,
+    ReadOptions,
+    SkippedCase,
+    Source,
+    find_root,
+    require_sources,
+)
 from flames_cli.readers.duplicate_list import read_duplicate_list
 from flames_cli.readers.fingerprints import content_hash, perceptual_hash
 from flames_cli.stages.parallel import ordered_map
@@ -84,7 +92,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     target = config.workspace / "preprocessed" / f"{reader.NAME}.h5"
     if target.exists() and not config.overwrite:
         raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
-    root = find_root(reader, config.raw_folder(reader.NAME))
+    root = find_root(reader, _raw_folder(config, reader))
     sources = require_sources(reader, root)
     with Spool() as spool:
         gathered = _gather(reader, sources, config, spool, progress)
@@ -98,11 +106,20 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     return report
 
 
+def _raw_folder(config: PreprocessConfig, reader: Reader) -> Path:
+    """Where the user says that the raw data lie, under any of the data set's names; else the workspace's place."""
+    named = {name.lower(): folder for name, folder in config.raw.items()}
+    for name in (reader.NAME, *reader.ALIASES):
+        if name in named:
+            return named[name]
+    return config.workspace / "raw" / reader.NAME
+
+
 def _gather(
     reader: Reader, sources: list[Source], config: PreprocessConfig, spool: Spool, progress: Progress
 ) -> Gathered:
     """Decode every source in parallel; keep the first of exact copies."""
-    listed = _listed_copies(config, sources)
+    listed = _listed_groups(config)
     gathered = Gathered([], [], [], [], {})
     seen: dict[str, str] = {}
     options = ReadOptions(slice_half_width=config.slice_half_width)
@@ -110,14 +127,17 @@ def _gather(
     for done, decoded in enumerate(ordered_map(decode, sources, config.workers), start=1):
         progress(f"preprocess {reader.NAME}", done, len(sources))
         gathered.skipped.extend(decoded.skipped)
-        name = decoded.source.name
         if decoded.bad:
             gathered.bad.append(decoded.bad)
-        elif decoded.cases and (kept := listed.get(name) or seen.get(decoded.content)):
-            gathered.copies.append((name, kept))
         elif decoded.cases:
-            seen[decoded.content] = name
-            _keep(gathered, decoded, spool)
+            name = decoded.source.name
+            marks = [decoded.content, *listed.get(name, ())]
+            kept = next((seen[mark] for mark in marks if mark in seen), name)
+            seen.update((mark, kept) for mark in marks)
+            if kept == name:
+                _keep(gathered, decoded, spool)
+            else:
+                gathered.copies.append((name, kept))
     return gathered
 
 
@@ -129,16 +149,14 @@ def _keep(gathered: Gathered, decoded: Decoded, spool: Spool) -> None:
         gathered.looks[decoded.source.patient] = decoded.look
 
 
-def _listed_copies(config: PreprocessConfig, sources: list[Source]) -> dict[str, str]:
-    """{name left out: name kept} from the user's list: the first of each group, in source order, is kept."""
-    if config.duplicate_list is None:
-        return {}
-    order = {source.name: index for index, source in enumerate(sources)}
-    copies = {}
-    for group in read_duplicate_list(config.duplicate_list):
-        known = sorted((name for name in group if name in order), key=order.__getitem__)
-        copies.update({name: known[0] for name in known[1:]})
-    return copies
+def _listed_groups(config: PreprocessConfig) -> dict[str, list[str]]:
+    """{name: marks of the groups of the user's list that it is in}."""
+    marks: dict[str, list[str]] = {}
+    groups = read_duplicate_list(config.duplicate_list) if config.duplicate_list else []
+    for number, group in enumerate(groups):
+        for name in group:
+            marks.setdefault(name, []).append(f"list {number}")
+    return marks
 
 
 def _decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> Decoded:
@@ -186,7 +204,9 @@ def _encode(case: RawCase, stratum: str, image: Pixels, mask: Mask) -> EncodedCa
 def _refuse_bad(reader: Reader, bad: Sequence[str], skip_bad: bool) -> None:
     if not bad or skip_bad:
         return
-    named = "; ".join(bad[:LISTED_BAD]) + (f"; and {len(bad) - LISTED_BAD} more" if len(bad) > LISTED_BAD else "")
+    named = "; ".join(bad[:LISTED_BAD]) + (
+        f"; and {len(bad) - LISTED_BAD} more" if len(bad) > LISTED_BAD else ""
+    )
     raise FlamesError(
         f"{reader.NAME} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {named}. "
         "Mend them, or leave them out with --skip-bad"
@@ -200,14 +220,18 @@ def _group_near_copies(gathered: Gathered) -> tuple[list[SpooledCase], list[list
         return gathered.cases, []
     first = group_duplicates(np.stack([gathered.looks[name] for name in patients]), PHASH_MAX_DISTANCE)
     group_of = {patient: patients[index] for patient, index in zip(patients, first, strict=True)}
-    cases = [replace(case, info=replace(case.info, group=group_of[case.info.patient])) for case in gathered.cases]
+    cases = [
+        replace(case, info=replace(case.info, group=group_of[case.info.patient])) for case in gathered.cases
+    ]
     members: dict[str, list[str]] = {}
     for patient in patients:
         members.setdefault(group_of[patient], []).append(patient)
     return cases, [group for group in members.values() if len(group) > 1]
 
 
-def _split(reader: Reader, cases: list[SpooledCase], config: PreprocessConfig) -> dict[str, list[SpooledCase]]:
+def _split(
+    reader: Reader, cases: list[SpooledCase], config: PreprocessConfig
+) -> dict[str, list[SpooledCase]]:
     """The cases of each set: whole groups, each stratum on its own."""
     strata: dict[str, dict[str, Group]] = {}
     for name, members in _by_group(cases).items():
@@ -260,7 +284,9 @@ def _check_sets(reader: Reader, sets: dict[str, list[SpooledCase]], config: Prep
             "add patients, or pass --server-test 0"
         )
     if overlaps := find_overlaps(groups):
-        raise FlamesError(f"{reader.NAME}: patient {overlaps[0][0]} is in {overlaps[0][1]} and {overlaps[0][2]}")
+        raise FlamesError(
+            f"{reader.NAME}: patient {overlaps[0][0]} is in {overlaps[0][1]} and {overlaps[0][2]}"
+        )
 
 
 def _report(
@@ -272,7 +298,9 @@ def _report(
     near: list[list[str]],
     target: Path,
 ) -> dict[str, Any]:
-    options = config.model_dump(mode="json", include={"size", "server_test", "test_fraction", "slice_half_width", "seed"})
+    options = config.model_dump(
+        mode="json", include={"size", "server_test", "test_fraction", "slice_half_width", "seed"}
+    )
     return {
         **stamp(PREPROCESSED_REPORT),
         "flames": __version__,

@@ -78,7 +78,9 @@ def score_subject(segmenter: Segmenter, subject: Subject) -> list[Score]:
         _, truth = subject.data.example(index)
         metrics = case_metrics(predicted, truth)
         scores.append(
-            Score(subject.data.case(index).case, subject.data.dataset(index), subject.data.organ(index), metrics)
+            Score(
+                subject.data.case(index).case, subject.data.dataset(index), subject.data.organ(index), metrics
+            )
         )
     return scores
 

@@ -98,14 +98,18 @@ def _draw(config: TsneConfig, client: str, n: int) -> list[int]:
     return sorted(int(index) for index in drawn)
 
 
-def _features(data: ShardDataset, order: list[int], entry: ClientEntry, run: LoadedRun | None) -> NDArray[Any]:
+def _features(
+    data: ShardDataset, order: list[int], entry: ClientEntry, run: LoadedRun | None
+) -> NDArray[Any]:
     if run is None:
         return thumbnail_features(data.example(index)[0] for index in order)
     group = run.algorithm.group_of(entry.name, entry.modality)
     return run.segmenter.features(run.state.server[group], data, order)
 
 
-def _write(made: Map, places: NDArray[Any], modalities: list[str], clients: list[str], cases: list[str]) -> None:
+def _write(
+    made: Map, places: NDArray[Any], modalities: list[str], clients: list[str], cases: list[str]
+) -> None:
     rows = [
         (client, modality, case, float(x), float(y))
         for client, modality, case, (x, y) in zip(clients, modalities, cases, places, strict=True)

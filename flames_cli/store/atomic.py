@@ -26,7 +26,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise FlamesError(f"{path} cannot be written: {error.strerror or error}; check space and rights") from error
+        raise FlamesError(
+            f"{path} cannot be written: {error.strerror or error}; check space and rights"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -98,12 +98,20 @@ class Spool:
 
 
 def write_set(
-    parent: h5py.Group, name: str, info: SetInfo, cases: Sequence[CaseInfo], chunks: Iterable[tuple[bytes, bytes]]
+    parent: h5py.Group,
+    name: str,
+    info: SetInfo,
+    cases: Sequence[CaseInfo],
+    chunks: Iterable[tuple[bytes, bytes]],
 ) -> None:
     """Write group `name`: `cases` with their encoded (image, mask) chunks, in the same order."""
     group = parent.create_group(name)
     group.attrs.update(
-        dataset=info.dataset, modality=info.modality, organ=info.organ, size=info.size, max_value=info.max_value
+        dataset=info.dataset,
+        modality=info.modality,
+        organ=info.organ,
+        size=info.size,
+        max_value=info.max_value,
     )
     images = _create_chunked(group, "image", len(cases), info.size, info.dtype)
     masks = _create_chunked(group, "mask", len(cases), info.size, np.dtype(np.uint8))
@@ -141,7 +149,11 @@ def read_set_info(group: h5py.Group) -> SetInfo:
     """What all cases of `group` share."""
     attrs = group.attrs
     return SetInfo(
-        str(attrs["dataset"]), str(attrs["modality"]), str(attrs["organ"]), int(attrs["size"]), int(attrs["max_value"])
+        str(attrs["dataset"]),
+        str(attrs["modality"]),
+        str(attrs["organ"]),
+        int(attrs["size"]),
+        int(attrs["max_value"]),
     )
 
 

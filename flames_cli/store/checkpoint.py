@@ -33,7 +33,9 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
     except OSError as error:
-        raise FlamesError(f"{target} cannot be written: {error.strerror or error}; check space and rights") from error
+        raise FlamesError(
+            f"{target} cannot be written: {error.strerror or error}; check space and rights"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for old in list_rounds(folder)[:-keep]:
@@ -82,13 +84,19 @@ def load_state(folder: Path, round_: int | None = None) -> State:
     check_stamp(index, CHECKPOINT, path / INDEX)
     try:
         server = {name: _read(path / file, index["sha256"][file]) for name, file in index["server"].items()}
-        personal = {name: _read(path / file, index["sha256"][file]) for name, file in index["personal"].items()}
+        personal = {
+            name: _read(path / file, index["sha256"][file]) for name, file in index["personal"].items()
+        }
         return State(index["round"], server, personal)
     except (KeyError, TypeError, AttributeError) as error:
-        raise FlamesError(f"{path / INDEX} lacks entries ({error}); remove {path} and federate again") from error
+        raise FlamesError(
+            f"{path / INDEX} lacks entries ({error}); remove {path} and federate again"
+        ) from error
 
 
 def _read(path: Path, expected: str) -> Weights:
     if not path.is_file() or hash_file(path) != expected:
-        raise FlamesError(f"{path} is missing or damaged (its checksum differs); remove {path.parent} and federate again")
+        raise FlamesError(
+            f"{path} is missing or damaged (its checksum differs); remove {path.parent} and federate again"
+        )
     return read_safetensors(path)

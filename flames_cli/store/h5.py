@@ -11,7 +11,16 @@ import h5py
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import replacing
-from flames_cli.store.cases import CaseInfo, CaseSet, SetInfo, Spool, read_cases, read_chunks, read_set, read_set_info
+from flames_cli.store.cases import (
+    CaseInfo,
+    CaseSet,
+    SetInfo,
+    Spool,
+    read_cases,
+    read_chunks,
+    read_set,
+    read_set_info,
+)
 from flames_cli.store.cases import write_set as write_case_set
 from flames_cli.store.schema import MADE_BY, PREPROCESSED, SHARD, Format, check_stamp, stamp
 
@@ -41,7 +50,7 @@ def open_checked(path: Path, expected: Format) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             check_stamp(dict(file.attrs), expected, path)
             yield file
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         command = MADE_BY[expected.name]
         raise FlamesError(f"{path} is damaged or no HDF5 file; make it anew with `{command}`") from error
 
@@ -75,7 +84,9 @@ def write_shard(path: Path, name: str, modality: str, sets: dict[str, Selection]
                 group = source[selection.set_name]
                 cases = read_cases(group)
                 chosen = [cases[index] for index in selection.indices]
-                write_case_set(file, set_name, read_set_info(group), chosen, read_chunks(group, selection.indices))
+                write_case_set(
+                    file, set_name, read_set_info(group), chosen, read_chunks(group, selection.indices)
+                )
 
 
 def read_preprocessed_cases(path: Path) -> tuple[SetInfo, dict[str, list[CaseInfo]]]:
@@ -100,7 +111,9 @@ def read_shard_summary(path: Path) -> ShardSummary:
     with open_checked(path, SHARD) as file:
         info = read_set_info(file["train"])
         images = {name: int(file[name]["image"].shape[0]) for name in CLIENT_SETS}
-        return ShardSummary(str(file.attrs["name"]), str(file.attrs["modality"]), info.organ, info.size, images)
+        return ShardSummary(
+            str(file.attrs["name"]), str(file.attrs["modality"]), info.organ, info.size, images
+        )
 
 
 def read_shard_sets(path: Path, set_name: str) -> list[CaseSet]:

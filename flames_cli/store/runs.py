@@ -73,7 +73,10 @@ def find_run(workspace: Path, name: str | None) -> RunFolder:
 
 def write_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
     """Write a run's configuration; entries without a value are left out."""
-    kept = {name: {key: value for key, value in table.items() if value is not None} for name, table in tables.items()}
+    kept = {
+        name: {key: value for key, value in table.items() if value is not None}
+        for name, table in tables.items()
+    }
     write_text(path, tomli_w.dumps(kept))
 
 

@@ -49,7 +49,9 @@ def check_stamp(found: Mapping[str, Any], expected: Format, path: Path) -> None:
     command = MADE_BY[expected.name]
     name, version = found.get("format"), found.get("version")
     if name != expected.name:
-        raise FlamesError(f"{path} is {name or 'not a FLAMES file'}, expected {expected.name}; run `{command}` again")
+        raise FlamesError(
+            f"{path} is {name or 'not a FLAMES file'}, expected {expected.name}; run `{command}` again"
+        )
     if version != expected.version:
         raise FlamesError(
             f"{path} has version {version} of {expected.name}, this release reads version {expected.version}; "

@@ -26,7 +26,8 @@ class InlineGrid(Grid):  # type: ignore[misc]
     def __init__(self, app: ClientApp, nodes: Mapping[int, NodeConfig]) -> None:
         self._app = app
         self._contexts = {
-            node: Context(RUN_ID, node, dict(config), RecordDict(), run_config={}) for node, config in nodes.items()
+            node: Context(RUN_ID, node, dict(config), RecordDict(), run_config={})
+            for node, config in nodes.items()
         }
         self._waiting: dict[str, Message] = {}
         self._sent = 0
@@ -40,7 +41,12 @@ class InlineGrid(Grid):  # type: ignore[misc]
         raise FlamesError("the inline engine has no SuperLink run")
 
     def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
     ) -> Message:
         """A message to a node (Flower's deprecated way; `Message(...)` does the same)."""
         return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)

@@ -33,7 +33,8 @@ def load_encoder(model: SegmentationModel, encoder_weights: str | Path) -> None:
     encoder_weights: "none" leaves the model as it is. "imagenet" takes DenseNet121's (torchvision,
     IMAGENET1K_V1; downloaded once, a densenet-unet only). Anything else is a .safetensors, .pth or .pt file:
     a torchvision densenet121 state dict (a densenet-unet only; its first dense block and transition are
-    taken) or a whole state dict of this model. Raises FlamesError, and leaves the model unchanged, where that fails.
+    taken) or a whole state dict of this model. Raises FlamesError, and leaves the model unchanged, where
+    that fails.
     """
     source = str(encoder_weights)
     if source == "none":

@@ -1,0 +1,340 @@
+"""The commands: parse, call a stage, render. Stages are imported inside, so that --help loads little."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flames_cli import __version__
+from flames_cli.cli.group import FlamesGroup
+from flames_cli.cli.options import (
+    ConfigFile,
+    DeviceName,
+    Json,
+    Overwrite,
+    PrecisionName,
+    Seed,
+    Workspace,
+    build_config,
+    parse_number,
+    parse_pairs,
+    parse_rates,
+)
+from flames_cli.config import (
+    DEFAULT_WORKSPACE,
+    DemoConfig,
+    EvaluateConfig,
+    FederateConfig,
+    PartitionConfig,
+    PreprocessConfig,
+    TsneConfig,
+)
+from flames_cli.errors import FlamesError
+
+app = typer.Typer(
+    cls=FlamesGroup,
+    name="flames",
+    help="Federated, multi-modality tumour segmentation: one model per imaging modality, whatever the organ.\n\n"
+    "The stages, in order: preprocess, partition, federate, evaluate, tsne. New here? Run `flames demo`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        Console(highlight=False).print(f"flames {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def flames(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Set up what holds for every command."""
+    # Flower asks this variable on import: nothing is sent from a hospital unless its owner says so.
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+
+
+@app.command(rich_help_panel="Stages")
+def preprocess(
+    ctx: typer.Context,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", help="brats, busi or otu2d; may be given several times.")
+    ] = None,
+    raw: Annotated[
+        Path | None,
+        typer.Option("--raw", help="Raw folder of the one data set.", show_default="WORKSPACE/raw/DATASET"),
+    ] = None,
+    size: Annotated[int, typer.Option("--size", help="Side of the square images, in pixels.")] = 240,
+    seed: Seed = 0,
+    server_test: Annotated[
+        float | None,
+        typer.Option(
+            "--server-test",
+            help="Images (1 or more) or fraction of patients (below 1) that only the server's test set holds.",
+            show_default="the paper's number, at most a quarter of the patients",
+        ),
+    ] = None,
+    test_fraction: Annotated[
+        float, typer.Option("--test-fraction", help="Of the other patients, for the clients' test sets.")
+    ] = 0.2,
+    slice_half_width: Annotated[
+        int, typer.Option("--slice-half-width", help="Slices kept on either side of a tumour's mean slice.")
+    ] = 20,
+    duplicate_list: Annotated[
+        Path | None,
+        typer.Option("--duplicate-list", help="CSV of known copies, column Filename: {a.png&b.png}."),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad cases out instead of stopping.")
+    ] = False,
+    workers: Annotated[int, typer.Option("--workers", help="Threads; 0: one a core.")] = 0,
+    overwrite: Overwrite = False,
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    config: ConfigFile = None,
+    json_output: Json = False,
+) -> None:
+    """Raw images to one HDF5 file a data set: square, scaled, split by patient."""
+    from flames_cli.cli.live import progress_bars
+    from flames_cli.cli.render import print_json, print_preprocessed
+    from flames_cli.stages.preprocess import preprocess as run_preprocess
+
+    options = build_config(
+        ctx, PreprocessConfig, dataset=None, raw=_raw_folders(dataset, raw), datasets=dataset
+    )
+    if not options.datasets:
+        raise FlamesError("no data set was named; pass --dataset NAME (brats, busi or otu2d)")
+    reports = []
+    for name in options.datasets:
+        with progress_bars(Console(stderr=True)) as progress:
+            reports.append(run_preprocess(options, name, progress))
+        if not json_output:
+            print_preprocessed(Console(), reports[-1], options.workspace)
+    if json_output:
+        print_json(reports if len(reports) > 1 else reports[0])
+
+
+def _raw_folders(datasets: list[str] | None, raw: Path | None) -> dict[str, Path] | None:
+    if raw is None:
+        return None
+    if not datasets or len(datasets) != 1:
+        raise FlamesError("--raw is the folder of one data set; pass exactly one --dataset with it")
+    return {datasets[0]: raw}
+
+
+@app.command(rich_help_panel="Stages")
+def partition(
+    ctx: typer.Context,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", help="Data sets to take part.", show_default="all preprocessed"),
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option("--split", help="DATASET=CLIENTS, by patient.", show_default="brats=3, others 1"),
+    ] = None,
+    val_fraction: Annotated[
+        float,
+        typer.Option("--val-fraction", help="Of each client's training patients, held out to choose by."),
+    ] = 0.1,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    config: ConfigFile = None,
+    json_output: Json = False,
+) -> None:
+    """Divide the preprocessed data sets between clients; no patient in two sets."""
+    from dataclasses import asdict
+
+    from flames_cli.cli.live import progress_bars
+    from flames_cli.cli.render import print_json, print_partition
+    from flames_cli.stages.partition import partition as run_partition
+
+    pairs = parse_pairs("--split", split)
+    counts = {name: parse_number(value) for name, value in pairs.items()} if pairs else None
+    options = build_config(ctx, PartitionConfig, dataset=None, datasets=dataset, split=counts)
+    with progress_bars(Console(stderr=True)) as progress:
+        made = run_partition(options, progress)
+    if json_output:
+        print_json(asdict(made))
+    else:
+        print_partition(Console(), made, options.workspace)
+
+
+@app.command(rich_help_panel="Stages")
+def federate(
+    ctx: typer.Context,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="flames, fedavg, fedavg-modality, local or centralised.")
+    ] = "flames",
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds in all.")] = 50,
+    local_epochs: Annotated[
+        int, typer.Option("--local-epochs", help="Epochs a client trains in a round.")
+    ] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.")] = 64,
+    lr: Annotated[
+        list[str] | None, typer.Option("--lr", help="Learning rate, or MODALITY=RATE.", show_default="1e-4")
+    ] = None,
+    dice_weight: Annotated[
+        float, typer.Option("--dice-weight", help="Of Dice in the loss; the rest is Focal.")
+    ] = 0.3,
+    per_pixel_focal: Annotated[
+        bool, typer.Option("--per-pixel-focal", help="Focal loss a pixel, not on the batch's mean.")
+    ] = False,
+    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Warp the training images.")] = True,
+    model: Annotated[
+        str, typer.Option("--model", help="densenet-unet (the paper's) or unet (small).")
+    ] = "densenet-unet",
+    model_option: Annotated[
+        list[str] | None,
+        typer.Option("--model-option", help="NAME=NUMBER, such as base_channels=8 for unet."),
+    ] = None,
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder-weights",
+            help="imagenet, none or a weights FILE.",
+            show_default="imagenet for densenet-unet, none for unet",
+        ),
+    ] = None,
+    device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
+    seed: Seed = 0,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Name of the run.", show_default="the strategy's")
+    ] = None,
+    keep_rounds: Annotated[int, typer.Option("--keep-rounds", help="Checkpoints kept, the newest.")] = 2,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start the run anew instead of going on with it.")
+    ] = False,
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    config: ConfigFile = None,
+    json_output: Json = False,
+) -> None:
+    """Train the clients round by round and blend their models; run again to go on."""
+    from flames_cli.cli.live import FederationView
+    from flames_cli.cli.render import federation_json, print_federation, print_json
+    from flames_cli.learn.devices import pick_device
+    from flames_cli.stages.federate import federate as run_federate
+
+    pairs = parse_pairs("--model-option", model_option)
+    model_options = {name: parse_number(value) for name, value in pairs.items()} if pairs else None
+    changed = {"model_option": None, "model_options": model_options, **parse_rates(lr)}
+    options = build_config(ctx, FederateConfig, **changed)
+    on_cpu = pick_device(options.device).type == "cpu"
+    with FederationView(Console(stderr=True), options.run_name, on_cpu) as view:
+        result = run_federate(options, view)
+    if json_output:
+        print_json(federation_json(result))
+    else:
+        print_federation(Console(), result, options.rounds)
+
+
+@app.command(rich_help_panel="Stages")
+def evaluate(
+    ctx: typer.Context,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Run to evaluate.", show_default="the newest")
+    ] = None,
+    client_test: Annotated[
+        bool, typer.Option("--client-test", help="Every client's own test set with its personalised model.")
+    ] = False,
+    server_test: Annotated[
+        bool, typer.Option("--server-test", help="Each server model on the unseen patients of its modality.")
+    ] = False,
+    compare: Annotated[
+        str | None, typer.Option("--compare", help="Another run, shown beside this one.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.")] = 64,
+    overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Draw the pictures.")] = True,
+    device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    config: ConfigFile = None,
+    json_output: Json = False,
+) -> None:
+    """Score a run on the test sets, client by client and for the server; both unless one is chosen."""
+    from flames_cli.cli.live import progress_bars
+    from flames_cli.cli.render import print_evaluation, print_json
+    from flames_cli.stages.evaluate import evaluate as run_evaluate
+    from flames_cli.stages.evaluate import summary_json
+
+    options = build_config(ctx, EvaluateConfig)
+    with progress_bars(Console(stderr=True)) as progress:
+        result = run_evaluate(options, progress)
+    if json_output:
+        print_json(summary_json(result))
+    else:
+        print_evaluation(Console(), result)
+
+
+@app.command(rich_help_panel="Stages")
+def tsne(
+    ctx: typer.Context,
+    features: Annotated[
+        str, typer.Option("--features", help="pixels, or deep: the bottleneck of a run's model.")
+    ] = "pixels",
+    run: Annotated[
+        str | None, typer.Option("--run", help="Run for deep features.", show_default="the newest")
+    ] = None,
+    max_images: Annotated[
+        int, typer.Option("--max-images", help="Of a client at most, drawn by seed.")
+    ] = 1000,
+    perplexity: Annotated[float, typer.Option("--perplexity", help="Of t-SNE.")] = 30.0,
+    device: DeviceName = "auto",
+    seed: Seed = 0,
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    config: ConfigFile = None,
+    json_output: Json = False,
+) -> None:
+    """Draw the clients' training images on a map, by modality and by client."""
+    from flames_cli.cli.live import progress_bars
+    from flames_cli.cli.render import map_json, print_json, print_map
+    from flames_cli.stages.tsne import tsne as run_tsne
+
+    options = build_config(ctx, TsneConfig)
+    with progress_bars(Console(stderr=True)) as progress:
+        made = run_tsne(options, progress)
+    if json_output:
+        print_json(map_json(made))
+    else:
+        print_map(Console(), made)
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    size: Annotated[int, typer.Option("--size", help="Side of the square images, in pixels.")] = 64,
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of each run.")] = 10,
+    device: DeviceName = "auto",
+    seed: Seed = 0,
+    workspace: Annotated[Path, typer.Option("--workspace", help="Folder of the demo's artifacts.")] = Path(
+        "flames-demo"
+    ),
+    config: ConfigFile = None,
+    json_output: Json = False,
+) -> None:
+    """Run every stage on synthetic images: FLAMES beside the FedAvg baseline, in minutes."""
+    from flames_cli.cli.demo import show_demo
+
+    show_demo(build_config(ctx, DemoConfig), json_output)
+
+
+@app.command()
+def info(workspace: Workspace = DEFAULT_WORKSPACE, json_output: Json = False) -> None:
+    """Versions, devices, and what the workspace holds."""
+    from flames_cli.cli.render import print_info, print_json
+    from flames_cli.stages.info import info as gather_info
+
+    found = gather_info(workspace)
+    if json_output:
+        print_json(found)
+    else:
+        print_info(Console(), found)

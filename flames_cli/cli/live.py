@@ -1,0 +1,141 @@
+"""Progress while a person watches; a line a round where nobody does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from flames_cli.cli.text import duration
+from flames_cli.fed.events import ClientDone, Estimated, Event, FederationStarted, RoundDone, StepDone
+from flames_cli.stages.progress import Progress as OnProgress
+
+LONG_SECONDS = 6 * 3600
+"""A longer estimate on a CPU earns a word about the small model."""
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[OnProgress]:
+    """A bar a task, on stderr, where a person watches."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def on_progress(task: str, done: int, total: int) -> None:
+            if task not in tasks:
+                tasks[task] = bars.add_task(task, total=total)
+            bars.update(tasks[task], completed=done, total=total)
+
+        yield on_progress
+
+
+class FederationView:
+    """A live table of clients and rounds, or a line a round; the estimate of what is left in both."""
+
+    def __init__(self, console: Console, title: str, on_cpu: bool) -> None:
+        self._console = console
+        self._title = title
+        self._on_cpu = on_cpu
+        self._rows: dict[str, dict[str, str]] = {}
+        self._round = self._rounds = 0
+        self._left: float | None = None
+        self._warned = False
+        self._live = (
+            Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show what happened."""
+        if isinstance(event, FederationStarted):
+            self._round, self._rounds = event.first_round, event.rounds
+            self._rows = {
+                client: {"modality": modality, "images": str(n)} for client, modality, n in event.clients
+            }
+        elif isinstance(event, StepDone):
+            self._round = event.round
+            self._rows[event.client]["state"] = f"training {event.step}/{event.steps}"
+        elif isinstance(event, ClientDone):
+            self._note_client(event)
+        elif isinstance(event, Estimated):
+            self._left = event.seconds_left
+            self._warn_if_long(event.seconds_left)
+        elif isinstance(event, RoundDone):
+            self._note_round(event)
+        if self._live:
+            self._live.update(self._draw(), refresh=True)
+
+    def _note_client(self, event: ClientDone) -> None:
+        row = self._rows[event.client]
+        if event.reason:
+            row["state"] = f"refused: {event.reason}"
+            self._console.print(
+                Text(f"round {event.round}: {event.client} refused: {event.reason}", style="red")
+            )
+            return
+        row["state"] = "done"
+        row["loss"] = f"{event.metrics['train_loss']:.3f}"
+        if "received_val_dice" in event.metrics:
+            row["received"] = f"{event.metrics['received_val_dice']:.3f}"
+            row["trained"] = f"{event.metrics['trained_val_dice']:.3f}"
+
+    def _note_round(self, event: RoundDone) -> None:
+        for row in self._rows.values():
+            row["state"] = "waiting"
+        if self._live:
+            return
+        record = event.record
+        dice = [client["trained_val_dice"] for client in record["clients"] if "trained_val_dice" in client]
+        shown = f", validation Dice {sum(dice) / len(dice):.3f} (mean of {len(dice)} clients)" if dice else ""
+        self._console.print(
+            f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}",
+            highlight=False,
+        )
+
+    def _warn_if_long(self, seconds: float) -> None:
+        if self._on_cpu and seconds > LONG_SECONDS and not self._warned:
+            self._warned = True
+            self._console.print(
+                f"about {duration(seconds)} left on this CPU; for a result today use a GPU, or a small model on "
+                "small images: --model unet --batch-size 16 --lr 1e-3 after `flames preprocess --size 96`",
+                style="yellow",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def _draw(self) -> Group:
+        table = Table(title=f"{self._title}: round {self._round} of {self._rounds}", title_justify="left")
+        for name in ("client", "modality"):
+            table.add_column(name)
+        for name in ("images", "loss", "Dice received", "Dice trained"):
+            table.add_column(name, justify="right")
+        table.add_column("state")
+        for client, row in self._rows.items():
+            cells = [
+                row.get(key, "") for key in ("modality", "images", "loss", "received", "trained", "state")
+            ]
+            table.add_row(client, *cells)
+        left = f"about {duration(self._left)} left" if self._left is not None else "measuring the first steps"
+        return Group(table, Text(left, style="dim"))

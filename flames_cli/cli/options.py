@@ -1,0 +1,93 @@
+"""Options that several commands share, and how what was typed becomes a configuration."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from click.core import ParameterSource
+
+from flames_cli.config import Section, load_section
+from flames_cli.errors import FlamesError
+
+Workspace = Annotated[
+    Path,
+    typer.Option(
+        "--workspace", envvar="FLAMES_WORKSPACE", help="Folder of all artifacts.", show_default=True
+    ),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with any of these options; what is typed wins.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Of everything random; the same seed gives the same bytes.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Make the output anew where it is there already.")
+]
+DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+NOT_OPTIONS = {"config", "json_output"}
+
+
+def build_config(ctx: typer.Context, kind: type[SectionT], **changed: Any) -> SectionT:
+    """The command's configuration: defaults, the file of --config, then what was typed.
+
+    Args:
+        ctx: the command's context, which tells what was typed (or set in the environment).
+        kind: the command's section.
+        changed: options whose typed form is not their configured one; None where nothing was typed.
+    """
+    typed = {
+        name: value
+        for name, value in ctx.params.items()
+        if name not in NOT_OPTIONS and name not in changed and _was_given(ctx, name)
+    }
+    typed |= {name: value for name, value in changed.items() if value is not None}
+    return load_section(kind, typed, ctx.params.get("config"))
+
+
+def _was_given(ctx: typer.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+
+
+def parse_pairs(option: str, items: list[str] | None) -> dict[str, str] | None:
+    """`NAME=VALUE` items as a dict; None where none was typed.
+
+    Raises:
+        FlamesError: an item without a name or a value.
+    """
+    if not items:
+        return None
+    pairs = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not (name and equals and value):
+            raise FlamesError(f"{option} got '{item}', expected NAME=VALUE")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def parse_number(text: str) -> int | float | str:
+    """`text` as a whole number or a float; itself where it is neither, for the configuration to refuse."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def parse_rates(items: list[str] | None) -> dict[str, Any]:
+    """`--lr 1e-4 --lr US=3e-4` as the options `lr` and `lr_by_modality`."""
+    plain = [item for item in items or [] if "=" not in item]
+    by_modality = parse_pairs("--lr", [item for item in items or [] if "=" in item])
+    return {
+        "lr": parse_number(plain[-1]) if plain else None,
+        "lr_by_modality": {name: parse_number(value) for name, value in by_modality.items()}
+        if by_modality
+        else None,
+    }

@@ -1,0 +1,199 @@
+"""Results as tables and as JSON."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flames_cli.cli.text import count, duration
+from flames_cli.core.metrics import Summary
+from flames_cli.stages.evaluate import Evaluation
+from flames_cli.stages.federate import FederationResult
+from flames_cli.stages.scoring import Row
+from flames_cli.stages.tsne import Map
+from flames_cli.store.manifest import Partition
+
+TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "accuracy", "hausdorff_px": "HD (px)"}
+
+
+def print_json(result: Any) -> None:
+    """One JSON value on stdout, alone."""
+    Console(soft_wrap=True, highlight=False, markup=False).print(json.dumps(result, ensure_ascii=False))
+
+
+def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path) -> None:
+    """The counts of one data set, and everything that was left out with its reason."""
+    table = Table(
+        title=f"{report['dataset']} ({report['modality']}, {report['organ']})", title_justify="left"
+    )
+    for name in ("set", "patients", "images"):
+        table.add_column(name, justify="left" if name == "set" else "right")
+    for name, counts in report["sets"].items():
+        table.add_row(name, str(counts["patients"]), str(counts["images"]))
+    console.print(table)
+    for item in report["copies_left_out"]:
+        console.print(f"left out {item['name']}: the same image as {item['same_as']}", highlight=False)
+    if near := report["near_copies_kept_together"]:
+        console.print(
+            f"kept {count(len(near), 'group')} of near copies together, each in one set", highlight=False
+        )
+    reasons: dict[str, int] = {}
+    for item in report["skipped"]:
+        reasons[item["reason"]] = reasons.get(item["reason"], 0) + 1
+    for reason, n in reasons.items():
+        console.print(f"skipped {count(n, 'case')}: {reason}", highlight=False)
+    for bad in report["bad"]:
+        console.print(f"left out, bad: {bad}", style="yellow", highlight=False)
+    _say_where(console, workspace / "preprocessed" / report["file"])
+
+
+def print_partition(console: Console, partition: Partition, workspace: Path) -> None:
+    """Images (patients) of every client and of the server's test sets, and the proof that they are apart."""
+    table = Table(title="clients: images (patients)", title_justify="left")
+    for name in ("client", "modality", "organ", "train", "val", "test"):
+        table.add_column(name, justify="right" if name in ("train", "val", "test") else "left")
+    for client in partition.clients:
+        cells = [f"{client.images[name]} ({len(client.patients[name])})" for name in ("train", "val", "test")]
+        table.add_row(client.name, client.modality, client.organ, *cells)
+    console.print(table)
+    unseen = Table(title="server's test sets: unseen patients", title_justify="left")
+    for name in ("modality", "data set", "organ", "images (patients)"):
+        unseen.add_column(name, justify="right" if "images" in name else "left")
+    for server in partition.server:
+        for name, images in server.images.items():
+            unseen.add_row(
+                server.modality, name, server.organs[name], f"{images} ({len(server.patients[name])})"
+            )
+    console.print(unseen)
+    console.print("every shard read back: no patient is in two sets", style="green", highlight=False)
+    _say_where(console, workspace / "partition.json")
+
+
+def print_federation(console: Console, result: FederationResult, rounds: int) -> None:
+    """What a run did, and where it lies."""
+    done = len(result.records) - result.resumed_from
+    if done <= 0:
+        console.print(
+            f"run '{result.run}' has its {count(rounds, 'round')} already; "
+            "raise --rounds to go on, or pass --fresh to start anew",
+            highlight=False,
+        )
+    else:
+        seconds = sum(record["seconds"] for record in result.records[result.resumed_from :])
+        after = f" after round {result.resumed_from}" if result.resumed_from else ""
+        moved = sum(record["bytes_up"] + record["bytes_down"] for record in result.records)
+        console.print(
+            f"run '{result.run}': {count(done, 'round')}{after} in {duration(seconds)}, "
+            f"{moved / 2**20:.0f} MiB of weights moved",
+            highlight=False,
+        )
+    _say_where(console, result.folder)
+
+
+def print_evaluation(console: Console, result: Evaluation) -> None:
+    """The clients' table and the server's, beside the other run's where there is one."""
+    by = f"{result.run} ({result.strategy}, {count(result.round, 'round')})"
+    if result.clients:
+        console.print(
+            score_table(f"clients, own test sets: {by}", "client", result.clients, result.run, result.compare)
+        )
+    if result.server:
+        title = f"server models, unseen patients: {by}"
+        console.print(score_table(title, "model", result.server, result.run, result.compare))
+    console.print(
+        "mean ± sd over n cases; HD over the cases where neither mask is empty (n)",
+        style="dim",
+        highlight=False,
+    )
+    _say_where(console, result.folder)
+
+
+def score_table(title: str, first: str, rows: Sequence[Row], run: str, compare: str | None) -> Table:
+    """Rows of models, columns of metrics; with another run, each metric of both, and the paired gain in Dice."""
+    table = Table(title=title, title_justify="left", show_lines=compare is not None)
+    table.add_column(first)
+    table.add_column("modality")
+    table.add_column("organ")
+    table.add_column("n", justify="right")
+    if compare:
+        table.add_column("run")
+    for metric in TITLES:
+        table.add_column(TITLES[metric], justify="right", no_wrap=True)
+    if compare:
+        table.add_column("DSC gain", justify="right", no_wrap=True)
+    for row in rows:
+        cells = {metric: _cell(metric, row.metrics[metric]) for metric in TITLES}
+        start = [row.label, row.modality, row.organ, str(row.n)]
+        if compare and row.compared and row.dice_gain:
+            theirs = {metric: _cell(metric, row.compared[metric]) for metric in TITLES}
+            both = [f"{cells[metric]}\n{theirs[metric]}" for metric in TITLES]
+            table.add_row(*start, f"{run}\n{compare}", *both, f"{row.dice_gain.mean:+.2f}")
+        else:
+            table.add_row(*start, *([run] if compare else []), *cells.values(), *([""] if compare else []))
+    return table
+
+
+def _cell(metric: str, value: Summary) -> str:
+    if math.isnan(value.mean):
+        return "none finite"
+    if metric == "pixel_accuracy":
+        return f"{100 * value.mean:.2f} ± {100 * value.sd:.2f} %"
+    if metric == "hausdorff_px":
+        return f"{value.mean:.1f} ± {value.sd:.1f} ({value.n})"
+    return f"{value.mean:.2f} ± {value.sd:.2f}"
+
+
+def print_map(console: Console, made: Map) -> None:
+    """How well modalities separate, and where the pictures lie."""
+    if made.silhouette_modality is None:
+        console.print("one modality only: nothing to separate", highlight=False)
+    else:
+        console.print(
+            f"modalities separate with silhouette {made.silhouette_modality:.2f} in {made.features}, "
+            f"{made.silhouette_modality_map or 0:.2f} on the map (1: well apart, 0: mixed); "
+            f"clients with {made.silhouette_client if made.silhouette_client is not None else 0:.2f}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    _say_where(console, made.folder / "tsne.png")
+
+
+def _say_where(console: Console, path: Path) -> None:
+    console.print(f"→ {path}", style="cyan", highlight=False, soft_wrap=True)
+
+
+def federation_json(result: FederationResult) -> dict[str, Any]:
+    """A finished run as a JSON object."""
+    return {
+        "run": result.run,
+        "folder": str(result.folder),
+        "resumed_from": result.resumed_from,
+        "rounds": result.records,
+    }
+
+
+def map_json(made: Map) -> dict[str, Any]:
+    """A map as a JSON object."""
+    return {**asdict(made), "folder": str(made.folder)}
+
+
+def print_info(console: Console, found: dict[str, Any]) -> None:
+    """Versions, devices, known names and the workspace."""
+    table = Table(show_header=False, box=None)
+    table.add_row("flames", f"{found['flames']} (Python {found['python']}, {found['platform']})")
+    table.add_row("packages", ", ".join(f"{name} {version}" for name, version in found["packages"].items()))
+    table.add_row("devices", "\n".join([f"{count(found['cpus'], 'CPU core')}", *found["devices"]]))
+    table.add_row("data sets", ", ".join(f"{name} ({what})" for name, what in found["datasets"].items()))
+    table.add_row("models", ", ".join(found["models"]))
+    table.add_row("strategies", "\n".join(f"{name}: {what}" for name, what in found["strategies"].items()))
+    space = found["workspace"]
+    table.add_row("workspace", space["path"])
+    table.add_row("  preprocessed", ", ".join(space["preprocessed"]) or "none")
+    table.add_row("  partition", "yes" if space["partition"] else "none")
+    table.add_row("  runs", ", ".join(space["runs"]) or "none")
+    console.print(table, highlight=False)

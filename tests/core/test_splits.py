@@ -1,0 +1,154 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flames_cli.core.rng import derive_rng
+from flames_cli.core.splits import SETS, Group, Share, divide_groups, find_overlaps, split_groups, take_groups
+
+NAMES = st.text("abcdef0123456789 ()_", min_size=1, max_size=6)
+GROUPS = st.dictionaries(
+    NAMES, st.builds(Group, st.integers(1, 60), st.integers(1, 3)), min_size=1, max_size=25
+)
+SINGLES = st.dictionaries(NAMES, st.builds(Group, st.integers(1, 60)), min_size=3, max_size=25)
+SHARES = st.builds(Share, st.floats(0, 800) | st.just(math.inf), st.integers(0, 30) | st.just(math.inf))
+FRACTIONS = st.floats(0, 0.99)
+SEEDS = st.integers(0, 2**32)
+
+
+def evenly(n, images=10):
+    return {f"p{i:02d}": Group(images) for i in range(n)}
+
+
+@settings(deadline=None, max_examples=50)
+@given(GROUPS, SHARES, FRACTIONS, SEEDS)
+def test_every_group_is_in_one_set_and_train_is_never_empty(groups, share, fraction, seed):
+    set_of = split_groups(groups, share, fraction, derive_rng(seed, "split"))
+    assert set_of.keys() == groups.keys()
+    assert set(set_of.values()) <= set(SETS)
+    assert "client_train" in set_of.values()
+    members = {name: [group for group in set_of if set_of[group] == name] for name in SETS}
+    assert find_overlaps(members) == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(SINGLES, st.floats(0.01, 0.25), st.floats(0.01, 0.25), SEEDS)
+def test_three_patients_are_enough_for_three_sets(groups, server_fraction, test_fraction, seed):
+    share = Share.fraction(server_fraction, groups)
+    assert set(split_groups(groups, share, test_fraction, derive_rng(seed)).values()) == set(SETS)
+
+
+@settings(deadline=None, max_examples=50)
+@given(GROUPS, SHARES, FRACTIONS, SEEDS)
+def test_a_split_depends_on_the_seed_alone_not_on_listing_order(groups, share, fraction, seed):
+    backwards = dict(reversed(groups.items()))
+    once, again = (split_groups(given, share, fraction, derive_rng(seed)) for given in (groups, backwards))
+    assert once == again
+
+
+def test_seeds_draw_different_splits():
+    splits = [split_groups(evenly(40), Share(patients=10), 0.2, derive_rng(seed)) for seed in (0, 1)]
+    assert splits[0] != splits[1]
+
+
+def test_a_split_by_hand():
+    set_of = list(split_groups(evenly(100), Share(images=200), 0.2, derive_rng(0)).values())
+    assert {name: set_of.count(name) for name in SETS} == {
+        "server_test": 20,
+        "client_test": 16,
+        "client_train": 64,
+    }
+
+
+def test_shares_of_nothing_leave_all_in_train():
+    assert set(split_groups(evenly(9), Share(images=0), 0.0, derive_rng(0)).values()) == {"client_train"}
+
+
+@pytest.mark.parametrize(("n", "expected"), [(10, 2), (11, 3), (1, 1), (15, 3), (30, 6)])
+def test_a_fraction_of_patients_is_rounded_up(n, expected):
+    assert Share.fraction(0.2, evenly(n)) == Share(images=math.inf, patients=expected)
+
+
+def test_a_fraction_counts_patients_not_groups():
+    assert Share.fraction(0.5, {"a": Group(3, patients=7), "b": Group(9)}).patients == 4
+
+
+def test_a_fraction_forgives_floating_point():
+    assert 0.07 * 100 > 7
+    assert Share.fraction(0.07, evenly(100)).patients == 7
+
+
+@settings(deadline=None, max_examples=50)
+@given(GROUPS, SHARES, SEEDS)
+def test_taken_groups_come_nearest_to_the_share(groups, share, seed):
+    taken = take_groups(groups, share, derive_rng(seed))
+    assert len(taken) < len(groups)
+    if len(taken) < 2:
+        return
+    images, patients = sum(groups[t].images for t in taken), sum(groups[t].patients for t in taken)
+    assert images <= share.images + max(groups[t].images for t in taken) / 2
+    assert patients <= share.patients + max(groups[t].patients for t in taken) / 2
+    if len(taken) < len(groups) - 1:
+        for group in (groups[name] for name in groups if name not in taken):
+            assert images + group.images / 2 > share.images or patients + group.patients / 2 > share.patients
+
+
+@settings(deadline=None, max_examples=50)
+@given(GROUPS, SHARES, SEEDS)
+def test_something_is_taken_unless_the_share_is_nothing(groups, share, seed):
+    taken = take_groups(groups, share, derive_rng(seed))
+    nothing = share.images <= 0 or share.patients <= 0 or len(groups) < 2
+    assert (taken == []) == nothing
+
+
+@pytest.mark.parametrize(("images", "expected"), [(24, 2), (25, 3), (29, 3), (30, 3), (34, 3)])
+def test_a_group_is_taken_where_at_least_half_of_it_fits(images, expected):
+    assert len(take_groups(evenly(9), Share(images=images), derive_rng(0))) == expected
+
+
+def test_the_smallest_group_is_taken_where_none_fits():
+    groups = {"big": Group(100), "small": Group(40), "bigger": Group(300)}
+    assert take_groups(groups, Share(images=5), derive_rng(0)) == ["small"]
+
+
+def test_one_group_is_always_left():
+    assert len(take_groups(evenly(4), Share(), derive_rng(0))) == 3
+    assert take_groups(evenly(1), Share(), derive_rng(0)) == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(GROUPS, st.data())
+def test_divided_groups_are_balanced_and_complete(groups, data):
+    parts = data.draw(st.integers(1, len(groups)))
+    divided = divide_groups(groups, parts, derive_rng(data.draw(SEEDS)))
+    assert len(divided) == parts
+    assert sorted(name for part in divided for name in part) == sorted(groups)
+    counts = [len(part) for part in divided]
+    assert max(counts) - min(counts) <= 1
+    images = [sum(groups[name].images for name in part) for part in divided]
+    assert max(images) - min(images) <= max(group.images for group in groups.values())
+
+
+def test_divided_groups_are_balanced_in_images_by_hand():
+    groups = {"a": Group(8), "b": Group(7), "c": Group(2), "d": Group(1)}
+    divided = divide_groups(groups, 2, derive_rng(0))
+    assert sorted(divided) == [["a", "d"], ["b", "c"]]
+
+
+def test_fewer_patients_than_parts_are_refused():
+    with pytest.raises(ValueError, match="2 patients cannot be divided into 3 parts"):
+        divide_groups(evenly(2), 3, derive_rng(0))
+
+
+def test_overlaps_name_the_patient_and_both_sets():
+    sets = {"train": ["p1", "p2", "p1"], "test": ["p3", "p2"], "server": ["p3", "p2"]}
+    assert find_overlaps(sets) == [
+        ("p2", "train", "test"),
+        ("p2", "train", "server"),
+        ("p3", "test", "server"),
+    ]
+
+
+def test_sets_apart_have_no_overlaps():
+    assert find_overlaps({"train": ["p1", "p1"], "test": ["p2"], "server": []}) == []

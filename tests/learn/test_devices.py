@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from flames_cli.errors import FlamesError
+from flames_cli.learn.devices import autocast, pick_device, pick_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def no_accelerator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+def set_bf16_instructions(monkeypatch, there: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": there}, raising=False)
+
+
+def test_auto_takes_the_cpu_where_there_is_nothing_better(no_accelerator):
+    assert pick_device("auto") == CPU
+    assert pick_device("cpu") == CPU
+
+
+def test_auto_prefers_cuda_and_then_mps(monkeypatch, no_accelerator):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("auto").type == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto").type == "cuda"
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_told_what_is(name, no_accelerator):
+    with pytest.raises(FlamesError, match=f"no device {name} here: this machine has cpu"):
+        pick_device(name)
+
+
+def test_an_unknown_device_is_told_the_known_ones():
+    with pytest.raises(FlamesError, match=r"unknown device 'gpu'.*auto, cpu, cuda, mps"):
+        pick_device("gpu")
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_a_named_precision_is_taken_on_the_cpu(name):
+    assert pick_precision(name, CPU, "unet") == name
+
+
+def test_auto_keeps_fp32_on_a_cpu_without_bf16_instructions(monkeypatch):
+    set_bf16_instructions(monkeypatch, there=False)
+    assert pick_precision("auto", CPU, "densenet-unet") == "fp32"
+
+
+def test_auto_takes_bf16_for_densenet_unet_only_where_the_cpu_has_the_instructions(monkeypatch):
+    set_bf16_instructions(monkeypatch, there=True)
+    assert pick_precision("auto", CPU, "densenet-unet") == "bf16"
+    assert pick_precision("auto", CPU, "unet") == "fp32"
+
+
+def test_auto_reads_the_private_probes_of_older_torch(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert pick_precision("auto", CPU, "densenet-unet") == "bf16"
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert pick_precision("auto", CPU, "densenet-unet") == "fp32"
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_bf16_on_cuda_where_it_is_native(monkeypatch, native, expected):
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation
+    )
+    assert pick_precision("auto", torch.device("cuda"), "unet") == expected
+
+
+def test_mps_trains_in_fp32_only():
+    assert pick_precision("auto", torch.device("mps"), "unet") == "fp32"
+    with pytest.raises(FlamesError, match="mps does not run bf16"):
+        pick_precision("bf16", torch.device("mps"), "unet")
+
+
+def test_an_unknown_precision_is_told_the_known_ones():
+    with pytest.raises(FlamesError, match=r"unknown precision 'fp16'.*auto, fp32, bf16"):
+        pick_precision("fp16", CPU, "unet")
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_autocast_sets_the_precision_of_a_convolution(precision, dtype):
+    with autocast(CPU, precision):
+        assert torch.nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2)).dtype == dtype

@@ -1,0 +1,96 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from flames_cli.errors import FlamesError
+from flames_cli.store.weights import read_metadata, read_safetensors, write_safetensors
+
+
+def sample_weights() -> dict[str, np.ndarray]:
+    return {
+        "z.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "a.count": np.array(7, dtype=np.int64),
+        "m.empty": np.zeros((0, 3), dtype=np.float16),
+        "b.wide": np.linspace(0, 1, 4),
+    }
+
+
+def test_weights_come_back_equal_and_in_order(tmp_path):
+    weights = sample_weights()
+    write_safetensors(tmp_path / "w.safetensors", weights)
+    found = read_safetensors(tmp_path / "w.safetensors")
+    assert list(found) == list(weights)
+    for name, array in weights.items():
+        assert found[name].dtype == array.dtype
+        assert found[name].shape == array.shape
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_arrays_in_any_memory_order_come_back_equal(tmp_path):
+    array = np.arange(24.0).reshape(2, 3, 4)
+    weights = {"t": array.T, "step": array[:, ::-1], "swapped": array.astype(">f8")}
+    write_safetensors(tmp_path / "w.safetensors", weights)
+    for name, found in read_safetensors(tmp_path / "w.safetensors").items():
+        np.testing.assert_array_equal(found, weights[name])
+
+
+def test_metadata_comes_back_and_is_empty_by_default(tmp_path):
+    write_safetensors(tmp_path / "a.safetensors", sample_weights(), {"format": "x", "größe": "1"})
+    write_safetensors(tmp_path / "b.safetensors", sample_weights())
+    assert read_metadata(tmp_path / "a.safetensors") == {"format": "x", "größe": "1"}
+    assert read_metadata(tmp_path / "b.safetensors") == {}
+
+
+def test_the_same_weights_give_the_same_bytes_in_another_process(tmp_path):
+    code = (
+        "import sys, numpy as np, pathlib; from flames_cli.store.weights import write_safetensors as w; "
+        "w(pathlib.Path(sys.argv[1]), {c: np.ones(2) for c in 'hgfedc'}, {c: c for c in 'stuvwxyz'})"
+    )
+    paths = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
+    for path in paths:
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_files_of_other_tools_are_read(tmp_path):
+    save_file({"w": np.ones(2)}, tmp_path / "w.safetensors", metadata={"format": "pt"})
+    assert list(read_safetensors(tmp_path / "w.safetensors")) == ["w"]
+    assert read_metadata(tmp_path / "w.safetensors") == {"format": "pt"}
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "new" / "w.safetensors"
+    write_safetensors(path, sample_weights())
+    before = path.read_bytes()
+    with pytest.raises(FlamesError, match="cannot write"):
+        write_safetensors(path, {"text": np.array(["no number"])})
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("read", [read_safetensors, read_metadata])
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "header", "entry"])
+def test_a_damaged_file_is_refused_in_one_line(tmp_path, read, damage):
+    path = tmp_path / "w.safetensors"
+    write_safetensors(path, sample_weights())
+    whole = path.read_bytes()
+    damaged = {
+        "empty": b"",
+        "cut": whole[:-5],
+        "noise": b"\xff" * 99,
+        "header": whole[:9] + b"}" + whole[10:],
+        "entry": whole.replace(b'\\"metadata\\"', b'\\"metadatA\\"'),
+    }
+    path.write_bytes(damaged[damage])
+    with pytest.raises(FlamesError, match="cannot read") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_safetensors, read_metadata])
+def test_a_missing_file_is_named(tmp_path, read):
+    with pytest.raises(FlamesError, match=r"no file .*absent\.safetensors"):
+        read(tmp_path / "absent.safetensors")

@@ -1,0 +1,217 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+import tomli_w
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from flames_cli.config import (
+    DEFAULT_WORKSPACE,
+    SECTIONS,
+    DemoConfig,
+    EvaluateConfig,
+    FederateConfig,
+    PartitionConfig,
+    PreprocessConfig,
+    Section,
+    TsneConfig,
+    load_section,
+)
+from flames_cli.errors import FlamesError
+
+EVERY_SECTION = pytest.mark.parametrize("kind", SECTIONS.values(), ids=SECTIONS.keys())
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(text):
+        file = tmp_path / "flames.toml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write_file
+
+
+def refusal(kind, options, file=None):
+    with pytest.raises(FlamesError) as caught:
+        load_section(kind, options, file)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@EVERY_SECTION
+def test_every_command_runs_on_its_defaults(kind):
+    assert load_section(kind, {}) == kind()
+
+
+def test_defaults_are_those_of_the_paper():
+    preprocess, federate = load_section(PreprocessConfig, {}), load_section(FederateConfig, {})
+    assert (preprocess.size, preprocess.test_fraction, preprocess.slice_half_width) == (240, 0.2, 20)
+    assert (federate.rounds, federate.batch_size, federate.dice_weight) == (50, 64, 0.3)
+    assert federate.run_name == federate.strategy == "flames"
+
+
+def test_a_file_gives_only_what_it_names(write):
+    config = load_section(FederateConfig, {}, write("[federate]\nrounds = 7\n[demo]\nrounds = 2\n"))
+    assert config == FederateConfig(rounds=7)
+
+
+def test_an_empty_file_changes_nothing(write):
+    assert load_section(TsneConfig, {}, write("")) == TsneConfig()
+
+
+def test_typed_options_win_over_the_file(write):
+    file = write("seed = 1\n[federate]\nrounds = 7\nlr = 0.5\n")
+    config = load_section(FederateConfig, {"rounds": 9, "seed": 4}, file)
+    assert (config.rounds, config.lr, config.seed) == (9, 0.5, 4)
+
+
+def test_shared_keys_stand_at_the_top_and_a_table_may_differ(write, tmp_path):
+    file = write('workspace = "here"\nseed = 3\n[tsne]\nseed = 5\n[evaluate]\nworkspace = "there"\n')
+    assert load_section(PartitionConfig, {}, file).seed == 3
+    assert load_section(TsneConfig, {}, file).seed == 5
+    assert load_section(TsneConfig, {}, file).workspace == tmp_path / "here"
+    assert load_section(EvaluateConfig, {}, file).workspace == tmp_path / "there"
+
+
+def test_paths_are_relative_to_the_file(write, tmp_path):
+    file = write(
+        '[preprocess]\nduplicate_list = "lists/copies.csv"\n'
+        '[preprocess.raw]\nbusi = "../busi"\notu2d = "/data/otu"\n'
+    )
+    config = load_section(PreprocessConfig, {}, file)
+    assert config.duplicate_list == tmp_path / "lists" / "copies.csv"
+    assert config.raw == {"busi": tmp_path / ".." / "busi", "otu2d": Path("/data/otu")}
+    assert config.workspace == DEFAULT_WORKSPACE
+
+
+def test_typed_paths_are_relative_to_where_one_stands(write):
+    assert load_section(TsneConfig, {"workspace": "w"}, write('workspace = "v"')).workspace == Path("w")
+
+
+def test_raw_data_lie_in_the_workspace_unless_named():
+    config = PreprocessConfig(workspace=Path("w"), raw={"busi": Path("b")})
+    assert config.raw_folder("busi") == Path("b")
+    assert config.raw_folder("brats") == Path("w/raw/brats")
+
+
+def test_every_typed_error_is_shown_at_once_as_field_and_message():
+    problems = refusal(FederateConfig, {"rounds": 0, "lr": -1, "device": "tpu", "bogus": 1}).split("; ")
+    assert sorted(problem.split(":")[0] for problem in problems) == ["bogus", "device", "lr", "rounds"]
+    assert "rounds: input should be greater than or equal to 1 (got 0)" in problems
+    assert "bogus: extra inputs are not permitted (got 1)" in problems
+
+
+def test_every_error_of_every_table_is_shown_at_once(write):
+    file = write(
+        "seed = -1\n[federate]\nrounds = 0\ncolour = 'red'\n[tsne]\nmax_images = 3\n"
+        "[federate.lr_by_modality]\nMRI = -1\n"
+    )
+    message = refusal(PartitionConfig, {}, file)
+    assert message.startswith(f"{file}: seed: input should be greater than or equal to 0 (got -1); ")
+    for problem in (
+        "federate.rounds: ",
+        "federate.colour: ",
+        "federate.lr_by_modality.MRI: ",
+        "tsne.max_images: ",
+    ):
+        assert message.count(problem) == 1
+    assert message.count("seed: ") == 1
+    assert "\n" not in message
+
+
+@EVERY_SECTION
+def test_unknown_keys_are_refused(kind):
+    assert refusal(kind, {"colour": "red"}) == "colour: extra inputs are not permitted (got 'red')"
+
+
+def test_unknown_tables_are_refused_with_the_known_ones(write):
+    message = refusal(TsneConfig, {}, write("[train]\nrounds = 1\n"))
+    assert "'train' is not known; choose from workspace, seed, [preprocess]" in message
+    assert all(f"[{name}]" in message for name in SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("federate = 3", "federate: input should be a table, [federate] (got 3)"),
+        ("[[federate]]\nrounds = 3", "federate: input should be a table, [federate] (got [{'rounds': 3}])"),
+        ("[preprocess]\nraw = 3", "preprocess.raw: input should be a valid dictionary (got 3)"),
+        ("[preprocess.raw]\nbusi = 3", "preprocess.raw.busi: input is not a valid path"),
+        ("workspace = 3", "workspace: input is not a valid path"),
+        ("[partition]\ndatasets = 'busi'", "partition.datasets: input should be a valid tuple (got 'busi')"),
+        (
+            "[partition.split]\nbusi = 0",
+            "partition.split.busi: input should be greater than or equal to 1 (got 0)",
+        ),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused(write, text, problem):
+    assert f": {problem}" in refusal(TsneConfig, {}, write(text))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    ("kind", "key"), [(FederateConfig, "lr"), (TsneConfig, "perplexity"), (PreprocessConfig, "server_test")]
+)
+def test_numbers_that_are_not_finite_are_refused(kind, key, value):
+    assert refusal(kind, {key: value}).startswith(f"{key}: ")
+
+
+@pytest.mark.parametrize("name", ["", "../elsewhere", "a/b", ".hidden", "run\n", "x" * 65, "röntgen"])
+def test_run_names_that_would_not_make_a_folder_are_refused(name):
+    assert refusal(FederateConfig, {"run": name}).startswith("run: ")
+
+
+def test_broken_toml_is_refused_with_its_place(write):
+    file = write("[federate]\nrounds = \n")
+    message = refusal(FederateConfig, {}, file)
+    assert message.startswith(f"{file} cannot be read as TOML: ")
+    assert "line 2" in message
+
+
+def test_a_missing_file_is_named(tmp_path):
+    file = tmp_path / "nowhere.toml"
+    assert refusal(FederateConfig, {}, file) == f"no configuration {file}; check --config"
+
+
+def test_a_folder_or_binary_file_is_refused(tmp_path):
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    for file in (tmp_path, tmp_path / "binary.toml"):
+        assert "cannot be read as TOML" in refusal(FederateConfig, {}, file)
+
+
+@EVERY_SECTION
+def test_options_cannot_change_once_read(kind):
+    with pytest.raises(ValidationError, match="frozen"):
+        kind().seed = 3
+
+
+@EVERY_SECTION
+def test_every_command_shares_workspace_and_seed(kind):
+    assert issubclass(kind, Section)
+    assert {"workspace", "seed"} <= set(kind.model_fields)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(1, 500),
+    st.floats(1e-9, 10),
+    st.booleans(),
+    st.dictionaries(st.sampled_from(["MRI", "US"]), st.floats(1e-6, 1)),
+)
+def test_options_survive_a_file(tmp_path_factory, rounds, lr, augment, by_modality):
+    config = FederateConfig(rounds=rounds, lr=lr, augment=augment, lr_by_modality=by_modality)
+    file = tmp_path_factory.mktemp("config") / "flames.toml"
+    text = tomli_w.dumps(
+        {"federate": config.model_dump(mode="json", exclude_none=True, exclude={"workspace"})}
+    )
+    assert tomllib.loads(text)
+    file.write_text(text, encoding="utf-8")
+    assert load_section(FederateConfig, {}, file) == config
+
+
+def test_the_demo_keeps_to_its_own_workspace():
+    assert load_section(DemoConfig, {}).workspace != DEFAULT_WORKSPACE
