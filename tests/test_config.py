@@ -91,12 +91,6 @@ def test_typed_paths_are_relative_to_where_one_stands(write):
     assert load_section(TsneConfig, {"workspace": "w"}, write('workspace = "v"')).workspace == Path("w")
 
 
-def test_raw_data_lie_in_the_workspace_unless_named():
-    config = PreprocessConfig(workspace=Path("w"), raw={"busi": Path("b")})
-    assert config.raw_folder("busi") == Path("b")
-    assert config.raw_folder("brats") == Path("w/raw/brats")
-
-
 def test_every_typed_error_is_shown_at_once_as_field_and_message():
     problems = refusal(FederateConfig, {"rounds": 0, "lr": -1, "device": "tpu", "bogus": 1}).split("; ")
     assert sorted(problem.split(":")[0] for problem in problems) == ["bogus", "device", "lr", "rounds"]

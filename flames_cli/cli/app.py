@@ -36,7 +36,7 @@ from flames_cli.errors import FlamesError
 app = typer.Typer(
     cls=FlamesGroup,
     name="flames",
-    help="Federated, multi-modality tumour segmentation: one model per imaging modality, whatever the organ.\n\n"
+    help="Federated, multi-modality tumour segmentation: one model per modality, whatever the organ.\n\n"
     "The stages, in order: preprocess, partition, federate, evaluate, tsne. New here? Run `flames demo`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -78,7 +78,7 @@ def preprocess(
         float | None,
         typer.Option(
             "--server-test",
-            help="Images (1 or more) or fraction of patients (below 1) that only the server's test set holds.",
+            help="Images (1 or more) or fraction of patients (below 1) for the server's test set.",
             show_default="the paper's number, at most a quarter of the patients",
         ),
     ] = None,

@@ -35,7 +35,8 @@ class FlamesGroup(TyperGroup):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            fault = f"internal error ({type(error).__name__}: {error}); run again with `flames --debug …` and report it"
+            kind = type(error).__name__
+            fault = f"internal error ({kind}: {error}); run again with `flames --debug …` and report it"
             raise typer.Exit(_complain(fault, INTERNAL, as_json)) from None
 
 

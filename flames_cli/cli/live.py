@@ -118,8 +118,8 @@ class FederationView:
         if self._on_cpu and seconds > LONG_SECONDS and not self._warned:
             self._warned = True
             self._console.print(
-                f"about {duration(seconds)} left on this CPU; for a result today use a GPU, or a small model on "
-                "small images: --model unet --batch-size 16 --lr 1e-3 after `flames preprocess --size 96`",
+                f"about {duration(seconds)} left on this CPU; for a result today use a GPU, or a small model "
+                "on small images: --model unet --batch-size 16 --lr 1e-3 after `flames preprocess --size 96`",
                 style="yellow",
                 highlight=False,
                 soft_wrap=True,

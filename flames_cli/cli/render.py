@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +19,7 @@ from flames_cli.stages.scoring import Row
 from flames_cli.stages.tsne import Map
 from flames_cli.store.manifest import Partition
 
-TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "accuracy", "hausdorff_px": "HD (px)"}
+TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px": "HD px"}
 
 
 def print_json(result: Any) -> None:
@@ -105,47 +106,50 @@ def print_evaluation(console: Console, result: Evaluation) -> None:
     if result.server:
         title = f"server models, unseen patients: {by}"
         console.print(score_table(title, "model", result.server, result.run, result.compare))
-    console.print(
-        "mean ± sd over n cases; HD over the cases where neither mask is empty (n)",
-        style="dim",
-        highlight=False,
-    )
+    note = "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
+    console.print(note, style="dim", highlight=False)
+    if result.compare:
+        console.print(
+            f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}", style="dim"
+        )
     _say_where(console, result.folder)
 
 
 def score_table(title: str, first: str, rows: Sequence[Row], run: str, compare: str | None) -> Table:
-    """Rows of models, columns of metrics; with another run, each metric of both, and the paired gain in Dice."""
-    table = Table(title=title, title_justify="left", show_lines=compare is not None)
-    table.add_column(first)
-    table.add_column("modality")
-    table.add_column("organ")
-    table.add_column("n", justify="right")
-    if compare:
-        table.add_column("run")
-    for metric in TITLES:
-        table.add_column(TITLES[metric], justify="right", no_wrap=True)
-    if compare:
-        table.add_column("DSC gain", justify="right", no_wrap=True)
+    """Rows of models, columns of metrics; with another run, a line of each and the paired gain in Dice.
+
+    Narrow enough for a terminal of 80 columns.
+    """
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for name in (first, "images", *(["run"] if compare else [])):
+        table.add_column(name, no_wrap=True)
+    for name in ("n", *TITLES.values(), *(["gain"] if compare else [])):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        cells = {metric: _cell(metric, row.metrics[metric]) for metric in TITLES}
-        start = [row.label, row.modality, row.organ, str(row.n)]
+        what = f"{row.organ} {row.modality}"
         if compare and row.compared and row.dice_gain:
-            theirs = {metric: _cell(metric, row.compared[metric]) for metric in TITLES}
-            both = [f"{cells[metric]}\n{theirs[metric]}" for metric in TITLES]
-            table.add_row(*start, f"{run}\n{compare}", *both, f"{row.dice_gain.mean:+.2f}")
+            table.add_row(
+                row.label, what, run, str(row.n), *_cells(row, row.metrics), f"{row.dice_gain.mean:+.2f}"
+            )
+            table.add_row("", "", compare, "", *_cells(row, row.compared), "", style="dim", end_section=True)
         else:
-            table.add_row(*start, *([run] if compare else []), *cells.values(), *([""] if compare else []))
+            table.add_row(row.label, what, *([run] if compare else []), str(row.n), *_cells(row, row.metrics))
     return table
 
 
-def _cell(metric: str, value: Summary) -> str:
+def _cells(row: Row, metrics: dict[str, Summary]) -> list[str]:
+    return [_cell(metric, metrics[metric], row.n) for metric in TITLES]
+
+
+def _cell(metric: str, value: Summary, n: int) -> str:
+    """mean±sd; the number of cases beside it where not all of the row's count."""
     if math.isnan(value.mean):
-        return "none finite"
-    if metric == "pixel_accuracy":
-        return f"{100 * value.mean:.2f} ± {100 * value.sd:.2f} %"
-    if metric == "hausdorff_px":
-        return f"{value.mean:.1f} ± {value.sd:.1f} ({value.n})"
-    return f"{value.mean:.2f} ± {value.sd:.2f}"
+        return "none"
+    factor, digits = {"pixel_accuracy": (100, 1), "hausdorff_px": (1, 1)}.get(metric, (1, 2))
+    shown = f"{factor * value.mean:.{digits}f}±{factor * value.sd:.{digits}f}"
+    return shown if value.n == n else f"{shown} ({value.n})"
 
 
 def print_map(console: Console, made: Map) -> None:

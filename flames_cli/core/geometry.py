@@ -37,7 +37,8 @@ def to_square(image: Pixels, mask: Mask, size: int) -> tuple[Pixels, Mask]:
     if image.shape[0] == size:
         return image, mask
     resized = cv2.resize(image, (size, size), interpolation=cv2.INTER_LANCZOS4)
-    return resized, cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST)
+    resized_mask = cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST)
+    return resized, resized_mask.astype(np.uint8, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def warp_matrix(warp: Warp, height: int, width: int) -> Floats:
     mirror = np.diag([-1.0 if warp.flip_x else 1.0, -1.0 if warp.flip_y else 1.0])
     linear = rotation @ scale @ mirror
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    offset = centre + [warp.shift_x * width, warp.shift_y * height] - linear @ centre
+    shift = np.array([warp.shift_x * width, warp.shift_y * height])
+    offset = centre + shift - linear @ centre
     return np.column_stack([linear, offset])
 
 
@@ -77,4 +79,4 @@ def apply_warp(image: Pixels, mask: Mask, warp: Warp) -> tuple[Pixels, Mask]:
     matrix = warp_matrix(warp, height, width)
     moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LANCZOS4)
     moved_mask = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_NEAREST)
-    return np.clip(moved, 0.0, 1.0), moved_mask
+    return np.clip(moved, 0.0, 1.0), moved_mask.astype(np.uint8, copy=False)

@@ -33,7 +33,8 @@ def scale(image: Pixels, low: float, high: float) -> NDArray[np.float32]:
 def quantise(image: Pixels, max_value: int) -> Pixels:
     """Float image in [0, 1] (clipped to it) as integers 0..max_value: uint8 up to 255, else uint16."""
     dtype = np.uint8 if max_value <= MAX_8_BIT else np.uint16
-    return np.rint(np.clip(image, 0.0, 1.0) * max_value).astype(dtype)
+    whole: Pixels = np.rint(np.clip(image, 0.0, 1.0) * max_value).astype(dtype)
+    return whole
 
 
 def dequantise(image: Pixels, max_value: int) -> NDArray[np.float32]:

@@ -59,7 +59,7 @@ def take_groups(groups: Mapping[str, Group], share: Share, rng: np.random.Genera
 def split_groups(
     groups: Mapping[str, Group], server_test: Share, test_fraction: float, rng: np.random.Generator
 ) -> dict[str, str]:
-    """Which of SETS each group is in: the server's test set first, then `test_fraction` of the other patients."""
+    """Which of SETS each group is in: the server's test first, then `test_fraction` of the other patients."""
     server = set(take_groups(groups, server_test, rng))
     rest = {name: group for name, group in groups.items() if name not in server}
     test = set(take_groups(rest, Share.fraction(test_fraction, rest), rng))

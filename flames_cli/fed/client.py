@@ -19,7 +19,7 @@ from flames_cli.fed.messages import (
     unpack_request,
 )
 from flames_cli.learn.data import ShardDataset
-from flames_cli.learn.devices import pick_device, pick_precision
+from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.predict import Validation
@@ -75,7 +75,7 @@ def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
         load_weights(model, weights)
         shards = node_shards(context)
         result = train_epochs(
-            model.to(device),
+            model.to(device).to(memory_format=memory_format(device, precision)),
             cache.load(shards, "train"),
             cache.load(shards, "val"),
             _options(request),

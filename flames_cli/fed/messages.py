@@ -83,15 +83,16 @@ def pack_report(report: Report, request: Message) -> Message:
 def unpack_report(reply: Message) -> Report:
     """The report in `reply`. Raises KeyError, TypeError or ValueError where it is none."""
     identity = _config(reply, REPORT)
-    metrics = dict(reply.content.metric_records[METRICS])
-    return Report(
-        client=str(identity["client"]),
-        modality=str(identity["modality"]),
-        weights=unpack_weights(reply),
-        n_examples=int(metrics.pop("n_examples")),
-        n_steps=int(metrics.pop("n_steps")),
-        metrics={name: float(value) for name, value in metrics.items()},
-    )
+    metrics = {name: _scalar(value) for name, value in reply.content.metric_records[METRICS].items()}
+    n_examples, n_steps = int(metrics.pop("n_examples")), int(metrics.pop("n_steps"))
+    weights = unpack_weights(reply)
+    return Report(str(identity["client"]), str(identity["modality"]), weights, n_examples, n_steps, metrics)
+
+
+def _scalar(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"a metric is {type(value).__name__}, expected a number")
+    return float(value)
 
 
 def pack_weights(weights: Weights) -> ArrayRecord:

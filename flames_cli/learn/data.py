@@ -61,7 +61,7 @@ class ShardDataset:
         return sum(cases.images.nbytes + cases.masks.nbytes for cases in self._sets)
 
 
-def no_warp(index: int) -> Warp | None:
+def no_warp(_: int) -> Warp | None:
     """Cases as they are."""
     return None
 

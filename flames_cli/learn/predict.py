@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from flames_cli.arrays import Mask
 from flames_cli.core.metrics import EPSILON
 from flames_cli.learn.data import ShardDataset, iterate_batches
-from flames_cli.learn.devices import Precision, autocast
+from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.losses import dice_focal_loss
 
 THRESHOLD = 0.5
@@ -37,7 +37,7 @@ def predict_probabilities(
     wanted = range(len(dataset)) if order is None else order
     for images, masks in iterate_batches(dataset, wanted, batch_size):
         with torch.inference_mode(), autocast(device, precision):
-            inputs = images.to(device, memory_format=torch.channels_last)
+            inputs = images.to(device, memory_format=memory_format(device, precision))
             yield model(inputs).float(), masks.to(device)
 
 

@@ -1,6 +1,7 @@
 """A model of a run, asked for masks or features: what later stages need of torch, without torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Weights
 from flames_cli.learn.data import ShardDataset, iterate_batches
-from flames_cli.learn.devices import autocast, pick_device, pick_precision
+from flames_cli.learn.devices import autocast, memory_format, pick_device, pick_precision
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.predict import predict_masks
@@ -18,13 +19,13 @@ class Segmenter:
     """One architecture on one device; each call brings its weights."""
 
     def __init__(
-        self, model: str, options: Mapping[str, int | float], device: str, precision: str, batch_size: int
+        self, model: str, options: Mapping[str, Any], device: str, precision: str, batch_size: int
     ) -> None:
         self._device = pick_device(device)
         self._precision = pick_precision(precision, self._device, model)
-        self._model = build_model(model, seed=0, **options).to(
-            self._device, memory_format=torch.channels_last
-        )
+        self._format = memory_format(self._device, self._precision)
+        built = build_model(model, seed=0, **options).to(self._device)
+        self._model = built.to(memory_format=self._format)
         self._batch_size = batch_size
 
     def masks(
@@ -41,6 +42,6 @@ class Segmenter:
         pooled = []
         for images, _ in iterate_batches(dataset, order, self._batch_size):
             with torch.inference_mode(), autocast(self._device, self._precision):
-                deepest = self._model.bottleneck(images.to(self._device, memory_format=torch.channels_last))
+                deepest = self._model.bottleneck(images.to(self._device, memory_format=self._format))
                 pooled.append(deepest.float().mean(dim=(2, 3)).cpu().numpy())
         return np.concatenate(pooled)

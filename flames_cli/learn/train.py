@@ -14,7 +14,7 @@ from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.errors import FlamesError
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset, iterate_batches
-from flames_cli.learn.devices import Precision, autocast
+from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.predict import Validation, validate
@@ -163,12 +163,13 @@ def _step(
     """One step of Adam; the batch's loss."""
     optimiser.zero_grad(set_to_none=True)
     with autocast(images.device, precision):
-        probabilities = model(images.contiguous(memory_format=torch.channels_last))
+        probabilities = model(images.contiguous(memory_format=memory_format(images.device, precision)))
     loss = dice_focal_loss(probabilities, masks, options.dice_weight, options.per_pixel_focal)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise FlamesError(
-            f"client {options.client}: the loss is {value} in round {options.round}; lower --lr (now {options.lr:g})"
+            f"client {options.client}: the loss is {value} in round {options.round}; "
+            f"lower --lr (now {options.lr:g})"
         )
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()

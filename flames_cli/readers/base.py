@@ -108,7 +108,8 @@ def find_root(reader: Reader, raw: Path) -> Path:
     """
     if not raw.is_dir():
         raise FlamesError(
-            f"no folder {raw}: expected the raw {reader.NAME} data ({reader.LAYOUT}); put it there or pass --raw DIR"
+            f"no folder {raw}: expected the raw {reader.NAME} data ({reader.LAYOUT}); "
+            "put it there or pass --raw DIR"
         )
     inside = raw / reader.FOLDER
     return inside if inside.is_dir() else raw

@@ -53,8 +53,12 @@ def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
         raise BadCase(f"{source.name}: the mask's axes are {mask.axes}, its image's {image.axes}")
     tumour = mask.voxels > 0
     kept = slices_near_tumour(tumour, options.slice_half_width)
-    if not kept:
+    if not tumour.any():
         raise SkippedCase("the mask is empty")
+    if not kept:
+        raise SkippedCase(
+            f"no slice within {options.slice_half_width} of the tumour's mean index holds tumour"
+        )
     try:
         low, high = percentile_range(image.voxels)
     except ValueError as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -70,7 +70,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, bytes]:
@@ -91,7 +91,8 @@ def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, byte
     data = stream.read(size)
     if len(data) < size:
         raise BadCase(f"{path.name}: it holds {len(data)} bytes of voxels, its header claims {size}")
-    stream.read(1)
+    while stream.read(2**20):
+        continue
     return header, data
 
 
@@ -107,4 +108,5 @@ def _channel(path: Path, header: nib.Nifti1Header, data: bytes, channel: int) ->
     slope, intercept = header.get_slope_inter()
     if slope is None or (slope, intercept or 0.0) == (1.0, 0.0):
         return voxels
-    return voxels * slope + (intercept or 0.0)
+    scaled: NDArray[Any] = voxels * slope + (intercept or 0.0)
+    return scaled

@@ -77,7 +77,11 @@ def demo(
 
 def draw_phantoms(folder: Path, seed: int, progress: Progress = silent) -> dict[str, Path]:
     """The three raw data sets below `folder`; where each lies, by name."""
-    drawers = {"brats": draw_brats, "busi": draw_busi, "otu2d": draw_otu2d}
+    drawers: dict[str, Callable[[Path, int, int], Path]] = {
+        "brats": draw_brats,
+        "busi": draw_busi,
+        "otu2d": draw_otu2d,
+    }
     raw = {}
     for done, (name, draw) in enumerate(drawers.items(), start=1):
         raw[name] = draw(folder / name, PATIENTS[name], seed)

@@ -109,8 +109,8 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
     tables = read_config(folder.config)
     if tables.get("run", {}).get("partition_sha256") != hash_file(partition_file):
         raise FlamesError(
-            f"run '{folder.name}' was made on another partition than {partition_file}, so its test patients may "
-            "have been trained on; federate again with --fresh"
+            f"run '{folder.name}' was made on another partition than {partition_file}, so its test patients "
+            "may have been trained on; federate again with --fresh"
         )
     made = FederateConfig(**tables["federate"])
     segmenter = Segmenter(made.model, made.model_options, config.device, config.precision, config.batch_size)
@@ -119,7 +119,7 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
 
 
 def find_subjects(workspace: Path, partition: Partition, run: LoadedRun, split: str) -> Iterator[Subject]:
-    """Every client with its own test set and model; or every server model with the unseen patients of a modality."""
+    """Every client with its own test set; or every server model with the unseen patients of a modality."""
     if split == "client_test":
         for entry in partition.clients:
             data = ShardDataset(read_shard_sets(workspace / entry.shard, "test"))

@@ -200,7 +200,8 @@ def verify_partition(workspace: Path, made: Partition) -> None:
 
 def _remove_strangers(shards: Path, made: Partition) -> None:
     """Shards of an earlier partition would be mistaken for this one's."""
-    known = {Path(entry.shard).name for entry in (*made.clients, *made.server)}
+    shards_made = [client.shard for client in made.clients] + [server.shard for server in made.server]
+    known = {Path(shard).name for shard in shards_made}
     for path in shards.glob("*.h5"):
         if path.name not in known:
             path.unlink()

@@ -107,7 +107,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
 
 
 def _raw_folder(config: PreprocessConfig, reader: Reader) -> Path:
-    """Where the user says that the raw data lie, under any of the data set's names; else the workspace's place."""
+    """The user's folder, under any of the data set's names; else the workspace's place."""
     named = {name.lower(): folder for name, folder in config.raw.items()}
     for name in (reader.NAME, *reader.ALIASES):
         if name in named:
@@ -255,7 +255,7 @@ def _by_group(cases: list[SpooledCase]) -> dict[str, list[SpooledCase]]:
 
 
 def _server_share(reader: Reader, server_test: float | None, groups: dict[str, Group], strata: int) -> Share:
-    """What the server's test set takes of one stratum: a fraction of its patients, or its part of a number of images.
+    """What the server's test set takes of one stratum: a fraction of its patients, or its part of a number.
 
     By default the paper's number, but no more than a quarter of the patients.
     """
@@ -267,7 +267,8 @@ def _server_share(reader: Reader, server_test: float | None, groups: dict[str, G
         return Share.fraction(server_test, groups)
     if server_test / strata >= images:
         raise FlamesError(
-            f"--server-test asks for {server_test / strata:g} of {images} {reader.NAME} images; leave some to train on"
+            f"--server-test asks for {server_test / strata:g} of {images} {reader.NAME} images; "
+            "leave some to train on"
         )
     return Share(images=server_test / strata)
 

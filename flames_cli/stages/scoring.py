@@ -26,7 +26,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One model with one test set: a client with its personalised model, or a server model with a modality."""
+    """One model with one test set: a client with its own, or a server model with its modality's."""
 
     label: str
     modality: str

@@ -1,4 +1,4 @@
-"""Shards (and a run, for deep features) → a map of the clients' training images, as in the paper's Figure 6."""
+"""Shards (and a run, for deep features) → a map of the clients' training images (the paper's Figure 6)."""
 
 from dataclasses import dataclass
 from pathlib import Path

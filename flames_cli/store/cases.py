@@ -25,7 +25,7 @@ class CaseInfo:
     case: str
     patient: str
     group: str
-    """The patient, or the first of the patients whose images are near copies: what a split must not divide."""
+    """The patient, or the first of those whose images are near copies: what no split may divide."""
     stratum: str
     slice_index: int
     spacing_mm: tuple[float, float]
@@ -73,7 +73,7 @@ class Spool:
     """Encoded cases on disk, between decoding and the split, so that memory does not grow with the set."""
 
     def __init__(self) -> None:
-        self._file = TemporaryFile()
+        self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         self._spans: list[tuple[int, int]] = []
 
     def add(self, chunk: bytes) -> int:

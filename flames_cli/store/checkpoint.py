@@ -1,6 +1,5 @@
 """Checkpoints: one folder a round, safetensors and a JSON, moved into place when whole."""
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -31,7 +30,7 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
     try:
         _write(temporary, state)
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         raise FlamesError(
             f"{target} cannot be written: {error.strerror or error}; check space and rights"

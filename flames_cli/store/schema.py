@@ -54,6 +54,6 @@ def check_stamp(found: Mapping[str, Any], expected: Format, path: Path) -> None:
         )
     if version != expected.version:
         raise FlamesError(
-            f"{path} has version {version} of {expected.name}, this release reads version {expected.version}; "
+            f"{path} has version {version} of {expected.name}, this release reads {expected.version}; "
             f"run `{command}` again or use the release that wrote it"
         )

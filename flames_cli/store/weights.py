@@ -5,7 +5,6 @@ the caller's metadata as JSON: the same weights give the same bytes, and come ba
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors.numpy import save_file
 
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
+from flames_cli.store.atomic import replacing
 
 _ENTRY = "flames"
 
@@ -27,15 +27,14 @@ def write_safetensors(path: Path, weights: Weights, metadata: dict[str, str] | N
     header = json.dumps({"order": list(weights), "metadata": metadata or {}}, sort_keys=True)
     # safetensors copies memory as it lies, so it would silently transpose an array in another order.
     arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, temporary, metadata={_ENTRY: header})
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise FlamesError(f"cannot write {path} ({error}): check the folder and the space left") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            save_file(arrays, temporary, metadata={_ENTRY: header})
+    except SafetensorError as error:
+        reason = str(error).splitlines()[0]
+        raise FlamesError(
+            f"{path} cannot be written ({reason}): check the arrays, space and rights"
+        ) from error
 
 
 def read_safetensors(path: Path) -> Weights:

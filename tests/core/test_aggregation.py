@@ -273,6 +273,11 @@ def test_a_bad_report_is_refused_with_its_reason(change, n_examples, reason):
     assert refuse(Report("breast", "US", {**model(1), **change}, n_examples), model(0)) == reason
 
 
+def test_only_a_report_that_lacks_nothing_is_taken():
+    assert refuse(report("breast", 1), model(0)) is None
+    assert refuse(Report("breast", "US", {}, 1), model(0)) == "'conv.weight' is missing"
+
+
 @EVERY_ALGORITHM
 def test_a_nan_client_is_refused_by_name_and_the_others_go_on(algorithm):
     state = start(algorithm)
@@ -312,7 +317,7 @@ def test_a_group_without_a_good_report_keeps_its_model(algorithm):
 def test_a_round_counts_and_leaves_its_state_unchanged(algorithm):
     state = start(algorithm)
     before, reports = copy.deepcopy(state), good_reports()
-    result = apply_round(state, reports, algorithm)
+    result = apply_round(state, iter(reports), algorithm)
     assert result.state.round == 6
     assert result.refused == {}
     assert result.accepted == ("brain-1", "brain-2", "breast")

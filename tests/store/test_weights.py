@@ -65,7 +65,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "new" / "w.safetensors"
     write_safetensors(path, sample_weights())
     before = path.read_bytes()
-    with pytest.raises(FlamesError, match="cannot write"):
+    with pytest.raises(FlamesError, match="cannot be written"):
         write_safetensors(path, {"text": np.array(["no number"])})
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from flames_cli.errors import FlamesError
@@ -20,7 +21,7 @@ FAILED = 1
 NodeConfig = Mapping[str, str | int | float | bool]
 
 
-class InlineGrid(Grid):  # type: ignore[misc]
+class InlineGrid(Grid):
     """Messages pushed wait until they are pulled; pulling runs the next one."""
 
     def __init__(self, app: ClientApp, nodes: Mapping[int, NodeConfig]) -> None:
@@ -32,11 +33,11 @@ class InlineGrid(Grid):  # type: ignore[misc]
         self._waiting: dict[str, Message] = {}
         self._sent = 0
 
-    def set_run(self, run: object) -> None:
+    def set_run(self, run: Run) -> None:
         """There is one run only."""
 
     @property
-    def run(self) -> object:
+    def run(self) -> Run:
         """There is no SuperLink whose run it could be."""
         raise FlamesError("the inline engine has no SuperLink run")
 

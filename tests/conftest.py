@@ -1,0 +1,98 @@
+"""Fixtures that several folders of tests share."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flames_cli.config import PartitionConfig, PreprocessConfig
+from flames_cli.core.rng import derive_rng
+from flames_cli.core.splits import SETS
+from flames_cli.readers.phantoms import draw_brats, draw_busi, draw_otu2d
+from flames_cli.stages.partition import partition
+from flames_cli.stages.preprocess import preprocess
+from flames_cli.store.cases import CaseInfo, SetInfo, Spool, encode_chunk
+from flames_cli.store.h5 import SpooledCase, write_preprocessed
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """shared("data/busi"): a folder or file beside the project; skips the test where it is absent."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"../shared/{name} is not here")
+        return SHARED / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def phantom_raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Raw phantoms in the three real layouts, by data set: for reading only."""
+    root = tmp_path_factory.mktemp("phantoms")
+    return {
+        "brats": draw_brats(root, 15, seed=0, size=48, slices=12),
+        "busi": draw_busi(root, 16, seed=0),
+        "otu2d": draw_otu2d(root, 16, seed=0),
+    }
+
+
+@pytest.fixture
+def raw_copy(phantom_raw: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """raw_copy("busi"): phantoms that the test may damage."""
+    return lambda dataset: Path(shutil.copytree(phantom_raw[dataset], tmp_path / "raw" / dataset))
+
+
+@pytest.fixture(scope="session")
+def workspace(phantom_raw: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """workspace(size=32, seed=0): a folder of the caller's own, all phantoms preprocessed and partitioned."""
+    made: dict[tuple[int, int], Path] = {}
+
+    def get(size: int = 32, seed: int = 0) -> Path:
+        if (size, seed) not in made:
+            root = made[size, seed] = tmp_path_factory.mktemp("made")
+            for name in phantom_raw:
+                preprocess(PreprocessConfig(workspace=root, raw=phantom_raw, size=size, seed=seed), name)
+            partition(PartitionConfig(workspace=root, seed=seed))
+        return Path(shutil.copytree(made[size, seed], tmp_path_factory.mktemp("workspace") / "workspace"))
+
+    return get
+
+
+Drawn = tuple[CaseInfo, np.ndarray, np.ndarray]
+Member = tuple[str, str, int]
+"""Patient, group, images."""
+
+
+@pytest.fixture(scope="session")
+def preprocessed() -> Callable[..., list[Drawn]]:
+    """preprocessed(path, {set: [(patient, group, images)]}, info): write noise; returns what was written."""
+    return _write_noise
+
+
+def _write_noise(path: Path, sets: Mapping[str, Sequence[Member]], info: SetInfo) -> list[Drawn]:
+    drawn: list[Drawn] = []
+    with Spool() as spool:
+        spooled: dict[str, list[SpooledCase]] = {name: [] for name in SETS}
+        for set_name, members in sets.items():
+            for patient, group, images in members:
+                for number in range(images):
+                    one = _draw_case(info, set_name, patient, group, number)
+                    drawn.append(one)
+                    numbers = [spool.add(encode_chunk(pixels)) for pixels in one[1:]]
+                    spooled[set_name].append(SpooledCase(one[0], *numbers))
+        write_preprocessed(path, info, spooled, spool)
+    return drawn
+
+
+def _draw_case(info: SetInfo, set_name: str, patient: str, group: str, number: int) -> Drawn:
+    case = f"{set_name}/{patient}/{number}"
+    rng = derive_rng(0, info.dataset, case)
+    image = rng.integers(0, info.max_value, (info.size, info.size), endpoint=True).astype(info.dtype)
+    mask = (rng.random((info.size, info.size)) < 0.3).astype(np.uint8)
+    return CaseInfo(case, patient, group, "", number, (1.0, 1.5), int(mask.sum())), image, mask

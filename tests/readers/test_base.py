@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flames_cli.errors import FlamesError
+from flames_cli.readers import READERS, get_reader
+from flames_cli.readers.base import (
+    BadCase,
+    RawCase,
+    ReadOptions,
+    SkippedCase,
+    Source,
+    find_root,
+    read_all,
+    require_sources,
+)
+
+
+def source(name: str) -> Source:
+    return Source(name, name, Path(name), ())
+
+
+def read_by_name(one: Source, options: ReadOptions) -> list[RawCase]:
+    if one.name == "empty":
+        raise SkippedCase("the mask is empty")
+    if one.name == "bad":
+        raise BadCase("bad: no mask")
+    return [RawCase(one.name, one.patient, np.zeros((2, 2), np.uint8), np.ones((2, 2), np.uint8))]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_reader_says_what_it_reads(name, phantom_raw):
+    reader = READERS[name]
+    assert name == reader.NAME
+    assert reader.MODALITY in {"MRI", "US"}
+    for text in (reader.ORGAN, reader.LICENCE, reader.FOLDER, reader.LAYOUT):
+        assert text
+    assert reader.SERVER_TEST > 0
+    assert sum(1 for _ in reader.iter_raw_cases(phantom_raw[name])) > 9
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_reading_twice_gives_the_same_cases(name, phantom_raw):
+    first = READERS[name].iter_raw_cases(phantom_raw[name])
+    for one, other in zip(first, READERS[name].iter_raw_cases(phantom_raw[name]), strict=True):
+        assert (one.case, one.patient, one.slice_index) == (other.case, other.patient, other.slice_index)
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.mask, other.mask)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_patients_and_names_are_unique(name, phantom_raw):
+    sources = READERS[name].list_sources(phantom_raw[name])
+    assert len({one.patient for one in sources}) == len({one.name for one in sources}) == len(sources)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("brats", "brats"),
+        ("Task01_BrainTumour", "brats"),
+        ("BUSI", "busi"),
+        ("otu_2d", "otu2d"),
+        ("MMOTU", "otu2d"),
+    ],
+)
+def test_a_reader_is_found_by_its_name_or_alias(name, expected):
+    assert get_reader(name).NAME == expected
+
+
+def test_an_unknown_data_set_lists_the_known_ones():
+    with pytest.raises(FlamesError, match="'lung' is not known; choose one of brats, busi, otu2d"):
+        get_reader("lung")
+
+
+def test_the_downloads_folder_is_found_inside_the_raw_folder(tmp_path):
+    reader = get_reader("busi")
+    assert find_root(reader, tmp_path) == tmp_path
+    (tmp_path / "Dataset_BUSI_with_GT").mkdir()
+    assert find_root(reader, tmp_path) == tmp_path / "Dataset_BUSI_with_GT"
+    assert find_root(reader, tmp_path / "Dataset_BUSI_with_GT") == tmp_path / "Dataset_BUSI_with_GT"
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_missing_raw_folder_says_what_was_expected(name, tmp_path):
+    with pytest.raises(FlamesError, match="no folder .* put it there or pass --raw") as refused:
+        find_root(READERS[name], tmp_path / "gone")
+    assert READERS[name].LAYOUT in str(refused.value)
+
+
+def test_a_file_is_no_raw_folder(tmp_path):
+    (tmp_path / "busi").write_text("")
+    with pytest.raises(FlamesError, match="no folder"):
+        find_root(get_reader("busi"), tmp_path / "busi")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_folder_without_images_says_what_was_expected(name, tmp_path):
+    with pytest.raises(FlamesError, match="check --raw") as refused:
+        require_sources(READERS[name], tmp_path)
+    assert READERS[name].LAYOUT in str(refused.value)
+
+
+def test_sources_that_are_skipped_are_passed_over():
+    cases = read_all([source("a"), source("empty"), source("b")], read_by_name)
+    assert [case.case for case in cases] == ["a", "b"]
+
+
+def test_a_bad_source_ends_the_reading_after_those_before_it():
+    cases = read_all([source("a"), source("bad"), source("b")], read_by_name)
+    assert next(cases).case == "a"
+    with pytest.raises(BadCase, match="bad: no mask"):
+        next(cases)

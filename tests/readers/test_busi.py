@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flames_cli.readers import busi
+from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+
+SHAPE = (5, 7)
+
+
+def blank(value: int = 90) -> np.ndarray:
+    return np.full(SHAPE, value, np.uint8)
+
+
+def spot(row: int, column: int, value: int = 255) -> np.ndarray:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[row, column] = value
+    return mask
+
+
+def save(root: Path, name: str, pixels: np.ndarray, mode: str = "L") -> None:
+    """Save `name` such as "benign (1)_mask" in its class's folder."""
+    folder = root / name.split()[0]
+    folder.mkdir(exist_ok=True)
+    Image.fromarray(pixels).convert(mode).save(folder / f"{name}.png")
+
+
+def read_one(root: Path):
+    (source,) = busi.list_sources(root)
+    (case,) = busi.read_source(source, ReadOptions())
+    return case
+
+
+def test_sources_are_in_order_of_number_benign_first(tmp_path):
+    for name in ("malignant (3)", "benign (10)", "benign (2)", "benign (1)"):
+        save(tmp_path, name, blank())
+    sources = busi.list_sources(tmp_path)
+    assert [source.name for source in sources] == ["benign (1)", "benign (2)", "benign (10)", "malignant (3)"]
+    assert [source.stratum for source in sources] == ["benign"] * 3 + ["malignant"]
+    assert len({source.patient for source in sources}) == 4
+
+
+def test_normal_images_and_junk_are_ignored(tmp_path):
+    save(tmp_path, "benign (1)", blank())
+    save(tmp_path, "benign (1)_mask", spot(1, 1))
+    save(tmp_path, "normal (1)", blank())
+    save(tmp_path, "normal (1)_mask", spot(1, 1))
+    for name in ("._benign (1).png", "._benign (1)_mask.png", "Thumbs.db", "benign.png", "benign (x).png"):
+        (tmp_path / "benign" / name).write_bytes(b"junk")
+    (source,) = busi.list_sources(tmp_path)
+    assert source.name == "benign (1)"
+    assert [path.name for path in source.masks] == ["benign (1)_mask.png"]
+
+
+def test_the_masks_of_an_image_are_joined(tmp_path):
+    save(tmp_path, "benign (1)", blank(), "RGB")
+    save(tmp_path, "benign (1)_mask", spot(0, 1))
+    save(tmp_path, "benign (1)_mask_1", spot(2, 3), "1")
+    save(tmp_path, "benign (1)_mask_2", spot(4, 6), "RGB")
+    case = read_one(tmp_path)
+    assert np.argwhere(case.mask).tolist() == [[0, 1], [2, 3], [4, 6]]
+    assert np.unique(case.mask).tolist() == [0, 1]
+    np.testing.assert_array_equal(case.image, blank())
+
+
+def test_masks_go_to_the_image_of_their_number(tmp_path):
+    for number in (1, 11):
+        save(tmp_path, f"benign ({number})", blank())
+        save(tmp_path, f"benign ({number})_mask", spot(0, 0))
+    assert [len(source.masks) for source in busi.list_sources(tmp_path)] == [1, 1]
+
+
+def test_masks_of_ones_count_as_masks(tmp_path):
+    save(tmp_path, "malignant (1)", blank())
+    save(tmp_path, "malignant (1)_mask", spot(2, 2, value=1))
+    assert read_one(tmp_path).mask.sum() == 1
+
+
+def test_an_empty_mask_is_skipped(tmp_path):
+    save(tmp_path, "benign (1)", blank())
+    save(tmp_path, "benign (1)_mask", spot(0, 0, value=0))
+    with pytest.raises(SkippedCase, match="the mask is empty"):
+        read_one(tmp_path)
+    assert list(busi.iter_raw_cases(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (None, r"^benign \(1\): no mask, expected 'benign \(1\)_mask\.png' beside it"),
+        (spot(1, 1)[:4], r"^benign \(1\)_mask\.png: the mask is 4×7, its image 5×7"),
+        (spot(1, 1, value=7), r"^benign \(1\)_mask\.png: the mask holds the values \[0, 7\], expected"),
+        (spot(1, 1, value=1) | spot(2, 2, value=254), r"holds the values \[0, 1, 254\]"),
+    ],
+)
+def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path):
+    save(tmp_path, "benign (1)", blank())
+    if mask is not None:
+        save(tmp_path, "benign (1)_mask", mask)
+    with pytest.raises(BadCase, match=found):
+        read_one(tmp_path)
+    with pytest.raises(BadCase, match=found):
+        list(busi.iter_raw_cases(tmp_path))
+
+
+def test_the_real_images_are_all_sound(shared):
+    root = shared("data/busi") / busi.FOLDER
+    sources = busi.list_sources(root)
+    assert len(sources) == 132
+    several = [source for source in sources if len(source.masks) > 1]
+    for source in (*several[:3], *sources[:3], *sources[-3:]):
+        (case,) = busi.read_source(source, ReadOptions())
+        assert case.image.dtype == np.uint8
+        assert 0 < case.mask.mean() < 0.7

@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flames_cli.core.geometry import to_square
+from flames_cli.readers import otu2d
+from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+
+SHAPE = (5, 7)
+
+
+def write(root: Path, number: int, mask: np.ndarray | None, suffix: str = ".JPG") -> None:
+    for folder in ("images", "annotations"):
+        (root / folder).mkdir(exist_ok=True)
+    grey = Image.fromarray(np.full(SHAPE, 90, np.uint8))
+    grey.convert("RGB").save(root / "images" / f"{number}{suffix}", "JPEG")
+    if mask is not None:
+        Image.fromarray(mask).save(root / "annotations" / f"{number}_binary.PNG")
+
+
+def spot(value: int = 1) -> np.ndarray:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[2, 3] = value
+    return mask
+
+
+def read_one(root: Path):
+    (source,) = otu2d.list_sources(root)
+    (case,) = otu2d.read_source(source, ReadOptions())
+    return case
+
+
+def test_sources_are_in_order_of_number(tmp_path):
+    for number in (10, 9, 1):
+        write(tmp_path, number, spot())
+    write(tmp_path, 2, spot(), ".jpeg")
+    sources = otu2d.list_sources(tmp_path)
+    assert [source.name for source in sources] == ["1.JPG", "2.jpeg", "9.JPG", "10.JPG"]
+    assert [source.patient for source in sources] == ["1", "2", "9", "10"]
+
+
+def test_colour_and_doubled_annotations_and_other_junk_are_ignored(tmp_path):
+    write(tmp_path, 1, spot())
+    junk = np.ones(SHAPE, np.uint8)
+    for name in ("1.PNG", "1_binary_binary.PNG", "11_binary.PNG"):
+        Image.fromarray(junk).save(tmp_path / "annotations" / name)
+    for name in ("annotations/._1_binary.PNG", "images/._1.JPG", "images/Thumbs.db", "images/cover.jpg"):
+        (tmp_path / name).write_bytes(b"junk")
+    (source,) = otu2d.list_sources(tmp_path)
+    assert [path.name for path in source.masks] == ["1_binary.PNG"]
+    assert read_one(tmp_path).mask.sum() == 1
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_masks_of_ones_and_of_255_are_read_alike(value, tmp_path):
+    write(tmp_path, 1, spot(value))
+    case = read_one(tmp_path)
+    assert np.argwhere(case.mask).tolist() == [[2, 3]]
+    assert case.mask.max() == 1
+    assert case.image.shape == SHAPE
+
+
+def test_an_empty_mask_is_skipped(tmp_path):
+    write(tmp_path, 1, spot(0))
+    write(tmp_path, 2, spot())
+    with pytest.raises(SkippedCase, match="the mask is empty"):
+        otu2d.read_source(otu2d.list_sources(tmp_path)[0], ReadOptions())
+    assert [case.patient for case in otu2d.iter_raw_cases(tmp_path)] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (None, r"^1\.JPG: no mask, expected annotations/1_binary\.PNG"),
+        (spot()[:, :6], r"^1_binary\.PNG: the mask is 5×6, its image 5×7"),
+        (spot(2), r"^1_binary\.PNG: the mask holds the values \[0, 2\]"),
+    ],
+)
+def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path):
+    write(tmp_path, 1, mask)
+    with pytest.raises(BadCase, match=found):
+        read_one(tmp_path)
+
+
+def test_the_real_images_are_listed_without_their_junk(shared):
+    sources = otu2d.list_sources(shared("data/otu2d"))
+    assert len(sources) == 360
+    assert all([path.name for path in source.masks] == [f"{source.patient}_binary.PNG"] for source in sources)
+
+
+@pytest.mark.parametrize("number", ["1", "2", "37", "150", "300", "350"])
+def test_real_images_become_what_the_authors_code_makes_of_them(number, shared):
+    golden = np.load(shared("golden/otu_preprocess.npz"))
+    sources = {source.patient: source for source in otu2d.list_sources(shared("data/otu2d"))}
+    (case,) = otu2d.read_source(sources[number], ReadOptions())
+    image, mask = to_square(case.image, case.mask, 240)
+    np.testing.assert_allclose(image / 255, golden[f"{number}_img"], atol=1.0001 / 255)
+    np.testing.assert_array_equal(mask, golden[f"{number}_mask"])
