@@ -117,7 +117,7 @@ class DemoConfig(Section):
 
     workspace: Path = Path("flames-demo")
     size: Annotated[int, Field(ge=32, le=240)] = 64
-    rounds: Annotated[int, Field(ge=1)] = 10
+    rounds: Annotated[int, Field(ge=1)] = 16
     device: Device = "auto"
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -121,7 +120,7 @@ def score_table(title: str, first: str, rows: Sequence[Row], run: str, compare: 
     Narrow enough for a terminal of 80 columns.
     """
     table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold underline"
     )
     for name in (first, "images", *(["run"] if compare else [])):
         table.add_column(name, no_wrap=True)
@@ -133,7 +132,7 @@ def score_table(title: str, first: str, rows: Sequence[Row], run: str, compare: 
             table.add_row(
                 row.label, what, run, str(row.n), *_cells(row, row.metrics), f"{row.dice_gain.mean:+.2f}"
             )
-            table.add_row("", "", compare, "", *_cells(row, row.compared), "", style="dim", end_section=True)
+            table.add_row("", "", compare, "", *_cells(row, row.compared), "", style="dim")
         else:
             table.add_row(row.label, what, *([run] if compare else []), str(row.n), *_cells(row, row.metrics))
     return table

@@ -221,7 +221,8 @@ def _overlay_row(segmenter: Segmenter, subject: Subject, scores: Sequence[Score]
         image, truth = subject.data.example(index)
         caption = f"{name}: {scores[index].case}, Dice {scores[index].metrics['dice']:.2f}"
         panels.append(OverlayPanel(image, truth, predicted, caption))
-    return OverlayRow(f"{subject.label} ({subject.modality}, {len(scores)} cases)", panels)
+    who = "server model" if subject.split == "server_test" else "client"
+    return OverlayRow(f"{who} {subject.label} ({subject.modality}, {len(scores)} cases)", panels)
 
 
 def learning_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:

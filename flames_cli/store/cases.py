@@ -1,5 +1,6 @@
 """Cases in HDF5: one group a set, one chunk a case, so that sets are copied without decoding them."""
 
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class Spool:
 
     def add(self, chunk: bytes) -> int:
         """Keep `chunk`; the number to `get` it by."""
-        self._spans.append((self._file.tell(), len(chunk)))
+        self._spans.append((self._file.seek(0, os.SEEK_END), len(chunk)))
         self._file.write(chunk)
         return len(self._spans) - 1
 

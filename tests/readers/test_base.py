@@ -66,7 +66,7 @@ def test_patients_and_names_are_unique(name, phantom_raw):
     ],
 )
 def test_a_reader_is_found_by_its_name_or_alias(name, expected):
-    assert get_reader(name).NAME == expected
+    assert get_reader(name) is READERS[expected]
 
 
 def test_an_unknown_data_set_lists_the_known_ones():
@@ -84,7 +84,7 @@ def test_the_downloads_folder_is_found_inside_the_raw_folder(tmp_path):
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_missing_raw_folder_says_what_was_expected(name, tmp_path):
-    with pytest.raises(FlamesError, match="no folder .* put it there or pass --raw") as refused:
+    with pytest.raises(FlamesError, match=r"no folder .* put it there or pass --raw") as refused:
         find_root(READERS[name], tmp_path / "gone")
     assert READERS[name].LAYOUT in str(refused.value)
 

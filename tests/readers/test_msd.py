@@ -182,9 +182,7 @@ def test_the_real_download_lists_as_its_index_says(shared):
     assert listed == sorted(Path(entry["image"]).name for entry in index["training"])
 
 
-@pytest.mark.parametrize(
-    "name", ["BRATS_001", "BRATS_007", pytest.param("BRATS_013", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["BRATS_001", "BRATS_007", "BRATS_013"])
 def test_real_volumes_become_what_the_authors_code_makes_of_them(name, shared):
     golden = np.load(shared("golden/msd_preprocess.npz"))
     sources = {source.name: source for source in msd.list_sources(shared("data/Task01_BrainTumour"))}

@@ -1,0 +1,139 @@
+import io
+import math
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flames_cli.core.rng import derive_rng
+from flames_cli.store.cases import (
+    CaseInfo,
+    SetInfo,
+    Spool,
+    encode_chunk,
+    read_cases,
+    read_chunks,
+    read_set,
+    read_set_info,
+    write_set,
+)
+
+NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
+CASES = st.builds(
+    CaseInfo,
+    case=NAMES,
+    patient=NAMES,
+    group=NAMES,
+    stratum=NAMES,
+    slice_index=st.integers(-1, 2**31 - 1),
+    spacing_mm=st.tuples(*[st.floats(0.125, 8, width=32)] * 2),
+    lesion_px=st.integers(0, 2**31 - 1),
+)
+
+
+def info(max_value: int = 255, size: int = 6) -> SetInfo:
+    return SetInfo("busi", "US", "breast", size, max_value)
+
+
+def draw(n: int, max_value: int = 255, size: int = 6):
+    rng = derive_rng(0, "cases", n, max_value)
+    images = rng.integers(0, max_value, (n, size, size), endpoint=True).astype(info(max_value).dtype)
+    return images, (rng.random((n, size, size)) < 0.4).astype(np.uint8)
+
+
+def some_cases(n: int) -> list[CaseInfo]:
+    return [CaseInfo(f"a{i}", f"p{i}", f"p{i}", "benign", i, (1.0, 2.0), i) for i in range(n)]
+
+
+def memory_file() -> h5py.File:
+    return h5py.File(io.BytesIO(), "w")
+
+
+def write(file, cases, images, masks, max_value=255, name="train") -> h5py.Group:
+    chunks = [(encode_chunk(image), encode_chunk(mask)) for image, mask in zip(images, masks, strict=True)]
+    write_set(file, name, info(max_value), cases, chunks)
+    return file[name]
+
+
+@pytest.mark.parametrize("max_value", [1, 255, 256, 4095, 65535])
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_a_set_reads_back_as_it_was_written(n, max_value):
+    images, masks = draw(n, max_value)
+    with memory_file() as file:
+        read = read_set(write(file, some_cases(n), images, masks, max_value))
+    assert read.info == info(max_value)
+    assert read.cases == some_cases(n)
+    assert len(read) == n
+    assert read.images.dtype == (np.uint8 if max_value <= 255 else np.uint16)
+    np.testing.assert_array_equal(read.images, images)
+    np.testing.assert_array_equal(read.masks, masks)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(CASES, max_size=4))
+def test_names_of_any_letters_read_back_as_they_were_written(cases):
+    images, masks = draw(len(cases))
+    with memory_file() as file:
+        assert read_cases(write(file, cases, images, masks)) == cases
+
+
+def test_unknown_spacing_stays_unknown():
+    images, masks = draw(1)
+    case = CaseInfo("1", "1", "1", "", -1, (math.nan, math.nan), 3)
+    with memory_file() as file:
+        (read,) = read_cases(write(file, [case], images, masks))
+    assert read.slice_index == -1
+    assert all(math.isnan(side) for side in read.spacing_mm)
+
+
+def test_a_case_is_one_compressed_chunk():
+    images, masks = draw(3, 4095)
+    with memory_file() as file:
+        group = write(file, some_cases(3), images, masks, 4095)
+        for name in ("image", "mask"):
+            assert group[name].chunks == (1, 6, 6)
+            assert group[name].compression == "gzip"
+
+
+def test_chunks_are_copied_without_being_decoded():
+    images, masks = draw(4, 4095)
+    with memory_file() as file:
+        group = write(file, some_cases(4), images, masks, 4095)
+        chosen = list(read_chunks(group, [3, 1]))
+        assert chosen == [(encode_chunk(images[i]), encode_chunk(masks[i])) for i in (3, 1)]
+        write_set(file, "copy", read_set_info(group), [some_cases(4)[i] for i in (3, 1)], chosen)
+        copy = read_set(file["copy"])
+    np.testing.assert_array_equal(copy.images, images[[3, 1]])
+    np.testing.assert_array_equal(copy.masks, masks[[3, 1]])
+    assert [case.case for case in copy.cases] == ["a3", "a1"]
+
+
+def test_views_and_other_memory_layouts_encode_alike():
+    image = draw(1, 4095)[0][0]
+    assert encode_chunk(np.asfortranarray(image)) == encode_chunk(image)
+    assert encode_chunk(np.rot90(np.rot90(image, -1))) == encode_chunk(image)
+
+
+def test_a_spool_returns_chunks_in_any_order():
+    chunks = [b"one", b"", b"three" * 1000, b"four"]
+    with Spool() as spool:
+        numbers = [spool.add(chunk) for chunk in chunks]
+        assert [spool.get(number) for number in reversed(numbers)] == chunks[::-1]
+
+
+def test_a_spool_may_be_added_to_once_all_is_read():
+    with Spool() as spool:
+        first = spool.add(b"one")
+        assert spool.get(first) == b"one"
+        second = spool.add(b"two")
+        assert (spool.get(first), spool.get(second)) == (b"one", b"two")
+
+
+def test_adding_to_a_spool_after_reading_an_early_chunk_overwrites_nothing():
+    with Spool() as spool:
+        numbers = [spool.add(chunk) for chunk in (b"one", b"two")]
+        spool.get(numbers[0])
+        numbers.append(spool.add(b"six"))
+        assert [spool.get(number) for number in numbers] == [b"one", b"two", b"six"]

@@ -1,0 +1,227 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from flames_cli.core.splits import SETS
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.cases import SetInfo, Spool, encode_chunk
+from flames_cli.store.h5 import (
+    Selection,
+    SpooledCase,
+    hash_file,
+    open_checked,
+    read_preprocessed_cases,
+    read_shard_cases,
+    read_shard_sets,
+    read_shard_summary,
+    write_preprocessed,
+    write_shard,
+)
+from flames_cli.store.schema import PREPROCESSED, SHARD
+
+BUSI = SetInfo("busi", "US", "breast", 6, 255)
+OTU = SetInfo("otu2d", "US", "ovary", 6, 255)
+BRATS = SetInfo("brats", "MRI", "brain", 6, 4095)
+MEMBERS = {
+    "client_train": [("a", "a", 2), ("b", "b", 1)],
+    "client_test": [("c", "c", 1)],
+    "server_test": [("d", "d", 1), ("e", "d", 2)],
+}
+
+
+@pytest.fixture
+def source(preprocessed, tmp_path):
+    """A preprocessed file, and the cases in it."""
+    path = tmp_path / "preprocessed" / "brats.h5"
+    return path, preprocessed(path, MEMBERS, BRATS)
+
+
+@pytest.fixture
+def shard(source, tmp_path):
+    path = tmp_path / "shards" / "brats.h5"
+    chosen = {"train": ("client_train", [0, 2]), "val": ("client_train", [1]), "test": ("client_test", [0])}
+    sets = {name: Selection(source[0], origin, rows) for name, (origin, rows) in chosen.items()}
+    write_shard(path, "brats", "MRI", sets)
+    return path
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_preprocessed_file_reads_back_as_it_was_written(source):
+    path, drawn = source
+    info, sets = read_preprocessed_cases(path)
+    assert info == BRATS
+    assert list(sets) == list(SETS)
+    assert [case for cases in sets.values() for case in cases] == [case for case, _, _ in drawn]
+    assert [case.group for case in sets["server_test"]] == ["d", "d", "d"]
+
+
+def test_a_set_may_be_empty(preprocessed, tmp_path):
+    preprocessed(tmp_path / "busi.h5", {"client_train": [("a", "a", 1)]}, BUSI)
+    _, sets = read_preprocessed_cases(tmp_path / "busi.h5")
+    assert {name: len(cases) for name, cases in sets.items()} == {
+        "client_train": 1,
+        "client_test": 0,
+        "server_test": 0,
+    }
+
+
+def test_the_same_cases_give_the_same_bytes(source, preprocessed, tmp_path):
+    preprocessed(tmp_path / "again.h5", MEMBERS, BRATS)
+    assert hash_file(tmp_path / "again.h5") == hash_file(source[0])
+
+
+def test_files_keep_no_time(source):
+    with h5py.File(source[0]) as file:
+        for name in ("image", "mask", "patient"):
+            assert h5py.h5g.get_objinfo(file["client_train"][name].id).mtime == 0
+
+
+def test_a_shard_holds_the_chosen_cases_in_their_order(shard, source):
+    drawn = source[1]
+    (train,) = read_shard_sets(shard, "train")
+    assert train.info == BRATS
+    assert train.cases == [drawn[0][0], drawn[2][0]]
+    np.testing.assert_array_equal(train.images, [drawn[0][1], drawn[2][1]])
+    np.testing.assert_array_equal(train.masks, [drawn[0][2], drawn[2][2]])
+    assert train.images.dtype == np.uint16
+
+
+def test_a_shard_tells_of_itself_without_reading_pixels(shard):
+    summary = read_shard_summary(shard)
+    assert (summary.name, summary.modality, summary.organ, summary.size) == ("brats", "MRI", "brain", 6)
+    assert summary.images == {"train": 2, "val": 1, "test": 1}
+
+
+def test_a_server_shard_holds_a_set_for_each_of_its_data_sets(preprocessed, tmp_path):
+    files = {}
+    for info in (OTU, BUSI):
+        files[info.dataset] = tmp_path / f"{info.dataset}.h5"
+        preprocessed(files[info.dataset], MEMBERS, info)
+    path = tmp_path / "server-US.h5"
+    selections = {f"test/{name}": Selection(file, "server_test", range(3)) for name, file in files.items()}
+    write_shard(path, "server-US", "US", selections)
+    sets = read_shard_sets(path, "test")
+    assert [one.info for one in sets] == [BUSI, OTU]
+    assert [len(one) for one in sets] == [3, 3]
+    cases = read_shard_cases(path)
+    assert list(cases) == ["test/busi", "test/otu2d"]
+    assert cases["test/otu2d"] == (OTU, sets[1].cases)
+
+
+def test_the_cases_of_a_shard_read_without_pixels(shard, source):
+    cases = read_shard_cases(shard)
+    assert {name: [case.case for case in found] for name, (_, found) in cases.items()} == {
+        "train": [source[1][0][0].case, source[1][2][0].case],
+        "val": [source[1][1][0].case],
+        "test": [source[1][3][0].case],
+    }
+
+
+@pytest.mark.parametrize(("expected", "command"), [(PREPROCESSED, "preprocess"), (SHARD, "partition")])
+def test_a_missing_file_names_the_command_that_makes_it(expected, command, tmp_path):
+    with (
+        pytest.raises(
+            MissingArtifact, match=rf"gone\.h5 is not there; make it with `flames {command}`"
+        ) as missing,
+        open_checked(tmp_path / "gone.h5", expected),
+    ):
+        pass
+    assert missing.value.exit_code == 3
+
+
+def test_a_file_of_another_format_is_refused(shard, source):
+    with pytest.raises(
+        FlamesError, match="is flames-shard, expected flames-preprocessed; run `flames preprocess`"
+    ):
+        read_preprocessed_cases(shard)
+    with pytest.raises(
+        FlamesError, match="is flames-preprocessed, expected flames-shard; run `flames partition`"
+    ):
+        read_shard_cases(source[0])
+
+
+def test_an_hdf5_file_of_somebody_else_is_refused(tmp_path):
+    h5py.File(tmp_path / "a.h5", "w").close()
+    with pytest.raises(FlamesError, match="is not a FLAMES file"):
+        read_preprocessed_cases(tmp_path / "a.h5")
+
+
+def test_another_version_is_refused_with_what_to_do(shard):
+    with h5py.File(shard, "r+") as file:
+        file.attrs["version"] = 7
+    with pytest.raises(FlamesError, match="has version 7 of flames-shard, .*; run `flames partition` again"):
+        read_shard_summary(shard)
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5 file at all", b"\x89HDF\r\n\x1a\n" + bytes(200)])
+def test_what_is_no_hdf5_file_is_refused_with_the_command(content, tmp_path):
+    path = tmp_path / "a.h5"
+    path.write_bytes(content)
+    with pytest.raises(
+        FlamesError, match=r"a\.h5 is damaged or no HDF5 file; make it anew with `flames preprocess`"
+    ):
+        read_preprocessed_cases(path)
+
+
+def test_a_file_cut_short_anywhere_is_refused(source):
+    path = source[0]
+    sound = path.read_bytes()
+    for length in range(0, len(sound), len(sound) // 40):
+        path.write_bytes(sound[:length])
+        with pytest.raises(FlamesError, match="is damaged"):
+            read_preprocessed_cases(path)
+
+
+@pytest.mark.parametrize("missing", ["client_test", "client_train/patient", "client_train/image"])
+def test_a_shard_cannot_be_made_from_a_file_that_lacks_a_part(missing, source, tmp_path):
+    with h5py.File(source[0], "r+") as file:
+        del file[missing]
+    chosen = {name: Selection(source[0], name, [0]) for name in ("client_train", "client_test")}
+    with pytest.raises(FlamesError, match=r"brats\.h5 is damaged"):
+        write_shard(tmp_path / "shards" / "a.h5", "a", "MRI", chosen)
+    assert files_in(tmp_path) == ["brats.h5"]
+
+
+def test_damaged_pixels_are_seen_when_they_are_read(shard, source):
+    sound, chunk = shard.read_bytes(), encode_chunk(source[1][2][1])
+    assert sound.count(chunk) == 1
+    middle = sound.index(chunk) + len(chunk) // 2
+    shard.write_bytes(sound[:middle] + bytes([sound[middle] ^ 0xFF]) + sound[middle + 1 :])
+    with pytest.raises(FlamesError, match="is damaged"):
+        read_shard_sets(shard, "train")
+
+
+def test_damaged_names_are_seen(shard):
+    shard.write_bytes(shard.read_bytes().replace(b"client_train/b/0", b"client_train/\xff/0"))
+    with pytest.raises(FlamesError, match="is damaged"):
+        read_shard_cases(shard)
+
+
+def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(source, tmp_path):
+    path, drawn = source
+    before = hash_file(path)
+    with Spool() as spool:
+        chunk = spool.add(encode_chunk(drawn[0][1]))
+        sound, broken = SpooledCase(drawn[0][0], chunk, chunk), SpooledCase(drawn[1][0], chunk, 99)
+        with pytest.raises(IndexError):
+            write_preprocessed(path, BRATS, {name: [sound, broken] for name in SETS}, spool)
+    assert hash_file(path) == before
+    assert files_in(tmp_path) == ["brats.h5"]
+
+
+def test_a_shard_of_a_missing_source_leaves_nothing(tmp_path):
+    with pytest.raises(MissingArtifact, match="flames preprocess"):
+        write_shard(
+            tmp_path / "a.h5", "a", "US", {"train": Selection(tmp_path / "gone.h5", "client_train", [0])}
+        )
+    assert files_in(tmp_path) == []
+
+
+def test_a_hash_is_of_the_files_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert hash_file(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
