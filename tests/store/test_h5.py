@@ -154,7 +154,7 @@ def test_an_hdf5_file_of_somebody_else_is_refused(tmp_path):
 def test_another_version_is_refused_with_what_to_do(shard):
     with h5py.File(shard, "r+") as file:
         file.attrs["version"] = 7
-    with pytest.raises(FlamesError, match="has version 7 of flames-shard, .*; run `flames partition` again"):
+    with pytest.raises(FlamesError, match=r"has version 7 of flames-shard, .*; run `flames partition` again"):
         read_shard_summary(shard)
 
 
