@@ -47,7 +47,9 @@ def build_config(ctx: typer.Context, kind: type[SectionT], **changed: Any) -> Se
         if name not in NOT_OPTIONS and name not in changed and _was_given(ctx, name)
     }
     typed |= {name: value for name, value in changed.items() if value is not None}
-    return load_section(kind, typed, ctx.params.get("config"))
+    # Typer turns text into a Path only for the function itself.
+    file = ctx.params.get("config")
+    return load_section(kind, typed, Path(file) if file else None)
 
 
 def _was_given(ctx: typer.Context, name: str) -> bool:

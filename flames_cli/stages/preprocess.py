@@ -61,7 +61,7 @@ class Decoded:
     content: str = ""
     """Hash of the source's images: equal for exact copies."""
     look: NDArray[np.bool_] | None = None
-    """Perceptual hash, of still images."""
+    """Perceptual hash of a still image before it is resized, so that groups do not depend on the size."""
     skipped: tuple[tuple[str, str], ...] = ()
     """(name, reason) of what the data set's rules leave out."""
     bad: str = ""
@@ -174,7 +174,7 @@ def _decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> 
         if not mask.any():
             skipped.append((case.case, f"the lesion vanishes at {size}×{size}"))
             continue
-        look = perceptual_hash(image) if reader.STILL else None
+        look = perceptual_hash(case.image) if reader.STILL else None
         encoded.append(_encode(case, source.stratum, image, mask))
     content = content_hash(np.stack([case.image for case in raw]))
     return Decoded(source, tuple(encoded), content, look, tuple(skipped))

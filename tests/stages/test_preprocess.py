@@ -198,7 +198,7 @@ def test_the_test_fraction_is_of_the_patients_left_by_the_server(phantom_raw, tm
 def test_too_few_patients_to_split_are_refused_with_the_fix(tmp_path):
     raw = draw_otu2d(tmp_path, 2, seed=0)
     with pytest.raises(
-        FlamesError, match="2 usable patients, too few for client_test; .*pass --server-test 0"
+        FlamesError, match=r"2 usable patients, too few for client_test; .*pass --server-test 0"
     ):
         run(tmp_path, "otu2d", raw)
     assert run(tmp_path, "otu2d", raw, server_test=0)["sets"]["client_train"]["patients"] == 1
@@ -321,11 +321,12 @@ def test_known_copies_in_the_real_breast_images_are_found(shared, tmp_path):
         for stem in {*stems[:8], *copies.intersection(stems)}:
             for path in (real / kind).glob(f"{stem}*"):
                 (root / kind / path.name).symlink_to(path)
-    report = run(tmp_path, "busi", root)
-    assert report["copies_left_out"] == [{"name": "malignant (145)", "same_as": "benign (433)"}]
-    near = report["near_copies_kept_together"]
-    assert ["benign (202)", "benign (301)"] in near
-    assert ["malignant (110)", "malignant (12)"] in near
+    for size in (32, 240):
+        report = run(tmp_path / str(size), "busi", root, size=size)
+        assert report["copies_left_out"] == [{"name": "malignant (145)", "same_as": "benign (433)"}]
+        near = report["near_copies_kept_together"]
+        assert ["benign (202)", "benign (301)"] in near
+        assert ["malignant (110)", "malignant (12)"] in near
 
 
 @pytest.mark.slow

@@ -72,9 +72,9 @@ def claim_ten_terabytes(path: Path) -> None:
     path.write_bytes(gzip.compress(content))
 
 
-def with_value(value: float) -> Callable[[np.ndarray], np.ndarray]:
+def with_value(value: int) -> Callable[[np.ndarray], np.ndarray]:
     def change(pixels: np.ndarray) -> np.ndarray:
-        changed = pixels if value == int(value or 0) else pixels.astype(np.float32)
+        changed = pixels.copy()
         changed.flat[0] = value
         return changed
 
