@@ -64,6 +64,20 @@ def workspace(phantom_raw: dict[str, Path], tmp_path_factory: pytest.TempPathFac
     return get
 
 
+@pytest.fixture(scope="session")
+def real_preprocessed(shared: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the preprocessed real data of all three layouts, 48×48: for reading only."""
+    raw = {
+        "brats": shared("data/Task01_BrainTumour"),
+        "busi": shared("data/busi"),
+        "otu2d": shared("data/otu2d"),
+    }
+    root = tmp_path_factory.mktemp("real")
+    for name in raw:
+        preprocess(PreprocessConfig(workspace=root, raw=raw, size=48), name)
+    return root / "preprocessed"
+
+
 Drawn = tuple[CaseInfo, np.ndarray, np.ndarray]
 Member = tuple[str, str, int]
 """Patient, group, images."""

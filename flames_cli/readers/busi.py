@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from flames_cli.errors import FlamesError
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, read_all
 from flames_cli.readers.images import read_grey, read_masks
 
@@ -21,27 +22,33 @@ CLASSES = ("benign", "malignant")
 """The third class, normal, has no lesion."""
 MASK_VALUES = (frozenset({0, 255}), frozenset({0, 1}))
 
-_IMAGE = re.compile(r"^(?P<stem>(?:benign|malignant) \((?P<number>\d+)\))\.png$", re.IGNORECASE)
+_FILE = re.compile(r"^(?P<stem>(?:benign|malignant) \((?P<number>\d+)\))(?P<mask>_mask(?:_\d+)?)?\.png$")
 
 
 def list_sources(root: Path) -> list[Source]:
-    """Every image of both classes with its `_mask`, `_mask_1`, … files, in order of number."""
+    """Every image of both classes with its `_mask`, `_mask_1`, … files, in order of number.
+
+    Raises:
+        FlamesError: one class is there and the other is not.
+    """
+    missing = [name for name in CLASSES if not (root / name).is_dir()]
+    if len(missing) == 1:
+        raise FlamesError(f"no folder {root / missing[0]}: expected {LAYOUT}; unpack {FOLDER} whole")
     return [source for name in CLASSES for source in _list_class(root / name, name)]
 
 
 def _list_class(folder: Path, stratum: str) -> list[Source]:
+    """A mask without its image is listed too, so that it is reported as bad."""
     names = {path.name: path for path in folder.glob("*") if not path.name.startswith(".")}
-    found = [match for name in names if (match := _IMAGE.match(name))]
-    found.sort(key=lambda match: int(match["number"]))
+    masks: dict[tuple[int, str], list[Path]] = {}
+    for name in sorted(names):
+        if match := _FILE.match(name):
+            listed = masks.setdefault((int(match["number"]), match["stem"]), [])
+            if match["mask"]:
+                listed.append(names[name])
     return [
-        Source(
-            name=match["stem"],
-            patient=match["stem"],
-            image=names[match.group()],
-            masks=tuple(names[name] for name in sorted(names) if name.startswith(f"{match['stem']}_mask")),
-            stratum=stratum,
-        )
-        for match in found
+        Source(name=stem, patient=stem, image=folder / f"{stem}.png", masks=tuple(found), stratum=stratum)
+        for (_, stem), found in sorted(masks.items())
     ]
 
 

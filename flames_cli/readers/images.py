@@ -28,6 +28,8 @@ def read_grey(path: Path) -> Pixels:
             if upright.mode.startswith("I;16"):
                 return (np.asarray(upright).astype(np.uint32) * 255 // 65535).astype(np.uint8)
             return np.asarray(upright.convert("L"))
+    except FileNotFoundError as error:
+        raise BadCase(f"{path.name}: there is no such file") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadCase(f"{path.name}: cannot be read as an image ({_short(error)})") from error
 

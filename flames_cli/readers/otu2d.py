@@ -1,5 +1,6 @@
 """OTU_2d of MMOTU: ovarian tumours in ultrasound."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,26 +17,32 @@ LAYOUT = "images/1.JPG with annotations/1_binary.PNG"
 SERVER_TEST = 230
 STILL = True
 
+_IMAGE = re.compile(r"^(\d+)\.jpe?g$", re.IGNORECASE)
+_MASK = re.compile(r"^(\d+)_binary\.png$", re.IGNORECASE)
+
 MASK_VALUES = (frozenset({0, 1}), frozenset({0, 255}))
 
 
 def list_sources(root: Path) -> list[Source]:
-    """Every numbered image with its `N_binary.PNG`; colour and doubled annotations are junk."""
-    images = {int(path.stem): path for path in root.glob("images/*") if _is_image(path)}
-    masks = {path.name.lower(): path for path in root.glob("annotations/*")}
+    """Every numbered image with its `N_binary.PNG`; colour and doubled annotations are junk.
+
+    A mask without its image is listed too, so that it is reported as bad.
+    """
+    images = _numbered(root / "images", _IMAGE)
+    masks = _numbered(root / "annotations", _MASK)
     return [
         Source(
-            name=images[number].name,
+            name=images[number].name if number in images else f"{number}.JPG",
             patient=str(number),
-            image=images[number],
-            masks=tuple(masks[name] for name in [f"{number}_binary.png"] if name in masks),
+            image=images.get(number, root / "images" / f"{number}.JPG"),
+            masks=(masks[number],) if number in masks else (),
         )
-        for number in sorted(images)
+        for number in sorted(images | masks)
     ]
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in {".jpg", ".jpeg"} and path.stem.isdecimal()
+def _numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+    return {int(match[1]): path for path in folder.glob("*") if (match := pattern.match(path.name))}
 
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:

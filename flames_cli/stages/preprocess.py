@@ -112,7 +112,8 @@ def _raw_folder(config: PreprocessConfig, reader: Reader) -> Path:
     for name in (reader.NAME, *reader.ALIASES):
         if name in named:
             return named[name]
-    return config.workspace / "raw" / reader.NAME
+    places = [config.workspace / "raw" / name for name in (reader.NAME, *reader.ALIASES, reader.FOLDER)]
+    return next((place for place in places if place.is_dir()), places[0])
 
 
 def _gather(

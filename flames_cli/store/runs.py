@@ -63,12 +63,20 @@ def find_run(workspace: Path, name: str | None) -> RunFolder:
     folder = workspace / "runs"
     there = [path for path in folder.glob("*") if (path / "config.toml").is_file()]
     if name is None and there:
-        return RunFolder(max(there, key=lambda path: ((path / "config.toml").stat().st_mtime_ns, path.name)))
+        return RunFolder(max(there, key=_last_written))
     if name is not None and folder / name in there:
         return RunFolder(folder / name)
     known = f" (there: {', '.join(sorted(path.name for path in there))})" if there else ""
     wanted = f"no run '{name}'" if name else "no run"
     raise MissingArtifact(f"{wanted} in {folder}{known}; make it with `flames federate`")
+
+
+def _last_written(run: Path) -> tuple[int, str]:
+    """When its newest round ended, or it began."""
+    written = [
+        path.stat().st_mtime_ns for path in (run / "rounds.jsonl", run / "config.toml") if path.exists()
+    ]
+    return max(written), run.name
 
 
 def write_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
