@@ -1,15 +1,17 @@
 """The commands: parse, call a stage, render. Stages are imported inside, so that --help loads little."""
 
+import io
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from flames_cli import __version__
 from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.options import (
+    DEFAULT_WORKSPACE,
     ConfigFile,
     DeviceName,
     Json,
@@ -21,15 +23,6 @@ from flames_cli.cli.options import (
     parse_number,
     parse_pairs,
     parse_rates,
-)
-from flames_cli.config import (
-    DEFAULT_WORKSPACE,
-    DemoConfig,
-    EvaluateConfig,
-    FederateConfig,
-    PartitionConfig,
-    PreprocessConfig,
-    TsneConfig,
 )
 from flames_cli.errors import FlamesError
 
@@ -46,7 +39,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        Console(highlight=False).print(f"flames {__version__}")
+        typer.echo(f"flames {__version__}")
         raise typer.Exit
 
 
@@ -60,6 +53,11 @@ def flames(
     """Set up what holds for every command."""
     # Flower asks this variable on import: nothing is sent from a hospital unless its owner says so.
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    # Torch's threads otherwise spin while they wait, which on a busy machine costs five times the time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a log without Unicode shows ? for ±, and the run goes on
 
 
 @app.command(rich_help_panel="Stages")
@@ -102,8 +100,11 @@ def preprocess(
     json_output: Json = False,
 ) -> None:
     """Raw images to one HDF5 file a data set: square, scaled, split by patient."""
+    from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import progress_bars
     from flames_cli.cli.render import print_json, print_preprocessed
+    from flames_cli.config import PreprocessConfig
+    from flames_cli.readers import get_reader
     from flames_cli.stages.preprocess import preprocess as run_preprocess
 
     options = build_config(
@@ -111,12 +112,13 @@ def preprocess(
     )
     if not options.datasets:
         raise FlamesError("no data set was named; pass --dataset NAME (brats, busi or otu2d)")
+    names = dict.fromkeys(get_reader(name).NAME for name in options.datasets)
     reports = []
-    for name in options.datasets:
-        with progress_bars(Console(stderr=True)) as progress:
+    for name in names:
+        with progress_bars(watching()) as progress:
             reports.append(run_preprocess(options, name, progress))
         if not json_output:
-            print_preprocessed(Console(), reports[-1], options.workspace)
+            print_preprocessed(results(), reports[-1], options.workspace)
     if json_output:
         print_json(reports if len(reports) > 1 else reports[0])
 
@@ -153,19 +155,21 @@ def partition(
     """Divide the preprocessed data sets between clients; no patient in two sets."""
     from dataclasses import asdict
 
+    from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import progress_bars
     from flames_cli.cli.render import print_json, print_partition
+    from flames_cli.config import PartitionConfig
     from flames_cli.stages.partition import partition as run_partition
 
     pairs = parse_pairs("--split", split)
     counts = {name: parse_number(value) for name, value in pairs.items()} if pairs else None
     options = build_config(ctx, PartitionConfig, dataset=None, datasets=dataset, split=counts)
-    with progress_bars(Console(stderr=True)) as progress:
+    with progress_bars(watching()) as progress:
         made = run_partition(options, progress)
     if json_output:
         print_json(asdict(made))
     else:
-        print_partition(Console(), made, options.workspace)
+        print_partition(results(), made, options.workspace)
 
 
 @app.command(rich_help_panel="Stages")
@@ -219,8 +223,10 @@ def federate(
     json_output: Json = False,
 ) -> None:
     """Train the clients round by round and blend their models; run again to go on."""
+    from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import FederationView
     from flames_cli.cli.render import federation_json, print_federation, print_json
+    from flames_cli.config import FederateConfig
     from flames_cli.learn.devices import pick_device
     from flames_cli.stages.federate import federate as run_federate
 
@@ -229,12 +235,12 @@ def federate(
     changed = {"model_option": None, "model_options": model_options, **parse_rates(lr)}
     options = build_config(ctx, FederateConfig, **changed)
     on_cpu = pick_device(options.device).type == "cpu"
-    with FederationView(Console(stderr=True), options.run_name, on_cpu) as view:
+    with FederationView(watching(), options.run_name, on_cpu) as view:
         result = run_federate(options, view)
     if json_output:
         print_json(federation_json(result))
     else:
-        print_federation(Console(), result, options.rounds)
+        print_federation(results(), result, options.rounds)
 
 
 @app.command(rich_help_panel="Stages")
@@ -261,18 +267,20 @@ def evaluate(
     json_output: Json = False,
 ) -> None:
     """Score a run on the test sets, client by client and for the server; both unless one is chosen."""
+    from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import progress_bars
     from flames_cli.cli.render import print_evaluation, print_json
+    from flames_cli.config import EvaluateConfig
     from flames_cli.stages.evaluate import evaluate as run_evaluate
     from flames_cli.stages.evaluate import summary_json
 
     options = build_config(ctx, EvaluateConfig)
-    with progress_bars(Console(stderr=True)) as progress:
+    with progress_bars(watching()) as progress:
         result = run_evaluate(options, progress)
     if json_output:
         print_json(summary_json(result))
     else:
-        print_evaluation(Console(), result)
+        print_evaluation(results(), result)
 
 
 @app.command(rich_help_panel="Stages")
@@ -295,17 +303,19 @@ def tsne(
     json_output: Json = False,
 ) -> None:
     """Draw the clients' training images on a map, by modality and by client."""
+    from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import progress_bars
     from flames_cli.cli.render import map_json, print_json, print_map
+    from flames_cli.config import TsneConfig
     from flames_cli.stages.tsne import tsne as run_tsne
 
     options = build_config(ctx, TsneConfig)
-    with progress_bars(Console(stderr=True)) as progress:
+    with progress_bars(watching()) as progress:
         made = run_tsne(options, progress)
     if json_output:
         print_json(map_json(made))
     else:
-        print_map(Console(), made)
+        print_map(results(), made)
 
 
 @app.command()
@@ -323,6 +333,7 @@ def demo(
 ) -> None:
     """Run every stage on synthetic images: FLAMES beside the FedAvg baseline, in minutes."""
     from flames_cli.cli.demo import show_demo
+    from flames_cli.config import DemoConfig
 
     show_demo(build_config(ctx, DemoConfig), json_output)
 
@@ -330,6 +341,7 @@ def demo(
 @app.command()
 def info(workspace: Workspace = DEFAULT_WORKSPACE, json_output: Json = False) -> None:
     """Versions, devices, and what the workspace holds."""
+    from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_info, print_json
     from flames_cli.stages.info import info as gather_info
 
@@ -337,4 +349,4 @@ def info(workspace: Workspace = DEFAULT_WORKSPACE, json_output: Json = False) ->
     if json_output:
         print_json(found)
     else:
-        print_info(Console(), found)
+        print_info(results(), found)

@@ -4,6 +4,7 @@ import time
 
 from rich.console import Console
 
+from flames_cli.cli.consoles import results, watching
 from flames_cli.cli.live import FederationView, progress_bars
 from flames_cli.cli.render import (
     federation_json,
@@ -17,21 +18,23 @@ from flames_cli.cli.render import (
 )
 from flames_cli.cli.text import duration
 from flames_cli.config import DemoConfig
+from flames_cli.fed.events import Event, OnEvent, RoundDone
 from flames_cli.stages.demo import demo
 from flames_cli.stages.evaluate import summary_json
+from flames_cli.stages.progress import Progress
 
 
 def show_demo(config: DemoConfig, json_output: bool) -> None:
     """Run the demo and show every stage's result."""
     started = time.monotonic()
-    watching = Console(stderr=True)
-    with progress_bars(watching) as progress:
-        made = demo(config, progress, lambda strategy: FederationView(watching, strategy, on_cpu=True))
+    console = watching()
+    with progress_bars(console) as progress:
+        made = demo(config, progress, lambda strategy: _watch(console, progress, strategy, config.rounds))
     if json_output:
         runs = {name: federation_json(result) for name, result in made.runs.items()}
         print_json({"evaluation": summary_json(made.evaluation), "runs": runs, "tsne": map_json(made.map)})
         return
-    console = Console()
+    console = results()
     for report in made.preprocessed:
         print_preprocessed(console, report, config.workspace)
     print_partition(console, made.partition, config.workspace)
@@ -39,7 +42,17 @@ def show_demo(config: DemoConfig, json_output: bool) -> None:
         print_federation(console, result, config.rounds)
     print_evaluation(console, made.evaluation)
     print_map(console, made.map)
-    console.print(
-        f"done in {duration(time.monotonic() - started)}; every file is in {config.workspace}",
-        highlight=False,
-    )
+    console.print(f"done in {duration(time.monotonic() - started)}; every file is in {config.workspace}")
+
+
+def _watch(console: Console, progress: Progress, strategy: str, rounds: int) -> OnEvent:
+    """A bar of rounds among the other stages' bars; off a terminal a line a round."""
+    if not console.is_terminal:
+        return FederationView(console, strategy, on_cpu=False)
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, RoundDone):
+            progress(f"federate {strategy}", event.record["round"], rounds)
+
+    progress(f"federate {strategy}", 0, rounds)
+    return on_event

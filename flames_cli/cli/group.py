@@ -1,48 +1,93 @@
 """How every command ends: one line for a user's error, its exit code, a traceback only with --debug."""
 
+import errno
 import json
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 import typer
+from click.exceptions import NoArgsIsHelpError
 from typer.core import TyperGroup
 
 from flames_cli.errors import FlamesError
 
 INTERRUPTED = 130
 INTERNAL = 1
+USAGE = 2
+
+ENVIRONMENT = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
+"""What the system refuses for reasons that lie with the user's files: rights, space, a file for a folder."""
 
 
 class FlamesGroup(TyperGroup):
     """Turns errors into one line on stderr (and a JSON object on stdout where --json was given)."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse what stands before the command."""
+        with _one_line_errors("--json" in args, "--debug" in args):
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        as_json = "--json" in ctx.args
-        try:
+        """Parse the command's options and run it."""
+        with _one_line_errors("--json" in ctx.args, bool(ctx.params.get("debug"))):
             return super().invoke(ctx)
-        except FlamesError as error:
-            if ctx.params.get("debug"):
-                raise
-            raise typer.Exit(_complain(str(error), error.exit_code, as_json)) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(
-                _complain("interrupted; run the same command again to go on", INTERRUPTED, as_json)
-            ) from None
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+
+
+@contextmanager
+def _one_line_errors(as_json: bool, debug: bool) -> Iterator[None]:
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort, NoArgsIsHelpError, BrokenPipeError):
+        raise
+    except click.UsageError as error:
+        _end(_usage(error), USAGE, as_json)
+    except KeyboardInterrupt:
+        _end("interrupted; run the same command again to go on", INTERRUPTED, as_json)
+    except Exception as error:
+        if debug:
             raise
-        except Exception as error:
-            if ctx.params.get("debug"):
-                raise
-            kind = type(error).__name__
-            fault = f"internal error ({kind}: {error}); run again with `flames --debug …` and report it"
-            raise typer.Exit(_complain(fault, INTERNAL, as_json)) from None
+        _end(*_explain(error), as_json)
 
 
-def _complain(message: str, exit_code: int, as_json: bool) -> int:
+def _usage(error: click.UsageError) -> str:
+    message = error.format_message().rstrip(".")
+    command = f"; see `{error.ctx.command_path} --help`" if error.ctx else ""
+    return message[:1].lower() + message[1:] + command
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """The line and the exit code of an error."""
+    if isinstance(error, FlamesError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.errno in ENVIRONMENT:
+        where = f"{error.filename}: " if error.filename else ""
+        return (
+            f"{where}{error.strerror}; check the path, its rights and the space left",
+            FlamesError.exit_code,
+        )
+    kind = type(error).__name__
+    return f"internal error ({kind}: {error}); run again with `flames --debug …` and report it", INTERNAL
+
+
+def _end(message: str, exit_code: int, as_json: bool) -> NoReturn:
     line = " ".join(message.split())
     if as_json:
-        sys.stdout.write(json.dumps({"error": line, "exit_code": exit_code}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps({"error": line, "exit_code": exit_code}) + "\n")
     sys.stderr.write(f"error: {line}\n")
-    return exit_code
+    raise typer.Exit(exit_code) from None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +14,17 @@ from rich.text import Text
 from flames_cli.cli.text import duration
 from flames_cli.fed.events import ClientDone, Estimated, Event, FederationStarted, RoundDone, StepDone
 from flames_cli.stages.progress import Progress as OnProgress
+
+COLUMNS: tuple[tuple[str, int, Literal["left", "right"]], ...] = (
+    ("client", 8, "left"),
+    ("modality", 8, "left"),
+    ("images", 6, "right"),
+    ("loss", 5, "right"),
+    ("received", 8, "right"),
+    ("trained", 7, "right"),
+    ("state", 18, "left"),
+)
+"""Of the live table: name, least width, side."""
 
 LONG_SECONDS = 6 * 3600
 """A longer estimate on a CPU earns a word about the small model."""
@@ -110,8 +121,7 @@ class FederationView:
         dice = [client["trained_val_dice"] for client in record["clients"] if "trained_val_dice" in client]
         shown = f", validation Dice {sum(dice) / len(dice):.3f} (mean of {len(dice)} clients)" if dice else ""
         self._console.print(
-            f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}",
-            highlight=False,
+            f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}"
         )
 
     def _warn_if_long(self, seconds: float) -> None:
@@ -121,21 +131,16 @@ class FederationView:
                 f"about {duration(seconds)} left on this CPU; for a result today use a GPU, or a small model "
                 "on small images: --model unet --batch-size 16 --lr 1e-3 after `flames preprocess --size 96`",
                 style="yellow",
-                highlight=False,
                 soft_wrap=True,
             )
 
     def _draw(self) -> Group:
-        table = Table(title=f"{self._title}: round {self._round} of {self._rounds}", title_justify="left")
-        for name in ("client", "modality"):
-            table.add_column(name)
-        for name in ("images", "loss", "Dice received", "Dice trained"):
-            table.add_column(name, justify="right")
-        table.add_column("state")
+        """Within 80 columns, and no wider or higher as it fills."""
+        title = f"{self._title}: round {self._round} of {self._rounds} (Dice on validation)"
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for name, least, justify in COLUMNS:
+            table.add_column(name, min_width=least, justify=justify, no_wrap=True, overflow="ellipsis")
         for client, row in self._rows.items():
-            cells = [
-                row.get(key, "") for key in ("modality", "images", "loss", "received", "trained", "state")
-            ]
-            table.add_row(client, *cells)
+            table.add_row(client, *(row.get(name, "") for name, _, _ in COLUMNS[1:]))
         left = f"about {duration(self._left)} left" if self._left is not None else "measuring the first steps"
         return Group(table, Text(left, style="dim"))

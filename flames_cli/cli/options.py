@@ -1,13 +1,18 @@
 """Options that several commands share, and how what was typed becomes a configuration."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from click.core import ParameterSource
 
-from flames_cli.config import Section, load_section
 from flames_cli.errors import FlamesError
+
+if TYPE_CHECKING:
+    from flames_cli.config import Section
+
+# The configuration is imported where it is read: its pydantic takes a third of the time of `flames --help`.
+DEFAULT_WORKSPACE = Path("flames-workspace")
 
 Workspace = Annotated[
     Path,
@@ -28,7 +33,7 @@ Overwrite = Annotated[
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
 
-SectionT = TypeVar("SectionT", bound=Section)
+SectionT = TypeVar("SectionT", bound="Section")
 
 NOT_OPTIONS = {"config", "json_output"}
 
@@ -41,6 +46,8 @@ def build_config(ctx: typer.Context, kind: type[SectionT], **changed: Any) -> Se
         kind: the command's section.
         changed: options whose typed form is not their configured one; None where nothing was typed.
     """
+    from flames_cli.config import load_section
+
     typed = {
         name: value
         for name, value in ctx.params.items()
@@ -66,10 +73,10 @@ def parse_pairs(option: str, items: list[str] | None) -> dict[str, str] | None:
         return None
     pairs = {}
     for item in items:
-        name, equals, value = item.partition("=")
-        if not (name and equals and value):
+        name, _, value = (part.strip() for part in item.partition("="))
+        if not (name and value):
             raise FlamesError(f"{option} got '{item}', expected NAME=VALUE")
-        pairs[name.strip()] = value.strip()
+        pairs[name] = value
     return pairs
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +23,16 @@ TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px"
 
 
 def print_json(result: Any) -> None:
-    """One JSON value on stdout, alone."""
-    Console(soft_wrap=True, highlight=False, markup=False).print(json.dumps(result, ensure_ascii=False))
+    """One JSON value on stdout, alone; a number that is not finite, which JSON has not, is null."""
+    sys.stdout.write(json.dumps(_finite(result), allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path) -> None:
@@ -37,18 +46,16 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         table.add_row(name, str(counts["patients"]), str(counts["images"]))
     console.print(table)
     for item in report["copies_left_out"]:
-        console.print(f"left out {item['name']}: the same image as {item['same_as']}", highlight=False)
+        console.print(f"left out {item['name']}: the same image as {item['same_as']}")
     if near := report["near_copies_kept_together"]:
-        console.print(
-            f"kept {count(len(near), 'group')} of near copies together, each in one set", highlight=False
-        )
+        console.print(f"kept {count(len(near), 'group')} of near copies together, each in one set")
     reasons: dict[str, int] = {}
     for item in report["skipped"]:
         reasons[item["reason"]] = reasons.get(item["reason"], 0) + 1
     for reason, n in reasons.items():
-        console.print(f"skipped {count(n, 'case')}: {reason}", highlight=False)
+        console.print(f"skipped {count(n, 'case')}: {reason}")
     for bad in report["bad"]:
-        console.print(f"left out, bad: {bad}", style="yellow", highlight=False)
+        console.print(f"left out, bad: {bad}", style="yellow")
     _say_where(console, workspace / "preprocessed" / report["file"])
 
 
@@ -70,7 +77,7 @@ def print_partition(console: Console, partition: Partition, workspace: Path) -> 
                 server.modality, name, server.organs[name], f"{images} ({len(server.patients[name])})"
             )
     console.print(unseen)
-    console.print("every shard read back: no patient is in two sets", style="green", highlight=False)
+    console.print("every shard read back: no patient is in two sets", style="green")
     _say_where(console, workspace / "partition.json")
 
 
@@ -80,8 +87,7 @@ def print_federation(console: Console, result: FederationResult, rounds: int) ->
     if done <= 0:
         console.print(
             f"run '{result.run}' has its {count(rounds, 'round')} already; "
-            "raise --rounds to go on, or pass --fresh to start anew",
-            highlight=False,
+            "raise --rounds to go on, or pass --fresh to start anew"
         )
     else:
         seconds = sum(record["seconds"] for record in result.records[result.resumed_from :])
@@ -89,8 +95,7 @@ def print_federation(console: Console, result: FederationResult, rounds: int) ->
         moved = sum(record["bytes_up"] + record["bytes_down"] for record in result.records)
         console.print(
             f"run '{result.run}': {count(done, 'round')}{after} in {duration(seconds)}, "
-            f"{moved / 2**20:.0f} MiB of weights moved",
-            highlight=False,
+            f"{moved / 2**20:.0f} MiB of weights moved"
         )
     _say_where(console, result.folder)
 
@@ -106,7 +111,7 @@ def print_evaluation(console: Console, result: Evaluation) -> None:
         title = f"server models, unseen patients: {by}"
         console.print(score_table(title, "model", result.server, result.run, result.compare))
     note = "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
-    console.print(note, style="dim", highlight=False)
+    console.print(note, style="dim")
     if result.compare:
         console.print(
             f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}", style="dim"
@@ -117,23 +122,24 @@ def print_evaluation(console: Console, result: Evaluation) -> None:
 def score_table(title: str, first: str, rows: Sequence[Row], run: str, compare: str | None) -> Table:
     """Rows of models, columns of metrics; with another run, a line of each and the paired gain in Dice.
 
-    Narrow enough for a terminal of 80 columns.
+    Narrow enough for a terminal of 80 columns: where it is not, the runs' names are cut short.
     """
     table = Table(
         title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold underline"
     )
-    for name in (first, "images", *(["run"] if compare else [])):
+    for name in (first, "images"):
         table.add_column(name, no_wrap=True)
+    if compare:
+        table.add_column("run", overflow="ellipsis")
     for name in ("n", *TITLES.values(), *(["gain"] if compare else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        what = f"{row.organ} {row.modality}"
         if compare and row.compared and row.dice_gain:
-            table.add_row(
-                row.label, what, run, str(row.n), *_cells(row, row.metrics), f"{row.dice_gain.mean:+.2f}"
-            )
-            table.add_row("", "", compare, "", *_cells(row, row.compared), "", style="dim")
+            gain = f"{row.dice_gain.mean:+.2f}"
+            table.add_row(row.label, row.organ, run, str(row.n), *_cells(row, row.metrics), gain)
+            table.add_row("", row.modality, compare, "", *_cells(row, row.compared), "", style="dim")
         else:
+            what = f"{row.organ} {row.modality}"
             table.add_row(row.label, what, *([run] if compare else []), str(row.n), *_cells(row, row.metrics))
     return table
 
@@ -154,20 +160,21 @@ def _cell(metric: str, value: Summary, n: int) -> str:
 def print_map(console: Console, made: Map) -> None:
     """How well modalities separate, and where the pictures lie."""
     if made.silhouette_modality is None:
-        console.print("one modality only: nothing to separate", highlight=False)
+        console.print("one modality only: nothing to separate")
     else:
+        where = "pixels" if made.features == "pixels" else f"{made.features} features"
+        clients = made.silhouette_client
         console.print(
-            f"modalities separate with silhouette {made.silhouette_modality:.2f} in {made.features}, "
-            f"{made.silhouette_modality_map or 0:.2f} on the map (1: well apart, 0: mixed); "
-            f"clients with {made.silhouette_client if made.silhouette_client is not None else 0:.2f}",
-            highlight=False,
+            f"modalities separate with silhouette {made.silhouette_modality:.2f} in {where}, "
+            f"{made.silhouette_modality_map or 0:.2f} on the map (1: well apart, 0: mixed)"
+            + ("" if clients is None else f"; clients with {clients:.2f}"),
             soft_wrap=True,
         )
     _say_where(console, made.folder / "tsne.png")
 
 
 def _say_where(console: Console, path: Path) -> None:
-    console.print(f"→ {path}", style="cyan", highlight=False, soft_wrap=True)
+    console.print(f"→ {path}", style="cyan", soft_wrap=True)
 
 
 def federation_json(result: FederationResult) -> dict[str, Any]:
@@ -199,4 +206,4 @@ def print_info(console: Console, found: dict[str, Any]) -> None:
     table.add_row("  preprocessed", ", ".join(space["preprocessed"]) or "none")
     table.add_row("  partition", "yes" if space["partition"] else "none")
     table.add_row("  runs", ", ".join(space["runs"]) or "none")
-    console.print(table, highlight=False)
+    console.print(table)

@@ -145,7 +145,13 @@ def query_nodes(grid: Grid, size: int) -> list[tuple[int, Profile]]:
         node = reply.metadata.src_node_id
         if reply.has_error():
             raise FlamesError(f"node {node} cannot join: {reply.error.reason}")
-        profile = unpack_profile(reply)
+        try:
+            profile = unpack_profile(reply)
+        except (KeyError, TypeError) as error:
+            raise FlamesError(
+                f"node {node} cannot join: its profile cannot be read ({error}); "
+                "install one version everywhere"
+            ) from error
         if problem := _refuse_profile(profile, size, found):
             raise FlamesError(f"client {profile.client} cannot join: {problem}")
         found[profile.client] = (node, profile)
@@ -195,7 +201,7 @@ def _collect(
     on_event: OnEvent,
 ) -> Iterator[Report]:
     """The round's reports as they come; failures are noted in `traffic`."""
-    names = {node: profile.client for node, profile in nodes}
+    profiles = dict(nodes)
     sent: dict[str, float] = {}
 
     def requests() -> Iterator[Message]:
@@ -208,9 +214,10 @@ def _collect(
             yield pack_request(plan.request(round_, profile), weights, node)
 
     for reply in exchange(grid, requests()):
-        client = names[reply.metadata.src_node_id]
+        profile = profiles[reply.metadata.src_node_id]
+        client = profile.client
         traffic.seconds[client] = time.monotonic() - sent[client]
-        report, reason = _read_report(reply, client)
+        report, reason = _read_report(reply, profile)
         if report is None:
             traffic.failed[client] = reason
             on_event(ClientDone(client, round_, {}, reason))
@@ -225,16 +232,16 @@ def _collect(
         yield report
 
 
-def _read_report(reply: Message, client: str) -> tuple[Report | None, str]:
+def _read_report(reply: Message, profile: Profile) -> tuple[Report | None, str]:
     """The report, or why there is none."""
     if reply.has_error():
         return None, str(reply.error.reason)
     try:
         report = unpack_report(reply)
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # what a client sends may fail to be read in any way at all
         return None, f"its report cannot be read ({type(error).__name__}: {error})"
-    if report.client != client:
-        return None, f"it reports as '{report.client}'"
+    if (report.client, report.modality) != (profile.client, profile.modality):
+        return None, f"it reports as '{report.client}' ({report.modality}), it joined as {profile.modality}"
     return report, ""
 
 

@@ -62,11 +62,12 @@ def validate(
     device: torch.device,
     precision: Precision,
     dice_weight: float,
+    per_pixel_focal: bool = False,
 ) -> Validation:
     """Loss and Dice of `model` on `dataset` (at least one case)."""
     loss = dice = 0.0
     for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision):
-        loss += float(dice_focal_loss(probabilities, masks, dice_weight)) * len(masks)
+        loss += float(dice_focal_loss(probabilities, masks, dice_weight, per_pixel_focal)) * len(masks)
         dice += float(_dice_per_case(probabilities, masks).sum())
     return Validation(loss / len(dataset), dice / len(dataset), len(dataset))
 

@@ -118,7 +118,9 @@ def _validate(
 ) -> Validation | None:
     if not len(val):
         return None
-    return validate(model, val, options.batch_size, device, precision, options.dice_weight)
+    return validate(
+        model, val, options.batch_size, device, precision, options.dice_weight, options.per_pixel_focal
+    )
 
 
 def _train_epoch(

@@ -139,9 +139,10 @@ def find_subjects(workspace: Path, partition: Partition, run: LoadedRun, split: 
 
 def _twin(theirs: dict[str, Subject], subject: Subject) -> Subject | None:
     """The other run's subject with the same test set: the same label, or its only model of that modality."""
-    if subject.label in theirs:
-        return theirs[subject.label]
-    return theirs.get(subject.modality) if subject.split == "server_test" else None
+    if subject.label in theirs or subject.split == "client_test":
+        return theirs.get(subject.label)
+    of_modality = [other for other in theirs.values() if other.modality == subject.modality]
+    return of_modality[0] if len(of_modality) == 1 else None
 
 
 def _case_rows(run: LoadedRun, subject: Subject, scores: Sequence[Score]) -> list[tuple[object, ...]]:
@@ -164,9 +165,10 @@ def _write(
     folder = result.folder
     write_csv(folder / "cases.csv", CASE_COLUMNS, cases)
     result.files.append("cases.csv")
+    header = _table_header(result.compare)
     for name, rows in (("clients.csv", result.clients), ("server.csv", result.server)):
         if rows:
-            write_csv(folder / name, _table_header(result.compare), [_table_row(row) for row in rows])
+            write_csv(folder / name, header, [_table_row(row, header) for row in rows])
             result.files.append(name)
     write_json(folder / "summary.json", summary_json(result))
     result.files.append("summary.json")
@@ -202,12 +204,16 @@ def _table_header(compare: str | None) -> list[str]:
     return [*header, *(f"{compare}_{column}" for column in columns), "dice_gain"] if compare else header
 
 
-def _table_row(row: Row) -> list[object]:
+def _table_row(row: Row, header: Sequence[str]) -> list[object]:
+    """The cells of `row`; empty ones where the other run has no model to compare with."""
+
     def flat(metrics: dict[str, Any]) -> list[object]:
         return [value for m in METRICS for value in (metrics[m].mean, metrics[m].sd, metrics[m].n)]
 
     start: list[object] = [row.label, row.modality, row.organ, row.n, *flat(row.metrics)]
-    return [*start, *flat(row.compared), row.dice_gain.mean] if row.compared and row.dice_gain else start
+    if row.compared and row.dice_gain:
+        return [*start, *flat(row.compared), row.dice_gain.mean]
+    return [*start, *[""] * (len(header) - len(start))]
 
 
 def _overlay_row(segmenter: Segmenter, subject: Subject, scores: Sequence[Score]) -> OverlayRow:

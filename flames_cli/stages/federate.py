@@ -76,13 +76,16 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
     resumed = _resume(run, options, facts, config)
     if resumed is None or resumed.round < config.rounds:
         plan = _plan(config, algorithm, partition, resumed)
-        if not run.config.exists():
+        if resumed is None:
+            # Here, not earlier: a wrong option must not cost the run that --fresh replaces.
+            run.remove()
             write_config(run.config, {"federate": options, "run": facts})
         watch = Estimator(on_event, config.batch_size, config.local_epochs)
 
         def save(state: State, record: dict[str, Any]) -> None:
-            save_state(run.checkpoints, state, config.keep_rounds)
+            # In this order: a line without its checkpoint is dropped and done again, the reverse is not.
             append_round(run.rounds, record)
+            save_state(run.checkpoints, state, config.keep_rounds)
 
         run_inline(make_server_app(plan, save, resumed, watch), make_client_app(watch), nodes)
     return FederationResult(run.name, run.path, resumed.round if resumed else 0, read_rounds(run.rounds))
@@ -168,9 +171,7 @@ def _resume(
     Raises:
         FlamesError: the run was made with other options, or on another partition; lists the differences.
     """
-    if config.fresh:
-        run.remove()
-    if not run.config.exists():
+    if config.fresh or not run.config.exists():
         return None
     before = read_config(run.config)
     was = {**before.get("federate", {}), "partition": before.get("run", {}).get("partition_sha256")}

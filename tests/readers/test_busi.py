@@ -1,9 +1,11 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from flames_cli.errors import FlamesError
 from flames_cli.readers import busi
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
 
@@ -22,9 +24,9 @@ def spot(row: int, column: int, value: int = 255) -> np.ndarray:
 
 def save(root: Path, name: str, pixels: np.ndarray, mode: str = "L") -> None:
     """Save `name` such as "benign (1)_mask" in its class's folder."""
-    folder = root / name.split()[0]
-    folder.mkdir(exist_ok=True)
-    Image.fromarray(pixels).convert(mode).save(folder / f"{name}.png")
+    for kind in ("benign", "malignant", "normal"):
+        (root / kind).mkdir(exist_ok=True)
+    Image.fromarray(pixels).convert(mode).save(root / name.split()[0] / f"{name}.png")
 
 
 def read_one(root: Path):
@@ -42,12 +44,38 @@ def test_sources_are_in_order_of_number_benign_first(tmp_path):
     assert len({source.patient for source in sources}) == 4
 
 
+@pytest.mark.parametrize("missing", ["benign", "malignant"])
+def test_a_download_of_one_class_alone_is_refused(missing, tmp_path):
+    save(tmp_path, "benign (1)", blank())
+    shutil.rmtree(tmp_path / missing)
+    with pytest.raises(FlamesError, match=f"no folder .*{missing}: expected benign/.*; unpack .* whole"):
+        busi.list_sources(tmp_path)
+
+
+def test_a_folder_of_another_layout_has_no_sources(tmp_path):
+    (tmp_path / "imagesTr").mkdir()
+    assert busi.list_sources(tmp_path) == []
+
+
+def test_a_mask_without_its_image_is_bad(tmp_path):
+    save(tmp_path, "malignant (4)_mask", spot(1, 1))
+    with pytest.raises(BadCase, match=r"^malignant \(4\)\.png: there is no such file"):
+        read_one(tmp_path)
+
+
 def test_normal_images_and_junk_are_ignored(tmp_path):
     save(tmp_path, "benign (1)", blank())
     save(tmp_path, "benign (1)_mask", spot(1, 1))
     save(tmp_path, "normal (1)", blank())
     save(tmp_path, "normal (1)_mask", spot(1, 1))
-    for name in ("._benign (1).png", "._benign (1)_mask.png", "Thumbs.db", "benign.png", "benign (x).png"):
+    for name in (
+        "._benign (1).png",
+        "._benign (1)_mask.png",
+        "Thumbs.db",
+        "benign.png",
+        "benign (x).png",
+        "benign (2)_mask.txt",
+    ):
         (tmp_path / "benign" / name).write_bytes(b"junk")
     (source,) = busi.list_sources(tmp_path)
     assert source.name == "benign (1)"

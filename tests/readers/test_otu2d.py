@@ -44,13 +44,20 @@ def test_sources_are_in_order_of_number(tmp_path):
 def test_colour_and_doubled_annotations_and_other_junk_are_ignored(tmp_path):
     write(tmp_path, 1, spot())
     junk = np.ones(SHAPE, np.uint8)
-    for name in ("1.PNG", "1_binary_binary.PNG", "11_binary.PNG"):
+    for name in ("1.PNG", "1_binary_binary.PNG", "11.PNG"):
         Image.fromarray(junk).save(tmp_path / "annotations" / name)
     for name in ("annotations/._1_binary.PNG", "images/._1.JPG", "images/Thumbs.db", "images/cover.jpg"):
         (tmp_path / name).write_bytes(b"junk")
     (source,) = otu2d.list_sources(tmp_path)
     assert [path.name for path in source.masks] == ["1_binary.PNG"]
     assert read_one(tmp_path).mask.sum() == 1
+
+
+def test_a_mask_without_its_image_is_bad(tmp_path):
+    write(tmp_path, 4, spot())
+    (tmp_path / "images" / "4.JPG").unlink()
+    with pytest.raises(BadCase, match=r"^4\.JPG: there is no such file"):
+        read_one(tmp_path)
 
 
 @pytest.mark.parametrize("value", [1, 255])

@@ -109,8 +109,9 @@ def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw
     assert set.union(*one.values()) == set.union(*other.values())
 
 
-def test_raw_data_are_looked_for_in_the_workspace(raw_copy, tmp_path):
-    raw_copy("otu2d")
+@pytest.mark.parametrize("folder", ["otu2d", "mmotu", "OTU_2d", "otu2d/OTU_2d"])
+def test_raw_data_are_looked_for_in_the_workspace_under_any_name(folder, phantom_raw, tmp_path):
+    shutil.copytree(phantom_raw["otu2d"], tmp_path / "raw" / folder)
     report = preprocess(PreprocessConfig(workspace=tmp_path, size=32), "OTU_2d")
     assert report["dataset"] == "otu2d"
     assert (tmp_path / "preprocessed" / "otu2d.h5").exists()

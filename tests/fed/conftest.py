@@ -1,0 +1,168 @@
+"""A federation of stub clients, whose training is arithmetic, and the messages that passed."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read once, when Flower is imported
+
+SIZE = 8
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def identity():
+    """Messages take their sender from this process's identity."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+
+
+@pytest.fixture(scope="session")
+def profile() -> Callable[..., Any]:
+    """profile("a", "MRI", n_train=10): what a client says of itself."""
+    return _profile
+
+
+def _profile(client: str, modality: str = "MRI", n_train: int = 10, **changes: Any) -> Any:
+    from flames_cli.fed.messages import Profile
+
+    return Profile(
+        **{**dict(client=client, modality=modality, organ="brain", n_val=1, size=SIZE), **changes},
+        n_train=n_train,
+    )
+
+
+@dataclass
+class Watched:
+    """What passed in a federation of stubs."""
+
+    requests: list[tuple[Any, dict[str, np.ndarray]]] = field(default_factory=list)
+    reports: list[Any] = field(default_factory=list)
+    saved: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+
+    @property
+    def state(self) -> Any:
+        return self.saved[-1][0]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [record for _, record in self.saved]
+
+    def received(self, round_: int) -> dict[str, dict[str, np.ndarray]]:
+        """{client: the weights that it got in `round_`}."""
+        return {request.client: weights for request, weights in self.requests if request.round == round_}
+
+    def reported(self, round_: int) -> dict[str, Any]:
+        """{client: its report of `round_`}."""
+        names = [request.client for request, _ in self.requests if request.round == round_]
+        first = next(i for i, (request, _) in enumerate(self.requests) if request.round == round_)
+        return dict(zip(names, self.reports[first:], strict=False))
+
+
+@pytest.fixture
+def watched() -> Watched:
+    """For federation(watched=…): what passed, where the federation ends in an error."""
+    return Watched()
+
+
+@pytest.fixture
+def federation() -> Callable[..., Watched]:
+    """federation([profile, …], algorithm="flames", rounds=2): run it; what passed.
+
+    train(request, weights, profile) → Report; describe and answer (each profile or report, message → reply)
+    replace what is packed. `nodes` numbers the clients.
+    """
+    return _run_federation
+
+
+def initial_weights() -> dict[str, np.ndarray]:
+    return {"conv.weight": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3), "count": np.array(3)}
+
+
+def drift(request: Any, weights: Mapping[str, np.ndarray], who: Any) -> Any:
+    """Training that moves every client elsewhere, by its name, its round and what it received."""
+    from flames_cli.core.aggregation import Report
+    from flames_cli.core.rng import derive_rng
+
+    step = derive_rng(request.seed, request.client, request.round).normal(size=(2, 3))
+    moved = {
+        "conv.weight": (weights["conv.weight"] * 0.9 + step).astype(np.float32),
+        "count": weights["count"] + 1,
+    }
+    return Report(who.client, who.modality, moved, who.n_train, 2, {"train_loss": 0.5})
+
+
+@pytest.fixture(scope="session", name="drift")
+def drift_fixture() -> Callable[..., Any]:
+    """drift(request, weights, profile): the stubs' training, a report."""
+    return drift
+
+
+def _run_federation(
+    profiles: Sequence[Any],
+    algorithm: str = "flames",
+    rounds: int = 2,
+    train: Callable[..., Any] = drift,
+    nodes: Sequence[int] | None = None,
+    resumed: Any = None,
+    watched: Watched | None = None,
+    describe: Callable[..., Any] | None = None,
+    answer: Callable[..., Any] | None = None,
+    on_event: Callable[[Any], None] | None = None,
+    **plan: Any,
+) -> Watched:
+    from flwr.app import Context, Message
+    from flwr.clientapp import ClientApp
+
+    from flames_cli.fed.algorithms import get_algorithm
+    from flames_cli.fed.engines.inline import run_inline
+    from flames_cli.fed.messages import pack_profile, pack_report, unpack_request
+    from flames_cli.fed.server import Plan, make_server_app
+
+    of_node = dict(zip(nodes or range(2, 2 + len(profiles)), profiles, strict=True))
+    seen = watched or Watched()
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        return (describe or pack_profile)(of_node[context.node_id], message)
+
+    @app.train()
+    def run(message: Message, context: Context) -> Message:
+        request, weights = unpack_request(message)
+        seen.requests.append((request, weights))
+        report = train(request, weights, of_node[context.node_id])
+        seen.reports.append(report)
+        return (answer or pack_report)(report, message)
+
+    options = {
+        "seed": 0,
+        "model": "stub",
+        "model_options": {},
+        "initial": initial_weights(),
+        "size": SIZE,
+        **plan,
+    }
+    server = make_server_app(
+        Plan(get_algorithm(algorithm), rounds, **options),
+        lambda state, record: seen.saved.append((state, record)),
+        resumed,
+        on_event or seen.events.append,
+    )
+    run_inline(server, app, {node: {} for node in of_node})
+    return seen

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from flames_cli.core.aggregation import weighted_mean
+from flames_cli.errors import FlamesError
+from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
+
+CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "u1": ("US", 5), "u2": ("US", 20)}
+
+
+@pytest.fixture
+def run(federation, profile):
+    def run_algorithm(name, **options):
+        clients = [profile(client, modality, n) for client, (modality, n) in CLIENTS.items()]
+        return federation(clients, name, **options)
+
+    return run_algorithm
+
+
+def same(one, other):
+    return all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def mean_of(reports, clients):
+    chosen = [reports[client] for client in clients]
+    return weighted_mean([report.weights for report in chosen], [report.n_examples for report in chosen])
+
+
+def test_every_algorithm_says_what_it_does():
+    assert set(ALGORITHMS) >= {"flames", "fedavg", "fedavg-modality", "local", "centralised"}
+    assert all(algorithm.summary for algorithm in ALGORITHMS.values())
+    assert get_algorithm("flames") is ALGORITHMS["flames"]
+
+
+def test_an_unknown_algorithm_lists_the_known_ones():
+    with pytest.raises(
+        FlamesError, match=f"strategy 'sgd' is not known; choose one of {', '.join(ALGORITHMS)}"
+    ):
+        get_algorithm("sgd")
+
+
+def test_only_the_centralised_bound_pools_data():
+    assert [name for name, algorithm in ALGORITHMS.items() if algorithm.pooled] == ["centralised"]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_everyone_starts_from_the_same_weights(name, run):
+    first, *others = run(name).received(1).values()
+    assert all(same(first, other) for other in others)
+
+
+def test_fedavg_gives_every_client_the_one_mean_by_examples(run):
+    seen = run("fedavg")
+    expected = mean_of(seen.reported(1), CLIENTS)
+    assert list(seen.state.server) == ["all"]
+    assert seen.state.personal == {}
+    assert all(same(weights, expected) for weights in seen.received(2).values())
+
+
+def test_fedavg_by_modality_gives_every_modality_its_own_mean(run):
+    seen = run("fedavg-modality")
+    received, reported = seen.received(2), seen.reported(1)
+    assert same(received["m1"], mean_of(reported, ["m1", "m2"]))
+    assert same(received["m1"], received["m2"])
+    assert same(received["u1"], mean_of(reported, ["u1", "u2"]))
+    assert same(received["u1"], received["u2"])
+    assert not same(received["m1"], received["u1"])
+
+
+def test_a_local_client_goes_on_from_its_own_weights_alone(run):
+    seen = run("local")
+    received = seen.received(2)
+    assert set(seen.state.server) == set(CLIENTS)
+    for client, report in seen.reported(1).items():
+        assert same(received[client], report.weights)
+
+
+def test_flames_gives_every_client_another_model_and_keeps_one_a_modality(run):
+    seen = run("flames")
+    received = list(seen.received(2).values())
+    assert set(seen.state.server) == {"MRI", "US"}
+    assert set(seen.state.personal) == set(CLIENTS)
+    assert not any(same(one, other) for i, one in enumerate(received) for other in received[:i])
+
+
+@pytest.mark.parametrize("name", ["flames", "fedavg-modality"])
+def test_one_modality_is_untouched_by_what_the_other_does(name, run, drift):
+    def louder(request, weights, who):
+        report = drift(request, weights, who)
+        if who.modality == "US":
+            report.weights["conv.weight"] *= 100
+        return report
+
+    quiet, loud = run(name), run(name, train=louder)
+    assert same(quiet.state.server["MRI"], loud.state.server["MRI"])
+    assert not same(quiet.state.server["US"], loud.state.server["US"])

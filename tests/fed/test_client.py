@@ -1,0 +1,170 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Context, RecordDict
+
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.fed import client
+from flames_cli.fed.client import DatasetCache, make_client_app, read_profile
+from flames_cli.fed.engines.inline import InlineGrid
+from flames_cli.fed.events import StepDone, ignore
+from flames_cli.fed.messages import (
+    TrainRequest,
+    make_query,
+    pack_request,
+    unpack_profile,
+    unpack_report,
+)
+from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import to_weights
+from flames_cli.learn.train import TrainOptions, train_epochs
+from flames_cli.store.h5 import read_shard_sets, read_shard_summary
+
+pytestmark = pytest.mark.usefixtures("identity")
+
+MODEL = {"base_channels": 4, "depth": 2}
+WEIGHTS = to_weights(build_model("unet", seed=1, **MODEL))
+
+
+@pytest.fixture(scope="module")
+def shards(workspace):
+    return workspace() / "shards"
+
+
+def request(**changes):
+    options = dict(round=2, seed=3, client="busi", epochs=2, batch_size=3, lr=1e-2, dice_weight=0.3)
+    model = dict(model="unet", model_options='{"base_channels": 4, "depth": 2}')
+    return TrainRequest(**{**options, "per_pixel_focal": False, "augment": True, **model, **changes})
+
+
+def config(*shards, **options):
+    return {"shard": os.pathsep.join(map(str, shards)), "device": "cpu", "precision": "fp32", **options}
+
+
+def ask(node, message, on_event=ignore):
+    (reply,) = InlineGrid(make_client_app(on_event), {2: node}).send_and_receive([message])
+    if reply.has_error():
+        raise FlamesError(reply.error.reason)
+    return reply
+
+
+def train(node, on_event=ignore, **changes):
+    return unpack_report(ask(node, pack_request(request(**changes), WEIGHTS, 2), on_event))
+
+
+def sets(*paths, name):
+    return ShardDataset([cases for path in paths for cases in read_shard_sets(path, name)])
+
+
+def test_a_client_says_what_its_shard_holds(shards):
+    found = unpack_profile(ask(config(shards / "busi.h5"), make_query(2)))
+    held = read_shard_summary(shards / "busi.h5")
+    assert (found.client, found.modality, found.organ, found.size) == ("busi", "US", "breast", 32)
+    assert (found.n_train, found.n_val) == (held.images["train"], held.images["val"])
+
+
+def test_a_node_may_have_another_name(shards):
+    assert unpack_profile(ask(config(shards / "busi.h5", client="clinic"), make_query(2))).client == "clinic"
+
+
+def test_a_report_is_what_training_gave(shards):
+    report = train(config(shards / "busi.h5"))
+    model = build_model("unet", seed=9, **MODEL)
+    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in WEIGHTS.items()})
+    options = TrainOptions(3, 2, "busi", epochs=2, batch_size=3, lr=1e-2)
+    data = [sets(shards / "busi.h5", name=name) for name in ("train", "val")]
+    expected = train_epochs(model, *data, options, torch.device("cpu"), "fp32")
+    for name, array in expected.weights.items():
+        np.testing.assert_array_equal(report.weights[name], array)
+    assert (report.n_examples, report.n_steps) == (expected.n_examples, expected.n_steps)
+    assert report.metrics == {
+        "train_loss": expected.train_loss,
+        "best_epoch": expected.best_epoch,
+        "received_val_loss": expected.received.loss,
+        "received_val_dice": expected.received.dice,
+        "trained_val_loss": expected.trained.loss,
+        "trained_val_dice": expected.trained.dice,
+    }
+
+
+def test_pooled_shards_are_one_client(shards):
+    both = shards / "busi.h5", shards / "otu2d.h5"
+    found = unpack_profile(ask(config(*both, client="US"), make_query(2)))
+    report = train(config(*both, client="US"), epochs=1)
+    assert (found.client, found.modality, found.organ) == ("US", "US", "breast, ovary")
+    assert found.n_train == report.n_examples == len(sets(*both, name="train"))
+    assert report.n_steps == -(-found.n_train // 3)
+    assert (report.client, report.modality) == ("US", "US")
+
+
+def test_shards_of_two_modalities_cannot_be_one_client(shards):
+    with pytest.raises(FlamesError, match="one client cannot hold shards of modality MRI and US"):
+        ask(config(shards / "busi.h5", shards / "brats-1.h5"), make_query(2))
+
+
+def test_shards_of_two_sizes_cannot_be_one_client(shards, workspace):
+    larger = workspace(size=48) / "shards" / "busi.h5"
+    with pytest.raises(FlamesError, match="one client cannot hold shards of size 32 and 48"):
+        ask(config(shards / "busi.h5", larger), make_query(2))
+
+
+@pytest.mark.parametrize("node", [{}, {"shard": ""}])
+def test_a_node_without_a_shard_says_how_to_give_one(node):
+    with pytest.raises(FlamesError, match="names no shard, expected --node-config"):
+        ask(node, make_query(2))
+
+
+def test_a_missing_shard_names_the_command_that_makes_it(tmp_path):
+    context = Context(1, 2, config(tmp_path / "gone.h5"), RecordDict(), {})
+    with pytest.raises(MissingArtifact, match=r"gone\.h5 is not there; make it with `flames partition`"):
+        read_profile(context)
+
+
+def test_every_step_is_told(shards):
+    events = []
+    report = train(config(shards / "busi.h5"), events.append)
+    steps = report.n_steps
+    assert events == [StepDone("busi", 2, step, steps) for step in range(1, steps + 1)]
+
+
+def test_weights_of_another_model_are_refused(shards):
+    with pytest.raises(FlamesError, match="weights do not fit the model"):
+        train(config(shards / "busi.h5"), model_options='{"base_channels": 8, "depth": 2}')
+
+
+def test_the_test_set_is_never_read(shards, monkeypatch):
+    opened = spy_on_reading(monkeypatch)
+    ask(config(shards / "busi.h5"), make_query(2))
+    train(config(shards / "busi.h5"))
+    assert {name for _, name in opened} == {"train", "val"}
+
+
+def spy_on_reading(monkeypatch):
+    """[(shard, set)] of all that clients read from here on."""
+    opened = []
+
+    def read(path, set_name):
+        opened.append((path.name, set_name))
+        return read_shard_sets(path, set_name)
+
+    monkeypatch.setattr(client, "read_shard_sets", read)
+    return opened
+
+
+def test_a_shard_is_decoded_once_while_it_fits(shards, monkeypatch):
+    opened, cache = spy_on_reading(monkeypatch), DatasetCache()
+    first = cache.load((shards / "busi.h5",), "train")
+    assert cache.load((shards / "busi.h5",), "train") is first
+    assert len(cache.load((shards / "busi.h5",), "val")) > 0
+    assert opened == [("busi.h5", "train"), ("busi.h5", "val")]
+
+
+def test_a_shard_beyond_the_room_is_read_each_time(shards, monkeypatch):
+    monkeypatch.setattr(client, "CACHE_SHARE", 0)
+    opened, cache = spy_on_reading(monkeypatch), DatasetCache()
+    one, other = (cache.load((shards / "busi.h5",), "train") for _ in range(2))
+    assert len(one) == len(other)
+    assert len(opened) == 2

@@ -1,0 +1,353 @@
+import json
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from flames_cli.core.aggregation import Report, blend_flames
+from flames_cli.errors import FlamesError
+from flames_cli.fed import server
+from flames_cli.fed.engines import inline
+from flames_cli.fed.events import ClientDone, FederationStarted, RoundDone
+from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, pack_report, weights_bytes
+
+CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "m3": ("MRI", 4), "u1": ("US", 5), "u2": ("US", 20)}
+
+
+@pytest.fixture
+def profiles(profile):
+    return [profile(client, modality, n) for client, (modality, n) in CLIENTS.items()]
+
+
+def assert_same(found, expected):
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def assert_same_state(found, expected):
+    assert found.round == expected.round
+    for ours, theirs in ((found.server, expected.server), (found.personal, expected.personal)):
+        assert set(ours) == set(theirs)
+        for name in theirs:
+            assert_same(ours[name], theirs[name])
+
+
+def timeless(record):
+    """A record without what no two runs share."""
+    clients = [
+        {key: value for key, value in entry.items() if key != "seconds"} for entry in record["clients"]
+    ]
+    return {
+        **{key: value for key, value in record.items() if key not in ("seconds", "rss_mb")},
+        "clients": clients,
+    }
+
+
+def failing(drift, *clients, reason="disk full", in_round=None):
+    """Training that fails at `clients`."""
+
+    def train(request, weights, who):
+        if who.client in clients and in_round in (None, request.round):
+            raise FlamesError(reason)
+        return drift(request, weights, who)
+
+    return train
+
+
+@pytest.mark.parametrize("round_", [1, 2, 3])
+def test_the_loop_blends_as_flames_does(round_, federation, profiles):
+    seen = federation(profiles, rounds=3)
+    reported, state = seen.reported(round_), seen.saved[round_ - 1][0]
+    for modality in ("MRI", "US"):
+        members = [client for client, (its, _) in CLIENTS.items() if its == modality]
+        models, mean = blend_flames(
+            [reported[client].weights for client in members], [CLIENTS[client][1] for client in members]
+        )
+        assert_same(state.server[modality], mean)
+        for client, model in zip(members, models, strict=True):
+            assert_same(state.personal[client], model)
+
+
+def test_each_client_starts_its_round_from_its_own_model_and_gets_no_other(federation, profiles):
+    seen = federation(profiles, rounds=3)
+    for round_ in (2, 3):
+        received = seen.received(round_)
+        assert list(received) == list(CLIENTS)
+        for client, weights in received.items():
+            assert_same(weights, seen.saved[round_ - 2][0].personal[client])
+    assert len(seen.requests) == 3 * len(CLIENTS)
+
+
+def test_the_last_state_is_saved_after_every_round(federation, profiles):
+    seen = federation(profiles, rounds=3)
+    assert [state.round for state, _ in seen.saved] == [1, 2, 3]
+    assert [record["round"] for record in seen.records] == [1, 2, 3]
+
+
+def test_a_request_tells_all_that_training_needs(federation, profiles):
+    options = {
+        "seed": 9,
+        "epochs": 3,
+        "batch_size": 4,
+        "lr": 1e-3,
+        "lr_by_modality": {"US": 0.5},
+        "augment": False,
+    }
+    seen = federation(profiles, rounds=1, model_options={"b": 2, "a": 1}, **options)
+    requests = {request.client: request for request, _ in seen.requests}
+    assert {client: request.lr for client, request in requests.items()} == {
+        client: 0.5 if modality == "US" else 1e-3 for client, (modality, _) in CLIENTS.items()
+    }
+    one = requests["m1"]
+    assert (one.seed, one.epochs, one.batch_size, one.augment, one.round) == (9, 3, 4, False, 1)
+    assert one.model_options == '{"a": 1, "b": 2}'
+
+
+def test_the_number_of_a_node_does_not_change_the_result(federation, profiles):
+    one = federation(profiles)
+    other = federation(profiles[::-1], nodes=[40, 7, 12, 3, 99])
+    assert_same_state(one.state, other.state)
+    assert [timeless(record) for record in one.records] == [timeless(record) for record in other.records]
+
+
+@pytest.mark.parametrize("algorithm", ["flames", "fedavg"])
+def test_a_resumed_federation_ends_where_an_uninterrupted_one_does(algorithm, federation, profiles):
+    whole = federation(profiles, algorithm, rounds=3)
+    first = federation(profiles, algorithm, rounds=1)
+    rest = federation(profiles, algorithm, rounds=3, resumed=first.state)
+    assert_same_state(rest.state, whole.state)
+    assert [timeless(record) for record in first.records + rest.records] == [
+        timeless(r) for r in whole.records
+    ]
+
+
+def test_a_finished_federation_asks_nobody(federation, profiles):
+    done = federation(profiles, rounds=2).state
+    seen = federation(profiles, rounds=2, resumed=done)
+    assert (seen.requests, seen.saved) == ([], [])
+
+
+def test_bytes_count_every_model_once_each_way(federation, profiles):
+    seen = federation(profiles)
+    model = weights_bytes(seen.requests[0][1])
+    assert [record["bytes_down"] for record in seen.records] == [len(CLIENTS) * model] * 2
+    assert [record["bytes_up"] for record in seen.records] == [len(CLIENTS) * model] * 2
+
+
+def test_a_record_is_json_and_holds_what_clients_reported(federation, profiles):
+    record = json.loads(json.dumps(federation(profiles, rounds=1).records[0]))
+    assert record["accepted"] == list(CLIENTS)
+    assert record["refused"] == {}
+    assert [entry["client"] for entry in record["clients"]] == list(CLIENTS)
+    for entry in record["clients"]:
+        modality, n = CLIENTS[entry["client"]]
+        assert (entry["modality"], entry["n_examples"], entry["n_steps"]) == (modality, n, 2)
+        assert entry["train_loss"] == 0.5
+        assert entry["seconds"] >= 0
+
+
+def test_a_client_that_fails_leaves_the_round_to_the_others(federation, profiles, drift):
+    seen = federation(profiles, train=failing(drift, "m2", in_round=1))
+    first, second = seen.records
+    assert first["refused"] == {"m2": "disk full"}
+    assert first["accepted"] == ["m1", "m3", "u1", "u2"]
+    entry = next(entry for entry in first["clients"] if entry["client"] == "m2")
+    assert entry["refused"] == "disk full"
+    assert first["bytes_up"] < first["bytes_down"]
+    assert second["accepted"] == list(CLIENTS)
+    assert_same(seen.received(2)["m2"], seen.saved[0][0].server["MRI"])
+
+
+def test_what_a_refused_client_would_have_reported_has_no_effect(federation, profiles, drift):
+    without = [who for who in profiles if who.client != "m2"]
+    seen = federation(profiles, rounds=1, train=failing(drift, "m2"))
+    assert_same_state(seen.state, federation(without, rounds=1).state)
+
+
+def test_a_modality_without_a_good_report_keeps_its_models(federation, profiles, drift):
+    seen = federation(profiles, train=failing(drift, "u1", "u2", in_round=2))
+    before, after = (state for state, _ in seen.saved)
+    assert_same(after.server["US"], before.server["US"])
+    assert_same(after.personal["u1"], before.personal["u1"])
+    assert not np.array_equal(after.server["MRI"]["conv.weight"], before.server["MRI"]["conv.weight"])
+
+
+def test_a_round_in_which_all_fail_ends_the_run_with_every_reason(federation, profiles, drift):
+    def train(request, weights, who):
+        raise FlamesError(f"no disk at {who.client}")
+
+    with pytest.raises(FlamesError, match="round 1 got no good report") as caught:
+        federation(profiles, train=train)
+    assert all(f"{client}: no disk at {client}" in str(caught.value) for client in CLIENTS)
+
+
+def test_rounds_before_the_failing_one_are_saved(federation, watched, profiles, drift):
+    with pytest.raises(FlamesError, match="round 2 got no good report"):
+        federation(profiles, train=failing(drift, *CLIENTS, in_round=2), watched=watched)
+    assert [state.round for state, _ in watched.saved] == [1]
+
+
+def spoiled(drift, client, spoil):
+    """Training whose report `spoil` changes at `client`."""
+
+    def train(request, weights, who):
+        report = drift(request, weights, who)
+        return spoil(report) if who.client == client else report
+
+    return train
+
+
+def with_weights(report, **entries):
+    return type(report)(
+        report.client, report.modality, {**report.weights, **entries}, report.n_examples, report.n_steps
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (
+            lambda r: with_weights(r, **{"conv.weight": r.weights["conv.weight"] * np.float32("nan")}),
+            "not finite",
+        ),
+        (
+            lambda r: with_weights(r, **{"conv.weight": r.weights["conv.weight"] * np.float32("inf")}),
+            "not finite",
+        ),
+        (lambda r: with_weights(r, **{"conv.weight": r.weights["conv.weight"][:1]}), "shape (1, 3)"),
+        (lambda r: with_weights(r, count=np.array(1.5)), "float64, expected int64"),
+        (lambda r: with_weights(r, extra=np.zeros(1)), "'extra' is not in the model"),
+        (lambda r: type(r)(r.client, r.modality, r.weights, 0), "0 examples"),
+        (lambda r: type(r)("m1", r.modality, r.weights, 10), "reports as 'm1'"),
+        (lambda r: type(r)(r.client, "US", r.weights, 10), "reports as 'm2' (US), it joined as MRI"),
+    ],
+    ids=["NaN", "infinity", "shape", "dtype", "extra entry", "no examples", "another's name", "modality"],
+)
+def test_a_spoiled_report_is_refused_and_the_round_goes_on(spoil, reason, federation, profiles, drift):
+    seen = federation(profiles, rounds=1, train=spoiled(drift, "m2", spoil))
+    (record,) = seen.records
+    assert set(record["refused"]) == {"m2"}
+    assert record["accepted"] == ["m1", "m3", "u1", "u2"]
+    assert reason in record["refused"]["m2"]
+    without = [who for who in profiles if who.client != "m2"]
+    assert_same_state(seen.state, federation(without, rounds=1).state)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {METRICS: None},
+        {REPORT: ConfigRecord({"colour": "red"})},
+        {METRICS: MetricRecord({"n_examples": float("inf"), "n_steps": 1})},
+        {ARRAYS: ArrayRecord({"w": Array("float32", (1,), "numpy.ndarray", b"")})},
+        {ARRAYS: ArrayRecord({"w": Array("float32", (1,), "numpy.ndarray", b"PK\x03\x04")})},
+    ],
+    ids=["no metrics", "no name", "infinite count", "empty array", "broken archive"],
+)
+def test_a_reply_that_is_no_report_is_refused(records, federation, profiles):
+    def answer(report, message):
+        good = pack_report(report, message)
+        if report.client != "m2":
+            return good
+        content = {name: record for name, record in {**good.content, **records}.items() if record is not None}
+        return Message(RecordDict(content), reply_to=message)
+
+    (record,) = federation(profiles, rounds=1, answer=answer).records
+    assert record["refused"]["m2"].startswith("its report cannot be read (")
+    assert record["accepted"] == ["m1", "m3", "u1", "u2"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"size": 9}, "client b cannot join: its images are 9×9, this federation's 8×8"),
+        ({"protocol": 2}, "client b cannot join: it speaks protocol 2, this server 1"),
+        ({"client": "a"}, "client a cannot join: another node has that name"),
+    ],
+    ids=["size", "protocol", "name"],
+)
+def test_a_client_that_does_not_fit_cannot_join(changes, reason, federation, profile):
+    with pytest.raises(FlamesError, match=reason):
+        federation([profile("a"), profile(**{"client": "b", **changes})])
+
+
+def test_a_node_that_speaks_otherwise_cannot_join(federation, profile):
+    def describe(who, message):
+        return Message(RecordDict({REPORT: ConfigRecord({"hospital": who.client})}), reply_to=message)
+
+    with pytest.raises(FlamesError, match="node 2 cannot join: its profile cannot be read"):
+        federation([profile("a")], describe=describe)
+
+
+def test_a_node_that_cannot_tell_what_it_is_cannot_join(federation, profile):
+    def describe(who, message):
+        raise FlamesError("its shard is gone")
+
+    with pytest.raises(FlamesError, match="node 2 cannot join: its shard is gone"):
+        federation([profile("a")], describe=describe)
+
+
+def test_a_federation_of_nobody_is_refused(federation):
+    with pytest.raises(FlamesError, match="no client joined the federation"):
+        federation([])
+
+
+def test_watchers_are_told_in_order(federation, profiles, drift):
+    events = federation(profiles, rounds=2, train=failing(drift, "u1", in_round=2)).events
+    started, *rest = events
+    assert isinstance(started, FederationStarted)
+    assert started.clients == tuple((client, *what) for client, what in CLIENTS.items())
+    assert (started.first_round, started.rounds) == (1, 2)
+    kinds = [type(event) for event in rest]
+    assert kinds == ([ClientDone] * len(CLIENTS) + [RoundDone]) * 2
+    failed = [event for event in rest if isinstance(event, ClientDone) and event.reason]
+    assert [(event.client, event.round, event.reason) for event in failed] == [("u1", 2, "disk full")]
+
+
+def test_a_round_is_saved_before_it_is_told(federation, watched, profiles):
+    saved_when_told = []
+
+    def on_event(event):
+        if isinstance(event, RoundDone):
+            saved_when_told.append(len(watched.saved))
+
+    federation(profiles, rounds=2, watched=watched, on_event=on_event)
+    assert saved_when_told == [1, 2]
+
+
+def test_groups_do_not_share_memory(federation, profiles):
+    seen = federation(profiles, rounds=1, train=lambda request, weights, who: overwrite(weights, who))
+    assert {name: weights["conv.weight"].max() for name, weights in seen.state.server.items()} == {
+        "MRI": 1.0,
+        "US": 2.0,
+    }
+
+
+def overwrite(weights, who):
+    """A client that trains in the very arrays that it received."""
+    weights["conv.weight"] = np.full((2, 3), 1 if who.modality == "MRI" else 2, np.float32)
+    return Report(who.client, who.modality, weights, who.n_train)
+
+
+class LateGrid(inline.InlineGrid):
+    """Replies come when all have been asked for, after a pause, the last one first."""
+
+    def pull_messages(self, message_ids):
+        self.pulls = getattr(self, "pulls", 0) + 1
+        if len(self._waiting) < len(CLIENTS) or self.pulls % 3:
+            return []
+        return [
+            reply for number in reversed(self._waiting.copy()) for reply in super().pull_messages([number])
+        ]
+
+
+def test_replies_may_come_late_and_in_any_order(federation, profiles, monkeypatch):
+    expected = federation(profiles)
+    monkeypatch.setattr(inline, "InlineGrid", LateGrid)
+    monkeypatch.setattr(server, "POLL_SECONDS", 0)
+    seen = federation(profiles)
+    assert seen.records[0]["accepted"] == list(CLIENTS)[::-1]
+    assert_same_state(seen.state, expected.state)
+    assert seen.records[1]["bytes_up"] == expected.records[1]["bytes_up"]
