@@ -13,6 +13,7 @@ DEFAULT_WORKSPACE = Path("flames-workspace")
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Rate = Annotated[float, Field(gt=0, le=100)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -23,7 +24,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     workspace: Path = DEFAULT_WORKSPACE
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class PreprocessConfig(Section):
@@ -62,8 +63,8 @@ class FederateConfig(Section):
     rounds: Annotated[int, Field(ge=1)] = 50
     local_epochs: Annotated[int, Field(ge=1)] = 1
     batch_size: Annotated[int, Field(ge=1)] = 64
-    lr: Annotated[float, Field(gt=0)] = 1e-4
-    lr_by_modality: dict[str, Annotated[float, Field(gt=0)]] = {}
+    lr: Rate = 1e-4
+    lr_by_modality: dict[str, Rate] = {}
     """Learning rate where a modality has its own."""
     dice_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
     per_pixel_focal: bool = False
@@ -196,9 +197,11 @@ def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> lis
     try:
         kind(**values)
     except ValidationError as error:
-        return [
-            f"{where}{'.'.join(str(part) for part in item['loc'])}: {item['msg'][0].lower()}{item['msg'][1:]}"
-            f" (got {item['input']!r})"
-            for item in error.errors()
-        ]
+        found = {}
+        for item in error.errors():
+            # A number that is neither whole nor a float is refused as both: it is one mistake.
+            field = ".".join(str(part) for part in item["loc"] if part not in ("int", "float"))
+            message = f"{item['msg'][0].lower()}{item['msg'][1:]} (got {item['input']!r})"
+            found[field] = f"{where}{field}: {message}"
+        return list(found.values())
     return []

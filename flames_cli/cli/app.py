@@ -20,6 +20,7 @@ from flames_cli.cli.options import (
     Seed,
     Workspace,
     build_config,
+    check_workspace,
     parse_number,
     parse_pairs,
     parse_rates,
@@ -345,6 +346,7 @@ def info(workspace: Workspace = DEFAULT_WORKSPACE, json_output: Json = False) ->
     from flames_cli.cli.render import print_info, print_json
     from flames_cli.stages.info import info as gather_info
 
+    check_workspace(workspace)
     found = gather_info(workspace)
     if json_output:
         print_json(found)

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 import click
 import typer
-from click.exceptions import NoArgsIsHelpError
 from typer.core import TyperGroup
 
 from flames_cli.errors import FlamesError
@@ -18,7 +17,11 @@ INTERRUPTED = 130
 INTERNAL = 1
 USAGE = 2
 
+HELP_SHOWN = getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exit)
+"""How click 8.2 and later end a group without a command; earlier ones exit."""
+
 ENVIRONMENT = {
+    errno.ENOENT,
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -53,7 +56,7 @@ class FlamesGroup(TyperGroup):
 def _one_line_errors(as_json: bool, debug: bool) -> Iterator[None]:
     try:
         yield
-    except (click.exceptions.Exit, click.Abort, NoArgsIsHelpError, BrokenPipeError):
+    except (click.exceptions.Exit, click.Abort, HELP_SHOWN, BrokenPipeError):
         raise
     except click.UsageError as error:
         _end(_usage(error), USAGE, as_json)

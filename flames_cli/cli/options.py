@@ -56,7 +56,19 @@ def build_config(ctx: typer.Context, kind: type[SectionT], **changed: Any) -> Se
     typed |= {name: value for name, value in changed.items() if value is not None}
     # Typer turns text into a Path only for the function itself.
     file = ctx.params.get("config")
-    return load_section(kind, typed, Path(file) if file else None)
+    options = load_section(kind, typed, Path(file) if file else None)
+    check_workspace(options.workspace)
+    return options
+
+
+def check_workspace(workspace: Path) -> None:
+    """Refuse a file where the workspace's folder should be.
+
+    Raises:
+        FlamesError: it is one.
+    """
+    if workspace.is_file():
+        raise FlamesError(f"{workspace} is a file, expected the workspace's folder; check --workspace")
 
 
 def _was_given(ctx: typer.Context, name: str) -> bool:

@@ -34,7 +34,9 @@ def focal_loss(
     """
     with _full_precision(pred):
         p, t = _as_float32(pred, target)
-        bce = F.binary_cross_entropy(p, t, reduction="none" if per_pixel else "mean")
+        # torch refuses NaN here, on CUDA with an assertion that ends the process: let it through as NaN.
+        bce = F.binary_cross_entropy(p.nan_to_num(), t, reduction="none" if per_pixel else "mean")
+        bce = bce + 0 * p.sum()
         return (alpha * (1 - torch.exp(-bce)) ** gamma * bce).mean()
 
 

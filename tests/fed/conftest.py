@@ -40,10 +40,8 @@ def profile() -> Callable[..., Any]:
 def _profile(client: str, modality: str = "MRI", n_train: int = 10, **changes: Any) -> Any:
     from flames_cli.fed.messages import Profile
 
-    return Profile(
-        **{**dict(client=client, modality=modality, organ="brain", n_val=1, size=SIZE), **changes},
-        n_train=n_train,
-    )
+    about = {"client": client, "modality": modality, "organ": "brain", "n_val": 1, "size": SIZE}
+    return Profile(**{**about, **changes}, n_train=n_train)
 
 
 @dataclass

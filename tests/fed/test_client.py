@@ -1,4 +1,6 @@
+import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,9 +37,20 @@ def shards(workspace):
 
 
 def request(**changes):
-    options = dict(round=2, seed=3, client="busi", epochs=2, batch_size=3, lr=1e-2, dice_weight=0.3)
-    model = dict(model="unet", model_options='{"base_channels": 4, "depth": 2}')
-    return TrainRequest(**{**options, "per_pixel_focal": False, "augment": True, **model, **changes})
+    asked = TrainRequest(
+        round=2,
+        seed=3,
+        client="busi",
+        epochs=2,
+        batch_size=3,
+        lr=1e-2,
+        dice_weight=0.3,
+        per_pixel_focal=False,
+        augment=True,
+        model="unet",
+        model_options=json.dumps(MODEL),
+    )
+    return replace(asked, **changes)
 
 
 def config(*shards, **options):

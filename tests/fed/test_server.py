@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from flames_cli.core.aggregation import Report, blend_flames
+from flames_cli.core.aggregation import blend_flames
 from flames_cli.errors import FlamesError
 from flames_cli.fed import server
+from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.fed.engines import inline
 from flames_cli.fed.events import ClientDone, FederationStarted, RoundDone
 from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, pack_report, weights_bytes
@@ -317,30 +318,28 @@ def test_a_round_is_saved_before_it_is_told(federation, watched, profiles):
     assert saved_when_told == [1, 2]
 
 
-def test_groups_do_not_share_memory(federation, profiles):
-    seen = federation(profiles, rounds=1, train=lambda request, weights, who: overwrite(weights, who))
-    assert {name: weights["conv.weight"].max() for name, weights in seen.state.server.items()} == {
-        "MRI": 1.0,
-        "US": 2.0,
-    }
-
-
-def overwrite(weights, who):
-    """A client that trains in the very arrays that it received."""
-    weights["conv.weight"] = np.full((2, 3), 1 if who.modality == "MRI" else 2, np.float32)
-    return Report(who.client, who.modality, weights, who.n_train)
+def test_groups_start_alike_and_share_no_memory(profiles):
+    initial = {"conv.weight": np.ones((2, 3), np.float32)}
+    plan = server.Plan(ALGORITHMS["flames"], 1, 0, "stub", {}, initial, 8)
+    started = server.initial_state(plan, profiles)
+    assert started.round == 0
+    for model in started.server.values():
+        assert_same(model, initial)
+    started.server["MRI"]["conv.weight"][:] = 7
+    assert started.server["US"]["conv.weight"].max() == initial["conv.weight"].max() == 1
 
 
 class LateGrid(inline.InlineGrid):
-    """Replies come when all have been asked for, after a pause, the last one first."""
+    """Replies come once all have been asked for, after a pause, the last one first."""
+
+    pulls = 0
 
     def pull_messages(self, message_ids):
-        self.pulls = getattr(self, "pulls", 0) + 1
+        self.pulls += 1
         if len(self._waiting) < len(CLIENTS) or self.pulls % 3:
             return []
-        return [
-            reply for number in reversed(self._waiting.copy()) for reply in super().pull_messages([number])
-        ]
+        pull = super().pull_messages
+        return [reply for number in reversed(list(self._waiting)) for reply in pull([number])]
 
 
 def test_replies_may_come_late_and_in_any_order(federation, profiles, monkeypatch):

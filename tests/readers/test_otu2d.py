@@ -42,15 +42,18 @@ def test_sources_are_in_order_of_number(tmp_path):
 
 
 def test_colour_and_doubled_annotations_and_other_junk_are_ignored(tmp_path):
-    write(tmp_path, 1, spot())
-    junk = np.ones(SHAPE, np.uint8)
-    for name in ("1.PNG", "1_binary_binary.PNG", "11.PNG"):
-        Image.fromarray(junk).save(tmp_path / "annotations" / name)
-    for name in ("annotations/._1_binary.PNG", "images/._1.JPG", "images/Thumbs.db", "images/cover.jpg"):
-        (tmp_path / name).write_bytes(b"junk")
-    (source,) = otu2d.list_sources(tmp_path)
-    assert [path.name for path in source.masks] == ["1_binary.PNG"]
-    assert read_one(tmp_path).mask.sum() == 1
+    for number in range(1, 9):
+        write(tmp_path, number, spot())
+        for name in (f"{number}.PNG", f"{number}_binary_binary.PNG", f"._{number}_binary.PNG"):
+            Image.fromarray(np.ones(SHAPE, np.uint8)).save(tmp_path / "annotations" / name)
+    for name in ("._1.JPG", "Thumbs.db", "cover.jpg", "1.txt"):
+        (tmp_path / "images" / name).write_bytes(b"junk")
+    sources = otu2d.list_sources(tmp_path)
+    assert [source.name for source in sources] == [f"{number}.JPG" for number in range(1, 9)]
+    assert [[path.name for path in source.masks] for source in sources] == [
+        [f"{number}_binary.PNG"] for number in range(1, 9)
+    ]
+    assert all(case.mask.sum() == 1 for case in otu2d.iter_raw_cases(tmp_path))
 
 
 def test_a_mask_without_its_image_is_bad(tmp_path):

@@ -1,0 +1,47 @@
+"""Small data sets in memory: discs, brighter than the noise around them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from flames_cli.core.rng import derive_rng
+from flames_cli.store.cases import CaseInfo, CaseSet, SetInfo
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def discs() -> Callable[..., CaseSet]:
+    """discs(6, size=16, seed=0, max_value=255, dataset="busi", organ="breast"): a set of cases."""
+    return _draw_discs
+
+
+def _draw_discs(
+    n: int, size: int = 16, seed: int = 0, max_value: int = 255, dataset: str = "busi", organ: str = "breast"
+) -> CaseSet:
+    info = SetInfo(dataset, "US", organ, size, max_value)
+    drawn = [_draw_disc(size, derive_rng(seed, "disc", index)) for index in range(n)]
+    images = np.array([image for image, _ in drawn]).reshape(n, size, size) * max_value
+    masks = np.array([mask for _, mask in drawn], np.uint8).reshape(n, size, size)
+    cases = [
+        CaseInfo(f"{dataset}-{index}", f"p{index}", f"p{index}", "", index, (1.0, 1.0), int(mask.sum()))
+        for index, mask in enumerate(masks)
+    ]
+    return CaseSet(info, cases, images.astype(info.dtype), masks)
+
+
+def _draw_disc(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Image in [0, 1] and mask."""
+    (row, column), radius = rng.uniform(0.35, 0.65, 2) * size, rng.uniform(0.15, 0.25) * size
+    rows, columns = np.mgrid[:size, :size]
+    mask = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
+    return np.clip(0.2 + 0.6 * mask + rng.normal(0, 0.05, mask.shape), 0, 1), mask

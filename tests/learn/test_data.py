@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+
+from flames_cli.core.geometry import Warp, apply_warp
+from flames_cli.learn.data import ShardDataset, iterate_batches
+
+
+@pytest.fixture
+def mixed(discs):
+    """Two data sets of different precision, an empty one between them."""
+    empty = discs(0, dataset="none")
+    return ShardDataset([discs(3), empty, discs(2, seed=1, max_value=65535, dataset="otu2d", organ="ovary")])
+
+
+def all_of(dataset, **options):
+    images, masks = zip(*iterate_batches(dataset, range(len(dataset)), 2, **options), strict=True)
+    return torch.cat(images), torch.cat(masks)
+
+
+def test_sets_stand_behind_one_another(mixed):
+    assert len(mixed) == 5
+    assert [mixed.case(index).case for index in range(5)] == [
+        "busi-0",
+        "busi-1",
+        "busi-2",
+        "otu2d-0",
+        "otu2d-1",
+    ]
+    assert [mixed.dataset(index) for index in range(5)] == ["busi"] * 3 + ["otu2d"] * 2
+    assert [mixed.organ(index) for index in range(5)] == ["breast"] * 3 + ["ovary"] * 2
+
+
+def test_nothing_makes_an_empty_data_set(discs):
+    for dataset in (ShardDataset([]), ShardDataset([discs(0)])):
+        assert len(dataset) == dataset.n_bytes == 0
+        assert list(iterate_batches(dataset, [], 4)) == []
+
+
+def test_cases_stay_in_the_precision_of_their_files(mixed):
+    pixels = 16 * 16
+    assert mixed.n_bytes == 3 * pixels * (1 + 1) + 2 * pixels * (2 + 1)
+
+
+@pytest.mark.parametrize(("max_value", "dtype"), [(255, np.uint8), (65535, np.uint16)])
+def test_the_whole_range_becomes_minus_one_to_one(max_value, dtype, discs):
+    cases = discs(1, max_value=max_value)
+    cases.images[0, 0, :3] = (0, max_value, max_value // 2)
+    dataset = ShardDataset([cases])
+    assert cases.images.dtype == dtype
+    image, mask = dataset.example(0)
+    assert (image.dtype, mask.dtype) == (np.float32, np.uint8)
+    assert (image.min(), image.max()) == (0, 1)
+    images, _ = all_of(dataset)
+    assert images[0, 0, 0, :2].tolist() == [-1, 1]
+    assert images[0, 0, 0, 2].item() == pytest.approx(0, abs=0.01)
+    assert images.abs().max() <= 1
+
+
+def test_batches_are_float32_images_and_masks_of_0_and_1(mixed):
+    for images, masks in iterate_batches(mixed, range(5), 2):
+        assert images.shape == masks.shape == (len(images), 1, 16, 16)
+        assert images.dtype == masks.dtype == torch.float32
+        assert set(masks.unique().tolist()) == {0, 1}
+
+
+def test_batches_follow_the_order_and_the_last_one_is_smaller(mixed):
+    order = [4, 0, 2, 2, 1]
+    batches = list(iterate_batches(mixed, order, 2))
+    assert [len(images) for images, _ in batches] == [2, 2, 1]
+    found = torch.cat([masks for _, masks in batches])[:, 0].numpy()
+    np.testing.assert_array_equal(found, [mixed.example(index)[1] for index in order])
+
+
+def test_a_batch_larger_than_the_set_is_the_set(mixed):
+    ((images, _),) = iterate_batches(mixed, range(5), 64)
+    assert len(images) == 5
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_threads_do_not_change_batches(workers, mixed):
+    for found, expected in zip(all_of(mixed, workers=workers), all_of(mixed), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_image_and_mask_share_the_warp_of_their_case(mixed):
+    warps = {index: Warp(rotation_deg=10.0 * index, flip_x=index % 2 == 0) for index in range(5)}
+    images, masks = all_of(mixed, warp_of=warps.get)
+    for index, warp in warps.items():
+        image, mask = apply_warp(*mixed.example(index), warp)
+        np.testing.assert_allclose(images[index, 0].numpy(), image * 2 - 1, atol=1e-6)
+        np.testing.assert_array_equal(masks[index, 0].numpy(), mask)
+
+
+def test_warping_leaves_the_cases_as_they_are(mixed):
+    before = [array.copy() for array in mixed.example(1)]
+    all_of(mixed, warp_of=lambda _: Warp(rotation_deg=30, flip_y=True))
+    for found, expected in zip(mixed.example(1), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_an_error_in_a_thread_is_not_lost(mixed):
+    with pytest.raises(IndexError):
+        list(iterate_batches(mixed, [0, 99], 2))
+
+
+def test_batches_left_early_leave_no_thread_waiting(mixed):
+    batches = iterate_batches(mixed, list(range(5)) * 4, 1)
+    images, _ = next(batches)
+    batches.close()
+    assert len(images) == 1

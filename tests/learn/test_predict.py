@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from flames_cli.core.metrics import dice
+from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.losses import dice_focal_loss
+from flames_cli.learn.models import build_model
+from flames_cli.learn.predict import predict_masks, predict_probabilities, validate
+
+CPU = torch.device("cpu")
+
+
+class Brightness(nn.Module):
+    """The image itself as its probability: (x + 1) / 2."""
+
+    def forward(self, x):
+        return (x + 1) / 2
+
+
+@pytest.fixture
+def dataset(discs):
+    return ShardDataset([discs(3), discs(2, seed=4, organ="ovary")])
+
+
+@pytest.fixture
+def model():
+    return build_model("unet", seed=3, base_channels=4, depth=2, dropout=0.5)
+
+
+def probabilities_of(model, dataset, batch_size=2, order=None):
+    found = list(predict_probabilities(model, dataset, batch_size, CPU, "fp32", order))
+    return torch.cat([one for one, _ in found]), torch.cat([masks for _, masks in found])
+
+
+def test_probabilities_are_those_of_the_model_on_normalised_images(dataset):
+    found, masks = probabilities_of(Brightness(), dataset)
+    for index in range(len(dataset)):
+        image, mask = dataset.example(index)
+        np.testing.assert_allclose(found[index, 0].numpy(), image, atol=1e-6)
+        np.testing.assert_array_equal(masks[index, 0].numpy(), mask)
+
+
+def test_masks_are_what_lies_above_one_half(dataset):
+    masks = list(predict_masks(Brightness(), dataset, 2, CPU, "fp32"))
+    assert len(masks) == len(dataset)
+    for index, mask in enumerate(masks):
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, dataset.example(index)[0] > 0.5)
+
+
+def test_exactly_one_half_is_no_tumour(discs):
+    class Half(nn.Module):
+        def forward(self, x):
+            return torch.full_like(x, 0.5)
+
+    (mask,) = predict_masks(Half(), ShardDataset([discs(1)]), 1, CPU, "fp32")
+    assert mask.sum() == 0
+
+
+def test_predictions_follow_the_order_asked_for(dataset):
+    every = list(predict_masks(Brightness(), dataset, 2, CPU, "fp32"))
+    chosen = list(predict_masks(Brightness(), dataset, 2, CPU, "fp32", [4, 0, 4]))
+    for found, index in zip(chosen, [4, 0, 4], strict=True):
+        np.testing.assert_array_equal(found, every[index])
+
+
+def test_dropout_and_batch_statistics_rest_while_predicting(dataset, model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    one, other = (probabilities_of(model.train(), dataset)[0] for _ in range(2))
+    assert torch.equal(one, other)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_predictions_carry_no_gradients(dataset, model):
+    assert not probabilities_of(model, dataset)[0].requires_grad
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_the_batch_size_does_not_change_a_prediction(batch_size, dataset, model):
+    found, _ = probabilities_of(model, dataset, batch_size)
+    torch.testing.assert_close(found, probabilities_of(model, dataset, 2)[0])
+
+
+@pytest.mark.parametrize("per_pixel_focal", [False, True])
+def test_validation_is_mean_loss_and_mean_dice_a_case(per_pixel_focal, dataset, model):
+    found = validate(model, dataset, 2, CPU, "fp32", 0.4, per_pixel_focal)
+    probabilities, masks = probabilities_of(model, dataset)
+    batches = [slice(0, 2), slice(2, 4), slice(4, 5)]
+    losses = [
+        dice_focal_loss(probabilities[part], masks[part], 0.4, per_pixel_focal).item() for part in batches
+    ]
+    assert found.loss == pytest.approx((2 * losses[0] + 2 * losses[1] + losses[2]) / 5, rel=1e-6)
+    pairs = zip(predict_masks(model, dataset, 2, CPU, "fp32"), masks[:, 0].numpy(), strict=True)
+    assert found.dice == pytest.approx(
+        np.mean([dice(predicted, truth) for predicted, truth in pairs]), rel=1e-9
+    )
+    assert found.n_cases == 5
+
+
+def test_validation_scores_an_empty_prediction_of_an_empty_mask_as_one(discs):
+    cases = discs(1)
+    cases.masks[:] = 0
+    cases.images[:] = 0
+    assert validate(Brightness(), ShardDataset([cases]), 1, CPU, "fp32", 0.3).dice == 1
+
+
+@pytest.mark.parametrize("per_pixel_focal", [False, True])
+def test_validation_of_a_model_that_predicts_nan_says_so(per_pixel_focal, dataset):
+    class Lost(nn.Module):
+        def forward(self, x):
+            return x * float("nan")
+
+    found = validate(Lost(), dataset, 2, CPU, "fp32", 0.0, per_pixel_focal)
+    assert np.isnan(found.loss)
+    assert found.dice < 0.01

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+
+from flames_cli.errors import FlamesError
+from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import to_weights
+from flames_cli.learn.predict import predict_masks
+from flames_cli.learn.segment import Segmenter
+
+OPTIONS = {"base_channels": 4, "depth": 2}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def dataset(discs):
+    return ShardDataset([discs(5)])
+
+
+def make(seed):
+    return build_model("unet", seed=seed, **OPTIONS)
+
+
+def segmenter(batch_size=2, **options):
+    return Segmenter(
+        "unet", OPTIONS, options.get("device", "cpu"), options.get("precision", "fp32"), batch_size
+    )
+
+
+def test_masks_are_those_of_the_weights_given(dataset):
+    ours = segmenter()
+    for seed in (1, 2, 1):
+        found = list(ours.masks(to_weights(make(seed)), dataset))
+        np.testing.assert_array_equal(found, list(predict_masks(make(seed), dataset, 2, CPU, "fp32")))
+
+
+def test_masks_follow_the_order_asked_for(dataset):
+    weights = to_weights(make(1))
+    every = list(segmenter().masks(weights, dataset))
+    chosen = list(segmenter().masks(weights, dataset, [3, 0]))
+    np.testing.assert_array_equal(chosen, [every[3], every[0]])
+
+
+def test_features_are_the_bottleneck_averaged_over_its_pixels(dataset):
+    model = make(1).eval()
+    found = segmenter().features(to_weights(model), dataset, [4, 0, 2])
+    assert found.shape == (3, 16)
+    assert found.dtype == np.float32
+    ((images, _),) = iterate_batches(dataset, [4, 0, 2], 3)
+    with torch.no_grad():
+        np.testing.assert_allclose(found, model.bottleneck(images).mean((2, 3)).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_batch_size_does_not_change_features(dataset):
+    weights = to_weights(make(1))
+    one, other = (segmenter(size).features(weights, dataset, range(5)) for size in (1, 64))
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_are_not_changed_by_their_use(dataset):
+    weights = to_weights(make(1))
+    before = {name: array.copy() for name, array in weights.items()}
+    segmenter().features(weights, dataset, [0])
+    list(segmenter().masks(weights, dataset))
+    for name, array in before.items():
+        np.testing.assert_array_equal(weights[name], array)
+
+
+def test_weights_of_another_model_are_refused(dataset):
+    other = to_weights(build_model("unet", seed=1, base_channels=8, depth=2))
+    with pytest.raises(FlamesError, match="weights do not fit the model"):
+        list(segmenter().masks(other, dataset))
+
+
+@pytest.mark.parametrize("options", [{"device": "tpu"}, {"precision": "fp8"}])
+def test_an_unknown_device_or_precision_is_refused(options):
+    with pytest.raises(FlamesError, match="unknown"):
+        segmenter(**options)
+
+
+def test_the_callers_random_state_is_left_alone():
+    before = torch.get_rng_state()
+    segmenter()
+    assert torch.equal(torch.get_rng_state(), before)

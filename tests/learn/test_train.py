@@ -1,0 +1,267 @@
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from flames_cli.core.rng import derive_rng
+from flames_cli.errors import FlamesError
+from flames_cli.learn import train
+from flames_cli.learn.augment import draw_warp
+from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.losses import dice_focal_loss
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import to_weights
+from flames_cli.learn.predict import Validation, validate
+from flames_cli.learn.train import TrainOptions, train_epochs
+
+CPU = torch.device("cpu")
+OPTIONS = TrainOptions(seed=0, round=1, client="a", epochs=2, batch_size=3, lr=1e-2)
+
+
+@pytest.fixture
+def cases(discs):
+    return ShardDataset([discs(7)])
+
+
+@pytest.fixture
+def held_out(discs):
+    return ShardDataset([discs(3, seed=1)])
+
+
+@pytest.fixture
+def nothing():
+    return ShardDataset([])
+
+
+def make(dropout=0.0):
+    return build_model("unet", seed=1, base_channels=4, depth=2, dropout=dropout)
+
+
+def run(cases, val, model=None, on_step=None, **changes):
+    return train_epochs(model or make(), cases, val, replace(OPTIONS, **changes), CPU, "fp32", on_step)
+
+
+def assert_same(one, other):
+    assert list(one.weights) == list(other.weights)
+    for name, array in one.weights.items():
+        np.testing.assert_array_equal(array, other.weights[name])
+
+
+def differ(one, other):
+    return any(not np.array_equal(array, other.weights[name]) for name, array in one.weights.items())
+
+
+def test_the_loss_falls_and_the_discs_are_found(cases, held_out):
+    result = run(cases, held_out, epochs=30, augment=False)
+    assert result.trained.loss < 0.5 * result.received.loss
+    assert result.trained.dice > 0.8
+    assert result.train_loss < 0.2
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_same_scope_gives_the_same_weights(dropout, cases, held_out):
+    one, other = (run(cases, held_out, make(dropout)) for _ in range(2))
+    assert_same(one, other)
+    assert (one.train_loss, one.trained, one.received) == (other.train_loss, other.trained, other.received)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"round": 2}, {"client": "b"}])
+def test_any_part_of_the_scope_gives_other_weights(changes, cases, nothing):
+    assert differ(run(cases, nothing), run(cases, nothing, **changes))
+
+
+def test_what_ran_before_does_not_matter(cases, nothing):
+    expected = run(cases, nothing, make(dropout=0.5))
+    torch.rand(17)
+    np.random.default_rng().random()
+    assert_same(run(cases, nothing, make(dropout=0.5)), expected)
+
+
+def test_no_global_generator_moves(cases, held_out):
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    run(cases, held_out, make(dropout=0.5))
+    after = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert all(np.array_equal(one, other) for one, other in zip(before[1], after[1], strict=True))
+    assert before[2] == after[2]
+
+
+@pytest.fixture
+def warps(monkeypatch):
+    """Every warp drawn, in order."""
+    drawn = []
+
+    def draw(rng):
+        drawn.append(draw_warp(rng))
+        return drawn[-1]
+
+    monkeypatch.setattr(train, "draw_warp", draw)
+    return drawn
+
+
+def test_every_case_of_every_epoch_is_warped_otherwise(cases, nothing, warps):
+    run(cases, nothing, epochs=3)
+    assert len(warps) == len(set(warps)) == 3 * len(cases)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"round": 2}, {"client": "b"}])
+def test_rounds_and_clients_warp_otherwise_and_the_same_scope_alike(changes, cases, nothing, warps):
+    for options in ({}, {}, changes):
+        run(cases, nothing, epochs=1, **options)
+    first, again, other = (set(warps[start : start + 7]) for start in (0, 7, 14))
+    assert first == again
+    assert not first & other
+
+
+def test_a_case_is_warped_by_its_number_not_by_its_place(cases, nothing, warps):
+    run(cases, nothing, epochs=1)
+    expected = {draw_warp(derive_rng(0, "augment", "a", 1, 1, index)) for index in range(len(cases))}
+    assert set(warps) == expected
+
+
+def test_without_augmentation_nothing_is_warped(cases, nothing, warps):
+    run(cases, nothing, augment=False)
+    assert warps == []
+
+
+def test_validation_cases_are_never_warped(cases, held_out, warps):
+    run(cases, held_out, epochs=1)
+    assert len(warps) == len(cases)
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """The order of every epoch."""
+    orders, original = [], train.iterate_batches
+
+    def iterate(dataset, order, *rest):
+        orders.append(list(order))
+        return original(dataset, order, *rest)
+
+    monkeypatch.setattr(train, "iterate_batches", iterate)
+    return orders
+
+
+def test_every_epoch_takes_every_case_once_in_another_order(cases, nothing, batches):
+    run(cases, nothing, epochs=3)
+    assert all(sorted(order) == list(range(len(cases))) for order in batches)
+    assert len({tuple(order) for order in batches}) == 3
+
+
+def judged(monkeypatch, *verdicts):
+    """Validation says `verdicts`, (Dice, loss): the first is of the model as received."""
+    weights = []
+
+    def validate(model, *rest):
+        weights.append(to_weights(model))
+        dice, loss = verdicts[len(weights) - 1]
+        return Validation(loss, dice, 3)
+
+    monkeypatch.setattr(train, "validate", validate)
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "best"),
+    [
+        ([(0.9, 0.1), (0.3, 0.2), (0.5, 0.9), (0.4, 0.1)], 2),
+        ([(0.0, 0.5), (0.5, 0.3), (0.5, 0.2), (0.5, 0.2)], 2),
+        ([(0.0, 0.5), (0.5, 0.3), (0.4, 0.2), (0.3, 0.1)], 1),
+        ([(0.0, 0.5), (0.1, 0.3), (0.2, 0.3), (0.3, 0.3)], 3),
+    ],
+    ids=["highest Dice", "then lowest loss, then first", "first", "last"],
+)
+def test_the_best_epoch_is_that_of_the_validation_patients(verdicts, best, cases, held_out, monkeypatch):
+    weights = judged(monkeypatch, *verdicts)
+    result = run(cases, held_out, epochs=3)
+    assert result.best_epoch == best
+    assert (result.trained.dice, result.trained.loss) == verdicts[best]
+    assert (result.received.dice, result.received.loss) == verdicts[0]
+    for name, array in weights[best].items():
+        np.testing.assert_array_equal(result.weights[name], array)
+
+
+def test_without_validation_patients_the_last_epoch_counts(cases, nothing):
+    model = make()
+    result = run(cases, nothing, model, epochs=3)
+    assert result.best_epoch == 3
+    assert result.received is None
+    assert result.trained is None
+    for name, array in to_weights(model).items():
+        np.testing.assert_array_equal(result.weights[name], array)
+
+
+def test_validation_does_not_change_training(cases, held_out, nothing):
+    model, other = make(dropout=0.5), make(dropout=0.5)
+    run(cases, held_out, model, epochs=2)
+    run(cases, nothing, other, epochs=2)
+    for name, array in to_weights(model).items():
+        np.testing.assert_array_equal(to_weights(other)[name], array)
+
+
+@pytest.mark.parametrize("per_pixel_focal", [False, True])
+def test_validation_takes_the_loss_that_training_takes(per_pixel_focal, cases, held_out):
+    result = run(cases, held_out, epochs=1, dice_weight=0.6, per_pixel_focal=per_pixel_focal)
+    assert result.received == validate(make(), held_out, 3, CPU, "fp32", 0.6, per_pixel_focal)
+
+
+def test_the_training_loss_is_the_mean_over_cases(cases, nothing, monkeypatch):
+    seen = []
+
+    def loss(pred, target, *options):
+        value = dice_focal_loss(pred, target, *options)
+        seen.append((float(value.detach()), len(pred)))
+        return value
+
+    monkeypatch.setattr(train, "dice_focal_loss", loss)
+    result = run(cases, nothing, epochs=1)
+    assert [n for _, n in seen] == [3, 3, 1]
+    assert result.train_loss == pytest.approx(sum(value * n for value, n in seen) / 7)
+
+
+def test_steps_are_counted_and_told(cases, nothing):
+    told = []
+    result = run(cases, nothing, on_step=lambda *step: told.append(step))
+    assert told == [(step, 6) for step in range(1, 7)]
+    assert result.n_steps == 6
+    assert result.n_examples == 7
+
+
+def test_one_case_is_enough(discs, nothing):
+    result = run(ShardDataset([discs(1)]), nothing)
+    assert (result.n_examples, result.n_steps) == (1, 2)
+
+
+def test_a_batch_larger_than_the_set_is_one_step(cases, held_out):
+    result = run(cases, held_out, batch_size=64, epochs=1)
+    assert (result.n_examples, result.n_steps) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "client a was asked to train 0 epochs, expected at least 1"),
+        ({"lr": 1e30}, r"client a: the loss is nan in round 1; lower --lr \(now 1e\+30\)"),
+    ],
+)
+def test_training_that_cannot_work_is_refused(changes, message, cases, nothing):
+    with pytest.raises(FlamesError, match=message):
+        run(cases, nothing, **changes)
+
+
+def test_no_training_cases_are_refused(held_out, nothing):
+    with pytest.raises(FlamesError, match="client a has no training cases"):
+        run(nothing, held_out)
+
+
+def test_the_learning_rate_counts(cases, nothing):
+    assert differ(run(cases, nothing), run(cases, nothing, lr=2e-2))
+
+
+def test_counters_of_batches_stay_integers(cases, nothing):
+    result = run(cases, nothing)
+    counters = [array for name, array in result.weights.items() if name.endswith("num_batches_tracked")]
+    assert counters
+    assert all(counter.dtype == np.int64 and counter == 6 for counter in counters)

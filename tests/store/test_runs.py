@@ -1,0 +1,148 @@
+import json
+import os
+
+import pytest
+
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.runs import (
+    append_round,
+    find_run,
+    keep_rounds_until,
+    read_config,
+    read_rounds,
+    run_folder,
+    write_config,
+)
+
+RECORDS = [
+    {"round": round_, "seconds": 0.1 * round_, "refused": {"örtlich": "größer"}} for round_ in (1, 2, 3)
+]
+
+
+@pytest.fixture
+def rounds(tmp_path):
+    """rounds.jsonl of three rounds."""
+    for record in RECORDS:
+        append_round(tmp_path / "rounds.jsonl", record)
+    return tmp_path / "rounds.jsonl"
+
+
+@pytest.fixture
+def make(tmp_path):
+    """make("flames", age=3): a run whose last file was written `age` seconds before the others'."""
+
+    def make_run(name, age=0):
+        run = run_folder(tmp_path, name)
+        write_config(run.config, {"federate": {"strategy": name}})
+        append_round(run.rounds, {"round": 1})
+        for path in (run.config, run.rounds):
+            os.utime(path, (1_000_000 - age, 1_000_000 - age))
+        return run
+
+    return make_run
+
+
+def test_a_run_keeps_its_files_in_one_folder(tmp_path):
+    run = run_folder(tmp_path, "flames")
+    assert run.name == "flames"
+    assert run.path == tmp_path / "runs" / "flames"
+    assert {path.parent for path in (run.config, run.rounds, run.checkpoints, run.evaluation)} == {run.path}
+    assert not run.path.exists()
+
+
+def test_a_configuration_comes_back_without_what_was_not_set(tmp_path):
+    tables = {
+        "federate": {"lr": 1e-4, "run": None, "lr_by_modality": {"US": 1e-3}, "augment": True},
+        "run": {},
+    }
+    write_config(tmp_path / "new" / "config.toml", tables)
+    del tables["federate"]["run"]
+    assert read_config(tmp_path / "new" / "config.toml") == tables
+
+
+@pytest.mark.parametrize("text", ["lr = ", None])
+def test_a_configuration_that_cannot_be_read_is_refused(text, tmp_path):
+    if text:
+        (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(FlamesError, match=r"config\.toml cannot be read .*; federate again with --fresh"):
+        read_config(tmp_path / "config.toml")
+
+
+def test_records_come_back_in_order(rounds):
+    assert read_rounds(rounds) == RECORDS
+    assert len(rounds.read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_no_file_is_no_record(tmp_path):
+    assert read_rounds(tmp_path / "rounds.jsonl") == []
+
+
+def test_a_line_cut_short_ends_the_records(rounds):
+    whole = rounds.read_bytes()
+    rounds.write_bytes(whole[:-5])
+    assert read_rounds(rounds) == RECORDS[:2]
+
+
+@pytest.mark.parametrize("last", [0, 1, 3, 9])
+def test_rounds_that_will_be_done_again_are_dropped(last, rounds):
+    keep_rounds_until(rounds, last)
+    assert read_rounds(rounds) == RECORDS[:last]
+    append_round(rounds, {"round": last + 1})
+    assert read_rounds(rounds) == [*RECORDS[:last], {"round": last + 1}]
+
+
+def test_dropping_nothing_leaves_the_same_bytes(rounds):
+    before = rounds.read_bytes()
+    keep_rounds_until(rounds, 3)
+    assert rounds.read_bytes() == before
+    assert json.loads(before.splitlines()[0])["refused"] == {"örtlich": "größer"}
+
+
+def test_a_line_cut_short_is_dropped_before_others_follow(rounds):
+    rounds.write_bytes(rounds.read_bytes()[:-5])
+    keep_rounds_until(rounds, 2)
+    append_round(rounds, RECORDS[2])
+    assert read_rounds(rounds) == RECORDS
+
+
+def test_a_run_is_found_by_its_name(make, tmp_path):
+    make("flames")
+    run = make("fedavg", age=5)
+    assert find_run(tmp_path, "fedavg") == run
+
+
+def test_without_a_name_the_newest_run_is_found(make, tmp_path):
+    make("zz", age=9)
+    newest = make("flames", age=1)
+    make("fedavg", age=5)
+    assert find_run(tmp_path, None) == newest
+
+
+def test_a_run_that_is_not_there_lists_those_that_are(make, tmp_path):
+    make("flames")
+    make("fedavg")
+    with pytest.raises(
+        MissingArtifact, match=r"no run 'local' in .* \(there: fedavg, flames\); make it with"
+    ):
+        find_run(tmp_path, "local")
+
+
+@pytest.mark.parametrize("name", [None, "flames"])
+def test_a_workspace_without_runs_names_the_command(name, tmp_path):
+    with pytest.raises(MissingArtifact, match="make it with `flames federate`"):
+        find_run(tmp_path, name)
+
+
+def test_a_folder_without_a_configuration_is_no_run(make, tmp_path):
+    make("flames", age=5)
+    (tmp_path / "runs" / "notes").mkdir()
+    assert find_run(tmp_path, None).name == "flames"
+    with pytest.raises(MissingArtifact):
+        find_run(tmp_path, "notes")
+
+
+def test_removing_a_run_leaves_the_others(make, tmp_path):
+    make("flames").remove()
+    make("fedavg")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["fedavg"]
+    run_folder(tmp_path, "never").remove()
