@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,10 @@ from flames_cli.stages.partition import partition
 from flames_cli.stages.preprocess import preprocess
 from flames_cli.store.cases import CaseInfo, SetInfo, Spool, encode_chunk
 from flames_cli.store.h5 import SpooledCase, write_preprocessed
+
+# Before torch is imported: its waiting threads would spin, and nothing may be sent anywhere.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from flames_cli.errors import FlamesError
 INTERRUPTED = 130
 INTERNAL = 1
 USAGE = 2
+
+TWICE = r"( Did you mean [^?]+\?)\1"
+"""Typer and newer releases of click make the same suggestion."""
 
 HELP_SHOWN = getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exit)
 """How click 8.2 and later end a group without a command; earlier ones exit."""
@@ -69,7 +73,7 @@ def _one_line_errors(as_json: bool, debug: bool) -> Iterator[None]:
 
 
 def _usage(error: click.UsageError) -> str:
-    message = error.format_message().rstrip(".")
+    message = re.sub(TWICE, r"\1", error.format_message()).rstrip(".")
     command = f"; see `{error.ctx.command_path} --help`" if error.ctx else ""
     return message[:1].lower() + message[1:] + command
 

@@ -6,18 +6,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.text import count, duration
-from flames_cli.core.metrics import Summary
-from flames_cli.stages.evaluate import Evaluation
-from flames_cli.stages.federate import FederationResult
-from flames_cli.stages.scoring import Row
-from flames_cli.stages.tsne import Map
-from flames_cli.store.manifest import Partition
+
+if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
+    from flames_cli.core.metrics import Summary
+    from flames_cli.stages.evaluate import Evaluation
+    from flames_cli.stages.federate import FederationResult
+    from flames_cli.stages.scoring import Row
+    from flames_cli.stages.tsne import Map
+    from flames_cli.store.manifest import Partition
 
 TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px": "HD px"}
 
@@ -59,7 +61,7 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     _say_where(console, workspace / "preprocessed" / report["file"])
 
 
-def print_partition(console: Console, partition: Partition, workspace: Path) -> None:
+def print_partition(console: Console, partition: "Partition", workspace: Path) -> None:
     """Images (patients) of every client and of the server's test sets, and the proof that they are apart."""
     table = Table(title="clients: images (patients)", title_justify="left")
     for name in ("client", "modality", "organ", "train", "val", "test"):
@@ -81,7 +83,7 @@ def print_partition(console: Console, partition: Partition, workspace: Path) -> 
     _say_where(console, workspace / "partition.json")
 
 
-def print_federation(console: Console, result: FederationResult, rounds: int) -> None:
+def print_federation(console: Console, result: "FederationResult", rounds: int) -> None:
     """What a run did, and where it lies."""
     done = len(result.records) - result.resumed_from
     if done <= 0:
@@ -100,7 +102,7 @@ def print_federation(console: Console, result: FederationResult, rounds: int) ->
     _say_where(console, result.folder)
 
 
-def print_evaluation(console: Console, result: Evaluation) -> None:
+def print_evaluation(console: Console, result: "Evaluation") -> None:
     """The clients' table and the server's, beside the other run's where there is one."""
     by = f"{result.run} ({result.strategy}, {count(result.round, 'round')})"
     if result.clients:
@@ -119,7 +121,7 @@ def print_evaluation(console: Console, result: Evaluation) -> None:
     _say_where(console, result.folder)
 
 
-def score_table(title: str, first: str, rows: Sequence[Row], run: str, compare: str | None) -> Table:
+def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare: str | None) -> Table:
     """Rows of models, columns of metrics; with another run, a line of each and the paired gain in Dice.
 
     Narrow enough for a terminal of 80 columns: where it is not, the runs' names are cut short.
@@ -144,11 +146,11 @@ def score_table(title: str, first: str, rows: Sequence[Row], run: str, compare: 
     return table
 
 
-def _cells(row: Row, metrics: dict[str, Summary]) -> list[str]:
+def _cells(row: "Row", metrics: "dict[str, Summary]") -> list[str]:
     return [_cell(metric, metrics[metric], row.n) for metric in TITLES]
 
 
-def _cell(metric: str, value: Summary, n: int) -> str:
+def _cell(metric: str, value: "Summary", n: int) -> str:
     """mean±sd; the number of cases beside it where not all of the row's count."""
     if math.isnan(value.mean):
         return "none"
@@ -157,7 +159,7 @@ def _cell(metric: str, value: Summary, n: int) -> str:
     return shown if value.n == n else f"{shown} ({value.n})"
 
 
-def print_map(console: Console, made: Map) -> None:
+def print_map(console: Console, made: "Map") -> None:
     """How well modalities separate, and where the pictures lie."""
     if made.silhouette_modality is None:
         console.print("one modality only: nothing to separate")
@@ -177,7 +179,7 @@ def _say_where(console: Console, path: Path) -> None:
     console.print(f"→ {path}", style="cyan", soft_wrap=True)
 
 
-def federation_json(result: FederationResult) -> dict[str, Any]:
+def federation_json(result: "FederationResult") -> dict[str, Any]:
     """A finished run as a JSON object."""
     return {
         "run": result.run,
@@ -187,7 +189,7 @@ def federation_json(result: FederationResult) -> dict[str, Any]:
     }
 
 
-def map_json(made: Map) -> dict[str, Any]:
+def map_json(made: "Map") -> dict[str, Any]:
     """A map as a JSON object."""
     return {**asdict(made), "folder": str(made.folder)}
 

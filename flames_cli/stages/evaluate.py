@@ -18,7 +18,7 @@ from flames_cli.store.atomic import write_csv, write_json
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.figures import OverlayPanel, OverlayRow, draw_overlays, draw_rounds
 from flames_cli.store.h5 import hash_file, read_shard_sets
-from flames_cli.store.manifest import Partition, read_partition
+from flames_cli.store.manifest import Partition, checked_shard, read_partition
 from flames_cli.store.runs import RunFolder, find_run, read_config, read_rounds
 from flames_cli.store.schema import EVALUATION, stamp
 
@@ -122,13 +122,13 @@ def find_subjects(workspace: Path, partition: Partition, run: LoadedRun, split: 
     """Every client with its own test set; or every server model with the unseen patients of a modality."""
     if split == "client_test":
         for entry in partition.clients:
-            data = ShardDataset(read_shard_sets(workspace / entry.shard, "test"))
+            data = ShardDataset(read_shard_sets(checked_shard(workspace, entry), "test"))
             if len(data):
                 group = run.algorithm.group_of(entry.name, entry.modality)
                 yield Subject(entry.name, entry.modality, split, data, run.state.model_for(entry.name, group))
         return
     for server in partition.server:
-        data = ShardDataset(read_shard_sets(workspace / server.shard, "test"))
+        data = ShardDataset(read_shard_sets(checked_shard(workspace, server), "test"))
         members = [client for client in partition.clients if client.modality == server.modality]
         for group in dict.fromkeys(
             run.algorithm.group_of(client.name, client.modality) for client in members

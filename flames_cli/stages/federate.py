@@ -9,7 +9,7 @@ from flames_cli import __version__
 from flames_cli.config import FederateConfig
 from flames_cli.core.aggregation import Algorithm, State
 from flames_cli.core.rng import derive_seed
-from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.client import make_client_app
 from flames_cli.fed.engines.inline import NodeConfig, run_inline
@@ -21,7 +21,7 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.stages.estimate import Estimator
 from flames_cli.store.checkpoint import list_rounds, load_state, save_state
 from flames_cli.store.h5 import hash_file
-from flames_cli.store.manifest import ClientEntry, Partition, read_partition
+from flames_cli.store.manifest import ClientEntry, Partition, checked_shard, read_partition
 from flames_cli.store.runs import (
     RunFolder,
     append_round,
@@ -143,19 +143,12 @@ def _node_configs(
     return {
         FIRST_NODE + index: {
             "client": name,
-            "shard": os.pathsep.join(str(_shard(config.workspace, entry)) for entry in entries),
+            "shard": os.pathsep.join(str(checked_shard(config.workspace, entry)) for entry in entries),
             "device": config.device,
             "precision": config.precision,
         }
         for index, (name, entries) in enumerate(members.items())
     }
-
-
-def _shard(workspace: Path, entry: ClientEntry) -> Path:
-    path = workspace / entry.shard
-    if not path.is_file():
-        raise MissingArtifact(f"{path} is not there; make it with `flames partition --overwrite`")
-    return path
 
 
 def _options_as_run(config: FederateConfig) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """`preprocessed/*.h5` → `partition.json` and the shards: one file a client, one a modality for the server."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from flames_cli.config import PartitionConfig
 from flames_cli.core.rng import derive_rng
@@ -10,8 +12,10 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.readers import get_reader
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import CaseInfo, SetInfo
-from flames_cli.store.h5 import Selection, read_preprocessed_cases, read_shard_cases, write_shard
+from flames_cli.store.h5 import Selection, hash_file, read_preprocessed_cases, read_shard_cases, write_shard
 from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry, write_partition
+
+Entry = TypeVar("Entry", ClientEntry, ServerEntry)
 
 DEFAULT_SPLIT: Mapping[str, int] = {"brats": 3}
 """Clients by data set, as in the paper; every other data set is one client."""
@@ -42,11 +46,21 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
     for done, (client, selections) in enumerate(planned, start=1):
         write_shard(config.workspace / client.shard, client.name, client.modality, selections)
         progress("partition", done, len(planned))
-    made = Partition(config.seed, size, [client for client, _ in planned], _write_server(shards, files, read))
+    server = _write_server(shards, files, read)
+    made = Partition(
+        seed=config.seed,
+        size=size,
+        clients=[_with_checksum(config.workspace, client) for client, _ in planned],
+        server=[_with_checksum(config.workspace, entry) for entry in server],
+    )
     verify_partition(config.workspace, made)
     write_partition(target, made)
     _remove_strangers(shards, made)
     return made
+
+
+def _with_checksum(workspace: Path, entry: Entry) -> Entry:
+    return replace(entry, sha256=hash_file(workspace / entry.shard))
 
 
 def _find_datasets(config: PartitionConfig) -> dict[str, Path]:
@@ -188,7 +202,7 @@ def verify_partition(workspace: Path, made: Partition) -> None:
     """
     for identity in ("patient", "group"):
         found: dict[str, list[str]] = {}
-        for shard in [client.shard for client in made.clients] + [server.shard for server in made.server]:
+        for shard in made.shards:
             for set_name, (info, cases) in read_shard_cases(workspace / shard).items():
                 found[f"{shard}:{set_name}"] = [f"{info.dataset}/{getattr(case, identity)}" for case in cases]
         if overlaps := find_overlaps(found):
@@ -200,8 +214,7 @@ def verify_partition(workspace: Path, made: Partition) -> None:
 
 def _remove_strangers(shards: Path, made: Partition) -> None:
     """Shards of an earlier partition would be mistaken for this one's."""
-    shards_made = [client.shard for client in made.clients] + [server.shard for server in made.server]
-    known = {Path(shard).name for shard in shards_made}
+    known = {Path(shard).name for shard in made.shards}
     for path in shards.glob("*.h5"):
         if path.name not in known:
             path.unlink()

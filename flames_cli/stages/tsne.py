@@ -17,7 +17,7 @@ from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.atomic import write_csv, write_json
 from flames_cli.store.figures import draw_embedding
 from flames_cli.store.h5 import read_shard_sets
-from flames_cli.store.manifest import ClientEntry, Partition, read_partition
+from flames_cli.store.manifest import ClientEntry, Partition, checked_shard, read_partition
 from flames_cli.store.schema import EMBEDDING, stamp
 
 
@@ -82,7 +82,7 @@ def _gather(
     blocks: list[NDArray[Any]] = []
     chosen: list[tuple[ClientEntry, str]] = []
     for done, entry in enumerate(partition.clients, start=1):
-        data = ShardDataset(read_shard_sets(config.workspace / entry.shard, "train"))
+        data = ShardDataset(read_shard_sets(checked_shard(config.workspace, entry), "train"))
         order = _draw(config, entry.name, len(data))
         blocks.append(_features(data, order, entry, run))
         chosen += [(entry, data.case(index).case) for index in order]

@@ -7,6 +7,7 @@ from typing import Any
 
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import write_json
+from flames_cli.store.h5 import hash_file
 from flames_cli.store.schema import MADE_BY, PARTITION, check_stamp, stamp
 
 
@@ -21,6 +22,8 @@ class ClientEntry:
     shard: str
     images: dict[str, int]
     patients: dict[str, list[str]]
+    sha256: str = ""
+    """Of the shard's bytes; empty before it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class ServerEntry:
     """By data set."""
     patients: dict[str, list[str]]
     """By data set."""
+    sha256: str = ""
+    """Of the shard's bytes; empty before it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,11 @@ class Partition:
     size: int
     clients: list[ClientEntry]
     server: list[ServerEntry]
+
+    @property
+    def shards(self) -> list[str]:
+        """Every shard, relative to the partition's folder."""
+        return [client.shard for client in self.clients] + [server.shard for server in self.server]
 
     @property
     def modalities(self) -> list[str]:
@@ -75,6 +85,24 @@ def read_partition(path: Path) -> Partition:
         )
     except (KeyError, TypeError) as error:
         raise FlamesError(f"{path} lacks entries ({error}); make it anew with `flames partition`") from error
+
+
+def checked_shard(folder: Path, entry: ClientEntry | ServerEntry) -> Path:
+    """The path of the entry's shard below `folder`, its bytes as `flames partition` left them.
+
+    Raises:
+        MissingArtifact: it is not there.
+        FlamesError: it has changed since.
+    """
+    path = folder / entry.shard
+    if not path.is_file():
+        raise MissingArtifact(f"{path} is not there; make it with `flames partition --overwrite`")
+    if hash_file(path) != entry.sha256:
+        raise FlamesError(
+            f"{path} is not as `flames partition` wrote it (its checksum differs from partition.json); "
+            "make it anew with `flames partition --overwrite`"
+        )
+    return path
 
 
 def read_json(path: Path, format_name: str) -> dict[str, Any]:

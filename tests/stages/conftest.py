@@ -35,7 +35,7 @@ def _quick(workspace: Path, **options: Any) -> Any:
 
     small = {
         "rounds": 2,
-        "batch_size": 4,
+        "batch_size": 8,
         "lr": 1e-2,
         "model": "unet",
         "model_options": MODEL,
@@ -51,7 +51,7 @@ def finished_runs(workspace: Callable[..., Path]) -> Path:
 
     root = workspace()
     for strategy in RUNS:
-        federate(_quick(root, strategy=strategy, local_epochs=6, lr=2e-2))
+        federate(_quick(root, strategy=strategy, local_epochs=5, batch_size=4, lr=2e-2))
     return root
 
 

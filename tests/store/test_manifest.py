@@ -8,6 +8,7 @@ from flames_cli.store.manifest import (
     ClientEntry,
     Partition,
     ServerEntry,
+    checked_shard,
     read_json,
     read_partition,
     write_partition,
@@ -95,3 +96,21 @@ def test_clients_of_another_form_are_refused(clients, path):
     change(path, clients=clients)
     with pytest.raises(FlamesError, match="make it anew with `flames partition`"):
         read_partition(path)
+
+
+def test_a_changed_shard_is_refused(workspace):
+    folder = workspace()
+    entry = read_partition(folder / "partition.json").clients[0]
+    shard = folder / entry.shard
+    assert checked_shard(folder, entry) == shard
+    shard.write_bytes(shard.read_bytes() + b"\0")
+    with pytest.raises(FlamesError, match="is not as `flames partition` wrote it.*--overwrite"):
+        checked_shard(folder, entry)
+
+
+def test_a_missing_shard_names_the_command(workspace):
+    folder = workspace()
+    entry = read_partition(folder / "partition.json").server[0]
+    (folder / entry.shard).unlink()
+    with pytest.raises(MissingArtifact, match="flames partition"):
+        checked_shard(folder, entry)
