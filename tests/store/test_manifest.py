@@ -104,7 +104,7 @@ def test_a_changed_shard_is_refused(workspace):
     shard = folder / entry.shard
     assert checked_shard(folder, entry) == shard
     shard.write_bytes(shard.read_bytes() + b"\0")
-    with pytest.raises(FlamesError, match="is not as `flames partition` wrote it.*--overwrite"):
+    with pytest.raises(FlamesError, match=r"is not as `flames partition` wrote it.*--overwrite"):
         checked_shard(folder, entry)
 
 
