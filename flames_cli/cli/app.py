@@ -1,4 +1,8 @@
-"""The commands: parse, call a stage, render. Stages are imported inside, so that --help loads little."""
+"""The commands: parse, call a stage, render.
+
+Stages are imported inside, so that --help loads little; those that load torch, which takes seconds, after the
+options are checked.
+"""
 
 import io
 import os
@@ -228,13 +232,14 @@ def federate(
     from flames_cli.cli.live import FederationView
     from flames_cli.cli.render import federation_json, print_federation, print_json
     from flames_cli.config import FederateConfig
-    from flames_cli.learn.devices import pick_device
-    from flames_cli.stages.federate import federate as run_federate
 
     pairs = parse_pairs("--model-option", model_option)
     model_options = {name: parse_number(value) for name, value in pairs.items()} if pairs else None
     changed = {"model_option": None, "model_options": model_options, **parse_rates(lr)}
     options = build_config(ctx, FederateConfig, **changed)
+    from flames_cli.learn.devices import pick_device
+    from flames_cli.stages.federate import federate as run_federate
+
     on_cpu = pick_device(options.device).type == "cpu"
     with FederationView(watching(), options.run_name, on_cpu) as view:
         result = run_federate(options, view)
@@ -272,10 +277,11 @@ def evaluate(
     from flames_cli.cli.live import progress_bars
     from flames_cli.cli.render import print_evaluation, print_json
     from flames_cli.config import EvaluateConfig
-    from flames_cli.stages.evaluate import evaluate as run_evaluate
-    from flames_cli.stages.evaluate import summary_json
 
     options = build_config(ctx, EvaluateConfig)
+    from flames_cli.stages.evaluate import evaluate as run_evaluate
+    from flames_cli.stages.evaluation_files import summary_json
+
     with progress_bars(watching()) as progress:
         result = run_evaluate(options, progress)
     if json_output:
@@ -308,9 +314,10 @@ def tsne(
     from flames_cli.cli.live import progress_bars
     from flames_cli.cli.render import map_json, print_json, print_map
     from flames_cli.config import TsneConfig
-    from flames_cli.stages.tsne import tsne as run_tsne
 
     options = build_config(ctx, TsneConfig)
+    from flames_cli.stages.tsne import tsne as run_tsne
+
     with progress_bars(watching()) as progress:
         made = run_tsne(options, progress)
     if json_output:
@@ -333,10 +340,12 @@ def demo(
     json_output: Json = False,
 ) -> None:
     """Run every stage on synthetic images: FLAMES beside the FedAvg baseline, in minutes."""
-    from flames_cli.cli.demo import show_demo
     from flames_cli.config import DemoConfig
 
-    show_demo(build_config(ctx, DemoConfig), json_output)
+    options = build_config(ctx, DemoConfig)
+    from flames_cli.cli.demo import show_demo
+
+    show_demo(options, json_output)
 
 
 @app.command()

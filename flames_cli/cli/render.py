@@ -15,7 +15,7 @@ from flames_cli.cli.text import count, duration
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
     from flames_cli.core.metrics import Summary
-    from flames_cli.stages.evaluate import Evaluation
+    from flames_cli.stages.evaluation_files import Evaluation
     from flames_cli.stages.federate import FederationResult
     from flames_cli.stages.scoring import Row
     from flames_cli.stages.tsne import Map
@@ -92,9 +92,10 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
             "raise --rounds to go on, or pass --fresh to start anew"
         )
     else:
-        seconds = sum(record["seconds"] for record in result.records[result.resumed_from :])
+        records = result.records[result.resumed_from :]
+        seconds = sum(record["seconds"] for record in records)
         after = f" after round {result.resumed_from}" if result.resumed_from else ""
-        moved = sum(record["bytes_up"] + record["bytes_down"] for record in result.records)
+        moved = sum(record["bytes_up"] + record["bytes_down"] for record in records)
         console.print(
             f"run '{result.run}': {count(done, 'round')}{after} in {duration(seconds)}, "
             f"{moved / 2**20:.0f} MiB of weights moved"
@@ -171,6 +172,11 @@ def print_map(console: Console, made: "Map") -> None:
             f"{made.silhouette_modality_map or 0:.2f} on the map (1: well apart, 0: mixed)"
             + ("" if clients is None else f"; clients with {clients:.2f}"),
             soft_wrap=True,
+        )
+    if made.models > 1:
+        console.print(
+            f"the features come from {made.models} models, whose spaces differ: that alone separates them",
+            style="yellow",
         )
     _say_where(console, made.folder / "tsne.png")
 

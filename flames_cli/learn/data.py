@@ -66,27 +66,40 @@ def no_warp(_: int) -> Warp | None:
     return None
 
 
+def in_batches(order: Sequence[int], batch_size: int, merge_lone: bool = False) -> list[Sequence[int]]:
+    """`order` in pieces of `batch_size`; the last one may be smaller.
+
+    With `merge_lone`, a last batch of one case joins the one before: BatchNorm has too little to average over
+    in one small image, and nothing where its deepest map is 1×1.
+    """
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if merge_lone and batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+        lone = batches.pop()
+        batches[-1] = [*batches[-1], *lone]
+    return batches
+
+
 def iterate_batches(
     dataset: ShardDataset,
     order: Sequence[int],
     batch_size: int,
     warp_of: Callable[[int], Warp | None] = no_warp,
     workers: int = 0,
+    merge_lone: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(images B×1×H×W in [-1, 1], masks B×1×H×W), float32, in `order`, prepared ahead in threads.
 
     Args:
         dataset: where the cases are.
-        order: indices of the cases; the last batch may be smaller.
-        batch_size: images a batch.
+        order: indices of the cases.
+        batch_size: images a batch (see `in_batches`, also for `merge_lone`).
         warp_of: the warp of a case, by index.
         workers: threads; 0: one a core, at most 8.
+        merge_lone: whether a last batch of one joins the one before, as training wants.
     """
-    starts = range(0, len(order), batch_size)
     waiting: deque[list[Future[Example]]] = deque()
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        for start in starts:
-            batch = order[start : start + batch_size]
+        for batch in in_batches(order, batch_size, merge_lone):
             waiting.append([pool.submit(dataset.example, index, warp_of(index)) for index in batch])
             if len(waiting) > AHEAD:
                 yield _collate([future.result() for future in waiting.popleft()])

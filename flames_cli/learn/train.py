@@ -13,7 +13,7 @@ from flames_cli.core.geometry import Warp
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.errors import FlamesError
 from flames_cli.learn.augment import draw_warp
-from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
 from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models.arrays import to_weights
@@ -83,7 +83,7 @@ def train_epochs(
         )
     received = _validate(model, val, options, device, precision)
     optimiser = torch.optim.Adam(model.parameters(), lr=options.lr)
-    steps_an_epoch = -(-len(train) // options.batch_size)
+    steps_an_epoch = len(in_batches(range(len(train)), options.batch_size, merge_lone=True))
     total = steps_an_epoch * options.epochs
     best: tuple[tuple[float, float], int, Weights, float, Validation | None] | None = None
     with _torch_randomness(options, device):
@@ -144,7 +144,7 @@ def _train_epoch(
         return draw_warp(derive_rng(options.seed, "augment", *options.scope, epoch, index))
 
     total, (done, all_steps) = 0.0, steps
-    for images, masks in iterate_batches(train, order, options.batch_size, warp_of):
+    for images, masks in iterate_batches(train, order, options.batch_size, warp_of, merge_lone=True):
         total += _step(model, optimiser, images.to(device), masks.to(device), options, precision) * len(
             images
         )

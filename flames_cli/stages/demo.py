@@ -15,7 +15,8 @@ from flames_cli.config import (
 )
 from flames_cli.fed.events import OnEvent
 from flames_cli.readers.phantoms import draw_brats, draw_busi, draw_otu2d
-from flames_cli.stages.evaluate import Evaluation, evaluate
+from flames_cli.stages.evaluate import evaluate
+from flames_cli.stages.evaluation_files import Evaluation
 from flames_cli.stages.federate import FederationResult, federate
 from flames_cli.stages.partition import partition
 from flames_cli.stages.preprocess import preprocess

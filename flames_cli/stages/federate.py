@@ -79,7 +79,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         if resumed is None:
             # Here, not earlier: a wrong option must not cost the run that --fresh replaces.
             run.remove()
-            write_config(run.config, {"federate": options, "run": facts})
+        write_config(run.config, {"federate": options, "run": facts})
         watch = Estimator(on_event, config.batch_size, config.local_epochs)
 
         def save(state: State, record: dict[str, Any]) -> None:

@@ -27,6 +27,8 @@ class Map:
 
     features: str
     run: str | None
+    models: int
+    """Networks that the features come from; above 1 their spaces differ, and separation is overstated."""
     images: dict[str, int]
     """By client."""
     silhouette_modality: float | None
@@ -64,6 +66,7 @@ def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
     made = Map(
         features=config.features,
         run=run.folder.name if run else None,
+        models=len(run.state.server) if run else 0,
         images={entry.name: clients.count(entry.name) for entry in partition.clients},
         silhouette_modality=separation(features, modalities),
         silhouette_modality_map=separation(places, modalities),
@@ -119,6 +122,7 @@ def _write(
         **stamp(EMBEDDING),
         "features": made.features,
         "run": made.run,
+        "models": made.models,
         "images": made.images,
         "silhouette_modality": made.silhouette_modality,
         "silhouette_modality_map": made.silhouette_modality_map,

@@ -60,6 +60,11 @@ def _write(folder: Path, state: State) -> None:
     write_json(folder / INDEX, index)
 
 
+def index_path(folder: Path, round_: int) -> Path:
+    """The index of the checkpoint of `round_`: the names and checksums of its files."""
+    return folder / f"round-{round_:05d}" / INDEX
+
+
 def list_rounds(folder: Path) -> list[int]:
     """The rounds that have a checkpoint in `folder`, in order."""
     if not folder.is_dir():

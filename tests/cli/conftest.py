@@ -4,21 +4,17 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
+
+from flames_cli.cli.app import app
 
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read once, when Flower is imported
 
-with warnings.catch_warnings():
-    # Typer still imports names that click has begun to deprecate.
-    warnings.filterwarnings("ignore", r".*deprecated and will be removed in Click", DeprecationWarning)
-    from typer.testing import CliRunner, Result
-
-    from flames_cli.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {"FLAMES_WORKSPACE": None, "FORCE_COLOR": None, "COLUMNS": "80"}
@@ -32,6 +28,17 @@ SMALL += ("--batch-size", "8", "--lr", "1e-3", "--device", "cpu")
 def small() -> tuple[str, ...]:
     """Options of a federation that takes seconds."""
     return SMALL
+
+
+@pytest.fixture(scope="session")
+def one_thread():
+    """Torch's threads wait for each other, and for whatever else this machine does."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

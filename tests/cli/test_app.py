@@ -26,6 +26,7 @@ def reported(result):
 
 
 @pytest.mark.federated
+@pytest.mark.usefixtures("one_thread")
 def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw, small):
     """One test, because each stage reads the last one's files."""
     at = ("--workspace", studied)
@@ -79,6 +80,7 @@ def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw, small)
 
 
 @pytest.mark.federated
+@pytest.mark.usefixtures("one_thread")
 def test_an_interrupted_federation_goes_on_with_the_same_command(
     flames, workspace, small, tmp_path, environment
 ):

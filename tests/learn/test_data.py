@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from flames_cli.core.geometry import Warp, apply_warp
-from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
 
 
 @pytest.fixture
@@ -109,3 +109,14 @@ def test_batches_left_early_leave_no_thread_waiting(mixed):
     images, _ = next(batches)
     batches.close()
     assert len(images) == 1
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "merged"),
+    [(7, 3, [3, 4]), (8, 3, [3, 3, 2]), (1, 3, [1]), (3, 1, [1, 1, 1]), (4, 3, [4]), (0, 3, [])],
+)
+def test_a_lone_last_case_joins_the_batch_before_where_training_asks_for_it(n, size, merged):
+    batches = in_batches(range(n), size, merge_lone=True)
+    assert [len(batch) for batch in batches] == merged
+    assert [index for batch in batches for index in batch] == list(range(n))
+    assert all(len(batch) <= size for batch in in_batches(range(n), size))

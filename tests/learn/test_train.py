@@ -22,7 +22,7 @@ OPTIONS = TrainOptions(seed=0, round=1, client="a", epochs=2, batch_size=3, lr=1
 
 @pytest.fixture
 def cases(discs):
-    return ShardDataset([discs(7)])
+    return ShardDataset([discs(8)])
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_every_case_of_every_epoch_is_warped_otherwise(cases, nothing, warps):
 def test_rounds_and_clients_warp_otherwise_and_the_same_scope_alike(changes, cases, nothing, warps):
     for options in ({}, {}, changes):
         run(cases, nothing, epochs=1, **options)
-    first, again, other = (set(warps[start : start + 7]) for start in (0, 7, 14))
+    first, again, other = (set(warps[start : start + 8]) for start in (0, 8, 16))
     assert first == again
     assert not first & other
 
@@ -136,9 +136,9 @@ def batches(monkeypatch):
     """The order of every epoch."""
     orders, original = [], train.iterate_batches
 
-    def iterate(dataset, order, *rest):
+    def iterate(dataset, order, *rest, **options):
         orders.append(list(order))
-        return original(dataset, order, *rest)
+        return original(dataset, order, *rest, **options)
 
     monkeypatch.setattr(train, "iterate_batches", iterate)
     return orders
@@ -217,8 +217,8 @@ def test_the_training_loss_is_the_mean_over_cases(cases, nothing, monkeypatch):
 
     monkeypatch.setattr(train, "dice_focal_loss", loss)
     result = run(cases, nothing, epochs=1)
-    assert [n for _, n in seen] == [3, 3, 1]
-    assert result.train_loss == pytest.approx(sum(value * n for value, n in seen) / 7)
+    assert [n for _, n in seen] == [3, 3, 2]
+    assert result.train_loss == pytest.approx(sum(value * n for value, n in seen) / 8)
 
 
 def test_steps_are_counted_and_told(cases, nothing):
@@ -226,7 +226,7 @@ def test_steps_are_counted_and_told(cases, nothing):
     result = run(cases, nothing, on_step=lambda *step: told.append(step))
     assert told == [(step, 6) for step in range(1, 7)]
     assert result.n_steps == 6
-    assert result.n_examples == 7
+    assert result.n_examples == 8
 
 
 def test_one_case_is_enough(discs, nothing):
@@ -236,7 +236,7 @@ def test_one_case_is_enough(discs, nothing):
 
 def test_a_batch_larger_than_the_set_is_one_step(cases, held_out):
     result = run(cases, held_out, batch_size=64, epochs=1)
-    assert (result.n_examples, result.n_steps) == (7, 1)
+    assert (result.n_examples, result.n_steps) == (8, 1)
 
 
 @pytest.mark.parametrize(
@@ -265,3 +265,9 @@ def test_counters_of_batches_stay_integers(cases, nothing):
     counters = [array for name, array in result.weights.items() if name.endswith("num_batches_tracked")]
     assert counters
     assert all(counter.dtype == np.int64 and counter == 6 for counter in counters)
+
+
+def test_a_last_batch_of_one_case_joins_the_one_before(discs, nothing):
+    told = []
+    run(ShardDataset([discs(7)]), nothing, epochs=1, on_step=lambda *steps: told.append(steps))
+    assert told == [(1, 2), (2, 2)]

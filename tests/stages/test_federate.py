@@ -1,5 +1,6 @@
 import json
 import tomllib
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -18,7 +19,7 @@ from flames_cli.stages.federate import encoder_weights_of, federate
 from flames_cli.stages.partition import partition
 from flames_cli.store.checkpoint import list_rounds, load_state
 from flames_cli.store.h5 import hash_file, read_shard_cases
-from flames_cli.store.manifest import read_partition
+from flames_cli.store.manifest import read_partition, write_partition
 
 pytestmark = pytest.mark.federated
 
@@ -80,7 +81,9 @@ def test_models_move_and_modalities_part(workspace, quick):
     root = workspace()
     first, second = (state_of(federate(quick(root, rounds=rounds))) for rounds in (1, 2))
     assert differ(first, second)
-    assert not np.array_equal(second.server["MRI"]["head.weight"], second.server["US"]["head.weight"])
+    assert not np.array_equal(
+        second.server["MRI"]["encoders.0.0.weight"], second.server["US"]["encoders.0.0.weight"]
+    )
 
 
 def test_who_trains_and_what_is_shared_follows_the_strategy(workspace, quick):
@@ -301,6 +304,7 @@ def test_a_missing_shard_or_partition_names_its_command(workspace, quick, tmp_pa
 def test_a_shard_of_another_size_cannot_join(workspace, quick):
     root = workspace()
     (root / "shards" / "busi.h5").write_bytes((workspace(size=48) / "shards" / "busi.h5").read_bytes())
+    seal(root)
     with pytest.raises(FlamesError, match="client busi cannot join: its images are 48×48"):
         federate(quick(root))
 
@@ -322,10 +326,24 @@ def test_test_sets_have_no_influence_at_all(workspace, quick, uninterrupted):
     root = workspace()
     for shard in (root / "shards").glob("*.h5"):
         scramble_test_set(shard)
+    with pytest.raises(FlamesError, match=r"brats-1\.h5 is not as `flames partition` wrote it"):
+        federate(quick(root))
+    seal(root)
     result = federate(quick(root, rounds=3))
     state, records = uninterrupted["flames"]
     assert_same_state(state_of(result), state)
     assert timeless(result.records) == records
+
+
+def seal(root):
+    """Let the partition vouch for its shards as they are now."""
+    file = root / "partition.json"
+    made = read_partition(file)
+    entries = {
+        key: [replace(entry, sha256=hash_file(root / entry.shard)) for entry in getattr(made, key)]
+        for key in ("clients", "server")
+    }
+    write_partition(file, replace(made, **entries))
 
 
 def scramble_test_set(shard):

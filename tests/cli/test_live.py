@@ -1,0 +1,142 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from flames_cli.cli.live import LONG_SECONDS, FederationView, progress_bars
+from flames_cli.fed.events import ClientDone, Estimated, FederationStarted, RoundDone, StepDone
+
+CLIENTS = (("brats-1", "MRI", 6223), ("brats-2", "MRI", 6130), ("otu2d", "US", 991))
+METRICS = {"train_loss": 0.4567, "received_val_dice": 0.51, "trained_val_dice": 0.625}
+
+
+def console_of(terminal):
+    return Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None, markup=False)
+
+
+@pytest.fixture
+def show():
+    """show(events, terminal=…): what the view writes."""
+
+    def run(*events, terminal=False, on_cpu=True):
+        console = console_of(terminal)
+        with FederationView(console, "flames", on_cpu) as view:
+            for event in (FederationStarted(CLIENTS, 1, 50), *events):
+                view(event)
+        return console.file.getvalue()
+
+    return run
+
+
+def frames(written):
+    """The pictures that a terminal showed one after the other, without their control codes."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).split("flames: round ")[1:]
+
+
+def round_done(number, *dice, refused=None):
+    clients = [
+        {"client": name, "trained_val_dice": one} for (name, _, _), one in zip(CLIENTS, dice, strict=False)
+    ]
+    return RoundDone({"round": number, "seconds": 75.0, "clients": clients, "refused": refused or {}})
+
+
+def test_a_terminal_shows_clients_steps_losses_and_what_is_left(show):
+    written = show(
+        StepDone("brats-1", 1, 3, 98),
+        ClientDone("brats-1", 1, METRICS),
+        StepDone("brats-2", 1, 1, 96),
+        Estimated(12_000),
+        terminal=True,
+    )
+    shown = frames(written)
+    assert shown[0].startswith("1 of 50 (Dice on validation)")
+    assert "measuring the first steps" in shown[0]
+    assert re.search(r"brats-1 +MRI +6223 +training 3/98", shown[1])
+    last = shown[-1]
+    assert re.search(r"brats-1 +MRI +6223 +0\.457 +0\.510 +0\.625 +done", last)
+    assert re.search(r"brats-2 +MRI +6130 +training 1/96", last)
+    assert "about 3 h 20 min left" in last
+
+
+def test_the_table_keeps_within_80_columns_and_its_height(show):
+    long = "images of 32×32 pixels: this model needs at least 64×64; take larger images"
+    written = show(
+        *(StepDone(name, 50, 10_000, 10_000) for name, _, _ in CLIENTS),
+        ClientDone("brats-1", 50, METRICS),
+        ClientDone("otu2d", 50, {}, long),
+        terminal=True,
+    )
+    tables = [frame.split(" left")[0].splitlines() for frame in frames(written)]
+    assert max(len(line) for table in tables for line in table[1:5]) <= 80
+    assert all(table[4].startswith("otu2d") for table in tables)
+
+
+def test_a_metric_that_was_not_measured_stays_empty(show):
+    last = frames(show(ClientDone("otu2d", 1, {"train_loss": 0.5}), terminal=True))[-1]
+    assert re.search(r"otu2d +US +991 +0\.500 +done", last)
+
+
+def test_where_nobody_watches_a_line_a_round_is_printed(show):
+    written = show(
+        StepDone("brats-1", 1, 1, 98),
+        ClientDone("brats-1", 1, METRICS),
+        Estimated(60),
+        round_done(1, 0.5, 0.75),
+        round_done(2),
+    )
+    assert written == (
+        "flames: round 1/50 in 1 min, validation Dice 0.625 (mean of 2 clients)\n"
+        "flames: round 2/50 in 1 min\n"
+    )
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_refused_client_is_named_with_its_reason(show, terminal):
+    written = show(ClientDone("otu2d", 3, {}, "its weights [head.bias] are not finite"), terminal=terminal)
+    assert "round 3: otu2d refused: its weights [head.bias] are not finite" in written
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_long_run_on_a_cpu_earns_one_word_about_the_small_model(show, terminal):
+    written = show(Estimated(LONG_SECONDS), Estimated(3 * 86_400), Estimated(4 * 86_400), terminal=terminal)
+    assert written.count("--model unet --batch-size 16 --lr 1e-3") == 1
+    assert "about 3 days 0 h left on this CPU" in written
+    assert "flames preprocess --size 96" in written
+
+
+def test_a_long_run_on_a_gpu_earns_none(show):
+    assert show(Estimated(3 * 86_400), on_cpu=False) == ""
+
+
+def test_the_terminal_is_given_back_when_the_run_ends_badly():
+    console = console_of(True)
+
+    def fail():
+        with FederationView(console, "flames", on_cpu=True) as view:
+            view(FederationStarted(CLIENTS, 1, 2))
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        fail()
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert console.file.getvalue().rindex(shown) > console.file.getvalue().rindex(hidden)
+    console.print("after")
+    assert console.file.getvalue().endswith("after\n")
+
+
+def test_bars_show_where_a_person_watches():
+    console = console_of(True)
+    with progress_bars(console) as progress:
+        progress("preprocess busi", 1, 4)
+        progress("preprocess busi", 4, 4)
+        progress("partition", 1, 2)
+    assert "preprocess busi" in console.file.getvalue()
+    assert "4/4" in console.file.getvalue()
+
+
+def test_bars_are_silent_where_nobody_watches():
+    console = console_of(False)
+    with progress_bars(console) as progress:
+        progress("preprocess busi", 1, 4)
+    assert console.file.getvalue() == ""

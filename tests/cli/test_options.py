@@ -1,0 +1,219 @@
+"""The options, the configuration and docs/cli.md cannot drift apart."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import typer
+
+from flames_cli import config
+from flames_cli.cli import options
+from flames_cli.cli.app import app
+from flames_cli.cli.options import parse_number, parse_pairs, parse_rates
+from flames_cli.config import SECTIONS, SHARED, Section
+from flames_cli.errors import FlamesError
+from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.readers import READERS
+
+DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+
+COMMANDS = typer.main.get_command(app).commands
+KEY_OF = {"dataset": "datasets", "model_option": "model_options"}
+"""Options whose key has another name."""
+
+NO_KEYS = {"config", "json_output", "help"}
+UNTYPED = {"federate": {"lr_by_modality"}, "evaluate": {"seed"}}
+"""Keys without an option of their own: --lr gives the one, and nothing in evaluate is random."""
+
+COLLECTED = {"datasets", "raw", "split", "lr", "model_options"}
+"""Keys whose option collects text, so that its default is None."""
+
+EVERY_SECTION = pytest.mark.parametrize("name", SECTIONS)
+
+
+def typed(name):
+    """{key: option} of a command."""
+    parameters = [one for one in COMMANDS[name].params if one.name not in NO_KEYS]
+    return {KEY_OF.get(one.name, one.name): one for one in parameters}
+
+
+def test_every_command_has_its_section_and_every_section_its_command():
+    assert set(COMMANDS) == {*SECTIONS, "info"}
+
+
+@EVERY_SECTION
+def test_every_key_has_its_option_and_every_option_its_key(name):
+    assert {*typed(name), *UNTYPED.get(name, ())} == set(SECTIONS[name].model_fields)
+
+
+@EVERY_SECTION
+def test_options_have_the_defaults_of_their_keys(name):
+    defaults = SECTIONS[name]()
+    for key, option in typed(name).items():
+        if key in COLLECTED:
+            assert option.default is None
+        elif key == "workspace":
+            assert Path(option.default) == defaults.workspace
+        else:
+            assert option.default == getattr(defaults, key), key
+
+
+def test_defaults_that_help_spells_out_are_those_of_the_keys():
+    assert float(typed("federate")["lr"].show_default) == config.FederateConfig().lr
+    assert options.DEFAULT_WORKSPACE == config.DEFAULT_WORKSPACE
+
+
+@EVERY_SECTION
+def test_every_option_says_what_it_is_for(name):
+    for parameter in COMMANDS[name].params:
+        assert parameter.help.endswith((".", "}.")), parameter.name
+
+
+def names_in(text):
+    return set(re.split(r", | or ", text.split(";")[0].rstrip(".")))
+
+
+def test_help_names_what_can_be_chosen():
+    assert names_in(typed("preprocess")["datasets"].help) == set(READERS)
+    assert names_in(typed("federate")["strategy"].help) == set(ALGORITHMS)
+    assert names_in(typed("federate")["device"].help) == set(get_args(config.Device))
+    assert names_in(typed("federate")["precision"].help) == set(get_args(config.Precision))
+    from flames_cli.learn.models import MODELS
+
+    assert set(re.findall(r"[a-z-]*unet", typed("federate")["model"].help)) == set(MODELS)
+
+
+@EVERY_SECTION
+def test_rows_of_the_reference_are_the_options(name):
+    told = [option for names, *_ in rows(name) for option in names if option != "--workspace"]
+    there = [
+        option
+        for one in COMMANDS[name].params
+        for option in (*one.opts, *one.secondary_opts)
+        if one.name not in {*NO_KEYS, "workspace"} and option.startswith("--")
+    ]
+    assert sorted(told) == sorted(there)
+
+
+@EVERY_SECTION
+def test_rows_of_the_reference_have_the_keys_and_defaults(name):
+    told = {key: default for _, keys, default, _ in rows(name) for key in keys}
+    expected = set(SECTIONS[name].model_fields) - set(SHARED)
+    assert expected <= set(told), expected - set(told)
+    for key, default in told.items():
+        value = getattr(SECTIONS[name](), key)
+        if isinstance(value, bool):
+            assert default == ("yes" if value else "no"), key
+        elif isinstance(value, int | float | str | Path):
+            assert default == str(value), key
+
+
+def test_the_reference_names_shared_options_and_every_command():
+    text = DOCS.read_text(encoding="utf-8")
+    assert [keys for _, keys, *_ in rows_of(section("## Options of every command"))] == [
+        ["workspace"],
+        [],
+        [],
+    ]
+    for name in COMMANDS:
+        assert f"## `flames {name}`" in text
+    for option in ("--config", "--json", "--version", "--debug", "FLAMES_WORKSPACE"):
+        assert f"`{option}`" in text
+    for code in (0, 1, 2, 3, 130):
+        assert f"| {code} |" in section("## Exit codes")
+
+
+def test_the_reference_s_configuration_is_read(tmp_path):
+    file = tmp_path / "flames.toml"
+    file.write_text(re.search(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)[1])
+    for kind in SECTIONS.values():
+        assert config.load_section(kind, {}, file).seed == 1
+
+
+def section(heading):
+    text = DOCS.read_text(encoding="utf-8")
+    return text.split(heading + "\n")[1].split("\n## ")[0]
+
+
+def rows(name):
+    return rows_of(section(f"## `flames {name}`"))
+
+
+def rows_of(text):
+    """(options, keys, default, what) of each row of a table."""
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    return [
+        (re.findall(r"`([^`]+)`", row[0]), re.findall(r"`([^`]+)`", row[1]), row[2].strip("`"), row[3])
+        for row in cells
+        if len(row) == 4 and row[0].startswith("`")
+    ]
+
+
+def test_pairs_are_read_with_and_without_spaces():
+    assert parse_pairs("--split", ["a=1", " b = x=y "]) == {"a": "1", "b": "x=y"}
+    assert parse_pairs("--split", None) is None
+    assert parse_pairs("--split", []) is None
+
+
+@pytest.mark.parametrize("item", ["", "a", "=", "a=", "=1", "a= ", " =1"])
+def test_pairs_without_a_name_or_a_value_are_refused(item):
+    with pytest.raises(FlamesError, match=f"--split got '{item}', expected NAME=VALUE"):
+        parse_pairs("--split", [item])
+
+
+@pytest.mark.parametrize(("text", "number"), [("3", 3), ("1e-4", 1e-4), ("-2", -2), ("x", "x"), ("", "")])
+def test_numbers_keep_their_kind(text, number):
+    assert parse_number(text) == number
+    assert type(parse_number(text)) is type(number)
+
+
+def test_rates_are_one_for_all_and_one_a_modality():
+    assert parse_rates(None) == {"lr": None, "lr_by_modality": None}
+    assert parse_rates(["1e-4", "US=3e-4", "MRI=1e-5"]) == {
+        "lr": 1e-4,
+        "lr_by_modality": {"US": 3e-4, "MRI": 1e-5},
+    }
+
+
+@pytest.mark.parametrize(
+    ("typed_", "expected"),
+    [
+        ((), {"rounds": 7, "lr": 0.5, "seed": 2}),
+        (("--rounds", "50"), {"rounds": 50, "lr": 0.5}),
+        (("--lr", "US=0.1"), {"lr": 0.5, "lr_by_modality": {"US": 0.1}}),
+        (("--no-augment", "--seed", "0"), {"augment": False, "seed": 0}),
+    ],
+)
+def test_what_is_typed_wins_over_the_file_even_where_it_is_the_default(
+    typed_, expected, tmp_path, monkeypatch
+):
+    file = tmp_path / "flames.toml"
+    file.write_text("seed = 2\n[federate]\nrounds = 7\nlr = 0.5\n")
+    made = configured(monkeypatch, "--config", str(file), *typed_)
+    assert {key: getattr(made, key) for key in expected} == expected
+
+
+def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
+    file = tmp_path / "flames.toml"
+    file.write_text('workspace = "there"\n')
+    monkeypatch.delenv("FLAMES_WORKSPACE", raising=False)
+    assert configured(monkeypatch, "--config", str(file)).workspace == tmp_path / "there"
+    monkeypatch.setenv("FLAMES_WORKSPACE", "here")
+    assert configured(monkeypatch, "--config", str(file)).workspace == Path("here")
+    assert configured(monkeypatch, "--workspace", "typed").workspace == Path("typed")
+
+
+def configured(monkeypatch, *args) -> Section:
+    """What `flames federate` would run with."""
+    seen = []
+    monkeypatch.setattr(
+        "flames_cli.stages.federate.federate", lambda config, watch: seen.append(config) or stop()
+    )
+    with pytest.raises(SystemExit, match=r"^0$"):
+        app(["federate", "--device", "cpu", *args])
+    return seen[0]
+
+
+def stop():
+    raise typer.Exit

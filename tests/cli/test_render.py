@@ -1,0 +1,226 @@
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from flames_cli.cli import consoles, render
+from flames_cli.core.metrics import Summary
+from flames_cli.stages.evaluation_files import Evaluation
+from flames_cli.stages.federate import FederationResult
+from flames_cli.stages.scoring import Row
+from flames_cli.stages.tsne import Map
+from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry
+
+NAMES = ("fedavg", "fedavg-modality", "a-run-with-a-name-of-its-own-as-long-as-names-may-be-0123456789ab")
+
+
+def console_of(width=80):
+    return Console(file=io.StringIO(), width=width, markup=False, emoji=False, highlight=False)
+
+
+def written(show, *args, width=80):
+    console = console_of(width)
+    show(console, *args)
+    return console.file.getvalue()
+
+
+def scores(n, hausdorff=None):
+    values = {"iou": (0.70, 0.15), "dice": (0.78, 0.16), "pixel_accuracy": (0.99, 0.005)}
+    summaries = {name: Summary(*values[name], n=n, n_infinite=0) for name in values}
+    return {**summaries, "hausdorff_px": hausdorff or Summary(123.44, 56.71, n=n - 61, n_infinite=61)}
+
+
+def row_of(label, modality, organ, n=1574, compare=False, **kwargs):
+    gain = Summary(-0.0123, 0.2, n=n, n_infinite=0)
+    other = {"compared": scores(n), "dice_gain": gain} if compare else {}
+    return Row(label, modality, organ, n, scores(n, **kwargs), **other)
+
+
+def clients(compare):
+    brains = [row_of(f"brats-{part}", "MRI", "brain", compare=compare) for part in (1, 2, 3)]
+    return [
+        *brains,
+        row_of("busi", "US", "breast", compare=compare),
+        row_of("otu2d", "US", "ovary", compare=compare),
+    ]
+
+
+def test_scores_of_five_clients_fit_80_columns():
+    shown = written(
+        lambda console: console.print(render.score_table("t", "client", clients(False), "flames", None))
+    )
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in shown
+    assert [line.split()[0] for line in lines[2:]] == ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
+    assert lines[2].split() == [
+        "brats-1", "brain", "MRI", "1574", "0.70±0.15", "0.78±0.16", "99.0±0.5", "123.4±56.7", "(1513)"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("compare", NAMES)
+@pytest.mark.parametrize("run", ["flames", NAMES[2]])
+def test_scores_beside_another_run_s_fit_80_columns_and_keep_every_number(run, compare):
+    rows = [*clients(True), row_of("US", "US", "all organs", compare=True)]
+    shown = written(lambda console: console.print(render.score_table("t", "client", rows, run, compare)))
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == 2 + 2 * len(rows)
+    for ours, theirs in zip(lines[2::2], lines[3::2], strict=True):
+        assert ours.split()[-1] == "-0.01"
+        assert all("0.78±0.16" in line and "123.4±56.7 (1513)" in line for line in (ours, theirs))
+    wide = render.score_table("t", "client", rows, run, compare)
+    assert compare in written(lambda console: console.print(wide), width=200)
+
+
+def test_a_distance_without_a_finite_value_is_none():
+    nothing = Summary(math.nan, math.nan, n=0, n_infinite=3)
+    row = row_of("busi", "US", "breast", n=3, hausdorff=nothing)
+    shown = written(lambda console: console.print(render.score_table("t", "client", [row], "flames", None)))
+    assert shown.splitlines()[2].split()[-1] == "none"
+    assert "nan" not in shown
+    assert row.as_json()["metrics"]["hausdorff_px"] == {"mean": None, "sd": None, "n": 0, "n_infinite": 3}
+
+
+def evaluation(folder, compare=None, **tables):
+    shown = {"client_test": clients(False), **tables}
+    return Evaluation("flames", "flames", 1, compare, {}, shown, folder)
+
+
+def test_an_evaluation_says_what_it_scored_and_where_it_lies(tmp_path):
+    shown = written(render.print_evaluation, evaluation(tmp_path))
+    assert shown.startswith("clients, own test sets: flames (flames, 1 round)")
+    assert "server models" not in shown
+    assert "gain" not in shown
+    assert shown.endswith(f"→ {tmp_path}\n")
+    rows = [row_of("US", "US", "breast", compare=True)]
+    both = written(render.print_evaluation, evaluation(tmp_path, server_test=rows, compare="fedavg"))
+    assert "gain: mean of the paired differences in DSC, flames − fedavg" in both
+    assert "server models, unseen patients: flames (flames, 1 round)" in both
+
+
+def test_json_has_no_number_that_json_has_not(capsys):
+    render.print_json(
+        {"a": [math.nan, math.inf, (-math.inf, 1.5)], "b": {"c": math.nan, "d": "NaN"}, "e": True}
+    )
+    text = capsys.readouterr().out
+    assert text.count("\n") == 1
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": [None, None, [None, 1.5]],
+        "b": {"c": None, "d": "NaN"},
+        "e": True,
+    }
+
+
+def test_json_is_ascii_so_that_every_stream_takes_it(capsys):
+    render.print_json({"path": "ünï [bold] :cat: \udcff"})
+    text = capsys.readouterr().out
+    assert text.isascii()
+    assert json.loads(text) == {"path": "ünï [bold] :cat: \udcff"}
+
+
+@pytest.mark.parametrize("make", [consoles.results, consoles.watching])
+def test_what_looks_like_markup_is_printed_as_it_is(make, capsys):
+    make().print("/data/[old]/:cat:/[/] 12")
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == "/data/[old]/:cat:/[/] 12\n"
+    assert (captured.err == "") == (make is consoles.results)
+
+
+def report(**changes):
+    sets = {"client_train": {"images": 9, "patients": 8}, "server_test": {"images": 1, "patients": 1}}
+    made = {"dataset": "busi", "modality": "US", "organ": "breast", "sets": sets, "file": "busi.h5"}
+    lists = {"skipped": [], "bad": [], "copies_left_out": [], "near_copies_kept_together": []}
+    return {**made, **lists, **changes}
+
+
+def test_a_data_set_s_report_tells_all_that_was_left_out(tmp_path):
+    shown = written(
+        render.print_preprocessed,
+        report(
+            skipped=[{"name": str(number), "reason": "the mask is empty"} for number in range(3)],
+            bad=["benign (2).png: cannot be read"],
+            copies_left_out=[{"name": "malignant (3)", "same_as": "benign (1)"}],
+            near_copies_kept_together=[["a", "b"]],
+        ),
+        tmp_path,
+    )
+    assert "busi (US, breast)" in shown
+    assert "│ client_train │        8 │      9 │" in shown
+    for line in (
+        "left out malignant (3): the same image as benign (1)",
+        "kept 1 group of near copies together, each in one set",
+        "skipped 3 cases: the mask is empty",
+        "left out, bad: benign (2).png: cannot be read",
+    ):
+        assert f"{line}\n" in shown
+    assert shown.endswith(f"→ {tmp_path / 'preprocessed' / 'busi.h5'}\n")
+
+
+def test_a_sound_data_set_s_report_is_its_table(tmp_path):
+    assert "left out" not in written(render.print_preprocessed, report(), tmp_path)
+
+
+def test_a_partition_shows_images_and_patients(tmp_path):
+    patients = {"train": ["a", "b"], "val": ["c"], "test": []}
+    client = ClientEntry("busi", "busi", "US", "breast", "s", {"train": 5, "val": 1, "test": 0}, patients)
+    server = ServerEntry("US", "s", {"busi": "breast"}, {"busi": 7}, {"busi": ["d", "e"]})
+    shown = written(render.print_partition, Partition(0, 240, [client], [server]), tmp_path)
+    assert "│ busi   │ US       │ breast │ 5 (2) │ 1 (1) │ 0 (0) │" in shown
+    assert "│             7 (2) │" in shown
+    assert "no patient is in two sets" in shown
+
+
+def record(number):
+    return {"round": number, "seconds": 30.0, "bytes_up": 2**20, "bytes_down": 2**20}
+
+
+@pytest.mark.parametrize(
+    ("before", "done", "says"),
+    [
+        (0, 2, "run 'mine': 2 rounds in 1 min, 4 MiB of weights moved"),
+        (3, 1, "run 'mine': 1 round after round 3 in 30 s, 2 MiB of weights moved"),
+        (4, 0, "run 'mine' has its 4 rounds already; raise --rounds to go on, or pass --fresh"),
+    ],
+)
+def test_a_finished_run_tells_what_this_call_did(before, done, says, tmp_path):
+    records = [record(number + 1) for number in range(before + done)]
+    result = FederationResult("mine", tmp_path, before, records)
+    assert says in written(render.print_federation, result, before + done)
+    assert render.federation_json(result)["rounds"] == records
+
+
+def map_of(folder, **changes):
+    made = {
+        "features": "pixels",
+        "run": None,
+        "models": 0,
+        "images": {"busi": 9},
+        "silhouette_modality": 0.5,
+        "silhouette_modality_map": 0.7,
+        "silhouette_client": 0.1,
+    }
+    return Map(folder=folder, files=[], **{**made, **changes})
+
+
+def test_a_map_tells_how_modalities_separate(tmp_path):
+    shown = written(render.print_map, map_of(tmp_path))
+    assert "silhouette 0.50 in pixels, 0.70 on the map" in shown
+    assert "clients with 0.10" in shown
+    assert "models" not in shown
+    deep = written(render.print_map, map_of(tmp_path, features="deep", silhouette_client=None))
+    assert "in deep features, " in deep
+    assert "clients" not in deep
+    assert "come from 2 models" in written(render.print_map, map_of(tmp_path, features="deep", models=2))
+    assert "nothing to separate" in written(render.print_map, map_of(tmp_path, silhouette_modality=None))
+    assert render.map_json(map_of(tmp_path))["folder"] == str(tmp_path)
+
+
+def test_info_says_none_where_there_is_nothing(tmp_path):
+    from flames_cli.stages.info import info
+
+    shown = written(render.print_info, info(tmp_path / "gone"))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.count("none") >= 3

@@ -1,0 +1,330 @@
+import csv
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flames_cli.config import EvaluateConfig, PartitionConfig
+from flames_cli.core.metrics import case_metrics
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import load_weights
+from flames_cli.stages.evaluate import evaluate
+from flames_cli.stages.evaluation_files import CASE_COLUMNS, learning_curves
+from flames_cli.stages.federate import federate
+from flames_cli.stages.partition import partition
+from flames_cli.stages.scoring import METRICS
+from flames_cli.store.checkpoint import load_state
+from flames_cli.store.h5 import read_shard_sets
+from flames_cli.store.manifest import read_partition
+
+FILES = [
+    "cases.csv",
+    "clients.csv",
+    "overlays-client.png",
+    "overlays-server.png",
+    "rounds.png",
+    "server.csv",
+    "summary.json",
+]
+
+
+def run(workspace, name="flames", **options):
+    options = {"device": "cpu", "precision": "fp32", "overlays": False, "batch_size": 8, **options}
+    return evaluate(EvaluateConfig(workspace=workspace, run=name, **options))
+
+
+def read_csv(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def cases_of(result, **wanted):
+    """{(client, case, metric): value} of cases.csv, where the columns hold `wanted`."""
+    rows = read_csv(result.folder / "cases.csv")
+    chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+    return {(row["client"], row["case"], row["metric"]): float(row["value"]) for row in chosen}
+
+
+def predictions(weights, data):
+    """Masks of the model, by torch alone."""
+    model = build_model("unet", seed=0, base_channels=4, depth=2).eval()
+    load_weights(model, weights)
+    with torch.no_grad():
+        for images, _ in iterate_batches(data, range(len(data)), 8):
+            yield from (model(images)[:, 0] > 0.5).to(torch.uint8).numpy()
+
+
+def expected_of(label, weights, shard):
+    """{(label, case, metric): value}, worked out again."""
+    data = ShardDataset(read_shard_sets(shard, "test"))
+    found = {}
+    for index, predicted in enumerate(predictions(weights, data)):
+        values = case_metrics(predicted, data.example(index)[1])
+        found |= {(label, data.case(index).case, metric): values[metric] for metric in METRICS}
+    return found
+
+
+def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(trained):
+    result = run(trained)
+    state = load_state(trained / "runs" / "flames" / "checkpoints")
+    made = read_partition(trained / "partition.json")
+    own, unseen = {}, {}
+    for entry in made.clients:
+        own |= expected_of(entry.name, state.personal[entry.name], trained / entry.shard)
+    for server in made.server:
+        unseen |= expected_of(server.modality, state.server[server.modality], trained / server.shard)
+    assert cases_of(result, split="client_test") == own
+    assert cases_of(result, split="server_test") == unseen
+    assert len({value for (_, _, metric), value in own.items() if metric == "dice"}) > 3
+
+
+def test_every_test_image_counts_once(trained):
+    result = run(trained)
+    made = read_partition(trained / "partition.json")
+    assert {row.label: row.n for row in result.clients} == {
+        entry.name: entry.images["test"] for entry in made.clients
+    }
+    organs = {(row.label, row.organ): row.n for row in result.server}
+    for server in made.server:
+        for dataset, images in server.images.items():
+            assert organs[server.modality, server.organs[dataset]] == images
+    assert organs["US", "all organs"] == sum(made.server[-1].images.values())
+    assert all(row.metrics["dice"].n == row.n for row in (*result.clients, *result.server))
+
+
+def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained):
+    result = run(trained)
+    dice = [
+        value
+        for (_, _, metric), value in cases_of(result, split="server_test", modality="US").items()
+        if metric == "dice"
+    ]
+    pooled = next(row for row in result.server if row.organ == "all organs")
+    assert pooled.label == pooled.modality == "US"
+    assert pooled.metrics["dice"].mean == pytest.approx(np.mean(dice), rel=1e-12)
+    assert [row.organ for row in result.server] == ["brain", "all organs", "breast", "ovary"]
+
+
+def test_a_round_of_evaluation_writes_these_files(trained):
+    result = run(trained, overlays=True)
+    assert sorted(path.name for path in result.folder.iterdir()) == FILES
+    assert result.folder == trained / "runs" / "flames" / "evaluation"
+    for name in FILES:
+        if name.endswith(".png"):
+            with Image.open(result.folder / name) as picture:
+                assert np.asarray(picture.convert("L")).std() > 0
+
+
+def test_cases_are_tidy(trained):
+    result = run(trained)
+    rows = read_csv(result.folder / "cases.csv")
+    assert tuple(rows[0]) == CASE_COLUMNS
+    assert {row["run"] for row in rows} == {"flames"}
+    assert {row["split"] for row in rows} == {"client_test", "server_test"}
+    assert {row["metric"] for row in rows} == set(METRICS)
+    keys = [tuple(row[name] for name in CASE_COLUMNS[:-1]) for row in rows]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("compare", [None, "fedavg"])
+def test_every_line_of_a_table_fits_its_header(compare, trained):
+    result = run(trained, compare=compare)
+    for name in ("clients.csv", "server.csv"):
+        with (result.folder / name).open(encoding="utf-8", newline="") as file:
+            header, *lines = list(csv.reader(file))
+        assert header[:4] == ["model", "modality", "organ", "n"]
+        assert len(set(header)) == len(header)
+        assert {len(line) for line in lines} == {len(header)}
+        assert ("dice_gain" in header) is (compare is not None)
+
+
+def test_tables_hold_the_summaries_in_full_precision(trained):
+    result = run(trained, compare="fedavg")
+    for row, line in zip(result.clients, read_csv(result.folder / "clients.csv"), strict=True):
+        assert (line["model"], line["modality"], line["organ"], int(line["n"])) == (
+            row.label,
+            row.modality,
+            row.organ,
+            row.n,
+        )
+        for metric in METRICS:
+            assert float(line[f"{metric}_mean"]) == pytest.approx(
+                row.metrics[metric].mean, nan_ok=True, abs=0
+            )
+            assert float(line[f"fedavg_{metric}_sd"]) == pytest.approx(
+                row.compared[metric].sd, nan_ok=True, abs=0
+            )
+            assert int(line[f"{metric}_n"]) == row.metrics[metric].n
+        assert float(line["dice_gain"]) == row.dice_gain.mean
+
+
+def test_the_summary_says_the_same_in_json(trained):
+    result = run(trained, compare="fedavg")
+    summary = json.loads(
+        (result.folder / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
+    )
+    assert (summary["format"], summary["version"]) == ("flames-evaluation", 1)
+    assert (summary["run"], summary["strategy"], summary["round"]) == ("flames", "flames", 2)
+    assert summary["compare"] == "fedavg"
+    assert summary["clients"] == json.loads(json.dumps([row.as_json() for row in result.clients]))
+    assert summary["server"] == json.loads(json.dumps([row.as_json() for row in result.server]))
+
+
+@pytest.mark.parametrize("split", ["client_test", "server_test"])
+def test_one_split_alone_can_be_asked_for(split, trained):
+    shutil.rmtree(trained / "runs" / "flames" / "evaluation", ignore_errors=True)
+    result = run(trained, **{split: True})
+    assert {row["split"] for row in read_csv(result.folder / "cases.csv")} == {split}
+    assert (result.clients == []) is (split == "server_test")
+    assert (result.server == []) is (split == "client_test")
+    asked = "clients.csv" if split == "client_test" else "server.csv"
+    assert sorted(path.name for path in result.folder.iterdir()) == ["cases.csv", asked, "summary.json"]
+
+
+def test_the_splits_asked_for_one_by_one_make_the_same_files_as_both_at_once(trained):
+    run(trained, client_test=True)
+    by_one = run(trained, server_test=True).folder
+    kept = {path.name: path.read_text() for path in sorted(by_one.glob("*.[cj]s*"))}
+    both = run(trained).folder
+    assert set(kept) == {"cases.csv", "clients.csv", "server.csv", "summary.json"}
+    assert kept == {path.name: path.read_text() for path in sorted(both.glob("*.[cj]s*"))}
+
+
+def test_tables_of_other_models_are_removed(trained):
+    folder = run(trained, client_test=True, overlays=True).folder
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["models"] = {"flames": "of an earlier checkpoint"}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    run(trained, server_test=True)
+    assert not (folder / "clients.csv").exists()
+    assert not (folder / "overlays-client.png").exists()
+    assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
+    assert json.loads((folder / "summary.json").read_text())["clients"] == []
+
+
+def test_the_same_run_gives_the_same_bytes(trained):
+    files = []
+    for _ in range(2):
+        folder = run(trained, compare="fedavg", overlays=True).folder
+        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert files[0] == files[1]
+
+
+def test_gains_are_paired_case_by_case(trained):
+    result = run(trained, compare="fedavg")
+    ours, theirs = (
+        cases_of(result, run=name, metric="dice", split="client_test") for name in ("flames", "fedavg")
+    )
+    assert set(ours) == set(theirs)
+    for row in result.clients:
+        differences = [ours[key] - theirs[key] for key in ours if key[0] == row.label]
+        assert row.dice_gain.mean == pytest.approx(np.mean(differences), abs=1e-12)
+        assert row.dice_gain.n == row.n == len(differences)
+    assert any(row.dice_gain.mean != 0 for row in result.clients)
+
+
+def test_the_other_run_is_scored_as_if_it_stood_alone(trained):
+    beside = run(trained, compare="fedavg")
+    alone = run(trained, "fedavg")
+    assert cases_of(beside, run="fedavg") == cases_of(alone)
+    assert [row.compared for row in beside.clients] == [row.metrics for row in alone.clients]
+    assert [row.compared for row in beside.server] == [row.metrics for row in alone.server]
+
+
+def test_server_models_of_one_modality_are_compared_with_its_only_model(trained):
+    result = run(trained, "local", compare="fedavg", server_test=True)
+    labels = [row.label for row in result.server if row.organ in ("brain", "all organs")]
+    assert labels == ["MRI by brats-1", "MRI by brats-2", "MRI by brats-3", "US by busi", "US by otu2d"]
+    assert all(row.compared for row in result.server)
+    theirs = [row.compared["dice"].mean for row in result.server if row.label.startswith("MRI")]
+    assert len(set(theirs)) == 1
+
+
+def test_a_model_that_has_no_counterpart_is_left_blank_not_guessed(trained):
+    result = run(trained, compare="local", server_test=True)
+    assert all(row.compared is row.dice_gain is None for row in result.server)
+    lines = read_csv(result.folder / "server.csv")
+    assert {line["local_dice_mean"] for line in lines} == {line["dice_gain"] for line in lines} == {""}
+    assert all(float(line["dice_mean"]) >= 0 for line in lines)
+
+
+def test_the_only_model_of_a_modality_is_a_counterpart_under_any_name(workspace, quick):
+    root = workspace()
+    partition(PartitionConfig(workspace=root, datasets=("busi",), overwrite=True))
+    for strategy in ("flames", "local"):
+        federate(quick(root, strategy=strategy, rounds=1))
+    (row,) = run(root, compare="local", server_test=True).server
+    assert row.dice_gain.mean == 0
+    assert row.compared == row.metrics
+
+
+def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained):
+    result = run(trained, "local")
+    state = load_state(trained / "runs" / "local" / "checkpoints")
+    made = read_partition(trained / "partition.json")
+    for client in made.clients:
+        server = next(entry for entry in made.server if entry.modality == client.modality)
+        label = f"{client.modality} by {client.name}"
+        expected = expected_of(label, state.server[client.name], trained / server.shard)
+        assert cases_of(result, client=label) == expected
+
+
+def test_without_a_name_the_newest_run_is_taken(trained):
+    config = EvaluateConfig(workspace=trained, device="cpu", overlays=False)
+    assert evaluate(config).run == "local"
+    os.utime(trained / "runs" / "fedavg" / "rounds.jsonl", (2**31 - 1, 2**31 - 1))
+    assert evaluate(config).run == "fedavg"
+
+
+@pytest.mark.parametrize("options", [{"name": "flames"}, {"name": "fedavg", "compare": "flames"}])
+def test_a_run_of_another_partition_is_refused(options, trained):
+    partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
+    with pytest.raises(
+        FlamesError, match=r"was made on another partition than .*federate again with --fresh"
+    ):
+        run(trained, **options)
+    assert not list(trained.glob("runs/*/evaluation"))
+
+
+@pytest.mark.parametrize("options", [{"name": "none"}, {"compare": "none"}])
+def test_a_run_that_is_not_there_is_named(options, trained):
+    with pytest.raises(MissingArtifact, match="no run 'none' in"):
+        run(trained, **options)
+
+
+def test_a_run_without_a_checkpoint_names_the_command(trained):
+    for path in sorted((trained / "runs" / "flames" / "checkpoints").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    with pytest.raises(MissingArtifact, match="make it with `flames federate`"):
+        run(trained)
+
+
+def test_a_missing_shard_names_the_command(trained):
+    (trained / "shards" / "server-US.h5").unlink()
+    with pytest.raises(MissingArtifact, match=r"server-US\.h5 is not there; make it with `flames partition"):
+        run(trained)
+
+
+def test_progress_counts_every_model(trained):
+    told = []
+    config = EvaluateConfig(workspace=trained, run="flames", device="cpu", overlays=False)
+    evaluate(config, lambda *step: told.append(step))
+    assert told == [
+        *(("evaluate client_test", done, 5) for done in range(1, 6)),
+        *(("evaluate server_test", done, 2) for done in range(1, 3)),
+    ]
+
+
+def test_learning_curves_are_of_models_as_they_came():
+    clients = [{"client": "a", "received_val_dice": 0.1}, {"client": "b"}]
+    records = [
+        {"round": 1, "clients": clients},
+        {"round": 2, "clients": [{"client": "a", "received_val_dice": 0.4}]},
+    ]
+    assert learning_curves(records) == {"a": [(0, 0.1), (1, 0.4)]}
