@@ -1,7 +1,6 @@
 """The ClientApp: a hospital's side. It reads its own shard; only weights, counts and means leave it."""
 
 import json
-import os
 from pathlib import Path
 
 import psutil
@@ -29,6 +28,9 @@ from flames_cli.store.h5 import read_shard_sets, read_shard_summary
 CACHE_SHARE = 0.25
 """Of the machine's memory that decoded shards may take between rounds."""
 
+SHARD_SEPARATOR = "\n"
+"""Between the paths of a node that pools several shards: a path may well hold a colon."""
+
 Shards = tuple[Path, ...]
 
 
@@ -54,7 +56,7 @@ class DatasetCache:
 def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
     """The ClientApp of one node; what it is stands in its node's configuration.
 
-    `shard`: path of its HDF5 file (several, joined by the system's path separator, are pooled); `client`:
+    `shard`: path of its HDF5 file (several, joined by line ends, are pooled); `client`:
     its name where that is not the shard's; `device` and `precision`: as `flames federate` takes them.
     """
     app = ClientApp()
@@ -99,7 +101,7 @@ def node_shards(context: Context) -> Shards:
         raise FlamesError(
             "the node's configuration names no shard, expected --node-config 'shard=\"FILE.h5\"'"
         )
-    return tuple(Path(path) for path in listed.split(os.pathsep))
+    return tuple(Path(path) for path in listed.split(SHARD_SEPARATOR))
 
 
 def read_profile(context: Context) -> Profile:

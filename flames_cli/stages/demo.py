@@ -13,6 +13,7 @@ from flames_cli.config import (
     PreprocessConfig,
     TsneConfig,
 )
+from flames_cli.errors import FlamesError
 from flames_cli.fed.events import OnEvent
 from flames_cli.readers.phantoms import draw_brats, draw_busi, draw_otu2d
 from flames_cli.stages.evaluate import evaluate
@@ -22,7 +23,10 @@ from flames_cli.stages.partition import partition
 from flames_cli.stages.preprocess import preprocess
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.stages.tsne import Map, tsne
+from flames_cli.store.atomic import write_text
 from flames_cli.store.manifest import Partition
+
+MARKER = "DEMO.txt"
 
 BASELINE, OURS = "fedavg", "flames"
 
@@ -52,6 +56,7 @@ def demo(
         progress: told of the stages' steps.
         watch: gives the listener to a run, by the strategy's name.
     """
+    _claim(config.workspace)
     shared = {"workspace": config.workspace, "seed": config.seed}
     raw = draw_phantoms(config.workspace / "raw", config.seed, progress)
     preparing = PreprocessConfig(**shared, size=config.size, raw=raw, overwrite=True)
@@ -74,6 +79,19 @@ def demo(
         runs[strategy] = federate(options, watch(strategy)) if watch else federate(options)
     scored = evaluate(EvaluateConfig(**shared, run=OURS, compare=BASELINE, device=config.device), progress)
     return Demo(reports, divided, runs, scored, tsne(TsneConfig(**shared, device=config.device), progress))
+
+
+def _claim(workspace: Path) -> None:
+    """Mark `workspace` as the demo's, which overwrites what is in it.
+
+    Raises:
+        FlamesError: it holds artifacts, and not the demo's.
+    """
+    marker = workspace / MARKER
+    taken = any((workspace / name).exists() for name in ("raw", "preprocessed", "partition.json", "runs"))
+    if taken and not marker.is_file():
+        raise FlamesError(f"{workspace} holds artifacts that are not the demo's; pass another --workspace")
+    write_text(marker, "Made by `flames demo` from synthetic images, which overwrites all files here.\n")
 
 
 def draw_phantoms(folder: Path, seed: int, progress: Progress = silent) -> dict[str, Path]:

@@ -157,7 +157,7 @@ def learning_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[i
     curves: dict[str, list[tuple[int, float]]] = {}
     for record in records:
         for client in record["clients"]:
-            if "received_val_dice" in client:
+            if client.get("received_val_dice") is not None:
                 curves.setdefault(client["client"], []).append(
                     (record["round"] - 1, client["received_val_dice"])
                 )

@@ -1,17 +1,17 @@
 """Shards → a run: rounds of local training and blending, a checkpoint and a line after each."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
+from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
 from flames_cli.core.aggregation import Algorithm, State
 from flames_cli.core.rng import derive_seed
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
-from flames_cli.fed.client import make_client_app
+from flames_cli.fed.client import SHARD_SEPARATOR, make_client_app
 from flames_cli.fed.engines.inline import NodeConfig, run_inline
 from flames_cli.fed.events import OnEvent, ignore
 from flames_cli.fed.server import Plan, make_server_app
@@ -92,18 +92,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
 
 
 def _plan(config: FederateConfig, algorithm: Algorithm, partition: Partition, resumed: State | None) -> Plan:
-    weights = (
-        next(iter(resumed.server.values()))
-        if resumed
-        else to_weights(
-            build_model(
-                config.model,
-                encoder_weights_of(config),
-                seed=derive_seed(config.seed, "initial weights"),
-                **config.model_options,
-            )
-        )
-    )
+    weights = next(iter(resumed.server.values())) if resumed else _initial_weights(config, partition.size)
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
@@ -120,6 +109,22 @@ def _plan(config: FederateConfig, algorithm: Algorithm, partition: Partition, re
         per_pixel_focal=config.per_pixel_focal,
         augment=config.augment,
     )
+
+
+def _initial_weights(config: FederateConfig, size: int) -> Weights:
+    """What every model starts from.
+
+    Raises:
+        FlamesError: the images are too small for the model, or there are no such encoder weights.
+    """
+    seed = derive_seed(config.seed, "initial weights")
+    model = build_model(config.model, encoder_weights_of(config), seed=seed, **config.model_options)
+    if size < model.min_size:
+        raise FlamesError(
+            f"the images are {size}×{size}, this {config.model} needs {model.min_size}×{model.min_size}; "
+            "preprocess with a larger --size, or take a shallower model (--model-option depth=N of unet)"
+        )
+    return to_weights(model)
 
 
 def encoder_weights_of(config: FederateConfig) -> str:
@@ -143,7 +148,7 @@ def _node_configs(
     return {
         FIRST_NODE + index: {
             "client": name,
-            "shard": os.pathsep.join(str(checked_shard(config.workspace, entry)) for entry in entries),
+            "shard": SHARD_SEPARATOR.join(str(checked_shard(config.workspace, entry)) for entry in entries),
             "device": config.device,
             "precision": config.precision,
         }

@@ -1,6 +1,7 @@
 """A run's folder: `config.toml` as run, `rounds.jsonl`, `checkpoints/`, `evaluation/`."""
 
 import json
+import math
 import shutil
 import tomllib
 from dataclasses import dataclass
@@ -101,9 +102,21 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def append_round(path: Path, record: dict[str, Any]) -> None:
-    """Append one round's line."""
+    """Append one round's line; a number that is not finite becomes null, as JSON has none."""
     with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.write(_line(record))
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:
@@ -122,4 +135,4 @@ def read_rounds(path: Path) -> list[dict[str, Any]]:
 def keep_rounds_until(path: Path, last: int) -> None:
     """Drop the records of rounds after `last`: those that a resumed run will do again."""
     kept = [record for record in read_rounds(path) if record["round"] <= last]
-    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+    write_text(path, "".join(_line(record) for record in kept))

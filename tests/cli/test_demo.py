@@ -66,3 +66,12 @@ def test_off_a_terminal_each_round_is_a_line():
     watch(FederationStarted((), 1, 4))
     watch(RoundDone(RECORD))
     assert console.file.getvalue() == "fedavg: round 1/4 in 2 s\n"
+
+
+def test_the_demo_does_not_touch_a_workspace_that_is_not_its_own(flames, quick, tmp_path):
+    mine = tmp_path / "mine"
+    (mine / "preprocessed").mkdir(parents=True)
+    result = flames(*quick, "--workspace", str(mine))
+    assert result.exit_code == 2
+    assert "holds artifacts that are not the demo's; pass another --workspace" in result.stderr
+    assert [path.name for path in mine.iterdir()] == ["preprocessed"]

@@ -1,5 +1,4 @@
 import json
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,7 @@ from flwr.app import Context, RecordDict
 
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed import client
-from flames_cli.fed.client import DatasetCache, make_client_app, read_profile
+from flames_cli.fed.client import SHARD_SEPARATOR, DatasetCache, make_client_app, read_profile
 from flames_cli.fed.engines.inline import InlineGrid
 from flames_cli.fed.events import StepDone, ignore
 from flames_cli.fed.messages import (
@@ -19,7 +18,7 @@ from flames_cli.fed.messages import (
     unpack_profile,
     unpack_report,
 )
-from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import TrainOptions, train_epochs
@@ -54,7 +53,7 @@ def request(**changes):
 
 
 def config(*shards, **options):
-    return {"shard": os.pathsep.join(map(str, shards)), "device": "cpu", "precision": "fp32", **options}
+    return {"shard": SHARD_SEPARATOR.join(map(str, shards)), "device": "cpu", "precision": "fp32", **options}
 
 
 def ask(node, message, on_event=ignore):
@@ -109,7 +108,7 @@ def test_pooled_shards_are_one_client(shards):
     report = train(config(*both, client="US"), epochs=1)
     assert (found.client, found.modality, found.organ) == ("US", "US", "breast, ovary")
     assert found.n_train == report.n_examples == len(sets(*both, name="train"))
-    assert report.n_steps == -(-found.n_train // 3)
+    assert report.n_steps == len(in_batches(range(found.n_train), 3, merge_lone=True))
     assert (report.client, report.modality) == ("US", "US")
 
 

@@ -208,3 +208,9 @@ def test_cuda_agrees_with_the_cpu_and_trains_in_bf16(name):
     loss.backward()
     assert pred.dtype == torch.float32
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("options", [{"depth": 40}, {"base_channels": 1000, "depth": 4}])
+def test_a_unet_too_large_to_build_is_refused(options):
+    with pytest.raises(FlamesError, match=r"expected a depth of at most 10 and base_channels"):
+        build_model("unet", **options)

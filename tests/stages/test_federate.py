@@ -1,4 +1,5 @@
 import json
+import shutil
 import tomllib
 from dataclasses import replace
 
@@ -452,3 +453,17 @@ def test_watchers_are_told_all(workspace, quick):
     assert sum(isinstance(event, ClientDone) for event in events) == 10
     assert isinstance(events[-1], Estimated)
     assert events[-1].seconds_left == 0
+
+
+def test_images_too_small_for_the_model_are_refused_before_any_training(workspace, quick):
+    root = workspace()
+    with pytest.raises(FlamesError, match=r"the images are 32×32, this unet needs 128×128; preprocess with"):
+        federate(quick(root, model_options={"base_channels": 2, "depth": 7}))
+    assert not (root / "runs").exists()
+
+
+def test_a_workspace_may_have_a_colon_in_its_name(workspace, quick, tmp_path):
+    root = tmp_path / "12:30 Uhr"
+    shutil.copytree(workspace(), root)
+    result = federate(quick(root, strategy="centralised", rounds=1))
+    assert [client["client"] for client in result.records[0]["clients"]] == ["MRI", "US"]

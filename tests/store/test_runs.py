@@ -146,3 +146,9 @@ def test_removing_a_run_leaves_the_others(make, tmp_path):
     make("fedavg")
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["fedavg"]
     run_folder(tmp_path, "never").remove()
+
+
+def test_a_record_holds_no_number_that_json_lacks(tmp_path):
+    append_round(tmp_path / "rounds.jsonl", {"round": 1, "clients": [{"train_loss": float("nan"), "n": 2}]})
+    assert "NaN" not in (tmp_path / "rounds.jsonl").read_text()
+    assert read_rounds(tmp_path / "rounds.jsonl") == [{"round": 1, "clients": [{"train_loss": None, "n": 2}]}]

@@ -7,6 +7,10 @@ from torch import Tensor, nn
 from flames_cli.errors import FlamesError
 from flames_cli.learn.models.base import SegmentationModel, double_conv, resize
 
+MAX_DEPTH = 10
+MAX_CHANNELS = 4096
+"""At the deepest level: half a billion parameters at a depth of 4."""
+
 
 class UNet(SegmentationModel):
     """`depth` halvings, doubling the channels from `base_channels`; H and W from 2**depth up.
@@ -47,5 +51,10 @@ def _check_options(in_channels: int, base_channels: int, depth: int, dropout: fl
     for name, value in (("in_channels", in_channels), ("base_channels", base_channels), ("depth", depth)):
         if value < 1:
             raise FlamesError(f"{name} = {value} of model unet: expected 1 or more")
+    if depth > MAX_DEPTH or base_channels * 2**depth > MAX_CHANNELS:
+        raise FlamesError(
+            f"base_channels = {base_channels} and depth = {depth} of model unet: expected a depth of at most "
+            f"{MAX_DEPTH} and base_channels · 2^depth of at most {MAX_CHANNELS}"
+        )
     if not 0 <= dropout < 1:
         raise FlamesError(f"dropout = {dropout} of model unet: expected 0 <= dropout < 1")
