@@ -118,7 +118,7 @@ class DemoConfig(Section):
 
     workspace: Path = Path("flames-demo")
     size: Annotated[int, Field(ge=32, le=240)] = 64
-    rounds: Annotated[int, Field(ge=1)] = 16
+    rounds: Annotated[int, Field(ge=1)] = 12
     device: Device = "auto"
 
 
@@ -145,7 +145,7 @@ def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | 
     """
     name = next(name for name, section in SECTIONS.items() if section is kind)
     values = _read_tables(file)[name] if file else {}
-    return _validate(kind, {**values, **options}, where="")
+    return check_section(kind, {**values, **options})
 
 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
@@ -187,7 +187,12 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     return resolved
 
 
-def _validate(kind: type[SectionT], values: Mapping[str, Any], where: str) -> SectionT:
+def check_section(kind: type[SectionT], values: Mapping[str, Any], where: str = "") -> SectionT:
+    """The options of one command, from `values` alone.
+
+    Raises:
+        FlamesError: every wrong option as `field: message`, with `where` before each.
+    """
     if problems := _problems(kind, values, where):
         raise FlamesError("; ".join(problems))
     return kind(**values)

@@ -330,7 +330,7 @@ def tsne(
 def demo(
     ctx: typer.Context,
     size: Annotated[int, typer.Option("--size", help="Side of the square images, in pixels.")] = 64,
-    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of each run.")] = 16,
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of each run.")] = 12,
     device: DeviceName = "auto",
     seed: Seed = 0,
     workspace: Annotated[Path, typer.Option("--workspace", help="Folder of the demo's artifacts.")] = Path(

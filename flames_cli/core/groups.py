@@ -1,5 +1,6 @@
-"""Near-duplicate images, found by perceptual hash and grouped so that copies never straddle a split."""
+"""Copies of images, grouped so that they never straddle a split: by perceptual hash or by shared marks."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,24 @@ def group_duplicates(hashes: NDArray[Any], max_distance: int) -> list[int]:
         for row in np.flatnonzero(near.sum(axis=1) > 1):
             _unite(first, np.flatnonzero(near[row]))
     return [int(index) for index in first]
+
+
+def first_alike(marks: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """For each name, the first one that it shares a mark with, directly or through others in between."""
+    position = {name: index for index, name in enumerate(marks)}
+    parent = {name: name for name in marks}
+    bearer: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for name, own in marks.items():
+        for mark in own:
+            first, later = sorted((root(bearer.setdefault(mark, name)), root(name)), key=position.__getitem__)
+            parent[later] = first
+    return {name: root(name) for name in marks}
 
 
 def _distances(rows: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray[np.float32]:

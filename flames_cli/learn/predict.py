@@ -38,7 +38,9 @@ def predict_probabilities(
     for images, masks in iterate_batches(dataset, wanted, batch_size):
         with torch.inference_mode(), autocast(device, precision):
             inputs = images.to(device, memory_format=memory_format(device, precision))
-            yield model(inputs).float(), masks.to(device)
+            probabilities = model(inputs).float()
+        # Outside: a generator that yields inside leaves its caller in inference mode until it is done.
+        yield probabilities, masks.to(device)
 
 
 def predict_masks(
@@ -73,8 +75,9 @@ def validate(
 
 
 def _dice_per_case(probabilities: Tensor, masks: Tensor) -> Tensor:
-    """As `core.metrics.dice`, for a whole batch on its device."""
-    predicted = (probabilities > THRESHOLD).double().flatten(1)
-    truth = masks.double().flatten(1)
-    overlap = (predicted * truth).sum(1)
-    return (2 * overlap + EPSILON) / (predicted.sum(1) + truth.sum(1) + EPSILON)
+    """As `core.metrics.dice`, for a whole batch: counted on its device, divided on the CPU in float64."""
+    predicted, truth = (probabilities > THRESHOLD).flatten(1), (masks > 0).flatten(1)
+    counted = torch.stack([(predicted & truth).sum(1), predicted.sum(1) + truth.sum(1)])
+    overlap, both = counted.cpu().double()  # Apple's MPS has no float64
+    dice: Tensor = (2 * overlap + EPSILON) / (both + EPSILON)
+    return dice

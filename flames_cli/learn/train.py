@@ -81,18 +81,14 @@ def train_epochs(
         raise FlamesError(
             f"client {options.client} has no training cases; partition again with another --split"
         )
-    received = _validate(model, val, options, device, precision)
     optimiser = torch.optim.Adam(model.parameters(), lr=options.lr)
-    steps_an_epoch = len(in_batches(range(len(train)), options.batch_size, merge_lone=True))
-    total = steps_an_epoch * options.epochs
+    training = _Training(model, optimiser, train, val, options, device, precision, on_step)
+    received = training.validate()
     best: tuple[tuple[float, float], int, Weights, float, Validation | None] | None = None
     with _torch_randomness(options, device):
         for epoch in range(1, options.epochs + 1):
-            done = (epoch - 1) * steps_an_epoch
-            loss = _train_epoch(
-                model, optimiser, train, options, epoch, device, precision, (done, total), on_step
-            )
-            trained = _validate(model, val, options, device, precision)
+            loss = training.run_epoch(epoch)
+            trained = training.validate()
             rank = (-trained.dice, trained.loss) if trained else (0.0, float(-epoch))
             if best is None or rank < best[0]:
                 best = (rank, epoch, to_weights(model), loss, trained)
@@ -101,7 +97,7 @@ def train_epochs(
             f"client {options.client} was asked to train {options.epochs} epochs, expected at least 1"
         )
     _, best_epoch, weights, train_loss, trained = best
-    return TrainResult(weights, len(train), total, best_epoch, train_loss, received, trained)
+    return TrainResult(weights, len(train), training.steps, best_epoch, train_loss, received, trained)
 
 
 @contextmanager
@@ -113,66 +109,74 @@ def _torch_randomness(options: TrainOptions, device: torch.device) -> Iterator[N
         yield
 
 
-def _validate(
-    model: nn.Module, val: ShardDataset, options: TrainOptions, device: torch.device, precision: Precision
-) -> Validation | None:
-    if not len(val):
-        return None
-    return validate(
-        model, val, options.batch_size, device, precision, options.dice_weight, options.per_pixel_focal
-    )
+@dataclass(slots=True)
+class _Training:
+    """One client's round: what its epochs share, and how many steps they have made."""
 
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    train: ShardDataset
+    val: ShardDataset
+    options: TrainOptions
+    device: torch.device
+    precision: Precision
+    on_step: OnStep | None
+    done: int = 0
 
-def _train_epoch(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    train: ShardDataset,
-    options: TrainOptions,
-    epoch: int,
-    device: torch.device,
-    precision: Precision,
-    steps: tuple[int, int],
-    on_step: OnStep | None,
-) -> float:
-    """One epoch; the mean loss over its cases."""
-    model.train()
-    order = derive_rng(options.seed, "shuffle", *options.scope, epoch).permutation(len(train)).tolist()
+    @property
+    def steps(self) -> int:
+        """Of all epochs."""
+        batches = in_batches(range(len(self.train)), self.options.batch_size, merge_lone=True)
+        return len(batches) * self.options.epochs
 
-    def warp_of(index: int) -> Warp | None:
-        if not options.augment:
+    def validate(self) -> Validation | None:
+        """Loss and Dice on the validation patients, where there are any."""
+        if not len(self.val):
             return None
-        return draw_warp(derive_rng(options.seed, "augment", *options.scope, epoch, index))
-
-    total, (done, all_steps) = 0.0, steps
-    for images, masks in iterate_batches(train, order, options.batch_size, warp_of, merge_lone=True):
-        total += _step(model, optimiser, images.to(device), masks.to(device), options, precision) * len(
-            images
+        options = self.options
+        return validate(
+            self.model,
+            self.val,
+            options.batch_size,
+            self.device,
+            self.precision,
+            options.dice_weight,
+            options.per_pixel_focal,
         )
-        done += 1
-        if on_step:
-            on_step(done, all_steps)
-    return total / len(train)
 
+    def run_epoch(self, epoch: int) -> float:
+        """Train on every case once; the mean loss over them."""
+        self.model.train()
+        options, steps, total = self.options, self.steps, 0.0
+        order = derive_rng(options.seed, "shuffle", *options.scope, epoch).permutation(len(self.train))
 
-def _step(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    images: Tensor,
-    masks: Tensor,
-    options: TrainOptions,
-    precision: Precision,
-) -> float:
-    """One step of Adam; the batch's loss."""
-    optimiser.zero_grad(set_to_none=True)
-    with autocast(images.device, precision):
-        probabilities = model(images.contiguous(memory_format=memory_format(images.device, precision)))
-    loss = dice_focal_loss(probabilities, masks, options.dice_weight, options.per_pixel_focal)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise FlamesError(
-            f"client {options.client}: the loss is {value} in round {options.round}; "
-            f"lower --lr (now {options.lr:g})"
-        )
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-    return value
+        def warp_of(index: int) -> Warp | None:
+            if not options.augment:
+                return None
+            return draw_warp(derive_rng(options.seed, "augment", *options.scope, epoch, index))
+
+        batches = iterate_batches(self.train, order.tolist(), options.batch_size, warp_of, merge_lone=True)
+        for images, masks in batches:
+            total += self._step(images.to(self.device), masks.to(self.device)) * len(images)
+            self.done += 1
+            if self.on_step:
+                self.on_step(self.done, steps)
+        return total / len(self.train)
+
+    def _step(self, images: Tensor, masks: Tensor) -> float:
+        """One step of Adam; the batch's loss."""
+        options = self.options
+        self.optimiser.zero_grad(set_to_none=True)
+        with autocast(self.device, self.precision):
+            layout = memory_format(self.device, self.precision)
+            probabilities = self.model(images.contiguous(memory_format=layout))
+        loss = dice_focal_loss(probabilities, masks, options.dice_weight, options.per_pixel_focal)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise FlamesError(
+                f"client {options.client}: the loss is {value} in round {options.round}; "
+                f"lower --lr (now {options.lr:g})"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return value

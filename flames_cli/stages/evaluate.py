@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flames_cli.config import EvaluateConfig, FederateConfig
+from flames_cli.config import EvaluateConfig, FederateConfig, check_section
 from flames_cli.core.aggregation import Algorithm, State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
@@ -17,6 +17,9 @@ from flames_cli.store.checkpoint import index_path, load_state
 from flames_cli.store.h5 import hash_file, read_shard_sets
 from flames_cli.store.manifest import Partition, checked_shard, read_partition
 from flames_cli.store.runs import RunFolder, find_run, read_config, read_rounds
+
+TestSets = dict[str, ShardDataset]
+"""By shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,9 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
     tables: dict[str, list[Row]] = {split: [] for split in splits}
     cases: list[tuple[object, ...]] = []
     for split in splits:
-        twins = find_subjects(config.workspace, partition, other, split) if other else []
-        subjects = find_subjects(config.workspace, partition, run, split)
+        tests = load_tests(config.workspace, partition, split)
+        twins = find_subjects(tests, partition, other, split) if other else []
+        subjects = find_subjects(tests, partition, run, split)
         for done, subject in enumerate(subjects, start=1):
             scores = score_subject(run.segmenter, subject)
             cases += _case_rows(run, subject, scores)
@@ -83,7 +87,8 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
 
     Raises:
         MissingArtifact: no such run, or it has no checkpoint.
-        FlamesError: it was made on another partition: its test patients may have been trained on.
+        FlamesError: it was made on another partition (its test patients may have been trained on), or with
+            options that this release does not know.
     """
     folder = find_run(config.workspace, name)
     tables = read_config(folder.config)
@@ -92,35 +97,43 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
             f"run '{folder.name}' was made on another partition than {partition_file}, so its test patients "
             "may have been trained on; federate again with --fresh"
         )
-    made = FederateConfig(**tables["federate"])
+    made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
     segmenter = Segmenter(made.model, made.model_options, config.device, config.precision, config.batch_size)
     state = load_state(folder.checkpoints)
     checkpoint = hash_file(index_path(folder.checkpoints, state.round))
     return LoadedRun(folder, made.strategy, get_algorithm(made.strategy), state, checkpoint, segmenter)
 
 
-def find_subjects(workspace: Path, partition: Partition, run: LoadedRun, split: str) -> list[Subject]:
+def load_tests(workspace: Path, partition: Partition, split: str) -> TestSets:
+    """The test sets of a split, decoded once however many models are scored on them."""
+    entries = partition.clients if split == "client_test" else partition.server
+    return {
+        entry.shard: ShardDataset(read_shard_sets(checked_shard(workspace, entry), "test"))
+        for entry in entries
+    }
+
+
+def find_subjects(tests: TestSets, partition: Partition, run: LoadedRun, split: str) -> list[Subject]:
     """Every client with its own test set; or every server model with the unseen patients of a modality."""
     find = _find_clients if split == "client_test" else _find_server_models
-    return [subject for subject in find(workspace, partition, run) if len(subject.data)]
+    return [subject for subject in find(tests, partition, run) if len(subject.data)]
 
 
-def _find_clients(workspace: Path, partition: Partition, run: LoadedRun) -> Iterator[Subject]:
+def _find_clients(tests: TestSets, partition: Partition, run: LoadedRun) -> Iterator[Subject]:
     for entry in partition.clients:
-        data = ShardDataset(read_shard_sets(checked_shard(workspace, entry), "test"))
         group = run.algorithm.group_of(entry.name, entry.modality)
         weights = run.state.model_for(entry.name, group)
-        yield Subject(entry.name, entry.modality, "client_test", data, weights)
+        yield Subject(entry.name, entry.modality, "client_test", tests[entry.shard], weights)
 
 
-def _find_server_models(workspace: Path, partition: Partition, run: LoadedRun) -> Iterator[Subject]:
+def _find_server_models(tests: TestSets, partition: Partition, run: LoadedRun) -> Iterator[Subject]:
     for server in partition.server:
-        data = ShardDataset(read_shard_sets(checked_shard(workspace, server), "test"))
         members = [client for client in partition.clients if client.modality == server.modality]
         groups = dict.fromkeys(run.algorithm.group_of(client.name, client.modality) for client in members)
         for group in groups:
             label = server.modality if group in ("all", server.modality) else f"{server.modality} by {group}"
-            yield Subject(label, server.modality, "server_test", data, run.state.server[group])
+            weights = run.state.server[group]
+            yield Subject(label, server.modality, "server_test", tests[server.shard], weights)
 
 
 def _twin(twins: Sequence[Subject], subject: Subject) -> Subject | None:

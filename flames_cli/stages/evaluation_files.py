@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
+from flames_cli.errors import FlamesError
 from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.scoring import METRICS, Row, Score, Subject
 from flames_cli.store.atomic import write_csv, write_json
@@ -68,10 +69,10 @@ def write_evaluation(result: Evaluation, case_rows: Sequence[Sequence[object]]) 
 
 def _earlier_tables(result: Evaluation) -> dict[str, Any]:
     """The tables of summary.json that this call does not make anew, where they are of the same models."""
-    path = result.folder / "summary.json"
-    if not path.is_file():
+    try:
+        before = read_json(result.folder / "summary.json", EVALUATION.name)
+    except FlamesError:  # none yet, or a damaged one, which is replaced
         return {}
-    before = read_json(path, EVALUATION.name)
     same = {**stamp(EVALUATION), "models": result.models}
     if any(before.get(key) != value for key, value in same.items()):
         return {}
@@ -80,6 +81,8 @@ def _earlier_tables(result: Evaluation) -> dict[str, Any]:
 
 
 def _earlier_cases(path: Path, splits: set[str]) -> list[list[str]]:
+    if not path.is_file():
+        return []
     with path.open(encoding="utf-8", newline="") as file:
         return [row for row in csv.reader(file) if len(row) > SPLIT and row[SPLIT] in splits]
 

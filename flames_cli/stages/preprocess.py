@@ -13,7 +13,7 @@ from flames_cli import __version__
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.geometry import to_square
-from flames_cli.core.groups import PHASH_MAX_DISTANCE, group_duplicates
+from flames_cli.core.groups import PHASH_MAX_DISTANCE, first_alike, group_duplicates
 from flames_cli.core.intensity import MAX_8_BIT, quantise, scale
 from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import SETS, Group, Share, find_overlaps, split_groups
@@ -67,6 +67,15 @@ class Decoded:
     bad: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A sound source whose pixels lie in the spool."""
+
+    patient: str
+    cases: list[SpooledCase]
+    look: NDArray[np.bool_] | None
+
+
 @dataclass(slots=True)
 class Gathered:
     """All sources of a data set, their pixels in a spool."""
@@ -94,7 +103,9 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
     root = find_root(reader, _raw_folder(config, reader))
     sources = require_sources(reader, root)
-    with Spool() as spool:
+    # On the disk that the result will lie on; its folder is made only once all went well.
+    beside = next(folder for folder in target.parents if folder.is_dir())
+    with Spool(beside) as spool:
         gathered = _gather(reader, sources, config, spool, progress)
         _refuse_bad(reader, gathered.bad, config.skip_bad)
         cases, near = _group_near_copies(gathered)
@@ -119,10 +130,11 @@ def _raw_folder(config: PreprocessConfig, reader: Reader) -> Path:
 def _gather(
     reader: Reader, sources: list[Source], config: PreprocessConfig, spool: Spool, progress: Progress
 ) -> Gathered:
-    """Decode every source in parallel; keep the first of exact copies."""
+    """Decode every source in parallel; keep the first of exact and of listed copies."""
     listed = _listed_groups(config)
     gathered = Gathered([], [], [], [], {})
-    seen: dict[str, str] = {}
+    sound: dict[str, Spooled] = {}
+    marks: dict[str, list[str]] = {}
     options = ReadOptions(slice_half_width=config.slice_half_width)
     decode = partial(_decode, reader, options, config.size)
     for done, decoded in enumerate(ordered_map(decode, sources, config.workers), start=1):
@@ -132,22 +144,27 @@ def _gather(
             gathered.bad.append(decoded.bad)
         elif decoded.cases:
             name = decoded.source.name
-            marks = [decoded.content, *listed.get(name, ())]
-            kept = next((seen[mark] for mark in marks if mark in seen), name)
-            seen.update((mark, kept) for mark in marks)
-            if kept == name:
-                _keep(gathered, decoded, spool)
-            else:
-                gathered.copies.append((name, kept))
+            marks[name] = [decoded.content, *listed.get(name, ())]
+            sound[name] = _spool(decoded, spool)
+            gathered.max_value = decoded.cases[0].max_value
+    # Only now: a later source may show that two earlier ones are copies of one another.
+    for name, first in first_alike(marks).items():
+        if first == name:
+            _keep(gathered, sound[name])
+        else:
+            gathered.copies.append((name, first))
     return gathered
 
 
-def _keep(gathered: Gathered, decoded: Decoded, spool: Spool) -> None:
-    for case in decoded.cases:
-        gathered.max_value = case.max_value
-        gathered.cases.append(SpooledCase(case.info, spool.add(case.image), spool.add(case.mask)))
-    if decoded.look is not None:
-        gathered.looks[decoded.source.patient] = decoded.look
+def _spool(decoded: Decoded, spool: Spool) -> Spooled:
+    cases = [SpooledCase(case.info, spool.add(case.image), spool.add(case.mask)) for case in decoded.cases]
+    return Spooled(decoded.source.patient, cases, decoded.look)
+
+
+def _keep(gathered: Gathered, source: Spooled) -> None:
+    gathered.cases.extend(source.cases)
+    if source.look is not None:
+        gathered.looks[source.patient] = source.look
 
 
 def _listed_groups(config: PreprocessConfig) -> dict[str, list[str]]:
@@ -301,8 +318,9 @@ def _report(
     target: Path,
 ) -> dict[str, Any]:
     options = config.model_dump(
-        mode="json", include={"size", "server_test", "test_fraction", "slice_half_width", "seed"}
+        mode="json", include={"size", "server_test", "test_fraction", "slice_half_width", "skip_bad", "seed"}
     )
+    options["duplicate_list"] = config.duplicate_list.name if config.duplicate_list else None
     return {
         **stamp(PREPROCESSED_REPORT),
         "flames": __version__,

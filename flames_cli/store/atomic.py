@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli.errors import FlamesError
+
+
+def reason_of(error: OSError) -> str:
+    """The system's own words; HDF5 puts a dump of its state there."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 @contextmanager
@@ -25,9 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise FlamesError(
-            f"{path} cannot be written: {error.strerror or error}; check space and rights"
-        ) from error
+        raise FlamesError(f"{path} cannot be written: {reason_of(error)}; check space and rights") from error
     finally:
         with suppress(OSError):  # where its folder could not be made, there is nothing to remove
             temporary.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Self
@@ -71,10 +72,13 @@ def encode_chunk(pixels: Pixels) -> bytes:
 
 
 class Spool:
-    """Encoded cases on disk, between decoding and the split, so that memory does not grow with the set."""
+    """Encoded cases on disk, between decoding and the split, so that memory does not grow with the set.
 
-    def __init__(self) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+    Its file lies in `folder` (None: the system's temporary one, which often is memory) and has no name.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._file = TemporaryFile(dir=folder)  # noqa: SIM115 (closed by __exit__)
         self._spans: list[tuple[int, int]] = []
 
     def add(self, chunk: bytes) -> int:

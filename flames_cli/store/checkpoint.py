@@ -7,7 +7,7 @@ from pathlib import Path
 from flames_cli.arrays import Weights
 from flames_cli.core.aggregation import State
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import write_json
+from flames_cli.store.atomic import reason_of, write_json
 from flames_cli.store.h5 import hash_file
 from flames_cli.store.manifest import read_json
 from flames_cli.store.schema import CHECKPOINT, check_stamp, stamp
@@ -33,7 +33,7 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
         temporary.replace(target)
     except OSError as error:
         raise FlamesError(
-            f"{target} cannot be written: {error.strerror or error}; check space and rights"
+            f"{target} cannot be written: {reason_of(error)}; check space and rights"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

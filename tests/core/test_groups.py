@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from flames_cli.core.groups import PHASH_MAX_DISTANCE, PHASH_SIZE, group_duplicates
+from flames_cli.core.groups import PHASH_MAX_DISTANCE, PHASH_SIZE, first_alike, group_duplicates
 from flames_cli.core.rng import derive_rng
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -98,3 +98,18 @@ def test_ovary_frames_group_without_chaining_patients():
     numbers = (192, 194, 195, 216, 217, 72, 346)
     hashes = np.array([hash_of(OTU / f"{number}.JPG") for number in numbers])
     assert group_duplicates(hashes, PHASH_MAX_DISTANCE) == [0, 0, 0, 3, 3, 5, 6]
+
+
+def test_names_that_share_a_mark_are_alike_directly_or_through_others():
+    marks = {"a": ["x"], "b": ["y"], "c": ["z"], "d": ["y", "x"], "e": [], "f": ["z", "z"]}
+    assert first_alike(marks) == {"a": "a", "b": "a", "c": "c", "d": "a", "e": "e", "f": "c"}
+
+
+@given(st.dictionaries(st.integers(0, 99).map(str), st.lists(st.sampled_from("pqrstu"), max_size=3)))
+def test_no_mark_stands_in_two_groups_of_alike(marks):
+    found = first_alike(marks)
+    for mark in "pqrstu":
+        assert len({found[name] for name, own in marks.items() if mark in own}) <= 1
+    order = list(marks)
+    assert all(found[found[name]] == found[name] for name in marks)
+    assert all(order.index(found[name]) <= order.index(name) for name in marks)

@@ -77,6 +77,12 @@ def test_predictions_carry_no_gradients(dataset, model):
     assert not probabilities_of(model, dataset)[0].requires_grad
 
 
+def test_whoever_takes_predictions_one_by_one_is_not_left_in_inference_mode(dataset, model):
+    for _ in predict_probabilities(model, dataset, 2, CPU, "bf16"):
+        assert not torch.is_inference_mode_enabled()
+        assert not torch.is_autocast_enabled("cpu")
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_the_batch_size_does_not_change_a_prediction(batch_size, dataset, model):
     found, _ = probabilities_of(model, dataset, batch_size)

@@ -208,6 +208,40 @@ def test_tables_of_other_models_are_removed(trained):
     assert json.loads((folder / "summary.json").read_text())["clients"] == []
 
 
+def test_a_damaged_summary_of_an_earlier_call_is_replaced(trained):
+    folder = run(trained, client_test=True).folder
+    (folder / "summary.json").write_text("{")
+    run(trained, server_test=True)
+    assert json.loads((folder / "summary.json").read_text())["clients"] == []
+
+
+def test_earlier_tables_outlive_a_missing_list_of_cases(trained):
+    folder = run(trained, client_test=True).folder
+    (folder / "cases.csv").unlink()
+    run(trained, server_test=True)
+    assert json.loads((folder / "summary.json").read_text())["clients"]
+    assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
+
+
+def test_each_shard_is_decoded_once_for_both_runs(trained, monkeypatch):
+    read = []
+
+    def count_reads(path, set_name):
+        read.append(path.name)
+        return read_shard_sets(path, set_name)
+
+    monkeypatch.setattr("flames_cli.stages.evaluate.read_shard_sets", count_reads)
+    run(trained, "local", compare="fedavg")
+    assert sorted(read) == sorted(set(read))
+
+
+def test_a_run_with_options_of_another_release_is_refused_in_one_line(trained):
+    config = trained / "runs" / "flames" / "config.toml"
+    config.write_text(config.read_text().replace("[federate]", '[federate]\ncolour = "red"'))
+    with pytest.raises(FlamesError, match=r"config\.toml: colour: extra inputs are not permitted"):
+        run(trained)
+
+
 def test_the_same_run_gives_the_same_bytes(trained):
     files = []
     for _ in range(2):

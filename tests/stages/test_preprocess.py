@@ -292,6 +292,15 @@ def test_lists_and_exact_copies_are_followed_from_one_to_the_other(phantom_raw, 
     assert left_out == dict.fromkeys(("benign (2)", "benign (4)", "malignant (3)"), "benign (1)")
 
 
+def test_two_images_that_a_later_one_links_are_copies_too(phantom_raw, tmp_path):
+    listed = write_list(tmp_path, "benign (2).png&benign (5).png", "benign (4).png&benign (5).png")
+    report = run(tmp_path, "busi", phantom_raw["busi"], duplicate_list=listed, skip_bad=True)
+    left_out = {entry["name"]: entry["same_as"] for entry in report["copies_left_out"]}
+    assert left_out["benign (4)"] == left_out["benign (5)"] == "benign (2)"
+    assert report["options"]["duplicate_list"] == "duplicates.csv"
+    assert report["options"]["skip_bad"] is True
+
+
 def test_a_listed_duplicate_of_an_unreadable_image_is_kept(raw_copy, tmp_path):
     root = raw_copy("busi")
     (root / "benign" / "benign (2).png").write_bytes(b"")

@@ -58,6 +58,12 @@ def test_a_full_disk_is_an_error_of_one_line(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_the_reason_is_the_systems_not_a_dump_of_hdf5(tmp_path):
+    error = OSError(28, "Can't close file (file write failed: buf = 0x55df, total write size = 2048)")
+    with pytest.raises(FlamesError, match=r"cannot be written: No space left on device; check"):
+        write_half(tmp_path / "a.h5", error)
+
+
 def test_missing_folders_are_made(tmp_path):
     write_text(tmp_path / "a" / "b" / "c.txt", "text")
     assert (tmp_path / "a" / "b" / "c.txt").read_text() == "text"
