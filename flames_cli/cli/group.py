@@ -65,7 +65,11 @@ def _one_line_errors(as_json: bool, debug: bool) -> Iterator[None]:
     except click.UsageError as error:
         _end(_usage(error), USAGE, as_json)
     except KeyboardInterrupt:
-        _end("interrupted; run the same command again to go on", INTERRUPTED, as_json)
+        _end(
+            "interrupted; run the same command again (a federation goes on after its last whole round)",
+            INTERRUPTED,
+            as_json,
+        )
     except Exception as error:
         if debug:
             raise

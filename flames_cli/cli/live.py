@@ -1,5 +1,6 @@
 """Progress while a person watches; a line a round where nobody does."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -61,7 +62,7 @@ class FederationView:
         self._on_cpu = on_cpu
         self._rows: dict[str, dict[str, str]] = {}
         self._round = self._rounds = 0
-        self._left: float | None = None
+        self._left = "measuring the first steps"
         self._warned = False
         self._live = (
             Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
@@ -91,7 +92,8 @@ class FederationView:
         elif isinstance(event, ClientDone):
             self._note_client(event)
         elif isinstance(event, Estimated):
-            self._left = event.seconds_left
+            about = "at least" if event.at_least else "about"
+            self._left = f"{about} {duration(event.seconds_left)} left"
             self._warn_if_long(event.seconds_left)
         elif isinstance(event, RoundDone):
             self._note_round(event)
@@ -107,7 +109,7 @@ class FederationView:
             )
             return
         row["state"] = "done"
-        row["loss"] = f"{event.metrics['train_loss']:.3f}"
+        row["loss"] = f"{event.metrics.get('train_loss', math.nan):.3f}"
         if "received_val_dice" in event.metrics:
             row["received"] = f"{event.metrics['received_val_dice']:.3f}"
             row["trained"] = f"{event.metrics['trained_val_dice']:.3f}"
@@ -142,5 +144,4 @@ class FederationView:
             table.add_column(name, min_width=least, justify=justify, no_wrap=True, overflow="ellipsis")
         for client, row in self._rows.items():
             table.add_row(client, *(row.get(name, "") for name, _, _ in COLUMNS[1:]))
-        left = f"about {duration(self._left)} left" if self._left is not None else "measuring the first steps"
-        return Group(table, Text(left, style="dim"))
+        return Group(table, Text(self._left, style="dim"))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.text import count, duration
+from flames_cli.store.atomic import finite
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
     from flames_cli.core.metrics import Summary
@@ -26,15 +27,7 @@ TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px"
 
 def print_json(result: Any) -> None:
     """One JSON value on stdout, alone; a number that is not finite, which JSON has not, is null."""
-    sys.stdout.write(json.dumps(_finite(result), allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    sys.stdout.write(json.dumps(finite(result), allow_nan=False) + "\n")
 
 
 def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path) -> None:
@@ -88,7 +81,7 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
     done = len(result.records) - result.resumed_from
     if done <= 0:
         console.print(
-            f"run '{result.run}' has its {count(rounds, 'round')} already; "
+            f"run '{result.run}' has {count(len(result.records), 'round')} already, {rounds} were asked for; "
             "raise --rounds to go on, or pass --fresh to start anew"
         )
     else:
@@ -100,6 +93,9 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
             f"run '{result.run}': {count(done, 'round')}{after} in {duration(seconds)}, "
             f"{moved / 2**20:.0f} MiB of weights moved"
         )
+        for record in records:
+            for client, reason in record["refused"].items():
+                console.print(f"round {record['round']}: {client} was refused: {reason}", style="yellow")
     _say_where(console, result.folder)
 
 

@@ -43,9 +43,10 @@ class RoundDone:
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
-    """What is left takes about so long."""
+    """What is left takes about so long; at least, while no round with its validation is over."""
 
     seconds_left: float
+    at_least: bool = False
 
 
 Event = FederationStarted | StepDone | ClientDone | RoundDone | Estimated

@@ -48,4 +48,5 @@ class Estimator:
             self._started = self._clock()
         if self._seen == WARM_UP + MEASURED and self._steps_a_round > self._seen:
             step = (self._clock() - self._started) / MEASURED
-            self._on_event(Estimated(step * (self._steps_a_round * self._rounds_left - self._seen)))
+            left = step * (self._steps_a_round * self._rounds_left - self._seen)
+            self._on_event(Estimated(left, at_least=True))

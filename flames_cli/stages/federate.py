@@ -169,6 +169,10 @@ def _resume(
     Raises:
         FlamesError: the run was made with other options, or on another partition; lists the differences.
     """
+    if not config.fresh and not run.config.exists() and run.path.is_dir() and any(run.path.iterdir()):
+        raise FlamesError(
+            f"{run.path} holds files but no config.toml of a run; pass --fresh to delete it, or another --run"
+        )
     if config.fresh or not run.config.exists():
         return None
     before = read_config(run.config)

@@ -1,7 +1,6 @@
 """A run's folder: `config.toml` as run, `rounds.jsonl`, `checkpoints/`, `evaluation/`."""
 
 import json
-import math
 import shutil
 import tomllib
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import Any
 import tomli_w
 
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import write_text
+from flames_cli.store.atomic import finite, write_text
+from flames_cli.store.schema import RUN, check_stamp, stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +81,26 @@ def _last_written(run: Path) -> tuple[int, str]:
 
 
 def write_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
-    """Write a run's configuration; entries without a value are left out."""
+    """Write a run's configuration, stamped; entries without a value are left out."""
     kept = {
         name: {key: value for key, value in table.items() if value is not None}
         for name, table in tables.items()
     }
-    write_text(path, tomli_w.dumps(kept))
+    write_text(path, tomli_w.dumps({**stamp(RUN), **kept}))
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """A run's configuration.
 
     Raises:
-        FlamesError: it cannot be read.
+        FlamesError: it cannot be read, or is of another format or version.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); federate again with --fresh") from error
+    check_stamp(tables, RUN, path)
+    return tables
 
 
 def append_round(path: Path, record: dict[str, Any]) -> None:
@@ -108,15 +110,7 @@ def append_round(path: Path, record: dict[str, Any]) -> None:
 
 
 def _line(record: dict[str, Any]) -> str:
-    return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:

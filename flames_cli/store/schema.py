@@ -20,6 +20,7 @@ PREPROCESSED = Format("flames-preprocessed")
 PREPROCESSED_REPORT = Format("flames-preprocessed-report")
 PARTITION = Format("flames-partition")
 SHARD = Format("flames-shard")
+RUN = Format("flames-run")
 CHECKPOINT = Format("flames-checkpoint")
 EVALUATION = Format("flames-evaluation")
 EMBEDDING = Format("flames-embedding")
@@ -29,6 +30,7 @@ MADE_BY = {
     PREPROCESSED_REPORT.name: "flames preprocess",
     PARTITION.name: "flames partition",
     SHARD.name: "flames partition",
+    RUN.name: "flames federate --fresh",
     CHECKPOINT.name: "flames federate",
     EVALUATION.name: "flames evaluate",
     EMBEDDING.name: "flames tsne",

@@ -174,7 +174,7 @@ def test_a_partition_shows_images_and_patients(tmp_path):
 
 
 def record(number):
-    return {"round": number, "seconds": 30.0, "bytes_up": 2**20, "bytes_down": 2**20}
+    return {"round": number, "seconds": 30.0, "bytes_up": 2**20, "bytes_down": 2**20, "refused": {}}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def record(number):
     [
         (0, 2, "run 'mine': 2 rounds in 1 min, 4 MiB of weights moved"),
         (3, 1, "run 'mine': 1 round after round 3 in 30 s, 2 MiB of weights moved"),
-        (4, 0, "run 'mine' has its 4 rounds already; raise --rounds to go on, or pass --fresh"),
+        (4, 0, "run 'mine' has 4 rounds already, 4 were asked for; raise --rounds to go on, or pass --fresh"),
     ],
 )
 def test_a_finished_run_tells_what_this_call_did(before, done, says, tmp_path):
@@ -224,3 +224,9 @@ def test_info_says_none_where_there_is_nothing(tmp_path):
     shown = written(render.print_info, info(tmp_path / "gone"))
     assert max(map(len, shown.splitlines())) <= 80
     assert shown.count("none") >= 3
+
+
+def test_a_refused_client_is_named_at_the_end(tmp_path):
+    refused = {**record(1), "refused": {"busi": "its report is empty"}}
+    shown = written(render.print_federation, FederationResult("mine", tmp_path, 0, [refused]), 1)
+    assert "round 1: busi was refused: its report is empty" in shown

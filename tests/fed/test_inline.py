@@ -148,3 +148,16 @@ def test_an_error_of_the_server_is_not_swallowed(ran):
 
     with pytest.raises(FlamesError, match="no client joined"):
         run_inline(server, echo_app(ran), {})
+
+
+def test_a_fault_of_a_client_is_the_cause_of_what_the_server_raises(ran):
+    server = ServerApp()
+
+    @server.main()
+    def main(grid, context):
+        grid.send_and_receive([ask(14)])
+        raise FlamesError("nobody reported")
+
+    with pytest.raises(FlamesError, match="nobody reported") as raised:
+        run_inline(server, echo_app(ran), {3: {"client": "c"}})
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)

@@ -96,3 +96,10 @@ def test_without_a_clock_it_takes_the_systems(seen):
         watch(StepDone("a", 1, number + 1, 6))
     (left,) = estimates(seen)
     assert 0 <= left < 60
+
+
+def test_before_a_round_is_over_the_estimate_is_a_lower_bound(watch, seen, clock):
+    watch(FederationStarted(CLIENTS, 1, 2))
+    step(watch, clock, seconds=1, times=WARM_UP + MEASURED)
+    watch(RoundDone({"seconds": 7}))
+    assert [event.at_least for event in seen if isinstance(event, Estimated)] == [True, False]

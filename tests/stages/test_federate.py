@@ -264,11 +264,14 @@ def test_a_wrong_option_does_not_cost_the_run_that_fresh_replaces(options, works
     assert files_of(root / "runs" / "flames") == before
 
 
-def test_what_is_left_of_a_run_without_its_configuration_is_not_mixed_in(workspace, quick):
+def test_what_is_left_of_a_run_without_its_configuration_is_neither_mixed_in_nor_lost(workspace, quick):
     root = workspace()
     folder = federate(quick(root, rounds=3)).folder
     (folder / "config.toml").unlink()
-    result = federate(quick(root, rounds=1))
+    with pytest.raises(FlamesError, match=r"holds files but no config\.toml of a run; pass --fresh"):
+        federate(quick(root, rounds=1))
+    assert list_rounds(folder / "checkpoints") == [2, 3]
+    result = federate(quick(root, rounds=1, fresh=True))
     assert list_rounds(folder / "checkpoints") == [1]
     assert [record["round"] for record in result.records] == [1]
 

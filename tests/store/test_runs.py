@@ -57,7 +57,7 @@ def test_a_configuration_comes_back_without_what_was_not_set(tmp_path):
     }
     write_config(tmp_path / "new" / "config.toml", tables)
     del tables["federate"]["run"]
-    assert read_config(tmp_path / "new" / "config.toml") == tables
+    assert read_config(tmp_path / "new" / "config.toml") == {"format": "flames-run", "version": 1, **tables}
 
 
 @pytest.mark.parametrize("text", ["lr = ", None])
@@ -65,6 +65,13 @@ def test_a_configuration_that_cannot_be_read_is_refused(text, tmp_path):
     if text:
         (tmp_path / "config.toml").write_text(text)
     with pytest.raises(FlamesError, match=r"config\.toml cannot be read .*; federate again with --fresh"):
+        read_config(tmp_path / "config.toml")
+
+
+@pytest.mark.parametrize("text", ["version = 1", 'format = "flames-run"\nversion = 9'])
+def test_a_configuration_of_another_version_is_refused(text, tmp_path):
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(FlamesError, match=r"flames federate --fresh"):
         read_config(tmp_path / "config.toml")
 
 

@@ -30,6 +30,8 @@ class InlineGrid(Grid):
             node: Context(RUN_ID, node, dict(config), RecordDict(), run_config={})
             for node, config in nodes.items()
         }
+        self.fault: Exception | None = None
+        """The last exception that was not a client's own complaint: a fault in the program."""
         self._waiting: dict[str, Message] = {}
         self._sent = 0
 
@@ -86,12 +88,21 @@ class InlineGrid(Grid):
             return Message(Error(FAILED, str(error)), reply_to=message)
         except Exception as error:
             # A client's fault must not end the round for the others, as on Flower's own engines.
+            self.fault = error
             return Message(Error(FAILED, f"{type(error).__name__}: {error}"), reply_to=message)
 
 
 def run_inline(server: ServerApp, client: ClientApp, nodes: Mapping[int, NodeConfig]) -> None:
-    """Run `server` over `client` on the nodes with these configurations."""
+    """Run `server` over `client` on the nodes with these configurations.
+
+    Raises:
+        FlamesError: what the server raises; its cause is the clients' last fault, for --debug to show.
+    """
     # A message takes its sender from this process-wide identity, which Flower's own engines set likewise.
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SERVER_NODE
     context = Context(RUN_ID, SERVER_NODE, {}, RecordDict(), run_config={})
-    server(InlineGrid(client, nodes), context)
+    grid = InlineGrid(client, nodes)
+    try:
+        server(grid, context)
+    except FlamesError as error:
+        raise error from grid.fault
