@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
-from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, read_all
-from flames_cli.readers.images import read_grey, read_masks
+from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.readers.images import read_still
 
 NAME = "busi"
 ALIASES: tuple[str, ...] = ()
@@ -54,13 +54,7 @@ def _list_class(folder: Path, stratum: str) -> list[Source]:
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     """One case: the grey image with the union of its masks."""
-    if not source.masks:
-        raise BadCase(f"{source.name}: no mask, expected '{source.name}_mask.png' beside it")
-    image = read_grey(source.image)
-    mask = read_masks(source.masks, image.shape, MASK_VALUES)
-    if not mask.any():
-        raise SkippedCase("the mask is empty")
-    return [RawCase(case=source.name, patient=source.patient, image=image, mask=mask)]
+    return read_still(source, f"'{source.name}_mask.png' beside it", MASK_VALUES)
 
 
 def iter_raw_cases(root: Path) -> Iterator[RawCase]:

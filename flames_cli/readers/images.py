@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.readers.base import BadCase
+from flames_cli.readers.base import BadCase, RawCase, SkippedCase, Source
 
 MAX_PIXELS = 50_000_000
 """More than any scanner or probe writes: a larger header is a bomb or a mistake."""
@@ -38,6 +38,27 @@ def _short(error: Exception) -> str:
     """Pillow quotes whole paths; the file is already named."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return text if "/" not in text and "\\" not in text else type(error).__name__
+
+
+def read_still(source: Source, mask_name: str, allowed: Sequence[frozenset[int]]) -> list[RawCase]:
+    """One case: the source's image in grey, with the union of its masks.
+
+    Args:
+        source: an image and its masks.
+        mask_name: the mask to expect, for the message where there is none.
+        allowed: see `read_masks`.
+
+    Raises:
+        BadCase: no mask, or image or mask cannot be trusted.
+        SkippedCase: the mask is empty.
+    """
+    if not source.masks:
+        raise BadCase(f"{source.name}: no mask, expected {mask_name}")
+    image = read_grey(source.image)
+    mask = read_masks(source.masks, image.shape, allowed)
+    if not mask.any():
+        raise SkippedCase("the mask is empty")
+    return [RawCase(case=source.patient, patient=source.patient, image=image, mask=mask)]
 
 
 def read_masks(paths: Sequence[Path], shape: tuple[int, ...], allowed: Sequence[frozenset[int]]) -> Mask:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, read_all
-from flames_cli.readers.images import read_grey, read_masks
+from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.readers.images import read_still
 
 NAME = "otu2d"
 ALIASES: tuple[str, ...] = ("otu_2d", "mmotu")
@@ -47,13 +47,7 @@ def _numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     """One case: the grey image with its binary mask."""
-    if not source.masks:
-        raise BadCase(f"{source.name}: no mask, expected annotations/{source.patient}_binary.PNG")
-    image = read_grey(source.image)
-    mask = read_masks(source.masks, image.shape, MASK_VALUES)
-    if not mask.any():
-        raise SkippedCase("the mask is empty")
-    return [RawCase(case=source.patient, patient=source.patient, image=image, mask=mask)]
+    return read_still(source, f"annotations/{source.patient}_binary.PNG", MASK_VALUES)
 
 
 def iter_raw_cases(root: Path) -> Iterator[RawCase]:

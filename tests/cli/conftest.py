@@ -13,9 +13,6 @@ from typer.testing import CliRunner, Result
 
 from flames_cli.cli.app import app
 
-os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read once, when Flower is imported
-
-
 ROOT = Path(__file__).parents[2]
 PLAIN = {"FLAMES_WORKSPACE": None, "FORCE_COLOR": None, "COLUMNS": "80"}
 """Nothing of the tester's own terminal."""
@@ -28,17 +25,6 @@ SMALL += ("--batch-size", "8", "--lr", "1e-3", "--device", "cpu")
 def small() -> tuple[str, ...]:
     """Options of a federation that takes seconds."""
     return SMALL
-
-
-@pytest.fixture(scope="session")
-def one_thread():
-    """Torch's threads wait for each other, and for whatever else this machine does."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

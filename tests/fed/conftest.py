@@ -1,6 +1,5 @@
 """A federation of stub clients, whose training is arithmetic, and the messages that passed."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,19 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read once, when Flower is imported
-
 SIZE = 8
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _everywhere(one_thread):
+    """Every test here."""
 
 
 @pytest.fixture

@@ -10,13 +10,8 @@ from flames_cli.store.cases import CaseInfo, CaseSet, SetInfo
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _everywhere(one_thread):
+    """Every test here."""
 
 
 @pytest.fixture(scope="session")

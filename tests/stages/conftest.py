@@ -1,6 +1,5 @@
 """A small model, options that train it in a second, and a workspace with finished runs."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,20 +7,13 @@ from typing import Any
 
 import pytest
 
-os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # read once, when Flower is imported
-
 MODEL: dict[str, int | float] = {"base_channels": 4, "depth": 2}
 RUNS = ("flames", "fedavg", "local")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _everywhere(one_thread):
+    """Every test here."""
 
 
 @pytest.fixture(scope="session")
