@@ -21,7 +21,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 class Section(BaseModel):
     """What all commands share; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     workspace: Path = DEFAULT_WORKSPACE
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
