@@ -18,8 +18,8 @@ from flames_cli.stages.preprocess import preprocess
 from flames_cli.store.cases import CaseInfo, SetInfo, Spool, encode_chunk
 from flames_cli.store.h5 import SpooledCase, write_preprocessed
 
-# Before torch is imported: its waiting threads would spin, and nothing may be sent anywhere.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is imported: its waiting threads would spin long, and nothing may be sent anywhere.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 
 # On CI the same examples every time: a new one is found by whoever works on the code, not by who lands next.

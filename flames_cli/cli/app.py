@@ -58,8 +58,8 @@ def flames(
     """Set up what holds for every command."""
     # Flower asks this variable on import: nothing is sent from a hospital unless its owner says so.
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    # Torch's threads otherwise spin while they wait, which on a busy machine costs five times the time.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Torch's threads spin long while they wait, which starves everybody on a busy machine (docs/performance.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a log without Unicode shows ? for ±, and the run goes on
