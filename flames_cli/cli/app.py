@@ -58,7 +58,7 @@ def flames(
     """Set up what holds for every command."""
     # Flower asks this variable on import: nothing is sent from a hospital unless its owner says so.
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    # Torch's threads spin long while they wait, which starves everybody on a busy machine (docs/performance.md).
+    # Torch's threads spin long while they wait, which starves a busy machine (docs/performance.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
