@@ -252,7 +252,7 @@ def test_runs_that_do_not_fit_are_told_apart(refused, flames, workspace, small, 
 def test_images_too_small_for_the_model_are_refused(refused, workspace, small):
     deep = ("--model", "unet", "--model-option", "depth=6", "--model-option", "base_channels=1")
     message = refused("federate", *deep, "--device", "cpu", "--workspace", workspace())
-    assert "images of 32×32 pixels: this model needs at least 64×64" in message
+    assert "the images are 32×32, this unet needs 64×64; preprocess with a larger --size" in message
 
 
 def test_a_damaged_partition_is_told(refused, workspace):

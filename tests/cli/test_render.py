@@ -182,7 +182,7 @@ def record(number):
     [
         (0, 2, "run 'mine': 2 rounds in 1 min, 4 MiB of weights moved"),
         (3, 1, "run 'mine': 1 round after round 3 in 30 s, 2 MiB of weights moved"),
-        (4, 0, "run 'mine' has 4 rounds already, 4 were asked for; raise --rounds to go on, or pass --fresh"),
+        (4, 0, "run 'mine' has 4 rounds already, 4 were asked for; raise --rounds to go on, or"),
     ],
 )
 def test_a_finished_run_tells_what_this_call_did(before, done, says, tmp_path):
