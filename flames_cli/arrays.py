@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[Any]
-"""H×W image in the precision of its source (uint8, uint16) or float32 in [0, 1]."""
+"""H×W image (H×W×3 in colour) in the precision of its source (uint8, uint16) or float32 in [0, 1]."""
 
 Mask = NDArray[np.uint8]
 """H×W, 1 where there is tumour, else 0."""

@@ -5,15 +5,48 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from flames_cli.errors import FlamesError
 
 DEFAULT_WORKSPACE = Path("flames-workspace")
 
+
+def _check_window(window: tuple[float, float]) -> tuple[float, float]:
+    if not window[0] < window[1]:
+        raise ValueError(f"input should be LOW,HIGH with LOW below HIGH, such as -160,240 (got {window})")
+    return window
+
+
+def _check_split(value: Any) -> Any:
+    """An integer of 1 or more, or "site"; told here in one message, where a union would tell two."""
+    if value == "site":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PydanticCustomError("split", "Input should be a valid integer or 'site'")
+    if value < 1:
+        raise PydanticCustomError("split", "Input should be greater than or equal to 1, or 'site'")
+    return value
+
+
+def _check_fold(text: str) -> str:
+    k, n = (int(part) for part in text.split("/"))
+    if not 1 <= k <= n or n < 2:
+        raise PydanticCustomError("fold", "Input should be K/N with K from 1 to N and N of 2 or more")
+    return text
+
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Rate = Annotated[float, Field(gt=0, le=100)]
+Split = Annotated[int | Literal["site"], BeforeValidator(_check_split)]
+Fold = Annotated[str, Field(pattern=r"^[0-9]{1,3}/[0-9]{1,3}$"), AfterValidator(_check_fold)]
+Sites = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+]
+Window = Annotated[tuple[float, float], AfterValidator(_check_window)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -27,21 +60,40 @@ class Section(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
-class PreprocessConfig(Section):
-    """Options of `flames preprocess`."""
+class ReadConfig(Section):
+    """What every command that reads raw data shares."""
 
     datasets: tuple[str, ...] = ()
     raw: dict[str, Path] = {}
     """Raw folder by data set; default <workspace>/raw/<dataset>."""
     size: Annotated[int, Field(ge=16, le=2048)] = 240
+    name: Name | None = None
+    """Of a manifest's data sets; None: its folder's name."""
+    channels: Literal["grey", "rgb"] = "grey"
+    plane: Literal["axial", "coronal", "sagittal"] = "axial"
+    slices: Literal["near", "lesion", "all"] | None = None
+    """Of a volume; None: as the data set's paper."""
+    slice_half_width: Annotated[int, Field(ge=0)] = 20
+    window: dict[str, Window] = {}
+    """Intensities low, high that become 0 and 1, by modality; CT has 0 at water (HU)."""
+    percentile: Annotated[float, Field(gt=0, le=100)] = 95.0
+    """Of a volume without a window, that becomes 1."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Threads; 0: one a core."""
+
+
+class CheckConfig(ReadConfig):
+    """Options of `flames check`."""
+
+
+class PreprocessConfig(ReadConfig):
+    """Options of `flames preprocess`."""
+
     server_test: Annotated[float, Field(ge=0)] | None = None
     """Images (1 or more) or a fraction (below 1); None: the paper's number, at most a quarter."""
     test_fraction: Fraction = 0.2
-    slice_half_width: Annotated[int, Field(ge=0)] = 20
     duplicate_list: Path | None = None
     skip_bad: bool = False
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Threads; 0: one a core."""
     overwrite: bool = False
 
 
@@ -50,10 +102,24 @@ class PartitionConfig(Section):
 
     datasets: tuple[str, ...] = ()
     """Empty: all that are preprocessed."""
-    split: dict[str, Annotated[int, Field(ge=1)]] = {}
-    """Clients by data set; where it is not named: brats 3, others 1."""
+    split: dict[str, Split] = {}
+    """Clients by data set or collection; where it is not named: as DEFAULT_SPLIT, else 1."""
+    skew: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Dirichlet concentration of the clients' shares, small for uneven ones; None: even."""
+    fold: Fold | None = None
+    """k/n: fold k of an n-fold cross-validation is the clients' test set; None: as preprocessed."""
+    hold_out_site: dict[str, Sites] = {}
+    """By data set: sites that no client sees, test sets of the server's."""
     val_fraction: Fraction = 0.1
     overwrite: bool = False
+
+    @property
+    def fold_numbers(self) -> tuple[int, int] | None:
+        """k, n of `fold`."""
+        if self.fold is None:
+            return None
+        k, n = self.fold.split("/")
+        return int(k), int(n)
 
 
 class FederateConfig(Section):
@@ -123,6 +189,7 @@ class DemoConfig(Section):
 
 
 SECTIONS: dict[str, type[Section]] = {
+    "check": CheckConfig,
     "preprocess": PreprocessConfig,
     "partition": PartitionConfig,
     "federate": FederateConfig,

@@ -12,7 +12,7 @@ from hypothesis import settings
 from flames_cli.config import PartitionConfig, PreprocessConfig
 from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import SETS
-from flames_cli.readers.phantoms import draw_brats, draw_busi, draw_otu2d
+from flames_cli.readers.phantoms import PHANTOMS, draw_brats
 from flames_cli.stages.partition import partition
 from flames_cli.stages.preprocess import preprocess
 from flames_cli.store.cases import CaseInfo, SetInfo, Spool, encode_chunk
@@ -26,6 +26,9 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+PAPER = ("brats", "busi", "otu2d")
+"""The data sets of the FLAMES paper, which most tests federate."""
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -55,13 +58,10 @@ def shared() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def phantom_raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Raw phantoms in the three real layouts, by data set: for reading only."""
+    """Raw phantoms in every layout that is read, by data set: for reading only."""
     root = tmp_path_factory.mktemp("phantoms")
-    return {
-        "brats": draw_brats(root, 15, seed=0, size=48, slices=12),
-        "busi": draw_busi(root, 16, seed=0),
-        "otu2d": draw_otu2d(root, 16, seed=0),
-    }
+    small = {"brats": draw_brats(root / "brats", 15, seed=0, size=48, slices=12)}
+    return {name: small.get(name) or draw(root / name, 16, 0) for name, draw in PHANTOMS.items()}
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def workspace(phantom_raw: dict[str, Path], tmp_path_factory: pytest.TempPathFac
     def get(size: int = 32, seed: int = 0) -> Path:
         if (size, seed) not in made:
             root = made[size, seed] = tmp_path_factory.mktemp("made")
-            for name in phantom_raw:
+            for name in PAPER:
                 preprocess(PreprocessConfig(workspace=root, raw=phantom_raw, size=size, seed=seed), name)
             partition(PartitionConfig(workspace=root, seed=seed))
         return Path(shutil.copytree(made[size, seed], tmp_path_factory.mktemp("workspace") / "workspace"))
@@ -101,13 +101,13 @@ def real_preprocessed(shared: Callable[[str], Path], tmp_path_factory: pytest.Te
 
 
 Drawn = tuple[CaseInfo, np.ndarray, np.ndarray]
-Member = tuple[str, str, int]
-"""Patient, group, images."""
+Member = tuple[str, str, int] | tuple[str, str, int, str]
+"""Patient, group, images, and the site where there is one."""
 
 
 @pytest.fixture(scope="session")
 def preprocessed() -> Callable[..., list[Drawn]]:
-    """preprocessed(path, {set: [(patient, group, images)]}, info): write noise; returns what was written."""
+    """preprocessed(path, {set: [(patient, group, images[, site])]}, info): write noise, and return it."""
     return _write_noise
 
 
@@ -116,9 +116,9 @@ def _write_noise(path: Path, sets: Mapping[str, Sequence[Member]], info: SetInfo
     with Spool() as spool:
         spooled: dict[str, list[SpooledCase]] = {name: [] for name in SETS}
         for set_name, members in sets.items():
-            for patient, group, images in members:
+            for patient, group, images, *site in members:
                 for number in range(images):
-                    one = _draw_case(info, set_name, patient, group, number)
+                    one = _draw_case(info, set_name, patient, group, number, *site)
                     drawn.append(one)
                     numbers = [spool.add(encode_chunk(pixels)) for pixels in one[1:]]
                     spooled[set_name].append(SpooledCase(one[0], *numbers))
@@ -126,9 +126,9 @@ def _write_noise(path: Path, sets: Mapping[str, Sequence[Member]], info: SetInfo
     return drawn
 
 
-def _draw_case(info: SetInfo, set_name: str, patient: str, group: str, number: int) -> Drawn:
-    case = f"{set_name}/{patient}/{number}"
+def _draw_case(info: SetInfo, set_name: str, patient: str, group: str, number: int, site: str = "") -> Drawn:
+    case = f"{set_name}/{patient}/{site}{number}"
     rng = derive_rng(0, info.dataset, case)
-    image = rng.integers(0, info.max_value, (info.size, info.size), endpoint=True).astype(info.dtype)
+    image = rng.integers(0, info.max_value, info.pixel_shape, endpoint=True).astype(info.dtype)
     mask = (rng.random((info.size, info.size)) < 0.3).astype(np.uint8)
-    return CaseInfo(case, patient, group, "", number, (1.0, 1.5), int(mask.sum())), image, mask
+    return CaseInfo(case, patient, group, "", number, (1.0, 1.5), int(mask.sum()), site), image, mask

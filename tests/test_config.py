@@ -123,7 +123,7 @@ def test_unknown_keys_are_refused(kind):
 
 def test_unknown_tables_are_refused_with_the_known_ones(write):
     message = refusal(TsneConfig, {}, write("[train]\nrounds = 1\n"))
-    assert "'train' is not known; choose from workspace, seed, [preprocess]" in message
+    assert "'train' is not known; choose from workspace, seed, [check], [preprocess]" in message
     assert all(f"[{name}]" in message for name in SECTIONS)
 
 
@@ -138,7 +138,28 @@ def test_unknown_tables_are_refused_with_the_known_ones(write):
         ("[partition]\ndatasets = 'busi'", "partition.datasets: input should be a valid tuple (got 'busi')"),
         (
             "[partition.split]\nbusi = 0",
-            "partition.split.busi: input should be greater than or equal to 1 (got 0)",
+            "partition.split.busi: input should be greater than or equal to 1, or 'site' (got 0)",
+        ),
+        (
+            "[partition.split]\nbusi = true",
+            "partition.split.busi: input should be a valid integer or 'site' (got True)",
+        ),
+        ("[partition]\nskew = 0", "partition.skew: input should be greater than 0 (got 0)"),
+        (
+            "[partition]\nfold = '6/5'",
+            "partition.fold: input should be K/N with K from 1 to N and N of 2 or more",
+        ),
+        ("[partition]\nfold = '1/1'", "partition.fold: input should be K/N"),
+        ("[partition]\nfold = '0/5'", "partition.fold: input should be K/N"),
+        ("[partition]\nfold = 'one'", "partition.fold: string should match pattern"),
+        ("[partition]\nfold = 3", "partition.fold: input should be a valid string (got 3)"),
+        (
+            "[partition.hold_out_site]\nlits = 3",
+            "partition.hold_out_site.lits: input should be a valid tuple",
+        ),
+        (
+            "[partition.hold_out_site]\nlits = ['']",
+            "partition.hold_out_site.lits.0: string should have at least",
         ),
     ],
 )

@@ -7,12 +7,14 @@ options are checked.
 import io
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flames_cli import __version__
+from flames_cli.cli.check_command import check
 from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.options import (
     DEFAULT_WORKSPACE,
@@ -25,17 +27,19 @@ from flames_cli.cli.options import (
     Workspace,
     build_config,
     check_workspace,
+    parse_lists,
     parse_number,
     parse_pairs,
     parse_rates,
 )
-from flames_cli.errors import FlamesError
+from flames_cli.cli.preprocess_command import preprocess
 
 app = typer.Typer(
     cls=FlamesGroup,
     name="flames",
     help="Federated, multi-modality tumour segmentation: one model per modality, whatever the organ.\n\n"
-    "The stages, in order: preprocess, partition, federate, evaluate, tsne. New here? Run `flames demo`.",
+    "The stages, in order: check, preprocess, partition, federate, evaluate, tsne. "
+    "New here? Run `flames demo`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -60,80 +64,15 @@ def flames(
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     # Torch's threads spin long while they wait, which starves a busy machine (docs/performance.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    # Libraries warn of odd files by path; what matters of that is an error of ours, which names the file.
+    warnings.filterwarnings("ignore", module=r"PIL|pydicom|nibabel")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a log without Unicode shows ? for ±, and the run goes on
 
 
-@app.command(rich_help_panel="Stages")
-def preprocess(
-    ctx: typer.Context,
-    dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", help="brats, busi or otu2d; may be given several times.")
-    ] = None,
-    raw: Annotated[
-        Path | None,
-        typer.Option("--raw", help="Raw folder of the one data set.", show_default="WORKSPACE/raw/DATASET"),
-    ] = None,
-    size: Annotated[int, typer.Option("--size", help="Side of the square images, in pixels.")] = 240,
-    seed: Seed = 0,
-    server_test: Annotated[
-        float | None,
-        typer.Option(
-            "--server-test",
-            help="Images (1 or more) or fraction of patients (below 1) for the server's test set.",
-            show_default="the paper's number, at most a quarter of the patients",
-        ),
-    ] = None,
-    test_fraction: Annotated[
-        float, typer.Option("--test-fraction", help="Of the other patients, for the clients' test sets.")
-    ] = 0.2,
-    slice_half_width: Annotated[
-        int, typer.Option("--slice-half-width", help="Slices kept on either side of a tumour's mean slice.")
-    ] = 20,
-    duplicate_list: Annotated[
-        Path | None,
-        typer.Option("--duplicate-list", help="CSV of known copies, column Filename: {a.png&b.png}."),
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad cases out instead of stopping.")
-    ] = False,
-    workers: Annotated[int, typer.Option("--workers", help="Threads; 0: one a core.")] = 0,
-    overwrite: Overwrite = False,
-    workspace: Workspace = DEFAULT_WORKSPACE,
-    config: ConfigFile = None,
-    json_output: Json = False,
-) -> None:
-    """Raw images to one HDF5 file a data set: square, scaled, split by patient."""
-    from flames_cli.cli.consoles import results, watching
-    from flames_cli.cli.live import progress_bars
-    from flames_cli.cli.render import print_json, print_preprocessed
-    from flames_cli.config import PreprocessConfig
-    from flames_cli.readers import get_reader
-    from flames_cli.stages.preprocess import preprocess as run_preprocess
-
-    options = build_config(
-        ctx, PreprocessConfig, dataset=None, raw=_raw_folders(dataset, raw), datasets=dataset
-    )
-    if not options.datasets:
-        raise FlamesError("no data set was named; pass --dataset NAME (brats, busi or otu2d)")
-    names = dict.fromkeys(get_reader(name).NAME for name in options.datasets)
-    reports = []
-    for name in names:
-        with progress_bars(watching()) as progress:
-            reports.append(run_preprocess(options, name, progress))
-        if not json_output:
-            print_preprocessed(results(), reports[-1], options.workspace)
-    if json_output:
-        print_json(reports if len(reports) > 1 else reports[0])
-
-
-def _raw_folders(datasets: list[str] | None, raw: Path | None) -> dict[str, Path] | None:
-    if raw is None:
-        return None
-    if not datasets or len(datasets) != 1:
-        raise FlamesError("--raw is the folder of one data set; pass exactly one --dataset with it")
-    return {datasets[0]: raw}
+app.command(rich_help_panel="Stages")(check)
+app.command(rich_help_panel="Stages")(preprocess)
 
 
 @app.command(rich_help_panel="Stages")
@@ -145,7 +84,34 @@ def partition(
     ] = None,
     split: Annotated[
         list[str] | None,
-        typer.Option("--split", help="DATASET=CLIENTS, by patient.", show_default="brats=3, others 1"),
+        typer.Option(
+            "--split",
+            help="DATASET=CLIENTS, divided by patient, or DATASET=site: a client a centre.",
+            show_default="brats=3; polypgen, lits, lits-slices by site; others 1",
+        ),
+    ] = None,
+    skew: Annotated[
+        float | None,
+        typer.Option(
+            "--skew",
+            help="Dirichlet concentration of the clients' shares; small is uneven, such as 0.5.",
+            show_default="even shares",
+        ),
+    ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(
+            "--fold",
+            help="K/N: fold K of an N-fold cross-validation is the clients' test set.",
+            show_default="as preprocessed",
+        ),
+    ] = None,
+    hold_out_site: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hold-out-site",
+            help="DATASET=SITE: no client sees it, the server tests on it; may be given several times.",
+        ),
     ] = None,
     val_fraction: Annotated[
         float,
@@ -168,7 +134,10 @@ def partition(
 
     pairs = parse_pairs("--split", split)
     counts = {name: parse_number(value) for name, value in pairs.items()} if pairs else None
-    options = build_config(ctx, PartitionConfig, dataset=None, datasets=dataset, split=counts)
+    sites = parse_lists("--hold-out-site", hold_out_site)
+    options = build_config(
+        ctx, PartitionConfig, dataset=None, datasets=dataset, split=counts, hold_out_site=sites
+    )
     with progress_bars(watching()) as progress:
         made = run_partition(options, progress)
     if json_output:

@@ -33,6 +33,52 @@ Overwrite = Annotated[
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
 
+
+# What the commands that read raw data share.
+DatasetNames = Annotated[
+    list[str] | None,
+    typer.Option("--dataset", help="Data set to read; `flames info` lists them; may be given several times."),
+]
+RawFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--raw",
+        help="Raw folder of the one data set, or a manifest's CSV.",
+        show_default="WORKSPACE/raw/DATASET",
+    ),
+]
+CollectionName = Annotated[
+    str | None,
+    typer.Option("--name", help="Name of a manifest's data sets.", show_default="its folder's"),
+]
+Size = Annotated[int, typer.Option("--size", help="Side of the square images, in pixels.")]
+Channels = Annotated[str, typer.Option("--channels", help="grey, or rgb where a data set has colour.")]
+Plane = Annotated[str, typer.Option("--plane", help="axial, coronal or sagittal slices of a volume.")]
+Slices = Annotated[
+    str | None,
+    typer.Option(
+        "--slices",
+        help="near, lesion or all: those near the tumour's mean slice, all that bear tumour, or every one.",
+        show_default="as the data set's paper",
+    ),
+]
+SliceHalfWidth = Annotated[
+    int,
+    typer.Option("--slice-half-width", help="For near: slices on either side of the tumour's mean slice."),
+]
+Windows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--window",
+        help="MODALITY=LOW,HIGH intensities that become black and white, CT=-160,240 in HU.",
+        show_default="the data set's",
+    ),
+]
+Percentile = Annotated[
+    float, typer.Option("--percentile", help="Of a volume without a window, that becomes white.")
+]
+Workers = Annotated[int, typer.Option("--workers", help="Threads; 0: one a core.")]
+
 SectionT = TypeVar("SectionT", bound="Section")
 
 NOT_OPTIONS = {"config", "json_output"}
@@ -92,6 +138,19 @@ def parse_pairs(option: str, items: list[str] | None) -> dict[str, str] | None:
     return pairs
 
 
+def parse_lists(option: str, items: list[str] | None) -> dict[str, list[str]] | None:
+    """`NAME=VALUE` items as a dict of lists, for names that come several times; None where none was typed.
+
+    Raises:
+        FlamesError: an item without a name or a value.
+    """
+    lists: dict[str, list[str]] = {}
+    for item in items or []:
+        for name, value in (parse_pairs(option, [item]) or {}).items():
+            lists.setdefault(name, []).append(value)
+    return lists or None
+
+
 def parse_number(text: str) -> int | float | str:
     """`text` as a whole number or a float; itself where it is neither, for the configuration to refuse."""
     for kind in (int, float):
@@ -112,3 +171,26 @@ def parse_rates(items: list[str] | None) -> dict[str, Any]:
         if by_modality
         else None,
     }
+
+
+def parse_windows(items: list[str] | None) -> dict[str, list[int | float | str]] | None:
+    """`--window CT=-160,240` as {modality: [low, high]}; the configuration refuses what is no window."""
+    pairs = parse_pairs("--window", items)
+    return (
+        {name: [parse_number(part) for part in text.split(",")] for name, text in pairs.items()}
+        if pairs
+        else None
+    )
+
+
+def raw_folders(datasets: list[str] | None, raw: Path | None) -> dict[str, Path] | None:
+    """`--raw` as folders by data set; None where it was not typed.
+
+    Raises:
+        FlamesError: it is the folder of no data set, or of several.
+    """
+    if raw is None:
+        return None
+    if not datasets or len(datasets) != 1:
+        raise FlamesError("--raw is the folder of one data set; pass exactly one --dataset with it")
+    return {datasets[0]: raw}

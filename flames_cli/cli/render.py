@@ -40,6 +40,9 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     for name, counts in report["sets"].items():
         table.add_row(name, str(counts["patients"]), str(counts["images"]))
     console.print(table)
+    if sites := report["sites"]:
+        listed = ", ".join(f"{site} {n['images']} ({n['patients']})" for site, n in sites.items())
+        console.print(f"sites, images (patients): {listed}")
     for item in report["copies_left_out"]:
         console.print(f"left out {item['name']}: the same image as {item['same_as']}")
     if near := report["near_copies_kept_together"]:
@@ -68,10 +71,15 @@ def print_partition(console: Console, partition: "Partition", workspace: Path) -
         unseen.add_column(name, justify="right" if "images" in name else "left")
     for server in partition.server:
         for name, images in server.images.items():
-            unseen.add_row(
-                server.modality, name, server.organs[name], f"{images} ({len(server.patients[name])})"
-            )
+            shown = f"{images} ({len(server.patients[name])})"
+            unseen.add_row(server.modality, name, server.organs[name], shown)
     console.print(unseen)
+    for client in partition.clients:
+        if not client.images["test"]:
+            console.print(f"{client.name} has no test patients: its model is tested by the server alone")
+    for name, images in partition.left_out.items():
+        what = "near copies or patients of a held-out site"
+        console.print(f"left out {count(images, 'image')} of {name}: {what}")
     console.print("every shard read back: no patient is in two sets", style="green")
     _say_where(console, workspace / "partition.json")
 
@@ -109,6 +117,8 @@ def print_evaluation(console: Console, result: "Evaluation") -> None:
     if result.server:
         title = f"server models, unseen patients: {by}"
         console.print(score_table(title, "model", result.server, result.run, result.compare))
+    for name, reason in result.untested.items():
+        console.print(f"not in the tables: {name}, {reason}", style="yellow")
     note = "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
     console.print(note, style="dim")
     if result.compare:
@@ -126,8 +136,9 @@ def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare
     table = Table(
         title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold underline"
     )
-    for name in (first, "images"):
-        table.add_column(name, no_wrap=True)
+    table.add_column(first, no_wrap=True)
+    # The names of unseen sites may be long; the numbers are not to be cut short for them.
+    table.add_column("images", no_wrap=not any(row.unseen for row in rows))
     if compare:
         table.add_column("run", overflow="ellipsis")
     for name in ("n", *TITLES.values(), *(["gain"] if compare else [])):
@@ -138,7 +149,7 @@ def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare
             table.add_row(row.label, row.organ, run, str(row.n), *_cells(row, row.metrics), gain)
             table.add_row("", row.modality, compare, "", *_cells(row, row.compared), "", style="dim")
         else:
-            what = f"{row.organ} {row.modality}"
+            what = row.organ if row.unseen else f"{row.organ} {row.modality}"
             table.add_row(row.label, what, *([run] if compare else []), str(row.n), *_cells(row, row.metrics))
     return table
 

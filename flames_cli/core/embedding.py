@@ -54,10 +54,11 @@ def separation(features: NDArray[Any], labels: Sequence[str]) -> float | None:
 
 
 def thumbnail_features(images: Iterable[NDArray[Any]], side: int = 32) -> NDArray[np.float32]:
-    """H×W images in [0, 1], all of one shape, to N×side² area-averaged pixels, row by row.
+    """Images in [0, 1], all of one shape, to their area-averaged pixels, row by row.
 
-    A height or width below `side` is kept as it is. Takes a generator, so that images need not all be in
-    memory. ValueError when there is no image or their shapes differ.
+    H×W images give N×side², H×W×3 ones N×3·side² with the colours of a pixel side by side. A height or width
+    below `side` is kept as it is. Takes a generator, so that images need not all be in memory. ValueError
+    when there is no image, or their shapes differ or are others.
     """
     thumbnails = [_thumbnail(image, side) for image in images]
     shapes = {thumbnail.shape for thumbnail in thumbnails}
@@ -69,9 +70,9 @@ def thumbnail_features(images: Iterable[NDArray[Any]], side: int = 32) -> NDArra
 
 
 def _thumbnail(image: NDArray[Any], side: int) -> NDArray[np.float32]:
-    if image.ndim != 2 or image.size == 0:
-        raise ValueError(f"got an image of shape {image.shape}, expected H×W; pass gray images")
-    height, width = image.shape
+    if image.size == 0 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise ValueError(f"got an image of shape {image.shape}, expected H×W or H×W×3")
+    height, width = image.shape[:2]
     pixels = np.ascontiguousarray(image, dtype=np.float32)
     small = cv2.resize(pixels, (min(width, side), min(height, side)), interpolation=cv2.INTER_AREA)
     return np.asarray(small, dtype=np.float32)

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 # so 44 ends at the gap. Above it pairs double every 3.3 bits; extended down, that foretells fewer than one
 # false pair among the 1,469 of OTU_2d. 8×8 hashes have no clean gap: one frame reaches 8, other lesions start
 # near 10. Elsewhere the margin is thin: other patients begin at 48 in liver CT and framed endoscopy, at 66 in
-# brain MRI; so group at 44, but beyond 28 do not discard a case on that evidence. Missed: mirror images, and
-# many crops beyond 2 % a side. Copies may carry other masks (OTU_2d 282 and 285 mark two lesions of one
-# frame), so masks are no test of a copy.
+# brain MRI; so where patients are named, and frames of one are grouped anyway, only 0-28 groups two of them.
+# Missed: mirror images, and many crops beyond 2 % a side. Copies may carry other masks (OTU_2d 282 and 285
+# mark two lesions of one frame), so masks are no test of a copy.
 PHASH_SIZE = 16
-PHASH_MAX_DISTANCE = 44
+NEAR_BITS = 44
+"""Neighbouring frames of one lesion, or nearer."""
+COPY_BITS = 28
+"""One frame saved again, or nearer."""
 
 _BLOCK = 512
 

@@ -4,12 +4,15 @@ What is drawn is a group: one patient, or several whose images are near copies o
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-SETS = ("client_train", "client_test", "server_test")
+SETS = ("client_train", "client_val", "client_test", "server_test")
+"""Of a preprocessed data set. `client_val` is empty unless the data set itself names validation patients:
+clients hold out theirs of `client_train`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,8 @@ class Group:
 
     images: int
     patients: int = 1
+    datasets: frozenset[str] = frozenset({""})
+    """That it has images in; tells apart those that are divided together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,10 @@ def take_groups(groups: Mapping[str, Group], share: Share, rng: np.random.Genera
 def split_groups(
     groups: Mapping[str, Group], server_test: Share, test_fraction: float, rng: np.random.Generator
 ) -> dict[str, str]:
-    """Which of SETS each group is in: the server's test first, then `test_fraction` of the other patients."""
+    """Which of SETS each group is in: the server's test first, then `test_fraction` of the other patients.
+
+    Never client_val.
+    """
     server = set(take_groups(groups, server_test, rng))
     rest = {name: group for name, group in groups.items() if name not in server}
     test = set(take_groups(rest, Share.fraction(test_fraction, rest), rng))
@@ -69,10 +77,22 @@ def split_groups(
     }
 
 
-def divide_groups(groups: Mapping[str, Group], parts: int, rng: np.random.Generator) -> list[list[str]]:
-    """The groups in `parts` lists, near equal in groups first and in images next.
+def divide_groups(
+    groups: Mapping[str, Group],
+    parts: int,
+    rng: np.random.Generator,
+    shares: Sequence[float] | None = None,
+    least: int = 1,
+) -> list[list[str]]:
+    """The groups in `parts` lists, balanced in each data set that they have images in.
 
-    Dealt largest first, each to the part with fewest groups and, among those, fewest images.
+    Args:
+        groups: those in most data sets are dealt first.
+        parts: how many lists.
+        rng: draws the order.
+        shares: what each part is to hold of the groups, summing to 1; None: near equal in groups first and
+            in images next, dealt largest first, each to the part with fewest groups and then fewest images.
+        least: groups of a data set that every part keeps whatever its share, as long as there are so many.
 
     Raises:
         ValueError: fewer groups than parts.
@@ -81,14 +101,71 @@ def divide_groups(groups: Mapping[str, Group], parts: int, rng: np.random.Genera
         raise ValueError(f"{len(groups)} patients cannot be divided into {parts} parts")
     names = sorted(groups)
     order = [names[i] for i in rng.permutation(len(names))]
-    order.sort(key=lambda name: -groups[name].images)
+    # With shares, largest first would hand the large groups to the large parts.
+    order.sort(key=lambda name: (-len(groups[name].datasets), 0 if shares else -groups[name].images))
+    room = {
+        dataset: _quotas(sum(dataset in group.datasets for group in groups.values()), parts, shares, least)
+        for dataset in {dataset for group in groups.values() for dataset in group.datasets}
+    }
     divided: list[list[str]] = [[] for _ in range(parts)]
-    totals = [0] * parts
+    images = [0] * parts
     for name in order:
-        smallest = min(range(parts), key=lambda part: (len(divided[part]), totals[part]))
-        divided[smallest].append(name)
-        totals[smallest] += groups[name].images
+        own = [room[dataset] for dataset in groups[name].datasets]
+        chosen = max(range(parts), key=lambda part: (min(left[part] for left in own), -images[part]))
+        divided[chosen].append(name)
+        images[chosen] += groups[name].images
+        for left in own:
+            left[chosen] -= 1
     return [sorted(part) for part in divided]
+
+
+def _quotas(total: int, parts: int, shares: Sequence[float] | None, least: int) -> list[int]:
+    """`total` in whole numbers by `shares` (largest remainders), each `least` or more; else zeros."""
+    if shares is None:
+        return [0] * parts
+    least = min(least, total // parts)
+    free = total - least * parts
+    quotas = [math.floor(share * free) for share in shares]
+    by_remainder = sorted(range(parts), key=lambda part: quotas[part] - shares[part] * free)
+    for part in by_remainder[: free - sum(quotas)]:
+        quotas[part] += 1
+    return [least + quota for quota in quotas]
+
+
+def draw_shares(parts: int, concentration: float, rng: np.random.Generator) -> list[float]:
+    """Shares of `parts` that sum to 1, of a symmetric Dirichlet distribution: the smaller, the more uneven.
+
+    As in Hsu et al. 2019 (arXiv:1909.06335), there over classes, here over patients.
+    """
+    return [float(share) for share in rng.dirichlet([concentration] * parts)]
+
+
+def deal_folds(
+    strata: Mapping[str, tuple[str, ...]],
+    folds: int,
+    rng: np.random.Generator,
+    dealt: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """The fold, 1..`folds`, of every group: near equal in groups, and within what `strata` names first.
+
+    Args:
+        strata: what is to be spread of each group, such as its class and its site; the first weighs most.
+        folds: how many.
+        rng: draws the order.
+        dealt: groups whose fold is given; the others are dealt around them.
+    """
+    fold_of = {name: fold for name, fold in (dealt or {}).items() if name in strata}
+    counts: Counter[int] = Counter(fold_of.values())
+    by_stratum: Counter[tuple[str, int]] = Counter((strata[name][0], fold) for name, fold in fold_of.items())
+    names = sorted(strata)
+    order = sorted((names[i] for i in rng.permutation(len(names))), key=strata.__getitem__)
+    for name in (name for name in order if name not in fold_of):
+        first = strata[name][0]
+        fold = min(range(1, folds + 1), key=lambda fold: (by_stratum[first, fold], counts[fold]))
+        fold_of[name] = fold
+        counts[fold] += 1
+        by_stratum[first, fold] += 1
+    return fold_of
 
 
 def find_overlaps(sets: Mapping[str, Sequence[str]]) -> list[tuple[str, str, str]]:

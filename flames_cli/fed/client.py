@@ -108,10 +108,10 @@ def read_profile(context: Context) -> Profile:
     """What this node says of itself, from its shards.
 
     Raises:
-        FlamesError: shards of several modalities or sizes cannot be one client.
+        FlamesError: shards of several modalities, sizes or numbers of channels cannot be one client.
     """
     summaries = [read_shard_summary(path) for path in node_shards(context)]
-    for name in ("modality", "size"):
+    for name in ("modality", "size", "channels"):
         values = sorted({str(getattr(summary, name)) for summary in summaries})
         if len(values) > 1:
             raise FlamesError(f"one client cannot hold shards of {name} {' and '.join(values)}")
@@ -122,6 +122,7 @@ def read_profile(context: Context) -> Profile:
         n_train=sum(summary.images["train"] for summary in summaries),
         n_val=sum(summary.images["val"] for summary in summaries),
         size=summaries[0].size,
+        channels=summaries[0].channels,
     )
 
 

@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Met
 from flames_cli.arrays import Weights
 from flames_cli.core.aggregation import Report
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Of these messages; a node that speaks another one is refused."""
 
 ARRAYS, TRAIN, REPORT, METRICS = "arrays", "train", "report", "metrics"
@@ -25,6 +25,7 @@ class Profile:
     n_train: int
     n_val: int
     size: int
+    channels: int = 1
     protocol: int = PROTOCOL
 
 

@@ -45,6 +45,8 @@ class Plan:
     """What every model starts from."""
     size: int
     """Of the images."""
+    channels: int = 1
+    """Of the images; the model's options carry them as in_channels."""
     epochs: int = 1
     batch_size: int = 64
     lr: float = 1e-4
@@ -103,7 +105,7 @@ def run_rounds(grid: Grid, plan: Plan, save: Save, resumed: State | None, on_eve
     Raises:
         FlamesError: no client joined, or a round in which nobody gave a good report.
     """
-    nodes = query_nodes(grid, plan.size)
+    nodes = query_nodes(grid, plan.size, plan.channels)
     profiles = [profile for _, profile in nodes]
     state = resumed or initial_state(plan, profiles)
     clients = tuple((profile.client, profile.modality, profile.n_train) for profile in profiles)
@@ -133,12 +135,12 @@ def initial_state(plan: Plan, profiles: Iterable[Profile]) -> State:
     return State(0, {group: {name: a.copy() for name, a in plan.initial.items()} for group in groups})
 
 
-def query_nodes(grid: Grid, size: int) -> list[tuple[int, Profile]]:
+def query_nodes(grid: Grid, size: int, channels: int = 1) -> list[tuple[int, Profile]]:
     """(node, profile) of every node, in order of the clients' names.
 
     Raises:
         FlamesError: no node, one that cannot tell what it is, speaks another protocol or holds images of
-            another size, or two with one name.
+            another size or number of channels, or two with one name.
     """
     found: dict[str, tuple[int, Profile]] = {}
     for reply in exchange(grid, (make_query(node) for node in grid.get_node_ids())):
@@ -152,7 +154,7 @@ def query_nodes(grid: Grid, size: int) -> list[tuple[int, Profile]]:
                 f"node {node} cannot join: its profile cannot be read ({error}); "
                 "install one version everywhere"
             ) from error
-        if problem := _refuse_profile(profile, size, found):
+        if problem := _refuse_profile(profile, size, channels, found):
             raise FlamesError(f"client {profile.client} cannot join: {problem}")
         found[profile.client] = (node, profile)
     if not found:
@@ -160,13 +162,20 @@ def query_nodes(grid: Grid, size: int) -> list[tuple[int, Profile]]:
     return [found[name] for name in sorted(found)]
 
 
-def _refuse_profile(profile: Profile, size: int, found: dict[str, tuple[int, Profile]]) -> str | None:
+def _refuse_profile(
+    profile: Profile, size: int, channels: int, found: dict[str, tuple[int, Profile]]
+) -> str | None:
     if profile.protocol != PROTOCOL:
         return (
             f"it speaks protocol {profile.protocol}, this server {PROTOCOL}; install one version everywhere"
         )
     if profile.size != size:
         return f"its images are {profile.size}×{profile.size}, this federation's {size}×{size}"
+    if profile.channels != channels:
+        return (
+            f"its images are of {profile.channels} channel(s), this federation's of {channels}; "
+            "preprocess all with the same --channels"
+        )
     if profile.client in found:
         return "another node has that name"
     return None

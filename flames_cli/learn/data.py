@@ -1,4 +1,4 @@
-"""Cases as tensors: images in [-1, 1], masks 0 and 1. B batch, C = 1 channel, H W pixels."""
+"""Cases as tensors: images in [-1, 1], masks 0 and 1. B batch, C channels (1 grey, 3 colour), H W pixels."""
 
 import os
 from collections import deque
@@ -48,7 +48,7 @@ class ShardDataset:
         return self._sets[self._where[index][0]].info.dataset
 
     def example(self, index: int, warp: Warp | None = None) -> Example:
-        """Image (H×W float32 in [0, 1]) and mask of case `index`, warped alike."""
+        """Image (H×W or H×W×3, float32 in [0, 1]) and mask (H×W) of case `index`, warped alike."""
         number, row = self._where[index]
         cases = self._sets[number]
         image = dequantise(cases.images[row], cases.info.max_value)
@@ -87,7 +87,7 @@ def iterate_batches(
     workers: int = 0,
     merge_lone: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(images B×1×H×W in [-1, 1], masks B×1×H×W), float32, in `order`, prepared ahead in threads.
+    """(images B×C×H×W in [-1, 1], masks B×1×H×W), float32, in `order`, prepared ahead in threads.
 
     Args:
         dataset: where the cases are.
@@ -108,6 +108,7 @@ def iterate_batches(
 
 
 def _collate(examples: list[Example]) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.stack([image for image, _ in examples])[:, None])
+    images = torch.from_numpy(np.stack([image for image, _ in examples]))
+    images = images[:, None] if images.ndim == 3 else images.movedim(3, 1)
     masks = torch.from_numpy(np.stack([mask for _, mask in examples])[:, None])
     return (images - MEAN) / STD, masks.float()

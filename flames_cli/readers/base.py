@@ -1,16 +1,21 @@
 """What every reader shares: sources, cases, and the two ways in which a source gives none."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.volumes import Placement
 from flames_cli.errors import FlamesError
 
 
 class BadCase(FlamesError):
     """A source that cannot be trusted: corrupt, without a mask, mis-sized, of unknown labels."""
+
+    def __init__(self, message: str) -> None:
+        # Files' names and headers are quoted, and may hold anything; a message is one line.
+        super().__init__("".join(char if char.isprintable() else "?" for char in message))
 
 
 class SkippedCase(Exception):
@@ -26,16 +31,36 @@ class Source:
     patient: str
     image: Path
     masks: tuple[Path, ...]
+    case: str = ""
+    """Name of a still image's case, where it is not the patient's."""
     stratum: str = ""
     """A class to keep in proportion between sets, such as benign and malignant."""
+    site: str = ""
+    """The centre that it comes from, where the data set tells."""
+    modality: str = ""
+    """Where it is not its reader's."""
+    organ: str = ""
+    """Where it is not its reader's."""
+    fixed_set: str = ""
+    """The one of core.splits.SETS that the data set itself puts it in; empty: a split decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What a user may choose about reading; still images need none of it."""
+    """What a user may choose about reading."""
 
     slice_half_width: int = 20
-    """Slices kept on either side of the mean index of those that hold tumour."""
+    """For slices `near`: kept on either side of the mean index of those that hold tumour."""
+    slices: str = ""
+    """Of a volume: `near`, `lesion` (all with tumour) or `all`; empty: as the data set's paper does."""
+    plane: str = "axial"
+    """One of core.volumes.PLANES."""
+    windows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Intensities low..high that become 0..1, by modality, in place of the data set's own."""
+    percentile: float = 95.0
+    """Of the whole volume, that becomes 1 where no window applies."""
+    colour: bool = False
+    """Keep red, green and blue where the data set has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +70,7 @@ class RawCase:
     case: str
     patient: str
     image: Pixels
-    """H×W."""
+    """H×W, or H×W×3 in colour."""
     mask: Mask
     """H×W, 0 and 1."""
     low: float = 0.0
@@ -54,9 +79,11 @@ class RawCase:
     max_value: int = 255
     """Full scale that the case is kept in (see `core.intensity`)."""
     slice_index: int = -1
-    """Axial index after reorientation; -1 for still images."""
+    """Along the plane's axis in RAS, or in the data set's own count; -1 for still images."""
     spacing_mm: tuple[float, float] = field(default=(float("nan"), float("nan")))
     """Rows, columns; NaN where the source does not tell."""
+    place: Placement | None = None
+    """Where a slice lies in its volume."""
 
 
 class Reader(Protocol):
@@ -71,10 +98,16 @@ class Reader(Protocol):
     """The folder that the original download unpacks to."""
     LAYOUT: str
     """What the reader expects to find, for error messages."""
+    COMPLETE: int
+    """Sources with a mask in the complete download; 0 where it is the user's own."""
     SERVER_TEST: int
-    """Images in the server's test set in the paper."""
+    """Images in the server's test set in the paper; 0 where no paper says: a tenth of the patients."""
     STILL: bool
     """Single images (which may be copies of each other) rather than volumes."""
+    KNOWS_PATIENTS: bool
+    """Whether patients are named; where they are not, every image counts as one."""
+    COLOUR: bool
+    """Whether its images can be read in colour."""
 
     def list_sources(self, root: Path) -> list[Source]:
         """The sources under `root`, in natural order; nothing is decoded."""
@@ -101,18 +134,19 @@ def read_all(
 
 
 def find_root(reader: Reader, raw: Path) -> Path:
-    """`raw` itself, or the folder of the original download inside it.
+    """`raw` itself, or the folder (or the manifest) of the original download inside it.
 
     Raises:
-        FlamesError: `raw` is not a folder.
+        FlamesError: `raw` is not a folder, nor a manifest where one is read.
     """
-    if not raw.is_dir():
+    is_manifest = Path(reader.FOLDER).suffix == ".csv" and raw.suffix.lower() == ".csv" and raw.is_file()
+    if not (raw.is_dir() or is_manifest):
         raise FlamesError(
             f"no folder {raw}: expected the raw {reader.NAME} data ({reader.LAYOUT}); "
             "put it there or pass --raw DIR"
         )
     inside = raw / reader.FOLDER
-    return inside if inside.is_dir() else raw
+    return inside if inside.exists() else raw
 
 
 def require_sources(reader: Reader, root: Path) -> list[Source]:

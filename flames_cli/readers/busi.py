@@ -15,12 +15,14 @@ ORGAN = "breast"
 LICENCE = "as its Kaggle page states (Al-Dhabyani et al. 2020)"
 FOLDER = "Dataset_BUSI_with_GT"
 LAYOUT = "benign/benign (1).png with benign (1)_mask.png, and malignant/ likewise"
+COMPLETE = 647
 SERVER_TEST = 130
 STILL = True
+KNOWS_PATIENTS = False
+COLOUR = False
 
 CLASSES = ("benign", "malignant")
 """The third class, normal, has no lesion."""
-MASK_VALUES = (frozenset({0, 255}), frozenset({0, 1}))
 
 _FILE = re.compile(r"^(?P<stem>(?:benign|malignant) \((?P<number>\d+)\))(?P<mask>_mask(?:_\d+)?)?\.png$")
 
@@ -54,7 +56,7 @@ def _list_class(folder: Path, stratum: str) -> list[Source]:
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     """One case: the grey image with the union of its masks."""
-    return read_still(source, f"'{source.name}_mask.png' beside it", MASK_VALUES)
+    return read_still(source, options, f"'{source.name}_mask.png' beside it")
 
 
 def iter_raw_cases(root: Path) -> Iterator[RawCase]:

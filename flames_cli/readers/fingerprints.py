@@ -1,6 +1,4 @@
-"""Fingerprints of images: exact (a hash of the pixels) and perceptual (alike to the eye)."""
-
-import hashlib
+"""Fingerprints of images that are alike to the eye."""
 
 import imagehash
 import numpy as np
@@ -10,13 +8,13 @@ from PIL import Image
 from flames_cli.arrays import Pixels
 from flames_cli.core.groups import PHASH_SIZE
 
-
-def content_hash(image: Pixels) -> str:
-    """SHA-256 of the pixels with their shape and dtype: equal only for equal images."""
-    header = f"{image.shape}{image.dtype}".encode()
-    return hashlib.sha256(header + np.ascontiguousarray(image).tobytes()).hexdigest()
+REDUCED = 64
+"""Pixels of the short side that suffice; larger images are first averaged towards it, in whole steps."""
 
 
 def perceptual_hash(image: Pixels) -> NDArray[np.bool_]:
-    """PHASH_SIZE² bits of the low DCT frequencies of a uint8 H×W image (imagehash.phash)."""
-    return np.asarray(imagehash.phash(Image.fromarray(image), hash_size=PHASH_SIZE).hash).ravel()
+    """PHASH_SIZE² bits of the low DCT frequencies of a uint8 H×W or H×W×3 image (imagehash.phash)."""
+    picture = Image.fromarray(image)
+    if (step := min(picture.size) // REDUCED) > 1:
+        picture = picture.reduce(step)
+    return np.asarray(imagehash.phash(picture, hash_size=PHASH_SIZE).hash).ravel()

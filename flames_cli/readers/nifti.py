@@ -2,35 +2,33 @@
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
 import nibabel as nib
 import numpy as np
-from nibabel import orientations
+from isal import igzip
+from isal.igzip_lib import IsalError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
+from flames_cli.core.intensity import count_values
+from flames_cli.core.volumes import to_ras
 from flames_cli.readers.base import BadCase
+from flames_cli.readers.volumes import Volume
+
+_DAMAGED = (
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    cast(type[Exception], IsalError),  # its stub declares an instance
+)
 
 MAX_BYTES = 8 * 2**30
 """A header that claims more than this is wrong; nothing is allocated for it."""
-
-_RAS = orientations.axcodes2ornt("RAS")
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """One channel of a volume in RAS: X×Y×Z voxels, first axis to the patient's right."""
-
-    voxels: NDArray[Any]
-    spacing_mm: tuple[float, float, float]
-    axes: str
-    """Axis codes as the file had them, such as LPS."""
 
 
 def read_volume(path: Path, channel: int = 0) -> Volume:
@@ -45,14 +43,13 @@ def read_volume(path: Path, channel: int = 0) -> Volume:
             header, data = _read_checked(path, stream)
         voxels = _channel(path, header, data, channel)
         affine = header.get_best_affine()
-        turn = orientations.ornt_transform(orientations.io_orientation(affine), _RAS)
-    if not np.isfinite(voxels).all():
+        codes = nib.aff2axcodes(affine)
+    if not (np.isfinite(affine).all() and all(codes)):
+        raise BadCase(f"{path.name}: its header has no orientation that makes sense; fetch it anew")
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise BadCase(f"{path.name}: it holds voxels that are not finite")
-    zooms = [float(zoom) for zoom in header.get_zooms()[:3]]
-    order = np.argsort(turn[:, 0])
-    spacing = tuple(zooms[int(axis)] for axis in order)
-    axes = "".join(str(code) for code in nib.aff2axcodes(affine))
-    return Volume(orientations.apply_orientation(voxels, turn), (spacing[0], spacing[1], spacing[2]), axes)
+    axes = "".join(codes)
+    return Volume(to_ras(voxels, axes), affine, axes)
 
 
 @contextmanager
@@ -61,7 +58,7 @@ def _named_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadCase(f"{path.name}: there is no such file") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise BadCase(f"{path.name}: the gzip file is damaged or cut short; fetch it anew") from error
     except (OSError, WrapStructError, HeaderDataError) as error:
         raise BadCase(f"{path.name}: cannot be read as NIfTI ({type(error).__name__})") from error
@@ -70,7 +67,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    return cast(IO[bytes], igzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, bytes]:
@@ -108,5 +105,23 @@ def _channel(path: Path, header: nib.Nifti1Header, data: bytes, channel: int) ->
     slope, intercept = header.get_slope_inter()
     if slope is None or (slope, intercept or 0.0) == (1.0, 0.0):
         return voxels
-    scaled: NDArray[Any] = voxels * slope + (intercept or 0.0)
+    # Not float64, which a CT would be without need; a float64 file stays what it is.
+    precision = voxels.dtype.newbyteorder("=") if voxels.dtype.kind == "f" else np.float32
+    with np.errstate(over="ignore"):
+        scaled: NDArray[Any] = np.multiply(voxels, slope, dtype=precision)
+        scaled += intercept or 0.0
     return scaled
+
+
+def read_labels(path: Path, allowed: Set[int]) -> Volume:
+    """The labels of a volume, every one of them among `allowed`.
+
+    Raises:
+        BadCase: see `read_volume`; or a label is not known.
+    """
+    volume = read_volume(path)
+    values = set(count_values(volume.voxels)[0].tolist())
+    if not values <= allowed:
+        unknown = sorted(values - allowed)[:5]
+        raise BadCase(f"{path.name}: the mask holds the labels {unknown}, expected only {sorted(allowed)}")
+    return volume

@@ -14,13 +14,14 @@ ORGAN = "ovary"
 LICENCE = "as its download page states (MMOTU, Zhao et al. 2022)"
 FOLDER = "OTU_2d"
 LAYOUT = "images/1.JPG with annotations/1_binary.PNG"
+COMPLETE = 1469
 SERVER_TEST = 230
 STILL = True
+KNOWS_PATIENTS = False
+COLOUR = False
 
 _IMAGE = re.compile(r"^(\d+)\.jpe?g$", re.IGNORECASE)
 _MASK = re.compile(r"^(\d+)_binary\.png$", re.IGNORECASE)
-
-MASK_VALUES = (frozenset({0, 1}), frozenset({0, 255}))
 
 
 def list_sources(root: Path) -> list[Source]:
@@ -47,7 +48,7 @@ def _numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     """One case: the grey image with its binary mask."""
-    return read_still(source, f"annotations/{source.patient}_binary.PNG", MASK_VALUES)
+    return read_still(source, options, f"annotations/{source.patient}_binary.PNG")
 
 
 def iter_raw_cases(root: Path) -> Iterator[RawCase]:

@@ -60,7 +60,7 @@ def demo(
     shared = {"workspace": config.workspace, "seed": config.seed}
     raw = draw_phantoms(config.workspace / "raw", config.seed, progress)
     preparing = PreprocessConfig(**shared, size=config.size, raw=raw, overwrite=True)
-    reports = [preprocess(preparing, name, progress) for name in raw]
+    reports = [report for name in raw for report in preprocess(preparing, name, progress)]
     divided = partition(PartitionConfig(**shared, overwrite=True), progress)
     runs = {}
     for strategy in (BASELINE, OURS):

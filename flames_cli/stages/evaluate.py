@@ -9,6 +9,7 @@ from flames_cli.core.aggregation import Algorithm, State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.models import options_for
 from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.evaluation_files import Evaluation, draw_evaluation, write_evaluation
 from flames_cli.stages.progress import Progress, silent
@@ -18,8 +19,8 @@ from flames_cli.store.h5 import hash_file, read_shard_sets
 from flames_cli.store.manifest import Partition, checked_shard, read_partition
 from flames_cli.store.runs import RunFolder, find_run, read_config, read_rounds
 
-TestSets = dict[str, ShardDataset]
-"""By shard."""
+TestSets = dict[tuple[str, str], ShardDataset]
+"""By shard and name: that of an unseen site's test set, else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
         models={loaded.folder.name: loaded.checkpoint for loaded in (run, other) if loaded},
         tables=tables,
         folder=run.folder.evaluation,
+        untested=_find_untested(partition, run),
     )
     write_evaluation(result, cases)
     if config.overlays:
@@ -92,29 +94,45 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
     """
     folder = find_run(config.workspace, name)
     tables = read_config(folder.config)
-    if tables.get("run", {}).get("partition_sha256") != hash_file(partition_file):
+    facts = tables.get("run", {})
+    if facts.get("partition_sha256") != hash_file(partition_file):
         raise FlamesError(
             f"run '{folder.name}' was made on another partition than {partition_file}, so its test patients "
             "may have been trained on; federate again with --fresh"
         )
     made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
-    segmenter = Segmenter(made.model, made.model_options, config.device, config.precision, config.batch_size)
+    options = options_for(facts.get("channels", 1), made.model_options)
+    segmenter = Segmenter(made.model, options, config.device, config.precision, config.batch_size)
     state = load_state(folder.checkpoints)
     checkpoint = hash_file(index_path(folder.checkpoints, state.round))
     return LoadedRun(folder, made.strategy, get_algorithm(made.strategy), state, checkpoint, segmenter)
 
 
 def load_tests(workspace: Path, partition: Partition, split: str) -> TestSets:
-    """The test sets of a split, decoded once however many models are scored on them."""
-    entries = partition.clients if split == "client_test" else partition.server
-    return {
-        entry.shard: ShardDataset(read_shard_sets(checked_shard(workspace, entry), "test"))
-        for entry in entries
-    }
+    """The test sets of a split, decoded once however many models are scored on them.
+
+    A client has one; the server one of the clients' own sites, and one for each unseen site.
+    """
+    tests: TestSets = {}
+    if split == "client_test":
+        for client in partition.clients:
+            path = checked_shard(workspace, client)
+            tests[client.shard, ""] = ShardDataset(read_shard_sets(path, "test"))
+        return tests
+    for server in partition.server:
+        sets = read_shard_sets(checked_shard(workspace, server), "test")
+        named = dict(zip(sorted(server.images), sets, strict=True))
+        seen = [cases for name, cases in named.items() if name not in server.sites]
+        tests[server.shard, ""] = ShardDataset(seen)
+        tests |= {(server.shard, name): ShardDataset([named[name]]) for name in server.sites}
+    return tests
 
 
 def find_subjects(tests: TestSets, partition: Partition, run: LoadedRun, split: str) -> list[Subject]:
-    """Every client with its own test set; or every server model with the unseen patients of a modality."""
+    """Every client with its own test set; or every server model with the unseen patients of a modality.
+
+    A test set without patients is left out.
+    """
     find = _find_clients if split == "client_test" else _find_server_models
     return [subject for subject in find(tests, partition, run) if len(subject.data)]
 
@@ -123,21 +141,36 @@ def _find_clients(tests: TestSets, partition: Partition, run: LoadedRun) -> Iter
     for entry in partition.clients:
         group = run.algorithm.group_of(entry.name, entry.modality)
         weights = run.state.model_for(entry.name, group)
-        yield Subject(entry.name, entry.modality, "client_test", tests[entry.shard], weights)
+        yield Subject(entry.name, entry.modality, "client_test", tests[entry.shard, ""], weights)
 
 
 def _find_server_models(tests: TestSets, partition: Partition, run: LoadedRun) -> Iterator[Subject]:
     for server in partition.server:
-        members = [client for client in partition.clients if client.modality == server.modality]
+        modality = server.modality
+        members = [client for client in partition.clients if client.modality == modality]
         groups = dict.fromkeys(run.algorithm.group_of(client.name, client.modality) for client in members)
+        if not members and "all" in run.state.server:  # one model for all, also for whom nobody trained
+            groups = {"all": None}
         for group in groups:
-            label = server.modality if group in ("all", server.modality) else f"{server.modality} by {group}"
+            label = modality if group in ("all", modality) else f"{modality} by {group}"
             weights = run.state.server[group]
-            yield Subject(label, server.modality, "server_test", tests[server.shard], weights)
+            for name in ("", *server.sites):
+                data, site = tests[server.shard, name], server.sites.get(name, "")
+                yield Subject(label, modality, "server_test", data, weights, site)
+
+
+def _find_untested(partition: Partition, run: LoadedRun) -> dict[str, str]:
+    """Clients and modalities that are in no table, each with its reason."""
+    untested = {client.name: "no test patients" for client in partition.clients if not client.images["test"]}
+    if "all" not in run.state.server:
+        alone = {server.modality for server in partition.server} - set(partition.modalities)
+        untested |= dict.fromkeys(sorted(alone), "no client of this modality trained a model")
+    return untested
 
 
 def _twin(twins: Sequence[Subject], subject: Subject) -> Subject | None:
     """The other run's subject with the same test set: the same label, or its only model of that modality."""
+    twins = [twin for twin in twins if twin.data is subject.data]
     for twin in twins:
         if twin.label == subject.label:
             return twin
@@ -148,7 +181,16 @@ def _twin(twins: Sequence[Subject], subject: Subject) -> Subject | None:
 def _case_rows(run: LoadedRun, subject: Subject, scores: Sequence[Score]) -> list[tuple[object, ...]]:
     start = (run.folder.name, subject.label, subject.modality)
     return [
-        (*start, score.dataset, score.organ, subject.split, score.case, metric, score.metrics[metric])
+        (
+            *start,
+            score.dataset,
+            score.organ,
+            score.site,
+            subject.split,
+            score.case,
+            metric,
+            score.metrics[metric],
+        )
         for score in scores
         for metric in METRICS
     ]

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from flames_cli.store.figures import OverlayPanel, OverlayRow, draw_overlays, dr
 from flames_cli.store.manifest import read_json
 from flames_cli.store.schema import EVALUATION, stamp
 
-CASE_COLUMNS = ("run", "client", "modality", "dataset", "organ", "split", "case", "metric", "value")
+CASE_COLUMNS = (
+    *("run", "client", "modality", "dataset", "organ", "site"),
+    *("split", "case", "metric", "value"),
+)
 SPLIT = CASE_COLUMNS.index("split")
 
 TABLE_OF = {"client_test": "clients", "server_test": "server"}
@@ -35,6 +38,8 @@ class Evaluation:
     tables: dict[str, list[Row]]
     """By split."""
     folder: Path
+    untested: dict[str, str] = field(default_factory=dict)
+    """Clients and modalities that are in no table, each with its reason."""
 
     @property
     def clients(self) -> list[Row]:
@@ -43,7 +48,7 @@ class Evaluation:
 
     @property
     def server(self) -> list[Row]:
-        """Every server model on the unseen patients of its modality, pooled and by organ."""
+        """Every server model on the unseen patients of its modality, by organ; unseen sites apart."""
         return self.tables.get("server_test", [])
 
 
@@ -99,6 +104,7 @@ def summary_json(result: Evaluation) -> dict[str, Any]:
         "models": result.models,
         "clients": [row.as_json() for row in result.clients],
         "server": [row.as_json() for row in result.server],
+        "untested": result.untested,
     }
 
 
@@ -152,7 +158,8 @@ def _overlay_row(segmenter: Segmenter, subject: Subject, scores: Sequence[Score]
         caption = f"{name}: {scores[index].case}, Dice {scores[index].metrics['dice']:.2f}"
         panels.append(OverlayPanel(image, truth, predicted, caption))
     who = "server model" if subject.split == "server_test" else "client"
-    return OverlayRow(f"{who} {subject.label} ({subject.modality}, {len(scores)} cases)", panels)
+    where = f", unseen site {subject.unseen}" if subject.unseen else ""
+    return OverlayRow(f"{who} {subject.label} ({subject.modality}, {len(scores)} cases{where})", panels)
 
 
 def learning_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:

@@ -16,7 +16,7 @@ from flames_cli.fed.engines.inline import NodeConfig, run_inline
 from flames_cli.fed.events import OnEvent, ignore
 from flames_cli.fed.server import Plan, make_server_app
 from flames_cli.learn.devices import pick_device, pick_precision
-from flames_cli.learn.models import build_model
+from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.stages.estimate import Estimator
 from flames_cli.store.checkpoint import list_rounds, load_state, save_state
@@ -70,6 +70,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         "flames": __version__,
         "partition_sha256": hash_file(partition_file),
         "size": partition.size,
+        "channels": partition.channels,
         "device": device.type,
         "precision": pick_precision(config.precision, device, config.model),
     }
@@ -92,15 +93,19 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
 
 
 def _plan(config: FederateConfig, algorithm: Algorithm, partition: Partition, resumed: State | None) -> Plan:
-    weights = next(iter(resumed.server.values())) if resumed else _initial_weights(config, partition.size)
+    options = options_for(partition.channels, config.model_options)
+    initial = (
+        next(iter(resumed.server.values())) if resumed else _initial_weights(config, options, partition.size)
+    )
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
         seed=config.seed,
         model=config.model,
-        model_options=dict(config.model_options),
-        initial=weights,
+        model_options=options,
+        initial=initial,
         size=partition.size,
+        channels=partition.channels,
         epochs=config.local_epochs,
         batch_size=config.batch_size,
         lr=config.lr,
@@ -111,14 +116,14 @@ def _plan(config: FederateConfig, algorithm: Algorithm, partition: Partition, re
     )
 
 
-def _initial_weights(config: FederateConfig, size: int) -> Weights:
+def _initial_weights(config: FederateConfig, options: dict[str, Any], size: int) -> Weights:
     """What every model starts from.
 
     Raises:
         FlamesError: the images are too small for the model, or there are no such encoder weights.
     """
     seed = derive_seed(config.seed, "initial weights")
-    model = build_model(config.model, encoder_weights_of(config), seed=seed, **config.model_options)
+    model = build_model(config.model, encoder_weights_of(config), seed=seed, **options)
     if size < model.min_size:
         raise FlamesError(
             f"the images are {size}×{size}, this {config.model} needs {model.min_size}×{model.min_size}; "
@@ -176,8 +181,13 @@ def _resume(
     if config.fresh or not run.config.exists():
         return None
     before = read_config(run.config)
-    was = {**before.get("federate", {}), "partition": before.get("run", {}).get("partition_sha256")}
-    now = {**options, "partition": facts["partition_sha256"]}
+    made = before.get("run", {})
+    was = {
+        **before.get("federate", {}),
+        "partition": made.get("partition_sha256"),
+        "channels": made.get("channels", 1),
+    }
+    now = {**options, "partition": facts["partition_sha256"], "channels": facts["channels"]}
     differing = [
         f"{key} {was.get(key)!r} → {now.get(key)!r}"
         for key in sorted({*was, *now} - FREE_TO_CHANGE)

@@ -1,27 +1,22 @@
 """`preprocessed/*.h5` → `partition.json` and the shards: one file a client, one a modality for the server."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flames_cli.config import PartitionConfig
-from flames_cli.core.rng import derive_rng
-from flames_cli.core.splits import Group, Share, divide_groups, find_overlaps, take_groups
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.readers import get_reader
+from flames_cli.readers import READERS
+from flames_cli.stages.clients import ClientPlan, Split, plan_clients, resolve_split
+from flames_cli.stages.members import DataSet, by_collection, own_name, read_dataset
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.store.cases import CaseInfo, SetInfo
-from flames_cli.store.h5 import Selection, hash_file, read_preprocessed_cases, read_shard_cases, write_shard
+from flames_cli.stages.server_sets import HeldOut, ServerPlan, hold_out_sites, plan_server
+from flames_cli.store.cases import CaseInfo
+from flames_cli.store.h5 import hash_file, read_shard_cases, write_shard
 from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry, write_partition
 
 Entry = TypeVar("Entry", ClientEntry, ServerEntry)
-
-DEFAULT_SPLIT: Mapping[str, int] = {"brats": 3}
-"""Clients by data set, as in the paper; every other data set is one client."""
-
-Sets = dict[str, list[CaseInfo]]
-ClientPlan = tuple[ClientEntry, dict[str, Selection]]
 
 
 def partition(config: PartitionConfig, progress: Progress = silent) -> Partition:
@@ -29,187 +24,174 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
 
     Raises:
         MissingArtifact: a data set is not preprocessed.
-        FlamesError: sizes differ, too few patients for the clients asked for, a patient in two sets, or a
-            partition that exists without `overwrite`.
+        FlamesError: sizes or channels differ, too few patients for the clients asked for, no such site, a
+            patient in two roles, or a partition that exists without `overwrite`. Nothing has changed then,
+            but for a patient in two roles, who is found last.
     """
     target = config.workspace / "partition.json"
     if target.exists() and not config.overwrite:
         raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
-    files = _find_datasets(config)
-    read = {name: read_preprocessed_cases(path) for name, path in files.items()}
-    size = _common_size({name: info for name, (info, _) in read.items()})
-    planned = [
-        plan for name, (info, sets) in read.items() for plan in _plan_clients(config, files[name], info, sets)
-    ]
-    shards = config.workspace / "shards"
+    datasets = [read_dataset(path) for path in _find_files(config)]
+    size = _common(datasets, "size", "image size", "preprocess them with one --size")
+    channels = _common(datasets, "channels", "channels", "preprocess them with the same --channels")
+    split = resolve_split(config.split, datasets)
+    held_out = hold_out_sites(config.hold_out_site, datasets)
+    clients = _plan_all_clients(config, held_out, split)
+    server = plan_server(held_out)
+    _refuse_twins(clients, server)
     target.unlink(missing_ok=True)  # from here on it would describe shards that are half old, half new
-    for done, (client, selections) in enumerate(planned, start=1):
-        write_shard(config.workspace / client.shard, client.name, client.modality, selections)
-        progress("partition", done, len(planned))
-    server = _write_server(shards, files, read)
+    _write_shards(config.workspace, clients, server, progress)
     made = Partition(
         seed=config.seed,
         size=size,
-        clients=[_with_checksum(config.workspace, client) for client, _ in planned],
-        server=[_with_checksum(config.workspace, entry) for entry in server],
+        clients=[_with_checksum(config.workspace, client) for client, _ in clients],
+        server=[_with_checksum(config.workspace, entry) for entry, _ in server],
+        channels=channels,
+        options=_options_as_run(config, split),
+        left_out=held_out.left_out,
     )
     verify_partition(config.workspace, made)
     write_partition(target, made)
-    _remove_strangers(shards, made)
+    _remove_strangers(config.workspace / "shards", made)
     return made
+
+
+def _find_files(config: PartitionConfig) -> list[Path]:
+    folder = config.workspace / "preprocessed"
+    there = {path.stem: path for path in sorted(folder.glob("*.h5"))}
+    if not (there or config.datasets):
+        raise MissingArtifact(f"no data set in {folder}; make one with `flames preprocess --dataset NAME`")
+    names = dict.fromkeys(_resolve_name(name, there) for name in config.datasets) or there
+    files = [folder / f"{name}.h5" for name in names]
+    for path in files:
+        if not path.exists():
+            raise MissingArtifact(
+                f"{path} is not there; make it with `flames preprocess --dataset {path.stem}`"
+            )
+    return files
+
+
+def _resolve_name(name: str, there: dict[str, Path]) -> str:
+    """The file's name: `name` in any case, or that of the reader which has it among its names.
+
+    Raises:
+        FlamesError: there is no such file, and no reader that would make it.
+    """
+    known = {stem.lower(): stem for stem in there}
+    for asked in (name, own_name(name)):
+        if asked.lower() in known:
+            return known[asked.lower()]
+    if own_name(name) in READERS:
+        return own_name(name)
+    raise FlamesError(
+        f"data set '{name}' is not known; preprocessed are {', '.join(there) or 'none'}, "
+        f"and `flames preprocess` reads {', '.join(READERS)}"
+    )
+
+
+def _common(datasets: Sequence[DataSet], field: str, what: str, advice: str) -> int:
+    values = {dataset.name: int(getattr(dataset.info, field)) for dataset in datasets}
+    if len(set(values.values())) > 1:
+        listed = ", ".join(f"{name} {value}" for name, value in values.items())
+        raise FlamesError(f"the data sets differ in {what} ({listed}); {advice}")
+    return next(iter(values.values()))
+
+
+def _plan_all_clients(
+    config: PartitionConfig, held_out: HeldOut, split: dict[str, Split]
+) -> list[ClientPlan]:
+    """In order of the data sets."""
+    order = [dataset.name for dataset in held_out.seen]
+    plans = [
+        plan for together in by_collection(held_out.seen) for plan in plan_clients(config, together, split)
+    ]
+    if not plans:
+        raise FlamesError("no client is left; hold out fewer sites (--hold-out-site)")
+    if config.fold and not any(client.images["test"] for client, _ in plans):
+        raise FlamesError(
+            f"fold {config.fold} has no patient to test: no client has so many; use fewer folds"
+        )
+    return sorted(plans, key=lambda plan: order.index(plan[0].dataset))
+
+
+def _refuse_twins(clients: Sequence[ClientPlan], server: Sequence[ServerPlan]) -> None:
+    """Two shards of one name would overwrite each other, on some disks whatever their case."""
+    seen: set[str] = set()
+    for shard in [*(entry.shard for entry, _ in clients), *(entry.shard for entry, _ in server)]:
+        if shard.lower() in seen:
+            raise FlamesError(f"two shards would be called {shard}; preprocess one with another --name")
+        seen.add(shard.lower())
+
+
+def _write_shards(
+    workspace: Path, clients: Sequence[ClientPlan], server: Sequence[ServerPlan], progress: Progress
+) -> None:
+    for done, (client, selections) in enumerate(clients, start=1):
+        write_shard(workspace / client.shard, client.name, client.modality, selections)
+        progress("partition", done, len(clients))
+    for entry, selections in server:
+        write_shard(workspace / entry.shard, Path(entry.shard).stem, entry.modality, selections)
 
 
 def _with_checksum(workspace: Path, entry: Entry) -> Entry:
     return replace(entry, sha256=hash_file(workspace / entry.shard))
 
 
-def _find_datasets(config: PartitionConfig) -> dict[str, Path]:
-    folder = config.workspace / "preprocessed"
-    names = [get_reader(name).NAME for name in config.datasets] or sorted(
-        path.stem for path in folder.glob("*.h5")
-    )
-    if not names:
-        raise MissingArtifact(f"no data set in {folder}; make one with `flames preprocess --dataset NAME`")
-    files = {name: folder / f"{name}.h5" for name in names}
-    for name, path in files.items():
-        if not path.exists():
-            raise MissingArtifact(f"{path} is not there; make it with `flames preprocess --dataset {name}`")
-    if strangers := [name for name in config.split if get_reader(name).NAME not in files]:
-        raise FlamesError(
-            f"--split names '{strangers[0]}', which is not among the data sets {', '.join(files)}"
-        )
-    return files
+def _options_as_run(config: PartitionConfig, split: dict[str, Split]) -> dict[str, Any]:
+    options = config.model_dump(mode="json", include={"skew", "fold", "hold_out_site", "val_fraction"})
+    return {"split": split, **options}
 
 
-def _common_size(infos: Mapping[str, SetInfo]) -> int:
-    sizes = {name: info.size for name, info in infos.items()}
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise FlamesError(f"the data sets differ in image size ({listed}); preprocess them with one --size")
-    return next(iter(sizes.values()))
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a patient stands."""
 
+    set_name: str
+    """With its shard."""
+    role: str
+    """`train`, `val`, `test`, or `server`."""
+    dataset: str
+    site: str
+    """Of the client or test set; empty where it is not of one site."""
 
-def _plan_clients(config: PartitionConfig, path: Path, info: SetInfo, sets: Sets) -> list[ClientPlan]:
-    split = {**DEFAULT_SPLIT, **{get_reader(name).NAME: n for name, n in config.split.items()}}
-    parts = split.get(info.dataset, 1)
-    train = _divide(config, info.dataset, "client_train", sets, parts)
-    test = _divide(config, info.dataset, "client_test", sets, parts)
-    names = [info.dataset] if parts == 1 else [f"{info.dataset}-{part + 1}" for part in range(parts)]
-    plans = []
-    for name, train_groups, test_groups in zip(names, train, test, strict=True):
-        val_groups = _hold_out(config, name, sets["client_train"], train_groups)
-        chosen = {
-            "train": ("client_train", train_groups - val_groups),
-            "val": ("client_train", val_groups),
-            "test": ("client_test", test_groups),
-        }
-        plans.append(_plan_client(name, path, info, sets, chosen))
-    return plans
-
-
-def _plan_client(
-    name: str, path: Path, info: SetInfo, sets: Sets, chosen: dict[str, tuple[str, set[str]]]
-) -> ClientPlan:
-    selections, members = {}, {}
-    for set_name, (source, groups) in chosen.items():
-        indices = [index for index, case in enumerate(sets[source]) if case.group in groups]
-        selections[set_name] = Selection(path, source, indices)
-        members[set_name] = [sets[source][index] for index in indices]
-    entry = ClientEntry(
-        name=name,
-        dataset=info.dataset,
-        modality=info.modality,
-        organ=info.organ,
-        shard=f"shards/{name}.h5",
-        images={set_name: len(cases) for set_name, cases in members.items()},
-        patients={set_name: sorted({case.patient for case in cases}) for set_name, cases in members.items()},
-    )
-    return entry, selections
-
-
-def _divide(config: PartitionConfig, dataset: str, set_name: str, sets: Sets, parts: int) -> list[set[str]]:
-    """The groups of patients of each client."""
-    groups = _weigh(sets[set_name])
-    if len(groups) < parts and groups:
-        raise FlamesError(
-            f"{dataset} has {len(groups)} patients in {set_name}, too few for {parts} clients; "
-            f"pass --split {dataset}={len(groups)}"
-        )
-    if not groups:
-        return [set() for _ in range(parts)]
-    rng = derive_rng(config.seed, "partition", dataset, set_name)
-    return [set(names) for names in divide_groups(groups, parts, rng)]
-
-
-def _hold_out(config: PartitionConfig, client: str, train: list[CaseInfo], groups: set[str]) -> set[str]:
-    """The groups of patients held out for validation: at least one, unless `val_fraction` is 0."""
-    weighed = _weigh([case for case in train if case.group in groups])
-    if config.val_fraction > 0 and len(weighed) < 2:
-        raise FlamesError(
-            f"client {client} has {len(weighed)} patient to train on and none to validate on; "
-            "use fewer clients (--split) or pass --val-fraction 0"
-        )
-    patients = Share.fraction(config.val_fraction, weighed).patients
-    images = config.val_fraction * sum(group.images for group in weighed.values())
-    share = Share(images, patients)
-    return set(take_groups(weighed, share, derive_rng(config.seed, "validation", client)))
-
-
-def _weigh(cases: list[CaseInfo]) -> dict[str, Group]:
-    patients: dict[str, list[str]] = {}
-    for case in cases:
-        patients.setdefault(case.group, []).append(case.patient)
-    return {name: Group(images=len(listed), patients=len(set(listed))) for name, listed in patients.items()}
-
-
-def _write_server(
-    shards: Path, files: Mapping[str, Path], read: Mapping[str, tuple[SetInfo, Sets]]
-) -> list[ServerEntry]:
-    """One shard of unseen patients a modality, a set for each of its data sets."""
-    entries = []
-    for modality in dict.fromkeys(info.modality for info, _ in read.values()):
-        members = {
-            name: (info, sets["server_test"])
-            for name, (info, sets) in read.items()
-            if info.modality == modality and sets["server_test"]
-        }
-        if not members:
-            continue
-        selections = {
-            f"test/{name}": Selection(files[name], "server_test", range(len(cases)))
-            for name, (_, cases) in members.items()
-        }
-        write_shard(shards / f"server-{modality}.h5", f"server-{modality}", modality, selections)
-        entries.append(
-            ServerEntry(
-                modality=modality,
-                shard=f"shards/server-{modality}.h5",
-                organs={name: info.organ for name, (info, _) in members.items()},
-                images={name: len(cases) for name, (_, cases) in members.items()},
-                patients={
-                    name: sorted({case.patient for case in cases}) for name, (_, cases) in members.items()
-                },
-            )
-        )
-    return entries
+    def clashes(self, other: "Place") -> bool:
+        """Whether nobody may stand in both: two roles, or two clients that were not divided by site."""
+        by_site = self.site and other.site
+        return self.role != other.role or (self.dataset == other.dataset and not by_site)
 
 
 def verify_partition(workspace: Path, made: Partition) -> None:
-    """Read every shard back: no patient, and no group of near copies, may stand in two sets anywhere.
+    """Read every shard back: no patient, and no group of near copies, may have two roles anywhere.
+
+    Clients whose modalities share patients may train on the same one, and clients divided by site on what
+    each has of him; else a patient is in one shard only.
 
     Raises:
         FlamesError: naming the patient and both sets.
     """
     for identity in ("patient", "group"):
-        found: dict[str, list[str]] = {}
-        for shard in made.shards:
-            for set_name, (info, cases) in read_shard_cases(workspace / shard).items():
-                found[f"{shard}:{set_name}"] = [f"{info.dataset}/{getattr(case, identity)}" for case in cases]
-        if overlaps := find_overlaps(found):
-            patient, one, other = overlaps[0]
-            raise FlamesError(
-                f"{identity} {patient} is in {one} and in {other}; preprocess the data set again"
-            )
+        places: dict[str, list[Place]] = {}
+        for place, collection, cases in _read_places(workspace, made):
+            for name in sorted({f"{collection}/{getattr(case, identity)}" for case in cases}):
+                if clash := next((one for one in places.get(name, ()) if one.clashes(place)), None):
+                    raise FlamesError(
+                        f"{identity} {name} is in {clash.set_name} and in {place.set_name}; "
+                        "preprocess the data set again"
+                    )
+                places.setdefault(name, []).append(place)
+
+
+def _read_places(workspace: Path, made: Partition) -> Iterator[tuple[Place, str, list[CaseInfo]]]:
+    """(place, collection, cases) of every set of every shard."""
+    for client in made.clients:
+        for role, (info, cases) in read_shard_cases(workspace / client.shard).items():
+            place = Place(f"{client.shard}:{role}", role, info.dataset, client.site)
+            yield place, info.collection or info.dataset, cases
+    for server in made.server:
+        for name, (info, cases) in read_shard_cases(workspace / server.shard).items():
+            site = server.sites.get(name.removeprefix("test/"), "")
+            place = Place(f"{server.shard}:{name}", "server", info.dataset, site)
+            yield place, info.collection or info.dataset, cases
 
 
 def _remove_strangers(shards: Path, made: Partition) -> None:

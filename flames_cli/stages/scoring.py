@@ -22,6 +22,7 @@ class Score:
     dataset: str
     organ: str
     metrics: dict[str, float]
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Subject:
     """client_test or server_test."""
     data: ShardDataset
     weights: Weights
+    unseen: str = ""
+    """The site that no client has seen and that all of `data` is from; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Row:
     compared: dict[str, Summary] | None = None
     dice_gain: Summary | None = None
     """Of this run over the other, paired case by case."""
+    unseen: str = ""
+    """The site that no client has seen and that the cases are from; else empty."""
 
     def as_json(self) -> dict[str, Any]:
         """For summary.json; a mean of no finite value is null."""
@@ -55,6 +60,7 @@ class Row:
             "model": self.label,
             "modality": self.modality,
             "organ": self.organ,
+            "unseen_site": self.unseen or None,
             "n": self.n,
             "metrics": {name: _summary_json(value) for name, value in self.metrics.items()},
         }
@@ -74,19 +80,19 @@ def _summary_json(value: Summary) -> dict[str, float | int | None]:
 def score_subject(segmenter: Segmenter, subject: Subject) -> list[Score]:
     """The metrics of every case of the subject's test set, in its order."""
     scores = []
-    for index, predicted in enumerate(segmenter.masks(subject.weights, subject.data)):
-        _, truth = subject.data.example(index)
-        metrics = case_metrics(predicted, truth)
-        scores.append(
-            Score(
-                subject.data.case(index).case, subject.data.dataset(index), subject.data.organ(index), metrics
-            )
-        )
+    data = subject.data
+    for index, predicted in enumerate(segmenter.masks(subject.weights, data)):
+        _, truth = data.example(index)
+        case, metrics = data.case(index), case_metrics(predicted, truth)
+        scores.append(Score(case.case, data.dataset(index), data.organ(index), metrics, case.site))
     return scores
 
 
 def make_rows(subject: Subject, scores: Sequence[Score], compared: Sequence[Score] | None) -> list[Row]:
-    """The subject's row over all its cases, then one an organ where it has several."""
+    """The subject's row over all its cases, then one an organ where it has several.
+
+    An unseen site is named beside its organ: its cases are never pooled with those of other sites.
+    """
     organs = list(dict.fromkeys(score.organ for score in scores))
     rows = [_row(subject, ALL_ORGANS if len(organs) > 1 else organs[0], scores, compared)] if organs else []
     if len(organs) > 1:
@@ -109,11 +115,12 @@ def _row(subject: Subject, organ: str, scores: Sequence[Score], compared: Sequen
     return Row(
         label=subject.label,
         modality=subject.modality,
-        organ=organ,
+        organ=f"{organ}, {subject.unseen} (unseen)" if subject.unseen else organ,
         n=len(scores),
         metrics=_summaries(scores),
         compared=None if compared is None else _summaries(compared),
         dice_gain=gain,
+        unseen=subject.unseen,
     )
 
 

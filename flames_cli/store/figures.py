@@ -48,7 +48,7 @@ LEGEND_COLUMNS = 2
 
 @dataclass(frozen=True)
 class OverlayPanel:
-    """One case: `image` H×W in [0, 1], `truth` and `prediction` H×W (0 or 1), and its line of text."""
+    """One case: `image` (H×W or H×W×3) in [0, 1], `truth` and `prediction` (H×W) 0 or 1, its line of text."""
 
     image: NDArray[Any]
     truth: NDArray[Any]

@@ -1,7 +1,7 @@
 """The HDF5 files: `preprocessed/<dataset>.h5` and the shards, opened with their format checked."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ def open_checked(path: Path, expected: Format) -> Iterator[h5py.File]:
 
 
 def write_preprocessed(path: Path, info: SetInfo, sets: dict[str, list[SpooledCase]], spool: Spool) -> None:
-    """Write the three sets of one data set, atomically. The same cases give the same bytes."""
+    """Write the sets of one data set, atomically. The same cases give the same bytes."""
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(stamp(PREPROCESSED))
         for name in SETS:
@@ -67,26 +67,29 @@ def write_preprocessed(path: Path, info: SetInfo, sets: dict[str, list[SpooledCa
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Cases of one set of a preprocessed file, by index."""
+    """Cases of one preprocessed file: indices by set."""
 
     path: Path
-    set_name: str
-    indices: Sequence[int]
+    indices: Mapping[str, Sequence[int]]
 
 
-def write_shard(path: Path, name: str, modality: str, sets: dict[str, Selection]) -> None:
+def write_shard(path: Path, name: str, modality: str, sets: Mapping[str, Selection]) -> None:
     """Write a shard: each set (`train`, `test/busi`, …) copied chunk by chunk from preprocessed files."""
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(stamp(SHARD))
         file.attrs.update(name=name, modality=modality)
         for set_name, selection in sets.items():
             with open_checked(selection.path, PREPROCESSED) as source:
-                group = source[selection.set_name]
-                cases = read_cases(group)
-                chosen = [cases[index] for index in selection.indices]
-                write_case_set(
-                    file, set_name, read_set_info(group), chosen, read_chunks(group, selection.indices)
-                )
+                _copy_cases(source, selection.indices, file, set_name)
+
+
+def _copy_cases(source: h5py.File, indices: Mapping[str, Sequence[int]], file: h5py.File, name: str) -> None:
+    cases: list[CaseInfo] = []
+    for origin, chosen in indices.items():
+        known = read_cases(source[origin])
+        cases += [known[index] for index in chosen]
+    chunks = (chunk for origin, chosen in indices.items() for chunk in read_chunks(source[origin], chosen))
+    write_case_set(file, name, read_set_info(source[SETS[0]]), cases, chunks)
 
 
 def read_preprocessed_cases(path: Path) -> tuple[SetInfo, dict[str, list[CaseInfo]]]:
@@ -103,16 +106,22 @@ class ShardSummary:
     modality: str
     organ: str
     size: int
+    channels: int
     images: dict[str, int]
 
 
 def read_shard_summary(path: Path) -> ShardSummary:
-    """Name, modality, organ, size and number of images per set of a client's shard; no pixels are read."""
+    """What a client's shard says of itself, with its number of images per set; no pixels are read."""
     with open_checked(path, SHARD) as file:
         info = read_set_info(file["train"])
         images = {name: int(file[name]["image"].shape[0]) for name in CLIENT_SETS}
         return ShardSummary(
-            str(file.attrs["name"]), str(file.attrs["modality"]), info.organ, info.size, images
+            name=str(file.attrs["name"]),
+            modality=str(file.attrs["modality"]),
+            organ=info.organ,
+            size=info.size,
+            channels=info.channels,
+            images=images,
         )
 
 

@@ -1,7 +1,7 @@
 """`partition.json`: who holds what. Decided once, read by every later stage, never derived again."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,29 @@ class ClientEntry:
     patients: dict[str, list[str]]
     sha256: str = ""
     """Of the shard's bytes; empty before it is written."""
+    site: str = ""
+    """The centre that all its cases come from, where the data set was divided by site."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerEntry:
-    """The server's unseen patients of one modality, by data set."""
+    """The server's unseen patients of one modality, by test set.
+
+    A test set is called as its data set (`polypgen`); that of an unseen site as both (`polypgen@C6`).
+    """
 
     modality: str
     shard: str
     organs: dict[str, str]
-    """By data set."""
+    """By test set."""
     images: dict[str, int]
-    """By data set."""
+    """By test set."""
     patients: dict[str, list[str]]
-    """By data set."""
+    """By test set."""
     sha256: str = ""
     """Of the shard's bytes; empty before it is written."""
+    sites: dict[str, str] = field(default_factory=dict)
+    """By test set: the site that no client has seen; the other test sets are of the clients' own sites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,12 @@ class Partition:
     size: int
     clients: list[ClientEntry]
     server: list[ServerEntry]
+    channels: int = 1
+    """Of the images: 1 grey, 3 colour."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """How it was made: split (by data set, as resolved), skew, fold, hold_out_site, val_fraction."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """By data set: images that are in no shard, being of patients (or near copies) of a held-out site."""
 
     @property
     def shards(self) -> list[str]:
@@ -82,6 +95,9 @@ def read_partition(path: Path) -> Partition:
             size=content["size"],
             clients=[ClientEntry(**entry) for entry in content["clients"]],
             server=[ServerEntry(**entry) for entry in content["server"]],
+            channels=content["channels"],
+            options=content["options"],
+            left_out=content["left_out"],
         )
     except (KeyError, TypeError) as error:
         raise FlamesError(f"{path} lacks entries ({error}); make it anew with `flames partition`") from error

@@ -16,16 +16,18 @@ class Format:
     version: int = 1
 
 
-PREPROCESSED = Format("flames-preprocessed")
-PREPROCESSED_REPORT = Format("flames-preprocessed-report")
-PARTITION = Format("flames-partition")
-SHARD = Format("flames-shard")
+CHECK = Format("flames-check")
+PREPROCESSED = Format("flames-preprocessed", 2)
+PREPROCESSED_REPORT = Format("flames-preprocessed-report", 2)
+PARTITION = Format("flames-partition", 2)
+SHARD = Format("flames-shard", 2)
 RUN = Format("flames-run")
 CHECKPOINT = Format("flames-checkpoint")
 EVALUATION = Format("flames-evaluation")
 EMBEDDING = Format("flames-embedding")
 
 MADE_BY = {
+    CHECK.name: "flames check",
     PREPROCESSED.name: "flames preprocess",
     PREPROCESSED_REPORT.name: "flames preprocess",
     PARTITION.name: "flames partition",

@@ -14,8 +14,8 @@ BUSI = (*PREPROCESS, "busi")
 WRONG = {
     # name: (exit code, what the line says, command)
     "no data set": (2, "no data set was named; pass --dataset NAME", ("preprocess",)),
-    "unknown data set": (2, "'lits' is not known; choose one of brats, busi", (*PREPROCESS, "lits")),
-    "unknown second": (2, "'lits' is not known", (*BUSI, "--dataset", "lits")),
+    "unknown data set": (2, "'lung' is not known; choose one of brats, busi", (*PREPROCESS, "lung")),
+    "unknown second": (2, "'lung' is not known", (*BUSI, "--dataset", "lung")),
     "raw of two": (2, "exactly one --dataset", (*BUSI, "--dataset", "otu2d", "--raw", "x")),
     "raw of none": (2, "exactly one --dataset", ("preprocess", "--raw", "x")),
     "no raw folder": (2, "no folder gone: expected the raw busi data", (*BUSI, "--raw", "gone")),
@@ -33,6 +33,10 @@ WRONG = {
     "split of words": (2, "split.brats: input should be a valid int", ("partition", "--split", "brats=x")),
     "split of a half": (2, "split.brats: input should be a valid int", ("partition", "--split", "brats=2.5")),
     "split in none": (2, "split.brats: input should be greater", ("partition", "--split", "brats=0")),
+    "split by centre": (2, "split.brats: input should be", ("partition", "--split", "brats=centre")),
+    "fold of words": (2, "fold: string should match", ("partition", "--fold", "first")),
+    "no skew": (2, "skew: input should be greater than 0", ("partition", "--skew", 0)),
+    "site without data set": (2, "--hold-out-site got 'C6'", ("partition", "--hold-out-site", "C6")),
     "all validation": (2, "val_fraction: input should be less", ("partition", "--val-fraction", 1)),
     "not partitioned": (3, "partition.json is not there; make it with `flames partition`", ("federate",)),
     "rounds": (2, "rounds: input should be greater than or equal to 1 (got 0)", ("federate", "--rounds", 0)),
@@ -176,7 +180,14 @@ def test_a_partition_that_cannot_be_made_leaves_the_old_one(refused, workspace, 
     before = snapshot(space)
     at = ("--overwrite", "--workspace", space)
     assert "too few for 400 clients; pass --split brats=" in refused("partition", "--split", "brats=400", *at)
-    assert "'lits' is not known" in refused("partition", "--split", "lits=2", *at)
+    message = refused("partition", "--split", "lits=2", *at)
+    assert "'lits', which is not among the data sets brats, busi, otu2d" in message
+    message = refused("partition", "--dataset", "lungs", *at)
+    assert (
+        "'lungs' is not known; preprocessed are brats, busi, otu2d, and `flames preprocess` reads" in message
+    )
+    assert "brats=C9; the sites of brats are " in refused("partition", "--hold-out-site", "brats=C9", *at)
+    assert "fold: input should be K/N" in refused("partition", "--fold", "3/2", *at)
     message = refused("partition", "--dataset", "busi", "--split", "brats=2", *at)
     assert "'brats', which is not among the data sets busi" in message
     assert snapshot(space) == before

@@ -10,11 +10,10 @@ import typer
 from flames_cli import config
 from flames_cli.cli import options
 from flames_cli.cli.app import app
-from flames_cli.cli.options import parse_number, parse_pairs, parse_rates
+from flames_cli.cli.options import parse_lists, parse_number, parse_pairs, parse_rates
 from flames_cli.config import SECTIONS, SHARED, Section
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
-from flames_cli.readers import READERS
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -23,10 +22,10 @@ KEY_OF = {"dataset": "datasets", "model_option": "model_options"}
 """Options whose key has another name."""
 
 NO_KEYS = {"config", "json_output", "help"}
-UNTYPED = {"federate": {"lr_by_modality"}, "evaluate": {"seed"}}
-"""Keys without an option of their own: --lr gives the one, and nothing in evaluate is random."""
+UNTYPED = {"federate": {"lr_by_modality"}, "check": {"seed"}, "evaluate": {"seed"}}
+"""Keys without an option of their own: --lr gives the one, and nothing in check and evaluate is random."""
 
-COLLECTED = {"datasets", "raw", "split", "lr", "model_options"}
+COLLECTED = {"datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options"}
 """Keys whose option collects text, so that its default is None."""
 
 EVERY_SECTION = pytest.mark.parametrize("name", SECTIONS)
@@ -75,7 +74,6 @@ def names_in(text):
 
 
 def test_help_names_what_can_be_chosen():
-    assert names_in(typed("preprocess")["datasets"].help) == set(READERS)
     assert names_in(typed("federate")["strategy"].help) == set(ALGORITHMS)
     assert names_in(typed("federate")["device"].help) == set(get_args(config.Device))
     assert names_in(typed("federate")["precision"].help) == set(get_args(config.Precision))
@@ -154,6 +152,14 @@ def test_pairs_are_read_with_and_without_spaces():
     assert parse_pairs("--split", ["a=1", " b = x=y "]) == {"a": "1", "b": "x=y"}
     assert parse_pairs("--split", None) is None
     assert parse_pairs("--split", []) is None
+
+
+def test_lists_collect_the_values_of_one_name():
+    typed_ = ["lits=C5", "polypgen = C 6", "lits=C4"]
+    assert parse_lists("--hold-out-site", typed_) == {"lits": ["C5", "C4"], "polypgen": ["C 6"]}
+    assert parse_lists("--hold-out-site", None) is parse_lists("--hold-out-site", []) is None
+    with pytest.raises(FlamesError, match="--hold-out-site got 'C6', expected NAME=VALUE"):
+        parse_lists("--hold-out-site", ["lits=C5", "C6"])
 
 
 @pytest.mark.parametrize("item", ["", "a", "=", "a=", "=1", "a= ", " =1"])

@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -89,6 +90,22 @@ def evaluation(folder, compare=None, **tables):
     return Evaluation("flames", "flames", 1, compare, {}, shown, folder)
 
 
+def test_an_evaluation_names_who_is_in_no_table(tmp_path):
+    made = replace(evaluation(tmp_path), untested={"lits-c2": "no test patients"})
+    assert "not in the tables: lits-c2, no test patients\n" in written(render.print_evaluation, made)
+
+
+@pytest.mark.parametrize("compare", [None, "fedavg-of-a-long-name"])
+def test_an_unseen_site_s_name_is_wrapped_before_a_number_is_cut(compare):
+    organ = "colon, a hospital of a long name (unseen)"
+    made = row_of("Endoscopy", "Endoscopy", organ, compare=bool(compare))
+    rows = [replace(made, unseen="a hospital of a long name")]
+    shown = written(lambda console: console.print(render.score_table("t", "model", rows, "flames", compare)))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "0.78±0.16" in shown
+    assert "123.4±56.7 (1513)" in shown
+
+
 def test_an_evaluation_says_what_it_scored_and_where_it_lies(tmp_path):
     shown = written(render.print_evaluation, evaluation(tmp_path))
     assert shown.startswith("clients, own test sets: flames (flames, 1 round)")
@@ -131,7 +148,14 @@ def test_what_looks_like_markup_is_printed_as_it_is(make, capsys):
 
 def report(**changes):
     sets = {"client_train": {"images": 9, "patients": 8}, "server_test": {"images": 1, "patients": 1}}
-    made = {"dataset": "busi", "modality": "US", "organ": "breast", "sets": sets, "file": "busi.h5"}
+    made = {
+        "dataset": "busi",
+        "modality": "US",
+        "organ": "breast",
+        "sets": sets,
+        "sites": {"C1": {"images": 3, "patients": 2}},
+        "file": "busi.h5",
+    }
     lists = {"skipped": [], "bad": [], "copies_left_out": [], "near_copies_kept_together": []}
     return {**made, **lists, **changes}
 
@@ -150,6 +174,7 @@ def test_a_data_set_s_report_tells_all_that_was_left_out(tmp_path):
     assert "busi (US, breast)" in shown
     assert "│ client_train │        8 │      9 │" in shown
     for line in (
+        "sites, images (patients): C1 3 (2)",
         "left out malignant (3): the same image as benign (1)",
         "kept 1 group of near copies together, each in one set",
         "skipped 3 cases: the mask is empty",
@@ -171,6 +196,21 @@ def test_a_partition_shows_images_and_patients(tmp_path):
     assert "│ busi   │ US       │ breast │ 5 (2) │ 1 (1) │ 0 (0) │" in shown
     assert "│             7 (2) │" in shown
     assert "no patient is in two sets" in shown
+    assert "busi has no test patients: its model is tested by the server alone\n" in shown
+    assert "left out" not in shown
+
+
+def test_a_partition_shows_unseen_sites_and_what_they_leave_out(tmp_path):
+    patients = {"train": ["a"], "val": ["c"], "test": ["d"]}
+    images = {"train": 5, "val": 1, "test": 2}
+    client = ClientEntry("lits-c1", "lits", "CT", "liver", "s", images, patients, site="C1")
+    organs = {"lits": "liver", "lits@C5": "liver"}
+    server = ServerEntry("CT", "s", organs, {"lits": 7, "lits@C5": 3}, {"lits": ["d"], "lits@C5": ["e", "f"]})
+    made = Partition(0, 240, [client], [server], left_out={"lits": 1})
+    shown = written(render.print_partition, made, tmp_path)
+    assert "│ CT       │ lits@C5  │ liver │             3 (2) │" in shown
+    assert "left out 1 image of lits: near copies or patients of a held-out site\n" in shown
+    assert "no test patients" not in shown
 
 
 def record(number):

@@ -104,9 +104,18 @@ def test_no_image_is_refused():
         thumbnail_features([])
 
 
-def test_colour_images_are_refused():
-    with pytest.raises(ValueError, match="expected H×W"):
-        thumbnail_features(np.zeros((2, 8, 8, 3)))
+def test_thumbnails_of_colour_images_keep_the_colours_of_a_pixel_side_by_side():
+    images = derive_rng(0, "thumbnails").random((2, 64, 64, 3), dtype=np.float32)
+    found = thumbnail_features(images).reshape(2, -1, 3)
+    for channel in range(3):
+        grey = thumbnail_features(images[..., channel])
+        np.testing.assert_allclose(found[..., channel], grey, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(8,), (0, 8), (8, 8, 1), (8, 8, 4), (2, 8, 8, 3)])
+def test_what_is_neither_grey_nor_colour_is_refused(shape):
+    with pytest.raises(ValueError, match=r"expected H×W or H×W×3"):
+        thumbnail_features([np.zeros(shape)])
 
 
 def test_import_does_not_load_sklearn():

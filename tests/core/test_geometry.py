@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flames_cli.core.geometry import Warp, apply_warp, pad_to_square, to_square, warp_matrix
+from flames_cli.core.geometry import Warp, apply_warp, from_square, pad_to_square, to_square, warp_matrix
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers import otu2d
 from flames_cli.readers.base import ReadOptions
@@ -91,6 +91,57 @@ def test_squares_have_the_size_asked_for_and_binary_masks(height, width, dtype, 
     assert set(np.unique(square_mask)) <= {0, 1}
     np.testing.assert_array_equal(image, before[0])
     np.testing.assert_array_equal(mask, before[1])
+
+
+@settings(deadline=None, max_examples=50)
+@given(SIDES, SIDES, st.sampled_from([np.uint8, np.float32]), st.integers(16, 48))
+def test_colour_images_are_squared_channel_by_channel(height, width, dtype, size):
+    image = (np.stack([noise(height, width)] * 3, axis=2) * (200, 100, 50)).astype(dtype)
+    mask = (noise(height, width) > 0.5).astype(np.uint8)
+    square, square_mask = to_square(image, mask, size)
+    assert square.shape == (size, size, 3)
+    assert square.dtype == dtype
+    for channel in range(3):
+        grey, grey_mask = to_square(image[..., channel], mask, size)
+        np.testing.assert_allclose(square[..., channel], grey, rtol=1e-5, atol=1e-3)
+        np.testing.assert_array_equal(square_mask, grey_mask)
+
+
+@settings(deadline=None, max_examples=50)
+@given(SIDES, SIDES, st.integers(0, 60))
+def test_masks_come_back_from_a_square_no_smaller_than_they_are(height, width, larger):
+    mask = (noise(height, width) > 0.5).astype(np.uint8)
+    _, square = to_square(mask, mask, max(height, width) + larger)
+    back = from_square(square, height, width)
+    assert back.dtype == np.uint8
+    np.testing.assert_array_equal(back, mask)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 48), (51, 64)])
+def test_masks_come_back_from_a_smaller_square_where_they_were(shape):
+    mask = disc()[: shape[0], : shape[1]]
+    back = from_square(to_square(mask, mask, 40)[1], *shape)
+    overlap = 2 * (back & mask).sum() / (back.sum() + mask.sum())
+    centres = [np.argwhere(one).mean(axis=0) for one in (back, mask)]
+    assert overlap > 0.95
+    np.testing.assert_allclose(*centres, atol=0.8)
+
+
+@settings(deadline=None, max_examples=50)
+@given(SIDES, SIDES, st.integers(1, 48))
+def test_a_square_that_is_all_tumour_fills_the_raw_image(height, width, size):
+    full = np.ones((size, size), np.uint8)
+    np.testing.assert_array_equal(from_square(full, height, width), np.ones((height, width), np.uint8))
+
+
+@settings(deadline=None, max_examples=25)
+@given(WARPS, SIDES, SIDES)
+def test_colours_move_together(warp, height, width):
+    image, mask = np.stack([noise(height, width)] * 3, axis=2), np.zeros((height, width), np.uint8)
+    colour, _ = apply_warp(image, mask, warp)
+    grey, _ = apply_warp(noise(height, width), mask, warp)
+    for channel in range(3):
+        np.testing.assert_allclose(colour[..., channel], grey, atol=1e-5)
 
 
 def test_what_has_the_size_already_is_left_alone():

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from flames_cli.core.groups import PHASH_MAX_DISTANCE, PHASH_SIZE, first_alike, group_duplicates
+from flames_cli.core.groups import NEAR_BITS, PHASH_SIZE, first_alike, group_duplicates
 from flames_cli.core.rng import derive_rng
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -60,8 +60,8 @@ def test_groups_equal_the_slow_way(hashes, max_distance):
 def test_groups_reach_across_blocks():
     hashes = derive_rng(0, "groups").random((1500, 256)) < 0.5
     hashes[1400] = hashes[3]
-    hashes[1400, :PHASH_MAX_DISTANCE] ^= True
-    groups = group_duplicates(hashes, PHASH_MAX_DISTANCE)
+    hashes[1400, :NEAR_BITS] ^= True
+    groups = group_duplicates(hashes, NEAR_BITS)
     assert groups[1400] == 3
     assert len(set(groups)) == 1499
 
@@ -90,14 +90,14 @@ def test_known_breast_duplicates_are_found_and_others_are_not():
     ]
     names = [name for pair in pairs for name in pair] + ["benign (135)", "benign (347)"]
     hashes = np.array([hash_of(BUSI / name.split()[0] / f"{name}.png") for name in names])
-    assert group_duplicates(hashes, PHASH_MAX_DISTANCE) == [0, 0, 2, 2, 4, 4, 6, 7]
+    assert group_duplicates(hashes, NEAR_BITS) == [0, 0, 2, 2, 4, 4, 6, 7]
 
 
 @pytest.mark.skipif(not OTU.exists(), reason="the shared OTU_2d images are not here")
 def test_ovary_frames_group_without_chaining_patients():
     numbers = (192, 194, 195, 216, 217, 72, 346)
     hashes = np.array([hash_of(OTU / f"{number}.JPG") for number in numbers])
-    assert group_duplicates(hashes, PHASH_MAX_DISTANCE) == [0, 0, 0, 3, 3, 5, 6]
+    assert group_duplicates(hashes, NEAR_BITS) == [0, 0, 0, 3, 3, 5, 6]
 
 
 def test_names_that_share_a_mark_are_alike_directly_or_through_others():

@@ -7,8 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from flames_cli.core.geometry import to_square
-from flames_cli.core.intensity import MAX_8_BIT, MAX_12_BIT, dequantise, percentile_range, quantise, scale
-from flames_cli.readers import msd
+from flames_cli.core.intensity import (
+    MAX_8_BIT,
+    MAX_12_BIT,
+    count_values,
+    dequantise,
+    percentile_range,
+    quantise,
+    scale,
+)
+from flames_cli.readers import brats
 from flames_cli.readers.base import ReadOptions
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -23,8 +31,8 @@ IMAGES = hnp.arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32))
 @pytest.mark.parametrize("name", ["BRATS_001", "BRATS_007", "BRATS_013"])
 def test_slices_match_the_authors(name):
     golden = np.load(GOLDEN)
-    source = next(source for source in msd.list_sources(MSD) if source.name == name)
-    cases = {case.slice_index: case for case in msd.read_source(source, ReadOptions(slice_half_width=20))}
+    source = next(source for source in brats.list_sources(MSD) if source.name == name)
+    cases = {case.slice_index: case for case in brats.read_source(source, ReadOptions(slice_half_width=20))}
     assert list(cases) == golden[f"{name}_slices"].tolist()
     for case in cases.values():
         assert (case.low, case.high) == (0.0, pytest.approx(float(golden[f"{name}_p95"]), rel=1e-4))
@@ -89,3 +97,31 @@ def test_floats_come_back_within_half_a_step(max_value, image):
     assert back.max() <= 1
     np.testing.assert_allclose(back, image, rtol=0, atol=0.5 / max_value + 1e-6)
     np.testing.assert_array_equal(image, before)
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.int16, np.uint16, np.int32, np.float32, np.dtype(">i2")]),
+        hnp.array_shapes(min_dims=1, max_dims=4, max_side=6),
+    )
+)
+def test_values_are_counted_as_numpy_does(voxels):
+    voxels = np.nan_to_num(voxels)
+    for turned in (voxels, voxels[::-1], voxels.T):
+        values, counts = count_values(turned)
+        expected, times = np.unique(voxels, return_counts=True)
+        np.testing.assert_array_equal(values, expected)
+        np.testing.assert_array_equal(counts, times)
+
+
+@given(
+    hnp.arrays(np.int16, st.integers(1, 40), elements=st.integers(-300, 3000)),
+    st.floats(0.5, 100),
+)
+def test_the_percentile_of_integers_is_numpys(volume, percentile):
+    expected = np.percentile(volume, percentile)
+    if expected <= 0:
+        with pytest.raises(ValueError, match="expected above 0"):
+            percentile_range(volume, percentile)
+    else:
+        assert percentile_range(volume, percentile) == (0.0, pytest.approx(expected, rel=1e-12))

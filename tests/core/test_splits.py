@@ -5,7 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flames_cli.core.rng import derive_rng
-from flames_cli.core.splits import SETS, Group, Share, divide_groups, find_overlaps, split_groups, take_groups
+from flames_cli.core.splits import (
+    SETS,
+    Group,
+    Share,
+    deal_folds,
+    divide_groups,
+    draw_shares,
+    find_overlaps,
+    split_groups,
+    take_groups,
+)
 
 NAMES = st.text("abcdef0123456789 ()_", min_size=1, max_size=6)
 GROUPS = st.dictionaries(
@@ -13,6 +23,9 @@ GROUPS = st.dictionaries(
 )
 SINGLES = st.dictionaries(NAMES, st.builds(Group, st.integers(1, 60)), min_size=3, max_size=25)
 SHARES = st.builds(Share, st.floats(0, 800) | st.just(math.inf), st.integers(0, 30) | st.just(math.inf))
+DRAWN = {name for name in SETS if name != "client_val"}
+"""What a split draws; nobody is drawn for validation before there are clients."""
+
 FRACTIONS = st.floats(0, 0.99)
 SEEDS = st.integers(0, 2**32)
 
@@ -26,7 +39,7 @@ def evenly(n, images=10):
 def test_every_group_is_in_one_set_and_train_is_never_empty(groups, share, fraction, seed):
     set_of = split_groups(groups, share, fraction, derive_rng(seed, "split"))
     assert set_of.keys() == groups.keys()
-    assert set(set_of.values()) <= set(SETS)
+    assert set(set_of.values()) <= DRAWN
     assert "client_train" in set_of.values()
     members = {name: [group for group in set_of if set_of[group] == name] for name in SETS}
     assert find_overlaps(members) == []
@@ -36,7 +49,7 @@ def test_every_group_is_in_one_set_and_train_is_never_empty(groups, share, fract
 @given(SINGLES, st.floats(0.01, 0.25), st.floats(0.01, 0.25), SEEDS)
 def test_three_patients_are_enough_for_three_sets(groups, server_fraction, test_fraction, seed):
     share = Share.fraction(server_fraction, groups)
-    assert set(split_groups(groups, share, test_fraction, derive_rng(seed)).values()) == set(SETS)
+    assert set(split_groups(groups, share, test_fraction, derive_rng(seed)).values()) == DRAWN
 
 
 @settings(deadline=None, max_examples=50)
@@ -54,7 +67,7 @@ def test_seeds_draw_different_splits():
 
 def test_a_split_by_hand():
     set_of = list(split_groups(evenly(100), Share(images=200), 0.2, derive_rng(0)).values())
-    assert {name: set_of.count(name) for name in SETS} == {
+    assert {name: set_of.count(name) for name in DRAWN} == {
         "server_test": 20,
         "client_test": 16,
         "client_train": 64,
@@ -139,6 +152,87 @@ def test_divided_groups_are_balanced_in_images_by_hand():
 def test_fewer_patients_than_parts_are_refused():
     with pytest.raises(ValueError, match="2 patients cannot be divided into 3 parts"):
         divide_groups(evenly(2), 3, derive_rng(0))
+
+
+@settings(deadline=None, max_examples=50)
+@given(GROUPS, st.data())
+def test_skewed_parts_are_complete_and_keep_what_they_need(groups, data):
+    parts = data.draw(st.integers(1, len(groups)))
+    least = data.draw(st.integers(1, 4))
+    seed = data.draw(SEEDS)
+    shares = draw_shares(parts, data.draw(st.floats(1e-6, 1e3)), derive_rng(seed, "shares"))
+    assert sum(shares) == pytest.approx(1)
+    divided = divide_groups(groups, parts, derive_rng(seed), shares, least)
+    assert sorted(name for part in divided for name in part) == sorted(groups)
+    kept = min(least, len(groups) // parts)
+    free = len(groups) - kept * parts
+    for part, share in zip(divided, shares, strict=True):
+        assert abs(len(part) - kept - share * free) < 1 + 1e-9
+
+
+def test_shares_are_followed_by_hand():
+    counts = [len(part) for part in divide_groups(evenly(20), 3, derive_rng(0), [0.75, 0.25, 0.0], least=2)]
+    assert counts == [2 + 11, 2 + 3, 2]
+
+
+def test_a_small_concentration_gives_uneven_shares_and_a_large_one_even_ones():
+    def widest(concentration):
+        return [max(draw_shares(4, concentration, derive_rng(seed))) for seed in range(50)]
+
+    assert max(widest(1e3)) < 0.3 < 0.8 < sum(widest(0.1)) / 50
+    assert all(math.isfinite(share) for c in (1e-300, 1e6) for share in draw_shares(3, c, derive_rng(0)))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from(["ct", "mri", "ct mri"]), min_size=1, max_size=30), st.data())
+def test_parts_are_balanced_in_every_data_set(kinds, data):
+    groups = {f"p{i:02d}": Group(1, datasets=frozenset(kind.split())) for i, kind in enumerate(kinds)}
+    counts = {name: sum(name in group.datasets for group in groups.values()) for name in ("ct", "mri")}
+    parts = data.draw(st.integers(1, min([count for count in counts.values() if count], default=1)))
+    divided = divide_groups(groups, parts, derive_rng(data.draw(SEEDS)))
+    for name in counts:
+        held = [sum(name in groups[group].datasets for group in part) for part in divided]
+        assert max(held) - min(held) <= 1
+
+
+STRATA = st.dictionaries(
+    NAMES, st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")), min_size=1, max_size=30
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(STRATA, st.integers(2, 8), SEEDS)
+def test_folds_are_near_equal_in_all_and_in_each_class(strata, folds, seed):
+    fold_of = deal_folds(strata, folds, derive_rng(seed))
+    assert fold_of.keys() == strata.keys()
+    for wanted in ("ab", "a", "b"):
+        counts = [
+            sum(fold_of[name] == fold for name in strata if strata[name][0] in wanted)
+            for fold in range(1, folds + 1)
+        ]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_folds_spread_the_sites_of_a_class():
+    strata = {f"p{i:02d}": ("", "xyz"[i % 3]) for i in range(30)}
+    fold_of = deal_folds(strata, 5, derive_rng(0))
+    for site in "xyz":
+        own = [fold_of[name] for name in strata if strata[name][1] == site]
+        assert sorted(own) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+def test_folds_that_are_given_stay_and_the_others_are_dealt_around_them():
+    strata = dict.fromkeys("abcdef", ("",))
+    fold_of = deal_folds(strata, 3, derive_rng(0), {"a": 2, "b": 2, "elsewhere": 1})
+    assert (fold_of["a"], fold_of["b"]) == (2, 2)
+    assert sorted(fold_of.values()) == [1, 1, 2, 2, 3, 3]
+
+
+def test_folds_depend_on_the_seed_not_on_listing_order():
+    strata = {f"p{i:02d}": ("",) for i in range(20)}
+    folds = [deal_folds(given, 4, derive_rng(0)) for given in (strata, dict(reversed(strata.items())))]
+    assert folds[0] == folds[1]
+    assert folds[0] != deal_folds(strata, 4, derive_rng(1))
 
 
 def test_overlaps_name_the_patient_and_both_sets():

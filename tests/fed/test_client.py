@@ -22,7 +22,8 @@ from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import TrainOptions, train_epochs
-from flames_cli.store.h5 import read_shard_sets, read_shard_summary
+from flames_cli.store.cases import SetInfo
+from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -74,7 +75,8 @@ def sets(*paths, name):
 def test_a_client_says_what_its_shard_holds(shards):
     found = unpack_profile(ask(config(shards / "busi.h5"), make_query(2)))
     held = read_shard_summary(shards / "busi.h5")
-    assert (found.client, found.modality, found.organ, found.size) == ("busi", "US", "breast", 32)
+    assert (found.client, found.modality, found.organ) == ("busi", "US", "breast")
+    assert (found.size, found.channels) == (32, 1)
     assert (found.n_train, found.n_val) == (held.images["train"], held.images["val"])
 
 
@@ -121,6 +123,37 @@ def test_shards_of_two_sizes_cannot_be_one_client(shards, workspace):
     larger = workspace(size=48) / "shards" / "busi.h5"
     with pytest.raises(FlamesError, match="one client cannot hold shards of size 32 and 48"):
         ask(config(shards / "busi.h5", larger), make_query(2))
+
+
+@pytest.fixture
+def colour(preprocessed, tmp_path):
+    """The shard of a client of colour images."""
+    info = SetInfo("kvasir", "US", "colon", 32, 255, channels=3)
+    preprocessed(tmp_path / "kvasir.h5", {"client_train": [("a", "a", 3), ("b", "b", 2)]}, info)
+    rows = {"train": range(3), "val": range(3, 5), "test": []}
+    chosen = {name: Selection(tmp_path / "kvasir.h5", {"client_train": own}) for name, own in rows.items()}
+    write_shard(tmp_path / "shard.h5", "kvasir", "US", chosen)
+    return tmp_path / "shard.h5"
+
+
+def test_a_client_of_colour_images_says_so_and_trains_on_them(colour):
+    assert unpack_profile(ask(config(colour), make_query(2))).channels == 3
+    options = {**MODEL, "in_channels": 3}
+    weights = to_weights(build_model("unet", seed=1, **options))
+    asked = request(client="kvasir", model_options=json.dumps(options))
+    report = unpack_report(ask(config(colour), pack_request(asked, weights, 2)))
+    assert report.n_examples == 3
+    assert report.weights["encoders.0.0.weight"].shape == (4, 3, 3, 3)
+
+
+def test_a_client_of_colour_images_is_asked_for_a_model_of_grey_ones_in_vain(colour):
+    with pytest.raises(FlamesError, match=r"\(2, 3, 32, 32\): this model takes B×1×H×W"):
+        train(config(colour))
+
+
+def test_shards_of_grey_and_colour_images_cannot_be_one_client(shards, colour):
+    with pytest.raises(FlamesError, match="one client cannot hold shards of channels 1 and 3"):
+        ask(config(shards / "busi.h5", colour), make_query(2))
 
 
 @pytest.mark.parametrize("node", [{}, {"shard": ""}])

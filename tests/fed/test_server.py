@@ -264,14 +264,25 @@ def test_a_reply_that_is_no_report_is_refused(records, federation, profiles):
     ("changes", "reason"),
     [
         ({"size": 9}, "client b cannot join: its images are 9×9, this federation's 8×8"),
-        ({"protocol": 2}, "client b cannot join: it speaks protocol 2, this server 1"),
+        (
+            {"channels": 3},
+            r"client b cannot join: its images are of 3 channel\(s\), this federation's of 1; preprocess",
+        ),
+        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 2"),
         ({"client": "a"}, "client a cannot join: another node has that name"),
     ],
-    ids=["size", "protocol", "name"],
+    ids=["size", "channels", "protocol", "name"],
 )
 def test_a_client_that_does_not_fit_cannot_join(changes, reason, federation, profile):
     with pytest.raises(FlamesError, match=reason):
         federation([profile("a"), profile(**{"client": "b", **changes})])
+
+
+def test_a_federation_of_colour_images_takes_clients_of_colour_images_only(federation, profile):
+    colour = [profile(name, channels=3) for name in "ab"]
+    assert federation(colour, rounds=1, channels=3).records[0]["accepted"] == ["a", "b"]
+    with pytest.raises(FlamesError, match=r"client c cannot join: its images are of 1 channel\(s\)"):
+        federation([*colour, profile("c")], channels=3)
 
 
 def test_a_node_that_speaks_otherwise_cannot_join(federation, profile):

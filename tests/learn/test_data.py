@@ -77,6 +77,22 @@ def test_a_batch_larger_than_the_set_is_the_set(mixed):
     assert len(images) == 5
 
 
+def test_colour_images_are_three_channels_with_the_warp_of_their_mask(discs):
+    dataset = ShardDataset([discs(3, channels=3)])
+    warp = Warp(rotation_deg=25, zoom=1.1, flip_x=True)
+    images, masks = all_of(dataset, warp_of=lambda _: warp)
+    assert images.shape == (3, 3, 16, 16)
+    assert masks.shape == (3, 1, 16, 16)
+    assert images.dtype == torch.float32
+    for index in range(3):
+        image, mask = dataset.example(index)
+        for channel in range(3):
+            moved, moved_mask = apply_warp(np.ascontiguousarray(image[..., channel]), mask, warp)
+            np.testing.assert_allclose(images[index, channel].numpy(), moved * 2 - 1, atol=1e-6)
+        np.testing.assert_array_equal(masks[index, 0].numpy(), moved_mask)
+    assert dataset.n_bytes == 3 * 16 * 16 * (3 + 1)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_threads_do_not_change_batches(workers, mixed):
     for found, expected in zip(all_of(mixed, workers=workers), all_of(mixed), strict=True):

@@ -10,7 +10,7 @@ import torch
 from flames_cli.errors import FlamesError
 from flames_cli.learn.devices import autocast
 from flames_cli.learn.losses import dice_focal_loss
-from flames_cli.learn.models import MODELS, build_model
+from flames_cli.learn.models import MODELS, build_model, options_for
 from flames_cli.learn.models.arrays import load_weights
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
@@ -104,6 +104,24 @@ def test_unet_options_set_its_shape():
     assert model.min_size == 4
     assert model(torch.rand(2, 3, 9, 12)).shape == (2, 1, 9, 12)
     assert model.bottleneck(torch.rand(2, 3, 9, 12)).shape == (2, 32, 2, 3)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_colour_changes_the_shape_of_the_first_convolution_alone(name):
+    grey, colour = (build_model(name, seed=0, in_channels=channels).state_dict() for channels in (1, 3))
+    assert list(grey) == list(colour)
+    (first,) = [entry for entry in grey if grey[entry].shape != colour[entry].shape]
+    assert first == next(iter(grey))
+    assert (grey[first].shape[1], colour[first].shape[1]) == (1, 3)
+
+
+def test_a_model_has_as_many_channels_as_its_images():
+    given = {"depth": 2}
+    assert options_for(3, given) == {"depth": 2, "in_channels": 3}
+    assert given == {"depth": 2}
+    assert options_for(1, {"in_channels": 1}) == {"in_channels": 1}
+    with pytest.raises(FlamesError, match="in_channels = 1, but the images have 3; leave it out"):
+        options_for(3, {"in_channels": 1})
 
 
 def test_densenet_unet_takes_more_input_channels():

@@ -52,6 +52,21 @@ def test_features_are_the_bottleneck_averaged_over_its_pixels(dataset):
         np.testing.assert_allclose(found, model.bottleneck(images).mean((2, 3)).numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_colour_images_are_segmented_and_embedded(discs):
+    dataset, options = ShardDataset([discs(3, channels=3)]), {**OPTIONS, "in_channels": 3}
+    model = build_model("unet", seed=1, **options).eval()
+    colour = Segmenter("unet", options, "cpu", "fp32", 2)
+    masks = list(colour.masks(to_weights(model), dataset))
+    np.testing.assert_array_equal(masks, list(predict_masks(model, dataset, 2, CPU, "fp32")))
+    assert masks[0].shape == (16, 16)
+    assert colour.features(to_weights(model), dataset, range(3)).shape == (3, 16)
+
+
+def test_images_of_other_channels_than_the_models_are_refused(discs):
+    with pytest.raises(FlamesError, match=r"\(2, 3, 16, 16\): this model takes B×1×H×W"):
+        list(segmenter().masks(to_weights(make(1)), ShardDataset([discs(3, channels=3)])))
+
+
 def test_the_batch_size_does_not_change_features(dataset):
     weights = to_weights(make(1))
     one, other = (segmenter(size).features(weights, dataset, range(5)) for size in (1, 64))

@@ -60,6 +60,14 @@ def test_the_loss_falls_and_the_discs_are_found(cases, held_out):
     assert result.train_loss < 0.2
 
 
+def test_discs_are_found_by_their_colour(discs):
+    cases, held_out = (ShardDataset([discs(n, seed=n, channels=3)]) for n in (8, 3))
+    model = build_model("unet", seed=1, base_channels=4, depth=2, in_channels=3)
+    result = run(cases, held_out, model, epochs=15)
+    assert result.received.dice < 0.1
+    assert result.trained.dice > 0.8
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_same_scope_gives_the_same_weights(dropout, cases, held_out):
     one, other = (run(cases, held_out, make(dropout)) for _ in range(2))

@@ -80,6 +80,15 @@ def test_a_densenet121_file_fills_the_encoder_alone(tmp_path, model, densenet, s
     check_only_the_encoder_changed(model, before, densenet)
 
 
+def test_a_densenet121_file_fills_the_encoder_of_a_model_of_colour_images(tmp_path, densenet):
+    torch.save(densenet, tmp_path / "d.pth")
+    model = build_model("densenet-unet", seed=0, in_channels=3)
+    before = to_weights(model)
+    load_encoder(model, tmp_path / "d.pth")
+    check_only_the_encoder_changed(model, before, densenet)
+    assert before["encoder0.weight"].shape == (64, 3, 7, 7)
+
+
 def test_a_densenet121_in_the_oldest_torch_format_is_read(tmp_path, model, densenet):
     torch.save(old_spelling(densenet), tmp_path / "d.pth", _use_new_zipfile_serialization=False)
     before = scramble(model)

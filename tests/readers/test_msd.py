@@ -1,198 +1,104 @@
-import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from flames_cli.core.geometry import to_square
-from flames_cli.core.intensity import quantise, scale
-from flames_cli.core.rng import derive_rng
-from flames_cli.errors import FlamesError
-from flames_cli.readers import msd
-from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from flames_cli.readers import READERS, get_reader, msd
+from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase, find_root
 
-SHAPE = (6, 8, 10)
-RAS = np.diag([1.0, 2.0, 3.0, 1.0])
-LPS = np.diag([-1.0, -2.0, 3.0, 1.0])
-
-
-def draw_image() -> np.ndarray:
-    return derive_rng(0, "image").integers(1, 900, (*SHAPE, 2)).astype(np.int16)
+TASKS = {
+    "msd-liver": ("Task03_Liver", "liver", (-200.0, 200.0), 2),
+    "msd-lung": ("Task06_Lung", "lung", (-1000.0, 400.0), 1),
+    "msd-pancreas": ("Task07_Pancreas", "pancreas", (-100.0, 240.0), 2),
+}
+LPS = np.diag([-0.8, -0.8, 2.5, 1.0])
 
 
-def draw_labels(*slices: int, label: float = 1) -> np.ndarray:
-    labels = np.zeros(SHAPE, np.uint8 if label == int(label) else np.float32)
-    labels[1, 2, list(slices)] = label
-    return labels
-
-
-def write(
-    root: Path, image=None, labels=None, name="BRATS_001.nii.gz", affine=RAS, labels_affine=None
-) -> Path:
-    parts = {
-        "imagesTr": (image, affine),
-        "labelsTr": (labels, affine if labels_affine is None else labels_affine),
-    }
-    for folder, (voxels, axes) in parts.items():
+def write(root: Path, labels, name: str) -> Path:
+    """Both volumes hold the labels, the image as -1000 HU and on."""
+    for folder, voxels in (("imagesTr", labels.astype(np.int16) - 1000), ("labelsTr", labels)):
         (root / folder).mkdir(exist_ok=True)
-        if voxels is not None:
-            nib.save(nib.Nifti1Image(voxels, axes), root / folder / name)
+        nib.save(nib.Nifti1Image(voxels, LPS), root / folder / name)
     return root
 
 
-def read_one(root: Path, half_width: int = 20):
-    (source,) = msd.list_sources(root)
-    return msd.read_source(source, ReadOptions(half_width))
+def every_label(labels: int) -> np.ndarray:
+    """Each of 0..labels-1 once in the middle slice, which is 6×8."""
+    volume = np.zeros((6, 8, 5), np.uint8)
+    volume[1, :labels, 2] = range(labels)
+    return volume
 
 
-def test_sources_are_the_labelled_volumes_in_order(tmp_path):
-    for name in ("BRATS_010.nii.gz", "BRATS_002.nii", "BRATS_001.nii.gz"):
-        write(tmp_path, draw_image(), draw_labels(4), name)
-    sources = msd.list_sources(tmp_path)
-    assert [source.name for source in sources] == ["BRATS_001", "BRATS_002", "BRATS_010"]
-    assert [source.patient for source in sources] == ["BRATS_001", "BRATS_002", "BRATS_010"]
-    assert sources[1].image.name == sources[1].masks[0].name == "BRATS_002.nii"
+def read_one(name: str, root: Path, **options):
+    (source,) = READERS[name].list_sources(root)
+    return READERS[name].read_source(source, ReadOptions(**options))
 
 
-def test_junk_in_the_folders_is_ignored(tmp_path):
-    write(tmp_path, draw_image(), draw_labels(4))
-    (tmp_path / "dataset.json").write_text("{}")
-    for folder in ("imagesTr", "labelsTr"):
-        for name in ("._BRATS_001.nii.gz", "._BRATS_002.nii.gz", ".DS_Store", "notes.txt"):
-            (tmp_path / folder / name).write_bytes(b"junk")
-    (tmp_path / "imagesTs").mkdir()
-    (tmp_path / "imagesTs" / "BRATS_700.nii.gz").write_bytes(b"unlabelled")
-    assert [source.name for source in msd.list_sources(tmp_path)] == ["BRATS_001"]
-
-
-def test_a_folder_of_another_layout_has_no_sources(tmp_path):
-    (tmp_path / "benign").mkdir()
-    assert msd.list_sources(tmp_path) == []
-
-
-def test_the_first_channel_is_read_and_turned_by_ninety_degrees(tmp_path):
-    image = draw_image()
-    (case,) = read_one(write(tmp_path, image, draw_labels(4)))
-    assert case.image.shape == (8, 6)
-    np.testing.assert_array_equal(case.image, np.rot90(image[:, :, 4, 0]))
-    assert np.argwhere(case.mask).tolist() == [[5, 1]], "row 7 - y, column x"
-    assert case.mask.dtype == np.uint8
-    assert case.spacing_mm == (2.0, 1.0)
-
-
-def test_cases_are_named_after_volume_and_slice(tmp_path):
-    cases = read_one(write(tmp_path, draw_image(), draw_labels(4, 6)))
-    assert [(case.case, case.patient, case.slice_index) for case in cases] == [
-        ("BRATS_001/z004", "BRATS_001", 4),
-        ("BRATS_001/z006", "BRATS_001", 6),
+def test_volumes_are_listed_by_number(tmp_path):
+    for number in (10, 2, 1, 100):
+        write(tmp_path, every_label(2), f"liver_{number}.nii.gz")
+    assert [source.name for source in msd.list_sources(tmp_path)] == [
+        "liver_1",
+        "liver_2",
+        "liver_10",
+        "liver_100",
     ]
 
 
-def test_intensities_are_scaled_to_the_whole_volumes_95th_percentile(tmp_path):
-    image = draw_image()
-    (case,) = read_one(write(tmp_path, image, draw_labels(4)))
-    assert case.low == 0.0
-    assert case.high == pytest.approx(np.percentile(image[..., 0], 95))
-    assert case.max_value == 4095
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_found_by_its_folder_and_its_downloads_name(name, tmp_path):
+    folder, organ, _, _ = TASKS[name]
+    reader = get_reader(folder)
+    assert (name, folder, organ, "CT") == (reader.NAME, reader.FOLDER, reader.ORGAN, reader.MODALITY)
+    (tmp_path / folder).mkdir()
+    assert find_root(reader, tmp_path) == tmp_path / folder
 
 
-def test_axes_in_the_file_do_not_change_the_cases(tmp_path):
-    image, labels = draw_image(), draw_labels(2, 5)
-    (tmp_path / "ras").mkdir()
-    (tmp_path / "lps").mkdir()
-    ras = read_one(write(tmp_path / "ras", image, labels))
-    lps = read_one(write(tmp_path / "lps", image[::-1, ::-1], labels[::-1, ::-1], affine=LPS))
-    assert len(ras) == len(lps) == 2
-    for one, other in zip(ras, lps, strict=True):
-        np.testing.assert_array_equal(one.image, other.image)
-        np.testing.assert_array_equal(one.mask, other.mask)
-        assert one.spacing_mm == other.spacing_mm
+@pytest.mark.parametrize("name", TASKS)
+def test_only_the_tumour_is_in_the_mask(name, tmp_path):
+    tumour = TASKS[name][3]
+    (case,) = read_one(name, write(tmp_path, every_label(tumour + 1), "a_001.nii.gz"))
+    np.testing.assert_array_equal(case.mask, case.image == tumour - 1000)
+    assert case.mask.sum() == 1
+    assert case.case == "a_001/z002"
+    assert case.spacing_mm == pytest.approx((0.8, 0.8))
 
 
-@pytest.mark.parametrize("label", [1, 2, 3, 4])
-def test_every_label_above_zero_is_tumour(label, tmp_path):
-    (case,) = read_one(write(tmp_path, draw_image(), draw_labels(4, label=label)))
-    assert np.unique(case.mask).tolist() == [0, 1]
+@pytest.mark.parametrize("name", TASKS)
+def test_a_window_in_hu_becomes_the_grey_scale_unless_the_user_has_one(name, tmp_path):
+    write(tmp_path, every_label(TASKS[name][3] + 1), "a_001.nii.gz")
+    (case,) = read_one(name, tmp_path)
+    assert (case.low, case.high) == TASKS[name][2]
+    (case,) = read_one(name, tmp_path, windows={"CT": (0.0, 80.0)})
+    assert (case.low, case.high) == (0.0, 80.0)
 
 
-@pytest.mark.parametrize(
-    ("bearing", "half_width", "kept"),
-    [
-        ([2, 3, 4], 20, [2, 3, 4]),
-        ([2, 3, 4], 0, [3]),
-        ([0, 1, 9], 3, [1]),
-        ([0, 5], 2, []),
-        ([0, 4], 2, [0, 4]),
-        ([], 20, []),
-    ],
-)
-def test_slices_with_tumour_near_the_mean_index_are_kept(bearing, half_width, kept):
-    tumour = np.zeros(SHAPE, bool)
-    tumour[1, 2, bearing] = True
-    assert msd.slices_near_tumour(tumour, half_width) == kept
+@pytest.mark.parametrize("name", TASKS)
+def test_a_label_that_the_task_does_not_have_is_refused(name, tmp_path):
+    unknown = TASKS[name][3] + 1
+    with pytest.raises(BadCase, match=rf"^a_001\.nii\.gz: the mask holds the labels \[{unknown}\]"):
+        read_one(name, write(tmp_path, every_label(unknown + 1), "a_001.nii.gz"))
 
 
-def test_the_half_width_is_counted_in_slices_from_the_mean(tmp_path):
-    cases = read_one(write(tmp_path, draw_image(), draw_labels(*range(1, 10))), half_width=2)
-    assert [case.slice_index for case in cases] == [3, 4, 5, 6, 7]
-
-
-def test_a_volume_without_tumour_is_skipped(tmp_path):
+@pytest.mark.parametrize("name", ["msd-liver", "msd-pancreas"])
+def test_an_organ_without_tumour_is_skipped(name, tmp_path):
     with pytest.raises(SkippedCase, match="the mask is empty"):
-        read_one(write(tmp_path, draw_image(), draw_labels()))
+        read_one(name, write(tmp_path, every_label(2), "a_001.nii.gz"))
 
 
-def test_tumours_far_from_their_mean_are_not_called_empty(tmp_path):
-    with pytest.raises(SkippedCase, match="no slice within 2 of the tumour's mean index"):
-        read_one(write(tmp_path, draw_image(), draw_labels(0, 9)), half_width=2)
-
-
-@pytest.mark.parametrize(
-    ("parts", "found"),
-    [
-        ({"image": None}, r"^BRATS_001\.nii\.gz: there is no such file"),
-        ({"labels": None}, r"^BRATS_001\.nii\.gz: there is no such file"),
-        ({"labels": draw_labels(4, label=7)}, r"holds the labels \[7\], expected only \[0, 1, 2, 3, 4\]"),
-        ({"labels": draw_labels(4, label=0.5)}, r"holds the labels \[0\.5\]"),
-        ({"labels": draw_labels(4)[:5]}, r"the mask is \(5, 8, 10\), its image \(6, 8, 10\)"),
-        ({"labels_affine": LPS}, "the mask's axes are LPS, its image's RAS"),
-        ({"image": draw_image() * np.float32("nan")}, "not finite"),
-        ({"image": np.zeros(SHAPE, np.int16)}, "95th intensity percentile is 0, expected above 0"),
-    ],
-)
-def test_a_volume_that_cannot_be_trusted_is_refused_by_name(parts, found, tmp_path):
-    write(tmp_path, **{"image": draw_image(), "labels": draw_labels(4), **parts})
-    with pytest.raises(BadCase, match=found) as refused:
-        read_one(tmp_path)
-    assert "BRATS_001" in str(refused.value)
-    assert isinstance(refused.value, FlamesError)
-
-
-def test_iterating_passes_over_volumes_without_tumour(tmp_path):
-    write(tmp_path, draw_image(), draw_labels(), "BRATS_001.nii.gz")
-    write(tmp_path, draw_image(), draw_labels(4), "BRATS_002.nii.gz")
-    assert [case.patient for case in msd.iter_raw_cases(tmp_path)] == ["BRATS_002"]
-
-
-def test_the_real_download_lists_as_its_index_says(shared):
-    root = shared("data/Task01_BrainTumour")
-    index = json.loads((root / "dataset.json").read_text())
-    listed = [source.image.name for source in msd.list_sources(root)]
-    assert listed == sorted(Path(entry["image"]).name for entry in index["training"])
-
-
-@pytest.mark.parametrize("name", ["BRATS_001", "BRATS_007", "BRATS_013"])
-def test_real_volumes_become_what_the_authors_code_makes_of_them(name, shared):
-    golden = np.load(shared("golden/msd_preprocess.npz"))
-    sources = {source.name: source for source in msd.list_sources(shared("data/Task01_BrainTumour"))}
-    cases = {case.slice_index: case for case in msd.read_source(sources[name], ReadOptions())}
-    assert list(cases) == golden[f"{name}_slices"].tolist()
-    compared = [key for key in golden if key.startswith(f"{name}_z") and key.endswith("_img")]
-    for key in compared:
-        case = cases[int(key.split("_z")[1].split("_")[0])]
-        assert case.high == pytest.approx(float(golden[f"{name}_p95"]), rel=1e-4)
-        image, mask = to_square(scale(case.image, case.low, case.high), case.mask, 240)
-        np.testing.assert_allclose(quantise(image, 4095) / 4095, golden[key], atol=1 / 4095)
-        np.testing.assert_array_equal(mask, golden[key.replace("_img", "_mask")])
-    assert len(compared) == 3
+@pytest.mark.parametrize("name", TASKS)
+def test_a_real_ct_in_the_decathlons_layout_is_read(name, shared, tmp_path):
+    patient = shared("data/sts/STS_002")
+    mask = nib.load(patient / "CT_mask.nii.gz")
+    labels = np.asarray(mask.dataobj) * np.uint8(TASKS[name][3])
+    write(tmp_path, np.zeros_like(labels), "sts_002.nii.gz")
+    nib.save(nib.Nifti1Image(labels, mask.affine), tmp_path / "labelsTr" / "sts_002.nii.gz")
+    (tmp_path / "imagesTr" / "sts_002.nii.gz").unlink()
+    (tmp_path / "imagesTr" / "sts_002.nii.gz").symlink_to(patient / "CT_image.nii.gz")
+    cases = read_one(name, tmp_path)
+    assert [case.slice_index for case in cases] == np.flatnonzero(labels.any(axis=(0, 1))).tolist()
+    for case in cases:
+        # LPS in the file: 180° from RAS, and 90° on as FLAMES shows slices.
+        np.testing.assert_array_equal(case.mask, np.rot90(labels[:, :, case.slice_index] > 0, 3))
+        assert case.low < np.median(case.image[case.mask > 0]) < case.high

@@ -71,6 +71,17 @@ def test_slope_and_intercept_are_applied(tmp_path):
     np.testing.assert_array_equal(read_volume(path).voxels, VOXELS * 2 + 5)
 
 
+@pytest.mark.parametrize(
+    ("stored", "read"), [(np.int16, np.float32), (np.float32, np.float32), (np.float64, np.float64)]
+)
+def test_scaled_voxels_take_no_more_memory_than_they_need(stored, read, tmp_path):
+    content = bytearray(volume_bytes(VOXELS.astype(stored)))
+    struct.pack_into("<ff", content, SLOPE, 1.0, -1024.0)
+    volume = read_volume(write(tmp_path, bytes(content)))
+    assert volume.voxels.dtype == read
+    np.testing.assert_array_equal(volume.voxels, VOXELS - 1024)
+
+
 @pytest.mark.parametrize("slope", [0.0, float("nan"), float("inf")])
 def test_a_slope_that_means_none_leaves_the_voxels(slope, tmp_path):
     volume = read_volume(write(tmp_path, with_field(SLOPE, "<ff", slope, 0.0)))
@@ -153,7 +164,7 @@ def test_a_header_that_claims_ten_terabytes_allocates_nothing(tmp_path):
         (with_field(DATATYPE, "<h", 77), "cannot be read as NIfTI"),
         (with_field(DATATYPE, "<h", 128), "expected one number each"),
         (with_field(DATATYPE, "<h", 32), "expected one number each"),
-        (with_field(SFORM, "<12f", *[0.0] * 12), "header cannot be right"),
+        (with_field(SFORM, "<12f", *[0.0] * 12), "its header has no orientation that makes sense"),
         (with_field(SFORM, "<12f", *[float("nan")] * 12), "header cannot be right"),
         (with_field(QFORM_CODE, "<2h3f", 1, 0, 5.0, 5.0, 5.0), "header cannot be right"),
         (b"", "cannot be read as NIfTI"),

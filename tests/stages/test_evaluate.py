@@ -19,6 +19,7 @@ from flames_cli.stages.evaluation_files import CASE_COLUMNS, learning_curves
 from flames_cli.stages.federate import federate
 from flames_cli.stages.partition import partition
 from flames_cli.stages.scoring import METRICS
+from flames_cli.store.cases import SetInfo
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.manifest import read_partition
@@ -353,6 +354,77 @@ def test_progress_counts_every_model(trained):
         *(("evaluate client_test", done, 5) for done in range(1, 6)),
         *(("evaluate server_test", done, 2) for done in range(1, 3)),
     ]
+
+
+CENTRES = {
+    "client_train": [
+        (f"{site}-{n}", f"{site}-{n}", 2, site) for site in ("C1", "C2", "C6") for n in range(3)
+    ],
+    "client_test": [("t", "t", 3, "C1"), ("u", "u", 2, "C6")],
+    "server_test": [("v", "v", 2, "C2"), ("w", "w", 1, "C6"), ("x", "x", 1, "C5")],
+}
+KIDNEYS = {"client_train": [("k", "k", 3), ("l", "l", 3)], "server_test": [("m", "m", 2)]}
+LIVER = SetInfo("lits", "CT", "liver", 32, 255)
+
+
+@pytest.fixture
+def centres(preprocessed, quick, tmp_path):
+    """centres("C6"): livers of several centres, these held out, and kidneys; with a run a strategy."""
+
+    def make(*sites, strategies=("fedavg",), modality="CT"):
+        kidney = SetInfo("kits", modality, "kidney", 32, 255)
+        preprocessed(tmp_path / "preprocessed" / "lits.h5", CENTRES, LIVER)
+        preprocessed(tmp_path / "preprocessed" / "kits.h5", KIDNEYS, kidney)
+        split = {"kits": 1, "lits": "site"}
+        partition(PartitionConfig(workspace=tmp_path, split=split, hold_out_site={"lits": sites}))
+        for strategy in strategies:
+            federate(quick(tmp_path, strategy=strategy, rounds=1))
+        return tmp_path
+
+    return make
+
+
+def test_unseen_sites_have_rows_of_their_own_after_the_others(centres):
+    result = run(centres("C6", "C5"), "fedavg", overlays=True)
+    assert [(row.label, row.organ, row.unseen, row.n) for row in result.server] == [
+        ("CT", "all organs", "", 4),
+        ("CT", "kidney", "", 2),
+        ("CT", "liver", "", 2),
+        ("CT", "liver, C5 (unseen)", "C5", 1),
+        ("CT", "liver, C6 (unseen)", "C6", 9),
+    ]
+    rows = read_csv(result.folder / "cases.csv")
+    assert {row["site"] for row in rows if row["split"] == "client_test"} == {"C1"}
+    assert {row["site"] for row in rows if row["split"] == "server_test"} == {"", "C2", "C5", "C6"}
+    summary = json.loads((result.folder / "summary.json").read_text())
+    assert [row["unseen_site"] for row in summary["server"]] == [None, None, None, "C5", "C6"]
+    lines = read_csv(result.folder / "server.csv")
+    assert [line["organ"] for line in lines] == [row.organ for row in result.server]
+
+
+def test_unseen_sites_are_compared_with_the_same_site(centres):
+    space = centres("C6", strategies=("fedavg", "flames"))
+    beside = run(space, "flames", compare="fedavg", server_test=True)
+    alone = run(space, "fedavg", server_test=True)
+    assert [row.compared for row in beside.server] == [row.metrics for row in alone.server]
+
+
+def test_a_client_without_test_patients_is_named_and_passed_over(centres):
+    result = run(centres("C6"), "fedavg")
+    assert [row.label for row in result.clients] == ["lits-c1"]
+    assert result.untested == {"kits": "no test patients", "lits-c2": "no test patients"}
+    assert json.loads((result.folder / "summary.json").read_text())["untested"] == result.untested
+
+
+def test_a_modality_that_nobody_trained_on_is_scored_by_a_model_of_all_else_named(centres):
+    space = centres("C1", "C2", "C5", "C6", strategies=("fedavg", "flames"), modality="MRI")
+    assert [row.organ for row in run(space, "fedavg").server] == [
+        "kidney",
+        *(f"liver, {site} (unseen)" for site in ("C1", "C2", "C5", "C6")),
+    ]
+    alone = run(space, "flames")
+    assert [row.organ for row in alone.server] == ["kidney"]
+    assert alone.untested["CT"] == "no client of this modality trained a model"
 
 
 def test_learning_curves_are_of_models_as_they_came():

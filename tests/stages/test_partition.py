@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flames_cli.config import PartitionConfig
+from flames_cli.config import PartitionConfig, PreprocessConfig
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.stages.partition import partition
+from flames_cli.stages.partition import partition, verify_partition
+from flames_cli.stages.preprocess import preprocess
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.h5 import hash_file, read_preprocessed_cases, read_shard_cases, read_shard_sets
 from flames_cli.store.manifest import Partition, read_partition
@@ -21,7 +22,11 @@ INFOS = {
     "brats": SetInfo("brats", "MRI", "brain", SIZE, 4095),
     "busi": SetInfo("busi", "US", "breast", SIZE, 255),
     "otu2d": SetInfo("otu2d", "US", "ovary", SIZE, 255),
+    "lits": SetInfo("lits", "CT", "liver", SIZE, 4095),
+    "sts-ct": SetInfo("sts-ct", "CT", "muscle", SIZE, 4095, collection="sts"),
+    "sts-mri": SetInfo("sts-mri", "MRI", "muscle", SIZE, 4095, collection="sts"),
 }
+PAPER = ("brats", "busi", "otu2d")
 CLIENT_SETS = {"train": "client_train", "val": "client_train", "test": "client_test"}
 
 
@@ -115,7 +120,7 @@ def check_manifest(workspace: Path, made: Partition) -> None:
 def datasets(draw):
     """{data set: (clients, sets of random groups of random patients, enough of them to be divided)}."""
     drawn = {}
-    for dataset in draw(st.lists(st.sampled_from(sorted(INFOS)), min_size=1, unique=True)):
+    for dataset in draw(st.lists(st.sampled_from(PAPER), min_size=1, unique=True)):
         parts = draw(st.integers(1, 3))
         counts = {
             "client_train": 2 * parts + draw(st.integers(0, 4)),
@@ -141,14 +146,16 @@ def members(groups: list[str]):
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(datasets(), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.integers(0, 2**32))
-def test_no_patient_and_no_group_stands_in_two_sets(preprocessed, drawn, val_fraction, seed):
+@given(
+    datasets(), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.none() | st.floats(0.01, 50), st.integers(0, 2**32)
+)
+def test_no_patient_and_no_group_stands_in_two_sets(preprocessed, drawn, val_fraction, skew, seed):
     with TemporaryDirectory() as folder:
         workspace = Path(folder)
         for dataset, (_, sets) in drawn.items():
             preprocessed(source(workspace, dataset), sets, INFOS[dataset])
         split = {dataset: parts for dataset, (parts, _) in drawn.items()}
-        made = run(workspace, split=split, val_fraction=val_fraction, seed=seed)
+        made = run(workspace, split=split, val_fraction=val_fraction, skew=skew, seed=seed)
         check_partition(workspace, made)
         assert Counter(client.dataset for client in made.clients) == split
         assert all(client.images["train"] > 0 for client in made.clients)
@@ -258,7 +265,8 @@ def test_a_data_set_without_server_images_has_no_server_shard(small):
     ("split", "found"),
     [
         ({"brats": 2}, "--split names 'brats', which is not among the data sets busi"),
-        ({"lung": 2}, "data set 'lung' is not known; choose one of brats, busi, otu2d"),
+        ({"lung": 2}, "--split names 'lung', which is not among the data sets busi"),
+        ({"busi": "site"}, "busi names no site for 7 of its 7 images, so it cannot be divided by site"),
         ({"busi": 6}, "busi has 5 patients in client_train, too few for 6 clients; pass --split busi=5"),
         ({"busi": 3}, "busi has 2 patients in client_test, too few for 3 clients; pass --split busi=2"),
     ],
@@ -361,9 +369,183 @@ def test_the_manifest_can_be_read_by_people(small):
     assert content["server"][0]["patients"] == {"busi": ["h"]}
 
 
+def centres(**sets):
+    """Cases of three sites: two of each in every set but for what is said otherwise."""
+    made = {
+        own: [
+            (f"{own}-{site}-{n}", f"{own}-{site}-{n}", 1, site) for site in ("C1", "C2", "C6") for n in "ab"
+        ]
+        for own in ("client_train", "client_test", "server_test")
+    }
+    return {**made, **sets}
+
+
+def test_a_held_out_site_is_a_test_set_of_the_servers_alone(small):
+    workspace = small(lits=centres())
+    made = run(workspace, hold_out_site={"LiTS": ("C6",)})
+    assert [(client.name, client.site) for client in made.clients] == [("lits-c1", "C1"), ("lits-c2", "C2")]
+    (server,) = made.server
+    assert server.images == {"lits": 4, "lits@C6": 6}
+    assert server.sites == {"lits@C6": "C6"}
+    lying = where_cases_lie(workspace, made)
+    assert len(lying) == 18
+    assert {(case.site == "C6", name == "test/lits@C6") for _, case, _, name in lying} == {
+        (True, True),
+        (False, False),
+    }
+    assert read_partition(workspace / "partition.json") == made
+
+
+def test_the_partition_tells_how_it_was_made(small):
+    near = [("x", "both", 2, "C1"), ("y", "both", 1, "C6"), *single("z"), ("v", "v", 1, "C2")]
+    workspace = small(lits=centres(client_test=near), busi={})
+    options = {"split": {"lits": 1}, "fold": "2/2", "skew": 2.0, "hold_out_site": {"lits": ["C6"]}}
+    made = run(workspace, **options)
+    assert made.options == {**options, "split": {"busi": 1, "lits": 1}, "val_fraction": 0.1}
+    assert made.left_out == {"lits": 2}
+    assert made.channels == 1
+    assert read_partition(workspace / "partition.json") == made
+
+
+def test_a_data_set_all_of_whose_sites_are_held_out_has_no_client(small):
+    workspace = small(lits=centres(), busi={})
+    made = run(workspace, hold_out_site={"lits": ("C1", "C2", "C6")})
+    assert [client.name for client in made.clients] == ["busi"]
+    assert set(made.server[1].sites) == set(made.server[1].images)
+    with pytest.raises(FlamesError, match="no client is left; hold out fewer sites"):
+        run(workspace, datasets=("lits",), hold_out_site={"lits": ("C1", "C2", "C6")}, overwrite=True)
+
+
+def test_folds_test_every_patient_once_and_leave_the_servers_alone(small):
+    workspace = small(lits=centres(), busi={})
+    tested: Counter[str] = Counter()
+    servers = set()
+    for k in (1, 2, 3):
+        made = run(workspace, fold=f"{k}/3", overwrite=True)
+        tested.update(
+            f"{client.dataset}/{name}" for client in made.clients for name in client.patients["test"]
+        )
+        servers.add(json.dumps([server.patients for server in made.server]))
+    expected = {
+        f"{path.stem}/{case.patient}"
+        for path in (workspace / "preprocessed").glob("*.h5")
+        for set_name, cases in read_preprocessed_cases(path)[1].items()
+        for case in cases
+        if set_name != "server_test"
+    }
+    assert tested == Counter(expected)
+    assert len(servers) == 1
+
+
+def test_a_fold_with_nobody_to_test_is_refused(small):
+    workspace = small(busi={})
+    assert run(workspace, fold="7/9").clients[0].images["test"] == 1
+    with pytest.raises(FlamesError, match="fold 8/9 has no patient to test: no client has so many"):
+        run(workspace, fold="8/9", overwrite=True)
+
+
+def test_patients_of_a_collection_have_one_role_in_all_its_data_sets(small):
+    sets = {"client_train": single(*"abcdef"), "client_test": single(*"gh"), "server_test": single("i")}
+    workspace = small(**{"sts-ct": sets, "sts-mri": {**sets, "client_train": single(*"bcdefx")}})
+    made = run(workspace, split={"sts": 2})
+    assert [client.name for client in made.clients] == ["sts-ct-1", "sts-ct-2", "sts-mri-1", "sts-mri-2"]
+    shared = set(made.clients[0].patients["train"]) & set(made.clients[2].patients["train"])
+    assert shared, "two modalities train on the same people"
+
+
+def test_a_patient_trained_on_in_one_modality_and_tested_in_another_is_found(small):
+    ct = {"client_train": single(*"abc"), "client_test": single("d")}
+    mri = {"client_train": single("d", "e", "f"), "client_test": single("g")}
+    workspace = small(**{"sts-ct": ct, "sts-mri": mri})
+    with pytest.raises(
+        FlamesError, match=r"patient sts/d is in shards/sts-ct\.h5:test and in shards/sts-mri\.h5:(train|val)"
+    ):
+        run(workspace)
+    assert not (workspace / "partition.json").exists()
+    small(**{"sts-mri": {**mri, "server_test": [("z", "d", 1)], "client_train": single("e", "f")}})
+    with pytest.raises(FlamesError, match=r"group sts/d is in .*sts-ct\.h5:test and in .*server-MRI"):
+        run(workspace)
+
+
+def test_verification_reads_the_shards_not_the_plan(small):
+    workspace = small(busi={}, otu2d={})
+    made = run(workspace)
+    verify_partition(workspace, made)
+    shutil.copy(workspace / "shards" / "busi.h5", workspace / "shards" / "otu2d.h5")
+    with pytest.raises(FlamesError, match=r"patient busi/\w is in shards/busi\.h5:\w+ and in shards/otu2d"):
+        verify_partition(workspace, made)
+
+
+def test_a_data_set_that_no_reader_knows_is_taken_by_its_file_s_name(small):
+    workspace = small(**{"sts-ct": {}, "busi": {}})
+    assert [client.name for client in run(workspace, datasets=("STS-CT",)).clients] == ["sts-ct"]
+    known = (
+        "data set 'lung' is not known; preprocessed are busi, sts-ct, and `flames preprocess` reads .*otu2d"
+    )
+    with pytest.raises(FlamesError, match=known):
+        run(workspace, datasets=("lung",), overwrite=True)
+
+
+def test_data_sets_of_differing_channels_are_refused(small, preprocessed):
+    workspace = small(busi={})
+    colour = SetInfo("otu2d", "US", "ovary", SIZE, 255, 3)
+    preprocessed(source(workspace, "otu2d"), {"client_train": single(*"abc")}, colour)
+    with pytest.raises(
+        FlamesError, match=r"differ in channels \(busi 1, otu2d 3\); preprocess them with the same --channels"
+    ):
+        run(workspace)
+
+
+def test_shards_that_would_overwrite_each_other_are_refused(small, preprocessed):
+    workspace = small(brats={})
+    twin = SetInfo("BRATS-1", "CT", "brain", SIZE, 4095)
+    preprocessed(source(workspace, "BRATS-1"), {"client_train": single(*"abc")}, twin)
+    with pytest.raises(
+        FlamesError, match=r"two shards would be called shards/.*; preprocess one with another"
+    ):
+        run(workspace, split={"brats": 2})
+
+
+EXPECTED = {
+    "brats-1": ["00 02 03", "05", "t2"],
+    "brats-2": ["04 06 11", "09", "t0 t4"],
+    "brats-3": ["01 07 08", "10", "t1 t3"],
+}
+"""By client: patients to train, validate and test on, as version 0.1.0 drew them."""
+
+
+def test_the_same_seed_draws_what_it_always_drew(small):
+    sets = {
+        "client_train": [(f"{n:02d}", f"{n:02d}", 1 + n * 7 % 4) for n in range(12)],
+        "client_test": [(f"t{n}", f"t{n}", 1 + n % 3) for n in range(5)],
+    }
+    made = run(small(brats=sets), seed=3, val_fraction=0.3)
+    drawn = {client.name: [" ".join(own) for own in client.patients.values()] for client in made.clients}
+    assert drawn == EXPECTED
+
+
 @pytest.mark.slow
 def test_the_real_data_are_divided_without_a_patient_in_two_sets(real_preprocessed, tmp_path):
     shutil.copytree(real_preprocessed, tmp_path / "preprocessed")
     made = run(tmp_path)
     check_partition(tmp_path, made)
     assert len(made.clients) == 5
+
+
+@pytest.mark.slow
+def test_real_livers_are_divided_by_centre_and_one_held_out(shared, tmp_path):
+    raw = {"lits-slices": shared("data/lits-slices")}
+    preprocess(PreprocessConfig(workspace=tmp_path, raw=raw, size=32), "lits-slices")
+    made = run(tmp_path)
+    check_partition(tmp_path, made)
+    assert [(client.name, client.site) for client in made.clients] == [
+        ("lits-slices-c1", "C1"),
+        ("lits-slices-c2", "C2"),
+    ]
+    images = len(where_cases_lie(tmp_path, made))
+    held_out = run(tmp_path, hold_out_site={"lits_slices": ("C2",)}, overwrite=True)
+    assert [client.name for client in held_out.clients] == ["lits-slices-c1"]
+    lying = where_cases_lie(tmp_path, held_out)
+    assert {case.site for _, case, _, set_name in lying if set_name == "test/lits-slices@C2"} == {"C2"}
+    assert {case.site for _, case, _, set_name in lying if "@" not in set_name} == {"C1"}
+    assert len(lying) == images

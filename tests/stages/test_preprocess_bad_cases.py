@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from flames_cli.config import PreprocessConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
+from flames_cli.readers.png import SIGNATURE
 from flames_cli.stages.preprocess import preprocess
 from flames_cli.store.h5 import read_preprocessed_cases
 
@@ -21,7 +23,8 @@ Damage = Callable[[Path], None]
 
 def run(folder: Path, dataset: str, raw: Path, skip_bad: bool = False):
     config = PreprocessConfig(workspace=folder, raw={dataset: raw}, size=32, skip_bad=skip_bad)
-    return preprocess(config, dataset)
+    (report,) = preprocess(config, dataset)
+    return report
 
 
 def cut(path: Path) -> None:
@@ -72,6 +75,35 @@ def claim_ten_terabytes(path: Path) -> None:
     path.write_bytes(gzip.compress(content))
 
 
+def shift(path: Path) -> None:
+    image = nib.load(path)
+    affine = image.affine.copy()
+    affine[:3, 3] += 20
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), affine), path)
+
+
+def loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def claim_many_pixels(path: Path) -> None:
+    """A valid PNG header of 9,000×9,000 pixels, and hardly any."""
+    header = b"IHDR" + struct.pack(">II5B", 9000, 9000, 8, 0, 0, 0, 0)
+    chunks = (header, b"IDAT" + zlib.compress(bytes(9)), b"IEND")
+    path.write_bytes(
+        SIGNATURE
+        + b"".join(
+            struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks
+        )
+    )
+
+
 def with_value(value: int) -> Callable[[np.ndarray], np.ndarray]:
     def change(pixels: np.ndarray) -> np.ndarray:
         changed = pixels.copy()
@@ -103,6 +135,8 @@ BAD = {
     "unknown label": ("brats", LABELS, on_volume(with_value(9)), r"labels \[9\], expected only"),
     "smaller mask": ("brats", LABELS, on_volume(lambda labels: labels[:-1]), r"the mask is \(47, 48, 12\)"),
     "other axes": ("brats", LABELS, mirror_axes, "the mask's axes are LAS, its image's RAS"),
+    "shifted mask": ("brats", LABELS, shift, r"lies up to .* mm from its image's voxels"),
+    "a folder": ("brats", IMAGE, make_folder, "cannot be read as NIfTI"),
     "NaN voxel": ("brats", IMAGE, on_volume(with_nan), "not finite"),
     "ten terabytes": ("brats", IMAGE, claim_ten_terabytes, "10058 GiB"),
     "JPEG cut short": ("otu2d", PHOTO, cut, "cannot be read as an image"),
@@ -114,6 +148,9 @@ BAD = {
     "text as PNG": ("busi", SCAN, write_text, "cannot be read as an image"),
     "flipped PNG": ("busi", SCAN, flip, "cannot be read as an image"),
     "no breast mask": ("busi", MASK, Path.unlink, "no mask, expected"),
+    "a loop of links": ("busi", SCAN, loop, "cannot be read as an image"),
+    "a bomb": ("busi", SCAN, claim_many_pixels, "its header claims 9000×9000 pixels"),
+    "larger mask": ("busi", MASK, on_picture(lambda mask: np.pad(mask, 2)), "the mask is .*, its image "),
     "narrower mask": ("busi", MASK, on_picture(lambda mask: mask[:, 1:]), "the mask is .*, its image "),
 }
 

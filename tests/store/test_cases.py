@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flames_cli.core.rng import derive_rng
+from flames_cli.core.volumes import PLANES, Placement
 from flames_cli.store.cases import (
     CaseInfo,
     SetInfo,
@@ -21,7 +23,16 @@ from flames_cli.store.cases import (
 )
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
-CASES = st.builds(
+COUNTS = st.integers(0, 2**31 - 1)
+PLACES = st.builds(
+    Placement,
+    plane=st.sampled_from(sorted(PLANES)),
+    index=COUNTS,
+    shape=st.tuples(*[COUNTS] * 3),
+    axes=st.sampled_from(["RAS", "LPS", "PIR", "SAL"]),
+    affine=st.tuples(*[st.floats(allow_nan=False)] * 16),
+)
+STILLS = st.builds(
     CaseInfo,
     case=NAMES,
     patient=NAMES,
@@ -29,17 +40,22 @@ CASES = st.builds(
     stratum=NAMES,
     slice_index=st.integers(-1, 2**31 - 1),
     spacing_mm=st.tuples(*[st.floats(0.125, 8, width=32)] * 2),
-    lesion_px=st.integers(0, 2**31 - 1),
+    lesion_px=COUNTS,
+    site=NAMES,
+    raw_shape=st.tuples(COUNTS, COUNTS),
 )
+SLICES = st.builds(lambda case, place: replace(case, slice_index=place.index, place=place), STILLS, PLACES)
+CASES = st.one_of(STILLS, SLICES)
 
 
-def info(max_value: int = 255, size: int = 6) -> SetInfo:
-    return SetInfo("busi", "US", "breast", size, max_value)
+def info(max_value: int = 255, size: int = 6, channels: int = 1) -> SetInfo:
+    return SetInfo("busi", "US", "breast", size, max_value, channels)
 
 
-def draw(n: int, max_value: int = 255, size: int = 6):
+def draw(n: int, max_value: int = 255, size: int = 6, channels: int = 1):
+    about = info(max_value, size, channels)
     rng = derive_rng(0, "cases", n, max_value)
-    images = rng.integers(0, max_value, (n, size, size), endpoint=True).astype(info(max_value).dtype)
+    images = rng.integers(0, max_value, (n, *about.pixel_shape), endpoint=True).astype(about.dtype)
     return images, (rng.random((n, size, size)) < 0.4).astype(np.uint8)
 
 
@@ -51,9 +67,9 @@ def memory_file() -> h5py.File:
     return h5py.File(io.BytesIO(), "w")
 
 
-def write(file, cases, images, masks, max_value=255, name="train") -> h5py.Group:
+def write(file, cases, images, masks, max_value=255, name="train", channels=1) -> h5py.Group:
     chunks = [(encode_chunk(image), encode_chunk(mask)) for image, mask in zip(images, masks, strict=True)]
-    write_set(file, name, info(max_value), cases, chunks)
+    write_set(file, name, info(max_value, channels=channels), cases, chunks)
     return file[name]
 
 
@@ -71,9 +87,34 @@ def test_a_set_reads_back_as_it_was_written(n, max_value):
     np.testing.assert_array_equal(read.masks, masks)
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("max_value", [255, 4095])
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_a_set_of_colour_images_reads_back_as_it_was_written(n, max_value):
+    images, masks = draw(n, max_value, channels=3)
+    with memory_file() as file:
+        group = write(file, some_cases(n), images, masks, max_value, channels=3)
+        read = read_set(group)
+        assert group["image"].chunks == (1, 6, 6, 3)
+        assert list(read_chunks(group, range(n))) == [
+            (encode_chunk(image), encode_chunk(mask)) for image, mask in zip(images, masks, strict=True)
+        ]
+    assert read.info == info(max_value, channels=3)
+    assert read.images.shape == (n, 6, 6, 3)
+    np.testing.assert_array_equal(read.images, images)
+    np.testing.assert_array_equal(read.masks, masks)
+
+
+def test_the_collection_of_a_set_is_kept():
+    images, masks = draw(1)
+    about = replace(info(), collection="three hospitals")
+    with memory_file() as file:
+        write_set(file, "train", about, some_cases(1), [(encode_chunk(images[0]), encode_chunk(masks[0]))])
+        assert read_set_info(file["train"]) == about
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.lists(CASES, max_size=4))
-def test_names_of_any_letters_read_back_as_they_were_written(cases):
+def test_whatever_is_known_of_cases_reads_back_as_it_was_written(cases):
     images, masks = draw(len(cases))
     with memory_file() as file:
         assert read_cases(write(file, cases, images, masks)) == cases

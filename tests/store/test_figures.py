@@ -81,6 +81,13 @@ def test_masks_empty_or_full_are_drawn(tmp_path):
     assert cv2.imread(str(tmp_path / "o.png")) is not None
 
 
+def test_colour_images_keep_their_colours(tmp_path):
+    image = np.full((48, 48, 3), (0.2, 0.9, 0.4), np.float32)
+    empty = np.zeros((48, 48), np.uint8)
+    draw_overlays(tmp_path / "o.png", [OverlayRow("server", [OverlayPanel(image, empty, empty, "polyp")])])
+    assert has_colour(tmp_path / "o.png", (51, 230, 102))
+
+
 def test_rows_add_height_and_keep_the_width(tmp_path):
     draw_overlays(tmp_path / "two.png", rows())
     draw_overlays(tmp_path / "four.png", rows() * 2)

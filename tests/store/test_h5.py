@@ -8,6 +8,7 @@ from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.cases import SetInfo, Spool, encode_chunk
 from flames_cli.store.h5 import (
+    CLIENT_SETS,
     Selection,
     SpooledCase,
     hash_file,
@@ -24,6 +25,7 @@ from flames_cli.store.schema import PREPROCESSED, SHARD
 BUSI = SetInfo("busi", "US", "breast", 6, 255)
 OTU = SetInfo("otu2d", "US", "ovary", 6, 255)
 BRATS = SetInfo("brats", "MRI", "brain", 6, 4095)
+POLYPS = SetInfo("kvasir", "Endoscopy", "colon", 6, 255, channels=3, collection="polyps")
 MEMBERS = {
     "client_train": [("a", "a", 2), ("b", "b", 1)],
     "client_test": [("c", "c", 1)],
@@ -42,7 +44,7 @@ def source(preprocessed, tmp_path):
 def shard(source, tmp_path):
     path = tmp_path / "shards" / "brats.h5"
     chosen = {"train": ("client_train", [0, 2]), "val": ("client_train", [1]), "test": ("client_test", [0])}
-    sets = {name: Selection(source[0], origin, rows) for name, (origin, rows) in chosen.items()}
+    sets = {name: Selection(source[0], {origin: rows}) for name, (origin, rows) in chosen.items()}
     write_shard(path, "brats", "MRI", sets)
     return path
 
@@ -65,6 +67,7 @@ def test_a_set_may_be_empty(preprocessed, tmp_path):
     _, sets = read_preprocessed_cases(tmp_path / "busi.h5")
     assert {name: len(cases) for name, cases in sets.items()} == {
         "client_train": 1,
+        "client_val": 0,
         "client_test": 0,
         "server_test": 0,
     }
@@ -94,7 +97,19 @@ def test_a_shard_holds_the_chosen_cases_in_their_order(shard, source):
 def test_a_shard_tells_of_itself_without_reading_pixels(shard):
     summary = read_shard_summary(shard)
     assert (summary.name, summary.modality, summary.organ, summary.size) == ("brats", "MRI", "brain", 6)
+    assert summary.channels == 1
     assert summary.images == {"train": 2, "val": 1, "test": 1}
+
+
+def test_a_shard_of_colour_images_holds_what_was_written(preprocessed, tmp_path):
+    drawn = preprocessed(tmp_path / "kvasir.h5", MEMBERS, POLYPS)
+    chosen = {name: Selection(tmp_path / "kvasir.h5", {"client_train": [2, 0]}) for name in CLIENT_SETS}
+    write_shard(tmp_path / "shard.h5", "kvasir", "Endoscopy", chosen)
+    (train,) = read_shard_sets(tmp_path / "shard.h5", "train")
+    assert train.info == POLYPS
+    np.testing.assert_array_equal(train.images, [drawn[2][1], drawn[0][1]])
+    np.testing.assert_array_equal(train.masks, [drawn[2][2], drawn[0][2]])
+    assert read_shard_summary(tmp_path / "shard.h5").channels == 3
 
 
 def test_a_server_shard_holds_a_set_for_each_of_its_data_sets(preprocessed, tmp_path):
@@ -103,7 +118,7 @@ def test_a_server_shard_holds_a_set_for_each_of_its_data_sets(preprocessed, tmp_
         files[info.dataset] = tmp_path / f"{info.dataset}.h5"
         preprocessed(files[info.dataset], MEMBERS, info)
     path = tmp_path / "server-US.h5"
-    selections = {f"test/{name}": Selection(file, "server_test", range(3)) for name, file in files.items()}
+    selections = {f"test/{name}": Selection(file, {"server_test": range(3)}) for name, file in files.items()}
     write_shard(path, "server-US", "US", selections)
     sets = read_shard_sets(path, "test")
     assert [one.info for one in sets] == [BUSI, OTU]
@@ -181,7 +196,7 @@ def test_a_file_cut_short_anywhere_is_refused(source):
 def test_a_shard_cannot_be_made_from_a_file_that_lacks_a_part(missing, source, tmp_path):
     with h5py.File(source[0], "r+") as file:
         del file[missing]
-    chosen = {name: Selection(source[0], name, [0]) for name in ("client_train", "client_test")}
+    chosen = {name: Selection(source[0], {name: [0]}) for name in ("client_train", "client_test")}
     with pytest.raises(FlamesError, match=r"brats\.h5 is damaged"):
         write_shard(tmp_path / "shards" / "a.h5", "a", "MRI", chosen)
     assert files_in(tmp_path) == ["brats.h5"]
@@ -217,7 +232,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(source, tm
 def test_a_shard_of_a_missing_source_leaves_nothing(tmp_path):
     with pytest.raises(MissingArtifact, match="flames preprocess"):
         write_shard(
-            tmp_path / "a.h5", "a", "US", {"train": Selection(tmp_path / "gone.h5", "client_train", [0])}
+            tmp_path / "a.h5", "a", "US", {"train": Selection(tmp_path / "gone.h5", {"client_train": [0]})}
         )
     assert files_in(tmp_path) == []
 

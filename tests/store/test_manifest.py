@@ -44,7 +44,7 @@ def test_a_partition_reads_back_as_it_was_written(path):
 def test_the_file_says_what_it_is_first(path):
     content = json.loads(path.read_text())
     assert list(content)[:2] == ["format", "version"]
-    assert (content["format"], content["version"]) == ("flames-partition", 1)
+    assert (content["format"], content["version"]) == ("flames-partition", 2)
 
 
 def test_modalities_stand_in_order_of_their_first_client():
@@ -74,8 +74,8 @@ def test_json_that_is_no_object_is_refused(content, path):
 
 
 def test_another_format_or_version_is_refused(path):
-    change(path, version=2)
-    with pytest.raises(FlamesError, match="has version 2 of flames-partition"):
+    change(path, version=1)
+    with pytest.raises(FlamesError, match="has version 1 of flames-partition"):
         read_partition(path)
     change(path, format="flames-evaluation")
     with pytest.raises(FlamesError, match="is flames-evaluation, expected flames-partition"):

@@ -1,7 +1,7 @@
 """The segmentation models, by name."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,20 @@ def build_model(
         model = MODELS[name](**options)
     load_encoder(model, encoder_weights)
     return model
+
+
+def options_for(channels: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's `options` with the in_channels of images of `channels` channels.
+
+    Raises FlamesError where `options` ask for another in_channels.
+    """
+    asked = options.get("in_channels", channels)
+    if asked != channels:
+        raise FlamesError(
+            f"model option in_channels = {asked}, but the images have {channels}; leave it out, "
+            "or preprocess with other --channels"
+        )
+    return {**options, "in_channels": channels}
 
 
 def _check_options(name: str, options: dict[str, Any]) -> None:

@@ -1,0 +1,61 @@
+"""What `flames check` found, in a terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flames_cli.cli.text import count
+from flames_cli.store.report_html import percent
+from flames_cli.store.report_page import group_name, spacing, verdict
+
+LISTED = 5
+"""Places of a finding that are named; the report has all."""
+
+STYLES = {"problem": "red", "note": "yellow"}
+COLUMNS = ("patients", "images", "lesion %", "< 0.5 %", "intensity", "spacing mm")
+
+
+def print_check(console: Console, report: dict[str, Any], workspace: Path) -> None:
+    """The figures of one data set, its findings, and whether it passed."""
+    if report["groups"]:
+        console.print(_table(report))
+    for finding in report["findings"]:
+        _print_finding(console, finding)
+    style = "green" if report["passed"] else "red"
+    console.print(f"{report['dataset']}: {verdict(report)}", style=f"bold {style}", soft_wrap=True)
+    console.print(f"→ {workspace / 'check' / report['page']}", style="cyan", soft_wrap=True)
+
+
+def _table(report: dict[str, Any]) -> Table:
+    """Medians, but for the counts."""
+    table = Table(
+        title=report["dataset"], title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim"
+    )
+    table.add_column("")
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report["groups"]:
+        lesions, intensity = row["lesions"], row["intensity"]
+        table.add_row(
+            group_name(row),
+            f"{row['patients']:,}",
+            f"{row['images']:,}",
+            percent(lesions["share"]["p50"]) if lesions["share"] else "–",
+            f"{lesions['small']:,}",
+            f"{intensity['mean']:.3g}±{intensity['sd']:.3g}",
+            spacing(row).split(" (")[0].replace(" ", ""),
+        )
+    return table
+
+
+def _print_finding(console: Console, finding: dict[str, Any]) -> None:
+    console.print(
+        f"{finding['severity']}: {finding['what']}", style=STYLES[finding["severity"]], soft_wrap=True
+    )
+    for place in finding["where"][:LISTED]:
+        console.print(f"  {place['text']}", soft_wrap=True)
+    if finding["count"] > LISTED:
+        console.print(f"  and {count(finding['count'] - LISTED, 'other')}")
+    console.print(f"  what to do: {finding['fix']}", style="dim", soft_wrap=True)

@@ -1,0 +1,111 @@
+"""A hospital's own data: images and volumes in any folders, listed with their masks in a CSV file.
+
+One row an image: `image` and `mask` (several parted by `;`) are paths relative to the CSV; then `patient_id`,
+`modality`, `organ`; where known `site` and `split` (train, val, test or server). An image is a PNG, JPEG or
+TIFF file, a NIfTI file (of a 4D one the first channel), a folder of one DICOM series, or a .dcm file. The
+mask of a still is a still, that of a volume NIfTI, DICOM-SEG or a DICOM series. Every label above 0 is tumour
+(in a JPEG, every value from 128). A person scanned twice has one patient_id, whatever the modality.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from flames_cli.readers.any_kind import read_any
+from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.readers.manifest_table import Row, read_table, refuse
+
+NAME = "manifest"
+ALIASES: tuple[str, ...] = ()
+MODALITY = ""
+ORGAN = ""
+LICENCE = "your own"
+FOLDER = "manifest.csv"
+LAYOUT = "manifest.csv with the columns image, mask, patient_id, modality, organ, and if known site and split"
+COMPLETE = 0
+SERVER_TEST = 0
+STILL = True
+KNOWS_PATIENTS = True
+COLOUR = True
+
+
+def list_sources(root: Path) -> list[Source]:
+    """The rows of the manifest `root`, or of `manifest.csv` in that folder; none where there is no such file.
+
+    Raises:
+        FlamesError: the table is wrong (see `manifest_table.read_table`), a path leads out of the manifest's
+            folder, or an image is listed twice.
+    """
+    table = root / FOLDER if root.is_dir() else root
+    if not table.exists():
+        return []
+    rows = read_table(table)
+    names = [_tidy(row.image) for row in rows]
+    refuse(table, _path_faults(table.parent, rows))
+    stems = Counter(_stem(name) for name in names)
+    return [
+        Source(
+            name=name,
+            patient=row.patient,
+            image=table.parent / name,
+            masks=tuple(table.parent / _tidy(mask) for mask in row.masks),
+            case=_stem(name) if stems[_stem(name)] == 1 else name,
+            site=row.site,
+            modality=row.modality,
+            organ=row.organ,
+            fixed_set=row.fixed_set,
+        )
+        for name, row in zip(names, rows, strict=True)
+    ]
+
+
+def _tidy(text: str) -> str:
+    """A path as Windows or others write it, with / between its parts and nothing that says nothing."""
+    return PureWindowsPath(text).as_posix()
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _path_faults(folder: Path, rows: Sequence[Row]) -> list[str]:
+    home = folder.resolve()
+    faults: list[str] = []
+    listed: dict[Path, int] = {}
+    for row in rows:
+        image, *masks = [_inside(home, text) for text in (row.image, *row.masks)]
+        if image is None or None in masks:
+            faults.append(
+                f"row {row.number}: a path is not inside the manifest's folder; give paths relative to it, "
+                "without .. and links that lead out of it"
+            )
+        elif image in masks:
+            faults.append(f"row {row.number}: image and mask are the same file")
+        elif (before := listed.setdefault(image, row.number)) != row.number:
+            faults.append(
+                f"row {row.number}: the image of row {before} again; list it once, its masks parted by ;"
+            )
+    return faults
+
+
+def _inside(home: Path, text: str) -> Path | None:
+    """The file or folder, all links followed; None where it, or a link in it, is not below `home`."""
+    path = PureWindowsPath(text)
+    if path.drive or path.root or ".." in path.parts:
+        return None
+    try:
+        found = (home / path.as_posix()).resolve()
+        links = [item.resolve() for item in found.iterdir() if item.is_symlink()] if found.is_dir() else []
+    except (OSError, RuntimeError):
+        return None
+    return found if found != home and all(item.is_relative_to(home) for item in (found, *links)) else None
+
+
+def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
+    """A still's one case, or the slices of a volume that hold tumour (or those that `options` ask for)."""
+    return read_any(source, options)
+
+
+def iter_raw_cases(root: Path) -> Iterator[RawCase]:
+    """Every case under `root`, one image or volume in memory at a time."""
+    return read_all(list_sources(root), read_source)

@@ -1,0 +1,89 @@
+"""Grey PNG without Pillow, where that is several times faster: masks, whose rows are filtered simply.
+
+Pillow inflates with zlib and undoes the filters byte by byte. What OpenCV and most annotation tools write,
+8-bit grey whose rows have no filter or Sub or Up (PNG specification, section 9), needs only ISA-L and sums of
+rows. `decode_simple` knows those and says None to all else, so that Pillow decides what is damaged.
+"""
+
+import struct
+import zlib
+from typing import cast
+
+import numpy as np
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
+from numpy.typing import NDArray
+
+from flames_cli.arrays import Pixels
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DAMAGED = cast(type[Exception], IsalError)  # its stub declares an instance
+_HEADER = struct.Struct(">IIBBBBB")
+_NONE, _SUB, _UP = 0, 1, 2
+
+
+def decode_simple(data: bytes, max_pixels: int) -> Pixels | None:
+    """The image as H×W uint8; None for every PNG that is not simple, larger than `max_pixels`, or damaged."""
+    chunks = _read_chunks(data)
+    if chunks is None:
+        return None
+    header, packed = chunks
+    width, height, depth, colour, _, _, interlaced = _HEADER.unpack(header)
+    if (depth, colour, interlaced) != (8, 0, 0) or not 0 < width * height <= max_pixels:
+        return None
+    stream = isal_zlib.decompressobj()
+    try:
+        # Bounded: a small file may claim to hold much.
+        rows = stream.decompress(packed, height * (width + 1))
+    except _DAMAGED:
+        return None
+    if len(rows) < height * (width + 1):
+        return None
+    return _undo_filters(np.frombuffer(rows, np.uint8).reshape(height, width + 1))
+
+
+def _read_chunks(data: bytes) -> tuple[bytes, bytes] | None:
+    """IHDR's content and all of IDAT's, where every checksum is right and nothing turns the image."""
+    if not data.startswith(SIGNATURE):
+        return None
+    header, packed, position = b"", [], len(SIGNATURE)
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind, end = data[position + 4 : position + 8], position + 8 + length
+        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return None
+        content = data[position + 8 : end]
+        if kind == b"IHDR" and length == _HEADER.size:
+            header = content
+        elif kind == b"IDAT":
+            packed.append(content)
+        elif kind == b"IEND":
+            return (header, b"".join(packed)) if header else None
+        elif kind == b"eXIf":
+            return None
+        position = end + 4
+    return None
+
+
+def _undo_filters(filtered: Pixels) -> Pixels | None:
+    filters = filtered[:, 0]
+    if filters.max() > _UP:
+        return None
+    pixels = filtered[:, 1:].copy()
+    _sum_rows(pixels, filters == _SUB)
+    for row in np.flatnonzero(filters == _UP):
+        if row > 0:
+            pixels[row] += pixels[row - 1]
+    return pixels
+
+
+def _sum_rows(pixels: Pixels, chosen: NDArray[np.bool_]) -> None:
+    """Sum the chosen rows up, in place, where a mask has anything to sum: most of it is black."""
+    rows = np.flatnonzero(chosen & pixels.any(axis=1))
+    if not rows.size:
+        return
+    columns = np.flatnonzero(pixels[rows].any(axis=0))
+    first, last = columns[0], columns[-1]
+    sums = np.cumsum(pixels[rows, first : last + 1], axis=1, dtype=np.uint8)
+    pixels[rows, first : last + 1] = sums
+    pixels[rows, last + 1 :] = sums[:, -1:]

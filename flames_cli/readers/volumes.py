@@ -1,0 +1,170 @@
+"""Volumes to slices: which plane, which slices, which intensities; whatever file the voxels come from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flames_cli.core.intensity import MAX_12_BIT, percentile_range
+from flames_cli.core.volumes import PLANES, Placement, ras_order, take_slice
+from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source
+
+WINDOWS = {"CT": (-160.0, 240.0)}
+"""HU of soft tissue (width 400, level 40), for CT whose data set has no window of its own."""
+
+GRID_TOLERANCE = 1.0
+"""How far, in voxels, a mask's corner may lie from its image's: headers are rounded."""
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One channel of a volume in RAS: X×Y×Z voxels, first axis to the patient's right."""
+
+    voxels: NDArray[Any]
+    affine: NDArray[np.float64]
+    """Voxel (as the file has it, not RAS) to mm (RAS), 4×4."""
+    axes: str
+    """Axis codes as the file has them, such as LPS."""
+
+    @property
+    def file_shape(self) -> tuple[int, int, int]:
+        """Shape as the file has it."""
+        x, y, z = np.array(self.voxels.shape)[np.argsort(ras_order(self.axes))]
+        return int(x), int(y), int(z)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Along x, y and z of RAS."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)[ras_order(self.axes)]
+        return float(x), float(y), float(z)
+
+
+def stored_as(volume: Volume, axes: str) -> Volume:
+    """`volume` as a file with the axis codes `axes` would have it: the same voxels, at the same places."""
+    turn = _from_ras(volume.axes, volume.voxels.shape) @ np.linalg.inv(_from_ras(axes, volume.voxels.shape))
+    return Volume(volume.voxels, volume.affine @ turn, axes)
+
+
+def _from_ras(axes: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Voxel in RAS to voxel as a file with the codes `axes` has it, 4×4; `shape` in RAS."""
+    matrix = np.zeros((4, 4))
+    matrix[3, 3] = 1.0
+    for axis, (column, size) in enumerate(zip(ras_order(axes), shape, strict=True)):
+        backwards = axes[column] not in "RAS"
+        matrix[column, axis] = -1.0 if backwards else 1.0
+        matrix[column, 3] = size - 1 if backwards else 0
+    return matrix
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRules:
+    """What a data set decides about its volumes where the user does not (see ReadOptions)."""
+
+    modality: str
+    window: tuple[float, float] | None = None
+    """Intensities that become 0..1; None: WINDOWS by modality, else 0 to a percentile of the volume."""
+    slices: str = "lesion"
+    """`near`, `lesion` or `all`."""
+    min_lesion_px: int = 1
+    """A slice with fewer tumour pixels does not count as bearing tumour."""
+
+
+def require_same_grid(source: Source, image: Volume, mask: Volume) -> None:
+    """Refuse a mask that does not lie on its image's voxels.
+
+    Raises:
+        BadCase: shape, axes or place in space differ.
+    """
+    if image.file_shape != mask.file_shape:
+        raise BadCase(f"{source.name}: the mask is {mask.file_shape}, its image {image.file_shape}")
+    if image.axes != mask.axes:
+        raise BadCase(f"{source.name}: the mask's axes are {mask.axes}, its image's {image.axes}")
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.float64)
+    corners[:, :3] *= np.array(image.file_shape) - 1
+    apart_mm = np.linalg.norm(corners @ (image.affine - mask.affine).T, axis=1).max()
+    if apart_mm > GRID_TOLERANCE * min(image.spacing_mm):
+        raise BadCase(
+            f"{source.name}: the mask lies up to {apart_mm:.1f} mm from its image's voxels by its header; "
+            "resample it onto the image"
+        )
+
+
+def read_slices(
+    source: Source, image: Volume, tumour: Flags, options: ReadOptions, rules: VolumeRules
+) -> list[RawCase]:
+    """The cases of one volume: H×W views of its slices, turned by 90° as FLAMES shows them.
+
+    Args:
+        source: the volume; its name is part of its cases'.
+        image: its voxels.
+        tumour: X×Y×Z in RAS, True where tumour is.
+        options: what the user chose.
+        rules: what holds where the user did not choose.
+
+    Raises:
+        SkippedCase: no slice is kept.
+        BadCase: the intensities cannot be scaled.
+    """
+    if not tumour.any():
+        raise SkippedCase("the mask is empty")
+    per_slice = np.moveaxis(tumour, PLANES[options.plane], 2).sum(axis=(0, 1))
+    kept = choose_slices(
+        per_slice, options.slices or rules.slices, options.slice_half_width, rules.min_lesion_px
+    )
+    if not kept:
+        raise SkippedCase(_why_none(options, rules))
+    low, high = _range(source, image, options, rules)
+    return [_case(source, image, tumour, options.plane, index, low, high) for index in kept]
+
+
+def choose_slices(tumour_px: NDArray[np.int_], slices: str, half_width: int, min_lesion_px: int) -> list[int]:
+    """Indices of the slices to keep, of those with `tumour_px` tumour pixels each.
+
+    `all` of them; `lesion`, those that bear tumour (`min_lesion_px` or more); `near`, of those the ones
+    within ±`half_width` of their mean index (the authors' code).
+    """
+    if slices == "all":
+        return list(range(len(tumour_px)))
+    bearing = np.flatnonzero(tumour_px >= min_lesion_px)
+    if slices == "near" and bearing.size:
+        bearing = bearing[np.abs(bearing - bearing.mean()) <= half_width]
+    return [int(index) for index in bearing]
+
+
+def _why_none(options: ReadOptions, rules: VolumeRules) -> str:
+    if rules.min_lesion_px > 1:
+        return f"no slice holds {rules.min_lesion_px} tumour pixels or more"
+    return f"no slice within {options.slice_half_width} of the tumour's mean index holds tumour"
+
+
+def _range(source: Source, image: Volume, options: ReadOptions, rules: VolumeRules) -> tuple[float, float]:
+    window = options.windows.get(rules.modality) or rules.window or WINDOWS.get(rules.modality)
+    if window:
+        return window
+    try:
+        return percentile_range(image.voxels, options.percentile)
+    except ValueError as error:
+        raise BadCase(f"{source.image.name}: {error}") from error
+
+
+def _case(
+    source: Source, image: Volume, tumour: Flags, plane: str, index: int, low: float, high: float
+) -> RawCase:
+    pixels = take_slice(image.voxels, plane, index)
+    # Rows run along the later of the plane's two axes, columns along the earlier one.
+    columns_mm, rows_mm = np.delete(image.spacing_mm, PLANES[plane])
+    return RawCase(
+        case=f"{source.name}/{'xyz'[PLANES[plane]]}{index:03d}",
+        patient=source.patient,
+        image=pixels,
+        mask=take_slice(tumour, plane, index).astype(np.uint8),
+        low=low,
+        high=high,
+        max_value=MAX_12_BIT,
+        slice_index=index,
+        spacing_mm=(float(rows_mm), float(columns_mm)),
+        place=Placement(plane, index, image.file_shape, image.axes, tuple(image.affine.ravel().tolist())),
+    )

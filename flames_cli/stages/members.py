@@ -1,0 +1,106 @@
+"""The preprocessed data sets of a partition: their cases, where each lies, and who shares patients."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flames_cli.core.splits import SETS, Group
+from flames_cli.errors import FlamesError
+from flames_cli.readers import READERS
+from flames_cli.store.cases import CaseInfo, SetInfo
+from flames_cli.store.h5 import Selection, read_preprocessed_cases
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A case, and where it lies in its data set's file."""
+
+    set_name: str
+    index: int
+    case: CaseInfo
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A preprocessed data set, or what a partition takes of it."""
+
+    path: Path
+    info: SetInfo
+    members: Sequence[Member]
+
+    @property
+    def name(self) -> str:
+        """As its file."""
+        return self.info.dataset
+
+    @property
+    def collection(self) -> str:
+        """What shares its patients with other data sets; itself where nothing does."""
+        return self.info.collection or self.info.dataset
+
+    def of_clients(self) -> list[Member]:
+        """All but the server's."""
+        return [member for member in self.members if member.set_name != "server_test"]
+
+
+def read_dataset(path: Path) -> DataSet:
+    """The cases of a preprocessed file, without pixels."""
+    info, sets = read_preprocessed_cases(path)
+    members = [Member(name, index, case) for name in SETS for index, case in enumerate(sets[name])]
+    return DataSet(path, info, members)
+
+
+def by_collection(datasets: Iterable[DataSet]) -> list[list[DataSet]]:
+    """Those that share patients together, in order of the first of each."""
+    collections: dict[str, list[DataSet]] = {}
+    for dataset in datasets:
+        collections.setdefault(dataset.collection, []).append(dataset)
+    return list(collections.values())
+
+
+def own_name(name: str) -> str:
+    """The name of the reader that has `name` among its names; `name` itself where none has."""
+    known = (reader.NAME for reader in READERS.values() if name.lower() in (reader.NAME, *reader.ALIASES))
+    return next(known, name)
+
+
+def find_named(option: str, name: str, datasets: Sequence[DataSet]) -> list[DataSet]:
+    """The data set called `name`, or those of the collection called so.
+
+    Raises:
+        FlamesError: neither is among `datasets`; `option` says who asks.
+    """
+    for asked in (name, own_name(name)):
+        if found := [dataset for dataset in datasets if dataset.name.lower() == asked.lower()]:
+            return found
+    if found := [dataset for dataset in datasets if dataset.collection.lower() == name.lower()]:
+        return found
+    listed = ", ".join(dataset.name for dataset in datasets)
+    raise FlamesError(f"{option} names '{name}', which is not among the data sets {listed}")
+
+
+def select(dataset: DataSet, members: Iterable[Member]) -> Selection:
+    """Where `members` lie in the data set's file, in its order."""
+    indices: dict[str, list[int]] = {name: [] for name in SETS}
+    for member in members:
+        indices[member.set_name].append(member.index)
+    return Selection(dataset.path, {name: chosen for name, chosen in indices.items() if chosen})
+
+
+def weigh(members_of: Mapping[str, Iterable[Member]]) -> dict[str, Group]:
+    """How much every group weighs, in `members_of` data sets together."""
+    patients: dict[str, list[str]] = {}
+    datasets: dict[str, set[str]] = {}
+    for name, members in members_of.items():
+        for member in members:
+            patients.setdefault(member.case.group, []).append(member.case.patient)
+            datasets.setdefault(member.case.group, set()).add(name)
+    return {
+        group: Group(images=len(listed), patients=len(set(listed)), datasets=frozenset(datasets[group]))
+        for group, listed in patients.items()
+    }
+
+
+def patients_of(members: Iterable[Member]) -> list[str]:
+    """Each patient once, sorted."""
+    return sorted({member.case.patient for member in members})

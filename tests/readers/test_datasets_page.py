@@ -1,0 +1,45 @@
+"""docs/datasets.md and the readers cannot drift apart."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flames_cli.readers import READERS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+ROWS = {
+    name: [cell.strip() for cell in rest.split("|")]
+    for name, rest in re.findall(r"^\| `([\w-]+)` \|(.*)\|$", PAGE.split("## How")[0], re.MULTILINE)
+}
+
+
+def test_the_page_lists_every_reader_and_no_other():
+    assert set(ROWS) == set(READERS)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_its_rows_are_what_the_readers_say(name):
+    reader = READERS[name]
+    _, modality, organ, images, _, _, colour = ROWS[name]
+    assert modality == (reader.MODALITY or "yours")
+    assert organ == (reader.ORGAN or "yours")
+    assert images == (str(reader.COMPLETE) if reader.COMPLETE else "")
+    assert (colour == "yes") == reader.COLOUR
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_reader_has_its_paragraph(name):
+    assert re.search(rf"\*\*[^*]*`{name}`[^*]*\*\*", PAGE) or name == "manifest"
+
+
+@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if hasattr(reader, "RULES")])
+def test_windows_are_told(name):
+    window = READERS[name].RULES.window
+    assert window is None or f"({window[0]:g}, {window[1]:g})" in PAGE
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_sites_are_told_where_a_reader_has_them(name, phantom_raw):
+    sites = {source.site for source in READERS[name].list_sources(phantom_raw[name])} - {""}
+    assert bool(ROWS[name][5]) or not sites

@@ -1,0 +1,560 @@
+import csv
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from flames_cli.config import PreprocessConfig
+from flames_cli.core.rng import derive_rng
+from flames_cli.errors import FlamesError
+from flames_cli.readers import manifest
+from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, find_root
+from flames_cli.readers.manifest_table import SPLITS
+from flames_cli.readers.phantoms.dicom import write_segmentation, write_series
+from flames_cli.readers.phantoms.hospital import draw_manifest
+from flames_cli.stages.preprocess import preprocess
+from flames_cli.store.h5 import read_preprocessed_cases
+
+COLUMNS = ("image", "mask", "patient_id", "modality", "organ")
+ROW = ("a.png", "a_mask.png", "p1", "US", "breast")
+SHAPE = (7, 6, 5)
+LPS = np.diag([-1.0, -2.0, 3.0, 1.0])
+
+
+def write(root: Path, *rows: Sequence[str], columns: Sequence[str] = COLUMNS, delimiter: str = ",") -> Path:
+    with (root / "manifest.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter=delimiter).writerows([columns, *rows])
+    return root
+
+
+def read_one(root: Path, options: ReadOptions | None = None) -> list[RawCase]:
+    (source,) = manifest.list_sources(root)
+    return manifest.read_source(source, options or ReadOptions())
+
+
+def save(path: Path, pixels: np.ndarray, **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def draw(*shape: int, dtype: type = np.uint8, high: int = 255) -> np.ndarray:
+    return derive_rng(0, "manifest", *shape).integers(1, high, shape).astype(dtype)
+
+
+def box(shape: Sequence[int], value: int = 1, dtype: type = np.uint8) -> np.ndarray:
+    mask = np.zeros(shape, dtype)
+    mask[tuple(slice(1, 3) for _ in shape)] = value
+    return mask
+
+
+def nifti(path: Path, voxels: np.ndarray, affine: np.ndarray = LPS) -> None:
+    nib.save(nib.Nifti1Image(voxels, affine), path)
+
+
+def test_the_manifest_is_a_file_or_lies_in_a_folder(tmp_path):
+    write(tmp_path, ROW)
+    (tmp_path / "manifest.csv").rename(tmp_path / "liste.csv")
+    assert manifest.list_sources(tmp_path) == []
+    assert [source.name for source in manifest.list_sources(tmp_path / "liste.csv")] == ["a.png"]
+    assert find_root(manifest, tmp_path / "liste.csv") == tmp_path / "liste.csv"
+    write(tmp_path, ROW)
+    assert find_root(manifest, tmp_path) == tmp_path / "manifest.csv"
+    assert len(manifest.list_sources(tmp_path)) == 1
+
+
+def test_a_row_is_a_source(tmp_path):
+    row = ("Größe 1/Bild 1.png", "Größe 1/Maske 1.png; Größe 1/Maske 2.png", "Ä 7", "us", " Breast ")
+    write(tmp_path, (*row, "Köln", "server"), columns=(*COLUMNS, "site", "split"))
+    (source,) = manifest.list_sources(tmp_path)
+    assert (source.name, source.case, source.patient) == ("Größe 1/Bild 1.png", "Größe 1/Bild 1", "Ä 7")
+    assert source.image == tmp_path / "Größe 1" / "Bild 1.png"
+    assert [mask.name for mask in source.masks] == ["Maske 1.png", "Maske 2.png"]
+    assert (source.modality, source.organ, source.site) == ("US", "breast", "Köln")
+    assert source.fixed_set == "server_test"
+
+
+def test_images_that_differ_in_suffix_alone_are_two_cases(tmp_path):
+    write(tmp_path, ROW, ("a.jpg", *ROW[1:]), ("b.png", *ROW[1:]))
+    assert [source.case for source in manifest.list_sources(tmp_path)] == ["a.png", "a.jpg", "b"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        *[("mr", "MRI"), ("MR", "MRI"), ("Mri", "MRI"), ("ct", "CT"), ("us", "US"), ("Ultrasound", "US")],
+        *[("endoscopy", "Endoscopy"), ("PET CT", "PET CT"), ("X-ray", "X-ray")],
+    ],
+)
+def test_known_modalities_are_spelt_alike(written, read, tmp_path):
+    write(tmp_path, (*ROW[:3], written, "organ"))
+    assert manifest.list_sources(tmp_path)[0].modality == read
+
+
+def test_the_splits_are_the_sets(tmp_path):
+    rows = [
+        (f"{name}.png", "m.png", name, "US", "breast", name) for name in ("train", "val", "Test", "server")
+    ]
+    write(tmp_path, *rows, columns=(*COLUMNS, "split"))
+    sets = [source.fixed_set for source in manifest.list_sources(tmp_path)]
+    assert sets == ["client_train", "client_val", "client_test", "server_test"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_tables_of_every_spreadsheet_are_read(delimiter, mark, newline, tmp_path):
+    row = ("a.png", "a_mask.png;b_mask.png", "Müller, 1", "US", "breast")
+    write(tmp_path, row, ("", "", "", "", ""), delimiter=delimiter)
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(mark + path.read_bytes().replace(b"\r\n", newline) + newline)
+    (source,) = manifest.list_sources(tmp_path)
+    assert len(source.masks) == 2
+    assert source.patient == "Müller, 1"
+
+
+def test_columns_may_stand_in_any_order_and_case(tmp_path):
+    write(tmp_path, ROW[::-1], columns=[name.upper() for name in COLUMNS[::-1]])
+    assert manifest.list_sources(tmp_path)[0].name == "a.png"
+
+
+def test_paths_may_be_written_as_windows_does(tmp_path):
+    write(tmp_path, ("one\\a.png", ".\\one\\a_mask.png", *ROW[2:]))
+    (source,) = manifest.list_sources(tmp_path)
+    assert source.name == "one/a.png"
+    assert source.masks == (tmp_path / "one" / "a_mask.png",)
+
+
+def test_a_letter_of_two_characters_is_the_same_patient(tmp_path):
+    write(tmp_path, (*ROW[:2], "Zoe\u0308", *ROW[3:]), ("b.png", ROW[1], "Zo\u00eb", *ROW[3:]))
+    first, second = manifest.list_sources(tmp_path)
+    assert first.patient == second.patient
+
+
+def with_cell(column: str, value: str) -> tuple[str, ...]:
+    return tuple(value if name == column else cell for name, cell in zip(COLUMNS, ROW, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (with_cell("image", ""), "row 3: image is empty"),
+        (with_cell("mask", " ; "), "row 3: mask is empty"),
+        (with_cell("patient_id", " "), "row 3: patient_id is empty"),
+        (with_cell("modality", ""), "row 3: modality is empty"),
+        (with_cell("modality", "../x"), r"row 3: modality '../x', expected letters"),
+        (with_cell("modality", "x" * 33), "row 3: modality 'x+', expected letters"),
+        (with_cell("organ", "x" * 129), "row 3: organ has 129 characters, expected at most 128"),
+        (with_cell("image", "x" * 1025), "row 3: image has 1025 characters"),
+        (with_cell("organ", "a\nb"), "row 3: organ holds a line break or control character"),
+        (ROW[:4], "row 3: it has 4 cells, the column names 5"),
+        ((*ROW, "more"), "row 3: it has 6 cells, the column names 5"),
+        (with_cell("image", "../a.png"), "row 3: a path is not inside the manifest's folder"),
+        (with_cell("image", "one/../../a.png"), "row 3: a path is not inside"),
+        (with_cell("mask", "a_mask.png;..\\b.png"), "row 3: a path is not inside"),
+        (with_cell("image", "/etc/passwd"), "row 3: a path is not inside"),
+        (with_cell("image", "C:\\data\\a.png"), "row 3: a path is not inside"),
+        (with_cell("image", "\\\\server\\a.png"), "row 3: a path is not inside"),
+        (with_cell("image", "."), "row 3: a path is not inside"),
+        (with_cell("image", "a_mask.png"), "row 3: image and mask are the same file"),
+        (with_cell("image", "first.png"), "row 3: the image of row 2 again; list it once"),
+        (with_cell("image", "./x/first.png"), None),
+    ],
+)
+def test_a_wrong_row_is_named(row, message, tmp_path):
+    write(tmp_path, ("first.png", *ROW[1:]), row)
+    if message is None:
+        assert len(manifest.list_sources(tmp_path)) == 2
+        return
+    with pytest.raises(FlamesError, match=message) as refused:
+        manifest.list_sources(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (COLUMNS[1:], r"no column image \(expected image, mask, .* and split\)"),
+        (COLUMNS[:2], "no column patient_id, modality, organ"),
+        ((*COLUMNS, "age"), "unknown column 'age'"),
+        ((*COLUMNS, ""), "unknown column ''"),
+        ((*COLUMNS, "organ"), "column organ is there twice"),
+        (("x",), "unknown column 'x'"),
+    ],
+)
+def test_wrong_columns_are_named(columns, message, tmp_path):
+    write(tmp_path, columns=columns)
+    with pytest.raises(FlamesError, match=message):
+        manifest.list_sources(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "message"),
+    [
+        ("split", ("train", "holdout"), "row 3: split 'holdout', expected train, val, test, server"),
+        ("split", ("train", ""), "row 3: split is empty, but not in every row; fill it in all, or in none"),
+        ("site", ("", "Köln"), "row 2: site is empty, but not in every row"),
+        ("split", ("train", "test"), "row 3: patient p1 is in another split than in row 2"),
+    ],
+)
+def test_optional_columns_are_filled_in_all_rows_or_none(column, cells, message, tmp_path):
+    write(tmp_path, (*ROW, cells[0]), ("b.png", *ROW[1:], cells[1]), columns=(*COLUMNS, column))
+    with pytest.raises(FlamesError, match=message):
+        manifest.list_sources(tmp_path)
+
+
+def test_a_few_faults_are_listed_and_the_rest_are_counted(tmp_path):
+    write(tmp_path, *[(f"{number}.png", "", *ROW[2:]) for number in range(12)])
+    with pytest.raises(FlamesError, match=r"row 2: mask is empty; .*; row 6: mask is empty; and 7 more$"):
+        manifest.list_sources(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            ",".join(COLUMNS).encode() + "\na.png,m.png,Jürgen,US,breast\n".encode("latin-1"),
+            r"UTF-8 \(row 2\)",
+        ),
+        (
+            ",".join(COLUMNS).encode("utf-16"),
+            "zero bytes, so it is UTF-16 or no text; save it as 'CSV UTF-8'",
+        ),
+        (",".join(COLUMNS).encode() + b'\na.png,"m.png,p1,US,breast\n', "row 2 is no CSV"),
+        (b"", "no column image"),
+        (b"\n\n\n", "no column image"),
+        (b"image|mask|patient_id|modality|organ\n", "no column image"),
+    ],
+)
+def test_what_is_no_such_table_is_refused(content, message, tmp_path):
+    (tmp_path / "manifest.csv").write_bytes(content)
+    with pytest.raises(FlamesError, match=message):
+        manifest.list_sources(tmp_path)
+
+
+def test_a_manifest_that_is_a_folder_is_refused(tmp_path):
+    (tmp_path / "manifest.csv").mkdir()
+    with pytest.raises(FlamesError, match="cannot be read"):
+        manifest.list_sources(tmp_path)
+
+
+def test_links_may_lead_elsewhere_inside_the_folder_but_not_out_of_it(tmp_path):
+    home = tmp_path / "home"
+    (home / "deep").mkdir(parents=True)
+    for target in (tmp_path / "out.png", home / "in.png"):
+        save(target, draw(8, 8))
+    (home / "deep" / "link.png").symlink_to(home / "in.png")
+    write(home, ("deep/link.png", *ROW[1:]))
+    assert len(manifest.list_sources(home)) == 1
+    write(home, ("deep/link.png", *ROW[1:]), ("in.png", *ROW[1:]))
+    with pytest.raises(FlamesError, match="row 3: the image of row 2 again"):
+        manifest.list_sources(home)
+    for target in (tmp_path / "out.png", tmp_path):
+        (home / "deep" / "link.png").unlink()
+        (home / "deep" / "link.png").symlink_to(target)
+        for path in ("deep/link.png", "deep"):
+            write(home, (path, *ROW[1:]))
+            with pytest.raises(FlamesError, match="row 2: a path is not inside the manifest's folder"):
+                manifest.list_sources(home)
+
+
+def test_links_in_a_circle_are_refused(tmp_path):
+    (tmp_path / "a.png").symlink_to("b.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    write(tmp_path, ROW)
+    with pytest.raises(FlamesError, match=r"a path is not inside|cannot be read"):
+        read_one(tmp_path)
+
+
+HEADER = ",".join(COLUMNS)
+cells = st.text(st.sampled_from("a.b/\\;:\"' \n\r\tC~é\u0308,\x00\x1f\u200b"), max_size=12)
+tables = st.lists(st.lists(cells, min_size=4, max_size=7).map(",".join), max_size=4).map("\n".join)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=200) | tables.map(lambda text: f"{HEADER}\n{text}".encode()))
+def test_whatever_the_bytes_there_are_sources_or_one_error(content, tmp_path):
+    (tmp_path / "manifest.csv").write_bytes(content)
+    try:
+        sources = manifest.list_sources(tmp_path)
+    except FlamesError:
+        return
+    for source in sources:
+        with pytest.raises((BadCase, SkippedCase)):
+            manifest.read_source(source, ReadOptions())
+
+
+def write_still(root: Path, image: np.ndarray, *masks: np.ndarray, suffix: str = ".png") -> Path:
+    names = [f"m{number}.png" for number in range(len(masks))]
+    save(root / f"a{suffix}", image)
+    for name, mask in zip(names, masks, strict=True):
+        save(root / name, mask)
+    return write(root, (f"a{suffix}", ";".join(names), *ROW[2:]))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".tif", ".TIFF"])
+def test_stills_are_read_in_grey_or_colour(suffix, tmp_path):
+    write_still(tmp_path, draw(20, 30, 3), box((20, 30), 255), suffix=suffix)
+    (grey,) = read_one(tmp_path)
+    (colour,) = read_one(tmp_path, ReadOptions(colour=True))
+    assert (grey.image.shape, grey.image.dtype, grey.max_value) == ((20, 30), np.uint8, 255)
+    assert colour.image.shape == (20, 30, 3)
+    assert (grey.case, grey.patient, grey.slice_index, grey.place) == ("a", "p1", -1, None)
+    assert grey.mask.sum() == 4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_stills_of_sixteen_bits_keep_their_depth(suffix, tmp_path):
+    image = draw(20, 30, dtype=np.uint16, high=40_000)
+    write_still(tmp_path, image, box((20, 30)), suffix=suffix)
+    (case,) = read_one(tmp_path, ReadOptions(percentile=90))
+    np.testing.assert_array_equal(case.image, image)
+    assert case.image.dtype == np.uint16
+    assert (case.low, case.high, case.max_value) == (0.0, np.percentile(image, 90), 4095)
+    (case,) = read_one(tmp_path, ReadOptions(windows={"US": (100, 900)}, colour=True))
+    assert (case.low, case.high, case.image.shape) == (100, 900, (20, 30, 3))
+
+
+def test_every_label_above_zero_is_tumour_in_any_of_the_masks(tmp_path):
+    first, second = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint16)
+    first[2, 3], first[4, 5], second[6, 7] = 1, 200, 1
+    write_still(tmp_path, draw(20, 30), first, second)
+    (case,) = read_one(tmp_path)
+    assert np.argwhere(case.mask).tolist() == [[2, 3], [4, 5], [6, 7]]
+
+
+def test_a_mask_saved_as_jpeg_has_a_threshold(tmp_path):
+    mask = np.full((16, 16), 30, np.uint8)
+    mask[:, 8:] = 220
+    save(tmp_path / "a.png", draw(16, 16))
+    save(tmp_path / "m.jpg", mask)
+    write(tmp_path, ("a.png", "m.jpg", *ROW[2:]))
+    (case,) = read_one(tmp_path)
+    np.testing.assert_array_equal(case.mask, mask > 128)
+
+
+def test_an_empty_mask_is_skipped(tmp_path):
+    write_still(tmp_path, draw(8, 8), np.zeros((8, 8), np.uint8))
+    with pytest.raises(SkippedCase, match="the mask is empty"):
+        read_one(tmp_path)
+
+
+def test_a_black_image_of_sixteen_bits_is_bad(tmp_path):
+    write_still(tmp_path, np.zeros((8, 8), np.uint16), box((8, 8)))
+    with pytest.raises(BadCase, match=r"a.png: its 95th intensity percentile is 0"):
+        read_one(tmp_path)
+
+
+def test_a_mask_of_another_size_is_bad(tmp_path):
+    write_still(tmp_path, draw(8, 8), box((8, 9)))
+    with pytest.raises(BadCase, match=r"m0.png: the mask is 8×9, its image 8×8"):
+        read_one(tmp_path)
+
+
+def test_a_tiff_of_several_pages_is_bad(tmp_path):
+    write_still(tmp_path, draw(8, 8), box((8, 8)), suffix=".tif")
+    pages = [Image.fromarray(draw(8, 8)) for _ in range(3)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(BadCase, match=r"a.tif: it holds 3 pages, expected one image"):
+        read_one(tmp_path)
+
+
+def test_a_tiff_that_lacks_its_width_is_bad(tmp_path):
+    write_still(tmp_path, draw(8, 8), box((8, 8)), suffix=".tif")
+    content = (tmp_path / "a.tif").read_bytes()
+    width, other = (256).to_bytes(2, "little"), (254).to_bytes(2, "little")
+    start = int.from_bytes(content[4:8], "little")
+    (tmp_path / "a.tif").write_bytes(content[:start] + content[start:].replace(width, other, 1))
+    with pytest.raises(BadCase, match=r"a.tif: cannot be read as an image"):
+        read_one(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_an_image_of_thirty_two_bits_is_bad(dtype, tmp_path):
+    write_still(tmp_path, draw(8, 8, dtype=dtype, high=10**6), box((8, 8)), suffix=".tif")
+    with pytest.raises(BadCase, match=r"a.tif: its pixels are numbers of 32 bits"):
+        read_one(tmp_path)
+
+
+@pytest.mark.parametrize("mask", ["m0.png", "a.jpg"])
+def test_a_file_of_another_format_is_bad_whatever_its_name(mask, tmp_path):
+    write_still(tmp_path, draw(8, 8), box((8, 8)))
+    Image.fromarray(draw(8, 8)).save(tmp_path / mask, format="EPS")
+    write(tmp_path, ("a.png", mask, *ROW[2:]))
+    with pytest.raises(BadCase, match="cannot be read as an image"):
+        read_one(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "message"),
+    [
+        ("a.png", "gone.png", "gone.png: there is no such file"),
+        ("gone.png", "m.png", "gone.png: there is no such file"),
+        ("gone", "m.png", "gone: there is no such file or folder"),
+        ("gone.nii.gz", "v.nii", "gone.nii.gz: there is no such file"),
+        ("gone.dcm", "v.nii", "gone.dcm: there is no such file"),
+        ("a.mha", "m.png", "a.mha: expected PNG, JPEG, TIFF, NIfTI, .dcm, or a folder"),
+        ("a.png", "v.nii", "v.nii: the mask is a volume, its image a still"),
+        ("v.nii", "m.png", "m.png: the mask is a still, its image a volume"),
+        ("empty", "v.nii", "empty: no DICOM files in it"),
+    ],
+)
+def test_files_that_do_not_go_together_are_bad(image, mask, message, tmp_path):
+    save(tmp_path / "a.png", draw(8, 8))
+    save(tmp_path / "m.png", box((8, 8)))
+    nifti(tmp_path / "v.nii", box(SHAPE))
+    (tmp_path / "a.mha").write_text("junk")
+    (tmp_path / "empty").mkdir()
+    write(tmp_path, (image, mask, *ROW[2:]))
+    with pytest.raises(BadCase, match=message):
+        read_one(tmp_path)
+
+
+def volume() -> np.ndarray:
+    return derive_rng(0, "volume").integers(-900, 900, SHAPE).astype(np.int16)
+
+
+@pytest.mark.parametrize("image", ["scan 1/CT.nii.gz", "scan 1/CT Schädel"])
+@pytest.mark.parametrize("mask", ["m.nii", "turned.nii.gz", "seg.dcm", "series"])
+def test_every_kind_of_volume_goes_with_every_kind_of_mask(image, mask, tmp_path):
+    voxels, tumour = volume(), box(SHAPE)
+    slices = write_series(tmp_path / "scan 1/CT Schädel", voxels, LPS, "CT", "p1", intercept=-1024)
+    nifti(tmp_path / "scan 1/CT.nii.gz", voxels)
+    nifti(tmp_path / "m.nii", tumour * 7)
+    turn = np.diag([1.0, -1.0, 1.0, 1.0])
+    turn[1, 3] = SHAPE[1] - 1
+    nifti(tmp_path / "turned.nii.gz", tumour[:, ::-1], LPS @ turn)
+    write_segmentation(tmp_path / "seg.dcm", slices, tumour)
+    write_series(tmp_path / "series", tumour, LPS, "MR", "p1")
+    write(tmp_path, (image, mask, "p1", "CT", "head"))
+    first, second = read_one(tmp_path)
+    assert [first.case, second.case] == [f"{image}/z001", f"{image}/z002"]
+    np.testing.assert_array_equal(first.image, np.rot90(voxels[::-1, ::-1, 1]))
+    np.testing.assert_array_equal(first.mask, np.rot90(tumour[::-1, ::-1, 1]))
+    assert (first.low, first.high, first.max_value) == (-160, 240, 4095)
+    assert (first.spacing_mm, first.place.axes) == ((2.0, 1.0), "LPS")
+
+
+def test_masks_of_a_volume_are_joined_and_options_hold(tmp_path):
+    nifti(tmp_path / "v.nii", np.abs(volume()))
+    for name, index in (("one.nii", 1), ("two.nii", 3)):
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[2, 2, index] = 1
+        nifti(tmp_path / name, mask)
+    write(tmp_path, ("v.nii", "one.nii;two.nii", "p1", "mr", "head"))
+    assert [case.slice_index for case in read_one(tmp_path)] == [1, 3]
+    assert [case.slice_index for case in read_one(tmp_path, ReadOptions(slices="all"))] == [0, 1, 2, 3, 4]
+    (case,) = read_one(tmp_path, ReadOptions(plane="sagittal", windows={"MRI": (5, 50)}))
+    assert (case.case, case.low, case.high) == ("v.nii/x004", 5, 50)
+
+
+def test_a_mask_on_another_grid_is_bad(tmp_path):
+    nifti(tmp_path / "v.nii", volume())
+    nifti(tmp_path / "m.nii", box(SHAPE), LPS @ np.diag([1.0, 1.0, 2.0, 1.0]))
+    write(tmp_path, ("v.nii", "m.nii", "p1", "CT", "head"))
+    with pytest.raises(BadCase, match=r"v.nii: the mask lies up to 12.0 mm from its image's voxels"):
+        read_one(tmp_path)
+
+
+def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(shared, tmp_path):
+    path = shared("data/sts") / "manifest.csv"
+    slices = {"STS_001": 31, "STS_002": 16, "STS_003": 20, "STS_004": 53, "STS_005": 47}
+    reports = preprocess(PreprocessConfig(workspace=tmp_path, raw={"manifest": path}, size=96), "manifest")
+    assert [report["dataset"] for report in reports] == ["sts-ct", "sts-mri"]
+    assert [report["modality"] for report in reports] == ["CT", "MRI"]
+    assert [report["sources"] for report in reports] == [5, 5]
+    assert not any(report["bad"] or report["skipped"] for report in reports)
+    for report in reports:
+        _, sets = read_preprocessed_cases(tmp_path / "preprocessed" / f"{report['dataset']}.h5")
+        assert Counter(case.patient for cases in sets.values() for case in cases) == slices
+    ct, mri = (patients_of(tmp_path, report["dataset"]) for report in reports)
+    assert ct == mri
+    assert [len(ct[name]) for name in ("client_train", "client_test", "server_test")] == [3, 1, 1]
+
+
+def test_real_volumes_have_the_window_of_their_modality(shared):
+    sources = manifest.list_sources(shared("data/sts"))
+    ct, mri = (manifest.read_source(source, ReadOptions()) for source in sources[2:4])
+    tumour = np.asanyarray(nib.load(sources[2].masks[0]).dataobj) > 0
+    assert [case.slice_index for case in ct] == np.flatnonzero(tumour.any(axis=(0, 1))).tolist()
+    assert sum(int(case.mask.sum()) for case in ct) == tumour.sum()
+    assert (ct[0].low, ct[0].high) == (-160, 240)
+    assert ct[0].image.min() < -500, "in Hounsfield units"
+    assert (mri[0].low, mri[0].high > 0, mri[0].max_value) == (0, True, 4095)
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory) -> Path:
+    return draw_manifest(tmp_path_factory.mktemp("hospital"), 12, 0)
+
+
+def patients_of(workspace: Path, dataset: str) -> dict[str, set[str]]:
+    _, sets = read_preprocessed_cases(workspace / "preprocessed" / f"{dataset}.h5")
+    return {name: {case.patient for case in cases} for name, cases in sets.items()}
+
+
+def test_the_phantom_gives_the_sets_of_a_hospital(hospital, tmp_path):
+    config = PreprocessConfig(workspace=tmp_path, raw={"manifest": hospital}, size=32)
+    ct, mri = preprocess(config, "manifest")
+    assert [ct["dataset"], mri["dataset"]] == ["eigene-daten-ct", "eigene-daten-mri"]
+    assert set(ct["sites"]) == set(mri["sites"]) == {"Klinik Süd", "Hôpital Nord"}
+    assert sum(count["patients"] for count in ct["sites"].values()) == 12
+    assert sum(count["patients"] for count in mri["sites"].values()) == 9
+    everybody: dict[str, str] = {}
+    for report in (ct, mri):
+        for name, patients in patients_of(tmp_path, report["dataset"]).items():
+            assert all(everybody.setdefault(patient, name) == name for patient in patients)
+
+
+def test_the_same_phantom_has_the_same_bytes(hospital, tmp_path):
+    again = draw_manifest(tmp_path, 3, 0)
+    files = [path for path in again.rglob("*") if path.is_file() and path.name != "manifest.csv"]
+    assert len(files) > 20
+    for path in files:
+        assert path.read_bytes() == (hospital / path.relative_to(again)).read_bytes()
+
+
+def test_a_manifests_own_split_is_kept(hospital, tmp_path):
+    with (hospital / "manifest.csv").open(encoding="utf-8-sig", newline="") as stream:
+        names, *rows = csv.reader(stream)
+    said = {f"P{number:03d}": ("train", "val", "test", "server")[number // 2 % 4] for number in range(1, 13)}
+    root = Path(shutil.copytree(hospital, tmp_path / "raw"))
+    write(root, *[(*row, said[row[2]]) for row in rows], columns=(*names, "split"))
+    config = PreprocessConfig(workspace=tmp_path, raw={"manifest": root}, size=32, name="own")
+    preprocess(config, "manifest")
+    for dataset, absent in (("own-ct", set()), ("own-mri", {"P004", "P008", "P012"})):
+        expected = {
+            own: {patient for patient, name in said.items() if name == split} - absent
+            for split, own in SPLITS.items()
+        }
+        assert patients_of(tmp_path, dataset) == expected
+
+
+def test_deep_stills_are_preprocessed_and_their_copies_found(tmp_path):
+    rows = []
+    for number in range(10):
+        image = draw(20, 30 + number % 9, dtype=np.uint16, high=60_000)
+        save(tmp_path / f"{number}.png", image)
+        save(tmp_path / f"m{number}.png", box(image.shape))
+        rows.append((f"{number}.png", f"m{number}.png", f"p{number}", "US", "breast"))
+    raw = {"manifest": write(tmp_path, *rows)}
+    (report,) = preprocess(
+        PreprocessConfig(workspace=tmp_path / "made", raw=raw, size=32, name="deep"), "manifest"
+    )
+    assert report["copies_left_out"] == [{"name": "9.png", "same_as": "0.png"}]
+    assert sum(count["images"] for count in report["sets"].values()) == 9
+
+
+def test_kinds_that_would_have_one_name_are_refused(tmp_path):
+    write(tmp_path, (*ROW[:4], "soft tissue"), ("b.png", *ROW[1:4], "soft-tissue"))
+    config = PreprocessConfig(workspace=tmp_path, raw={"manifest": tmp_path}, size=32, name="own")
+    with pytest.raises(
+        FlamesError, match="US of soft tissue and US of soft-tissue would both be called own-us-soft"
+    ):
+        preprocess(config, "manifest")
