@@ -36,7 +36,7 @@ def resample_padded(image: Pixels, side: int, top: int, left: int, size: int) ->
     return np.ascontiguousarray(result[..., 0] if image.ndim == 2 else result)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1024)
 def _lanczos_matrix(n: int, before: int, side: int, size: int) -> sparse.csr_array:
     """size×n: the weights of n pixels, which stand after `before` black ones of `side` in all.
 
@@ -47,9 +47,8 @@ def _lanczos_matrix(n: int, before: int, side: int, size: int) -> sparse.csr_arr
     weights = _lanczos_weights(centre - first)
     source = np.clip(first[:, None] + np.arange(TAPS) - (TAPS // 2 - 1), 0, side - 1) - before
     inside = (source >= 0) & (source < n)
-    target = np.broadcast_to(np.arange(size)[:, None], source.shape)
-    entries = (weights[inside].astype(np.float32), (target[inside], source[inside]))
-    return sparse.csr_array(sparse.coo_array(entries, shape=(size, n)))
+    ends = np.concatenate([[0], np.cumsum(inside.sum(axis=1))])
+    return sparse.csr_array((weights[inside].astype(np.float32), source[inside], ends), shape=(size, n))
 
 
 def _lanczos_weights(offset: Floats) -> Floats:

@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.intensity import count_values
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source
 from flames_cli.readers.png import decode_simple
 
@@ -169,17 +169,16 @@ def read_masks(paths: Sequence[Path], shape: tuple[int, ...], allowed: Sequence[
     Raises:
         BadCase: a mask is missing or corrupt, has another shape, or holds other values.
     """
-    union = np.zeros(shape, np.uint8)
+    union = np.zeros(shape, bool)
     for path in paths:
         mask = read_image(path)
         require_shape(path, mask, shape)
         if allowed is None:
             union |= mask >= JPEG_THRESHOLD
             continue
-        marked = mask > 0
-        _check_values(path, mask, marked, allowed)
-        union |= marked
-    return union
+        _check_values(path, mask, allowed)
+        union |= mask > 0
+    return union.view(np.uint8)
 
 
 def require_shape(path: Path, mask: Pixels, shape: tuple[int, ...]) -> None:
@@ -190,11 +189,10 @@ def require_shape(path: Path, mask: Pixels, shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_values(path: Path, mask: Mask, marked: NDArray[np.bool_], allowed: Sequence[Values]) -> None:
-    top = int(mask.max())
-    if any({top} <= known for known in allowed) and np.array_equal(marked, mask == top):
+def _check_values(path: Path, mask: Mask, allowed: Sequence[Values]) -> None:
+    if mask.max() <= 1 and {0, 1} in allowed:
         return
-    values = set(np.flatnonzero(np.bincount(mask.ravel())).tolist())
+    values = set(count_values(mask)[0].tolist())
     if not any(values <= known for known in allowed):
         known_text = " or ".join(str(sorted(known)) for known in allowed)
         raise BadCase(f"{path.name}: the mask holds the values {_few(values)}, expected {known_text}")

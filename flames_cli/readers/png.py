@@ -78,12 +78,14 @@ def _undo_filters(filtered: Pixels) -> Pixels | None:
 
 
 def _sum_rows(pixels: Pixels, chosen: NDArray[np.bool_]) -> None:
-    """Sum the chosen rows up, in place, where a mask has anything to sum: most of it is black."""
+    """Sum the chosen rows up, in place; beside what is marked a mask is black, and stays so."""
     rows = np.flatnonzero(chosen & pixels.any(axis=1))
     if not rows.size:
         return
-    columns = np.flatnonzero(pixels[rows].any(axis=0))
-    first, last = columns[0], columns[-1]
-    sums = np.cumsum(pixels[rows, first : last + 1], axis=1, dtype=np.uint8)
-    pixels[rows, first : last + 1] = sums
-    pixels[rows, last + 1 :] = sums[:, -1:]
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    left = int(pixels[first:last].any(axis=0).argmax())
+    if chosen[first:last].all():
+        band = pixels[first:last, left:]
+        np.cumsum(band, axis=1, dtype=np.uint8, out=band)
+    else:
+        pixels[rows, left:] = np.cumsum(pixels[rows, left:], axis=1, dtype=np.uint8)
