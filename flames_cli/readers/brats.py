@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flames_cli.readers import msd
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
-from flames_cli.readers.volumes import VolumeRules
+from flames_cli.readers.formats.volumes import VolumeRules
 
 NAME = "brats"
 ALIASES: tuple[str, ...] = ("task01_braintumour",)

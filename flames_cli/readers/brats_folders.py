@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from flames_cli.readers.base import RawCase, ReadOptions, Source
-from flames_cli.readers.nifti import read_labels, read_volume
-from flames_cli.readers.volumes import VolumeRules, read_slices, require_same_grid
+from flames_cli.readers.formats.nifti import read_labels, read_volume
+from flames_cli.readers.formats.volumes import VolumeRules, read_slices, require_same_grid
 
 LABELS = frozenset({0, 1, 2, 3, 4})
 """Background, core, edema, none, enhancing tumour (3 in copies that renumber it): all above 0 is tumour."""

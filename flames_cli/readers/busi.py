@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
-from flames_cli.readers.images import read_still
+from flames_cli.readers.formats.images import read_still
 
 NAME = "busi"
 ALIASES: tuple[str, ...] = ()

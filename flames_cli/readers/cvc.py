@@ -8,7 +8,7 @@ from pathlib import Path, PureWindowsPath
 
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
-from flames_cli.readers.images import read_still
+from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import find_named, pair_up
 
 NAME = "cvc-clinicdb"

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, Source, read_all
-from flames_cli.readers.nifti import read_labels, read_volume
-from flames_cli.readers.volumes import VolumeRules, read_slices, require_same_grid
+from flames_cli.readers.formats.nifti import read_labels, read_volume
+from flames_cli.readers.formats.volumes import VolumeRules, read_slices, require_same_grid
 
 NAME = "kits23"
 ALIASES: tuple[str, ...] = ("kits",)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
-from flames_cli.readers.images import read_still
+from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import find_named, natural_order, pair_up
 
 NAME = "lgg"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from flames_cli.core.volumes import from_ras, to_ras
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
-from flames_cli.readers.nifti import read_labels, read_volume
-from flames_cli.readers.volumes import Volume, VolumeRules, read_slices, require_same_grid
+from flames_cli.readers.formats.nifti import read_labels, read_volume
+from flames_cli.readers.formats.volumes import Volume, VolumeRules, read_slices, require_same_grid
 
 NAME = "lits"
 ALIASES: tuple[str, ...] = ("lits17",)

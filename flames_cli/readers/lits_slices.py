@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
-from flames_cli.readers.images import read_still
+from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import Centre, Pair, find_centres, find_named, pair_up
 
 NAME = "lits-slices"

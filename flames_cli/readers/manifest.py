@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from flames_cli.readers.any_kind import read_any
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.readers.formats.any_kind import read_any
 from flames_cli.readers.manifest_table import Row, read_table, refuse
 
 NAME = "manifest"

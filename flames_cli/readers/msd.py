@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from flames_cli.readers.base import RawCase, ReadOptions, Source
-from flames_cli.readers.nifti import read_labels, read_volume
-from flames_cli.readers.volumes import VolumeRules, read_slices, require_same_grid
+from flames_cli.readers.formats.nifti import read_labels, read_volume
+from flames_cli.readers.formats.volumes import VolumeRules, read_slices, require_same_grid
 
 
 def list_sources(root: Path) -> list[Source]:

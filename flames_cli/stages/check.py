@@ -13,16 +13,15 @@ from flames_cli.config import CheckConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader
 from flames_cli.readers.base import Reader, Source, find_root, require_sources
-from flames_cli.stages.check_copies import Pair, find_copies, find_pairs
-from flames_cli.stages.check_findings import find_all
-from flames_cli.stages.check_pictures import Album, find_pictures, pick_samples
-from flames_cli.stages.check_tables import tabulate
-from flames_cli.stages.gathering import read_options
-from flames_cli.stages.inspection import Inspected, inspect
+from flames_cli.stages.checking.copies import Pair, find_copies, find_pairs
+from flames_cli.stages.checking.findings import find_all
+from flames_cli.stages.checking.inspection import Inspected, inspect
+from flames_cli.stages.checking.pictures import Album, find_pictures, pick_samples
+from flames_cli.stages.checking.survey import Finding, Survey
+from flames_cli.stages.checking.tables import tabulate
 from flames_cli.stages.parallel import ordered_map
-from flames_cli.stages.preprocess import check_options, own_name, raw_folder
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.survey import Finding, Survey
+from flames_cli.stages.raw import check_options, own_name, raw_folder, read_options
 from flames_cli.store.atomic import finite, write_json
 from flames_cli.store.cases import Spool
 from flames_cli.store.report_html import legible

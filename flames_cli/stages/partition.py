@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 from flames_cli.config import PartitionConfig
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.readers import READERS
-from flames_cli.stages.clients import ClientPlan, Split, plan_clients, resolve_split
-from flames_cli.stages.members import DataSet, by_collection, own_name, read_dataset
+from flames_cli.stages.dividing.clients import ClientPlan, Split, plan_clients, resolve_split
+from flames_cli.stages.dividing.members import DataSet, by_collection, own_name, read_dataset
+from flames_cli.stages.dividing.server_sets import HeldOut, ServerPlan, hold_out_sites, plan_server
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.server_sets import HeldOut, ServerPlan, hold_out_sites, plan_server
 from flames_cli.store.cases import CaseInfo
 from flames_cli.store.h5 import hash_file, read_shard_cases, write_shard
 from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry, write_partition

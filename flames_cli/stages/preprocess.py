@@ -1,18 +1,18 @@
 """Raw folder → `preprocessed/<dataset>.h5` and the JSON beside it: one pass, bounded memory."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
-from flames_cli.config import PreprocessConfig, ReadConfig
+from flames_cli.config import PreprocessConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader
 from flames_cli.readers.base import Reader, find_root, require_sources
-from flames_cli.stages.gathering import Gathered, Kind, gather, group_patients, kind_of, regroup
+from flames_cli.stages.preparing.gathering import Gathered, gather, group_patients, regroup
+from flames_cli.stages.preparing.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.splitting import divide_cases, split_cases
+from flames_cli.stages.raw import Kind, check_options, kind_of, own_name, raw_folder, slug
 from flames_cli.store.atomic import write_json
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.h5 import SpooledCase, hash_file, write_preprocessed
@@ -63,40 +63,6 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     return reports
 
 
-def check_options(reader: Reader, config: ReadConfig) -> None:
-    """Refuse options that the data set has no use for.
-
-    Raises:
-        FlamesError: naming the option.
-    """
-    if config.channels == "rgb" and not reader.COLOUR:
-        raise FlamesError(f"{reader.NAME} has no colour images; leave out --channels rgb")
-    if config.name and reader.MODALITY:
-        raise FlamesError(f"--name is for a manifest; {reader.NAME} has a name of its own")
-
-
-def raw_folder(config: ReadConfig, reader: Reader) -> Path:
-    """The user's folder, under any of the data set's names; else the workspace's place."""
-    named = {name.lower(): folder for name, folder in config.raw.items()}
-    for name in (reader.NAME, *reader.ALIASES):
-        if name in named:
-            return named[name]
-    places = [config.workspace / "raw" / name for name in (reader.NAME, *reader.ALIASES, reader.FOLDER)]
-    return next((place for place in places if place.is_dir()), places[0])
-
-
-def own_name(reader: Reader, root: Path) -> str:
-    """The reader's, or for a manifest that of its folder."""
-    if reader.MODALITY:
-        return reader.NAME
-    folder = root.parent.resolve() if root.is_file() else root.resolve()
-    return _slug(folder.name) or reader.NAME
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
 def _name_datasets(collection: str, kinds: Iterable[Kind]) -> dict[Kind, str]:
     """`sts` where there is one kind, else `sts-ct`, or `sts-ct-liver` where a modality has several organs.
 
@@ -109,7 +75,7 @@ def _name_datasets(collection: str, kinds: Iterable[Kind]) -> dict[Kind, str]:
     modalities = [modality for modality, _ in kinds]
     names = {
         (modality, organ): "-".join(
-            [collection, _slug(modality), *([_slug(organ)] if modalities.count(modality) > 1 else [])]
+            [collection, slug(modality), *([slug(organ)] if modalities.count(modality) > 1 else [])]
         )
         for modality, organ in kinds
     }

@@ -14,7 +14,7 @@ from PIL import Image
 from flames_cli.config import PreprocessConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
-from flames_cli.readers.png import SIGNATURE
+from flames_cli.readers.formats.png import SIGNATURE
 from flames_cli.stages.preprocess import preprocess
 from flames_cli.store.h5 import read_preprocessed_cases
 

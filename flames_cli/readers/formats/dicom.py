@@ -1,0 +1,174 @@
+"""DICOM volumes: a series of slices, or a segmentation (DICOM-SEG), turned to RAS."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from flames_cli.arrays import Floats, Pixels
+from flames_cli.core.volumes import to_ras
+from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats.dicom_files import count_bytes, list_files, read_frames, read_header
+from flames_cli.readers.formats.dicom_planes import Plane, describe_planes
+from flames_cli.readers.formats.nifti import MAX_BYTES
+from flames_cli.readers.formats.volumes import Volume
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+EVEN = 0.2
+"""How far, in spacings, a slice may lie from its place: positions are rounded; a missing one is 1 off."""
+
+ALIKE = 1e-3
+"""How far what all slices share may differ: direction cosines, and mm between pixels."""
+
+ON_GRID = 0.25
+"""How far, in voxels, a segmentation's voxels may lie from its image's."""
+
+
+def read_series(path: Path, labels: bool = False) -> Volume:
+    """The volume of one series: a folder of files with a slice each, or one file of one or more slices.
+
+    Rescaled by slope and intercept (CT: to HU). MONOCHROME1 is inverted, except in CT, whose HU mean the same
+    however they are shown.
+
+    Args:
+        path: the folder or the file.
+        labels: the series is a mask, whose values count as they are stored.
+
+    Raises:
+        BadCase: several series, slices that are missing, doubled, uneven or unlike each other, colour, or a
+            file that cannot be decoded.
+    """
+    files = list_files(path)
+    headers = [read_header(file) for file in files]
+    _require_one_series(path, headers)
+    if sum(count_bytes(header) for header in headers) > MAX_BYTES:
+        raise BadCase(f"{path.name}: its headers claim more than {MAX_BYTES // 2**30} GiB of voxels")
+    planes = [
+        plane for file, header in zip(files, headers, strict=True) for plane in describe_planes(file, header)
+    ]
+    _require_alike(path, planes)
+    normal = planes[0].normal
+    planes.sort(key=lambda plane: float(plane.position @ normal))
+    affine = LPS_TO_RAS @ _affine(planes[0], _step(path, planes))
+    axes = "".join(nib.aff2axcodes(affine))
+    return Volume(to_ras(_stack(planes, labels), axes), affine, axes)
+
+
+def _require_one_series(path: Path, headers: Sequence[Dataset]) -> None:
+    counts: dict[str, int] = {}
+    for header in headers:
+        uid = str(header.get("SeriesInstanceUID"))[:64]
+        counts[uid] = counts.get(uid, 0) + 1
+    if len(counts) > 1:
+        named = ", ".join(f"{uid} ({count} files)" for uid, count in list(counts.items())[:3])
+        more = ", …" if len(counts) > 3 else ""
+        raise BadCase(f"{path.name}: it holds {len(counts)} series, {named}{more}; give each its own folder")
+
+
+def _require_alike(path: Path, planes: Sequence[Plane]) -> None:
+    first = planes[0]
+    for plane in planes[1:]:
+        if plane.shape != first.shape:
+            raise BadCase(
+                f"{path.name}: {_label(plane)} is {plane.shape}, {_label(first)} {first.shape}; "
+                "a series has slices of one size"
+            )
+        same = np.allclose(plane.orientation, first.orientation, rtol=0, atol=ALIKE)
+        if not (same and np.allclose(plane.spacing_mm, first.spacing_mm, rtol=0, atol=ALIKE)):
+            raise BadCase(
+                f"{path.name}: {_label(plane)} and {_label(first)} differ in direction or spacing; "
+                "take out localizers and other scans"
+            )
+
+
+def _label(plane: Plane) -> str:
+    return plane.path.name + (f" frame {plane.frame + 1}" if plane.frame else "")
+
+
+def _step(path: Path, planes: Sequence[Plane]) -> Floats:
+    """From one slice to the next, mm in LPS; the planes are sorted."""
+    if len(planes) == 1:
+        return planes[0].normal * planes[0].thickness_mm
+    gaps = np.diff([plane.position for plane in planes], axis=0)
+    sizes = np.linalg.norm(gaps, axis=1)
+    if sizes.min() < ALIKE:
+        between = _between(planes, int(sizes.argmin()))
+        raise BadCase(f"{path.name}: {between} lie at the same place; keep one scan of one time and echo")
+    usual = np.median(gaps, axis=0)
+    size = float(np.linalg.norm(usual))
+    off = np.linalg.norm(gaps - usual, axis=1)
+    worst = int(off.argmax())
+    if off[worst] > EVEN * size:
+        raise BadCase(
+            f"{path.name}: slices are missing or uneven: {_between(planes, worst)} lie {sizes[worst]:.2f} mm "
+            f"apart, others {size:.2f}; complete the series, or resample it"
+        )
+    mean: Floats = gaps.mean(axis=0)
+    return mean
+
+
+def _between(planes: Sequence[Plane], index: int) -> str:
+    return f"{_label(planes[index])} and {_label(planes[index + 1])}"
+
+
+def _affine(first: Plane, step: Floats) -> Floats:
+    """Column, row and slice index to mm in LPS, 4×4."""
+    affine = np.eye(4)
+    affine[:3, 0] = first.orientation[:3] * first.spacing_mm[1]
+    affine[:3, 1] = first.orientation[3:] * first.spacing_mm[0]
+    affine[:3, 2] = step
+    affine[:3, 3] = first.position
+    return affine
+
+
+def _stack(planes: Sequence[Plane], labels: bool) -> NDArray[np.float32]:
+    """Columns×rows×slices; one file in memory at a time."""
+    voxels = np.empty((len(planes), *planes[0].shape), np.float32)
+    members: dict[Path, list[int]] = {}
+    for index, plane in enumerate(planes):
+        members.setdefault(plane.path, []).append(index)
+    for path, indices in members.items():
+        frames = read_frames(path)
+        for index in indices:
+            stored = frames[planes[index].frame]
+            voxels[index] = stored if labels else planes[index].intensities(stored)
+    return voxels.transpose(2, 1, 0)
+
+
+def read_segmentation(path: Path, like: Volume) -> Volume:
+    """What any segment of a DICOM-SEG marks, as 0 and 1 on the voxels of `like`.
+
+    Raises:
+        BadCase: it cannot be read, is of fractions, or does not lie on the image's voxels.
+    """
+    file = list_files(path)[0]
+    header = read_header(file)
+    if header.get("SegmentationType") == "FRACTIONAL":
+        raise BadCase(
+            f"{file.name}: it is a segmentation of fractions, expected a binary one; export it as such"
+        )
+    marked = np.zeros(like.file_shape, np.uint8)
+    for plane, frame in zip(describe_planes(file, header), read_frames(file), strict=True):
+        marked[_voxels(plane, frame, like)] = 1
+    return Volume(to_ras(marked, like.axes), like.affine, like.axes)
+
+
+def _voxels(plane: Plane, frame: Pixels, like: Volume) -> tuple[NDArray[np.int64], ...]:
+    """Where in `like`, as its file has it, the marked pixels of one frame lie."""
+    step = plane.normal * (plane.between_mm or plane.thickness_mm)
+    to_voxel = np.linalg.inv(like.affine) @ LPS_TO_RAS @ _affine(plane, step)
+    sizes = np.linalg.norm(to_voxel[:3, : 3 if plane.between_mm else 2], axis=0)
+    rows, columns = np.nonzero(frame)
+    points = to_voxel[:3, :2] @ np.stack([columns, rows]) + to_voxel[:3, 3:]
+    nearest = np.rint(points).astype(np.int64)
+    if np.abs(sizes - 1).max() > EVEN or np.abs(points - nearest).max(initial=0) > ON_GRID:
+        raise BadCase(
+            f"{_label(plane)}: the segmentation lies between its image's voxels; resample it onto them"
+        )
+    if (nearest < 0).any() or (like.file_shape <= nearest.T).any():
+        raise BadCase(f"{_label(plane)}: the segmentation reaches beyond its image; is it another image's?")
+    return tuple(nearest)

@@ -1,0 +1,134 @@
+"""The slices that DICOM headers tell of: where each lies, and how its stored values become intensities.
+
+DICOM's own axes are LPS (PS3.3, C.7.6.2.1.1): the column index runs along the first three numbers of
+ImageOrientationPatient, the row index along the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from flames_cli.arrays import Floats, Pixels
+from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats.dicom_files import count_frames, named_errors
+
+SQUARE = 1e-2
+"""How far lengths and right angles of direction cosines may be off: some writers keep three digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One slice, not yet decoded."""
+
+    path: Path
+    frame: int
+    """In the file, from 0."""
+    shape: tuple[int, int]
+    """Rows, columns."""
+    position: Floats
+    """Of the first pixel's centre, mm in LPS."""
+    orientation: Floats
+    """Direction along the column index, then along the row index: unit vectors in LPS."""
+    spacing_mm: Floats
+    """Between rows, between columns."""
+    thickness_mm: float
+    """1 where the file does not tell."""
+    between_mm: float
+    """Between slices, where the file tells; else 0."""
+    slope: float
+    intercept: float
+    turned: float | None
+    """Where small stored values are bright: what they are subtracted from."""
+
+    @property
+    def normal(self) -> Floats:
+        """The direction in which slices are stacked."""
+        return np.cross(self.orientation[:3], self.orientation[3:])
+
+    def intensities(self, stored: Pixels) -> Pixels:
+        """What stored values (rows×columns) mean."""
+        values = stored if self.turned is None else self.turned - stored.astype(np.float64)
+        return values * self.slope + self.intercept
+
+
+def describe_planes(path: Path, header: Dataset) -> list[Plane]:
+    """The slices of one file.
+
+    Raises:
+        BadCase: it is no grey image, or does not tell where its slices lie.
+    """
+    with named_errors(path):
+        photometric = str(header.get("PhotometricInterpretation"))[:16]
+        if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(header.get("SamplesPerPixel") or 1) != 1:
+            raise BadCase(f"{path.name}: its pixels are {photometric}, expected grey; export colour as PNG")
+        return [_describe(path, header, frame) for frame in range(count_frames(header))]
+
+
+def _describe(path: Path, header: Dataset, frame: int) -> Plane:
+    scopes = _scopes(path, header, frame)
+    spacing = _numbers(path, scopes, "PixelSpacing", 2)
+    thickness = _numbers(path, scopes, "SliceThickness", 1, default=1.0)[0]
+    if spacing.min() <= 0:
+        raise BadCase(f"{path.name}: its PixelSpacing is {spacing.tolist()} mm, expected above 0")
+    return Plane(
+        path=path,
+        frame=frame,
+        shape=(int(header.Rows), int(header.Columns)),
+        position=_numbers(path, scopes, "ImagePositionPatient", 3),
+        orientation=_orientation(path, scopes),
+        spacing_mm=spacing,
+        thickness_mm=float(thickness) if thickness > 0 else 1.0,
+        between_mm=abs(float(_numbers(path, scopes, "SpacingBetweenSlices", 1, default=0.0)[0])),
+        slope=float(_numbers(path, scopes, "RescaleSlope", 1, default=1.0)[0]),
+        intercept=float(_numbers(path, scopes, "RescaleIntercept", 1, default=0.0)[0]),
+        turned=_turned(header),
+    )
+
+
+def _scopes(path: Path, header: Dataset, frame: int) -> list[Dataset]:
+    """Where a slice's values may stand: the file's top, or its groups, then those of all slices."""
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    if per_frame is None:
+        if count_frames(header) > 1:
+            raise BadCase(
+                f"{path.name}: it holds {count_frames(header)} frames without a place each (a film?)"
+            )
+        return [header]
+    if len(per_frame) != count_frames(header):
+        raise BadCase(f"{path.name}: it describes {len(per_frame)} of {count_frames(header)} frames")
+    groups = [per_frame[frame], *(header.get("SharedFunctionalGroupsSequence") or [])]
+    return [item for group in groups for element in group if element.VR == "SQ" for item in element.value]
+
+
+def _numbers(
+    path: Path, scopes: Sequence[Dataset], keyword: str, count: int, default: float | None = None
+) -> Floats:
+    """The first value of that name: `count` finite numbers."""
+    value = next((scope[keyword].value for scope in scopes if scope.get(keyword) is not None), default)
+    if value is None:
+        raise BadCase(f"{path.name}: it has no {keyword}, so its slice has no place; export the series anew")
+    numbers = np.array(value, np.float64).ravel()
+    if numbers.size != count or not np.isfinite(numbers).all():
+        raise BadCase(f"{path.name}: its {keyword} is not {count} finite numbers; export the series anew")
+    return numbers
+
+
+def _orientation(path: Path, scopes: Sequence[Dataset]) -> Floats:
+    orientation = _numbers(path, scopes, "ImageOrientationPatient", 6)
+    along_columns, along_rows = orientation[:3], orientation[3:]
+    pairs = ((along_columns, along_columns), (along_rows, along_rows), (along_columns, along_rows))
+    measures = [float(one @ other) for one, other in pairs]
+    if not np.allclose(measures, [1, 1, 0], rtol=0, atol=SQUARE):
+        raise BadCase(f"{path.name}: its ImageOrientationPatient is not two directions at a right angle")
+    return orientation
+
+
+def _turned(header: Dataset) -> float | None:
+    """MONOCHROME1 shows small values bright; HU (CT) mean the same however they are shown."""
+    if header.PhotometricInterpretation != "MONOCHROME1" or header.get("Modality") == "CT":
+        return None
+    signed = int(header.get("PixelRepresentation") or 0)
+    return -1.0 if signed else 2.0 ** int(header.BitsStored) - 1.0

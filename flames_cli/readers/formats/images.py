@@ -1,0 +1,203 @@
+"""Still images: decoding to grey or colour, and masks with known values."""
+
+import io
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.intensity import count_values
+from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source
+from flames_cli.readers.formats.png import decode_simple
+
+MAX_PIXELS = 50_000_000
+"""More than any scanner or probe writes: a larger header is a bomb or a mistake."""
+
+JPEG_START = b"\xff\xd8\xff"
+JPEG_HEAD = 2**16
+"""Bytes in which EXIF stands, if there is any: it is the first segment."""
+
+MAX_16_BIT = 65535
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+"""What Pillow may take a file for, whatever it is called: it would hand others to programs (EPS) or guess."""
+
+DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+"""What Pillow raises for files that are damaged: some of it only for TIFF."""
+
+Values = frozenset[int]
+
+BLACK_AND_WHITE = (frozenset({0, 255}), frozenset({0, 1}))
+"""What the values of a mask may be, where it is stored without loss."""
+
+JPEG_THRESHOLD = 128
+"""Masks saved as JPEG have every value; from here on (FedGS, section Data) they mean tumour."""
+
+
+def read_image(path: Path, colour: bool = False) -> Pixels:
+    """The image as uint8, upright by its EXIF tag: H×W grey (ITU-R 601 luma), or H×W×3 red, green, blue.
+
+    16 bits are scaled to 8.
+
+    Raises:
+        BadCase: the file is missing, is not an image, ends early, or claims more than MAX_PIXELS.
+    """
+    with _named_errors(path):
+        data = path.read_bytes()
+        if data.startswith(JPEG_START) and b"Exif\0\0" not in data[:JPEG_HEAD]:
+            quick = _decode_jpeg(path, data, colour)
+        else:
+            quick = None if colour else decode_simple(data, MAX_PIXELS)
+        return _decode_any(path, data, colour) if quick is None else quick
+
+
+def _decode_jpeg(path: Path, data: bytes, colour: bool) -> Pixels | None:
+    """By libjpeg-turbo alone, in two thirds of Pillow's time; None for CMYK."""
+    height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+    _check_size(path, width, height)
+    if space == "Gray" and not colour:
+        return np.asarray(simplejpeg.decode_jpeg(data, "GRAY"))[..., 0]
+    if space not in ("Gray", "YCbCr", "RGB"):
+        return None
+    # Not libjpeg's own grey: it is luma before the colours are cut to 0..255, and so differs from what every
+    # other tool, the authors' code included, makes of coloured marks.
+    pixels = np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
+    return pixels if colour else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+
+
+def _decode_any(path: Path, data: bytes, colour: bool) -> Pixels:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check_size(path, image.width, image.height)
+        image.load()
+        upright = _turn_upright(image)
+        if upright.mode.startswith("I;16"):
+            grey = (np.asarray(upright).astype(np.uint32) * 255 // 65535).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2) if colour else grey
+        wanted = "RGB" if colour else "L"
+        return np.asarray(upright if upright.mode == wanted else upright.convert(wanted))
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadCase(f"{path.name}: its header claims {width}×{height} pixels")
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Whatever is wrong with an image is a BadCase that names its file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BadCase(f"{path.name}: there is no such file") from error
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        raise BadCase(f"{path.name}: cannot be read as an image ({_short(error)})") from error
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """`exif_transpose` copies every image; few have the tag."""
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def _short(error: Exception) -> str:
+    """Pillow quotes whole paths and objects; the file is already named."""
+    if isinstance(error, UnidentifiedImageError):
+        return "of no known format"
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text if "/" not in text and "\\" not in text else type(error).__name__
+
+
+def read_deep_image(path: Path, colour: bool = False) -> Pixels:
+    """As `read_image`, but grey of 16 bits stays so: uint16, H×W or (in colour) H×W×3.
+
+    Raises:
+        BadCase: see `read_image`; or the file holds several pages, or numbers of 32 bits.
+    """
+    with _named_errors(path), Image.open(path, formats=FORMATS) as image:
+        _check_size(path, image.width, image.height)
+        if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
+            raise BadCase(f"{path.name}: it holds {pages} pages, expected one image; save each as a file")
+        if image.mode[0] not in "IF":
+            return read_image(path, colour)
+        image.load()
+        values = np.asarray(_turn_upright(image))
+    if image.mode == "F" or values.min() < 0 or values.max() > MAX_16_BIT:
+        raise BadCase(f"{path.name}: its pixels are numbers of 32 bits; save it with 8 or 16")
+    grey = values.astype(np.uint16)
+    return np.repeat(grey[..., None], 3, axis=2) if colour else grey
+
+
+def read_still(
+    source: Source, options: ReadOptions, mask_name: str, allowed: Sequence[Values] | None = BLACK_AND_WHITE
+) -> list[RawCase]:
+    """One case: the source's image with the union of its masks.
+
+    Args:
+        source: an image and its masks.
+        options: `colour` matters here.
+        mask_name: the mask to expect, for the message where there is none.
+        allowed: see `read_masks`.
+
+    Raises:
+        BadCase: no mask, or image or mask cannot be trusted.
+        SkippedCase: the mask is empty.
+    """
+    if not source.masks:
+        raise BadCase(f"{source.name}: no mask, expected {mask_name}")
+    image = read_image(source.image, options.colour)
+    mask = read_masks(source.masks, image.shape[:2], allowed)
+    if not mask.any():
+        raise SkippedCase("the mask is empty")
+    return [RawCase(case=source.case or source.patient, patient=source.patient, image=image, mask=mask)]
+
+
+def read_masks(paths: Sequence[Path], shape: tuple[int, ...], allowed: Sequence[Values] | None) -> Mask:
+    """The union of the masks as H×W of 0 and 1.
+
+    Args:
+        paths: the masks of one image.
+        shape: of the image, H×W.
+        allowed: the sets of values that a mask may hold, such as {0, 255}; None: masks saved as JPEG, where
+            JPEG_THRESHOLD decides.
+
+    Raises:
+        BadCase: a mask is missing or corrupt, has another shape, or holds other values.
+    """
+    union = np.zeros(shape, bool)
+    for path in paths:
+        mask = read_image(path)
+        require_shape(path, mask, shape)
+        if allowed is None:
+            union |= mask >= JPEG_THRESHOLD
+            continue
+        _check_values(path, mask, allowed)
+        union |= mask > 0
+    return union.view(np.uint8)
+
+
+def require_shape(path: Path, mask: Pixels, shape: tuple[int, ...]) -> None:
+    """Refuse a mask (H×W) that is not of its image's `shape`. Raises BadCase."""
+    if mask.shape != shape:
+        raise BadCase(
+            f"{path.name}: the mask is {mask.shape[0]}×{mask.shape[1]}, its image {shape[0]}×{shape[1]}"
+        )
+
+
+def _check_values(path: Path, mask: Mask, allowed: Sequence[Values]) -> None:
+    if mask.max() <= 1 and {0, 1} in allowed:
+        return
+    values = set(count_values(mask)[0].tolist())
+    if not any(values <= known for known in allowed):
+        known_text = " or ".join(str(sorted(known)) for known in allowed)
+        raise BadCase(f"{path.name}: the mask holds the values {_few(values)}, expected {known_text}")
+
+
+def _few(values: set[int]) -> str:
+    listed = sorted(values)
+    return str(listed) if len(listed) <= 6 else f"{listed[:5]} and {len(listed) - 5} more"

@@ -1,0 +1,127 @@
+"""NIfTI volumes: read whole, so that a file cut short or damaged is seen, and turned to RAS."""
+
+import gzip
+import zlib
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+from isal.igzip_lib import IsalError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+from numpy.typing import NDArray
+
+from flames_cli.core.intensity import count_values
+from flames_cli.core.volumes import to_ras
+from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats.volumes import Volume
+
+_DAMAGED = (
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    cast(type[Exception], IsalError),  # its stub declares an instance
+)
+
+MAX_BYTES = 8 * 2**30
+"""A header that claims more than this is wrong; nothing is allocated for it."""
+
+
+def read_volume(path: Path, channel: int = 0) -> Volume:
+    """Channel `channel` of a 3D or 4D NIfTI file (.nii, .nii.gz), reoriented to RAS.
+
+    Raises:
+        BadCase: missing, cut short, damaged (gzip's checksum is verified), a header that lies about its
+            size, values that are not finite, or neither 3D nor 4D.
+    """
+    with _named_errors(path):
+        with _open(path) as stream:
+            header, data = _read_checked(path, stream)
+        voxels = _channel(path, header, data, channel)
+        affine = header.get_best_affine()
+        codes = nib.aff2axcodes(affine)
+    if not (np.isfinite(affine).all() and all(codes)):
+        raise BadCase(f"{path.name}: its header has no orientation that makes sense; fetch it anew")
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise BadCase(f"{path.name}: it holds voxels that are not finite")
+    axes = "".join(codes)
+    return Volume(to_ras(voxels, axes), affine, axes)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BadCase(f"{path.name}: there is no such file") from error
+    except _DAMAGED as error:
+        raise BadCase(f"{path.name}: the gzip file is damaged or cut short; fetch it anew") from error
+    except (OSError, WrapStructError, HeaderDataError) as error:
+        raise BadCase(f"{path.name}: cannot be read as NIfTI ({type(error).__name__})") from error
+    except (ValueError, OverflowError) as error:
+        raise BadCase(f"{path.name}: its header cannot be right ({error})") from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], igzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, bytes]:
+    """Header and voxel bytes; reads to the end of the stream, where gzip compares its checksum."""
+    header = nib.Nifti1Header.from_fileobj(stream)
+    shape = header.get_data_shape()
+    if len(shape) not in (3, 4) or min(shape) < 1:
+        raise BadCase(f"{path.name}: its shape is {shape}, expected 3 or 4 axes")
+    dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
+    if dtype.kind not in "iuf":
+        raise BadCase(f"{path.name}: its voxels are of type {dtype}, expected one number each")
+    size = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
+    if size > MAX_BYTES:
+        raise BadCase(f"{path.name}: its header claims a shape of {shape}, {size / 2**30:.0f} GiB")
+    if offset > MAX_BYTES:
+        raise BadCase(f"{path.name}: its header claims that voxels start at byte {offset}")
+    stream.read(max(0, offset - stream.tell()))
+    data = stream.read(size)
+    if len(data) < size:
+        raise BadCase(f"{path.name}: it holds {len(data)} bytes of voxels, its header claims {size}")
+    while stream.read(2**20):
+        continue
+    return header, data
+
+
+def _channel(path: Path, header: nib.Nifti1Header, data: bytes, channel: int) -> NDArray[Any]:
+    shape = header.get_data_shape()
+    voxels: NDArray[Any] = np.frombuffer(data, header.get_data_dtype()).reshape(shape, order="F")
+    if len(shape) == 4:
+        if channel >= shape[3]:
+            raise BadCase(f"{path.name}: it has {shape[3]} channels, expected at least {channel + 1}")
+        voxels = voxels[..., channel]
+    elif channel > 0:
+        raise BadCase(f"{path.name}: it has one channel, expected at least {channel + 1}")
+    slope, intercept = header.get_slope_inter()
+    if slope is None or (slope, intercept or 0.0) == (1.0, 0.0):
+        return voxels
+    # Not float64, which a CT would be without need; a float64 file stays what it is.
+    precision = voxels.dtype.newbyteorder("=") if voxels.dtype.kind == "f" else np.float32
+    with np.errstate(over="ignore"):
+        scaled: NDArray[Any] = np.multiply(voxels, slope, dtype=precision)
+        scaled += intercept or 0.0
+    return scaled
+
+
+def read_labels(path: Path, allowed: Set[int]) -> Volume:
+    """The labels of a volume, every one of them among `allowed`.
+
+    Raises:
+        BadCase: see `read_volume`; or a label is not known.
+    """
+    volume = read_volume(path)
+    values = set(count_values(volume.voxels)[0].tolist())
+    if not values <= allowed:
+        unknown = sorted(values - allowed)[:5]
+        raise BadCase(f"{path.name}: the mask holds the labels {unknown}, expected only {sorted(allowed)}")
+    return volume

@@ -1,0 +1,1 @@
+"""What `partition` does: members of data sets, their roles, clients and server sets."""

@@ -1,0 +1,1 @@
+"""What `preprocess` does: decode, gather, split."""

@@ -1,0 +1,95 @@
+"""One raw source → its cases, square and encoded: what preprocess does in parallel."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.geometry import to_square
+from flames_cli.core.intensity import MAX_8_BIT, quantise, scale
+from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
+from flames_cli.readers.formats.fingerprints import perceptual_hash
+from flames_cli.store.cases import CaseInfo, encode_chunk
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedCase:
+    """A case ready for HDF5."""
+
+    info: CaseInfo
+    image: bytes
+    mask: bytes
+    max_value: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of one source: cases, or why there are none."""
+
+    source: Source
+    cases: tuple[EncodedCase, ...] = ()
+    content: str = ""
+    """Hash of the pixels that are stored: equal for exact copies."""
+    look: NDArray[np.bool_] | None = None
+    """Perceptual hash of a still image before it is resized, so that groups do not depend on the size."""
+    skipped: tuple[tuple[str, str], ...] = ()
+    """(name, reason) of what the data set's rules leave out."""
+    bad: str = ""
+
+
+def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> Decoded:
+    """Read `source` and encode its cases at `size`×`size`; never raises for what is wrong with the data."""
+    try:
+        raw = reader.read_source(source, options)
+    except BadCase as error:
+        return Decoded(source, bad=str(error))
+    except SkippedCase as error:
+        return Decoded(source, skipped=((source.name, str(error)),))
+    encoded: list[EncodedCase] = []
+    skipped: list[tuple[str, str]] = []
+    content = hashlib.sha256()
+    for case in raw:
+        image, mask = square(case, size)
+        content.update(f"{image.shape}{image.dtype}".encode() + np.ascontiguousarray(image).data)
+        if case.mask.any() and not mask.any():
+            skipped.append((case.case, f"the lesion vanishes at {size}×{size}"))
+            continue
+        encoded.append(_encode(case, source, image, mask))
+    look = look_of(raw[0]) if reader.STILL and raw[0].place is None else None
+    return Decoded(source, tuple(encoded), content.hexdigest(), look, tuple(skipped))
+
+
+def look_of(case: RawCase) -> NDArray[np.bool_]:
+    """Its perceptual hash. Deep images are brought to 8 bits first, which is what the hash is made for."""
+    if case.image.dtype == np.uint8:
+        return perceptual_hash(case.image)
+    return perceptual_hash(quantise(scale(case.image, case.low, case.high), MAX_8_BIT))
+
+
+def square(case: RawCase, size: int) -> tuple[Pixels, Mask]:
+    """The case in its final geometry and stored precision; 8-bit images never leave 8 bits."""
+    if case.max_value == MAX_8_BIT and (case.low, case.high) == (0.0, float(MAX_8_BIT)):
+        return to_square(case.image, case.mask, size)
+    image, mask = to_square(scale(case.image, case.low, case.high), case.mask, size)
+    return quantise(image, case.max_value), mask
+
+
+def _encode(case: RawCase, source: Source, image: Pixels, mask: Mask) -> EncodedCase:
+    height, width = case.mask.shape
+    info = CaseInfo(
+        case=case.case,
+        patient=case.patient,
+        group=case.patient,
+        stratum=source.stratum,
+        slice_index=case.slice_index,
+        spacing_mm=case.spacing_mm,
+        lesion_px=int(mask.sum()),
+        site=source.site,
+        raw_shape=(height, width),
+        place=case.place,
+    )
+    channels = 1 if image.ndim == 2 else int(image.shape[2])
+    return EncodedCase(info, encode_chunk(image), encode_chunk(mask), case.max_value, channels)

@@ -1,0 +1,150 @@
+"""All sources of a raw folder: decoded in parallel into a spool, copies found, patients grouped."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flames_cli.config import PreprocessConfig
+from flames_cli.core.groups import COPY_BITS, NEAR_BITS, first_alike, group_duplicates
+from flames_cli.core.intensity import MAX_8_BIT
+from flames_cli.errors import FlamesError
+from flames_cli.readers.base import Reader, Source
+from flames_cli.readers.duplicate_list import read_duplicate_list
+from flames_cli.stages.parallel import ordered_map
+from flames_cli.stages.preparing.decoding import Decoded, EncodedCase, decode
+from flames_cli.stages.progress import Progress
+from flames_cli.stages.raw import Kind, kind_of, read_options
+from flames_cli.store.cases import Spool
+from flames_cli.store.h5 import SpooledCase
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A sound source whose pixels lie in the spool."""
+
+    source: Source
+    cases: list[SpooledCase]
+    look: NDArray[np.bool_] | None
+
+
+@dataclass(slots=True)
+class Gathered:
+    """All sources of one kind."""
+
+    sources: int = 0
+    sound: dict[str, Sound] = field(default_factory=dict)
+    """By source's name, copies among them."""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    copies: list[tuple[str, str]] = field(default_factory=list)
+    """(left out, kept): exact copies and those that a duplicate list names."""
+    max_value: int = MAX_8_BIT
+    channels: int = 1
+
+    @property
+    def kept(self) -> list[Sound]:
+        """The sound sources that are no copy of another, in order."""
+        left_out = {copy for copy, _ in self.copies}
+        return [sound for name, sound in self.sound.items() if name not in left_out]
+
+    @property
+    def cases(self) -> Iterator[SpooledCase]:
+        """Of what is kept, in order."""
+        return (case for sound in self.kept for case in sound.cases)
+
+
+def gather(
+    reader: Reader, sources: Sequence[Source], config: PreprocessConfig, spool: Spool, progress: Progress
+) -> dict[Kind, Gathered]:
+    """Decode every source in parallel; keep the first of exact and of listed copies.
+
+    Raises:
+        FlamesError: one data set has images of several channels or depths that cannot be told as one.
+    """
+    gathered = {kind: Gathered() for kind in dict.fromkeys(kind_of(reader, source) for source in sources)}
+    listed = _listed_groups(config)
+    marks: dict[Kind, dict[str, list[str]]] = {kind: {} for kind in gathered}
+    task = partial(decode, reader, read_options(config), config.size)
+    for done, decoded in enumerate(ordered_map(task, sources, config.workers), start=1):
+        progress(f"preprocess {reader.NAME}", done, len(sources))
+        kind, name = kind_of(reader, decoded.source), decoded.source.name
+        part = gathered[kind]
+        part.sources += 1
+        part.skipped.extend(decoded.skipped)
+        if decoded.bad:
+            part.bad.append(decoded.bad)
+        elif decoded.cases:
+            _require_alike(part, decoded)
+            marks[kind][name] = [decoded.content, *listed.get(name, ())]
+            part.sound[name] = Sound(
+                decoded.source, [_spool(case, spool) for case in decoded.cases], decoded.look
+            )
+    for kind, part in gathered.items():
+        _leave_out_copies(part, marks[kind])
+    return gathered
+
+
+def _require_alike(part: Gathered, decoded: Decoded) -> None:
+    first = decoded.cases[0]
+    if not part.sound:
+        part.max_value, part.channels = first.max_value, first.channels
+    if (part.max_value, part.channels) != (first.max_value, first.channels):
+        raise FlamesError(
+            f"{decoded.source.name} has {first.channels} channel(s) of 0..{first.max_value}, those before it "
+            f"{part.channels} of 0..{part.max_value}: volumes, 16-bit and 8-bit images of one modality and "
+            "organ cannot be one data set; list them in manifests of their own"
+        )
+
+
+def _spool(case: EncodedCase, spool: Spool) -> SpooledCase:
+    return SpooledCase(case.info, spool.add(case.image), spool.add(case.mask))
+
+
+def _leave_out_copies(part: Gathered, marks: dict[str, list[str]]) -> None:
+    """Only once all are read: a later source may show that two earlier ones are copies of one another."""
+    for name, first in first_alike(marks).items():
+        if first != name:
+            part.copies.append((name, first))
+
+
+def _listed_groups(config: PreprocessConfig) -> dict[str, list[str]]:
+    """{name: marks of the groups of the user's list that it is in}."""
+    marks: dict[str, list[str]] = {}
+    groups = read_duplicate_list(config.duplicate_list) if config.duplicate_list else []
+    for number, group in enumerate(groups):
+        for name in group:
+            marks.setdefault(name, []).append(f"list {number}")
+    return marks
+
+
+def group_patients(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str]:
+    """For every patient, the first by name of those whose images are (near) copies: what no split divides.
+
+    Where patients are not named, neighbouring frames count as near (NEAR_BITS); where they are, only copies
+    do (COPY_BITS).
+    """
+    alike: dict[str, list[str]] = {}
+    for number, part in enumerate(parts):
+        for name, sound in part.sound.items():
+            alike.setdefault(sound.source.patient, []).append(f"{number}/{name}")
+        for copy, kept in part.copies:
+            alike[part.sound[copy].source.patient].append(f"{number}/{kept}")
+        _mark_near(part, alike, COPY_BITS if reader.KNOWS_PATIENTS else NEAR_BITS, str(number))
+    return first_alike({patient: alike[patient] for patient in sorted(alike)})
+
+
+def _mark_near(part: Gathered, alike: dict[str, list[str]], bits: int, prefix: str) -> None:
+    shown = [sound for sound in part.sound.values() if sound.look is not None]
+    if len(shown) < 2:
+        return
+    firsts = group_duplicates(np.stack([sound.look for sound in shown if sound.look is not None]), bits)
+    for sound, first in zip(shown, firsts, strict=True):
+        alike[sound.source.patient].append(f"{prefix}/near {first}")
+
+
+def regroup(cases: Iterable[SpooledCase], group_of: dict[str, str]) -> list[SpooledCase]:
+    """`cases` with each one's group."""
+    return [replace(case, info=replace(case.info, group=group_of[case.info.patient])) for case in cases]

@@ -1,0 +1,63 @@
+"""Where raw data lies, what it is called, and how it is to be read: what `check` and `preprocess` share."""
+
+import re
+from pathlib import Path
+
+from flames_cli.config import ReadConfig
+from flames_cli.errors import FlamesError
+from flames_cli.readers.base import Reader, ReadOptions, Source
+
+Kind = tuple[str, str]
+"""Modality, organ: a data set has one of each."""
+
+
+def check_options(reader: Reader, config: ReadConfig) -> None:
+    """Refuse options that the data set has no use for.
+
+    Raises:
+        FlamesError: naming the option.
+    """
+    if config.channels == "rgb" and not reader.COLOUR:
+        raise FlamesError(f"{reader.NAME} has no colour images; leave out --channels rgb")
+    if config.name and reader.MODALITY:
+        raise FlamesError(f"--name is for a manifest; {reader.NAME} has a name of its own")
+
+
+def raw_folder(config: ReadConfig, reader: Reader) -> Path:
+    """The user's folder, under any of the data set's names; else the workspace's place."""
+    named = {name.lower(): folder for name, folder in config.raw.items()}
+    for name in (reader.NAME, *reader.ALIASES):
+        if name in named:
+            return named[name]
+    places = [config.workspace / "raw" / name for name in (reader.NAME, *reader.ALIASES, reader.FOLDER)]
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def own_name(reader: Reader, root: Path) -> str:
+    """The reader's, or for a manifest that of its folder."""
+    if reader.MODALITY:
+        return reader.NAME
+    folder = root.parent.resolve() if root.is_file() else root.resolve()
+    return slug(folder.name) or reader.NAME
+
+
+def slug(text: str) -> str:
+    """`text` as part of a file's name: lower case, digits and -."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def kind_of(reader: Reader, source: Source) -> Kind:
+    """The source's modality and organ: its own, else its reader's."""
+    return source.modality or reader.MODALITY, source.organ or reader.ORGAN
+
+
+def read_options(config: ReadConfig) -> ReadOptions:
+    """What the user chose about reading."""
+    return ReadOptions(
+        slice_half_width=config.slice_half_width,
+        slices=config.slices or "",
+        plane=config.plane,
+        windows=config.window,
+        percentile=config.percentile,
+        colour=config.channels == "rgb",
+    )

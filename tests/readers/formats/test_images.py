@@ -1,0 +1,160 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flames_cli.core.rng import derive_rng
+from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats.images import read_image, read_masks
+
+GREY = derive_rng(0, "grey").integers(0, 256, (12, 17)).astype(np.uint8)
+BINARY = (frozenset({0, 255}), frozenset({0, 1}))
+
+
+def encoded(pixels: np.ndarray, kind: str, mode: str | None = None, **options) -> bytes:
+    picture, buffer = Image.fromarray(pixels), io.BytesIO()
+    (picture.convert(mode) if mode else picture).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write(folder: Path, content: bytes, name: str = "scan.png") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def png_header(width: int, height: int) -> bytes:
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
+def test_grey_in_any_mode_is_read_as_it_is(mode, tmp_path):
+    image = read_image(write(tmp_path, encoded(GREY, "PNG", mode)))
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, GREY)
+
+
+def test_colour_becomes_luma(tmp_path):
+    colours = derive_rng(1, "colours").integers(0, 256, (6, 5, 3)).astype(np.uint8)
+    luma = colours @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(read_image(write(tmp_path, encoded(colours, "PNG"))), luma, atol=1)
+
+
+def test_sixteen_bits_are_scaled_to_eight(tmp_path):
+    deep = np.array([[0, 257, 32896, 65535]], np.uint16)
+    assert read_image(write(tmp_path, encoded(deep, "PNG"))).tolist() == [[0, 1, 128, 255]]
+
+
+def test_one_bit_masks_are_black_and_white(tmp_path):
+    content = encoded((GREY > 127) * np.uint8(255), "PNG", "1")
+    assert np.unique(read_image(write(tmp_path, content))).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("JPEG", {"quality": 95}), ("TIFF", {})])
+def test_an_image_is_turned_upright_by_its_exif_tag(kind, options, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    flat = np.repeat(np.repeat(GREY // 64 * 64, 8, axis=0), 8, axis=1)
+    image = read_image(write(tmp_path, encoded(flat, kind, exif=exif, **options)))
+    np.testing.assert_allclose(image, np.rot90(flat, -1), atol=12)
+
+
+def test_a_palette_is_looked_up(tmp_path):
+    picture = Image.fromarray(GREY // 128, mode="P")
+    picture.putpalette([10, 10, 10, 250, 250, 250])
+    picture.save(tmp_path / "palette.png")
+    image = read_image(tmp_path / "palette.png")
+    np.testing.assert_array_equal(image, np.where(GREY >= 128, 250, 10))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_is_what_pillow_makes_of_it(mode, tmp_path):
+    colours = derive_rng(2, "jpeg").integers(0, 256, (40, 56, 3)).astype(np.uint8)
+    path = write(tmp_path, encoded(colours, "JPEG", mode, quality=90), "scan.jpg")
+    with Image.open(path) as picture:
+        np.testing.assert_allclose(read_image(path), np.asarray(picture.convert("L")), atol=1)
+        np.testing.assert_array_equal(read_image(path, colour=True), np.asarray(picture.convert("RGB")))
+
+
+def test_colour_is_kept_where_it_is_wanted(tmp_path):
+    colours = derive_rng(1, "colours").integers(0, 256, (6, 5, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(read_image(write(tmp_path, encoded(colours, "PNG")), colour=True), colours)
+    grey = read_image(write(tmp_path, encoded(GREY, "PNG")), colour=True)
+    np.testing.assert_array_equal(grey, np.repeat(GREY[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_an_image_cut_short_is_refused_by_name(kind, tmp_path):
+    sound = encoded(GREY, kind)
+    for length in range(0, len(sound) - 20, 11):
+        with pytest.raises(BadCase, match=r"^scan\.png: cannot be read as an image"):
+            read_image(write(tmp_path, sound[:length]))
+
+
+def test_no_flipped_byte_of_a_png_changes_its_pixels_unseen(tmp_path):
+    sound = encoded(GREY, "PNG")
+    refused = 0
+    for offset in range(len(sound)):
+        path = write(tmp_path, sound[:offset] + bytes([sound[offset] ^ 0x04]) + sound[offset + 1 :])
+        try:
+            np.testing.assert_array_equal(read_image(path), GREY)
+        except BadCase:
+            refused += 1
+    assert refused > len(sound) * 0.8
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no image, but text\n", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0" + bytes(40)]
+)
+def test_what_is_no_image_is_refused_without_its_path(content, tmp_path):
+    with pytest.raises(BadCase, match=r"^scan\.png: ") as refused:
+        read_image(write(tmp_path, content))
+    assert str(tmp_path) not in str(refused.value)
+
+
+def test_a_missing_image_is_refused_by_name(tmp_path):
+    with pytest.raises(BadCase, match=r"^gone\.png: "):
+        read_image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize(("width", "height"), [(8000, 8000), (60000, 60000), (2**31 - 1, 2**31 - 1)])
+def test_a_header_that_claims_too_much_is_refused_before_decoding(width, height, tmp_path):
+    with pytest.raises(BadCase, match=r"^scan\.png: "):
+        read_image(write(tmp_path, png_header(width, height)))
+
+
+def save_mask(folder: Path, name: str, pixels: np.ndarray) -> Path:
+    return write(folder, encoded(pixels.astype(np.uint8), "PNG"), name)
+
+
+def test_masks_are_joined_whatever_their_values(tmp_path):
+    one = save_mask(tmp_path, "a.png", np.array([[0, 255], [0, 0]]))
+    other = save_mask(tmp_path, "b.png", np.array([[0, 1], [1, 0]]))
+    union = read_masks([one, other], (2, 2), BINARY)
+    assert union.tolist() == [[0, 1], [1, 0]]
+    assert union.dtype == np.uint8
+
+
+def test_a_mask_of_another_shape_is_refused_with_both_shapes(tmp_path):
+    path = save_mask(tmp_path, "a.png", np.zeros((2, 3)))
+    with pytest.raises(BadCase, match=r"^a\.png: the mask is 2×3, its image 3×2$"):
+        read_masks([path], (3, 2), BINARY)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([0, 1, 255], r"\[0, 1, 255\]"),
+        ([128], r"\[128\]"),
+        (range(0, 250, 10), r"\[0, 10, 20, 30, 40\] and 20 more"),
+    ],
+)
+def test_masks_with_other_values_are_refused(values, found, tmp_path):
+    path = save_mask(tmp_path, "a.png", np.array([list(values)]))
+    with pytest.raises(BadCase, match=rf"holds the values {found}, expected \[0, 255\] or \[0, 1\]"):
+        read_masks([path], (1, len(values)), BINARY)

@@ -1,0 +1,184 @@
+import gzip
+import itertools
+import struct
+import tracemalloc
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel import orientations
+
+from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats.nifti import read_volume
+
+VOXELS = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+RAS = np.diag([1.0, 2.0, 3.0, 1.0])
+AXES = [
+    "".join(codes)
+    for order in itertools.permutations(["RL", "AP", "SI"])
+    for codes in itertools.product(*order)
+]
+DIM, DATATYPE, VOX_OFFSET, SLOPE, QFORM_CODE, SFORM = 40, 70, 108, 112, 252, 280
+"""Offsets of the header's fields in bytes (nifti1.h)."""
+
+
+def volume_bytes(voxels=VOXELS, affine=RAS):
+    return nib.Nifti1Image(voxels, affine).to_bytes()
+
+
+def write(folder: Path, content: bytes, name="a.nii.gz") -> Path:
+    path = folder / name
+    path.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
+    return path
+
+
+def with_field(offset, layout, *values) -> bytes:
+    content = bytearray(volume_bytes())
+    struct.pack_into(layout, content, offset, *values)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_every_order_and_direction_of_axes_is_turned_to_ras(axes, tmp_path):
+    image = nib.Nifti1Image(VOXELS, RAS)
+    turned = image.as_reoriented(
+        orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(axes))
+    )
+    volume = read_volume(write(tmp_path, turned.to_bytes()))
+    assert volume.axes == axes
+    assert volume.spacing_mm == (1.0, 2.0, 3.0)
+    np.testing.assert_array_equal(volume.voxels, VOXELS)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_plain_and_zipped_files_of_either_byte_order_read_alike(name, order, tmp_path):
+    header = nib.Nifti1Header(endianness=order)
+    header.set_data_dtype(np.int16)
+    path = write(tmp_path, nib.Nifti1Image(VOXELS, RAS, header).to_bytes(), name)
+    np.testing.assert_array_equal(read_volume(path).voxels, VOXELS)
+
+
+def test_one_channel_of_four_axes_is_read(tmp_path):
+    path = write(tmp_path, volume_bytes(np.stack([VOXELS, VOXELS + 1], axis=-1)))
+    np.testing.assert_array_equal(read_volume(path, 0).voxels, VOXELS)
+    np.testing.assert_array_equal(read_volume(path, 1).voxels, VOXELS + 1)
+
+
+def test_slope_and_intercept_are_applied(tmp_path):
+    path = write(tmp_path, with_field(SLOPE, "<ff", 2.0, 5.0))
+    np.testing.assert_array_equal(read_volume(path).voxels, VOXELS * 2 + 5)
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"), [(np.int16, np.float32), (np.float32, np.float32), (np.float64, np.float64)]
+)
+def test_scaled_voxels_take_no_more_memory_than_they_need(stored, read, tmp_path):
+    content = bytearray(volume_bytes(VOXELS.astype(stored)))
+    struct.pack_into("<ff", content, SLOPE, 1.0, -1024.0)
+    volume = read_volume(write(tmp_path, bytes(content)))
+    assert volume.voxels.dtype == read
+    np.testing.assert_array_equal(volume.voxels, VOXELS - 1024)
+
+
+@pytest.mark.parametrize("slope", [0.0, float("nan"), float("inf")])
+def test_a_slope_that_means_none_leaves_the_voxels(slope, tmp_path):
+    volume = read_volume(write(tmp_path, with_field(SLOPE, "<ff", slope, 0.0)))
+    np.testing.assert_array_equal(volume.voxels, VOXELS)
+
+
+@pytest.mark.parametrize(
+    ("channels", "channel", "found"), [((), 1, "one channel"), ((2,), 2, "2 channels, expected at least 3")]
+)
+def test_a_channel_that_is_not_there_is_refused(channels, channel, found, tmp_path):
+    path = write(tmp_path, volume_bytes(np.zeros((3, 4, 5, *channels), np.int16)))
+    with pytest.raises(BadCase, match=found):
+        read_volume(path, channel)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(BadCase, match=r"^gone\.nii\.gz: there is no such file$"):
+        read_volume(tmp_path / "gone.nii.gz")
+
+
+def test_no_flipped_byte_of_a_zipped_volume_goes_unseen(tmp_path):
+    sound = write(tmp_path, volume_bytes()).read_bytes()
+    path = tmp_path / "flipped.nii.gz"
+    refused = 0
+    for offset in range(len(sound)):
+        path.write_bytes(sound[:offset] + bytes([sound[offset] ^ 0x10]) + sound[offset + 1 :])
+        try:
+            np.testing.assert_array_equal(read_volume(path).voxels, VOXELS)
+        except BadCase:
+            refused += 1
+    assert refused >= len(sound) - 10, "only gzip's own header has bytes without meaning"
+
+
+def test_a_zipped_volume_cut_anywhere_is_refused(tmp_path):
+    sound = write(tmp_path, volume_bytes()).read_bytes()
+    path = tmp_path / "cut.nii.gz"
+    for length in range(len(sound)):
+        path.write_bytes(sound[:length])
+        with pytest.raises(BadCase, match=r"^cut\.nii\.gz: "):
+            read_volume(path)
+
+
+def test_a_plain_volume_cut_anywhere_is_refused(tmp_path):
+    sound = volume_bytes()
+    for length in range(0, len(sound), 7):
+        with pytest.raises(BadCase, match=r"^cut\.nii: "):
+            read_volume(write(tmp_path, sound[:length], "cut.nii"))
+
+
+def test_rubbish_after_the_zipped_volume_is_refused(tmp_path):
+    path = write(tmp_path, volume_bytes())
+    path.write_bytes(path.read_bytes() + b"rubbish")
+    with pytest.raises(BadCase, match="damaged or cut short"):
+        read_volume(path)
+
+
+def test_a_header_that_claims_ten_terabytes_allocates_nothing(tmp_path):
+    path = write(tmp_path, with_field(DIM, "<4h", 3, 30000, 30000, 6000))
+    tracemalloc.start()
+    with pytest.raises(BadCase, match=r"claims a shape of \(30000, 30000, 6000\), 10058 GiB"):
+        read_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (with_field(DIM, "<4h", 3, 3, 4, 6), "holds 120 bytes of voxels, its header claims 144"),
+        (with_field(DIM, "<4h", 3, -3, 4, 5), r"shape is \(-3, 4, 5\)"),
+        (with_field(DIM, "<4h", 3, 0, 4, 5), r"shape is \(0, 4, 5\)"),
+        (with_field(DIM, "<3h", 2, 3, 4), r"shape is \(3, 4\), expected 3 or 4 axes"),
+        (with_field(DIM, "<h", 9), "cannot be read as NIfTI"),
+        (with_field(VOX_OFFSET, "<f", 1e18), "claims that voxels start at byte"),
+        (with_field(VOX_OFFSET, "<f", float("nan")), "header cannot be right"),
+        (with_field(VOX_OFFSET, "<f", float("inf")), "header cannot be right"),
+        (with_field(SLOPE, "<ff", 2.0, float("nan")), "cannot be read as NIfTI"),
+        (with_field(DATATYPE, "<h", 77), "cannot be read as NIfTI"),
+        (with_field(DATATYPE, "<h", 128), "expected one number each"),
+        (with_field(DATATYPE, "<h", 32), "expected one number each"),
+        (with_field(SFORM, "<12f", *[0.0] * 12), "its header has no orientation that makes sense"),
+        (with_field(SFORM, "<12f", *[float("nan")] * 12), "header cannot be right"),
+        (with_field(QFORM_CODE, "<2h3f", 1, 0, 5.0, 5.0, 5.0), "header cannot be right"),
+        (b"", "cannot be read as NIfTI"),
+        (b"this is no volume " * 40, "cannot be read as NIfTI"),
+    ],
+)
+def test_a_header_that_lies_is_refused(content, found, name, tmp_path):
+    with pytest.raises(BadCase, match=found):
+        read_volume(write(tmp_path, content, name))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_that_are_not_finite_are_refused(value, tmp_path):
+    voxels = VOXELS.astype(np.float32)
+    voxels[1, 2, 3] = value
+    with pytest.raises(BadCase, match="not finite"):
+        read_volume(write(tmp_path, volume_bytes(voxels)))
