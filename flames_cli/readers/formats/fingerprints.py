@@ -8,8 +8,11 @@ from PIL import Image
 from flames_cli.arrays import Pixels
 from flames_cli.core.groups import PHASH_SIZE
 
-REDUCED = 64
-"""Pixels of the short side that suffice; larger images are first averaged towards it, in whole steps."""
+REDUCED = 192
+"""Pixels of the short side that suffice; larger images are first averaged towards it, in whole steps.
+
+With fewer pixels, distances no longer part at `core.groups.NEAR_BITS` as they do for whole images.
+"""
 
 
 def perceptual_hash(image: Pixels) -> NDArray[np.bool_]:
