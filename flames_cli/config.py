@@ -1,7 +1,9 @@
 """Every option of every command: frozen, checked, all errors shown at once."""
 
+import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,9 +15,15 @@ from flames_cli.errors import FlamesError
 DEFAULT_WORKSPACE = Path("flames-workspace")
 
 
+def _check_window_size(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise PydanticCustomError("window", "Input should be two numbers, LOW,HIGH, such as -160,240")
+    return value
+
+
 def _check_window(window: tuple[float, float]) -> tuple[float, float]:
     if not window[0] < window[1]:
-        raise ValueError(f"input should be LOW,HIGH with LOW below HIGH, such as -160,240 (got {window})")
+        raise PydanticCustomError("window", "Input should be LOW,HIGH with LOW below HIGH, such as -160,240")
     return window
 
 
@@ -31,7 +39,8 @@ def _check_split(value: Any) -> Any:
 
 
 def _check_fold(text: str) -> str:
-    k, n = (int(part) for part in text.split("/"))
+    match = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})", text)
+    k, n = (int(part) for part in match.groups()) if match else (0, 0)
     if not 1 <= k <= n or n < 2:
         raise PydanticCustomError("fold", "Input should be K/N with K from 1 to N and N of 2 or more")
     return text
@@ -41,12 +50,12 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Split = Annotated[int | Literal["site"], BeforeValidator(_check_split)]
-Fold = Annotated[str, Field(pattern=r"^[0-9]{1,3}/[0-9]{1,3}$"), AfterValidator(_check_fold)]
+Fold = Annotated[str, AfterValidator(_check_fold)]
 Sites = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
-Window = Annotated[tuple[float, float], AfterValidator(_check_window)]
+Window = Annotated[tuple[float, float], BeforeValidator(_check_window_size), AfterValidator(_check_window)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -273,7 +282,15 @@ def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> lis
         for item in error.errors():
             # A number that is neither whole nor a float is refused as both: it is one mistake.
             field = ".".join(str(part) for part in item["loc"] if part not in ("int", "float"))
-            message = f"{item['msg'][0].lower()}{item['msg'][1:]} (got {item['input']!r})"
+            message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+            if item["type"] == "extra_forbidden":
+                message += _suggest(kind, field)
+            message += f" (got {item['input']!r})"
             found[field] = f"{where}{field}: {message}"
         return list(found.values())
     return []
+
+
+def _suggest(kind: type[Section], key: str) -> str:
+    alike = get_close_matches(key, kind.model_fields, n=1)
+    return f"; did you mean {alike[0]}?" if alike else ""

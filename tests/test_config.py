@@ -121,6 +121,25 @@ def test_unknown_keys_are_refused(kind):
     assert refusal(kind, {"colour": "red"}) == "colour: extra inputs are not permitted (got 'red')"
 
 
+def test_a_key_that_is_nearly_right_is_suggested():
+    message = refusal(PreprocessConfig, {"siz": 64})
+    assert message == "siz: extra inputs are not permitted; did you mean size? (got 64)"
+
+
+@pytest.mark.parametrize(
+    ("window", "says"),
+    [
+        ([240, -160], "window.CT: input should be LOW,HIGH with LOW below HIGH, such as -160,240 (got [240"),
+        ([5], "window.CT: input should be two numbers, LOW,HIGH, such as -160,240 (got [5])"),
+        (7, "window.CT: input should be two numbers, LOW,HIGH, such as -160,240 (got 7)"),
+    ],
+)
+def test_what_is_no_window_is_refused_in_one_sentence(window, says):
+    message = refusal(PreprocessConfig, {"window": {"CT": window}})
+    assert message.startswith(says)
+    assert message.count("got ") == 1
+
+
 def test_unknown_tables_are_refused_with_the_known_ones(write):
     message = refusal(TsneConfig, {}, write("[train]\nrounds = 1\n"))
     assert "'train' is not known; choose from workspace, seed, [check], [preprocess]" in message
@@ -151,7 +170,7 @@ def test_unknown_tables_are_refused_with_the_known_ones(write):
         ),
         ("[partition]\nfold = '1/1'", "partition.fold: input should be K/N"),
         ("[partition]\nfold = '0/5'", "partition.fold: input should be K/N"),
-        ("[partition]\nfold = 'one'", "partition.fold: string should match pattern"),
+        ("[partition]\nfold = 'one'", "partition.fold: input should be K/N"),
         ("[partition]\nfold = 3", "partition.fold: input should be a valid string (got 3)"),
         (
             "[partition.hold_out_site]\nlits = 3",

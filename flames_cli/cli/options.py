@@ -125,15 +125,17 @@ def parse_pairs(option: str, items: list[str] | None) -> dict[str, str] | None:
     """`NAME=VALUE` items as a dict; None where none was typed.
 
     Raises:
-        FlamesError: an item without a name or a value.
+        FlamesError: an item without a name or a value, or a name twice.
     """
     if not items:
         return None
-    pairs = {}
+    pairs: dict[str, str] = {}
     for item in items:
         name, _, value = (part.strip() for part in item.partition("="))
         if not (name and value):
             raise FlamesError(f"{option} got '{item}', expected NAME=VALUE")
+        if name in pairs:
+            raise FlamesError(f"{option} names {name} twice, {pairs[name]} and {value}; pass it once")
         pairs[name] = value
     return pairs
 

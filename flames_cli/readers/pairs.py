@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-JPEG = re.compile(r"([^.].*)\.jpe?g", re.IGNORECASE)
+JPEG = re.compile(r"([^.].*)\.jpe?g", re.IGNORECASE | re.DOTALL)
 """Any JPEG but what macOS leaves beside it (`._a.jpg`)."""
 
 _CENTRE = re.compile(r"data_(C\d+)")

@@ -21,7 +21,7 @@ STILL = True
 KNOWS_PATIENTS = False
 COLOUR = True
 
-_MASK = re.compile(r"([^.].*)_mask\.jpe?g", re.IGNORECASE)
+_MASK = re.compile(r"([^.].*)_mask\.jpe?g", re.IGNORECASE | re.DOTALL)
 _PATIENT = re.compile(r"(\d+)(?=OLC|_endocv2021_)", re.IGNORECASE)
 
 

@@ -21,7 +21,7 @@ from flames_cli.stages.checking.survey import Finding, Survey
 from flames_cli.stages.checking.tables import tabulate
 from flames_cli.stages.parallel import ordered_map
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.raw import check_options, own_name, raw_folder, read_options
+from flames_cli.stages.raw import check_options, check_windows, kind_of, own_name, raw_folder, read_options
 from flames_cli.store.atomic import finite, write_json
 from flames_cli.store.cases import Spool
 from flames_cli.store.report_html import legible
@@ -54,6 +54,7 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
     opened = [_open(config, name) for name in named]
     if len({one.name for one in opened}) < len(opened):
         raise FlamesError(f"two data sets are called {opened[-1].name}; name the manifest's with --name")
+    check_windows(config, (kind_of(one.reader, source)[0] for one in opened for source in one.sources))
     # On the disk that the result will lie on; its folder is made only once all went well.
     workspace = config.workspace.absolute()
     beside = next(folder for folder in (workspace, *workspace.parents) if folder.is_dir())

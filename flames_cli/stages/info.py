@@ -33,7 +33,10 @@ def info(workspace: Path) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "cpus": os.cpu_count(),
         "devices": describe_devices(),
-        "datasets": {name: f"{reader.ORGAN} {reader.MODALITY}" for name, reader in READERS.items()},
+        "datasets": {
+            name: f"{reader.ORGAN} {reader.MODALITY}" if reader.MODALITY else "your own, listed in a CSV"
+            for name, reader in READERS.items()
+        },
         "models": sorted(MODELS),
         "strategies": {name: algorithm.summary for name, algorithm in ALGORITHMS.items()},
         "workspace": {

@@ -12,10 +12,10 @@ from flames_cli.readers.base import Reader, find_root, require_sources
 from flames_cli.stages.preparing.gathering import Gathered, gather, group_patients, regroup
 from flames_cli.stages.preparing.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.raw import Kind, check_options, kind_of, own_name, raw_folder, slug
+from flames_cli.stages.raw import Kind, check_options, check_windows, kind_of, own_name, raw_folder, slug
 from flames_cli.store.atomic import write_json
 from flames_cli.store.cases import SetInfo, Spool
-from flames_cli.store.h5 import SpooledCase, hash_file, write_preprocessed
+from flames_cli.store.h5 import SpooledCase, files_of, hash_file, write_collection
 from flames_cli.store.schema import PREPROCESSED_REPORT, stamp
 
 LISTED_BAD = 5
@@ -38,12 +38,12 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     check_options(reader, config)
     root = find_root(reader, raw_folder(config, reader))
     sources = require_sources(reader, root)
+    if len(config.datasets) < 2:  # a window may be for another of them
+        check_windows(config, (kind_of(reader, source)[0] for source in sources))
     collection = config.name or own_name(reader, root)
     names = _name_datasets(collection, dict.fromkeys(kind_of(reader, source) for source in sources))
     targets = {kind: config.workspace / "preprocessed" / f"{name}.h5" for kind, name in names.items()}
-    for target in targets.values():
-        if target.exists() and not config.overwrite:
-            raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
+    earlier = _find_earlier(collection, list(targets.values()), config.overwrite)
     # On the disk that the result will lie on; its folder is made only once all went well.
     beside = next(folder for folder in next(iter(targets.values())).parents if folder.is_dir())
     with Spool(beside) as spool:
@@ -51,9 +51,14 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         _refuse_bad(collection, [bad for part in gathered.values() for bad in part.bad], config.skip_bad)
         group_of = group_patients(reader, gathered.values())
         sets = _split(reader, collection, names, gathered, group_of, config)
-        for kind, part in gathered.items():
-            info = SetInfo(names[kind], *kind, config.size, part.max_value, part.channels, collection)
-            write_preprocessed(targets[kind], info, sets[kind], spool)
+        infos = {
+            kind: SetInfo(names[kind], *kind, config.size, part.max_value, part.channels, collection)
+            for kind, part in gathered.items()
+        }
+        write_collection({targets[kind]: (infos[kind], sets[kind]) for kind in gathered}, spool)
+    for path in earlier:
+        path.unlink()
+        path.with_suffix(".json").unlink(missing_ok=True)
     reports = []
     for kind, part in gathered.items():
         near = _near_copies(group_of, part)
@@ -61,6 +66,25 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         write_json(targets[kind].with_suffix(".json"), report)
         reports.append(report)
     return reports
+
+
+def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> list[Path]:
+    """Files of the collection that go by other names, as before a modality was added: its people would be
+    there twice.
+
+    Raises:
+        FlamesError: there are such files, or one of `targets` is there, and neither may be replaced.
+    """
+    for target in targets:
+        if target.exists() and not overwrite:
+            raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
+    others = [path for path in files_of(collection, targets[0].parent) if path not in targets]
+    if others and not overwrite:
+        raise FlamesError(
+            f"{others[0]} is of {collection} too, preprocessed when its modalities were others; "
+            "pass --overwrite to replace it, or another --name"
+        )
+    return others
 
 
 def _name_datasets(collection: str, kinds: Iterable[Kind]) -> dict[Kind, str]:
@@ -110,9 +134,9 @@ def _split(
     config: PreprocessConfig,
 ) -> dict[Kind, Sets]:
     cases = {kind: regroup(part.cases, group_of) for kind, part in gathered.items()}
-    together = [case for part in cases.values() for case in part]
+    by_name = {names[kind]: part for kind, part in cases.items()}
     fixed = _fixed_sets(collection, gathered.values(), group_of)
-    set_of = split_cases(reader, collection, together, fixed, config)
+    set_of = split_cases(reader, collection, by_name, fixed, config)
     return {kind: divide_cases(names[kind], part, set_of, config) for kind, part in cases.items()}
 
 

@@ -1,11 +1,15 @@
 """Where raw data lies, what it is called, and how it is to be read: what `check` and `preprocess` share."""
 
 import re
-from pathlib import Path
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from flames_cli.config import ReadConfig
 from flames_cli.errors import FlamesError
-from flames_cli.readers.base import Reader, ReadOptions, Source
+from flames_cli.readers import get_reader
+from flames_cli.readers.base import BadCase, Reader, ReadOptions, Source
+from flames_cli.readers.manifest_table import MODALITIES
 
 Kind = tuple[str, str]
 """Modality, organ: a data set has one of each."""
@@ -21,6 +25,26 @@ def check_options(reader: Reader, config: ReadConfig) -> None:
         raise FlamesError(f"{reader.NAME} has no colour images; leave out --channels rgb")
     if config.name and reader.MODALITY:
         raise FlamesError(f"--name is for a manifest; {reader.NAME} has a name of its own")
+    for name in config.raw:
+        get_reader(name)
+
+
+def check_windows(config: ReadConfig, modalities: Iterable[str]) -> None:
+    """Refuse a window that no image would be read with.
+
+    Raises:
+        FlamesError: naming its modality, and those that there are.
+    """
+    known = sorted(set(modalities))
+    if strange := [name for name in config.window if _spell(name) not in known]:
+        raise FlamesError(
+            f"--window names the modality {strange[0]}, expected {' or '.join(known)}; check its spelling"
+        )
+
+
+def _spell(modality: str) -> str:
+    """As readers spell it, and manifests are read."""
+    return MODALITIES.get(modality.lower(), modality)
 
 
 def raw_folder(config: ReadConfig, reader: Reader) -> Path:
@@ -42,8 +66,9 @@ def own_name(reader: Reader, root: Path) -> str:
 
 
 def slug(text: str) -> str:
-    """`text` as part of a file's name: lower case, digits and -."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    """`text` as part of a file's name: lower case without accents, digits and -."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 
 
 def kind_of(reader: Reader, source: Source) -> Kind:
@@ -57,7 +82,15 @@ def read_options(config: ReadConfig) -> ReadOptions:
         slice_half_width=config.slice_half_width,
         slices=config.slices or "",
         plane=config.plane,
-        windows=config.window,
+        windows={_spell(modality): window for modality, window in config.window.items()},
         percentile=config.percentile,
         colour=config.channels == "rgb",
     )
+
+
+def say_bad(source: Source, error: BadCase) -> str:
+    """What is wrong, with the source's whole name: in a hospital's folders many files are called alike."""
+    name, told = str(BadCase(source.name)), str(error)
+    if name in told or ("/" not in name and name.split(".")[0] in told):
+        return told
+    return f"{name}: {told.removeprefix(f'{PurePosixPath(name).name}: ')}"

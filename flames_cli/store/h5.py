@@ -1,8 +1,10 @@
 """The HDF5 files: `preprocessed/<dataset>.h5` and the shards, opened with their format checked."""
 
 import hashlib
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,14 +57,46 @@ def open_checked(path: Path, expected: Format) -> Iterator[h5py.File]:
         raise FlamesError(f"{path} is damaged or no HDF5 file; make it anew with `{command}`") from error
 
 
-def write_preprocessed(path: Path, info: SetInfo, sets: dict[str, list[SpooledCase]], spool: Spool) -> None:
+@contextmanager
+def _new_file(path: Path) -> Iterator[h5py.File]:
+    """`path` for writing.
+
+    Raises:
+        OSError: the disk is full. HDF5 tells so in a RuntimeError where it notices on closing the file.
+    """
+    try:
+        with h5py.File(path, "w") as file:
+            yield file
+    except RuntimeError as error:
+        if told := re.search(r"errno = (\d+)", str(error)):
+            raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+        raise
+
+
+def write_preprocessed(
+    path: Path, info: SetInfo, sets: Mapping[str, list[SpooledCase]], spool: Spool
+) -> None:
     """Write the sets of one data set, atomically. The same cases give the same bytes."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(stamp(PREPROCESSED))
-        for name in SETS:
-            cases = sets[name]
-            chunks = ((spool.get(case.image), spool.get(case.mask)) for case in cases)
-            write_case_set(file, name, info, [case.info for case in cases], chunks)
+    write_collection({path: (info, sets)}, spool)
+
+
+def write_collection(
+    files: Mapping[Path, tuple[SetInfo, Mapping[str, list[SpooledCase]]]], spool: Spool
+) -> None:
+    """Write data sets that were split together: all of them, or where one fails none."""
+    with ExitStack() as stack:
+        for path, (info, sets) in files.items():
+            temporary = stack.enter_context(replacing(path))
+            with _new_file(temporary) as file:
+                _write_sets(file, info, sets, spool)
+
+
+def _write_sets(file: h5py.File, info: SetInfo, sets: Mapping[str, list[SpooledCase]], spool: Spool) -> None:
+    file.attrs.update(stamp(PREPROCESSED))
+    for name in SETS:
+        cases = sets[name]
+        chunks = ((spool.get(case.image), spool.get(case.mask)) for case in cases)
+        write_case_set(file, name, info, [case.info for case in cases], chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +109,7 @@ class Selection:
 
 def write_shard(path: Path, name: str, modality: str, sets: Mapping[str, Selection]) -> None:
     """Write a shard: each set (`train`, `test/busi`, …) copied chunk by chunk from preprocessed files."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, _new_file(temporary) as file:
         file.attrs.update(stamp(SHARD))
         file.attrs.update(name=name, modality=modality)
         for set_name, selection in sets.items():
@@ -90,6 +124,18 @@ def _copy_cases(source: h5py.File, indices: Mapping[str, Sequence[int]], file: h
         cases += [known[index] for index in chosen]
     chunks = (chunk for origin, chosen in indices.items() for chunk in read_chunks(source[origin], chosen))
     write_case_set(file, name, read_set_info(source[SETS[0]]), cases, chunks)
+
+
+def files_of(collection: str, folder: Path) -> list[Path]:
+    """The preprocessed files in `folder` that belong to `collection`; those that cannot be read are passed
+    over."""
+    found = []
+    for path in sorted(folder.glob("*.h5")):
+        with suppress(FlamesError), open_checked(path, PREPROCESSED) as file:
+            info = read_set_info(file[SETS[0]])
+            if (info.collection or info.dataset) == collection:
+                found.append(path)
+    return found
 
 
 def read_preprocessed_cases(path: Path) -> tuple[SetInfo, dict[str, list[CaseInfo]]]:
@@ -128,7 +174,7 @@ def read_shard_summary(path: Path) -> ShardSummary:
 def read_shard_sets(path: Path, set_name: str) -> list[CaseSet]:
     """The case sets of a shard's `set_name`: one, or for a server's shard one a data set."""
     with open_checked(path, SHARD) as file:
-        if "image" in file[set_name]:
+        if _holds_cases(file[set_name]):
             return [read_set(file[set_name])]
         return [read_set(group) for _, group in _case_groups(file[set_name], "")]
 
@@ -142,10 +188,15 @@ def read_shard_cases(path: Path) -> dict[str, tuple[SetInfo, list[CaseInfo]]]:
 def _case_groups(parent: h5py.Group, prefix: str) -> Iterator[tuple[str, h5py.Group]]:
     """Every group that holds cases below `parent`, with its path."""
     for name in sorted(parent):
-        if "image" in parent[name]:
+        if _holds_cases(parent[name]):
             yield f"{prefix}{name}", parent[name]
         else:
             yield from _case_groups(parent[name], f"{prefix}{name}/")
+
+
+def _holds_cases(group: h5py.Group) -> bool:
+    """A group of test sets may have one called `image`."""
+    return isinstance(group.get("image"), h5py.Dataset)
 
 
 def hash_file(path: Path) -> str:

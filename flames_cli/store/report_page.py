@@ -161,9 +161,8 @@ def _charts(report: Report) -> Iterator[str]:
         yield '<div class="charts">'
         for row in charts:
             histogram = row["lesions"]["histogram"]
-            yield bars(
-                group_name(row).removeprefix("– "), _bin_names(histogram["edges"]), histogram["counts"]
-            )
+            title = " – ".join([f"{row['organ']} {row['modality']}", *([row["site"]] if row["site"] else [])])
+            yield bars(title, _bin_names(histogram["edges"]), histogram["counts"])
         yield "</div>"
 
 

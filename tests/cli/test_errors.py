@@ -34,7 +34,7 @@ WRONG = {
     "split of a half": (2, "split.brats: input should be a valid int", ("partition", "--split", "brats=2.5")),
     "split in none": (2, "split.brats: input should be greater", ("partition", "--split", "brats=0")),
     "split by centre": (2, "split.brats: input should be", ("partition", "--split", "brats=centre")),
-    "fold of words": (2, "fold: string should match", ("partition", "--fold", "first")),
+    "fold of words": (2, "fold: input should be K/N", ("partition", "--fold", "first")),
     "no skew": (2, "skew: input should be greater than 0", ("partition", "--skew", 0)),
     "site without data set": (2, "--hold-out-site got 'C6'", ("partition", "--hold-out-site", "C6")),
     "all validation": (2, "val_fraction: input should be less", ("partition", "--val-fraction", 1)),

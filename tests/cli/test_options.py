@@ -154,6 +154,11 @@ def test_pairs_are_read_with_and_without_spaces():
     assert parse_pairs("--split", []) is None
 
 
+def test_a_name_that_is_typed_twice_is_refused():
+    with pytest.raises(FlamesError, match="--split names a twice, 1 and 2; pass it once"):
+        parse_pairs("--split", ["a=1", "a=2"])
+
+
 def test_lists_collect_the_values_of_one_name():
     typed_ = ["lits=C5", "polypgen = C 6", "lits=C4"]
     assert parse_lists("--hold-out-site", typed_) == {"lits": ["C5", "C4"], "polypgen": ["C 6"]}

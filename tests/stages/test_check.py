@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -139,6 +140,28 @@ def test_all_that_a_reader_refuses_is_told(raw_copy, tmp_path):
     assert "--skip-bad" in finding(report, "unreadable")["fix"]
     assert not report["passed"]
     assert report["counts"]["bad"] == 3
+
+
+def test_files_that_are_called_alike_are_told_with_their_folders(tmp_path, phantom_raw):
+    raw = shutil.copytree(phantom_raw["manifest"], tmp_path / "own")
+    with (raw / "manifest.csv").open(encoding="utf-8-sig") as file:
+        row = next(csv.DictReader(file))
+    (raw / row["mask"]).unlink()
+    (report,) = run(tmp_path, "manifest", raw={"manifest": raw}).values()
+    assert texts(report, "unreadable") == [f"{row['image']}: {Path(row['mask']).name}: there is no such file"]
+
+
+def test_windows_are_named_in_any_case_and_for_what_is_there(phantom_raw, tmp_path):
+    with pytest.raises(FlamesError, match="--window names the modality XR, expected CT or MRI"):
+        run(tmp_path, "manifest", raw=phantom_raw, window={"XR": (0, 9)})
+    (report,) = run(tmp_path, "manifest", raw=phantom_raw, window={"ct": (-160, -150)}).values()
+    (ct,) = [row for row in report["groups"] if row["modality"] == "CT" and row["site"] is None]
+    assert ct["intensity"]["p99"] == -150
+
+
+def test_folders_of_unknown_data_sets_are_refused(phantom_raw, tmp_path):
+    with pytest.raises(FlamesError, match="data set 'bsi' is not known"):
+        run(tmp_path, "busi", raw={**phantom_raw, "bsi": tmp_path})
 
 
 def test_a_volume_that_is_cut_short_is_a_problem(raw_copy, tmp_path):

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import h5py
@@ -17,6 +18,7 @@ from flames_cli.store.h5 import (
     read_shard_cases,
     read_shard_sets,
     read_shard_summary,
+    write_collection,
     write_preprocessed,
     write_shard,
 )
@@ -240,3 +242,39 @@ def test_a_shard_of_a_missing_source_leaves_nothing(tmp_path):
 def test_a_hash_is_of_the_files_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert hash_file(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_of_data_sets_that_were_split_together_all_are_written_or_none(tmp_path):
+    kept = tmp_path / "ct.h5"
+    kept.write_bytes(b"an older one")
+    with Spool() as spool:
+        sets = {name: [] for name in SETS}
+        files = {kept: (BUSI, sets), tmp_path / "us.h5": (OTU, {"client_train": []})}
+        with pytest.raises(KeyError):
+            write_collection(files, spool)
+    assert files_in(tmp_path) == ["ct.h5"]
+    assert kept.read_bytes() == b"an older one"
+
+
+def test_a_disk_that_fills_up_as_a_file_is_closed_is_told_in_one_line(monkeypatch, tmp_path):
+    def fail(*_):
+        raise RuntimeError(f"Can't decrement id ref count (unable to extend, errno = {errno.ENOSPC}, x)")
+
+    monkeypatch.setattr(h5py.File, "__exit__", fail)
+    with Spool() as spool, pytest.raises(FlamesError, match=r"us.h5 cannot be written: No space left"):
+        write_preprocessed(tmp_path / "us.h5", OTU, {name: [] for name in SETS}, spool)
+    assert files_in(tmp_path) == []
+
+
+def test_a_data_set_may_be_called_image(preprocessed, tmp_path):
+    drawn = preprocessed(tmp_path / "image.h5", MEMBERS, SetInfo("image", "US", "breast", 6, 255))
+    write_shard(
+        tmp_path / "s.h5",
+        "server",
+        "US",
+        {"test/image": Selection(tmp_path / "image.h5", {"server_test": [0]})},
+    )
+    assert [case for _, cases in read_shard_cases(tmp_path / "s.h5").values() for case in cases] == [
+        drawn[4][0]
+    ]
+    assert [one.cases for one in read_shard_sets(tmp_path / "s.h5", "test")] == [[drawn[4][0]]]

@@ -1,6 +1,7 @@
 """An image and its masks in any format that FLAMES reads, as the file's name tells; above 0 is tumour."""
 
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,14 @@ from flames_cli.readers.formats.dicom import read_segmentation, read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation
 from flames_cli.readers.formats.images import read_deep_image, read_masks, require_shape
 from flames_cli.readers.formats.nifti import read_volume
-from flames_cli.readers.formats.volumes import Volume, VolumeRules, read_slices, require_same_grid, stored_as
+from flames_cli.readers.formats.volumes import (
+    Flags,
+    Volume,
+    VolumeRules,
+    read_slices,
+    require_same_grid,
+    stored_as,
+)
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 STILL_SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff")
@@ -29,11 +37,7 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
     if _kind(source.image) == "still":
         return [_read_still(source, options)]
     image = _read_volume(source.image)
-    tumour = np.zeros(image.voxels.shape, bool)
-    for path in source.masks:
-        mask = _read_volume_mask(path, image)
-        require_same_grid(source, image, mask)
-        tumour |= mask.voxels > 0
+    tumour = reduce(np.logical_or, (_read_marked(source, path, image) for path in source.masks))
     return read_slices(source, image, tumour, options, VolumeRules(source.modality))
 
 
@@ -81,6 +85,13 @@ def _read_still_mask(path: Path, shape: tuple[int, ...]) -> Mask:
 
 def _read_volume(path: Path) -> Volume:
     return read_volume(path) if _kind(path) == "nifti" else read_series(path)
+
+
+def _read_marked(source: Source, path: Path, image: Volume) -> Flags:
+    """In the mask's own order in memory: another's takes many times longer."""
+    mask = _read_volume_mask(path, image)
+    require_same_grid(source, image, mask)
+    return np.asarray(mask.voxels > 0)
 
 
 def _read_volume_mask(path: Path, image: Volume) -> Volume:

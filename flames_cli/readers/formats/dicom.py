@@ -125,9 +125,9 @@ def _affine(first: Plane, step: Floats) -> Floats:
     return affine
 
 
-def _stack(planes: Sequence[Plane], labels: bool) -> NDArray[np.float32]:
+def _stack(planes: Sequence[Plane], labels: bool) -> Pixels:
     """Columns×rows×slices; one file in memory at a time."""
-    voxels = np.empty((len(planes), *planes[0].shape), np.float32)
+    voxels: Pixels = np.empty((len(planes), *planes[0].shape), np.int16)
     members: dict[Path, list[int]] = {}
     for index, plane in enumerate(planes):
         members.setdefault(plane.path, []).append(index)
@@ -135,8 +135,17 @@ def _stack(planes: Sequence[Plane], labels: bool) -> NDArray[np.float32]:
         frames = read_frames(path)
         for index in indices:
             stored = frames[planes[index].frame]
-            voxels[index] = stored if labels else planes[index].intensities(stored)
+            values = stored if labels else planes[index].intensities(stored)
+            if voxels.dtype == np.int16 and not _fits(values):
+                voxels = voxels.astype(np.float32)
+            voxels[index] = values
     return voxels.transpose(2, 1, 0)
+
+
+def _fits(values: Pixels) -> bool:
+    """Whether int16 holds them, as it does a CT's HU, in half of what float32 takes."""
+    with np.errstate(invalid="ignore"):
+        return bool((values.astype(np.int16) == values).all())
 
 
 def read_segmentation(path: Path, like: Volume) -> Volume:

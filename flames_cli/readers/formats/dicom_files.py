@@ -82,6 +82,10 @@ def named_errors(path: Path) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise BadCase(f"{path.name}: there is no such file or folder") from error
+    except OSError as error:
+        raise BadCase(
+            f"{path.name}: cannot be opened ({type(error).__name__}); check who may read it, and links"
+        ) from error
     except Exception as error:
         raise BadCase(
             f"{path.name}: cannot be read as DICOM ({type(error).__name__}); it is damaged, fetch it anew"

@@ -20,9 +20,6 @@ MAX_PIXELS = 50_000_000
 """More than any scanner or probe writes: a larger header is a bomb or a mistake."""
 
 JPEG_START = b"\xff\xd8\xff"
-JPEG_HEAD = 2**16
-"""Bytes in which EXIF stands, if there is any: it is the first segment."""
-
 MAX_16_BIT = 65535
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
@@ -33,7 +30,7 @@ DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticEr
 
 Values = frozenset[int]
 
-BLACK_AND_WHITE = (frozenset({0, 255}), frozenset({0, 1}))
+BLACK_AND_WHITE = (frozenset({0, 255}), frozenset({0, 1}), frozenset({0, MAX_16_BIT}))
 """What the values of a mask may be, where it is stored without loss."""
 
 JPEG_THRESHOLD = 128
@@ -46,11 +43,22 @@ def read_image(path: Path, colour: bool = False) -> Pixels:
     16 bits are scaled to 8.
 
     Raises:
-        BadCase: the file is missing, is not an image, ends early, or claims more than MAX_PIXELS.
+        BadCase: the file is missing, is not an image, ends early, claims more than MAX_PIXELS, holds numbers
+            of 32 bits, or is transparent in parts.
     """
+    pixels = _decode(path, colour)
+    if pixels.dtype == np.uint8:
+        return pixels
+    return (pixels.astype(np.uint32) * 255 // MAX_16_BIT).astype(np.uint8)
+
+
+def _decode(path: Path, colour: bool) -> Pixels:
+    """As `read_image`, but 16 bits stay 16: uint8 or uint16."""
     with _named_errors(path):
+        if path.exists() and not path.is_file():
+            raise BadCase(f"{path.name}: it is no file; expected an image")
         data = path.read_bytes()
-        if data.startswith(JPEG_START) and b"Exif\0\0" not in data[:JPEG_HEAD]:
+        if data.startswith(JPEG_START) and b"Exif\0\0" not in data:
             quick = _decode_jpeg(path, data, colour)
         else:
             quick = None if colour else decode_simple(data, MAX_PIXELS)
@@ -58,16 +66,19 @@ def read_image(path: Path, colour: bool = False) -> Pixels:
 
 
 def _decode_jpeg(path: Path, data: bytes, colour: bool) -> Pixels | None:
-    """By libjpeg-turbo alone, in two thirds of Pillow's time; None for CMYK."""
-    height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    _check_size(path, width, height)
-    if space == "Gray" and not colour:
-        return np.asarray(simplejpeg.decode_jpeg(data, "GRAY"))[..., 0]
-    if space not in ("Gray", "YCbCr", "RGB"):
+    """By libjpeg-turbo alone, in two thirds of Pillow's time; None for CMYK and for what it doubts."""
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+        _check_size(path, width, height)
+        if space == "Gray" and not colour:
+            return np.asarray(simplejpeg.decode_jpeg(data, "GRAY"))[..., 0]
+        if space not in ("Gray", "YCbCr", "RGB"):
+            return None
+        # Not libjpeg's own grey: it is luma before the colours are cut to 0..255, and so differs from what
+        # every other tool, the authors' code included, makes of coloured marks.
+        pixels = np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
+    except ValueError:
         return None
-    # Not libjpeg's own grey: it is luma before the colours are cut to 0..255, and so differs from what every
-    # other tool, the authors' code included, makes of coloured marks.
-    pixels = np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
     return pixels if colour else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
@@ -76,11 +87,25 @@ def _decode_any(path: Path, data: bytes, colour: bool) -> Pixels:
         _check_size(path, image.width, image.height)
         image.load()
         upright = _turn_upright(image)
-        if upright.mode.startswith("I;16"):
-            grey = (np.asarray(upright).astype(np.uint32) * 255 // 65535).astype(np.uint8)
+        if upright.mode[0] in "IF":
+            grey = _to_16_bits(path, upright)
             return np.repeat(grey[..., None], 3, axis=2) if colour else grey
+        _require_opaque(path, upright)
         wanted = "RGB" if colour else "L"
         return np.asarray(upright if upright.mode == wanted else upright.convert(wanted))
+
+
+def _to_16_bits(path: Path, image: Image.Image) -> Pixels:
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > MAX_16_BIT:
+        raise BadCase(f"{path.name}: its pixels are numbers of 32 bits; save it with 8 or 16")
+    return values.astype(np.uint16)
+
+
+def _require_opaque(path: Path, image: Image.Image) -> None:
+    """What lies below transparent pixels may be anything: masks are drawn in alpha alone, too."""
+    if image.mode[-1] in "Aa" and image.getchannel(image.mode[-1]).getextrema() != (255, 255):
+        raise BadCase(f"{path.name}: it is transparent in parts; save it without an alpha channel")
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -117,20 +142,13 @@ def read_deep_image(path: Path, colour: bool = False) -> Pixels:
     """As `read_image`, but grey of 16 bits stays so: uint16, H×W or (in colour) H×W×3.
 
     Raises:
-        BadCase: see `read_image`; or the file holds several pages, or numbers of 32 bits.
+        BadCase: see `read_image`; or the file holds several pages.
     """
     with _named_errors(path), Image.open(path, formats=FORMATS) as image:
         _check_size(path, image.width, image.height)
         if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
             raise BadCase(f"{path.name}: it holds {pages} pages, expected one image; save each as a file")
-        if image.mode[0] not in "IF":
-            return read_image(path, colour)
-        image.load()
-        values = np.asarray(_turn_upright(image))
-    if image.mode == "F" or values.min() < 0 or values.max() > MAX_16_BIT:
-        raise BadCase(f"{path.name}: its pixels are numbers of 32 bits; save it with 8 or 16")
-    grey = values.astype(np.uint16)
-    return np.repeat(grey[..., None], 3, axis=2) if colour else grey
+    return _decode(path, colour)
 
 
 def read_still(
@@ -171,7 +189,7 @@ def read_masks(paths: Sequence[Path], shape: tuple[int, ...], allowed: Sequence[
     """
     union = np.zeros(shape, bool)
     for path in paths:
-        mask = read_image(path)
+        mask = read_image(path) if allowed is None else _decode(path, colour=False)
         require_shape(path, mask, shape)
         if allowed is None:
             union |= mask >= JPEG_THRESHOLD

@@ -1,6 +1,7 @@
 """NIfTI volumes: read whole, so that a file cut short or damaged is seen, and turned to RAS."""
 
 import gzip
+import logging
 import zlib
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
@@ -30,6 +31,16 @@ _DAMAGED = (
 MAX_BYTES = 8 * 2**30
 """A header that claims more than this is wrong; nothing is allocated for it."""
 
+MAX_BESIDE = 2**26
+"""Bytes before the voxels (extensions of the header), and after them: a small file may inflate to many."""
+
+MAX_INFLATION = 1032
+"""Bytes that gzip can make of one (zlib.net, Technical Details); what claims more is never allocated."""
+
+_HEADER_BYTES, _FIRST_VOXEL = 348, 352
+_SILENT = logging.Logger("nifti", logging.CRITICAL + 1)
+"""nibabel tells of every field that it mends; what matters of them is checked here."""
+
 
 def read_volume(path: Path, channel: int = 0) -> Volume:
     """Channel `channel` of a 3D or 4D NIfTI file (.nii, .nii.gz), reoriented to RAS.
@@ -39,6 +50,8 @@ def read_volume(path: Path, channel: int = 0) -> Volume:
             size, values that are not finite, or neither 3D nor 4D.
     """
     with _named_errors(path):
+        if path.exists() and not path.is_file():
+            raise BadCase(f"{path.name}: it is no file; expected NIfTI")
         with _open(path) as stream:
             header, data = _read_checked(path, stream)
         voxels = _channel(path, header, data, channel)
@@ -64,15 +77,46 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise BadCase(f"{path.name}: cannot be read as NIfTI ({type(error).__name__})") from error
     except (ValueError, OverflowError) as error:
         raise BadCase(f"{path.name}: its header cannot be right ({error})") from error
+    except MemoryError as error:
+        raise BadCase(f"{path.name}: it needs more memory than there is; use a larger machine") from error
+
+
+def _is_zipped(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], igzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    return cast(IO[bytes], igzip.open(path)) if _is_zipped(path) else path.open("rb")
 
 
 def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, bytes]:
     """Header and voxel bytes; reads to the end of the stream, where gzip compares its checksum."""
-    header = nib.Nifti1Header.from_fileobj(stream)
+    header = _read_header(stream)
+    size, offset = _claimed_bytes(path, header)
+    stream.read(max(offset, _FIRST_VOXEL) - _HEADER_BYTES)
+    data = stream.read(size)
+    if len(data) < size:
+        raise BadCase(f"{path.name}: it holds {len(data)} bytes of voxels, its header claims {size}")
+    rest = 0
+    while more := len(stream.read(2**20)):
+        rest += more
+        if rest > MAX_BESIDE:
+            raise BadCase(
+                f"{path.name}: its voxels end at byte {offset + size}, more than {MAX_BESIDE // 2**20} MiB "
+                "follow; its header is wrong, fetch it anew"
+            )
+    return header, data
+
+
+def _read_header(stream: IO[bytes]) -> nib.Nifti1Header:
+    """By itself: extensions after it may be of any size, and are not needed."""
+    header = nib.Nifti1Header(stream.read(_HEADER_BYTES), check=False)
+    header.check_fix(_SILENT)
+    return header
+
+
+def _claimed_bytes(path: Path, header: nib.Nifti1Header) -> tuple[int, int]:
+    """How many bytes of voxels there are to be, and at which byte they start."""
     shape = header.get_data_shape()
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise BadCase(f"{path.name}: its shape is {shape}, expected 3 or 4 axes")
@@ -82,15 +126,12 @@ def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, byte
     size = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
     if size > MAX_BYTES:
         raise BadCase(f"{path.name}: its header claims a shape of {shape}, {size / 2**30:.0f} GiB")
-    if offset > MAX_BYTES:
+    if offset > MAX_BESIDE:
         raise BadCase(f"{path.name}: its header claims that voxels start at byte {offset}")
-    stream.read(max(0, offset - stream.tell()))
-    data = stream.read(size)
-    if len(data) < size:
-        raise BadCase(f"{path.name}: it holds {len(data)} bytes of voxels, its header claims {size}")
-    while stream.read(2**20):
-        continue
-    return header, data
+    held = path.stat().st_size
+    if size > held * (MAX_INFLATION if _is_zipped(path) else 1):
+        raise BadCase(f"{path.name}: its header claims {size} bytes of voxels, the file has {held} in all")
+    return size, offset
 
 
 def _channel(path: Path, header: nib.Nifti1Header, data: bytes, channel: int) -> NDArray[Any]:

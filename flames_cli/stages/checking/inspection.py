@@ -13,6 +13,7 @@ from flames_cli.core.quality import Intensity, count_lesions, measure_intensity,
 from flames_cli.core.volumes import PLANES, Placement, ras_order
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.stages.preparing.decoding import look_of, square
+from flames_cli.stages.raw import say_bad
 from flames_cli.store.cases import encode_chunk
 
 PICTURE = 160
@@ -73,7 +74,7 @@ def inspect(reader: Reader, options: ReadOptions, size: int, source: Source) -> 
     try:
         raw = reader.read_source(source, options)
     except BadCase as error:
-        return Inspected(source, bad=str(error)), {}
+        return Inspected(source, bad=say_bad(source, error)), {}
     except SkippedCase as error:
         return Inspected(source, skipped=str(error)), {}
     still = reader.STILL and raw[0].place is None

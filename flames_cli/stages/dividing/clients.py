@@ -3,7 +3,6 @@
 Data sets that share patients are planned together: a patient has one role in all of them.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
@@ -14,6 +13,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.readers.pairs import natural_order
 from flames_cli.stages.dividing.members import DataSet, Member, find_named, patients_of, select, weigh
 from flames_cli.stages.dividing.roles import ROLES, Draft, Roles, advise_fewer, draw_roles
+from flames_cli.stages.raw import slug
 from flames_cli.store.h5 import CLIENT_SETS, Selection
 from flames_cli.store.manifest import ClientEntry
 
@@ -97,7 +97,7 @@ def _draft_sites(dataset: DataSet) -> list[Draft]:
         )
     drafts: dict[str, Draft] = {}
     for site in sorted(members, key=natural_order):
-        start = f"{dataset.name}-{re.sub(r'[^a-z0-9]+', '-', site.lower()).strip('-') or SITE}"
+        start = f"{dataset.name}-{slug(site) or SITE}"
         name = next(name for name in _numbered(start) if name not in drafts)
         drafts[name] = Draft(name, dataset, members[site], site)
     return list(drafts.values())

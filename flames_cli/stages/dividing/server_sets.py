@@ -73,7 +73,7 @@ def _require_sites(together: Sequence[DataSet], wanted: set[str]) -> None:
     if unknown := sorted(wanted - known, key=natural_order):
         listed = ", ".join(sorted(known, key=natural_order)) or "none: its images name no site"
         name = together[0].collection
-        raise FlamesError(f"--hold-out-site names {name}={unknown[0]}; the sites of {name} are {listed}")
+        raise FlamesError(f"--hold-out-site names {name}={unknown[0]}; {listed}")
 
 
 def plan_server(held_out: HeldOut) -> list[ServerPlan]:

@@ -11,6 +11,7 @@ from flames_cli.core.geometry import to_square
 from flames_cli.core.intensity import MAX_8_BIT, quantise, scale
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import perceptual_hash
+from flames_cli.stages.raw import say_bad
 from flames_cli.store.cases import CaseInfo, encode_chunk
 
 
@@ -33,6 +34,8 @@ class Decoded:
     cases: tuple[EncodedCase, ...] = ()
     content: str = ""
     """Hash of the pixels that are stored: equal for exact copies."""
+    pictures: tuple[str, ...] = ()
+    """Hash of each case's pixels: shared by copies of a volume whose masks choose other slices."""
     look: NDArray[np.bool_] | None = None
     """Perceptual hash of a still image before it is resized, so that groups do not depend on the size."""
     skipped: tuple[tuple[str, str], ...] = ()
@@ -45,21 +48,25 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
     try:
         raw = reader.read_source(source, options)
     except BadCase as error:
-        return Decoded(source, bad=str(error))
+        return Decoded(source, bad=say_bad(source, error))
     except SkippedCase as error:
         return Decoded(source, skipped=((source.name, str(error)),))
     encoded: list[EncodedCase] = []
     skipped: list[tuple[str, str]] = []
+    pictures: list[str] = []
     content = hashlib.sha256()
     for case in raw:
         image, mask = square(case, size)
-        content.update(f"{image.shape}{image.dtype}".encode() + np.ascontiguousarray(image).data)
+        pixels = f"{image.shape}{image.dtype}".encode() + np.ascontiguousarray(image).data
+        content.update(pixels)
         if case.mask.any() and not mask.any():
             skipped.append((case.case, f"the lesion vanishes at {size}×{size}"))
             continue
         encoded.append(_encode(case, source, image, mask))
+        if mask.any():  # slices of air may be equal in two people
+            pictures.append(hashlib.sha256(pixels).hexdigest())
     look = look_of(raw[0]) if reader.STILL and raw[0].place is None else None
-    return Decoded(source, tuple(encoded), content.hexdigest(), look, tuple(skipped))
+    return Decoded(source, tuple(encoded), content.hexdigest(), tuple(pictures), look, tuple(skipped))
 
 
 def look_of(case: RawCase) -> NDArray[np.bool_]:

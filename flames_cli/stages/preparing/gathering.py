@@ -1,5 +1,6 @@
 """All sources of a raw folder: decoded in parallel into a spool, copies found, patients grouped."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,6 +28,9 @@ class Sound:
 
     source: Source
     cases: list[SpooledCase]
+    copied: tuple[str, ...]
+    """Marks that it shares with its copies: its content, and the groups of the user's list that it is in."""
+    pictures: tuple[str, ...]
     look: NDArray[np.bool_] | None
 
 
@@ -65,8 +69,7 @@ def gather(
         FlamesError: one data set has images of several channels or depths that cannot be told as one.
     """
     gathered = {kind: Gathered() for kind in dict.fromkeys(kind_of(reader, source) for source in sources)}
-    listed = _listed_groups(config)
-    marks: dict[Kind, dict[str, list[str]]] = {kind: {} for kind in gathered}
+    listed = _listed_groups(config, sources)
     task = partial(decode, reader, read_options(config), config.size)
     for done, decoded in enumerate(ordered_map(task, sources, config.workers), start=1):
         progress(f"preprocess {reader.NAME}", done, len(sources))
@@ -78,12 +81,11 @@ def gather(
             part.bad.append(decoded.bad)
         elif decoded.cases:
             _require_alike(part, decoded)
-            marks[kind][name] = [decoded.content, *listed.get(name, ())]
-            part.sound[name] = Sound(
-                decoded.source, [_spool(case, spool) for case in decoded.cases], decoded.look
-            )
-    for kind, part in gathered.items():
-        _leave_out_copies(part, marks[kind])
+            cases = [_spool(case, spool) for case in decoded.cases]
+            copied = (decoded.content, *listed.get(name, ()))
+            part.sound[name] = Sound(decoded.source, cases, copied, decoded.pictures, decoded.look)
+    for part in gathered.values():
+        _leave_out_copies(part)
     return gathered
 
 
@@ -103,46 +105,55 @@ def _spool(case: EncodedCase, spool: Spool) -> SpooledCase:
     return SpooledCase(case.info, spool.add(case.image), spool.add(case.mask))
 
 
-def _leave_out_copies(part: Gathered, marks: dict[str, list[str]]) -> None:
+def _leave_out_copies(part: Gathered) -> None:
     """Only once all are read: a later source may show that two earlier ones are copies of one another."""
-    for name, first in first_alike(marks).items():
+    for name, first in first_alike({name: sound.copied for name, sound in part.sound.items()}).items():
         if first != name:
             part.copies.append((name, first))
 
 
-def _listed_groups(config: PreprocessConfig) -> dict[str, list[str]]:
-    """{name: marks of the groups of the user's list that it is in}."""
+def _listed_groups(config: PreprocessConfig, sources: Iterable[Source]) -> dict[str, list[str]]:
+    """{source's name: marks of the groups of the user's list that it is in}.
+
+    Raises:
+        FlamesError: the list cannot be read, or names no source.
+    """
     marks: dict[str, list[str]] = {}
     groups = read_duplicate_list(config.duplicate_list) if config.duplicate_list else []
     for number, group in enumerate(groups):
         for name in group:
             marks.setdefault(name, []).append(f"list {number}")
-    return marks
+    names = {source.name: re.sub(r"\.png$", "", source.name, flags=re.IGNORECASE) for source in sources}
+    found = {name: marks[stem] for name, stem in names.items() if stem in marks}
+    if groups and not found:
+        raise FlamesError(
+            f"{config.duplicate_list} names {groups[0][0]} and others, none of which is among the images "
+            f"({next(iter(names))}, …); check --duplicate-list"
+        )
+    return found
 
 
 def group_patients(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str]:
     """For every patient, the first by name of those whose images are (near) copies: what no split divides.
 
     Where patients are not named, neighbouring frames count as near (NEAR_BITS); where they are, only copies
-    do (COPY_BITS).
+    do (COPY_BITS). Copies count across modalities and organs: one image may be listed for each of two organs.
     """
+    sounds = [sound for part in parts for sound in part.sound.values()]
     alike: dict[str, list[str]] = {}
-    for number, part in enumerate(parts):
-        for name, sound in part.sound.items():
-            alike.setdefault(sound.source.patient, []).append(f"{number}/{name}")
-        for copy, kept in part.copies:
-            alike[part.sound[copy].source.patient].append(f"{number}/{kept}")
-        _mark_near(part, alike, COPY_BITS if reader.KNOWS_PATIENTS else NEAR_BITS, str(number))
+    for sound in sounds:
+        alike.setdefault(sound.source.patient, []).extend((*sound.copied, *sound.pictures))
+    _mark_near(sounds, alike, COPY_BITS if reader.KNOWS_PATIENTS else NEAR_BITS)
     return first_alike({patient: alike[patient] for patient in sorted(alike)})
 
 
-def _mark_near(part: Gathered, alike: dict[str, list[str]], bits: int, prefix: str) -> None:
-    shown = [sound for sound in part.sound.values() if sound.look is not None]
+def _mark_near(sounds: Sequence[Sound], alike: dict[str, list[str]], bits: int) -> None:
+    shown = [sound for sound in sounds if sound.look is not None]
     if len(shown) < 2:
         return
     firsts = group_duplicates(np.stack([sound.look for sound in shown if sound.look is not None]), bits)
     for sound, first in zip(shown, firsts, strict=True):
-        alike[sound.source.patient].append(f"{prefix}/near {first}")
+        alike[sound.source.patient].append(f"near {first}")
 
 
 def regroup(cases: Iterable[SpooledCase], group_of: dict[str, str]) -> list[SpooledCase]:

@@ -116,6 +116,20 @@ def test_slope_and_intercept_give_intensities(series):
     np.testing.assert_array_equal(read_series(series).voxels, stored * 0.5 - 100)
 
 
+def test_whole_values_take_no_more_memory_than_they_need(series):
+    assert read_series(series).voxels.dtype == np.int16
+    change(file(series, 3), RescaleSlope="0.5")
+    assert read_series(series).voxels.dtype == np.float32
+
+
+def test_values_beyond_sixteen_bits_are_kept(series):
+    before = read_series(series).voxels
+    change(file(series, 4), RescaleIntercept="40000")
+    after = read_series(series).voxels
+    np.testing.assert_array_equal(after[..., :3], before[..., :3])
+    np.testing.assert_array_equal(after[..., 3], before[..., 3] + np.float32(41024))
+
+
 def test_where_small_values_are_bright_they_are_inverted_but_never_hounsfield_units(series):
     hounsfield = read_series(series).voxels
     change_all(series, PhotometricInterpretation="MONOCHROME1")
@@ -310,6 +324,12 @@ def test_what_cannot_be_trusted_is_refused_without_the_patients_name(damage, mes
         read_series(series)
     assert "Secret" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_links_in_a_circle_are_not_called_damage(tmp_path):
+    (tmp_path / "a.dcm").symlink_to(tmp_path / "a.dcm")
+    with pytest.raises(BadCase, match=r"a\.dcm: cannot be opened \(OSError\); check who may read it"):
+        read_series(tmp_path / "a.dcm")
 
 
 def test_what_is_not_there_is_named(tmp_path):

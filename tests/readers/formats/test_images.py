@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -9,10 +10,9 @@ from PIL import Image
 
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase
-from flames_cli.readers.formats.images import read_image, read_masks
+from flames_cli.readers.formats.images import BLACK_AND_WHITE, read_deep_image, read_image, read_masks
 
 GREY = derive_rng(0, "grey").integers(0, 256, (12, 17)).astype(np.uint8)
-BINARY = (frozenset({0, 255}), frozenset({0, 1}))
 
 
 def encoded(pixels: np.ndarray, kind: str, mode: str | None = None, **options) -> bytes:
@@ -62,6 +62,40 @@ def test_an_image_is_turned_upright_by_its_exif_tag(kind, options, tmp_path):
     flat = np.repeat(np.repeat(GREY // 64 * 64, 8, axis=0), 8, axis=1)
     image = read_image(write(tmp_path, encoded(flat, kind, exif=exif, **options)))
     np.testing.assert_allclose(image, np.rot90(flat, -1), atol=12)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_turned_upright_as_eight_are(kind, orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = write(tmp_path, encoded(GREY, kind, exif=exif))
+    deep = write(tmp_path, encoded(GREY.astype(np.uint16) * 257, kind, exif=exif), "deep.png")
+    np.testing.assert_array_equal(read_deep_image(deep), read_image(path).astype(np.uint16) * 257)
+
+
+def test_an_exif_tag_far_into_a_jpeg_is_found(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(GREY, "JPEG", exif=exif)
+    comment = b"\xff\xfe" + struct.pack(">H", 65535) + bytes(65533)
+    path = write(tmp_path, content[:2] + comment + content[2:])
+    np.testing.assert_array_equal(read_image(path), read_image(write(tmp_path, content, "near.png")))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("colour", [False, True])
+def test_an_image_that_is_transparent_in_parts_is_refused(mode, colour, tmp_path):
+    picture, buffer = Image.fromarray(np.full_like(GREY, 255)).convert(mode), io.BytesIO()
+    picture.putalpha(Image.fromarray(GREY))
+    picture.save(buffer, "PNG")
+    with pytest.raises(BadCase, match=r"^scan\.png: it is transparent in parts; save it without an alpha"):
+        read_image(write(tmp_path, buffer.getvalue()), colour)
+
+
+def test_numbers_of_thirty_two_bits_are_refused(tmp_path):
+    with pytest.raises(BadCase, match=r"^scan\.png: its pixels are numbers of 32 bits"):
+        read_image(write(tmp_path, encoded(GREY.astype(np.float32) / 255, "TIFF")))
 
 
 def test_a_palette_is_looked_up(tmp_path):
@@ -135,15 +169,21 @@ def save_mask(folder: Path, name: str, pixels: np.ndarray) -> Path:
 def test_masks_are_joined_whatever_their_values(tmp_path):
     one = save_mask(tmp_path, "a.png", np.array([[0, 255], [0, 0]]))
     other = save_mask(tmp_path, "b.png", np.array([[0, 1], [1, 0]]))
-    union = read_masks([one, other], (2, 2), BINARY)
+    union = read_masks([one, other], (2, 2), BLACK_AND_WHITE)
     assert union.tolist() == [[0, 1], [1, 0]]
     assert union.dtype == np.uint8
+
+
+@pytest.mark.parametrize("tumour", [1, 255, 65535])
+def test_a_mask_of_sixteen_bits_is_not_taken_for_an_empty_one(tumour, tmp_path):
+    path = write(tmp_path, encoded(np.array([[0, tumour]], np.uint16), "PNG"))
+    assert read_masks([path], (1, 2), BLACK_AND_WHITE).tolist() == [[0, 1]]
 
 
 def test_a_mask_of_another_shape_is_refused_with_both_shapes(tmp_path):
     path = save_mask(tmp_path, "a.png", np.zeros((2, 3)))
     with pytest.raises(BadCase, match=r"^a\.png: the mask is 2×3, its image 3×2$"):
-        read_masks([path], (3, 2), BINARY)
+        read_masks([path], (3, 2), BLACK_AND_WHITE)
 
 
 @pytest.mark.parametrize(
@@ -157,4 +197,17 @@ def test_a_mask_of_another_shape_is_refused_with_both_shapes(tmp_path):
 def test_masks_with_other_values_are_refused(values, found, tmp_path):
     path = save_mask(tmp_path, "a.png", np.array([list(values)]))
     with pytest.raises(BadCase, match=rf"holds the values {found}, expected \[0, 255\] or \[0, 1\]"):
-        read_masks([path], (1, len(values)), BINARY)
+        read_masks([path], (1, len(values)), BLACK_AND_WHITE)
+
+
+def test_harmless_bytes_between_a_jpegs_segments_are_passed_over_as_others_do(tmp_path):
+    sound = encoded(GREY, "JPEG", quality=90)
+    start = sound.index(b"\xff\xda")
+    path = write(tmp_path, sound[:start] + b"\0\0\0" + sound[start:], "scan.jpg")
+    np.testing.assert_array_equal(read_image(path), read_image(write(tmp_path, sound, "sound.jpg")))
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "scan.png")
+    with pytest.raises(BadCase, match=r"^scan\.png: it is no file; expected an image$"):
+        read_image(tmp_path / "scan.png")

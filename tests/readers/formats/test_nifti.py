@@ -60,6 +60,11 @@ def test_plain_and_zipped_files_of_either_byte_order_read_alike(name, order, tmp
     np.testing.assert_array_equal(read_volume(path).voxels, VOXELS)
 
 
+def test_a_name_in_capitals_is_zipped_all_the_same(tmp_path):
+    path = write(tmp_path, volume_bytes()).rename(tmp_path / "A.NII.GZ")
+    np.testing.assert_array_equal(read_volume(path).voxels, VOXELS)
+
+
 def test_one_channel_of_four_axes_is_read(tmp_path):
     path = write(tmp_path, volume_bytes(np.stack([VOXELS, VOXELS + 1], axis=-1)))
     np.testing.assert_array_equal(read_volume(path, 0).voxels, VOXELS)
@@ -146,6 +151,61 @@ def test_a_header_that_claims_ten_terabytes_allocates_nothing(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**24
+
+
+def bomb(folder: Path, head: bytes, mebibytes: int) -> Path:
+    path = folder / "bomb.nii.gz"
+    with gzip.open(path, "wb", 1) as stream:
+        stream.write(head)
+        for _ in range(mebibytes):
+            stream.write(bytes(2**20))
+    return path
+
+
+def with_extension(claimed: int) -> bytes:
+    """A sound volume whose header has an extension of 32 bytes that claims to have `claimed`."""
+    content = with_field(VOX_OFFSET, "<f", 352 + 32)
+    return content[:348] + struct.pack("<4Bii", 1, 0, 0, 0, claimed, 6) + bytes(24) + content[352:]
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (volume_bytes(), "its voxels end at byte 472, more than 64 MiB follow"),
+        (with_field(VOX_OFFSET, "<f", 2.0**27), "claims that voxels start at byte 134217728"),
+        (with_field(VOX_OFFSET, "<f", 1e30)[:348] + struct.pack("<4Bii", 1, 0, 0, 0, 2**27, 6), "start at"),
+    ],
+)
+def test_what_inflates_beside_the_voxels_is_not_read_to_its_end(head, found, tmp_path):
+    path = bomb(tmp_path, head, 129)
+    tracemalloc.start()
+    with pytest.raises(BadCase, match=found):
+        read_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_header_that_claims_more_than_its_file_can_hold_allocates_nothing(name, tmp_path):
+    path = write(tmp_path, with_field(DIM, "<4h", 3, 2000, 2000, 900), name)
+    tracemalloc.start()
+    with pytest.raises(BadCase, match=r"claims 7200000000 bytes of voxels, the file has \d+ in all"):
+        read_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+@pytest.mark.parametrize("claimed", [32, 17, -17, 2**30])
+def test_extensions_of_the_header_are_passed_over_whatever_they_claim(claimed, tmp_path):
+    path = write(tmp_path, with_extension(claimed))
+    np.testing.assert_array_equal(read_volume(path).voxels, VOXELS)
+
+
+def test_a_header_that_is_mended_prints_nothing(tmp_path, capfd):
+    read_volume(write(tmp_path, with_field(QFORM_CODE, "<2h", 99, 99)))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
