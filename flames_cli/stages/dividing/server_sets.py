@@ -71,9 +71,10 @@ def _hold_out(dataset: DataSet, sites: set[str], groups: set[str], held_out: Hel
 def _require_sites(together: Sequence[DataSet], wanted: set[str]) -> None:
     known = {member.case.site for dataset in together for member in dataset.members} - {""}
     if unknown := sorted(wanted - known, key=natural_order):
-        listed = ", ".join(sorted(known, key=natural_order)) or "none: its images name no site"
         name = together[0].collection
-        raise FlamesError(f"--hold-out-site names {name}={unknown[0]}; {listed}")
+        listed = ", ".join(sorted(known, key=natural_order))
+        there = f"the sites of {name} are {listed}" if known else f"the images of {name} name no site"
+        raise FlamesError(f"--hold-out-site names {name}={unknown[0]}; {there}")
 
 
 def plan_server(held_out: HeldOut) -> list[ServerPlan]:

@@ -93,7 +93,7 @@ def test_a_site_is_held_out_of_every_modality_of_its_patients():
     ("site", "data", "problem"),
     [
         ("c6", LITS, r"--hold-out-site names lits=c6; the sites of lits are C1, C2, C6, C10$"),
-        ("C6", dataset("x", [("client_train", "a", "a", "")]), "are none: its images name no site"),
+        ("C6", dataset("x", [("client_train", "a", "a", "")]), "the images of x name no site"),
     ],
 )
 def test_an_unknown_site_lists_the_known_ones(site, data, problem):
