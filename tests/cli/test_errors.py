@@ -186,7 +186,9 @@ def test_a_partition_that_cannot_be_made_leaves_the_old_one(refused, workspace, 
     assert (
         "'lungs' is not known; preprocessed are brats, busi, otu2d, and `flames preprocess` reads" in message
     )
-    assert "brats=C9; the images of brats name no site" in refused("partition", "--hold-out-site", "brats=C9", *at)
+    assert "brats=C9; the images of brats name no site" in refused(
+        "partition", "--hold-out-site", "brats=C9", *at
+    )
     assert "fold: input should be K/N" in refused("partition", "--fold", "3/2", *at)
     message = refused("partition", "--dataset", "busi", "--split", "brats=2", *at)
     assert "'brats', which is not among the data sets busi" in message
