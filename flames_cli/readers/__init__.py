@@ -41,9 +41,14 @@ READERS: dict[str, Reader] = {
 }
 
 
+def find_reader(name: str) -> Reader | None:
+    """The reader called `name` in any case, or one of whose aliases it is, where there is one."""
+    known = (reader for reader in READERS.values() if name.lower() in (reader.NAME, *reader.ALIASES))
+    return next(known, None)
+
+
 def get_reader(name: str) -> Reader:
     """The reader called `name`, or one of whose aliases it is; unknown names list the known ones."""
-    for reader in READERS.values():
-        if name.lower() in (reader.NAME, *reader.ALIASES):
-            return reader
+    if reader := find_reader(name):
+        return reader
     raise FlamesError(f"data set '{name}' is not known; choose one of {', '.join(READERS)}")

@@ -4,7 +4,6 @@ One pass over the files; of each case its figures and at most a small picture ar
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,6 @@ from flames_cli import __version__
 from flames_cli.config import CheckConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader
-from flames_cli.readers.base import Reader, Source, find_root, require_sources
 from flames_cli.stages.checking.copies import Pair, find_copies, find_pairs
 from flames_cli.stages.checking.findings import find_all
 from flames_cli.stages.checking.inspection import Inspected, inspect
@@ -21,7 +19,7 @@ from flames_cli.stages.checking.survey import Finding, Survey
 from flames_cli.stages.checking.tables import tabulate
 from flames_cli.stages.parallel import ordered_map
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.raw import check_options, check_windows, kind_of, own_name, raw_folder, read_options
+from flames_cli.stages.raw import Opened, check_windows, kind_of, open_raw, read_options
 from flames_cli.store.atomic import finite, write_json
 from flames_cli.store.cases import Spool
 from flames_cli.store.report_html import legible
@@ -30,15 +28,6 @@ from flames_cli.store.schema import CHECK, stamp
 
 NOT_READING = {"workspace", "seed", "raw", "datasets", "name", "workers"}
 """Options that do not change what is found."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A data set whose sources are listed and not yet read."""
-
-    reader: Reader
-    name: str
-    sources: Sequence[Source]
 
 
 def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, Any]]:
@@ -51,25 +40,15 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
         FlamesError: a data set is not there, or its folder is not as its reader expects. Nothing is written.
     """
     named = dict.fromkeys(get_reader(name).NAME for name in config.datasets)
-    opened = [_open(config, name) for name in named]
+    opened = [open_raw(config, name) for name in named]
     if len({one.name for one in opened}) < len(opened):
         raise FlamesError(f"two data sets are called {opened[-1].name}; name the manifest's with --name")
     check_windows(config, (kind_of(one.reader, source)[0] for one in opened for source in one.sources))
-    # On the disk that the result will lie on; its folder is made only once all went well.
-    workspace = config.workspace.absolute()
-    beside = next(folder for folder in (workspace, *workspace.parents) if folder.is_dir())
-    with Spool(beside) as spool:
+    with Spool(config.workspace) as spool:
         album = Album(spool, config.size)
         surveys = [_survey(one, config, album, progress) for one in opened]
         pairs = find_pairs(surveys)
         return [_write(survey, config, pairs, album) for survey in surveys]
-
-
-def _open(config: CheckConfig, dataset: str) -> Opened:
-    reader = get_reader(dataset)
-    check_options(reader, config)
-    root = find_root(reader, raw_folder(config, reader))
-    return Opened(reader, config.name or own_name(reader, root), require_sources(reader, root))
 
 
 def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progress) -> Survey:

@@ -9,7 +9,7 @@ from flames_cli.config import PartitionConfig
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.readers import READERS
 from flames_cli.stages.dividing.clients import ClientPlan, Split, plan_clients, resolve_split
-from flames_cli.stages.dividing.members import DataSet, by_collection, own_name, read_dataset
+from flames_cli.stages.dividing.members import DataSet, by_collection, read_dataset, reader_name
 from flames_cli.stages.dividing.server_sets import HeldOut, ServerPlan, hold_out_sites, plan_server
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import CaseInfo
@@ -78,11 +78,11 @@ def _resolve_name(name: str, there: dict[str, Path]) -> str:
         FlamesError: there is no such file, and no reader that would make it.
     """
     known = {stem.lower(): stem for stem in there}
-    for asked in (name, own_name(name)):
+    for asked in (name, reader_name(name)):
         if asked.lower() in known:
             return known[asked.lower()]
-    if own_name(name) in READERS:
-        return own_name(name)
+    if reader_name(name) in READERS:
+        return reader_name(name)
     raise FlamesError(
         f"data set '{name}' is not known; preprocessed are {', '.join(there) or 'none'}, "
         f"and `flames preprocess` reads {', '.join(READERS)}"

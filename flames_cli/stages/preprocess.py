@@ -7,12 +7,11 @@ from typing import Any
 from flames_cli import __version__
 from flames_cli.config import PreprocessConfig
 from flames_cli.errors import FlamesError
-from flames_cli.readers import get_reader
-from flames_cli.readers.base import Reader, find_root, require_sources
+from flames_cli.readers.base import Reader
 from flames_cli.stages.preparing.gathering import Gathered, gather, group_patients, regroup
 from flames_cli.stages.preparing.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.raw import Kind, check_options, check_windows, kind_of, own_name, raw_folder, slug
+from flames_cli.stages.raw import Kind, check_windows, kind_of, open_raw, slug
 from flames_cli.store.atomic import write_json
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.h5 import SpooledCase, files_of, hash_file, write_collection
@@ -34,19 +33,14 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         FlamesError: no raw data, bad cases without `skip_bad`, too few patients, or output that exists
             without `overwrite`. Nothing is written then.
     """
-    reader = get_reader(dataset)
-    check_options(reader, config)
-    root = find_root(reader, raw_folder(config, reader))
-    sources = require_sources(reader, root)
+    opened = open_raw(config, dataset)
+    reader, collection, sources = opened.reader, opened.name, opened.sources
     if len(config.datasets) < 2:  # a window may be for another of them
         check_windows(config, (kind_of(reader, source)[0] for source in sources))
-    collection = config.name or own_name(reader, root)
     names = _name_datasets(collection, dict.fromkeys(kind_of(reader, source) for source in sources))
     targets = {kind: config.workspace / "preprocessed" / f"{name}.h5" for kind, name in names.items()}
     earlier = _find_earlier(collection, list(targets.values()), config.overwrite)
-    # On the disk that the result will lie on; its folder is made only once all went well.
-    beside = next(folder for folder in next(iter(targets.values())).parents if folder.is_dir())
-    with Spool(beside) as spool:
+    with Spool(config.workspace / "preprocessed") as spool:
         gathered = gather(reader, sources, config, spool, progress)
         _refuse_bad(collection, [bad for part in gathered.values() for bad in part.bad], config.skip_bad)
         group_of = group_patients(reader, gathered.values())

@@ -3,16 +3,39 @@
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flames_cli.config import ReadConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader
-from flames_cli.readers.base import BadCase, Reader, ReadOptions, Source
+from flames_cli.readers.base import BadCase, Reader, ReadOptions, Source, find_root, require_sources
 from flames_cli.readers.manifest_table import MODALITIES
 
 Kind = tuple[str, str]
 """Modality, organ: a data set has one of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Raw data whose sources are listed and not yet read."""
+
+    reader: Reader
+    name: str
+    """Of the data set, or of a manifest's collection of them."""
+    sources: list[Source]
+
+
+def open_raw(config: ReadConfig, dataset: str) -> Opened:
+    """List the sources of the data set called `dataset`.
+
+    Raises:
+        FlamesError: an option that it has no use for, or its raw data is not there or not as expected.
+    """
+    reader = get_reader(dataset)
+    check_options(reader, config)
+    root = find_root(reader, raw_folder(config, reader))
+    return Opened(reader, config.name or own_name(reader, root), require_sources(reader, root))
 
 
 def check_options(reader: Reader, config: ReadConfig) -> None:

@@ -95,11 +95,14 @@ def encode_chunk(pixels: Pixels) -> bytes:
 class Spool:
     """Encoded cases on disk, between decoding and the split, so that memory does not grow with the set.
 
-    Its file lies in `folder` (None: the system's temporary one, which often is memory) and has no name.
+    Its file has no name and lies in `folder`, or the nearest above it that is there: on the disk of the
+    result, whose folder is made only once all went well. None: the system's temporary one, often memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._file = TemporaryFile(dir=folder)  # noqa: SIM115 (closed by __exit__)
+        above = [folder.absolute(), *folder.absolute().parents] if folder else []
+        beside = next((one for one in above if one.is_dir()), None)
+        self._file = TemporaryFile(dir=beside)  # noqa: SIM115 (closed by __exit__)
         self._spans: list[tuple[int, int]] = []
 
     def add(self, chunk: bytes) -> int:

@@ -1,4 +1,6 @@
-"""Fingerprints of images that are alike to the eye."""
+"""Fingerprints of images: exact (a hash of the pixels) and perceptual (alike to the eye)."""
+
+import hashlib
 
 import imagehash
 import numpy as np
@@ -13,6 +15,13 @@ REDUCED = 192
 
 With fewer pixels, distances no longer part at `core.groups.NEAR_BITS` as they do for whole images.
 """
+
+
+def content_hash(image: Pixels) -> str:
+    """SHA-256 of the pixels with their shape and dtype: equal only for equal images."""
+    digest = hashlib.sha256(f"{image.shape}{image.dtype}".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
 
 
 def perceptual_hash(image: Pixels) -> NDArray[np.bool_]:

@@ -109,7 +109,7 @@ def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
 
 def _equal(members: Sequence[Member]) -> Iterator[tuple[int, int]]:
     marks = {
-        str(index): {case.digest.hex() for case in member.inspected.cases if case.digest}
+        str(index): {case.digest for case in member.inspected.cases if case.digest}
         for index, member in enumerate(members)
     }
     return ((int(first), int(index)) for index, first in first_alike(marks).items() if index != first)

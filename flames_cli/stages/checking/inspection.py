@@ -1,6 +1,5 @@
 """One raw source → figures of its cases and small pictures: what check does in parallel."""
 
-import hashlib
 import zlib
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from flames_cli.core.intensity import MAX_8_BIT, dequantise, quantise
 from flames_cli.core.quality import Intensity, count_lesions, measure_intensity, shrink
 from flames_cli.core.volumes import PLANES, Placement, ras_order
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
+from flames_cli.readers.formats.fingerprints import content_hash
 from flames_cli.stages.preparing.decoding import look_of, square
 from flames_cli.stages.raw import say_bad
 from flames_cli.store.cases import encode_chunk
@@ -39,7 +39,7 @@ class CaseFigures:
     """The mean as the model sees it: 0 at the window's low end, 1 at its high end."""
     contrast: float
     """The sd, likewise."""
-    digest: bytes
+    digest: str
     """Of the raw pixels: equal for exact copies; empty for blank ones, which are no copies of each other."""
     packed_mask: bytes
     """At the size asked for."""
@@ -114,15 +114,9 @@ def _measure(name: str, case: RawCase, mask_at_size: Mask) -> CaseFigures:
         intensity=intensity,
         level=(intensity.mean - case.low) / window,
         contrast=intensity.sd / window,
-        digest=_digest(case.image) if intensity.sd else b"",
+        digest=content_hash(case.image) if intensity.sd else "",
         packed_mask=encode_chunk(np.packbits(mask_at_size)),
     )
-
-
-def _digest(image: Pixels) -> bytes:
-    digest = hashlib.sha256(f"{image.shape}{image.dtype}".encode())
-    digest.update(np.ascontiguousarray(image).data)
-    return digest.digest()
 
 
 def _slice_distance(place: Placement | None) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flames_cli.core.splits import SETS, Group
 from flames_cli.errors import FlamesError
-from flames_cli.readers import READERS
+from flames_cli.readers import find_reader
 from flames_cli.store.cases import CaseInfo, SetInfo
 from flames_cli.store.h5 import Selection, read_preprocessed_cases
 
@@ -58,10 +58,10 @@ def by_collection(datasets: Iterable[DataSet]) -> list[list[DataSet]]:
     return list(collections.values())
 
 
-def own_name(name: str) -> str:
+def reader_name(name: str) -> str:
     """The name of the reader that has `name` among its names; `name` itself where none has."""
-    known = (reader.NAME for reader in READERS.values() if name.lower() in (reader.NAME, *reader.ALIASES))
-    return next(known, name)
+    reader = find_reader(name)
+    return reader.NAME if reader else name
 
 
 def find_named(option: str, name: str, datasets: Sequence[DataSet]) -> list[DataSet]:
@@ -70,7 +70,7 @@ def find_named(option: str, name: str, datasets: Sequence[DataSet]) -> list[Data
     Raises:
         FlamesError: neither is among `datasets`; `option` says who asks.
     """
-    for asked in (name, own_name(name)):
+    for asked in (name, reader_name(name)):
         if found := [dataset for dataset in datasets if dataset.name.lower() == asked.lower()]:
             return found
     if found := [dataset for dataset in datasets if dataset.collection.lower() == name.lower()]:

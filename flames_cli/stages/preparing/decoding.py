@@ -10,7 +10,7 @@ from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.geometry import to_square
 from flames_cli.core.intensity import MAX_8_BIT, quantise, scale
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
-from flames_cli.readers.formats.fingerprints import perceptual_hash
+from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
 from flames_cli.stages.raw import say_bad
 from flames_cli.store.cases import CaseInfo, encode_chunk
 
@@ -54,19 +54,19 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
     encoded: list[EncodedCase] = []
     skipped: list[tuple[str, str]] = []
     pictures: list[str] = []
-    content = hashlib.sha256()
+    content: list[str] = []
     for case in raw:
         image, mask = square(case, size)
-        pixels = f"{image.shape}{image.dtype}".encode() + np.ascontiguousarray(image).data
-        content.update(pixels)
+        content.append(content_hash(image))
         if case.mask.any() and not mask.any():
             skipped.append((case.case, f"the lesion vanishes at {size}×{size}"))
             continue
         encoded.append(_encode(case, source, image, mask))
         if mask.any():  # slices of air may be equal in two people
-            pictures.append(hashlib.sha256(pixels).hexdigest())
+            pictures.append(content[-1])
     look = look_of(raw[0]) if reader.STILL and raw[0].place is None else None
-    return Decoded(source, tuple(encoded), content.hexdigest(), tuple(pictures), look, tuple(skipped))
+    whole = hashlib.sha256("".join(content).encode()).hexdigest()
+    return Decoded(source, tuple(encoded), whole, tuple(pictures), look, tuple(skipped))
 
 
 def look_of(case: RawCase) -> NDArray[np.bool_]:

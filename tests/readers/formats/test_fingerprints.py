@@ -6,7 +6,7 @@ from PIL import Image
 
 from flames_cli.core.groups import NEAR_BITS, PHASH_SIZE
 from flames_cli.readers.busi import iter_raw_cases
-from flames_cli.readers.formats.fingerprints import perceptual_hash
+from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,20 @@ def resave(image: np.ndarray, quality: int) -> np.ndarray:
 
 def distance(one: np.ndarray, other: np.ndarray) -> int:
     return int((perceptual_hash(one) != perceptual_hash(other)).sum())
+
+
+def test_equal_images_have_equal_content_whatever_their_memory_layout(scans):
+    image = scans[0]
+    assert content_hash(image) == content_hash(np.asfortranarray(image.copy()))
+    assert content_hash(image) == content_hash(image[::-1][::-1])
+
+
+def test_one_grey_level_shape_or_type_changes_the_content():
+    image = np.zeros((2, 6), np.uint8)
+    other = image.copy()
+    other[0, 0] = 1
+    variants = [image, other, image.reshape(3, 4), image.view(np.int8), image.view(np.uint16)]
+    assert len({content_hash(variant) for variant in variants}) == len(variants)
 
 
 def test_a_perceptual_hash_is_a_row_of_bits(scans):

@@ -35,7 +35,7 @@ def still(name, differing_bits=0, **told):
     case = CaseFigures(
         name=name, shape=(SIZE, SIZE), depth=(1, 255), spacing_mm=(np.nan,) * 3, lesion_px=25,
         lesion_px_at_size=25, lesions=1, intensity=Intensity(100.0, 40.0, 1.0, 90.0, 240.0), level=0.4,
-        contrast=0.2, digest=name.encode(), packed_mask=encode_chunk(np.packbits(mask)),
+        contrast=0.2, digest=name, packed_mask=encode_chunk(np.packbits(mask)),
     )  # fmt: skip
     source = Source(name, told.pop("patient", name), Path(f"{name}.png"), (Path(f"{name}_m.png"),), **told)
     return Inspected(source, (case,), np.arange(256) < differing_bits)
