@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 
 from flames_cli.learn.devices import DEVICES, Precision, autocast, pick_device
-from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import MODELS, build_model
+from flames_cli.learn.objectives import training_loss
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -69,8 +69,8 @@ def make_step(
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
         with autocast(device, precision):
-            pred = model(images)
-        dice_focal_loss(pred, masks).backward()
+            loss = training_loss(model, images, masks)
+        loss.backward()
         optimiser.step()
 
     return step

@@ -7,9 +7,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
 from pydantic_core import PydanticCustomError
 
+from flames_cli.core.lesions import RULE_FORM, SmallRule, parse_rule
 from flames_cli.errors import FlamesError
 
 DEFAULT_WORKSPACE = Path("flames-workspace")
@@ -25,6 +34,15 @@ def _check_window(window: tuple[float, float]) -> tuple[float, float]:
     if not window[0] < window[1]:
         raise PydanticCustomError("window", "Input should be LOW,HIGH with LOW below HIGH, such as -160,240")
     return window
+
+
+def _read_rule(value: Any) -> SmallRule:
+    if isinstance(value, SmallRule):
+        return value
+    try:
+        return parse_rule(str(value))
+    except ValueError as error:
+        raise PydanticCustomError("rule", f"Input should be {RULE_FORM}") from error
 
 
 def _check_split(value: Any) -> Any:
@@ -56,6 +74,7 @@ Sites = Annotated[
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
 Window = Annotated[tuple[float, float], BeforeValidator(_check_window_size), AfterValidator(_check_window)]
+Rule = Annotated[SmallRule, BeforeValidator(_read_rule), PlainSerializer(str)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -101,6 +120,8 @@ class PreprocessConfig(ReadConfig):
     server_test: Annotated[float, Field(ge=0)] | None = None
     """Images (1 or more) or a fraction (below 1); None: the paper's number, at most a quarter."""
     test_fraction: Fraction = 0.2
+    small: dict[str, Rule] = {}
+    """Which images hold small lesions, by data set, where it is not as its reader says."""
     duplicate_list: Path | None = None
     skip_bad: bool = False
     overwrite: bool = False
@@ -147,7 +168,22 @@ class FederateConfig(Section):
     model: str = "densenet-unet"
     model_options: dict[str, int | float] = {}
     encoder_weights: str | None = None
-    """None: imagenet for densenet-unet, none for unet."""
+    """None: imagenet for densenet-unet, none for the others."""
+    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = None
+    """None: the optimiser's own, 0.01 for adamw, else 0."""
+    keep_epoch: Literal["best", "last"] = "best"
+    """Which local epoch is reported: the best one by the validation patients, or the last."""
+    proximal_mu: Annotated[float, Field(ge=0, le=1e6)] = 0.01
+    """Of fedprox."""
+    server_lr: Rate = 0.01
+    """Of fedadam."""
+    server_momentum: Fraction = 0.0
+    """Of strategies that average; 0 takes the average as it is."""
+    share: Literal["all", "content"] = "all"
+    """content: the style of a disentangled model stays at the client."""
+    style_from: Annotated[int, Field(ge=1)] | None = None
+    """First round in which clients also train on images in each other's styles; None: never."""
     device: Device = "auto"
     precision: Precision = "auto"
     run: Name | None = None

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from flames_cli.config import PartitionConfig, PreprocessConfig
+from flames_cli.core.lesions import measure_lesions
 from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import SETS
 from flames_cli.readers.phantoms import PHANTOMS, draw_brats
@@ -131,4 +132,7 @@ def _draw_case(info: SetInfo, set_name: str, patient: str, group: str, number: i
     rng = derive_rng(0, info.dataset, case)
     image = rng.integers(0, info.max_value, info.pixel_shape, endpoint=True).astype(info.dtype)
     mask = (rng.random((info.size, info.size)) < 0.3).astype(np.uint8)
-    return CaseInfo(case, patient, group, "", number, (1.0, 1.5), int(mask.sum()), site), image, mask
+    size = measure_lesions(mask)
+    lesions = {"n_lesions": size.n, "smallest_px": size.smallest_px, "smallest_box_px": size.smallest_box_px}
+    known = CaseInfo(case, patient, group, "", number, (1.0, 1.5), size.area_px, site, **lesions)
+    return known, image, mask

@@ -19,6 +19,7 @@ from flames_cli.config import (
     TsneConfig,
     load_section,
 )
+from flames_cli.core.lesions import SmallRule
 from flames_cli.errors import FlamesError
 
 EVERY_SECTION = pytest.mark.parametrize("kind", SECTIONS.values(), ids=SECTIONS.keys())
@@ -124,6 +125,21 @@ def test_unknown_keys_are_refused(kind):
 def test_a_key_that_is_nearly_right_is_suggested():
     message = refusal(PreprocessConfig, {"siz": 64})
     assert message == "siz: extra inputs are not permitted; did you mean size? (got 64)"
+
+
+@pytest.mark.parametrize(
+    "rule", ["area", "area:1", "blob:5", "area:{5}", "box:5:inf", "", 100, ["area", 5], None]
+)
+def test_what_is_no_rule_for_small_lesions_is_refused_in_one_sentence(rule):
+    form = "area:RATIO or box:RATIO, or with :BASE at its end, numbers above 1, such as area:1000"
+    message = refusal(PreprocessConfig, {"small": {"lits": rule}})
+    assert message == f"small.lits: input should be {form} (got {rule!r})"
+
+
+def test_a_rule_for_small_lesions_is_dumped_as_it_is_typed():
+    made = load_section(PreprocessConfig, {"small": {"lits": "area:500", "kvasir": SmallRule("box", 9, 2)}})
+    assert made.small["lits"] == SmallRule("area", 500, 500)
+    assert made.model_dump(mode="json")["small"] == {"lits": "area:500:500", "kvasir": "box:9:2"}
 
 
 @pytest.mark.parametrize(

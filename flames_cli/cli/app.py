@@ -15,6 +15,7 @@ import typer
 
 from flames_cli import __version__
 from flames_cli.cli.check_command import check
+from flames_cli.cli.federate_command import federate, strategies_epilog
 from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.options import (
     DEFAULT_WORKSPACE,
@@ -30,7 +31,6 @@ from flames_cli.cli.options import (
     parse_lists,
     parse_number,
     parse_pairs,
-    parse_rates,
 )
 from flames_cli.cli.preprocess_command import preprocess
 
@@ -146,76 +146,7 @@ def partition(
         print_partition(results(), made, options.workspace)
 
 
-@app.command(rich_help_panel="Stages")
-def federate(
-    ctx: typer.Context,
-    strategy: Annotated[
-        str, typer.Option("--strategy", help="flames, fedavg, fedavg-modality, local or centralised.")
-    ] = "flames",
-    rounds: Annotated[int, typer.Option("--rounds", help="Rounds in all.")] = 50,
-    local_epochs: Annotated[
-        int, typer.Option("--local-epochs", help="Epochs a client trains in a round.")
-    ] = 1,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.")] = 64,
-    lr: Annotated[
-        list[str] | None, typer.Option("--lr", help="Learning rate, or MODALITY=RATE.", show_default="1e-4")
-    ] = None,
-    dice_weight: Annotated[
-        float, typer.Option("--dice-weight", help="Of Dice in the loss; the rest is Focal.")
-    ] = 0.3,
-    per_pixel_focal: Annotated[
-        bool, typer.Option("--per-pixel-focal", help="Focal loss a pixel, not on the batch's mean.")
-    ] = False,
-    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Warp the training images.")] = True,
-    model: Annotated[
-        str, typer.Option("--model", help="densenet-unet (the paper's) or unet (small).")
-    ] = "densenet-unet",
-    model_option: Annotated[
-        list[str] | None,
-        typer.Option("--model-option", help="NAME=NUMBER, such as base_channels=8 for unet."),
-    ] = None,
-    encoder_weights: Annotated[
-        str | None,
-        typer.Option(
-            "--encoder-weights",
-            help="imagenet, none or a weights FILE.",
-            show_default="imagenet for densenet-unet, none for unet",
-        ),
-    ] = None,
-    device: DeviceName = "auto",
-    precision: PrecisionName = "auto",
-    seed: Seed = 0,
-    run: Annotated[
-        str | None, typer.Option("--run", help="Name of the run.", show_default="the strategy's")
-    ] = None,
-    keep_rounds: Annotated[int, typer.Option("--keep-rounds", help="Checkpoints kept, the newest.")] = 2,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start the run anew instead of going on with it.")
-    ] = False,
-    workspace: Workspace = DEFAULT_WORKSPACE,
-    config: ConfigFile = None,
-    json_output: Json = False,
-) -> None:
-    """Train the clients round by round and blend their models; run again to go on."""
-    from flames_cli.cli.consoles import results, watching
-    from flames_cli.cli.live import FederationView
-    from flames_cli.cli.render import federation_json, print_federation, print_json
-    from flames_cli.config import FederateConfig
-
-    pairs = parse_pairs("--model-option", model_option)
-    model_options = {name: parse_number(value) for name, value in pairs.items()} if pairs else None
-    changed = {"model_option": None, "model_options": model_options, **parse_rates(lr)}
-    options = build_config(ctx, FederateConfig, **changed)
-    from flames_cli.learn.devices import pick_device
-    from flames_cli.stages.federate import federate as run_federate
-
-    on_cpu = pick_device(options.device).type == "cpu"
-    with FederationView(watching(), options.run_name, on_cpu) as view:
-        result = run_federate(options, view)
-    if json_output:
-        print_json(federation_json(result))
-    else:
-        print_federation(results(), result, options.rounds)
+app.command(rich_help_panel="Stages", epilog=strategies_epilog())(federate)
 
 
 @app.command(rich_help_panel="Stages")

@@ -74,6 +74,15 @@ Windows = Annotated[
         show_default="the data set's",
     ),
 ]
+SmallRules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--small",
+        help="DATASET=area:RATIO or box:RATIO: lesions are small where the image is so many times as large "
+        "as they, or as the box of the smallest; :BASE of FedGS's logarithm may follow.",
+        show_default="the data set's",
+    ),
+]
 Percentile = Annotated[
     float, typer.Option("--percentile", help="Of a volume without a window, that becomes white.")
 ]

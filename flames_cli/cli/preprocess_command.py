@@ -20,10 +20,12 @@ from flames_cli.cli.options import (
     Size,
     SliceHalfWidth,
     Slices,
+    SmallRules,
     Windows,
     Workers,
     Workspace,
     build_config,
+    parse_pairs,
     parse_windows,
     raw_folders,
 )
@@ -54,6 +56,7 @@ def preprocess(
     test_fraction: Annotated[
         float, typer.Option("--test-fraction", help="Of the other patients, for the clients' test sets.")
     ] = 0.2,
+    small: SmallRules = None,
     duplicate_list: Annotated[
         Path | None,
         typer.Option("--duplicate-list", help="CSV of known copies, column Filename: {a.png&b.png}."),
@@ -75,7 +78,12 @@ def preprocess(
     from flames_cli.readers import get_reader
     from flames_cli.stages.preprocess import preprocess as run_preprocess
 
-    changed = {"datasets": dataset, "raw": raw_folders(dataset, raw), "window": parse_windows(window)}
+    changed = {
+        "datasets": dataset,
+        "raw": raw_folders(dataset, raw),
+        "window": parse_windows(window),
+        "small": parse_pairs("--small", small),
+    }
     options = build_config(ctx, PreprocessConfig, dataset=None, **changed)
     if not options.datasets:
         raise FlamesError("no data set was named; pass --dataset NAME (`flames info` lists them)")

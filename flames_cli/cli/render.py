@@ -1,9 +1,7 @@
 """Results as tables and as JSON."""
 
 import json
-import math
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from flames_cli.cli.render_evaluation import evaluation_notes, evaluation_tables
 from flames_cli.cli.text import count, duration
 from flames_cli.store.atomic import finite
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
-    from flames_cli.core.metrics import Summary
     from flames_cli.stages.evaluation_files import Evaluation
     from flames_cli.stages.federate import FederationResult
-    from flames_cli.stages.scoring import Row
     from flames_cli.stages.tsne import Map
     from flames_cli.store.manifest import Partition
-
-TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px": "HD px"}
 
 
 def print_json(result: Any) -> None:
@@ -40,6 +35,7 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     for name, counts in report["sets"].items():
         table.add_row(name, str(counts["patients"]), str(counts["images"]))
     console.print(table)
+    console.print(_small_lesions(report["small_lesions"]), soft_wrap=True)
     if sites := report["sites"]:
         listed = ", ".join(f"{site} {n['images']} ({n['patients']})" for site, n in sites.items())
         console.print(f"sites, images (patients): {listed}")
@@ -55,6 +51,16 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     for bad in report["bad"]:
         console.print(f"left out, bad: {bad}", style="yellow")
     _say_where(console, workspace / "preprocessed" / report["file"])
+
+
+def _small_lesions(found: dict[str, Any]) -> str:
+    """`small lesions (image area / lesion area ≥ 1000): 103 of 302 images`."""
+    from flames_cli.core.lesions import parse_rule  # loads OpenCV, which most commands print without
+
+    small, large, none = (sum(n[kind] for n in found["sets"].values()) for kind in ("small", "large", "none"))
+    without = f", {none} without a lesion" if none else ""
+    condition = parse_rule(found["rule"]).condition
+    return f"small lesions ({condition}): {small} of {count(small + large + none, 'image')}{without}"
 
 
 def print_partition(console: Console, partition: "Partition", workspace: Path) -> None:
@@ -108,63 +114,14 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
 
 
 def print_evaluation(console: Console, result: "Evaluation") -> None:
-    """The clients' table and the server's, beside the other run's where there is one."""
-    by = f"{result.run} ({result.strategy}, {count(result.round, 'round')})"
-    if result.clients:
-        console.print(
-            score_table(f"clients, own test sets: {by}", "client", result.clients, result.run, result.compare)
-        )
-    if result.server:
-        title = f"server models, unseen patients: {by}"
-        console.print(score_table(title, "model", result.server, result.run, result.compare))
+    """The clients' tables and the server's, beside the other run's where there is one."""
+    for table in evaluation_tables(result):
+        console.print(table)
     for name, reason in result.untested.items():
         console.print(f"not in the tables: {name}, {reason}", style="yellow")
-    note = "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
-    console.print(note, style="dim")
-    if result.compare:
-        console.print(
-            f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}", style="dim"
-        )
+    for note in evaluation_notes(result):
+        console.print(note, style="dim")
     _say_where(console, result.folder)
-
-
-def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare: str | None) -> Table:
-    """Rows of models, columns of metrics; with another run, a line of each and the paired gain in Dice.
-
-    Narrow enough for a terminal of 80 columns: where it is not, the runs' names are cut short.
-    """
-    table = Table(
-        title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold underline"
-    )
-    table.add_column(first, no_wrap=True)
-    # The names of unseen sites may be long; the numbers are not to be cut short for them.
-    table.add_column("images", no_wrap=not any(row.unseen for row in rows))
-    if compare:
-        table.add_column("run", overflow="ellipsis")
-    for name in ("n", *TITLES.values(), *(["gain"] if compare else [])):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        if compare and row.compared and row.dice_gain:
-            gain = f"{row.dice_gain.mean:+.2f}"
-            table.add_row(row.label, row.organ, run, str(row.n), *_cells(row, row.metrics), gain)
-            table.add_row("", row.modality, compare, "", *_cells(row, row.compared), "", style="dim")
-        else:
-            what = row.organ if row.unseen else f"{row.organ} {row.modality}"
-            table.add_row(row.label, what, *([run] if compare else []), str(row.n), *_cells(row, row.metrics))
-    return table
-
-
-def _cells(row: "Row", metrics: "dict[str, Summary]") -> list[str]:
-    return [_cell(metric, metrics[metric], row.n) for metric in TITLES]
-
-
-def _cell(metric: str, value: "Summary", n: int) -> str:
-    """mean±sd; the number of cases beside it where not all of the row's count."""
-    if math.isnan(value.mean):
-        return "none"
-    factor, digits = {"pixel_accuracy": (100, 1), "hausdorff_px": (1, 1)}.get(metric, (1, 2))
-    shown = f"{factor * value.mean:.{digits}f}±{factor * value.sd:.{digits}f}"
-    return shown if value.n == n else f"{shown} ({value.n})"
 
 
 def print_map(console: Console, made: "Map") -> None:

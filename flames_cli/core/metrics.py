@@ -57,9 +57,19 @@ class Summary:
     n_infinite: int
 
 
+def checked_masks(pred: Binary, target: Binary) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Both as bool. ValueError unless both are H×W of one shape and hold only 0 and 1."""
+    if pred.ndim != 2 or pred.shape != target.shape or pred.size == 0:
+        raise ValueError(
+            f"got a prediction of shape {pred.shape} and a target of shape {target.shape}, "
+            "expected two H×W masks of one shape; pass one case at a time"
+        )
+    return _binary(pred, "prediction"), _binary(target, "target")
+
+
 def count_pixels(pred: Binary, target: Binary) -> Counts:
     """Outcomes of one case. ValueError unless both are H×W of one shape and hold only 0 and 1."""
-    return _count(*_as_bool(pred, target))
+    return _count(*checked_masks(pred, target))
 
 
 def iou(pred: Binary, target: Binary) -> float:
@@ -83,12 +93,12 @@ def hausdorff_px(pred: Binary, target: Binary) -> float:
     Infinite when either mask is empty, both included, as in the authors' code: there is nothing to measure
     from. `summarise` sets such cases aside and counts them.
     """
-    return _hausdorff(*_as_bool(pred, target))
+    return _hausdorff(*checked_masks(pred, target))
 
 
 def case_metrics(pred: Binary, target: Binary) -> dict[str, float]:
     """`iou`, `dice`, `pixel_accuracy` and `hausdorff_px` of one case. Raises as `count_pixels`."""
-    pred, target = _as_bool(pred, target)
+    pred, target = checked_masks(pred, target)
     counts = _count(pred, target)
     return {
         "iou": counts.iou(),
@@ -137,15 +147,6 @@ def _directed(start: NDArray[np.bool_], goal: NDArray[np.bool_]) -> float:
     """The farthest that a pixel of `start` lies from its nearest pixel of `goal`."""
     outside = start & ~goal
     return float(distance_transform_edt(~goal)[outside].max()) if outside.any() else 0.0
-
-
-def _as_bool(pred: Binary, target: Binary) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    if pred.ndim != 2 or pred.shape != target.shape or pred.size == 0:
-        raise ValueError(
-            f"got a prediction of shape {pred.shape} and a target of shape {target.shape}, "
-            "expected two H×W masks of one shape; pass one case at a time"
-        )
-    return _binary(pred, "prediction"), _binary(target, "target")
 
 
 def _binary(mask: Binary, name: str) -> NDArray[np.bool_]:

@@ -60,16 +60,6 @@ def measure_intensity(image: Pixels, low: float, high: float) -> Intensity:
     return Intensity(mean, sd, *(float(values[place]) for place in places))
 
 
-def count_lesions(mask: Mask) -> int:
-    """Connected parts of a mask; pixels that touch at a corner belong together."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return 0
-    # Most of an image is background, which takes as long to label.
-    box = np.ascontiguousarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
-    return int(cv2.connectedComponents(box, connectivity=8)[0]) - 1
-
-
 def count_shares(shares: Sequence[float]) -> list[int]:
     """How many of `shares`, in 0..1, lie in each bin of SHARES; an edge belongs to the bin above it."""
     return [int(count) for count in np.histogram(shares, SHARES)[0]]

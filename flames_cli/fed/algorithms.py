@@ -1,6 +1,6 @@
-"""Every algorithm is one entry: what is reported, who shares, how reports become models."""
+"""Every algorithm is one entry: how clients train, who shares, how reports become models."""
 
-from flames_cli.core.aggregation import Algorithm
+from flames_cli.core.algorithm import Algorithm
 from flames_cli.errors import FlamesError
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -9,6 +9,27 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "fedavg": Algorithm("plain", "all", "mean", summary="one global model, mean by examples (the baseline)"),
     "fedavg-modality": Algorithm("plain", "modality", "mean", summary="FedAvg within each modality"),
+    "fedgs": Algorithm(
+        "fedgs", "all", "mean", "steps", summary="one global model; steps on small lesions count more (FedGS)"
+    ),
+    "flames-fedgs": Algorithm(
+        "fedgs", "modality", "flames", summary="FLAMES over FedGS' reports: both papers at once"
+    ),
+    "fedprox": Algorithm(
+        "fedprox", "all", "mean", summary="FedAvg, clients held near the global model (FedProx)"
+    ),
+    "fedbn": Algorithm(
+        "plain", "all", "fedbn", summary="FedAvg, every client with its own BatchNorm (FedBN)"
+    ),
+    "fedadam": Algorithm(
+        "plain", "all", "mean", server="adam", summary="FedAvg, the server steps by Adam (FedAdam)"
+    ),
+    "fednova": Algorithm(
+        "plain", "all", "fednova", summary="FedAvg, updates normalised by number of steps (FedNova)"
+    ),
+    "scaffold": Algorithm(
+        "scaffold", "all", "mean", "uniform", summary="control variates against clients' drift (SCAFFOLD)"
+    ),
     "local": Algorithm("plain", "none", "mean", summary="every client alone: the lower bound"),
     "centralised": Algorithm(
         "plain", "modality", "mean", pooled=True, summary="one pooled data set per modality: the upper bound"

@@ -1,56 +1,33 @@
 """The ClientApp: a hospital's side. It reads its own shard; only weights, counts and means leave it."""
 
 import json
-from pathlib import Path
+from collections.abc import Set
 
-import psutil
+import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from flames_cli.core.aggregation import Report
-from flames_cli.errors import FlamesError
+from flames_cli.arrays import Weights
+from flames_cli.core.local_rules import add_weights
+from flames_cli.core.reports import Report
 from flames_cli.fed.events import OnEvent, StepDone, ignore
+from flames_cli.fed.memory import CONTROL, STYLE, recall, remember
 from flames_cli.fed.messages import (
     Profile,
     TrainRequest,
+    TrainTask,
     pack_profile,
     pack_report,
-    unpack_request,
+    unpack_task,
 )
-from flames_cli.learn.data import ShardDataset
+from flames_cli.fed.node import DatasetCache, node_shards, read_profile
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.models import build_model
-from flames_cli.learn.models.arrays import load_weights
+from flames_cli.learn.models.arrays import load_weights, to_weights
+from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import Validation
-from flames_cli.learn.train import TrainOptions, TrainResult, train_epochs
-from flames_cli.store.h5 import read_shard_sets, read_shard_summary
-
-CACHE_SHARE = 0.25
-"""Of the machine's memory that decoded shards may take between rounds."""
-
-SHARD_SEPARATOR = "\n"
-"""Between the paths of a node that pools several shards: a path may well hold a colon."""
-
-Shards = tuple[Path, ...]
-
-
-class DatasetCache:
-    """Decoded shards kept between rounds while they fit, so that a round does not decode them again."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[Shards, str], ShardDataset] = {}
-        self._room = int(psutil.virtual_memory().total * CACHE_SHARE)
-
-    def load(self, shards: Shards, set_name: str) -> ShardDataset:
-        """The cases of `set_name` of all `shards`."""
-        key = (shards, set_name)
-        if key in self._kept:
-            return self._kept[key]
-        dataset = ShardDataset([cases for shard in shards for cases in read_shard_sets(shard, set_name)])
-        if dataset.n_bytes <= self._room:
-            self._room -= dataset.n_bytes
-            self._kept[key] = dataset
-        return dataset
+from flames_cli.learn.train import train_epochs
+from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
 
 
 def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
@@ -68,13 +45,12 @@ def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        request, weights = unpack_request(message)
+        task = unpack_task(message)
+        request = task.request
         profile = read_profile(context)
         device = pick_device(str(context.node_config.get("device", "auto")))
         precision = pick_precision(str(context.node_config.get("precision", "auto")), device, request.model)
-        # The weights are about to be replaced: no need for an initialisation of its own.
-        model = build_model(request.model, seed=request.seed, **json.loads(request.model_options))
-        load_weights(model, weights)
+        model = _receive(task, context)
         shards = node_shards(context)
         result = train_epochs(
             model.to(device).to(memory_format=memory_format(device, precision)),
@@ -84,46 +60,30 @@ def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
             device,
             precision,
             lambda step, steps: on_event(StepDone(profile.client, request.round, step, steps)),
+            _controls(task, context),
+            task.style,
         )
-        return pack_report(_report(profile, result), message)
+        return pack_report(_report(profile, request, model, result, context), message)
 
     return app
 
 
-def node_shards(context: Context) -> Shards:
-    """The files that this node owns.
-
-    Raises:
-        FlamesError: its configuration names none.
-    """
-    listed = str(context.node_config.get("shard", ""))
-    if not listed:
-        raise FlamesError(
-            "the node's configuration names no shard, expected --node-config 'shard=\"FILE.h5\"'"
-        )
-    return tuple(Path(path) for path in listed.split(SHARD_SEPARATOR))
+def _receive(task: TrainTask, context: Context) -> SegmentationModel:
+    """The model to train: what the server sends of it, and what the client keeps for itself."""
+    request = task.request
+    model = build_model(request.model, seed=request.initial_seed, **json.loads(request.model_options))
+    own: Weights = {}
+    if request.share == "content":
+        own = recall(context, STYLE) or _select(to_weights(model), model.style_entries())
+    load_weights(model, {**own, **task.weights})
+    return model
 
 
-def read_profile(context: Context) -> Profile:
-    """What this node says of itself, from its shards.
-
-    Raises:
-        FlamesError: shards of several modalities, sizes or numbers of channels cannot be one client.
-    """
-    summaries = [read_shard_summary(path) for path in node_shards(context)]
-    for name in ("modality", "size", "channels"):
-        values = sorted({str(getattr(summary, name)) for summary in summaries})
-        if len(values) > 1:
-            raise FlamesError(f"one client cannot hold shards of {name} {' and '.join(values)}")
-    return Profile(
-        client=str(context.node_config.get("client", summaries[0].name)),
-        modality=summaries[0].modality,
-        organ=", ".join(dict.fromkeys(summary.organ for summary in summaries)),
-        n_train=sum(summary.images["train"] for summary in summaries),
-        n_val=sum(summary.images["val"] for summary in summaries),
-        size=summaries[0].size,
-        channels=summaries[0].channels,
-    )
+def _controls(task: TrainTask, context: Context) -> Controls | None:
+    if task.control is None:
+        return None
+    zeros = {name: np.zeros_like(array) for name, array in task.control.items()}
+    return Controls(task.control, recall(context, CONTROL) or zeros)
 
 
 def _options(request: TrainRequest) -> TrainOptions:
@@ -137,17 +97,38 @@ def _options(request: TrainRequest) -> TrainOptions:
         dice_weight=request.dice_weight,
         per_pixel_focal=request.per_pixel_focal,
         augment=request.augment,
+        optimiser=request.optimiser,
+        weight_decay=request.weight_decay,
+        keep="last" if request.keep == "last" else "best",
+        rule=request.rule,
+        proximal_mu=request.proximal_mu,
     )
 
 
-def _report(profile: Profile, result: TrainResult) -> Report:
+def _report(
+    profile: Profile, request: TrainRequest, model: SegmentationModel, result: TrainResult, context: Context
+) -> Report:
+    """What leaves the client; what it keeps is remembered."""
     metrics = {"train_loss": result.train_loss, "best_epoch": float(result.best_epoch)}
     metrics |= _validation_metrics("received", result.received) | _validation_metrics(
         "trained", result.trained
     )
-    return Report(
-        profile.client, profile.modality, result.weights, result.n_examples, result.n_steps, metrics
-    )
+    weights, change = result.weights, result.control_change
+    # The server refuses a report that is not finite; kept, it would spoil every round to come.
+    if change is not None and all(np.isfinite(array).all() for array in change.values()):
+        remember(context, CONTROL, add_weights(recall(context, CONTROL) or {}, change))
+    renderer = model.renderer_entries() if request.report_style else frozenset()
+    style = _select(weights, renderer) if renderer else None
+    if request.share == "content":
+        own = model.style_entries()
+        remember(context, STYLE, _select(weights, own))
+        weights = _select(weights, weights.keys() - own)
+    counts = (result.n_examples, result.n_steps)
+    return Report(profile.client, profile.modality, weights, *counts, metrics, change, style)
+
+
+def _select(weights: Weights, names: Set[str]) -> Weights:
+    return {name: array for name, array in weights.items() if name in names}
 
 
 def _validation_metrics(prefix: str, validation: Validation | None) -> dict[str, float]:

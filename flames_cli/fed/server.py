@@ -4,9 +4,9 @@ Its own loop rather than Flower's `Strategy.start`, which cannot go on after a c
 own model, or blend a reply before the last one is there.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,62 +14,14 @@ import psutil
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from flames_cli.arrays import Weights
-from flames_cli.core.aggregation import Algorithm, Report, RoundResult, State, apply_round
+from flames_cli.core.aggregation import apply_round
+from flames_cli.core.reports import Report, RoundResult, State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import ClientDone, FederationStarted, OnEvent, RoundDone, ignore
-from flames_cli.fed.messages import (
-    PROTOCOL,
-    Profile,
-    TrainRequest,
-    make_query,
-    pack_request,
-    unpack_profile,
-    unpack_report,
-    weights_bytes,
-)
-
-POLL_SECONDS = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A federation, decided before it starts."""
-
-    algorithm: Algorithm
-    rounds: int
-    seed: int
-    model: str
-    model_options: dict[str, Any]
-    initial: Weights
-    """What every model starts from."""
-    size: int
-    """Of the images."""
-    channels: int = 1
-    """Of the images; the model's options carry them as in_channels."""
-    epochs: int = 1
-    batch_size: int = 64
-    lr: float = 1e-4
-    lr_by_modality: dict[str, float] = field(default_factory=dict)
-    dice_weight: float = 0.3
-    per_pixel_focal: bool = False
-    augment: bool = True
-
-    def request(self, round_: int, profile: Profile) -> TrainRequest:
-        """What `profile`'s client is asked in `round_`."""
-        return TrainRequest(
-            round=round_,
-            seed=self.seed,
-            client=profile.client,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr_by_modality.get(profile.modality, self.lr),
-            dice_weight=self.dice_weight,
-            per_pixel_focal=self.per_pixel_focal,
-            augment=self.augment,
-            model=self.model,
-            model_options=json.dumps(self.model_options, sort_keys=True),
-        )
+from flames_cli.fed.exchange import exchange
+from flames_cli.fed.joining import query_nodes
+from flames_cli.fed.messages import Profile, pack_task, unpack_report, weights_bytes
+from flames_cli.fed.plan import Plan, initial_state
 
 
 @dataclass(slots=True)
@@ -108,14 +60,14 @@ def run_rounds(grid: Grid, plan: Plan, save: Save, resumed: State | None, on_eve
     nodes = query_nodes(grid, plan.size, plan.channels)
     profiles = [profile for _, profile in nodes]
     state = resumed or initial_state(plan, profiles)
+    members = Counter(plan.algorithm.group_of(profile.client, profile.modality) for profile in profiles)
     clients = tuple((profile.client, profile.modality, profile.n_train) for profile in profiles)
     on_event(FederationStarted(clients, state.round + 1, plan.rounds))
     for round_ in range(state.round + 1, plan.rounds + 1):
         started = time.monotonic()
         traffic = _Traffic()
-        result = apply_round(
-            state, _collect(grid, plan, state, round_, nodes, traffic, on_event), plan.algorithm
-        )
+        reports = _collect(grid, plan, state, round_, nodes, traffic, on_event)
+        result = apply_round(state, reports, plan.algorithm, plan.known_entries, members)
         refused = {**traffic.failed, **result.refused}
         for client, reason in result.refused.items():
             on_event(ClientDone(client, round_, {}, reason))
@@ -127,77 +79,6 @@ def run_rounds(grid: Grid, plan: Plan, save: Save, resumed: State | None, on_eve
         save(state, record)
         on_event(RoundDone(record))
     return state
-
-
-def initial_state(plan: Plan, profiles: Iterable[Profile]) -> State:
-    """Every group starts from the same weights."""
-    groups = dict.fromkeys(plan.algorithm.group_of(profile.client, profile.modality) for profile in profiles)
-    return State(0, {group: {name: a.copy() for name, a in plan.initial.items()} for group in groups})
-
-
-def query_nodes(grid: Grid, size: int, channels: int = 1) -> list[tuple[int, Profile]]:
-    """(node, profile) of every node, in order of the clients' names.
-
-    Raises:
-        FlamesError: no node, one that cannot tell what it is, speaks another protocol or holds images of
-            another size or number of channels, or two with one name.
-    """
-    found: dict[str, tuple[int, Profile]] = {}
-    for reply in exchange(grid, (make_query(node) for node in grid.get_node_ids())):
-        node = reply.metadata.src_node_id
-        if reply.has_error():
-            raise FlamesError(f"node {node} cannot join: {reply.error.reason}")
-        try:
-            profile = unpack_profile(reply)
-        except (KeyError, TypeError) as error:
-            raise FlamesError(
-                f"node {node} cannot join: its profile cannot be read ({error}); "
-                "install one version everywhere"
-            ) from error
-        if problem := _refuse_profile(profile, size, channels, found):
-            raise FlamesError(f"client {profile.client} cannot join: {problem}")
-        found[profile.client] = (node, profile)
-    if not found:
-        raise FlamesError("no client joined the federation; expected at least one")
-    return [found[name] for name in sorted(found)]
-
-
-def _refuse_profile(
-    profile: Profile, size: int, channels: int, found: dict[str, tuple[int, Profile]]
-) -> str | None:
-    if profile.protocol != PROTOCOL:
-        return (
-            f"it speaks protocol {profile.protocol}, this server {PROTOCOL}; install one version everywhere"
-        )
-    if profile.size != size:
-        return f"its images are {profile.size}×{profile.size}, this federation's {size}×{size}"
-    if profile.channels != channels:
-        return (
-            f"its images are of {profile.channels} channel(s), this federation's of {channels}; "
-            "preprocess all with the same --channels"
-        )
-    if profile.client in found:
-        return "another node has that name"
-    return None
-
-
-def exchange(grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
-    """Send each message and give replies as they come, so that no more of them are held than must be."""
-    waiting: set[str] = set()
-    for message in messages:
-        waiting.update(grid.push_messages([message]))
-        yield from _pull(grid, waiting)
-    while waiting:
-        before = len(waiting)
-        yield from _pull(grid, waiting)
-        if len(waiting) == before:
-            time.sleep(POLL_SECONDS)
-
-
-def _pull(grid: Grid, waiting: set[str]) -> Iterator[Message]:
-    for reply in grid.pull_messages(set(waiting)):
-        waiting.discard(reply.metadata.reply_to_message_id)
-        yield reply
 
 
 def _collect(
@@ -215,12 +96,10 @@ def _collect(
 
     def requests() -> Iterator[Message]:
         for node, profile in nodes:
-            weights = state.model_for(
-                profile.client, plan.algorithm.group_of(profile.client, profile.modality)
-            )
-            traffic.bytes_down += weights_bytes(weights)
+            task = plan.task(state, round_, profile, list(profiles.values()))
+            traffic.bytes_down += weights_bytes(task.weights, task.control, task.style)
             sent[profile.client] = time.monotonic()
-            yield pack_request(plan.request(round_, profile), weights, node)
+            yield pack_task(task, node)
 
     for reply in exchange(grid, requests()):
         profile = profiles[reply.metadata.src_node_id]
@@ -231,7 +110,7 @@ def _collect(
             traffic.failed[client] = reason
             on_event(ClientDone(client, round_, {}, reason))
             continue
-        traffic.bytes_up += weights_bytes(report.weights)
+        traffic.bytes_up += weights_bytes(report.weights, report.control, report.style)
         traffic.metrics[client] = {
             **report.metrics,
             "n_examples": report.n_examples,

@@ -13,6 +13,7 @@ from torch import Tensor
 from flames_cli.arrays import Mask
 from flames_cli.core.geometry import Warp, apply_warp
 from flames_cli.core.intensity import dequantise
+from flames_cli.core.lesions import Lesion, SmallRule
 from flames_cli.store.cases import CaseInfo, CaseSet
 
 MEAN, STD = 0.5, 0.5
@@ -46,6 +47,15 @@ class ShardDataset:
     def dataset(self, index: int) -> str:
         """The data set of case `index`."""
         return self._sets[self._where[index][0]].info.dataset
+
+    def small_rule(self, index: int) -> SmallRule:
+        """Which images of the data set of case `index` hold small lesions."""
+        return self._sets[self._where[index][0]].info.small
+
+    def lesion(self, index: int) -> Lesion:
+        """Whether the lesions of case `index` are small or large by that rule; none: its mask is empty."""
+        number, row = self._where[index]
+        return self._sets[number].info.judge(self._sets[number].cases[row])
 
     def example(self, index: int, warp: Warp | None = None) -> Example:
         """Image (H×W or H×W×3, float32 in [0, 1]) and mask (H×W) of case `index`, warped alike."""

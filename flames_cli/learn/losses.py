@@ -8,6 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flames_cli.learn.models.disentangled import Reconstruction
+
+DICE_FACTOR = 10.0
+DICE_SMOOTH = 0.1
+KL_FACTOR = 0.01
+STYLE_FACTOR = 1.0
+IMAGE_FACTOR = 1.0
+"""The terms of `disentangled_loss`, as FedGS' authors weigh them."""
+
 
 def dice_loss(pred: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
     """Soft Dice over the whole batch flattened: 1 - (2·Σpt + smooth) / (Σp + Σt + smooth).
@@ -52,6 +61,37 @@ def dice_focal_loss(
     return dice_weight * dice_loss(pred, target) + (1 - dice_weight) * focal
 
 
+def kl_loss(mean: Tensor, log_var: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of N(mean, exp(log_var)) from N(0, I), a scalar >= 0.
+
+    ½·Σ(exp(log_var) + mean² - 1 - log_var), summed over the dimensions and averaged over the batch (Kingma
+    and Welling, "Auto-Encoding Variational Bayes", 2014, appendix B). mean, log_var: B×D.
+    Raises ValueError where the shapes differ.
+    """
+    with _full_precision(mean):
+        m, v = _as_float32(mean, log_var)
+        return 0.5 * (v.exp() + m**2 - 1 - v).sum(dim=1).mean()
+
+
+def disentangled_loss(reconstruction: Reconstruction, images: Tensor, masks: Tensor) -> Tensor:
+    """FedGS' loss of a disentangled model, a scalar: 10·Dice + 0.01·KL + L1(z_again, z) + L1(rebuilt, image).
+
+    images: what `reconstruction` was made of, B×C×H×W in [-1, 1]; masks: B×1×H×W, 0 or 1, any dtype. Dice is
+    soft, with DICE_SMOOTH; each L1 is a mean over all elements. Raises ValueError where shapes differ.
+    """
+    return (
+        DICE_FACTOR * dice_loss(reconstruction.probabilities, masks, smooth=DICE_SMOOTH)
+        + KL_FACTOR * kl_loss(reconstruction.mean, reconstruction.log_var)
+        + STYLE_FACTOR * _l1(reconstruction.z_again, reconstruction.z)
+        + IMAGE_FACTOR * _l1(reconstruction.rebuilt, images)
+    )
+
+
+def _l1(pred: Tensor, target: Tensor) -> Tensor:
+    with _full_precision(pred):
+        return F.l1_loss(*_as_float32(pred, target))
+
+
 def _full_precision(pred: Tensor) -> torch.autocast:
     return torch.autocast(pred.device.type, enabled=False)
 
@@ -61,6 +101,6 @@ def _as_float32(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if pred.shape != target.shape:
         raise ValueError(
             f"prediction of shape {tuple(pred.shape)} against target of shape {tuple(target.shape)}: "
-            "both must be the same B×1×H×W"
+            "both must have the same, B×1×H×W for a mask"
         )
     return pred.float(), target.float()

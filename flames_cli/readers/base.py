@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.lesions import SmallRule
 from flames_cli.core.volumes import Placement
 from flames_cli.errors import FlamesError
 
@@ -108,6 +109,8 @@ class Reader(Protocol):
     """Whether patients are named; where they are not, every image counts as one."""
     COLOUR: bool
     """Whether its images can be read in colour."""
+    SMALL: SmallRule
+    """Which of its images hold small lesions, where the user does not say."""
 
     def list_sources(self, root: Path) -> list[Source]:
         """The sources under `root`, in natural order; nothing is decoded."""

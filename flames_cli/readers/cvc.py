@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
+from flames_cli.core.lesions import SmallRule
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
@@ -23,6 +24,8 @@ SERVER_TEST = 0
 STILL = True
 KNOWS_PATIENTS = False
 COLOUR = True
+SMALL = SmallRule("box", 150.0, 100.0)
+"""As FedGS has it for PolypGen: endoscopy of the colon too."""
 
 SEQUENCE_STARTS = (
     *(1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298),

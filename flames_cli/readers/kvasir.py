@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from flames_cli.core.lesions import SmallRule
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import JPEG, find_named, pair_up
@@ -19,6 +20,8 @@ SERVER_TEST = 0
 STILL = True
 KNOWS_PATIENTS = False
 COLOUR = True
+SMALL = SmallRule("box", 150.0, 100.0)
+"""As FedGS has it for PolypGen: endoscopy of the colon too."""
 
 
 def list_sources(root: Path) -> list[Source]:

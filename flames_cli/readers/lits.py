@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from flames_cli.core.lesions import SmallRule
 from flames_cli.core.volumes import from_ras, to_ras
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.nifti import read_labels, read_volume
@@ -21,6 +22,8 @@ SERVER_TEST = 0
 STILL = False
 KNOWS_PATIENTS = True
 COLOUR = False
+SMALL = SmallRule("area", 1000.0, 1000.0)
+"""As FedGS."""
 
 LABELS = frozenset({0, 1, 2})
 """Background, liver, tumour."""

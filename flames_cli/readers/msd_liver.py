@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from flames_cli.core.lesions import SmallRule
 from flames_cli.readers import msd
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.volumes import VolumeRules
@@ -19,6 +20,8 @@ SERVER_TEST = 0
 STILL = False
 KNOWS_PATIENTS = True
 COLOUR = False
+SMALL = SmallRule("area", 1000.0, 1000.0)
+"""As FedGS has it for LiTS."""
 
 LABELS = frozenset({0, 1, 2})
 """Background, liver, tumour."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from flames_cli.core.lesions import SmallRule
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import JPEG, Centre, Pair, find_centres, find_named, pair_up
@@ -20,6 +21,8 @@ SERVER_TEST = 0
 STILL = True
 KNOWS_PATIENTS = False
 COLOUR = True
+SMALL = SmallRule("box", 150.0, 100.0)
+"""As FedGS, whose blob detector takes a rough box of the smallest polyp of 512×512 pixels."""
 
 _MASK = re.compile(r"([^.].*)_mask\.jpe?g", re.IGNORECASE | re.DOTALL)
 _PATIENT = re.compile(r"(\d+)(?=OLC|_endocv2021_)", re.IGNORECASE)

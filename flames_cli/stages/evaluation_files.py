@@ -1,28 +1,34 @@
-"""What `flames evaluate` leaves behind: metrics a case, tables, a summary and pictures."""
+"""What `flames evaluate` leaves behind: metrics a case, tables and a summary."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
+from flames_cli.core.intervals import DRAWS, LEVEL
+from flames_cli.core.lesions import SmallRule
 from flames_cli.errors import FlamesError
-from flames_cli.learn.segment import Segmenter
-from flames_cli.stages.scoring import METRICS, Row, Score, Subject
+from flames_cli.stages.evaluating.lesion_rows import SIZES, LesionRow, SizeScores
+from flames_cli.stages.evaluating.parts import Scored
+from flames_cli.stages.evaluating.pictures import overlay_name
+from flames_cli.stages.evaluating.rows import Row
+from flames_cli.stages.evaluating.scoring import METRICS, Score, Subject
 from flames_cli.store.atomic import write_csv, write_json
-from flames_cli.store.figures import OverlayPanel, OverlayRow, draw_overlays, draw_rounds
 from flames_cli.store.manifest import read_json
 from flames_cli.store.schema import EVALUATION, stamp
 
 CASE_COLUMNS = (
-    *("run", "client", "modality", "dataset", "organ", "site"),
+    *("run", "client", "modality", "dataset", "organ", "site", "patient", "lesion"),
     *("split", "case", "metric", "value"),
 )
 SPLIT = CASE_COLUMNS.index("split")
 
 TABLE_OF = {"client_test": "clients", "server_test": "server"}
 """By split: the table's name in summary.json and of its CSV."""
+LESIONS_OF = {split: f"lesions_{table}" for split, table in TABLE_OF.items()}
+"""The same of the table by size of lesion, whose CSV has a hyphen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,12 @@ class Evaluation:
     folder: Path
     untested: dict[str, str] = field(default_factory=dict)
     """Clients and modalities that are in no table, each with its reason."""
+    lesions: dict[str, list[LesionRow]] = field(default_factory=dict)
+    """By split: the table by size of lesion."""
+    small: dict[str, SmallRule] = field(default_factory=dict)
+    """By data set: which of its images hold small lesions."""
+    seed: int = 0
+    """Of the intervals' draws: the run's own."""
 
     @property
     def clients(self) -> list[Row]:
@@ -52,8 +64,28 @@ class Evaluation:
         return self.tables.get("server_test", [])
 
 
-def write_evaluation(result: Evaluation, case_rows: Sequence[Sequence[object]]) -> None:
-    """Write cases.csv, the tables and summary.json.
+def case_rows(result: Evaluation, scored: Sequence[Scored]) -> list[tuple[object, ...]]:
+    """The lines of cases.csv: both runs' scores of every subject, each once however often it is compared."""
+    rows: dict[tuple[object, ...], None] = {}
+    for one in scored:
+        rows |= dict.fromkeys(_metric_rows(result.run, one.subject.label, one.subject, one.scores))
+        if result.compare and one.compared is not None:
+            twin = one.compared_label
+            rows |= dict.fromkeys(_metric_rows(result.compare, twin, one.subject, one.compared))
+    return list(rows)
+
+
+def _metric_rows(
+    run: str, label: str, subject: Subject, scores: Sequence[Score]
+) -> Iterator[tuple[object, ...]]:
+    for score in scores:
+        who = (run, label, subject.modality, score.dataset, score.organ, score.site, score.patient)
+        for metric, value in score.values.items():
+            yield (*who, score.lesion, subject.split, score.case, metric, value)
+
+
+def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> None:
+    """Write cases.csv (`cases`, from `case_rows`), the tables and summary.json.
 
     A split that was not asked for keeps what an earlier call said of the same models; what it said of others
     is removed.
@@ -62,18 +94,22 @@ def write_evaluation(result: Evaluation, case_rows: Sequence[Sequence[object]]) 
     earlier = _earlier_tables(result)
     for split, table in TABLE_OF.items():
         if split not in result.tables and table not in earlier:
-            for stale in (folder / f"{table}.csv", folder / overlay_name(split)):
-                stale.unlink(missing_ok=True)
+            for stale in (f"{table}.csv", _lesion_csv(split), overlay_name(split)):
+                (folder / stale).unlink(missing_ok=True)
     header = _table_header(result.compare)
     for split, rows in result.tables.items():
         write_csv(folder / f"{TABLE_OF[split]}.csv", header, [_table_row(row, header) for row in rows])
+    header = _lesion_header(result.compare)
+    for split, by_size in result.lesions.items():
+        lines = [line for row in by_size for line in _lesion_lines(row, header)]
+        write_csv(folder / _lesion_csv(split), header, lines)
     kept = _earlier_cases(folder / "cases.csv", set(TABLE_OF) - set(result.tables)) if earlier else []
-    write_csv(folder / "cases.csv", CASE_COLUMNS, [*kept, *case_rows])
+    write_csv(folder / "cases.csv", CASE_COLUMNS, [*kept, *cases])
     write_json(folder / "summary.json", {**summary_json(result), **earlier})
 
 
 def _earlier_tables(result: Evaluation) -> dict[str, Any]:
-    """The tables of summary.json that this call does not make anew, where they are of the same models."""
+    """What summary.json keeps of the splits that this call leaves out, where it is of the same models."""
     try:
         before = read_json(result.folder / "summary.json", EVALUATION.name)
     except FlamesError:  # none yet, or a damaged one, which is replaced
@@ -81,8 +117,11 @@ def _earlier_tables(result: Evaluation) -> dict[str, Any]:
     same = {**stamp(EVALUATION), "models": result.models}
     if any(before.get(key) != value for key, value in same.items()):
         return {}
-    missing = [table for split, table in TABLE_OF.items() if split not in result.tables]
-    return {table: before[table] for table in missing if before.get(table)}
+    splits = [split for split in TABLE_OF if split not in result.tables]
+    missing = [name[split] for name in (TABLE_OF, LESIONS_OF) for split in splits]
+    kept = {table: before[table] for table in missing if before.get(table)}
+    rules = {**before.get("small", {}), **_small_json(result)}
+    return {**kept, "small": dict(sorted(rules.items()))} if kept else {}
 
 
 def _earlier_cases(path: Path, splits: set[str]) -> list[list[str]]:
@@ -104,8 +143,18 @@ def summary_json(result: Evaluation) -> dict[str, Any]:
         "models": result.models,
         "clients": [row.as_json() for row in result.clients],
         "server": [row.as_json() for row in result.server],
+        **{
+            table: [row.as_json() for row in result.lesions.get(split, [])]
+            for split, table in LESIONS_OF.items()
+        },
+        "small": _small_json(result),
+        "interval": {"level": LEVEL, "draws": DRAWS, "seed": result.seed},
         "untested": result.untested,
     }
+
+
+def _small_json(result: Evaluation) -> dict[str, str]:
+    return {dataset: str(rule) for dataset, rule in sorted(result.small.items())}
 
 
 def _table_header(compare: str | None) -> list[str]:
@@ -126,49 +175,30 @@ def _table_row(row: Row, header: Sequence[str]) -> list[object]:
     return [*start, *[""] * (len(header) - len(start))]
 
 
-def overlay_name(split: str) -> str:
-    """The picture of a split."""
-    return f"overlays-{split.removesuffix('_test')}.png"
+def _lesion_csv(split: str) -> str:
+    return f"{LESIONS_OF[split].replace('_', '-')}.csv"
 
 
-def draw_evaluation(
-    folder: Path,
-    segmenter: Segmenter,
-    scored: Sequence[tuple[Subject, Sequence[Score]]],
-    rounds: Sequence[dict[str, Any]],
-) -> None:
-    """Draw the best, median and worst case of every model, a picture a split, and the learning curves."""
-    for split in TABLE_OF:
-        chosen = [(subject, scores) for subject, scores in scored if subject.split == split and scores]
-        if chosen:
-            draw_overlays(folder / overlay_name(split), [_overlay_row(segmenter, *pair) for pair in chosen])
-    if series := learning_curves(rounds):
-        draw_rounds(folder / "rounds.png", series)
+def _lesion_header(compare: str | None) -> list[str]:
+    counts = ("lesions", "lesions_found", "lesions_predicted", "lesions_right", "recall", "precision")
+    columns = ["dice_mean", "dice_sd", *counts]
+    header = ["model", "modality", "organ", "lesion", "n", "patients", *columns]
+    gains = ["dice_gain", "dice_gain_low", "dice_gain_high"]
+    return [*header, *(f"{compare}_{column}" for column in columns), *gains] if compare else header
 
 
-def _overlay_row(segmenter: Segmenter, subject: Subject, scores: Sequence[Score]) -> OverlayRow:
-    """Best, median and worst case by Dice."""
-    ranked = sorted(range(len(scores)), key=lambda index: (-scores[index].metrics["dice"], index))
-    picks = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
-    panels = []
-    for (name, index), predicted in zip(
-        picks.items(), segmenter.masks(subject.weights, subject.data, list(picks.values())), strict=True
-    ):
-        image, truth = subject.data.example(index)
-        caption = f"{name}: {scores[index].case}, Dice {scores[index].metrics['dice']:.2f}"
-        panels.append(OverlayPanel(image, truth, predicted, caption))
-    who = "server model" if subject.split == "server_test" else "client"
-    where = f", unseen site {subject.unseen}" if subject.unseen else ""
-    return OverlayRow(f"{who} {subject.label} ({subject.modality}, {len(scores)} cases{where})", panels)
+def _lesion_lines(row: LesionRow, header: Sequence[str]) -> Iterator[list[object]]:
+    """A line a size; empty cells where the other run has no model to compare with."""
+    for size in SIZES:
+        own = row.sizes[size]
+        line = [row.label, row.modality, row.organ, size, own.dice.n, own.n_patients, *_lesion_cells(own)]
+        if row.compared and row.gains:
+            gain = row.gains[size]
+            line += [*_lesion_cells(row.compared[size]), gain.mean, gain.low, gain.high]
+        yield [*line, *[""] * (len(header) - len(line))]
 
 
-def learning_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """{client: (rounds done, validation Dice of the model it received then)}."""
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for record in records:
-        for client in record["clients"]:
-            if client.get("received_val_dice") is not None:
-                curves.setdefault(client["client"], []).append(
-                    (record["round"] - 1, client["received_val_dice"])
-                )
-    return curves
+def _lesion_cells(scores: SizeScores) -> list[object]:
+    counts = scores.lesions
+    found = (counts.n, counts.found, counts.n_predicted, counts.n_right, counts.recall(), counts.precision())
+    return [scores.dice.mean, scores.dice.sd, *found]

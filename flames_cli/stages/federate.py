@@ -1,25 +1,29 @@
 """Shards → a run: rounds of local training and blending, a checkpoint and a line after each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
-from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
-from flames_cli.core.aggregation import Algorithm, State
-from flames_cli.core.rng import derive_seed
+from flames_cli.core.algorithm import Algorithm
+from flames_cli.core.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
-from flames_cli.fed.client import SHARD_SEPARATOR, make_client_app
-from flames_cli.fed.engines.inline import NodeConfig, run_inline
+from flames_cli.fed.client import make_client_app
+from flames_cli.fed.engines.inline import NodeConfig, make_contexts, read_memories, run_inline
 from flames_cli.fed.events import OnEvent, ignore
-from flames_cli.fed.server import Plan, make_server_app
+from flames_cli.fed.node import SHARD_SEPARATOR
+from flames_cli.fed.plan import Plan, initial_seed
+from flames_cli.fed.server import make_server_app
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.models.arrays import to_weights
+from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.models.entries import describe_entries
+from flames_cli.learn.optimisers import WEIGHT_DECAY
 from flames_cli.stages.estimate import Estimator
-from flames_cli.store.checkpoint import list_rounds, load_state, save_state
+from flames_cli.store.checkpoint import list_rounds, load_memories, load_state, save_state
 from flames_cli.store.h5 import hash_file
 from flames_cli.store.manifest import ClientEntry, Partition, checked_shard, read_partition
 from flames_cli.store.runs import (
@@ -59,7 +63,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         FlamesError: unknown strategy, model or option; no encoder weights; a run of that name with other
             options; no good report in a round.
     """
-    algorithm = get_algorithm(config.strategy)
+    algorithm = _choose_algorithm(config)
     device = pick_device(config.device)
     partition_file = config.workspace / "partition.json"
     partition = read_partition(partition_file)
@@ -82,28 +86,48 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
             run.remove()
         write_config(run.config, {"federate": options, "run": facts})
         watch = Estimator(on_event, config.batch_size, config.local_epochs)
+        contexts = make_contexts(nodes, load_memories(run.checkpoints) if resumed else {})
 
         def save(state: State, record: dict[str, Any]) -> None:
             # In this order: a line without its checkpoint is dropped and done again, the reverse is not.
             append_round(run.rounds, record)
-            save_state(run.checkpoints, state, config.keep_rounds)
+            save_state(run.checkpoints, state, config.keep_rounds, read_memories(contexts))
 
-        run_inline(make_server_app(plan, save, resumed, watch), make_client_app(watch), nodes)
+        run_inline(make_server_app(plan, save, resumed, watch), make_client_app(watch), contexts)
     return FederationResult(run.name, run.path, resumed.round if resumed else 0, read_rounds(run.rounds))
+
+
+def _choose_algorithm(config: FederateConfig) -> Algorithm:
+    """The strategy with its server's options.
+
+    Raises:
+        FlamesError: no such strategy, or an option that it cannot have.
+    """
+    algorithm = get_algorithm(config.strategy)
+    if algorithm.local == "scaffold" and config.optimiser != "sgd":
+        raise FlamesError(
+            f"strategy {config.strategy} is defined for plain SGD, got optimiser {config.optimiser}; "
+            "pass --optimiser sgd, with a larger --lr such as 0.1"
+        )
+    if config.server_momentum and algorithm.blend != "mean":
+        raise FlamesError(
+            f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
+            "or take a strategy that averages, such as fedavg or fedgs"
+        )
+    return replace(algorithm, server_momentum=config.server_momentum, server_lr=config.server_lr)
 
 
 def _plan(config: FederateConfig, algorithm: Algorithm, partition: Partition, resumed: State | None) -> Plan:
     options = options_for(partition.channels, config.model_options)
-    initial = (
-        next(iter(resumed.server.values())) if resumed else _initial_weights(config, options, partition.size)
-    )
+    model = _initial_model(config, options, partition.size, "none" if resumed else encoder_weights_of(config))
+    decay = WEIGHT_DECAY[config.optimiser] if config.weight_decay is None else config.weight_decay
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
         seed=config.seed,
         model=config.model,
         model_options=options,
-        initial=initial,
+        initial=to_weights(model),
         size=partition.size,
         channels=partition.channels,
         epochs=config.local_epochs,
@@ -113,23 +137,31 @@ def _plan(config: FederateConfig, algorithm: Algorithm, partition: Partition, re
         dice_weight=config.dice_weight,
         per_pixel_focal=config.per_pixel_focal,
         augment=config.augment,
+        optimiser=config.optimiser,
+        weight_decay=decay,
+        keep=config.keep_epoch,
+        proximal_mu=config.proximal_mu,
+        share=config.share,
+        style_from=config.style_from,
+        entries=describe_entries(model, config.share, config.style_from is not None),
     )
 
 
-def _initial_weights(config: FederateConfig, options: dict[str, Any], size: int) -> Weights:
+def _initial_model(
+    config: FederateConfig, options: dict[str, Any], size: int, encoder_weights: str
+) -> SegmentationModel:
     """What every model starts from.
 
     Raises:
         FlamesError: the images are too small for the model, or there are no such encoder weights.
     """
-    seed = derive_seed(config.seed, "initial weights")
-    model = build_model(config.model, encoder_weights_of(config), seed=seed, **options)
+    model = build_model(config.model, encoder_weights, seed=initial_seed(config.seed), **options)
     if size < model.min_size:
         raise FlamesError(
             f"the images are {size}×{size}, this {config.model} needs {model.min_size}×{model.min_size}; "
             "preprocess with a larger --size, or take a shallower model (--model-option depth=N of unet)"
         )
-    return to_weights(model)
+    return model
 
 
 def encoder_weights_of(config: FederateConfig) -> str:

@@ -4,23 +4,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flames_cli import __version__
 from flames_cli.config import PreprocessConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader
 from flames_cli.stages.preparing.gathering import Gathered, gather, group_patients, regroup
+from flames_cli.stages.preparing.report import Sets, make_report
+from flames_cli.stages.preparing.small import check_rules, choose_rule
 from flames_cli.stages.preparing.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.stages.raw import Kind, check_windows, kind_of, open_raw, slug
 from flames_cli.store.atomic import write_json
 from flames_cli.store.cases import SetInfo, Spool
-from flames_cli.store.h5 import SpooledCase, files_of, hash_file, write_collection
-from flames_cli.store.schema import PREPROCESSED_REPORT, stamp
+from flames_cli.store.h5 import files_of, write_collection
 
 LISTED_BAD = 5
 """Bad cases that an error message names; the rest are counted."""
-
-Sets = dict[str, list[SpooledCase]]
 
 
 def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = silent) -> list[dict[str, Any]]:
@@ -38,6 +36,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     if len(config.datasets) < 2:  # a window may be for another of them
         check_windows(config, (kind_of(reader, source)[0] for source in sources))
     names = _name_datasets(collection, dict.fromkeys(kind_of(reader, source) for source in sources))
+    check_rules(config, reader, list(dict.fromkeys([*names.values(), collection])))
     targets = {kind: config.workspace / "preprocessed" / f"{name}.h5" for kind, name in names.items()}
     earlier = _find_earlier(collection, list(targets.values()), config.overwrite)
     with Spool(config.workspace / "preprocessed") as spool:
@@ -46,7 +45,10 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         group_of = group_patients(reader, gathered.values())
         sets = _split(reader, collection, names, gathered, group_of, config)
         infos = {
-            kind: SetInfo(names[kind], *kind, config.size, part.max_value, part.channels, collection)
+            kind: SetInfo(
+                *(names[kind], *kind, config.size, part.max_value, part.channels, collection),
+                small=choose_rule(config, reader, names[kind], collection),
+            )
             for kind, part in gathered.items()
         }
         write_collection({targets[kind]: (infos[kind], sets[kind]) for kind in gathered}, spool)
@@ -56,7 +58,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     reports = []
     for kind, part in gathered.items():
         near = _near_copies(group_of, part)
-        report = _report(reader, config, names[kind], kind, part, sets[kind], near, targets[kind])
+        report = make_report(reader, config, infos[kind], part, sets[kind], near, targets[kind])
         write_json(targets[kind].with_suffix(".json"), report)
         reports.append(report)
     return reports
@@ -154,51 +156,3 @@ def _near_copies(group_of: dict[str, str], part: Gathered) -> list[list[str]]:
     for patient in sorted({sound.source.patient for sound in part.kept}):
         members.setdefault(group_of[patient], []).append(patient)
     return [group for group in members.values() if len(group) > 1]
-
-
-def _report(
-    reader: Reader,
-    config: PreprocessConfig,
-    name: str,
-    kind: Kind,
-    part: Gathered,
-    sets: Sets,
-    near: list[list[str]],
-    target: Path,
-) -> dict[str, Any]:
-    options = config.model_dump(
-        mode="json", exclude={"workspace", "raw", "datasets", "duplicate_list", "workers", "overwrite"}
-    )
-    options["duplicate_list"] = config.duplicate_list.name if config.duplicate_list else None
-    return {
-        **stamp(PREPROCESSED_REPORT),
-        "flames": __version__,
-        "dataset": name,
-        "reader": reader.NAME,
-        "modality": kind[0],
-        "organ": kind[1],
-        "licence": reader.LICENCE,
-        "options": options,
-        "sources": part.sources,
-        "sets": {own: _count(cases) for own, cases in sets.items() if cases or own != "client_val"},
-        "sites": _count_sites(sets),
-        "skipped": [{"name": source, "reason": reason} for source, reason in part.skipped],
-        "bad": part.bad,
-        "copies_left_out": [{"name": copy, "same_as": kept} for copy, kept in part.copies],
-        "near_copies_kept_together": near,
-        "file": target.name,
-        "sha256": hash_file(target),
-    }
-
-
-def _count(cases: Sequence[SpooledCase]) -> dict[str, int]:
-    return {"images": len(cases), "patients": len({case.info.patient for case in cases})}
-
-
-def _count_sites(sets: Sets) -> dict[str, dict[str, int]]:
-    """Images and patients of each site, over all sets; empty where the data set names none."""
-    sites: dict[str, list[SpooledCase]] = {}
-    for case in (case for cases in sets.values() for case in cases):
-        if case.info.site:
-            sites.setdefault(case.info.site, []).append(case)
-    return {site: _count(cases) for site, cases in sorted(sites.items())}

@@ -13,12 +13,14 @@ import numpy as np
 from isal import isal_zlib
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.lesions import DEFAULT_SMALL, Lesion, LesionSize, SmallRule, parse_rule
 from flames_cli.core.volumes import Placement
 
 LEVEL = 1
 """Of ISA-L's deflate: its highest saves 0.2 % of disk on ultrasound and takes twice the time."""
 
 _IDENTITY = ("case", "patient", "group", "stratum", "site")
+_LESIONS = ("lesion_px", "n_lesions", "smallest_px", "smallest_box_px")
 
 
 NO_PLACE = Placement("", -1, (0, 0, 0), "", (0.0,) * 16)
@@ -43,6 +45,15 @@ class CaseInfo:
     """Rows, columns before the case was made square."""
     place: Placement | None = None
     """Where the slice lies in its volume; None for still images."""
+    n_lesions: int = 0
+    """Connected parts of the stored mask; these four figures are of `core.lesions.LesionSize`."""
+    smallest_px: int = 0
+    smallest_box_px: int = 0
+
+    @property
+    def lesions(self) -> LesionSize:
+        """How large its lesions are, at the stored size."""
+        return LesionSize(self.lesion_px, self.n_lesions, self.smallest_px, self.smallest_box_px)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,12 @@ class SetInfo:
     """1 grey, or 3: red, green, blue."""
     collection: str = ""
     """What shares its patients with other data sets (one manifest's modalities); empty: the data set."""
+    small: SmallRule = DEFAULT_SMALL
+    """Which of its images hold small lesions."""
+
+    def judge(self, case: CaseInfo) -> Lesion:
+        """Whether the lesions of one of its cases are small, large, or none."""
+        return self.small.judge(self.size * self.size, case.lesions)
 
     @property
     def pixel_shape(self) -> tuple[int, ...]:
@@ -143,6 +160,7 @@ def write_set(
         max_value=info.max_value,
         channels=info.channels,
         collection=info.collection,
+        small=str(info.small),
     )
     images = _create_chunked(group, "image", len(cases), info.pixel_shape, info.dtype)
     masks = _create_chunked(group, "mask", len(cases), (info.size, info.size), np.dtype(np.uint8))
@@ -175,7 +193,8 @@ def _write_columns(group: h5py.Group, cases: Sequence[CaseInfo]) -> None:
     group.create_dataset("slice", data=np.array([case.slice_index for case in cases], np.int32))
     spacing = np.array([case.spacing_mm for case in cases], np.float32).reshape(-1, 2)
     group.create_dataset("spacing_mm", data=spacing)
-    group.create_dataset("lesion_px", data=np.array([case.lesion_px for case in cases], np.int32))
+    for column in _LESIONS:
+        group.create_dataset(column, data=np.array([getattr(case, column) for case in cases], np.int32))
     raw_shape = np.array([case.raw_shape for case in cases], np.int32).reshape(-1, 2)
     group.create_dataset("raw_shape", data=raw_shape)
     if any(case.place for case in cases):
@@ -203,6 +222,7 @@ def read_set_info(group: h5py.Group) -> SetInfo:
         int(attrs["max_value"]),
         int(attrs["channels"]),
         str(attrs["collection"]),
+        parse_rule(str(attrs["small"])),
     )
 
 
@@ -218,14 +238,15 @@ def read_cases(group: h5py.Group) -> list[CaseInfo]:
             site,
             (int(raw_shape[0]), int(raw_shape[1])),
             place,
+            *(int(n), int(smallest), int(box)),
         )
-        for case, patient, unit, stratum, site, z, spacing, lesion, raw_shape, place in zip(
+        for case, patient, unit, stratum, site, z, spacing, raw_shape, place, lesion, n, smallest, box in zip(
             *texts,
             group["slice"][...].tolist(),
             group["spacing_mm"][...].tolist(),
-            group["lesion_px"][...].tolist(),
             group["raw_shape"][...].tolist(),
             _read_places(group),
+            *(group[column][...].tolist() for column in _LESIONS),
             strict=True,
         )
     ]

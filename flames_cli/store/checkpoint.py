@@ -2,10 +2,14 @@
 
 import re
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote
 
 from flames_cli.arrays import Weights
-from flames_cli.core.aggregation import State
+from flames_cli.core.reports import State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import reason_of, write_json
 from flames_cli.store.h5 import hash_file
@@ -17,9 +21,20 @@ INDEX = "state.json"
 
 _ROUND = re.compile(r"^round-(\d{5})$")
 
+Memories = Mapping[str, Mapping[str, Weights]]
+"""By owner (a group, a client), by kind."""
 
-def save_state(folder: Path, state: State, keep: int) -> Path:
+NOTHING: Memories = MappingProxyType({})
+
+
+def save_state(folder: Path, state: State, keep: int, memories: Memories = NOTHING) -> Path:
     """Write `state` to `folder`/round-NNNNN and drop all but the newest `keep` rounds.
+
+    Args:
+        folder: of the run's checkpoints.
+        state: after its round.
+        keep: rounds to keep, above 0.
+        memories: by client, by kind: what clients keep between rounds, where they run in this process.
 
     Raises:
         FlamesError: the folder cannot be written; no partial checkpoint is left.
@@ -28,7 +43,7 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
     temporary = folder / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        _write(temporary, state)
+        _write(temporary, state, memories)
         shutil.rmtree(target, ignore_errors=True)
         temporary.replace(target)
     except OSError as error:
@@ -42,22 +57,52 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
     return target
 
 
-def _write(folder: Path, state: State) -> None:
+def _write(folder: Path, state: State, memories: Memories) -> None:
     folder.mkdir(parents=True)
-    files = {
-        **{f"server-{name}.safetensors": weights for name, weights in state.server.items()},
-        **{f"client-{name}.safetensors": weights for name, weights in state.personal.items()},
-    }
-    for name, weights in files.items():
-        write_safetensors(folder / name, weights)
+    written = _Writer(folder)
     index = {
         **stamp(CHECKPOINT),
         "round": state.round,
-        "server": {name: f"server-{name}.safetensors" for name in state.server},
-        "personal": {name: f"client-{name}.safetensors" for name in state.personal},
-        "sha256": {name: hash_file(folder / name) for name in files},
+        "server": written.by_name("server", state.server),
+        "personal": written.by_name("client", state.personal),
+        "memory": written.by_kind("memory", state.memory),
+        "styles": written.by_name("style", state.styles),
+        "memories": written.by_kind("kept", memories),
+        "sha256": written.sha256,
     }
     write_json(folder / INDEX, index)
+
+
+class _Writer:
+    """Writes weights to files of safe names, and remembers their checksums."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.sha256: dict[str, str] = {}
+
+    def by_name(self, prefix: str, models: Mapping[str, Weights]) -> dict[str, str]:
+        return {name: self._write(f"{prefix}-{_safe(name)}", weights) for name, weights in models.items()}
+
+    def by_kind(self, prefix: str, memories: Memories) -> dict[str, dict[str, str]]:
+        # A name has no + once it is safe, so no two of these can be the same.
+        return {
+            owner: {
+                kind: self._write(f"{prefix}-{_safe(owner)}+{_safe(kind)}", weights)
+                for kind, weights in kinds.items()
+            }
+            for owner, kinds in memories.items()
+        }
+
+    def _write(self, stem: str, weights: Weights) -> str:
+        file = f"{stem}.safetensors"
+        write_safetensors(self._folder / file, weights)
+        self.sha256[file] = hash_file(self._folder / file)
+        return file
+
+
+def _safe(name: str) -> str:
+    """`name` as part of a file's name: a modality may be called PET/CT. Two names never give the same."""
+    return quote(name, safe=" ")
 
 
 def index_path(folder: Path, round_: int) -> Path:
@@ -79,28 +124,68 @@ def load_state(folder: Path, round_: int | None = None) -> State:
         MissingArtifact: there is no checkpoint.
         FlamesError: a file is missing, damaged (its checksum differs) or of another version.
     """
+    stored = _Reader(folder, round_)
+    return State(
+        stored.round,
+        stored.by_name("server"),
+        stored.by_name("personal"),
+        stored.by_kind("memory"),
+        stored.by_name("styles"),
+    )
+
+
+def load_memories(folder: Path, round_: int | None = None) -> dict[str, dict[str, Weights]]:
+    """By client, by kind: what clients kept after `round_`, by default the newest. Raises as `load_state`."""
+    return _Reader(folder, round_).by_kind("memories")
+
+
+class _Reader:
+    """Reads what one checkpoint's index names, each file against its checksum."""
+
+    def __init__(self, folder: Path, round_: int | None) -> None:
+        self._path = _find(folder, round_)
+        index = self._path / INDEX
+        self._index = read_json(index, CHECKPOINT.name)
+        check_stamp(self._index, CHECKPOINT, index)
+
+    @property
+    def round(self) -> int:
+        with self._entries_expected():
+            return int(self._index["round"])
+
+    def by_name(self, key: str) -> dict[str, Weights]:
+        with self._entries_expected():
+            return {name: self._read(file) for name, file in self._index[key].items()}
+
+    def by_kind(self, key: str) -> dict[str, dict[str, Weights]]:
+        with self._entries_expected():
+            return {
+                owner: {kind: self._read(file) for kind, file in kinds.items()}
+                for owner, kinds in self._index[key].items()
+            }
+
+    def _read(self, file: str) -> Weights:
+        path = self._path / file
+        if not path.is_file() or hash_file(path) != self._index["sha256"][file]:
+            raise FlamesError(
+                f"{path} is missing or damaged (its checksum differs); remove {self._path} and federate again"
+            )
+        return read_safetensors(path)
+
+    @contextmanager
+    def _entries_expected(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError) as error:
+            raise FlamesError(
+                f"{self._path / INDEX} lacks entries ({error}); remove {self._path} and federate again"
+            ) from error
+
+
+def _find(folder: Path, round_: int | None) -> Path:
+    """The folder of the checkpoint of `round_`, by default the newest."""
     rounds = list_rounds(folder)
     if not rounds or (round_ is not None and round_ not in rounds):
         wanted = "checkpoint" if round_ is None else f"checkpoint of round {round_}"
         raise MissingArtifact(f"no {wanted} in {folder}; make it with `flames federate`")
-    path = folder / f"round-{round_ if round_ is not None else rounds[-1]:05d}"
-    index = read_json(path / INDEX, CHECKPOINT.name)
-    check_stamp(index, CHECKPOINT, path / INDEX)
-    try:
-        server = {name: _read(path / file, index["sha256"][file]) for name, file in index["server"].items()}
-        personal = {
-            name: _read(path / file, index["sha256"][file]) for name, file in index["personal"].items()
-        }
-        return State(index["round"], server, personal)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FlamesError(
-            f"{path / INDEX} lacks entries ({error}); remove {path} and federate again"
-        ) from error
-
-
-def _read(path: Path, expected: str) -> Weights:
-    if not path.is_file() or hash_file(path) != expected:
-        raise FlamesError(
-            f"{path} is missing or damaged (its checksum differs); remove {path.parent} and federate again"
-        )
-    return read_safetensors(path)
+    return folder / f"round-{round_ if round_ is not None else rounds[-1]:05d}"

@@ -17,13 +17,13 @@ class Format:
 
 
 CHECK = Format("flames-check")
-PREPROCESSED = Format("flames-preprocessed", 2)
-PREPROCESSED_REPORT = Format("flames-preprocessed-report", 2)
+PREPROCESSED = Format("flames-preprocessed", 3)
+PREPROCESSED_REPORT = Format("flames-preprocessed-report", 3)
 PARTITION = Format("flames-partition", 2)
-SHARD = Format("flames-shard", 2)
-RUN = Format("flames-run")
-CHECKPOINT = Format("flames-checkpoint")
-EVALUATION = Format("flames-evaluation")
+SHARD = Format("flames-shard", 3)
+RUN = Format("flames-run", 2)
+CHECKPOINT = Format("flames-checkpoint", 2)
+EVALUATION = Format("flames-evaluation", 2)
 EMBEDDING = Format("flames-embedding")
 
 MADE_BY = {

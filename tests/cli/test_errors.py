@@ -207,7 +207,7 @@ def test_data_sets_of_different_sizes_are_refused(refused, flames, workspace, ph
 UNET = ("--model", "unet", "--model-option")
 
 FEDERATIONS = {
-    "model": (("--model", "vit"), "unknown model 'vit': choose one of densenet-unet, unet"),
+    "model": (("--model", "vit"), "choose one of densenet-unet, sd-utnet, sdnet, unet, utnet"),
     "option": ((*UNET, "heads=2"), "unknown option 'heads' of model unet: it has in_channels"),
     "value": ((*UNET, "depth=0"), "depth = 0 of model unet: expected 1 or more"),
     "modality": (("--lr", "CT=1e-3"), "--lr names 'CT', expected a modality of MRI, US"),

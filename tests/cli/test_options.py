@@ -1,5 +1,6 @@
 """The options, the configuration and docs/cli.md cannot drift apart."""
 
+import inspect
 import re
 from pathlib import Path
 from typing import get_args
@@ -14,6 +15,8 @@ from flames_cli.cli.options import parse_lists, parse_number, parse_pairs, parse
 from flames_cli.config import SECTIONS, SHARED, Section
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.learn.models import MODELS
+from flames_cli.learn.optimisers import OPTIMISERS
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -25,7 +28,7 @@ NO_KEYS = {"config", "json_output", "help"}
 UNTYPED = {"federate": {"lr_by_modality"}, "check": {"seed"}, "evaluate": {"seed"}}
 """Keys without an option of their own: --lr gives the one, and nothing in check and evaluate is random."""
 
-COLLECTED = {"datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options"}
+COLLECTED = {"datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small"}
 """Keys whose option collects text, so that its default is None."""
 
 EVERY_SECTION = pytest.mark.parametrize("name", SECTIONS)
@@ -77,9 +80,8 @@ def test_help_names_what_can_be_chosen():
     assert names_in(typed("federate")["strategy"].help) == set(ALGORITHMS)
     assert names_in(typed("federate")["device"].help) == set(get_args(config.Device))
     assert names_in(typed("federate")["precision"].help) == set(get_args(config.Precision))
-    from flames_cli.learn.models import MODELS
-
-    assert set(re.findall(r"[a-z-]*unet", typed("federate")["model"].help)) == set(MODELS)
+    assert names_in(typed("federate")["optimiser"].help) == set(OPTIMISERS)
+    assert set(re.findall(r"[a-z-]*u?t?net", typed("federate")["model"].help)) == set(MODELS)
 
 
 @EVERY_SECTION
@@ -144,7 +146,7 @@ def rows_of(text):
     return [
         (re.findall(r"`([^`]+)`", row[0]), re.findall(r"`([^`]+)`", row[1]), row[2].strip("`"), row[3])
         for row in cells
-        if len(row) == 4 and row[0].startswith("`")
+        if len(row) == 4 and row[0].startswith("`--")
     ]
 
 
@@ -228,3 +230,20 @@ def configured(monkeypatch, *args) -> Section:
 
 def stop():
     raise typer.Exit
+
+
+def test_the_reference_describes_every_strategy_and_model_with_its_options():
+    told = {
+        line.split("`")[1]: line for line in section("## `flames federate`").splitlines() if line[:3] == "| `"
+    }
+    assert told.keys() >= set(ALGORITHMS) | set(MODELS)
+    for name, build in MODELS.items():
+        parameters = inspect.signature(build).parameters
+        expected = {f"`{one}` {parameters[one].default}" for one in parameters if one != "in_channels"}
+        assert set(re.findall(r"`[a-z_]+` [0-9.]+", told[name])) == expected
+
+
+def test_the_help_says_what_every_strategy_is():
+    epilog = COMMANDS["federate"].epilog
+    for name, algorithm in ALGORITHMS.items():
+        assert f"{name}: {algorithm.summary}" in epilog

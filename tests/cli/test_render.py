@@ -1,20 +1,14 @@
 import io
 import json
 import math
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from flames_cli.cli import consoles, render
-from flames_cli.core.metrics import Summary
-from flames_cli.stages.evaluation_files import Evaluation
 from flames_cli.stages.federate import FederationResult
-from flames_cli.stages.scoring import Row
 from flames_cli.stages.tsne import Map
 from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry
-
-NAMES = ("fedavg", "fedavg-modality", "a-run-with-a-name-of-its-own-as-long-as-names-may-be-0123456789ab")
 
 
 def console_of(width=80):
@@ -25,97 +19,6 @@ def written(show, *args, width=80):
     console = console_of(width)
     show(console, *args)
     return console.file.getvalue()
-
-
-def scores(n, hausdorff=None):
-    values = {"iou": (0.70, 0.15), "dice": (0.78, 0.16), "pixel_accuracy": (0.99, 0.005)}
-    summaries = {name: Summary(*values[name], n=n, n_infinite=0) for name in values}
-    return {**summaries, "hausdorff_px": hausdorff or Summary(123.44, 56.71, n=n - 61, n_infinite=61)}
-
-
-def row_of(label, modality, organ, n=1574, compare=False, **kwargs):
-    gain = Summary(-0.0123, 0.2, n=n, n_infinite=0)
-    other = {"compared": scores(n), "dice_gain": gain} if compare else {}
-    return Row(label, modality, organ, n, scores(n, **kwargs), **other)
-
-
-def clients(compare):
-    brains = [row_of(f"brats-{part}", "MRI", "brain", compare=compare) for part in (1, 2, 3)]
-    return [
-        *brains,
-        row_of("busi", "US", "breast", compare=compare),
-        row_of("otu2d", "US", "ovary", compare=compare),
-    ]
-
-
-def test_scores_of_five_clients_fit_80_columns():
-    shown = written(
-        lambda console: console.print(render.score_table("t", "client", clients(False), "flames", None))
-    )
-    lines = shown.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert "…" not in shown
-    assert [line.split()[0] for line in lines[2:]] == ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
-    assert lines[2].split() == [
-        "brats-1", "brain", "MRI", "1574", "0.70±0.15", "0.78±0.16", "99.0±0.5", "123.4±56.7", "(1513)"
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("compare", NAMES)
-@pytest.mark.parametrize("run", ["flames", NAMES[2]])
-def test_scores_beside_another_run_s_fit_80_columns_and_keep_every_number(run, compare):
-    rows = [*clients(True), row_of("US", "US", "all organs", compare=True)]
-    shown = written(lambda console: console.print(render.score_table("t", "client", rows, run, compare)))
-    lines = shown.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert len(lines) == 2 + 2 * len(rows)
-    for ours, theirs in zip(lines[2::2], lines[3::2], strict=True):
-        assert ours.split()[-1] == "-0.01"
-        assert all("0.78±0.16" in line and "123.4±56.7 (1513)" in line for line in (ours, theirs))
-    wide = render.score_table("t", "client", rows, run, compare)
-    assert compare in written(lambda console: console.print(wide), width=200)
-
-
-def test_a_distance_without_a_finite_value_is_none():
-    nothing = Summary(math.nan, math.nan, n=0, n_infinite=3)
-    row = row_of("busi", "US", "breast", n=3, hausdorff=nothing)
-    shown = written(lambda console: console.print(render.score_table("t", "client", [row], "flames", None)))
-    assert shown.splitlines()[2].split()[-1] == "none"
-    assert "nan" not in shown
-    assert row.as_json()["metrics"]["hausdorff_px"] == {"mean": None, "sd": None, "n": 0, "n_infinite": 3}
-
-
-def evaluation(folder, compare=None, **tables):
-    shown = {"client_test": clients(False), **tables}
-    return Evaluation("flames", "flames", 1, compare, {}, shown, folder)
-
-
-def test_an_evaluation_names_who_is_in_no_table(tmp_path):
-    made = replace(evaluation(tmp_path), untested={"lits-c2": "no test patients"})
-    assert "not in the tables: lits-c2, no test patients\n" in written(render.print_evaluation, made)
-
-
-@pytest.mark.parametrize("compare", [None, "fedavg-of-a-long-name"])
-def test_an_unseen_site_s_name_is_wrapped_before_a_number_is_cut(compare):
-    organ = "colon, a hospital of a long name (unseen)"
-    made = row_of("Endoscopy", "Endoscopy", organ, compare=bool(compare))
-    rows = [replace(made, unseen="a hospital of a long name")]
-    shown = written(lambda console: console.print(render.score_table("t", "model", rows, "flames", compare)))
-    assert max(map(len, shown.splitlines())) <= 80
-    assert "0.78±0.16" in shown
-    assert "123.4±56.7 (1513)" in shown
-
-
-def test_an_evaluation_says_what_it_scored_and_where_it_lies(tmp_path):
-    shown = written(render.print_evaluation, evaluation(tmp_path))
-    assert shown.startswith("clients, own test sets: flames (flames, 1 round)")
-    assert "server models" not in shown
-    assert "gain" not in shown
-    assert shown.endswith(f"→ {tmp_path}\n")
-    rows = [row_of("US", "US", "breast", compare=True)]
-    both = written(render.print_evaluation, evaluation(tmp_path, server_test=rows, compare="fedavg"))
-    assert "gain: mean of the paired differences in DSC, flames − fedavg" in both
-    assert "server models, unseen patients: flames (flames, 1 round)" in both
 
 
 def test_json_has_no_number_that_json_has_not(capsys):
@@ -147,12 +50,20 @@ def test_what_looks_like_markup_is_printed_as_it_is(make, capsys):
 
 
 def report(**changes):
+    lesions = {
+        "rule": "area:1000:1000",
+        "sets": {
+            "client_train": {"small": 2, "large": 7, "none": 0},
+            "server_test": {"small": 1, "large": 0, "none": 0},
+        },
+    }
     sets = {"client_train": {"images": 9, "patients": 8}, "server_test": {"images": 1, "patients": 1}}
     made = {
         "dataset": "busi",
         "modality": "US",
         "organ": "breast",
         "sets": sets,
+        "small_lesions": lesions,
         "sites": {"C1": {"images": 3, "patients": 2}},
         "file": "busi.h5",
     }
@@ -186,6 +97,15 @@ def test_a_data_set_s_report_tells_all_that_was_left_out(tmp_path):
 
 def test_a_sound_data_set_s_report_is_its_table(tmp_path):
     assert "left out" not in written(render.print_preprocessed, report(), tmp_path)
+
+
+def test_a_data_set_s_report_counts_its_small_lesions(tmp_path):
+    shown = written(render.print_preprocessed, report(), tmp_path)
+    assert "small lesions (image area / lesion area ≥ 1000): 3 of 10 images\n" in shown
+    box = {"rule": "box:150:100", "sets": {"client_train": {"small": 1, "large": 0, "none": 4}}}
+    shown = written(render.print_preprocessed, report(small_lesions=box), tmp_path)
+    line = "small lesions (image area / box of the smallest lesion ≥ 150): 1 of 5 images, 4 without a lesion"
+    assert f"{line}\n" in shown
 
 
 def test_a_partition_shows_images_and_patients(tmp_path):

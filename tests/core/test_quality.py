@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from flames_cli.core.groups import group_duplicates
 from flames_cli.core.quality import (
     Intensity,
-    count_lesions,
     count_shares,
     distance_from,
     measure_intensity,
@@ -53,14 +52,6 @@ def test_an_image_of_one_value_within_the_window_has_no_spread_at_all(value):
     found = measure_intensity(np.full((37, 41), value, np.float32), -160, 240)
     assert found.sd == 0
     assert found.mean == found.p1 == found.p99 == np.clip(np.float32(value), -160, 240)
-
-
-def test_pixels_that_touch_at_a_corner_are_one_lesion():
-    mask = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]], np.uint8)
-    assert count_lesions(mask) == 2
-    assert count_lesions(np.rot90(mask)) == 2
-    assert count_lesions(np.zeros((3, 3), np.uint8)) == 0
-    assert count_lesions(np.ones((3, 3), np.uint8)) == 1
 
 
 def test_shares_are_counted_in_the_bin_that_they_begin():

@@ -41,6 +41,7 @@ class Watched:
     """What passed in a federation of stubs."""
 
     requests: list[tuple[Any, dict[str, np.ndarray]]] = field(default_factory=list)
+    tasks: list[Any] = field(default_factory=list)
     reports: list[Any] = field(default_factory=list)
     saved: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
@@ -86,7 +87,7 @@ def initial_weights() -> dict[str, np.ndarray]:
 
 def drift(request: Any, weights: Mapping[str, np.ndarray], who: Any) -> Any:
     """Training that moves every client elsewhere, by its name, its round and what it received."""
-    from flames_cli.core.aggregation import Report
+    from flames_cli.core.reports import Report
     from flames_cli.core.rng import derive_rng
 
     step = derive_rng(request.seed, request.client, request.round).normal(size=(2, 3))
@@ -94,7 +95,8 @@ def drift(request: Any, weights: Mapping[str, np.ndarray], who: Any) -> Any:
         "conv.weight": (weights["conv.weight"] * 0.9 + step).astype(np.float32),
         "count": weights["count"] + 1,
     }
-    return Report(who.client, who.modality, moved, who.n_train, 2, {"train_loss": 0.5})
+    control = {"conv.weight": step.astype(np.float32)} if request.rule == "scaffold" else None
+    return Report(who.client, who.modality, moved, who.n_train, 2, {"train_loss": 0.5}, control)
 
 
 @pytest.fixture(scope="session", name="drift")
@@ -120,9 +122,10 @@ def _run_federation(
     from flwr.clientapp import ClientApp
 
     from flames_cli.fed.algorithms import get_algorithm
-    from flames_cli.fed.engines.inline import run_inline
-    from flames_cli.fed.messages import pack_profile, pack_report, unpack_request
-    from flames_cli.fed.server import Plan, make_server_app
+    from flames_cli.fed.engines.inline import make_contexts, run_inline
+    from flames_cli.fed.messages import pack_profile, pack_report, unpack_task
+    from flames_cli.fed.plan import Plan
+    from flames_cli.fed.server import make_server_app
 
     of_node = dict(zip(nodes or range(2, 2 + len(profiles)), profiles, strict=True))
     seen = watched or Watched()
@@ -134,7 +137,9 @@ def _run_federation(
 
     @app.train()
     def run(message: Message, context: Context) -> Message:
-        request, weights = unpack_request(message)
+        task = unpack_task(message)
+        request, weights = task.request, task.weights
+        seen.tasks.append(task)
         seen.requests.append((request, weights))
         report = train(request, weights, of_node[context.node_id])
         seen.reports.append(report)
@@ -154,5 +159,5 @@ def _run_federation(
         resumed,
         on_event or seen.events.append,
     )
-    run_inline(server, app, {node: {} for node in of_node})
+    run_inline(server, app, make_contexts({node: {} for node in of_node}, {}))
     return seen

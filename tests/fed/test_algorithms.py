@@ -1,7 +1,11 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from flames_cli.core.aggregation import weighted_mean
+from flames_cli.core.blending import weighted_mean
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
 
@@ -37,6 +41,32 @@ def test_an_unknown_algorithm_lists_the_known_ones():
         FlamesError, match=f"strategy 'sgd' is not known; choose one of {', '.join(ALGORITHMS)}"
     ):
         get_algorithm("sgd")
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("flames", ("plain", "modality", "flames", "examples", "replace")),
+        ("fedavg", ("plain", "all", "mean", "examples", "replace")),
+        ("fedgs", ("fedgs", "all", "mean", "steps", "replace")),
+        ("flames-fedgs", ("fedgs", "modality", "flames", "examples", "replace")),
+        ("fedprox", ("fedprox", "all", "mean", "examples", "replace")),
+        ("fedbn", ("plain", "all", "fedbn", "examples", "replace")),
+        ("fedadam", ("plain", "all", "mean", "examples", "adam")),
+        ("fednova", ("plain", "all", "fednova", "examples", "replace")),
+        ("scaffold", ("scaffold", "all", "mean", "uniform", "replace")),
+    ],
+)
+def test_an_algorithm_is_its_choices(name, choices):
+    one = get_algorithm(name)
+    assert (one.local, one.groups, one.blend, one.weight, one.server) == choices
+    assert (one.pooled, one.server_momentum) == (False, 0)
+
+
+def test_algorithms_are_listed_without_numpy():
+    code = "import sys, flames_cli.fed.algorithms; sys.exit('numpy' in sys.modules)"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False, timeout=60).returncode == 0
 
 
 def test_only_the_centralised_bound_pools_data():

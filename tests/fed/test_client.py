@@ -7,21 +7,24 @@ import torch
 from flwr.app import Context, RecordDict
 
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.fed import client
-from flames_cli.fed.client import SHARD_SEPARATOR, DatasetCache, make_client_app, read_profile
-from flames_cli.fed.engines.inline import InlineGrid
+from flames_cli.fed import node as nodes
+from flames_cli.fed.client import make_client_app
+from flames_cli.fed.engines.inline import InlineGrid, make_contexts, read_memories
 from flames_cli.fed.events import StepDone, ignore
 from flames_cli.fed.messages import (
     TrainRequest,
+    TrainTask,
     make_query,
-    pack_request,
+    pack_task,
     unpack_profile,
     unpack_report,
 )
+from flames_cli.fed.node import SHARD_SEPARATOR, DatasetCache, read_profile
 from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
-from flames_cli.learn.train import TrainOptions, train_epochs
+from flames_cli.learn.train import train_epochs
+from flames_cli.learn.train_options import TrainOptions
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
 
@@ -58,14 +61,14 @@ def config(*shards, **options):
 
 
 def ask(node, message, on_event=ignore):
-    (reply,) = InlineGrid(make_client_app(on_event), {2: node}).send_and_receive([message])
+    (reply,) = InlineGrid(make_client_app(on_event), make_contexts({2: node}, {})).send_and_receive([message])
     if reply.has_error():
         raise FlamesError(reply.error.reason)
     return reply
 
 
 def train(node, on_event=ignore, **changes):
-    return unpack_report(ask(node, pack_request(request(**changes), WEIGHTS, 2), on_event))
+    return unpack_report(ask(node, pack_task(TrainTask(request(**changes), WEIGHTS), 2), on_event))
 
 
 def sets(*paths, name):
@@ -141,7 +144,7 @@ def test_a_client_of_colour_images_says_so_and_trains_on_them(colour):
     options = {**MODEL, "in_channels": 3}
     weights = to_weights(build_model("unet", seed=1, **options))
     asked = request(client="kvasir", model_options=json.dumps(options))
-    report = unpack_report(ask(config(colour), pack_request(asked, weights, 2)))
+    report = unpack_report(ask(config(colour), pack_task(TrainTask(asked, weights), 2)))
     assert report.n_examples == 3
     assert report.weights["encoders.0.0.weight"].shape == (4, 3, 3, 3)
 
@@ -195,7 +198,7 @@ def spy_on_reading(monkeypatch):
         opened.append((path.name, set_name))
         return read_shard_sets(path, set_name)
 
-    monkeypatch.setattr(client, "read_shard_sets", read)
+    monkeypatch.setattr(nodes, "read_shard_sets", read)
     return opened
 
 
@@ -208,8 +211,92 @@ def test_a_shard_is_decoded_once_while_it_fits(shards, monkeypatch):
 
 
 def test_a_shard_beyond_the_room_is_read_each_time(shards, monkeypatch):
-    monkeypatch.setattr(client, "CACHE_SHARE", 0)
+    monkeypatch.setattr(nodes, "CACHE_SHARE", 0)
     opened, cache = spy_on_reading(monkeypatch), DatasetCache()
     one, other = (cache.load((shards / "busi.h5",), "train") for _ in range(2))
     assert len(one) == len(other)
     assert len(opened) == 2
+
+
+SDNET = {"base_channels": 2, "depth": 2}
+
+
+@pytest.fixture
+def disentangled(shards):
+    """Rounds of one client with an sdnet: rounds(weights, share=…, …) → (its report, what it remembers)."""
+    contexts = make_contexts({2: config(shards / "busi.h5", client="busi")}, {})
+    grid = InlineGrid(make_client_app(), contexts)
+
+    def run(weights, control=None, style=None, **changes):
+        asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, initial_seed=9, **changes)
+        (reply,) = grid.send_and_receive([pack_task(TrainTask(asked, weights, control, style), 2)])
+        assert not reply.has_error(), reply.error.reason
+        return unpack_report(reply), read_memories(contexts).get("busi", {})
+
+    return run
+
+
+def of_sdnet(seed=9):
+    return build_model("sdnet", seed=seed, **SDNET)
+
+
+def without(weights, names):
+    return {name: array for name, array in weights.items() if name not in names}
+
+
+def test_style_stays_at_the_client_and_is_taken_up_again(disentangled):
+    style = of_sdnet().style_entries()
+    content = without(to_weights(of_sdnet()), style)
+    report, memory = disentangled(content, share="content")
+    assert set(report.weights) == set(content)
+    assert set(memory["style"]) == set(style)
+    again, later = disentangled(content, share="content")
+    assert any(not np.array_equal(memory["style"][name], later["style"][name]) for name in style)
+    # The same round from the same content: only the style that was kept tells them apart.
+    assert any(not np.array_equal(report.weights[name], again.weights[name]) for name in content)
+
+
+def test_the_first_style_is_that_of_the_runs_initial_weights(disentangled):
+    whole = to_weights(of_sdnet())
+    shared, _ = disentangled(without(whole, of_sdnet().style_entries()), share="content")
+    everything, _ = disentangled(whole)
+    for name, array in shared.weights.items():
+        np.testing.assert_array_equal(array, everything.weights[name])
+
+
+def test_a_renderer_leaves_the_client_only_when_asked_for(disentangled):
+    content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
+    assert disentangled(content, share="content")[0].style is None
+    report, _ = disentangled(content, share="content", report_style=True)
+    assert set(report.style) == set(of_sdnet().renderer_entries())
+    assert not set(report.weights) & set(report.style)
+
+
+def test_another_clients_renderer_changes_training(disentangled):
+    whole = to_weights(of_sdnet())
+    other = {name: to_weights(of_sdnet(1))[name] for name in of_sdnet().renderer_entries()}
+    alone, styled = disentangled(whole)[0], disentangled(whole, style=other)[0]
+    assert any(not np.array_equal(alone.weights[name], styled.weights[name]) for name in whole)
+
+
+def test_scaffold_reports_the_change_of_what_the_client_keeps(shards):
+    contexts = make_contexts({2: config(shards / "busi.h5", client="busi")}, {})
+    grid = InlineGrid(make_client_app(), contexts)
+    parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
+    control = {name: np.full_like(WEIGHTS[name], 0.01) for name in parameters}
+    asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
+    total = {name: np.zeros_like(array) for name, array in control.items()}
+    for _ in range(2):
+        (reply,) = grid.send_and_receive([pack_task(TrainTask(asked, WEIGHTS, control), 2)])
+        report = unpack_report(reply)
+        for name, change in report.control.items():
+            total[name] += change
+            expected = (WEIGHTS[name] - report.weights[name]) / (report.n_steps * 0.1) - control[name]
+            np.testing.assert_allclose(change, expected, rtol=1e-4, atol=1e-5)
+    kept = read_memories(contexts)["busi"]["control"]
+    for name in parameters:
+        np.testing.assert_allclose(kept[name], total[name], rtol=1e-5, atol=1e-6)
+
+
+def test_plain_rounds_leave_nothing_behind(disentangled):
+    assert disentangled(to_weights(of_sdnet()))[1] == {}

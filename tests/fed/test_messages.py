@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flames_cli.core.aggregation import Report
+from flames_cli.core.reports import Report
 from flames_cli.fed.messages import (
     ARRAYS,
     METRICS,
@@ -16,14 +16,15 @@ from flames_cli.fed.messages import (
     REPORT,
     TRAIN,
     TrainRequest,
+    TrainTask,
     make_query,
     pack_profile,
     pack_report,
-    pack_request,
+    pack_task,
     pack_weights,
     unpack_profile,
     unpack_report,
-    unpack_request,
+    unpack_task,
     unpack_weights,
     weights_bytes,
 )
@@ -49,16 +50,31 @@ def assert_same(found, expected):
 
 
 def test_a_request_comes_back_as_it_was_sent():
-    message = pack_request(REQUEST, WEIGHTS, NODE)
-    request, weights = unpack_request(message)
-    assert request == REQUEST
-    assert_same(weights, WEIGHTS)
+    message = pack_task(TrainTask(REQUEST, WEIGHTS), NODE)
+    task = unpack_task(message)
+    assert task.request == REQUEST
+    assert_same(task.weights, WEIGHTS)
+    assert (task.control, task.style) == (None, None)
     assert message.metadata.dst_node_id == NODE
     assert message.metadata.group_id == "3"
 
 
+def test_control_variates_and_a_renderer_travel_both_ways():
+    control, style = {"z.weight": WEIGHTS["z.weight"] + 1}, {"m.half": WEIGHTS["m.half"]}
+    message = pack_task(TrainTask(REQUEST, WEIGHTS, control, style), NODE)
+    report = unpack_report(pack_report(replace(REPORTED, control=control, style=style), message))
+    for carried in (unpack_task(message), report):
+        assert_same(carried.weights, WEIGHTS)
+        assert_same(carried.control, control)
+        assert_same(carried.style, style)
+
+
+def test_bytes_count_all_that_travels():
+    assert weights_bytes(WEIGHTS, None, {"z": np.zeros(3, np.float32)}) == weights_bytes(WEIGHTS) + 12
+
+
 def test_a_report_comes_back_as_it_was_sent():
-    report = unpack_report(pack_report(REPORTED, pack_request(REQUEST, WEIGHTS, NODE)))
+    report = unpack_report(pack_report(REPORTED, pack_task(TrainTask(REQUEST, WEIGHTS), NODE)))
     assert_same(report.weights, WEIGHTS)
     assert (report.client, report.modality, report.n_examples, report.n_steps) == ("brats-1", "MRI", 12, 4)
     assert report.metrics == REPORTED.metrics
@@ -86,7 +102,7 @@ def test_bytes_of_a_model_are_those_of_its_arrays():
 
 
 def test_a_request_carries_weights_and_the_options_of_training_only():
-    content = pack_request(REQUEST, WEIGHTS, NODE).content
+    content = pack_task(TrainTask(REQUEST, WEIGHTS), NODE).content
     assert set(content) == {ARRAYS, TRAIN}
     assert set(content.array_records[ARRAYS]) == set(WEIGHTS)
     assert dict(content.config_records[TRAIN]) == asdict(REQUEST)
@@ -94,7 +110,7 @@ def test_a_request_carries_weights_and_the_options_of_training_only():
 
 
 def test_a_report_carries_weights_a_name_and_means_only():
-    content = pack_report(REPORTED, pack_request(REQUEST, WEIGHTS, NODE)).content
+    content = pack_report(REPORTED, pack_task(TrainTask(REQUEST, WEIGHTS), NODE)).content
     assert set(content) == {ARRAYS, REPORT, METRICS}
     assert dict(content.config_records[REPORT]) == {"client": "brats-1", "modality": "MRI"}
     assert dict(content.metric_records[METRICS]) == {"n_examples": 12, "n_steps": 4, **REPORTED.metrics}
@@ -105,7 +121,7 @@ def test_a_query_is_empty():
 
 
 def report_with(**records):
-    good = pack_report(REPORTED, pack_request(REQUEST, WEIGHTS, NODE)).content
+    good = pack_report(REPORTED, pack_task(TrainTask(REQUEST, WEIGHTS), NODE)).content
     content = RecordDict({name: record for name, record in {**good, **records}.items() if record is not None})
     return Message(content, NODE, "train")
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from flames_cli.core.aggregation import blend_flames
+from flames_cli.core.blending import blend_flames
 from flames_cli.errors import FlamesError
-from flames_cli.fed import server
-from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.fed import exchange
 from flames_cli.fed.engines import inline
 from flames_cli.fed.events import ClientDone, FederationStarted, RoundDone
 from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, pack_report, weights_bytes
+from flames_cli.fed.plan import initial_seed
 
 CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "m3": ("MRI", 4), "u1": ("US", 5), "u2": ("US", 20)}
 
@@ -95,6 +95,10 @@ def test_a_request_tells_all_that_training_needs(federation, profiles):
         "lr": 1e-3,
         "lr_by_modality": {"US": 0.5},
         "augment": False,
+        "optimiser": "adamw",
+        "weight_decay": 0.02,
+        "keep": "last",
+        "proximal_mu": 0.5,
     }
     seen = federation(profiles, rounds=1, model_options={"b": 2, "a": 1}, **options)
     requests = {request.client: request for request, _ in seen.requests}
@@ -104,6 +108,8 @@ def test_a_request_tells_all_that_training_needs(federation, profiles):
     one = requests["m1"]
     assert (one.seed, one.epochs, one.batch_size, one.augment, one.round) == (9, 3, 4, False, 1)
     assert one.model_options == '{"a": 1, "b": 2}'
+    assert (one.optimiser, one.weight_decay, one.keep, one.proximal_mu) == ("adamw", 0.02, "last", 0.5)
+    assert (one.rule, one.initial_seed) == ("plain", initial_seed(9))
 
 
 def test_the_number_of_a_node_does_not_change_the_result(federation, profiles):
@@ -268,7 +274,7 @@ def test_a_reply_that_is_no_report_is_refused(records, federation, profiles):
             {"channels": 3},
             r"client b cannot join: its images are of 3 channel\(s\), this federation's of 1; preprocess",
         ),
-        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 2"),
+        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 3"),
         ({"client": "a"}, "client a cannot join: another node has that name"),
     ],
     ids=["size", "channels", "protocol", "name"],
@@ -329,17 +335,6 @@ def test_a_round_is_saved_before_it_is_told(federation, watched, profiles):
     assert saved_when_told == [1, 2]
 
 
-def test_groups_start_alike_and_share_no_memory(profiles):
-    initial = {"conv.weight": np.ones((2, 3), np.float32)}
-    plan = server.Plan(ALGORITHMS["flames"], 1, 0, "stub", {}, initial, 8)
-    started = server.initial_state(plan, profiles)
-    assert started.round == 0
-    for model in started.server.values():
-        assert_same(model, initial)
-    started.server["MRI"]["conv.weight"][:] = 7
-    assert started.server["US"]["conv.weight"].max() == initial["conv.weight"].max() == 1
-
-
 class LateGrid(inline.InlineGrid):
     """Replies come once all have been asked for, after a pause, the last one first."""
 
@@ -356,7 +351,7 @@ class LateGrid(inline.InlineGrid):
 def test_replies_may_come_late_and_in_any_order(federation, profiles, monkeypatch):
     expected = federation(profiles)
     monkeypatch.setattr(inline, "InlineGrid", LateGrid)
-    monkeypatch.setattr(server, "POLL_SECONDS", 0)
+    monkeypatch.setattr(exchange, "POLL_SECONDS", 0)
     seen = federation(profiles)
     assert seen.records[0]["accepted"] == list(CLIENTS)[::-1]
     assert_same_state(seen.state, expected.state)

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from flames_cli.core.geometry import Warp, apply_warp
+from flames_cli.core.lesions import DEFAULT_SMALL, SmallRule
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
 
 
@@ -29,6 +32,21 @@ def test_sets_stand_behind_one_another(mixed):
     ]
     assert [mixed.dataset(index) for index in range(5)] == ["busi"] * 3 + ["otu2d"] * 2
     assert [mixed.organ(index) for index in range(5)] == ["breast"] * 3 + ["ovary"] * 2
+
+
+def test_lesions_are_small_or_large_by_the_rule_of_their_data_set(discs):
+    discs_, others = discs(2), discs(1, dataset="otu2d", organ="ovary")
+    rule = SmallRule("area", 16 * 16, 100)
+    cases = [replace(discs_.cases[0], lesion_px=1), replace(discs_.cases[1], lesion_px=2)]
+    empty = replace(others.cases[0], lesion_px=0)
+    dataset = ShardDataset(
+        [
+            replace(discs_, info=replace(discs_.info, small=rule), cases=cases),
+            replace(others, cases=[empty]),
+        ]
+    )
+    assert [dataset.small_rule(index) for index in range(3)] == [rule, rule, DEFAULT_SMALL]
+    assert [dataset.lesion(index) for index in range(3)] == ["small", "large", "none"]
 
 
 def test_nothing_makes_an_empty_data_set(discs):

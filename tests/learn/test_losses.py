@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from flames_cli.learn.losses import dice_focal_loss, dice_loss, focal_loss
+from flames_cli.learn.losses import dice_focal_loss, dice_loss, disentangled_loss, focal_loss, kl_loss
+from flames_cli.learn.models.disentangled import Reconstruction
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "flames_loss.npz"
 
@@ -103,3 +104,56 @@ def test_half_precision_predictions_are_summed_in_float32():
 def test_a_shape_mismatch_names_both_shapes(loss):
     with pytest.raises(ValueError, match=r"\(2, 1, 4, 4\).*\(2, 4, 4\)"):
         loss(torch.rand(2, 1, 4, 4), torch.zeros(2, 4, 4))
+
+
+def test_kl_equals_its_formula():
+    generator = torch.Generator().manual_seed(0)
+    mean, log_var = (torch.randn(5, 8, generator=generator) for _ in range(2))
+    m, v = mean.numpy(), log_var.numpy()
+    expected = (0.5 * (np.exp(v) + m**2 - 1 - v)).sum(axis=1).mean()
+    assert kl_loss(mean, log_var).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_kl_agrees_with_torchs_distributions():
+    mean, log_var = torch.tensor([[0.5, -1.0]]), torch.tensor([[0.3, -0.7]])
+    normal = torch.distributions.Normal(mean, (log_var / 2).exp())
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum()
+    torch.testing.assert_close(kl_loss(mean, log_var), expected)
+
+
+def test_kl_of_the_standard_normal_is_zero():
+    assert kl_loss(torch.zeros(3, 4), torch.zeros(3, 4)).item() == 0
+
+
+def reconstruction(seed: int = 0) -> tuple[Reconstruction, torch.Tensor, torch.Tensor]:
+    pred, masks = batch(2, 1, 6, 5, seed=seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    mean, log_var, z, z_again = (torch.randn(2, 8, generator=generator) for _ in range(4))
+    content, rebuilt, images = (torch.rand(2, c, 6, 5, generator=generator) * 2 - 1 for c in (8, 3, 3))
+    return Reconstruction(pred, content, mean, log_var, z, rebuilt, z_again), images, masks
+
+
+def test_the_disentangled_loss_equals_its_formula():
+    made, images, masks = reconstruction()
+    p, t = made.probabilities.numpy(), masks.numpy().astype(np.float32)
+    dice = 1 - (2 * (p * t).sum() + 0.1) / (p.sum() + t.sum() + 0.1)
+    m, v = made.mean.numpy(), made.log_var.numpy()
+    kl = (0.5 * (np.exp(v) + m**2 - 1 - v)).sum(axis=1).mean()
+    style = np.abs(made.z_again.numpy() - made.z.numpy()).mean()
+    image = np.abs(made.rebuilt.numpy() - images.numpy()).mean()
+    expected = 10 * dice + 0.01 * kl + style + image
+    assert disentangled_loss(made, images, masks).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_disentangled_loss_stays_in_float32_under_autocast():
+    made, images, masks = reconstruction()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = disentangled_loss(made, images, masks)
+    assert inside.dtype == torch.float32
+    assert inside == disentangled_loss(made, images, masks)
+
+
+def test_the_disentangled_loss_refuses_images_of_another_shape():
+    made, images, masks = reconstruction()
+    with pytest.raises(ValueError, match=r"\(2, 3, 6, 5\).*\(2, 1, 6, 5\)"):
+        disentangled_loss(made, images[:, :1], masks)

@@ -9,11 +9,14 @@ import torch
 
 from flames_cli.errors import FlamesError
 from flames_cli.learn.devices import autocast
-from flames_cli.learn.losses import dice_focal_loss
+from flames_cli.learn.losses import dice_focal_loss, disentangled_loss
 from flames_cli.learn.models import MODELS, build_model, options_for
 from flames_cli.learn.models.arrays import load_weights
+from flames_cli.learn.models.disentangled import DisentangledModel
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
+DISENTANGLED = ("sd-utnet", "sdnet")
+PLAIN = sorted(MODELS.keys() - set(DISENTANGLED))
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is not here")
 
 
@@ -106,7 +109,13 @@ def test_unet_options_set_its_shape():
     assert model.bottleneck(torch.rand(2, 3, 9, 12)).shape == (2, 32, 2, 3)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_plain_model_has_no_style(name):
+    model = build_model(name)
+    assert model.style_entries() == model.renderer_entries() == frozenset()
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_colour_changes_the_shape_of_the_first_convolution_alone(name):
     grey, colour = (build_model(name, seed=0, in_channels=channels).state_dict() for channels in (1, 3))
     assert list(grey) == list(colour)
@@ -137,13 +146,29 @@ def test_densenet_unet_takes_more_input_channels():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet", {}, "unknown model 'resnet'.*densenet-unet, unet"),
+        ("resnet", {}, "unknown model 'resnet'.*one of densenet-unet, sd-utnet, sdnet, unet, utnet$"),
         ("unet", {"width": 3}, "unknown option 'width' of model unet.*base_channels, depth, dropout"),
         ("densenet-unet", {"depth": 3}, "unknown option 'depth' of model densenet-unet.*in_channels"),
         ("unet", {"depth": "4"}, "option depth = '4'.*expected int"),
         ("unet", {"depth": 0}, "depth = 0.*1 or more"),
         ("unet", {"dropout": 1.0}, "dropout = 1.0.*0 <= dropout < 1"),
-        ("densenet-unet", {"in_channels": 0}, "in_channels = 0.*1 or more"),
+        ("densenet-unet", {"in_channels": 0}, "in_channels = 0 of model densenet-unet.*1 or more"),
+        ("utnet", {"dropout": 0.1}, "unknown option 'dropout' of model utnet.*depth, heads$"),
+        ("utnet", {"heads": 2.0}, "option heads = 2.0 of model utnet: expected int"),
+        ("utnet", {"heads": 0}, "heads = 0 of model utnet: expected 1 or more"),
+        ("utnet", {"heads": 3}, "heads = 3 of model utnet: expected a divisor of 2 · base_channels = 64"),
+        ("utnet", {"base_channels": 1000}, "base_channels = 1000 and depth = 4 of model utnet.*at most 4096"),
+        ("sd-utnet", {"depth": 0}, "depth = 0 of model sd-utnet"),
+        ("sd-utnet", {"heads": 5}, "heads = 5 of model sd-utnet: expected a divisor"),
+        ("sd-utnet", {"style_dims": 0}, "style_dims = 0 of model sd-utnet"),
+        ("sdnet", {"heads": 4}, "unknown option 'heads' of model sdnet.*content_channels, style_dims$"),
+        ("sdnet", {"out_channels": 2}, "unknown option 'out_channels' of model sdnet"),
+        ("sdnet", {"depth": 40}, "depth = 40 of model sdnet: expected a depth of at most 10"),
+        (
+            "sdnet",
+            {"content_channels": 4096},
+            "content_channels = 4096 of model sdnet: expected at most 1024",
+        ),
     ],
 )
 def test_a_wrong_name_or_option_is_told_what_is_there(name, options, message):
@@ -164,7 +189,7 @@ def test_other_seeds_give_other_weights():
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", PLAIN)
 def test_every_parameter_gets_a_finite_gradient(name):
     model = build_model(name, seed=0)
     images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -220,11 +245,14 @@ def test_cuda_agrees_with_the_cpu_and_trains_in_bf16(name):
         expected = model(images)
         found = model.cuda()(images.cuda())
     torch.testing.assert_close(found.cpu(), expected, atol=1e-2, rtol=0)
+    masks, model = (images > 0.8).cuda(), model.train()
     with autocast(torch.device("cuda"), "bf16"):
-        pred = model.train()(images.cuda())
-        loss = dice_focal_loss(pred, (images > 0.8).cuda())
+        if isinstance(model, DisentangledModel):
+            loss = disentangled_loss(model.reconstruct(images.cuda()), images.cuda(), masks)
+        else:
+            loss = dice_focal_loss(model(images.cuda()), masks)
     loss.backward()
-    assert pred.dtype == torch.float32
+    assert loss.dtype == torch.float32
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 

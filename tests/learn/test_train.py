@@ -5,16 +5,18 @@ import numpy as np
 import pytest
 import torch
 
+from flames_cli.core.lesions import SmallRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
-from flames_cli.learn import train
+from flames_cli.learn import epochs, objectives
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.predict import Validation, validate
-from flames_cli.learn.train import TrainOptions, train_epochs
+from flames_cli.learn.train import train_epochs
+from flames_cli.learn.train_options import Controls, TrainOptions
 
 CPU = torch.device("cpu")
 OPTIONS = TrainOptions(seed=0, round=1, client="a", epochs=2, batch_size=3, lr=1e-2)
@@ -23,6 +25,12 @@ OPTIONS = TrainOptions(seed=0, round=1, client="a", epochs=2, batch_size=3, lr=1
 @pytest.fixture
 def cases(discs):
     return ShardDataset([discs(8)])
+
+
+@pytest.fixture
+def small_discs(discs):
+    drawn = discs(8)
+    return ShardDataset([replace(drawn, info=replace(drawn.info, small=SmallRule("area", 2.0, 100.0)))])
 
 
 @pytest.fixture
@@ -105,7 +113,7 @@ def warps(monkeypatch):
         drawn.append(draw_warp(rng))
         return drawn[-1]
 
-    monkeypatch.setattr(train, "draw_warp", draw)
+    monkeypatch.setattr(epochs, "draw_warp", draw)
     return drawn
 
 
@@ -142,13 +150,13 @@ def test_validation_cases_are_never_warped(cases, held_out, warps):
 @pytest.fixture
 def batches(monkeypatch):
     """The order of every epoch."""
-    orders, original = [], train.iterate_batches
+    orders, original = [], epochs.iterate_batches
 
     def iterate(dataset, order, *rest, **options):
         orders.append(list(order))
         return original(dataset, order, *rest, **options)
 
-    monkeypatch.setattr(train, "iterate_batches", iterate)
+    monkeypatch.setattr(epochs, "iterate_batches", iterate)
     return orders
 
 
@@ -167,7 +175,7 @@ def judged(monkeypatch, *verdicts):
         dice, loss = verdicts[len(weights) - 1]
         return Validation(loss, dice, 3)
 
-    monkeypatch.setattr(train, "validate", validate)
+    monkeypatch.setattr(epochs, "validate", validate)
     return weights
 
 
@@ -223,7 +231,7 @@ def test_the_training_loss_is_the_mean_over_cases(cases, nothing, monkeypatch):
         seen.append((float(value.detach()), len(pred)))
         return value
 
-    monkeypatch.setattr(train, "dice_focal_loss", loss)
+    monkeypatch.setattr(objectives, "dice_focal_loss", loss)
     result = run(cases, nothing, epochs=1)
     assert [n for _, n in seen] == [3, 3, 2]
     assert result.train_loss == pytest.approx(sum(value * n for value, n in seen) / 8)
@@ -279,3 +287,65 @@ def test_a_last_batch_of_one_case_joins_the_one_before(discs, nothing):
     told = []
     run(ShardDataset([discs(7)]), nothing, epochs=1, on_step=lambda *steps: told.append(steps))
     assert told == [(1, 2), (2, 2)]
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(cases, held_out, monkeypatch):
+    verdicts = iter([0.1, 0.9, 0.2, 0.3])
+    monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
+    result = run(cases, held_out, epochs=3, keep="last")
+    assert (result.best_epoch, result.n_steps, result.trained.dice) == (3, 9, 0.3)
+
+
+def test_the_steps_told_are_those_that_led_to_the_kept_epoch(cases, held_out, monkeypatch):
+    verdicts = iter([0.1, 0.2, 0.9, 0.3])
+    monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
+    result = run(cases, held_out, epochs=3)
+    assert (result.best_epoch, result.n_steps) == (2, 6)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"optimiser": "sgd"}, {"optimiser": "adamw", "weight_decay": 0.1}, {"weight_decay": 0.1}]
+)
+def test_the_optimiser_counts(changes, cases, nothing):
+    assert differ(run(cases, nothing), run(cases, nothing, **changes))
+
+
+def test_fedgs_trains_as_plain_and_reports_otherwise(cases, small_discs, held_out):
+    plain, scaled = (run(small_discs, held_out, rule=rule) for rule in ("plain", "fedgs"))
+    assert (plain.trained, plain.train_loss) == (scaled.trained, scaled.train_loss)
+    assert differ(plain, scaled)
+    # Lesions that are not small: to the last bit what plain training reports.
+    assert_same(*(run(cases, held_out, rule=rule) for rule in ("plain", "fedgs")))
+
+
+def test_a_pull_of_nothing_is_plain_training_and_a_strong_one_stays_near(cases, nothing):
+    plain = run(cases, nothing)
+    assert_same(run(cases, nothing, rule="fedprox"), plain)
+    start = to_weights(make())
+    near = run(cases, nothing, rule="fedprox", proximal_mu=1e3)
+
+    def moved(result):
+        return sum(np.abs(result.weights[name] - start[name]).sum() for name in parameters())
+
+    assert moved(near) < moved(plain)
+
+
+def parameters():
+    return [name for name, _ in make().named_parameters()]
+
+
+def test_equal_control_variates_leave_plain_sgd(cases, nothing):
+    control = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
+    options = replace(OPTIONS, optimiser="sgd", rule="scaffold")
+    result = train_epochs(make(), cases, nothing, options, CPU, "fp32", controls=Controls(control, control))
+    assert_same(result, run(cases, nothing, optimiser="sgd"))
+    assert set(result.control_change) == set(parameters())
+    assert run(cases, nothing, optimiser="sgd").control_change is None
+
+
+def test_a_client_control_of_its_own_changes_training(cases, nothing):
+    server = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
+    client = {name: np.zeros_like(array) for name, array in server.items()}
+    options = replace(OPTIONS, optimiser="sgd", rule="scaffold")
+    result = train_epochs(make(), cases, nothing, options, CPU, "fp32", controls=Controls(server, client))
+    assert differ(result, run(cases, nothing, optimiser="sgd"))

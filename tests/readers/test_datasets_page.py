@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flames_cli.core.lesions import DEFAULT_SMALL, parse_rule
 from flames_cli.readers import READERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
@@ -21,11 +22,12 @@ def test_the_page_lists_every_reader_and_no_other():
 @pytest.mark.parametrize("name", READERS)
 def test_its_rows_are_what_the_readers_say(name):
     reader = READERS[name]
-    _, modality, organ, images, _, _, colour = ROWS[name]
+    _, modality, organ, images, _, _, colour, small = ROWS[name]
     assert modality == (reader.MODALITY or "yours")
     assert organ == (reader.ORGAN or "yours")
     assert images == (str(reader.COMPLETE) if reader.COMPLETE else "")
     assert (colour == "yes") == reader.COLOUR
+    assert parse_rule(small.strip("`")) == reader.SMALL
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -37,6 +39,11 @@ def test_every_reader_has_its_paragraph(name):
 def test_windows_are_told(name):
     window = READERS[name].RULES.window
     assert window is None or f"({window[0]:g}, {window[1]:g})" in PAGE
+
+
+@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.SMALL != DEFAULT_SMALL])
+def test_where_a_rule_for_small_lesions_comes_from_is_told(name):
+    assert f"`{name}`" in PAGE.split("## Small lesions")[1].split("\n## ")[0]
 
 
 @pytest.mark.parametrize("name", READERS)

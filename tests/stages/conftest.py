@@ -1,7 +1,7 @@
 """A small model, options that train it in a second, and a workspace with finished runs."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +51,49 @@ def finished_runs(workspace: Callable[..., Path]) -> Path:
 def trained(finished_runs: Path, tmp_path: Path) -> Path:
     """A copy of it of the test's own; the newest run is the last of RUNS."""
     return Path(shutil.copytree(finished_runs, tmp_path / "trained"))
+
+
+@pytest.fixture(scope="session")
+def assert_same_state() -> Callable[[Any, Any], None]:
+    """assert_same_state(found, expected): bit for bit, all that a checkpoint holds."""
+    return _assert_same_state
+
+
+def _assert_same_state(found: Any, expected: Any) -> None:
+    assert found.round == expected.round
+    ours, theirs = (
+        {
+            (part, *where): array.tobytes()
+            for part in ("server", "personal", "memory", "styles")
+            for where, array in _flat(getattr(state, part))
+        }
+        for state in (found, expected)
+    )
+    assert ours.keys() == theirs.keys()
+    assert [where for where, data in theirs.items() if ours[where] != data] == []
+
+
+def _flat(tree: Any, *where: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every array of nested dicts, with its way there."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, *where, name)
+        else:
+            yield (*where, name), value
+
+
+@pytest.fixture(scope="session")
+def timeless() -> Callable[[Any], list[dict[str, Any]]]:
+    """timeless(records): those of rounds.jsonl without what no two runs share."""
+    return _timeless
+
+
+def _timeless(records: Any) -> list[dict[str, Any]]:
+    kept = []
+    for record in records:
+        clients = [
+            {key: value for key, value in entry.items() if key != "seconds"} for entry in record["clients"]
+        ]
+        rest = {key: value for key, value in record.items() if key not in ("seconds", "rss_mb")}
+        kept.append({**rest, "clients": clients})
+    return kept

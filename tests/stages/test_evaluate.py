@@ -1,38 +1,28 @@
 import csv
 import json
 import os
-import shutil
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from flames_cli.config import EvaluateConfig, PartitionConfig
+from flames_cli.core.detection import count_lesions
 from flames_cli.core.metrics import case_metrics
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.evaluation_files import CASE_COLUMNS, learning_curves
+from flames_cli.stages.evaluating.scoring import METRICS
 from flames_cli.stages.federate import federate
 from flames_cli.stages.partition import partition
-from flames_cli.stages.scoring import METRICS
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.manifest import read_partition
 
-FILES = [
-    "cases.csv",
-    "clients.csv",
-    "overlays-client.png",
-    "overlays-server.png",
-    "rounds.png",
-    "server.csv",
-    "summary.json",
-]
+LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
 
 
 def run(workspace, name="flames", **options):
@@ -66,8 +56,11 @@ def expected_of(label, weights, shard):
     data = ShardDataset(read_shard_sets(shard, "test"))
     found = {}
     for index, predicted in enumerate(predictions(weights, data)):
-        values = case_metrics(predicted, data.example(index)[1])
-        found |= {(label, data.case(index).case, metric): values[metric] for metric in METRICS}
+        truth, case = data.example(index)[1], data.case(index).case
+        values, counts = case_metrics(predicted, truth), count_lesions(predicted, truth)
+        found |= {(label, case, metric): values[metric] for metric in METRICS}
+        lesions = (counts.n, counts.found, counts.n_predicted, counts.n_right)
+        found |= {(label, case, metric): n for metric, n in zip(LESIONS, lesions, strict=True)}
     return found
 
 
@@ -112,118 +105,6 @@ def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained):
     assert [row.organ for row in result.server] == ["brain", "all organs", "breast", "ovary"]
 
 
-def test_a_round_of_evaluation_writes_these_files(trained):
-    result = run(trained, overlays=True)
-    assert sorted(path.name for path in result.folder.iterdir()) == FILES
-    assert result.folder == trained / "runs" / "flames" / "evaluation"
-    for name in FILES:
-        if name.endswith(".png"):
-            with Image.open(result.folder / name) as picture:
-                assert np.asarray(picture.convert("L")).std() > 0
-
-
-def test_cases_are_tidy(trained):
-    result = run(trained)
-    rows = read_csv(result.folder / "cases.csv")
-    assert tuple(rows[0]) == CASE_COLUMNS
-    assert {row["run"] for row in rows} == {"flames"}
-    assert {row["split"] for row in rows} == {"client_test", "server_test"}
-    assert {row["metric"] for row in rows} == set(METRICS)
-    keys = [tuple(row[name] for name in CASE_COLUMNS[:-1]) for row in rows]
-    assert len(keys) == len(set(keys))
-
-
-@pytest.mark.parametrize("compare", [None, "fedavg"])
-def test_every_line_of_a_table_fits_its_header(compare, trained):
-    result = run(trained, compare=compare)
-    for name in ("clients.csv", "server.csv"):
-        with (result.folder / name).open(encoding="utf-8", newline="") as file:
-            header, *lines = list(csv.reader(file))
-        assert header[:4] == ["model", "modality", "organ", "n"]
-        assert len(set(header)) == len(header)
-        assert {len(line) for line in lines} == {len(header)}
-        assert ("dice_gain" in header) is (compare is not None)
-
-
-def test_tables_hold_the_summaries_in_full_precision(trained):
-    result = run(trained, compare="fedavg")
-    for row, line in zip(result.clients, read_csv(result.folder / "clients.csv"), strict=True):
-        assert (line["model"], line["modality"], line["organ"], int(line["n"])) == (
-            row.label,
-            row.modality,
-            row.organ,
-            row.n,
-        )
-        for metric in METRICS:
-            assert float(line[f"{metric}_mean"]) == pytest.approx(
-                row.metrics[metric].mean, nan_ok=True, abs=0
-            )
-            assert float(line[f"fedavg_{metric}_sd"]) == pytest.approx(
-                row.compared[metric].sd, nan_ok=True, abs=0
-            )
-            assert int(line[f"{metric}_n"]) == row.metrics[metric].n
-        assert float(line["dice_gain"]) == row.dice_gain.mean
-
-
-def test_the_summary_says_the_same_in_json(trained):
-    result = run(trained, compare="fedavg")
-    summary = json.loads(
-        (result.folder / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
-    )
-    assert (summary["format"], summary["version"]) == ("flames-evaluation", 1)
-    assert (summary["run"], summary["strategy"], summary["round"]) == ("flames", "flames", 2)
-    assert summary["compare"] == "fedavg"
-    assert summary["clients"] == json.loads(json.dumps([row.as_json() for row in result.clients]))
-    assert summary["server"] == json.loads(json.dumps([row.as_json() for row in result.server]))
-
-
-@pytest.mark.parametrize("split", ["client_test", "server_test"])
-def test_one_split_alone_can_be_asked_for(split, trained):
-    shutil.rmtree(trained / "runs" / "flames" / "evaluation", ignore_errors=True)
-    result = run(trained, **{split: True})
-    assert {row["split"] for row in read_csv(result.folder / "cases.csv")} == {split}
-    assert (result.clients == []) is (split == "server_test")
-    assert (result.server == []) is (split == "client_test")
-    asked = "clients.csv" if split == "client_test" else "server.csv"
-    assert sorted(path.name for path in result.folder.iterdir()) == ["cases.csv", asked, "summary.json"]
-
-
-def test_the_splits_asked_for_one_by_one_make_the_same_files_as_both_at_once(trained):
-    run(trained, client_test=True)
-    by_one = run(trained, server_test=True).folder
-    kept = {path.name: path.read_text() for path in sorted(by_one.glob("*.[cj]s*"))}
-    both = run(trained).folder
-    assert set(kept) == {"cases.csv", "clients.csv", "server.csv", "summary.json"}
-    assert kept == {path.name: path.read_text() for path in sorted(both.glob("*.[cj]s*"))}
-
-
-def test_tables_of_other_models_are_removed(trained):
-    folder = run(trained, client_test=True, overlays=True).folder
-    summary = json.loads((folder / "summary.json").read_text())
-    summary["models"] = {"flames": "of an earlier checkpoint"}
-    (folder / "summary.json").write_text(json.dumps(summary))
-    run(trained, server_test=True)
-    assert not (folder / "clients.csv").exists()
-    assert not (folder / "overlays-client.png").exists()
-    assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
-    assert json.loads((folder / "summary.json").read_text())["clients"] == []
-
-
-def test_a_damaged_summary_of_an_earlier_call_is_replaced(trained):
-    folder = run(trained, client_test=True).folder
-    (folder / "summary.json").write_text("{")
-    run(trained, server_test=True)
-    assert json.loads((folder / "summary.json").read_text())["clients"] == []
-
-
-def test_earlier_tables_outlive_a_missing_list_of_cases(trained):
-    folder = run(trained, client_test=True).folder
-    (folder / "cases.csv").unlink()
-    run(trained, server_test=True)
-    assert json.loads((folder / "summary.json").read_text())["clients"]
-    assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
-
-
 def test_each_shard_is_decoded_once_for_both_runs(trained, monkeypatch):
     read = []
 
@@ -231,9 +112,23 @@ def test_each_shard_is_decoded_once_for_both_runs(trained, monkeypatch):
         read.append(path.name)
         return read_shard_sets(path, set_name)
 
-    monkeypatch.setattr("flames_cli.stages.evaluate.read_shard_sets", count_reads)
+    monkeypatch.setattr("flames_cli.stages.evaluating.subjects.read_shard_sets", count_reads)
     run(trained, "local", compare="fedavg")
     assert sorted(read) == sorted(set(read))
+
+
+def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained):
+    result = run(trained)
+    for split, label in (("client_test", "all clients"), ("server_test", "all models")):
+        *rows, pooled = result.lesions[split]
+        assert (pooled.label, pooled.modality, pooled.organ) == (label, "", "all organs")
+        whole = {row.label: row for row in reversed(rows)}.values()  # of each model, the first line
+        assert pooled.sizes["all"].dice.n == sum(row.sizes["all"].dice.n for row in whole)
+        assert pooled.sizes["all"].lesions.n == sum(row.sizes["all"].lesions.n for row in whole)
+    assert [row.organ for row in result.lesions["server_test"]] == [
+        *(row.organ for row in result.server),
+        "all organs",
+    ]
 
 
 def test_a_run_with_options_of_another_release_is_refused_in_one_line(trained):
@@ -241,14 +136,6 @@ def test_a_run_with_options_of_another_release_is_refused_in_one_line(trained):
     config.write_text(config.read_text().replace("[federate]", '[federate]\ncolour = "red"'))
     with pytest.raises(FlamesError, match=r"config\.toml: colour: extra inputs are not permitted"):
         run(trained)
-
-
-def test_the_same_run_gives_the_same_bytes(trained):
-    files = []
-    for _ in range(2):
-        folder = run(trained, compare="fedavg", overlays=True).folder
-        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert files[0] == files[1]
 
 
 def test_gains_are_paired_case_by_case(trained):
@@ -279,11 +166,16 @@ def test_server_models_of_one_modality_are_compared_with_its_only_model(trained)
     assert all(row.compared for row in result.server)
     theirs = [row.compared["dice"].mean for row in result.server if row.label.startswith("MRI")]
     assert len(set(theirs)) == 1
+    with (result.folder / "cases.csv").open(encoding="utf-8") as file:
+        lines = file.readlines()
+    assert len(lines) == len(set(lines))  # however many models it is compared with
 
 
 def test_a_model_that_has_no_counterpart_is_left_blank_not_guessed(trained):
     result = run(trained, compare="local", server_test=True)
     assert all(row.compared is row.dice_gain is None for row in result.server)
+    assert all(row.compared is row.gains is None for row in result.lesions["server_test"])
+    assert {line["dice_gain"] for line in read_csv(result.folder / "lesions-server.csv")} == {""}
     lines = read_csv(result.folder / "server.csv")
     assert {line["local_dice_mean"] for line in lines} == {line["dice_gain"] for line in lines} == {""}
     assert all(float(line["dice_mean"]) >= 0 for line in lines)
@@ -400,6 +292,9 @@ def test_unseen_sites_have_rows_of_their_own_after_the_others(centres):
     assert [row["unseen_site"] for row in summary["server"]] == [None, None, None, "C5", "C6"]
     lines = read_csv(result.folder / "server.csv")
     assert [line["organ"] for line in lines] == [row.organ for row in result.server]
+    unseen = [(row.label, row.organ, row.unseen) for row in result.lesions["server_test"] if row.unseen]
+    assert unseen[-1] == ("all models", "liver, C5, C6 (unseen)", "C5, C6")
+    assert unseen[:-1] == [("CT", f"liver, {site} (unseen)", site) for site in ("C5", "C6")]
 
 
 def test_unseen_sites_are_compared_with_the_same_site(centres):
@@ -425,12 +320,3 @@ def test_a_modality_that_nobody_trained_on_is_scored_by_a_model_of_all_else_name
     alone = run(space, "flames")
     assert [row.organ for row in alone.server] == ["kidney"]
     assert alone.untested["CT"] == "no client of this modality trained a model"
-
-
-def test_learning_curves_are_of_models_as_they_came():
-    clients = [{"client": "a", "received_val_dice": 0.1}, {"client": "b"}]
-    records = [
-        {"round": 1, "clients": clients},
-        {"round": 2, "clients": [{"client": "a", "received_val_dice": 0.4}]},
-    ]
-    assert learning_curves(records) == {"a": [(0, 0.1), (1, 0.4)]}

@@ -10,6 +10,7 @@ from PIL import Image
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.geometry import to_square
 from flames_cli.core.intensity import quantise, scale
+from flames_cli.core.lesions import SmallRule, measure_lesions
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
@@ -83,6 +84,7 @@ def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset
                 assert np.abs(difference).max() <= 1
                 np.testing.assert_array_equal(mask, expected)
                 assert info.lesion_px == mask.sum() > 0
+                assert info.lesions == measure_lesions(mask)
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
@@ -98,6 +100,40 @@ def test_the_report_counts_what_the_file_holds(dataset, phantom_raw, tmp_path):
         patients = {case.patient for case in cases}
         assert report["sets"][name] == {"images": len(cases), "patients": len(patients)}
     assert files_in(tmp_path) == [f"{dataset}.h5", f"{dataset}.json"]
+
+
+@pytest.mark.parametrize(("small", "rule"), [({}, "area:100:100"), ({"OTU_2D": "box:12:5"}, "box:12:5")])
+def test_small_lesions_are_counted_by_the_reader_s_rule_or_the_user_s(small, rule, phantom_raw, tmp_path):
+    report = run(tmp_path, "otu2d", phantom_raw["otu2d"], small=small)
+    told = report["small_lesions"]
+    assert told["rule"] == rule
+    assert report["options"]["small"] == {name.upper(): text for name, text in small.items()}
+    info, sets = read_preprocessed_cases(output(tmp_path, "otu2d"))
+    assert str(info.small) == rule
+    for name, counts in told["sets"].items():
+        small_ones = sum(info.small.is_small(32 * 32, case.lesions) for case in sets[name])
+        assert counts == {"small": small_ones, "large": len(sets[name]) - small_ones, "none": 0}
+    assert set(told["sets"]) == set(report["sets"])
+    if small:
+        assert sum(counts["small"] for counts in told["sets"].values()) > 0
+
+
+def test_lesions_are_measured_alike_at_every_size(shared, tmp_path):
+    root = shared("data/lits-slices")
+    small = {}
+    for size in (64, 128):
+        run(tmp_path / str(size), "lits-slices", root, size=size)
+        info, sets = read_preprocessed_cases(output(tmp_path / str(size), "lits-slices"))
+        assert info.small == SmallRule("area", 1000, 1000)
+        small[size] = {case.case for cases in sets.values() for case in cases if info.judge(case) == "small"}
+    assert len(small[128]) == 103  # as many as at 512×512
+    assert len(small[64] ^ small[128]) <= 10
+
+
+def test_a_rule_for_an_unknown_data_set_leaves_no_output(phantom_raw, tmp_path):
+    with pytest.raises(FlamesError, match="--small names the data set 'otu', expected one"):
+        run(tmp_path, "otu2d", phantom_raw["otu2d"], small={"otu": "area:5"})
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flames_cli.core.lesions import DEFAULT_SMALL, LesionSize, SmallRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.core.volumes import PLANES, Placement
 from flames_cli.store.cases import (
@@ -43,6 +44,9 @@ STILLS = st.builds(
     lesion_px=COUNTS,
     site=NAMES,
     raw_shape=st.tuples(COUNTS, COUNTS),
+    n_lesions=COUNTS,
+    smallest_px=COUNTS,
+    smallest_box_px=COUNTS,
 )
 SLICES = st.builds(lambda case, place: replace(case, slice_index=place.index, place=place), STILLS, PLACES)
 CASES = st.one_of(STILLS, SLICES)
@@ -110,6 +114,23 @@ def test_the_collection_of_a_set_is_kept():
     with memory_file() as file:
         write_set(file, "train", about, some_cases(1), [(encode_chunk(images[0]), encode_chunk(masks[0]))])
         assert read_set_info(file["train"]) == about
+
+
+@pytest.mark.parametrize("rule", [DEFAULT_SMALL, SmallRule("box", 150.25, 1e9)])
+def test_the_rule_of_a_set_is_kept(rule):
+    about = replace(info(), small=rule)
+    with memory_file() as file:
+        write_set(file, "train", about, [], [])
+        assert file["train"].attrs["small"] == str(rule)
+        assert read_set_info(file["train"]) == about
+
+
+def test_cases_are_judged_by_the_rule_of_their_set():
+    case = replace(some_cases(1)[0], lesion_px=6, n_lesions=2, smallest_px=2, smallest_box_px=4)
+    assert case.lesions == LesionSize(6, 2, 2, 4)
+    by_area, by_box = (replace(info(), small=SmallRule(measure, 9, 9)) for measure in ("area", "box"))
+    assert (by_area.judge(case), by_box.judge(case)) == ("large", "small")
+    assert by_box.judge(CaseInfo("1", "1", "1", "", -1, (1.0, 1.0), 0)) == "none"
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,13 +1,16 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from flames_cli.core.aggregation import State
+from flames_cli.core.aggregation import apply_round
+from flames_cli.core.algorithm import Algorithm
+from flames_cli.core.reports import Entries, Report, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store import checkpoint
-from flames_cli.store.checkpoint import list_rounds, load_state, save_state
+from flames_cli.store.checkpoint import list_rounds, load_memories, load_state, save_state
 
 
 def weights(value):
@@ -24,14 +27,26 @@ def state(round_):
 
 def assert_same(found, expected):
     assert found.round == expected.round
-    for ours, theirs in ((found.server, expected.server), (found.personal, expected.personal)):
-        assert list(ours) == list(theirs)
-        for name, model in theirs.items():
-            assert list(ours[name]) == list(model)
-            for entry, array in model.items():
-                assert ours[name][entry].dtype == array.dtype
-                assert ours[name][entry].shape == array.shape
-                np.testing.assert_array_equal(ours[name][entry], array)
+    assert_same_models(found.server, expected.server)
+    assert_same_models(found.personal, expected.personal)
+    assert_same_models(found.styles, expected.styles)
+    assert_same_kinds(found.memory, expected.memory)
+
+
+def assert_same_kinds(ours, theirs):
+    assert list(ours) == list(theirs)
+    for owner, kinds in theirs.items():
+        assert_same_models(ours[owner], kinds)
+
+
+def assert_same_models(ours, theirs):
+    assert list(ours) == list(theirs)
+    for name, model in theirs.items():
+        assert list(ours[name]) == list(model)
+        for entry, array in model.items():
+            assert ours[name][entry].dtype == array.dtype
+            assert ours[name][entry].shape == array.shape
+            np.testing.assert_array_equal(ours[name][entry], array)
 
 
 def save(folder, *rounds, keep=99):
@@ -130,7 +145,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
     ("changes", "message"),
     [
         ({"format": "flames-shard"}, "is flames-shard, expected flames-checkpoint"),
-        ({"version": 99}, "has version 99 of flames-checkpoint, this release reads 1"),
+        ({"version": 99}, "has version 99 of flames-checkpoint, this release reads 2"),
         ({"sha256": {}}, "lacks entries"),
         ({"server": None}, "lacks entries"),
     ],
@@ -155,3 +170,83 @@ def test_a_checkpoint_that_is_not_there_names_its_command(folder, round_, tmp_pa
     wanted = "checkpoint of round 3" if round_ else "checkpoint"
     with pytest.raises(MissingArtifact, match=f"no {wanted} in .*; make it with `flames federate`"):
         load_state(tmp_path / folder, round_)
+
+
+def remembering(round_):
+    memory = {
+        "MRI": {"adam_m": weights(1e-9), "adam_v": weights(round_)},
+        "US": {"control": weights(-round_)},
+    }
+    return replace(state(round_), memory=memory, styles={"brats-1": weights(3), "busi-1": weights(4)})
+
+
+KEPT = {"brats-1": {"control": weights(5), "style": weights(6)}, "busi-1": {"control": weights(7)}}
+
+
+def test_what_server_and_clients_remember_comes_back(tmp_path):
+    save_state(tmp_path, remembering(3), 2, KEPT)
+    assert_same(load_state(tmp_path), remembering(3))
+    assert_same_kinds(load_memories(tmp_path), KEPT)
+
+
+def test_memories_are_those_of_their_round(tmp_path):
+    save_state(tmp_path, remembering(1), 9, KEPT)
+    save_state(tmp_path, remembering(2), 9)
+    assert load_memories(tmp_path) == {}
+    assert_same_kinds(load_memories(tmp_path, 1), KEPT)
+    with pytest.raises(MissingArtifact, match="no checkpoint of round 3"):
+        load_memories(tmp_path, 3)
+
+
+def test_a_client_with_nothing_of_its_own_comes_back(tmp_path):
+    bare = State(1, {"all": weights(1)}, {"one": {}}, {"all": {"momentum": {}}}, {"one": {}})
+    save_state(tmp_path, bare, 1, {"one": {}, "two": {"control": {}}})
+    assert_same(load_state(tmp_path), bare)
+    assert load_memories(tmp_path) == {"one": {}, "two": {"control": {}}}
+
+
+NAMES = ["PET/CT", "PET-CT", "PET%2FCT", "a+b", "a", "..", "../../out", "T2 FLAIR", "Ödem", "a\\b", "c:d"]
+
+
+def test_any_name_makes_a_file_of_its_own_in_its_folder(tmp_path):
+    by_name = {name: weights(number) for number, name in enumerate(NAMES)}
+    by_kind = {name: {"b+c": weights(number), "c": weights(-number)} for number, name in enumerate(NAMES)}
+    odd = State(1, by_name, by_name, by_kind, by_name)
+    folder = save_state(tmp_path / "here", odd, 1, by_kind)
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert [path.name for path in (tmp_path / "here").iterdir()] == [folder.name]
+    assert len(list(folder.iterdir())) == 7 * len(NAMES) + 1
+    assert all(path.is_file() and re.fullmatch(r"[A-Za-z0-9._%+ -]+", path.name) for path in folder.iterdir())
+    assert_same(load_state(tmp_path / "here"), odd)
+    assert_same_kinds(load_memories(tmp_path / "here"), by_kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("memory-MRI+adam_v", load_state),
+        ("style-brats-1", load_state),
+        ("kept-brats-1+style", load_memories),
+    ],
+)
+def test_a_damaged_memory_is_found_by_its_checksum(name, load, tmp_path):
+    file = save_state(tmp_path, remembering(1), 1, KEPT) / f"{name}.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(FlamesError, match=rf"{re.escape(file.name)} is missing or damaged"):
+        load(tmp_path)
+
+
+def test_a_round_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
+    algorithm = Algorithm("scaffold", "all", "mean", server="adam")
+    entries = Entries(frozenset({"z.weight"}), frozenset())
+
+    def round_of(before):
+        control = {"z.weight": np.full((2, 3), 1 / 3, np.float32)}
+        reports = [
+            Report(name, "MRI", weights(value), 7, control=control) for name, value in (("a", 1), ("b", 3))
+        ]
+        return apply_round(before, reports, algorithm, entries, {"all": 3}).state
+
+    middle = round_of(State(0, {"all": weights(0)}))
+    save_state(tmp_path, middle, 1)
+    assert_same(round_of(load_state(tmp_path)), round_of(middle))

@@ -57,7 +57,7 @@ def test_a_configuration_comes_back_without_what_was_not_set(tmp_path):
     }
     write_config(tmp_path / "new" / "config.toml", tables)
     del tables["federate"]["run"]
-    assert read_config(tmp_path / "new" / "config.toml") == {"format": "flames-run", "version": 1, **tables}
+    assert read_config(tmp_path / "new" / "config.toml") == {"format": "flames-run", "version": 2, **tables}
 
 
 @pytest.mark.parametrize("text", ["lr = ", None])

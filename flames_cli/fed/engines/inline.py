@@ -11,7 +11,9 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
+from flames_cli.fed.memory import read_memory, write_memory
 
 RUN_ID = 1
 SERVER_NODE = 1
@@ -24,12 +26,9 @@ NodeConfig = Mapping[str, str | int | float | bool]
 class InlineGrid(Grid):
     """Messages pushed wait until they are pulled; pulling runs the next one."""
 
-    def __init__(self, app: ClientApp, nodes: Mapping[int, NodeConfig]) -> None:
+    def __init__(self, app: ClientApp, contexts: Mapping[int, Context]) -> None:
         self._app = app
-        self._contexts = {
-            node: Context(RUN_ID, node, dict(config), RecordDict(), run_config={})
-            for node, config in nodes.items()
-        }
+        self._contexts = contexts
         self.fault: Exception | None = None
         """The last exception that was not a client's own complaint: a fault in the program."""
         self._waiting: dict[str, Message] = {}
@@ -92,8 +91,25 @@ class InlineGrid(Grid):
             return Message(Error(FAILED, f"{type(error).__name__}: {error}"), reply_to=message)
 
 
-def run_inline(server: ServerApp, client: ClientApp, nodes: Mapping[int, NodeConfig]) -> None:
-    """Run `server` over `client` on the nodes with these configurations.
+def make_contexts(
+    nodes: Mapping[int, NodeConfig], memories: Mapping[str, Mapping[str, Weights]]
+) -> dict[int, Context]:
+    """One context a node, with its configuration and what its client remembers, by client's name."""
+    contexts = {}
+    for node, config in nodes.items():
+        contexts[node] = Context(RUN_ID, node, dict(config), RecordDict(), run_config={})
+        write_memory(contexts[node], memories.get(str(config.get("client")), {}))
+    return contexts
+
+
+def read_memories(contexts: Mapping[int, Context]) -> dict[str, dict[str, Weights]]:
+    """What the clients remember, by name; those that remember nothing are left out."""
+    memories = {str(one.node_config.get("client")): read_memory(one) for one in contexts.values()}
+    return {client: memory for client, memory in memories.items() if memory}
+
+
+def run_inline(server: ServerApp, client: ClientApp, contexts: Mapping[int, Context]) -> None:
+    """Run `server` over `client` on the nodes with these contexts, which keep what the clients remember.
 
     Raises:
         FlamesError: what the server raises; its cause is the clients' last fault, for --debug to show.
@@ -101,7 +117,7 @@ def run_inline(server: ServerApp, client: ClientApp, nodes: Mapping[int, NodeCon
     # A message takes its sender from this process-wide identity, which Flower's own engines set likewise.
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SERVER_NODE
     context = Context(RUN_ID, SERVER_NODE, {}, RecordDict(), run_config={})
-    grid = InlineGrid(client, nodes)
+    grid = InlineGrid(client, contexts)
     try:
         server(grid, context)
     except FlamesError as error:

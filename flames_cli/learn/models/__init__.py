@@ -11,10 +11,18 @@ import torch
 from flames_cli.errors import FlamesError
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.densenet_unet import DenseNetUNet
+from flames_cli.learn.models.sdnet import SDNet, SDUTNet
 from flames_cli.learn.models.unet import UNet
+from flames_cli.learn.models.utnet import UTNet
 from flames_cli.learn.models.weights import load_encoder
 
-MODELS: dict[str, Callable[..., SegmentationModel]] = {"densenet-unet": DenseNetUNet, "unet": UNet}
+MODELS: dict[str, Callable[..., SegmentationModel]] = {
+    "densenet-unet": DenseNetUNet,
+    "unet": UNet,
+    "utnet": UTNet,
+    "sd-utnet": SDUTNet,
+    "sdnet": SDNet,
+}
 """A model's options are the keyword arguments of its class."""
 
 

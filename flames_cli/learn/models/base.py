@@ -29,6 +29,14 @@ class SegmentationModel(nn.Module, ABC):
         self._check(x)
         return self.encode(x)[-1].float()
 
+    def style_entries(self) -> frozenset[str]:
+        """Names of the state dict's entries that hold style, not anatomy; none in a plain model."""
+        return frozenset()
+
+    def renderer_entries(self) -> frozenset[str]:
+        """Those of `style_entries` that draw an image from its anatomy and style; none in a plain model."""
+        return frozenset()
+
     def forward(self, x: Tensor) -> Tensor:
         """Probabilities in [0, 1], B×1×H×W float32 even under autocast.
 
@@ -51,6 +59,13 @@ class SegmentationModel(nn.Module, ABC):
                 f"images of {height}×{width} pixels: this model needs at least "
                 f"{self.min_size}×{self.min_size}; take larger images or a shallower model"
             )
+
+
+def check_positive(model: str, **options: int) -> None:
+    """Raises FlamesError naming `model` and the first of its `options` that is below 1."""
+    for name, value in options.items():
+        if value < 1:
+            raise FlamesError(f"{name} = {value} of model {model}: expected 1 or more")
 
 
 def double_conv(in_channels: int, out_channels: int, dropout: float) -> nn.Sequential:

@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flames_cli.errors import FlamesError
-from flames_cli.learn.models.base import SegmentationModel, double_conv, resize
+from flames_cli.learn.models.base import SegmentationModel, check_positive, double_conv, resize
 
 DROPOUT = 0.3
 
@@ -20,8 +19,7 @@ class DenseNetUNet(SegmentationModel):
     """
 
     def __init__(self, in_channels: int = 1) -> None:
-        if in_channels < 1:
-            raise FlamesError(f"in_channels = {in_channels} of model densenet-unet: expected 1 or more")
+        check_positive("densenet-unet", in_channels=in_channels)
         super().__init__(in_channels, min_size=31)
         # Imported here because torchvision takes seconds, which no other model should pay.
         from torchvision.models import densenet121

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flames_cli.errors import FlamesError
-from flames_cli.learn.models.base import SegmentationModel, double_conv, resize
+from flames_cli.learn.models.base import SegmentationModel, check_positive, double_conv, resize
 
 MAX_DEPTH = 10
 MAX_CHANNELS = 4096
@@ -21,7 +21,9 @@ class UNet(SegmentationModel):
     def __init__(
         self, in_channels: int = 1, base_channels: int = 16, depth: int = 4, dropout: float = 0.0
     ) -> None:
-        _check_options(in_channels, base_channels, depth, dropout)
+        check_shape("unet", in_channels, base_channels, depth)
+        if not 0 <= dropout < 1:
+            raise FlamesError(f"dropout = {dropout} of model unet: expected 0 <= dropout < 1")
         super().__init__(in_channels, min_size=2**depth)
         widths = [base_channels * 2**level for level in range(depth + 1)]
         ins = [in_channels, *widths[:-1]]
@@ -47,14 +49,11 @@ class UNet(SegmentationModel):
         return logits
 
 
-def _check_options(in_channels: int, base_channels: int, depth: int, dropout: float) -> None:
-    for name, value in (("in_channels", in_channels), ("base_channels", base_channels), ("depth", depth)):
-        if value < 1:
-            raise FlamesError(f"{name} = {value} of model unet: expected 1 or more")
+def check_shape(model: str, in_channels: int, base_channels: int, depth: int) -> None:
+    """Raises FlamesError naming `model` where no U-Net of this shape can be built."""
+    check_positive(model, in_channels=in_channels, base_channels=base_channels, depth=depth)
     if depth > MAX_DEPTH or base_channels * 2**depth > MAX_CHANNELS:
         raise FlamesError(
-            f"base_channels = {base_channels} and depth = {depth} of model unet: expected a depth of at most "
-            f"{MAX_DEPTH} and base_channels · 2^depth of at most {MAX_CHANNELS}"
+            f"base_channels = {base_channels} and depth = {depth} of model {model}: "
+            f"expected a depth of at most {MAX_DEPTH} and base_channels · 2^depth of at most {MAX_CHANNELS}"
         )
-    if not 0 <= dropout < 1:
-        raise FlamesError(f"dropout = {dropout} of model unet: expected 0 <= dropout < 1")

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.intensity import MAX_8_BIT, dequantise, quantise
-from flames_cli.core.quality import Intensity, count_lesions, measure_intensity, shrink
+from flames_cli.core.lesions import measure_lesions
+from flames_cli.core.quality import Intensity, measure_intensity, shrink
 from flames_cli.core.volumes import PLANES, Placement, ras_order
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash
@@ -103,14 +104,15 @@ def _measure(name: str, case: RawCase, mask_at_size: Mask) -> CaseFigures:
     height, width = case.mask.shape
     intensity = measure_intensity(case.image, case.low, case.high)
     window = case.high - case.low
+    lesions = measure_lesions(case.mask)
     return CaseFigures(
         name=name,
         shape=(height, width),
         depth=(1 if case.image.ndim == 2 else int(case.image.shape[2]), case.max_value),
         spacing_mm=(*case.spacing_mm, _slice_distance(case.place)),
-        lesion_px=int(case.mask.sum()),
+        lesion_px=lesions.area_px,
         lesion_px_at_size=int(mask_at_size.sum()),
-        lesions=count_lesions(case.mask),
+        lesions=lesions.n,
         intensity=intensity,
         level=(intensity.mean - case.low) / window,
         contrast=intensity.sd / window,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.geometry import to_square
 from flames_cli.core.intensity import MAX_8_BIT, quantise, scale
+from flames_cli.core.lesions import measure_lesions
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
 from flames_cli.stages.raw import say_bad
@@ -86,6 +87,7 @@ def square(case: RawCase, size: int) -> tuple[Pixels, Mask]:
 
 def _encode(case: RawCase, source: Source, image: Pixels, mask: Mask) -> EncodedCase:
     height, width = case.mask.shape
+    lesions = measure_lesions(mask)
     info = CaseInfo(
         case=case.case,
         patient=case.patient,
@@ -93,10 +95,13 @@ def _encode(case: RawCase, source: Source, image: Pixels, mask: Mask) -> Encoded
         stratum=source.stratum,
         slice_index=case.slice_index,
         spacing_mm=case.spacing_mm,
-        lesion_px=int(mask.sum()),
+        lesion_px=lesions.area_px,
         site=source.site,
         raw_shape=(height, width),
         place=case.place,
+        n_lesions=lesions.n,
+        smallest_px=lesions.smallest_px,
+        smallest_box_px=lesions.smallest_box_px,
     )
     channels = 1 if image.ndim == 2 else int(image.shape[2])
     return EncodedCase(info, encode_chunk(image), encode_chunk(mask), case.max_value, channels)

@@ -1,0 +1,135 @@
+"""`flames federate`: parse, call the stage, render."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from flames_cli.cli.options import (
+    DEFAULT_WORKSPACE,
+    ConfigFile,
+    DeviceName,
+    Json,
+    PrecisionName,
+    Seed,
+    Workspace,
+    build_config,
+    parse_number,
+    parse_pairs,
+    parse_rates,
+)
+from flames_cli.fed.algorithms import ALGORITHMS
+
+
+def _one_of(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
+
+
+def strategies_epilog() -> str:
+    """What every strategy is, a line each, below the command's help."""
+    lines = (f"{name}: {algorithm.summary}" for name, algorithm in ALGORITHMS.items())
+    return "\n\n".join(("Strategies:", *lines))
+
+
+def federate(
+    ctx: typer.Context,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help=f"{_one_of(ALGORITHMS)}; what each is stands below.")
+    ] = "flames",
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds in all.")] = 50,
+    local_epochs: Annotated[
+        int, typer.Option("--local-epochs", help="Epochs a client trains in a round.")
+    ] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.")] = 64,
+    lr: Annotated[
+        list[str] | None, typer.Option("--lr", help="Learning rate, or MODALITY=RATE.", show_default="1e-4")
+    ] = None,
+    optimiser: Annotated[str, typer.Option("--optimiser", help="adam, adamw or sgd.")] = "adam",
+    weight_decay: Annotated[
+        float | None,
+        typer.Option("--weight-decay", help="Of the optimiser.", show_default="0.01 for adamw, else 0"),
+    ] = None,
+    keep_epoch: Annotated[
+        str,
+        typer.Option(
+            "--keep-epoch", help="Local epoch to report: best, by the validation patients, or last."
+        ),
+    ] = "best",
+    dice_weight: Annotated[
+        float, typer.Option("--dice-weight", help="Of Dice in the loss; the rest is Focal.")
+    ] = 0.3,
+    per_pixel_focal: Annotated[
+        bool, typer.Option("--per-pixel-focal", help="Focal loss a pixel, not on the batch's mean.")
+    ] = False,
+    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Warp the training images.")] = True,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="densenet-unet (FLAMES), unet (small), utnet, or with a style of their own sdnet, sd-utnet.",
+        ),
+    ] = "densenet-unet",
+    model_option: Annotated[
+        list[str] | None,
+        typer.Option("--model-option", help="NAME=NUMBER, such as base_channels=8."),
+    ] = None,
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder-weights",
+            help="imagenet, none or a weights FILE.",
+            show_default="imagenet for densenet-unet, else none",
+        ),
+    ] = None,
+    share: Annotated[
+        str,
+        typer.Option("--share", help="all, or content: the style of sd-utnet or sdnet stays at the client."),
+    ] = "all",
+    style_from: Annotated[
+        int | None,
+        typer.Option(
+            "--style-from",
+            help="First round in which clients also train on their images redrawn by each other's decoders.",
+            show_default="never",
+        ),
+    ] = None,
+    proximal_mu: Annotated[float, typer.Option("--proximal-mu", help="Of fedprox.")] = 0.01,
+    server_lr: Annotated[float, typer.Option("--server-lr", help="Of fedadam's server.")] = 0.01,
+    server_momentum: Annotated[
+        float, typer.Option("--server-momentum", help="Of strategies that average, below 1.")
+    ] = 0.0,
+    device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
+    seed: Seed = 0,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Name of the run.", show_default="the strategy's")
+    ] = None,
+    keep_rounds: Annotated[int, typer.Option("--keep-rounds", help="Checkpoints kept, the newest.")] = 2,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start the run anew instead of going on with it.")
+    ] = False,
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    config: ConfigFile = None,
+    json_output: Json = False,
+) -> None:
+    """Train the clients round by round and blend their models; run again to go on."""
+    from flames_cli.cli.consoles import results, watching
+    from flames_cli.cli.live import FederationView
+    from flames_cli.cli.render import federation_json, print_federation, print_json
+    from flames_cli.config import FederateConfig
+
+    pairs = parse_pairs("--model-option", model_option)
+    model_options = {name: parse_number(value) for name, value in pairs.items()} if pairs else None
+    changed = {"model_option": None, "model_options": model_options, **parse_rates(lr)}
+    options = build_config(ctx, FederateConfig, **changed)
+    from flames_cli.learn.devices import pick_device
+    from flames_cli.stages.federate import federate as run_federate
+
+    on_cpu = pick_device(options.device).type == "cpu"
+    with FederationView(watching(), options.run_name, on_cpu) as view:
+        result = run_federate(options, view)
+    if json_output:
+        print_json(federation_json(result))
+    else:
+        print_federation(results(), result, options.rounds)

@@ -1,0 +1,159 @@
+"""The tables of an evaluation: all metrics, Dice by size of lesion, and gains with their intervals."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from flames_cli.cli.text import count
+
+if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
+    from flames_cli.core.intervals import Interval
+    from flames_cli.core.metrics import Summary
+    from flames_cli.stages.evaluating.lesion_rows import LesionRow, SizeScores
+    from flames_cli.stages.evaluating.rows import Row
+    from flames_cli.stages.evaluation_files import Evaluation
+
+TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px": "HD px"}
+
+
+def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
+    """All metrics, then Dice by size of lesion and its gains, of the clients and of the server models."""
+    by = f"{result.run} ({result.strategy}, {count(result.round, 'round')})"
+    shown = (
+        ("client_test", "client", "clients, own test sets", result.clients),
+        ("server_test", "model", "server models, unseen patients", result.server),
+    )
+    for split, first, title, rows in shown:
+        if rows:
+            yield score_table(f"{title}: {by}", first, rows, result.run, result.compare)
+        if by_size := result.lesions.get(split):
+            yield lesion_table(f"{title}: DSC (cases) by size of lesion", first, by_size, result)
+            if any(row.gains for row in by_size):
+                yield gain_table(f"{title}: gain in DSC (patients)", first, by_size)
+
+
+def evaluation_notes(result: "Evaluation") -> Iterator[str]:
+    """What the tables' words mean."""
+    yield "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
+    if any(result.lesions.values()):
+        yield _small_note(result)
+        yield "found: lesions the prediction touches; prec.: share of its parts that touch one"
+    if result.compare:
+        yield f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}"
+        if any(row.gains for rows in result.lesions.values() for row in rows):
+            yield "[…]: 95 % bootstrap interval over patients, too narrow for fewer than some 20"
+
+
+def _small_note(result: "Evaluation") -> str:
+    """`small: image area / lesion area ≥ 100`; by data set where their rules differ."""
+    rules: dict[str, list[str]] = {}
+    for dataset, rule in result.small.items():
+        rules.setdefault(rule.condition, []).append(dataset)
+    if len(rules) == 1:
+        return f"small: {next(iter(rules))}"
+    return "small: " + "; ".join(f"{', '.join(names)}: {rule}" for rule, names in rules.items())
+
+
+def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare: str | None) -> Table:
+    """Rows of models, columns of metrics; with another run, a line of each and the paired gain in Dice.
+
+    Narrow enough for a terminal of 80 columns: where it is not, the runs' names are cut short.
+    """
+    table = _table(title)
+    table.add_column(first, no_wrap=True)
+    # The names of unseen sites may be long; the numbers are not to be cut short for them.
+    table.add_column("images", no_wrap=not any(row.unseen for row in rows))
+    if compare:
+        table.add_column("run", overflow="ellipsis")
+    for name in ("n", *TITLES.values(), *(["gain"] if compare else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        if compare and row.compared and row.dice_gain:
+            gain = f"{row.dice_gain.mean:+.2f}"
+            table.add_row(row.label, row.organ, run, str(row.n), *_cells(row, row.metrics), gain)
+            table.add_row("", row.modality, compare, "", *_cells(row, row.compared), "", style="dim")
+        else:
+            what = _what(row)
+            table.add_row(row.label, what, *([run] if compare else []), str(row.n), *_cells(row, row.metrics))
+    return table
+
+
+def lesion_table(title: str, first: str, rows: "Sequence[LesionRow]", result: "Evaluation") -> Table:
+    """Dice by size of lesion with the number of cases, lesions found, and the precision of the prediction.
+
+    Narrow enough for a terminal of 80 columns: names are wrapped before a number is cut.
+    """
+    table = _table(title)
+    table.add_column(first, overflow="fold")
+    table.add_column("run" if result.compare else "images", overflow="ellipsis" if result.compare else "fold")
+    for name in (*rows[0].sizes, "found", "prec."):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        if result.compare:
+            table.add_row(row.label, result.run, *_size_cells(row.sizes))
+            theirs = _size_cells(row.compared, with_n=False) if row.compared else []
+            table.add_row(_what(row), result.compare if theirs else "", *theirs, style="dim")
+        else:
+            table.add_row(row.label, _what(row), *_size_cells(row.sizes))
+    return table
+
+
+def gain_table(title: str, first: str, rows: "Sequence[LesionRow]") -> Table:
+    """The paired gain in Dice by size of lesion with the number of patients; below it, its interval."""
+    table = _table(title)
+    table.add_column(first, overflow="fold")
+    for name in rows[0].sizes:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        if row.gains:
+            table.add_row(row.label, *map(_gain_cell, row.gains.values()))
+            table.add_row(_what(row), *map(_limits_cell, row.gains.values()), style="dim")
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold underline"
+    )
+
+
+def _what(row: "Row | LesionRow") -> str:
+    """What the images are of: a model's modality stands beside their organ, unless a site does."""
+    return row.organ if row.unseen else f"{row.organ} {row.modality}".rstrip()
+
+
+def _cells(row: "Row", metrics: "dict[str, Summary]") -> list[str]:
+    return [_cell(metric, metrics[metric], row.n) for metric in TITLES]
+
+
+def _cell(metric: str, value: "Summary", n: int) -> str:
+    """mean±sd; the number of cases beside it where not all of the row's count."""
+    if math.isnan(value.mean):
+        return "none"
+    factor, digits = {"pixel_accuracy": (100, 1), "hausdorff_px": (1, 1)}.get(metric, (1, 2))
+    shown = f"{factor * value.mean:.{digits}f}±{factor * value.sd:.{digits}f}"
+    return shown if value.n == n else f"{shown} ({value.n})"
+
+
+def _size_cells(sizes: "dict[str, SizeScores]", with_n: bool = True) -> list[str]:
+    """Dice of each size, then lesions found of all cases and the precision of what was predicted."""
+    every = sizes["all"].lesions
+    found = f"{every.found}/{every.n}" if every.n else "none"
+    precision = f"{every.precision():.2f}" if every.n_predicted else "none"
+    return [*(_dice_cell(value.dice, with_n) for value in sizes.values()), found, precision]
+
+
+def _dice_cell(value: "Summary", with_n: bool) -> str:
+    if not value.n:
+        return "none"
+    return f"{value.mean:.2f} ({value.n})" if with_n else f"{value.mean:.2f}"
+
+
+def _gain_cell(value: "Interval") -> str:
+    return f"{value.mean:+.2f} ({value.n_patients})" if value.n else "none"
+
+
+def _limits_cell(value: "Interval") -> str:
+    return "" if math.isnan(value.low) else f"[{value.low:+.2f}, {value.high:+.2f}]"

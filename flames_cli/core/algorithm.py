@@ -1,0 +1,59 @@
+"""What an algorithm is. Imports no numpy, so that a command line can list algorithms at no cost."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flames_cli.errors import FlamesError
+
+Local = Literal["plain", "fedgs", "fedprox", "scaffold"]
+Groups = Literal["all", "modality", "none"]
+Blend = Literal["mean", "flames", "fedbn", "fednova"]
+Weight = Literal["examples", "steps", "uniform"]
+ServerStep = Literal["replace", "adam"]
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """Orthogonal choices, and whether clients pool their data instead of federating.
+
+    Raises:
+        FlamesError: a server momentum outside [0, 1) or together with Adam, a server learning rate not
+            above 0.
+    """
+
+    local: Local
+    """How a client trains, and so what it reports: its weights, after FedGS start minus the scaled update."""
+    groups: Groups
+    """Who shares a model: all clients, those of one modality, none."""
+    blend: Blend
+    """How reports become models."""
+    weight: Weight = "examples"
+    """What a report counts in the mean."""
+    server: ServerStep = "replace"
+    """What the server does with the blend: take it, or make one step of Adam towards it."""
+    pooled: bool = False
+    """One client a group holds the data of all: the centralised bound, no federation."""
+    summary: str = ""
+    server_momentum: float = 0.0
+    """Of the server's steps in [0, 1); 0 takes the blend as it is (`gmf` in FedGS)."""
+    server_lr: float = 0.01
+    """Of the server's Adam; `replace` has none."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.server_momentum < 1:
+            raise FlamesError(f"server momentum is {self.server_momentum}, expected 0 or more and below 1")
+        if not 0 < self.server_lr < float("inf"):
+            raise FlamesError(f"server learning rate is {self.server_lr}, expected a number above 0")
+        if self.server == "adam" and self.server_momentum:
+            raise FlamesError(
+                f"server momentum is {self.server_momentum} beside Adam, which has its own; leave it at 0"
+            )
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether a report is of use only with its number of steps."""
+        return self.weight == "steps" or self.blend == "fednova"
+
+    def group_of(self, client: str, modality: str) -> str:
+        """The name of the server model that this client trains."""
+        return {"all": "all", "modality": modality, "none": client}[self.groups]

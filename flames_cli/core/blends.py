@@ -1,0 +1,151 @@
+"""The blends: how one group's reports, as they come, become its model and its clients' own entries."""
+
+from typing import Protocol
+
+import numpy as np
+
+from flames_cli.arrays import Weights
+from flames_cli.core.algorithm import Algorithm, Weight
+from flames_cli.core.blending import RunningSum, blend_flames, cast
+from flames_cli.core.reports import Entries, Report, select
+
+
+class Blend(Protocol):
+    """Takes good reports one at a time, at least one, in any order; then says what they amount to."""
+
+    def add(self, report: Report) -> None:
+        """Take in a report."""
+
+    def server(self) -> Weights:
+        """The entries reported, blended."""
+
+    def personal(self) -> dict[str, Weights]:
+        """By client: the entries that it has of its own from now on."""
+
+
+class MeanBlend:
+    """The weighted mean: FedAvg where a report weighs its examples (McMahan et al. 2017)."""
+
+    def __init__(self, start: Weights, entries: Entries, weight: Weight) -> None:
+        self._start = entries.shared_of(start)
+        self._weight = weight
+        self._sum = RunningSum()
+
+    def add(self, report: Report) -> None:
+        """Add the report's weights, times what it counts."""
+        counts = {"examples": report.n_examples, "steps": report.n_steps, "uniform": 1}
+        self._sum.add(report.weights, float(counts[self._weight]))
+
+    def server(self) -> Weights:
+        """The mean."""
+        return self._sum.mean(self._start)
+
+    def personal(self) -> dict[str, Weights]:
+        """Nobody has anything of its own."""
+        return {}
+
+
+class FedBNBlend(MeanBlend):
+    """The weighted mean, beside which every client keeps its own BatchNorm (Li et al. 2021, FedBN).
+
+    The server's model holds everybody's mean BatchNorm, for clients that have never taken part.
+    """
+
+    def __init__(self, start: Weights, entries: Entries, weight: Weight) -> None:
+        super().__init__(start, entries, weight)
+        self._norm = entries.norm
+        self._personal: dict[str, Weights] = {}
+
+    def add(self, report: Report) -> None:
+        """Add to the mean; of the report itself only BatchNorm is kept."""
+        super().add(report)
+        own = select(report.weights, self._norm)
+        self._personal[report.client] = {name: array.copy() for name, array in own.items()}
+
+    def personal(self) -> dict[str, Weights]:
+        """Every client's BatchNorm."""
+        return self._personal
+
+
+class FlamesBlend:
+    """A personalised model for each client; keeps every report, for each becomes one (FLAMES, section 4)."""
+
+    def __init__(self) -> None:
+        self._reports: list[Report] = []
+        self._blended: tuple[list[Weights], Weights] | None = None
+
+    def add(self, report: Report) -> None:
+        """Keep the report."""
+        self._reports.append(report)
+
+    def server(self) -> Weights:
+        """The plain mean."""
+        return self._blend()[1]
+
+    def personal(self) -> dict[str, Weights]:
+        """Each client's blend of its own weights and the others'."""
+        models = self._blend()[0]
+        return dict(zip((report.client for report in self._reports), models, strict=True))
+
+    def _blend(self) -> tuple[list[Weights], Weights]:
+        if self._blended is None:
+            # In order of name, so that the order of arrival cannot change a rounding.
+            self._reports.sort(key=lambda report: report.client)
+            counts = [report.n_examples for report in self._reports]
+            self._blended = blend_flames([report.weights for report in self._reports], counts)
+        return self._blended
+
+
+class FedNovaBlend:
+    """Updates count by step, however many steps a client makes (Wang et al. 2020, FedNova, plain SGD's a).
+
+    With dᵢ = (w − wᵢ)/τᵢ and pᵢ = nᵢ/Σn, w ← w − (Σpᵢτᵢ)·Σpᵢdᵢ. In running sums: a step of length
+    (Σnᵢτᵢ)(Σnᵢ/τᵢ)/(Σn)², which is 1 where all τᵢ are equal, to the mean by nᵢ/τᵢ.
+    Buffers are the mean by nᵢ.
+    """
+
+    def __init__(self, start: Weights, entries: Entries) -> None:
+        self._start = entries.shared_of(start)
+        self._trainable = entries.trainable
+        self._by_pace, self._by_examples = RunningSum(), RunningSum()
+        self._work = 0.0
+
+    def add(self, report: Report) -> None:
+        """Add parameters by nᵢ/τᵢ, the other entries by nᵢ."""
+        n, steps = float(report.n_examples), float(report.n_steps)
+        self._by_pace.add(select(report.weights, self._trainable), n / steps)
+        buffers = {name: array for name, array in report.weights.items() if name not in self._trainable}
+        self._by_examples.add(buffers, n)
+        self._work += n * steps
+
+    def server(self) -> Weights:
+        """Parameters after the step, the mean of the other entries; in the order of the model."""
+        buffers = {name: array for name, array in self._start.items() if name not in self._trainable}
+        blended = {**self._step(), **self._by_examples.mean(buffers)}
+        return {name: blended[name] for name in self._start}
+
+    def _step(self) -> Weights:
+        pace = self._by_pace.total
+        length = self._work * pace / self._by_examples.total**2
+        stepped = {}
+        for name, array in select(self._start, self._trainable).items():
+            start = array.astype(np.float64)
+            stepped[name] = cast(start + length * (self._by_pace[name] / pace - start), array.dtype)
+        return stepped
+
+    def personal(self) -> dict[str, Weights]:
+        """Nobody has anything of its own."""
+        return {}
+
+
+def make_blend(algorithm: Algorithm, start: Weights, entries: Entries) -> Blend:
+    """The blend of `algorithm` for a group whose model is `start`."""
+    match algorithm.blend:
+        case "mean":
+            return MeanBlend(start, entries, algorithm.weight)
+        case "fedbn":
+            return FedBNBlend(start, entries, algorithm.weight)
+        case "flames":
+            return FlamesBlend()
+        case "fednova":
+            return FedNovaBlend(start, entries)

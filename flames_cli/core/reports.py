@@ -1,0 +1,117 @@
+"""What comes into a round and what goes out of it, and what makes a report unusable."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flames_cli.arrays import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Which entries of a state dict are what."""
+
+    trainable: frozenset[str]
+    """Parameters; what else there is are buffers, which servers only ever average."""
+    norm: frozenset[str]
+    """BatchNorm's, parameters and buffers."""
+    shared: frozenset[str] | None = None
+    """What clients report; the rest stays with them. None: every entry."""
+    style: frozenset[str] = frozenset()
+    """The image decoder's, which clients may lend each other to augment their images' style."""
+
+    @classmethod
+    def of(cls, weights: Weights) -> "Entries":
+        """Of a model of which nothing is known: floats are parameters, none BatchNorm's, all are shared."""
+        floats = (name for name, array in weights.items() if np.issubdtype(array.dtype, np.floating))
+        return cls(frozenset(floats), frozenset())
+
+    def shared_of(self, weights: Weights) -> Weights:
+        """The entries of `weights` that clients report."""
+        return weights if self.shared is None else select(weights, self.shared)
+
+    def parameters_of(self, weights: Weights) -> Weights:
+        """The parameters among them: what server steps move and control variates are of."""
+        return select(self.shared_of(weights), self.trainable)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a client reports after its local training; `n_examples` are images, not batches."""
+
+    client: str
+    modality: str
+    weights: Weights
+    n_examples: int
+    n_steps: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    control: Weights | None = None
+    """SCAFFOLD: how the client's control variate has changed, by parameter."""
+    style: Weights | None = None
+    """The client's image decoder, for the others' style augmentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The models of a federation after `round` rounds, and what the server remembers between them."""
+
+    round: int
+    server: dict[str, Weights]
+    """By group."""
+    personal: dict[str, Weights] = field(default_factory=dict)
+    """By client, where the algorithm personalises: the entries that it has of its own, all or some."""
+    memory: dict[str, dict[str, Weights]] = field(default_factory=dict)
+    """By group, by kind: momentum, adam_m, adam_v, control; by parameter, in the parameter's dtype."""
+    styles: dict[str, Weights] = field(default_factory=dict)
+    """By client: the image decoders last reported."""
+
+    def model_for(self, client: str, group: str) -> Weights:
+        """What the client starts its next round from: its group's model with the client's own entries."""
+        server, own = self.server[group], self.personal.get(client)
+        return server if own is None else {**server, **own}
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """The new state, who took part, and who was refused and why."""
+
+    state: State
+    accepted: tuple[str, ...]
+    refused: dict[str, str]
+
+
+def select(weights: Weights, names: frozenset[str]) -> Weights:
+    """The entries of `weights` called `names`, in their order."""
+    return {name: array for name, array in weights.items() if name in names}
+
+
+def find_difference(weights: Weights, reference: Weights) -> str | None:
+    """The first way in which keys, shapes or dtypes differ from `reference`; None where they agree."""
+    if missing := [name for name in reference if name not in weights]:
+        return f"'{missing[0]}' is missing"
+    if extra := [name for name in weights if name not in reference]:
+        return f"'{extra[0]}' is not in the model"
+    for name, expected in reference.items():
+        got = weights[name]
+        if got.shape != expected.shape:
+            return f"'{name}' has shape {got.shape}, expected {expected.shape}"
+        if got.dtype != expected.dtype:
+            return f"'{name}' is {got.dtype}, expected {expected.dtype}"
+    return None
+
+
+def find_fault(weights: Weights, reference: Weights) -> str | None:
+    """The first difference from `reference`, or entry with values not finite; None where all is well."""
+    if problem := find_difference(weights, reference):
+        return problem
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            return f"'{name}' holds values that are not finite"
+    return None
+
+
+def refuse(report: Report, reference: Weights) -> str | None:
+    """Why `report` cannot be used, or None: no examples, entries that differ, values not finite."""
+    if report.n_examples <= 0:
+        return f"it reports {report.n_examples} examples, expected more than 0"
+    return find_fault(report.weights, reference)

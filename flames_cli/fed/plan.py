@@ -1,0 +1,124 @@
+"""A federation decided before it starts, and what each client is sent in each of its rounds."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flames_cli.arrays import Weights
+from flames_cli.core.algorithm import Algorithm
+from flames_cli.core.reports import Entries, State, select
+from flames_cli.core.rng import derive_rng, derive_seed
+from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A federation, decided before it starts."""
+
+    algorithm: Algorithm
+    rounds: int
+    seed: int
+    model: str
+    model_options: dict[str, Any]
+    initial: Weights
+    """What every model starts from."""
+    size: int
+    """Of the images."""
+    channels: int = 1
+    """Of the images; the model's options carry them as in_channels."""
+    epochs: int = 1
+    batch_size: int = 64
+    lr: float = 1e-4
+    lr_by_modality: dict[str, float] = field(default_factory=dict)
+    dice_weight: float = 0.3
+    per_pixel_focal: bool = False
+    augment: bool = True
+    optimiser: str = "adam"
+    weight_decay: float = 0.0
+    keep: str = "best"
+    """Which local epoch is reported: best or last."""
+    proximal_mu: float = 0.0
+    share: str = "all"
+    style_from: int | None = None
+    """The first round in which clients also train on images in each other's styles."""
+    entries: Entries | None = None
+    """Which entries of the model are what; None: as `Entries.of` tells from the weights."""
+
+    @property
+    def known_entries(self) -> Entries:
+        """Which entries of the model are what."""
+        return self.entries or Entries.of(self.initial)
+
+    def request(self, round_: int, profile: Profile) -> TrainRequest:
+        """What `profile`'s client is asked in `round_`."""
+        return TrainRequest(
+            round=round_,
+            seed=self.seed,
+            client=profile.client,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr_by_modality.get(profile.modality, self.lr),
+            dice_weight=self.dice_weight,
+            per_pixel_focal=self.per_pixel_focal,
+            augment=self.augment,
+            model=self.model,
+            model_options=json.dumps(self.model_options, sort_keys=True),
+            initial_seed=initial_seed(self.seed),
+            optimiser=self.optimiser,
+            weight_decay=self.weight_decay,
+            keep=self.keep,
+            rule=self.algorithm.local,
+            proximal_mu=self.proximal_mu,
+            share=self.share,
+            report_style=self.style_from is not None and round_ >= self.style_from - 1,
+        )
+
+    def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:
+        """What `profile`'s client is sent in `round_`."""
+        group = self.algorithm.group_of(profile.client, profile.modality)
+        return TrainTask(
+            self.request(round_, profile),
+            self.known_entries.shared_of(state.model_for(profile.client, group)),
+            self._control(state, group),
+            self._style(state, round_, profile, profiles),
+        )
+
+    def _control(self, state: State, group: str) -> Weights | None:
+        if self.algorithm.local != "scaffold":
+            return None
+        parameters = select(state.server[group], self.known_entries.trainable)
+        zeros = {name: np.zeros_like(array) for name, array in parameters.items()}
+        return state.memory.get(group, {}).get("control", zeros)
+
+    def _style(
+        self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]
+    ) -> Weights | None:
+        """The renderer of another client of the group, drawn by seed; None where there is none yet."""
+        if self.style_from is None or round_ < self.style_from:
+            return None
+        group = self.algorithm.group_of(profile.client, profile.modality)
+        others = [
+            other.client
+            for other in profiles
+            if other.client != profile.client
+            and other.client in state.styles
+            and self.algorithm.group_of(other.client, other.modality) == group
+        ]
+        if not others:
+            return None
+        drawn = derive_rng(self.seed, "style", round_, profile.client).integers(len(others))
+        return state.styles[others[int(drawn)]]
+
+
+def initial_seed(seed: int) -> int:
+    """Of the weights that every model of a run with `seed` starts from."""
+    return derive_seed(seed, "initial weights")
+
+
+def initial_state(plan: Plan, profiles: Iterable[Profile]) -> State:
+    """Every group starts from the same weights."""
+    groups = dict.fromkeys(plan.algorithm.group_of(profile.client, profile.modality) for profile in profiles)
+    return State(0, {group: {name: a.copy() for name, a in plan.initial.items()} for group in groups})

@@ -1,0 +1,107 @@
+"""The epochs of one client's round: every case once, in an order and with warps of their own."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flames_cli.core.geometry import Warp
+from flames_cli.core.rng import derive_rng
+from flames_cli.errors import FlamesError
+from flames_cli.learn.augment import draw_warp
+from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
+from flames_cli.learn.devices import Precision, autocast, memory_format
+from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.objectives import OtherStyle, training_loss
+from flames_cli.learn.predict import Validation, validate
+from flames_cli.learn.rules import Plain, batch_scale
+from flames_cli.learn.train_options import TrainOptions
+
+OnStep = Callable[[int, int], None]
+"""Called after every step with steps done and steps in all."""
+
+
+@dataclass(slots=True)
+class Epochs:
+    """One client's round: what its epochs share, and how many steps they have made."""
+
+    model: SegmentationModel
+    rule: Plain
+    train: ShardDataset
+    val: ShardDataset
+    options: TrainOptions
+    device: torch.device
+    precision: Precision
+    on_step: OnStep | None
+    style: OtherStyle | None
+    done: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Of all epochs."""
+        batches = in_batches(range(len(self.train)), self.options.batch_size, merge_lone=True)
+        return len(batches) * self.options.epochs
+
+    def validate(self) -> Validation | None:
+        """Loss and Dice on the validation patients, where there are any."""
+        if not len(self.val):
+            return None
+        options = self.options
+        return validate(
+            self.model,
+            self.val,
+            options.batch_size,
+            self.device,
+            self.precision,
+            options.dice_weight,
+            options.per_pixel_focal,
+        )
+
+    def run_epoch(self, epoch: int) -> float:
+        """Train on every case once; the mean loss over them."""
+        self.model.train()
+        options, steps, total = self.options, self.steps, 0.0
+        shuffled = derive_rng(options.seed, "shuffle", *options.scope, epoch).permutation(len(self.train))
+        order = shuffled.tolist()
+
+        def warp_of(index: int) -> Warp | None:
+            if not options.augment:
+                return None
+            return draw_warp(derive_rng(options.seed, "augment", *options.scope, epoch, index))
+
+        batches = iterate_batches(self.train, order, options.batch_size, warp_of, merge_lone=True)
+        parts = in_batches(order, options.batch_size, merge_lone=True)
+        for (images, masks), cases in zip(batches, parts, strict=True):
+            total += self._step(images.to(self.device), masks.to(self.device), cases) * len(images)
+            self.done += 1
+            if self.on_step:
+                self.on_step(self.done, steps)
+        return total / len(self.train)
+
+    def _step(self, images: Tensor, masks: Tensor, cases: Sequence[int]) -> float:
+        """One step of the local rule; the batch's loss."""
+        options = self.options
+        self.rule.optimiser.zero_grad(set_to_none=True)
+        layout = memory_format(self.device, self.precision)
+        with autocast(self.device, self.precision):
+            loss = training_loss(
+                self.model,
+                images.contiguous(memory_format=layout),
+                masks,
+                options.dice_weight,
+                options.per_pixel_focal,
+                self.style,
+            )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise FlamesError(
+                f"client {options.client}: the loss is {value} in round {options.round}; "
+                f"lower --lr (now {options.lr:g})"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.rule.scales:
+            self.rule.scale = batch_scale(masks, cases, self.train)
+        self.rule.step()
+        return value

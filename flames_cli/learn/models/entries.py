@@ -1,0 +1,37 @@
+"""Which entries of a model's state dict are what, for those who know arrays only."""
+
+from typing import Literal
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from flames_cli.core.reports import Entries
+from flames_cli.errors import FlamesError
+from flames_cli.learn.models.base import SegmentationModel
+
+
+def describe_entries(
+    model: SegmentationModel, share: Literal["all", "content"] = "all", lend_style: bool = False
+) -> Entries:
+    """Parameters, BatchNorm's entries, what clients report, and the renderer where they lend theirs.
+
+    Raises:
+        FlamesError: a model that knows no style is to share content only, or to lend its style.
+    """
+    if (share == "content" or lend_style) and not model.style_entries():
+        what = "share its content only" if share == "content" else "lend its style"
+        raise FlamesError(
+            f"this model cannot {what}, since it does not tell content from style; take sd-utnet or sdnet"
+        )
+    names = frozenset(model.state_dict())
+    trainable = frozenset(name for name, _ in model.named_parameters())
+    norm = {
+        f"{part}.{entry}" if part else entry
+        for part, module in model.named_modules()
+        if isinstance(module, _BatchNorm)
+        for entry in module.state_dict()
+    }
+    shared = names - model.style_entries() if share == "content" else None
+    style = model.renderer_entries() if lend_style else frozenset()
+    if shared is not None:
+        trainable &= shared
+    return Entries(trainable, frozenset(norm), shared, style)

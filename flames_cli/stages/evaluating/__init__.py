@@ -1,0 +1,1 @@
+"""What `evaluate` does: find models and their test sets, score them, divide the scores into tables, draw."""

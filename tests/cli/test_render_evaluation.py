@@ -1,0 +1,262 @@
+import io
+import math
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from flames_cli.cli.render import print_evaluation
+from flames_cli.cli.render_evaluation import gain_table, lesion_table, score_table
+from flames_cli.core.detection import LesionCounts
+from flames_cli.core.intervals import Interval
+from flames_cli.core.lesions import DEFAULT_SMALL, SmallRule
+from flames_cli.core.metrics import Summary
+from flames_cli.stages.evaluating.lesion_rows import SIZES, LesionRow, SizeScores
+from flames_cli.stages.evaluating.rows import Row
+from flames_cli.stages.evaluation_files import Evaluation
+
+NAMES = ("fedavg", "fedavg-modality", "a-run-with-a-name-of-its-own-as-long-as-names-may-be-0123456789ab")
+CELLS = ("0.12 (457)", "0.83 (1117)", "0.62 (1574)", "0.62 (1574)", "1480/1802", "0.91")
+"""Of a line of the table by size."""
+
+
+def console_of(width=80):
+    return Console(file=io.StringIO(), width=width, markup=False, emoji=False, highlight=False)
+
+
+def written(show, *args, width=80):
+    console = console_of(width)
+    show(console, *args)
+    return console.file.getvalue()
+
+
+def scores(n, hausdorff=None):
+    values = {"iou": (0.70, 0.15), "dice": (0.78, 0.16), "pixel_accuracy": (0.99, 0.005)}
+    summaries = {name: Summary(*values[name], n=n, n_infinite=0) for name in values}
+    return {**summaries, "hausdorff_px": hausdorff or Summary(123.44, 56.71, n=n - 61, n_infinite=61)}
+
+
+def row_of(label, modality, organ, n=1574, compare=False, **kwargs):
+    gain = Summary(-0.0123, 0.2, n=n, n_infinite=0)
+    other = {"compared": scores(n), "dice_gain": gain} if compare else {}
+    return Row(label, modality, organ, n, scores(n, **kwargs), **other)
+
+
+def clients(compare):
+    brains = [row_of(f"brats-{part}", "MRI", "brain", compare=compare) for part in (1, 2, 3)]
+    return [
+        *brains,
+        row_of("busi", "US", "breast", compare=compare),
+        row_of("otu2d", "US", "ovary", compare=compare),
+    ]
+
+
+def test_scores_of_five_clients_fit_80_columns():
+    shown = written(lambda console: console.print(score_table("t", "client", clients(False), "flames", None)))
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in shown
+    assert [line.split()[0] for line in lines[2:]] == ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
+    assert lines[2].split() == [
+        "brats-1", "brain", "MRI", "1574", "0.70±0.15", "0.78±0.16", "99.0±0.5", "123.4±56.7", "(1513)"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("compare", NAMES)
+@pytest.mark.parametrize("run", ["flames", NAMES[2]])
+def test_scores_beside_another_run_s_fit_80_columns_and_keep_every_number(run, compare):
+    rows = [*clients(True), row_of("US", "US", "all organs", compare=True)]
+    shown = written(lambda console: console.print(score_table("t", "client", rows, run, compare)))
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == 2 + 2 * len(rows)
+    for ours, theirs in zip(lines[2::2], lines[3::2], strict=True):
+        assert ours.split()[-1] == "-0.01"
+        assert all("0.78±0.16" in line and "123.4±56.7 (1513)" in line for line in (ours, theirs))
+    wide = score_table("t", "client", rows, run, compare)
+    assert compare in written(lambda console: console.print(wide), width=200)
+
+
+def test_a_distance_without_a_finite_value_is_none():
+    nothing = Summary(math.nan, math.nan, n=0, n_infinite=3)
+    row = row_of("busi", "US", "breast", n=3, hausdorff=nothing)
+    shown = written(lambda console: console.print(score_table("t", "client", [row], "flames", None)))
+    assert shown.splitlines()[2].split()[-1] == "none"
+    assert "nan" not in shown
+    assert row.as_json()["metrics"]["hausdorff_px"] == {"mean": None, "sd": None, "n": 0, "n_infinite": 3}
+
+
+def evaluation(folder, compare=None, **tables):
+    shown = {"client_test": clients(False), **tables}
+    return Evaluation("flames", "flames", 1, compare, {}, shown, folder)
+
+
+def test_an_evaluation_names_who_is_in_no_table(tmp_path):
+    made = replace(evaluation(tmp_path), untested={"lits-c2": "no test patients"})
+    assert "not in the tables: lits-c2, no test patients\n" in written(print_evaluation, made)
+
+
+@pytest.mark.parametrize("compare", [None, "fedavg-of-a-long-name"])
+def test_an_unseen_site_s_name_is_wrapped_before_a_number_is_cut(compare):
+    organ = "colon, a hospital of a long name (unseen)"
+    made = row_of("Endoscopy", "Endoscopy", organ, compare=bool(compare))
+    rows = [replace(made, unseen="a hospital of a long name")]
+    shown = written(lambda console: console.print(score_table("t", "model", rows, "flames", compare)))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "0.78±0.16" in shown
+    assert "123.4±56.7 (1513)" in shown
+
+
+def test_an_evaluation_says_what_it_scored_and_where_it_lies(tmp_path):
+    shown = written(print_evaluation, evaluation(tmp_path))
+    assert shown.startswith("clients, own test sets: flames (flames, 1 round)")
+    assert "server models" not in shown
+    assert "gain" not in shown
+    assert shown.endswith(f"→ {tmp_path}\n")
+    rows = [row_of("US", "US", "breast", compare=True)]
+    both = written(print_evaluation, evaluation(tmp_path, server_test=rows, compare="fedavg"))
+    assert "gain: mean of the paired differences in DSC, flames − fedavg" in both
+    assert "server models, unseen patients: flames (flames, 1 round)" in both
+
+
+def by_size(dice=(0.12, 0.83, 0.62, 0.62), n=(457, 1117, 1574, 1574), lesions=(1802, 1480, 1000, 910)):
+    return {
+        size: SizeScores(Summary(mean, 0.2, cases, 0), LesionCounts(*lesions), 40)
+        for size, mean, cases in zip(SIZES, dice, n, strict=True)
+    }
+
+
+def gains_of(low=-0.0123, patients=1234):
+    return dict.fromkeys(SIZES, Interval(0.0345, low, 0.0812, 1574, patients))
+
+
+def lesion_row(label, modality="MRI", organ="brain", compare=False, **changes):
+    other = {"compared": by_size(), "gains": gains_of()} if compare else {}
+    return LesionRow(label, modality, organ, **{"sizes": by_size(), **other, **changes})
+
+
+def of_five_clients(compare):
+    rows = [lesion_row(f"brats-{part}", compare=compare) for part in (1, 2, 3)]
+    rows += [lesion_row("busi", "US", "breast", compare), lesion_row("otu2d", "US", "ovary", compare)]
+    return [*rows, lesion_row("all clients", "", "all organs", compare)]
+
+
+def shown_lesions(rows, run="flames", compare=None, width=80):
+    made = Evaluation(run, "flames", 1, compare, {}, {}, None)
+    return written(lambda console: console.print(lesion_table("t", "client", rows, made)), width=width)
+
+
+def shown_gains(rows, width=80):
+    return written(lambda console: console.print(gain_table("t", "client", rows)), width=width)
+
+
+def test_dice_by_size_of_five_clients_fits_80_columns():
+    shown = shown_lesions(of_five_clients(False))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    assert shown.splitlines()[1].split() == ["client", "images", *SIZES, "found", "prec."]
+    for cell in CELLS:
+        assert shown.count(cell) >= 6
+    wide = shown_lesions(of_five_clients(False), width=120).splitlines()
+    assert wide[2].split() == ["brats-1", "brain", "MRI", *" ".join(CELLS).split()]
+    assert wide[-1].startswith("all clients all organs ")
+
+
+@pytest.mark.parametrize("compare", NAMES)
+@pytest.mark.parametrize("run", ["flames", NAMES[2]])
+def test_dice_by_size_beside_another_run_s_fits_80_columns_and_keeps_every_number(run, compare):
+    rows = of_five_clients(True)
+    shown = shown_lesions(rows, run, compare)
+    assert max(map(len, shown.splitlines())) <= 80
+    for cell in CELLS:
+        assert shown.count(cell) >= len(rows)
+    assert shown.count(" 0.62 ") >= 2 * len(rows)
+    wide = shown_lesions(rows, run, compare, width=250)
+    assert [line.split()[0] for line in wide.splitlines()[2::2]] == [
+        "brats-1",
+        "brats-2",
+        "brats-3",
+        "busi",
+        "otu2d",
+        "all",
+    ]
+    assert run in wide
+    assert compare in wide
+
+
+def test_a_model_without_a_counterpart_has_no_second_run():
+    shown = shown_lesions(
+        [lesion_row("MRI by a"), lesion_row("US", compare=True)], compare="local", width=120
+    )
+    assert shown.count("flames") == 2
+    assert shown.count("local") == 1
+
+
+def test_what_there_is_none_of_is_none():
+    nothing = {"sizes": by_size((math.nan,) * 4, (0,) * 4, (0, 0, 0, 0))}
+    shown = shown_lesions([lesion_row("busi", **nothing)])
+    assert shown.splitlines()[2].split() == ["busi", "brain", "MRI", *["none"] * 6]
+
+
+def test_gains_of_five_clients_fit_80_columns_with_their_intervals():
+    rows = of_five_clients(True)
+    shown = shown_gains(rows)
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split() == ["client", *SIZES]
+    assert len(lines) == 2 + 2 * len(rows)
+    for first, second in zip(lines[2::2], lines[3::2], strict=True):
+        assert first.count("+0.03 (1234)") == second.count("[-0.01, +0.08]") == len(SIZES)
+    assert lines[3].startswith("brain MRI ")
+
+
+def test_a_gain_without_patients_to_draw_from_has_no_interval():
+    alone = gains_of(math.nan, 1) | {"small": Interval(math.nan, math.nan, math.nan, 0, 0)}
+    lines = shown_gains([lesion_row("busi", compare=True, gains=alone)]).splitlines()
+    assert lines[2].split() == ["busi", "none", *["+0.03", "(1)"] * 3]
+    assert lines[3].split() == ["brain", "MRI"]
+
+
+@pytest.mark.parametrize(
+    "show", [shown_lesions, lambda rows: shown_lesions(rows, compare="fedavg"), shown_gains]
+)
+def test_unseen_sites_of_long_names_are_wrapped_before_a_number_is_cut(show):
+    organ = "colon, a hospital of a long name, another one (unseen)"
+    row = lesion_row("all models", "Endoscopy", organ, compare=True, unseen="a hospital, another one")
+    shown = show([row])
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "+0.03 (1234)" in shown or all(cell in shown for cell in CELLS)
+
+
+def test_an_evaluation_shows_every_split_by_size_and_explains_it(tmp_path):
+    rows = {"client_test": of_five_clients(False), "server_test": [lesion_row("MRI")]}
+    server = [row_of("MRI", "MRI", "brain")]
+    made = replace(
+        evaluation(tmp_path, server_test=server), lesions=rows, small=dict.fromkeys("ab", DEFAULT_SMALL)
+    )
+    shown = written(print_evaluation, made)
+    assert max(map(len, shown.removesuffix(f"→ {tmp_path}\n").splitlines())) <= 80
+    titles = [
+        "clients, own test sets: flames",
+        "clients, own test sets: DSC (cases) by size of lesion",
+        "server models, unseen patients: flames",
+        "server models, unseen patients: DSC (cases) by size of lesion",
+    ]
+    assert sorted(titles, key=shown.index) == titles
+    assert "small: image area / lesion area ≥ 100\n" in shown
+    assert "found: lesions the prediction touches" in shown
+    assert "gain" not in shown
+    of_two = written(
+        print_evaluation, replace(made, small={"a": DEFAULT_SMALL, "b": SmallRule("area", 1000, 1000)})
+    )
+    assert "small: a: image area / lesion area ≥ 100; b: image area / lesion area ≥ 1000\n" in of_two
+
+
+def test_gains_are_shown_where_there_is_another_run(tmp_path):
+    rows = {"client_test": of_five_clients(True)}
+    made = replace(evaluation(tmp_path, compare="fedavg"), lesions=rows, small={"a": DEFAULT_SMALL})
+    shown = written(print_evaluation, made)
+    assert "clients, own test sets: gain in DSC (patients)" in shown
+    assert "[…]: 95 % bootstrap interval over patients" in shown
+    without = {"client_test": of_five_clients(False)}
+    assert "[…]" not in written(print_evaluation, replace(made, lesions=without))

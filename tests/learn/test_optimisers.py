@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+
+from flames_cli.learn.optimisers import OPTIMISERS, WEIGHT_DECAY, ScaledOptimiser, make_optimiser
+
+
+@pytest.fixture(scope="module")
+def numbers(shared):
+    with np.load(shared("golden/fedgs.npz")) as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("client", [0, 1, 2])
+def test_the_cumulative_update_is_the_authors(client, numbers):
+    parameters = [torch.nn.Parameter(torch.tensor(numbers[f"start_l{layer}"])) for layer in (0, 1)]
+    adamw = make_optimiser("adamw", parameters, float(numbers["lr"]), WEIGHT_DECAY["adamw"])
+    scaled = ScaledOptimiser(adamw)
+    for step, factor in enumerate(numbers[f"c{client}_p_factors"]):
+        for layer, parameter in enumerate(parameters):
+            parameter.grad = torch.tensor(numbers[f"c{client}_s{step}_grad_l{layer}"])
+        scaled.step(float(factor))
+    for layer, parameter in enumerate(parameters):
+        np.testing.assert_array_equal(parameter.detach(), numbers[f"c{client}_local_l{layer}"])
+        update = numbers[f"start_l{layer}"] - scaled.reported(parameter).numpy()
+        np.testing.assert_allclose(update, numbers[f"c{client}_cum_grad_l{layer}"], rtol=0, atol=3e-7)
+
+
+def quadratic(parameter):
+    parameter.grad = (parameter.detach() - 3.0).clone()
+
+
+def run(name, factors, weight_decay=0.0, lr=0.1):
+    """The parameter, its wrapper, and the update of every step apart from decoupled decay."""
+    parameter = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    scaled = ScaledOptimiser(make_optimiser(name, [parameter], lr, weight_decay))
+    updates = []
+    for factor in factors:
+        quadratic(parameter)
+        before = parameter.detach().clone()
+        scaled.step(factor)
+        decay = lr * weight_decay if name == "adamw" else 0.0
+        updates.append(before * (1 - decay) - parameter.detach())
+    return parameter, scaled, updates
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_what_is_reported_is_the_start_less_the_scaled_updates(name, weight_decay):
+    factors = [1.0, 2.5, 1.0, 1.7]
+    _, scaled, updates = run(name, factors, weight_decay)
+    total = sum(factor * update for factor, update in zip(factors, updates, strict=True))
+    (parameter,) = scaled._optimiser.param_groups[0]["params"]
+    torch.testing.assert_close(scaled.reported(parameter), torch.tensor([1.0, -2.0]) - total)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_scaling_does_not_change_training(name):
+    plain, _, _ = run(name, [1.0] * 5, 0.01)
+    scaled, _, _ = run(name, [2.0] * 5, 0.01)
+    assert torch.equal(plain, scaled)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_steps_that_count_once_are_reported_to_the_last_bit(name):
+    parameter, scaled, _ = run(name, [1.0] * 7)
+    assert torch.equal(scaled.reported(parameter), parameter)
+
+
+def test_what_is_reported_does_not_move_with_later_steps():
+    parameter, scaled, _ = run("sgd", [1.0])
+    reported = scaled.reported(parameter)
+    kept = reported.clone()
+    quadratic(parameter)
+    scaled.step()
+    assert torch.equal(reported, kept)
+
+
+def test_parameters_without_gradients_stay():
+    used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    scaled = ScaledOptimiser(make_optimiser("adamw", [used, unused], 0.1, 0.1))
+    quadratic(used)
+    scaled.step(2.0)
+    assert torch.equal(scaled.reported(unused), torch.ones(2))
+    assert not torch.equal(scaled.reported(used), torch.ones(2))

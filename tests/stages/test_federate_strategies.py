@@ -1,0 +1,156 @@
+"""What strategies, optimisers and disentangled models make of a federation, from shards to checkpoints."""
+
+import numpy as np
+import pytest
+
+from flames_cli.errors import FlamesError
+from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.learn.models import build_model
+from flames_cli.stages.federate import federate
+from flames_cli.store.checkpoint import load_memories, load_state
+from flames_cli.store.manifest import read_partition
+
+pytestmark = pytest.mark.federated
+
+SGD = {"optimiser": "sgd", "lr": 0.1}
+SDNET = {"model": "sdnet", "model_options": {"base_channels": 2, "depth": 2}, "lr": 1e-3}
+NEEDS = {"scaffold": SGD}
+"""What a strategy cannot do without."""
+
+
+def state_of(result):
+    return load_state(result.folder / "checkpoints")
+
+
+def memories_of(result):
+    return load_memories(result.folder / "checkpoints")
+
+
+@pytest.mark.parametrize("strategy", ALGORITHMS)
+def test_every_strategy_gives_the_same_bytes_for_the_same_seed(
+    strategy, workspace, quick, assert_same_state, timeless
+):
+    options = {"strategy": strategy, **NEEDS.get(strategy, {})}
+    one, other = (federate(quick(workspace(), **options)) for _ in range(2))
+    assert_same_state(state_of(one), state_of(other))
+    assert timeless(one.records) == timeless(other.records)
+    assert [record["round"] for record in one.records] == [1, 2]
+    assert one.records[-1]["refused"] == {}
+    assert one.folder.name == one.run == strategy
+
+
+def test_who_trains_and_what_is_shared_follows_the_strategy(workspace, quick):
+    root = workspace()
+    clients = [entry.name for entry in read_partition(root / "partition.json").clients]
+    expected = {
+        "flames": (["MRI", "US"], clients),
+        "flames-fedgs": (["MRI", "US"], clients),
+        "fedavg": (["all"], []),
+        "fedgs": (["all"], []),
+        "fedbn": (["all"], clients),
+        "fedavg-modality": (["MRI", "US"], []),
+        "local": (clients, []),
+        "centralised": (["MRI", "US"], []),
+    }
+    for strategy, (groups, personal) in expected.items():
+        state = state_of(federate(quick(root, strategy=strategy, rounds=1)))
+        assert (sorted(state.server), sorted(state.personal)) == (sorted(groups), sorted(personal))
+
+
+RESUMED = {
+    "scaffold": {"strategy": "scaffold", **SGD},
+    "fedadam": {"strategy": "fedadam"},
+    "momentum": {"strategy": "fedgs", "server_momentum": 0.5},
+    "content": {"strategy": "flames-fedgs", "share": "content", "style_from": 2, **SDNET},
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_what_is_remembered_between_rounds_survives_a_stop(
+    name, workspace, quick, assert_same_state, timeless
+):
+    options = {**RESUMED[name], "run": name}
+    whole = federate(quick(workspace(), rounds=3, **options))
+    root = workspace()
+    federate(quick(root, rounds=1, **options))
+    resumed = federate(quick(root, rounds=3, **options))
+    assert resumed.resumed_from == 1
+    assert_same_state(state_of(resumed), state_of(whole))
+    assert timeless(resumed.records) == timeless(whole.records)
+    ours, theirs = memories_of(resumed), memories_of(whole)
+    assert ours.keys() == theirs.keys()
+    for client, kinds in theirs.items():
+        for kind, weights in kinds.items():
+            assert all(np.array_equal(ours[client][kind][entry], a) for entry, a in weights.items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"server_momentum": 0.5},
+        {"optimiser": "adamw"},
+        {"optimiser": "sgd"},
+        {"weight_decay": 0.1},
+        {"strategy": "fedprox", "proximal_mu": 10.0},
+        {"strategy": "fedadam"},
+        {"strategy": "fednova"},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_every_option_of_training_and_of_the_server_counts(changes, workspace, quick):
+    # Clients with several steps, and not all with as many: else FedProx and FedNova are FedAvg.
+    options = {"strategy": "fedavg", "batch_size": 4}
+    plain = state_of(federate(quick(workspace(), **options)))
+    changed = state_of(federate(quick(workspace(), **{**options, **changes})))
+    assert any(
+        not np.array_equal(array, changed.server["all"][name]) for name, array in plain.server["all"].items()
+    )
+
+
+def test_style_never_reaches_the_server(workspace, quick):
+    root = workspace()
+    result = federate(quick(root, strategy="fedavg", share="content", run="content", **SDNET))
+    whole = federate(quick(root, strategy="fedavg", run="whole", **SDNET))
+    model = build_model("sdnet", seed=0, base_channels=2, depth=2)
+    server, other = state_of(result).server["all"], state_of(whole).server["all"]
+    start = federate(quick(root, strategy="fedavg", share="content", run="start", rounds=1, **SDNET))
+    for name in model.style_entries():
+        np.testing.assert_array_equal(server[name], state_of(start).server["all"][name])
+    assert any(not np.array_equal(server[name], other[name]) for name in model.style_entries())
+    clients = {entry.name for entry in read_partition(root / "partition.json").clients}
+    assert memories_of(result).keys() == clients
+    assert all(memory["style"].keys() == model.style_entries() for memory in memories_of(result).values())
+    assert memories_of(whole) == {}
+    for one, both in zip(result.records, whole.records, strict=True):
+        assert one["bytes_up"] < both["bytes_up"]
+        assert one["bytes_down"] < both["bytes_down"]
+
+
+def test_renderers_are_lent_only_when_asked_for(workspace, quick):
+    root = workspace()
+    lent = federate(quick(root, run="lent", share="content", style_from=2, **SDNET))
+    kept = federate(quick(root, run="kept", share="content", **SDNET))
+    clients = {entry.name for entry in read_partition(root / "partition.json").clients}
+    assert state_of(lent).styles.keys() == clients
+    assert state_of(kept).styles == {}
+    assert lent.records[1]["bytes_down"] > kept.records[1]["bytes_down"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "scaffold"}, "defined for plain SGD, got optimiser adam; pass --optimiser sgd"),
+        ({"strategy": "flames", "server_momentum": 0.9}, "flames has no server momentum"),
+        ({"strategy": "fedadam", "server_momentum": 0.9}, "beside Adam"),
+        ({"share": "content"}, "cannot share its content only.*sd-utnet or sdnet"),
+        ({"style_from": 3}, "cannot lend its style.*sd-utnet or sdnet"),
+    ],
+    ids=["scaffold", "flames momentum", "fedadam momentum", "content", "style"],
+)
+def test_options_that_do_not_go_together_are_refused_before_anything_is_written(
+    options, message, workspace, quick
+):
+    root = workspace()
+    with pytest.raises(FlamesError, match=message):
+        federate(quick(root, **options))
+    assert not (root / "runs").exists()
