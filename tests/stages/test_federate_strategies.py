@@ -84,10 +84,19 @@ def test_what_is_remembered_between_rounds_survives_a_stop(
             assert all(np.array_equal(ours[client][kind][entry], a) for entry, a in weights.items())
 
 
+MANY_STEPS = {"strategy": "fedavg", "batch_size": 2, "rounds": 1}
+"""Clients with several steps, and not all with as many: else FedProx and FedNova are FedAvg."""
+
+
+@pytest.fixture(scope="module")
+def plain(workspace, quick):
+    """A finished run of MANY_STEPS."""
+    return federate(quick(workspace(), **MANY_STEPS))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        {"server_momentum": 0.5},
         {"optimiser": "adamw"},
         {"optimiser": "sgd"},
         {"weight_decay": 0.1},
@@ -97,14 +106,26 @@ def test_what_is_remembered_between_rounds_survives_a_stop(
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
-def test_every_option_of_training_and_of_the_server_counts(changes, workspace, quick):
-    # Clients with several steps, and not all with as many: else FedProx and FedNova are FedAvg.
-    options = {"strategy": "fedavg", "batch_size": 4}
-    plain = state_of(federate(quick(workspace(), **options)))
-    changed = state_of(federate(quick(workspace(), **{**options, **changes})))
+def test_every_option_of_training_and_of_the_server_counts(changes, plain, workspace, quick):
+    assert len({client["n_steps"] for client in plain.records[0]["clients"]}) > 1
+    changed = state_of(federate(quick(workspace(), **{**MANY_STEPS, **changes})))
     assert any(
-        not np.array_equal(array, changed.server["all"][name]) for name, array in plain.server["all"].items()
+        not np.array_equal(array, changed.server["all"][name])
+        for name, array in state_of(plain).server["all"].items()
     )
+
+
+def test_server_momentum_counts_from_the_second_round_on(workspace, quick):
+    first, second = (
+        [
+            state_of(federate(quick(root, strategy="fedavg", rounds=rounds, server_momentum=momentum)))
+            for root, momentum in ((workspace(), 0.0), (workspace(), 0.5))
+        ]
+        for rounds in (1, 2)
+    )
+    for (plain, moved), differs in ((first, False), (second, True)):
+        pairs = [(array, moved.server["all"][name]) for name, array in plain.server["all"].items()]
+        assert any(not np.array_equal(one, other) for one, other in pairs) == differs
 
 
 def test_style_never_reaches_the_server(workspace, quick):
