@@ -7,18 +7,17 @@ the same partition, initial weights and order of images. A case's Dice is its me
 are paired by case against the first strategy, with 95 % limits by a bootstrap that draws patients, so that
 many slices of one patient do not count as so many patients. What differs between seeds alone is told beside.
 
-A strategy may bring options of its own, `fedavg,lr=0.002`. Run again, it goes on where it stopped.
+A strategy may bring options of its own, `fedavg,lr=0.002`. It must have one model for all, or for all of a
+modality. Run again, it goes on where it stopped; where the configuration was changed, remove the workspace.
 """
 
 import argparse
 import csv
-import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flames_cli.cli.options import parse_number
 from flames_cli.config import (
@@ -28,18 +27,17 @@ from flames_cli.config import (
     PreprocessConfig,
     load_section,
 )
+from flames_cli.core.detection import LesionCounts, pool_counts
 from flames_cli.core.intervals import paired_interval
-from flames_cli.fed.events import Event, RoundDone
+from flames_cli.errors import FlamesError
+from flames_cli.fed.events import Event, OnEvent, RoundDone
 from flames_cli.stages.evaluate import evaluate
+from flames_cli.stages.evaluating.lesion_rows import SIZES
 from flames_cli.stages.federate import federate
 from flames_cli.stages.partition import partition
 from flames_cli.stages.preprocess import preprocess
 
-SIZES = ("small", "large", "lesion", "all")
 COUNTS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
-
-Cases = dict[tuple[str, int, str], "Case"]
-"""By strategy, seed and case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +53,24 @@ class Case:
         return size == "all" or self.lesion == size or (size == "lesion" and self.lesion != "none")
 
 
+Run = dict[str, Case]
+"""By case: all unseen centres with one strategy and seed."""
+
+
 def main() -> None:
     """Run what is missing, then print the tables."""
     options = parse_options()
-    config = options.config
     started = time.monotonic()
-    cases: Cases = {}
+    runs: dict[str, list[Run]] = {strategy: [{} for _ in options.seeds] for strategy in options.strategies}
     for site in options.unseen:
-        workspace = prepare(config, site)
-        for seed in options.seeds:
+        workspace = prepare(options.config, site)
+        for number, seed in enumerate(options.seeds):
             for strategy in options.strategies:
-                cases |= run(config, workspace, strategy, seed)
+                runs[strategy][number] |= run(options.config, workspace, strategy, seed)
     print(f"\n{(time.monotonic() - started) / 60:.0f} minutes")
-    for strategy in options.strategies[1:]:
-        print_table(cases, options.strategies[0], strategy, options.seeds)
+    baseline, *others = options.strategies
+    for strategy in others:
+        print_table(baseline, runs[baseline], strategy, runs[strategy])
 
 
 def parse_options() -> argparse.Namespace:
@@ -84,35 +86,29 @@ def parse_options() -> argparse.Namespace:
 
 
 def prepare(config: Path, site: str) -> Path:
-    """The workspace in which `site` is unseen, partitioned."""
-    made = load_section(PreprocessConfig, {}, config)
-    workspace = made.workspace / f"unseen-{site}"
-    (dataset,) = made.datasets
-    if not (workspace / "preprocessed").exists():
-        preprocess(made.model_copy(update={"workspace": workspace}), dataset)
-    if not (workspace / "partition.json").exists():
-        typed = {"workspace": workspace, "hold_out_site": {dataset: site}}
-        partition(load_section(PartitionConfig, typed, config))
+    """The workspace in which `site` is unseen. Made anew each time: the same options give the same bytes, and
+    `federate` refuses to go on with others."""
+    read = load_section(PreprocessConfig, {"overwrite": True}, config)
+    workspace = read.workspace / f"unseen-{site}"
+    (dataset,) = read.datasets
+    preprocess(read.model_copy(update={"workspace": workspace}), dataset)
+    typed = {"workspace": workspace, "hold_out_site": {dataset: site}, "overwrite": True}
+    partition(load_section(PartitionConfig, typed, config))
     return workspace
 
 
-def run(config: Path, workspace: Path, strategy: str, seed: int) -> Cases:
+def run(config: Path, workspace: Path, strategy: str, seed: int) -> Run:
     """Train and evaluate one model; its cases."""
     name, *pairs = strategy.split(",")
-    changes: dict[str, Any] = {key: parse_number(text) for key, _, text in (p.partition("=") for p in pairs)}
+    changes = {key: parse_number(text) for key, _, text in (pair.partition("=") for pair in pairs)}
     label = "-".join([name, *(f"{key}-{value}" for key, value in changes.items())])
     typed = {"workspace": workspace, "strategy": name, "seed": seed, "run": f"{label}-seed-{seed}", **changes}
-    federation = federate(
-        load_section(FederateConfig, typed, config), tell(f"{workspace.name} {label} {seed}")
-    )
-    evaluate(EvaluateConfig(workspace=workspace, run=federation.run, server_test=True, overlays=False))
-    return {
-        (strategy, seed, case): one
-        for case, one in read_cases(federation.folder / "evaluation" / "cases.csv")
-    }
+    made = federate(load_section(FederateConfig, typed, config), tell(f"{workspace.name} {label} {seed}"))
+    evaluate(EvaluateConfig(workspace=workspace, run=made.run, server_test=True, overlays=False))
+    return read_cases(made.folder / "evaluation" / "cases.csv")
 
 
-def tell(what: str) -> Any:
+def tell(what: str) -> OnEvent:
     """Prints a line a round."""
 
     def on_event(event: Event) -> None:
@@ -123,73 +119,60 @@ def tell(what: str) -> Any:
     return on_event
 
 
-def read_cases(path: Path) -> Iterator[tuple[str, Case]]:
-    """(case, what was measured) of every case in a run's cases.csv."""
-    found: dict[str, Case] = {}
+def read_cases(path: Path) -> Run:
+    """What was measured of every case in a run's cases.csv."""
+    found: Run = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            case = found.setdefault(row["case"], Case(row["patient"], row["lesion"], {}))
-            case.values[row["metric"]] = float(row["value"])
-    yield from found.items()
+            values = found.setdefault(row["case"], Case(row["patient"], row["lesion"], {})).values
+            if row["metric"] in values:
+                raise FlamesError(f"{path}: several models were tested on {row['case']}, expected one")
+            values[row["metric"]] = float(row["value"])
+    return found
 
 
-def print_table(cases: Cases, baseline: str, strategy: str, seeds: Sequence[int]) -> None:
+def print_table(baseline: str, theirs: Sequence[Run], strategy: str, ours: Sequence[Run]) -> None:
     """Dice of both by size, with the paired difference; then lesions found."""
-    print(f"\n{strategy} against {baseline}, Dice, mean over {len(seeds)} seeds of each case")
+    print(f"\n{strategy} against {baseline}: Dice, mean over {len(ours)} seeds of each case")
+    width = max(len(baseline), len(strategy))
     print(
-        f"{'size':8}{'images':>7}{'patients':>9}{baseline:>9}{strategy:>9}"
+        f"{'size':8}{'images':>7}{'patients':>9}  {baseline:>{width}}  {strategy:>{width}}"
         "  difference (95 % limits)   by seed"
     )
-    summary = {}
     for size in SIZES:
-        names = sorted(
-            name
-            for (one, seed, name), case in cases.items()
-            if (one, seed) == (baseline, seeds[0]) and case.is_of(size)
+        names = sorted(name for name, case in theirs[0].items() if case.is_of(size))
+        if not names:
+            continue
+        before, after = (mean_dice(runs, names) for runs in (theirs, ours))
+        gains = [one - other for one, other in zip(after, before, strict=True)]
+        interval = paired_interval(gains, [theirs[0][name].patient for name in names], seed=0)
+        by_seed = (
+            statistics.fmean(mean_dice([one], names)) - statistics.fmean(mean_dice([other], names))
+            for one, other in zip(ours, theirs, strict=True)
         )
-        means = {one: [mean_dice(cases, one, seeds, name) for name in names] for one in (baseline, strategy)}
-        gains = [ours - theirs for ours, theirs in zip(means[strategy], means[baseline], strict=True)]
-        patients = [cases[baseline, seeds[0], name].patient for name in names]
-        interval = paired_interval(gains, patients, seed=0)
-        by_seed = [
-            statistics.fmean(
-                cases[strategy, seed, name].values["dice"] - cases[baseline, seed, name].values["dice"]
-                for name in names
-            )
-            for seed in seeds
-        ]
         print(
             f"{size:8}{interval.n:7}{interval.n_patients:9}"
-            f"{statistics.fmean(means[baseline]):9.3f}{statistics.fmean(means[strategy]):9.3f}"
+            f"  {statistics.fmean(before):{width}.3f}  {statistics.fmean(after):{width}.3f}"
             f"  {interval.mean:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
             f"  {' '.join(f'{gain:+.3f}' for gain in by_seed)}"
         )
-        summary[size] = {"n": interval.n, "mean": interval.mean, "low": interval.low, "high": interval.high}
-    for one in (baseline, strategy):
-        print(f"{one}: {lesions_found(cases, one, seeds)}")
-    print(json.dumps(summary))
+    for name, runs in ((baseline, theirs), (strategy, ours)):
+        print(f"{name}: {'; '.join(lesions_found(runs, size) for size in ('small', 'all'))}")
 
 
-def mean_dice(
-    cases: Mapping[tuple[str, int, str], Case], strategy: str, seeds: Sequence[int], name: str
-) -> float:
-    """Of one case, over the seeds."""
-    return statistics.fmean(cases[strategy, seed, name].values["dice"] for seed in seeds)
+def mean_dice(runs: Sequence[Run], names: Sequence[str]) -> list[float]:
+    """Of each case, over the runs."""
+    return [statistics.fmean(one[name].values["dice"] for one in runs) for name in names]
 
 
-def lesions_found(cases: Cases, strategy: str, seeds: Sequence[int]) -> str:
-    """Lesion-wise recall and precision over all seeds, all images and those of small lesions."""
-    told = []
-    for size in ("small", "all"):
-        of_size = [
-            c for (one, seed, _), c in cases.items() if one == strategy and seed in seeds and c.is_of(size)
-        ]
-        there, found, predicted, right = (sum(case.values[count] for case in of_size) for count in COUNTS)
-        told.append(
-            f"{size}: {found:.0f} of {there:.0f} lesions found, "
-            f"{right:.0f} of {predicted:.0f} predicted are right"
-        )
-    return "; ".join(told)
+def lesions_found(runs: Sequence[Run], size: str) -> str:
+    """Lesion-wise recall and precision over all runs, of images of one size."""
+    cases = [case for one in runs for case in one.values() if case.is_of(size)]
+    counts = pool_counts(LesionCounts(*(int(case.values[name]) for name in COUNTS)) for case in cases)
+    return (
+        f"{size}: {counts.found} of {counts.n} lesions found ({counts.recall():.2f}), "
+        f"{counts.n_right} of {counts.n_predicted} predicted are right ({counts.precision():.2f})"
+    )
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def evaluate(
 
     options = build_config(ctx, EvaluateConfig)
     from flames_cli.stages.evaluate import evaluate as run_evaluate
-    from flames_cli.stages.evaluation_files import summary_json
+    from flames_cli.stages.evaluating.files import summary_json
 
     with progress_bars(watching()) as progress:
         result = run_evaluate(options, progress)

@@ -14,7 +14,7 @@ from flames_cli.cli.text import count, duration
 from flames_cli.store.atomic import finite
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
-    from flames_cli.stages.evaluation_files import Evaluation
+    from flames_cli.stages.evaluating.files import Evaluation
     from flames_cli.stages.federate import FederationResult
     from flames_cli.stages.tsne import Map
     from flames_cli.store.manifest import Partition
@@ -35,7 +35,7 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     for name, counts in report["sets"].items():
         table.add_row(name, str(counts["patients"]), str(counts["images"]))
     console.print(table)
-    console.print(_small_lesions(report["small_lesions"]), soft_wrap=True)
+    console.print(_small_lesions(report["small_lesions"]))
     if sites := report["sites"]:
         listed = ", ".join(f"{site} {n['images']} ({n['patients']})" for site, n in sites.items())
         console.print(f"sites, images (patients): {listed}")

@@ -1,7 +1,7 @@
 """The tables of an evaluation: all metrics, Dice by size of lesion, and gains with their intervals."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,9 +11,12 @@ from flames_cli.cli.text import count
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
     from flames_cli.core.intervals import Interval
     from flames_cli.core.metrics import Summary
+    from flames_cli.stages.evaluating.files import Evaluation
     from flames_cli.stages.evaluating.lesion_rows import LesionRow, SizeScores
     from flames_cli.stages.evaluating.rows import Row
-    from flames_cli.stages.evaluation_files import Evaluation
+
+FOUND = ("small", "large", "lesion")
+"""Sizes of the table of lesions found: images without lesions have none to find."""
 
 TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px": "HD px"}
 
@@ -30,6 +33,7 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
             yield score_table(f"{title}: {by}", first, rows, result.run, result.compare)
         if by_size := result.lesions.get(split):
             yield lesion_table(f"{title}: DSC (cases) by size of lesion", first, by_size, result)
+            yield found_table(f"{title}: lesions found", first, by_size, result)
             if any(row.gains for row in by_size):
                 yield gain_table(f"{title}: gain in DSC (patients)", first, by_size)
 
@@ -39,7 +43,7 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
     yield "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
     if any(result.lesions.values()):
         yield _small_note(result)
-        yield "found: lesions the prediction touches; prec.: share of its parts that touch one"
+        yield "lesions found: those the prediction touches; prec.: share of its parts that touch one"
     if result.compare:
         yield f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}"
         if any(row.gains for rows in result.lesions.values() for row in rows):
@@ -81,22 +85,36 @@ def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare
 
 
 def lesion_table(title: str, first: str, rows: "Sequence[LesionRow]", result: "Evaluation") -> Table:
-    """Dice by size of lesion with the number of cases, lesions found, and the precision of the prediction.
+    """Dice by size of lesion with the number of cases."""
+    return _run_table(title, first, rows, result, list(rows[0].sizes), _dice_cells)
 
-    Narrow enough for a terminal of 80 columns: names are wrapped before a number is cut.
-    """
+
+def found_table(title: str, first: str, rows: "Sequence[LesionRow]", result: "Evaluation") -> Table:
+    """Lesions found, of how many, by size of the image's lesions; precision of what was predicted."""
+    return _run_table(title, first, rows, result, [*FOUND, "prec."], _found_cells)
+
+
+def _run_table(
+    title: str,
+    first: str,
+    rows: "Sequence[LesionRow]",
+    result: "Evaluation",
+    columns: list[str],
+    cells: "Callable[[dict[str, SizeScores], bool], list[str]]",
+) -> Table:
+    """A line of each run a row; narrow enough for 80 columns: names are wrapped before a number is cut."""
     table = _table(title)
     table.add_column(first, overflow="fold")
     table.add_column("run" if result.compare else "images", overflow="ellipsis" if result.compare else "fold")
-    for name in (*rows[0].sizes, "found", "prec."):
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         if result.compare:
-            table.add_row(row.label, result.run, *_size_cells(row.sizes))
-            theirs = _size_cells(row.compared, with_n=False) if row.compared else []
+            table.add_row(row.label, result.run, *cells(row.sizes, True))
+            theirs = cells(row.compared, False) if row.compared else []
             table.add_row(_what(row), result.compare if theirs else "", *theirs, style="dim")
         else:
-            table.add_row(row.label, _what(row), *_size_cells(row.sizes))
+            table.add_row(row.label, _what(row), *cells(row.sizes, True))
     return table
 
 
@@ -137,23 +155,31 @@ def _cell(metric: str, value: "Summary", n: int) -> str:
     return shown if value.n == n else f"{shown} ({value.n})"
 
 
-def _size_cells(sizes: "dict[str, SizeScores]", with_n: bool = True) -> list[str]:
-    """Dice of each size, then lesions found of all cases and the precision of what was predicted."""
+def _dice_cells(sizes: "dict[str, SizeScores]", with_n: bool) -> list[str]:
+    """Of each size."""
+    return [_dice_cell(value.dice, with_n) for value in sizes.values()]
+
+
+def _found_cells(sizes: "dict[str, SizeScores]", with_n: bool) -> list[str]:
+    """Of each size of FOUND, then precision over all cases; recall, with its counts in a row's first line."""
+    cells = []
+    for size in FOUND:
+        counts = sizes[size].lesions
+        told = f"{counts.found}/{counts.n}" if with_n else f"{counts.found}"
+        cells.append(f"{counts.recall():.2f} ({told})" if counts.n else "none")
     every = sizes["all"].lesions
-    found = f"{every.found}/{every.n}" if every.n else "none"
-    precision = f"{every.precision():.2f}" if every.n_predicted else "none"
-    return [*(_dice_cell(value.dice, with_n) for value in sizes.values()), found, precision]
+    return [*cells, f"{every.precision():.2f}" if every.n_predicted else "none"]
 
 
 def _dice_cell(value: "Summary", with_n: bool) -> str:
     if not value.n:
         return "none"
-    return f"{value.mean:.2f} ({value.n})" if with_n else f"{value.mean:.2f}"
+    return f"{value.mean:.3f} ({value.n})" if with_n else f"{value.mean:.3f}"
 
 
 def _gain_cell(value: "Interval") -> str:
-    return f"{value.mean:+.2f} ({value.n_patients})" if value.n else "none"
+    return f"{value.mean:+.3f} ({value.n_patients})" if value.n else "none"
 
 
 def _limits_cell(value: "Interval") -> str:
-    return "" if math.isnan(value.low) else f"[{value.low:+.2f}, {value.high:+.2f}]"
+    return "" if math.isnan(value.low) else f"[{value.low:+.3f}, {value.high:+.3f}]"

@@ -18,7 +18,7 @@ def scaling_factor(lesion_px: ArrayLike, small: ArrayLike, image_px: int, log_ba
     Args:
         lesion_px: pixels of lesion in each of the B images; a small lesion that augmentation has moved out of
             its image (0 pixels) counts as infinitely small.
-        small: which of the images bear small lesions only.
+        small: which of the images are small by their data set's rule.
         image_px: pixels of one image.
         log_base: b, above 1, of each image or of all.
 

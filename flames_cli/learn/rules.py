@@ -84,6 +84,7 @@ class Scaffold(Plain):
         self._corrections = {
             parameter: torch.from_numpy(correction[name].copy()).to(parameter)
             for name, parameter in model.named_parameters()
+            if name in correction  # what stays at the client has none
         }
 
     @torch.no_grad()

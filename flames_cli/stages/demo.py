@@ -17,7 +17,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.events import OnEvent
 from flames_cli.readers.phantoms import draw_brats, draw_busi, draw_otu2d
 from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.evaluation_files import Evaluation
+from flames_cli.stages.evaluating.files import Evaluation
 from flames_cli.stages.federate import FederationResult, federate
 from flames_cli.stages.partition import partition
 from flames_cli.stages.preprocess import preprocess

@@ -12,13 +12,13 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.learn.models import options_for
 from flames_cli.learn.segment import Segmenter
+from flames_cli.stages.evaluating.files import Evaluation, case_rows, write_evaluation
 from flames_cli.stages.evaluating.lesion_rows import LesionRow, make_lesion_row
 from flames_cli.stages.evaluating.parts import Scored, divide, pool
 from flames_cli.stages.evaluating.pictures import draw_evaluation
 from flames_cli.stages.evaluating.rows import make_row
 from flames_cli.stages.evaluating.scoring import Subject, score_subject
 from flames_cli.stages.evaluating.subjects import find_subjects, find_twin, find_untested, load_tests
-from flames_cli.stages.evaluation_files import Evaluation, case_rows, write_evaluation
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.checkpoint import index_path, load_state
 from flames_cli.store.h5 import hash_file

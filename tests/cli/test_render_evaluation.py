@@ -6,18 +6,20 @@ import pytest
 from rich.console import Console
 
 from flames_cli.cli.render import print_evaluation
-from flames_cli.cli.render_evaluation import gain_table, lesion_table, score_table
+from flames_cli.cli.render_evaluation import found_table, gain_table, lesion_table, score_table
 from flames_cli.core.detection import LesionCounts
 from flames_cli.core.intervals import Interval
 from flames_cli.core.lesions import DEFAULT_SMALL, SmallRule
 from flames_cli.core.metrics import Summary
+from flames_cli.stages.evaluating.files import Evaluation
 from flames_cli.stages.evaluating.lesion_rows import SIZES, LesionRow, SizeScores
 from flames_cli.stages.evaluating.rows import Row
-from flames_cli.stages.evaluation_files import Evaluation
 
 NAMES = ("fedavg", "fedavg-modality", "a-run-with-a-name-of-its-own-as-long-as-names-may-be-0123456789ab")
-CELLS = ("0.12 (457)", "0.83 (1117)", "0.62 (1574)", "0.62 (1574)", "1480/1802", "0.91")
+CELLS = ("0.120 (457)", "0.830 (1117)", "0.620 (1574)", "0.620 (1574)")
 """Of a line of the table by size."""
+FOUND_CELLS = (*["0.82 (1480/1802)"] * 3, "0.91")
+"""Of a line of the table of lesions found."""
 
 
 def console_of(width=80):
@@ -146,6 +148,11 @@ def shown_lesions(rows, run="flames", compare=None, width=80):
     return written(lambda console: console.print(lesion_table("t", "client", rows, made)), width=width)
 
 
+def shown_found(rows, run="flames", compare=None, width=80):
+    made = Evaluation(run, "flames", 1, compare, {}, {}, None)
+    return written(lambda console: console.print(found_table("t", "client", rows, made)), width=width)
+
+
 def shown_gains(rows, width=80):
     return written(lambda console: console.print(gain_table("t", "client", rows)), width=width)
 
@@ -154,7 +161,7 @@ def test_dice_by_size_of_five_clients_fits_80_columns():
     shown = shown_lesions(of_five_clients(False))
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
-    assert shown.splitlines()[1].split() == ["client", "images", *SIZES, "found", "prec."]
+    assert shown.splitlines()[1].split() == ["client", "images", *SIZES]
     for cell in CELLS:
         assert shown.count(cell) >= 6
     wide = shown_lesions(of_five_clients(False), width=120).splitlines()
@@ -170,7 +177,7 @@ def test_dice_by_size_beside_another_run_s_fits_80_columns_and_keeps_every_numbe
     assert max(map(len, shown.splitlines())) <= 80
     for cell in CELLS:
         assert shown.count(cell) >= len(rows)
-    assert shown.count(" 0.62 ") >= 2 * len(rows)
+    assert shown.count(" 0.620 ") >= 2 * len(rows)
     wide = shown_lesions(rows, run, compare, width=250)
     assert [line.split()[0] for line in wide.splitlines()[2::2]] == [
         "brats-1",
@@ -184,6 +191,17 @@ def test_dice_by_size_beside_another_run_s_fits_80_columns_and_keeps_every_numbe
     assert compare in wide
 
 
+@pytest.mark.parametrize("compare", [None, *NAMES])
+def test_lesions_found_fit_80_columns_and_keep_every_number(compare):
+    rows = of_five_clients(bool(compare))
+    shown = shown_found(rows, compare=compare)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.splitlines()[1].split()[-4:] == ["small", "large", "lesion", "prec."]
+    assert shown.count("0.82 (1480/1802)") == 3 * len(rows)
+    if compare:  # how many lesions there are stands in the first of a row's lines
+        assert shown.count("0.82 (1480) ") == 3 * len(rows)
+
+
 def test_a_model_without_a_counterpart_has_no_second_run():
     shown = shown_lesions(
         [lesion_row("MRI by a"), lesion_row("US", compare=True)], compare="local", width=120
@@ -195,7 +213,8 @@ def test_a_model_without_a_counterpart_has_no_second_run():
 def test_what_there_is_none_of_is_none():
     nothing = {"sizes": by_size((math.nan,) * 4, (0,) * 4, (0, 0, 0, 0))}
     shown = shown_lesions([lesion_row("busi", **nothing)])
-    assert shown.splitlines()[2].split() == ["busi", "brain", "MRI", *["none"] * 6]
+    assert shown.splitlines()[2].split() == ["busi", "brain", "MRI", *["none"] * 4]
+    assert shown_found([lesion_row("busi", **nothing)]).splitlines()[2].split()[-4:] == ["none"] * 4
 
 
 def test_gains_of_five_clients_fit_80_columns_with_their_intervals():
@@ -206,26 +225,32 @@ def test_gains_of_five_clients_fit_80_columns_with_their_intervals():
     assert lines[1].split() == ["client", *SIZES]
     assert len(lines) == 2 + 2 * len(rows)
     for first, second in zip(lines[2::2], lines[3::2], strict=True):
-        assert first.count("+0.03 (1234)") == second.count("[-0.01, +0.08]") == len(SIZES)
+        assert first.count("+0.035 (1234)") == second.count("[-0.012, +0.081]") == len(SIZES)
     assert lines[3].startswith("brain MRI ")
 
 
 def test_a_gain_without_patients_to_draw_from_has_no_interval():
     alone = gains_of(math.nan, 1) | {"small": Interval(math.nan, math.nan, math.nan, 0, 0)}
     lines = shown_gains([lesion_row("busi", compare=True, gains=alone)]).splitlines()
-    assert lines[2].split() == ["busi", "none", *["+0.03", "(1)"] * 3]
+    assert lines[2].split() == ["busi", "none", *["+0.035", "(1)"] * 3]
     assert lines[3].split() == ["brain", "MRI"]
 
 
 @pytest.mark.parametrize(
-    "show", [shown_lesions, lambda rows: shown_lesions(rows, compare="fedavg"), shown_gains]
+    ("show", "cells"),
+    [
+        (shown_lesions, CELLS),
+        (lambda rows: shown_lesions(rows, compare="fedavg"), CELLS),
+        (shown_found, FOUND_CELLS),
+        (shown_gains, ["+0.035 (1234)"]),
+    ],
 )
-def test_unseen_sites_of_long_names_are_wrapped_before_a_number_is_cut(show):
+def test_unseen_sites_of_long_names_are_wrapped_before_a_number_is_cut(show, cells):
     organ = "colon, a hospital of a long name, another one (unseen)"
     row = lesion_row("all models", "Endoscopy", organ, compare=True, unseen="a hospital, another one")
     shown = show([row])
     assert max(map(len, shown.splitlines())) <= 80
-    assert "+0.03 (1234)" in shown or all(cell in shown for cell in CELLS)
+    assert all(cell in shown for cell in cells)
 
 
 def test_an_evaluation_shows_every_split_by_size_and_explains_it(tmp_path):
@@ -239,12 +264,14 @@ def test_an_evaluation_shows_every_split_by_size_and_explains_it(tmp_path):
     titles = [
         "clients, own test sets: flames",
         "clients, own test sets: DSC (cases) by size of lesion",
+        "clients, own test sets: lesions found",
         "server models, unseen patients: flames",
         "server models, unseen patients: DSC (cases) by size of lesion",
+        "server models, unseen patients: lesions found",
     ]
     assert sorted(titles, key=shown.index) == titles
     assert "small: image area / lesion area ≥ 100\n" in shown
-    assert "found: lesions the prediction touches" in shown
+    assert "lesions found: those the prediction touches" in shown
     assert "gain" not in shown
     of_two = written(
         print_evaluation, replace(made, small={"a": DEFAULT_SMALL, "b": SmallRule("area", 1000, 1000)})

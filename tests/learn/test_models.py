@@ -200,8 +200,9 @@ def test_every_parameter_gets_a_finite_gradient(name):
     assert missing == []
 
 
-def test_unet_learns_one_bright_square():
-    model = build_model("unet", seed=0, base_channels=4, depth=1)
+@pytest.mark.parametrize("name", ["unet", "utnet"])
+def test_a_small_model_learns_one_bright_square(name):
+    model = build_model(name, seed=0, base_channels=4, depth=1)
     mask = torch.zeros(2, 1, 16, 16)
     mask[..., 4:9, 5:11] = 1
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -215,8 +216,9 @@ def test_unet_learns_one_bright_square():
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_bf16_output_is_float32_and_close_to_fp32():
-    model = build_model("unet", seed=0, base_channels=4, depth=2).eval()
+@pytest.mark.parametrize("name", ["unet", "utnet"])
+def test_bf16_output_is_float32_and_close_to_fp32(name):
+    model = build_model(name, seed=0, base_channels=4, depth=2).eval()
     images = torch.rand(2, 1, 24, 24, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         plain = model(images)

@@ -147,6 +147,14 @@ def test_style_never_reaches_the_server(workspace, quick):
         assert one["bytes_down"] < both["bytes_down"]
 
 
+def test_scaffold_corrects_only_what_is_shared(workspace, quick):
+    result = federate(quick(workspace(), strategy="scaffold", share="content", **{**SDNET, **SGD}))
+    style = build_model("sdnet", seed=0, base_channels=2, depth=2).style_entries()
+    assert result.records[-1]["refused"] == {}
+    assert not style & state_of(result).memory["all"]["control"].keys()
+    assert all(not style & memory["control"].keys() for memory in memories_of(result).values())
+
+
 def test_renderers_are_lent_only_when_asked_for(workspace, quick):
     root = workspace()
     lent = federate(quick(root, run="lent", share="content", style_from=2, **SDNET))

@@ -69,12 +69,17 @@ def divide(scored: Scored) -> list[Part]:
 def pool(scored: Sequence[Scored]) -> list[Part]:
     """The cases of all subjects of a split together, where they are several; then those of unseen sites.
 
-    A case counts once for each model that was tested on it. There is no comparison unless every subject has
+    None where models share a test set: no case counts twice. There is no comparison unless every subject has
     its counterpart in the other run.
     """
     tested = [one for one in scored if one.scores]
     apart = ([one for one in tested if not one.subject.unseen], [one for one in tested if one.subject.unseen])
-    return [_pool(together) for together in apart if len(together) > 1]
+    return [_pool(together) for together in apart if len(together) > 1 and _each_once(together)]
+
+
+def _each_once(scored: Sequence[Scored]) -> bool:
+    cases = [(score.dataset, score.case) for one in scored for score in one.scores]
+    return len(set(cases)) == len(cases)
 
 
 def _pool(scored: Sequence[Scored]) -> Part:

@@ -5,36 +5,40 @@ from collections.abc import Sequence
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.lesions import SmallRule
 from flames_cli.errors import FlamesError
-from flames_cli.readers import find_reader
+from flames_cli.readers import find_reader, get_reader
 from flames_cli.readers.base import Reader
 
 
 def check_rules(config: PreprocessConfig, reader: Reader, own: Sequence[str]) -> None:
-    """Refuse a rule for a data set that there is not.
+    """Refuse a rule for a data set that is not preprocessed here, and two rules for one.
 
     Args:
-        config: holds the rules.
+        config: holds the rules, and all data sets of the command.
         reader: of the data set that is being preprocessed.
-        own: names that the data sets of a manifest go by.
+        own: names that its data sets go by: those of a manifest are of its own.
 
     Raises:
         FlamesError: naming it.
     """
-    if reader.MODALITY and any(_is_manifest(name) for name in config.datasets):
-        return  # the rule may be for a data set of the manifest, whose names only its rows tell
+    readers = {reader.NAME: reader} | {one.NAME: one for one in map(get_reader, config.datasets)}
     known = {name.lower() for name in own}
-    strange = [name for name in config.small if name.lower() not in known and not find_reader(name)]
-    if strange:
-        others = "" if reader.MODALITY else f", {', '.join(own)}"
-        raise FlamesError(
-            f"--small names the data set '{strange[0]}', expected one that `flames info` lists{others}; "
-            "check its spelling"
-        )
-
-
-def _is_manifest(name: str) -> bool:
-    reader = find_reader(name)
-    return reader is not None and not reader.MODALITY
+    # A manifest's names stand in its rows: until it is read, one that is strange may be its.
+    unread = bool(reader.MODALITY) and any(not one.MODALITY for one in readers.values())
+    seen: dict[str, str] = {}
+    for name in config.small:
+        found = find_reader(name)
+        known_here = name.lower() in known or (found is not None and found.NAME in readers)
+        if not known_here and not (unread and found is None):
+            raise FlamesError(
+                f"--small names '{name}', expected a data set of this command: "
+                f"{', '.join(dict.fromkeys([*readers, *own]))}"
+            )
+        target = found.NAME if found else name.lower()
+        if target in seen:
+            raise FlamesError(
+                f"--small has two rules for {target}, as '{seen[target]}' and '{name}'; pass one"
+            )
+        seen[target] = name
 
 
 def choose_rule(config: PreprocessConfig, reader: Reader, *names: str) -> SmallRule:

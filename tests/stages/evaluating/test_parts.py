@@ -74,6 +74,11 @@ def test_unseen_sites_are_pooled_apart(score, scored):
     assert [part.unseen for part in pool(models[:3])] == ["C5, C6"]
 
 
+def test_models_that_were_tested_on_the_same_cases_are_not_pooled(score, scored):
+    models = [scored([score("a", dice), score("b", dice)], label=f"US by {dice}") for dice in (0.9, 0.1)]
+    assert pool(models) == []
+
+
 def test_models_are_compared_together_only_where_each_has_its_counterpart(score, scored):
     ours = [scored([score("a", 0.9)], [score("a", 0.5)]), scored([score("b", 0.8)], [score("b", 0.4)])]
     (part,) = pool(ours)

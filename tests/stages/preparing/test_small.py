@@ -39,17 +39,32 @@ def test_one_of_a_manifests_data_sets_has_the_rule_of_its_own_name_first():
 
 
 def test_rules_for_known_data_sets_pass():
-    check_rules(config(kvasir_seg=ASKED, lits=OTHER), READERS["busi"], ["busi"])
+    check_rules(config(["busi", "kvasir", "lits"], kvasir_seg=ASKED, lits=OTHER), READERS["busi"], ["busi"])
     check_rules(
-        config(sts=ASKED, STS_CT=OTHER, busi=OTHER), READERS["manifest"], ["sts-ct", "sts-mri", "sts"]
+        config(["manifest", "busi"], sts=ASKED, STS_CT=OTHER, busi=OTHER),
+        READERS["manifest"],
+        ["sts-ct", "sts-mri", "sts"],
     )
 
 
 def test_a_rule_for_a_data_set_that_there_is_not_is_refused():
-    with pytest.raises(FlamesError, match=r"--small names the data set 'bussi', expected one that `flames"):
+    with pytest.raises(FlamesError, match=r"'bussi', expected a data set of this command: busi$"):
         check_rules(config(["busi"], bussi=ASKED), READERS["busi"], ["busi"])
-    with pytest.raises(FlamesError, match=r"'st', expected one that `flames info` lists, sts-ct, sts; check"):
+    with pytest.raises(FlamesError, match=r"'st', expected a data set of this command: .*, sts-ct, sts$"):
         check_rules(config(["busi", "manifest"], st=ASKED), READERS["manifest"], ["sts-ct", "sts"])
+
+
+@pytest.mark.parametrize("other", ["lits", "manifest"])
+def test_a_rule_for_a_data_set_that_is_not_preprocessed_here_is_refused(other):
+    with pytest.raises(FlamesError, match=f"--small names '{other}', expected a data set of this command"):
+        check_rules(config(["kvasir"], **{other: ASKED}), READERS["kvasir"], ["kvasir"])
+
+
+@pytest.mark.parametrize("twin", ["KVASIR", "kvasir-seg"])
+def test_two_rules_for_one_data_set_are_refused(twin):
+    made = PreprocessConfig(datasets=["kvasir"], small={"kvasir": ASKED, twin: OTHER})
+    with pytest.raises(FlamesError, match=f"two rules for kvasir, as 'kvasir' and '{twin}'; pass one"):
+        check_rules(made, READERS["kvasir"], ["kvasir"])
 
 
 def test_beside_a_manifest_a_rule_may_be_for_one_of_its_data_sets():

@@ -88,12 +88,14 @@ def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> N
     """Write cases.csv (`cases`, from `case_rows`), the tables and summary.json.
 
     A split that was not asked for keeps what an earlier call said of the same models; what it said of others
-    is removed.
+    is removed, and so are the pictures of a split that is made anew.
     """
     folder = result.folder
     earlier = _earlier_tables(result)
+    # First: a call that is interrupted from here on leaves no summary of tables that are no more.
+    (folder / "summary.json").unlink(missing_ok=True)
     for split, table in TABLE_OF.items():
-        if split not in result.tables and table not in earlier:
+        if table not in earlier:
             for stale in (f"{table}.csv", _lesion_csv(split), overlay_name(split)):
                 (folder / stale).unlink(missing_ok=True)
     header = _table_header(result.compare)

@@ -9,9 +9,10 @@ from PIL import Image
 from flames_cli.config import EvaluateConfig
 from flames_cli.core.intervals import paired_interval
 from flames_cli.stages.evaluate import evaluate
+from flames_cli.stages.evaluating import files as evaluation_files
+from flames_cli.stages.evaluating.files import CASE_COLUMNS
 from flames_cli.stages.evaluating.lesion_rows import SIZES
 from flames_cli.stages.evaluating.scoring import METRICS
-from flames_cli.stages.evaluation_files import CASE_COLUMNS
 
 FILES = [
     "cases.csv",
@@ -140,6 +141,31 @@ def test_tables_of_other_models_are_removed(trained):
     assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["clients"] == summary["lesions_clients"] == []
+
+
+def test_a_call_that_is_interrupted_leaves_no_summary_of_tables_that_are_gone(trained, monkeypatch):
+    first = run(trained, compare="fedavg")
+    monkeypatch.setattr(evaluation_files, "write_json", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(trained, client_test=True)
+    assert not (first.folder / "summary.json").exists()
+    monkeypatch.undo()
+    again = run(trained, server_test=True, compare="fedavg")
+    summary = json.loads((again.folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["clients"] == []
+    assert not (again.folder / "clients.csv").exists()
+    assert {row["split"] for row in read_csv(again.folder / "cases.csv")} == {"server_test"}
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_pictures_of_other_tables_do_not_stay_beside_new_ones(trained):
+    folder = run(trained, overlays=True).folder
+    run(trained, client_test=True)
+    assert not (folder / "overlays-client.png").exists()
+    assert (folder / "overlays-server.png").exists()
 
 
 def test_a_damaged_summary_of_an_earlier_call_is_replaced(trained):
