@@ -60,14 +60,17 @@ def test_gains_are_paired_by_size_with_intervals_over_patients(row, score, cases
 
 
 def test_patients_called_alike_in_two_data_sets_are_two_and_in_one_collection_one(score, scored):
-    def people(first, second):
-        (part,) = pool([scored([first]), scored([second], modality="MRI")])
+    def people(*collections):
+        models = [
+            scored([score(case, 0.5, patient="1", collection=collection)], modality=case)
+            for case, collection in zip(("CT", "MRI"), collections, strict=True)
+        ]
+        (part,) = pool(models)
         return make_lesion_row(part, 0).sizes["all"].n_patients
 
-    ward, other = score("1", 0.5, collection="ward"), score("1", 0.5, collection="other")
-    assert people(ward, ward) == 1
-    assert people(ward, other) == 2
-    assert people(score("1", 0.5), ward) == 2
+    assert people("ward", "ward") == 1
+    assert people("ward", "other") == 2
+    assert people("", "ward") == 2
 
 
 def test_what_cannot_be_told_is_null_in_json(row, score):
