@@ -176,6 +176,8 @@ class FederateConfig(Section):
     """Which local epoch is reported: the best one by the validation patients, or the last."""
     proximal_mu: Annotated[float, Field(ge=0, le=1e6)] = 0.01
     """Of fedprox."""
+    precise_norm: bool = True
+    """Of fedgs and flames-fedgs: BatchNorm's statistics are those of the weights reported."""
     server_lr: Rate = 0.01
     """Of fedadam."""
     server_momentum: Fraction = 0.0

@@ -95,6 +95,13 @@ def federate(
         ),
     ] = None,
     proximal_mu: Annotated[float, typer.Option("--proximal-mu", help="Of fedprox.")] = 0.01,
+    precise_norm: Annotated[
+        bool,
+        typer.Option(
+            "--precise-norm/--no-precise-norm",
+            help="Of fedgs: estimate BatchNorm's statistics for the weights that are reported.",
+        ),
+    ] = True,
     server_lr: Annotated[float, typer.Option("--server-lr", help="Of fedadam's server.")] = 0.01,
     server_momentum: Annotated[
         float, typer.Option("--server-momentum", help="Of strategies that average, below 1.")

@@ -102,6 +102,7 @@ def _options(request: TrainRequest) -> TrainOptions:
         keep="last" if request.keep == "last" else "best",
         rule=request.rule,
         proximal_mu=request.proximal_mu,
+        precise_norm=request.precise_norm,
     )
 
 

@@ -56,6 +56,7 @@ class TrainRequest:
     rule: str = "plain"
     """What is reported (`Algorithm.local`)."""
     proximal_mu: float = 0.0
+    precise_norm: bool = False
     share: str = "all"
     """all, or content: the style of a disentangled model stays at the client."""
     report_style: bool = False

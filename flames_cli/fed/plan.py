@@ -41,6 +41,7 @@ class Plan:
     keep: str = "best"
     """Which local epoch is reported: best or last."""
     proximal_mu: float = 0.0
+    precise_norm: bool = False
     share: str = "all"
     style_from: int | None = None
     """The first round in which clients also train on images in each other's styles."""
@@ -72,6 +73,7 @@ class Plan:
             keep=self.keep,
             rule=self.algorithm.local,
             proximal_mu=self.proximal_mu,
+            precise_norm=self.precise_norm,
             share=self.share,
             report_style=self.style_from is not None and round_ >= self.style_from - 1,
         )

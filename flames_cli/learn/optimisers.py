@@ -62,6 +62,11 @@ class ScaledOptimiser:
     def _decoupled(self, group: Mapping[str, Any]) -> bool:
         return isinstance(self._optimiser, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
 
+    @property
+    def differs(self) -> bool:
+        """Whether what is reported is anything but the weights."""
+        return bool(self._excess)
+
     def reported(self, parameter: Tensor) -> Tensor:
         """w0 − G of a parameter, as it now stands, in memory of its own."""
         excess = self._excess.get(parameter)

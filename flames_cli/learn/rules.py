@@ -32,6 +32,11 @@ class Plain:
         """One step from the gradients as they stand."""
         self.optimiser.step()
 
+    @property
+    def differs(self) -> bool:
+        """Whether what would be reported is anything but the weights that were trained."""
+        return False
+
     def weights(self) -> Weights:
         """What the client would report now."""
         return to_weights(self.model)
@@ -49,6 +54,11 @@ class FedGS(Plain):
     def step(self) -> None:
         """One step that counts `scale` times."""
         self._scaled.step(self.scale)
+
+    @property
+    def differs(self) -> bool:
+        """Whether any step counted otherwise than once, or weights decayed."""
+        return self._scaled.differs
 
     def weights(self) -> Weights:
         """The weights received less the scaled updates; buffers as they are."""

@@ -15,6 +15,7 @@ from flames_cli.learn.devices import Precision
 from flames_cli.learn.epochs import Epochs, OnStep
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.learn.objectives import OtherStyle
 from flames_cli.learn.optimisers import make_optimiser
 from flames_cli.learn.predict import Validation
@@ -73,12 +74,13 @@ def train_epochs(
         raise FlamesError(
             f"client {options.client} was asked to train {options.epochs} epochs, expected at least 1"
         )
-    change = None
+    change, weights = None, kept.weights
     if controls:
-        change = control_change(start, kept.weights, controls.server, kept.steps, options.lr)
-    return TrainResult(
-        kept.weights, len(train), kept.steps, kept.epoch, kept.loss, received, kept.trained, change
-    )
+        change = control_change(start, weights, controls.server, kept.steps, options.lr)
+    if options.precise_norm and rule.differs:
+        with _torch_randomness(options, device):
+            weights = estimate_statistics(model, weights, train, options.batch_size, device, precision)
+    return TrainResult(weights, len(train), kept.steps, kept.epoch, kept.loss, received, kept.trained, change)
 
 
 def _make_rule(model: SegmentationModel, options: TrainOptions, controls: Controls | None) -> Plain:

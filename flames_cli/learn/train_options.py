@@ -29,6 +29,8 @@ class TrainOptions:
     """What is reported (see `make_rule`)."""
     proximal_mu: float = 0.0
     """Of the rule fedprox."""
+    precise_norm: bool = False
+    """Whether BatchNorm's statistics are estimated anew where weights are reported that were not trained."""
 
     @property
     def scope(self) -> tuple[str | int, ...]:

@@ -141,6 +141,7 @@ def _plan(config: FederateConfig, algorithm: Algorithm, partition: Partition, re
         weight_decay=decay,
         keep=config.keep_epoch,
         proximal_mu=config.proximal_mu,
+        precise_norm=config.precise_norm,
         share=config.share,
         style_from=config.style_from,
         entries=describe_entries(model, config.share, config.style_from is not None),

@@ -99,6 +99,7 @@ def test_a_request_tells_all_that_training_needs(federation, profiles):
         "weight_decay": 0.02,
         "keep": "last",
         "proximal_mu": 0.5,
+        "precise_norm": True,
     }
     seen = federation(profiles, rounds=1, model_options={"b": 2, "a": 1}, **options)
     requests = {request.client: request for request, _ in seen.requests}
@@ -109,6 +110,7 @@ def test_a_request_tells_all_that_training_needs(federation, profiles):
     assert (one.seed, one.epochs, one.batch_size, one.augment, one.round) == (9, 3, 4, False, 1)
     assert one.model_options == '{"a": 1, "b": 2}'
     assert (one.optimiser, one.weight_decay, one.keep, one.proximal_mu) == ("adamw", 0.02, "last", 0.5)
+    assert one.precise_norm
     assert (one.rule, one.initial_seed) == ("plain", initial_seed(9))
 
 

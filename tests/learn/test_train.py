@@ -318,6 +318,18 @@ def test_fedgs_trains_as_plain_and_reports_otherwise(cases, small_discs, held_ou
     assert_same(*(run(cases, held_out, rule=rule) for rule in ("plain", "fedgs")))
 
 
+def test_precise_statistics_are_of_the_reported_weights_and_touch_plain_reports_not(small_discs, nothing):
+    plain, published, precise = (
+        run(small_discs, nothing, rule=rule, precise_norm=norm)
+        for rule, norm in (("plain", True), ("fedgs", False), ("fedgs", True))
+    )
+    assert_same(plain, run(small_discs, nothing))
+    for name, array in precise.weights.items():
+        alike = not name.endswith(("running_mean", "running_var"))
+        assert np.array_equal(array, published.weights[name]) == alike, name
+    assert_same(precise, run(small_discs, nothing, rule="fedgs", precise_norm=True))
+
+
 def test_a_pull_of_nothing_is_plain_training_and_a_strong_one_stays_near(cases, nothing):
     plain = run(cases, nothing)
     assert_same(run(cases, nothing, rule="fedprox"), plain)

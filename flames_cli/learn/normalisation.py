@@ -1,0 +1,51 @@
+"""BatchNorm's statistics for weights that they were not gathered with."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from flames_cli.arrays import Weights
+from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.devices import Precision, autocast, memory_format
+from flames_cli.learn.models.arrays import load_weights, to_weights
+from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.models.disentangled import DisentangledModel
+
+STATISTICS = ("running_mean", "running_var")
+
+
+def estimate_statistics(
+    model: SegmentationModel,
+    weights: Weights,
+    data: ShardDataset,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
+) -> Weights:
+    """`weights` with the running means and variances that they have on `data`, in one pass without gradients.
+
+    The mean over batches of each batch's statistics (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021:
+    precise BatchNorm). Counters stay. `model`, on `device`, is left with these weights.
+    """
+    load_weights(model, weights)
+    layout = memory_format(device, precision)
+    batches = iterate_batches(data, range(len(data)), batch_size, merge_lone=True)
+    with autocast(device, precision):
+        update_bn((images.contiguous(memory_format=layout) for images, _ in batches), _Whole(model), device)
+    found = to_weights(model)
+    return {name: found[name] if name.endswith(STATISTICS) else array for name, array in weights.items()}
+
+
+class _Whole(nn.Module):
+    """Runs every part of a model: prediction alone leaves out what a disentangled one knows of style."""
+
+    def __init__(self, model: SegmentationModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Probabilities B×1×H×W."""
+        if isinstance(self.model, DisentangledModel):
+            return self.model.reconstruct(images).probabilities
+        probabilities: Tensor = self.model(images)
+        return probabilities

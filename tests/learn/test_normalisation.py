@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import to_weights
+from flames_cli.learn.normalisation import STATISTICS, estimate_statistics
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cases(discs):
+    return ShardDataset([discs(8)])
+
+
+def make(name="unet", seed=1):
+    return build_model(name, seed=seed, base_channels=2, depth=1)
+
+
+def is_statistic(name):
+    return name.endswith(STATISTICS)
+
+
+def test_the_first_layers_statistics_are_those_of_its_input(cases):
+    model = make()
+    found = estimate_statistics(model, to_weights(model), cases, 4, CPU, "fp32")
+    images = torch.from_numpy(np.stack([cases.example(index)[0] for index in range(8)]))[:, None] * 2 - 1
+    seen = model.encoders[0][0](images).detach()
+    expected = seen.mean(dim=(0, 2, 3)).numpy()
+    np.testing.assert_allclose(found["encoders.0.1.running_mean"], expected, atol=1e-5)
+    halves = [part.var(dim=(0, 2, 3)).numpy() for part in seen.split(4)]
+    np.testing.assert_allclose(found["encoders.0.1.running_var"], np.mean(halves, axis=0), rtol=1e-4)
+
+
+def test_statistics_do_not_depend_on_those_before_and_nothing_else_changes(cases):
+    weights = to_weights(make())
+    spoiled = {name: array + 5 if is_statistic(name) else array for name, array in weights.items()}
+    one, other = (estimate_statistics(make(), given, cases, 4, CPU, "fp32") for given in (weights, spoiled))
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name])
+        if not is_statistic(name):
+            np.testing.assert_array_equal(array, weights[name])
+    assert list(one) == list(weights)
+
+
+@pytest.mark.parametrize("name", ["unet", "sdnet"])
+def test_every_part_of_a_model_is_run(name, cases):
+    weights = to_weights(make(name))
+    found = estimate_statistics(make(name), weights, cases, 4, CPU, "fp32")
+    names = [name for name in weights if is_statistic(name)]
+    assert all(not np.array_equal(found[name], weights[name]) for name in names)
