@@ -43,7 +43,7 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
     yield "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
     if any(result.lesions.values()):
         yield _small_note(result)
-        yield "lesions found: those the prediction touches; prec.: share of its parts that touch one"
+        yield "found: lesions that the prediction touches; prec.: its parts that touch one"
     if result.compare:
         yield f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}"
         if any(row.gains for rows in result.lesions.values() for row in rows):

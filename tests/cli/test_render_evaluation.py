@@ -271,7 +271,7 @@ def test_an_evaluation_shows_every_split_by_size_and_explains_it(tmp_path):
     ]
     assert sorted(titles, key=shown.index) == titles
     assert "small: image area / lesion area ≥ 100\n" in shown
-    assert "lesions found: those the prediction touches" in shown
+    assert "found: lesions that the prediction touches" in shown
     assert "gain" not in shown
     of_two = written(
         print_evaluation, replace(made, small={"a": DEFAULT_SMALL, "b": SmallRule("area", 1000, 1000)})
