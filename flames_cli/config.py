@@ -184,8 +184,9 @@ class FederateConfig(Section):
     """Of strategies that average; 0 takes the average as it is."""
     share: Literal["all", "content"] = "all"
     """content: the style of a disentangled model stays at the client."""
-    style_from: Annotated[int, Field(ge=1)] | None = None
-    """First round in which clients also train on images in each other's styles; None: never."""
+    style_from: Annotated[int, Field(ge=2)] | None = None
+    """First round in which clients also train on images in each other's styles; None: never. The round before
+    is the first after which there are any."""
     device: Device = "auto"
     precision: Precision = "auto"
     run: Name | None = None

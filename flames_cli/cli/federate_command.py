@@ -90,7 +90,7 @@ def federate(
         int | None,
         typer.Option(
             "--style-from",
-            help="First round in which clients also train on their images redrawn by each other's decoders.",
+            help="First round, 2 or later, in which clients also train on images redrawn in others' styles.",
             show_default="never",
         ),
     ] = None,

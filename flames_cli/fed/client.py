@@ -115,17 +115,23 @@ def _report(
         "trained", result.trained
     )
     weights, change = result.weights, result.control_change
-    # The server refuses a report that is not finite; kept, it would spoil every round to come.
-    if change is not None and all(np.isfinite(array).all() for array in change.values()):
+    # The server refuses a report that is not finite; kept, any of it would spoil every round to come.
+    sound = _is_finite(weights) and (change is None or _is_finite(change))
+    if change is not None and sound:
         remember(context, CONTROL, add_weights(recall(context, CONTROL) or {}, change))
     renderer = model.renderer_entries() if request.report_style else frozenset()
     style = _select(weights, renderer) if renderer else None
     if request.share == "content":
         own = model.style_entries()
-        remember(context, STYLE, _select(weights, own))
+        if sound:
+            remember(context, STYLE, _select(weights, own))
         weights = _select(weights, weights.keys() - own)
     counts = (result.n_examples, result.n_steps)
     return Report(profile.client, profile.modality, weights, *counts, metrics, change, style)
+
+
+def _is_finite(weights: Weights) -> bool:
+    return all(np.isfinite(array).all() for array in weights.values())
 
 
 def _select(weights: Weights, names: Set[str]) -> Weights:

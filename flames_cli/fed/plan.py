@@ -53,8 +53,8 @@ class Plan:
         """Which entries of the model are what."""
         return self.entries or Entries.of(self.initial)
 
-    def request(self, round_: int, profile: Profile) -> TrainRequest:
-        """What `profile`'s client is asked in `round_`."""
+    def request(self, round_: int, profile: Profile, report_style: bool = False) -> TrainRequest:
+        """What `profile`'s client is asked in `round_`, and whether it is to lend its renderer."""
         return TrainRequest(
             round=round_,
             seed=self.seed,
@@ -75,18 +75,23 @@ class Plan:
             proximal_mu=self.proximal_mu,
             precise_norm=self.precise_norm,
             share=self.share,
-            report_style=self.style_from is not None and round_ >= self.style_from - 1,
+            report_style=report_style,
         )
 
     def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:
         """What `profile`'s client is sent in `round_`."""
-        group = self.algorithm.group_of(profile.client, profile.modality)
+        group = self._group_of(profile)
+        others = [one.client for one in profiles if one != profile and self._group_of(one) == group]
+        lends = self.style_from is not None and round_ >= self.style_from - 1 and bool(others)
         return TrainTask(
-            self.request(round_, profile),
+            self.request(round_, profile, lends),
             self.known_entries.shared_of(state.model_for(profile.client, group)),
             self._control(state, group),
-            self._style(state, round_, profile, profiles),
+            self._style(state, round_, profile.client, others),
         )
+
+    def _group_of(self, profile: Profile) -> str:
+        return self.algorithm.group_of(profile.client, profile.modality)
 
     def _control(self, state: State, group: str) -> Weights | None:
         if self.algorithm.local != "scaffold":
@@ -95,24 +100,13 @@ class Plan:
         zeros = {name: np.zeros_like(array) for name, array in parameters.items()}
         return state.memory.get(group, {}).get("control", zeros)
 
-    def _style(
-        self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]
-    ) -> Weights | None:
-        """The renderer of another client of the group, drawn by seed; None where there is none yet."""
-        if self.style_from is None or round_ < self.style_from:
+    def _style(self, state: State, round_: int, client: str, others: Sequence[str]) -> Weights | None:
+        """The renderer of one of the `others` in its group, drawn by seed; None where there is none."""
+        lenders = [other for other in others if other in state.styles]
+        if self.style_from is None or round_ < self.style_from or not lenders:
             return None
-        group = self.algorithm.group_of(profile.client, profile.modality)
-        others = [
-            other.client
-            for other in profiles
-            if other.client != profile.client
-            and other.client in state.styles
-            and self.algorithm.group_of(other.client, other.modality) == group
-        ]
-        if not others:
-            return None
-        drawn = derive_rng(self.seed, "style", round_, profile.client).integers(len(others))
-        return state.styles[others[int(drawn)]]
+        drawn = derive_rng(self.seed, "style", round_, client).integers(len(lenders))
+        return state.styles[lenders[int(drawn)]]
 
 
 def initial_seed(seed: int) -> int:
@@ -122,5 +116,5 @@ def initial_seed(seed: int) -> int:
 
 def initial_state(plan: Plan, profiles: Iterable[Profile]) -> State:
     """Every group starts from the same weights."""
-    groups = dict.fromkeys(plan.algorithm.group_of(profile.client, profile.modality) for profile in profiles)
+    groups = dict.fromkeys(plan.algorithm.group_of(one.client, one.modality) for one in profiles)
     return State(0, {group: {name: a.copy() for name, a in plan.initial.items()} for group in groups})

@@ -1,7 +1,11 @@
 """BatchNorm's statistics for weights that they were not gathered with."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from flames_cli.arrays import Weights
@@ -34,6 +38,20 @@ def estimate_statistics(
         update_bn((images.contiguous(memory_format=layout) for images, _ in batches), _Whole(model), device)
     found = to_weights(model)
     return {name: found[name] if name.endswith(STATISTICS) else array for name, array in weights.items()}
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Within, BatchNorm normalises by each batch as ever, and its running statistics stay as they are."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 class _Whole(nn.Module):

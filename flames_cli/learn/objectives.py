@@ -11,6 +11,7 @@ from flames_cli.learn.losses import DICE_FACTOR, DICE_SMOOTH, dice_focal_loss, d
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.disentangled import DisentangledModel
+from flames_cli.learn.normalisation import frozen_statistics
 
 
 class OtherStyle:
@@ -59,4 +60,6 @@ def training_loss(
     if style is None:
         return loss
     redrawn = style.draw(made.content.detach())
-    return loss + DICE_FACTOR * dice_loss(model(redrawn), masks, smooth=DICE_SMOOTH)
+    with frozen_statistics(model):  # which are to be those of real images
+        probabilities = model(redrawn)
+    return loss + DICE_FACTOR * dice_loss(probabilities, masks, smooth=DICE_SMOOTH)

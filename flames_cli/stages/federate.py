@@ -11,7 +11,7 @@ from flames_cli.core.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.client import make_client_app
-from flames_cli.fed.engines.inline import NodeConfig, make_contexts, read_memories, run_inline
+from flames_cli.fed.engines.inline import Memories, NodeConfig, make_contexts, run_inline
 from flames_cli.fed.events import OnEvent, ignore
 from flames_cli.fed.node import SHARD_SEPARATOR
 from flames_cli.fed.plan import Plan, initial_seed
@@ -91,7 +91,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         def save(state: State, record: dict[str, Any]) -> None:
             # In this order: a line without its checkpoint is dropped and done again, the reverse is not.
             append_round(run.rounds, record)
-            save_state(run.checkpoints, state, config.keep_rounds, read_memories(contexts))
+            save_state(run.checkpoints, state, config.keep_rounds, Memories(contexts))
 
         run_inline(make_server_app(plan, save, resumed, watch), make_client_app(watch), contexts)
     return FederationResult(run.name, run.path, resumed.round if resumed else 0, read_rounds(run.rounds))
@@ -109,7 +109,10 @@ def _choose_algorithm(config: FederateConfig) -> Algorithm:
             f"strategy {config.strategy} is defined for plain SGD, got optimiser {config.optimiser}; "
             "pass --optimiser sgd, with a larger --lr such as 0.1"
         )
-    if config.server_momentum and algorithm.blend != "mean":
+    alone = algorithm.groups == "none" or algorithm.pooled
+    if config.style_from is not None and alone:
+        raise FlamesError(f"strategy {config.strategy} has nobody to lend a style to; leave --style-from out")
+    if config.server_momentum and (algorithm.blend != "mean" or alone):
         raise FlamesError(
             f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
             "or take a strategy that averages, such as fedavg or fedgs"

@@ -69,6 +69,20 @@ def test_algorithms_are_listed_without_numpy():
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False, timeout=60).returncode == 0
 
 
+def test_scaffolds_control_is_the_sum_of_good_changes_over_all_clients(run, drift):
+    def spoil(request, weights, who):
+        report = drift(request, weights, who)
+        if who.client == "u1":
+            report.weights["conv.weight"][:] = np.nan
+        return report
+
+    seen = run("scaffold", rounds=1, train=spoil)
+    changes = [report.control["conv.weight"] for report in seen.reports if report.client != "u1"]
+    assert len(changes) == len(CLIENTS) - 1
+    control = seen.state.memory["all"]["control"]["conv.weight"]
+    np.testing.assert_allclose(control, sum(changes) / len(CLIENTS), rtol=1e-6)
+
+
 def test_only_the_centralised_bound_pools_data():
     assert [name for name, algorithm in ALGORITHMS.items() if algorithm.pooled] == ["centralised"]
 

@@ -7,9 +7,10 @@ import torch
 from flwr.app import Context, RecordDict
 
 from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.fed import client
 from flames_cli.fed import node as nodes
 from flames_cli.fed.client import make_client_app
-from flames_cli.fed.engines.inline import InlineGrid, make_contexts, read_memories
+from flames_cli.fed.engines.inline import InlineGrid, Memories, make_contexts
 from flames_cli.fed.events import StepDone, ignore
 from flames_cli.fed.messages import (
     TrainRequest,
@@ -24,7 +25,7 @@ from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import TrainOptions
+from flames_cli.learn.train_options import Controls, TrainOptions
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
 
@@ -231,7 +232,7 @@ def disentangled(shards):
         asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, initial_seed=9, **changes)
         (reply,) = grid.send_and_receive([pack_task(TrainTask(asked, weights, control, style), 2)])
         assert not reply.has_error(), reply.error.reason
-        return unpack_report(reply), read_memories(contexts).get("busi", {})
+        return unpack_report(reply), Memories(contexts).get("busi", {})
 
     return run
 
@@ -293,9 +294,63 @@ def test_scaffold_reports_the_change_of_what_the_client_keeps(shards):
             total[name] += change
             expected = (WEIGHTS[name] - report.weights[name]) / (report.n_steps * 0.1) - control[name]
             np.testing.assert_allclose(change, expected, rtol=1e-4, atol=1e-5)
-    kept = read_memories(contexts)["busi"]["control"]
+    kept = Memories(contexts)["busi"]["control"]
     for name in parameters:
         np.testing.assert_allclose(kept[name], total[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_round_of_scaffold_starts_from_what_the_client_kept(shards):
+    contexts = make_contexts({2: config(shards / "busi.h5", client="busi")}, {})
+    grid = InlineGrid(make_client_app(), contexts)
+    parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
+    asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
+    controls = [{name: np.full_like(WEIGHTS[name], value) for name in parameters} for value in (0.01, -0.02)]
+    grid.send_and_receive([pack_task(TrainTask(asked, WEIGHTS, controls[0]), 2)])
+    kept = Memories(contexts)["busi"]["control"]
+    (reply,) = grid.send_and_receive([pack_task(TrainTask(asked, WEIGHTS, controls[1]), 2)])
+    options = TrainOptions(
+        seed=3, round=2, client="busi", epochs=2, batch_size=3, lr=0.1, optimiser="sgd", rule="scaffold"
+    )
+    model = build_model("unet", seed=1, **MODEL)
+    train_set, val_set = (sets(shards / "busi.h5", name=name) for name in ("train", "val"))
+    expected = train_epochs(
+        *(model, train_set, val_set, options, torch.device("cpu"), "fp32"),
+        controls=Controls(controls[1], kept),
+    )
+    for name, array in unpack_report(reply).weights.items():
+        np.testing.assert_array_equal(array, expected.weights[name])
+
+
+@pytest.mark.parametrize("spoiled", ["style.mean.weight", "content.head.weight"])
+def test_what_is_not_finite_is_not_remembered(spoiled, disentangled, monkeypatch):
+    content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
+    _, before = disentangled(content, share="content")
+
+    def spoil(*args, **options):
+        result = train_epochs(*args, **options)
+        result.weights[spoiled][...] = np.nan
+        return result
+
+    monkeypatch.setattr(client, "train_epochs", spoil)
+    _, after = disentangled(content, share="content")
+    for name, array in before["style"].items():
+        np.testing.assert_array_equal(after["style"][name], array)
+
+
+def test_the_client_does_as_the_request_says(shards, monkeypatch):
+    asked = []
+
+    def train(model, train_set, val_set, options, *rest):
+        asked.append(options)
+        return train_epochs(model, train_set, val_set, options, *rest)
+
+    monkeypatch.setattr(client, "train_epochs", train)
+    changes = {"keep": "last", "rule": "fedgs", "optimiser": "adamw", "weight_decay": 0.5, "proximal_mu": 2.0}
+    message = pack_task(TrainTask(request(precise_norm=True, **changes), WEIGHTS), 2)
+    ask(config(shards / "busi.h5"), message)
+    (options,) = asked
+    assert {name: getattr(options, name) for name in changes} == changes
+    assert options.precise_norm
 
 
 def test_plain_rounds_leave_nothing_behind(disentangled):

@@ -5,7 +5,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 from flames_cli.errors import FlamesError
-from flames_cli.fed.engines.inline import InlineGrid, make_contexts, read_memories, run_inline
+from flames_cli.fed.engines.inline import InlineGrid, Memories, make_contexts, run_inline
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -169,7 +169,7 @@ def test_a_fault_of_a_client_is_the_cause_of_what_the_server_raises(ran):
 def test_what_clients_remember_can_be_read_and_given_back():
     memory = {"control": {"w": np.array([1.5, -2], np.float32)}}
     contexts = make_contexts({2: {"client": "a"}, 3: {"client": "b"}}, {"b": memory})
-    found = read_memories(contexts)
+    found = Memories(contexts)
     assert list(found) == ["b"]
     np.testing.assert_array_equal(found["b"]["control"]["w"], memory["control"]["w"])
-    assert read_memories(make_contexts({3: {"client": "b"}}, found)).keys() == found.keys()
+    assert Memories(make_contexts({3: {"client": "b"}}, found)).keys() == found.keys()

@@ -71,6 +71,13 @@ def test_renderers_are_reported_from_the_round_before_they_are_lent(round_, repo
     assert (task.style is not None) == redraws
 
 
+def test_a_client_that_is_alone_in_its_group_keeps_its_renderer(clients):
+    made = plan(entries=ENTRIES, style_from=2)
+    state = initial_state(made, clients)
+    asked = [made.task(state, 1, client, clients).request.report_style for client in clients]
+    assert asked == [True, True, True, False]
+
+
 def test_a_client_is_lent_renderers_of_its_group_but_never_its_own(clients):
     made = plan(entries=ENTRIES, style_from=1)
     lent = styles("m1", "m2", "u1")

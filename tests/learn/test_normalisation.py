@@ -5,7 +5,7 @@ import torch
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
-from flames_cli.learn.normalisation import STATISTICS, estimate_statistics
+from flames_cli.learn.normalisation import STATISTICS, estimate_statistics, frozen_statistics
 
 CPU = torch.device("cpu")
 
@@ -43,6 +43,18 @@ def test_statistics_do_not_depend_on_those_before_and_nothing_else_changes(cases
         if not is_statistic(name):
             np.testing.assert_array_equal(array, weights[name])
     assert list(one) == list(weights)
+
+
+def test_frozen_statistics_stay_and_thaw():
+    model, images = make(), torch.rand(2, 1, 8, 8)
+    before = to_weights(model)
+    with frozen_statistics(model):
+        inside = model(images)
+    assert all(np.array_equal(to_weights(model)[name], before[name]) for name in before if is_statistic(name))
+    torch.testing.assert_close(model(images), inside)
+    assert any(
+        not np.array_equal(to_weights(model)[name], before[name]) for name in before if is_statistic(name)
+    )
 
 
 @pytest.mark.parametrize("name", ["unet", "sdnet"])

@@ -51,6 +51,18 @@ def test_redrawn_images_add_their_dice(batch):
     torch.testing.assert_close(found, expected)
 
 
+def test_redrawn_images_leave_the_running_statistics_of_real_ones(batch):
+    images, masks = batch
+    style = renderer(make(2))
+    plain, styled = make(), make()
+    for model, other in ((plain, None), (styled, OtherStyle(styled, style))):
+        torch.manual_seed(3)
+        training_loss(model, images, masks, style=other)
+    for name, array in to_weights(plain).items():
+        if name.endswith(("running_mean", "running_var")):
+            assert (to_weights(styled)[name] == array).all(), name
+
+
 def test_another_renderer_draws_another_image_and_learns_nothing(batch):
     model = make()
     images, masks = batch

@@ -346,6 +346,17 @@ def parameters():
     return [name for name, _ in make().named_parameters()]
 
 
+def test_a_step_of_scaffold_goes_along_g_less_the_clients_control_plus_the_servers(cases, nothing):
+    server = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
+    client = {name: np.full_like(array, 0.2) for name, array in server.items()}
+    one_step = {"optimiser": "sgd", "epochs": 1, "batch_size": 8, "lr": 0.1}
+    options = replace(OPTIONS, rule="scaffold", **one_step)
+    corrected = train_epochs(make(), cases, nothing, options, CPU, "fp32", controls=Controls(server, client))
+    plain = run(cases, nothing, **one_step)
+    for name in parameters():
+        np.testing.assert_allclose(corrected.weights[name], plain.weights[name] - 0.1 * 0.3, atol=1e-6)
+
+
 def test_equal_control_variates_leave_plain_sgd(cases, nothing):
     control = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
     options = replace(OPTIONS, optimiser="sgd", rule="scaffold")

@@ -103,6 +103,7 @@ def plain(workspace, quick):
         {"strategy": "fedprox", "proximal_mu": 10.0},
         {"strategy": "fedadam"},
         {"strategy": "fednova"},
+        {"strategy": "fedgs"},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
@@ -112,6 +113,26 @@ def test_every_option_of_training_and_of_the_server_counts(changes, plain, works
     assert any(
         not np.array_equal(array, changed.server["all"][name])
         for name, array in state_of(plain).server["all"].items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ({"strategy": "fedadam"}, {"server_lr": 0.1}),
+        ({"strategy": "fedgs"}, {"precise_norm": False}),
+        ({"strategy": "local", "local_epochs": 4}, {"keep_epoch": "last"}),
+    ],
+    ids=["server_lr", "precise_norm", "keep_epoch"],
+)
+def test_an_option_of_some_strategies_counts(options, changes, workspace, quick):
+    one, other = (
+        state_of(federate(quick(workspace(), **{**MANY_STEPS, **options, **more}))) for more in ({}, changes)
+    )
+    assert any(
+        not np.array_equal(array, other.server[group][name])
+        for group, model in one.server.items()
+        for name, array in model.items()
     )
 
 
@@ -173,8 +194,20 @@ def test_renderers_are_lent_only_when_asked_for(workspace, quick):
         ({"strategy": "fedadam", "server_momentum": 0.9}, "beside Adam"),
         ({"share": "content"}, "cannot share its content only.*sd-utnet or sdnet"),
         ({"style_from": 3}, "cannot lend its style.*sd-utnet or sdnet"),
+        ({"style_from": 3, "strategy": "local", **SDNET}, "nobody to lend a style to"),
+        ({"strategy": "local", "server_momentum": 0.5}, "local has no server momentum"),
+        ({"strategy": "centralised", "server_momentum": 0.5}, "centralised has no server momentum"),
     ],
-    ids=["scaffold", "flames momentum", "fedadam momentum", "content", "style"],
+    ids=[
+        "scaffold",
+        "flames momentum",
+        "fedadam momentum",
+        "content",
+        "style",
+        "alone",
+        "local",
+        "centralised",
+    ],
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_written(
     options, message, workspace, quick

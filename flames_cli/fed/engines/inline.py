@@ -3,7 +3,7 @@
 Deterministic, debuggable, no start-up cost; one GPU is shared by taking turns.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -102,10 +102,27 @@ def make_contexts(
     return contexts
 
 
-def read_memories(contexts: Mapping[int, Context]) -> dict[str, dict[str, Weights]]:
-    """What the clients remember, by name; those that remember nothing are left out."""
-    memories = {str(one.node_config.get("client")): read_memory(one) for one in contexts.values()}
-    return {client: memory for client, memory in memories.items() if memory}
+class Memories(Mapping[str, Mapping[str, Weights]]):
+    """What the clients remember, by name; those that remember nothing are left out.
+
+    Decoded when it is asked for: saving it needs the memory of one client, not of all.
+    """
+
+    def __init__(self, contexts: Mapping[int, Context]) -> None:
+        self._contexts = {
+            str(context.node_config.get("client")): context
+            for context in contexts.values()
+            if context.state.array_records
+        }
+
+    def __getitem__(self, client: str) -> dict[str, Weights]:
+        return read_memory(self._contexts[client])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._contexts)
+
+    def __len__(self) -> int:
+        return len(self._contexts)
 
 
 def run_inline(server: ServerApp, client: ClientApp, contexts: Mapping[int, Context]) -> None:

@@ -46,9 +46,9 @@ class DisentangledModel(SegmentationModel):
     `segmentor` (maps to a logit), `style` (image to the distribution of z), `renderer` (maps and z to image).
 
     What differs from SDNet's public code with AdaIN: the style encoder averages over places, where flattening
-    would fix the image's size, and has no BatchNorm on its 32 features, so that a batch of one trains; the
-    renderer scales by 1 + s, s of any sign, and has ReLUs between its blocks; one logit under a sigmoid is
-    what two classes under a softmax come to.
+    would fix the image's size, and has no BatchNorm on its 32 features, so that a batch of one trains (from
+    17×17 pixels up: less leaves one place after four halvings); the renderer scales by 1 + s, s of any sign,
+    and has ReLUs between its blocks; one logit under a sigmoid is what two classes under a softmax come to.
     """
 
     def __init__(self, content: UNet, content_channels: int, style_dims: int) -> None:
