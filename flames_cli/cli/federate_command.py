@@ -20,6 +20,9 @@ from flames_cli.cli.options import (
 )
 from flames_cli.fed.algorithms import ALGORITHMS
 
+FEDERATION, TRAINING, MODEL = "Federation", "Training", "Model"
+"""Panels of the command's help; what other commands have as well stands in the first one."""
+
 
 def _one_of(names: Iterable[str]) -> str:
     *most, last = names
@@ -35,77 +38,121 @@ def strategies_epilog() -> str:
 def federate(
     ctx: typer.Context,
     strategy: Annotated[
-        str, typer.Option("--strategy", help=f"{_one_of(ALGORITHMS)}; what each is stands below.")
+        str,
+        typer.Option(
+            "--strategy",
+            rich_help_panel=FEDERATION,
+            help=f"{_one_of(ALGORITHMS)}; what each is stands below.",
+        ),
     ] = "flames",
-    rounds: Annotated[int, typer.Option("--rounds", help="Rounds in all.")] = 50,
-    local_epochs: Annotated[
-        int, typer.Option("--local-epochs", help="Epochs a client trains in a round.")
-    ] = 1,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step.")] = 64,
-    lr: Annotated[
-        list[str] | None, typer.Option("--lr", help="Learning rate, or MODALITY=RATE.", show_default="1e-4")
-    ] = None,
-    optimiser: Annotated[str, typer.Option("--optimiser", help="adam, adamw or sgd.")] = "adam",
-    weight_decay: Annotated[
-        float | None,
-        typer.Option("--weight-decay", help="Of the optimiser.", show_default="0.01 for adamw, else 0"),
-    ] = None,
-    keep_epoch: Annotated[
-        str,
-        typer.Option(
-            "--keep-epoch", help="Local epoch to report: best, by the validation patients, or last."
-        ),
-    ] = "best",
-    dice_weight: Annotated[
-        float, typer.Option("--dice-weight", help="Of Dice in the loss; the rest is Focal.")
-    ] = 0.3,
-    per_pixel_focal: Annotated[
-        bool, typer.Option("--per-pixel-focal", help="Focal loss a pixel, not on the batch's mean.")
-    ] = False,
-    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Warp the training images.")] = True,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            help="densenet-unet (FLAMES), unet (small), utnet, or with a style of their own sdnet, sd-utnet.",
-        ),
-    ] = "densenet-unet",
-    model_option: Annotated[
-        list[str] | None,
-        typer.Option("--model-option", help="NAME=NUMBER, such as base_channels=8."),
-    ] = None,
-    encoder_weights: Annotated[
-        str | None,
-        typer.Option(
-            "--encoder-weights",
-            help="imagenet, none or a weights FILE.",
-            show_default="imagenet for densenet-unet, else none",
-        ),
-    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", rich_help_panel=FEDERATION, help="Rounds in all.")] = 50,
     share: Annotated[
         str,
-        typer.Option("--share", help="all, or content: the style of sd-utnet or sdnet stays at the client."),
+        typer.Option(
+            "--share",
+            rich_help_panel=FEDERATION,
+            help="all, or content: the style of sd-utnet or sdnet stays at the client.",
+        ),
     ] = "all",
     style_from: Annotated[
         int | None,
         typer.Option(
             "--style-from",
+            rich_help_panel=FEDERATION,
             help="First round, 2 or later, in which clients also train on images redrawn in others' styles.",
             show_default="never",
         ),
     ] = None,
-    proximal_mu: Annotated[float, typer.Option("--proximal-mu", help="Of fedprox.")] = 0.01,
+    proximal_mu: Annotated[
+        float, typer.Option("--proximal-mu", rich_help_panel=FEDERATION, help="Of fedprox.")
+    ] = 0.01,
     precise_norm: Annotated[
         bool,
         typer.Option(
             "--precise-norm/--no-precise-norm",
+            rich_help_panel=FEDERATION,
             help="Of fedgs: estimate BatchNorm's statistics for the weights that are reported.",
         ),
     ] = True,
-    server_lr: Annotated[float, typer.Option("--server-lr", help="Of fedadam's server.")] = 0.01,
+    server_lr: Annotated[
+        float, typer.Option("--server-lr", rich_help_panel=FEDERATION, help="Of fedadam's server.")
+    ] = 0.01,
     server_momentum: Annotated[
-        float, typer.Option("--server-momentum", help="Of strategies that average, below 1.")
+        float,
+        typer.Option(
+            "--server-momentum", rich_help_panel=FEDERATION, help="Of strategies that average, below 1."
+        ),
     ] = 0.0,
+    local_epochs: Annotated[
+        int,
+        typer.Option("--local-epochs", rich_help_panel=TRAINING, help="Epochs a client trains in a round."),
+    ] = 1,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", rich_help_panel=TRAINING, help="Images a step.")
+    ] = 64,
+    lr: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lr", rich_help_panel=TRAINING, help="Learning rate, or MODALITY=RATE.", show_default="1e-4"
+        ),
+    ] = None,
+    optimiser: Annotated[
+        str, typer.Option("--optimiser", rich_help_panel=TRAINING, help="adam, adamw or sgd.")
+    ] = "adam",
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            "--weight-decay",
+            rich_help_panel=TRAINING,
+            help="Of the optimiser.",
+            show_default="0.01 for adamw, else 0",
+        ),
+    ] = None,
+    keep_epoch: Annotated[
+        str,
+        typer.Option(
+            "--keep-epoch",
+            rich_help_panel=TRAINING,
+            help="Local epoch to report: best, by the validation patients, or last.",
+        ),
+    ] = "best",
+    dice_weight: Annotated[
+        float,
+        typer.Option(
+            "--dice-weight", rich_help_panel=TRAINING, help="Of Dice in the loss; the rest is Focal."
+        ),
+    ] = 0.3,
+    per_pixel_focal: Annotated[
+        bool,
+        typer.Option(
+            "--per-pixel-focal", rich_help_panel=TRAINING, help="Focal loss a pixel, not on the batch's mean."
+        ),
+    ] = False,
+    augment: Annotated[
+        bool,
+        typer.Option("--augment/--no-augment", rich_help_panel=TRAINING, help="Warp the training images."),
+    ] = True,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            rich_help_panel=MODEL,
+            help="densenet-unet (FLAMES), unet (small), utnet, or with a style of their own sdnet, sd-utnet.",
+        ),
+    ] = "densenet-unet",
+    model_option: Annotated[
+        list[str] | None,
+        typer.Option("--model-option", rich_help_panel=MODEL, help="NAME=NUMBER, such as base_channels=8."),
+    ] = None,
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder-weights",
+            rich_help_panel=MODEL,
+            help="imagenet, none or a weights FILE.",
+            show_default="imagenet for densenet-unet, else none",
+        ),
+    ] = None,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
     seed: Seed = 0,
