@@ -131,7 +131,7 @@ def test_lesions_are_measured_alike_at_every_size(shared, tmp_path):
 
 
 def test_a_rule_for_an_unknown_data_set_leaves_no_output(phantom_raw, tmp_path):
-    with pytest.raises(FlamesError, match="--small names the data set 'otu', expected one"):
+    with pytest.raises(FlamesError, match="--small names 'otu', expected a data set of this command: otu2d"):
         run(tmp_path, "otu2d", phantom_raw["otu2d"], small={"otu": "area:5"})
     assert files_in(tmp_path) == []
 
