@@ -32,7 +32,7 @@ from flames_cli.core.intervals import paired_interval
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Event, OnEvent, RoundDone
 from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.evaluating.lesion_rows import SIZES
+from flames_cli.stages.evaluating.lesion_rows import SIZES, is_of
 from flames_cli.stages.federate import federate
 from flames_cli.stages.partition import partition
 from flames_cli.stages.preprocess import preprocess
@@ -47,10 +47,6 @@ class Case:
     patient: str
     lesion: str
     values: dict[str, float]
-
-    def is_of(self, size: str) -> bool:
-        """Whether it counts among `size`."""
-        return size == "all" or self.lesion == size or (size == "lesion" and self.lesion != "none")
 
 
 Run = dict[str, Case]
@@ -140,7 +136,7 @@ def print_table(baseline: str, theirs: Sequence[Run], strategy: str, ours: Seque
         "  difference (95 % limits)   by seed"
     )
     for size in SIZES:
-        names = sorted(name for name, case in theirs[0].items() if case.is_of(size))
+        names = sorted(name for name, case in theirs[0].items() if is_of(case.lesion, size))
         if not names:
             continue
         before, after = (mean_dice(runs, names) for runs in (theirs, ours))
@@ -167,7 +163,7 @@ def mean_dice(runs: Sequence[Run], names: Sequence[str]) -> list[float]:
 
 def lesions_found(runs: Sequence[Run], size: str) -> str:
     """Lesion-wise recall and precision over all runs, of images of one size."""
-    cases = [case for one in runs for case in one.values() if case.is_of(size)]
+    cases = [case for one in runs for case in one.values() if is_of(case.lesion, size)]
     counts = pool_counts(LesionCounts(*(int(case.values[name]) for name in COUNTS)) for case in cases)
     return (
         f"{size}: {counts.found} of {counts.n} lesions found ({counts.recall():.2f}), "

@@ -1,5 +1,6 @@
 """What comes into a round and what goes out of it, and what makes a report unusable."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,7 +81,7 @@ class RoundResult:
     refused: dict[str, str]
 
 
-def select(weights: Weights, names: frozenset[str]) -> Weights:
+def select(weights: Weights, names: Set[str]) -> Weights:
     """The entries of `weights` called `names`, in their order."""
     return {name: array for name, array in weights.items() if name in names}
 
@@ -102,8 +103,11 @@ def find_difference(weights: Weights, reference: Weights) -> str | None:
 
 def find_fault(weights: Weights, reference: Weights) -> str | None:
     """The first difference from `reference`, or entry with values not finite; None where all is well."""
-    if problem := find_difference(weights, reference):
-        return problem
+    return find_difference(weights, reference) or find_not_finite(weights)
+
+
+def find_not_finite(weights: Weights) -> str | None:
+    """The first entry that holds NaN or infinity; None where there is none."""
     for name, array in weights.items():
         if not np.isfinite(array).all():
             return f"'{name}' holds values that are not finite"

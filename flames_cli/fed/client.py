@@ -1,7 +1,6 @@
 """The ClientApp: a hospital's side. It reads its own shard; only weights, counts and means leave it."""
 
 import json
-from collections.abc import Set
 
 import numpy as np
 from flwr.app import Context, Message
@@ -9,7 +8,7 @@ from flwr.clientapp import ClientApp
 
 from flames_cli.arrays import Weights
 from flames_cli.core.local_rules import add_weights
-from flames_cli.core.reports import Report
+from flames_cli.core.reports import Report, find_not_finite, select
 from flames_cli.fed.events import OnEvent, StepDone, ignore
 from flames_cli.fed.memory import CONTROL, STYLE, recall, remember
 from flames_cli.fed.messages import (
@@ -74,7 +73,7 @@ def _receive(task: TrainTask, context: Context) -> SegmentationModel:
     model = build_model(request.model, seed=request.initial_seed, **json.loads(request.model_options))
     own: Weights = {}
     if request.share == "content":
-        own = recall(context, STYLE) or _select(to_weights(model), model.style_entries())
+        own = recall(context, STYLE) or select(to_weights(model), model.style_entries())
     load_weights(model, {**own, **task.weights})
     return model
 
@@ -116,26 +115,18 @@ def _report(
     )
     weights, change = result.weights, result.control_change
     # The server refuses a report that is not finite; kept, any of it would spoil every round to come.
-    sound = _is_finite(weights) and (change is None or _is_finite(change))
+    sound = not find_not_finite(weights) and not find_not_finite(change or {})
     if change is not None and sound:
         remember(context, CONTROL, add_weights(recall(context, CONTROL) or {}, change))
     renderer = model.renderer_entries() if request.report_style else frozenset()
-    style = _select(weights, renderer) if renderer else None
+    style = select(weights, renderer) if renderer else None
     if request.share == "content":
         own = model.style_entries()
         if sound:
-            remember(context, STYLE, _select(weights, own))
-        weights = _select(weights, weights.keys() - own)
+            remember(context, STYLE, select(weights, own))
+        weights = select(weights, weights.keys() - own)
     counts = (result.n_examples, result.n_steps)
     return Report(profile.client, profile.modality, weights, *counts, metrics, change, style)
-
-
-def _is_finite(weights: Weights) -> bool:
-    return all(np.isfinite(array).all() for array in weights.values())
-
-
-def _select(weights: Weights, names: Set[str]) -> Weights:
-    return {name: array for name, array in weights.items() if name in names}
 
 
 def _validation_metrics(prefix: str, validation: Validation | None) -> dict[str, float]:

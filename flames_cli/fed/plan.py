@@ -9,7 +9,7 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.algorithm import Algorithm
-from flames_cli.core.reports import Entries, State, select
+from flames_cli.core.reports import Entries, State
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 
@@ -80,23 +80,25 @@ class Plan:
 
     def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:
         """What `profile`'s client is sent in `round_`."""
-        group = self._group_of(profile)
-        others = [one.client for one in profiles if one != profile and self._group_of(one) == group]
-        lends = self.style_from is not None and round_ >= self.style_from - 1 and bool(others)
+        group = self.group_of(profile)
+        others: list[str] = []
+        if self.style_from is not None and round_ >= self.style_from - 1:
+            others = [one.client for one in profiles if one != profile and self.group_of(one) == group]
         return TrainTask(
-            self.request(round_, profile, lends),
+            self.request(round_, profile, report_style=bool(others)),
             self.known_entries.shared_of(state.model_for(profile.client, group)),
             self._control(state, group),
             self._style(state, round_, profile.client, others),
         )
 
-    def _group_of(self, profile: Profile) -> str:
+    def group_of(self, profile: Profile) -> str:
+        """The name of the server model that `profile`'s client trains."""
         return self.algorithm.group_of(profile.client, profile.modality)
 
     def _control(self, state: State, group: str) -> Weights | None:
         if self.algorithm.local != "scaffold":
             return None
-        parameters = select(state.server[group], self.known_entries.trainable)
+        parameters = self.known_entries.parameters_of(state.server[group])
         zeros = {name: np.zeros_like(array) for name, array in parameters.items()}
         return state.memory.get(group, {}).get("control", zeros)
 
@@ -116,5 +118,5 @@ def initial_seed(seed: int) -> int:
 
 def initial_state(plan: Plan, profiles: Iterable[Profile]) -> State:
     """Every group starts from the same weights."""
-    groups = dict.fromkeys(plan.algorithm.group_of(one.client, one.modality) for one in profiles)
+    groups = dict.fromkeys(plan.group_of(profile) for profile in profiles)
     return State(0, {group: {name: a.copy() for name, a in plan.initial.items()} for group in groups})

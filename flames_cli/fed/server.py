@@ -60,7 +60,7 @@ def run_rounds(grid: Grid, plan: Plan, save: Save, resumed: State | None, on_eve
     nodes = query_nodes(grid, plan.size, plan.channels)
     profiles = [profile for _, profile in nodes]
     state = resumed or initial_state(plan, profiles)
-    members = Counter(plan.algorithm.group_of(profile.client, profile.modality) for profile in profiles)
+    members = Counter(plan.group_of(profile) for profile in profiles)
     clients = tuple((profile.client, profile.modality, profile.n_train) for profile in profiles)
     on_event(FederationStarted(clients, state.round + 1, plan.rounds))
     for round_ in range(state.round + 1, plan.rounds + 1):

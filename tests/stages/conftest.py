@@ -1,5 +1,6 @@
 """A small model, options that train it in a second, and a workspace with finished runs."""
 
+import csv
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,3 +98,27 @@ def _timeless(records: Any) -> list[dict[str, Any]]:
         rest = {key: value for key, value in record.items() if key not in ("seconds", "rss_mb")}
         kept.append({**rest, "clients": clients})
     return kept
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., Any]:
+    """run(workspace, "flames", compare="fedavg", …): evaluate that run on the CPU, without pictures."""
+    from flames_cli.config import EvaluateConfig
+    from flames_cli.stages.evaluate import evaluate
+
+    def evaluate_run(workspace: Path, name: str = "flames", **options: Any) -> Any:
+        small = {"device": "cpu", "precision": "fp32", "overlays": False, "batch_size": 8}
+        return evaluate(EvaluateConfig(workspace=workspace, run=name, **{**small, **options}))
+
+    return evaluate_run
+
+
+@pytest.fixture(scope="session")
+def read_csv() -> Callable[[Path], list[dict[str, str]]]:
+    """read_csv(path): its lines, by column."""
+
+    def read(path: Path) -> list[dict[str, str]]:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    return read

@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 
@@ -25,21 +24,16 @@ from flames_cli.store.manifest import read_partition
 LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
 
 
-def run(workspace, name="flames", **options):
-    options = {"device": "cpu", "precision": "fp32", "overlays": False, "batch_size": 8, **options}
-    return evaluate(EvaluateConfig(workspace=workspace, run=name, **options))
+@pytest.fixture
+def cases_of(read_csv):
+    """cases_of(result, split=…): {(client, case, metric): value} of cases.csv, where columns hold these."""
 
+    def find(result, **wanted):
+        rows = read_csv(result.folder / "cases.csv")
+        chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+        return {(row["client"], row["case"], row["metric"]): float(row["value"]) for row in chosen}
 
-def read_csv(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def cases_of(result, **wanted):
-    """{(client, case, metric): value} of cases.csv, where the columns hold `wanted`."""
-    rows = read_csv(result.folder / "cases.csv")
-    chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-    return {(row["client"], row["case"], row["metric"]): float(row["value"]) for row in chosen}
+    return find
 
 
 def predictions(weights, data):
@@ -64,7 +58,7 @@ def expected_of(label, weights, shard):
     return found
 
 
-def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(trained):
+def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(trained, run, cases_of):
     result = run(trained)
     state = load_state(trained / "runs" / "flames" / "checkpoints")
     made = read_partition(trained / "partition.json")
@@ -78,7 +72,7 @@ def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(tr
     assert len({value for (_, _, metric), value in own.items() if metric == "dice"}) > 3
 
 
-def test_every_test_image_counts_once(trained):
+def test_every_test_image_counts_once(trained, run):
     result = run(trained)
     made = read_partition(trained / "partition.json")
     assert {row.label: row.n for row in result.clients} == {
@@ -92,7 +86,7 @@ def test_every_test_image_counts_once(trained):
     assert all(row.metrics["dice"].n == row.n for row in (*result.clients, *result.server))
 
 
-def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained):
+def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained, run, cases_of):
     result = run(trained)
     dice = [
         value
@@ -105,7 +99,7 @@ def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained):
     assert [row.organ for row in result.server] == ["brain", "all organs", "breast", "ovary"]
 
 
-def test_each_shard_is_decoded_once_for_both_runs(trained, monkeypatch):
+def test_each_shard_is_decoded_once_for_both_runs(trained, monkeypatch, run):
     read = []
 
     def count_reads(path, set_name):
@@ -117,7 +111,7 @@ def test_each_shard_is_decoded_once_for_both_runs(trained, monkeypatch):
     assert sorted(read) == sorted(set(read))
 
 
-def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained):
+def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained, run):
     result = run(trained)
     for split, label in (("client_test", "all clients"), ("server_test", "all models")):
         *rows, pooled = result.lesions[split]
@@ -131,14 +125,14 @@ def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained):
     ]
 
 
-def test_a_run_with_options_of_another_release_is_refused_in_one_line(trained):
+def test_a_run_with_options_of_another_release_is_refused_in_one_line(trained, run):
     config = trained / "runs" / "flames" / "config.toml"
     config.write_text(config.read_text().replace("[federate]", '[federate]\ncolour = "red"'))
     with pytest.raises(FlamesError, match=r"config\.toml: colour: extra inputs are not permitted"):
         run(trained)
 
 
-def test_gains_are_paired_case_by_case(trained):
+def test_gains_are_paired_case_by_case(trained, run, cases_of):
     result = run(trained, compare="fedavg")
     ours, theirs = (
         cases_of(result, run=name, metric="dice", split="client_test") for name in ("flames", "fedavg")
@@ -151,7 +145,7 @@ def test_gains_are_paired_case_by_case(trained):
     assert any(row.dice_gain.mean != 0 for row in result.clients)
 
 
-def test_the_other_run_is_scored_as_if_it_stood_alone(trained):
+def test_the_other_run_is_scored_as_if_it_stood_alone(trained, run, cases_of):
     beside = run(trained, compare="fedavg")
     alone = run(trained, "fedavg")
     assert cases_of(beside, run="fedavg") == cases_of(alone)
@@ -159,7 +153,7 @@ def test_the_other_run_is_scored_as_if_it_stood_alone(trained):
     assert [row.compared for row in beside.server] == [row.metrics for row in alone.server]
 
 
-def test_server_models_of_one_modality_are_compared_with_its_only_model(trained):
+def test_server_models_of_one_modality_are_compared_with_its_only_model(trained, run):
     result = run(trained, "local", compare="fedavg", server_test=True)
     labels = [row.label for row in result.server if row.organ in ("brain", "all organs")]
     assert labels == ["MRI by brats-1", "MRI by brats-2", "MRI by brats-3", "US by busi", "US by otu2d"]
@@ -171,7 +165,7 @@ def test_server_models_of_one_modality_are_compared_with_its_only_model(trained)
     assert len(lines) == len(set(lines))  # however many models it is compared with
 
 
-def test_a_model_that_has_no_counterpart_is_left_blank_not_guessed(trained):
+def test_a_model_that_has_no_counterpart_is_left_blank_not_guessed(trained, run, read_csv):
     result = run(trained, compare="local", server_test=True)
     assert all(row.compared is row.dice_gain is None for row in result.server)
     assert all(row.compared is row.gains is None for row in result.lesions["server_test"])
@@ -181,7 +175,7 @@ def test_a_model_that_has_no_counterpart_is_left_blank_not_guessed(trained):
     assert all(float(line["dice_mean"]) >= 0 for line in lines)
 
 
-def test_the_only_model_of_a_modality_is_a_counterpart_under_any_name(workspace, quick):
+def test_the_only_model_of_a_modality_is_a_counterpart_under_any_name(workspace, quick, run):
     root = workspace()
     partition(PartitionConfig(workspace=root, datasets=("busi",), overwrite=True))
     for strategy in ("flames", "local"):
@@ -191,7 +185,7 @@ def test_the_only_model_of_a_modality_is_a_counterpart_under_any_name(workspace,
     assert row.compared == row.metrics
 
 
-def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained):
+def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained, run, cases_of):
     result = run(trained, "local")
     state = load_state(trained / "runs" / "local" / "checkpoints")
     made = read_partition(trained / "partition.json")
@@ -210,7 +204,7 @@ def test_without_a_name_the_newest_run_is_taken(trained):
 
 
 @pytest.mark.parametrize("options", [{"name": "flames"}, {"name": "fedavg", "compare": "flames"}])
-def test_a_run_of_another_partition_is_refused(options, trained):
+def test_a_run_of_another_partition_is_refused(options, trained, run):
     partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
     with pytest.raises(
         FlamesError, match=r"was made on another partition than .*federate again with --fresh"
@@ -220,19 +214,19 @@ def test_a_run_of_another_partition_is_refused(options, trained):
 
 
 @pytest.mark.parametrize("options", [{"name": "none"}, {"compare": "none"}])
-def test_a_run_that_is_not_there_is_named(options, trained):
+def test_a_run_that_is_not_there_is_named(options, trained, run):
     with pytest.raises(MissingArtifact, match="no run 'none' in"):
         run(trained, **options)
 
 
-def test_a_run_without_a_checkpoint_names_the_command(trained):
+def test_a_run_without_a_checkpoint_names_the_command(trained, run):
     for path in sorted((trained / "runs" / "flames" / "checkpoints").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     with pytest.raises(MissingArtifact, match="make it with `flames federate`"):
         run(trained)
 
 
-def test_a_missing_shard_names_the_command(trained):
+def test_a_missing_shard_names_the_command(trained, run):
     (trained / "shards" / "server-US.h5").unlink()
     with pytest.raises(MissingArtifact, match=r"server-US\.h5 is not there; make it with `flames partition"):
         run(trained)
@@ -276,7 +270,7 @@ def centres(preprocessed, quick, tmp_path):
     return make
 
 
-def test_unseen_sites_have_rows_of_their_own_after_the_others(centres):
+def test_unseen_sites_have_rows_of_their_own_after_the_others(centres, run, read_csv):
     result = run(centres("C6", "C5"), "fedavg", overlays=True)
     assert [(row.label, row.organ, row.unseen, row.n) for row in result.server] == [
         ("CT", "all organs", "", 4),
@@ -297,21 +291,21 @@ def test_unseen_sites_have_rows_of_their_own_after_the_others(centres):
     assert unseen[:-1] == [("CT", f"liver, {site} (unseen)", site) for site in ("C5", "C6")]
 
 
-def test_unseen_sites_are_compared_with_the_same_site(centres):
+def test_unseen_sites_are_compared_with_the_same_site(centres, run):
     space = centres("C6", strategies=("fedavg", "flames"))
     beside = run(space, "flames", compare="fedavg", server_test=True)
     alone = run(space, "fedavg", server_test=True)
     assert [row.compared for row in beside.server] == [row.metrics for row in alone.server]
 
 
-def test_a_client_without_test_patients_is_named_and_passed_over(centres):
+def test_a_client_without_test_patients_is_named_and_passed_over(centres, run):
     result = run(centres("C6"), "fedavg")
     assert [row.label for row in result.clients] == ["lits-c1"]
     assert result.untested == {"kits": "no test patients", "lits-c2": "no test patients"}
     assert json.loads((result.folder / "summary.json").read_text())["untested"] == result.untested
 
 
-def test_a_modality_that_nobody_trained_on_is_scored_by_a_model_of_all_else_named(centres):
+def test_a_modality_that_nobody_trained_on_is_scored_by_a_model_of_all_else_named(centres, run):
     space = centres("C1", "C2", "C5", "C6", strategies=("fedavg", "flames"), modality="MRI")
     assert [row.organ for row in run(space, "fedavg").server] == [
         "kidney",

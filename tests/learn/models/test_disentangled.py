@@ -51,8 +51,9 @@ def test_images_that_do_not_fit_are_not_reconstructed(name):
 
 @each_model
 def test_a_batch_of_one_trains(name):
-    images, masks = (part[:1] for part in batch((17, 17)))
-    disentangled_loss(small(name).reconstruct(images), images, masks).backward()
+    model, (images, masks) = small(name), (part[:1] for part in batch((17, 17)))
+    disentangled_loss(model.reconstruct(images), images, masks).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 @each_model

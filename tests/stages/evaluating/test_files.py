@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flames_cli.config import EvaluateConfig
 from flames_cli.core.intervals import paired_interval
-from flames_cli.stages.evaluate import evaluate
 from flames_cli.stages.evaluating import files as evaluation_files
 from flames_cli.stages.evaluating.files import CASE_COLUMNS
 from flames_cli.stages.evaluating.lesion_rows import SIZES
@@ -28,17 +26,7 @@ FILES = [
 LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
 
 
-def run(workspace, name="flames", **options):
-    options = {"device": "cpu", "precision": "fp32", "overlays": False, "batch_size": 8, **options}
-    return evaluate(EvaluateConfig(workspace=workspace, run=name, **options))
-
-
-def read_csv(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_a_round_of_evaluation_writes_these_files(trained):
+def test_a_round_of_evaluation_writes_these_files(trained, run):
     result = run(trained, overlays=True)
     assert sorted(path.name for path in result.folder.iterdir()) == FILES
     assert result.folder == trained / "runs" / "flames" / "evaluation"
@@ -48,7 +36,7 @@ def test_a_round_of_evaluation_writes_these_files(trained):
                 assert np.asarray(picture.convert("L")).std() > 0
 
 
-def test_cases_are_tidy(trained):
+def test_cases_are_tidy(trained, run, read_csv):
     result = run(trained)
     rows = read_csv(result.folder / "cases.csv")
     assert tuple(rows[0]) == CASE_COLUMNS
@@ -61,7 +49,7 @@ def test_cases_are_tidy(trained):
 
 
 @pytest.mark.parametrize("compare", [None, "fedavg"])
-def test_every_line_of_a_table_fits_its_header(compare, trained):
+def test_every_line_of_a_table_fits_its_header(compare, trained, run):
     result = run(trained, compare=compare)
     for name in ("clients.csv", "server.csv", "lesions-clients.csv", "lesions-server.csv"):
         with (result.folder / name).open(encoding="utf-8", newline="") as file:
@@ -73,7 +61,7 @@ def test_every_line_of_a_table_fits_its_header(compare, trained):
         assert ("dice_gain" in header) is (compare is not None)
 
 
-def test_tables_hold_the_summaries_in_full_precision(trained):
+def test_tables_hold_the_summaries_in_full_precision(trained, run, read_csv):
     result = run(trained, compare="fedavg")
     for row, line in zip(result.clients, read_csv(result.folder / "clients.csv"), strict=True):
         assert (line["model"], line["modality"], line["organ"], int(line["n"])) == (
@@ -93,7 +81,7 @@ def test_tables_hold_the_summaries_in_full_precision(trained):
         assert float(line["dice_gain"]) == row.dice_gain.mean
 
 
-def test_the_summary_says_the_same_in_json(trained):
+def test_the_summary_says_the_same_in_json(trained, run):
     result = run(trained, compare="fedavg")
     summary = json.loads(
         (result.folder / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
@@ -110,7 +98,7 @@ def test_the_summary_says_the_same_in_json(trained):
 
 
 @pytest.mark.parametrize("split", ["client_test", "server_test"])
-def test_one_split_alone_can_be_asked_for(split, trained):
+def test_one_split_alone_can_be_asked_for(split, trained, run, read_csv):
     shutil.rmtree(trained / "runs" / "flames" / "evaluation", ignore_errors=True)
     result = run(trained, **{split: True})
     assert {row["split"] for row in read_csv(result.folder / "cases.csv")} == {split}
@@ -121,7 +109,7 @@ def test_one_split_alone_can_be_asked_for(split, trained):
     assert sorted(path.name for path in result.folder.iterdir()) == sorted(files)
 
 
-def test_the_splits_asked_for_one_by_one_make_the_same_files_as_both_at_once(trained):
+def test_the_splits_asked_for_one_by_one_make_the_same_files_as_both_at_once(trained, run):
     run(trained, client_test=True, compare="fedavg")
     by_one = run(trained, server_test=True, compare="fedavg").folder
     kept = {path.name: path.read_text() for path in sorted(by_one.glob("*.[cj]s*"))}
@@ -130,7 +118,7 @@ def test_the_splits_asked_for_one_by_one_make_the_same_files_as_both_at_once(tra
     assert kept == {path.name: path.read_text() for path in sorted(both.glob("*.[cj]s*"))}
 
 
-def test_tables_of_other_models_are_removed(trained):
+def test_tables_of_other_models_are_removed(trained, run, read_csv):
     folder = run(trained, client_test=True, overlays=True).folder
     summary = json.loads((folder / "summary.json").read_text())
     summary["models"] = {"flames": "of an earlier checkpoint"}
@@ -143,7 +131,9 @@ def test_tables_of_other_models_are_removed(trained):
     assert summary["clients"] == summary["lesions_clients"] == []
 
 
-def test_a_call_that_is_interrupted_leaves_no_summary_of_tables_that_are_gone(trained, monkeypatch):
+def test_a_call_that_is_interrupted_leaves_no_summary_of_tables_that_are_gone(
+    trained, monkeypatch, run, read_csv
+):
     first = run(trained, compare="fedavg")
     monkeypatch.setattr(evaluation_files, "write_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -161,21 +151,21 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_pictures_of_other_tables_do_not_stay_beside_new_ones(trained):
+def test_pictures_of_other_tables_do_not_stay_beside_new_ones(trained, run):
     folder = run(trained, overlays=True).folder
     run(trained, client_test=True)
     assert not (folder / "overlays-client.png").exists()
     assert (folder / "overlays-server.png").exists()
 
 
-def test_a_damaged_summary_of_an_earlier_call_is_replaced(trained):
+def test_a_damaged_summary_of_an_earlier_call_is_replaced(trained, run):
     folder = run(trained, client_test=True).folder
     (folder / "summary.json").write_text("{")
     run(trained, server_test=True)
     assert json.loads((folder / "summary.json").read_text())["clients"] == []
 
 
-def test_earlier_tables_outlive_a_missing_list_of_cases(trained):
+def test_earlier_tables_outlive_a_missing_list_of_cases(trained, run, read_csv):
     folder = run(trained, client_test=True).folder
     (folder / "cases.csv").unlink()
     run(trained, server_test=True)
@@ -183,7 +173,7 @@ def test_earlier_tables_outlive_a_missing_list_of_cases(trained):
     assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
 
 
-def test_tables_of_an_earlier_release_are_not_kept(trained):
+def test_tables_of_an_earlier_release_are_not_kept(trained, run, read_csv):
     folder = run(trained, client_test=True).folder
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps({**summary, "version": 1}))
@@ -192,7 +182,7 @@ def test_tables_of_an_earlier_release_are_not_kept(trained):
     assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
 
 
-def test_the_table_by_size_is_of_the_cases_in_cases_csv(trained):
+def test_the_table_by_size_is_of_the_cases_in_cases_csv(trained, run, read_csv):
     result = run(trained, "local", compare="fedavg")
     for split, name in (("client_test", "clients"), ("server_test", "server")):
         rows = read_csv(result.folder / "cases.csv")
@@ -222,7 +212,7 @@ def belongs(case, line):
     return of_model and of_organ and line["lesion"] in (case["lesion"], "lesion", "all")
 
 
-def test_lesions_are_counted_in_the_table_as_in_cases_csv(trained):
+def test_lesions_are_counted_in_the_table_as_in_cases_csv(trained, run, read_csv):
     result = run(trained, "local", server_test=True)
     rows = read_csv(result.folder / "cases.csv")
     for row in result.lesions["server_test"]:
@@ -236,7 +226,7 @@ def test_lesions_are_counted_in_the_table_as_in_cases_csv(trained):
     assert counts.n_predicted >= counts.n_right > 0
 
 
-def test_the_same_run_gives_the_same_bytes(trained):
+def test_the_same_run_gives_the_same_bytes(trained, run):
     files = []
     for _ in range(2):
         folder = run(trained, compare="fedavg", overlays=True).folder
