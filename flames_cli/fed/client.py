@@ -19,7 +19,7 @@ from flames_cli.fed.messages import (
     pack_report,
     unpack_task,
 )
-from flames_cli.fed.node import DatasetCache, node_shards, read_profile
+from flames_cli.fed.node import DatasetCache, read_profile, settings_of
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
@@ -40,21 +40,21 @@ def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
 
     @app.query()
     def describe(message: Message, context: Context) -> Message:
-        return pack_profile(read_profile(context), message)
+        return pack_profile(read_profile(settings_of(context)), message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         task = unpack_task(message)
         request = task.request
-        profile = read_profile(context)
-        device = pick_device(str(context.node_config.get("device", "auto")))
-        precision = pick_precision(str(context.node_config.get("precision", "auto")), device, request.model)
+        settings = settings_of(context)
+        profile = read_profile(settings)
+        device = pick_device(settings.device)
+        precision = pick_precision(settings.precision, device, request.model)
         model = _receive(task, context)
-        shards = node_shards(context)
         result = train_epochs(
             model.to(device).to(memory_format=memory_format(device, precision)),
-            cache.load(shards, "train"),
-            cache.load(shards, "val"),
+            cache.load(settings.shards, "train"),
+            cache.load(settings.shards, "val"),
             _options(request),
             device,
             precision,

@@ -1,5 +1,7 @@
 """What a node owns: its shards, decoded once while they fit in memory, and what it says of itself."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -9,6 +11,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.messages import Profile
 from flames_cli.learn.data import ShardDataset
 from flames_cli.store.h5 import read_shard_sets, read_shard_summary
+from flames_cli.store.runs import read_nodes
 
 CACHE_SHARE = 0.25
 """Of the machine's memory that decoded shards may take between rounds."""
@@ -17,6 +20,28 @@ SHARD_SEPARATOR = "\n"
 """Between the paths of a node that pools several shards: a path may well hold a colon."""
 
 Shards = tuple[Path, ...]
+
+NODES = "nodes"
+"""In a run's configuration: the file with every simulated node's own configuration, in order."""
+PARTITION = "partition-id"
+"""In a simulated node's configuration: its place in that file."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What a node's owner has set."""
+
+    shards: Shards
+    client: str | None = None
+    """Its name; None: its shard's."""
+    device: str = "auto"
+    precision: str = "auto"
+    memory: Path | None = None
+    """Folder of what the client keeps between rounds."""
+    min_examples: int = 1
+    """Training images below which the node takes no part."""
+    per_case: bool = False
+    """Whether it tells the score of every test case, or their mean alone."""
 
 
 class DatasetCache:
@@ -38,36 +63,54 @@ class DatasetCache:
         return dataset
 
 
-def node_shards(context: Context) -> Shards:
-    """The files that this node owns.
+def settings_of(context: Context) -> NodeSettings:
+    """What this node's owner has set: in its own configuration or, where Flower simulates nodes, in the run's.
 
     Raises:
-        FlamesError: its configuration names none.
+        FlamesError: it names no shard.
     """
-    listed = str(context.node_config.get("shard", ""))
-    if not listed:
+    config: Mapping[str, str | int | float | bool] = context.node_config
+    if PARTITION in config and NODES in context.run_config:
+        config = read_nodes(Path(str(context.run_config[NODES])))[int(config[PARTITION])]
+    shards = str(config.get("shard", ""))
+    if not shards:
         raise FlamesError(
             "the node's configuration names no shard, expected --node-config 'shard=\"FILE.h5\"'"
         )
-    return tuple(Path(path) for path in listed.split(SHARD_SEPARATOR))
+    return NodeSettings(
+        shards=tuple(Path(path) for path in shards.split(SHARD_SEPARATOR)),
+        client=str(config["client"]) if config.get("client") else None,
+        device=str(config.get("device", "auto")),
+        precision=str(config.get("precision", "auto")),
+        memory=Path(str(config["memory"])) if config.get("memory") else None,
+        min_examples=int(config.get("min-examples", 1)),
+        per_case=bool(config.get("per-case", False)),
+    )
 
 
-def read_profile(context: Context) -> Profile:
+def read_profile(settings: NodeSettings) -> Profile:
     """What this node says of itself, from its shards.
 
     Raises:
-        FlamesError: shards of several modalities, sizes or numbers of channels cannot be one client.
+        FlamesError: shards of several modalities, sizes or numbers of channels cannot be one client; fewer
+            training images than its owner asks for.
     """
-    summaries = [read_shard_summary(path) for path in node_shards(context)]
+    summaries = [read_shard_summary(path) for path in settings.shards]
     for name in ("modality", "size", "channels"):
         values = sorted({str(getattr(summary, name)) for summary in summaries})
         if len(values) > 1:
             raise FlamesError(f"one client cannot hold shards of {name} {' and '.join(values)}")
+    n_train = sum(summary.images["train"] for summary in summaries)
+    if n_train < settings.min_examples:
+        # Not how many there are: that is what the owner keeps to itself.
+        raise FlamesError(
+            f"its owner takes part with {settings.min_examples} training images or more, and it has fewer"
+        )
     return Profile(
-        client=str(context.node_config.get("client", summaries[0].name)),
+        client=settings.client or summaries[0].name,
         modality=summaries[0].modality,
         organ=", ".join(dict.fromkeys(summary.organ for summary in summaries)),
-        n_train=sum(summary.images["train"] for summary in summaries),
+        n_train=n_train,
         n_val=sum(summary.images["val"] for summary in summaries),
         size=summaries[0].size,
         channels=summaries[0].channels,

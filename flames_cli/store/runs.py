@@ -3,6 +3,7 @@
 import json
 import shutil
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import tomli_w
 
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import finite, write_text
+from flames_cli.store.atomic import finite, write_json, write_text
 from flames_cli.store.schema import RUN, check_stamp, stamp
 
 
@@ -101,6 +102,23 @@ def read_config(path: Path) -> dict[str, Any]:
         raise FlamesError(f"{path} cannot be read ({error}); federate again with --fresh") from error
     check_stamp(tables, RUN, path)
     return tables
+
+
+def write_nodes(path: Path, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Write the configuration of every simulated node, in order."""
+    write_json(path, list(nodes))
+
+
+def read_nodes(path: Path) -> list[dict[str, Any]]:
+    """What `write_nodes` wrote.
+
+    Raises:
+        FlamesError: it cannot be read.
+    """
+    try:
+        return [dict(node) for node in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise FlamesError(f"{path} cannot be read ({error}); federate again") from error
 
 
 def append_round(path: Path, record: dict[str, Any]) -> None:

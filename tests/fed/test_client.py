@@ -20,7 +20,7 @@ from flames_cli.fed.messages import (
     unpack_profile,
     unpack_report,
 )
-from flames_cli.fed.node import SHARD_SEPARATOR, DatasetCache, read_profile
+from flames_cli.fed.node import SHARD_SEPARATOR, DatasetCache, read_profile, settings_of
 from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
@@ -169,7 +169,7 @@ def test_a_node_without_a_shard_says_how_to_give_one(node):
 def test_a_missing_shard_names_the_command_that_makes_it(tmp_path):
     context = Context(1, 2, config(tmp_path / "gone.h5"), RecordDict(), {})
     with pytest.raises(MissingArtifact, match=r"gone\.h5 is not there; make it with `flames partition`"):
-        read_profile(context)
+        read_profile(settings_of(context))
 
 
 def test_every_step_is_told(shards):

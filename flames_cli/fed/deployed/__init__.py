@@ -1,0 +1,1 @@
+"""A deployment's processes: Flower's SuperLink and SuperNode, gated and guarded."""
