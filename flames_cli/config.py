@@ -187,6 +187,27 @@ class FederateConfig(Section):
     style_from: Annotated[int, Field(ge=2)] | None = None
     """First round in which clients also train on images in each other's styles; None: never. The round before
     is the first after which there are any."""
+    wire_dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """What floats travel as between server and clients."""
+    engine: Literal["inline", "ray", "superlink"] = "inline"
+    """In this process; Flower's simulation on this machine; real nodes over the network."""
+    cpus_per_client: Annotated[int, Field(ge=1)] = 1
+    """Of ray."""
+    clients_per_gpu: Annotated[int, Field(ge=1)] = 1
+    """Of ray: clients that share a GPU."""
+    deployment: Path = Path("flames-deployment")
+    """Of superlink: the folder that `flames deploy init` made."""
+    size: Annotated[int, Field(ge=32)] | None = None
+    """Of superlink: the side of the nodes' images; None: as this machine's partition, else 240."""
+    channels: Literal["grey", "rgb"] | None = None
+    """Of superlink: of the nodes' images; None: as this machine's partition, else grey."""
+    min_clients: Annotated[int, Field(ge=1)] = 1
+    """Of every modality, for a round to start."""
+    min_clients_by_modality: dict[str, Annotated[int, Field(ge=0)]] = {}
+    wait_for_clients: Annotated[float, Field(ge=0)] | None = None
+    """Seconds that a round waits for enough clients; None: 300 for superlink."""
+    round_timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after which a round goes on without the late; None: it waits for all."""
     device: Device = "auto"
     precision: Precision = "auto"
     run: Name | None = None
@@ -293,7 +314,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(table)
-    for key in ("workspace", "duplicate_list"):
+    for key in ("workspace", "duplicate_list", "deployment"):
         if isinstance(resolved.get(key), str):
             resolved[key] = folder / resolved[key]
     if isinstance(resolved.get("raw"), dict):

@@ -15,6 +15,7 @@ import typer
 
 from flames_cli import __version__
 from flames_cli.cli.check_command import check
+from flames_cli.cli.deploy.app import deploy
 from flames_cli.cli.federate_command import federate, strategies_epilog
 from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.options import (
@@ -224,6 +225,9 @@ def tsne(
         print_json(map_json(made))
     else:
         print_map(results(), made)
+
+
+app.add_typer(deploy, name="deploy", rich_help_panel="Between machines")
 
 
 @app.command()

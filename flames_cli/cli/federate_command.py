@@ -1,6 +1,7 @@
 """`flames federate`: parse, call the stage, render."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,13 +15,13 @@ from flames_cli.cli.options import (
     Seed,
     Workspace,
     build_config,
+    parse_by_modality,
     parse_number,
     parse_pairs,
-    parse_rates,
 )
 from flames_cli.fed.algorithms import ALGORITHMS
 
-FEDERATION, TRAINING, MODEL = "Federation", "Training", "Model"
+FEDERATION, TRAINING, MODEL, ENGINE = "Federation", "Training", "Model", "Engine"
 """Panels of the command's help; what other commands have as well stands in the first one."""
 
 
@@ -83,6 +84,14 @@ def federate(
             "--server-momentum", rich_help_panel=FEDERATION, help="Of strategies that average, below 1."
         ),
     ] = 0.0,
+    wire_dtype: Annotated[
+        str,
+        typer.Option(
+            "--wire-dtype",
+            rich_help_panel=FEDERATION,
+            help="Numbers of the weights that travel: fp32, or in half the bytes fp16 or bf16.",
+        ),
+    ] = "fp32",
     local_epochs: Annotated[
         int,
         typer.Option("--local-epochs", rich_help_panel=TRAINING, help="Epochs a client trains in a round."),
@@ -153,6 +162,73 @@ def federate(
             show_default="imagenet for densenet-unet, else none",
         ),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            rich_help_panel=ENGINE,
+            help="inline: in this process; ray: simulated nodes on this machine, many at once (needs "
+            "flames-cli[ray]); superlink: real nodes, which `flames deploy` sets up.",
+        ),
+    ] = "inline",
+    cpus_per_client: Annotated[
+        int, typer.Option("--cpus-per-client", rich_help_panel=ENGINE, help="Of ray.")
+    ] = 1,
+    clients_per_gpu: Annotated[
+        int,
+        typer.Option("--clients-per-gpu", rich_help_panel=ENGINE, help="Of ray: clients that share a GPU."),
+    ] = 1,
+    deployment: Annotated[
+        Path,
+        typer.Option(
+            "--deployment", rich_help_panel=ENGINE, help="Of superlink: `flames deploy init`'s folder."
+        ),
+    ] = Path("flames-deployment"),
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            rich_help_panel=ENGINE,
+            help="Of superlink: side of the nodes' images.",
+            show_default="as this machine's partition, else 240",
+        ),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            "--channels",
+            rich_help_panel=ENGINE,
+            help="Of superlink: grey or rgb, as the nodes' images.",
+            show_default="as this machine's partition, else grey",
+        ),
+    ] = None,
+    min_clients: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--min-clients",
+            rich_help_panel=ENGINE,
+            help="Clients of every modality, or MODALITY=NUMBER, that a round needs to start.",
+            show_default="1",
+        ),
+    ] = None,
+    wait_for_clients: Annotated[
+        float | None,
+        typer.Option(
+            "--wait-for-clients",
+            rich_help_panel=ENGINE,
+            help="Of superlink: seconds that a round waits for them; the first one waits for every site.",
+            show_default="300",
+        ),
+    ] = None,
+    round_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--round-timeout",
+            rich_help_panel=ENGINE,
+            help="Seconds after which a round goes on without the late, who come back in a later one.",
+            show_default="none",
+        ),
+    ] = None,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
     seed: Seed = 0,
@@ -175,7 +251,12 @@ def federate(
 
     pairs = parse_pairs("--model-option", model_option)
     model_options = {name: parse_number(value) for name, value in pairs.items()} if pairs else None
-    changed = {"model_option": None, "model_options": model_options, **parse_rates(lr)}
+    changed = {
+        "model_option": None,
+        "model_options": model_options,
+        **parse_by_modality("--lr", "lr", lr),
+        **parse_by_modality("--min-clients", "min_clients", min_clients),
+    }
     options = build_config(ctx, FederateConfig, **changed)
     from flames_cli.learn.devices import pick_device
     from flames_cli.stages.federate import federate as run_federate

@@ -13,7 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from flames_cli.cli.text import duration
-from flames_cli.fed.events import ClientDone, Estimated, Event, FederationStarted, RoundDone, StepDone
+from flames_cli.fed.events import (
+    ClientAsked,
+    ClientDone,
+    ClientJoined,
+    Estimated,
+    Event,
+    FederationStarted,
+    NodeRefused,
+    RoundDone,
+    StepDone,
+    Waiting,
+)
 from flames_cli.stages.progress import Progress as OnProgress
 
 COLUMNS: tuple[tuple[str, int, Literal["left", "right"]], ...] = (
@@ -83,9 +94,20 @@ class FederationView:
         """Show what happened."""
         if isinstance(event, FederationStarted):
             self._round, self._rounds = event.first_round, event.rounds
-            self._rows = {
-                client: {"modality": modality, "images": str(n)} for client, modality, n in event.clients
-            }
+            for client, modality, n_train in event.clients:
+                self._rows[client] = {"modality": modality, "images": str(n_train)}
+        elif isinstance(event, ClientJoined):
+            self._rows[event.client] = {"modality": event.modality, "images": str(event.n_train)}
+        elif isinstance(event, NodeRefused):
+            self._say(f"{event.node} cannot join: {event.reason}", "red")
+        elif isinstance(event, Waiting):
+            self._left = f"waiting for clients: {event.missing}"
+            self._say(
+                f"waiting up to {duration(event.seconds)} before round {max(event.round, 1)}: {event.missing}"
+            )
+        elif isinstance(event, ClientAsked):
+            self._round = event.round
+            self._rows[event.client]["state"] = "training"
         elif isinstance(event, StepDone):
             self._round = event.round
             self._rows[event.client]["state"] = f"training {event.step}/{event.steps}"
@@ -100,13 +122,14 @@ class FederationView:
         if self._live:
             self._live.update(self._draw(), refresh=True)
 
+    def _say(self, line: str, style: str = "yellow") -> None:
+        self._console.print(Text(line, style=style))
+
     def _note_client(self, event: ClientDone) -> None:
         row = self._rows[event.client]
         if event.reason:
             row["state"] = f"refused: {event.reason}"
-            self._console.print(
-                Text(f"round {event.round}: {event.client} refused: {event.reason}", style="red")
-            )
+            self._say(f"round {event.round}: {event.client} refused: {event.reason}", "red")
             return
         row["state"] = "done"
         row["loss"] = f"{event.metrics.get('train_loss', math.nan):.3f}"

@@ -172,14 +172,18 @@ def parse_number(text: str) -> int | float | str:
     return text
 
 
-def parse_rates(items: list[str] | None) -> dict[str, Any]:
-    """`--lr 1e-4 --lr US=3e-4` as the options `lr` and `lr_by_modality`."""
+def parse_by_modality(option: str, field: str, items: list[str] | None) -> dict[str, Any]:
+    """`--lr 1e-4 --lr US=3e-4` as the options `lr` and `lr_by_modality`; None where nothing was typed.
+
+    Raises:
+        FlamesError: an item without a value, or a modality twice.
+    """
     plain = [item for item in items or [] if "=" not in item]
-    by_modality = parse_pairs("--lr", [item for item in items or [] if "=" in item])
+    named = parse_pairs(option, [item for item in items or [] if "=" in item])
     return {
-        "lr": parse_number(plain[-1]) if plain else None,
-        "lr_by_modality": {name: parse_number(value) for name, value in by_modality.items()}
-        if by_modality
+        field: parse_number(plain[-1]) if plain else None,
+        f"{field}_by_modality": {name: parse_number(value) for name, value in named.items()}
+        if named
         else None,
     }
 

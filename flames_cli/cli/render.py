@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from flames_cli.cli.render_client_tests import print_client_tests
 from flames_cli.cli.render_evaluation import evaluation_notes, evaluation_tables
-from flames_cli.cli.text import count, duration
+from flames_cli.cli.text import count, duration, size
 from flames_cli.store.atomic import finite
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
@@ -105,11 +106,13 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
         moved = sum(record["bytes_up"] + record["bytes_down"] for record in records)
         console.print(
             f"run '{result.run}': {count(done, 'round')}{after} in {duration(seconds)}, "
-            f"{moved / 2**20:.0f} MiB of weights moved"
+            f"{size(moved)} of weights moved"
         )
         for record in records:
             for client, reason in record["refused"].items():
                 console.print(f"round {record['round']}: {client} was refused: {reason}", style="yellow")
+    if result.tests:
+        print_client_tests(console, result.tests)
     _say_where(console, result.folder)
 
 
@@ -156,6 +159,7 @@ def federation_json(result: "FederationResult") -> dict[str, Any]:
         "folder": str(result.folder),
         "resumed_from": result.resumed_from,
         "rounds": result.records,
+        **({"client_tests": result.tests} if result.tests else {}),
     }
 
 

@@ -65,7 +65,7 @@ def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare
 
     Narrow enough for a terminal of 80 columns: where it is not, the runs' names are cut short.
     """
-    table = _table(title)
+    table = plain_table(title)
     table.add_column(first, no_wrap=True)
     # The names of unseen sites may be long; the numbers are not to be cut short for them.
     table.add_column("images", no_wrap=not any(row.unseen for row in rows))
@@ -103,7 +103,7 @@ def _run_table(
     cells: "Callable[[dict[str, SizeScores], bool], list[str]]",
 ) -> Table:
     """A line of each run a row; narrow enough for 80 columns: names are wrapped before a number is cut."""
-    table = _table(title)
+    table = plain_table(title)
     table.add_column(first, overflow="fold")
     table.add_column("run" if result.compare else "images", overflow="ellipsis" if result.compare else "fold")
     for name in columns:
@@ -120,7 +120,7 @@ def _run_table(
 
 def gain_table(title: str, first: str, rows: "Sequence[LesionRow]") -> Table:
     """The paired gain in Dice by size of lesion with the number of patients; below it, its interval."""
-    table = _table(title)
+    table = plain_table(title)
     table.add_column(first, overflow="fold")
     for name in rows[0].sizes:
         table.add_column(name, justify="right", no_wrap=True)
@@ -131,7 +131,8 @@ def gain_table(title: str, first: str, rows: "Sequence[LesionRow]") -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """Without lines, as wide as it must be."""
     return Table(
         title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold underline"
     )
@@ -143,10 +144,10 @@ def _what(row: "Row | LesionRow") -> str:
 
 
 def _cells(row: "Row", metrics: "dict[str, Summary]") -> list[str]:
-    return [_cell(metric, metrics[metric], row.n) for metric in TITLES]
+    return [metric_cell(metric, metrics[metric], row.n) for metric in TITLES]
 
 
-def _cell(metric: str, value: "Summary", n: int) -> str:
+def metric_cell(metric: str, value: "Summary", n: int) -> str:
     """mean±sd; the number of cases beside it where not all of the row's count."""
     if math.isnan(value.mean):
         return "none"

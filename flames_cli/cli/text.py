@@ -18,3 +18,13 @@ def duration(seconds: float) -> str:
 def count(n: int, thing: str) -> str:
     """`n` with its noun: 1 patient, 2 patients."""
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def size(n_bytes: int) -> str:
+    """`n_bytes` as a person says it: 800 B, 12 KiB, 3.4 MiB, 120 MiB, 2.1 GiB."""
+    value, unit = float(n_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1000:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f} {unit}" if unit != "B" and value < 10 else f"{value:.0f} {unit}"

@@ -47,11 +47,12 @@ def apply_round(
         group = algorithm.group_of(report.client, report.modality)
         if reason := _refuse_in_round(report, group, groups, accepted):
             refused[report.client] = reason
-            continue
-        accepted.append(report.client)
-        groups[group].add(report)
-        if report.style is not None and groups[group].lends_style:
-            styles[report.client] = report.style
+        else:
+            accepted.append(report.client)
+            groups[group].add(report)
+            if report.style is not None and groups[group].lends_style:
+                styles[report.client] = report.style
+        del report  # or it would be held while the next one is waited for
     server, personal, memory = dict(state.server), dict(state.personal), dict(state.memory)
     for name, gathered in groups.items():
         if gathered.n_reports:

@@ -3,7 +3,7 @@
 Sources: FLAMES (section 4, personalisation and generalisation) and FedAvg (McMahan et al. 2017).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats, Weights
 from flames_cli.core.reports import find_difference
+
+BLOCK = 1 << 16
+"""Values that are worked on at once in float64, so that they stay in the processor's cache."""
 
 
 class RunningSum:
@@ -24,11 +27,11 @@ class RunningSum:
         """Add `factor`·`weights`; the sum's total grows by `factor`."""
         self.total += factor
         for name, array in weights.items():
-            scaled = np.multiply(array, factor, dtype=np.float64)
-            if name in self._sums:
-                self._sums[name] += scaled
-            else:
-                self._sums[name] = np.asarray(scaled, np.float64)
+            if name not in self._sums:
+                self._sums[name] = np.asarray(np.multiply(array, factor, dtype=np.float64))
+                continue
+            for values, sums in _in_blocks(array, self._sums[name]):
+                sums += np.multiply(values, factor, dtype=np.float64)
 
     def mean(self, like: Weights) -> Weights:
         """The sum divided by the total, each entry in the dtype of `like`."""
@@ -36,6 +39,13 @@ class RunningSum:
 
     def __getitem__(self, name: str) -> Floats:
         return self._sums[name]
+
+
+def _in_blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """The same places of all `arrays`, flat; written to, they change those that are contiguous."""
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, arrays[0].size, BLOCK):
+        yield tuple(array[start : start + BLOCK] for array in flat)
 
 
 def cast(values: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -80,29 +90,48 @@ def blend_flames(
     Raises:
         ValueError: nothing to blend, entries that differ, a count not above 0, alpha outside [0, 1].
     """
-    _check_alike(arrays, n_examples)
-    if any(n <= 0 for n in n_examples):
-        raise ValueError(f"numbers of examples {list(n_examples)} must all be above 0")
-    if alpha is not None and not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}, expected a number in [0, 1]")
-    own = flames_alpha(len(arrays)) if alpha is None or len(arrays) == 1 else alpha
-    inverse, plain = RunningSum(), RunningSum()
-    for entry, n in zip(arrays, n_examples, strict=True):
-        inverse.add(entry, 1.0 / n)
-        plain.add(entry, 1.0)
-    personalised = [_personalise(entry, n, own, inverse) for entry, n in zip(arrays, n_examples, strict=True)]
-    return personalised, plain.mean(arrays[0])
+    sums = FlamesSums(arrays, n_examples, alpha)
+    server = sums.mean(arrays[0])
+    return [sums.personalise(entry, n) for entry, n in zip(arrays, n_examples, strict=True)], server
 
 
-def _personalise(own_weights: Weights, n: int, alpha: float, inverse: RunningSum) -> Weights:
-    if alpha == 1.0:
-        return {name: array.copy() for name, array in own_weights.items()}
-    others = inverse.total - 1.0 / n
-    blended = {}
-    for name, array in own_weights.items():
-        own = array.astype(np.float64)
-        blended[name] = cast(alpha * own + (1 - alpha) * (inverse[name] - own / n) / others, array.dtype)
-    return blended
+class FlamesSums:
+    """What `blend_flames` needs to know of all clients to make any one's model; arguments as there."""
+
+    def __init__(
+        self, arrays: Sequence[Weights], n_examples: Sequence[int], alpha: float | None = None
+    ) -> None:
+        _check_alike(arrays, n_examples)
+        if any(n <= 0 for n in n_examples):
+            raise ValueError(f"numbers of examples {list(n_examples)} must all be above 0")
+        if alpha is not None and not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is {alpha}, expected a number in [0, 1]")
+        self._alpha = flames_alpha(len(arrays)) if alpha is None or len(arrays) == 1 else alpha
+        self._inverse, self._plain = RunningSum(), RunningSum()
+        for entry, n in zip(arrays, n_examples, strict=True):
+            self._inverse.add(entry, 1.0 / n)
+            self._plain.add(entry, 1.0)
+
+    def mean(self, like: Weights) -> Weights:
+        """The server model, each entry in the dtype of `like`."""
+        return self._plain.mean(like)
+
+    def personalise(self, weights: Weights, n: int) -> Weights:
+        """The model of the client that reported `weights` of `n` examples."""
+        if self._alpha == 1.0:
+            return {name: array.copy() for name, array in weights.items()}
+        others = self._inverse.total - 1.0 / n
+        shared = (1 - self._alpha) / others
+        own = self._alpha - shared / n
+        return {name: _mix(array, own, self._inverse[name], shared) for name, array in weights.items()}
+
+
+def _mix(array: NDArray[Any], own: float, sums: Floats, shared: float) -> NDArray[Any]:
+    """own·array + shared·sums in float64, in the dtype of `array`."""
+    mixed = np.empty(array.shape, array.dtype)
+    for values, total, out in _in_blocks(array, sums, mixed):
+        out[...] = cast(np.multiply(values, own, dtype=np.float64) + shared * total, array.dtype)
+    return mixed
 
 
 def _check_alike(arrays: Sequence[Weights], counts: Sequence[float]) -> None:

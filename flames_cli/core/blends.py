@@ -6,7 +6,7 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.algorithm import Algorithm, Weight
-from flames_cli.core.blending import RunningSum, blend_flames, cast
+from flames_cli.core.blending import FlamesSums, RunningSum, cast
 from flames_cli.core.reports import Entries, Report, select
 
 
@@ -72,7 +72,7 @@ class FlamesBlend:
 
     def __init__(self) -> None:
         self._reports: list[Report] = []
-        self._blended: tuple[list[Weights], Weights] | None = None
+        self._blended: tuple[dict[str, Weights], Weights] | None = None
 
     def add(self, report: Report) -> None:
         """Keep the report."""
@@ -84,15 +84,19 @@ class FlamesBlend:
 
     def personal(self) -> dict[str, Weights]:
         """Each client's blend of its own weights and the others'."""
-        models = self._blend()[0]
-        return dict(zip((report.client for report in self._reports), models, strict=True))
+        return self._blend()[0]
 
-    def _blend(self) -> tuple[list[Weights], Weights]:
+    def _blend(self) -> tuple[dict[str, Weights], Weights]:
         if self._blended is None:
             # In order of name, so that the order of arrival cannot change a rounding.
             self._reports.sort(key=lambda report: report.client)
             counts = [report.n_examples for report in self._reports]
-            self._blended = blend_flames([report.weights for report in self._reports], counts)
+            sums = FlamesSums([report.weights for report in self._reports], counts)
+            server, personal = sums.mean(self._reports[0].weights), {}
+            while self._reports:  # each is let go as its model is made, or memory would hold all twice
+                report = self._reports.pop(0)
+                personal[report.client] = sums.personalise(report.weights, report.n_examples)
+            self._blended = personal, server
         return self._blended
 
 

@@ -15,6 +15,41 @@ class FederationStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientJoined:
+    """A client has joined, before the first round or later."""
+
+    client: str
+    modality: str
+    organ: str
+    n_train: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRefused:
+    """A node (a client, where it could tell its name) cannot join for `reason`."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Before `round`, for what is missing; at most for so long."""
+
+    round: int
+    missing: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAsked:
+    """A client was sent its model to train."""
+
+    client: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepDone:
     """A client made a training step."""
 
@@ -49,7 +84,17 @@ class Estimated:
     at_least: bool = False
 
 
-Event = FederationStarted | StepDone | ClientDone | RoundDone | Estimated
+Event = (
+    FederationStarted
+    | ClientJoined
+    | NodeRefused
+    | Waiting
+    | ClientAsked
+    | StepDone
+    | ClientDone
+    | RoundDone
+    | Estimated
+)
 OnEvent = Callable[[Event], None]
 
 

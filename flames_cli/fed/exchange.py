@@ -1,28 +1,133 @@
-"""Messages out, replies in: as they come, so that no more of them are held than must be."""
+"""Messages out, replies in: in the order in which they were sent, and no more of them held than must be."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 POLL_SECONDS = 0.2
 
+TTL_SECONDS = 7 * 86400.0
+"""How long a message lives; Flower's own 12 hours would end a long local training."""
 
-def exchange(grid: Grid, messages: Iterable[Message]) -> Iterator[Message]:
-    """Send each message and give replies as they come, so that no more of them are held than must be."""
-    waiting: set[str] = set()
+HELD = 8
+"""Replies that may wait here for an earlier one; what comes after them waits at the SuperLink."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back from a node: a message, or why there is none."""
+
+    node: int
+    message: Message | None = None
+    problem: str = ""
+
+
+def note_nothing(*_: object) -> None:
+    """Nobody counts."""
+
+
+def _lose_nobody(_: int) -> bool:
+    """All nodes are in this process."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long replies are waited for, and how many at once."""
+
+    seconds: float | None = None
+    """After which whoever has not replied is late; None: wait for all."""
+    in_flight: int | None = None
+    """Messages that may be out or held at once; None: all."""
+    on_sent: Callable[[int, str], None] = note_nothing
+    """Told of every message that is out: its node and number."""
+    on_arrival: Callable[[Message], None] = note_nothing
+    """Told of every reply when it comes, which may be before its turn."""
+    is_lost: Callable[[int], bool] = _lose_nobody
+    """Whether a node that has not replied never will, having started anew."""
+
+
+PATIENT = Terms()
+
+
+def exchange(grid: Grid, messages: Iterable[Message], terms: Terms = PATIENT) -> Iterator[Reply]:
+    """Send each message, made when it is its turn; give every reply in the order of the messages.
+
+    What is made of the replies then does not depend on who was first, so that every engine gives the same.
+    """
+    turns = _Turns(grid, terms)
+    ends = None if terms.seconds is None else time.monotonic() + terms.seconds
     for message in messages:
-        waiting.update(grid.push_messages([message]))
-        yield from _pull(grid, waiting)
-    while waiting:
-        before = len(waiting)
-        yield from _pull(grid, waiting)
-        if len(waiting) == before:
+        turns.push(message)
+        yield from turns.due()
+        while terms.in_flight is not None and len(turns) >= terms.in_flight and not _over(ends):
+            yield from turns.wait()
+    while len(turns) and not _over(ends):
+        yield from turns.wait()
+    yield from turns.close(f"late: no report within {terms.seconds:g} s" if terms.seconds else "late")
+
+
+def _over(ends: float | None) -> bool:
+    return ends is not None and time.monotonic() >= ends
+
+
+class _Turns:
+    """The messages that are out, in order, and the replies that came before their turn."""
+
+    def __init__(self, grid: Grid, terms: Terms) -> None:
+        self._grid = grid
+        self._terms = terms
+        self._nodes: dict[str, int] = {}
+        self._held: dict[str, Reply] = {}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def push(self, message: Message) -> None:
+        """Send `message`; one that cannot be sent still has its turn."""
+        node = message.metadata.dst_node_id
+        message.metadata.ttl = TTL_SECONDS
+        number = next((number for number in self._grid.push_messages([message]) if number), None)
+        if number is None:
+            number = f"unsent to {node}"
+            self._held[number] = Reply(node, problem="its message could not be sent; see the SuperLink's log")
+        else:
+            self._terms.on_sent(node, number)
+        self._nodes[number] = node
+
+    def due(self) -> Iterator[Reply]:
+        """Take in what has come; give what is next in order."""
+        wanted = self._nodes.keys() - self._held.keys()
+        if len(self._held) >= HELD:
+            wanted &= {next(iter(self._nodes))}
+        for message in self._grid.pull_messages(wanted) if wanted else ():
+            number = message.metadata.reply_to_message_id
+            self._terms.on_arrival(message)
+            self._held[number] = Reply(self._nodes[number], message)
+        while self._nodes and (first := next(iter(self._nodes))) in self._held:
+            self._nodes.pop(first)
+            yield self._held.pop(first)
+
+    def wait(self) -> Iterator[Reply]:
+        """As `due`; sleeps where nothing has come."""
+        before = (len(self._nodes), len(self._held))
+        yield from self.due()
+        if before == (len(self._nodes), len(self._held)):
+            self._note_lost()
             time.sleep(POLL_SECONDS)
 
+    def _note_lost(self) -> None:
+        for number, node in self._nodes.items():
+            if number not in self._held and self._terms.is_lost(node):
+                self._held[number] = Reply(node, problem="its node started anew and lost what it was asked")
 
-def _pull(grid: Grid, waiting: set[str]) -> Iterator[Message]:
-    for reply in grid.pull_messages(set(waiting)):
-        waiting.discard(reply.metadata.reply_to_message_id)
-        yield reply
+    def close(self, problem: str) -> Iterator[Reply]:
+        """Take what is there; whoever has not replied has `problem`."""
+        while self._nodes:
+            before = len(self._nodes)
+            yield from self.due()
+            if len(self._nodes) == before:
+                yield Reply(self._nodes.pop(next(iter(self._nodes))), problem=problem)

@@ -1,35 +1,36 @@
-"""What a client keeps between rounds: arrays by kind, in its Flower context, which never leaves its node."""
+"""Where a client keeps what it needs again in the next round: on its own disk, never on a server's.
 
-from collections.abc import Mapping
+One folder for every engine, so that a node goes on after a restart as a run in one process does.
+"""
 
-from flwr.app import Context
+import re
+from pathlib import Path
 
-from flames_cli.arrays import Weights
-from flames_cli.fed.messages import arrays_of, pack_weights
+from flames_cli.errors import FlamesError
+from flames_cli.fed.node import NodeSettings
+from flames_cli.store.checkpoint import safe_name
 
 CONTROL = "control"
 """SCAFFOLD's control variate of the client."""
 STYLE = "style"
 """A disentangled model's style, where only content is shared."""
 
-
-def recall(context: Context, kind: str) -> Weights | None:
-    """What was kept of `kind`; None in a client's first round."""
-    records = context.state.array_records
-    return arrays_of(records[kind]) if kind in records else None
+_RUN = re.compile(r"[0-9a-f]{16}")
 
 
-def remember(context: Context, kind: str, weights: Weights) -> None:
-    """Keep `weights` as `kind` until the next round."""
-    context.state[kind] = pack_weights(weights)
+def memory_folder(settings: NodeSettings, run: str, client: str) -> Path:
+    """MEMORY/<run>/<client>: what `client` keeps for `run`, a token of 16 hex digits.
 
-
-def read_memory(context: Context) -> dict[str, Weights]:
-    """All that a client keeps, by kind."""
-    return {str(kind): arrays_of(record) for kind, record in context.state.array_records.items()}
-
-
-def write_memory(context: Context, memory: Mapping[str, Weights]) -> None:
-    """Give a client back what `read_memory` read."""
-    for kind, weights in memory.items():
-        remember(context, kind, weights)
+    Raises:
+        FlamesError: another token, which could name any folder; the node's owner has set no folder.
+    """
+    if not _RUN.fullmatch(run):
+        raise FlamesError(
+            f"the run's token is {run!r}, expected 16 hex digits; install one version everywhere"
+        )
+    if settings.memory is None:
+        raise FlamesError(
+            "this run needs a folder for what the client keeps between rounds, and the node's configuration "
+            "names none; pass --node-config 'memory=\"FOLDER\"'"
+        )
+    return settings.memory / run / safe_name(client)

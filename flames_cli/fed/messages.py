@@ -1,20 +1,37 @@
 """What travels: profiles, models and reports, as Flower messages and back."""
 
+import io
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
 from flames_cli.core.reports import Report
+from flames_cli.core.wire import check_wire, narrow, widen
+from flames_cli.store.schema import SHARD
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Of these messages; a node that speaks another one is refused."""
+
+_WRAPPED = re.compile(r"^<class 'flames_cli\.[\w.]+'>:<'(.*)'>$", re.DOTALL)
+
+R = TypeVar("R", ArrayRecord, ConfigRecord, MetricRecord)
+
+_NUMPY_FORMAT = np.lib.format.magic(1, 0)
+"""How arrays begin that numpy saved."""
 
 ARRAYS, TRAIN, REPORT, METRICS = "arrays", "train", "report", "metrics"
 CONTROL, STYLE = "control", "style"
 """Arrays beside the weights: SCAFFOLD's control variates, and a client's renderer."""
+WIRE = "wire"
+"""Where floats were narrowed: as what (`type`), and by RECORD/ENTRY what each of them was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +45,8 @@ class Profile:
     n_val: int
     size: int
     channels: int = 1
+    format: int = SHARD.version
+    """Of its shard."""
     protocol: int = PROTOCOL
 
 
@@ -61,6 +80,10 @@ class TrainRequest:
     """all, or content: the style of a disentangled model stays at the client."""
     report_style: bool = False
     """Whether the client sends its renderer, for others to draw their images with."""
+    wire_dtype: str = "fp32"
+    """What floats travel as, both ways (`core.wire`)."""
+    run: str = ""
+    """The run's token, by which the client finds what it keeps between rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +99,15 @@ class TrainTask:
     """Another client's renderer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Weights ready to travel, in as many messages as there are clients to have them."""
+
+    record: ArrayRecord
+    dtypes: dict[str, str]
+    """By entry, what `narrow` made narrower."""
+
+
 def pack_profile(profile: Profile, query: Message) -> Message:
     """A client's answer to `query`."""
     return Message(RecordDict({REPORT: ConfigRecord(asdict(profile))}), reply_to=query)
@@ -86,49 +118,66 @@ def unpack_profile(reply: Message) -> Profile:
     return Profile(**_config(reply, REPORT))
 
 
+def error_reason(reply: Message) -> str:
+    """Why a node gave no answer, in its own words: Flower's engines wrap them in the error's class."""
+    reason = str(reply.error.reason)
+    wrapped = _WRAPPED.match(reason)
+    return wrapped[1] if wrapped else reason
+
+
 def make_query(node_id: int) -> Message:
     """Ask a node who it is."""
     return Message(RecordDict(), node_id, MessageType.QUERY)
 
 
-def pack_task(task: TrainTask, node_id: int) -> Message:
-    """Ask a node to train."""
-    content = RecordDict({ARRAYS: pack_weights(task.weights), TRAIN: ConfigRecord(asdict(task.request))})
-    _add_arrays(content, task.control, task.style)
-    return Message(content, node_id, MessageType.TRAIN, group_id=str(task.request.round))
+def pack_task(
+    task: TrainTask, node_id: int, kind: str = MessageType.TRAIN, weights: Packed | None = None
+) -> Message:
+    """Ask a node to train, or to do something else (`kind`) with that model.
+
+    `weights`: the task's, where they were packed before.
+    """
+    content = RecordDict({TRAIN: ConfigRecord(asdict(task.request))})
+    parts = {ARRAYS: weights or task.weights, CONTROL: task.control, STYLE: task.style}
+    add_arrays(content, task.request.wire_dtype, parts)
+    return Message(content, node_id, kind, group_id=str(task.request.round))
 
 
 def unpack_task(message: Message) -> TrainTask:
-    """What the server asks, and what to start from."""
+    """What the server asks, and what to start from.
+
+    Raises:
+        FlamesError: floats that travel, or are to travel back, as no type that is known.
+    """
     request = TrainRequest(**_config(message, TRAIN))
+    check_wire(request.wire_dtype)
     return TrainTask(
         request, unpack_weights(message), _find_arrays(message, CONTROL), _find_arrays(message, STYLE)
     )
 
 
-def _add_arrays(content: RecordDict, control: Weights | None, style: Weights | None) -> None:
-    for name, weights in ((CONTROL, control), (STYLE, style)):
-        if weights is not None:
-            content[name] = pack_weights(weights)
-
-
 def _find_arrays(message: Message, name: str) -> Weights | None:
-    return unpack_weights(message, name) if name in message.content.array_records else None
+    return unpack_weights(message, name) if name in message.content else None
 
 
 def pack_report(report: Report, request: Message) -> Message:
-    """A client's answer to a training request."""
+    """A client's answer to a training request, whose floats travel as those of the request.
+
+    Raises:
+        FlamesError: a value beyond the range of what they are to travel as.
+    """
     identity = ConfigRecord({"client": report.client, "modality": report.modality})
     metrics = MetricRecord({"n_examples": report.n_examples, "n_steps": report.n_steps, **report.metrics})
-    content = RecordDict({ARRAYS: pack_weights(report.weights), REPORT: identity, METRICS: metrics})
-    _add_arrays(content, report.control, report.style)
+    content = RecordDict({REPORT: identity, METRICS: metrics})
+    wire = str(_config(request, TRAIN)["wire_dtype"])
+    add_arrays(content, wire, {ARRAYS: report.weights, CONTROL: report.control, STYLE: report.style})
     return Message(content, reply_to=request)
 
 
 def unpack_report(reply: Message) -> Report:
-    """The report in `reply`. Raises KeyError, TypeError or ValueError where it is none."""
+    """The report in `reply`. Raises KeyError, TypeError, ValueError or FlamesError where it is none."""
     identity = _config(reply, REPORT)
-    metrics = {name: _scalar(value) for name, value in reply.content.metric_records[METRICS].items()}
+    metrics = {name: _scalar(value) for name, value in _record(reply, METRICS, MetricRecord).items()}
     n_examples, n_steps = int(metrics.pop("n_examples")), int(metrics.pop("n_steps"))
     weights = unpack_weights(reply)
     return Report(
@@ -149,25 +198,87 @@ def _scalar(value: object) -> float:
     return float(value)
 
 
+def add_arrays(content: RecordDict, wire: str, parts: Mapping[str, Weights | Packed | None]) -> None:
+    """Put weights into a message's `content`, by name of their record, with floats as `wire`.
+
+    Raises:
+        FlamesError: no such type, or a value beyond its range.
+    """
+    told: dict[str, str] = {}
+    for record, weights in parts.items():
+        if weights is not None:
+            packed = weights if isinstance(weights, Packed) else narrow_and_pack(weights, wire)
+            content[record] = packed.record
+            told |= {f"{record}/{name}": dtype for name, dtype in packed.dtypes.items()}
+    if told:
+        content[WIRE] = ConfigRecord({"type": wire, **told})
+
+
+def narrow_and_pack(weights: Weights, wire: str) -> Packed:
+    """Weights as they travel, with floats as `wire`.
+
+    Raises:
+        FlamesError: no such type, or a value beyond its range.
+    """
+    narrowed, dtypes = narrow(weights, wire)
+    return Packed(pack_weights(narrowed), dtypes)
+
+
 def pack_weights(weights: Weights) -> ArrayRecord:
     """Weights as Flower carries them; 0-d counters keep their shape."""
     return ArrayRecord({name: Array(np.asarray(array)) for name, array in weights.items()})
 
 
 def unpack_weights(message: Message, name: str = ARRAYS) -> Weights:
-    """The weights called `name` in `message`, in the sender's order."""
-    return arrays_of(message.content.array_records[name])
+    """The weights called `name` in `message`, in the sender's order and types; read-only, in its memory.
+
+    Raises:
+        TypeError, ValueError: arrays that are not in numpy's format.
+        FlamesError: floats that travel as no type that is known, or other ones than said.
+    """
+    weights = {entry: _view(array) for entry, array in _record(message, name, ArrayRecord).items()}
+    if WIRE not in message.content:
+        return weights
+    told = _config(message, WIRE)
+    start = f"{name}/"
+    dtypes = {key.removeprefix(start): str(told[key]) for key in told if key.startswith(start)}
+    return widen(weights, str(told.get("type")), dtypes)
 
 
-def arrays_of(record: ArrayRecord) -> Weights:
-    """What `pack_weights` packed."""
-    return {name: array.numpy() for name, array in record.items()}
+def _view(array: Array) -> NDArray[Any]:
+    """What `array.numpy()` gives, not copied: a server reads as many models as there are clients."""
+    if array.stype != "numpy.ndarray" or not array.data.startswith(_NUMPY_FORMAT):
+        return array.numpy()  # which reads it, or says what is wrong
+    start = len(_NUMPY_FORMAT)
+    end = start + 2 + int.from_bytes(array.data[start : start + 2], "little")
+    shape, columns_first, dtype = _read_header(array.data[start:end])
+    flat = np.frombuffer(array.data, dtype, math.prod(shape), end)
+    return flat.reshape(shape, order="F" if columns_first else "C")
 
 
-def weights_bytes(*parts: Weights | None) -> int:
-    """Payload in transit, without framing."""
-    return sum(array.nbytes for weights in parts if weights is not None for array in weights.values())
+@lru_cache(maxsize=4096)
+def _read_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """(shape, whether columns come first, dtype); slow to read, and the same from every client."""
+    return np.lib.format.read_array_header_1_0(io.BytesIO(header))
+
+
+def message_bytes(message: Message) -> int:
+    """Bytes of the arrays in `message` as they travel."""
+    records = (record for record in message.content.values() if isinstance(record, ArrayRecord))
+    return sum(len(array.data) for record in records for array in record.values())
 
 
 def _config(message: Message, name: str) -> dict[str, Any]:
-    return dict(message.content.config_records[name])
+    return dict(_record(message, name, ConfigRecord))
+
+
+def _record(message: Message, name: str, kind: type[R]) -> R:
+    """The record called `name`. Raises KeyError where there is none of that kind.
+
+    Flower's own views by kind (`array_records`) refer to themselves and to the message, whose arrays then
+    stay in memory until the garbage collector next comes by.
+    """
+    record = message.content.get(name)
+    if not isinstance(record, kind):
+        raise KeyError(name)
+    return record

@@ -1,30 +1,32 @@
-"""What a node owns: its shards, decoded once while they fit in memory, and what it says of itself."""
+"""What a node owns and what its owner has set, and what it says of itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from flwr.app import Context
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.messages import Profile
-from flames_cli.learn.data import ShardDataset
-from flames_cli.store.h5 import read_shard_sets, read_shard_summary
+from flames_cli.store.h5 import read_shard_summary
 from flames_cli.store.runs import read_nodes
-
-CACHE_SHARE = 0.25
-"""Of the machine's memory that decoded shards may take between rounds."""
 
 SHARD_SEPARATOR = "\n"
 """Between the paths of a node that pools several shards: a path may well hold a colon."""
 
 Shards = tuple[Path, ...]
 
+NodeConfig = Mapping[str, str | int | float | bool]
+"""A node's configuration, as Flower carries it."""
+
 NODES = "nodes"
 """In a run's configuration: the file with every simulated node's own configuration, in order."""
 PARTITION = "partition-id"
 """In a simulated node's configuration: its place in that file."""
+
+
+class Refusal(FlamesError):
+    """A node takes no part, for a reason that its owner lets be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +44,17 @@ class NodeSettings:
     """Training images below which the node takes no part."""
     per_case: bool = False
     """Whether it tells the score of every test case, or their mean alone."""
-
-
-class DatasetCache:
-    """Decoded shards kept between rounds while they fit, so that a round does not decode them again."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[Shards, str], ShardDataset] = {}
-        self._room = int(psutil.virtual_memory().total * CACHE_SHARE)
-
-    def load(self, shards: Shards, set_name: str) -> ShardDataset:
-        """The cases of `set_name` of all `shards`."""
-        key = (shards, set_name)
-        if key in self._kept:
-            return self._kept[key]
-        dataset = ShardDataset([cases for shard in shards for cases in read_shard_sets(shard, set_name)])
-        if dataset.n_bytes <= self._room:
-            self._room -= dataset.n_bytes
-            self._kept[key] = dataset
-        return dataset
+    private: bool = False
+    """Whether its errors stay in its own log: their words may name files and patients."""
 
 
 def settings_of(context: Context) -> NodeSettings:
-    """What this node's owner has set: in its own configuration or, where Flower simulates nodes, in the run's.
+    """What this node's owner has set: in its configuration or, where Flower simulates nodes, in the run's.
 
     Raises:
         FlamesError: it names no shard.
     """
-    config: Mapping[str, str | int | float | bool] = context.node_config
+    config: NodeConfig = context.node_config
     if PARTITION in config and NODES in context.run_config:
         config = read_nodes(Path(str(context.run_config[NODES])))[int(config[PARTITION])]
     shards = str(config.get("shard", ""))
@@ -85,6 +70,7 @@ def settings_of(context: Context) -> NodeSettings:
         memory=Path(str(config["memory"])) if config.get("memory") else None,
         min_examples=int(config.get("min-examples", 1)),
         per_case=bool(config.get("per-case", False)),
+        private=bool(config.get("private", False)),
     )
 
 
@@ -103,7 +89,7 @@ def read_profile(settings: NodeSettings) -> Profile:
     n_train = sum(summary.images["train"] for summary in summaries)
     if n_train < settings.min_examples:
         # Not how many there are: that is what the owner keeps to itself.
-        raise FlamesError(
+        raise Refusal(
             f"its owner takes part with {settings.min_examples} training images or more, and it has fewer"
         )
     return Profile(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,10 @@ class Plan:
     share: str = "all"
     style_from: int | None = None
     """The first round in which clients also train on images in each other's styles."""
+    wire_dtype: str = "fp32"
+    """What floats travel as, both ways."""
+    run: str = ""
+    """The run's token of 16 hex digits, by which clients find what they keep between rounds."""
     entries: Entries | None = None
     """Which entries of the model are what; None: as `Entries.of` tells from the weights."""
 
@@ -76,6 +80,8 @@ class Plan:
             precise_norm=self.precise_norm,
             share=self.share,
             report_style=report_style,
+            wire_dtype=self.wire_dtype,
+            run=self.run,
         )
 
     def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:
@@ -116,7 +122,13 @@ def initial_seed(seed: int) -> int:
     return derive_seed(seed, "initial weights")
 
 
-def initial_state(plan: Plan, profiles: Iterable[Profile]) -> State:
-    """Every group starts from the same weights."""
+def with_groups(state: State | None, plan: Plan, profiles: Iterable[Profile]) -> State:
+    """`state` (None: before the first round) with a model for every group; all start alike."""
+    started = state or State(0, {})
     groups = dict.fromkeys(plan.group_of(profile) for profile in profiles)
-    return State(0, {group: {name: a.copy() for name, a in plan.initial.items()} for group in groups})
+    new = {
+        group: {name: array.copy() for name, array in plan.initial.items()}
+        for group in groups
+        if group not in started.server
+    }
+    return replace(started, server={**started.server, **new}) if new else started

@@ -6,7 +6,7 @@ own model, or blend a reply before the last one is there.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,15 @@ from flwr.serverapp import Grid, ServerApp
 from flames_cli.core.aggregation import apply_round
 from flames_cli.core.reports import Report, RoundResult, State
 from flames_cli.errors import FlamesError
-from flames_cli.fed.events import ClientDone, FederationStarted, OnEvent, RoundDone, ignore
-from flames_cli.fed.exchange import exchange
-from flames_cli.fed.joining import query_nodes
-from flames_cli.fed.messages import Profile, pack_task, unpack_report, weights_bytes
-from flames_cli.fed.plan import Plan, initial_state
+from flames_cli.fed.attendance import ALL_AT_ONCE, Attendance
+from flames_cli.fed.events import ClientAsked, ClientDone, FederationStarted, OnEvent, RoundDone, ignore
+from flames_cli.fed.exchange import Reply, exchange
+from flames_cli.fed.joining import Members, Roster
+from flames_cli.fed.messages import Profile, error_reason, message_bytes, unpack_report
+from flames_cli.fed.packing import Packer
+from flames_cli.fed.plan import Plan, with_groups
+from flames_cli.fed.reported_tests import TestReport
+from flames_cli.fed.server_test import gather_tests
 
 
 @dataclass(slots=True)
@@ -38,94 +42,138 @@ class _Traffic:
 Save = Callable[[State, dict[str, Any]], None]
 
 
-def make_server_app(
-    plan: Plan, save: Save, resumed: State | None = None, on_event: OnEvent = ignore
-) -> ServerApp:
-    """The ServerApp that runs `plan`, from `resumed` where given; `save(state, record)` after every round."""
+SaveTests = Callable[[int, list[TestReport], dict[str, str]], None]
+
+
+def nothing_to_save(state: State, record: dict[str, Any]) -> None:
+    """Nobody keeps anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """What a ServerApp runs, and what becomes of it."""
+
+    plan: Plan
+    save: Save = nothing_to_save
+    """save(state, record) after every round."""
+    resumed: State | None = None
+    """To go on from."""
+    on_event: OnEvent = ignore
+    attendance: Attendance = ALL_AT_ONCE
+    save_tests: SaveTests | None = None
+    """save_tests(round, reports, silent) after the last round, where clients are to test the final models."""
+
+
+Open = Callable[[Mapping[str, Any]], Federation]
+"""Makes the federation, from the run's configuration (Flower's `run_config`)."""
+
+
+def make_server_app(open_federation: Open) -> ServerApp:
+    """The ServerApp that runs the federation that `open_federation` makes when it starts."""
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        run_rounds(grid, plan, save, resumed, on_event)
+        run_rounds(grid, open_federation(context.run_config))
 
     return app
 
 
-def run_rounds(grid: Grid, plan: Plan, save: Save, resumed: State | None, on_event: OnEvent) -> State:
+def run_rounds(grid: Grid, federation: Federation) -> State:
     """All rounds that are left; the final state.
 
     Raises:
-        FlamesError: no client joined, or a round in which nobody gave a good report.
+        FlamesError: not enough clients came in time, or a round in which nobody gave a good report.
     """
-    nodes = query_nodes(grid, plan.size, plan.channels)
-    profiles = [profile for _, profile in nodes]
-    state = resumed or initial_state(plan, profiles)
-    members = Counter(plan.group_of(profile) for profile in profiles)
-    clients = tuple((profile.client, profile.modality, profile.n_train) for profile in profiles)
-    on_event(FederationStarted(clients, state.round + 1, plan.rounds))
-    for round_ in range(state.round + 1, plan.rounds + 1):
-        started = time.monotonic()
-        traffic = _Traffic()
-        reports = _collect(grid, plan, state, round_, nodes, traffic, on_event)
-        result = apply_round(state, reports, plan.algorithm, plan.known_entries, members)
-        refused = {**traffic.failed, **result.refused}
-        for client, reason in result.refused.items():
-            on_event(ClientDone(client, round_, {}, reason))
-        if not result.accepted:
-            reasons = "; ".join(f"{client}: {reason}" for client, reason in refused.items())
-            raise FlamesError(f"round {round_} got no good report ({reasons})")
-        state = result.state
-        record = _record(round_, profiles, result, traffic, refused, time.monotonic() - started)
-        save(state, record)
-        on_event(RoundDone(record))
-    return state
+    plan, on_event, state = federation.plan, federation.on_event, federation.resumed
+    roster = Roster(grid, plan.size, plan.channels, federation.attendance, on_event)
+    first = state.round + 1 if state else 1
+    for round_ in range(first, plan.rounds + 1):
+        members = roster.gather(round_)
+        if round_ == first:
+            clients = tuple((one.client, one.modality, one.n_train) for _, one in members)
+            on_event(FederationStarted(clients, first, plan.rounds))
+        state = _run_round(grid, federation, with_groups(state, plan, roster.known), members, roster)
+    final = state or with_groups(None, plan, [])
+    if federation.save_tests:
+        members = roster.gather(final.round)
+        federation.save_tests(final.round, *gather_tests(grid, plan, final, members, roster, on_event))
+    return final
+
+
+def _run_round(grid: Grid, federation: Federation, state: State, members: Members, roster: Roster) -> State:
+    """One round over `members`: ask, gather, blend, save."""
+    plan, on_event = federation.plan, federation.on_event
+    started, round_ = time.monotonic(), state.round + 1
+    traffic = _Traffic()
+    reports = _collect(grid, federation, state, members, roster, traffic)
+    sizes = Counter(plan.group_of(profile) for profile in roster.known)
+    result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes)
+    refused = {**traffic.failed, **result.refused}
+    for client, reason in result.refused.items():
+        on_event(ClientDone(client, round_, {}, reason))
+    if not result.accepted:
+        reasons = "; ".join(f"{client}: {reason}" for client, reason in refused.items())
+        raise FlamesError(f"round {round_} got no good report ({reasons})")
+    profiles = [profile for _, profile in members]
+    record = _record(round_, profiles, result, traffic, refused, time.monotonic() - started)
+    federation.save(result.state, record)
+    on_event(RoundDone(record))
+    return result.state
 
 
 def _collect(
-    grid: Grid,
-    plan: Plan,
-    state: State,
-    round_: int,
-    nodes: list[tuple[int, Profile]],
-    traffic: _Traffic,
-    on_event: OnEvent,
+    grid: Grid, federation: Federation, state: State, members: Members, roster: Roster, traffic: _Traffic
 ) -> Iterator[Report]:
-    """The round's reports as they come; failures are noted in `traffic`."""
-    profiles = dict(nodes)
-    sent: dict[str, float] = {}
+    """The round's reports, in order of the clients' names; failures are noted in `traffic`."""
+    plan, on_event, round_ = federation.plan, federation.on_event, state.round + 1
+    profiles = dict(members)
+    sent: dict[int, float] = {}
+    packer = Packer(plan, state, profiles.values())
 
     def requests() -> Iterator[Message]:
-        for node, profile in nodes:
+        for node, profile in members:
             task = plan.task(state, round_, profile, list(profiles.values()))
-            traffic.bytes_down += weights_bytes(task.weights, task.control, task.style)
-            sent[profile.client] = time.monotonic()
-            yield pack_task(task, node)
+            message = packer.pack(task, profile, node)
+            traffic.bytes_down += message_bytes(message)
+            sent[node] = time.monotonic()
+            on_event(ClientAsked(profile.client, round_))
+            yield message
 
-    for reply in exchange(grid, requests()):
-        profile = profiles[reply.metadata.src_node_id]
-        client = profile.client
-        traffic.seconds[client] = time.monotonic() - sent[client]
-        report, reason = _read_report(reply, profile)
-        if report is None:
-            traffic.failed[client] = reason
-            on_event(ClientDone(client, round_, {}, reason))
-            continue
-        traffic.bytes_up += weights_bytes(report.weights, report.control, report.style)
-        traffic.metrics[client] = {
-            **report.metrics,
-            "n_examples": report.n_examples,
-            "n_steps": report.n_steps,
-        }
-        on_event(ClientDone(client, round_, traffic.metrics[client]))
-        yield report
+    def note_arrival(message: Message) -> None:
+        node = message.metadata.src_node_id
+        traffic.seconds[profiles[node].client] = time.monotonic() - sent[node]
+
+    for reply in exchange(grid, requests(), roster.terms(note_arrival)):
+        roster.settle(reply)
+        yield from _take(reply, profiles[reply.node], traffic, on_event, round_)
+        del reply  # or it would be held while the next one is waited for
 
 
-def _read_report(reply: Message, profile: Profile) -> tuple[Report | None, str]:
+def _take(
+    reply: Reply, profile: Profile, traffic: _Traffic, on_event: OnEvent, round_: int
+) -> Iterator[Report]:
+    """The report in `reply`, or none; noted in `traffic`."""
+    client = profile.client
+    report, reason = _read_report(reply, profile)
+    if report is None or reply.message is None:
+        traffic.failed[client] = reason
+        on_event(ClientDone(client, round_, {}, reason))
+        return
+    traffic.bytes_up += message_bytes(reply.message)
+    traffic.metrics[client] = {**report.metrics, "n_examples": report.n_examples, "n_steps": report.n_steps}
+    on_event(ClientDone(client, round_, traffic.metrics[client]))
+    yield report
+
+
+def _read_report(reply: Reply, profile: Profile) -> tuple[Report | None, str]:
     """The report, or why there is none."""
-    if reply.has_error():
-        return None, str(reply.error.reason)
+    if reply.message is None:
+        return None, reply.problem
+    if reply.message.has_error():
+        return None, error_reason(reply.message)
     try:
-        report = unpack_report(reply)
+        report = unpack_report(reply.message)
     except Exception as error:  # what a client sends may fail to be read in any way at all
         return None, f"its report cannot be read ({type(error).__name__}: {error})"
     if (report.client, report.modality) != (profile.client, profile.modality):

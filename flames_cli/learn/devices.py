@@ -26,6 +26,11 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def count_gpus() -> int:
+    """CUDA devices of this machine."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def pick_precision(name: str, device: torch.device, model_name: str) -> Precision:
     """The precision `name` of PRECISIONS for training `model_name` on `device`.
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,10 +39,41 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """As `replacing`, a temporary folder to fill; it takes the place of `path` whole.
+
+    Raises:
+        FlamesError: the folder cannot be written or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.replace(path)
+    except OSError as error:
+        raise FlamesError(f"{path} cannot be written: {reason_of(error)}; check space and rights") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with \\n line ends, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write what only its owner may read, atomically: nobody else could read it at any moment."""
+    with replacing(path) as temporary, os.fdopen(_create_private(temporary), "wb") as file:
+        file.write(content)
+
+
+def _create_private(path: Path) -> int:
+    """With its rights from the start: a chmod afterwards would come too late."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def write_json(path: Path, content: Any) -> None:

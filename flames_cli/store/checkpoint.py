@@ -5,13 +5,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from urllib.parse import quote
 
 from flames_cli.arrays import Weights
 from flames_cli.core.reports import State
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import reason_of, write_json
+from flames_cli.store.atomic import replacing_folder, write_json
 from flames_cli.store.h5 import hash_file
 from flames_cli.store.manifest import read_json
 from flames_cli.store.schema import CHECKPOINT, check_stamp, stamp
@@ -21,44 +20,26 @@ INDEX = "state.json"
 
 _ROUND = re.compile(r"^round-(\d{5})$")
 
-Memories = Mapping[str, Mapping[str, Weights]]
-"""By owner (a group, a client), by kind."""
 
-NOTHING: Memories = MappingProxyType({})
-
-
-def save_state(folder: Path, state: State, keep: int, memories: Memories = NOTHING) -> Path:
+def save_state(folder: Path, state: State, keep: int) -> Path:
     """Write `state` to `folder`/round-NNNNN and drop all but the newest `keep` rounds.
 
     Args:
         folder: of the run's checkpoints.
         state: after its round.
         keep: rounds to keep, above 0.
-        memories: by client, by kind: what clients keep between rounds, where they run in this process.
 
     Raises:
         FlamesError: the folder cannot be written; no partial checkpoint is left.
     """
-    target = folder / f"round-{state.round:05d}"
-    temporary = folder / f".{target.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        _write(temporary, state, memories)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.replace(target)
-    except OSError as error:
-        raise FlamesError(
-            f"{target} cannot be written: {reason_of(error)}; check space and rights"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    for old in list_rounds(folder)[:-keep]:
-        shutil.rmtree(folder / f"round-{old:05d}", ignore_errors=True)
+    target = round_folder(folder, state.round)
+    with replacing_folder(target) as temporary:
+        _write(temporary, state)
+    keep_newest(folder, keep)
     return target
 
 
-def _write(folder: Path, state: State, memories: Memories) -> None:
-    folder.mkdir(parents=True)
+def _write(folder: Path, state: State) -> None:
     written = _Writer(folder)
     index = {
         **stamp(CHECKPOINT),
@@ -67,7 +48,6 @@ def _write(folder: Path, state: State, memories: Memories) -> None:
         "personal": written.by_name("client", state.personal),
         "memory": written.by_kind("memory", state.memory),
         "styles": written.by_name("style", state.styles),
-        "memories": written.by_kind("kept", memories),
         "sha256": written.sha256,
     }
     write_json(folder / INDEX, index)
@@ -81,16 +61,16 @@ class _Writer:
         self.sha256: dict[str, str] = {}
 
     def by_name(self, prefix: str, models: Mapping[str, Weights]) -> dict[str, str]:
-        return {name: self._write(f"{prefix}-{_safe(name)}", weights) for name, weights in models.items()}
+        return {name: self._write(f"{prefix}-{safe_name(name)}", weights) for name, weights in models.items()}
 
-    def by_kind(self, prefix: str, memories: Memories) -> dict[str, dict[str, str]]:
+    def by_kind(self, prefix: str, memory: Mapping[str, Mapping[str, Weights]]) -> dict[str, dict[str, str]]:
         # A name has no + once it is safe, so no two of these can be the same.
         return {
             owner: {
-                kind: self._write(f"{prefix}-{_safe(owner)}+{_safe(kind)}", weights)
+                kind: self._write(f"{prefix}-{safe_name(owner)}+{safe_name(kind)}", weights)
                 for kind, weights in kinds.items()
             }
-            for owner, kinds in memories.items()
+            for owner, kinds in memory.items()
         }
 
     def _write(self, stem: str, weights: Weights) -> str:
@@ -100,21 +80,34 @@ class _Writer:
         return file
 
 
-def _safe(name: str) -> str:
-    """`name` as part of a file's name: a modality may be called PET/CT. Two names never give the same."""
-    return quote(name, safe=" ")
+def safe_name(name: str) -> str:
+    """`name` as a file's or its part: a modality may be called PET/CT. Two names never give the same."""
+    quoted = quote(name, safe=" ")
+    # The folder itself and the one above are names as well.
+    return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
+
+
+def round_folder(folder: Path, round_: int) -> Path:
+    """Where in `folder` what is of `round_` lies."""
+    return folder / f"round-{round_:05d}"
 
 
 def index_path(folder: Path, round_: int) -> Path:
     """The index of the checkpoint of `round_`: the names and checksums of its files."""
-    return folder / f"round-{round_:05d}" / INDEX
+    return round_folder(folder, round_) / INDEX
 
 
 def list_rounds(folder: Path) -> list[int]:
-    """The rounds that have a checkpoint in `folder`, in order."""
+    """The rounds that have a folder in `folder`, in order."""
     if not folder.is_dir():
         return []
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _ROUND.match(path.name)))
+
+
+def keep_newest(folder: Path, keep: int) -> None:
+    """Drop the folders of all but the newest `keep` rounds."""
+    for old in list_rounds(folder)[:-keep]:
+        shutil.rmtree(round_folder(folder, old), ignore_errors=True)
 
 
 def load_state(folder: Path, round_: int | None = None) -> State:
@@ -132,11 +125,6 @@ def load_state(folder: Path, round_: int | None = None) -> State:
         stored.by_kind("memory"),
         stored.by_name("styles"),
     )
-
-
-def load_memories(folder: Path, round_: int | None = None) -> dict[str, dict[str, Weights]]:
-    """By client, by kind: what clients kept after `round_`, by default the newest. Raises as `load_state`."""
-    return _Reader(folder, round_).by_kind("memories")
 
 
 class _Reader:
@@ -188,4 +176,4 @@ def _find(folder: Path, round_: int | None) -> Path:
     if not rounds or (round_ is not None and round_ not in rounds):
         wanted = "checkpoint" if round_ is None else f"checkpoint of round {round_}"
         raise MissingArtifact(f"no {wanted} in {folder}; make it with `flames federate`")
-    return folder / f"round-{round_ if round_ is not None else rounds[-1]:05d}"
+    return round_folder(folder, rounds[-1] if round_ is None else round_)

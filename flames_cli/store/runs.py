@@ -46,6 +46,31 @@ class RunFolder:
         """What `flames evaluate` writes."""
         return self.path / "evaluation"
 
+    @property
+    def clients(self) -> Path:
+        """What the clients on this machine keep between rounds."""
+        return self.path / "clients"
+
+    @property
+    def client_tests(self) -> Path:
+        """What real nodes tell of the final models on their own test sets."""
+        return self.path / "client-tests.json"
+
+    @property
+    def nodes(self) -> Path:
+        """The configurations of simulated nodes."""
+        return self.path / "nodes.json"
+
+    @property
+    def events(self) -> Path:
+        """What happens while another process runs it."""
+        return self.path / "events.jsonl"
+
+    @property
+    def engine_log(self) -> Path:
+        """What Flower says while it simulates nodes."""
+        return self.path / "engine.log"
+
     def remove(self) -> None:
         """Delete the run with all its files."""
         shutil.rmtree(self.path, ignore_errors=True)

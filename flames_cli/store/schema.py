@@ -22,9 +22,13 @@ PREPROCESSED_REPORT = Format("flames-preprocessed-report", 3)
 PARTITION = Format("flames-partition", 2)
 SHARD = Format("flames-shard", 3)
 RUN = Format("flames-run", 2)
-CHECKPOINT = Format("flames-checkpoint", 2)
+CHECKPOINT = Format("flames-checkpoint", 3)
+MEMORY = Format("flames-memory")
 EVALUATION = Format("flames-evaluation", 2)
 EMBEDDING = Format("flames-embedding")
+CLIENT_TESTS = Format("flames-client-tests")
+DEPLOYMENT = Format("flames-deployment")
+SITE = Format("flames-site")
 
 MADE_BY = {
     CHECK.name: "flames check",
@@ -34,8 +38,12 @@ MADE_BY = {
     SHARD.name: "flames partition",
     RUN.name: "flames federate --fresh",
     CHECKPOINT.name: "flames federate",
+    MEMORY.name: "flames federate",
     EVALUATION.name: "flames evaluate",
     EMBEDDING.name: "flames tsne",
+    CLIENT_TESTS.name: "flames federate",
+    DEPLOYMENT.name: "flames deploy init",
+    SITE.name: "flames deploy init",
 }
 
 

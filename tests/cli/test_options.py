@@ -11,7 +11,7 @@ import typer
 from flames_cli import config
 from flames_cli.cli import options
 from flames_cli.cli.app import app
-from flames_cli.cli.options import parse_lists, parse_number, parse_pairs, parse_rates
+from flames_cli.cli.options import parse_by_modality, parse_lists, parse_number, parse_pairs
 from flames_cli.config import SECTIONS, SHARED, Section
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
@@ -41,7 +41,7 @@ def typed(name):
 
 
 def test_every_command_has_its_section_and_every_section_its_command():
-    assert set(COMMANDS) == {*SECTIONS, "info"}
+    assert set(COMMANDS) == {*SECTIONS, "info", "deploy"}
 
 
 @EVERY_SECTION
@@ -182,8 +182,8 @@ def test_numbers_keep_their_kind(text, number):
 
 
 def test_rates_are_one_for_all_and_one_a_modality():
-    assert parse_rates(None) == {"lr": None, "lr_by_modality": None}
-    assert parse_rates(["1e-4", "US=3e-4", "MRI=1e-5"]) == {
+    assert parse_by_modality("--lr", "lr", None) == {"lr": None, "lr_by_modality": None}
+    assert parse_by_modality("--lr", "lr", ["1e-4", "US=3e-4", "MRI=1e-5"]) == {
         "lr": 1e-4,
         "lr_by_modality": {"US": 3e-4, "MRI": 1e-5},
     }

@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import re
 
 import pytest
 from rich.console import Console
@@ -141,8 +142,8 @@ def record(number):
 @pytest.mark.parametrize(
     ("before", "done", "says"),
     [
-        (0, 2, "run 'mine': 2 rounds in 1 min, 4 MiB of weights moved"),
-        (3, 1, "run 'mine': 1 round after round 3 in 30 s, 2 MiB of weights moved"),
+        (0, 2, "run 'mine': 2 rounds in 1 min, 4.0 MiB of weights moved"),
+        (3, 1, "run 'mine': 1 round after round 3 in 30 s, 2.0 MiB of weights moved"),
         (4, 0, "run 'mine' has 4 rounds already, 4 were asked for; raise --rounds to go on, or"),
     ],
 )
@@ -191,3 +192,19 @@ def test_a_refused_client_is_named_at_the_end(tmp_path):
     refused = {**record(1), "refused": {"busi": "its report is empty"}}
     shown = written(render.print_federation, FederationResult("mine", tmp_path, 0, [refused]), 1)
     assert "round 1: busi was refused: its report is empty" in shown
+
+
+def test_what_nodes_tell_of_their_tests_is_shown_and_who_tells_nothing(tmp_path):
+    of = {"mean": 0.5, "sd": 0.25, "n": 9, "n_infinite": 0}
+    metrics = {
+        **dict.fromkeys(("iou", "dice", "pixel_accuracy"), of),
+        "hausdorff_px": {"mean": None, "sd": None, "n": 0, "n_infinite": 9},
+    }
+    told = {"client": "hospital-a", "modality": "MRI", "n": 9, "metrics": metrics}
+    tests = {"round": 2, "clients": [told], "silent": {"hospital-b": "its test set is too small"}}
+    result = FederationResult("mine", tmp_path, 0, [record(1), record(2)], tests)
+    shown = written(render.print_federation, result, 2)
+    assert "clients, own test sets, after round 2" in shown
+    assert re.search(r"hospital-a +MRI +9 +0.50±0.25 +0.50±0.25 +50.0±25.0 +none", shown)
+    assert "hospital-b tells no test: its test set is too small" in shown
+    assert render.federation_json(result)["client_tests"] == tests

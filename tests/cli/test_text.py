@@ -1,6 +1,6 @@
 import pytest
 
-from flames_cli.cli.text import count, duration
+from flames_cli.cli.text import count, duration, size
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,20 @@ def test_durations_are_said_as_a_person_says_them(seconds, said):
 
 def test_one_is_no_plural():
     assert [count(n, "patient") for n in (0, 1, 2)] == ["0 patients", "1 patient", "2 patients"]
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "said"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KiB"),
+        (12_345, "12 KiB"),
+        (3 * 2**20, "3.0 MiB"),
+        (120 * 2**20, "120 MiB"),
+        (2_200 * 2**20, "2.1 GiB"),
+        (5 * 2**50, "5120 TiB"),
+    ],
+)
+def test_sizes_are_said_as_a_person_says_them(n_bytes, said):
+    assert size(n_bytes) == said

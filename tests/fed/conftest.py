@@ -116,16 +116,18 @@ def _run_federation(
     describe: Callable[..., Any] | None = None,
     answer: Callable[..., Any] | None = None,
     on_event: Callable[[Any], None] | None = None,
+    attendance: Any = None,
     **plan: Any,
 ) -> Watched:
     from flwr.app import Context, Message
     from flwr.clientapp import ClientApp
 
     from flames_cli.fed.algorithms import get_algorithm
+    from flames_cli.fed.attendance import ALL_AT_ONCE
     from flames_cli.fed.engines.inline import make_contexts, run_inline
     from flames_cli.fed.messages import pack_profile, pack_report, unpack_task
     from flames_cli.fed.plan import Plan
-    from flames_cli.fed.server import make_server_app
+    from flames_cli.fed.server import Federation, make_server_app
 
     of_node = dict(zip(nodes or range(2, 2 + len(profiles)), profiles, strict=True))
     seen = watched or Watched()
@@ -153,11 +155,13 @@ def _run_federation(
         "size": SIZE,
         **plan,
     }
-    server = make_server_app(
+    made = Federation(
         Plan(get_algorithm(algorithm), rounds, **options),
         lambda state, record: seen.saved.append((state, record)),
         resumed,
         on_event or seen.events.append,
+        attendance or ALL_AT_ONCE,
     )
-    run_inline(server, app, make_contexts({node: {} for node in of_node}, {}))
+    server = make_server_app(lambda _: made)
+    run_inline(server, app, make_contexts({node: {} for node in of_node}))
     return seen

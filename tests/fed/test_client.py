@@ -6,11 +6,12 @@ import pytest
 import torch
 from flwr.app import Context, RecordDict
 
+from flames_cli.core.wire import narrow, widen
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.fed import client
-from flames_cli.fed import node as nodes
+from flames_cli.fed import dataset_cache, training
 from flames_cli.fed.client import make_client_app
-from flames_cli.fed.engines.inline import InlineGrid, Memories, make_contexts
+from flames_cli.fed.dataset_cache import DatasetCache
+from flames_cli.fed.engines.inline import InlineGrid, make_contexts
 from flames_cli.fed.events import StepDone, ignore
 from flames_cli.fed.messages import (
     TrainRequest,
@@ -20,7 +21,7 @@ from flames_cli.fed.messages import (
     unpack_profile,
     unpack_report,
 )
-from flames_cli.fed.node import SHARD_SEPARATOR, DatasetCache, read_profile, settings_of
+from flames_cli.fed.node import SHARD_SEPARATOR, read_profile, settings_of
 from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
@@ -28,11 +29,13 @@ from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, TrainOptions
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
+from flames_cli.store.memory import recall
 
 pytestmark = pytest.mark.usefixtures("identity")
 
 MODEL = {"base_channels": 4, "depth": 2}
 WEIGHTS = to_weights(build_model("unet", seed=1, **MODEL))
+RUN = "00112233445566ff"
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,7 @@ def request(**changes):
         augment=True,
         model="unet",
         model_options=json.dumps(MODEL),
+        run=RUN,
     )
     return replace(asked, **changes)
 
@@ -62,7 +66,7 @@ def config(*shards, **options):
 
 
 def ask(node, message, on_event=ignore):
-    (reply,) = InlineGrid(make_client_app(on_event), make_contexts({2: node}, {})).send_and_receive([message])
+    (reply,) = InlineGrid(make_client_app(on_event), make_contexts({2: node})).send_and_receive([message])
     if reply.has_error():
         raise FlamesError(reply.error.reason)
     return reply
@@ -199,7 +203,7 @@ def spy_on_reading(monkeypatch):
         opened.append((path.name, set_name))
         return read_shard_sets(path, set_name)
 
-    monkeypatch.setattr(nodes, "read_shard_sets", read)
+    monkeypatch.setattr(dataset_cache, "read_shard_sets", read)
     return opened
 
 
@@ -212,7 +216,7 @@ def test_a_shard_is_decoded_once_while_it_fits(shards, monkeypatch):
 
 
 def test_a_shard_beyond_the_room_is_read_each_time(shards, monkeypatch):
-    monkeypatch.setattr(nodes, "CACHE_SHARE", 0)
+    monkeypatch.setattr(dataset_cache, "CACHE_SHARE", 0)
     opened, cache = spy_on_reading(monkeypatch), DatasetCache()
     one, other = (cache.load((shards / "busi.h5",), "train") for _ in range(2))
     assert len(one) == len(other)
@@ -223,16 +227,24 @@ SDNET = {"base_channels": 2, "depth": 2}
 
 
 @pytest.fixture
-def disentangled(shards):
-    """Rounds of one client with an sdnet: rounds(weights, share=…, …) → (its report, what it remembers)."""
-    contexts = make_contexts({2: config(shards / "busi.h5", client="busi")}, {})
-    grid = InlineGrid(make_client_app(), contexts)
+def memory(tmp_path):
+    """The folder of what nodes keep."""
+    return tmp_path / "memory"
 
-    def run(weights, control=None, style=None, **changes):
+
+def kept_in(memory, client="busi"):
+    """What `client` keeps now, by kind."""
+    return recall(memory / RUN / client, 99999)
+
+
+@pytest.fixture
+def disentangled(shards, memory):
+    """Rounds of one client with an sdnet: rounds(weights, share=…, …) → (its report, what it remembers)."""
+
+    def run(weights, control=None, style=None, folder=memory, **changes):
         asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, initial_seed=9, **changes)
-        (reply,) = grid.send_and_receive([pack_task(TrainTask(asked, weights, control, style), 2)])
-        assert not reply.has_error(), reply.error.reason
-        return unpack_report(reply), Memories(contexts).get("busi", {})
+        message = pack_task(TrainTask(asked, weights, control, style), 2)
+        return unpack_report(ask(config(shards / "busi.h5", memory=str(folder)), message)), kept_in(folder)
 
     return run
 
@@ -245,16 +257,84 @@ def without(weights, names):
     return {name: array for name, array in weights.items() if name not in names}
 
 
-def test_style_stays_at_the_client_and_is_taken_up_again(disentangled):
+def test_style_stays_at_the_client_and_is_taken_up_again(disentangled, tmp_path):
     style = of_sdnet().style_entries()
     content = without(to_weights(of_sdnet()), style)
     report, memory = disentangled(content, share="content")
     assert set(report.weights) == set(content)
     assert set(memory["style"]) == set(style)
-    again, later = disentangled(content, share="content")
+    again, later = disentangled(content, share="content", round=3)
     assert any(not np.array_equal(memory["style"][name], later["style"][name]) for name in style)
     # The same round from the same content: only the style that was kept tells them apart.
-    assert any(not np.array_equal(report.weights[name], again.weights[name]) for name in content)
+    anew, _ = disentangled(content, share="content", round=3, folder=tmp_path / "other")
+    assert any(not np.array_equal(anew.weights[name], again.weights[name]) for name in content)
+
+
+def test_a_round_done_again_starts_from_what_was_kept_before_it(disentangled):
+    content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
+    disentangled(content, share="content", round=1)
+    first = disentangled(content, share="content", round=2)
+    disentangled(content, share="content", round=3)
+    again = disentangled(content, share="content", round=2)
+    for one, other in ((first[0].weights, again[0].weights), (first[1]["style"], again[1]["style"])):
+        for name, array in one.items():
+            np.testing.assert_array_equal(array, other[name])
+
+
+def test_a_round_that_was_missed_does_not_cost_what_was_kept(disentangled, memory):
+    content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
+    _, kept = disentangled(content, share="content", round=1)
+    with pytest.raises(FlamesError, match="weights do not fit"):
+        disentangled({"w": np.zeros(1, np.float32)}, share="content", round=2)
+    assert_same(kept_in(memory)["style"], kept["style"])
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_two_runs_and_two_clients_of_one_machine_keep_apart(disentangled, shards, memory):
+    content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
+    _, kept = disentangled(content, share="content", round=1)
+    disentangled(content, share="content", round=1, seed=8, run=RUN[::-1])
+    node = config(shards / "busi.h5", client="../busi", memory=str(memory))
+    asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, share="content", seed=7)
+    ask(node, pack_task(TrainTask(asked, content), 2))
+    assert_same(kept_in(memory)["style"], kept["style"])
+    assert sorted(path.name for path in memory.iterdir()) == sorted([RUN, RUN[::-1]])
+    assert sorted(path.name for path in (memory / RUN).iterdir()) == ["%2E.%2Fbusi", "busi"]
+
+
+def test_a_node_without_a_memory_takes_part_only_where_none_is_needed(shards):
+    content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
+    train(config(shards / "busi.h5"), epochs=1)
+    asked = request(model="sdnet", model_options=json.dumps(SDNET), share="content")
+    with pytest.raises(FlamesError, match="pass --node-config 'memory="):
+        ask(config(shards / "busi.h5"), pack_task(TrainTask(asked, content), 2))
+
+
+def test_a_token_that_names_another_folder_is_refused(disentangled, memory):
+    content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
+    with pytest.raises(FlamesError, match=r"run's token is '\.\./\.\.', expected 16 hex digits"):
+        disentangled(content, share="content", run="../..")
+    assert not memory.exists()
+
+
+@pytest.mark.parametrize("wire", ["fp16", "bf16"])
+def test_what_is_kept_is_exact_whatever_travels(wire, disentangled):
+    content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
+    report, kept = disentangled(content, share="content", wire_dtype=wire)
+    style = [array for array in kept["style"].values() if array.dtype == np.float32]
+    assert any(not np.array_equal(array, as_carried(array, wire)) for array in style)
+    for array in report.weights.values():
+        np.testing.assert_array_equal(array, as_carried(array, wire))
+
+
+def as_carried(array, wire):
+    narrowed, dtypes = narrow({"w": array}, wire)
+    return widen(narrowed, wire, dtypes)["w"]
 
 
 def test_the_first_style_is_that_of_the_runs_initial_weights(disentangled):
@@ -280,34 +360,32 @@ def test_another_clients_renderer_changes_training(disentangled):
     assert any(not np.array_equal(alone.weights[name], styled.weights[name]) for name in whole)
 
 
-def test_scaffold_reports_the_change_of_what_the_client_keeps(shards):
-    contexts = make_contexts({2: config(shards / "busi.h5", client="busi")}, {})
-    grid = InlineGrid(make_client_app(), contexts)
+def test_scaffold_reports_the_change_of_what_the_client_keeps(shards, memory):
+    node = config(shards / "busi.h5", memory=str(memory))
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     control = {name: np.full_like(WEIGHTS[name], 0.01) for name in parameters}
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
     total = {name: np.zeros_like(array) for name, array in control.items()}
-    for _ in range(2):
-        (reply,) = grid.send_and_receive([pack_task(TrainTask(asked, WEIGHTS, control), 2)])
-        report = unpack_report(reply)
+    for round_ in (1, 2):
+        task = TrainTask(replace(asked, round=round_), WEIGHTS, control)
+        report = unpack_report(ask(node, pack_task(task, 2)))
         for name, change in report.control.items():
             total[name] += change
             expected = (WEIGHTS[name] - report.weights[name]) / (report.n_steps * 0.1) - control[name]
             np.testing.assert_allclose(change, expected, rtol=1e-4, atol=1e-5)
-    kept = Memories(contexts)["busi"]["control"]
+    kept = kept_in(memory)["control"]
     for name in parameters:
         np.testing.assert_allclose(kept[name], total[name], rtol=1e-5, atol=1e-6)
 
 
-def test_a_second_round_of_scaffold_starts_from_what_the_client_kept(shards):
-    contexts = make_contexts({2: config(shards / "busi.h5", client="busi")}, {})
-    grid = InlineGrid(make_client_app(), contexts)
+def test_a_second_round_of_scaffold_starts_from_what_the_client_kept(shards, memory):
+    node = config(shards / "busi.h5", memory=str(memory))
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
     controls = [{name: np.full_like(WEIGHTS[name], value) for name in parameters} for value in (0.01, -0.02)]
-    grid.send_and_receive([pack_task(TrainTask(asked, WEIGHTS, controls[0]), 2)])
-    kept = Memories(contexts)["busi"]["control"]
-    (reply,) = grid.send_and_receive([pack_task(TrainTask(asked, WEIGHTS, controls[1]), 2)])
+    ask(node, pack_task(TrainTask(replace(asked, round=1), WEIGHTS, controls[0]), 2))
+    kept = kept_in(memory)["control"]
+    reply = ask(node, pack_task(TrainTask(asked, WEIGHTS, controls[1]), 2))
     options = TrainOptions(
         seed=3, round=2, client="busi", epochs=2, batch_size=3, lr=0.1, optimiser="sgd", rule="scaffold"
     )
@@ -324,14 +402,14 @@ def test_a_second_round_of_scaffold_starts_from_what_the_client_kept(shards):
 @pytest.mark.parametrize("spoiled", ["style.mean.weight", "content.head.weight"])
 def test_what_is_not_finite_is_not_remembered(spoiled, disentangled, monkeypatch):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
-    _, before = disentangled(content, share="content")
+    _, before = disentangled(content, share="content", round=1)
 
     def spoil(*args, **options):
         result = train_epochs(*args, **options)
         result.weights[spoiled][...] = np.nan
         return result
 
-    monkeypatch.setattr(client, "train_epochs", spoil)
+    monkeypatch.setattr(training, "train_epochs", spoil)
     _, after = disentangled(content, share="content")
     for name, array in before["style"].items():
         np.testing.assert_array_equal(after["style"][name], array)
@@ -344,7 +422,7 @@ def test_the_client_does_as_the_request_says(shards, monkeypatch):
         asked.append(options)
         return train_epochs(model, train_set, val_set, options, *rest)
 
-    monkeypatch.setattr(client, "train_epochs", train)
+    monkeypatch.setattr(training, "train_epochs", train)
     changes = {"keep": "last", "rule": "fedgs", "optimiser": "adamw", "weight_decay": 0.5, "proximal_mu": 2.0}
     message = pack_task(TrainTask(request(precise_norm=True, **changes), WEIGHTS), 2)
     ask(config(shards / "busi.h5"), message)
@@ -353,5 +431,17 @@ def test_the_client_does_as_the_request_says(shards, monkeypatch):
     assert options.precise_norm
 
 
-def test_plain_rounds_leave_nothing_behind(disentangled):
+def test_plain_rounds_leave_nothing_behind(disentangled, memory):
     assert disentangled(to_weights(of_sdnet()))[1] == {}
+    assert not memory.exists()
+
+
+def test_a_clients_context_stays_empty(shards, memory):
+    contexts = make_contexts({2: config(shards / "busi.h5", memory=str(memory))})
+    parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
+    control = {name: np.zeros_like(WEIGHTS[name]) for name in parameters}
+    asked = request(rule="scaffold", optimiser="sgd", epochs=1)
+    message = pack_task(TrainTask(asked, WEIGHTS, control), 2)
+    (reply,) = InlineGrid(make_client_app(), contexts).send_and_receive([message])
+    assert not reply.has_error()
+    assert len(contexts[2].state) == 0

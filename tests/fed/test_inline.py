@@ -1,11 +1,10 @@
-import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 from flames_cli.errors import FlamesError
-from flames_cli.fed.engines.inline import InlineGrid, Memories, make_contexts, run_inline
+from flames_cli.fed.engines.inline import InlineGrid, make_contexts, run_inline
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -20,7 +19,7 @@ def ran():
 def grid(ran):
     """Three nodes whose client gives a number back; 13 is beyond it."""
     return InlineGrid(
-        echo_app(ran), make_contexts({5: {"client": "e"}, 3: {"client": "c"}, 4: {"client": "d"}}, {})
+        echo_app(ran), make_contexts({5: {"client": "e"}, 3: {"client": "c"}, 4: {"client": "d"}})
     )
 
 
@@ -117,7 +116,7 @@ def test_an_interrupted_client_ends_the_run(identity):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        InlineGrid(app, make_contexts({2: {}}, {})).send_and_receive([ask(1, node=2)])
+        InlineGrid(app, make_contexts({2: {}})).send_and_receive([ask(1, node=2)])
 
 
 def test_messages_can_be_made_in_the_old_way(grid, ran):
@@ -138,7 +137,7 @@ def test_running_inline_gives_the_server_its_grid(ran):
     def main(grid, context: Context):
         found.extend(answers(grid.send_and_receive([ask(1, node) for node in grid.get_node_ids()])))
 
-    run_inline(server, echo_app(ran), make_contexts({2: {"client": "a"}, 3: {"client": "b"}}, {}))
+    run_inline(server, echo_app(ran), make_contexts({2: {"client": "a"}, 3: {"client": "b"}}))
     assert found == ran == [1, 1]
 
 
@@ -150,7 +149,7 @@ def test_an_error_of_the_server_is_not_swallowed(ran):
         raise FlamesError("no client joined")
 
     with pytest.raises(FlamesError, match="no client joined"):
-        run_inline(server, echo_app(ran), make_contexts({}, {}))
+        run_inline(server, echo_app(ran), make_contexts({}))
 
 
 def test_a_fault_of_a_client_is_the_cause_of_what_the_server_raises(ran):
@@ -162,14 +161,5 @@ def test_a_fault_of_a_client_is_the_cause_of_what_the_server_raises(ran):
         raise FlamesError("nobody reported")
 
     with pytest.raises(FlamesError, match="nobody reported") as raised:
-        run_inline(server, echo_app(ran), make_contexts({3: {"client": "c"}}, {}))
+        run_inline(server, echo_app(ran), make_contexts({3: {"client": "c"}}))
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
-
-
-def test_what_clients_remember_can_be_read_and_given_back():
-    memory = {"control": {"w": np.array([1.5, -2], np.float32)}}
-    contexts = make_contexts({2: {"client": "a"}, 3: {"client": "b"}}, {"b": memory})
-    found = Memories(contexts)
-    assert list(found) == ["b"]
-    np.testing.assert_array_equal(found["b"]["control"]["w"], memory["control"]["w"])
-    assert Memories(make_contexts({3: {"client": "b"}}, found)).keys() == found.keys()

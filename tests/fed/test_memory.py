@@ -1,31 +1,41 @@
-import numpy as np
-from flwr.app import Context, RecordDict
+from pathlib import Path
 
-from flames_cli.fed.memory import read_memory, recall, remember, write_memory
+import pytest
 
+from flames_cli.errors import FlamesError
+from flames_cli.fed.memory import memory_folder
+from flames_cli.fed.node import NodeSettings
 
-def context():
-    return Context(1, 2, {}, RecordDict(), run_config={})
-
-
-def test_nothing_is_remembered_at_first():
-    assert recall(context(), "control") is None
-    assert read_memory(context()) == {}
+RUN = "0123456789abcdef"
 
 
-def test_the_last_of_a_kind_is_remembered():
-    own = context()
-    remember(own, "style", {"w": np.zeros(2, np.float32)})
-    remember(own, "style", {"w": np.array([1, 2], np.float32)})
-    found = recall(own, "style")
-    np.testing.assert_array_equal(found["w"], [1, 2])
-    assert found["w"].dtype == np.float32
+def settings(memory: Path | None = Path("memory")) -> NodeSettings:
+    return NodeSettings((Path("shard.h5"),), memory=memory)
 
 
-def test_memory_survives_being_read_and_written():
-    own, other = context(), context()
-    remember(own, "style", {"w": np.ones(2)})
-    remember(own, "control", {"count": np.array(3)})
-    write_memory(other, read_memory(own))
-    assert read_memory(other).keys() == {"style", "control"}
-    assert recall(other, "control")["count"].shape == ()
+def test_a_client_has_a_folder_of_its_own_for_every_run():
+    assert memory_folder(settings(), RUN, "hospital-a") == Path("memory") / RUN / "hospital-a"
+
+
+NAMES = ["..", ".", "../../out", "a/b", "a\\b", "/etc", ".hidden", "PET CT", "Ödem"]
+
+
+@pytest.mark.parametrize("client", NAMES)
+def test_any_name_of_a_client_stays_within_its_run(client):
+    folder = memory_folder(settings(), RUN, client)
+    assert folder.parent == Path("memory") / RUN
+    assert folder.name not in ("", ".", "..")
+
+
+TOKENS = ["", "..", "../../../etc", "/etc", RUN.upper(), RUN[:-1], f"{RUN}0", f"{RUN}\n", "not hexadecimal!"]
+
+
+@pytest.mark.parametrize("run", TOKENS)
+def test_a_token_of_another_form_names_no_folder(run):
+    with pytest.raises(FlamesError, match=r"run's token is .*expected 16 hex digits"):
+        memory_folder(settings(), run, "hospital-a")
+
+
+def test_a_node_without_a_folder_says_how_to_give_one():
+    with pytest.raises(FlamesError, match="names none; pass --node-config 'memory=\"FOLDER\"'"):
+        memory_folder(settings(None), RUN, "hospital-a")

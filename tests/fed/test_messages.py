@@ -3,21 +3,27 @@ from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from flames_cli.core.reports import Report
+from flames_cli.errors import FlamesError
 from flames_cli.fed.messages import (
     ARRAYS,
+    CONTROL,
     METRICS,
     PROTOCOL,
     REPORT,
+    STYLE,
     TRAIN,
+    WIRE,
     TrainRequest,
     TrainTask,
+    error_reason,
     make_query,
+    message_bytes,
     pack_profile,
     pack_report,
     pack_task,
@@ -26,7 +32,6 @@ from flames_cli.fed.messages import (
     unpack_report,
     unpack_task,
     unpack_weights,
-    weights_bytes,
 )
 
 pytestmark = pytest.mark.usefixtures("identity")
@@ -69,8 +74,111 @@ def test_control_variates_and_a_renderer_travel_both_ways():
         assert_same(carried.style, style)
 
 
-def test_bytes_count_all_that_travels():
-    assert weights_bytes(WEIGHTS, None, {"z": np.zeros(3, np.float32)}) == weights_bytes(WEIGHTS) + 12
+def asking(wire, **parts):
+    """A request whose floats travel as `wire`."""
+    return pack_task(TrainTask(replace(REQUEST, wire_dtype=wire), WEIGHTS, **parts), NODE)
+
+
+def both_ways(wire):
+    """A request with all that may travel, and the report upon it."""
+    parts = {"control": {"z.weight": WEIGHTS["z.weight"] / 3}, "style": {"z.weight": WEIGHTS["z.weight"] / 7}}
+    message = asking(wire, **parts)
+    return message, pack_report(replace(REPORTED, **parts), message)
+
+
+def test_bytes_are_those_of_the_arrays_in_the_message():
+    message = asking("fp32")
+    records = message.content.array_records
+    assert message_bytes(message) == sum(len(array.data) for array in records[ARRAYS].values())
+    assert message_bytes(both_ways("fp32")[0]) == message_bytes(message) + 2 * len(
+        records[ARRAYS]["z.weight"].data
+    )
+    assert message_bytes(make_query(NODE)) == 0
+
+
+@pytest.mark.parametrize("wire", ["fp16", "bf16"])
+def test_half_the_bytes_travel_both_ways(wire):
+    large = {"w": np.full((100, 100), 1.5, np.float32), "count": np.array(3)}
+    sizes = {}
+    for kind in ("fp32", wire):
+        message = pack_task(TrainTask(replace(REQUEST, wire_dtype=kind), large, large, large), NODE)
+        reply = pack_report(replace(REPORTED, weights=large, control=large, style=large), message)
+        sizes[kind] = message_bytes(message), message_bytes(reply)
+    assert [full - half for full, half in zip(sizes["fp32"], sizes[wire], strict=True)] == [3 * 20_000] * 2
+
+
+@pytest.mark.parametrize("wire", ["fp16", "bf16"])
+def test_all_arrays_travel_in_half_their_bits_and_come_back_in_their_types(wire):
+    message, reply = both_ways(wire)
+    eps = {"fp16": 2**-11, "bf16": 2**-8}[wire]
+    for passed, carried in ((message, unpack_task(message)), (reply, unpack_report(reply))):
+        for record in (ARRAYS, CONTROL, STYLE):
+            sent = passed.content.array_records[record]["z.weight"].dtype
+            assert sent == {"fp16": "float16", "bf16": "uint16"}[wire]
+        assert list(carried.weights) == list(WEIGHTS)
+        assert carried.weights["m.half"].dtype == np.float16
+        np.testing.assert_array_equal(carried.weights["a.num_batches_tracked"], 41)
+        for weights, part in ((carried.weights, 1), (carried.control, 3), (carried.style, 7)):
+            assert weights["z.weight"].dtype == np.float32
+            np.testing.assert_allclose(weights["z.weight"], WEIGHTS["z.weight"] / part, rtol=eps)
+
+
+def test_a_genuine_uint16_is_not_mistaken_for_a_float():
+    codes = np.array([0x3F80, 1, 65535], np.uint16)
+    task = TrainTask(replace(REQUEST, wire_dtype="bf16"), {"codes": codes, "w": np.ones(3, np.float32)})
+    assert_same(unpack_task(pack_task(task, NODE)).weights, task.weights)
+
+
+def test_a_request_for_a_type_that_is_not_known_is_refused():
+    message = asking("fp32")
+    message.content.config_records[TRAIN]["wire_dtype"] = "fp8"
+    with pytest.raises(FlamesError, match="wire's type is 'fp8', expected one of fp32, fp16, bf16"):
+        unpack_task(message)
+    with pytest.raises(FlamesError, match="wire's type is 'fp8'"):
+        pack_report(REPORTED, message)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"type": "fp8"}, "wire's type is 'fp8'"),
+        ({"type": None}, "wire's type is 'None'"),
+        ({"type": "fp16"}, "'z.weight' is uint16 and said to be float32 sent as fp16"),
+        ({"type": "fp32"}, "sent as fp32, expected no such entry"),
+        ({"arrays/gone": "float32"}, "'gone' is missing"),
+        ({"arrays/z.weight": "complex64"}, "said to be complex64"),
+        ({"control/m.half": "float32"}, "'m.half' is missing"),
+    ],
+)
+def test_a_report_that_says_wrongly_what_it_was_is_refused(changes, problem):
+    reply = both_ways("bf16")[1]
+    told = {**reply.content.config_records[WIRE], **changes}
+    reply.content[WIRE] = ConfigRecord({key: value for key, value in told.items() if value is not None})
+    with pytest.raises(FlamesError, match=problem):
+        unpack_report(reply)
+
+
+def test_a_value_beyond_fp16_is_refused_by_name_on_either_side():
+    large = {"bn.running_var": np.array([1, 7e4], np.float32)}
+    message = asking("fp16")
+    for pack in (
+        lambda: pack_task(TrainTask(replace(REQUEST, wire_dtype="fp16"), large), NODE),
+        lambda: pack_report(replace(REPORTED, control=large), message),
+    ):
+        with pytest.raises(FlamesError, match=r"'bn\.running_var' holds 7e\+04.*pass --wire-dtype bf16"):
+            pack()
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("disk full", "disk full"),
+        ("<class 'flames_cli.errors.FlamesError'>:<'it's full'>", "it's full"),
+        ("<class 'ZeroDivisionError'>:<'by zero'>", "<class 'ZeroDivisionError'>:<'by zero'>"),
+    ],
+)
+def test_what_a_node_complains_of_is_told_in_its_own_words(reason, told):
+    assert error_reason(Message(Error(1, reason), reply_to=make_query(NODE))) == told
 
 
 def test_a_report_comes_back_as_it_was_sent():
@@ -94,11 +202,6 @@ def test_a_profile_comes_back_as_it_was_sent(profile):
 def test_any_array_survives_the_way(array):
     message = Message(RecordDict({ARRAYS: pack_weights({"x": array})}), NODE, "train")
     assert_same(unpack_weights(message), {"x": array})
-
-
-def test_bytes_of_a_model_are_those_of_its_arrays():
-    assert weights_bytes(WEIGHTS) == 6 * 4 + 8 + 2 * 2
-    assert weights_bytes({}) == 0
 
 
 def test_a_request_carries_weights_and_the_options_of_training_only():

@@ -8,8 +8,8 @@ from flames_cli.core.blending import blend_flames
 from flames_cli.errors import FlamesError
 from flames_cli.fed import exchange
 from flames_cli.fed.engines import inline
-from flames_cli.fed.events import ClientDone, FederationStarted, RoundDone
-from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, pack_report, weights_bytes
+from flames_cli.fed.events import ClientAsked, ClientDone, ClientJoined, FederationStarted, RoundDone
+from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, TrainTask, message_bytes, pack_report, pack_task
 from flames_cli.fed.plan import initial_seed
 
 CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "m3": ("MRI", 4), "u1": ("US", 5), "u2": ("US", 20)}
@@ -100,6 +100,8 @@ def test_a_request_tells_all_that_training_needs(federation, profiles):
         "keep": "last",
         "proximal_mu": 0.5,
         "precise_norm": True,
+        "wire_dtype": "bf16",
+        "run": "0123456789abcdef",
     }
     seen = federation(profiles, rounds=1, model_options={"b": 2, "a": 1}, **options)
     requests = {request.client: request for request, _ in seen.requests}
@@ -111,6 +113,7 @@ def test_a_request_tells_all_that_training_needs(federation, profiles):
     assert one.model_options == '{"a": 1, "b": 2}'
     assert (one.optimiser, one.weight_decay, one.keep, one.proximal_mu) == ("adamw", 0.02, "last", 0.5)
     assert one.precise_norm
+    assert (one.wire_dtype, one.run) == ("bf16", "0123456789abcdef")
     assert (one.rule, one.initial_seed) == ("plain", initial_seed(9))
 
 
@@ -140,7 +143,7 @@ def test_a_finished_federation_asks_nobody(federation, profiles):
 
 def test_bytes_count_every_model_once_each_way(federation, profiles):
     seen = federation(profiles)
-    model = weights_bytes(seen.requests[0][1])
+    model = message_bytes(pack_task(TrainTask(*seen.requests[0]), 2))
     assert [record["bytes_down"] for record in seen.records] == [len(CLIENTS) * model] * 2
     assert [record["bytes_up"] for record in seen.records] == [len(CLIENTS) * model] * 2
 
@@ -276,7 +279,7 @@ def test_a_reply_that_is_no_report_is_refused(records, federation, profiles):
             {"channels": 3},
             r"client b cannot join: its images are of 3 channel\(s\), this federation's of 1; preprocess",
         ),
-        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 3"),
+        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 4"),
         ({"client": "a"}, "client a cannot join: another node has that name"),
     ],
     ids=["size", "channels", "protocol", "name"],
@@ -316,12 +319,13 @@ def test_a_federation_of_nobody_is_refused(federation):
 
 def test_watchers_are_told_in_order(federation, profiles, drift):
     events = federation(profiles, rounds=2, train=failing(drift, "u1", in_round=2)).events
-    started, *rest = events
+    joined, (started, *rest) = events[: len(CLIENTS)], events[len(CLIENTS) :]
+    assert joined == [ClientJoined(client, its, "brain", n) for client, (its, n) in CLIENTS.items()]
     assert isinstance(started, FederationStarted)
     assert started.clients == tuple((client, *what) for client, what in CLIENTS.items())
     assert (started.first_round, started.rounds) == (1, 2)
     kinds = [type(event) for event in rest]
-    assert kinds == ([ClientDone] * len(CLIENTS) + [RoundDone]) * 2
+    assert kinds == ([ClientAsked, ClientDone] * len(CLIENTS) + [RoundDone]) * 2
     failed = [event for event in rest if isinstance(event, ClientDone) and event.reason]
     assert [(event.client, event.round, event.reason) for event in failed] == [("u1", 2, "disk full")]
 
@@ -355,6 +359,6 @@ def test_replies_may_come_late_and_in_any_order(federation, profiles, monkeypatc
     monkeypatch.setattr(inline, "InlineGrid", LateGrid)
     monkeypatch.setattr(exchange, "POLL_SECONDS", 0)
     seen = federation(profiles)
-    assert seen.records[0]["accepted"] == list(CLIENTS)[::-1]
+    assert seen.records[0]["accepted"] == list(CLIENTS), "reports are taken in order of the names"
     assert_same_state(seen.state, expected.state)
     assert seen.records[1]["bytes_up"] == expected.records[1]["bytes_up"]

@@ -8,12 +8,12 @@ import torch
 from flames_cli.config import EvaluateConfig, PartitionConfig
 from flames_cli.core.detection import count_lesions
 from flames_cli.core.metrics import case_metrics
+from flames_cli.core.scoring import METRICS
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.evaluating.scoring import METRICS
 from flames_cli.stages.federate import federate
 from flames_cli.stages.partition import partition
 from flames_cli.store.cases import SetInfo

@@ -12,10 +12,11 @@ from flames_cli.config import FederateConfig, PartitionConfig
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.client import make_client_app
-from flames_cli.fed.events import ClientDone, Estimated, FederationStarted, RoundDone, StepDone
-from flames_cli.fed.messages import Profile, TrainRequest, weights_bytes
-from flames_cli.stages import federate as module
-from flames_cli.stages.federate import encoder_weights_of, federate
+from flames_cli.fed.events import ClientDone, ClientJoined, Estimated, FederationStarted, RoundDone, StepDone
+from flames_cli.fed.messages import Profile, TrainRequest, message_bytes
+from flames_cli.stages.federate import federate
+from flames_cli.stages.federating import engines, keeping
+from flames_cli.stages.federating.planning import encoder_weights_of
 from flames_cli.stages.partition import partition
 from flames_cli.store.checkpoint import list_rounds, load_state
 from flames_cli.store.h5 import hash_file, read_shard_cases
@@ -137,7 +138,7 @@ def test_a_crash_costs_only_the_round_it_fell_in(
 def test_a_crash_while_saving_loses_no_record(
     function, round_, workspace, quick, uninterrupted, monkeypatch, assert_same_state, timeless
 ):
-    root, original, calls = workspace(), getattr(module, function), []
+    root, original, calls = workspace(), getattr(keeping, function), []
 
     def pull_plug(*arguments):
         calls.append(arguments)
@@ -146,7 +147,7 @@ def test_a_crash_while_saving_loses_no_record(
         original(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, function, pull_plug)
+        patched.setattr(keeping, function, pull_plug)
         with pytest.raises(PulledPlug):
             federate(quick(root, rounds=3))
     resumed = federate(quick(root, rounds=3))
@@ -334,7 +335,7 @@ def messages(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(module, "make_client_app", record)
+    monkeypatch.setattr(engines, "make_client_app", record)
     return passed
 
 
@@ -376,12 +377,12 @@ def test_no_message_names_a_patient_or_a_case(workspace, quick, messages):
     assert not [name for name in names if any(name in text for text in texts)]
 
 
-def test_each_client_gets_one_model_a_round_and_sends_one(workspace, quick):
-    result = federate(quick(workspace(), keep_rounds=5))
-    model = weights_bytes(state_of(result).server["MRI"])
-    assert [(record["bytes_down"], record["bytes_up"]) for record in result.records] == [
-        (5 * model, 5 * model)
-    ] * 2
+def test_each_client_gets_one_model_a_round_and_sends_one(workspace, quick, messages):
+    records = federate(quick(workspace(), rounds=1)).records
+    sizes = [message_bytes(message) for message in messages if message.content.array_records]
+    assert len(set(sizes)) == 1
+    assert len(sizes) == 2 * 5
+    assert [(record["bytes_down"], record["bytes_up"]) for record in records] == [(5 * sizes[0],) * 2]
 
 
 def test_a_run_keeps_what_it_was_made_with(workspace, quick):
@@ -407,8 +408,10 @@ def test_encoder_weights_are_imagenets_only_where_the_model_has_them(tmp_path):
 def test_watchers_are_told_all(workspace, quick):
     events = []
     result = federate(quick(workspace()), events.append)
-    assert isinstance(events[0], FederationStarted)
-    assert [name for name, _, _ in events[0].clients] == ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
+    started = next(event for event in events if isinstance(event, FederationStarted))
+    joined = [event.client for event in events[: events.index(started)] if isinstance(event, ClientJoined)]
+    names = ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
+    assert [name for name, _, _ in started.clients] == joined == names
     steps = sum(entry["n_steps"] for record in result.records for entry in record["clients"])
     assert sum(isinstance(event, StepDone) for event in events) == steps
     assert [event.record for event in events if isinstance(event, RoundDone)] == result.records

@@ -1,14 +1,20 @@
 """What strategies, optimisers and disentangled models make of a federation, from shards to checkpoints."""
 
+import shutil
+from urllib.parse import unquote
+
 import numpy as np
 import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.fed.events import ClientDone
 from flames_cli.learn.models import build_model
 from flames_cli.stages.federate import federate
-from flames_cli.store.checkpoint import load_memories, load_state
+from flames_cli.store.checkpoint import list_rounds, load_state
 from flames_cli.store.manifest import read_partition
+from flames_cli.store.memory import recall
+from flames_cli.store.runs import read_config
 
 pytestmark = pytest.mark.federated
 
@@ -23,7 +29,21 @@ def state_of(result):
 
 
 def memories_of(result):
-    return load_memories(result.folder / "checkpoints")
+    """{client: {kind: what it keeps now}} of those that keep anything."""
+    folders = (result.folder / "clients").glob(f"{token_of(result)}/*")
+    return {unquote(folder.name): recall(folder, 99999) for folder in folders}
+
+
+def token_of(result):
+    return read_config(result.folder / "config.toml")["run"]["token"]
+
+
+def assert_same_memories(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for client, kinds in theirs.items():
+        assert ours[client].keys() == kinds.keys()
+        for kind, weights in kinds.items():
+            assert all(np.array_equal(ours[client][kind][entry], a) for entry, a in weights.items())
 
 
 @pytest.mark.parametrize("strategy", ALGORITHMS)
@@ -77,11 +97,82 @@ def test_what_is_remembered_between_rounds_survives_a_stop(
     assert resumed.resumed_from == 1
     assert_same_state(state_of(resumed), state_of(whole))
     assert timeless(resumed.records) == timeless(whole.records)
-    ours, theirs = memories_of(resumed), memories_of(whole)
-    assert ours.keys() == theirs.keys()
-    for client, kinds in theirs.items():
-        for kind, weights in kinds.items():
-            assert all(np.array_equal(ours[client][kind][entry], a) for entry, a in weights.items())
+    assert_same_memories(memories_of(resumed), memories_of(whole))
+
+
+class PulledPlug(Exception):
+    """Nothing that the program expects."""
+
+
+@pytest.mark.parametrize("name", ["scaffold", "content"])
+@pytest.mark.parametrize("lost", [0, 1], ids=["within round 3", "and round 2's checkpoint lost"])
+def test_clients_go_back_with_the_server(name, lost, workspace, quick, assert_same_state, timeless):
+    options = {**RESUMED[name], "run": name, "rounds": 4}
+    whole = federate(quick(workspace(), **options))
+
+    def pull_plug(event):
+        if isinstance(event, ClientDone) and event.round == 3:
+            raise PulledPlug
+
+    root = workspace()
+    with pytest.raises(PulledPlug):
+        federate(quick(root, **options), pull_plug)
+    checkpoints = root / "runs" / name / "checkpoints"
+    for newest in list_rounds(checkpoints)[2 - lost :]:
+        shutil.rmtree(checkpoints / f"round-{newest:05d}")
+    resumed = federate(quick(root, **options))
+    assert resumed.resumed_from == 2 - lost
+    assert_same_state(state_of(resumed), state_of(whole))
+    assert timeless(resumed.records) == timeless(whole.records)
+    assert_same_memories(memories_of(resumed), memories_of(whole))
+
+
+def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_memory(workspace, quick):
+    root, options = workspace(), {"strategy": "scaffold", **SGD}
+    first = token_of(federate(quick(root, rounds=1, **options)))
+    assert token_of(federate(quick(root, rounds=2, **options))) == first
+    fresh = federate(quick(root, rounds=1, fresh=True, **options))
+    assert token_of(fresh) != first
+    assert [path.name for path in (fresh.folder / "clients").iterdir()] == [token_of(fresh)]
+
+
+def test_a_run_without_a_token_is_given_one_when_it_goes_on(workspace, quick):
+    root = workspace()
+    file = federate(quick(root, rounds=1)).folder / "config.toml"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join(line for line in lines if not line.startswith("token")), encoding="utf-8")
+    resumed = federate(quick(root, rounds=2))
+    assert resumed.resumed_from == 1
+    assert len(bytes.fromhex(token_of(resumed))) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fedgs", {"strategy": "fedgs"}),
+        ("scaffold", {"strategy": "scaffold"}),
+        ("lending", {"strategy": "flames", "style_from": 2, "share": "content", **SDNET}),
+    ],
+)
+@pytest.mark.parametrize("wire", ["fp16", "bf16"])
+def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, workspace, quick):
+    root = workspace()
+    full, half = (
+        # Adam would make steps of one size of gradients that are zero but for rounding.
+        federate(quick(root, run=f"{name}-{dtype}", wire_dtype=dtype, **{**options, **SGD}))
+        for dtype in ("fp32", wire)
+    )
+    for one, other in zip(full.records, half.records, strict=True):
+        assert other["refused"] == {}
+        assert other["bytes_down"] < one["bytes_down"]
+        assert other["bytes_up"] < one["bytes_up"]
+    for group, model in state_of(full).server.items():
+        for entry, array in model.items():
+            if not np.issubdtype(array.dtype, np.floating):
+                continue
+            found = state_of(half).server[group][entry]
+            assert found.dtype == array.dtype
+            np.testing.assert_allclose(found, array, atol={"fp16": 0.01, "bf16": 0.04}[wire])
 
 
 MANY_STEPS = {"strategy": "fedavg", "batch_size": 2, "rounds": 1}

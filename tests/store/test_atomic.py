@@ -1,11 +1,13 @@
 import csv
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from flames_cli.errors import FlamesError
-from flames_cli.store.atomic import replacing, write_csv, write_json, write_text
+from flames_cli.store.atomic import replacing, write_csv, write_json, write_private, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -108,3 +110,19 @@ def test_a_csv_keeps_floats_and_commas(tmp_path):
     assert [row[0] for row in read[1:]] == ["benign (1), left", 'a "b"']
     assert float(read[1][1]) == 0.1 + 0.2
     assert b"\r" not in (tmp_path / "a.csv").read_bytes()
+
+
+def test_a_private_file_is_its_owner_s_alone_from_the_start(tmp_path, monkeypatch):
+    modes = []
+    real = os.fdopen
+    monkeypatch.setattr(
+        "os.fdopen", lambda file, how: modes.append(os.fstat(file).st_mode) or real(file, how)
+    )
+    path, before = tmp_path / "key", os.umask(0)
+    try:
+        write_private(path, b"secret")
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(mode) for mode in (*modes, path.stat().st_mode)] == [0o600, 0o600]
+    assert path.read_bytes() == b"secret"
+    assert names(tmp_path) == ["key"]

@@ -1,6 +1,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from flames_cli.core.algorithm import Algorithm
 from flames_cli.core.reports import Entries, Report, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store import checkpoint
-from flames_cli.store.checkpoint import list_rounds, load_memories, load_state, save_state
+from flames_cli.store.checkpoint import list_rounds, load_state, safe_name, save_state
 
 
 def weights(value):
@@ -145,7 +146,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
     ("changes", "message"),
     [
         ({"format": "flames-shard"}, "is flames-shard, expected flames-checkpoint"),
-        ({"version": 99}, "has version 99 of flames-checkpoint, this release reads 2"),
+        ({"version": 99}, "has version 99 of flames-checkpoint, this release reads 3"),
         ({"sha256": {}}, "lacks entries"),
         ({"server": None}, "lacks entries"),
     ],
@@ -180,60 +181,47 @@ def remembering(round_):
     return replace(state(round_), memory=memory, styles={"brats-1": weights(3), "busi-1": weights(4)})
 
 
-KEPT = {"brats-1": {"control": weights(5), "style": weights(6)}, "busi-1": {"control": weights(7)}}
-
-
-def test_what_server_and_clients_remember_comes_back(tmp_path):
-    save_state(tmp_path, remembering(3), 2, KEPT)
+def test_what_the_server_remembers_comes_back(tmp_path):
+    save_state(tmp_path, remembering(3), 2)
     assert_same(load_state(tmp_path), remembering(3))
-    assert_same_kinds(load_memories(tmp_path), KEPT)
-
-
-def test_memories_are_those_of_their_round(tmp_path):
-    save_state(tmp_path, remembering(1), 9, KEPT)
-    save_state(tmp_path, remembering(2), 9)
-    assert load_memories(tmp_path) == {}
-    assert_same_kinds(load_memories(tmp_path, 1), KEPT)
-    with pytest.raises(MissingArtifact, match="no checkpoint of round 3"):
-        load_memories(tmp_path, 3)
 
 
 def test_a_client_with_nothing_of_its_own_comes_back(tmp_path):
     bare = State(1, {"all": weights(1)}, {"one": {}}, {"all": {"momentum": {}}}, {"one": {}})
-    save_state(tmp_path, bare, 1, {"one": {}, "two": {"control": {}}})
+    save_state(tmp_path, bare, 1)
     assert_same(load_state(tmp_path), bare)
-    assert load_memories(tmp_path) == {"one": {}, "two": {"control": {}}}
 
 
-NAMES = ["PET/CT", "PET-CT", "PET%2FCT", "a+b", "a", "..", "../../out", "T2 FLAIR", "Ödem", "a\\b", "c:d"]
+NAMES = ["PET/CT", "PET-CT", "PET%2FCT", "a+b", "a", ".", "..", "%2E.", "../../out", "T2 FLAIR", "Ödem"]
+NAMES += ["a\\b", "c:d"]
 
 
 def test_any_name_makes_a_file_of_its_own_in_its_folder(tmp_path):
     by_name = {name: weights(number) for number, name in enumerate(NAMES)}
     by_kind = {name: {"b+c": weights(number), "c": weights(-number)} for number, name in enumerate(NAMES)}
     odd = State(1, by_name, by_name, by_kind, by_name)
-    folder = save_state(tmp_path / "here", odd, 1, by_kind)
+    folder = save_state(tmp_path / "here", odd, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
     assert [path.name for path in (tmp_path / "here").iterdir()] == [folder.name]
-    assert len(list(folder.iterdir())) == 7 * len(NAMES) + 1
+    assert len(list(folder.iterdir())) == 5 * len(NAMES) + 1
     assert all(path.is_file() and re.fullmatch(r"[A-Za-z0-9._%+ -]+", path.name) for path in folder.iterdir())
     assert_same(load_state(tmp_path / "here"), odd)
-    assert_same_kinds(load_memories(tmp_path / "here"), by_kind)
 
 
-@pytest.mark.parametrize(
-    ("name", "load"),
-    [
-        ("memory-MRI+adam_v", load_state),
-        ("style-brats-1", load_state),
-        ("kept-brats-1+style", load_memories),
-    ],
-)
-def test_a_damaged_memory_is_found_by_its_checksum(name, load, tmp_path):
-    file = save_state(tmp_path, remembering(1), 1, KEPT) / f"{name}.safetensors"
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_a_folder_of_its_own_within_another(name):
+    safe = Path("here") / safe_name(name)
+    assert safe.parent == Path("here")
+    assert safe.name not in ("", ".", "..")
+    assert [other for other in NAMES if safe_name(other) == safe.name] == [name]
+
+
+@pytest.mark.parametrize("name", ["memory-MRI+adam_v", "style-brats-1"])
+def test_a_damaged_memory_is_found_by_its_checksum(name, tmp_path):
+    file = save_state(tmp_path, remembering(1), 1) / f"{name}.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(FlamesError, match=rf"{re.escape(file.name)} is missing or damaged"):
-        load(tmp_path)
+        load_state(tmp_path)
 
 
 def test_a_round_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):

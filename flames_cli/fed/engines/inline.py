@@ -3,7 +3,7 @@
 Deterministic, debuggable, no start-up cost; one GPU is shared by taking turns.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -11,16 +11,14 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
-from flames_cli.fed.memory import read_memory, write_memory
+from flames_cli.fed.node import NodeConfig
 
 RUN_ID = 1
 SERVER_NODE = 1
+FIRST_NODE = 2
 FAILED = 1
 """Flower's code of an error whose cause is in its reason."""
-
-NodeConfig = Mapping[str, str | int | float | bool]
 
 
 class InlineGrid(Grid):
@@ -91,42 +89,16 @@ class InlineGrid(Grid):
             return Message(Error(FAILED, f"{type(error).__name__}: {error}"), reply_to=message)
 
 
-def make_contexts(
-    nodes: Mapping[int, NodeConfig], memories: Mapping[str, Mapping[str, Weights]]
-) -> dict[int, Context]:
-    """One context a node, with its configuration and what its client remembers, by client's name."""
-    contexts = {}
-    for node, config in nodes.items():
-        contexts[node] = Context(RUN_ID, node, dict(config), RecordDict(), run_config={})
-        write_memory(contexts[node], memories.get(str(config.get("client")), {}))
-    return contexts
-
-
-class Memories(Mapping[str, Mapping[str, Weights]]):
-    """What the clients remember, by name; those that remember nothing are left out.
-
-    Decoded when it is asked for: saving it needs the memory of one client, not of all.
-    """
-
-    def __init__(self, contexts: Mapping[int, Context]) -> None:
-        self._contexts = {
-            str(context.node_config.get("client")): context
-            for context in contexts.values()
-            if context.state.array_records
-        }
-
-    def __getitem__(self, client: str) -> dict[str, Weights]:
-        return read_memory(self._contexts[client])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._contexts)
-
-    def __len__(self) -> int:
-        return len(self._contexts)
+def make_contexts(nodes: Mapping[int, NodeConfig]) -> dict[int, Context]:
+    """One context a node, with its configuration."""
+    return {
+        node: Context(RUN_ID, node, dict(config), RecordDict(), run_config={})
+        for node, config in nodes.items()
+    }
 
 
 def run_inline(server: ServerApp, client: ClientApp, contexts: Mapping[int, Context]) -> None:
-    """Run `server` over `client` on the nodes with these contexts, which keep what the clients remember.
+    """Run `server` over `client` on the nodes with these contexts.
 
     Raises:
         FlamesError: what the server raises; its cause is the clients' last fault, for --debug to show.

@@ -9,12 +9,13 @@ from typing import Any
 from flames_cli import __version__
 from flames_cli.core.intervals import DRAWS, LEVEL
 from flames_cli.core.lesions import SmallRule
+from flames_cli.core.scoring import METRICS
 from flames_cli.errors import FlamesError
 from flames_cli.stages.evaluating.lesion_rows import SIZES, LesionRow, SizeScores
 from flames_cli.stages.evaluating.parts import Scored
 from flames_cli.stages.evaluating.pictures import overlay_name
 from flames_cli.stages.evaluating.rows import Row
-from flames_cli.stages.evaluating.scoring import METRICS, Score, Subject
+from flames_cli.stages.evaluating.scoring import Score, Subject
 from flames_cli.store.atomic import write_csv, write_json
 from flames_cli.store.manifest import read_json
 from flames_cli.store.schema import EVALUATION, stamp

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flames_cli.core.metrics import Summary, summarise
+from flames_cli.core.scoring import summarise_cases
 from flames_cli.stages.evaluating.parts import Part
-from flames_cli.stages.evaluating.scoring import METRICS, Score
+from flames_cli.stages.evaluating.scoring import Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +71,4 @@ def make_row(part: Part) -> Row:
 
 
 def _summaries(scores: Sequence[Score]) -> dict[str, Summary]:
-    return {name: summarise(score.metrics[name] for score in scores) for name in METRICS}
+    return summarise_cases(score.metrics for score in scores)

@@ -10,8 +10,6 @@ from flames_cli.core.metrics import case_metrics
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.segment import Segmenter
 
-METRICS = ("iou", "dice", "pixel_accuracy", "hausdorff_px")
-
 
 @dataclass(frozen=True, slots=True)
 class Score:

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from flames_cli.core.intervals import paired_interval
+from flames_cli.core.scoring import METRICS
 from flames_cli.stages.evaluating import files as evaluation_files
 from flames_cli.stages.evaluating.files import CASE_COLUMNS
 from flames_cli.stages.evaluating.lesion_rows import SIZES
-from flames_cli.stages.evaluating.scoring import METRICS
 
 FILES = [
     "cases.csv",

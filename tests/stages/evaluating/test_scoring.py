@@ -3,8 +3,9 @@ import pytest
 
 from flames_cli.core.detection import count_lesions
 from flames_cli.core.metrics import case_metrics
+from flames_cli.core.scoring import METRICS
 from flames_cli.learn.data import ShardDataset
-from flames_cli.stages.evaluating.scoring import METRICS, Subject, score_subject
+from flames_cli.stages.evaluating.scoring import Subject, score_subject
 from flames_cli.store.h5 import read_shard_sets
 
 

@@ -1,0 +1,206 @@
+"""One federation of `scale.py`, in a process of its own: prints its peak memory and seconds a round as JSON.
+
+    python benchmarks/scale_arm.py flower 10 --megabytes 54 --rounds 2
+
+Its clients send back what they got plus a constant, so that what is measured is the server, the making and
+reading of messages, and nothing of training. All servers run over the same in-process Grid.
+"""
+
+import argparse
+import json
+import logging
+import os
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+
+import numpy as np
+import psutil
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+
+from flames_cli.arrays import Weights
+from flames_cli.core.reports import Report, State
+from flames_cli.core.rng import derive_rng
+from flames_cli.errors import FlamesError
+from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
+from flames_cli.fed.messages import (
+    ARRAYS,
+    METRICS,
+    TRAIN,
+    Profile,
+    pack_profile,
+    pack_report,
+    pack_weights,
+    unpack_task,
+    unpack_weights,
+)
+from flames_cli.fed.plan import Plan
+from flames_cli.fed.server import Federation, make_server_app
+
+ARMS = ("fedavg", "flames", "flower")
+STEP, EXAMPLES, SIZE = 0.25, 100, 8
+WITNESS = "0.norm.weight"
+"""A small entry, by which a round is seen to have done its work."""
+
+
+@dataclass
+class Watch:
+    """What the end of every round and the clients note down."""
+
+    wall: list[float] = field(default_factory=list)
+    """Seconds, at the start of the first round and at the end of each."""
+    processor: list[float] = field(default_factory=list)
+    """As `wall`, of processor time."""
+    clients: list[float] = field(default_factory=list)
+    """As `processor`, what of it was the clients'."""
+    in_clients: float = 0.0
+    witness: float = 0.0
+
+    def end_round(self, weights: Weights) -> None:
+        """A round is over (or the first is to begin), with these weights."""
+        self.witness = float(weights[WITNESS].mean())
+        self.clients.append(self.in_clients)
+        self.processor.append(time.process_time())
+        self.wall.append(time.perf_counter())
+
+
+def main() -> None:
+    """Run the federation; print its figures."""
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    options = parse_options()
+    weights = make_weights(options.megabytes)
+    watch = Watch()
+    server = make_server(options.arm, weights, options.rounds + 1, watch)
+    contexts = make_contexts({FIRST_NODE + i: {"client": f"client-{i:03d}"} for i in range(options.clients)})
+    base, held = peak_mb(), psutil.Process().memory_info().rss / 1e6
+    run_inline(server, make_client(watch), contexts)
+    expected = float(weights[WITNESS].mean()) + STEP * (options.rounds + 1)
+    if abs(watch.witness - expected) > 1e-3:
+        raise FlamesError(f"'{WITNESS}' is {watch.witness} on average after the rounds, expected {expected}")
+    wall, processor, clients = (
+        statistics.fmean(np.diff(marks)[1:]) for marks in (watch.wall, watch.processor, watch.clients)
+    )
+    figures = {
+        "model_mb": sum(array.nbytes for array in weights.values()) / 1e6,
+        "base_mb": base,
+        "held_mb": held,
+        "peak_mb": peak_mb() - base,
+        "seconds": wall,
+        "processor_seconds": processor,
+        "server_processor_seconds": processor - clients,
+    }
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+
+
+def parse_options() -> argparse.Namespace:
+    """The arm, its number of clients, the model's size and the rounds measured after a first one."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("arm", choices=ARMS)
+    parser.add_argument("clients", type=int)
+    parser.add_argument("--megabytes", type=float, default=54)
+    parser.add_argument("--rounds", type=int, default=2)
+    return parser.parse_args()
+
+
+def make_weights(megabytes: float) -> Weights:
+    """Float32 weights of about that size: 24 convolutions of growing width, each with BatchNorm's four."""
+    width = round((megabytes * 1e6 / 4 / sum(9 * 6 * scale**2 for scale in (1, 2, 4, 8))) ** 0.5)
+    rng = derive_rng(0, "benchmark")
+    weights: Weights = {}
+    for block in range(24):
+        n = width * 2 ** (block // 6)
+        weights[f"{block}.conv.weight"] = rng.standard_normal((n, n, 3, 3), np.float32)
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            weights[f"{block}.norm.{name}"] = rng.random(n, np.float32)
+    return weights
+
+
+def make_server(arm: str, weights: Weights, rounds: int, watch: Watch) -> ServerApp:
+    """The server of an arm, which tells `watch` of every round."""
+    return make_flower(weights, rounds, watch) if arm == "flower" else make_ours(arm, weights, rounds, watch)
+
+
+def make_ours(strategy: str, weights: Weights, rounds: int, watch: Watch) -> ServerApp:
+    """FLAMES's own; nothing is written to disk."""
+
+    def save(state: State, record: object) -> None:  # noqa: ARG001 (the server gives both)
+        watch.end_round(next(iter(state.server.values())))
+
+    def open_federation(_: object) -> Federation:
+        watch.end_round(weights)
+        return Federation(Plan(get_algorithm(strategy), rounds, 0, "stub", {}, weights, SIZE), save)
+
+    return make_server_app(open_federation)
+
+
+def make_flower(weights: Weights, rounds: int, watch: Watch) -> ServerApp:
+    """Flower's stock FedAvg."""
+    app = ServerApp()
+
+    def evaluate(_: int, arrays: ArrayRecord) -> None:
+        watch.end_round({WITNESS: arrays[WITNESS].numpy()})
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:  # noqa: ARG001 (Flower fixes the signature)
+        strategy = FedAvg(fraction_evaluate=0.0)
+        strategy.start(grid, pack_weights(weights), num_rounds=rounds, evaluate_fn=evaluate)
+
+    return app
+
+
+def make_client(watch: Watch) -> ClientApp:
+    """Answers FLAMES's messages and those of Flower's strategies alike."""
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        client = str(context.node_config["client"])
+        return pack_profile(Profile(client, "MRI", "brain", EXAMPLES, 1, SIZE), message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:  # noqa: ARG001 (Flower fixes the signature)
+        started = time.process_time()
+        ours = TRAIN in message.content
+        reply = (answer_flames if ours else answer_flower)(message)
+        watch.in_clients += time.process_time() - started
+        return reply
+
+    return app
+
+
+def answer_flames(message: Message) -> Message:
+    """A report for FLAMES's server."""
+    task = unpack_task(message)
+    return pack_report(Report(task.request.client, "MRI", move(task.weights), EXAMPLES, 1), message)
+
+
+def answer_flower(message: Message) -> Message:
+    """A reply for Flower's strategies."""
+    weights = move(unpack_weights(message))
+    metrics = MetricRecord({"num-examples": EXAMPLES})
+    return Message(RecordDict({ARRAYS: pack_weights(weights), METRICS: metrics}), reply_to=message)
+
+
+def move(weights: Weights) -> Weights:
+    """The stub's training."""
+    return {name: array + np.float32(STEP) for name, array in weights.items()}
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+if __name__ == "__main__":
+    main()

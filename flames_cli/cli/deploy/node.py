@@ -1,0 +1,79 @@
+"""`flames deploy node`: a site's part of a federation between machines."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flames_cli.cli.deploy.running import INSECURE_NODE, shout, teller
+from flames_cli.cli.options import DeviceName, PrecisionName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flames_cli.fed.messages import Profile
+    from flames_cli.fed.node import NodeSettings
+    from flames_cli.store.deployment import Site
+
+
+def node(
+    shard: Annotated[
+        list[Path],
+        typer.Option("--shard", help="The client's data (.h5); several are pooled."),
+    ],
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            "--site", help="Folder that the server gave to this site.", show_default="this, with a site.toml"
+        ),
+    ] = None,
+    superlink: Annotated[
+        str | None,
+        typer.Option("--superlink", help="HOST:PORT of the server.", show_default="as the folder says"),
+    ] = None,
+    min_examples: Annotated[
+        int,
+        typer.Option("--min-examples", min=1, help="Take no part with fewer training images than these."),
+    ] = 1,
+    per_case: Annotated[
+        bool,
+        typer.Option("--per-case", help="Tell the server each test case's score, not their mean alone."),
+    ] = False,
+    device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Without TLS and without keys: for a trial on one machine.")
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", help="Of a client without a site's folder (--insecure).", show_default="its shard's"
+        ),
+    ] = None,
+) -> None:
+    """Run this site's node until Ctrl-C: it trains on the shard, which never leaves the machine."""
+    from flames_cli.cli.consoles import results
+    from flames_cli.fed.node import NodeSettings, read_profile
+    from flames_cli.stages.deploying.node import find_site, join, settings_for
+
+    found = find_site(site, superlink, shard[0].stem if insecure else None, name)
+    typed = NodeSettings(
+        tuple(shard), device=device, precision=precision, min_examples=min_examples, per_case=per_case
+    )
+    settings = settings_for(found, typed)
+    console = results()
+    _print_node(console, found, settings, read_profile(settings))
+    if insecure:
+        shout(INSECURE_NODE)
+    join(found, settings, insecure, teller(console))
+
+
+def _print_node(console: "Console", site: "Site", settings: "NodeSettings", profile: "Profile") -> None:
+    scores = "every test case's score" if settings.per_case else "mean scores alone"
+    for line in (
+        f"site {site.name}: {profile.modality}, {profile.organ}, {profile.n_train} training images"
+        f" (takes part with {settings.min_examples} or more)",
+        f"told to the server: weights, counts and {scores}; no image, mask or path",
+        f"server {site.superlink}; Ctrl-C ends the node",
+    ):
+        console.print(line, soft_wrap=True)

@@ -1,0 +1,64 @@
+"""Where machines find each other: hosts, ports, and the two written as HOST:PORT."""
+
+import ipaddress
+import re
+
+from flames_cli.errors import FlamesError
+
+HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
+"""Letters, digits and hyphens between dots (RFC 1123, section 2.1)."""
+
+
+def join_address(host: str, port: int) -> str:
+    """HOST:PORT, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """The host and the port of HOST:PORT, checked.
+
+    Raises:
+        FlamesError: it is not such an address.
+    """
+    host, _, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not host or bracketed != (":" in host) or not (port.isascii() and port.isdigit()):
+        raise FlamesError(
+            f"'{address}' is not HOST:PORT, such as server.example.org:9092 (IPv6: [2001:db8::1]:9092)"
+        )
+    return check_host(host[1:-1] if bracketed else host), check_port(int(port))
+
+
+def check_host(host: str) -> str:
+    """`host`, a name or an IP address that others can connect to.
+
+    Raises:
+        FlamesError: it is neither, or it means no one machine.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        # What ends in a number is an IP address with a mistake, never a name (RFC 1123, section 2.1).
+        if HOST_NAME.fullmatch(host) and not host.rpartition(".")[2].isdigit():
+            return host
+        raise FlamesError(
+            f"'{host}' is not a host; give a name such as server.example.org, or an IP address, "
+            "without https:// and port"
+        ) from None
+    if address.is_unspecified or address.is_multicast or "%" in host:
+        raise FlamesError(f"nobody can connect to {host}; give the name or address by which sites reach it")
+    return host
+
+
+def check_port(port: int) -> int:
+    """`port`, from 1 to 65535.
+
+    Raises:
+        FlamesError: it is another number.
+    """
+    if not 1 <= port <= 65535:
+        raise FlamesError(f"there is no port {port}; give one from 1 to 65535")
+    return port

@@ -1,0 +1,86 @@
+"""What happens in a ServerApp's process, told to the one that started the run, through a file."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.fed.events import (
+    ClientAsked,
+    ClientDone,
+    ClientJoined,
+    Event,
+    FederationStarted,
+    NodeRefused,
+    RoundDone,
+    Waiting,
+)
+from flames_cli.store.lines import Tail, append_line
+
+_KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        ClientAsked,
+        ClientDone,
+        ClientJoined,
+        FederationStarted,
+        NodeRefused,
+        RoundDone,
+        Waiting,
+    )
+}
+"""Events that a server tells; the others are of the process that shows them."""
+
+_ENDED = "ended"
+
+
+class EventLog:
+    """Writes events, and at last how the run ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, event: Event) -> None:
+        """Tell `event`."""
+        if type(event).__name__ in _KINDS:
+            append_line(self._path, {"event": type(event).__name__, **asdict(event)})
+
+    def end(self, problem: str = "", exit_code: int = 0) -> None:
+        """Tell that the run is over, and why where it failed."""
+        append_line(self._path, {"event": _ENDED, "problem": problem, "exit_code": exit_code})
+
+
+class EventReader:
+    """Reads what an `EventLog` writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._tail = Tail(path)
+        self.ended = False
+
+    def read(self) -> list[Event]:
+        """The new events.
+
+        Raises:
+            FlamesError: the run ended with an error; its words.
+        """
+        events = []
+        for record in self._tail.read():
+            kind = record.pop("event")
+            if kind == _ENDED:
+                self.ended = True
+                _raise_problem(record)
+                continue
+            events.append(_event(kind, record))
+        return events
+
+
+def _raise_problem(record: dict[str, Any]) -> None:
+    if record["problem"]:
+        missing = record["exit_code"] == MissingArtifact.exit_code
+        raise (MissingArtifact if missing else FlamesError)(record["problem"])
+
+
+def _event(kind: str, fields: dict[str, Any]) -> Event:
+    if kind == FederationStarted.__name__:
+        fields["clients"] = tuple((name, modality, n) for name, modality, n in fields["clients"])
+    return _KINDS[kind](**fields)

@@ -1,0 +1,47 @@
+"""A client's side of the final test: its model on its own test set, scored where the data are."""
+
+import json
+
+from flames_cli.core.metrics import case_metrics
+from flames_cli.core.reports import select
+from flames_cli.core.scoring import METRICS, summarise_cases
+from flames_cli.fed.memory import STYLE, memory_folder
+from flames_cli.fed.messages import Profile, TrainTask
+from flames_cli.fed.node import NodeSettings, Refusal
+from flames_cli.fed.reported_tests import TestReport
+from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import to_weights
+from flames_cli.learn.segment import Segmenter
+from flames_cli.store.memory import recall
+
+LEAST_CASES = 5
+"""The mean of fewer says too much of each of them."""
+
+
+def run_test(task: TrainTask, settings: NodeSettings, profile: Profile, tests: ShardDataset) -> TestReport:
+    """The model of `task` on `tests`.
+
+    Raises:
+        Refusal: there are no test cases, or so few that their mean would tell of each, where the node's
+            owner does not let single cases be told.
+    """
+    least = 1 if settings.per_case else LEAST_CASES
+    if len(tests) < least:
+        raise Refusal(f"its test set is smaller than the {least} cases that it tells a mean of")
+    request = task.request
+    options = json.loads(request.model_options)
+    weights = task.weights
+    if request.share == "content":
+        kept = recall(memory_folder(settings, request.run, profile.client), request.round).get(STYLE)
+        if kept is None:
+            model = build_model(request.model, seed=request.initial_seed, **options)
+            kept = select(to_weights(model), model.style_entries())
+        weights = {**kept, **weights}
+    segmenter = Segmenter(request.model, options, settings.device, settings.precision, request.batch_size)
+    cases = [
+        case_metrics(predicted, tests.example(index)[1])
+        for index, predicted in enumerate(segmenter.masks(weights, tests))
+    ]
+    told = {name: sorted(case[name] for case in cases) for name in METRICS} if settings.per_case else {}
+    return TestReport(profile.client, profile.modality, len(cases), summarise_cases(cases), told)

@@ -1,0 +1,126 @@
+"""A planned run on one of the engines: inline, ray or superlink. All write the same files."""
+
+from dataclasses import dataclass
+
+from flames_cli.config import FederateConfig
+from flames_cli.core.reports import State
+from flames_cli.errors import FlamesError
+from flames_cli.fed.attendance import Attendance
+from flames_cli.fed.client import make_client_app
+from flames_cli.fed.deployed.flower_cli import FlowerCli
+from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
+from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
+from flames_cli.fed.engines.superlink import find_superlink, run_superlink
+from flames_cli.fed.events import OnEvent
+from flames_cli.fed.jobs import Job
+from flames_cli.fed.node import NodeConfig
+from flames_cli.fed.plan import Plan
+from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.learn.devices import count_gpus
+from flames_cli.stages.federating.keeping import keeper
+from flames_cli.store.deployment import read_deployment
+from flames_cli.store.runs import RunFolder, write_nodes
+
+RAY_WAIT_SECONDS = 120.0
+"""For ray to start its simulated nodes."""
+
+SUPERLINK_WAIT_SECONDS = 300.0
+"""For real nodes, where nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that an engine needs to run."""
+
+    config: FederateConfig
+    run: RunFolder
+    plan: Plan
+    resumed: State | None
+    nodes: list[NodeConfig]
+    """On this machine; none where they are elsewhere."""
+
+
+def check_engine(config: FederateConfig, pooled: bool) -> None:
+    """Find out before anything is written whether the engine can run.
+
+    Raises:
+        MissingArtifact: there is no deployment.
+        FlamesError: ray is not installed, no server answers, or the strategy pools what lies at other nodes.
+    """
+    if config.engine == "ray":
+        check_ray()
+    if config.engine == "superlink":
+        if pooled:
+            raise FlamesError(
+                f"strategy {config.strategy} pools the clients' data, which real nodes never give away; "
+                "take another --strategy, or --engine inline where the data lie on this machine"
+            )
+        _find_server(config)
+
+
+def run_engine(made: Prepared, on_event: OnEvent) -> None:
+    """Run what is prepared, to its last round.
+
+    Raises:
+        FlamesError: what ended the run.
+    """
+    {"inline": _run_inline, "ray": _run_ray, "superlink": _run_superlink}[made.config.engine](made, on_event)
+
+
+def _run_inline(made: Prepared, on_event: OnEvent) -> None:
+    save = keeper(made.run, made.config.keep_rounds)
+    attendance = _attendance(made.config, len(made.nodes), 0.0, strict=True)
+    federation = Federation(made.plan, save, made.resumed, on_event, attendance)
+    contexts = make_contexts(dict(enumerate(made.nodes, FIRST_NODE)))
+    run_inline(make_server_app(lambda _: federation), make_client_app(on_event), contexts)
+
+
+def _run_ray(made: Prepared, on_event: OnEvent) -> None:
+    write_nodes(made.run.nodes, made.nodes)
+    resources = Resources(
+        len(made.nodes),
+        made.config.cpus_per_client,
+        made.config.clients_per_gpu,
+        0 if made.config.device == "cpu" else count_gpus(),
+    )
+    attendance = _attendance(
+        made.config, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.at_once
+    )
+    job = Job(made.run.path, made.run.events, attendance)
+    try:
+        run_ray(job, made.run.nodes, resources, on_event, made.run.engine_log)
+    finally:
+        made.run.events.unlink(missing_ok=True)
+        made.run.nodes.unlink(missing_ok=True)
+
+
+def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
+    deployment = read_deployment(made.config.deployment)
+    wait = made.config.wait_for_clients
+    attendance = _attendance(
+        made.config, len(deployment.sites), SUPERLINK_WAIT_SECONDS if wait is None else wait, strict=False
+    )
+    job = Job(made.run.path, made.run.events, attendance)
+    try:
+        run_superlink(_find_server(made.config), job, on_event, deployment.log)
+    finally:
+        made.run.events.unlink(missing_ok=True)
+
+
+def _find_server(config: FederateConfig) -> FlowerCli:
+    deployment = read_deployment(config.deployment)
+    return find_superlink(deployment.flower_home, deployment.port, deployment.ca_certificate)
+
+
+def _attendance(
+    config: FederateConfig, expected: int, wait: float, strict: bool, in_flight: int | None = None
+) -> Attendance:
+    return Attendance(
+        least=config.min_clients,
+        least_by_modality=config.min_clients_by_modality,
+        expected=expected,
+        wait_seconds=wait,
+        strict=strict,
+        round_seconds=config.round_timeout,
+        in_flight=in_flight,
+    )

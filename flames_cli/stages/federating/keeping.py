@@ -1,0 +1,37 @@
+"""What is kept of every round."""
+
+from typing import Any
+
+from flames_cli.core.reports import State
+from flames_cli.fed.reported_tests import TestReport
+from flames_cli.fed.server import Save, SaveTests
+from flames_cli.store.atomic import write_json
+from flames_cli.store.checkpoint import save_state
+from flames_cli.store.runs import RunFolder, append_round
+from flames_cli.store.schema import CLIENT_TESTS, stamp
+
+
+def keeper(run: RunFolder, keep_rounds: int) -> Save:
+    """save(state, record): a line and a checkpoint in `run`'s folder."""
+
+    def save(state: State, record: dict[str, Any]) -> None:
+        # In this order: a line without its checkpoint is dropped and done again, the reverse is not.
+        append_round(run.rounds, record)
+        save_state(run.checkpoints, state, keep_rounds)
+
+    return save
+
+
+def test_keeper(run: RunFolder) -> SaveTests:
+    """save_tests(round, reports, silent): what the clients tell of their own test sets, in `run`'s folder."""
+
+    def save(round_: int, reports: list[TestReport], silent: dict[str, str]) -> None:
+        content = {
+            **stamp(CLIENT_TESTS),
+            "round": round_,
+            "clients": [report.as_json() for report in reports],
+            "silent": silent,
+        }
+        write_json(run.client_tests, content)
+
+    return save

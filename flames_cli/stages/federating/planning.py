@@ -1,0 +1,103 @@
+"""What a federation does, decided from its options before it starts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from flames_cli.config import FederateConfig
+from flames_cli.core.algorithm import Algorithm
+from flames_cli.core.reports import State
+from flames_cli.errors import FlamesError
+from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.plan import Plan, initial_seed
+from flames_cli.learn.models import build_model, options_for
+from flames_cli.learn.models.arrays import to_weights
+from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.models.entries import describe_entries
+from flames_cli.learn.optimisers import WEIGHT_DECAY
+
+
+def choose_algorithm(config: FederateConfig) -> Algorithm:
+    """The strategy with its server's options.
+
+    Raises:
+        FlamesError: no such strategy, or an option that it cannot have.
+    """
+    algorithm = get_algorithm(config.strategy)
+    if algorithm.local == "scaffold" and config.optimiser != "sgd":
+        raise FlamesError(
+            f"strategy {config.strategy} is defined for plain SGD, got optimiser {config.optimiser}; "
+            "pass --optimiser sgd, with a larger --lr such as 0.1"
+        )
+    alone = algorithm.groups == "none" or algorithm.pooled
+    if config.style_from is not None and alone:
+        raise FlamesError(f"strategy {config.strategy} has nobody to lend a style to; leave --style-from out")
+    if config.server_momentum and (algorithm.blend != "mean" or alone):
+        raise FlamesError(
+            f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
+            "or take a strategy that averages, such as fedavg or fedgs"
+        )
+    return replace(algorithm, server_momentum=config.server_momentum, server_lr=config.server_lr)
+
+
+def make_plan(config: FederateConfig, facts: Mapping[str, Any], resumed: State | None) -> Plan:
+    """The plan of a run with these options and facts (of its images), as its config.toml holds them.
+
+    Raises:
+        FlamesError: as `choose_algorithm`, or the images are too small for the model, or its encoder's
+            weights are missing.
+    """
+    algorithm = choose_algorithm(config)
+    size, channels = int(facts["size"]), int(facts.get("channels", 1))
+    options = options_for(channels, config.model_options)
+    model = _initial_model(config, options, size, "none" if resumed else encoder_weights_of(config))
+    decay = WEIGHT_DECAY[config.optimiser] if config.weight_decay is None else config.weight_decay
+    return Plan(
+        algorithm=algorithm,
+        rounds=config.rounds,
+        seed=config.seed,
+        model=config.model,
+        model_options=options,
+        initial=to_weights(model),
+        size=size,
+        channels=channels,
+        epochs=config.local_epochs,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        lr_by_modality=dict(config.lr_by_modality),
+        dice_weight=config.dice_weight,
+        per_pixel_focal=config.per_pixel_focal,
+        augment=config.augment,
+        optimiser=config.optimiser,
+        weight_decay=decay,
+        keep=config.keep_epoch,
+        proximal_mu=config.proximal_mu,
+        precise_norm=config.precise_norm,
+        share=config.share,
+        style_from=config.style_from,
+        wire_dtype=config.wire_dtype,
+        run=str(facts.get("token", "")),
+        entries=describe_entries(model, config.share, config.style_from is not None),
+    )
+
+
+def _initial_model(
+    config: FederateConfig, options: dict[str, Any], size: int, encoder_weights: str
+) -> SegmentationModel:
+    """What every model starts from.
+
+    Raises:
+        FlamesError: the images are too small for the model, or there are no such encoder weights.
+    """
+    model = build_model(config.model, encoder_weights, seed=initial_seed(config.seed), **options)
+    if size < model.min_size:
+        raise FlamesError(
+            f"the images are {size}×{size}, this {config.model} needs {model.min_size}×{model.min_size}; "
+            "preprocess with a larger --size, or take a shallower model (--model-option depth=N of unet)"
+        )
+    return model
+
+
+def encoder_weights_of(config: FederateConfig) -> str:
+    """What was asked for, else ImageNet's for the model that has them."""
+    return config.encoder_weights or ("imagenet" if config.model == "densenet-unet" else "none")

@@ -1,0 +1,28 @@
+"""The ServerApp that Flower's own engines load by name: it goes on with a run from its folder."""
+
+from flames_cli.config import FederateConfig, check_section
+from flames_cli.fed.jobs import Job, make_job_server_app
+from flames_cli.fed.server import Federation
+from flames_cli.stages.federating.keeping import keeper, test_keeper
+from flames_cli.stages.federating.planning import make_plan
+from flames_cli.store.checkpoint import list_rounds, load_state
+from flames_cli.store.runs import RunFolder, read_config
+
+
+def open_job(job: Job) -> Federation:
+    """The federation that the job's run folder describes, after its last whole round.
+
+    Raises:
+        FlamesError: the folder's configuration or checkpoint cannot be used.
+    """
+    run = RunFolder(job.run)
+    tables = read_config(run.config)
+    config = check_section(FederateConfig, tables["federate"], where=f"{run.config}: ")
+    facts = tables["run"]
+    resumed = load_state(run.checkpoints) if list_rounds(run.checkpoints) else None
+    plan = make_plan(config, facts, resumed)
+    tests = test_keeper(run) if config.engine == "superlink" else None
+    return Federation(plan, keeper(run, config.keep_rounds), resumed, save_tests=tests)
+
+
+server_app = make_job_server_app(open_job)

@@ -1,0 +1,31 @@
+"""Files of JSON lines that one process appends to while another reads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Append one line; a reader sees it whole or not yet."""
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+class Tail:
+    """Reads what has been appended to a file since the last time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """The new records; none where there is no file yet, or no whole new line."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                new = file.read()
+        except FileNotFoundError:
+            return []
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]

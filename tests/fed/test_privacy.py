@@ -1,0 +1,223 @@
+"""Data never leaves a node: every message of whole runs is recorded and searched."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Message
+from flwr.common.serde import message_to_proto
+
+from flames_cli.config import FederateConfig
+from flames_cli.core.scoring import METRICS
+from flames_cli.fed import node_test
+from flames_cli.fed.client import make_client_app
+from flames_cli.fed.engines import inline
+from flames_cli.fed.messages import ARRAYS, CONTROL, REPORT, STYLE, TRAIN, WIRE, Profile, TrainRequest
+from flames_cli.fed.messages import METRICS as METRICS_RECORD
+from flames_cli.fed.reported_tests import FIELDS
+from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.stages.federating.nodes import node_configs
+from flames_cli.stages.federating.planning import choose_algorithm, make_plan
+from flames_cli.store.h5 import read_shard_sets
+from flames_cli.store.manifest import read_partition
+
+METRICS_TOLD = {
+    *("n_examples", "n_steps", "train_loss", "best_epoch"),
+    *(f"{when}_val_{what}" for when in ("received", "trained") for what in ("loss", "dice")),
+}
+TESTS_TOLD = {"n", *(f"{name}.{field}" for name in METRICS for field in FIELDS)}
+CASES_TOLD = {f"{name}.cases" for name in METRICS}
+RUN = 16
+"""Bytes of an image in a row that no message holds by chance."""
+
+ARMS = {
+    "flames": {},
+    "scaffold": {"optimiser": "sgd"},
+    "fedgs": {"model": "sd-utnet", "share": "content", "wire_dtype": "bf16"},
+    "flames-fedgs": {"model": "sd-utnet", "style_from": 2, "wire_dtype": "fp16"},
+}
+
+
+class Recorder(inline.InlineGrid):
+    """Keeps every message that passes, either way."""
+
+    kept: ClassVar[list[Message]] = []
+
+    def push_messages(self, messages):
+        listed = list(messages)
+        self.kept.extend(listed)
+        return super().push_messages(listed)
+
+    def pull_messages(self, message_ids):
+        replies = super().pull_messages(message_ids)
+        self.kept.extend(replies)
+        return replies
+
+
+@pytest.fixture(scope="module")
+def data(workspace):
+    return workspace(size=32)
+
+
+@pytest.fixture
+def record(data, monkeypatch, tmp_path):
+    """record("flames", per_case=False, leak=None): all messages of a run over real shards, and its plan."""
+
+    def run(arm, per_case=False, leak=None):
+        options = {"model": "unet", "model_options": {"base_channels": 4, "depth": 2}, **ARMS[arm]}
+        if options["model"] == "sd-utnet":
+            options["model_options"] = {**options["model_options"], "heads": 2, "content_channels": 2}
+        config = FederateConfig(
+            workspace=data, strategy=arm, rounds=1 if leak else 2, batch_size=16, device="cpu", **options
+        )
+        partition = read_partition(data / "partition.json")
+        facts = {"size": partition.size, "channels": partition.channels, "token": "0123456789abcdef"}
+        plan = make_plan(config, facts, None)
+        nodes = node_configs(config, choose_algorithm(config), partition, tmp_path / "memory")
+        nodes = [{**node, "per-case": per_case} for node in nodes]
+        app = make_client_app()
+        if leak:
+            app = leak(app)
+        monkeypatch.setattr(inline, "InlineGrid", Recorder)
+        monkeypatch.setattr(node_test, "LEAST_CASES", 1)
+        Recorder.kept = []
+        federation = Federation(plan, save_tests=lambda *told: None)
+        contexts = inline.make_contexts(dict(enumerate(nodes, 2)))
+        inline.run_inline(make_server_app(lambda _: federation), app, contexts)
+        return Recorder.kept, plan
+
+    return run
+
+
+def images_of(data) -> Iterator[np.ndarray]:
+    """Every client's images, as stored."""
+    for client in read_partition(data / "partition.json").clients:
+        for set_name in ("train", "val", "test"):
+            for cases in read_shard_sets(data / client.shard, set_name):
+                yield from cases.images
+
+
+def find_pixels(image: np.ndarray, wire: bytes) -> bool:
+    """Whether telling pixels of `image` are in `wire`, as stored or as a float that they may have become."""
+    row = image[image.shape[0] // 2].reshape(-1)
+    unit = (row / np.iinfo(image.dtype).max).astype(np.float32)
+    for form in (row, unit, (unit - 0.5) / 0.5, unit.astype(np.float16)):
+        n = max(RUN // form.itemsize, 4)
+        middle = form[(len(form) - n) // 2 :][:n]
+        if len(np.unique(middle)) >= 4 and middle.tobytes() in wire:
+            return True
+    return False
+
+
+def find_leaks(messages, plan, data, per_case=False) -> list[str]:
+    """What in `messages` should not be there."""
+    wire = b"".join(message_to_proto(message).SerializeToString() for message in messages)
+    partition = read_partition(data / "partition.json")
+    patients = {
+        patient
+        for client in partition.clients
+        for patient in (one for listed in client.patients.values() for one in listed)
+    }
+    found = [f"patient {name}" for name in patients if len(name) > 3 and name.encode() in wire]
+    found += ["an image" for image in images_of(data) if find_pixels(image, wire)]
+    shapes = {name: array.shape for name, array in plan.initial.items()}
+    for message in messages:
+        found += [
+            f"array {record}/{name} {array.shape}"
+            for record, arrays in message.content.array_records.items()
+            for name, array in arrays.items()
+            if record not in (ARRAYS, CONTROL, STYLE) or tuple(array.shape) != shapes.get(name)
+        ]
+        told = METRICS_TOLD | TESTS_TOLD | (CASES_TOLD if per_case else set())
+        for record, metrics in message.content.metric_records.items():
+            found += [f"metric {name}" for name in metrics if record != METRICS_RECORD or name not in told]
+        found += [
+            f"metric {name} of many"
+            for metrics in message.content.metric_records.values()
+            for name, value in metrics.items()
+            if isinstance(value, list) and name not in (CASES_TOLD if per_case else set())
+        ]
+        for record, config in message.content.config_records.items():
+            found += [f"config {record}/{key}" for key in config if not expected_config(record, key, shapes)]
+            found += [
+                f"config {record}/{key} = {value}"
+                for key, value in config.items()
+                if str(value) in patients and isinstance(value, str)
+            ]
+    return found
+
+
+def expected_config(record, key, shapes) -> bool:
+    if record == TRAIN:
+        return key in {field.name for field in fields(TrainRequest)}
+    if record == REPORT:
+        return key in {field.name for field in fields(Profile)}
+    return record == WIRE and (key == "type" or key.partition("/")[2] in shapes)
+
+
+@pytest.mark.federated
+@pytest.mark.parametrize("arm", ARMS)
+def test_no_message_of_a_run_holds_an_image_a_mask_or_a_patient(arm, record, data):
+    messages, plan = record(arm)
+    kinds = {message.metadata.message_type for message in messages}
+    assert {"train", "evaluate", "query"} <= {kind.partition(".")[0] for kind in kinds}
+    assert not [message for message in messages if message.has_error()]
+    assert find_leaks(messages, plan, data) == []
+
+
+def test_scores_of_cases_are_told_only_where_the_owner_lets_them(record, data):
+    messages, plan = record("flames", per_case=True)
+    assert find_leaks(messages, plan, data, per_case=True) == []
+    assert any("metric dice.cases" in leak for leak in find_leaks(messages, plan, data))
+
+
+def _leaking(change):
+    """A client app whose reports are changed by change(content)."""
+
+    def wrap(app):
+        def run(message, context):
+            reply = app(message, context)
+            if message.metadata.message_type == "train":
+                change(reply.content)
+            return reply
+
+        return run
+
+    return wrap
+
+
+@pytest.mark.parametrize("leak", ["image", "float image", "patient", "metric", "array"])
+def test_the_search_would_find_what_leaks(leak, record, data):
+    image = next(image for image in images_of(data) if find_pixels(image, image.tobytes()))
+    patient = read_partition(data / "partition.json").clients[0].patients["train"][0]
+
+    def change(content):
+        if leak == "image":
+            content.config_records[REPORT]["client_note"] = image.tobytes()
+        elif leak == "float image":
+            name, array = next(
+                (name, array)
+                for name, array in content.array_records[ARRAYS].items()
+                if np.prod(array.shape) >= 144 and array.dtype == "float32"
+            )
+            weights = array.numpy().copy()
+            pixels = (image / np.iinfo(image.dtype).max).astype(np.float32).reshape(-1)
+            flat = weights.reshape(-1)
+            middle = image.shape[0] // 2 * image.reshape(image.shape[0], -1).shape[1]
+            n = min(flat.size, pixels.size - middle)
+            flat[:n] = pixels[middle : middle + n]
+            content.array_records[ARRAYS][name] = Array(flat.reshape(weights.shape))
+        elif leak == "patient":
+            content.config_records[REPORT]["note"] = patient
+        elif leak == "metric":
+            content.metric_records[METRICS_RECORD]["dice_of_first_case"] = 0.5
+        else:
+            content["more"] = ArrayRecord({"x": Array(np.zeros(3))})
+
+    messages, plan = record("flames", leak=_leaking(change))
+    leaks = find_leaks(messages, plan, data)
+    assert leaks
+    if leak == "patient":
+        assert f"patient {patient}" in leaks
