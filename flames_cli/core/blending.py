@@ -35,7 +35,11 @@ class RunningSum:
 
     def mean(self, like: Weights) -> Weights:
         """The sum divided by the total, each entry in the dtype of `like`."""
-        return {name: cast(self._sums[name] / self.total, array.dtype) for name, array in like.items()}
+        means = {name: np.empty(array.shape, array.dtype) for name, array in like.items()}
+        for name, mean in means.items():
+            for sums, out in _in_blocks(self._sums[name], mean):
+                out[...] = cast(sums / self.total, mean.dtype)
+        return means
 
     def __getitem__(self, name: str) -> Floats:
         return self._sums[name]
@@ -130,7 +134,9 @@ def _mix(array: NDArray[Any], own: float, sums: Floats, shared: float) -> NDArra
     """own·array + shared·sums in float64, in the dtype of `array`."""
     mixed = np.empty(array.shape, array.dtype)
     for values, total, out in _in_blocks(array, sums, mixed):
-        out[...] = cast(np.multiply(values, own, dtype=np.float64) + shared * total, array.dtype)
+        part = np.multiply(values, own, dtype=np.float64)
+        part += shared * total
+        out[...] = cast(part, array.dtype)
     return mixed
 
 

@@ -66,6 +66,28 @@ def add(
         _print_site(results(), made)
 
 
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of the site.")],
+    deployment: DeploymentFolder = DEFAULT_DEPLOYMENT,
+    json_output: Json = False,
+) -> None:
+    """Let a site take part no more; a server that runs takes its key back within seconds."""
+    from flames_cli.cli.consoles import results
+    from flames_cli.cli.render import print_json
+    from flames_cli.stages.deploying.init import remove_site
+    from flames_cli.store.deployment import read_deployment
+
+    left = remove_site(read_deployment(deployment), name)
+    if json_output:
+        print_json(deployment_json(left))
+        return
+    console = results()
+    _say(console, f"{name} may no longer take part; its key is taken back for ever by the server that runs,")
+    _say(
+        console, "or when it starts. To let it in again: move its folder away and `flames deploy add` it anew"
+    )
+
+
 def key(
     name: Annotated[str, typer.Argument(help="Name of the site that this machine belongs to.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write node.key and node.pub to.")],

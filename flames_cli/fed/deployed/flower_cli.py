@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 
 from flames_cli.errors import FlamesError
-from flames_cli.fed.deployed.control import NodeRecord, RunRecord, list_nodes, list_runs
+from flames_cli.fed.deployed.control import UNREGISTERED, NodeRecord, RunRecord, list_nodes, list_runs
 from flames_cli.fed.deployed.processes import child_environment
 from flames_cli.fed.deployed.quoting import config_pairs
 from flames_cli.store.atomic import write_private
@@ -78,13 +78,29 @@ class FlowerCli:
         """Let the node with this key (OpenSSH's format) take part; its node id, new or old.
 
         Raises:
-            FlamesError: the key is not of a kind that Flower takes, or the SuperLink gives no answer.
+            FlamesError: the key is not of a kind that Flower takes, or was taken back, or the SuperLink gives
+                no answer.
         """
         known = self._node_with_key(public_key)
+        if known is not None and known.status == UNREGISTERED:
+            raise FlamesError(
+                f"the key of {name} was taken back, and Flower never takes it again; move its folder away and "
+                "make a new one with `flames deploy add`"
+            )
         if known is not None:
-            return known
+            return known.node_id
         arguments = ["supernode", "register", str(public_key.resolve()), CONNECTION, "--name", name]
         return int(self._run(arguments)["node-id"])
+
+    def unregister(self, node_id: int) -> None:
+        """Take a node's key back, for ever; a node that is not registered is left as it is.
+
+        Raises:
+            FlamesError: the SuperLink gives no answer.
+        """
+        registered = {node.node_id for node in self.nodes() if node.status != UNREGISTERED}
+        if node_id in registered:
+            self._run(["supernode", "unregister", str(node_id), CONNECTION])
 
     def nodes(self) -> list[NodeRecord]:
         """Every node that the SuperLink knows, the unregistered among them.
@@ -102,15 +118,14 @@ class FlowerCli:
         """
         return list_runs(self.address, self.root_certificates)
 
-    def _node_with_key(self, public_key: Path) -> int | None:
+    def _node_with_key(self, public_key: Path) -> NodeRecord | None:
         # Flower's own reading of a key gives the bytes that the SuperLink keeps; it ends the program where it
         # takes a key for none, so ours comes first.
         from flwr.cli.supernode.register import try_load_public_key
 
         read_public_key(public_key)
         key = try_load_public_key(public_key)
-        ids = [node.node_id for node in self.nodes() if node.public_key == key]
-        return ids[0] if ids else None
+        return next((node for node in self.nodes() if node.public_key == key), None)
 
     def _write_config(self) -> None:
         connection: dict[str, Any] = {"address": self.address}

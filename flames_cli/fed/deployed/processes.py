@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from flames_cli.core.addresses import split_address
 from flames_cli.errors import FlamesError
 from flames_cli.fed.deployed.families import descendants, living, wait_for_end
 from flames_cli.fed.deployed.parent import PARENT
@@ -146,14 +147,11 @@ def connect(address: str, root_certificates: Path | None, seconds: float) -> htt
         FlamesError: the address is not HOST:PORT.
         OSError: the certificates cannot be read.
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise FlamesError(f"the address is {address!r}, expected HOST:PORT")
-    host = host.removeprefix("[").removesuffix("]")
+    host, port = split_address(address)
     if root_certificates is None:
-        return http.client.HTTPConnection(host, int(port), timeout=seconds)
+        return http.client.HTTPConnection(host, port, timeout=seconds)
     trust = ssl.create_default_context(cafile=str(root_certificates))
-    return http.client.HTTPSConnection(host, int(port), timeout=seconds, context=trust)
+    return http.client.HTTPSConnection(host, port, timeout=seconds, context=trust)
 
 
 def stop(process: subprocess.Popen[Any], seconds: float = STOP_SECONDS) -> None:

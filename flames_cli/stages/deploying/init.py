@@ -78,6 +78,22 @@ def add_site(deployment: Deployment, name: str, public_key: Path | None = None) 
     return site
 
 
+def remove_site(deployment: Deployment, name: str) -> Deployment:
+    """Let site `name` take part no more: a running server takes its key back, another one when it starts.
+
+    The site's folder stays as it is. Flower never takes a key again that was taken back.
+
+    Raises:
+        FlamesError: there is no such site.
+    """
+    if name not in deployment.sites:
+        raise FlamesError(f"there is no site '{name}', expected one of {', '.join(deployment.sites)}")
+    left = replace(deployment, sites=tuple(site for site in deployment.sites if site != name))
+    write_deployment(left)
+    deployment.node_key(name).unlink(missing_ok=True)
+    return left
+
+
 def make_key(name: str, out: Path) -> tuple[Path, Path]:
     """Make site `name`'s key pair where it will be used: the private and the public key's file in `out`.
 

@@ -116,6 +116,7 @@ class _Server:
         self._certificates = None if insecure else deployment.ca_certificate
         self._tell = tell
         self._ids: dict[str, int] = {}
+        self._before = {} if insecure else read_node_ids(deployment)
         self._online: frozenset[str] = frozenset()
         self._problem = ""
 
@@ -142,14 +143,19 @@ class _Server:
             self._problem = str(error)
 
     def _register_sites(self, cli: FlowerCli) -> None:
-        """Let every site of the deployment take part that may not yet."""
+        """Let every site of the deployment take part, and no other."""
         if self._certificates is None:
             return
         self._deployment = read_deployment(self._deployment.path)
+        for name in [name for name in {**self._before, **self._ids} if name not in self._deployment.sites]:
+            cli.unregister(self._ids.pop(name, 0) or self._before[name])
+            self._before.pop(name, None)
+            write_json(self._deployment.nodes, {**self._before, **self._ids})
+            self._tell(f"{name} may no longer take part")
         for name in self._deployment.sites:
             if name not in self._ids:
                 self._ids[name] = cli.register(self._deployment.node_key(name), name)
-                write_json(self._deployment.nodes, self._ids)
+                write_json(self._deployment.nodes, {**self._before, **self._ids})
                 self._tell(f"{name} may take part (node {self._ids[name]})")
 
     def _tell_changes(self, cli: FlowerCli) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flames_cli.errors import FlamesError
 from flames_cli.fed.deployed.flower_cli import FlowerCli
 from flames_cli.fed.deployed.processes import child_environment, free_port, start, stop, wait_until_healthy
 from flames_cli.fed.node import NodeSettings
@@ -192,6 +193,16 @@ def test_the_server_never_hears_where_a_nodes_data_lies(loopback):
 
     for file in loopback.deployment.server.rglob("*"):
         assert not file.is_file() or b"secret shard" not in file.read_bytes(), file
+
+
+def test_a_key_that_is_taken_back_is_refused_from_then_on(loopback):
+    wait_for(lambda: loopback.online() == {loopback.known}, "the known node online")
+    loopback.cli.unregister(loopback.known)
+    loopback.cli.unregister(loopback.known)
+
+    wait_for(lambda: loopback.online() == set(), "the node gone")
+    with pytest.raises(FlamesError, match="was taken back"):
+        loopback.cli.register(loopback.deployment.node_key("known"), "known")
 
 
 def test_what_a_node_and_a_server_started_ends_with_them(loopback, tmp_path):

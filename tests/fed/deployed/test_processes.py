@@ -168,7 +168,7 @@ def test_a_server_with_another_answer_is_not_healthy(superlink):
 
 @pytest.mark.parametrize("address", ["server", ":9092", "server:port", "server:"])
 def test_an_address_that_is_none_is_refused(address):
-    with pytest.raises(FlamesError, match="expected HOST:PORT"):
+    with pytest.raises(FlamesError, match="is not HOST:PORT"):
         connect(address, None, 1.0)
 
 

@@ -6,7 +6,13 @@ import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.stages.deploying import init
-from flames_cli.stages.deploying.init import add_site, init_deployment, make_key, renew_certificate
+from flames_cli.stages.deploying.init import (
+    add_site,
+    init_deployment,
+    make_key,
+    remove_site,
+    renew_certificate,
+)
 from flames_cli.store.certificates import describe_certificate, is_signed_by, key_matches
 from flames_cli.store.deployment import read_deployment, read_site
 from flames_cli.store.node_keys import public_key_of, read_public_key
@@ -144,6 +150,16 @@ def test_a_folder_in_the_way_of_a_site_is_kept(deployment):
     with pytest.raises(FlamesError, match="is there already and is kept; move it away"):
         add_site(deployment, "c")
     assert there.read_text() == "mine"
+
+
+def test_a_site_is_removed_and_its_folder_is_kept(deployment):
+    left = remove_site(deployment, "a")
+    assert "a" not in left.sites
+    assert read_deployment(deployment.path) == left
+    assert not deployment.node_key("a").exists()
+    assert deployment.site("a").private_key.exists()
+    with pytest.raises(FlamesError, match="there is no site 'a', expected one of"):
+        remove_site(left, "a")
 
 
 def test_a_key_needs_a_name_that_a_site_can_have(tmp_path):
