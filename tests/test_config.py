@@ -81,7 +81,9 @@ def test_paths_are_relative_to_the_file(write, tmp_path):
     file = write(
         '[preprocess]\nduplicate_list = "lists/copies.csv"\n'
         '[preprocess.raw]\nbusi = "../busi"\notu2d = "/data/otu"\n'
+        '[federate]\ndeployment = "../deployed"\n'
     )
+    assert load_section(FederateConfig, {}, file).deployment == tmp_path / ".." / "deployed"
     config = load_section(PreprocessConfig, {}, file)
     assert config.duplicate_list == tmp_path / "lists" / "copies.csv"
     assert config.raw == {"busi": tmp_path / ".." / "busi", "otu2d": Path("/data/otu")}
@@ -256,7 +258,7 @@ def test_options_survive_a_file(tmp_path_factory, rounds, lr, augment, by_modali
     config = FederateConfig(rounds=rounds, lr=lr, augment=augment, lr_by_modality=by_modality)
     file = tmp_path_factory.mktemp("config") / "flames.toml"
     text = tomli_w.dumps(
-        {"federate": config.model_dump(mode="json", exclude_none=True, exclude={"workspace"})}
+        {"federate": config.model_dump(mode="json", exclude_none=True, exclude={"workspace", "deployment"})}
     )
     assert tomllib.loads(text)
     file.write_text(text, encoding="utf-8")

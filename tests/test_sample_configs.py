@@ -33,5 +33,13 @@ def test_a_sample_partition_divides_what_the_sample_preprocesses(path):
     assert {*divided.split, *divided.hold_out_site, *divided.datasets} <= known
 
 
+def test_the_sample_deployment_is_for_real_nodes():
+    path = next(path for path in SAMPLES if path.stem == "deployment")
+    read, federation = load_section(PreprocessConfig, {}, path), load_section(FederateConfig, {}, path)
+    assert federation.engine == "superlink"
+    assert federation.deployment == path.parent / "flames-deployment"
+    assert (federation.size, federation.channels) == (read.size, read.channels)
+
+
 def test_there_are_samples():
     assert {path.stem for path in SAMPLES} >= {"paper", "quickstart", "polypgen-fedgs", "lits-fedgs"}

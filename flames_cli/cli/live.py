@@ -133,9 +133,9 @@ class FederationView:
             return
         row["state"] = "done"
         row["loss"] = f"{event.metrics.get('train_loss', math.nan):.3f}"
-        if "received_val_dice" in event.metrics:
-            row["received"] = f"{event.metrics['received_val_dice']:.3f}"
-            row["trained"] = f"{event.metrics['trained_val_dice']:.3f}"
+        for column in ("received", "trained"):
+            if f"{column}_val_dice" in event.metrics:
+                row[column] = f"{event.metrics[f'{column}_val_dice']:.3f}"
 
     def _note_round(self, event: RoundDone) -> None:
         for row in self._rows.values():

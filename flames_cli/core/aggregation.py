@@ -3,13 +3,22 @@
 Knows nothing of Flower, torch or files.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from flames_cli.arrays import Weights
 from flames_cli.core.algorithm import Algorithm
 from flames_cli.core.blending import RunningSum
 from flames_cli.core.blends import make_blend
-from flames_cli.core.reports import Entries, Report, RoundResult, State, find_fault, refuse, select
+from flames_cli.core.reports import (
+    Entries,
+    LastReport,
+    Report,
+    RoundResult,
+    State,
+    find_fault,
+    refuse,
+    select,
+)
 from flames_cli.core.server_steps import Memory, adam_step, control_step, momentum_step
 
 
@@ -41,14 +50,14 @@ def apply_round(
         name: _Group(algorithm, start, entries or Entries.of(start)) for name, start in state.server.items()
     }
     styles = dict(state.styles)
-    accepted: list[str] = []
+    accepted: dict[str, str] = {}
     refused: dict[str, str] = {}
     for report in reports:
         group = algorithm.group_of(report.client, report.modality)
         if reason := _refuse_in_round(report, group, groups, accepted):
             refused[report.client] = reason
         else:
-            accepted.append(report.client)
+            accepted[report.client] = group
             groups[group].add(report)
             if report.style is not None and groups[group].lends_style:
                 styles[report.client] = report.style
@@ -60,7 +69,10 @@ def apply_round(
             server[name], memory[name] = gathered.finish(memory.get(name, {}), state.round + 1, n)
             personal.update(gathered.personal())
     memory = {name: kinds for name, kinds in memory.items() if kinds}
-    return RoundResult(State(state.round + 1, server, personal, memory, styles), tuple(accepted), refused)
+    round_ = state.round + 1
+    clients = state.clients | {client: LastReport(group, round_) for client, group in accepted.items()}
+    after = State(round_, server, personal, memory, styles, clients)
+    return RoundResult(after, tuple(accepted), refused)
 
 
 class _Group:
@@ -130,7 +142,7 @@ class _Group:
 
 
 def _refuse_in_round(
-    report: Report, group: str, groups: Mapping[str, _Group], accepted: Sequence[str]
+    report: Report, group: str, groups: Mapping[str, _Group], accepted: Collection[str]
 ) -> str | None:
     if report.client in accepted:
         return "it reported twice in one round"

@@ -28,7 +28,7 @@ class RunningSum:
         self.total += factor
         for name, array in weights.items():
             if name not in self._sums:
-                self._sums[name] = np.asarray(np.multiply(array, factor, dtype=np.float64))
+                self._sums[name] = np.asarray(np.multiply(array, factor, dtype=np.float64, order="C"))
                 continue
             for values, sums in _in_blocks(array, self._sums[name]):
                 sums += np.multiply(values, factor, dtype=np.float64)
@@ -46,7 +46,7 @@ class RunningSum:
 
 
 def _in_blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
-    """The same places of all `arrays`, flat; written to, they change those that are contiguous."""
+    """The same places of all `arrays`, flat; written to, they change those whose rows follow each other."""
     flat = [array.reshape(-1) for array in arrays]
     for start in range(0, arrays[0].size, BLOCK):
         yield tuple(array[start : start + BLOCK] for array in flat)

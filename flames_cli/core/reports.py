@@ -53,6 +53,14 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class LastReport:
+    """A client's group, and the round of its last report that was taken; 0: none was."""
+
+    group: str
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The models of a federation after `round` rounds, and what the server remembers between them."""
 
@@ -65,6 +73,8 @@ class State:
     """By group, by kind: momentum, adam_m, adam_v, control; by parameter, in the parameter's dtype."""
     styles: dict[str, Weights] = field(default_factory=dict)
     """By client: the image decoders last reported."""
+    clients: dict[str, LastReport] = field(default_factory=dict)
+    """Every client that has ever joined, by name."""
 
     def model_for(self, client: str, group: str) -> Weights:
         """What the client starts its next round from: its group's model with the client's own entries."""

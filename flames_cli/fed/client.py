@@ -71,5 +71,5 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
 def _test(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
     from flames_cli.fed.node_test import run_test
 
-    tests = cache.load(settings.shards, "test")
+    tests = cache.load(settings, "test")
     return pack_test_report(run_test(unpack_task(message), settings, read_profile(settings), tests), message)

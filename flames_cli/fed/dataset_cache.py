@@ -4,14 +4,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from flames_cli.fed.node import Shards
+from flames_cli.fed.node import NodeSettings, Shards
 from flames_cli.store.h5 import read_shard_sets
 
 if TYPE_CHECKING:
     from flames_cli.learn.data import ShardDataset
-
-CACHE_SHARE = 0.25
-"""Of the machine's memory that decoded shards may take between rounds."""
 
 
 class DatasetCache:
@@ -19,18 +16,20 @@ class DatasetCache:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Shards, str], ShardDataset] = {}
-        self._room = int(psutil.virtual_memory().total * CACHE_SHARE)
+        self._bytes = 0
 
-    def load(self, shards: Shards, set_name: str) -> "ShardDataset":
-        """The cases of `set_name` of all `shards`."""
+    def load(self, settings: NodeSettings, set_name: str) -> "ShardDataset":
+        """The cases of `set_name` of all the node's shards."""
         # Here, for a node that is only asked who it is: torch takes seconds to load.
         from flames_cli.learn.data import ShardDataset
 
-        key = (shards, set_name)
+        key = (settings.shards, set_name)
         if key in self._kept:
             return self._kept[key]
-        dataset = ShardDataset([cases for shard in shards for cases in read_shard_sets(shard, set_name)])
-        if dataset.n_bytes <= self._room:
-            self._room -= dataset.n_bytes
+        dataset = ShardDataset(
+            [cases for shard in settings.shards for cases in read_shard_sets(shard, set_name)]
+        )
+        if self._bytes + dataset.n_bytes <= psutil.virtual_memory().total * settings.cache_share:
+            self._bytes += dataset.n_bytes
             self._kept[key] = dataset
         return dataset

@@ -55,29 +55,36 @@ class EventReader:
 
     def __init__(self, path: Path) -> None:
         self._tail = Tail(path)
-        self.ended = False
+        self._end: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, as far as it has been read."""
+        return self._end is not None
 
     def read(self) -> list[Event]:
-        """The new events.
-
-        Raises:
-            FlamesError: the run ended with an error; its words.
-        """
+        """The new events."""
         events = []
         for record in self._tail.read():
             kind = record.pop("event")
             if kind == _ENDED:
-                self.ended = True
-                _raise_problem(record)
-                continue
-            events.append(_event(kind, record))
+                self._end = record
+            else:
+                events.append(_event(kind, record))
         return events
 
+    def raise_problem(self) -> None:
+        """Fail as the run did.
 
-def _raise_problem(record: dict[str, Any]) -> None:
-    if record["problem"]:
-        missing = record["exit_code"] == MissingArtifact.exit_code
-        raise (MissingArtifact if missing else FlamesError)(record["problem"])
+        Raises:
+            FlamesError: it ended so.
+            RuntimeError: it ended by a fault in the program.
+        """
+        if self._end and self._end["problem"]:
+            kinds: dict[int, type[Exception]] = {
+                kind.exit_code: kind for kind in (FlamesError, MissingArtifact)
+            }
+            raise kinds.get(self._end["exit_code"], RuntimeError)(self._end["problem"])
 
 
 def _event(kind: str, fields: dict[str, Any]) -> Event:

@@ -44,8 +44,8 @@ class Terms:
     """Messages that may be out or held at once; None: all."""
     on_sent: Callable[[int, str], None] = note_nothing
     """Told of every message that is out: its node and number."""
-    on_arrival: Callable[[Message], None] = note_nothing
-    """Told of every reply when it comes, which may be before its turn."""
+    on_arrival: Callable[[int], None] = note_nothing
+    """Told of every node whose reply has come, which may be before its turn."""
     is_lost: Callable[[int], bool] = _lose_nobody
     """Whether a node that has not replied never will, having started anew."""
 
@@ -61,6 +61,8 @@ def exchange(grid: Grid, messages: Iterable[Message], terms: Terms = PATIENT) ->
     turns = _Turns(grid, terms)
     ends = None if terms.seconds is None else time.monotonic() + terms.seconds
     for message in messages:
+        if _over(ends):
+            break  # nobody is asked what can no longer count
         turns.push(message)
         yield from turns.due()
         while terms.in_flight is not None and len(turns) >= terms.in_flight and not _over(ends):
@@ -100,12 +102,12 @@ class _Turns:
 
     def due(self) -> Iterator[Reply]:
         """Take in what has come; give what is next in order."""
-        wanted = self._nodes.keys() - self._held.keys()
-        if len(self._held) >= HELD:
-            wanted &= {next(iter(self._nodes))}
+        waiting = [number for number in self._nodes if number not in self._held]
+        # The first in order is always asked for: what is held waits for it.
+        wanted = waiting[: max(HELD - len(self._held), 1)]
         for message in self._grid.pull_messages(wanted) if wanted else ():
             number = message.metadata.reply_to_message_id
-            self._terms.on_arrival(message)
+            self._terms.on_arrival(self._nodes[number])
             self._held[number] = Reply(self._nodes[number], message)
         while self._nodes and (first := next(iter(self._nodes))) in self._held:
             self._nodes.pop(first)

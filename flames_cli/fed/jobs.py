@@ -18,6 +18,10 @@ from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.event_log import EventLog
 from flames_cli.fed.server import Federation, run_rounds
 from flames_cli.store.atomic import write_json
+from flames_cli.store.locks import locked
+
+INTERNAL = 1
+"""The exit code of a fault in the program."""
 
 JOB = "job"
 """In a run's configuration: the job's name."""
@@ -29,20 +33,28 @@ class Job:
 
     run: Path
     """Its folder."""
-    events: Path
-    """Where that process tells what happens."""
     attendance: Attendance
 
 
 def write_job(home: Path, name: str, job: Job) -> None:
     """Put `job` where the ServerApp's process finds it: Flower's home folder is in its environment."""
     attendance = {**asdict(job.attendance), "least_by_modality": dict(job.attendance.least_by_modality)}
-    content = {"run": str(job.run.resolve()), "events": str(job.events.resolve()), "attendance": attendance}
-    write_json(_path(home, name), content)
+    write_json(_path(home, name), {"run": str(job.run.resolve()), "attendance": attendance})
 
 
-def read_job(run_config: Mapping[str, Any]) -> Job:
-    """The job that a run's configuration names.
+def events_path(home: Path, name: str) -> Path:
+    """Where the ServerApp's process tells what happens in the job called `name`."""
+    return home / "jobs" / f"{name}.events.jsonl"
+
+
+def drop_job(home: Path, name: str) -> None:
+    """Take the job back: a ServerApp that has not begun with it yet never will."""
+    for path in (_path(home, name), events_path(home, name)):
+        path.unlink(missing_ok=True)
+
+
+def read_job(run_config: Mapping[str, Any]) -> tuple[Job, EventLog]:
+    """The job that a run's configuration names, and where to tell what happens in it.
 
     Raises:
         FlamesError: it names none that is here.
@@ -54,7 +66,8 @@ def read_job(run_config: Mapping[str, Any]) -> Job:
             "server it is"
         )
     content = json.loads(_path(Path(home), name).read_text(encoding="utf-8"))
-    return Job(Path(content["run"]), Path(content["events"]), Attendance(**content["attendance"]))
+    job = Job(Path(content["run"]), Attendance(**content["attendance"]))
+    return job, EventLog(events_path(Path(home), name))
 
 
 def _path(home: Path, name: str) -> Path:
@@ -67,15 +80,15 @@ def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        job = read_job(context.run_config)
-        log = EventLog(job.events)
+        job, log = read_job(context.run_config)
         try:
-            run_rounds(grid, replace(open_job(job), on_event=log, attendance=job.attendance))
+            with locked(job.run):
+                run_rounds(grid, replace(open_job(job), on_event=log, attendance=job.attendance))
         except FlamesError as error:
             log.end(str(error), error.exit_code)
             raise
         except BaseException as error:
-            log.end(f"the server failed ({type(error).__name__}: {error})", FlamesError.exit_code)
+            log.end(f"the server failed ({type(error).__name__}: {error})", INTERNAL)
             raise
         log.end()
 

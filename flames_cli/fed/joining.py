@@ -1,20 +1,20 @@
 """Who takes part: every node says what it is, and is refused by name where it does not fit."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from flames_cli.errors import FlamesError
+from flames_cli.fed.admission import Requirements
 from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.events import ClientJoined, NodeRefused, OnEvent, Waiting
-from flames_cli.fed.exchange import POLL_SECONDS, Reply, Terms, exchange, note_nothing
-from flames_cli.fed.messages import PROTOCOL, Profile, error_reason, make_query, unpack_profile
-from flames_cli.store.schema import SHARD
+from flames_cli.fed.exchange import POLL_SECONDS, TTL_SECONDS, Reply, Terms, note_nothing
+from flames_cli.fed.messages import Profile, error_reason, make_query, unpack_profile
 
 QUERY_SECONDS = 300.0
-"""For a node to say what it is; it may still be busy with an earlier run."""
+"""Before a node that has not said what it is is asked again; it may still be busy with an earlier run."""
 
 ASK_AGAIN_SECONDS = 10.0
 """Between two queries of a node that was refused: its owner may have mended what was wrong."""
@@ -33,12 +33,13 @@ class Roster:
         self, grid: Grid, size: int, channels: int, attendance: Attendance, on_event: OnEvent
     ) -> None:
         self._grid = grid
-        self._size = size
-        self._channels = channels
+        self._requirements = Requirements(size, channels)
         self._attendance = attendance
         self._on_event = on_event
         self._profiles: dict[int, Profile] = {}
-        self._refused: dict[int, float] = {}
+        self._refused: dict[int, str] = {}
+        self._queries: dict[str, int] = {}
+        self._ask_after: dict[int, float] = {}
         self._out: dict[int, str] = {}
         self._started: dict[int, str] = {}
         self._seen: dict[int, str] = {}
@@ -66,7 +67,7 @@ class Roster:
             lacks = self._lacks(here, expected)
             if not lacks:
                 return here
-            if time.monotonic() >= ends:
+            if time.monotonic() >= ends and not self._all_must_answer:
                 break
             if lacks != told:
                 told = lacks
@@ -76,7 +77,17 @@ class Roster:
             raise FlamesError(_explain(round_, lacks, self._attendance))
         return here
 
-    def terms(self, on_arrival: Callable[[Message], None] = note_nothing) -> Terms:
+    def whoever_comes(self) -> Members:
+        """Who can be asked, once all that have joined are back or the time to wait for them is over."""
+        wanted = max(len(self._profiles), self._attendance.expected)
+        ends = time.monotonic() + self._attendance.wait_seconds
+        while True:
+            here = self._look_round()
+            if len(here) >= wanted or time.monotonic() >= ends:
+                return here
+            time.sleep(POLL_SECONDS)
+
+    def terms(self, on_arrival: Callable[[int], None] = note_nothing) -> Terms:
         """How a round's messages go out, and what is noted of them."""
         return Terms(
             self._attendance.round_seconds,
@@ -97,6 +108,11 @@ class Roster:
             self._online()
         return self._seen.get(node, "") != self._started.get(node, "")
 
+    @property
+    def _all_must_answer(self) -> bool:
+        """Whether a node that was asked who it is has not answered, where all nodes are there by nature."""
+        return self._attendance.strict and bool(self._queries)
+
     def _note_sent(self, node: int, number: str) -> None:
         self._out[node] = number
         self._started[node] = self._seen.get(node, "")
@@ -112,20 +128,42 @@ class Roster:
         """Who can be asked now: online, known and not busy; whoever is new is asked who it is."""
         online = self._online()
         self._free_late()
-        now = time.monotonic()
-        new = [
-            node
-            for node in sorted(online)
-            if node not in self._profiles
-            and now - self._refused.get(node, -ASK_AGAIN_SECONDS) >= ASK_AGAIN_SECONDS
-        ]
-        self._ask(new, online)
+        self._query_new(online)
+        self._admit_answers(online)
         here = [
             (node, self._profiles[node])
             for node in online
             if node in self._profiles and node not in self._out
         ]
         return sorted(here, key=lambda member: member[1].client)
+
+    def _query_new(self, online: Mapping[int, str]) -> None:
+        """Ask who they are; nobody waits for the answer, which a broken node may never give."""
+        now = time.monotonic()
+        for node in sorted(online.keys() - self._profiles.keys()):
+            if now < self._ask_after.get(node, 0.0):
+                continue
+            self._ask_after[node] = now + QUERY_SECONDS
+            message = make_query(node)
+            message.metadata.ttl = TTL_SECONDS
+            for number in self._grid.push_messages([message]):
+                self._queries[number] = node
+
+    def _admit_answers(self, online: Mapping[int, str]) -> None:
+        while self._queries and (answers := list(self._grid.pull_messages(list(self._queries)))):
+            for answer in answers:
+                node = self._queries.pop(answer.metadata.reply_to_message_id)
+                client, problem = self._admit(node, answer, online)
+                if problem:
+                    self._note_refused(node, client, problem)
+
+    def _note_refused(self, node: int, client: str, problem: str) -> None:
+        if self._attendance.strict:
+            raise FlamesError(f"{client} cannot join: {problem}")
+        self._ask_after[node] = time.monotonic() + ASK_AGAIN_SECONDS
+        if self._refused.get(node) != problem:
+            self._refused[node] = problem
+            self._on_event(NodeRefused(client, problem))
 
     def _free_late(self) -> None:
         """Late reports of earlier rounds are thrown away; who sent them can be asked again."""
@@ -135,66 +173,32 @@ class Roster:
         for node in [node for node in self._out if self.is_lost(node)]:
             del self._out[node]
 
-    def _ask(self, nodes: Iterable[int], online: Mapping[int, str]) -> None:
-        terms = Terms(seconds=None if self._attendance.strict else QUERY_SECONDS)
-        for reply in exchange(self._grid, (make_query(node) for node in nodes), terms):
-            client, problem = self._admit(reply, online)
-            if not problem:
-                self._refused.pop(reply.node, None)
-            elif self._attendance.strict:
-                raise FlamesError(f"{client} cannot join: {problem}")
-            else:
-                if reply.node not in self._refused:
-                    self._on_event(NodeRefused(client, problem))
-                self._refused[reply.node] = time.monotonic()
-
-    def _admit(self, reply: Reply, online: Mapping[int, str]) -> tuple[str, str]:
+    def _admit(self, node: int, answer: Message, online: Mapping[int, str]) -> tuple[str, str]:
         """Take a node in; its name, and why it cannot join."""
-        registered = online.get(reply.node, "")
-        name = f"node {registered or reply.node}"
-        if reply.message is None:
-            return name, reply.problem
-        if reply.message.has_error():
-            return name, error_reason(reply.message)
+        registered = online.get(node, "")
+        name = f"node {registered or node}"
+        if answer.has_error():
+            return name, error_reason(answer)
         try:
-            profile = unpack_profile(reply.message)
-        except (KeyError, TypeError) as error:
-            return name, f"its profile cannot be read ({error}); install one version everywhere"
-        taken = {other.client for node, other in self._profiles.items() if node in online}
-        if problem := self._refuse(profile, registered, taken):
+            profile = unpack_profile(answer)
+        except Exception as error:  # what a node sends may fail to be read in any way at all
+            what = f"{type(error).__name__}: {error}"
+            return name, f"its profile cannot be read ({what}); install one version everywhere"
+        taken = {other.client for number, other in self._profiles.items() if number in online}
+        if problem := self._requirements.refuse(profile, registered, taken):
             return f"client {profile.client}", problem
-        self._profiles = {node: one for node, one in self._profiles.items() if one.client != profile.client}
-        self._profiles[reply.node] = profile
+        self._refused.pop(node, None)
+        self._profiles = {
+            number: other for number, other in self._profiles.items() if other.client != profile.client
+        }
+        self._profiles[node] = profile
         self._on_event(ClientJoined(profile.client, profile.modality, profile.organ, profile.n_train))
         return profile.client, ""
 
-    def _refuse(self, profile: Profile, registered: str, taken: Iterable[str]) -> str | None:
-        if profile.protocol != PROTOCOL:
-            return (
-                f"it speaks protocol {profile.protocol}, this server {PROTOCOL}; "
-                "install one version everywhere"
-            )
-        if profile.format != SHARD.version:
-            return (
-                f"its shard has version {profile.format} of {SHARD.name}, this server reads {SHARD.version}; "
-                "install one version everywhere and run `flames partition` again"
-            )
-        if profile.size != self._size:
-            return (
-                f"its images are {profile.size}×{profile.size}, this federation's {self._size}×{self._size}; "
-                "preprocess all with the same --size"
-            )
-        if profile.channels != self._channels:
-            return (
-                f"its images are of {profile.channels} channel(s), this federation's of {self._channels}; "
-                "preprocess all with the same --channels"
-            )
-        if registered and registered != profile.client:
-            return f"its key is registered as {registered}; start it with that site's folder"
-        return "another node has that name" if profile.client in taken else None
-
     def _lacks(self, here: Members, expected: int) -> str:
         """What a round lacks, in words; empty where enough are there."""
+        if self._all_must_answer:
+            return f"{len(self._queries)} of the nodes have not said what they are"
         if not here:
             return "no client joined the federation; expected at least one"
         if len(here) < expected:

@@ -27,6 +27,12 @@ R = TypeVar("R", ArrayRecord, ConfigRecord, MetricRecord)
 _NUMPY_FORMAT = np.lib.format.magic(1, 0)
 """How arrays begin that numpy saved."""
 
+REPORTED = {
+    *("n_examples", "n_steps", "train_loss", "best_epoch"),
+    *("received_val_loss", "received_val_dice", "trained_val_loss", "trained_val_dice"),
+}
+"""The numbers that a report may tell beside its weights."""
+
 ARRAYS, TRAIN, REPORT, METRICS = "arrays", "train", "report", "metrics"
 CONTROL, STYLE = "control", "style"
 """Arrays beside the weights: SCAFFOLD's control variates, and a client's renderer."""
@@ -48,6 +54,13 @@ class Profile:
     format: int = SHARD.version
     """Of its shard."""
     protocol: int = PROTOCOL
+
+
+_EXAMPLE = Profile("client", "modality", "organ", 1, 1, 1)
+
+LONGEST_NAME = 200
+"""Of a client, a modality or an organ."""
+LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,8 @@ class TrainRequest:
     """Whether the client sends its renderer, for others to draw their images with."""
     wire_dtype: str = "fp32"
     """What floats travel as, both ways (`core.wire`)."""
+    kept: int = 0
+    """The round of the client's last report that the server took: what it kept after that round holds."""
     run: str = ""
     """The run's token, by which the client finds what it keeps between rounds."""
 
@@ -114,15 +129,26 @@ def pack_profile(profile: Profile, query: Message) -> Message:
 
 
 def unpack_profile(reply: Message) -> Profile:
-    """The profile in `reply`. Raises KeyError or TypeError where it is none."""
-    return Profile(**_config(reply, REPORT))
+    """The profile in `reply`. Raises KeyError, TypeError or ValueError where it is none."""
+    profile = Profile(**_config(reply, REPORT))
+    for name, value in asdict(profile).items():
+        expected = type(getattr(_EXAMPLE, name))
+        if type(value) is not expected:
+            raise TypeError(f"{name} is {type(value).__name__}, expected {expected.__name__}")
+        if isinstance(value, str) and not (0 < len(value) <= LONGEST_NAME and value.isprintable()):
+            raise ValueError(f"{name} is no name of at most {LONGEST_NAME} letters")
+    return profile
 
 
 def error_reason(reply: Message) -> str:
-    """Why a node gave no answer, in its own words: Flower's engines wrap them in the error's class."""
+    """Why a node gave no answer, in its own words: Flower's engines wrap them in the error's class.
+
+    One line of at most LONGEST_REASON letters, whatever the node sends.
+    """
     reason = str(reply.error.reason)
     wrapped = _WRAPPED.match(reason)
-    return wrapped[1] if wrapped else reason
+    line = " ".join((wrapped[1] if wrapped else reason).split())
+    return "".join(letter for letter in line if letter.isprintable())[:LONGEST_REASON]
 
 
 def make_query(node_id: int) -> Message:
@@ -178,6 +204,8 @@ def unpack_report(reply: Message) -> Report:
     """The report in `reply`. Raises KeyError, TypeError, ValueError or FlamesError where it is none."""
     identity = _config(reply, REPORT)
     metrics = {name: _scalar(value) for name, value in _record(reply, METRICS, MetricRecord).items()}
+    if unknown := metrics.keys() - REPORTED:
+        raise ValueError(f"it tells of {min(unknown)!r}, which no report does")
     n_examples, n_steps = int(metrics.pop("n_examples")), int(metrics.pop("n_steps"))
     weights = unpack_weights(reply)
     return Report(

@@ -44,6 +44,8 @@ class NodeSettings:
     """Training images below which the node takes no part."""
     per_case: bool = False
     """Whether it tells the score of every test case, or their mean alone."""
+    cache_share: float = 0.25
+    """Of the machine's memory that its decoded shards may take between rounds."""
     private: bool = False
     """Whether its errors stay in its own log: their words may name files and patients."""
 
@@ -70,6 +72,7 @@ def settings_of(context: Context) -> NodeSettings:
         memory=Path(str(config["memory"])) if config.get("memory") else None,
         min_examples=int(config.get("min-examples", 1)),
         per_case=bool(config.get("per-case", False)),
+        cache_share=float(config.get("cache-share", 0.25)),
         private=bool(config.get("private", False)),
     )
 

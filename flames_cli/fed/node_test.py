@@ -33,7 +33,7 @@ def run_test(task: TrainTask, settings: NodeSettings, profile: Profile, tests: S
     options = json.loads(request.model_options)
     weights = task.weights
     if request.share == "content":
-        kept = recall(memory_folder(settings, request.run, profile.client), request.round).get(STYLE)
+        kept = recall(memory_folder(settings, request.run, profile.client), request.kept + 1).get(STYLE)
         if kept is None:
             model = build_model(request.model, seed=request.initial_seed, **options)
             kept = select(to_weights(model), model.style_entries())

@@ -9,7 +9,7 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.algorithm import Algorithm
-from flames_cli.core.reports import Entries, State
+from flames_cli.core.reports import Entries, LastReport, State
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 
@@ -57,8 +57,13 @@ class Plan:
         """Which entries of the model are what."""
         return self.entries or Entries.of(self.initial)
 
-    def request(self, round_: int, profile: Profile, report_style: bool = False) -> TrainRequest:
-        """What `profile`'s client is asked in `round_`, and whether it is to lend its renderer."""
+    def request(
+        self, round_: int, profile: Profile, report_style: bool = False, kept: int = 0
+    ) -> TrainRequest:
+        """What `profile`'s client is asked in `round_`, and whether it is to lend its renderer.
+
+        `kept` is the round of its last report that was taken: what it kept of later ones was in vain.
+        """
         return TrainRequest(
             round=round_,
             seed=self.seed,
@@ -80,6 +85,7 @@ class Plan:
             precise_norm=self.precise_norm,
             share=self.share,
             report_style=report_style,
+            kept=kept,
             wire_dtype=self.wire_dtype,
             run=self.run,
         )
@@ -87,11 +93,12 @@ class Plan:
     def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:
         """What `profile`'s client is sent in `round_`."""
         group = self.group_of(profile)
+        last = state.clients.get(profile.client)
         others: list[str] = []
         if self.style_from is not None and round_ >= self.style_from - 1:
             others = [one.client for one in profiles if one != profile and self.group_of(one) == group]
         return TrainTask(
-            self.request(round_, profile, report_style=bool(others)),
+            self.request(round_, profile, bool(others), last.round if last else 0),
             self.known_entries.shared_of(state.model_for(profile.client, group)),
             self._control(state, group),
             self._style(state, round_, profile.client, others),
@@ -123,12 +130,17 @@ def initial_seed(seed: int) -> int:
 
 
 def with_groups(state: State | None, plan: Plan, profiles: Iterable[Profile]) -> State:
-    """`state` (None: before the first round) with a model for every group; all start alike."""
+    """`state` (None: before the first round) with all that have joined, and a model for every group.
+
+    All models start alike, whenever the first client of their group joins.
+    """
     started = state or State(0, {})
-    groups = dict.fromkeys(plan.group_of(profile) for profile in profiles)
+    of_client = {profile.client: plan.group_of(profile) for profile in profiles}
+    groups = dict.fromkeys(of_client.values())
     new = {
         group: {name: array.copy() for name, array in plan.initial.items()}
         for group in groups
         if group not in started.server
     }
-    return replace(started, server={**started.server, **new}) if new else started
+    clients = {client: LastReport(group) for client, group in of_client.items()} | started.clients
+    return replace(started, server={**started.server, **new}, clients=clients)

@@ -37,7 +37,8 @@ class TestReport:
             name: {key: _number_or_null(getattr(value, key)) for key in FIELDS}
             for name, value in self.metrics.items()
         }
-        told = {"cases": self.cases} if self.cases else {}
+        cases = {name: [_number_or_null(value) for value in values] for name, values in self.cases.items()}
+        told = {"cases": cases} if cases else {}
         return {
             "client": self.client,
             "modality": self.modality,

@@ -96,7 +96,7 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
         state = _run_round(grid, federation, with_groups(state, plan, roster.known), members, roster)
     final = state or with_groups(None, plan, [])
     if federation.save_tests:
-        members = roster.gather(final.round)
+        members = roster.whoever_comes()
         federation.save_tests(final.round, *gather_tests(grid, plan, final, members, roster, on_event))
     return final
 
@@ -107,7 +107,7 @@ def _run_round(grid: Grid, federation: Federation, state: State, members: Member
     started, round_ = time.monotonic(), state.round + 1
     traffic = _Traffic()
     reports = _collect(grid, federation, state, members, roster, traffic)
-    sizes = Counter(plan.group_of(profile) for profile in roster.known)
+    sizes = Counter(client.group for client in state.clients.values())
     result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes)
     refused = {**traffic.failed, **result.refused}
     for client, reason in result.refused.items():
@@ -140,14 +140,16 @@ def _collect(
             on_event(ClientAsked(profile.client, round_))
             yield message
 
-    def note_arrival(message: Message) -> None:
-        node = message.metadata.src_node_id
+    def note_arrival(node: int) -> None:
         traffic.seconds[profiles[node].client] = time.monotonic() - sent[node]
 
     for reply in exchange(grid, requests(), roster.terms(note_arrival)):
         roster.settle(reply)
         yield from _take(reply, profiles[reply.node], traffic, on_event, round_)
         del reply  # or it would be held while the next one is waited for
+    for node, profile in members:
+        if node not in sent:
+            traffic.failed[profile.client] = "the round was over before it could be asked"
 
 
 def _take(
@@ -176,6 +178,8 @@ def _read_report(reply: Reply, profile: Profile) -> tuple[Report | None, str]:
         report = unpack_report(reply.message)
     except Exception as error:  # what a client sends may fail to be read in any way at all
         return None, f"its report cannot be read ({type(error).__name__}: {error})"
+    if report.n_examples > profile.n_train:
+        return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
     if (report.client, report.modality) != (profile.client, profile.modality):
         return None, f"it reports as '{report.client}' ({report.modality}), it joined as {profile.modality}"
     return report, ""

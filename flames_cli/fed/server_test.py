@@ -28,7 +28,9 @@ def gather_tests(
             on_event(ClientAsked(profile.client, state.round))
             yield packer.pack(task, profile, node, MessageType.EVALUATE)
 
-    reports, silent = [], {}
+    asked = {profile.client for _, profile in members}
+    silent = {client: "it was not there for the test" for client in state.clients if client not in asked}
+    reports = []
     for reply in exchange(grid, requests(), roster.terms()):
         roster.settle(reply)
         profile = profiles[reply.node]
@@ -47,7 +49,7 @@ def _read(reply: Reply, profile: Profile) -> tuple[TestReport | None, str]:
         return None, error_reason(reply.message)
     try:
         report = unpack_test_report(reply.message)
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # what a client sends may fail to be read in any way at all
         return None, f"its test report cannot be read ({type(error).__name__}: {error})"
     if report.client != profile.client:
         return None, f"it reports as '{report.client}'"

@@ -38,12 +38,12 @@ def train_client(
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
     folder = memory_folder(settings, request.run, profile.client) if _keeps(task) else None
-    kept = _recall(folder, request.round) if folder else {}
+    kept = _recall(folder, request.kept) if folder else {}
     model = _receive(task, kept)
     result = train_epochs(
         model.to(device).to(memory_format=memory_format(device, precision)),
-        cache.load(settings.shards, "train"),
-        cache.load(settings.shards, "val"),
+        cache.load(settings, "train"),
+        cache.load(settings, "val"),
         _options(request),
         device,
         precision,
@@ -64,10 +64,10 @@ def _keeps(task: TrainTask) -> bool:
     return task.control is not None or task.request.share == "content"
 
 
-def _recall(folder: Path, round_: int) -> dict[str, Weights]:
-    """What was kept before `round_`; if it was done before, that was in vain."""
-    forget_from(folder, round_)
-    return recall(folder, round_)
+def _recall(folder: Path, last: int) -> dict[str, Weights]:
+    """What was kept of round `last`, whose report the server took; of later ones it was in vain."""
+    forget_from(folder, last + 1)
+    return recall(folder, last + 1)
 
 
 def _is_finite(result: TrainResult) -> bool:

@@ -11,9 +11,11 @@ from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.stages.estimate import Estimator
 from flames_cli.stages.federating.engines import Prepared, check_engine, run_engine
 from flames_cli.stages.federating.images import Images, find_images
+from flames_cli.stages.federating.keeping import keep_initial, read_initial
 from flames_cli.stages.federating.nodes import node_configs
 from flames_cli.stages.federating.planning import choose_algorithm, make_plan
 from flames_cli.stages.federating.resuming import options_as_run, resume, run_token
+from flames_cli.store.locks import locked
 from flames_cli.store.manifest import read_json
 from flames_cli.store.runs import read_rounds, run_folder, write_config
 from flames_cli.store.schema import CLIENT_TESTS
@@ -51,15 +53,20 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
     if images.partition and config.engine != "superlink":
         nodes = node_configs(config, algorithm, images.partition, run.clients)
     options, facts = options_as_run(config), _facts(config, images)
+    if run.path.exists():
+        with locked(run.path):
+            """Nobody else is at it: what follows may remove or rewrite the run."""
     resumed = resume(run, options, facts, config)
     untested = config.engine == "superlink" and not run.client_tests.is_file()
     if resumed is None or resumed.round < config.rounds or untested:
         facts["token"] = run_token(run, resumed)
-        plan = make_plan(config, facts, resumed)
+        plan = make_plan(config, facts, read_initial(run) if resumed else None)
         if resumed is None:
             # Here, not earlier: a wrong option must not cost the run that --fresh replaces.
             run.remove()
         write_config(run.config, {"federate": options, "run": facts})
+        if resumed is None:
+            keep_initial(run, config, plan.initial)
         run.client_tests.unlink(missing_ok=True)
         watch = Estimator(on_event, config.batch_size, config.local_epochs)
         run_engine(Prepared(config, run, plan, resumed, nodes), watch)

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from flames_cli.arrays import Weights
-from flames_cli.core.reports import State
+from flames_cli.core.reports import LastReport, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import replacing_folder, write_json
 from flames_cli.store.h5 import hash_file
@@ -48,6 +48,7 @@ def _write(folder: Path, state: State) -> None:
         "personal": written.by_name("client", state.personal),
         "memory": written.by_kind("memory", state.memory),
         "styles": written.by_name("style", state.styles),
+        "clients": {name: [last.group, last.round] for name, last in state.clients.items()},
         "sha256": written.sha256,
     }
     write_json(folder / INDEX, index)
@@ -124,6 +125,7 @@ def load_state(folder: Path, round_: int | None = None) -> State:
         stored.by_name("personal"),
         stored.by_kind("memory"),
         stored.by_name("styles"),
+        stored.clients,
     )
 
 
@@ -140,6 +142,12 @@ class _Reader:
     def round(self) -> int:
         with self._entries_expected():
             return int(self._index["round"])
+
+    @property
+    def clients(self) -> dict[str, LastReport]:
+        with self._entries_expected():
+            listed = self._index["clients"].items()
+            return {name: LastReport(str(group), int(round_)) for name, (group, round_) in listed}
 
     def by_name(self, key: str) -> dict[str, Weights]:
         with self._entries_expected():
@@ -164,7 +172,7 @@ class _Reader:
     def _entries_expected(self) -> Iterator[None]:
         try:
             yield
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise FlamesError(
                 f"{self._path / INDEX} lacks entries ({error}); remove {self._path} and federate again"
             ) from error

@@ -28,4 +28,4 @@ class Tail:
             return []
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in whole.split(b"\n") if line]

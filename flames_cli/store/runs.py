@@ -52,6 +52,11 @@ class RunFolder:
         return self.path / "clients"
 
     @property
+    def initial(self) -> Path:
+        """What every model starts from, where that is not drawn by seed alone."""
+        return self.path / "initial.safetensors"
+
+    @property
     def client_tests(self) -> Path:
         """What real nodes tell of the final models on their own test sets."""
         return self.path / "client-tests.json"
@@ -60,11 +65,6 @@ class RunFolder:
     def nodes(self) -> Path:
         """The configurations of simulated nodes."""
         return self.path / "nodes.json"
-
-    @property
-    def events(self) -> Path:
-        """What happens while another process runs it."""
-        return self.path / "events.jsonl"
 
     @property
     def engine_log(self) -> Path:
@@ -161,7 +161,10 @@ def read_rounds(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not splitlines: a reason may hold a character that Unicode calls a line's end.
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if not line:
+            continue
         try:
             records.append(json.loads(line))
         except ValueError:

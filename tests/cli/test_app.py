@@ -185,7 +185,9 @@ def test_a_shell_completes_commands_and_options(flames, monkeypatch):
     assert flames().stdout.split() == ["federate"]
     monkeypatch.setenv("COMP_WORDS", "flames federate --ro")
     monkeypatch.setenv("COMP_CWORD", "2")
-    assert flames().stdout.split() == ["--rounds"]
+    assert flames().stdout.split() == ["--rounds", "--round-timeout"]
+    monkeypatch.setenv("COMP_WORDS", "flames deploy sta")
+    assert flames().stdout.split() == ["status"]
 
 
 def test_an_internal_error_is_one_line_that_asks_for_a_report(flames, monkeypatch):

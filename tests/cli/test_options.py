@@ -17,6 +17,8 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.models import MODELS
 from flames_cli.learn.optimisers import OPTIMISERS
+from flames_cli.stages.federating.engines import SUPERLINK_WAIT_SECONDS
+from flames_cli.stages.federating.resuming import FREE_TO_CHANGE
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -25,13 +27,24 @@ KEY_OF = {"dataset": "datasets", "model_option": "model_options"}
 """Options whose key has another name."""
 
 NO_KEYS = {"config", "json_output", "help"}
-UNTYPED = {"federate": {"lr_by_modality"}, "check": {"seed"}, "evaluate": {"seed"}}
-"""Keys without an option of their own: --lr gives the one, and nothing in check and evaluate is random."""
+UNTYPED = {
+    "federate": {"lr_by_modality", "min_clients_by_modality"},
+    "check": {"seed"},
+    "evaluate": {"seed"},
+}
+"""Keys without an option of their own: --lr and --min-clients give two; check and evaluate draw nothing."""
 
-COLLECTED = {"datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small"}
+COLLECTED = {
+    *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small"),
+    "min_clients",
+}
 """Keys whose option collects text, so that its default is None."""
 
+DEPLOY = COMMANDS["deploy"].commands
+"""The commands below `flames deploy`, which have no configuration."""
+
 EVERY_SECTION = pytest.mark.parametrize("name", SECTIONS)
+EVERY_DEPLOY = pytest.mark.parametrize("name", DEPLOY)
 
 
 def typed(name):
@@ -55,14 +68,16 @@ def test_options_have_the_defaults_of_their_keys(name):
     for key, option in typed(name).items():
         if key in COLLECTED:
             assert option.default is None
-        elif key == "workspace":
-            assert Path(option.default) == defaults.workspace
+        elif isinstance(getattr(defaults, key), Path):
+            assert Path(option.default) == getattr(defaults, key)
         else:
             assert option.default == getattr(defaults, key), key
 
 
 def test_defaults_that_help_spells_out_are_those_of_the_keys():
     assert float(typed("federate")["lr"].show_default) == config.FederateConfig().lr
+    assert int(typed("federate")["min_clients"].show_default) == config.FederateConfig().min_clients
+    assert float(typed("federate")["wait_for_clients"].show_default) == SUPERLINK_WAIT_SECONDS
     assert options.DEFAULT_WORKSPACE == config.DEFAULT_WORKSPACE
 
 
@@ -70,6 +85,12 @@ def test_defaults_that_help_spells_out_are_those_of_the_keys():
 def test_every_option_says_what_it_is_for(name):
     for parameter in COMMANDS[name].params:
         assert parameter.help.endswith((".", "}.")), parameter.name
+
+
+@EVERY_DEPLOY
+def test_every_option_of_a_deployment_says_what_it_is_for(name):
+    for parameter in options_of(DEPLOY[name]):
+        assert parameter.help.endswith("."), parameter.name
 
 
 def names_in(text):
@@ -107,6 +128,57 @@ def test_rows_of_the_reference_have_the_keys_and_defaults(name):
             assert default == ("yes" if value else "no"), key
         elif isinstance(value, int | float | str | Path):
             assert default == str(value), key
+
+
+def test_the_reference_says_which_options_a_resumed_run_may_change():
+    told = section("## `flames federate`").split("may change: ")[1].split(".\n")[0]
+    ways = {option for _, keys, *_ in rows("federate") for option in keys}
+    assert ways >= FREE_TO_CHANGE
+    free = [names[0] for names, keys, *_ in rows("federate") if FREE_TO_CHANGE & set(keys)]
+    assert sorted(re.findall(r"`([^`]+)`", told)) == sorted([*free, "--deployment"])
+
+
+@EVERY_DEPLOY
+def test_rows_of_the_reference_are_a_deployment_s_options(name):
+    there = {one.opts[0]: one for one in options_of(DEPLOY[name])}
+    told = {names[0]: default for names, default in deploy_rows(name)}
+    assert set(told) == set(there)
+    for option, default in told.items():
+        shown = there[option].show_default
+        assert default == (shown if isinstance(shown, str) else plain(there[option])), option
+
+
+def test_the_reference_names_every_command_of_a_deployment_with_its_arguments():
+    heads = re.findall(r"^### `flames deploy (.+)`$", section("## `flames deploy`"), re.MULTILINE)
+    arguments = {
+        name: [one.name.upper() for one in command.params if one.param_type_name == "argument"]
+        for name, command in DEPLOY.items()
+    }
+    assert sorted(heads) == sorted(" ".join((name, *arguments[name])) for name in DEPLOY)
+
+
+def options_of(command):
+    return [one for one in command.params if one.param_type_name == "option" and one.name != "help"]
+
+
+def plain(option):
+    """An option's default in the reference's words."""
+    if option.required:
+        return "required"
+    if isinstance(option.default, bool):
+        return "yes" if option.default else "no"
+    return "none" if option.default is None else str(option.default)
+
+
+def deploy_rows(name):
+    """(options, default) of each row of a command's table."""
+    text = section("## `flames deploy`").split(f"### `flames deploy {name}")[1].split("\n### ")[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    return [
+        (re.findall(r"`([^`]+)`", row[0]), row[1].strip("`"))
+        for row in cells
+        if len(row) == 3 and row[0].startswith("`--")
+    ]
 
 
 def test_the_reference_names_shared_options_and_every_command():

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from flames_cli.core import blending
 from flames_cli.core.blending import blend_flames, flames_alpha, weighted_mean
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "flames_aggregation.npz"
@@ -143,6 +144,19 @@ def test_blend_neither_changes_nor_shares_its_inputs(k, model, assert_same):
             assert not any(np.shares_memory(array, entry[name]) for entry in arrays)
     for entry, original in zip(arrays, before, strict=True):
         assert_same(entry, original)
+
+
+def test_entries_of_any_size_and_layout_are_blended_whole(monkeypatch):
+    monkeypatch.setattr(blending, "BLOCK", 4)
+    values = [np.arange(15, dtype=np.float32).reshape(3, 5) * scale for scale in (1, 2, 6)]
+    laid_out = [np.asfortranarray(values[0]), values[1], np.ascontiguousarray(values[2].T).T]
+    for order in ([0, 1, 2], [1, 2, 0]):
+        arrays = [{"w": laid_out[i]} for i in order]
+        personalised, server = blend_flames(arrays, [7] * 3)
+        np.testing.assert_allclose(server["w"], values[0] * 3, rtol=1e-6)
+        by_hand = personalised_by_hand([values[i] for i in order], [7] * 3)
+        for got, expected in zip(personalised, by_hand, strict=True):
+            np.testing.assert_allclose(got["w"], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])

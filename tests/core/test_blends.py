@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -130,3 +132,14 @@ def test_a_report_counts_what_the_algorithm_says(weight, expected):
         blend.add(one)
     np.testing.assert_allclose(blend.server()["conv.weight"], expected, rtol=1e-6)
     assert blend.personal() == {}
+
+
+def test_flames_lets_every_report_go_as_its_model_is_made():
+    blend = make_blend(ALGORITHMS["flames"], weights([0] * 3, [0] * 3), ENTRIES)
+    sent = reports_of([([1] * 3, [0] * 3, 9, 4), ([4] * 3, [0] * 3, 1, 1)])
+    held = [weakref.ref(one.weights["conv.weight"]) for one in sent]
+    while sent:
+        blend.add(sent.pop())
+    blend.server()
+    assert [array() for array in held] == [None, None]
+    assert list(blend.personal()) == ["c0", "c1"]

@@ -21,7 +21,7 @@ from flames_cli.fed.messages import (
     unpack_profile,
     unpack_report,
 )
-from flames_cli.fed.node import SHARD_SEPARATOR, read_profile, settings_of
+from flames_cli.fed.node import SHARD_SEPARATOR, NodeSettings, read_profile, settings_of
 from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
@@ -44,6 +44,8 @@ def shards(workspace):
 
 
 def request(**changes):
+    """Of round 2 by default; the server has taken the report of the round before."""
+    changes = {"kept": changes.get("round", 2) - 1, **changes}
     asked = TrainRequest(
         round=2,
         seed=3,
@@ -209,16 +211,16 @@ def spy_on_reading(monkeypatch):
 
 def test_a_shard_is_decoded_once_while_it_fits(shards, monkeypatch):
     opened, cache = spy_on_reading(monkeypatch), DatasetCache()
-    first = cache.load((shards / "busi.h5",), "train")
-    assert cache.load((shards / "busi.h5",), "train") is first
-    assert len(cache.load((shards / "busi.h5",), "val")) > 0
+    first = cache.load(NodeSettings((shards / "busi.h5",)), "train")
+    assert cache.load(NodeSettings((shards / "busi.h5",)), "train") is first
+    assert len(cache.load(NodeSettings((shards / "busi.h5",)), "val")) > 0
     assert opened == [("busi.h5", "train"), ("busi.h5", "val")]
 
 
 def test_a_shard_beyond_the_room_is_read_each_time(shards, monkeypatch):
-    monkeypatch.setattr(dataset_cache, "CACHE_SHARE", 0)
     opened, cache = spy_on_reading(monkeypatch), DatasetCache()
-    one, other = (cache.load((shards / "busi.h5",), "train") for _ in range(2))
+    settings = NodeSettings((shards / "busi.h5",), cache_share=0)
+    one, other = (cache.load(settings, "train") for _ in range(2))
     assert len(one) == len(other)
     assert len(opened) == 2
 
@@ -279,6 +281,18 @@ def test_a_round_done_again_starts_from_what_was_kept_before_it(disentangled):
     for one, other in ((first[0].weights, again[0].weights), (first[1]["style"], again[1]["style"])):
         for name, array in one.items():
             np.testing.assert_array_equal(array, other[name])
+
+
+def test_what_was_kept_of_a_report_that_the_server_did_not_take_is_in_vain(disentangled):
+    content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
+    disentangled(content, share="content", round=1)
+    disentangled(content, share="content", round=2)
+    late = disentangled(content, share="content", round=3, kept=1)
+    again = disentangled(content, share="content", round=3, kept=1)
+    taken = disentangled(content, share="content", round=4, kept=3)
+    for name, array in late[1]["style"].items():
+        np.testing.assert_array_equal(array, again[1]["style"][name])
+    assert any(not np.array_equal(array, taken[1]["style"][name]) for name, array in late[1]["style"].items())
 
 
 def test_a_round_that_was_missed_does_not_cost_what_was_kept(disentangled, memory):
@@ -367,7 +381,7 @@ def test_scaffold_reports_the_change_of_what_the_client_keeps(shards, memory):
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
     total = {name: np.zeros_like(array) for name, array in control.items()}
     for round_ in (1, 2):
-        task = TrainTask(replace(asked, round=round_), WEIGHTS, control)
+        task = TrainTask(replace(asked, round=round_, kept=round_ - 1), WEIGHTS, control)
         report = unpack_report(ask(node, pack_task(task, 2)))
         for name, change in report.control.items():
             total[name] += change
@@ -383,7 +397,7 @@ def test_a_second_round_of_scaffold_starts_from_what_the_client_kept(shards, mem
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
     controls = [{name: np.full_like(WEIGHTS[name], value) for name in parameters} for value in (0.01, -0.02)]
-    ask(node, pack_task(TrainTask(replace(asked, round=1), WEIGHTS, controls[0]), 2))
+    ask(node, pack_task(TrainTask(replace(asked, round=1, kept=0), WEIGHTS, controls[0]), 2))
     kept = kept_in(memory)["control"]
     reply = ask(node, pack_task(TrainTask(asked, WEIGHTS, controls[1]), 2))
     options = TrainOptions(

@@ -65,13 +65,17 @@ def test_a_run_that_ends_well_says_so(path):
     EventLog(path).end()
     assert reader.read() == []
     assert reader.ended
+    reader.raise_problem()
 
 
 @pytest.mark.parametrize(("kind", "code"), [(FlamesError, 2), (MissingArtifact, 3)])
 def test_a_run_that_fails_fails_with_the_same_words_and_exit_code(path, kind, code):
+    EventLog(path)(EVENTS[0])
     EventLog(path).end("round 3 got no good report", code)
+    reader = EventReader(path)
+    assert reader.read() == EVENTS[:1], "what was told before the end is not lost"
     with pytest.raises(kind, match="round 3 got no good report") as caught:
-        EventReader(path).read()
+        reader.raise_problem()
     assert caught.value.exit_code == code
 
 

@@ -75,9 +75,7 @@ def test_replies_come_in_the_order_of_the_messages_whoever_is_faster(after):
 
 def test_every_arrival_is_told_when_it_comes():
     arrived = []
-    replies, _ = run(
-        {1: Node(20), 2: Node(0), 3: Node(5)}, on_arrival=lambda m: arrived.append(m.metadata.src_node_id)
-    )
+    replies, _ = run({1: Node(20), 2: Node(0), 3: Node(5)}, on_arrival=arrived.append)
     assert arrived == [2, 3, 1]
     assert len(replies) == 3
 
@@ -139,3 +137,30 @@ def test_a_message_that_cannot_be_sent_has_its_turn():
 def test_messages_live_longer_than_flower_lets_them():
     _, grid = run({1: Node(0)})
     assert grid.sent[0].metadata.ttl == TTL_SECONDS > 12 * 3600
+
+
+class Burst(Grid):
+    """Gives every reply that it is asked for, all at once."""
+
+    most_asked = 0
+
+    def pull_messages(self, numbers):
+        listed = list(numbers)
+        self.most_asked = max(self.most_asked, len(listed))
+        return super().pull_messages(listed)
+
+
+def test_no_more_replies_are_taken_at_once_than_may_be_held():
+    grid = Burst({1: Node(3), **{node: Node(0) for node in range(2, 100)}})
+    arrived, given = [], []
+    for reply in exchange(grid, messages(grid.nodes), Terms(on_arrival=arrived.append)):
+        given.append(reply.node)
+        assert len(arrived) - len(given) <= HELD
+    assert grid.most_asked <= HELD
+    assert given == sorted(grid.nodes)
+
+
+def test_nobody_is_asked_once_the_time_is_over():
+    replies, grid = run({node: Node(None) for node in range(1, 21)}, in_flight=2, seconds=0.05)
+    assert len(grid.sent) == 2
+    assert [reply.node for reply in replies] == [1, 2]

@@ -114,6 +114,31 @@ def test_a_node_is_asked_once_who_it_is(make, profile):
     assert grid.asked == [3, 7]
 
 
+def test_a_node_that_never_says_what_it_is_delays_nobody(make, profile):
+    grid = Grid({1: profile("a"), 2: profile("mute")})
+    grid.busy = {2}
+    roster = make(grid, replace(PATIENT, wait_seconds=60))
+    assert names(roster.gather(1)) == ["a"]
+    assert names(roster.gather(2)) == ["a"]
+    assert grid.asked.count(2) == 1
+    grid.busy = set()
+    assert names(roster.gather(3)) == ["a", "mute"]
+
+
+def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, profile, monkeypatch):
+    grid = Grid({1: profile("a"), 2: profile("slow")})
+    grid.busy, look, looks = {2}, Roster._look_round, []
+
+    def answer_late(self):
+        looks.append(None)
+        if len(looks) == 3:
+            grid.busy = set()
+        return look(self)
+
+    monkeypatch.setattr(Roster, "_look_round", answer_late)
+    assert names(make(grid, Attendance()).gather(1)) == ["a", "slow"]
+
+
 def test_a_client_that_comes_later_takes_part_from_then_on(make, profile, events):
     grid = Grid({1: profile("a")})
     roster = make(grid)
@@ -252,3 +277,50 @@ def test_a_client_may_come_back_as_another_node(make, profile):
 def test_two_nodes_of_one_name_cannot_both_join(make, profile, events):
     assert len(make(Grid({1: profile("a"), 2: profile("a")})).gather(1)) == 1
     assert NodeRefused("client a", "another node has that name") in events
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client": ["x", "y"]},
+        {"client": 7},
+        {"client": ""},
+        {"client": "a\nb"},
+        {"client": 300 * "a"},
+        {"modality": ["MRI"]},
+        {"n_train": "many"},
+        {"n_train": 2.5},
+        {"n_train": True},
+        {"n_train": 0},
+    ],
+)
+def test_a_profile_that_cannot_be_is_refused_and_the_others_go_on(make, profile, events, changes):
+    grid = Grid({1: profile("good"), 2: replace(profile("odd"), **changes)})
+    assert names(make(grid).gather(1)) == ["good"]
+    assert len([event for event in events if isinstance(event, NodeRefused)]) == 1
+
+
+def test_the_final_test_waits_for_who_is_late(make, profile, monkeypatch):
+    grid = Grid({1: profile("a"), 2: profile("b")})
+    roster = make(grid, replace(PATIENT, wait_seconds=60))
+    members = roster.gather(1)
+    grid.busy = {2}
+    train(grid, roster, members)
+    looks, look = [], Roster._look_round
+
+    def come_back(self):
+        looks.append(None)
+        if len(looks) == 3:
+            grid.busy = set()
+        return look(self)
+
+    monkeypatch.setattr(Roster, "_look_round", come_back)
+    assert names(roster.whoever_comes()) == ["a", "b"]
+
+
+def test_the_final_test_goes_on_without_who_stays_away(make, profile):
+    grid = Grid({1: profile("a"), 2: profile("b")})
+    roster = make(grid)
+    roster.gather(1)
+    del grid.profiles[2]
+    assert names(roster.whoever_comes()) == ["a"]

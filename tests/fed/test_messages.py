@@ -1,4 +1,6 @@
+import gc
 import json
+import weakref
 from dataclasses import asdict, fields, replace
 
 import numpy as np
@@ -202,6 +204,27 @@ def test_a_profile_comes_back_as_it_was_sent(profile):
 def test_any_array_survives_the_way(array):
     message = Message(RecordDict({ARRAYS: pack_weights({"x": array})}), NODE, "train")
     assert_same(unpack_weights(message), {"x": array})
+
+
+def test_weights_are_read_where_they_lie():
+    message = pack_task(TrainTask(REQUEST, WEIGHTS), NODE)
+    for array in unpack_task(message).weights.values():
+        assert not array.flags.owndata
+        assert not array.flags.writeable
+
+
+def test_a_message_that_was_read_is_let_go_at_once():
+    message = pack_task(TrainTask(replace(REQUEST, wire_dtype="bf16"), WEIGHTS), NODE)
+    reply = pack_report(REPORTED, message)
+    read = [weakref.ref(one.content) for one in (message, reply)]
+    gc.disable()
+    try:
+        assert message_bytes(message) == message_bytes(reply)
+        unpack_task(message), unpack_report(reply)
+        del message, reply
+        assert [content() for content in read] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_request_carries_weights_and_the_options_of_training_only():

@@ -1,8 +1,11 @@
+import gc
 import json
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from flames_cli.core.blending import blend_flames
 from flames_cli.errors import FlamesError
@@ -146,6 +149,24 @@ def test_bytes_count_every_model_once_each_way(federation, profiles):
     model = message_bytes(pack_task(TrainTask(*seen.requests[0]), 2))
     assert [record["bytes_down"] for record in seen.records] == [len(CLIENTS) * model] * 2
     assert [record["bytes_up"] for record in seen.records] == [len(CLIENTS) * model] * 2
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "flames"])
+def test_one_reply_is_held_at_a_time(federation, profiles, algorithm):
+    replies = []
+
+    def answer(report, message):
+        assert [reply for reply in replies if reply() is not None] == []
+        reply = pack_report(report, message)
+        replies.append(weakref.ref(reply))
+        return reply
+
+    gc.disable()
+    try:
+        federation(profiles, algorithm, answer=answer)
+    finally:
+        gc.enable()
+    assert len(replies) == 2 * len(CLIENTS)
 
 
 def test_a_record_is_json_and_holds_what_clients_reported(federation, profiles):
@@ -362,3 +383,60 @@ def test_replies_may_come_late_and_in_any_order(federation, profiles, monkeypatc
     assert seen.records[0]["accepted"] == list(CLIENTS), "reports are taken in order of the names"
     assert_same_state(seen.state, expected.state)
     assert seen.records[1]["bytes_up"] == expected.records[1]["bytes_up"]
+
+
+def test_a_node_that_is_gone_costs_its_own_report_alone(federation, profiles, monkeypatch):
+    class Gone(inline.InlineGrid):
+        """Answers for client u1's node as a SuperLink does: in its own name."""
+
+        def pull_messages(self, message_ids):
+            replies = super().pull_messages(message_ids)
+            for reply in replies:
+                if reply.metadata.src_node_id == 5 and reply.metadata.message_type == "train":
+                    reply.metadata.__dict__["_src_node_id"] = inline.SERVER_NODE
+                    reply.__dict__["_content"] = None
+                    reply.__dict__["_error"] = Error(6, "Node Unavailable")
+            return replies
+
+    monkeypatch.setattr(inline, "InlineGrid", Gone)
+    seen = federation(profiles, rounds=2)
+    assert [record["refused"] for record in seen.records] == [{"u1": "Node Unavailable"}] * 2
+    assert seen.records[1]["accepted"] == ["m1", "m2", "m3", "u2"]
+
+
+def test_more_examples_than_a_client_joined_with_are_refused(federation, profiles, drift):
+    def boast(request, weights, who):
+        report = drift(request, weights, who)
+        return replace(report, n_examples=2**62) if who.client == "u1" else report
+
+    (record,) = federation(profiles, rounds=1, train=boast).records
+    assert record["refused"] == {"u1": f"it reports {2**62} examples, it joined with 5"}
+
+
+def test_numbers_that_no_report_tells_are_refused(federation, profiles, drift):
+    def tell(request, weights, who):
+        report = drift(request, weights, who)
+        return replace(report, metrics={"client": 1.0}) if who.client == "u1" else report
+
+    (record,) = federation(profiles, rounds=1, train=tell).records
+    assert "it tells of 'client', which no report does" in record["refused"]["u1"]
+    assert [client["client"] for client in record["clients"]] == list(CLIENTS)
+
+
+def test_a_reason_is_one_line_whatever_a_node_sends(federation, profiles, drift):
+    train = failing(drift, "u1", reason="a\u2028b\n\x1b[31mc " + 2000 * "x")
+    (record,) = federation(profiles, rounds=1, train=train).records
+    reason = record["refused"]["u1"]
+    assert reason.startswith("a b [31mc xxx")
+    assert len(reason) == 500
+
+
+def test_scaffold_counts_clients_that_joined_before_it_went_on(federation, profiles):
+    whole = federation(profiles, "scaffold", rounds=1)
+    few = [one for one in profiles if one.client != "m3"]
+    rest = federation(few, "scaffold", rounds=2, resumed=whole.state)
+    assert set(rest.state.clients) == set(CLIENTS)
+    assert {client: last.round for client, last in rest.state.clients.items()} == {
+        **dict.fromkeys(CLIENTS, 2),
+        "m3": 1,
+    }

@@ -159,3 +159,13 @@ def test_a_record_holds_no_number_that_json_lacks(tmp_path):
     append_round(tmp_path / "rounds.jsonl", {"round": 1, "clients": [{"train_loss": float("nan"), "n": 2}]})
     assert "NaN" not in (tmp_path / "rounds.jsonl").read_text()
     assert read_rounds(tmp_path / "rounds.jsonl") == [{"round": 1, "clients": [{"train_loss": None, "n": 2}]}]
+
+
+def test_a_reason_with_another_end_of_line_costs_no_round(tmp_path):
+    path = tmp_path / "rounds.jsonl"
+    records = [{"round": number, "refused": {"a": "x\u2028y\x85z"}} for number in (1, 2, 3)]
+    for record in records:
+        append_round(path, record)
+    assert read_rounds(path) == records
+    keep_rounds_until(path, 2)
+    assert read_rounds(path) == records[:2]

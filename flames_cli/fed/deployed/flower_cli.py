@@ -84,8 +84,8 @@ class FlowerCli:
         known = self._node_with_key(public_key)
         if known is not None and known.status == UNREGISTERED:
             raise FlamesError(
-                f"the key of {name} was taken back, and Flower never takes it again; move its folder away and "
-                "make a new one with `flames deploy add`"
+                f"the key of {name} was taken back, and Flower never takes it again; move its folder away "
+                "and make a new one with `flames deploy add`"
             )
         if known is not None:
             return known.node_id

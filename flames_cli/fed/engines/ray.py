@@ -31,8 +31,12 @@ class Resources:
         return max(1, min(by_cpu, self.gpus * self.clients_per_gpu) if self.gpus else by_cpu)
 
 
-def check_ray() -> None:
-    """Raises FlamesError where ray is not installed."""
+def check_ray(cpus_per_client: int) -> None:
+    """Raises FlamesError where ray is not installed, or a client wants more CPUs than there are."""
+    if cpus_per_client > (os.cpu_count() or 1):
+        raise FlamesError(
+            f"--cpus-per-client {cpus_per_client} is more than this machine has ({os.cpu_count()})"
+        )
     if importlib.util.find_spec("ray") is None:
         raise FlamesError(
             "--engine ray needs Flower's simulation runtime, which is not installed; "
@@ -50,11 +54,7 @@ def run_ray(job: Job, nodes: Path, resources: Resources, on_event: OnEvent, log:
     Raises:
         FlamesError: ray is not installed, or what ended the run.
     """
-    check_ray()
-    if resources.cpus_per_client > (os.cpu_count() or 1):
-        raise FlamesError(
-            f"--cpus-per-client {resources.cpus_per_client} is more than this machine has ({os.cpu_count()})"
-        )
+    check_ray(resources.cpus_per_client)
     with tempfile.TemporaryDirectory(prefix="flames-ray-") as folder:
         home, port = Path(folder), free_port()
         command = [sys.executable, "-m", "flames_cli.fed.deployed.superlink", "--insecure", "--simulation"]

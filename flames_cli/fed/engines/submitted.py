@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import tomli_w
@@ -14,7 +15,7 @@ from flames_cli.fed.deployed.flower_cli import FlowerCli
 from flames_cli.fed.event_log import EventReader
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.exchange import POLL_SECONDS
-from flames_cli.fed.jobs import JOB, Job, write_job
+from flames_cli.fed.jobs import JOB, Job, drop_job, events_path, write_job
 from flames_cli.fed.node import NODES
 from flames_cli.store.atomic import write_text
 
@@ -22,6 +23,9 @@ SERVER_APP = "flames_cli.stages.federating.remote:server_app"
 
 LOOK_SECONDS = 10.0
 """Between two looks at whether a silent run is still there."""
+
+LOOKS = 6
+"""That may fail in a row before the run is given up."""
 
 ALIVE = ("pending", "starting", "running")
 
@@ -46,18 +50,23 @@ def run_submitted(
 
     Raises:
         FlamesError: what ended the run. Interrupted, the run is stopped.
+        RuntimeError: a fault in the program ended it.
     """
-    job.events.unlink(missing_ok=True)
     name = secrets.token_hex(8)
+    reader = EventReader(events_path(cli.home, name))
     write_job(cli.home, name, job)
-    run_config = {JOB: name, **({NODES: str(nodes.resolve())} if nodes else {})}
-    number = cli.submit(_write_app(cli.home / "app"), run_config, federation_config)
+    number: int | None = None
     try:
-        _follow(cli, number, EventReader(job.events), on_event, log)
-    except BaseException as error:
-        if not isinstance(error, FlamesError):
-            cli.stop(number)
-        raise
+        run_config = {JOB: name, **({NODES: str(nodes.resolve())} if nodes else {})}
+        number = cli.submit(_write_app(cli.home / "app"), run_config, federation_config)
+        _follow(cli, number, reader, on_event, log)
+    finally:
+        # However this ends, no ServerApp goes on, or begins later, without anybody who follows it.
+        drop_job(cli.home, name)
+        if number is not None and not reader.ended:
+            with suppress(FlamesError):
+                cli.stop(number)
+    reader.raise_problem()
 
 
 def _write_app(folder: Path) -> Path:
@@ -100,11 +109,20 @@ def _follow(cli: FlowerCli, number: int, reader: EventReader, on_event: OnEvent,
             looked = now
         elif now - looked > LOOK_SECONDS:
             looked = now
-            status, details = cli.run_status(number)
+            status, details = _look(cli, number)
             if status not in ALIVE and not _last_words(reader, on_event):
                 raise FlamesError(f"the run ended as {status} without a word ({details}); see {log}")
         if not reader.ended:
             time.sleep(POLL_SECONDS)
+
+
+def _look(cli: FlowerCli, number: int) -> tuple[str, str]:
+    """The run's status and details; a SuperLink that is slow to answer is asked again."""
+    for _ in range(LOOKS - 1):
+        with suppress(FlamesError):
+            return cli.run_status(number)
+        time.sleep(LOOK_SECONDS)
+    return cli.run_status(number)
 
 
 def _last_words(reader: EventReader, on_event: OnEvent) -> bool:

@@ -1,8 +1,9 @@
 """A command that runs until it is told to end: by Ctrl-C, by SIGTERM or by its terminal's end, all alike."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -15,11 +16,19 @@ ENDS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") i
 @contextmanager
 def until_told_to_end() -> Iterator[None]:
     """The block ends where a signal asks for it, and that is a good end."""
+    with suppress(KeyboardInterrupt), interrupted_by_signals():
+        yield
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """In the block, every signal of ENDS is KeyboardInterrupt, so that it can clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and it has its own
+        return
     before = {number: signal.signal(number, _interrupt) for number in ENDS}
     try:
         yield
-    except KeyboardInterrupt:
-        return
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -149,6 +149,7 @@ def node_config(settings: NodeSettings) -> dict[str, str | int | float | bool]:
         "memory": str(settings.memory or ""),
         "min-examples": settings.min_examples,
         "per-case": settings.per_case,
+        "cache-share": settings.cache_share,
         "private": settings.private,
     }
 

@@ -14,6 +14,8 @@ ROUND = re.compile(r"\[RUN \d+, ROUND (.+)\]")
 RECEIVED = re.compile(r"Receiving: (\S+) message")
 SENT = re.compile(r"Sent successfully")
 REFUSED = re.compile(r"(FLAMES refuses the app of run .*)")
+RAISED = re.compile(r"^flames_cli\.[\w.]+: (.*)")
+"""The last line of the traceback of an error of ours."""
 ERROR = re.compile(r"ERROR\s*:\s*(.*)")
 
 EXPLAINED = (
@@ -33,7 +35,7 @@ EXPLAINED = (
 )
 """Lines by which Flower's node ends, and what they mean."""
 
-NOISE = ("Exit Code: ", "Failed to initialize the connection", "SSL/TLS handshake error")
+NOISE = ("Exit Code: ", "ClientApp raised an exception", "Failed to initialize the connection", "SSL/TLS handshake error")
 
 
 @dataclass(slots=True)
@@ -106,5 +108,7 @@ def _say_error(line: str) -> str | None:
             return meaning.format(*found.groups())
     if found := REFUSED.search(line):
         return found[1]
+    if found := RAISED.search(line):
+        return f"could not do it: {found[1]}"
     found = ERROR.search(line)
     return None if found is None or found[1].startswith(NOISE) else found[1]

@@ -13,12 +13,14 @@ from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
 from flames_cli.fed.engines.superlink import find_superlink, run_superlink
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import Job
-from flames_cli.fed.node import NodeConfig
+from flames_cli.fed.node import NodeConfig, NodeSettings
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.learn.devices import count_gpus
+from flames_cli.stages.deploying.foreground import interrupted_by_signals
 from flames_cli.stages.federating.keeping import keeper
 from flames_cli.store.deployment import read_deployment
+from flames_cli.store.locks import locked
 from flames_cli.store.runs import RunFolder, write_nodes
 
 RAY_WAIT_SECONDS = 120.0
@@ -48,7 +50,7 @@ def check_engine(config: FederateConfig, pooled: bool) -> None:
         FlamesError: ray is not installed, no server answers, or the strategy pools what lies at other nodes.
     """
     if config.engine == "ray":
-        check_ray()
+        check_ray(config.cpus_per_client)
     if config.engine == "superlink":
         if pooled:
             raise FlamesError(
@@ -64,7 +66,9 @@ def run_engine(made: Prepared, on_event: OnEvent) -> None:
     Raises:
         FlamesError: what ended the run.
     """
-    {"inline": _run_inline, "ray": _run_ray, "superlink": _run_superlink}[made.config.engine](made, on_event)
+    run = {"inline": _run_inline, "ray": _run_ray, "superlink": _run_superlink}[made.config.engine]
+    with interrupted_by_signals():
+        run(made, on_event)
 
 
 def _run_inline(made: Prepared, on_event: OnEvent) -> None:
@@ -72,25 +76,27 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
     attendance = _attendance(made.config, len(made.nodes), 0.0, strict=True)
     federation = Federation(made.plan, save, made.resumed, on_event, attendance)
     contexts = make_contexts(dict(enumerate(made.nodes, FIRST_NODE)))
-    run_inline(make_server_app(lambda _: federation), make_client_app(on_event), contexts)
+    with locked(made.run.path):
+        run_inline(make_server_app(lambda _: federation), make_client_app(on_event), contexts)
 
 
 def _run_ray(made: Prepared, on_event: OnEvent) -> None:
-    write_nodes(made.run.nodes, made.nodes)
     resources = Resources(
         len(made.nodes),
         made.config.cpus_per_client,
         made.config.clients_per_gpu,
         0 if made.config.device == "cpu" else count_gpus(),
     )
+    # Each simulated client has a process, and a cache, of its own.
+    share = NodeSettings(()).cache_share / resources.at_once
+    write_nodes(made.run.nodes, [{**node, "cache-share": share} for node in made.nodes])
     attendance = _attendance(
         made.config, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.at_once
     )
-    job = Job(made.run.path, made.run.events, attendance)
+    job = Job(made.run.path, attendance)
     try:
         run_ray(job, made.run.nodes, resources, on_event, made.run.engine_log)
     finally:
-        made.run.events.unlink(missing_ok=True)
         made.run.nodes.unlink(missing_ok=True)
 
 
@@ -100,11 +106,8 @@ def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
     attendance = _attendance(
         made.config, len(deployment.sites), SUPERLINK_WAIT_SECONDS if wait is None else wait, strict=False
     )
-    job = Job(made.run.path, made.run.events, attendance)
-    try:
-        run_superlink(_find_server(made.config), job, on_event, deployment.log)
-    finally:
-        made.run.events.unlink(missing_ok=True)
+    job = Job(made.run.path, attendance)
+    run_superlink(_find_server(made.config), job, on_event, deployment.log)
 
 
 def _find_server(config: FederateConfig) -> FlowerCli:

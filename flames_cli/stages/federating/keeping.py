@@ -2,13 +2,28 @@
 
 from typing import Any
 
+from flames_cli.arrays import Weights
+from flames_cli.config import FederateConfig
 from flames_cli.core.reports import State
 from flames_cli.fed.reported_tests import TestReport
 from flames_cli.fed.server import Save, SaveTests
+from flames_cli.stages.federating.planning import encoder_weights_of
 from flames_cli.store.atomic import write_json
 from flames_cli.store.checkpoint import save_state
 from flames_cli.store.runs import RunFolder, append_round
 from flames_cli.store.schema import CLIENT_TESTS, stamp
+from flames_cli.store.weights import read_safetensors, write_safetensors
+
+
+def keep_initial(run: RunFolder, config: FederateConfig, initial: Weights) -> None:
+    """Keep what every model starts from, unless it is drawn by seed alone: a client may join in any round."""
+    if encoder_weights_of(config) != "none":
+        write_safetensors(run.initial, initial)
+
+
+def read_initial(run: RunFolder) -> Weights | None:
+    """What `keep_initial` kept; None where that is drawn by seed."""
+    return read_safetensors(run.initial) if run.initial.is_file() else None
 
 
 def keeper(run: RunFolder, keep_rounds: int) -> Save:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
 from flames_cli.core.algorithm import Algorithm
-from flames_cli.core.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.plan import Plan, initial_seed
@@ -40,8 +40,10 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
     return replace(algorithm, server_momentum=config.server_momentum, server_lr=config.server_lr)
 
 
-def make_plan(config: FederateConfig, facts: Mapping[str, Any], resumed: State | None) -> Plan:
+def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights | None) -> Plan:
     """The plan of a run with these options and facts (of its images), as its config.toml holds them.
+
+    `initial` is what every model of a run that goes on started from; None: to be made.
 
     Raises:
         FlamesError: as `choose_algorithm`, or the images are too small for the model, or its encoder's
@@ -50,7 +52,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], resumed: State |
     algorithm = choose_algorithm(config)
     size, channels = int(facts["size"]), int(facts.get("channels", 1))
     options = options_for(channels, config.model_options)
-    model = _initial_model(config, options, size, "none" if resumed else encoder_weights_of(config))
+    model = _initial_model(config, options, size, encoder_weights_of(config) if initial is None else "none")
     decay = WEIGHT_DECAY[config.optimiser] if config.weight_decay is None else config.weight_decay
     return Plan(
         algorithm=algorithm,
@@ -58,7 +60,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], resumed: State |
         seed=config.seed,
         model=config.model,
         model_options=options,
-        initial=to_weights(model),
+        initial=to_weights(model) if initial is None else initial,
         size=size,
         channels=channels,
         epochs=config.local_epochs,

@@ -6,6 +6,7 @@ from typing import Any
 from flames_cli.config import FederateConfig
 from flames_cli.core.reports import State
 from flames_cli.errors import FlamesError
+from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.stages.federating.planning import encoder_weights_of
 from flames_cli.store.checkpoint import list_rounds, load_state
 from flames_cli.store.runs import RunFolder, keep_rounds_until, read_config
@@ -16,6 +17,7 @@ NOT_STORED = {"workspace", "fresh", "deployment"}
 FREE_TO_CHANGE = {
     *("rounds", "keep_rounds", "device", "precision"),
     *("engine", "cpus_per_client", "clients_per_gpu"),
+    "wire_dtype",
     *("min_clients", "min_clients_by_modality", "wait_for_clients", "round_timeout"),
 }
 """Options that a resumed run may have otherwise: they do not change what was computed so far."""
@@ -67,9 +69,24 @@ def resume(
         )
     if not list_rounds(run.checkpoints):
         return None
+    _check_memory_stays(config, str(was.get("engine", "inline")))
     state = load_state(run.checkpoints)
     keep_rounds_until(run.rounds, state.round)
     return state
+
+
+def _check_memory_stays(config: FederateConfig, before: str) -> None:
+    """What clients keep between rounds lies at the nodes; elsewhere they would go on without it.
+
+    Raises:
+        FlamesError: they keep something, and the nodes are others now.
+    """
+    keeps = config.share == "content" or get_algorithm(config.strategy).local == "scaffold"
+    if keeps and (before == "superlink") != (config.engine == "superlink"):
+        raise FlamesError(
+            f"what the clients of this run keep between rounds lies where --engine {before} left it, so it "
+            f"cannot go on with --engine {config.engine}; take {before}, or --fresh to start anew"
+        )
 
 
 def run_token(run: RunFolder, resumed: State | None) -> str:

@@ -91,7 +91,11 @@ def test_a_server_that_is_away_is_told_once_and_once_when_it_is_back(reader):
             "ERROR :     FLAMES refuses the app of run 7: it holds 'x.py'\n",
             "FLAMES refuses the app of run 7: it",
         ),
-        ("ERROR :     ClientApp raised an exception\n", "ClientApp raised an exception"),
+        (
+            "ERROR :     ClientApp raised an exception\nTraceback (most recent call last):\n"
+            '  File "client.py", line 1, in test\nflames_cli.fed.node.Refusal: its test set is too small\n',
+            "could not do it: its test set is too small",
+        ),
     ],
 )
 def test_what_goes_wrong_is_told_in_one_line(reader, lines, words):

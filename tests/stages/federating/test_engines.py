@@ -68,3 +68,25 @@ def test_superlink_without_a_deployment_names_the_command_that_makes_one(workspa
 def test_data_at_real_nodes_cannot_be_pooled(workspace, quick):
     with pytest.raises(FlamesError, match="strategy centralised pools the clients' data, which real nodes"):
         federate(quick(workspace(), engine="superlink", strategy="centralised"))
+
+
+@pytest.mark.parametrize(
+    "options", [{"strategy": "scaffold", "optimiser": "sgd"}, {"model": "sdnet", "share": "content"}]
+)
+def test_a_run_whose_clients_keep_something_stays_where_they_keep_it(options, workspace, quick, monkeypatch):
+    from flames_cli.stages import federate as stage
+
+    root = workspace()
+    small = {"model_options": {"base_channels": 2, "depth": 2}} if "model" in options else {}
+    federate(quick(root, rounds=1, **options, **small))
+    monkeypatch.setattr(stage, "check_engine", lambda config, pooled: None)
+    with pytest.raises(
+        FlamesError, match="lies where --engine inline left it, so it cannot go on with --engine superlink"
+    ):
+        federate(quick(root, rounds=2, engine="superlink", **options, **small))
+
+
+def test_more_cpus_than_there_are_do_not_cost_the_run_that_fresh_replaces(finished_runs, quick):
+    with pytest.raises(FlamesError, match="--cpus-per-client 999 is more than this machine has"):
+        federate(quick(finished_runs, run="flames", engine="ray", cpus_per_client=999, fresh=True))
+    assert (finished_runs / "runs" / "flames" / "rounds.jsonl").is_file()

@@ -1,0 +1,212 @@
+"""Memory and time of a round by number of clients: FLAMES's server beside Flower's stock FedAvg.
+
+    OMP_NUM_THREADS=1 python benchmarks/scale.py --clients 2 10 50 100 200 --out build/scale
+
+Every federation runs in a process of its own (`scale_arm.py`): the same weights, the same in-process Grid,
+the same clients, which send back what they got plus a constant. Memory is the peak beyond that of the same
+process with everything imported and the initial weights made (`base`). Time is the mean round after a first
+one, clients included: processor seconds, which other load on the machine does not stretch as it does those on
+the clock (both are in scale.csv). `flames` keeps a personalised model a client from round to round, so that
+its memory grows with the clients by nature. What would need more than --limit-gb, or than is free, is left
+out.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from flames_cli.store.figures import DPI, MARKERS, PALETTE, STYLE
+
+FREE_GB = 2.0
+"""Left to others on the machine."""
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One server, and the models that it holds at its peak: `fixed`, and `each` for every client."""
+
+    label: str
+    fixed: int
+    each: int
+    colour: str
+    marker: str
+
+
+ARMS = {
+    "flower": Arm("Flower's FedAvg", 4, 2, PALETTE[5], MARKERS[2]),
+    "flames": Arm("FLAMES, flames", 8, 2, PALETTE[1], MARKERS[1]),
+    "fedavg": Arm("FLAMES, fedavg", 8, 0, PALETTE[0], MARKERS[0]),
+}
+STOCK = "flower"
+
+
+def main() -> None:
+    """Measure every arm at every number of clients; print the table, write the CSV and the picture."""
+    options = parse_options()
+    measured: dict[tuple[str, int], Figures] = {}
+    print_head(options)
+    for n in options.clients:
+        for name, arm in ARMS.items():
+            if reason := too_much(arm, n, options.megabytes, options.limit_gb):
+                print(f"{n:7}  {arm.label:15} left out: {reason}", flush=True)
+                continue
+            measured[name, n] = run(name, n, options)
+            print_line(n, arm, measured[name, n], measured.get((STOCK, n)))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_csv(options.out / "scale.csv", measured)
+        draw(options.out / "scale.png", measured, options)
+
+
+def parse_options() -> argparse.Namespace:
+    """Numbers of clients, the model's size, rounds measured, the limit of memory and where results go."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clients", nargs="+", type=int, default=[2, 10, 50, 100, 200])
+    parser.add_argument("--megabytes", type=float, default=54)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--limit-gb", type=float, default=12)
+    parser.add_argument("--out", type=Path, help="folder of scale.csv and scale.png")
+    return parser.parse_args()
+
+
+def estimate_gb(arm: Arm, n: int, megabytes: float) -> float:
+    """What an arm is going to need."""
+    return (arm.fixed + arm.each * n) * megabytes / 1000
+
+
+def too_much(arm: Arm, n: int, megabytes: float, limit_gb: float) -> str | None:
+    """Why an arm cannot be run, or None."""
+    needed, free = estimate_gb(arm, n, megabytes), psutil.virtual_memory().available / 1e9
+    if needed > limit_gb:
+        return f"it would need about {needed:.0f} GB, the limit is {limit_gb:g}"
+    if needed > free - FREE_GB:
+        return f"it would need about {needed:.1f} GB, {free:.1f} are free"
+    return None
+
+
+def run(name: str, n: int, options: argparse.Namespace) -> Figures:
+    """One federation's figures."""
+    script = Path(__file__).with_name("scale_arm.py")
+    command = [sys.executable, str(script), name, str(n)]
+    command += ["--megabytes", str(options.megabytes), "--rounds", str(options.rounds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return dict[str, float](json.loads(done.stdout.splitlines()[-1]))
+
+
+def print_head(options: argparse.Namespace) -> None:
+    """What is measured, and the names of the columns."""
+    print(f"model of {options.megabytes:g} MB, {options.rounds} rounds after a first one; ratios to {STOCK}")
+    print(
+        f"{'clients':>7}  {'server':15}{'peak memory':>17}{'base':>9}"
+        f"{'a round':>17}{'its server':>17}{'on the clock':>14}"
+    )
+
+
+def print_line(n: int, arm: Arm, figures: Figures, stock: Figures | None) -> None:
+    """One row of the table; the server's part of a round is what is not its clients'."""
+
+    def cell(name: str, unit: str, digits: int) -> str:
+        ratio = f"{figures[name] / stock[name]:.2f}x" if stock else ""
+        return f"{figures[name]:8.{digits}f} {unit:2}{ratio:>6}"
+
+    columns = (
+        cell("peak_mb", "MB", 0),
+        f"{figures['base_mb']:6.0f} MB",
+        cell("processor_seconds", "s", 2),
+        cell("server_processor_seconds", "s", 2),
+        f"{figures['seconds']:12.2f} s",
+    )
+    print(f"{n:7}  {arm.label:15}{''.join(columns)}", flush=True)
+
+
+def write_csv(path: Path, measured: Mapping[tuple[str, int], Figures]) -> None:
+    """All figures, a row a federation."""
+    names = next(iter(measured.values())).keys()
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("server", "clients", *names))
+        writer.writerows((arm, n, *figures.values()) for (arm, n), figures in measured.items())
+
+
+def draw(path: Path, measured: Mapping[tuple[str, int], Figures], options: argparse.Namespace) -> None:
+    """Peak memory and seconds a round over clients."""
+    with style.context(STYLE, after_reset=True):
+        figure = Figure(figsize=(7.4, 3.3), dpi=DPI, facecolor="white", layout="constrained")
+        FigureCanvasAgg(figure)
+        memory, seconds = figure.subplots(1, 2)
+        for name, arm in ARMS.items():
+            of_arm = {n: figures for (one, n), figures in measured.items() if one == name}
+            draw_line(memory, arm, {n: figures["peak_mb"] / 1000 for n, figures in of_arm.items()})
+            draw_line(seconds, arm, {n: figures["processor_seconds"] for n, figures in of_arm.items()})
+            draw_left_out(memory, arm, of_arm, options)
+        finish(memory, "Peak memory", "GB", options.clients)
+        finish(seconds, "Processor time of a round", "s", options.clients)
+        if len(measured) < len(ARMS) * len(options.clients):
+            memory.plot([], [], "o:", color="#888888", mfc="white", ms=4.5, label="estimated, not run")
+        memory.legend(loc="upper left", handlelength=2.4, borderaxespad=0.2)
+        figure.savefig(path, metadata={"Software": None})
+
+
+def draw_line(axes: Axes, arm: Arm, values: Mapping[int, float]) -> None:
+    """What was measured."""
+    axes.plot(
+        list(values),
+        list(values.values()),
+        color=arm.colour,
+        marker=arm.marker,
+        markersize=4.5,
+        linewidth=1.5,
+        label=arm.label,
+    )
+
+
+def draw_left_out(axes: Axes, arm: Arm, of_arm: Mapping[int, Figures], options: argparse.Namespace) -> None:
+    """What was not run, where it is estimated to be."""
+    left_out = [n for n in options.clients if n not in of_arm and of_arm and n > max(of_arm)]
+    if not left_out:
+        return
+    last = max(of_arm)
+    estimates = [estimate_gb(arm, n, options.megabytes) for n in left_out]
+    axes.plot(
+        [last, *left_out],
+        [of_arm[last]["peak_mb"] / 1000, *estimates],
+        color=arm.colour,
+        linestyle=(0, (1, 2)),
+    )
+    axes.plot(
+        left_out, estimates, arm.marker, markersize=4.5, markerfacecolor="white", color=arm.colour, zorder=3
+    )
+
+
+def finish(axes: Axes, title: str, unit: str, clients: Sequence[int]) -> None:
+    """Both axes by powers, with the numbers of clients that were asked for."""
+    axes.set(xscale="log", yscale="log", xlabel="clients")
+    axes.set_title(f"{title} ({unit})", loc="left", fontsize=9, fontweight="bold")
+    axes.xaxis.set_major_locator(FixedLocator(list(clients)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(color="#E4E4E4", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    main()
