@@ -35,7 +35,12 @@ EXPLAINED = (
 )
 """Lines by which Flower's node ends, and what they mean."""
 
-NOISE = ("Exit Code: ", "ClientApp raised an exception", "Failed to initialize the connection", "SSL/TLS handshake error")
+NOISE = (
+    "Exit Code: ",
+    "ClientApp raised an exception",
+    "Failed to initialize the connection",
+    "SSL/TLS handshake error",
+)
 
 
 @dataclass(slots=True)
