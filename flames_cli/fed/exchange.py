@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.05
+"""Before a look after something has come; twice as long after every look in vain."""
+LONGEST_POLL_SECONDS = 2.0
+"""Each look costs a SuperLink a query of its database."""
 
 TTL_SECONDS = 7 * 86400.0
 """How long a message lives; Flower's own 12 hours would end a long local training."""
@@ -84,6 +87,7 @@ class _Turns:
         self._terms = terms
         self._nodes: dict[str, int] = {}
         self._held: dict[str, Reply] = {}
+        self._pause = POLL_SECONDS
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -117,9 +121,12 @@ class _Turns:
         """As `due`; sleeps where nothing has come."""
         before = (len(self._nodes), len(self._held))
         yield from self.due()
-        if before == (len(self._nodes), len(self._held)):
-            self._note_lost()
-            time.sleep(POLL_SECONDS)
+        if before != (len(self._nodes), len(self._held)):
+            self._pause = POLL_SECONDS
+            return
+        self._note_lost()
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_POLL_SECONDS)
 
     def _note_lost(self) -> None:
         for number, node in self._nodes.items():

@@ -10,7 +10,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.admission import Requirements
 from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.events import ClientJoined, NodeRefused, OnEvent, Waiting
-from flames_cli.fed.exchange import POLL_SECONDS, TTL_SECONDS, Reply, Terms, note_nothing
+from flames_cli.fed.exchange import TTL_SECONDS, Reply, Terms, note_nothing
 from flames_cli.fed.messages import Profile, error_reason, make_query, unpack_profile
 
 QUERY_SECONDS = 300.0
@@ -18,6 +18,9 @@ QUERY_SECONDS = 300.0
 
 ASK_AGAIN_SECONDS = 10.0
 """Between two queries of a node that was refused: its owner may have mended what was wrong."""
+
+POLL_SECONDS = 1.0
+"""Between two looks at who is there."""
 
 LOOK_SECONDS = 5.0
 """Between two looks at which nodes have started anew."""

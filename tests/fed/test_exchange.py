@@ -55,6 +55,7 @@ class Grid:
 @pytest.fixture(autouse=True)
 def _quick(identity, monkeypatch):
     monkeypatch.setattr(module, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(module, "LONGEST_POLL_SECONDS", 0.001)
 
 
 def messages(nodes):

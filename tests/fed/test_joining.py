@@ -70,6 +70,7 @@ class Grid:
 def _quick(identity, monkeypatch):
     for module, name, value in (
         (exchange_module, "POLL_SECONDS", 0.001),
+        (exchange_module, "LONGEST_POLL_SECONDS", 0.001),
         (joining, "POLL_SECONDS", 0.001),
         (joining, "ASK_AGAIN_SECONDS", 0.0),
         (joining, "LOOK_SECONDS", 0.0),

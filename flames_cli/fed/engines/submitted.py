@@ -14,12 +14,14 @@ from flames_cli.fed.apps import CLIENT_APP
 from flames_cli.fed.deployed.flower_cli import FlowerCli
 from flames_cli.fed.event_log import EventReader
 from flames_cli.fed.events import OnEvent
-from flames_cli.fed.exchange import POLL_SECONDS
 from flames_cli.fed.jobs import JOB, Job, drop_job, events_path, write_job
 from flames_cli.fed.node import NODES
 from flames_cli.store.atomic import write_text
 
 SERVER_APP = "flames_cli.stages.federating.remote:server_app"
+
+POLL_SECONDS = 0.2
+"""Between two looks at what the run tells."""
 
 LOOK_SECONDS = 10.0
 """Between two looks at whether a silent run is still there."""
