@@ -39,6 +39,8 @@ class LoadedRun:
     segmenter: Segmenter
     seed: int
     """Of everything random in the run."""
+    at_sites: bool = False
+    """Whether its clients were real nodes, whose data are not here."""
 
 
 def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
@@ -55,8 +57,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
     partition = read_partition(partition_file)
     run = load_run(config, config.run, partition_file)
     other = load_run(config, config.compare, partition_file) if config.compare else None
-    chosen = {"client_test": config.client_test, "server_test": config.server_test}
-    splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
+    splits = _choose_splits(config, run)
     scored = {
         split: _score_split(config.workspace, partition, run, other, split, progress) for split in splits
     }
@@ -80,6 +81,24 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
     if config.overlays:
         draw_evaluation(result.folder, run.segmenter, scored, read_rounds(run.folder.rounds))
     return result
+
+
+def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
+    """What is to be tested.
+
+    Raises:
+        FlamesError: tests of clients were asked for whose data lie elsewhere.
+    """
+    chosen = {"client_test": config.client_test, "server_test": config.server_test}
+    splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
+    if not run.at_sites:
+        return splits
+    if config.client_test:
+        raise FlamesError(
+            f"the clients of run '{run.folder.name}' test at their own sites, and what they told is in "
+            f"{run.folder.client_tests}; leave --client-test out"
+        )
+    return ["server_test"]
 
 
 def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> LoadedRun:
@@ -110,6 +129,7 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         checkpoint=hash_file(index_path(folder.checkpoints, state.round)),
         segmenter=segmenter,
         seed=made.seed,
+        at_sites=made.engine == "superlink",
     )
 
 

@@ -314,3 +314,24 @@ def test_a_modality_that_nobody_trained_on_is_scored_by_a_model_of_all_else_name
     alone = run(space, "flames")
     assert [row.organ for row in alone.server] == ["kidney"]
     assert alone.untested["CT"] == "no client of this modality trained a model"
+
+
+def test_a_run_of_real_nodes_is_tested_at_the_server_alone(trained, run):
+    config = trained / "runs" / "flames" / "config.toml"
+    config.write_text(config.read_text().replace('engine = "inline"', 'engine = "superlink"'))
+    result = run(trained, "flames")
+    assert result.clients == []
+    assert result.server
+    with pytest.raises(
+        FlamesError, match=r"test at their own sites, and what they told is in .*tests\.json"
+    ):
+        run(trained, "flames", client_test=True)
+
+
+def test_a_modality_in_which_nobody_trained_is_left_out(trained, run):
+    index = trained / "runs" / "flames" / "checkpoints" / "round-00002" / "state.json"
+    content = json.loads(index.read_text())
+    del content["server"]["US"]
+    index.write_text(json.dumps(content))
+    result = run(trained, "flames", server_test=True)
+    assert {row.modality for row in result.server} == {"MRI"}

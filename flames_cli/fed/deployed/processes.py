@@ -82,7 +82,9 @@ def start(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> 
     """
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        # Flower's words may name files and patients: they are for this user alone.
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as output:
             return subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,

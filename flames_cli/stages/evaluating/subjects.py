@@ -85,7 +85,7 @@ def _find_server_models(
         groups = dict.fromkeys(algorithm.group_of(client.name, client.modality) for client in members)
         if not members and "all" in state.server:  # one model for all, also for whom nobody trained
             groups = {"all": None}
-        for group in groups:
+        for group in (name for name in groups if name in state.server):
             label = modality if group in ("all", modality) else f"{modality} by {group}"
             weights = state.server[group]
             for name in ("", *server.sites):

@@ -175,3 +175,9 @@ def test_an_address_that_is_none_is_refused(address):
 def test_a_log_that_is_not_there_has_no_last_lines(tmp_path):
     assert last_lines(tmp_path / "log") == ""
     assert processes.LOG_LINES == 3
+
+
+def test_a_log_which_may_name_patients_is_its_owner_s_alone(tmp_path):
+    process = python("print('patient')", tmp_path / "log")
+    process.wait()
+    assert (tmp_path / "log").stat().st_mode & 0o077 == 0
