@@ -322,9 +322,7 @@ def test_a_run_of_real_nodes_is_tested_at_the_server_alone(trained, run):
     result = run(trained, "flames")
     assert result.clients == []
     assert result.server
-    with pytest.raises(
-        FlamesError, match=r"test at their own sites, and what they told is in .*tests\.json"
-    ):
+    with pytest.raises(FlamesError, match=r"test at their own sites, and what they told is in .*tests\.json"):
         run(trained, "flames", client_test=True)
 
 
