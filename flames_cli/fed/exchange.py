@@ -3,9 +3,12 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from flwr.app import Message
 from flwr.serverapp import Grid
+
+from flames_cli.fed.messages import error_reason
 
 POLL_SECONDS = 0.05
 """Before a look after something has come; twice as long after every look in vain."""
@@ -19,6 +22,9 @@ HELD = 8
 """Replies that may wait here for an earlier one; what comes after them waits at the SuperLink."""
 
 
+Content = TypeVar("Content")
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came back from a node: a message, or why there is none."""
@@ -26,6 +32,17 @@ class Reply:
     node: int
     message: Message | None = None
     problem: str = ""
+
+    def read(self, unpack: Callable[[Message], Content], what: str) -> tuple[Content | None, str]:
+        """What `unpack` makes of the message, or why there is nothing; `what` it should be, in words."""
+        if self.message is None:
+            return None, self.problem
+        if self.message.has_error():
+            return None, error_reason(self.message)
+        try:
+            return unpack(self.message), ""
+        except Exception as error:  # what a node sends may fail to be read in any way at all
+            return None, f"its {what} cannot be read ({type(error).__name__}: {error})"
 
 
 def note_nothing(*_: object) -> None:

@@ -21,7 +21,7 @@ from flames_cli.fed.attendance import ALL_AT_ONCE, Attendance
 from flames_cli.fed.events import ClientAsked, ClientDone, FederationStarted, OnEvent, RoundDone, ignore
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.joining import Members, Roster
-from flames_cli.fed.messages import Profile, error_reason, message_bytes, unpack_report
+from flames_cli.fed.messages import Profile, message_bytes, unpack_report
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan, with_groups
 from flames_cli.fed.reported_tests import TestReport
@@ -170,14 +170,9 @@ def _take(
 
 def _read_report(reply: Reply, profile: Profile) -> tuple[Report | None, str]:
     """The report, or why there is none."""
-    if reply.message is None:
-        return None, reply.problem
-    if reply.message.has_error():
-        return None, error_reason(reply.message)
-    try:
-        report = unpack_report(reply.message)
-    except Exception as error:  # what a client sends may fail to be read in any way at all
-        return None, f"its report cannot be read ({type(error).__name__}: {error})"
+    report, reason = reply.read(unpack_report, "report")
+    if report is None:
+        return None, reason
     if report.n_examples > profile.n_train:
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
     if (report.client, report.modality) != (profile.client, profile.modality):

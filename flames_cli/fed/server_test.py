@@ -9,7 +9,7 @@ from flames_cli.core.reports import State
 from flames_cli.fed.events import ClientAsked, OnEvent
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.joining import Members, Roster
-from flames_cli.fed.messages import Profile, error_reason
+from flames_cli.fed.messages import Profile
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.reported_tests import TestReport, unpack_test_report
@@ -43,14 +43,7 @@ def gather_tests(
 
 
 def _read(reply: Reply, profile: Profile) -> tuple[TestReport | None, str]:
-    if reply.message is None:
-        return None, reply.problem
-    if reply.message.has_error():
-        return None, error_reason(reply.message)
-    try:
-        report = unpack_test_report(reply.message)
-    except Exception as error:  # what a client sends may fail to be read in any way at all
-        return None, f"its test report cannot be read ({type(error).__name__}: {error})"
-    if report.client != profile.client:
+    report, reason = reply.read(unpack_test_report, "test report")
+    if report and report.client != profile.client:
         return None, f"it reports as '{report.client}'"
-    return report, ""
+    return report, reason
