@@ -45,6 +45,7 @@ class Watched:
     reports: list[Any] = field(default_factory=list)
     saved: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
+    tests: list[Any] = field(default_factory=list)
 
     @property
     def state(self) -> Any:
@@ -117,6 +118,7 @@ def _run_federation(
     answer: Callable[..., Any] | None = None,
     on_event: Callable[[Any], None] | None = None,
     attendance: Any = None,
+    test: Callable[..., Any] | None = None,
     **plan: Any,
 ) -> Watched:
     from flwr.app import Context, Message
@@ -147,6 +149,11 @@ def _run_federation(
         seen.reports.append(report)
         return (answer or pack_report)(report, message)
 
+    @app.evaluate()
+    def run_test(message: Message, context: Context) -> Message:
+        assert test is not None
+        return test(unpack_task(message), of_node[context.node_id], message)
+
     options = {
         "seed": 0,
         "model": "stub",
@@ -161,6 +168,7 @@ def _run_federation(
         resumed,
         on_event or seen.events.append,
         attendance or ALL_AT_ONCE,
+        (lambda *told: seen.tests.append(told)) if test else None,
     )
     server = make_server_app(lambda _: made)
     run_inline(server, app, make_contexts({node: {} for node in of_node}))
