@@ -34,6 +34,11 @@ PAPER = ("brats", "busi", "otu2d")
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first: begun last, they would keep one process busy while the others have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def one_thread() -> Iterator[None]:
     """Torch's threads wait for each other, and for whatever else this machine does."""
