@@ -35,7 +35,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow ones first: begun last, they would keep one process busy while the others have nothing to do."""
+    """The slow ones first: begun last, they would keep one process busy and leave the others idle."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
