@@ -1,5 +1,8 @@
 """Errors a user can cause: one line each (what was found, what was expected, what to do)."""
 
+INTERNAL = 1
+"""The exit code of a fault in the program."""
+
 
 class FlamesError(Exception):
     """Bad input or a bad option; the command ends with `exit_code` and this one line."""

@@ -12,10 +12,9 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from flames_cli.errors import FlamesError
+from flames_cli.errors import INTERNAL, FlamesError
 
 INTERRUPTED = 130
-INTERNAL = 1
 USAGE = 2
 
 TWICE = r"( Did you mean [^?]+\?)\1"

@@ -92,6 +92,12 @@ def exchange(grid: Grid, messages: Iterable[Message], terms: Terms = PATIENT) ->
     yield from turns.close(f"late: no report within {terms.seconds:g} s" if terms.seconds else "late")
 
 
+def send(grid: Grid, message: Message) -> str | None:
+    """Send `message`; its number, None where the SuperLink did not take it."""
+    message.metadata.ttl = TTL_SECONDS
+    return next((number for number in grid.push_messages([message]) if number), None)
+
+
 def _over(ends: float | None) -> bool:
     return ends is not None and time.monotonic() >= ends
 
@@ -112,8 +118,7 @@ class _Turns:
     def push(self, message: Message) -> None:
         """Send `message`; one that cannot be sent still has its turn."""
         node = message.metadata.dst_node_id
-        message.metadata.ttl = TTL_SECONDS
-        number = next((number for number in self._grid.push_messages([message]) if number), None)
+        number = send(self._grid, message)
         if number is None:
             number = f"unsent to {node}"
             self._held[number] = Reply(node, problem="its message could not be sent; see the SuperLink's log")

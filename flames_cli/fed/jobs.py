@@ -13,15 +13,12 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from flames_cli.errors import FlamesError
+from flames_cli.errors import INTERNAL, FlamesError
 from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.event_log import EventLog
 from flames_cli.fed.server import Federation, run_rounds
 from flames_cli.store.atomic import write_json
 from flames_cli.store.locks import locked
-
-INTERNAL = 1
-"""The exit code of a fault in the program."""
 
 JOB = "job"
 """In a run's configuration: the job's name."""

@@ -10,7 +10,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.admission import Requirements
 from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.events import ClientJoined, NodeRefused, OnEvent, Waiting
-from flames_cli.fed.exchange import TTL_SECONDS, Reply, Terms, note_nothing
+from flames_cli.fed.exchange import Reply, Terms, note_nothing, send
 from flames_cli.fed.messages import Profile, error_reason, make_query, unpack_profile
 
 QUERY_SECONDS = 300.0
@@ -147,9 +147,7 @@ class Roster:
             if now < self._ask_after.get(node, 0.0):
                 continue
             self._ask_after[node] = now + QUERY_SECONDS
-            message = make_query(node)
-            message.metadata.ttl = TTL_SECONDS
-            for number in self._grid.push_messages([message]):
+            if number := send(self._grid, make_query(node)):
                 self._queries[number] = node
 
     def _admit_answers(self, online: Mapping[int, str]) -> None:

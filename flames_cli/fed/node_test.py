@@ -3,14 +3,13 @@
 import json
 
 from flames_cli.core.metrics import case_metrics
-from flames_cli.core.reports import select
 from flames_cli.core.scoring import METRICS, summarise_cases
-from flames_cli.fed.memory import STYLE, memory_folder
+from flames_cli.fed.memory import memory_folder
 from flames_cli.fed.messages import Profile, TrainTask
 from flames_cli.fed.node import NodeSettings, Refusal
 from flames_cli.fed.reported_tests import TestReport
+from flames_cli.fed.training import receive_model
 from flames_cli.learn.data import ShardDataset
-from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.segment import Segmenter
 from flames_cli.store.memory import recall
@@ -33,11 +32,8 @@ def run_test(task: TrainTask, settings: NodeSettings, profile: Profile, tests: S
     options = json.loads(request.model_options)
     weights = task.weights
     if request.share == "content":
-        kept = recall(memory_folder(settings, request.run, profile.client), request.kept + 1).get(STYLE)
-        if kept is None:
-            model = build_model(request.model, seed=request.initial_seed, **options)
-            kept = select(to_weights(model), model.style_entries())
-        weights = {**kept, **weights}
+        kept = recall(memory_folder(settings, request.run, profile.client), request.kept + 1)
+        weights = to_weights(receive_model(task, kept))
     segmenter = Segmenter(request.model, options, settings.device, settings.precision, request.batch_size)
     cases = [
         case_metrics(predicted, tests.example(index)[1])

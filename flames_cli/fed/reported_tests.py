@@ -3,7 +3,6 @@
 A case's own score is told only where the node's owner lets it.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from flames_cli.core.metrics import Summary
 from flames_cli.core.scoring import METRICS
 from flames_cli.fed.messages import METRICS as METRICS_RECORD
 from flames_cli.fed.messages import REPORT
+from flames_cli.store.atomic import finite
 
 FIELDS = ("mean", "sd", "n", "n_infinite")
 
@@ -33,19 +33,10 @@ class TestReport:
 
     def as_json(self) -> dict[str, Any]:
         """A line of client-tests.json."""
-        metrics = {
-            name: {key: _number_or_null(getattr(value, key)) for key in FIELDS}
-            for name, value in self.metrics.items()
-        }
-        cases = {name: [_number_or_null(value) for value in values] for name, values in self.cases.items()}
-        told = {"cases": cases} if cases else {}
-        return {
-            "client": self.client,
-            "modality": self.modality,
-            "n": self.n,
-            "metrics": metrics,
-            **told,
-        }
+        metrics = {name: {key: getattr(value, key) for key in FIELDS} for name, value in self.metrics.items()}
+        told = {"client": self.client, "modality": self.modality, "n": self.n, "metrics": metrics}
+        line: dict[str, Any] = finite({**told, **({"cases": self.cases} if self.cases else {})})
+        return line
 
 
 def pack_test_report(report: TestReport, request: Message) -> Message:
@@ -80,7 +71,3 @@ def unpack_test_report(reply: Message) -> TestReport:
 def _summary(name: str, numbers: Mapping[str, Any]) -> Summary:
     mean, sd, n, n_infinite = (numbers[f"{name}.{key}"] for key in FIELDS)
     return Summary(float(mean), float(sd), int(n), int(n_infinite))
-
-
-def _number_or_null(value: float) -> float | None:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -39,7 +39,7 @@ def train_client(
     precision = pick_precision(settings.precision, device, request.model)
     folder = memory_folder(settings, request.run, profile.client) if _keeps(task) else None
     kept = _recall(folder, request.kept) if folder else {}
-    model = _receive(task, kept)
+    model = receive_model(task, kept)
     result = train_epochs(
         model.to(device).to(memory_format=memory_format(device, precision)),
         cache.load(settings, "train"),
@@ -75,8 +75,8 @@ def _is_finite(result: TrainResult) -> bool:
     return not (find_not_finite(result.weights) or find_not_finite(result.control_change or {}))
 
 
-def _receive(task: TrainTask, kept: Mapping[str, Weights]) -> SegmentationModel:
-    """The model to train: what the server sends of it, and what the client keeps for itself."""
+def receive_model(task: TrainTask, kept: Mapping[str, Weights]) -> SegmentationModel:
+    """The client's model: what the server sends of it, and what the client keeps for itself."""
     request = task.request
     model = build_model(request.model, seed=request.initial_seed, **json.loads(request.model_options))
     own: Weights = {}

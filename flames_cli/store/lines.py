@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 
+def to_line(record: dict[str, Any]) -> str:
+    """`record` as a line of JSON, with its end."""
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Append one line; a reader sees it whole or not yet."""
     with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.write(to_line(record))
 
 
 class Tail:

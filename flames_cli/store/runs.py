@@ -12,6 +12,7 @@ import tomli_w
 
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import finite, write_json, write_text
+from flames_cli.store.lines import append_line, to_line
 from flames_cli.store.schema import RUN, check_stamp, stamp
 
 
@@ -148,12 +149,7 @@ def read_nodes(path: Path) -> list[dict[str, Any]]:
 
 def append_round(path: Path, record: dict[str, Any]) -> None:
     """Append one round's line; a number that is not finite becomes null, as JSON has none."""
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(_line(record))
-
-
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n"
+    append_line(path, finite(record))
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:
@@ -175,4 +171,4 @@ def read_rounds(path: Path) -> list[dict[str, Any]]:
 def keep_rounds_until(path: Path, last: int) -> None:
     """Drop the records of rounds after `last`: those that a resumed run will do again."""
     kept = [record for record in read_rounds(path) if record["round"] <= last]
-    write_text(path, "".join(_line(record) for record in kept))
+    write_text(path, "".join(to_line(finite(record)) for record in kept))

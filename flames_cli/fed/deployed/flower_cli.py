@@ -11,7 +11,7 @@ import tomli_w
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.deployed.control import UNREGISTERED, NodeRecord, RunRecord, list_nodes, list_runs
-from flames_cli.fed.deployed.processes import child_environment
+from flames_cli.fed.deployed.processes import child_environment, is_healthy
 from flames_cli.fed.deployed.quoting import config_pairs
 from flames_cli.store.atomic import write_private
 from flames_cli.store.node_keys import read_public_key
@@ -160,6 +160,18 @@ class FlowerCli:
             said = str(answer.get("error-message") or "") or done.stderr or done.stdout
             raise FlamesError(f"`flwr {arguments[0]}` failed: {_in_one_line(said)}")
         return answer
+
+
+def find_superlink(home: Path, port: int, root_certificates: Path) -> FlowerCli | None:
+    """The SuperLink that listens on `port` of this machine, None where none answers.
+
+    It is asked without TLS where it was started so.
+    """
+    address = f"127.0.0.1:{port}"
+    for certificates in (root_certificates, None):
+        if is_healthy(address, certificates):
+            return FlowerCli(home, address, certificates)
+    return None
 
 
 def _last_json(text: str) -> dict[str, Any]:

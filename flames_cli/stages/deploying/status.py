@@ -5,10 +5,9 @@ from pathlib import Path
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.deployed.control import NodeRecord, RunRecord
-from flames_cli.fed.deployed.flower_cli import FlowerCli
-from flames_cli.fed.deployed.processes import is_healthy
-from flames_cli.stages.deploying.server import LOOPBACK, read_node_ids
-from flames_cli.store.deployment import Deployment, read_deployment
+from flames_cli.fed.deployed.flower_cli import find_superlink
+from flames_cli.stages.deploying.server import read_node_ids
+from flames_cli.store.deployment import read_deployment
 
 STATES = {"registered": "never online"}
 """What a person understands by Flower's words."""
@@ -46,7 +45,7 @@ def read_status(path: Path) -> DeploymentStatus:
     """
     deployment = read_deployment(path)
     ids = read_node_ids(deployment)
-    cli = _find_server(deployment)
+    cli = find_superlink(deployment.flower_home, deployment.port, deployment.ca_certificate)
     if cli is None:
         sites = [_site(name, ids.get(name), None) for name in deployment.sites]
         return DeploymentStatus(deployment.superlink, False, True, tuple(sites), ())
@@ -55,14 +54,6 @@ def read_status(path: Path) -> DeploymentStatus:
     sites = [_site(name, ids.get(name), nodes) for name in deployment.sites] if secure else []
     sites += [_other(node) for node in nodes.values() if node.node_id not in ids.values()]
     return DeploymentStatus(deployment.superlink, True, secure, tuple(sites), tuple(cli.runs()))
-
-
-def _find_server(deployment: Deployment) -> FlowerCli | None:
-    address = f"{LOOPBACK}:{deployment.port}"
-    for certificates in (deployment.ca_certificate, None):
-        if is_healthy(address, certificates):
-            return FlowerCli(deployment.flower_home, address, certificates)
-    return None
 
 
 def _site(name: str, node_id: int | None, nodes: dict[int, NodeRecord] | None) -> SiteStatus:

@@ -10,7 +10,8 @@ from flames_cli.fed.client import make_client_app
 from flames_cli.fed.deployed.flower_cli import FlowerCli
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
 from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
-from flames_cli.fed.engines.superlink import find_superlink, run_superlink
+from flames_cli.fed.engines.submitted import run_submitted
+from flames_cli.fed.engines.superlink import require_superlink
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.node import NodeConfig, NodeSettings
@@ -107,12 +108,12 @@ def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
         made.config, len(deployment.sites), SUPERLINK_WAIT_SECONDS if wait is None else wait, strict=False
     )
     job = Job(made.run.path, attendance)
-    run_superlink(_find_server(made.config), job, on_event, deployment.log)
+    run_submitted(_find_server(made.config), job, on_event, deployment.log)
 
 
 def _find_server(config: FederateConfig) -> FlowerCli:
     deployment = read_deployment(config.deployment)
-    return find_superlink(deployment.flower_home, deployment.port, deployment.ca_certificate)
+    return require_superlink(deployment.flower_home, deployment.port, deployment.ca_certificate)
 
 
 def _attendance(

@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 
-from flames_cli.config import FederateConfig
+from flames_cli.config import FederateConfig, PreprocessConfig
 from flames_cli.store.h5 import hash_file
 from flames_cli.store.manifest import Partition, read_partition
-
-DEFAULT_SIZE = 240
-"""As `flames preprocess` makes them, where nothing else is said."""
 
 CHANNELS = {"grey": 1, "rgb": 3}
 
@@ -34,7 +31,7 @@ def find_images(config: FederateConfig) -> Images:
     path = config.workspace / "partition.json"
     if config.engine == "superlink":
         partition = read_partition(path) if path.is_file() else None
-        size = config.size or (partition.size if partition else DEFAULT_SIZE)
+        size = config.size or (partition.size if partition else PreprocessConfig().size)
         channels = CHANNELS[config.channels] if config.channels else partition.channels if partition else 1
     else:
         partition = read_partition(path)

@@ -37,7 +37,7 @@ def keeper(run: RunFolder, keep_rounds: int) -> Save:
     return save
 
 
-def test_keeper(run: RunFolder) -> SaveTests:
+def keeper_of_tests(run: RunFolder) -> SaveTests:
     """save_tests(round, reports, silent): what the clients tell of their own test sets, in `run`'s folder."""
 
     def save(round_: int, reports: list[TestReport], silent: dict[str, str]) -> None:

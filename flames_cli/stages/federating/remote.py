@@ -3,7 +3,7 @@
 from flames_cli.config import FederateConfig, check_section
 from flames_cli.fed.jobs import Job, make_job_server_app
 from flames_cli.fed.server import Federation
-from flames_cli.stages.federating.keeping import keeper, read_initial, test_keeper
+from flames_cli.stages.federating.keeping import keeper, keeper_of_tests, read_initial
 from flames_cli.stages.federating.planning import make_plan
 from flames_cli.store.checkpoint import list_rounds, load_state
 from flames_cli.store.runs import RunFolder, read_config
@@ -21,7 +21,7 @@ def open_job(job: Job) -> Federation:
     facts = tables["run"]
     resumed = load_state(run.checkpoints) if list_rounds(run.checkpoints) else None
     plan = make_plan(config, facts, read_initial(run))
-    tests = test_keeper(run) if config.engine == "superlink" else None
+    tests = keeper_of_tests(run) if config.engine == "superlink" else None
     return Federation(plan, keeper(run, config.keep_rounds), resumed, save_tests=tests)
 
 

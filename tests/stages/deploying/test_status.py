@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from flames_cli.errors import FlamesError
+from flames_cli.fed.deployed import flower_cli
 from flames_cli.fed.deployed.control import NodeRecord, RunRecord
-from flames_cli.stages.deploying import status
 from flames_cli.stages.deploying.status import read_status
 from flames_cli.store.atomic import write_json
 
@@ -28,9 +28,9 @@ def running(monkeypatch) -> Any:
 
     def run(nodes: list[NodeRecord], secure: bool = True) -> None:
         monkeypatch.setattr(Cli, "nodes", lambda self: nodes, raising=False)
-        monkeypatch.setattr(status, "FlowerCli", Cli)
+        monkeypatch.setattr(flower_cli, "FlowerCli", Cli)
         healthy = lambda address, certificates: (certificates is not None) == secure  # noqa: E731
-        monkeypatch.setattr(status, "is_healthy", healthy)
+        monkeypatch.setattr(flower_cli, "is_healthy", healthy)
 
     return run
 
