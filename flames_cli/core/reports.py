@@ -50,6 +50,17 @@ class Report:
     """SCAFFOLD: how the client's control variate has changed, by parameter."""
     style: Weights | None = None
     """The client's image decoder, for the others' style augmentation."""
+    round: int = 0
+    """Of the training that it tells of; 0: it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How far a report was from what its client had been sent, and in how many steps it went there."""
+
+    norms: dict[str, float] = field(default_factory=dict)
+    """L2, by part of the report, divided by the learning rate; empty: not known."""
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,7 @@ class LastReport:
 
     group: str
     round: int = 0
+    moved: Moved = field(default_factory=Moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +96,13 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """The new state, who took part, and who was refused and why."""
+    """The new state, who took part, who was refused and why, and the groups that nobody's report moved."""
 
     state: State
     accepted: tuple[str, ...]
     refused: dict[str, str]
+    kept: tuple[str, ...] = ()
+    """Groups that keep their models for want of a good report."""
 
 
 def select(weights: Weights, names: Set[str]) -> Weights:
@@ -124,8 +138,17 @@ def find_not_finite(weights: Weights) -> str | None:
     return None
 
 
-def refuse(report: Report, reference: Weights) -> str | None:
-    """Why `report` cannot be used, or None: no examples, entries that differ, values not finite."""
+def find_negative_variance(weights: Weights, norm: Set[str]) -> str | None:
+    """The first of BatchNorm's entries `norm` that holds a variance below 0; its model gives NaN."""
+    for name in weights.keys() & norm:
+        if name.endswith("running_var") and (weights[name] < 0).any():
+            return f"'{name}' holds a negative variance"
+    return None
+
+
+def refuse(report: Report, reference: Weights, norm: Set[str] = frozenset()) -> str | None:
+    """Why `report` cannot be used, or None: no examples, entries that differ, values not finite, a negative
+    variance among BatchNorm's entries `norm`."""
     if report.n_examples <= 0:
         return f"it reports {report.n_examples} examples, expected more than 0"
-    return find_fault(report.weights, reference)
+    return find_fault(report.weights, reference) or find_negative_variance(report.weights, norm)

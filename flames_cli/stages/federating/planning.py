@@ -1,5 +1,6 @@
 """What a federation does, decided from its options before it starts."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,9 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.entries import describe_entries
 from flames_cli.learn.optimisers import WEIGHT_DECAY
+
+MAX_UPDATE_NORM = 10.0
+"""Of real nodes, where nothing else is said: honest clients stay well below (docs/security.md)."""
 
 
 def choose_algorithm(config: FederateConfig) -> Algorithm:
@@ -37,7 +41,18 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
             f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
             "or take a strategy that averages, such as fedavg or fedgs"
         )
-    return replace(algorithm, server_momentum=config.server_momentum, server_lr=config.server_lr)
+    if config.bad_clients is not None and config.aggregation not in ("trimmed-mean", "krum"):
+        raise FlamesError(
+            f"--bad-clients {config.bad_clients} is of --aggregation trimmed-mean or krum, "
+            f"got {config.aggregation}; choose one of them, or leave it out"
+        )
+    return replace(
+        algorithm,
+        server_momentum=config.server_momentum,
+        server_lr=config.server_lr,
+        aggregation=config.aggregation,
+        bad_clients=config.bad_clients,
+    )
 
 
 def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights | None) -> Plan:
@@ -78,9 +93,17 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         share=config.share,
         style_from=config.style_from,
         wire_dtype=config.wire_dtype,
+        max_update_norm=_norm_limit(config),
         run=str(facts.get("token", "")),
         entries=describe_entries(model, config.share, config.style_from is not None),
     )
+
+
+def _norm_limit(config: FederateConfig) -> float:
+    """How many times as far as the median a client may move its model."""
+    if config.max_update_norm is None:
+        return MAX_UPDATE_NORM if config.engine == "superlink" else math.inf
+    return config.max_update_norm or math.inf
 
 
 def _initial_model(
