@@ -9,6 +9,7 @@ from flames_cli.arrays import Weights
 from flames_cli.core.algorithm import Algorithm
 from flames_cli.core.blending import RunningSum
 from flames_cli.core.blends import make_blend
+from flames_cli.core.privacy import NoiseKey, PrivateMean, Release
 from flames_cli.core.reports import (
     Entries,
     LastReport,
@@ -28,6 +29,7 @@ def apply_round(
     algorithm: Algorithm,
     entries: Entries | None = None,
     n_clients: Mapping[str, int] | None = None,
+    noise: NoiseKey | None = None,
 ) -> RoundResult:
     """One round: check every report as it comes, then blend and step group by group.
 
@@ -42,12 +44,19 @@ def apply_round(
         algorithm: how they become models.
         entries: which entries are what; None: as `Entries.of` has it.
         n_clients: clients by group, also those that do not report (for SCAFFOLD); None: those that report.
+        noise: what an algorithm with privacy blurs models by.
 
     Raises:
         ValueError: a group has more reports than `n_clients` has clients (SCAFFOLD).
     """
     groups = {
-        name: _Group(algorithm, start, entries or Entries.of(start)) for name, start in state.server.items()
+        name: _Group(
+            algorithm,
+            start,
+            entries or Entries.of(start),
+            Release(noise, state.round + 1, name) if noise else None,
+        )
+        for name, start in state.server.items()
     }
     styles = dict(state.styles)
     accepted: dict[str, str] = {}
@@ -71,20 +80,23 @@ def apply_round(
     memory = {name: kinds for name, kinds in memory.items() if kinds}
     round_ = state.round + 1
     clients = state.clients | {client: LastReport(group, round_) for client, group in accepted.items()}
-    after = State(round_, server, personal, memory, styles, clients)
+    releases = state.releases + (algorithm.privacy is not None)
+    after = State(round_, server, personal, memory, styles, clients, releases)
     return RoundResult(after, tuple(accepted), refused)
 
 
 class _Group:
     """The clients of one model in one round: checks their reports, gathers them, and makes the new model."""
 
-    def __init__(self, algorithm: Algorithm, start: Weights, entries: Entries) -> None:
+    def __init__(
+        self, algorithm: Algorithm, start: Weights, entries: Entries, release: Release | None = None
+    ) -> None:
         self._algorithm = algorithm
         self._start = start
         self._shared = entries.shared_of(start)
         self._parameters = entries.parameters_of(start)
         self._style = select(start, entries.style)
-        self._blend = make_blend(algorithm, start, entries)
+        self._blend = make_blend(algorithm, start, entries, release)
         self._control = RunningSum()
         self.n_reports = 0
 
@@ -96,6 +108,8 @@ class _Group:
     def refuse(self, report: Report) -> str | None:
         """Why `report` cannot be used, or None."""
         if problem := refuse(report, self._shared):
+            return problem
+        if isinstance(self._blend, PrivateMean) and (problem := self._blend.refuse(report)):
             return problem
         if self._algorithm.needs_steps and report.n_steps <= 0:
             return f"it reports {report.n_steps} steps, expected more than 0"

@@ -1,7 +1,7 @@
 """What comes into a round and what goes out of it, and what makes a report unusable."""
 
 from collections.abc import Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,6 +20,8 @@ class Entries:
     """What clients report; the rest stays with them. None: every entry."""
     style: frozenset[str] = frozenset()
     """The image decoder's, which clients may lend each other to augment their images' style."""
+    variances: frozenset[str] = frozenset()
+    """BatchNorm's running variances, which are never below 0."""
 
     @classmethod
     def of(cls, weights: Weights) -> "Entries":
@@ -75,6 +77,8 @@ class State:
     """By client: the image decoders last reported."""
     clients: dict[str, LastReport] = field(default_factory=dict)
     """Every client that has ever joined, by name."""
+    releases: int = 0
+    """Rounds whose models were blurred for privacy and left the server, whatever became of them since."""
 
     def model_for(self, client: str, group: str) -> Weights:
         """What the client starts its next round from: its group's model with the client's own entries."""
@@ -89,6 +93,14 @@ class RoundResult:
     state: State
     accepted: tuple[str, ...]
     refused: dict[str, str]
+
+
+def count_again(state: State, rounds: int) -> State:
+    """`state`, from which `rounds` are done again that clients or readers of the run have seen already.
+
+    Where other reports come this time, those see two releases of a round, and both are to be paid for.
+    """
+    return replace(state, releases=state.releases + rounds)
 
 
 def select(weights: Weights, names: Set[str]) -> Weights:

@@ -17,7 +17,7 @@ from flames_cli.core.reports import Report
 from flames_cli.core.wire import check_wire, narrow, widen
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Of these messages; a node that speaks another one is refused."""
 
 _WRAPPED = re.compile(r"^<class 'flames_cli\.[\w.]+'>:<'(.*)'>$", re.DOTALL)
@@ -99,6 +99,8 @@ class TrainRequest:
     """The round of the client's last report that the server took: what it kept after that round holds."""
     run: str = ""
     """The run's token, by which the client finds what it keeps between rounds."""
+    clip: float = 0.0
+    """The largest norm of the client's update, for privacy; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)

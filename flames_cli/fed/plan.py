@@ -88,6 +88,7 @@ class Plan:
             kept=kept,
             wire_dtype=self.wire_dtype,
             run=self.run,
+            clip=self.algorithm.privacy.clip if self.algorithm.privacy else 0.0,
         )
 
     def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:

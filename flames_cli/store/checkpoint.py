@@ -48,6 +48,7 @@ def _write(folder: Path, state: State) -> None:
         "personal": written.by_name("client", state.personal),
         "memory": written.by_kind("memory", state.memory),
         "styles": written.by_name("style", state.styles),
+        "releases": state.releases,
         "clients": {name: [last.group, last.round] for name, last in state.clients.items()},
         "sha256": written.sha256,
     }
@@ -126,6 +127,7 @@ def load_state(folder: Path, round_: int | None = None) -> State:
         stored.by_kind("memory"),
         stored.by_name("styles"),
         stored.clients,
+        stored.releases,
     )
 
 
@@ -148,6 +150,11 @@ class _Reader:
         with self._entries_expected():
             listed = self._index["clients"].items()
             return {name: LastReport(str(group), int(round_)) for name, (group, round_) in listed}
+
+    @property
+    def releases(self) -> int:
+        with self._entries_expected():
+            return int(self._index.get("releases", 0))
 
     def by_name(self, key: str) -> dict[str, Weights]:
         with self._entries_expected():
