@@ -203,6 +203,12 @@ class FederateConfig(Section):
     is the first after which there are any."""
     wire_dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     """What floats travel as between server and clients."""
+    dp_noise: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Standard deviation of differential privacy's noise, in clips; None: no privacy."""
+    dp_clip: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """The largest L2 norm of a client's update in a round."""
+    dp_delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """At which epsilon is told; None: 1e-5."""
     engine: Literal["inline", "ray", "superlink"] = "inline"
     """In this process; Flower's simulation on this machine; real nodes over the network."""
     cpus_per_client: Annotated[int, Field(ge=1)] = 1

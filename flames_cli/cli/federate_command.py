@@ -119,6 +119,34 @@ def federate(
             help="Numbers of the weights that travel: fp32, or in half the bytes fp16 or bf16.",
         ),
     ] = "fp32",
+    dp_noise: Annotated[
+        float | None,
+        typer.Option(
+            "--dp-noise",
+            rich_help_panel=TRUST,
+            help="Noise on what leaves the server: standard deviation, in clips, on the sum of a round's "
+            "updates. Every client then counts the same.",
+            show_default="no privacy",
+        ),
+    ] = None,
+    dp_clip: Annotated[
+        float | None,
+        typer.Option(
+            "--dp-clip",
+            rich_help_panel=TRUST,
+            help="Largest L2 norm of a client's update in a round; goes with --dp-noise.",
+            show_default="none",
+        ),
+    ] = None,
+    dp_delta: Annotated[
+        float | None,
+        typer.Option(
+            "--dp-delta",
+            rich_help_panel=TRUST,
+            help="At which epsilon is told: far below 1 / number of clients.",
+            show_default="1e-5",
+        ),
+    ] = None,
     local_epochs: Annotated[
         int,
         typer.Option("--local-epochs", rich_help_panel=TRAINING, help="Epochs a client trains in a round."),

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.render_client_tests import print_client_tests
-from flames_cli.cli.render_evaluation import evaluation_notes, evaluation_tables
-from flames_cli.cli.text import count, duration, size
+from flames_cli.cli.render_evaluation import NOT_PRIVATE, evaluation_notes, evaluation_tables
+from flames_cli.cli.text import count, duration, epsilon_spent, size
 from flames_cli.store.atomic import finite
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
@@ -117,6 +117,8 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
                     "for want of a good report",
                     style="yellow",
                 )
+    if result.records and "epsilon" in (last := result.records[-1]):
+        console.print(f"privacy: {epsilon_spent(last)}, for each client; {NOT_PRIVATE}")
     if result.tests:
         print_client_tests(console, result.tests)
     _say_where(console, result.folder)

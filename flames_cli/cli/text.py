@@ -1,5 +1,8 @@
 """Small pieces of text."""
 
+from collections.abc import Mapping
+from typing import Any
+
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -28,3 +31,9 @@ def size(n_bytes: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{value:.1f} {unit}" if unit != "B" and value < 10 else f"{value:.0f} {unit}"
+
+
+def epsilon_spent(told: Mapping[str, Any]) -> str:
+    """`epsilon` at `delta` of a round's record or a summary: epsilon 4.73 (delta 1e-05)."""
+    epsilon = told["epsilon"]
+    return f"epsilon {'unknown' if epsilon is None else f'{epsilon:.3g}'} (delta {told['delta']:g})"

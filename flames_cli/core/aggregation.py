@@ -9,6 +9,7 @@ from flames_cli.arrays import Weights
 from flames_cli.core.algorithm import Algorithm
 from flames_cli.core.blending import RunningSum
 from flames_cli.core.blends import make_blend
+from flames_cli.core.privacy import NoiseKey, PrivateMean, Release
 from flames_cli.core.reports import (
     Entries,
     LastReport,
@@ -31,6 +32,7 @@ def apply_round(
     entries: Entries | None = None,
     n_clients: Mapping[str, int] | None = None,
     limit: NormLimit = NO_LIMIT,
+    noise: NoiseKey | None = None,
 ) -> RoundResult:
     """One round: check every report as it comes, then blend and step group by group.
 
@@ -47,11 +49,12 @@ def apply_round(
         entries: which entries are what; None: as `Entries.of` has it.
         n_clients: clients by group, also those that do not report (for SCAFFOLD); None: those that report.
         limit: how far a client may move.
+        noise: what an algorithm with privacy blurs models by.
 
     Raises:
         ValueError: a group has more reports than `n_clients` has clients (SCAFFOLD).
     """
-    gathered = _Gathered(state, algorithm, entries, limit)
+    gathered = _Gathered(state, algorithm, entries, limit, noise)
     for report in reports:
         gathered.take(report)
         del report  # or it would be held while the next one is waited for
@@ -63,13 +66,25 @@ def apply_round(
 class _Gathered:
     """The reports of a round: taken into their groups, or refused and why."""
 
-    def __init__(self, state: State, algorithm: Algorithm, entries: Entries | None, limit: NormLimit) -> None:
+    def __init__(
+        self,
+        state: State,
+        algorithm: Algorithm,
+        entries: Entries | None,
+        limit: NormLimit,
+        noise: NoiseKey | None,
+    ) -> None:
         self._state = state
         self._algorithm = algorithm
         self._limit = limit
         self._known = known_moves(state)
         self._groups = {
-            name: _Group(algorithm, start, entries or Entries.of(start))
+            name: _Group(
+                algorithm,
+                start,
+                entries or Entries.of(start),
+                Release(noise, state.round + 1, name) if noise else None,
+            )
             for name, start in state.server.items()
         }
         self._held: dict[str, tuple[Report, Moved]] = {}
@@ -138,7 +153,8 @@ class _Gathered:
                 personal.update(group.personal())
         memory = {name: kinds for name, kinds in memory.items() if kinds}
         styles, clients = {**state.styles, **self._styles}, {**state.clients, **self._accepted}
-        after = State(round_, server, personal, memory, styles, clients)
+        releases = state.releases + (self._algorithm.privacy is not None)
+        after = State(round_, server, personal, memory, styles, clients, releases)
         kept = tuple(name for name, group in self._groups.items() if not group.n_reports)
         return RoundResult(after, tuple(self._accepted), self._refused, kept)
 
@@ -146,14 +162,16 @@ class _Gathered:
 class _Group:
     """The clients of one model in one round: checks their reports, gathers them, and makes the new model."""
 
-    def __init__(self, algorithm: Algorithm, start: Weights, entries: Entries) -> None:
+    def __init__(
+        self, algorithm: Algorithm, start: Weights, entries: Entries, release: Release | None = None
+    ) -> None:
         self._algorithm = algorithm
         self._start = start
         self.entries = entries
         self._shared = entries.shared_of(start)
         self._parameters = entries.parameters_of(start)
         self._style = select(start, entries.style)
-        self._blend = make_blend(algorithm, start, entries)
+        self._blend = make_blend(algorithm, start, entries, release)
         self._control = RunningSum()
         self.n_reports = 0
 
@@ -164,7 +182,9 @@ class _Group:
 
     def refuse(self, report: Report) -> str | None:
         """Why `report` cannot be used, or None."""
-        if problem := refuse(report, self._shared, self.entries.norm):
+        if problem := refuse(report, self._shared, self.entries.variances):
+            return problem
+        if isinstance(self._blend, PrivateMean) and (problem := self._blend.refuse(report)):
             return problem
         if self._algorithm.needs_steps and report.n_steps <= 0:
             return f"it reports {report.n_steps} steps, expected more than 0"

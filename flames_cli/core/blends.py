@@ -7,6 +7,7 @@ import numpy as np
 from flames_cli.arrays import Weights
 from flames_cli.core.algorithm import Algorithm, Weight
 from flames_cli.core.blending import FlamesSums, RunningSum, cast
+from flames_cli.core.privacy import PrivateMean, Release
 from flames_cli.core.reports import Entries, Report, select
 from flames_cli.core.robust import lacks, robust_mean
 
@@ -180,10 +181,20 @@ class RobustBlend:
         return lacks(self._kind, len(self._reports), self._bad)
 
 
-def make_blend(algorithm: Algorithm, start: Weights, entries: Entries) -> Blend:
-    """The blend of `algorithm` for a group whose model is `start`."""
+def make_blend(
+    algorithm: Algorithm, start: Weights, entries: Entries, release: Release | None = None
+) -> Blend:
+    """The blend of `algorithm` for a group whose model is `start`; `release` is needed for privacy.
+
+    Raises:
+        ValueError: an algorithm with privacy has no noise to release models with, or does not average.
+    """
     if algorithm.aggregation != "mean":
         return RobustBlend(start, entries, algorithm)
+    if algorithm.privacy:
+        if release is None or algorithm.blend != "mean":
+            raise ValueError("privacy needs a key to draw noise from, and an algorithm that averages")
+        return PrivateMean(start, entries, algorithm.privacy, release)
     match algorithm.blend:
         case "mean":
             return MeanBlend(start, entries, algorithm.weight)

@@ -99,6 +99,8 @@ class TrainRequest:
     """The round of the client's last report that the server took: what it kept after that round holds."""
     run: str = ""
     """The run's token, by which the client finds what it keeps between rounds."""
+    clip: float = 0.0
+    """The largest norm of the client's update, for privacy; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)

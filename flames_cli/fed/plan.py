@@ -91,6 +91,7 @@ class Plan:
             kept=kept,
             wire_dtype=self.wire_dtype,
             run=self.run,
+            clip=self.algorithm.privacy.clip if self.algorithm.privacy else 0.0,
         )
 
     def lr_of(self, profile: Profile) -> float:

@@ -15,6 +15,7 @@ from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
 from flames_cli.core.aggregation import apply_round
+from flames_cli.core.privacy import NoiseKey
 from flames_cli.core.reports import Report, RoundResult, State
 from flames_cli.core.update_norms import NormLimit
 from flames_cli.errors import FlamesError
@@ -25,6 +26,7 @@ from flames_cli.fed.joining import Members, Roster
 from flames_cli.fed.messages import Profile, message_bytes, unpack_report
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan, with_groups
+from flames_cli.fed.privacy_spent import privacy_spent
 from flames_cli.fed.reported_tests import TestReport
 from flames_cli.fed.server_test import gather_tests
 
@@ -63,6 +65,8 @@ class Federation:
     attendance: Attendance = ALL_AT_ONCE
     save_tests: SaveTests | None = None
     """save_tests(round, reports, silent) after the last round, where clients are to test the final models."""
+    noise_secret: bytes = field(default=b"", repr=False)
+    """What noise is drawn from, where the plan's algorithm has privacy."""
 
 
 Open = Callable[[Mapping[str, Any]], Federation]
@@ -110,7 +114,8 @@ def _run_round(grid: Grid, federation: Federation, state: State, members: Member
     reports = _collect(grid, federation, state, members, roster, traffic)
     sizes = Counter(client.group for client in state.clients.values())
     limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one) for _, one in members})
-    result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes, limit)
+    noise = NoiseKey(federation.noise_secret, plan.wire_dtype) if plan.algorithm.privacy else None
+    result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes, limit, noise)
     refused = {**traffic.failed, **result.refused}
     for client, reason in result.refused.items():
         on_event(ClientDone(client, round_, {}, reason))
@@ -119,6 +124,8 @@ def _run_round(grid: Grid, federation: Federation, state: State, members: Member
         raise FlamesError(f"round {round_} got no good report ({reasons})")
     profiles = [profile for _, profile in members]
     record = _record(round_, profiles, result, traffic, refused, time.monotonic() - started)
+    if plan.algorithm.privacy:
+        record |= privacy_spent(plan.algorithm.privacy, result.state.releases)
     federation.save(result.state, record)
     on_event(RoundDone(record))
     return result.state

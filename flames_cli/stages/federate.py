@@ -7,6 +7,7 @@ from typing import Any
 from flames_cli import __version__
 from flames_cli.config import FederateConfig
 from flames_cli.fed.events import OnEvent, ignore
+from flames_cli.fed.privacy_spent import check_accountant
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.stages.estimate import Estimator
 from flames_cli.stages.federating.engines import Prepared, check_engine, run_engine
@@ -48,6 +49,8 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
     algorithm = choose_algorithm(config)
     images = find_images(config)
     check_engine(config, algorithm.pooled)
+    if algorithm.privacy:
+        check_accountant()
     run = run_folder(config.workspace, config.run_name)
     nodes = []
     if images.partition and config.engine != "superlink":

@@ -21,6 +21,7 @@ PACKAGES = (
     "safetensors",
     "nibabel",
     "opencv-python-headless",
+    "dp-accounting",
 )
 
 

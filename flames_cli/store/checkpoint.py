@@ -50,6 +50,7 @@ def _write(folder: Path, state: State) -> None:
         "personal": written.by_name("client", state.personal),
         "memory": written.by_kind("memory", state.memory),
         "styles": written.by_name("style", state.styles),
+        "releases": state.releases,
         "clients": {name: asdict(last) for name, last in state.clients.items()},
         "sha256": written.sha256,
     }
@@ -128,6 +129,7 @@ def load_state(folder: Path, round_: int | None = None) -> State:
         stored.by_kind("memory"),
         stored.by_name("styles"),
         stored.clients,
+        stored.releases,
     )
 
 
@@ -149,6 +151,11 @@ class _Reader:
     def clients(self) -> dict[str, LastReport]:
         with self._entries_expected():
             return {name: _last_report(**stored) for name, stored in self._index["clients"].items()}
+
+    @property
+    def releases(self) -> int:
+        with self._entries_expected():
+            return int(self._index.get("releases", 0))
 
     def by_name(self, key: str) -> dict[str, Weights]:
         with self._entries_expected():

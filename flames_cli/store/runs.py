@@ -58,6 +58,11 @@ class RunFolder:
         return self.path / "initial.safetensors"
 
     @property
+    def noise_secret(self) -> Path:
+        """What the noise of a run with privacy is drawn from; its owner's alone."""
+        return self.path / "noise.key"
+
+    @property
     def client_tests(self) -> Path:
         """What real nodes tell of the final models on their own test sets."""
         return self.path / "client-tests.json"

@@ -168,7 +168,7 @@ def test_a_second_report_is_refused_while_the_first_is_held():
 
 def test_a_negative_variance_is_refused():
     weights = {"bn.running_var": np.ones(3, np.float32)}
-    entries = Entries(frozenset(), frozenset(weights))
+    entries = Entries(frozenset(), frozenset(weights), variances=frozenset(weights))
     bad = Report("a", "MRI", {"bn.running_var": np.array([1, -1e-3, 1], np.float32)}, 1)
     good = Report("b", "MRI", weights, 1)
     result = apply_round(State(0, {"all": weights}), [bad, good], FEDAVG, entries)

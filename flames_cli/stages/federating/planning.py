@@ -7,9 +7,9 @@ from typing import Any
 
 from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
-from flames_cli.core.algorithm import Algorithm
+from flames_cli.core.algorithm import Algorithm, Privacy
 from flames_cli.errors import FlamesError
-from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
 from flames_cli.fed.plan import Plan, initial_seed
 from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.models.arrays import to_weights
@@ -19,6 +19,9 @@ from flames_cli.learn.optimisers import WEIGHT_DECAY
 
 MAX_UPDATE_NORM = 10.0
 """Of real nodes, where nothing else is said: honest clients stay well below (docs/security.md)."""
+
+DELTA = 1e-5
+"""At which epsilon is told, where nothing else is asked for."""
 
 
 def choose_algorithm(config: FederateConfig) -> Algorithm:
@@ -46,13 +49,44 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
             f"--bad-clients {config.bad_clients} is of --aggregation trimmed-mean or krum, "
             f"got {config.aggregation}; choose one of them, or leave it out"
         )
-    return replace(
+    chosen = replace(
         algorithm,
         server_momentum=config.server_momentum,
         server_lr=config.server_lr,
         aggregation=config.aggregation,
         bad_clients=config.bad_clients,
     )
+    privacy = choose_privacy(config)
+    return replace(chosen, privacy=privacy, weight="uniform") if privacy else chosen
+
+
+def choose_privacy(config: FederateConfig) -> Privacy | None:
+    """The differential privacy that was asked for.
+
+    Raises:
+        FlamesError: noise without a clip or the reverse, or with what would give away what noise hides.
+    """
+    if config.dp_noise is None or config.dp_clip is None:
+        if given := [
+            name for name in ("noise", "clip", "delta") if getattr(config, f"dp_{name}") is not None
+        ]:
+            raise FlamesError(f"got --dp-{given[0]} alone; pass both --dp-noise and --dp-clip, or neither")
+        return None
+    able = [name for name, algorithm in ALGORITHMS.items() if algorithm.can_be_private]
+    if config.strategy not in able:
+        raise FlamesError(
+            f"strategy {config.strategy} has more than one mean to blur, so it cannot have --dp-noise; take "
+            f"{', '.join(able)} ({able[1]} is nearest to flames: it has one model a modality)"
+        )
+    if config.aggregation != "mean":
+        raise FlamesError(
+            f"--dp-noise blurs a mean, and --aggregation {config.aggregation} is none; leave one of them out"
+        )
+    if config.style_from is not None:
+        raise FlamesError(
+            "lent styles are not blurred, so --dp-noise is not for them; leave --style-from out"
+        )
+    return Privacy(config.dp_noise, config.dp_clip, config.dp_delta or DELTA)
 
 
 def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights | None) -> Plan:
