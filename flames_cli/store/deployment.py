@@ -6,7 +6,6 @@ sites/NAME/      site.toml  ca.crt  node.key  node.pub, and what the node leaves
 """
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import tomli_w
 from flames_cli.core.addresses import check_host, check_port, join_address, split_address
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import write_text
+from flames_cli.store.parse import parse_toml
 from flames_cli.store.schema import DEPLOYMENT, SITE, Format, check_stamp, stamp
 
 SITE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,62}")
@@ -202,7 +202,7 @@ def _read(path: Path, format_: Format) -> dict[str, Any]:
     if not path.is_file():
         raise MissingArtifact(f"no {path.name} in {path.parent}; {_WHERE[format_.name]}")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); restore it or copy it anew") from error
     check_stamp(table, format_, path)

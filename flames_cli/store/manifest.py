@@ -1,6 +1,5 @@
 """`partition.json`: who holds what. Decided once, read by every later stage, never derived again."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import write_json
 from flames_cli.store.h5 import hash_file
+from flames_cli.store.parse import parse_json
 from flames_cli.store.schema import MADE_BY, PARTITION, check_stamp, stamp
 
 
@@ -132,7 +132,7 @@ def read_json(path: Path, format_name: str) -> dict[str, Any]:
     if not path.exists():
         raise MissingArtifact(f"{path} is not there; make it with `{command}`")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FlamesError(f"{path} cannot be read as JSON; make it anew with `{command}`") from error
     if not isinstance(content, dict):
