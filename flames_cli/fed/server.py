@@ -21,7 +21,7 @@ from flames_cli.fed.attendance import ALL_AT_ONCE, Attendance
 from flames_cli.fed.events import ClientAsked, ClientDone, FederationStarted, OnEvent, RoundDone, ignore
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.joining import Members, Roster
-from flames_cli.fed.messages import Profile, message_bytes, unpack_report
+from flames_cli.fed.messages import Profile, in_one_line, message_bytes, unpack_report
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan, with_groups
 from flames_cli.fed.reported_tests import TestReport
@@ -109,8 +109,9 @@ def _run_round(grid: Grid, federation: Federation, state: State, members: Member
     reports = _collect(grid, federation, state, members, roster, traffic)
     sizes = Counter(client.group for client in state.clients.values())
     result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes)
-    refused = {**traffic.failed, **result.refused}
-    for client, reason in result.refused.items():
+    not_taken = {client: in_one_line(reason) for client, reason in result.refused.items()}
+    refused = {**traffic.failed, **not_taken}
+    for client, reason in not_taken.items():
         on_event(ClientDone(client, round_, {}, reason))
     if not result.accepted:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in refused.items())
@@ -176,7 +177,8 @@ def _read_report(reply: Reply, profile: Profile) -> tuple[Report | None, str]:
     if report.n_examples > profile.n_train:
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
     if (report.client, report.modality) != (profile.client, profile.modality):
-        return None, f"it reports as '{report.client}' ({report.modality}), it joined as {profile.modality}"
+        told = in_one_line(f"'{report.client}' ({report.modality})")
+        return None, f"it reports as {told}, it joined as {profile.modality}"
     return report, ""
 
 
