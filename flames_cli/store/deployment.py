@@ -7,6 +7,7 @@ sites/NAME/      site.toml  ca.crt  node.key  node.pub, and what the node leaves
 
 import re
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +167,9 @@ def read_deployment(path: Path) -> Deployment:
     """
     table = _read(path / "deployment.toml", DEPLOYMENT)
     try:
-        host, port, sites = str(table["host"]), int(table["port"]), [str(name) for name in table["sites"]]
-    except (KeyError, TypeError, ValueError) as error:
+        host, port = str(table["host"]), index(table["port"])
+        sites = [str(name) for name in table["sites"]]
+    except (KeyError, TypeError) as error:
         raise FlamesError(f"{path / 'deployment.toml'} lacks host, port or sites; restore it") from error
     names = tuple(check_site_name(name) for name in sites)
     return Deployment(path, check_host(host), check_port(port), names)

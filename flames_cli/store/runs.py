@@ -126,6 +126,8 @@ def read_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); federate again with --fresh") from error
     check_stamp(tables, RUN, path)
+    if wrong := [name for name in ("run", "federate") if not isinstance(tables.get(name, {}), dict)]:
+        raise FlamesError(f"{path}: '{wrong[0]}' is no table; federate again with --fresh")
     return tables
 
 
@@ -157,13 +159,16 @@ def read_rounds(path: Path) -> list[dict[str, Any]]:
         return []
     records = []
     # Not splitlines: a reason may hold a character that Unicode calls a line's end.
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         if not line:
             continue
         try:
-            records.append(parse_json(line))
+            record = parse_json(line)
         except ValueError:
             break
+        if not isinstance(record, dict) or not isinstance(record.get("round"), int):
+            break
+        records.append(record)
     return records
 
 

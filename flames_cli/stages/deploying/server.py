@@ -99,7 +99,7 @@ def read_node_ids(deployment: Deployment) -> dict[str, int]:
     try:
         content = parse_json(deployment.nodes.read_text(encoding="utf-8"))
         return {str(name): int(node_id) for name, node_id in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise FlamesError(
             f"{deployment.nodes} cannot be read ({error}); remove it and start the server anew"
         ) from error
