@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-MAX_PICKLE_BYTES = 2 * 2**20
+MAX_PICKLE_BYTES = 2**20
 """Of names and shapes; a DenseNet121's take 0.1 MB."""
 
 _KNOWN = re.compile(r"collections OrderedDict|torch(\.\w+)* \w+")
@@ -53,5 +53,7 @@ def _zipped_pickles(path: Path) -> Iterator[IO[bytes]]:
             if entry.compress_type != zipfile.ZIP_STORED:
                 raise ValueError("its archive is compressed")
             if entry.filename.lower().endswith(".pkl"):
+                if entry.file_size > MAX_PICKLE_BYTES:
+                    raise ValueError("its pickle is too long")
                 with archive.open(entry) as stream:
                     yield stream
