@@ -170,6 +170,8 @@ class _Reader:
 
     def _read(self, file: str) -> Weights:
         path = self._path / file
+        if Path(file).name != file:
+            raise ValueError(f"{file[:80]!r} is no name of a file here")
         if not path.is_file() or hash_file(path) != self._index["sha256"][file]:
             raise FlamesError(
                 f"{path} is missing or damaged (its checksum differs); remove {self._path} and federate again"
@@ -180,7 +182,7 @@ class _Reader:
     def _entries_expected(self) -> Iterator[None]:
         try:
             yield
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise FlamesError(
                 f"{self._path / INDEX} lacks entries ({error}); remove {self._path} and federate again"
             ) from error

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from flames_cli.store.parse import parse_json
+
 
 def to_line(record: dict[str, Any]) -> str:
     """`record` as a line of JSON, with its end."""
@@ -33,4 +35,4 @@ class Tail:
             return []
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [json.loads(line) for line in whole.split(b"\n") if line]
+        return [parse_json(line) for line in whole.split(b"\n") if line]

@@ -68,7 +68,7 @@ def _read(folder: Path) -> dict[str, Weights]:
         return {
             kind: _read_kind(folder / _file(kind), checksum) for kind, checksum in content["sha256"].items()
         }
-    except (FlamesError, OSError, KeyError, AttributeError) as error:
+    except (FlamesError, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise FlamesError(
             f"what the client kept in {folder} cannot be read ({error}); remove that folder, and it goes on "
             "from what it kept a round before, or starts anew"
@@ -82,4 +82,6 @@ def _read_kind(path: Path, checksum: str) -> Weights:
 
 
 def _file(kind: str) -> str:
+    if not kind.isidentifier():
+        raise ValueError(f"{kind[:80]!r} is nothing that a client keeps")
     return f"{kind}.safetensors"

@@ -1,8 +1,6 @@
 """A run's folder: `config.toml` as run, `rounds.jsonl`, `checkpoints/`, `evaluation/`."""
 
-import json
 import shutil
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import tomli_w
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import finite, write_json, write_text
 from flames_cli.store.lines import append_line, to_line
+from flames_cli.store.parse import parse_json, parse_toml
 from flames_cli.store.schema import RUN, check_stamp, stamp
 
 
@@ -128,10 +127,12 @@ def read_config(path: Path) -> dict[str, Any]:
         FlamesError: it cannot be read, or is of another format or version.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = parse_toml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); federate again with --fresh") from error
     check_stamp(tables, RUN, path)
+    if wrong := [name for name in ("run", "federate") if not isinstance(tables.get(name, {}), dict)]:
+        raise FlamesError(f"{path}: '{wrong[0]}' is no table; federate again with --fresh")
     return tables
 
 
@@ -147,7 +148,7 @@ def read_nodes(path: Path) -> list[dict[str, Any]]:
         FlamesError: it cannot be read.
     """
     try:
-        return [dict(node) for node in json.loads(path.read_text(encoding="utf-8"))]
+        return [dict(node) for node in parse_json(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); federate again") from error
 
@@ -163,13 +164,16 @@ def read_rounds(path: Path) -> list[dict[str, Any]]:
         return []
     records = []
     # Not splitlines: a reason may hold a character that Unicode calls a line's end.
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         if not line:
             continue
         try:
-            records.append(json.loads(line))
+            record = parse_json(line)
         except ValueError:
             break
+        if not isinstance(record, dict) or not isinstance(record.get("round"), int):
+            break
+        records.append(record)
     return records
 
 
