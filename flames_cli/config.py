@@ -130,6 +130,8 @@ class PreprocessConfig(ReadConfig):
     small: dict[str, Rule] = {}
     """Which images hold small lesions, by data set, where it is not as its reader says."""
     duplicate_list: Path | None = None
+    salt_file: Path | None = None
+    """The site's salt; None: the workspace's own, drawn when it is first needed."""
     skip_bad: bool = False
     overwrite: bool = False
 
@@ -334,7 +336,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(table)
-    for key in ("workspace", "duplicate_list", "deployment"):
+    for key in ("workspace", "duplicate_list", "salt_file", "deployment"):
         if isinstance(resolved.get(key), str):
             resolved[key] = folder / resolved[key]
     if isinstance(resolved.get("raw"), dict):

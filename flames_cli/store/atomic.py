@@ -71,6 +71,18 @@ def write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def make_private_folder(folder: Path) -> None:
+    """Make `folder`, if it is not there, for its owner alone.
+
+    Raises:
+        FlamesError: it cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlamesError(f"{folder} cannot be made: {reason_of(error)}; check space and rights") from error
+
+
 def _create_private(path: Path) -> int:
     """With its rights from the start: a chmod afterwards would come too late."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -92,8 +104,18 @@ def finite(value: Any) -> Any:
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Write a CSV with a header line, atomically; floats in full precision."""
+    write_text(path, _csv_text(header, rows))
+
+
+def write_private_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """As `write_csv`, for its owner's eyes alone; bytes in files' names that are no text stay as they are."""
+    make_private_folder(path.parent)
+    write_private(path, _csv_text(header, rows).encode("utf-8", "surrogateescape"))
+
+
+def _csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_text(path, buffer.getvalue())
+    return buffer.getvalue()
