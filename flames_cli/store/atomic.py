@@ -19,6 +19,9 @@ from flames_cli.errors import NotWritten
 TEMPORARY = ".tmp"
 """Ends the name of what is not whole yet, or no more; it begins with a dot."""
 
+REMOVED = "~"
+"""In the name of a folder that is being deleted, after its own: no run's name holds it."""
+
 
 def reason_of(error: OSError) -> str:
     """The system's own words; HDF5 puts a dump of its state there."""
@@ -97,7 +100,7 @@ def remove_folder(path: Path) -> None:
     Raises:
         OSError: it cannot be taken away. That files of it cannot be deleted is none of its readers' concern.
     """
-    doomed = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    doomed = path.with_name(f".{path.name}{REMOVED}{uuid.uuid4().hex[:8]}{TEMPORARY}")
     with suppress(FileNotFoundError):
         path.replace(doomed)
     shutil.rmtree(doomed, ignore_errors=True)

@@ -11,7 +11,7 @@ from flames_cli.fed.plan import Plan
 from flames_cli.fed.reported_tests import TestReport
 from flames_cli.fed.server import Save, SaveTests
 from flames_cli.stages.federating.planning import encoder_weights_of
-from flames_cli.store.atomic import replacing_folder, write_json
+from flames_cli.store.atomic import REMOVED, remove_leftovers, replacing_folder, write_json
 from flames_cli.store.checkpoint import save_state
 from flames_cli.store.h5 import hash_file
 from flames_cli.store.runs import RunFolder, append_round, write_config
@@ -39,6 +39,7 @@ def begin(run: RunFolder, config: FederateConfig, options: dict[str, Any], plan:
             write_safetensors(new.initial, plan.initial)
             facts = {**facts, INITIAL_SHA256: hash_file(new.initial)}
         write_config(new.config, {"federate": options, "run": dict(facts)})
+    remove_leftovers(run.path.parent, f"{run.name}{REMOVED}*")
 
 
 def read_initial(run: RunFolder, facts: Facts) -> Weights | None:

@@ -14,6 +14,7 @@ from flames_cli.stages.federating.planning import encoder_weights_of
 from flames_cli.store.atomic import remove_leftovers
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
+    keep_newest,
     list_rounds,
     load_newest_whole,
     round_folder,
@@ -81,6 +82,7 @@ def resume(
         f"{set_aside(one.round_folder).name}; going on after round {state.round}"
         for one in damaged
     ]
+    keep_newest(run.checkpoints, config.keep_rounds)
     return Resumed(state, made, [*notes, *keep_rounds_until(run.rounds, state.round)])
 
 
