@@ -172,6 +172,7 @@ def federation_json(result: "FederationResult") -> dict[str, Any]:
         "folder": str(result.folder),
         "resumed_from": result.resumed_from,
         "rounds": result.records,
+        **({"notes": result.notes} if result.notes else {}),
         **({"client_tests": result.tests} if result.tests else {}),
     }
 

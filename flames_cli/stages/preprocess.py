@@ -19,9 +19,10 @@ from flames_cli.stages.preparing.small import check_rules, choose_rule
 from flames_cli.stages.preparing.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.stages.raw import Kind, check_windows, kind_of, open_raw, slug
-from flames_cli.store.atomic import write_json
+from flames_cli.store.atomic import remove_leftovers, write_json
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.h5 import files_of, write_collection
+from flames_cli.store.locks import in_turn
 from flames_cli.store.salts import PRIVATE, make_salt, read_salt
 
 LISTED_BAD = 5
@@ -45,7 +46,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     names = _name_datasets(collection, dict.fromkeys(kind_of(reader, source) for source in sources))
     check_rules(config, reader, list(dict.fromkeys([*names.values(), collection])))
     targets = {kind: config.workspace / "preprocessed" / f"{name}.h5" for kind, name in names.items()}
-    earlier = _find_earlier(collection, list(targets.values()), config.overwrite)
+    _find_earlier(collection, list(targets.values()), config.overwrite)
     salt_file = _find_salt(config)
     with Spool(config.workspace / "preprocessed") as spool:
         gathered = gather(reader, sources, config, spool, progress)
@@ -64,21 +65,25 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         sets = {
             kind: {own: call_cases(cases, pseudonym_of) for own, cases in sets[kind].items()} for kind in sets
         }
-        write_collection({targets[kind]: (infos[kind], sets[kind]) for kind in gathered}, spool)
-    for path in earlier:
-        path.unlink()
-        path.with_suffix(".json").unlink(missing_ok=True)
-        table_path(config.workspace, path.stem).unlink(missing_ok=True)
-    reports = []
-    for kind, part in gathered.items():
-        near = _near_copies(group_of, part)
-        report = make_report(
-            *(reader, config, infos[kind], part, sets[kind], near, pseudonym_of, targets[kind])
-        )
-        write_table(table_path(config.workspace, names[kind]), part, pseudonym_of)
-        write_json(targets[kind].with_suffix(".json"), report)
-        reports.append(report)
-    return reports
+        near = {kind: _near_copies(group_of, part) for kind, part in gathered.items()}
+        with in_turn(config.workspace / f"preprocessed-{collection}"):
+            earlier = _find_earlier(collection, list(targets.values()), config.overwrite)
+            for target in targets.values():
+                remove_leftovers(target.parent, f"{target.stem}.*")
+            write_collection({targets[kind]: (infos[kind], sets[kind]) for kind in gathered}, spool)
+            for path in earlier:
+                path.unlink()
+                path.with_suffix(".json").unlink(missing_ok=True)
+                table_path(config.workspace, path.stem).unlink(missing_ok=True)
+            reports = []
+            for kind, part in gathered.items():
+                report = make_report(
+                    *(reader, config, infos[kind], part, sets[kind], near[kind], pseudonym_of, targets[kind])
+                )
+                write_table(table_path(config.workspace, names[kind]), part, pseudonym_of)
+                write_json(targets[kind].with_suffix(".json"), report)
+                reports.append(report)
+            return reports
 
 
 def _find_salt(config: PreprocessConfig) -> Path:
@@ -108,7 +113,8 @@ def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> 
         FlamesError: there are such files, or one of `targets` is there, and neither may be replaced.
     """
     for target in targets:
-        if target.exists() and not overwrite:
+        # Without its report, it is what is left of a call that was interrupted.
+        if target.exists() and target.with_suffix(".json").exists() and not overwrite:
             raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
     others = [path for path in files_of(collection, targets[0].parent) if path not in targets]
     if others and not overwrite:
