@@ -25,6 +25,11 @@ class MakesFolder:
         return os.mkdir, (str(self.folder),)
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Of a test of a long text or many bytes, a short name."""
+    return f"{argname} {val[:20]!r}" if isinstance(val, str | bytes) and len(val) > 40 else None
+
+
 @pytest.fixture
 def trap(tmp_path) -> MakesFolder:
     return MakesFolder(tmp_path / "code-has-run")
