@@ -27,6 +27,8 @@ HELP_SHOWN = getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exi
 ENVIRONMENT = {
     errno.ENOENT,
     errno.EACCES,
+    errno.EIO,
+    errno.EFBIG,
     errno.EPERM,
     errno.EROFS,
     errno.ENOSPC,

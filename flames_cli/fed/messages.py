@@ -19,7 +19,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.store.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Of these messages; a node that speaks another one is refused."""
 
 _WRAPPED = re.compile(r"^<class 'flames_cli\.[\w.]+'>:<'(.*)'>$", re.DOTALL)
@@ -113,6 +113,8 @@ class TrainRequest:
     """The round of the client's last report that the server took: what it kept after that round holds."""
     run: str = ""
     """The run's token, by which the client finds what it keeps between rounds."""
+    clip: float = 0.0
+    """The largest norm of the client's update, for privacy; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +235,13 @@ def pack_report(report: Report, request: Message) -> Message:
     Raises:
         FlamesError: a value beyond the range of what they are to travel as.
     """
-    identity = ConfigRecord({"client": report.client, "modality": report.modality})
+    asked = _config(request, TRAIN)
+    identity = ConfigRecord(
+        {"client": report.client, "modality": report.modality, "round": int(asked["round"])}
+    )
     metrics = MetricRecord({"n_examples": report.n_examples, "n_steps": report.n_steps, **report.metrics})
     content = RecordDict({REPORT: identity, METRICS: metrics})
-    wire = str(_config(request, TRAIN)["wire_dtype"])
+    wire = str(asked["wire_dtype"])
     add_arrays(content, wire, {ARRAYS: report.weights, CONTROL: report.control, STYLE: report.style})
     return Message(content, reply_to=request)
 
@@ -258,6 +263,7 @@ def unpack_report(reply: Message) -> Report:
         metrics,
         _find_arrays(reply, CONTROL),
         _find_arrays(reply, STYLE),
+        int(identity["round"]),
     )
 
 

@@ -30,7 +30,7 @@ NO_PLACE = Placement("", -1, (0, 0, 0), "", (0.0,) * 16)
 
 @dataclass(frozen=True, slots=True)
 class CaseInfo:
-    """What is known of a case beside its pixels."""
+    """What is known of a case beside its pixels; patients go by their pseudonyms in every file."""
 
     case: str
     patient: str

@@ -17,12 +17,12 @@ class Format:
 
 
 CHECK = Format("flames-check")
-PREPROCESSED = Format("flames-preprocessed", 3)
-PREPROCESSED_REPORT = Format("flames-preprocessed-report", 3)
-PARTITION = Format("flames-partition", 2)
-SHARD = Format("flames-shard", 3)
+PREPROCESSED = Format("flames-preprocessed", 4)
+PREPROCESSED_REPORT = Format("flames-preprocessed-report", 4)
+PARTITION = Format("flames-partition", 3)
+SHARD = Format("flames-shard", 4)
 RUN = Format("flames-run", 2)
-CHECKPOINT = Format("flames-checkpoint", 3)
+CHECKPOINT = Format("flames-checkpoint", 4)
 MEMORY = Format("flames-memory")
 EVALUATION = Format("flames-evaluation", 2)
 EMBEDDING = Format("flames-embedding")
