@@ -13,7 +13,7 @@ from flames_cli.config import FederateConfig, load_section
 from flames_cli.core.reports import LastReport, State
 from flames_cli.errors import FlamesError
 from flames_cli.stages.deploying.server import read_node_ids
-from flames_cli.store.checkpoint import INDEX, load_state, save_state
+from flames_cli.store.checkpoint import INDEX, SEAL, load_state, save_state
 from flames_cli.store.deployment import Deployment, Site, read_deployment, read_site
 from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry, read_partition, write_partition
 from flames_cli.store.memory import recall, remember
@@ -121,6 +121,8 @@ def test_json_with_any_entry_changed_is_read_or_refused(kind, change, tmp_path):
     path = write(tmp_path)
     assert refused_or_read(read, path) is not None
     content = json.loads(path.read_text())
+    if isinstance(content, dict):
+        content.pop(SEAL, None)  # or it would be all that is looked at
     path.write_text(json.dumps(changed(content, *change)))
     refused_or_read(read, path)
 
@@ -152,8 +154,9 @@ def test_a_shard_elsewhere_is_refused(shard, tmp_path):
 def test_weights_of_a_checkpoint_lie_in_its_folder(name, tmp_path):
     path = checkpoint(tmp_path)
     content = json.loads(path.read_text())
+    del content[SEAL]
     path.write_text(json.dumps({**content, "server": {"US": name}, "sha256": {name: "0"}}))
-    with pytest.raises(FlamesError, match="is no name of a file here"):
+    with pytest.raises(FlamesError, match="which is no file of a checkpoint"):
         load_state(tmp_path)
 
 
@@ -239,15 +242,15 @@ def test_node_ids_that_are_none_are_refused(content, tmp_path):
 
 
 @pytest.mark.parametrize("line", ["5", "[]", "{}", '{"round": "2"}', "[" * DEEP, '{"round": NaN}', "\udcff"])
-def test_a_damaged_line_ends_the_rounds(line, tmp_path):
+def test_a_damaged_line_is_passed_over(line, tmp_path):
     path = tmp_path / "rounds.jsonl"
     path.write_bytes(f'{{"round": 1}}\n{line}\n{{"round": 3}}\n'.encode(errors="surrogateescape"))
-    assert read_rounds(path) == [{"round": 1}]
+    assert read_rounds(path) == [{"round": 1}, {"round": 3}]
 
 
 def test_a_runs_tables_are_tables(tmp_path):
     write_config(tmp_path / "config.toml", {"run": {"size": 64}})
     text = (tmp_path / "config.toml").read_text().replace("[run]", 'federate = "x"\n[run]')
     (tmp_path / "config.toml").write_text(text)
-    with pytest.raises(FlamesError, match="'federate' is no table"):
+    with pytest.raises(FlamesError, match="its tables are none"):
         read_config(tmp_path / "config.toml")
