@@ -156,9 +156,14 @@ def require_sources(reader: Reader, root: Path) -> list[Source]:
     """The reader's sources, at least one.
 
     Raises:
-        FlamesError: the folder holds none.
+        FlamesError: the folder holds none, or one whose name no file of ours could hold.
     """
     sources = reader.list_sources(root)
     if not sources:
         raise FlamesError(f"no {reader.NAME} images in {root}: expected {reader.LAYOUT}; check --raw")
+    for source in sources:
+        try:
+            f"{source.name}{source.patient}".encode()
+        except UnicodeEncodeError as error:
+            raise FlamesError(f"{root} holds {source.name!a}, a name that is not UTF-8; rename it") from error
     return sources

@@ -15,7 +15,6 @@ from flames_cli.store.parse import parse_json
 from flames_cli.store.schema import MADE_BY, PARTITION, check_stamp, stamp
 
 _ENTRIES = ("seed", "size", "clients", "server", "channels", "options", "left_out")
-_ANEW = "make it anew with `flames partition`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +100,17 @@ def read_partition(path: Path) -> Partition:
         partition = _form().validate_json(json.dumps(entries), strict=True)
         _check_entries(partition)
     except KeyError as error:
-        raise FlamesError(f"{path} lacks entries ({error}); {_ANEW}") from error
+        raise FlamesError(f"{path} lacks entries ({error}); make it anew with `flames partition`") from error
     except ValidationError as error:
         first = error.errors()[0]
         found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise FlamesError(f"{path} has wrong entries ({found}); {_ANEW}") from error
+        raise FlamesError(
+            f"{path} has wrong entries ({found}); make it anew with `flames partition`"
+        ) from error
     except ValueError as error:
-        raise FlamesError(f"{path} has wrong entries ({error}); {_ANEW}") from error
+        raise FlamesError(
+            f"{path} has wrong entries ({error}); make it anew with `flames partition`"
+        ) from error
     return partition
 
 

@@ -13,6 +13,7 @@ except ImportError:  # Windows
     resource = None
 
 GIB = 2**30
+MEMORY_TAKEN = Path("/proc/self/statm")
 
 
 class MakesFolder:
@@ -25,6 +26,11 @@ class MakesFolder:
         return os.mkdir, (str(self.folder),)
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Of a test of a long text or many bytes, a short name."""
+    return f"{argname} {val[:20]!r}" if isinstance(val, str | bytes) and len(val) > 40 else None
+
+
 @pytest.fixture
 def trap(tmp_path) -> MakesFolder:
     return MakesFolder(tmp_path / "code-has-run")
@@ -33,8 +39,8 @@ def trap(tmp_path) -> MakesFolder:
 @pytest.fixture
 def little_memory() -> Callable[..., str]:
     """little_memory(action): what `action` raises, in a child that may take 1 GiB more than it has."""
-    if resource is None:
-        pytest.skip("this system has no limits for a process")
+    if resource is None or not MEMORY_TAKEN.exists():
+        pytest.skip("only Linux tells what a process takes, and limits it")
     return _message_with_little_memory
 
 
@@ -46,7 +52,7 @@ def _message_with_little_memory(action: Callable[[], object], more: int = GIB) -
     if not child:
         told = "the child died"
         try:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            pages = int(MEMORY_TAKEN.read_text().split()[0])
             limit = pages * os.sysconf("SC_PAGE_SIZE") + more
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             told = f"read: {action()!r:.200}"

@@ -1,0 +1,220 @@
+"""What a node can send its server and a server its nodes, where either means harm."""
+
+import struct
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+
+from flames_cli.core.reports import Report
+from flames_cli.errors import FlamesError
+from flames_cli.fed.exchange import Reply
+from flames_cli.fed.memory import memory_folder
+from flames_cli.fed.messages import (
+    ARRAYS,
+    LIMITS,
+    LONGEST_REASON,
+    METRICS,
+    REPORT,
+    TRAIN,
+    TrainRequest,
+    TrainTask,
+    error_reason,
+    make_query,
+    pack_report,
+    pack_task,
+    unpack_profile,
+    unpack_report,
+    unpack_task,
+    unpack_weights,
+)
+from flames_cli.fed.node import NodeSettings
+from flames_cli.fed.training import receive_model
+
+NODE = 7
+REQUEST = TrainRequest(3, 5, "busi", 2, 8, 1e-3, 0.3, True, False, "unet", '{"depth": 2}')
+WEIGHTS = {"w": np.ones((2, 3), np.float32)}
+STEERING = "\x1b[2J\x1b]0;owned\x07\r\n\u202e" * 1000
+REFUSED = (FlamesError, KeyError, TypeError, ValueError)
+
+
+@pytest.fixture(autouse=True)
+def _identity():
+    """Messages take their sender from this process's identity."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+
+
+def npy(data=bytes(8), version=1, **header):
+    """An array as numpy saves it; `header` tells what is not as it is."""
+    told = repr({"descr": "<f4", "fortran_order": False, "shape": (2,), **header})
+    return framed(told, data, version)
+
+
+def framed(header, data=bytes(8), version=1):
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + data
+
+
+def carrying(data, kind="numpy.ndarray"):
+    return Message(
+        RecordDict({ARRAYS: ArrayRecord({"w": Array("float32", (2,), kind, data)})}), NODE, "train"
+    )
+
+
+def test_the_arrays_of_these_tests_are_such_as_are_read():
+    np.testing.assert_array_equal(unpack_weights(carrying(npy()))["w"], [0, 0])
+    assert unpack_weights(carrying(npy(b"", shape=(0, 3))))["w"].shape == (0, 3)
+
+
+HEADERS = (
+    *({"shape": shape} for shape in ((-1,), (-2, -1), (3,), (2**63,), (2**32, 2**32), (10**12,), (10**99,))),
+    *({"shape": shape} for shape in ((0, 2**62, 2**62), (2.0,), 2, [2], ("a",), (1,) * 65, (True, 2**40))),
+    *({"descr": kind} for kind in ("|O", "|V8", "<U2", "|S8", "<M8[ns]", "f4,f4", "(2,)f4", "<c8", 5, None)),
+    *({"descr": kind} for kind in ([("a", "O")], [("a", "<f4", (2,))], ("<f4", (2**29,)), "<f4," * 100)),
+    {"fortran_order": 1},
+    {"extra": 1},
+)
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=str)
+def test_headers_of_arrays_are_not_believed(header, little_memory):
+    message = carrying(npy(**header))
+    with pytest.raises((TypeError, ValueError)):
+        unpack_weights(message)
+    assert little_memory(lambda: unpack_weights(message)).startswith(("TypeError", "ValueError"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(npy(version=version, shape=(10**11,)) for version in (2, 3, 9)),
+        *(framed(text) for text in ("[" * 900, "-" * 900 + "1", "(" * 400 + ")" * 400, "\0", " " * 60_000)),
+        framed("__import__('os').mkdir('code-has-run')"),
+        *(b"", b"\x93NUMPY\x01\0", b"\x93NUMPY\x01\0\xff", b"PK\x03\x04" + bytes(40), b"\x80\x04N."),
+        npy() + bytes(100),
+    ],
+)
+def test_only_what_numpy_saves_of_numbers_is_read(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((TypeError, ValueError)):
+        unpack_weights(carrying(data))
+    assert not list(tmp_path.iterdir())
+
+
+def test_numpys_own_reader_would_allocate_what_a_header_claims(little_memory):
+    """What the tests above are against."""
+    array = Array("float32", (2,), "numpy.ndarray", npy(version=2, shape=(10**11,)))
+    assert little_memory(array.numpy).startswith(("MemoryError", "_ArrayMemoryError"))
+
+
+@pytest.mark.parametrize("what", ["reason", "metric", "array kind", "array name", "client"])
+def test_a_nodes_words_reach_nobody_but_as_one_short_line(what):
+    report = pack_report(Report("busi", "US", WEIGHTS, 1), pack_task(TrainTask(REQUEST, WEIGHTS), NODE))
+    content = report.content
+    if what == "reason":
+        told = error_reason(Message(Error(1, STEERING), reply_to=make_query(NODE)))
+    else:
+        match what:
+            case "metric":
+                content[METRICS] = MetricRecord({"n_examples": 1, "n_steps": 1, STEERING: 1.0})
+            case "array kind":
+                content[ARRAYS] = ArrayRecord({"w": Array("float32", (2,), STEERING, b"")})
+            case "array name":
+                content["wire"] = ConfigRecord({"type": "fp16", f"arrays/{STEERING}": "float32"})
+            case "client":
+                content[REPORT] = ConfigRecord({"client": 5.0, STEERING: 5.0})
+        found, told = Reply(NODE, report).read(unpack_report, "report")
+        assert found is None
+    assert told.isprintable()
+    assert 0 < len(told) <= LONGEST_REASON
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[31m", "\u202e", "a" * 201, "\0"])
+def test_a_name_that_steers_a_terminal_is_no_profile(name):
+    profile = {"modality": "US", "organ": "breast", "n_train": 1, "n_val": 1, "size": 8}
+    content = RecordDict({REPORT: ConfigRecord({"client": name, **profile})})
+    with pytest.raises(ValueError, match="is no name"):
+        unpack_profile(Message(content, NODE, "query"))
+
+
+def asked(**changes):
+    """A request, some of its entries changed."""
+    message = pack_task(TrainTask(REQUEST, WEIGHTS), NODE)
+    message.content[TRAIN] = ConfigRecord({**asdict(REQUEST), **changes})
+    return message
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_server_may_not_ask_for_just_any_number(name):
+    low, high = LIMITS[name]
+    kind = type(getattr(REQUEST, name))
+    for value in (kind(low), kind(high)):
+        unpack_task(asked(**{name: value}))
+    for value in (kind(low - 1), kind(high + 1), kind(2**62), *([np.nan, np.inf] if kind is float else [])):
+        with pytest.raises(FlamesError, match=f"asks for {name}"):
+            unpack_task(asked(**{name: value}))
+
+
+@pytest.mark.parametrize("name", asdict(REQUEST))
+@pytest.mark.parametrize("value", ["x", b"x", [1], True, 1.5, 2])
+def test_every_entry_of_a_request_has_its_type(name, value):
+    expected = getattr(REQUEST, name)
+    fits = type(value) is type(expected) or (type(expected) is float and type(value) is int)
+    if not fits:
+        with pytest.raises(REFUSED):
+            unpack_task(asked(**{name: value}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *("", "[]", "5", "null", "[" * 100_000, '{"a":' * 100_000, '{"depth": "2"}', '{"depth": [2]}'),
+        *('{"in_channels": 1000000000}', '{"depth": 1e999}', '{"depth": NaN}', '{"depth": -1e9}'),
+        '{"encoder_weights": "/etc/passwd"}',
+    ],
+)
+def test_options_of_a_model_are_small_numbers(options):
+    with pytest.raises((FlamesError, ValueError)):
+        unpack_task(asked(model_options=options))
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("../../x", "{}"),
+        ("resnet", "{}"),
+        ("unet", '{"seed": 3}'),
+        ("unet", '{"name": 3}'),
+        ("unet", '{"encoder_weights": 3}'),
+        ("unet", '{"depth": 4096}'),
+        ("unet", '{"base_channels": 4096, "depth": 4}'),
+        ("unet", '{"dropout": 1}'),
+        ("unet", '{"depth": true}'),
+        ("sdnet", '{"style_dims": 4096}'),
+    ],
+)
+def test_a_model_that_is_not_known_is_not_built(model, options, little_memory):
+    task = unpack_task(asked(model=model, model_options=options))
+    told = little_memory(lambda: receive_model(task, {}))
+    assert told.startswith(("FlamesError", "TypeError"))
+
+
+@pytest.mark.parametrize("run", ["", "../../x", "/etc", "0" * 15, "0" * 17, "0" * 15 + "/", "0" * 16 + "\n"])
+def test_a_run_cannot_be_called_as_a_path(run, tmp_path):
+    with pytest.raises(FlamesError, match="expected 16 hex digits"):
+        memory_folder(NodeSettings((), memory=tmp_path), run, "busi")
+
+
+@pytest.mark.parametrize("client", ["../../x", "/etc/passwd", "..", ".", "a/b", "a\0b", "C:\\x", "\x1b[31m"])
+def test_whatever_a_client_is_called_it_has_a_folder_in_its_runs(client, tmp_path):
+    folder = memory_folder(NodeSettings((), memory=tmp_path), "0" * 16, client)
+    assert folder.resolve().parent == (tmp_path / ("0" * 16)).resolve()
+    assert folder.name.isprintable()
+
+
+def test_a_good_request_is_read():
+    assert unpack_task(asked()).request == REQUEST
+    assert unpack_task(asked(lr=1)).request == replace(REQUEST, lr=1)
