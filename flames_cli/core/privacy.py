@@ -43,6 +43,10 @@ class NoiseKey:
     secret: bytes = field(repr=False)
     wire: str = "fp32"
 
+    def __post_init__(self) -> None:
+        if len(self.secret) != KEY_BYTES:
+            raise ValueError(f"noise needs a secret of {KEY_BYTES} bytes, got {len(self.secret)}")
+
 
 @dataclass(frozen=True, slots=True)
 class Release:

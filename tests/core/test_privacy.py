@@ -195,6 +195,8 @@ def test_momentum_and_adam_step_from_what_was_released():
 def test_a_plain_algorithm_releases_nothing_and_privacy_needs_a_key():
     state, reports = State(0, {"all": model()}), [Report("a", "MRI", model(1.0), 1)]
     assert apply_round(state, reports, FEDAVG, ENTRIES).state.releases == 0
+    with pytest.raises(ValueError, match="a secret of 32 bytes, got 0"):
+        NoiseKey(b"")
     with pytest.raises(ValueError, match="key to draw noise from"):
         make_blend(replace(FEDAVG, privacy=Privacy(1.0, 1.0, 1e-5)), model(), ENTRIES)
 
