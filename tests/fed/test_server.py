@@ -300,7 +300,7 @@ def test_a_reply_that_is_no_report_is_refused(records, federation, profiles):
             {"channels": 3},
             r"client b cannot join: its images are of 3 channel\(s\), this federation's of 1; preprocess",
         ),
-        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 4"),
+        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 5"),
         ({"client": "a"}, "client a cannot join: another node has that name"),
     ],
     ids=["size", "channels", "protocol", "name"],
