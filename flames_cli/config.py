@@ -56,6 +56,12 @@ def _check_split(value: Any) -> Any:
     return value
 
 
+def _check_factor(value: float) -> float:
+    if value and value <= 1:
+        raise PydanticCustomError("factor", "Input should be greater than 1, or 0 for no limit")
+    return value
+
+
 def _check_fold(text: str) -> str:
     match = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})", text)
     k, n = (int(part) for part in match.groups()) if match else (0, 0)
@@ -66,6 +72,7 @@ def _check_fold(text: str) -> str:
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Factor = Annotated[float, AfterValidator(_check_factor)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Split = Annotated[int | Literal["site"], BeforeValidator(_check_split)]
 Fold = Annotated[str, AfterValidator(_check_fold)]
@@ -182,6 +189,13 @@ class FederateConfig(Section):
     """Of fedadam."""
     server_momentum: Fraction = 0.0
     """Of strategies that average; 0 takes the average as it is."""
+    aggregation: Literal["mean", "median", "trimmed-mean", "krum"] = "mean"
+    """Of strategies that average: the mean, or one that bears bad reports."""
+    bad_clients: Annotated[int, Field(ge=0)] | None = None
+    """That a robust mean is to bear, of every model's; None: as many as it can."""
+    max_update_norm: Factor | None = None
+    """How many times as far as the median client a client may move its model; 0: no limit; None: 10 with
+    superlink, no limit elsewhere."""
     share: Literal["all", "content"] = "all"
     """content: the style of a disentangled model stays at the client."""
     style_from: Annotated[int, Field(ge=2)] | None = None

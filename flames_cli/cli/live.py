@@ -141,11 +141,15 @@ class FederationView:
     def _note_round(self, event: RoundDone) -> None:
         for row in self._rows.values():
             row["state"] = "waiting"
-        if "epsilon" in event.record:
-            self._spent = epsilon_spent(event.record)
+        record = event.record
+        if kept := record["kept_models"]:
+            self._say(
+                f"round {record['round']}: no good report of {', '.join(kept)}: the model stays as it was"
+            )
+        if "epsilon" in record:
+            self._spent = epsilon_spent(record)
         if self._live:
             return
-        record = event.record
         dice = [client["trained_val_dice"] for client in record["clients"] if "trained_val_dice" in client]
         shown = f", validation Dice {sum(dice) / len(dice):.3f} (mean of {len(dice)} clients)" if dice else ""
         if "epsilon" in record:

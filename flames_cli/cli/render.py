@@ -111,6 +111,12 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
         for record in records:
             for client, reason in record["refused"].items():
                 console.print(f"round {record['round']}: {client} was refused: {reason}", style="yellow")
+            if kept := record["kept_models"]:
+                console.print(
+                    f"round {record['round']}: the model of {', '.join(kept)} stayed as it was, "
+                    "for want of a good report",
+                    style="yellow",
+                )
     if result.records and "epsilon" in (last := result.records[-1]):
         console.print(f"privacy: {epsilon_spent(last)}, for each client; {NOT_PRIVATE}")
     if result.tests:

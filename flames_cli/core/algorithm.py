@@ -10,6 +10,7 @@ Groups = Literal["all", "modality", "none"]
 Blend = Literal["mean", "flames", "fedbn", "fednova"]
 Weight = Literal["examples", "steps", "uniform"]
 ServerStep = Literal["replace", "adam"]
+Aggregation = Literal["mean", "median", "trimmed-mean", "krum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Algorithm:
 
     Raises:
         FlamesError: a server momentum outside [0, 1) or together with Adam, a server learning rate not
-            above 0.
+            above 0, a robust mean where there is none to take its place.
     """
 
     local: Local
@@ -61,6 +62,10 @@ class Algorithm:
     """Of the server's steps in [0, 1); 0 takes the blend as it is (`gmf` in FedGS)."""
     server_lr: float = 0.01
     """Of the server's Adam; `replace` has none."""
+    aggregation: Aggregation = "mean"
+    """Which mean a blend `mean` takes: that of `weight`, or one that bears bad reports (`core.robust`)."""
+    bad_clients: int | None = None
+    """Of a round's reports in a group, that the robust mean is to bear; None: as many as it can."""
     privacy: Privacy | None = None
     """Clients clip their updates and the server blurs their mean; the blend is then `mean`, uniform."""
 
@@ -73,6 +78,18 @@ class Algorithm:
             raise FlamesError(
                 f"server momentum is {self.server_momentum} beside Adam, which has its own; leave it at 0"
             )
+
+        if self.aggregation != "mean" and not self._has_mean:
+            raise FlamesError(
+                f"aggregation {self.aggregation} takes the place of a plain mean, which this strategy "
+                "has not; take one that averages, such as fedavg, fedavg-modality or fedgs"
+            )
+
+    @property
+    def _has_mean(self) -> bool:
+        """Whether a group's model is the plain mean of its clients' reports and of nothing else."""
+        alone = self.pooled or self.groups == "none"
+        return self.blend == "mean" and self.local != "scaffold" and not alone
 
     @property
     def needs_steps(self) -> bool:

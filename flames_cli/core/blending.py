@@ -46,7 +46,10 @@ class RunningSum:
 
 
 def in_blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
-    """The same places of all `arrays`, flat; written to, they change those whose rows follow each other."""
+    """BLOCK values at a time: the same places of all `arrays`, flat.
+
+    Written to, they change those whose rows follow each other.
+    """
     flat = [array.reshape(-1) for array in arrays]
     for start in range(0, arrays[0].size, BLOCK):
         yield tuple(array[start : start + BLOCK] for array in flat)

@@ -18,6 +18,7 @@ from flames_cli.arrays import Floats, Weights
 from flames_cli.core.algorithm import Privacy
 from flames_cli.core.blending import RunningSum, cast, in_blocks
 from flames_cli.core.reports import Entries, Report
+from flames_cli.core.update_norms import distance
 from flames_cli.core.wire import ROUNDING, narrow, widen
 
 KEY_BYTES = 32
@@ -74,7 +75,7 @@ def clip_update(weights: Weights, start: Weights, clip: float) -> Weights:
     Integers are as in `start`. What is not finite stays as it is, for the server to refuse.
     """
     floats = _floats(weights)
-    scale = _scale(_distance(floats, start), clip)
+    scale = _scale(distance(floats, start), clip)
     return {
         name: array if scale == 1.0 else _towards(start[name], array, scale) for name, array in floats.items()
     } | {name: start[name] for name in weights if name not in floats}
@@ -87,18 +88,6 @@ def _towards(start: NDArray[Any], array: NDArray[Any], scale: float) -> NDArray[
 
 def _floats(weights: Weights) -> Weights:
     return {name: array for name, array in weights.items() if np.issubdtype(array.dtype, np.floating)}
-
-
-def _distance(weights: Weights, start: Weights | None = None) -> float:
-    """‖weights − start‖₂ in float64; without a start, from zero."""
-    squares = 0.0
-    for name, array in weights.items():
-        for blocks in in_blocks(array, start[name]) if start else in_blocks(array):
-            moved = blocks[0].astype(np.float64)
-            for before in blocks[1:]:
-                moved -= before
-            squares += float(np.dot(moved, moved))
-    return math.sqrt(squares)
 
 
 def _scale(norm: float, clip: float) -> float:
@@ -125,8 +114,8 @@ class PrivateMean:
     def refuse(self, report: Report) -> str | None:
         """Why `report` cannot have been clipped by its client, or None."""
         floats = _floats(report.weights)
-        norm, clip = _distance(floats, self._received), self._privacy.clip
-        size = _distance(floats)
+        norm, clip = distance(floats, self._received), self._privacy.clip
+        size = distance(floats, {})
         least = _LEAST_STEP * math.sqrt(sum(array.size for array in floats.values()))
         if norm > clip * (1 + _SLACK) + 2 * self._rounding * size + least:
             return f"its update has a norm of {norm:.6g}, expected at most {clip:g} (--dp-clip)"
@@ -135,7 +124,7 @@ class PrivateMean:
     def add(self, report: Report) -> None:
         """Add the report's update, clipped."""
         floats = _floats(report.weights)
-        self._sum.add(floats, _scale(_distance(floats, self._received), self._privacy.clip))
+        self._sum.add(floats, _scale(distance(floats, self._received), self._privacy.clip))
         self._n += 1
 
     def server(self) -> Weights:
@@ -167,6 +156,10 @@ class PrivateMean:
     def personal(self) -> dict[str, Weights]:
         """Nobody has anything of its own."""
         return {}
+
+    def lacks(self) -> str | None:
+        """Nothing: one update is blurred as well as many."""
+        return None
 
 
 def _travel(weights: Weights, wire: str) -> tuple[Weights, str, dict[str, str]]:

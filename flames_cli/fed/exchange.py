@@ -133,6 +133,8 @@ class _Turns:
         wanted = waiting[: max(HELD - len(self._held), 1)]
         for message in self._grid.pull_messages(wanted) if wanted else ():
             number = message.metadata.reply_to_message_id
+            if number not in wanted or number in self._held:
+                continue  # a second reply, or to nothing that was asked
             self._terms.on_arrival(self._nodes[number])
             self._held[number] = Reply(self._nodes[number], message)
         while self._nodes and (first := next(iter(self._nodes))) in self._held:

@@ -153,7 +153,9 @@ class Roster:
     def _admit_answers(self, online: Mapping[int, str]) -> None:
         while self._queries and (answers := list(self._grid.pull_messages(list(self._queries)))):
             for answer in answers:
-                node = self._queries.pop(answer.metadata.reply_to_message_id)
+                node = self._queries.pop(answer.metadata.reply_to_message_id, None)
+                if node is None:
+                    continue  # it has answered before
                 client, problem = self._admit(node, answer, online)
                 if problem:
                     self._note_refused(node, client, problem)
@@ -170,7 +172,7 @@ class Roster:
         """Late reports of earlier rounds are thrown away; who sent them can be asked again."""
         numbers = {number: node for node, number in self._out.items()}
         for message in self._grid.pull_messages(numbers) if numbers else ():
-            self._out.pop(numbers[message.metadata.reply_to_message_id], None)
+            self._out.pop(numbers.get(message.metadata.reply_to_message_id, 0), None)
         for node in [node for node in self._out if self.is_lost(node)]:
             del self._out[node]
 

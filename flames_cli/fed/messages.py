@@ -194,10 +194,13 @@ def pack_report(report: Report, request: Message) -> Message:
     Raises:
         FlamesError: a value beyond the range of what they are to travel as.
     """
-    identity = ConfigRecord({"client": report.client, "modality": report.modality})
+    asked = _config(request, TRAIN)
+    identity = ConfigRecord(
+        {"client": report.client, "modality": report.modality, "round": int(asked["round"])}
+    )
     metrics = MetricRecord({"n_examples": report.n_examples, "n_steps": report.n_steps, **report.metrics})
     content = RecordDict({REPORT: identity, METRICS: metrics})
-    wire = str(_config(request, TRAIN)["wire_dtype"])
+    wire = str(asked["wire_dtype"])
     add_arrays(content, wire, {ARRAYS: report.weights, CONTROL: report.control, STYLE: report.style})
     return Message(content, reply_to=request)
 
@@ -219,6 +222,7 @@ def unpack_report(reply: Message) -> Report:
         metrics,
         _find_arrays(reply, CONTROL),
         _find_arrays(reply, STYLE),
+        int(identity["round"]),
     )
 
 

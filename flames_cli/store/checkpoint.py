@@ -4,11 +4,13 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from flames_cli.arrays import Weights
-from flames_cli.core.reports import LastReport, State
+from flames_cli.core.reports import LastReport, Moved, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import replacing_folder, write_json
 from flames_cli.store.h5 import hash_file
@@ -49,7 +51,7 @@ def _write(folder: Path, state: State) -> None:
         "memory": written.by_kind("memory", state.memory),
         "styles": written.by_name("style", state.styles),
         "releases": state.releases,
-        "clients": {name: [last.group, last.round] for name, last in state.clients.items()},
+        "clients": {name: asdict(last) for name, last in state.clients.items()},
         "sha256": written.sha256,
     }
     write_json(folder / INDEX, index)
@@ -148,8 +150,7 @@ class _Reader:
     @property
     def clients(self) -> dict[str, LastReport]:
         with self._entries_expected():
-            listed = self._index["clients"].items()
-            return {name: LastReport(str(group), int(round_)) for name, (group, round_) in listed}
+            return {name: _last_report(**stored) for name, stored in self._index["clients"].items()}
 
     @property
     def releases(self) -> int:
@@ -183,6 +184,11 @@ class _Reader:
             raise FlamesError(
                 f"{self._path / INDEX} lacks entries ({error}); remove {self._path} and federate again"
             ) from error
+
+
+def _last_report(group: str, round: int, moved: dict[str, Any]) -> LastReport:
+    norms = {str(part): float(norm) for part, norm in moved["norms"].items()}
+    return LastReport(str(group), int(round), Moved(norms, int(moved["steps"])))
 
 
 def _find(folder: Path, round_: int | None) -> Path:

@@ -136,7 +136,14 @@ def test_a_partition_shows_unseen_sites_and_what_they_leave_out(tmp_path):
 
 
 def record(number):
-    return {"round": number, "seconds": 30.0, "bytes_up": 2**20, "bytes_down": 2**20, "refused": {}}
+    return {
+        "round": number,
+        "seconds": 30.0,
+        "bytes_up": 2**20,
+        "bytes_down": 2**20,
+        "refused": {},
+        "kept_models": [],
+    }
 
 
 @pytest.mark.parametrize(

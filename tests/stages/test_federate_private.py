@@ -1,6 +1,7 @@
 """Differential privacy, end to end."""
 
 import json
+import math
 
 import pytest
 
@@ -12,7 +13,7 @@ from flames_cli.fed.jobs import Job
 from flames_cli.fed.privacy_spent import privacy_spent
 from flames_cli.stages.federate import federate
 from flames_cli.stages.federating import keeping
-from flames_cli.stages.federating.planning import choose_algorithm
+from flames_cli.stages.federating.planning import choose_algorithm, make_plan
 from flames_cli.stages.federating.remote import open_job
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.runs import RunFolder
@@ -109,6 +110,13 @@ def test_strategies_that_take_one_mean_can_be_private_and_every_client_counts_th
     assert algorithm.privacy == Privacy(0.8, 0.05, 1e-3)
 
 
+def test_real_nodes_are_not_compared_with_each_other_in_a_private_run(tmp_path, quick):
+    private = quick(tmp_path, engine="superlink", encoder_weights="none", **PRIVATE)
+    facts = {"size": 32, "channels": 1}
+    assert make_plan(private, facts, None).max_update_norm == math.inf
+    assert make_plan(quick(tmp_path, engine="superlink"), facts, None).max_update_norm < math.inf
+
+
 ABLE = "take fedavg, fedavg-modality, fedgs, fedprox, fedadam (fedavg-modality is nearest to flames"
 
 
@@ -119,6 +127,7 @@ ABLE = "take fedavg, fedavg-modality, fedgs, fedprox, fedadam (fedavg-modality i
         ({"dp_noise": None}, "got --dp-clip alone"),
         ({"dp_noise": None, "dp_clip": None, "dp_delta": 1e-3}, "got --dp-delta alone"),
         ({"style_from": 2}, "leave --style-from out"),
+        ({"max_update_norm": 10.0}, "leave --max-update-norm out"),
         *(
             ({"strategy": name, "optimiser": "sgd"}, ABLE)
             for name in ("flames", "flames-fedgs", "fedbn", "fednova", "scaffold", "local", "centralised")

@@ -146,7 +146,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
     ("changes", "message"),
     [
         ({"format": "flames-shard"}, "is flames-shard, expected flames-checkpoint"),
-        ({"version": 99}, "has version 99 of flames-checkpoint, this release reads 3"),
+        ({"version": 99}, "has version 99 of flames-checkpoint, this release reads 4"),
         ({"sha256": {}}, "lacks entries"),
         ({"server": None}, "lacks entries"),
     ],

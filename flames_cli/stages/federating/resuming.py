@@ -17,7 +17,7 @@ NOT_STORED = {"workspace", "fresh", "deployment"}
 FREE_TO_CHANGE = {
     *("rounds", "keep_rounds", "device", "precision"),
     *("engine", "cpus_per_client", "clients_per_gpu"),
-    "wire_dtype",
+    *("wire_dtype", "max_update_norm"),
     *("min_clients", "min_clients_by_modality", "wait_for_clients", "round_timeout"),
 }
 """Options that a resumed run may have otherwise: they do not change what was computed so far."""
