@@ -1,7 +1,6 @@
 """Every option of every command: frozen, checked, all errors shown at once."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from flames_cli.core.lesions import RULE_FORM, SmallRule, parse_rule
 from flames_cli.errors import FlamesError
+from flames_cli.store.parse import parse_toml
 
 DEFAULT_WORKSPACE = Path("flames-workspace")
 
@@ -130,6 +130,8 @@ class PreprocessConfig(ReadConfig):
     small: dict[str, Rule] = {}
     """Which images hold small lesions, by data set, where it is not as its reader says."""
     duplicate_list: Path | None = None
+    salt_file: Path | None = None
+    """The site's salt; None: the workspace's own, drawn when it is first needed."""
     skip_bad: bool = False
     overwrite: bool = False
 
@@ -307,7 +309,7 @@ def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     """Each command's values in `file`: the shared keys at its top, overlaid with the command's table."""
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = parse_toml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FlamesError(f"no configuration {file}; check --config") from error
     except (OSError, ValueError) as error:
@@ -334,7 +336,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(table)
-    for key in ("workspace", "duplicate_list", "deployment"):
+    for key in ("workspace", "duplicate_list", "salt_file", "deployment"):
         if isinstance(resolved.get(key), str):
             resolved[key] = folder / resolved[key]
     if isinstance(resolved.get("raw"), dict):

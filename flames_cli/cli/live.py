@@ -21,6 +21,7 @@ from flames_cli.fed.events import (
     Event,
     FederationStarted,
     NodeRefused,
+    Noted,
     RoundDone,
     StepDone,
     Waiting,
@@ -101,6 +102,8 @@ class FederationView:
             self._rows[event.client] = {"modality": event.modality, "images": str(event.n_train)}
         elif isinstance(event, NodeRefused):
             self._say(f"{event.node} cannot join: {event.reason}", "red")
+        elif isinstance(event, Noted):
+            self._say(event.note)
         elif isinstance(event, Waiting):
             self._left = f"waiting for clients: {event.missing}"
             self._say(

@@ -1,9 +1,18 @@
 """Small pieces of text."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+_STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor, colours it or turns its text round, and halves of characters."""
+
 MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def harmless(text: str) -> str:
+    """`text` with a ? for every character that would steer a terminal; line ends stay."""
+    return _STEERING.sub("?", text)
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,6 @@
 A run's configuration travels to every node: it names the job, and holds no path of the server.
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from flames_cli.fed.event_log import EventLog
 from flames_cli.fed.server import Federation, run_rounds
 from flames_cli.store.atomic import write_json
 from flames_cli.store.locks import locked
+from flames_cli.store.parse import parse_json
 
 JOB = "job"
 """In a run's configuration: the job's name."""
@@ -62,7 +62,7 @@ def read_job(run_config: Mapping[str, Any]) -> tuple[Job, EventLog]:
             f"there is no job '{name}' on this server; start runs with `flames federate`, as the user whose "
             "server it is"
         )
-    content = json.loads(_path(Path(home), name).read_text(encoding="utf-8"))
+    content = parse_json(_path(Path(home), name).read_text(encoding="utf-8"))
     job = Job(Path(content["run"]), Attendance(**content["attendance"]))
     return job, EventLog(events_path(Path(home), name))
 

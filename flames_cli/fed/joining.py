@@ -11,7 +11,7 @@ from flames_cli.fed.admission import Requirements
 from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.events import ClientJoined, NodeRefused, OnEvent, Waiting
 from flames_cli.fed.exchange import Reply, Terms, note_nothing, send
-from flames_cli.fed.messages import Profile, error_reason, make_query, unpack_profile
+from flames_cli.fed.messages import Profile, error_reason, in_one_line, make_query, unpack_profile
 
 QUERY_SECONDS = 300.0
 """Before a node that has not said what it is is asked again; it may still be busy with an earlier run."""
@@ -185,7 +185,7 @@ class Roster:
         try:
             profile = unpack_profile(answer)
         except Exception as error:  # what a node sends may fail to be read in any way at all
-            what = f"{type(error).__name__}: {error}"
+            what = in_one_line(f"{type(error).__name__}: {error}")
             return name, f"its profile cannot be read ({what}); install one version everywhere"
         taken = {other.client for number, other in self._profiles.items() if number in online}
         if problem := self._requirements.refuse(profile, registered, taken):

@@ -23,7 +23,7 @@ from flames_cli.fed.attendance import ALL_AT_ONCE, Attendance
 from flames_cli.fed.events import ClientAsked, ClientDone, FederationStarted, OnEvent, RoundDone, ignore
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.joining import Members, Roster
-from flames_cli.fed.messages import Profile, message_bytes, unpack_report
+from flames_cli.fed.messages import Profile, in_one_line, message_bytes, unpack_report
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan, with_groups
 from flames_cli.fed.privacy_spent import privacy_spent
@@ -116,8 +116,9 @@ def _run_round(grid: Grid, federation: Federation, state: State, members: Member
     limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one) for _, one in members})
     noise = NoiseKey(federation.noise_secret, plan.wire_dtype) if plan.algorithm.privacy else None
     result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes, limit, noise)
-    refused = {**traffic.failed, **result.refused}
-    for client, reason in result.refused.items():
+    not_taken = {client: in_one_line(reason) for client, reason in result.refused.items()}
+    refused = {**traffic.failed, **not_taken}
+    for client, reason in not_taken.items():
         on_event(ClientDone(client, round_, {}, reason))
     if not result.accepted:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in refused.items())
@@ -190,7 +191,8 @@ def _read_report(reply: Reply, profile: Profile, round_: int, most_steps: int) -
     if not 0 <= report.n_steps <= most_steps:
         return None, f"it reports {report.n_steps} steps, its images make at most {most_steps}"
     if (report.client, report.modality) != (profile.client, profile.modality):
-        return None, f"it reports as '{report.client}' ({report.modality}), it joined as {profile.modality}"
+        told = in_one_line(f"'{report.client}' ({report.modality})")
+        return None, f"it reports as {told}, it joined as {profile.modality}"
     return report, ""
 
 

@@ -1,6 +1,5 @@
 """A client's side of a round: the model that it gets, trained on its own shard, and what it tells of that."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from flames_cli.learn.predict import Validation
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
 from flames_cli.store.memory import forget_from, recall, remember
+from flames_cli.store.parse import parse_json
 
 Keep = Callable[[], None]
 
@@ -79,7 +79,7 @@ def _is_finite(result: TrainResult) -> bool:
 def receive_model(task: TrainTask, kept: Mapping[str, Weights]) -> SegmentationModel:
     """The client's model: what the server sends of it, and what the client keeps for itself."""
     request = task.request
-    model = build_model(request.model, seed=request.initial_seed, **json.loads(request.model_options))
+    model = build_model(request.model, seed=request.initial_seed, **parse_json(request.model_options))
     own: Weights = {}
     if request.share == "content":
         own = kept.get(STYLE) or select(to_weights(model), model.style_entries())

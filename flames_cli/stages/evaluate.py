@@ -22,8 +22,10 @@ from flames_cli.stages.evaluating.scoring import Subject, score_subject
 from flames_cli.stages.evaluating.subjects import find_subjects, find_twin, find_untested, load_tests
 from flames_cli.stages.federating.planning import choose_privacy
 from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.atomic import remove_leftovers
 from flames_cli.store.checkpoint import index_path, load_state
 from flames_cli.store.h5 import hash_file
+from flames_cli.store.locks import in_turn, reading_shards
 from flames_cli.store.manifest import Partition, read_partition
 from flames_cli.store.runs import RunFolder, find_run, read_config, read_rounds
 
@@ -57,6 +59,11 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
         MissingArtifact: no partition, no such run, no checkpoint.
         FlamesError: the run was made on another partition, or a file is damaged.
     """
+    with reading_shards(config.workspace):
+        return _evaluate(config, progress)
+
+
+def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     partition_file = config.workspace / "partition.json"
     partition = read_partition(partition_file)
     run = load_run(config, config.run, partition_file)
@@ -82,9 +89,12 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
         seed=run.seed,
         privacy=run.privacy,
     )
-    write_evaluation(result, [row for tested in scored.values() for row in case_rows(result, tested)])
-    if config.overlays:
-        draw_evaluation(result.folder, run.segmenter, scored, read_rounds(run.folder.rounds))
+    # In turn: a call for one split reads and keeps what another wrote.
+    with in_turn(result.folder):
+        remove_leftovers(result.folder)
+        write_evaluation(result, [row for tested in scored.values() for row in case_rows(result, tested)])
+        if config.overlays:
+            draw_evaluation(result.folder, run.segmenter, scored, read_rounds(run.folder.rounds))
     return result
 
 

@@ -21,7 +21,6 @@ from flames_cli.learn.devices import count_gpus
 from flames_cli.stages.deploying.foreground import interrupted_by_signals
 from flames_cli.stages.federating.keeping import keeper, noise_secret
 from flames_cli.store.deployment import read_deployment
-from flames_cli.store.locks import locked
 from flames_cli.store.runs import RunFolder, write_nodes
 
 RAY_WAIT_SECONDS = 120.0
@@ -78,8 +77,7 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
     secret = noise_secret(made.run, made.plan.algorithm)
     federation = Federation(made.plan, save, made.resumed, on_event, attendance, noise_secret=secret)
     contexts = make_contexts(dict(enumerate(made.nodes, FIRST_NODE)))
-    with locked(made.run.path):
-        run_inline(make_server_app(lambda _: federation), make_client_app(on_event), contexts)
+    run_inline(make_server_app(lambda _: federation), make_client_app(on_event), contexts)
 
 
 def _run_ray(made: Prepared, on_event: OnEvent) -> None:

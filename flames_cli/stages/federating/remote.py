@@ -10,7 +10,9 @@ from flames_cli.store.runs import RunFolder, read_config
 
 
 def open_job(job: Job) -> Federation:
-    """The federation that the job's run folder describes, after its last whole round.
+    """The federation that the job's run folder describes, after its newest round.
+
+    What is damaged in it, `flames federate` has set aside before it started this job.
 
     Raises:
         FlamesError: the folder's configuration or checkpoint cannot be used.
@@ -20,7 +22,7 @@ def open_job(job: Job) -> Federation:
     config = check_section(FederateConfig, tables["federate"], where=f"{run.config}: ")
     facts = tables["run"]
     resumed = load_state(run.checkpoints) if list_rounds(run.checkpoints) else None
-    plan = make_plan(config, facts, read_initial(run))
+    plan = make_plan(config, facts, read_initial(run, facts))
     tests = keeper_of_tests(run) if config.engine == "superlink" else None
     secret = noise_secret(run, plan.algorithm)
     return Federation(plan, keeper(run, config.keep_rounds), resumed, noise_secret=secret, save_tests=tests)
