@@ -57,6 +57,15 @@ def test_a_private_run_tells_what_it_costs_and_goes_on_to_the_last_bit(
     assert state_of(halved).releases == 2
     assert timeless(halved.records) == timeless(whole.records)
 
+    # A round that was seen, lost and done again is paid for again, whichever process does it.
+    (halved.folder / "checkpoints" / "round-00002" / "server-MRI.safetensors").write_bytes(b"")
+    federate(quick(root, rounds=1, run="halved", **PRIVATE))
+    assert load_state(halved.folder / "checkpoints").releases == 2
+    again = federate(quick(root, rounds=2, run="halved", **PRIVATE))
+    assert state_of(again).releases == 3
+    assert again.records[-1]["epsilon"] == privacy_spent(Privacy(0.8, 0.05, 1e-5), 3)["epsilon"]
+    assert_same_state(state_of(again), state_of(whole))
+
     result = run(root, "whole", server_test=True)
     told = json.loads((whole.folder / "evaluation" / "summary.json").read_text())["privacy"]
     expected = {"epsilon": spent[-1]["epsilon"], "delta": 1e-5, "noise": 0.8, "clip": 0.05}
