@@ -158,7 +158,8 @@ class FederationView:
         if "epsilon" in record:
             shown += f", {epsilon_spent(record)}"
         self._console.print(
-            f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}"
+            f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}",
+            soft_wrap=True,
         )
 
     def _warn_if_long(self, seconds: float) -> None:

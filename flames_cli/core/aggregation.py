@@ -117,7 +117,9 @@ class _Gathered:
         if reason := self._limit.refuse(report, moved, others):
             self._refused[report.client] = reason
             return
-        self._accepted[report.client] = LastReport(name, self._state.round + 1, moved)
+        # With privacy nothing of a single client is kept: how far one moved would stand in the checkpoint.
+        kept = Moved() if self._algorithm.privacy else moved
+        self._accepted[report.client] = LastReport(name, self._state.round + 1, kept)
         self._groups[name].add(report)
         if report.style is not None and self._groups[name].lends_style:
             self._styles[report.client] = report.style

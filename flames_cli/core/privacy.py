@@ -44,6 +44,10 @@ class NoiseKey:
     secret: bytes = field(repr=False)
     wire: str = "fp32"
 
+    def __post_init__(self) -> None:
+        if len(self.secret) != KEY_BYTES:
+            raise ValueError(f"noise needs a secret of {KEY_BYTES} bytes, got {len(self.secret)}")
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -125,19 +129,16 @@ class PrivateMean:
 
     def server(self) -> Weights:
         """What was received plus the mean update and noise; integers as they were."""
-        seed, deviation = (
-            self._release.seed(self._digest()),
-            self._privacy.noise * self._privacy.clip / self._n,
-        )
+        seed = self._release.seed(self._digest())
+        deviation = self._privacy.noise * self._privacy.clip / self._n
         # Σ received + sᵢ(wᵢ − received) = Σ sᵢwᵢ + (n − Σsᵢ)·received
         rest = self._n - self._sum.total
         released = {name: array.copy() for name, array in self._start.items()}
         for name, received in self._received.items():
             for number, (sums, start, out) in enumerate(in_blocks(self._sum[name], received, released[name])):
+                mean = (sums + rest * start.astype(np.float64)) / self._n
                 noise = draw_normal(seed + f"{number} {name}".encode(), sums.size)
-                out[...] = cast(
-                    (sums + rest * start.astype(np.float64)) / self._n + deviation * noise, out.dtype
-                )
+                out[...] = cast(mean + deviation * noise, out.dtype)
                 if name in self._variances:
                     np.maximum(out, LEAST_VARIANCE, out=out)
         return released

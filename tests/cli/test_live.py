@@ -141,3 +141,11 @@ def test_bars_are_silent_where_nobody_watches():
     with progress_bars(console) as progress:
         progress("preprocess busi", 1, 4)
     assert console.file.getvalue() == ""
+
+
+@pytest.mark.parametrize(("epsilon", "said"), [(4.7285, "epsilon 4.73"), (None, "epsilon unknown")])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_private_run_tells_what_it_has_cost(terminal, epsilon, said, show):
+    done = round_done(1, 0.5)
+    done.record.update(epsilon=epsilon, delta=1e-5)
+    assert f"{said} (delta 1e-05)" in show(done, terminal=terminal)

@@ -216,3 +216,10 @@ def test_what_nodes_tell_of_their_tests_is_shown_and_who_tells_nothing(tmp_path)
     assert re.search(r"hospital-a +MRI +9 +0.50±0.25 +0.50±0.25 +50.0±25.0 +none", shown)
     assert "hospital-b tells no test: its test set is too small" in shown
     assert render.federation_json(result)["client_tests"] == tests
+
+
+def test_a_private_run_ends_with_what_it_has_cost(tmp_path):
+    private = {**record(1), "epsilon": 4.7285, "delta": 1e-5}
+    shown = written(render.print_federation, FederationResult("mine", tmp_path, 0, [private]), 1)
+    shown = " ".join(shown.split())
+    assert "privacy: epsilon 4.73 (delta 1e-05), for each client; it does not cover the losses" in shown

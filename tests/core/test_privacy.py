@@ -12,7 +12,7 @@ from flames_cli.core.aggregation import apply_round
 from flames_cli.core.algorithm import Algorithm, Privacy
 from flames_cli.core.blends import MeanBlend, make_blend
 from flames_cli.core.privacy import LEAST_VARIANCE, NoiseKey, PrivateMean, Release, clip_update, draw_normal
-from flames_cli.core.reports import Entries, Report, State, count_again
+from flames_cli.core.reports import Entries, Moved, Report, State, count_again
 from flames_cli.core.wire import narrow, widen
 from flames_cli.errors import FlamesError
 
@@ -168,6 +168,8 @@ def test_a_report_that_was_not_clipped_is_refused_by_name_and_the_round_goes_on(
     assert reason.startswith("its update has a norm of 10.6")
     assert reason.endswith("expected at most 0.5 (--dp-clip)")
     assert (result.state.round, result.state.releases) == (5, 7)
+    # How far it moved is told of nobody.
+    assert result.state.clients["b"].moved == Moved()
 
 
 def test_entries_that_are_not_shared_and_counters_stay_as_they_were():
@@ -195,6 +197,8 @@ def test_momentum_and_adam_step_from_what_was_released():
 def test_a_plain_algorithm_releases_nothing_and_privacy_needs_a_key():
     state, reports = State(0, {"all": model()}), [Report("a", "MRI", model(1.0), 1)]
     assert apply_round(state, reports, FEDAVG, ENTRIES).state.releases == 0
+    with pytest.raises(ValueError, match="a secret of 32 bytes, got 0"):
+        NoiseKey(b"")
     with pytest.raises(ValueError, match="key to draw noise from"):
         make_blend(replace(FEDAVG, privacy=Privacy(1.0, 1.0, 1e-5)), model(), ENTRIES)
 

@@ -1,6 +1,7 @@
 """Differential privacy, end to end."""
 
 import json
+import math
 
 import pytest
 
@@ -12,7 +13,7 @@ from flames_cli.fed.jobs import Job
 from flames_cli.fed.privacy_spent import privacy_spent
 from flames_cli.stages.federate import federate
 from flames_cli.stages.federating import keeping
-from flames_cli.stages.federating.planning import choose_algorithm
+from flames_cli.stages.federating.planning import choose_algorithm, make_plan
 from flames_cli.stages.federating.remote import open_job
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.runs import RunFolder
@@ -55,6 +56,15 @@ def test_a_private_run_tells_what_it_costs_and_goes_on_to_the_last_bit(
     assert_same_state(state_of(halved), state_of(whole))
     assert state_of(halved).releases == 2
     assert timeless(halved.records) == timeless(whole.records)
+
+    # A round that was seen, lost and done again is paid for again, whichever process does it.
+    (halved.folder / "checkpoints" / "round-00002" / "server-MRI.safetensors").write_bytes(b"")
+    federate(quick(root, rounds=1, run="halved", **PRIVATE))
+    assert load_state(halved.folder / "checkpoints").releases == 2
+    again = federate(quick(root, rounds=2, run="halved", **PRIVATE))
+    assert state_of(again).releases == 3
+    assert again.records[-1]["epsilon"] == privacy_spent(Privacy(0.8, 0.05, 1e-5), 3)["epsilon"]
+    assert_same_state(state_of(again), state_of(whole))
 
     result = run(root, "whole", server_test=True)
     told = json.loads((whole.folder / "evaluation" / "summary.json").read_text())["privacy"]
@@ -109,6 +119,13 @@ def test_strategies_that_take_one_mean_can_be_private_and_every_client_counts_th
     assert algorithm.privacy == Privacy(0.8, 0.05, 1e-3)
 
 
+def test_real_nodes_are_not_compared_with_each_other_in_a_private_run(tmp_path, quick):
+    private = quick(tmp_path, engine="superlink", encoder_weights="none", **PRIVATE)
+    facts = {"size": 32, "channels": 1}
+    assert make_plan(private, facts, None).max_update_norm == math.inf
+    assert make_plan(quick(tmp_path, engine="superlink"), facts, None).max_update_norm < math.inf
+
+
 ABLE = "take fedavg, fedavg-modality, fedgs, fedprox, fedadam (fedavg-modality is nearest to flames"
 
 
@@ -119,6 +136,7 @@ ABLE = "take fedavg, fedavg-modality, fedgs, fedprox, fedadam (fedavg-modality i
         ({"dp_noise": None}, "got --dp-clip alone"),
         ({"dp_noise": None, "dp_clip": None, "dp_delta": 1e-3}, "got --dp-delta alone"),
         ({"style_from": 2}, "leave --style-from out"),
+        ({"max_update_norm": 10.0}, "leave --max-update-norm out"),
         *(
             ({"strategy": name, "optimiser": "sgd"}, ABLE)
             for name in ("flames", "flames-fedgs", "fedbn", "fednova", "scaffold", "local", "centralised")

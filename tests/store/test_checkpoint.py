@@ -340,3 +340,13 @@ def test_a_round_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
     middle = round_of(State(0, {"all": weights(0)}))
     save_state(tmp_path, middle, 1)
     assert_same(round_of(load_state(tmp_path)), round_of(middle))
+
+
+def test_releases_are_kept_and_a_checkpoint_from_before_there_were_any_has_none(tmp_path):
+    save_state(tmp_path, State(3, {"all": weights(1)}, releases=4), keep=1)
+    assert load_state(tmp_path).releases == 4
+    index = tmp_path / "round-00003" / "state.json"
+    content = json.loads(index.read_text())
+    del content["releases"]
+    index.write_text(json.dumps(content))
+    assert load_state(tmp_path).releases == 0

@@ -82,6 +82,12 @@ def choose_privacy(config: FederateConfig) -> Privacy | None:
         raise FlamesError(
             f"--dp-noise blurs a mean, and --aggregation {config.aggregation} is none; leave one of them out"
         )
+    if config.max_update_norm:
+        # One client more may change the median, and so who is refused: far more than its own update.
+        raise FlamesError(
+            "--max-update-norm compares clients with each other, which --dp-noise does not hide, "
+            "and --dp-clip bounds every update; leave --max-update-norm out"
+        )
     if config.style_from is not None:
         raise FlamesError(
             "lent styles are not blurred, so --dp-noise is not for them; leave --style-from out"
@@ -136,7 +142,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
 def _norm_limit(config: FederateConfig) -> float:
     """How many times as far as the median a client may move its model."""
     if config.max_update_norm is None:
-        return MAX_UPDATE_NORM if config.engine == "superlink" else math.inf
+        return MAX_UPDATE_NORM if config.engine == "superlink" and config.dp_noise is None else math.inf
     return config.max_update_norm or math.inf
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from flames_cli.config import FederateConfig
-from flames_cli.core.reports import State
+from flames_cli.core.reports import State, count_again
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.stages.federating.planning import encoder_weights_of
@@ -19,6 +19,7 @@ from flames_cli.store.checkpoint import (
     load_newest_whole,
     round_folder,
     safe_name,
+    save_state,
     set_aside,
 )
 from flames_cli.store.memory import check_kept
@@ -77,6 +78,8 @@ def resume(
         return None
     _check_memory_stays(config, str(before.get("federate", {}).get("engine", "inline")))
     state, damaged = load_newest_whole(run.checkpoints, partial(_check_memory, run, config, made))
+    if config.dp_noise is not None:
+        state = _pay_again(run, state)
     notes = [
         f"the checkpoint of {one.round_folder.name} is damaged ({one.what}) and is set aside as "
         f"{set_aside(one.round_folder).name}; going on after round {state.round}"
@@ -84,6 +87,22 @@ def resume(
     ]
     keep_newest(run.checkpoints, config.keep_rounds)
     return Resumed(state, made, [*notes, *keep_rounds_until(run.rounds, state.round)])
+
+
+def _pay_again(run: RunFolder, state: State) -> State:
+    """`state` with the rounds counted once more that were seen before their checkpoints were lost.
+
+    Kept at once, before what is damaged is set aside: a crash from here on may count them twice, never less.
+    """
+    # The last line may be of a round whose checkpoint was never written, and so of no model that was seen.
+    kept = list_rounds(run.checkpoints)
+    lines = (record["round"] - 1 for record in read_rounds(run.rounds))
+    lost = max([*kept, *lines]) - state.round
+    if not lost:
+        return state
+    paid = count_again(state, lost)
+    save_state(run.checkpoints, paid, keep=len(kept))
+    return paid
 
 
 def _of_images(facts: Mapping[str, Any]) -> dict[str, Any]:
