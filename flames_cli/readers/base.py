@@ -20,7 +20,10 @@ class BadCase(FlamesError):
 
 
 class SkippedCase(Exception):
-    """A sound source that the data set's rules leave out, such as one whose mask is empty."""
+    """A sound source that the data set's rules leave out, such as one whose mask is empty.
+
+    Its words enter the report of preprocessing: they name no file and no patient.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,9 @@ def test_a_bad_case_stops_unless_it_may_be_left_out(what, refused, flames, raw_c
     assert not made.exists()
     result = flames(*command, "--skip-bad")
     assert result.exit_code == 0, result.output
-    assert "left out, bad: " in result.stdout
+    assert "left out 1 bad case" in result.stdout
+    assert says not in result.stdout
+    assert says in (made / "private" / f"{name}.csv").read_text(encoding="utf-8")
 
 
 def test_too_large_a_share_for_the_server_is_refused(refused, phantom_raw, tmp_path):

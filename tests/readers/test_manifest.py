@@ -20,7 +20,6 @@ from flames_cli.readers.manifest_table import SPLITS
 from flames_cli.readers.phantoms.dicom import write_segmentation, write_series
 from flames_cli.readers.phantoms.hospital import draw_manifest
 from flames_cli.stages.preprocess import preprocess
-from flames_cli.store.h5 import read_preprocessed_cases
 
 COLUMNS = ("image", "mask", "patient_id", "modality", "organ")
 ROW = ("a.png", "a_mask.png", "p1", "US", "breast")
@@ -462,7 +461,7 @@ def test_a_mask_on_another_grid_is_bad(tmp_path):
         read_one(tmp_path)
 
 
-def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(shared, tmp_path):
+def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(shared, revealed, patients_of, tmp_path):
     path = shared("data/sts") / "manifest.csv"
     slices = {"STS_001": 31, "STS_002": 16, "STS_003": 20, "STS_004": 53, "STS_005": 47}
     reports = preprocess(PreprocessConfig(workspace=tmp_path, raw={"manifest": path}, size=96), "manifest")
@@ -471,7 +470,7 @@ def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(shared, tmp
     assert [report["sources"] for report in reports] == [5, 5]
     assert not any(report["bad"] or report["skipped"] for report in reports)
     for report in reports:
-        _, sets = read_preprocessed_cases(tmp_path / "preprocessed" / f"{report['dataset']}.h5")
+        sets = revealed(tmp_path / "preprocessed" / f"{report['dataset']}.h5")
         assert Counter(case.patient for cases in sets.values() for case in cases) == slices
     ct, mri = (patients_of(tmp_path, report["dataset"]) for report in reports)
     assert ct == mri
@@ -494,12 +493,18 @@ def hospital(tmp_path_factory) -> Path:
     return draw_manifest(tmp_path_factory.mktemp("hospital"), 12, 0)
 
 
-def patients_of(workspace: Path, dataset: str) -> dict[str, set[str]]:
-    _, sets = read_preprocessed_cases(workspace / "preprocessed" / f"{dataset}.h5")
-    return {name: {case.patient for case in cases} for name, cases in sets.items()}
+@pytest.fixture
+def patients_of(revealed):
+    """patients_of(workspace, dataset): {set: patients}, as the manifest calls them."""
+
+    def find(workspace: Path, dataset: str) -> dict[str, set[str]]:
+        sets = revealed(workspace / "preprocessed" / f"{dataset}.h5")
+        return {name: {case.patient for case in cases} for name, cases in sets.items()}
+
+    return find
 
 
-def test_the_phantom_gives_the_sets_of_a_hospital(hospital, tmp_path):
+def test_the_phantom_gives_the_sets_of_a_hospital(hospital, patients_of, tmp_path):
     config = PreprocessConfig(workspace=tmp_path, raw={"manifest": hospital}, size=32)
     ct, mri = preprocess(config, "manifest")
     assert [ct["dataset"], mri["dataset"]] == ["eigene-daten-ct", "eigene-daten-mri"]
@@ -520,7 +525,7 @@ def test_the_same_phantom_has_the_same_bytes(hospital, tmp_path):
         assert path.read_bytes() == (hospital / path.relative_to(again)).read_bytes()
 
 
-def test_a_manifests_own_split_is_kept(hospital, tmp_path):
+def test_a_manifests_own_split_is_kept(hospital, patients_of, tmp_path):
     with (hospital / "manifest.csv").open(encoding="utf-8-sig", newline="") as stream:
         names, *rows = csv.reader(stream)
     said = {f"P{number:03d}": ("train", "val", "test", "server")[number // 2 % 4] for number in range(1, 13)}
@@ -536,7 +541,7 @@ def test_a_manifests_own_split_is_kept(hospital, tmp_path):
         assert patients_of(tmp_path, dataset) == expected
 
 
-def test_deep_stills_are_preprocessed_and_their_copies_found(tmp_path):
+def test_deep_stills_are_preprocessed_and_their_copies_found(revealed_report, tmp_path):
     rows = []
     for number in range(10):
         image = draw(20, 30 + number % 9, dtype=np.uint16, high=60_000)
@@ -547,7 +552,8 @@ def test_deep_stills_are_preprocessed_and_their_copies_found(tmp_path):
     (report,) = preprocess(
         PreprocessConfig(workspace=tmp_path / "made", raw=raw, size=32, name="deep"), "manifest"
     )
-    assert report["copies_left_out"] == [{"name": "9.png", "same_as": "0.png"}]
+    told = revealed_report(tmp_path / "made" / "preprocessed" / "deep.h5", report)
+    assert told["copies_left_out"] == [{"name": "9.png", "same_as": "0.png"}]
     assert sum(count["images"] for count in report["sets"].values()) == 9
 
 

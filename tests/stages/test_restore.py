@@ -1,5 +1,6 @@
 """A stored mask can go back to its volume: spacing, orientation and place are kept with each case."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -16,16 +17,21 @@ from flames_cli.store.h5 import open_checked
 from flames_cli.store.schema import PREPROCESSED
 
 
-def stored_masks(path: Path) -> dict[str, list]:
-    """(mask in raw size, case) of every slice, by volume."""
-    volumes: dict[str, list] = {}
-    with open_checked(path, PREPROCESSED) as file:
-        for name in SETS:
-            cases = read_set(file[name])
-            for case, mask in zip(cases.cases, cases.masks, strict=True):
-                volume = case.case.rpartition("/")[0]
-                volumes.setdefault(volume, []).append((from_square(mask, *case.raw_shape), case))
-    return volumes
+@pytest.fixture
+def stored_masks(revealed) -> Callable[[Path], dict[str, list]]:
+    """stored_masks(a preprocessed file): (mask in raw size, case) of every slice, by volume."""
+
+    def read(path: Path) -> dict[str, list]:
+        volumes: dict[str, list] = {}
+        known = revealed(path)
+        with open_checked(path, PREPROCESSED) as file:
+            for name in SETS:
+                for case, mask in zip(known[name], read_set(file[name]).masks, strict=True):
+                    volume = case.case.rpartition("/")[0]
+                    volumes.setdefault(volume, []).append((from_square(mask, *case.raw_shape), case))
+        return volumes
+
+    return read
 
 
 def restored(slices: list) -> np.ndarray:
@@ -35,7 +41,7 @@ def restored(slices: list) -> np.ndarray:
 @pytest.mark.parametrize(
     ("dataset", "plane"), [("brats", "axial"), ("kits23", "coronal"), ("msd-liver", "sagittal")]
 )
-def test_masks_of_phantoms_go_back_voxel_by_voxel(dataset, plane, phantom_raw, tmp_path):
+def test_masks_of_phantoms_go_back_voxel_by_voxel(dataset, plane, phantom_raw, stored_masks, tmp_path):
     """Some of them are stored as LPS, some with the slices first."""
     config = PreprocessConfig(
         workspace=tmp_path, raw={dataset: phantom_raw[dataset]}, size=64, plane=plane, slices="all"
@@ -61,7 +67,7 @@ def label_file(root: Path, dataset: str, name: str) -> nib.Nifti1Image:
     return nib.load(path)
 
 
-def test_masks_of_real_volumes_go_back_voxel_by_voxel(shared, tmp_path):
+def test_masks_of_real_volumes_go_back_voxel_by_voxel(shared, stored_masks, tmp_path):
     root = shared("data/sts")
     config = PreprocessConfig(workspace=tmp_path, raw={"manifest": root}, slices="all", server_test=0.2)
     for report in preprocess(config, "manifest"):

@@ -44,7 +44,7 @@ def test_a_partition_reads_back_as_it_was_written(path):
 def test_the_file_says_what_it_is_first(path):
     content = json.loads(path.read_text())
     assert list(content)[:2] == ["format", "version"]
-    assert (content["format"], content["version"]) == ("flames-partition", 2)
+    assert (content["format"], content["version"]) == ("flames-partition", 3)
 
 
 def test_modalities_stand_in_order_of_their_first_client():
