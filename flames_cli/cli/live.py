@@ -101,7 +101,7 @@ class FederationView:
         elif isinstance(event, NodeRefused):
             self._say(f"{event.node} cannot join: {event.reason}", "red")
         elif isinstance(event, Waiting):
-            self._left = f"waiting for clients: {event.missing}"
+            self._left = f"waiting: {event.missing}"
             self._say(
                 f"waiting up to {duration(event.seconds)} before round {max(event.round, 1)}: {event.missing}"
             )

@@ -15,10 +15,13 @@ from flames_cli.stages.federating.keeping import keep_initial, read_initial
 from flames_cli.stages.federating.nodes import node_configs
 from flames_cli.stages.federating.planning import choose_algorithm, make_plan
 from flames_cli.stages.federating.resuming import options_as_run, resume, run_token
-from flames_cli.store.locks import locked
+from flames_cli.store.locks import locked_within
 from flames_cli.store.manifest import read_json
 from flames_cli.store.runs import read_rounds, run_folder, write_config
 from flames_cli.store.schema import CLIENT_TESTS
+
+ORPHAN_SECONDS = 30.0
+"""A run's process at the server has to end, after the command that started it was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         nodes = node_configs(config, algorithm, images.partition, run.clients)
     options, facts = options_as_run(config), _facts(config, images)
     if run.path.exists():
-        with locked(run.path):
+        with locked_within(run.path, ORPHAN_SECONDS if config.engine == "superlink" else 0.0):
             """Nobody else is at it: what follows may remove or rewrite the run."""
     resumed = resume(run, options, facts, config)
     untested = config.engine == "superlink" and not run.client_tests.is_file()

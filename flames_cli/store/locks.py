@@ -2,11 +2,14 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
+
+POLL_SECONDS = 0.2
 
 
 @contextmanager
@@ -30,6 +33,35 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds `folder` now; True where the system cannot tell."""
+    try:
+        descriptor = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        _lock(descriptor)
+    except OSError:  # held; or a disk that has no locks, where nobody knows
+        return True
+    finally:
+        os.close(descriptor)
+    return sys.platform == "win32"
+
+
+@contextmanager
+def locked_within(folder: Path, seconds: float) -> Iterator[None]:
+    """As `locked`; waits for up to `seconds` for whoever holds it to end.
+
+    Raises:
+        FlamesError: another process holds it still.
+    """
+    deadline = time.monotonic() + seconds
+    while is_locked(folder) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    with locked(folder):
+        yield
 
 
 if sys.platform == "win32":
