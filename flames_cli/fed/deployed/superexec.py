@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -37,6 +38,6 @@ def _watch() -> None:
 def _find() -> psutil.Process | None:
     for child in psutil.Process().children():
         with suppress(psutil.Error):
-            if any(PROGRAM in part for part in child.cmdline()):
+            if any(Path(part).name == PROGRAM for part in child.cmdline()):
                 return child
     return None
