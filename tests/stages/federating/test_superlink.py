@@ -91,7 +91,7 @@ def find_process(parent: subprocess.Popen[bytes], word: str) -> psutil.Process:
 def cluster(workspace, tmp_path_factory) -> Iterator[Cluster]:
     root = tmp_path_factory.mktemp("cluster")
     made = workspace()
-    partition(PartitionConfig(workspace=made, split={"brats": 1}, overwrite=True))
+    partition(PartitionConfig(workspace=made, datasets=SITES, split={"brats": 1}, overwrite=True))
     deployment = init_deployment(root / "deployment", "localhost", free_port(), list(SITES), 30)
     started: dict[str, subprocess.Popen[bytes]] = {}
 
