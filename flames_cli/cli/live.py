@@ -105,7 +105,7 @@ class FederationView:
         elif isinstance(event, Noted):
             self._say(event.note)
         elif isinstance(event, Waiting):
-            self._left = f"waiting for clients: {event.missing}"
+            self._left = f"waiting: {event.missing}"
             self._say(
                 f"waiting up to {duration(event.seconds)} before round {max(event.round, 1)}: {event.missing}"
             )

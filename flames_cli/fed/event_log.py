@@ -31,7 +31,15 @@ _KINDS: dict[str, type[Event]] = {
 }
 """Events that a server tells; the others are of the process that shows them."""
 
+_BEGUN = "begun"
 _ENDED = "ended"
+
+
+class Lost(FlamesError):
+    """A run's process died, or lost its SuperLink; the run may go on after its last whole round."""
+
+    run_id: int | None = None
+    """Of the SuperLink, where it got so far."""
 
 
 class EventLog:
@@ -45,9 +53,13 @@ class EventLog:
         if type(event).__name__ in _KINDS:
             append_line(self._path, {"event": type(event).__name__, **asdict(event)})
 
-    def end(self, problem: str = "", exit_code: int = 0) -> None:
-        """Tell that the run is over, and why where it failed."""
-        append_line(self._path, {"event": _ENDED, "problem": problem, "exit_code": exit_code})
+    def begin(self) -> None:
+        """Tell that the run's process is at work, and holds its lock."""
+        append_line(self._path, {"event": _BEGUN})
+
+    def end(self, problem: str = "", exit_code: int = 0, lost: bool = False) -> None:
+        """Tell that the run is over, and why where it failed; `lost`: by something that passes."""
+        append_line(self._path, {"event": _ENDED, "problem": problem, "exit_code": exit_code, "lost": lost})
 
 
 class EventReader:
@@ -56,6 +68,8 @@ class EventReader:
     def __init__(self, path: Path) -> None:
         self._tail = Tail(path)
         self._end: dict[str, Any] | None = None
+        self.begun = False
+        """Whether the run's process has told that it is at work."""
 
     @property
     def ended(self) -> bool:
@@ -67,7 +81,9 @@ class EventReader:
         events = []
         for record in self._tail.read():
             kind = record.pop("event")
-            if kind == _ENDED:
+            if kind == _BEGUN:
+                self.begun = True
+            elif kind == _ENDED:
                 self._end = record
             else:
                 events.append(_event(kind, record))
@@ -77,10 +93,13 @@ class EventReader:
         """Fail as the run did.
 
         Raises:
+            Lost: it ended by something that passes.
             FlamesError: it ended so.
             RuntimeError: it ended by a fault in the program.
         """
         if self._end and self._end["problem"]:
+            if self._end["lost"]:
+                raise Lost(self._end["problem"])
             kinds: dict[int, type[Exception]] = {
                 kind.exit_code: kind for kind in (FlamesError, MissingArtifact)
             }

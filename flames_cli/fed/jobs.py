@@ -1,14 +1,20 @@
 """A run handed over to Flower: what its ServerApp must know, in a file that never leaves the server.
 
-A run's configuration travels to every node: it names the job, and holds no path of the server.
+A run's configuration travels to every node: it names the job, and holds no path of the server. While a run
+goes on, whoever handed it over holds one lock and its ServerApp another, which the system frees however they
+end: so each knows within a second or two that the other is gone.
 """
 
 import os
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -17,11 +23,20 @@ from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.event_log import EventLog
 from flames_cli.fed.server import Federation, run_rounds
 from flames_cli.store.atomic import write_json
-from flames_cli.store.locks import locked
+from flames_cli.store.locks import is_locked, locked, locked_within
 from flames_cli.store.parse import parse_json
 
 JOB = "job"
 """In a run's configuration: the job's name."""
+
+WATCH_SECONDS = 1.0
+"""Between a ServerApp's looks at whether the command that started it is still there."""
+
+END_SECONDS = 20.0
+"""Flower has to end a ServerApp that is told to end; then it ends at once."""
+
+ORPHAN_SECONDS = 60.0
+"""A ServerApp waits for the end of an earlier one of its run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +48,20 @@ class Job:
     attendance: Attendance
 
 
-def write_job(home: Path, name: str, job: Job) -> None:
-    """Put `job` where the ServerApp's process finds it: Flower's home folder is in its environment."""
-    attendance = {**asdict(job.attendance), "least_by_modality": dict(job.attendance.least_by_modality)}
-    write_json(_path(home, name), {"run": str(job.run.resolve()), "attendance": attendance})
+@contextmanager
+def handed_over(home: Path, name: str, job: Job) -> Iterator[None]:
+    """For the block, `job` is where the ServerApp's process finds it: Flower's home is in its environment.
+
+    After it, a ServerApp that has not begun with it never will, and one at work ends.
+    """
+    with locked(_caller(home, name)):
+        _sweep(home)
+        attendance = {**asdict(job.attendance), "least_by_modality": dict(job.attendance.least_by_modality)}
+        write_json(_path(home, name), {"run": str(job.run.resolve()), "attendance": attendance})
+        try:
+            yield
+        finally:
+            _drop(home, name)
 
 
 def events_path(home: Path, name: str) -> Path:
@@ -44,17 +69,16 @@ def events_path(home: Path, name: str) -> Path:
     return home / "jobs" / f"{name}.events.jsonl"
 
 
-def drop_job(home: Path, name: str) -> None:
-    """Take the job back: a ServerApp that has not begun with it yet never will."""
-    for path in (_path(home, name), events_path(home, name)):
-        path.unlink(missing_ok=True)
+def is_at_work(home: Path, name: str) -> bool:
+    """Whether a ServerApp that has begun with the job called `name` is still there."""
+    return is_locked(_worker(home, name))
 
 
-def read_job(run_config: Mapping[str, Any]) -> tuple[Job, EventLog]:
-    """The job that a run's configuration names, and where to tell what happens in it.
+def read_job(run_config: Mapping[str, Any]) -> tuple[Path, str, Job]:
+    """The job that a run's configuration names: Flower's home, its name, and what it is.
 
     Raises:
-        FlamesError: it names none that is here.
+        FlamesError: it names none that is here, or whoever started it is gone.
     """
     name, home = str(run_config.get(JOB, "")), os.environ.get("FLWR_HOME", "")
     if not (name.isalnum() and home and _path(Path(home), name).is_file()):
@@ -62,13 +86,11 @@ def read_job(run_config: Mapping[str, Any]) -> tuple[Job, EventLog]:
             f"there is no job '{name}' on this server; start runs with `flames federate`, as the user whose "
             "server it is"
         )
+    if not is_locked(_caller(Path(home), name)):
+        _drop(Path(home), name)
+        raise FlamesError(f"the `flames federate` that started job '{name}' is gone; run it again")
     content = parse_json(_path(Path(home), name).read_text(encoding="utf-8"))
-    job = Job(Path(content["run"]), Attendance(**content["attendance"]))
-    return job, EventLog(events_path(Path(home), name))
-
-
-def _path(home: Path, name: str) -> Path:
-    return home / "jobs" / f"{name}.json"
+    return Path(home), name, Job(Path(content["run"]), Attendance(**content["attendance"]))
 
 
 def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
@@ -77,16 +99,75 @@ def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        job, log = read_job(context.run_config)
-        try:
-            with locked(job.run):
-                run_rounds(grid, replace(open_job(job), on_event=log, attendance=job.attendance))
-        except FlamesError as error:
-            log.end(str(error), error.exit_code)
-            raise
-        except BaseException as error:
-            log.end(f"the server failed ({type(error).__name__}: {error})", INTERNAL)
-            raise
-        log.end()
+        home, name, job = read_job(context.run_config)
+        log = EventLog(events_path(home, name))
+        with locked(_worker(home, name)), _ending_with_caller(home, name):
+            log.begin()
+            try:
+                with locked_within(job.run, ORPHAN_SECONDS):
+                    run_rounds(grid, replace(open_job(job), on_event=log, attendance=job.attendance))
+            except FlamesError as error:
+                log.end(str(error), error.exit_code)
+                raise
+            except httpx.HTTPError as error:
+                log.end(f"the SuperLink was lost ({type(error).__name__}: {error})", INTERNAL, lost=True)
+                raise
+            except Exception as error:
+                log.end(f"the server failed ({type(error).__name__}: {error})", INTERNAL)
+                raise
+            # What else ends it is a signal: nothing is told, and whoever waits sees that the lock is free.
+            log.end()
 
     return app
+
+
+@contextmanager
+def _ending_with_caller(home: Path, name: str) -> Iterator[None]:
+    """End this process, as by Ctrl-C, once whoever started the job is gone, or Flower's server."""
+    over, parent = threading.Event(), os.getppid()
+
+    def watch() -> None:
+        while not over.wait(WATCH_SECONDS):
+            deserted = not is_locked(_caller(home, name))
+            if deserted:
+                _drop(home, name)
+            if deserted or os.getppid() != parent:
+                # To the process, not to this thread as Flower does: it wakes the main thread from its sleep.
+                os.kill(os.getpid(), signal.SIGINT)
+                if not over.wait(END_SECONDS):
+                    os._exit(INTERNAL)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _sweep(home: Path) -> None:
+    """Remove what jobs have left whose commands were killed."""
+    for path in (home / "jobs").glob("*.json*"):
+        name = path.name.partition(".")[0]
+        if not is_locked(_caller(home, name)):
+            _drop(home, name)
+
+
+def _drop(home: Path, name: str) -> None:
+    locks = [path.with_name(f".{path.name}.lock") for path in (_caller(home, name), _worker(home, name))]
+    for path in (_path(home, name), events_path(home, name), *locks):
+        path.unlink(missing_ok=True)
+
+
+def _path(home: Path, name: str) -> Path:
+    return home / "jobs" / f"{name}.json"
+
+
+def _caller(home: Path, name: str) -> Path:
+    """Held by whoever handed the job over."""
+    return home / "jobs" / f"{name}.caller"
+
+
+def _worker(home: Path, name: str) -> Path:
+    """Held by the ServerApp that is at it."""
+    return home / "jobs" / f"{name}.worker"

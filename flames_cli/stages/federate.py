@@ -18,10 +18,13 @@ from flames_cli.stages.federating.keeping import begin, read_initial
 from flames_cli.stages.federating.nodes import node_configs
 from flames_cli.stages.federating.planning import choose_algorithm, make_plan
 from flames_cli.stages.federating.resuming import Resumed, options_as_run, resume, run_token
-from flames_cli.store.locks import locked, reading_shards
+from flames_cli.store.locks import locked_within, reading_shards
 from flames_cli.store.manifest import read_json
 from flames_cli.store.runs import RunFolder, read_rounds, run_folder, write_config
 from flames_cli.store.schema import CLIENT_TESTS
+
+ORPHAN_SECONDS = 30.0
+"""A run's process at the server has to end, after the command that started it was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         images, nodes = _find_inputs(config)
         folder = run_folder(config.workspace, config.run_name)
         # Held from here on: what follows may remove or rewrite the run.
-        run.enter_context(locked(folder.path))
+        run.enter_context(locked_within(folder.path, ORPHAN_SECONDS if config.engine == "superlink" else 0.0))
         made, resumed = _prepare(config, folder, images, nodes)
         notes = resumed.notes if resumed else []
         for note in notes:

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -12,6 +13,8 @@ from flames_cli.store.atomic import telling_in_one_line
 
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 """What a disk answers that has no locks, as some of clusters; nobody is kept out there."""
+
+POLL_SECONDS = 0.2
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def locked(folder: Path, busy: str = "", shared: bool = False) -> Iterator[None]
     """
     with _opened(folder, shared) as descriptor:
         try:
-            _lock(descriptor, shared, wait=False)
+            _hold(descriptor, shared, wait=False)
         except BlockingIOError:
             raise FlamesError(
                 busy
@@ -43,7 +46,7 @@ def locked(folder: Path, busy: str = "", shared: bool = False) -> Iterator[None]
 def in_turn(folder: Path) -> Iterator[None]:
     """As `locked`, but wait for whoever holds `folder`: of what takes long to make and is written at once."""
     with _opened(folder, shared=False) as descriptor:
-        _lock(descriptor, shared=False, wait=True)
+        _hold(descriptor, shared=False, wait=True)
         yield
 
 
@@ -76,6 +79,44 @@ def _opened(folder: Path, shared: bool) -> Iterator[int]:
         os.close(descriptor)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds `folder` now; True where the system cannot tell."""
+    try:
+        descriptor = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        _lock(descriptor, shared=False, wait=False)
+    except OSError:  # held; or a disk that has no locks, where nobody knows
+        return True
+    finally:
+        os.close(descriptor)
+    return sys.platform == "win32"
+
+
+@contextmanager
+def locked_within(folder: Path, seconds: float) -> Iterator[None]:
+    """As `locked`; waits for up to `seconds` for whoever holds it to end.
+
+    Raises:
+        FlamesError: another process holds it still.
+    """
+    deadline = time.monotonic() + seconds
+    while is_locked(folder) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    with locked(folder):
+        yield
+
+
+def _hold(descriptor: int, shared: bool, wait: bool) -> None:
+    """As `_lock`; on a disk without locks nobody is kept out."""
+    try:
+        _lock(descriptor, shared, wait)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+
+
 if sys.platform == "win32":
 
     def _lock(descriptor: int, shared: bool, wait: bool) -> None:
@@ -87,8 +128,4 @@ else:
     def _lock(descriptor: int, shared: bool, wait: bool) -> None:
         """Raises BlockingIOError where another process holds it and there is no wait."""
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        try:
-            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
-                raise
+        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.fed.event_log import EventLog, EventReader
+from flames_cli.fed.event_log import EventLog, EventReader, Lost
 from flames_cli.fed.events import (
     ClientAsked,
     ClientDone,
@@ -66,6 +66,16 @@ def test_a_run_that_ends_well_says_so(path):
     assert reader.read() == []
     assert reader.ended
     reader.raise_problem()
+
+
+def test_a_run_that_is_lost_by_something_that_passes_says_so(path):
+    reader = EventReader(path)
+    EventLog(path).begin()
+    assert (reader.read(), reader.begun, reader.ended) == ([], True, False)
+    EventLog(path).end("the SuperLink was lost", 1, lost=True)
+    assert reader.read() == []
+    with pytest.raises(Lost, match="the SuperLink was lost"):
+        reader.raise_problem()
 
 
 @pytest.mark.parametrize(("kind", "code"), [(FlamesError, 2), (MissingArtifact, 3)])

@@ -1,10 +1,15 @@
+import threading
+import time
+
+import httpx
 import pytest
 from flwr.app import Context, RecordDict
 
 from flames_cli.errors import FlamesError
+from flames_cli.fed import jobs
 from flames_cli.fed.attendance import Attendance
-from flames_cli.fed.event_log import EventReader
-from flames_cli.fed.jobs import JOB, Job, drop_job, events_path, make_job_server_app, read_job, write_job
+from flames_cli.fed.event_log import EventReader, Lost
+from flames_cli.fed.jobs import JOB, Job, events_path, handed_over, is_at_work, make_job_server_app, read_job
 from flames_cli.store.locks import locked
 
 ATTENDANCE = Attendance(2, {"US": 1}, 3, 60.0, False, 600.0, 4)
@@ -21,15 +26,20 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def test_a_job_comes_back_as_it_was_written(home, job):
-    write_job(home, "0a1b", job)
-    assert read_job({JOB: "0a1b"})[0] == job
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(jobs, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(jobs, "ORPHAN_SECONDS", 0.01)
+
+
+def test_a_job_comes_back_as_it_was_handed_over(home, job):
+    with handed_over(home, "0a1b", job):
+        assert read_job({JOB: "0a1b"}) == (home, "0a1b", job)
 
 
 @pytest.mark.parametrize("name", ["", "gone", "../0a1b", "/etc/passwd", "a/b"])
 def test_a_job_that_is_not_here_is_refused(home, job, name):
-    write_job(home, "0a1b", job)
-    with pytest.raises(FlamesError, match="there is no job"):
+    with handed_over(home, "0a1b", job), pytest.raises(FlamesError, match="there is no job"):
         read_job({JOB: name})
 
 
@@ -48,33 +58,106 @@ def test_a_jobs_server_says_why_it_could_not_begin(home, job):
     def refuse(job):
         raise FlamesError("the checkpoint is damaged")
 
-    write_job(home, "0a1b", job)
-    with pytest.raises(FlamesError):
-        start(make_job_server_app(refuse), "0a1b")
-    with pytest.raises(FlamesError, match="the checkpoint is damaged"):
-        ended(home).raise_problem()
+    with handed_over(home, "0a1b", job):
+        with pytest.raises(FlamesError):
+            start(make_job_server_app(refuse), "0a1b")
+        with pytest.raises(FlamesError, match="the checkpoint is damaged"):
+            ended(home).raise_problem()
 
 
 def test_a_fault_in_the_server_is_told_too(home, job):
     def break_down(job):
         raise ZeroDivisionError("by nothing")
 
-    write_job(home, "0a1b", job)
-    with pytest.raises(ZeroDivisionError):
-        start(make_job_server_app(break_down), "0a1b")
-    with pytest.raises(RuntimeError, match=r"the server failed \(ZeroDivisionError: by nothing\)"):
-        ended(home).raise_problem()
+    with handed_over(home, "0a1b", job):
+        with pytest.raises(ZeroDivisionError):
+            start(make_job_server_app(break_down), "0a1b")
+        with pytest.raises(RuntimeError, match=r"the server failed \(ZeroDivisionError: by nothing\)"):
+            ended(home).raise_problem()
+
+
+def test_a_superlink_that_is_lost_is_no_fault(home, job):
+    def lose(job):
+        raise httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING]")
+
+    with handed_over(home, "0a1b", job):
+        with pytest.raises(httpx.ConnectError):
+            start(make_job_server_app(lose), "0a1b")
+        with pytest.raises(Lost, match=r"the SuperLink was lost \(ConnectError: \[SSL"):
+            ended(home).raise_problem()
+
+
+def test_a_server_that_is_told_to_end_says_nothing(home, job):
+    def leave(job):
+        assert is_at_work(home, "0a1b")
+        raise SystemExit(0)
+
+    with handed_over(home, "0a1b", job):
+        with pytest.raises(SystemExit):
+            start(make_job_server_app(leave), "0a1b")
+        reader = EventReader(events_path(home, "0a1b"))
+        reader.read()
+        assert (reader.begun, reader.ended) == (True, False)
+        assert not is_at_work(home, "0a1b")
+
+
+def test_a_server_ends_once_whoever_started_the_job_is_gone(home, job):
+    def wait_for_the_end(job):
+        caller.__exit__(None, None, None)
+        time.sleep(30)
+        raise AssertionError("nobody has ended it")
+
+    caller = handed_over(home, "0a1b", job)
+    caller.__enter__()
+    with pytest.raises(KeyboardInterrupt):
+        start(make_job_server_app(wait_for_the_end), "0a1b")
 
 
 def test_a_job_that_was_taken_back_never_begins(home, job):
-    write_job(home, "0a1b", job)
-    drop_job(home, "0a1b")
+    with handed_over(home, "0a1b", job):
+        pass
     with pytest.raises(FlamesError, match="there is no job"):
         start(make_job_server_app(lambda job: None), "0a1b")
     assert list((home / "jobs").iterdir()) == []
 
 
-def test_a_run_that_another_process_runs_is_left_alone(home, job):
-    write_job(home, "0a1b", job)
-    with locked(job.run), pytest.raises(FlamesError, match="another process runs 'ä b'"):
+def kill_caller(home, job):
+    """What is left on disk where whoever handed over job 0a1b was killed."""
+    with handed_over(home, "0a1b", job):
+        kept = (home / "jobs" / "0a1b.json").read_bytes()
+    (home / "jobs" / "0a1b.json").write_bytes(kept)
+    (home / "jobs" / ".0a1b.caller.lock").touch()
+
+
+def test_a_job_whose_caller_was_killed_never_begins(home, job):
+    kill_caller(home, job)
+    with pytest.raises(FlamesError, match="the `flames federate` that started job '0a1b' is gone"):
         start(make_job_server_app(lambda job: None), "0a1b")
+    assert list((home / "jobs").iterdir()) == []
+
+
+def test_what_killed_callers_left_goes_with_the_next_job(home, job):
+    kill_caller(home, job)
+    with handed_over(home, "beef", job), handed_over(home, "cafe", job):
+        assert {path.name for path in (home / "jobs").glob("[!.]*")} == {"beef.json", "cafe.json"}
+
+
+def test_a_run_that_another_process_runs_is_left_alone(home, job):
+    with (
+        handed_over(home, "0a1b", job),
+        locked(job.run),
+        pytest.raises(FlamesError, match="another process runs 'ä b'"),
+    ):
+        start(make_job_server_app(lambda job: None), "0a1b")
+
+
+def test_a_run_whose_former_process_is_about_to_end_is_waited_for(home, job, monkeypatch):
+    def refuse(job):
+        raise FlamesError("it was its turn")
+
+    monkeypatch.setattr(jobs, "ORPHAN_SECONDS", 30.0)
+    held = locked(job.run)
+    held.__enter__()
+    threading.Timer(0.1, lambda: held.__exit__(None, None, None)).start()
+    with handed_over(home, "0a1b", job), pytest.raises(FlamesError, match="it was its turn"):
+        start(make_job_server_app(refuse), "0a1b")

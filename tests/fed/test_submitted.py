@@ -4,7 +4,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.engines import submitted
 from flames_cli.fed.engines.submitted import run_submitted
-from flames_cli.fed.event_log import EventLog
+from flames_cli.fed.event_log import EventLog, Lost
 from flames_cli.fed.events import ClientAsked
 from flames_cli.fed.jobs import JOB, Job, events_path
 
@@ -14,8 +14,9 @@ EVENT = ClientAsked("a", 1)
 class StubCli:
     """A SuperLink whose runs tell what the test says."""
 
-    def __init__(self, home, play, status=("running", "")):
+    def __init__(self, home, play, status=("running", ""), answering=True):
         self.home = home
+        self.answering = answering
         self.play = play
         self.status = status
         self.stopped = []
@@ -26,6 +27,9 @@ class StubCli:
         self.run_config = run_config
         self.play(EventLog(events_path(self.home, run_config[JOB])))
         return 7
+
+    def answers(self):
+        return self.answering
 
     def run_status(self, run_id):
         self.looks += 1
@@ -47,8 +51,8 @@ def _quick(monkeypatch):
 def follow(tmp_path):
     """follow(play, status): run a job to its end; the SuperLink, and what was told."""
 
-    def run(play, status=("running", ""), on_event=None, error=None):
-        cli, told = StubCli(tmp_path / "home", play, status), []
+    def run(play, status=("running", ""), on_event=None, error=None, answering=True):
+        cli, told = StubCli(tmp_path / "home", play, status, answering), []
         job = Job(tmp_path / "run", Attendance())
         if error is None:
             run_submitted(cli, job, on_event or told.append, tmp_path / "log")
@@ -96,17 +100,45 @@ def test_a_run_fails_in_its_own_words_after_all_that_it_told(follow):
     assert (told, cli.stopped) == ([EVENT], [])
 
 
-def test_a_run_that_died_without_a_word_is_told_with_its_log(follow):
+def test_a_run_that_died_without_a_word_is_lost_and_told_with_its_log(follow):
     cli, _ = follow(
-        silent, ("finished:failed", "no heartbeat"), error=(FlamesError, r"finished:failed.*see .*log")
+        silent, ("finished:failed", "no heartbeat"), error=(Lost, "failed, no heartbeat.*see .*log")
     )
-    assert cli.stopped == [7]
+    assert cli.stopped == []
+
+
+def begins_and_dies(log):
+    log.begin()
+    log(EVENT)
+
+
+def test_a_run_whose_process_is_gone_is_lost_at_once_whatever_flower_thinks(follow, monkeypatch):
+    monkeypatch.setattr(submitted, "LOOK_SECONDS", 60.0)
+    _, told = follow(begins_and_dies, error=(Lost, r"ended without a word \(Flower: running\)"))
+    assert told == [EVENT]
+
+
+def test_a_run_that_somebody_stops_is_not_lost(follow):
+    follow(begins_and_dies, ("finished:stopped", ""), error=(FlamesError, "^somebody has stopped the run"))
+
+
+def test_a_run_that_lost_its_superlink_is_lost(follow):
+    def lose(log):
+        log.begin()
+        log.end("the SuperLink was lost", 1, lost=True)
+
+    follow(lose, error=(Lost, "the SuperLink was lost"))
 
 
 def test_a_superlink_that_is_slow_to_answer_is_asked_again(follow):
-    cli, _ = follow(silent, FlamesError("no answer"), error=(FlamesError, "no answer"))
+    cli, _ = follow(silent, FlamesError("no answer"), error=(Lost, "no answer"))
     assert cli.looks == submitted.LOOKS
-    assert cli.stopped == [7]
+    assert cli.stopped == []
+
+
+def test_a_run_that_flower_never_starts_is_lost(follow, monkeypatch):
+    monkeypatch.setattr(submitted, "START_SECONDS", 0.02)
+    follow(silent, ("pending", ""), error=(Lost, "Flower has not started the run"))
 
 
 def test_an_interrupted_run_is_stopped(follow):
@@ -114,9 +146,14 @@ def test_an_interrupted_run_is_stopped(follow):
     assert cli.stopped == [7]
 
 
-def test_a_run_that_cannot_be_submitted_leaves_nothing(follow):
-    def refuse(log):
-        raise FlamesError("`flwr run` failed")
+def refuse(log):
+    raise FlamesError("`flwr run` failed")
 
+
+def test_a_run_whose_superlink_dies_as_it_is_submitted_is_lost(follow):
+    follow(refuse, error=(Lost, "`flwr run` failed"), answering=False)
+
+
+def test_a_run_that_cannot_be_submitted_leaves_nothing(follow):
     cli, _ = follow(refuse, error=(FlamesError, "`flwr run` failed"))
     assert cli.stopped == []

@@ -1,11 +1,12 @@
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from flames_cli.errors import FlamesError
-from flames_cli.store.locks import locked
+from flames_cli.store.locks import is_locked, locked, locked_within
 
 HOLD = """
 import sys, time
@@ -27,11 +28,28 @@ def test_two_processes_cannot_run_one_run_and_a_killed_one_lets_go(tmp_path):
             locked(run),
         ):
             pass
+        assert is_locked(run)
     finally:
         other.kill()
         other.communicate()
+    assert not is_locked(run)
     with locked(run):
         pass
+
+
+def test_who_never_held_anything_leaves_nothing(tmp_path):
+    assert not is_locked(tmp_path / "one")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_held_for_a_moment_is_waited_for(tmp_path):
+    held = locked(tmp_path / "one")
+    held.__enter__()
+    with pytest.raises(FlamesError), locked_within(tmp_path / "one", 0.0):
+        pass
+    threading.Timer(0.1, lambda: held.__exit__(None, None, None)).start()
+    with locked_within(tmp_path / "one", 30.0):
+        assert is_locked(tmp_path / "one")
 
 
 def test_a_run_stays_locked_while_its_folder_is_made_anew(tmp_path):

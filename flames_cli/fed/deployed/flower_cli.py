@@ -41,6 +41,10 @@ class FlowerCli:
         self.root_certificates = None if root_certificates is None else root_certificates.resolve()
         self._write_config()
 
+    def answers(self) -> bool:
+        """Whether the SuperLink answers now."""
+        return is_healthy(self.address, self.root_certificates)
+
     def submit(
         self,
         app: Path,

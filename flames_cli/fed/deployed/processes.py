@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import signal
 import socket
 import ssl
@@ -24,6 +25,7 @@ from flames_cli.fed.deployed.parent import PARENT
 POLL_SECONDS = 0.1
 LOOPBACK = "127.0.0.1,localhost,::1"
 
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LOG_LINES = 3
 """Of a log's end that an error message holds."""
 
@@ -99,9 +101,9 @@ def start(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> 
 
 
 def last_lines(log: Path, n_lines: int = LOG_LINES) -> str:
-    """The last lines of a log that are not empty, as one line."""
+    """The last lines of a log that are not empty, as one line, without their colours."""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace")).splitlines()
     except OSError:
         return ""
     return " | ".join([line.strip() for line in lines if line.strip()][-n_lines:])

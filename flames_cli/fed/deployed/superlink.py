@@ -21,6 +21,7 @@ from flwr.superlink.main import create_app
 from flames_cli.fed.deployed.gate import App, Gate
 from flames_cli.fed.deployed.parent import end_with_parent
 from flames_cli.fed.deployed.processes import listen
+from flames_cli.fed.deployed.superexec import end_with_superexec
 
 LOOPBACK = "127.0.0.1"
 COVERS_LOOPBACK = frozenset({LOOPBACK, "localhost", "0.0.0.0"})
@@ -40,6 +41,7 @@ ROUTINE = (
 def main() -> None:
     """Serve until a signal ends it."""
     end_with_parent()
+    end_with_superexec()
     config = _parse_superlink_lifespan_config()
     hosts = [config.host] if config.host in COVERS_LOOPBACK else [config.host, LOOPBACK]
     with ExitStack() as stack:

@@ -20,7 +20,7 @@ LOOPBACK = "127.0.0.1"
 LOG = "node.log"
 
 LOOK_SECONDS = 0.5
-RETRY_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
+RETRY_SECONDS = (5.0, 10.0, 10.0, 10.0, 20.0, 40.0, 60.0)
 """Before the node is started anew after it ended by itself: the first time, the second …, all later ones."""
 
 

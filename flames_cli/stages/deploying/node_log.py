@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+from flames_cli.fed.deployed.processes import COLOUR
 
 CONNECTED = re.compile(r"SuperNode ID: (\d+)")
 LOST = re.compile(r"Connection attempt failed, retrying")
@@ -21,8 +21,8 @@ ERROR = re.compile(r"ERROR\s*:\s*(.*)")
 EXPLAINED = (
     (
         re.compile(r"\[code: 2004\]"),
-        "the server does not know this site's key: is this the folder that it gave, and is the site in its "
-        "`flames deploy status`?",
+        "the server does not know this site's key (is this the folder that it gave, and is the site in its "
+        "`flames deploy status`?), or has yet to notice that this site's node was killed, within a minute",
     ),
     (
         re.compile(r"CERTIFICATE_VERIFY_FAILED\] (.*) \("),

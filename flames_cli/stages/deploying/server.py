@@ -3,8 +3,10 @@
 import ipaddress
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.deployed.flower_cli import FlowerCli
@@ -27,6 +29,12 @@ EVERYWHERE = "0.0.0.0"
 LOOK_SECONDS = 5.0
 """Between two looks at the deployment's sites and at the nodes."""
 
+RETRY_SECONDS = (1.0, 5.0, 20.0, 60.0)
+"""Before Flower's server is started anew after it died: the first time, the second …; then it is given up."""
+
+STEADY_SECONDS = 60.0
+"""Of life, after which it counts from the first again."""
+
 
 def serve(path: Path, bind: str | None, insecure: bool, tell: Tell, on_ready: Callable[[], None]) -> None:
     """Run the server of the deployment in `path` until a signal ends it.
@@ -39,8 +47,10 @@ def serve(path: Path, bind: str | None, insecure: bool, tell: Tell, on_ready: Ca
         tell: told what happens.
         on_ready: called once, when sites can connect.
 
+    Flower's server may die: it is started anew, and knows its sites and nodes again by its database.
+
     Raises:
-        FlamesError: a file is missing, the port is taken, or Flower's server ended by itself.
+        FlamesError: a file is missing, the port is taken, or Flower's server ends by itself again and again.
     """
     deployment = read_deployment(path)
     host = check_bind(bind or (LOOPBACK if insecure else EVERYWHERE))
@@ -48,13 +58,10 @@ def serve(path: Path, bind: str | None, insecure: bool, tell: Tell, on_ready: Ca
         _check_files(deployment)
     _check_free(host, deployment.port)
     with until_told_to_end():
-        environment = child_environment(deployment.flower_home)
-        process = start(server_command(deployment, host, insecure), deployment.log, environment)
         try:
-            _Server(deployment, process, insecure, tell).run(host, on_ready)
+            _keep_up(_Server(deployment, host, insecure, tell), tell, on_ready)
         finally:
             with undisturbed():
-                stop(process)
                 tell("the server has ended")
 
 
@@ -108,28 +115,43 @@ def read_node_ids(deployment: Deployment) -> dict[str, int]:
 class _Server:
     """Flower's server while it runs: takes up new sites, tells who comes and goes."""
 
-    def __init__(
-        self, deployment: Deployment, process: subprocess.Popen[bytes], insecure: bool, tell: Tell
-    ) -> None:
+    def __init__(self, deployment: Deployment, host: str, insecure: bool, tell: Tell) -> None:
         self._deployment = deployment
-        self._process = process
+        self._host = host
+        self.insecure = insecure
         self._certificates = None if insecure else deployment.ca_certificate
         self._tell = tell
         self._ids: dict[str, int] = {}
         self._before = {} if insecure else read_node_ids(deployment)
         self._online: frozenset[str] = frozenset()
         self._problem = ""
+        self.ready = False
+        """Whether sites could connect in its last life."""
 
-    def run(self, host: str, on_ready: Callable[[], None]) -> None:
-        address = f"{LOOPBACK}:{self._deployment.port}"
-        wait_until_healthy(self._process, address, self._certificates, self._deployment.log)
-        cli = FlowerCli(self._deployment.flower_home, address, self._certificates)
-        self._register_sites(cli)
-        self._tell(f"ready at {self._deployment.superlink} (listens at {host}, port {self._deployment.port})")
-        on_ready()
-        while True:
-            self._look(cli)
-            self._wait(LOOK_SECONDS)
+    def run(self, on_ready: Callable[[], None]) -> NoReturn:
+        """One life of it.
+
+        Raises:
+            FlamesError: it ended by itself.
+        """
+        self.ready = False
+        made = self._deployment
+        environment = child_environment(made.flower_home)
+        process = start(server_command(made, self._host, self.insecure), made.log, environment)
+        try:
+            address = f"{LOOPBACK}:{made.port}"
+            wait_until_healthy(process, address, self._certificates, made.log)
+            cli = FlowerCli(made.flower_home, address, self._certificates)
+            self._register_sites(cli)
+            self._tell(f"ready at {made.superlink} (listens at {self._host}, port {made.port})")
+            self.ready = True
+            on_ready()
+            while True:
+                self._look(cli)
+                self._wait(process, LOOK_SECONDS)
+        finally:
+            with undisturbed():
+                stop(process)
 
     def _look(self, cli: FlowerCli) -> None:
         """What goes wrong here is told once, and must not end a federation."""
@@ -166,13 +188,39 @@ class _Server:
             self._tell(f"{name} is offline")
         self._online = online
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         try:
-            status = self._process.wait(seconds)
+            status = process.wait(seconds)
         except subprocess.TimeoutExpired:
             return
         log = self._deployment.log
         raise FlamesError(f"Flower's server ended by itself ({status}): {last_lines(log)}; its log is {log}")
+
+
+def _keep_up(server: _Server, tell: Tell, on_ready: Callable[[], None]) -> NoReturn:
+    """Run `server`, and start it anew where it dies.
+
+    Raises:
+        FlamesError: it never got ready, or died too often. Without keys where it has died once: it keeps no
+            database, and would know none of the nodes that are connected.
+    """
+    was_ready, n_failed = False, 0
+    while True:
+        began = time.monotonic()
+        try:
+            server.run(ignore if was_ready else on_ready)
+        except FlamesError as error:
+            was_ready = was_ready or server.ready
+            n_failed = 0 if server.ready and time.monotonic() - began > STEADY_SECONDS else n_failed
+            if server.insecure or not was_ready or n_failed == len(RETRY_SECONDS):
+                raise
+            tell(f"{error}; it starts anew in {RETRY_SECONDS[n_failed]:g} s")
+            time.sleep(RETRY_SECONDS[n_failed])
+            n_failed += 1
+
+
+def ignore() -> None:
+    """Told once is enough."""
 
 
 def _names_online(cli: FlowerCli, ids: Mapping[str, int]) -> list[str]:

@@ -7,11 +7,10 @@ from flames_cli.core.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.client import make_client_app
-from flames_cli.fed.deployed.flower_cli import FlowerCli
+from flames_cli.fed.deployed.flower_cli import find_superlink
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
 from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
-from flames_cli.fed.engines.submitted import run_submitted
-from flames_cli.fed.engines.superlink import require_superlink
+from flames_cli.fed.engines.superlink import require_superlink, run_at_server
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.node import NodeConfig, NodeSettings
@@ -57,7 +56,8 @@ def check_engine(config: FederateConfig, pooled: bool) -> None:
                 f"strategy {config.strategy} pools the clients' data, which real nodes never give away; "
                 "take another --strategy, or --engine inline where the data lie on this machine"
             )
-        _find_server(config)
+        deployment = read_deployment(config.deployment)
+        require_superlink(deployment.flower_home, deployment.port, deployment.ca_certificate)
 
 
 def run_engine(made: Prepared, on_event: OnEvent) -> None:
@@ -107,12 +107,9 @@ def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
         made.config, len(deployment.sites), SUPERLINK_WAIT_SECONDS if wait is None else wait, strict=False
     )
     job = Job(made.run.path, attendance)
-    run_submitted(_find_server(made.config), job, on_event, deployment.log)
-
-
-def _find_server(config: FederateConfig) -> FlowerCli:
-    deployment = read_deployment(config.deployment)
-    return require_superlink(deployment.flower_home, deployment.port, deployment.ca_certificate)
+    last_round = made.resumed.round if made.resumed else 0
+    server = (deployment.flower_home, deployment.port, deployment.ca_certificate)
+    run_at_server(lambda: find_superlink(*server), job, last_round, on_event, deployment.log)
 
 
 def _attendance(

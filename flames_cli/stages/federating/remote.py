@@ -6,7 +6,7 @@ from flames_cli.fed.server import Federation
 from flames_cli.stages.federating.keeping import keeper, keeper_of_tests, noise_secret, read_initial
 from flames_cli.stages.federating.planning import make_plan
 from flames_cli.store.checkpoint import list_rounds, load_state
-from flames_cli.store.runs import RunFolder, read_config
+from flames_cli.store.runs import RunFolder, keep_rounds_until, read_config
 
 
 def open_job(job: Job) -> Federation:
@@ -22,6 +22,8 @@ def open_job(job: Job) -> Federation:
     config = check_section(FederateConfig, tables["federate"], where=f"{run.config}: ")
     facts = tables["run"]
     resumed = load_state(run.checkpoints) if list_rounds(run.checkpoints) else None
+    # A process that died before this one may have left the line of a round whose checkpoint is not there.
+    keep_rounds_until(run.rounds, resumed.round if resumed else 0)
     plan = make_plan(config, facts, read_initial(run, facts))
     tests = keeper_of_tests(run) if config.engine == "superlink" else None
     secret = noise_secret(run, plan.algorithm)

@@ -306,6 +306,27 @@ def test_nothing_but_our_app_gets_into_the_nodes_state(log):
         state.store_fab(Fab("", fab(more={"evil.py": b""}), {}))
 
 
+def test_a_process_that_died_before_it_read_its_message_is_answered_for(identity):
+    from types import SimpleNamespace
+
+    from flwr.app import Message, RecordDict
+    from flwr.supercore.object_store import ObjectStoreFactory
+
+    from flames_cli.fed.deployed.supernode import GuardedState
+
+    state = GuardedState(ObjectStoreFactory().store())
+    state.set_node_id(5)
+    message = Message(RecordDict({}), 5, "train")
+    message.metadata.__dict__["_message_id"] = "asked"
+    state.store_message(message)
+
+    state._on_task_tokens_expired([SimpleNamespace(run_id=message.metadata.run_id, type="flwr-clientapp")])
+
+    (answer,) = state.get_messages_legacy(is_reply=True)
+    assert answer.metadata.reply_to_message_id == "asked"
+    assert answer.error.reason == "ClientApp stopped responding."
+
+
 def test_the_node_starts_with_the_guard_in_flowers_loop_and_state(monkeypatch):
     from flwr.supercore.object_store import ObjectStoreFactory
     from flwr.supernode import start_client_internal
@@ -317,6 +338,7 @@ def test_the_node_starts_with_the_guard_in_flowers_loop_and_state(monkeypatch):
     monkeypatch.setattr(start_client_internal, "http_request_response", connect := Connection(fab()))
     monkeypatch.setattr(nodestate_factory, "InMemoryNodeState", nodestate_factory.InMemoryNodeState)
     started: list[Any] = []
+    monkeypatch.setattr(supernode, "end_with_superexec", lambda: None)
     monkeypatch.setattr(supernode, "flower_supernode", lambda: started.append(True))
 
     supernode.main()

@@ -177,7 +177,7 @@ def test_a_node_that_ends_by_itself_is_started_again_ever_more_slowly(deployment
 
     join(deployment.site("a"), settings(deployment, shard), False, pauses.told.append, pause)
 
-    assert pauses.retries == [5, 10, 20, 5, 10]
+    assert pauses.retries == [5, 10, 10, 5, 10]
     assert sum("does not know this site's key" in line for line in pauses.told) == 4
     assert "starts anew in 20 s" in pauses.told[5]
 

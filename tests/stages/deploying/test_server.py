@@ -232,15 +232,59 @@ def test_an_insecure_server_registers_nobody(deployment, cli):
     assert "listens at 127.0.0.1," in told.lines[0]
 
 
-def test_a_server_that_ends_by_itself_is_an_error(deployment, cli, monkeypatch):
+@pytest.fixture
+def dies(cli, monkeypatch):
+    """A server that answers once, and dies."""
     code = SERVER.replace("serve_forever()", "handle_request(); raise SystemExit('the disk is full')")
     monkeypatch.setattr(
         server, "server_command", lambda made, *_: [sys.executable, "-c", code, str(made.port)]
     )
+    monkeypatch.setattr(server, "RETRY_SECONDS", (0.01, 0.02))
+
+
+def test_a_server_that_dies_again_and_again_is_an_error(deployment, dies):
     told = Told()
 
     with pytest.raises(FlamesError, match=r"ended by itself \(1\): .*the disk is full; its log is"):
         serve(deployment.path, "127.0.0.1", False, told, told.ready)
+
+    assert sum("it starts anew in 0.0" in line for line in told.lines) == 2
+    assert [line for line in told.lines if line.startswith(("ready", "READY", "the server"))] == [
+        *[f"ready at {deployment.superlink} (listens at 127.0.0.1, port {deployment.port})", "READY"],
+        *[f"ready at {deployment.superlink} (listens at 127.0.0.1, port {deployment.port})"] * 2,
+        "the server has ended",
+    ]
+
+
+def test_a_server_without_a_database_does_not_start_anew(deployment, dies):
+    told = Told()
+
+    with pytest.raises(FlamesError, match="ended by itself"):
+        serve(deployment.path, None, True, told, told.ready)
+
+    assert not any("starts anew" in line for line in told.lines)
+
+
+def test_a_server_that_dies_after_a_long_life_has_all_its_tries_again(deployment, dies, monkeypatch):
+    monkeypatch.setattr(server, "STEADY_SECONDS", 0.0)
+    lives: list[str] = []
+
+    def tell(line: str) -> None:
+        lives.extend([line] if line.startswith("ready") else [])
+        if len(lives) == 4:
+            raise KeyboardInterrupt
+
+    serve(deployment.path, "127.0.0.1", False, tell, lambda: None)
+
+
+def test_a_server_that_never_gets_ready_is_an_error_at_once(deployment, cli, monkeypatch):
+    monkeypatch.setattr(server, "server_command", lambda *_: [sys.executable, "-c", "raise SystemExit('no')"])
+    told = Told()
+
+    with pytest.raises(FlamesError, match="did not start: no"):
+        serve(deployment.path, "127.0.0.1", False, told, told.ready)
+
+    assert told.lines == ["the server has ended"]
 
 
 def test_signals_are_as_before_once_it_has_ended(deployment, cli):
