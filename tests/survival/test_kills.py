@@ -35,7 +35,7 @@ MIDDLE = [
     ("after_round", {"round": 2}),
     ("move", {"to": "checkpoints/round-00003", "when": "after"}),  # the first round is still there
     ("half_line", {"round": 4}),
-    ("half_removed", {"name": "checkpoints/.round-00001"}),
+    ("half_removed", {"name": "checkpoints/.round-00002"}),
 ]
 
 MEMORY = [
