@@ -53,7 +53,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
             for kind, part in gathered.items()
         }
         near = {kind: _near_copies(group_of, part) for kind, part in gathered.items()}
-        with in_turn(config.workspace / f"preprocessed-{collection}"):
+        with in_turn(config.workspace / "preprocessed"):
             earlier = _find_earlier(collection, list(targets.values()), config.overwrite)
             for target in targets.values():
                 remove_leftovers(target.parent, f"{target.stem}.*")

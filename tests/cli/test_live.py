@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from flames_cli.cli.live import LONG_SECONDS, FederationView, progress_bars
-from flames_cli.fed.events import ClientDone, Estimated, FederationStarted, RoundDone, StepDone
+from flames_cli.fed.events import ClientDone, Estimated, FederationStarted, Noted, RoundDone, StepDone
 
 CLIENTS = (("brats-1", "MRI", 6223), ("brats-2", "MRI", 6130), ("otu2d", "US", 991))
 METRICS = {"train_loss": 0.4567, "received_val_dice": 0.51, "trained_val_dice": 0.625}
@@ -140,3 +140,9 @@ def test_bars_are_silent_where_nobody_watches():
     with progress_bars(console) as progress:
         progress("preprocess busi", 1, 4)
     assert console.file.getvalue() == ""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_was_found_damaged_is_told_to_whoever_watches(terminal, show):
+    note = "the checkpoint of round-00003 is damaged and is set aside"
+    assert note in " ".join(show(Noted(note), terminal=terminal).split())
