@@ -69,7 +69,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
             )
             for kind, part in gathered.items()
         ]
-        with in_turn(config.workspace / f"preprocessed-{collection}"):
+        with in_turn(config.workspace / "preprocessed"):
             return _write(config, opened, datasets, pseudonym_of, spool)
 
 
