@@ -1,7 +1,6 @@
 """Every option of every command: frozen, checked, all errors shown at once."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from flames_cli.core.lesions import RULE_FORM, SmallRule, parse_rule
 from flames_cli.errors import FlamesError
+from flames_cli.store.parse import parse_toml
 
 DEFAULT_WORKSPACE = Path("flames-workspace")
 
@@ -56,6 +56,12 @@ def _check_split(value: Any) -> Any:
     return value
 
 
+def _check_factor(value: float) -> float:
+    if value and value <= 1:
+        raise PydanticCustomError("factor", "Input should be greater than 1, or 0 for no limit")
+    return value
+
+
 def _check_fold(text: str) -> str:
     match = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})", text)
     k, n = (int(part) for part in match.groups()) if match else (0, 0)
@@ -66,6 +72,7 @@ def _check_fold(text: str) -> str:
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Factor = Annotated[float, AfterValidator(_check_factor)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Split = Annotated[int | Literal["site"], BeforeValidator(_check_split)]
 Fold = Annotated[str, AfterValidator(_check_fold)]
@@ -123,6 +130,8 @@ class PreprocessConfig(ReadConfig):
     small: dict[str, Rule] = {}
     """Which images hold small lesions, by data set, where it is not as its reader says."""
     duplicate_list: Path | None = None
+    salt_file: Path | None = None
+    """The site's salt; None: the workspace's own, drawn when it is first needed."""
     skip_bad: bool = False
     overwrite: bool = False
 
@@ -182,6 +191,13 @@ class FederateConfig(Section):
     """Of fedadam."""
     server_momentum: Fraction = 0.0
     """Of strategies that average; 0 takes the average as it is."""
+    aggregation: Literal["mean", "median", "trimmed-mean", "krum"] = "mean"
+    """Of strategies that average: the mean, or one that bears bad reports."""
+    bad_clients: Annotated[int, Field(ge=0)] | None = None
+    """That a robust mean is to bear, of every model's; None: as many as it can."""
+    max_update_norm: Factor | None = None
+    """How many times as far as the median client a client may move its model; 0: no limit; None: 10 with
+    superlink, no limit elsewhere."""
     share: Literal["all", "content"] = "all"
     """content: the style of a disentangled model stays at the client."""
     style_from: Annotated[int, Field(ge=2)] | None = None
@@ -189,6 +205,12 @@ class FederateConfig(Section):
     is the first after which there are any."""
     wire_dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     """What floats travel as between server and clients."""
+    dp_noise: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Standard deviation of differential privacy's noise, in clips; None: no privacy."""
+    dp_clip: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """The largest L2 norm of a client's update in a round."""
+    dp_delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """At which epsilon is told; None: 1e-5."""
     engine: Literal["inline", "ray", "superlink"] = "inline"
     """In this process; Flower's simulation on this machine; real nodes over the network."""
     cpus_per_client: Annotated[int, Field(ge=1)] = 1
@@ -287,7 +309,7 @@ def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     """Each command's values in `file`: the shared keys at its top, overlaid with the command's table."""
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = parse_toml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FlamesError(f"no configuration {file}; check --config") from error
     except (OSError, ValueError) as error:
@@ -314,7 +336,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(table)
-    for key in ("workspace", "duplicate_list", "deployment"):
+    for key in ("workspace", "duplicate_list", "salt_file", "deployment"):
         if isinstance(resolved.get(key), str):
             resolved[key] = folder / resolved[key]
     if isinstance(resolved.get("raw"), dict):

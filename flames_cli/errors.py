@@ -14,3 +14,7 @@ class MissingArtifact(FlamesError):
     """A file that an earlier stage makes is not there; the message names that command."""
 
     exit_code = 3
+
+
+class NotWritten(FlamesError):
+    """The disk is full, or a folder read-only: nothing of the run that needs it can go on."""

@@ -1,9 +1,12 @@
 """Fixtures that several folders of tests share."""
 
+import csv
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from flames_cli.readers.phantoms import PHANTOMS, draw_brats
 from flames_cli.stages.partition import partition
 from flames_cli.stages.preprocess import preprocess
 from flames_cli.store.cases import CaseInfo, SetInfo, Spool, encode_chunk
-from flames_cli.store.h5 import SpooledCase, write_preprocessed
+from flames_cli.store.h5 import SpooledCase, read_preprocessed_cases, write_preprocessed
 
 # Before torch is imported: its waiting threads would spin long, and nothing may be sent anywhere.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -90,6 +93,85 @@ def workspace(phantom_raw: dict[str, Path], tmp_path_factory: pytest.TempPathFac
         return Path(shutil.copytree(made[size, seed], tmp_path_factory.mktemp("workspace") / "workspace"))
 
     return get
+
+
+@pytest.fixture(scope="session")
+def salt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site's salt: workspaces that share it give the same files."""
+    path = tmp_path_factory.mktemp("site") / "salt"
+    path.touch(mode=0o600)
+    path.write_text("5a" * 32, encoding="ascii")
+    return path
+
+
+@pytest.fixture(scope="session")
+def who_is() -> Callable[[Path], list[dict[str, str]]]:
+    """who_is(workspace): its site's own tables, a row a source."""
+    return _who_is
+
+
+def _who_is(workspace: Path) -> list[dict[str, str]]:
+    rows = []
+    for table in sorted((workspace / "private").glob("*.csv")):
+        with table.open(encoding="utf-8", newline="") as stream:
+            rows += list(csv.DictReader(stream))
+    return rows
+
+
+@pytest.fixture(scope="session")
+def revealed() -> Callable[[Path], dict[str, list[CaseInfo]]]:
+    """revealed(a preprocessed file): the cases of every set, called as in the raw data: their patients, and
+    themselves by their source's name (`volume-3/z077`)."""
+
+    def reveal(path: Path) -> dict[str, list[CaseInfo]]:
+        call = _Revealing(path)
+        return {
+            own: [
+                replace(
+                    case,
+                    case=call.source(case.case),
+                    patient=call.patients[case.patient],
+                    group=call.patients[case.group],
+                )
+                for case in cases
+            ]
+            for own, cases in read_preprocessed_cases(path)[1].items()
+        }
+
+    return reveal
+
+
+@pytest.fixture(scope="session")
+def revealed_report() -> Callable[..., dict[str, Any]]:
+    """revealed_report(a preprocessed file, its report): what was left out, called as in the raw data."""
+
+    def reveal(path: Path, report: dict[str, Any]) -> dict[str, Any]:
+        call = _Revealing(path)
+        copies, near = report["copies_left_out"], report["near_copies_kept_together"]
+        return {
+            "skipped": [{**one, "name": call.source(one["name"])} for one in report["skipped"]],
+            "bad": [call.source(name) for name in report["bad"]],
+            "copies_left_out": [{key: call.source(name) for key, name in one.items()} for one in copies],
+            "near_copies_kept_together": [[call.patients[one] for one in group] for group in near],
+        }
+
+    return reveal
+
+
+class _Revealing:
+    """Who is who in a preprocessed file."""
+
+    def __init__(self, path: Path) -> None:
+        rows = _who_is(path.parents[1])
+        self.patients = {row["pseudonym"]: row["patient"] for row in rows}
+        with (path.parents[1] / "private" / f"{path.stem}.csv").open(encoding="utf-8", newline="") as stream:
+            own = list(csv.DictReader(stream))
+        self._sources = {row["name"]: row["source"] for row in reversed(own)}
+
+    def source(self, name: str) -> str:
+        """A source's own name, with that of the slice."""
+        volume, _, place = name.rpartition("/")
+        return f"{self._sources[volume]}/{place}" if volume in self._sources else self._sources[name]
 
 
 @pytest.fixture(scope="session")

@@ -158,6 +158,12 @@ def test_what_is_no_window_is_refused_in_one_sentence(window, says):
     assert message.count("got ") == 1
 
 
+@pytest.mark.parametrize("value", [-1.0, 0.5, 1.0])
+def test_a_limit_that_half_of_all_clients_would_exceed_is_refused(value):
+    with pytest.raises(FlamesError, match="max_update_norm: input should be greater than 1, or 0 for no"):
+        load_section(FederateConfig, {"max_update_norm": value})
+
+
 def test_unknown_tables_are_refused_with_the_known_ones(write):
     message = refusal(TsneConfig, {}, write("[train]\nrounds = 1\n"))
     assert "'train' is not known; choose from workspace, seed, [check], [preprocess]" in message

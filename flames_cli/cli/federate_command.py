@@ -21,7 +21,7 @@ from flames_cli.cli.options import (
 )
 from flames_cli.fed.algorithms import ALGORITHMS
 
-FEDERATION, TRAINING, MODEL, ENGINE = "Federation", "Training", "Model", "Engine"
+FEDERATION, TRUST, TRAINING, MODEL, ENGINE = "Federation", "Trust", "Training", "Model", "Engine"
 """Panels of the command's help; what other commands have as well stands in the first one."""
 
 
@@ -84,6 +84,33 @@ def federate(
             "--server-momentum", rich_help_panel=FEDERATION, help="Of strategies that average, below 1."
         ),
     ] = 0.0,
+    aggregation: Annotated[
+        str,
+        typer.Option(
+            "--aggregation",
+            rich_help_panel=TRUST,
+            help="Of strategies that average: mean, or median, trimmed-mean or krum, which bear bad reports.",
+        ),
+    ] = "mean",
+    bad_clients: Annotated[
+        int | None,
+        typer.Option(
+            "--bad-clients",
+            rich_help_panel=TRUST,
+            help="Bad reports a model that trimmed-mean or krum is to bear.",
+            show_default="as many as it can",
+        ),
+    ] = None,
+    max_update_norm: Annotated[
+        float | None,
+        typer.Option(
+            "--max-update-norm",
+            rich_help_panel=TRUST,
+            help="Refuse a report that moved its model more than so many times as far as the median "
+            "client's; 0: never.",
+            show_default="10 with superlink, else 0",
+        ),
+    ] = None,
     wire_dtype: Annotated[
         str,
         typer.Option(
@@ -92,6 +119,34 @@ def federate(
             help="Numbers of the weights that travel: fp32, or in half the bytes fp16 or bf16.",
         ),
     ] = "fp32",
+    dp_noise: Annotated[
+        float | None,
+        typer.Option(
+            "--dp-noise",
+            rich_help_panel=TRUST,
+            help="Noise on what leaves the server: standard deviation, in clips, on the sum of a round's "
+            "updates. Every client then counts the same.",
+            show_default="no privacy",
+        ),
+    ] = None,
+    dp_clip: Annotated[
+        float | None,
+        typer.Option(
+            "--dp-clip",
+            rich_help_panel=TRUST,
+            help="Largest L2 norm of a client's update in a round; goes with --dp-noise.",
+            show_default="none",
+        ),
+    ] = None,
+    dp_delta: Annotated[
+        float | None,
+        typer.Option(
+            "--dp-delta",
+            rich_help_panel=TRUST,
+            help="At which epsilon is told: far below 1 / number of clients.",
+            show_default="1e-5",
+        ),
+    ] = None,
     local_epochs: Annotated[
         int,
         typer.Option("--local-epochs", rich_help_panel=TRAINING, help="Epochs a client trains in a round."),

@@ -12,6 +12,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
+from flames_cli.cli.text import harmless
 from flames_cli.errors import INTERNAL, FlamesError
 
 INTERRUPTED = 130
@@ -26,6 +27,8 @@ HELP_SHOWN = getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exi
 ENVIRONMENT = {
     errno.ENOENT,
     errno.EACCES,
+    errno.EIO,
+    errno.EFBIG,
     errno.EPERM,
     errno.EROFS,
     errno.ENOSPC,
@@ -96,7 +99,7 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _end(message: str, exit_code: int, as_json: bool) -> NoReturn:
-    line = " ".join(message.split())
+    line = harmless(" ".join(message.split()))
     if as_json:
         sys.stdout.write(json.dumps({"error": line, "exit_code": exit_code}) + "\n")
     sys.stderr.write(f"error: {line}\n")

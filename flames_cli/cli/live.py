@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from flames_cli.cli.text import duration
+from flames_cli.cli.text import duration, epsilon_spent
 from flames_cli.fed.events import (
     ClientAsked,
     ClientDone,
@@ -21,6 +21,7 @@ from flames_cli.fed.events import (
     Event,
     FederationStarted,
     NodeRefused,
+    Noted,
     RoundDone,
     StepDone,
     Waiting,
@@ -74,6 +75,7 @@ class FederationView:
         self._rows: dict[str, dict[str, str]] = {}
         self._round = self._rounds = 0
         self._left = "measuring the first steps"
+        self._spent = ""
         self._warned = False
         self._live = (
             Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
@@ -100,6 +102,8 @@ class FederationView:
             self._rows[event.client] = {"modality": event.modality, "images": str(event.n_train)}
         elif isinstance(event, NodeRefused):
             self._say(f"{event.node} cannot join: {event.reason}", "red")
+        elif isinstance(event, Noted):
+            self._say(event.note)
         elif isinstance(event, Waiting):
             self._left = f"waiting: {event.missing}"
             self._say(
@@ -140,11 +144,19 @@ class FederationView:
     def _note_round(self, event: RoundDone) -> None:
         for row in self._rows.values():
             row["state"] = "waiting"
+        record = event.record
+        if kept := record["kept_models"]:
+            self._say(
+                f"round {record['round']}: no good report of {', '.join(kept)}: the model stays as it was"
+            )
+        if "epsilon" in record:
+            self._spent = epsilon_spent(record)
         if self._live:
             return
-        record = event.record
         dice = [client["trained_val_dice"] for client in record["clients"] if "trained_val_dice" in client]
         shown = f", validation Dice {sum(dice) / len(dice):.3f} (mean of {len(dice)} clients)" if dice else ""
+        if "epsilon" in record:
+            shown += f", {epsilon_spent(record)}"
         self._console.print(
             f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}"
         )
@@ -167,4 +179,4 @@ class FederationView:
             table.add_column(name, min_width=least, justify=justify, no_wrap=True, overflow="ellipsis")
         for client, row in self._rows.items():
             table.add_row(client, *(row.get(name, "") for name, _, _ in COLUMNS[1:]))
-        return Group(table, Text(self._left, style="dim"))
+        return Group(table, Text(", ".join(filter(None, (self._left, self._spent))), style="dim"))

@@ -61,6 +61,14 @@ def preprocess(
         Path | None,
         typer.Option("--duplicate-list", help="CSV of known copies, column Filename: {a.png&b.png}."),
     ] = None,
+    salt_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--salt-file",
+            help="The site's salt, by which patients get their pseudonyms: 64 or more hex digits.",
+            show_default="WORKSPACE/private/salt, drawn when it is first needed",
+        ),
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad cases out instead of stopping.")
     ] = False,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.render_client_tests import print_client_tests
-from flames_cli.cli.render_evaluation import evaluation_notes, evaluation_tables
-from flames_cli.cli.text import count, duration, size
+from flames_cli.cli.render_evaluation import NOT_PRIVATE, evaluation_notes, evaluation_tables
+from flames_cli.cli.text import count, duration, epsilon_spent, size
 from flames_cli.store.atomic import finite
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
@@ -27,7 +27,10 @@ def print_json(result: Any) -> None:
 
 
 def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path) -> None:
-    """The counts of one data set, and everything that was left out with its reason."""
+    """The counts of one data set and of what was left out.
+
+    Which patients and files that was tells the site's own table alone: what a terminal shows ends in logs.
+    """
     table = Table(
         title=f"{report['dataset']} ({report['modality']}, {report['organ']})", title_justify="left"
     )
@@ -40,8 +43,8 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     if sites := report["sites"]:
         listed = ", ".join(f"{site} {n['images']} ({n['patients']})" for site, n in sites.items())
         console.print(f"sites, images (patients): {listed}")
-    for item in report["copies_left_out"]:
-        console.print(f"left out {item['name']}: the same image as {item['same_as']}")
+    if copies := report["copies_left_out"]:
+        console.print(f"left out {count(len(copies), 'image')}: the same as another")
     if near := report["near_copies_kept_together"]:
         console.print(f"kept {count(len(near), 'group')} of near copies together, each in one set")
     reasons: dict[str, int] = {}
@@ -49,8 +52,10 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         reasons[item["reason"]] = reasons.get(item["reason"], 0) + 1
     for reason, n in reasons.items():
         console.print(f"skipped {count(n, 'case')}: {reason}")
-    for bad in report["bad"]:
-        console.print(f"left out, bad: {bad}", style="yellow")
+    if bad := report["bad"]:
+        console.print(f"left out {count(len(bad), 'bad case')}", style="yellow")
+    console.print("who is who, and why what was left out, for this site alone:")
+    _say_where(console, workspace / "private" / f"{report['dataset']}.csv")
     _say_where(console, workspace / "preprocessed" / report["file"])
 
 
@@ -111,6 +116,14 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
         for record in records:
             for client, reason in record["refused"].items():
                 console.print(f"round {record['round']}: {client} was refused: {reason}", style="yellow")
+            if kept := record["kept_models"]:
+                console.print(
+                    f"round {record['round']}: the model of {', '.join(kept)} stayed as it was, "
+                    "for want of a good report",
+                    style="yellow",
+                )
+    if result.records and "epsilon" in (last := result.records[-1]):
+        console.print(f"privacy: {epsilon_spent(last)}, for each client; {NOT_PRIVATE}")
     if result.tests:
         print_client_tests(console, result.tests)
     _say_where(console, result.folder)
@@ -159,6 +172,7 @@ def federation_json(result: "FederationResult") -> dict[str, Any]:
         "folder": str(result.folder),
         "resumed_from": result.resumed_from,
         "rounds": result.records,
+        **({"notes": result.notes} if result.notes else {}),
         **({"client_tests": result.tests} if result.tests else {}),
     }
 

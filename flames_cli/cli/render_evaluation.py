@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from flames_cli.cli.text import count
+from flames_cli.cli.text import count, epsilon_spent
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
     from flames_cli.core.intervals import Interval
@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has 
 
 FOUND = ("small", "large", "lesion")
 """Sizes of the table of lesions found: images without lesions have none to find."""
+
+NOT_PRIVATE = "it does not cover the losses, Dice and counts that clients tell"
 
 TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px": "HD px"}
 
@@ -40,6 +42,11 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
 
 def evaluation_notes(result: "Evaluation") -> Iterator[str]:
     """What the tables' words mean."""
+    if told := result.privacy:
+        yield (
+            f"privacy: {epsilon_spent(told)} after {count(told['releases'], 'release')} with noise "
+            f"{told['noise']:g} and clip {told['clip']:g}, for each client; {NOT_PRIVATE}"
+        )
     yield "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
     if any(result.lesions.values()):
         yield _small_note(result)

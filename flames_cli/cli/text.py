@@ -1,6 +1,18 @@
 """Small pieces of text."""
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor, colours it or turns its text round, and halves of characters."""
+
 MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def harmless(text: str) -> str:
+    """`text` with a ? for every character that would steer a terminal; line ends stay."""
+    return _STEERING.sub("?", text)
 
 
 def duration(seconds: float) -> str:
@@ -28,3 +40,9 @@ def size(n_bytes: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{value:.1f} {unit}" if unit != "B" and value < 10 else f"{value:.0f} {unit}"
+
+
+def epsilon_spent(told: Mapping[str, Any]) -> str:
+    """`epsilon` at `delta` of a round's record or a summary: epsilon 4.73 (delta 1e-05)."""
+    epsilon = told["epsilon"]
+    return f"epsilon {'unknown' if epsilon is None else f'{epsilon:.3g}'} (delta {told['delta']:g})"

@@ -12,6 +12,9 @@ HOST_NAME = re.compile(
 """Letters, digits and hyphens between dots (RFC 1123, section 2.1)."""
 
 
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
 def join_address(host: str, port: int) -> str:
     """HOST:PORT, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -25,7 +28,7 @@ def split_address(address: str) -> tuple[str, int]:
     """
     host, _, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if not host or bracketed != (":" in host) or not (port.isascii() and port.isdigit()):
+    if not host or bracketed != (":" in host) or not _PORT.fullmatch(port):
         raise FlamesError(
             f"'{address}' is not HOST:PORT, such as server.example.org:9092 (IPv6: [2001:db8::1]:9092)"
         )

@@ -10,6 +10,30 @@ Groups = Literal["all", "modality", "none"]
 Blend = Literal["mean", "flames", "fedbn", "fednova"]
 Weight = Literal["examples", "steps", "uniform"]
 ServerStep = Literal["replace", "adam"]
+Aggregation = Literal["mean", "median", "trimmed-mean", "krum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """Central differential privacy of a client's whole part in a run, by the Gaussian mechanism.
+
+    Raises:
+        FlamesError: noise or clip not above 0, a delta not between 0 and 1.
+    """
+
+    noise: float
+    """Z: the noise's standard deviation over the clip, before the division by the number of reports."""
+    clip: float
+    """C: the largest L2 norm of a client's update."""
+    delta: float
+    """The probability with which epsilon may not hold."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("noise", self.noise), ("clip", self.clip)):
+            if not 0 < value < float("inf"):
+                raise FlamesError(f"privacy's {name} is {value}, expected a number above 0")
+        if not 0 < self.delta < 1:
+            raise FlamesError(f"privacy's delta is {self.delta}, expected a number between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +42,7 @@ class Algorithm:
 
     Raises:
         FlamesError: a server momentum outside [0, 1) or together with Adam, a server learning rate not
-            above 0.
+            above 0, a robust mean where there is none to take its place.
     """
 
     local: Local
@@ -38,6 +62,12 @@ class Algorithm:
     """Of the server's steps in [0, 1); 0 takes the blend as it is (`gmf` in FedGS)."""
     server_lr: float = 0.01
     """Of the server's Adam; `replace` has none."""
+    aggregation: Aggregation = "mean"
+    """Which mean a blend `mean` takes: that of `weight`, or one that bears bad reports (`core.robust`)."""
+    bad_clients: int | None = None
+    """Of a round's reports in a group, that the robust mean is to bear; None: as many as it can."""
+    privacy: Privacy | None = None
+    """Clients clip their updates and the server blurs their mean; the blend is then `mean`, uniform."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.server_momentum < 1:
@@ -49,10 +79,28 @@ class Algorithm:
                 f"server momentum is {self.server_momentum} beside Adam, which has its own; leave it at 0"
             )
 
+        if self.aggregation != "mean" and not self._has_mean:
+            raise FlamesError(
+                f"aggregation {self.aggregation} takes the place of a plain mean, which this strategy "
+                "has not; take one that averages, such as fedavg, fedavg-modality or fedgs"
+            )
+
+    @property
+    def _has_mean(self) -> bool:
+        """Whether a group's model is the plain mean of its clients' reports and of nothing else."""
+        alone = self.pooled or self.groups == "none"
+        return self.blend == "mean" and self.local != "scaffold" and not alone
+
     @property
     def needs_steps(self) -> bool:
         """Whether a report is of use only with its number of steps."""
         return self.weight == "steps" or self.blend == "fednova"
+
+    @property
+    def can_be_private(self) -> bool:
+        """Whether all that leaves the server of the clients' weights is one mean a group."""
+        federated = self.groups != "none" and not self.pooled
+        return federated and self.blend == "mean" and self.local != "scaffold"
 
     def group_of(self, client: str, modality: str) -> str:
         """The name of the server model that this client trains."""

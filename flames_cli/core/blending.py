@@ -30,14 +30,14 @@ class RunningSum:
             if name not in self._sums:
                 self._sums[name] = np.asarray(np.multiply(array, factor, dtype=np.float64, order="C"))
                 continue
-            for values, sums in _in_blocks(array, self._sums[name]):
+            for values, sums in in_blocks(array, self._sums[name]):
                 sums += np.multiply(values, factor, dtype=np.float64)
 
     def mean(self, like: Weights) -> Weights:
         """The sum divided by the total, each entry in the dtype of `like`."""
         means = {name: np.empty(array.shape, array.dtype) for name, array in like.items()}
         for name, mean in means.items():
-            for sums, out in _in_blocks(self._sums[name], mean):
+            for sums, out in in_blocks(self._sums[name], mean):
                 out[...] = cast(sums / self.total, mean.dtype)
         return means
 
@@ -45,8 +45,11 @@ class RunningSum:
         return self._sums[name]
 
 
-def _in_blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
-    """The same places of all `arrays`, flat; written to, they change those whose rows follow each other."""
+def in_blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """BLOCK values at a time: the same places of all `arrays`, flat.
+
+    Written to, they change those whose rows follow each other.
+    """
     flat = [array.reshape(-1) for array in arrays]
     for start in range(0, arrays[0].size, BLOCK):
         yield tuple(array[start : start + BLOCK] for array in flat)
@@ -133,7 +136,7 @@ class FlamesSums:
 def _mix(array: NDArray[Any], own: float, sums: Floats, shared: float) -> NDArray[Any]:
     """own·array + shared·sums in float64, in the dtype of `array`."""
     mixed = np.empty(array.shape, array.dtype)
-    for values, total, out in _in_blocks(array, sums, mixed):
+    for values, total, out in in_blocks(array, sums, mixed):
         part = np.multiply(values, own, dtype=np.float64)
         part += shared * total
         out[...] = cast(part, array.dtype)

@@ -7,7 +7,9 @@ import numpy as np
 from flames_cli.arrays import Weights
 from flames_cli.core.algorithm import Algorithm, Weight
 from flames_cli.core.blending import FlamesSums, RunningSum, cast
+from flames_cli.core.privacy import PrivateMean, Release
 from flames_cli.core.reports import Entries, Report, select
+from flames_cli.core.robust import lacks, robust_mean
 
 
 class Blend(Protocol):
@@ -22,8 +24,19 @@ class Blend(Protocol):
     def personal(self) -> dict[str, Weights]:
         """By client: the entries that it has of its own from now on."""
 
+    def lacks(self) -> str | None:
+        """Why the reports taken in are too few to be blended, or None."""
 
-class MeanBlend:
+
+class _AnyNumber:
+    """What blends one report as well as many."""
+
+    def lacks(self) -> str | None:
+        """Nothing."""
+        return None
+
+
+class MeanBlend(_AnyNumber):
     """The weighted mean: FedAvg where a report weighs its examples (McMahan et al. 2017)."""
 
     def __init__(self, start: Weights, entries: Entries, weight: Weight) -> None:
@@ -67,7 +80,7 @@ class FedBNBlend(MeanBlend):
         return self._personal
 
 
-class FlamesBlend:
+class FlamesBlend(_AnyNumber):
     """A personalised model for each client; keeps every report, for each becomes one (FLAMES, section 4)."""
 
     def __init__(self) -> None:
@@ -100,7 +113,7 @@ class FlamesBlend:
         return self._blended
 
 
-class FedNovaBlend:
+class FedNovaBlend(_AnyNumber):
     """Updates count by step, however many steps a client makes (Wang et al. 2020, FedNova, plain SGD's a).
 
     With dᵢ = (w − wᵢ)/τᵢ and pᵢ = nᵢ/Σn, w ← w − (Σpᵢτᵢ)·Σpᵢdᵢ. In running sums: a step of length
@@ -142,8 +155,46 @@ class FedNovaBlend:
         return {}
 
 
-def make_blend(algorithm: Algorithm, start: Weights, entries: Entries) -> Blend:
-    """The blend of `algorithm` for a group whose model is `start`."""
+class RobustBlend:
+    """A mean that bears bad reports (`core.robust`); keeps every report."""
+
+    def __init__(self, start: Weights, entries: Entries, algorithm: Algorithm) -> None:
+        self._start = entries.shared_of(start)
+        self._kind, self._bad = algorithm.aggregation, algorithm.bad_clients
+        self._reports: dict[str, Weights] = {}
+
+    def add(self, report: Report) -> None:
+        """Keep the report's weights."""
+        self._reports[report.client] = report.weights
+
+    def server(self) -> Weights:
+        """The mean, in the order of clients' names so that the order of arrival cannot change it."""
+        models = [self._reports[client] for client in sorted(self._reports)]
+        return robust_mean(self._kind, models, self._start, self._bad)
+
+    def personal(self) -> dict[str, Weights]:
+        """Nobody has anything of its own."""
+        return {}
+
+    def lacks(self) -> str | None:
+        """As `robust.lacks`."""
+        return lacks(self._kind, len(self._reports), self._bad)
+
+
+def make_blend(
+    algorithm: Algorithm, start: Weights, entries: Entries, release: Release | None = None
+) -> Blend:
+    """The blend of `algorithm` for a group whose model is `start`; `release` is needed for privacy.
+
+    Raises:
+        ValueError: an algorithm with privacy has no noise to release models with, or does not average.
+    """
+    if algorithm.aggregation != "mean":
+        return RobustBlend(start, entries, algorithm)
+    if algorithm.privacy:
+        if release is None or algorithm.blend != "mean":
+            raise ValueError("privacy needs a key to draw noise from, and an algorithm that averages")
+        return PrivateMean(start, entries, algorithm.privacy, release)
     match algorithm.blend:
         case "mean":
             return MeanBlend(start, entries, algorithm.weight)

@@ -50,7 +50,7 @@ def paired_interval(
 
     Args:
         differences: one an image, in any unit.
-        patients: whom each image is of, in the same order; the order itself does not matter.
+        patients: whom each image is of, in the same order; neither the order nor the names matter.
         seed: the same seed gives the same limits.
         draws: bootstrap samples.
         level: share of them between the limits, in (0, 1).
@@ -66,6 +66,8 @@ def paired_interval(
     _, person = np.unique(people[order], return_inverse=True)
     sizes, sums = np.bincount(person), np.zeros(person.max() + 1)
     np.add.at(sums, person, values[order])
+    listed = np.lexsort((sizes, sums))  # not by their names, which are pseudonyms: other limits at each site
+    sizes, sums = sizes[listed], sums[listed]
     mean = float(sums.sum() / values.size)
     if sums.size < 2:
         return Interval(mean, math.nan, math.nan, values.size, sums.size)

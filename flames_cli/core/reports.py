@@ -1,7 +1,7 @@
 """What comes into a round and what goes out of it, and what makes a report unusable."""
 
 from collections.abc import Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,6 +20,8 @@ class Entries:
     """What clients report; the rest stays with them. None: every entry."""
     style: frozenset[str] = frozenset()
     """The image decoder's, which clients may lend each other to augment their images' style."""
+    variances: frozenset[str] = frozenset()
+    """BatchNorm's running variances, which are never below 0."""
 
     @classmethod
     def of(cls, weights: Weights) -> "Entries":
@@ -50,6 +52,17 @@ class Report:
     """SCAFFOLD: how the client's control variate has changed, by parameter."""
     style: Weights | None = None
     """The client's image decoder, for the others' style augmentation."""
+    round: int = 0
+    """Of the training that it tells of; 0: it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How far a report was from what its client had been sent, and in how many steps it went there."""
+
+    norms: dict[str, float] = field(default_factory=dict)
+    """L2, by part of the report, divided by the learning rate; empty: not known."""
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,7 @@ class LastReport:
 
     group: str
     round: int = 0
+    moved: Moved = field(default_factory=Moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +89,8 @@ class State:
     """By client: the image decoders last reported."""
     clients: dict[str, LastReport] = field(default_factory=dict)
     """Every client that has ever joined, by name."""
+    releases: int = 0
+    """Rounds whose models were blurred for privacy and left the server, whatever became of them since."""
 
     def model_for(self, client: str, group: str) -> Weights:
         """What the client starts its next round from: its group's model with the client's own entries."""
@@ -84,11 +100,21 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """The new state, who took part, and who was refused and why."""
+    """The new state, who took part, who was refused and why, and the groups that nobody's report moved."""
 
     state: State
     accepted: tuple[str, ...]
     refused: dict[str, str]
+    kept: tuple[str, ...] = ()
+    """Groups that keep their models for want of a good report."""
+
+
+def count_again(state: State, rounds: int) -> State:
+    """`state`, from which `rounds` are done again that clients or readers of the run have seen already.
+
+    Where other reports come this time, those see two releases of a round, and both are to be paid for.
+    """
+    return replace(state, releases=state.releases + rounds)
 
 
 def select(weights: Weights, names: Set[str]) -> Weights:
@@ -124,8 +150,17 @@ def find_not_finite(weights: Weights) -> str | None:
     return None
 
 
-def refuse(report: Report, reference: Weights) -> str | None:
-    """Why `report` cannot be used, or None: no examples, entries that differ, values not finite."""
+def find_negative_variance(weights: Weights, variances: Set[str]) -> str | None:
+    """The first of the entries `variances` that holds a value below 0, which makes a model give NaN."""
+    for name, array in weights.items():
+        if name in variances and (array < 0).any():
+            return f"'{name}' holds a negative variance"
+    return None
+
+
+def refuse(report: Report, reference: Weights, variances: Set[str] = frozenset()) -> str | None:
+    """Why `report` cannot be used, or None: no examples, entries that differ, values not finite, a negative
+    one among `variances`."""
     if report.n_examples <= 0:
         return f"it reports {report.n_examples} examples, expected more than 0"
-    return find_fault(report.weights, reference)
+    return find_fault(report.weights, reference) or find_negative_variance(report.weights, variances)

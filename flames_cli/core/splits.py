@@ -1,6 +1,7 @@
 """Splits by patient, never by image.
 
-What is drawn is a group: one patient, or several whose images are near copies of each other.
+What is drawn is a group: one patient, or several whose images are near copies of each other. Draws follow the
+order in which groups are listed, never their names: those are pseudonyms, by a secret of each site.
 """
 
 import math
@@ -44,7 +45,7 @@ def take_groups(groups: Mapping[str, Group], share: Share, rng: np.random.Genera
 
     Takes at least one group (the smallest, where none fits) unless the share is nothing; always leaves one.
     """
-    names = sorted(groups)
+    names = list(groups)
     if share.images <= 0 or share.patients <= 0 or len(names) < 2:
         return []
     order = [names[i] for i in rng.permutation(len(names))]
@@ -58,7 +59,7 @@ def take_groups(groups: Mapping[str, Group], share: Share, rng: np.random.Genera
             taken.append(name)
             images += group.images
             patients += group.patients
-    return sorted(taken) or [min(order, key=lambda name: groups[name].images)]
+    return taken or [min(order, key=lambda name: groups[name].images)]
 
 
 def split_groups(
@@ -73,7 +74,7 @@ def split_groups(
     test = set(take_groups(rest, Share.fraction(test_fraction, rest), rng))
     return {
         name: "server_test" if name in server else "client_test" if name in test else "client_train"
-        for name in sorted(groups)
+        for name in groups
     }
 
 
@@ -99,7 +100,7 @@ def divide_groups(
     """
     if len(groups) < parts:
         raise ValueError(f"{len(groups)} patients cannot be divided into {parts} parts")
-    names = sorted(groups)
+    names = list(groups)
     order = [names[i] for i in rng.permutation(len(names))]
     # With shares, largest first would hand the large groups to the large parts.
     order.sort(key=lambda name: (-len(groups[name].datasets), 0 if shares else -groups[name].images))
@@ -116,7 +117,7 @@ def divide_groups(
         images[chosen] += groups[name].images
         for left in own:
             left[chosen] -= 1
-    return [sorted(part) for part in divided]
+    return divided
 
 
 def _quotas(total: int, parts: int, shares: Sequence[float] | None, least: int) -> list[int]:
@@ -157,7 +158,7 @@ def deal_folds(
     fold_of = {name: fold for name, fold in (dealt or {}).items() if name in strata}
     counts: Counter[int] = Counter(fold_of.values())
     by_stratum: Counter[tuple[str, int]] = Counter((strata[name][0], fold) for name, fold in fold_of.items())
-    names = sorted(strata)
+    names = list(strata)
     order = sorted((names[i] for i in rng.permutation(len(names))), key=strata.__getitem__)
     for name in (name for name in order if name not in fold_of):
         first = strata[name][0]

@@ -22,6 +22,9 @@ _WIDE = ("float32", "float64")
 _CARRIED = {"fp16": np.dtype(np.float16), "bf16": np.dtype(np.uint16)}
 """What narrowed entries are arrays of; numpy has no bfloat16."""
 
+ROUNDING = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}
+"""How far a number may move on its way, relative to itself."""
+
 _WIDER = {"fp16": "bf16", "bf16": "fp32"}
 
 

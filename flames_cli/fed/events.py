@@ -77,6 +77,13 @@ class RoundDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that a person should know of the run's files, such as that a checkpoint is damaged."""
+
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Estimated:
     """What is left takes about so long; at least, while no round with its validation is over."""
 
@@ -93,6 +100,7 @@ Event = (
     | StepDone
     | ClientDone
     | RoundDone
+    | Noted
     | Estimated
 )
 OnEvent = Callable[[Event], None]

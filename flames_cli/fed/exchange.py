@@ -8,7 +8,7 @@ from typing import TypeVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from flames_cli.fed.messages import error_reason
+from flames_cli.fed.messages import error_reason, in_one_line
 
 POLL_SECONDS = 0.05
 """Before a look after something has come; twice as long after every look in vain."""
@@ -42,7 +42,7 @@ class Reply:
         try:
             return unpack(self.message), ""
         except Exception as error:  # what a node sends may fail to be read in any way at all
-            return None, f"its {what} cannot be read ({type(error).__name__}: {error})"
+            return None, in_one_line(f"its {what} cannot be read ({type(error).__name__}: {error})")
 
 
 def note_nothing(*_: object) -> None:
@@ -133,6 +133,8 @@ class _Turns:
         wanted = waiting[: max(HELD - len(self._held), 1)]
         for message in self._grid.pull_messages(wanted) if wanted else ():
             number = message.metadata.reply_to_message_id
+            if number not in wanted or number in self._held:
+                continue  # a second reply, or to nothing that was asked
             self._terms.on_arrival(self._nodes[number])
             self._held[number] = Reply(self._nodes[number], message)
         while self._nodes and (first := next(iter(self._nodes))) in self._held:

@@ -5,7 +5,6 @@ goes on, whoever handed it over holds one lock and its ServerApp another, which 
 end: so each knows within a second or two that the other is gone.
 """
 
-import json
 import os
 import signal
 import threading
@@ -25,6 +24,7 @@ from flames_cli.fed.event_log import EventLog
 from flames_cli.fed.server import Federation, run_rounds
 from flames_cli.store.atomic import write_json
 from flames_cli.store.locks import is_locked, locked, locked_within
+from flames_cli.store.parse import parse_json
 
 JOB = "job"
 """In a run's configuration: the job's name."""
@@ -89,7 +89,7 @@ def read_job(run_config: Mapping[str, Any]) -> tuple[Path, str, Job]:
     if not is_locked(_caller(Path(home), name)):
         _drop(Path(home), name)
         raise FlamesError(f"the `flames federate` that started job '{name}' is gone; run it again")
-    content = json.loads(_path(Path(home), name).read_text(encoding="utf-8"))
+    content = parse_json(_path(Path(home), name).read_text(encoding="utf-8"))
     return Path(home), name, Job(Path(content["run"]), Attendance(**content["attendance"]))
 
 

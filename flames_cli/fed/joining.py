@@ -11,7 +11,7 @@ from flames_cli.fed.admission import Requirements
 from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.events import ClientJoined, NodeRefused, OnEvent, Waiting
 from flames_cli.fed.exchange import Reply, Terms, note_nothing, send
-from flames_cli.fed.messages import Profile, error_reason, make_query, unpack_profile
+from flames_cli.fed.messages import Profile, error_reason, in_one_line, make_query, unpack_profile
 
 QUERY_SECONDS = 300.0
 """Before a node that has not said what it is is asked again; it may still be busy with an earlier run."""
@@ -153,7 +153,9 @@ class Roster:
     def _admit_answers(self, online: Mapping[int, str]) -> None:
         while self._queries and (answers := list(self._grid.pull_messages(list(self._queries)))):
             for answer in answers:
-                node = self._queries.pop(answer.metadata.reply_to_message_id)
+                node = self._queries.pop(answer.metadata.reply_to_message_id, None)
+                if node is None:
+                    continue  # it has answered before
                 client, problem = self._admit(node, answer, online)
                 if problem:
                     self._note_refused(node, client, problem)
@@ -170,7 +172,7 @@ class Roster:
         """Late reports of earlier rounds are thrown away; who sent them can be asked again."""
         numbers = {number: node for node, number in self._out.items()}
         for message in self._grid.pull_messages(numbers) if numbers else ():
-            self._out.pop(numbers[message.metadata.reply_to_message_id], None)
+            self._out.pop(numbers.get(message.metadata.reply_to_message_id, 0), None)
         for node in [node for node in self._out if self.is_lost(node)]:
             del self._out[node]
 
@@ -183,7 +185,7 @@ class Roster:
         try:
             profile = unpack_profile(answer)
         except Exception as error:  # what a node sends may fail to be read in any way at all
-            what = f"{type(error).__name__}: {error}"
+            what = in_one_line(f"{type(error).__name__}: {error}")
             return name, f"its profile cannot be read ({what}); install one version everywhere"
         taken = {other.client for number, other in self._profiles.items() if number in online}
         if problem := self._requirements.refuse(profile, registered, taken):

@@ -4,7 +4,7 @@ import io
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import Field, asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from flames_cli.arrays import Weights
 from flames_cli.core.reports import Report
 from flames_cli.core.wire import check_wire, narrow, widen
+from flames_cli.errors import FlamesError
+from flames_cli.store.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Of these messages; a node that speaks another one is refused."""
 
 _WRAPPED = re.compile(r"^<class 'flames_cli\.[\w.]+'>:<'(.*)'>$", re.DOTALL)
@@ -56,11 +58,23 @@ class Profile:
     protocol: int = PROTOCOL
 
 
-_EXAMPLE = Profile("client", "modality", "organ", 1, 1, 1)
-
 LONGEST_NAME = 200
 """Of a client, a modality or an organ."""
 LONGEST_REASON = 500
+LONGEST_HEADER = 1024
+"""Of an array; numpy's own take about a hundred bytes."""
+
+LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("round", "kept"), (0, 99_999)),
+    "epochs": (1, 10_000),
+    "batch_size": (1, 65_536),
+    "lr": (0, 100),
+    **dict.fromkeys(("dice_weight", "weight_decay"), (0, 1)),
+    "proximal_mu": (0, 1e6),
+}
+"""What a server may ask for: beyond any use, and still no way to keep a node busy for ever."""
+LARGEST_OPTION = 4096
+"""Of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +113,8 @@ class TrainRequest:
     """The round of the client's last report that the server took: what it kept after that round holds."""
     run: str = ""
     """The run's token, by which the client finds what it keeps between rounds."""
+    clip: float = 0.0
+    """The largest norm of the client's update, for privacy; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +147,18 @@ def pack_profile(profile: Profile, query: Message) -> Message:
 def unpack_profile(reply: Message) -> Profile:
     """The profile in `reply`. Raises KeyError, TypeError or ValueError where it is none."""
     profile = Profile(**_config(reply, REPORT))
-    for name, value in asdict(profile).items():
-        expected = type(getattr(_EXAMPLE, name))
-        if type(value) is not expected:
-            raise TypeError(f"{name} is {type(value).__name__}, expected {expected.__name__}")
+    for entry in fields(Profile):
+        value = getattr(profile, entry.name)
+        _check_type(entry, value)
         if isinstance(value, str) and not (0 < len(value) <= LONGEST_NAME and value.isprintable()):
-            raise ValueError(f"{name} is no name of at most {LONGEST_NAME} letters")
+            raise ValueError(f"{entry.name} is no name of at most {LONGEST_NAME} letters")
     return profile
+
+
+def _check_type(entry: Field[Any], value: object) -> None:
+    if type(value) is not entry.type and not (entry.type is float and type(value) is int):
+        expected = getattr(entry.type, "__name__", entry.type)
+        raise TypeError(f"{entry.name} is {type(value).__name__}, expected {expected}")
 
 
 def error_reason(reply: Message) -> str:
@@ -147,7 +168,12 @@ def error_reason(reply: Message) -> str:
     """
     reason = str(reply.error.reason)
     wrapped = _WRAPPED.match(reason)
-    line = " ".join((wrapped[1] if wrapped else reason).split())
+    return in_one_line(wrapped[1] if wrapped else reason)
+
+
+def in_one_line(text: str) -> str:
+    """`text` that quotes what another machine sent: one line of at most LONGEST_REASON printable letters."""
+    line = " ".join(text[: 4 * LONGEST_REASON].split())
     return "".join(letter for letter in line if letter.isprintable())[:LONGEST_REASON]
 
 
@@ -173,13 +199,30 @@ def unpack_task(message: Message) -> TrainTask:
     """What the server asks, and what to start from.
 
     Raises:
-        FlamesError: floats that travel, or are to travel back, as no type that is known.
+        KeyError, TypeError, ValueError: it is no request.
+        FlamesError: floats that travel, or are to travel back, as no type that is known; numbers beyond
+            LIMITS.
     """
     request = TrainRequest(**_config(message, TRAIN))
-    check_wire(request.wire_dtype)
+    check_wire(str(request.wire_dtype))
+    _check_request(request)
     return TrainTask(
         request, unpack_weights(message), _find_arrays(message, CONTROL), _find_arrays(message, STYLE)
     )
+
+
+def _check_request(request: TrainRequest) -> None:
+    for entry in fields(TrainRequest):
+        _check_type(entry, getattr(request, entry.name))
+    for name, (low, high) in LIMITS.items():
+        if not low <= (value := getattr(request, name)) <= high:
+            raise FlamesError(f"the server asks for {name} {value}, expected {low:g} to {high:g}")
+    options = parse_json(request.model_options)
+    # Numbers only: a text could name a file of the node's.
+    if not isinstance(options, dict) or not all(
+        isinstance(value, int | float) and abs(value) <= LARGEST_OPTION for value in options.values()
+    ):
+        raise FlamesError(f"the server's model options are not numbers up to {LARGEST_OPTION}")
 
 
 def _find_arrays(message: Message, name: str) -> Weights | None:
@@ -192,10 +235,13 @@ def pack_report(report: Report, request: Message) -> Message:
     Raises:
         FlamesError: a value beyond the range of what they are to travel as.
     """
-    identity = ConfigRecord({"client": report.client, "modality": report.modality})
+    asked = _config(request, TRAIN)
+    identity = ConfigRecord(
+        {"client": report.client, "modality": report.modality, "round": int(asked["round"])}
+    )
     metrics = MetricRecord({"n_examples": report.n_examples, "n_steps": report.n_steps, **report.metrics})
     content = RecordDict({REPORT: identity, METRICS: metrics})
-    wire = str(_config(request, TRAIN)["wire_dtype"])
+    wire = str(asked["wire_dtype"])
     add_arrays(content, wire, {ARRAYS: report.weights, CONTROL: report.control, STYLE: report.style})
     return Message(content, reply_to=request)
 
@@ -217,6 +263,7 @@ def unpack_report(reply: Message) -> Report:
         metrics,
         _find_arrays(reply, CONTROL),
         _find_arrays(reply, STYLE),
+        int(identity["round"]),
     )
 
 
@@ -274,12 +321,25 @@ def unpack_weights(message: Message, name: str = ARRAYS) -> Weights:
 
 
 def _view(array: Array) -> NDArray[Any]:
-    """What `array.numpy()` gives, not copied: a server reads as many models as there are clients."""
-    if array.stype != "numpy.ndarray" or not array.data.startswith(_NUMPY_FORMAT):
-        return array.numpy()  # which reads it, or says what is wrong
+    """What `array.numpy()` gives, not copied: a server reads as many models as there are clients.
+
+    And no more than that: numpy's own reader takes zip archives too, allocates what a header claims before it
+    looks at what is there, and knows arrays of anything.
+    """
+    if array.stype != "numpy.ndarray":
+        raise TypeError(f"an array is {in_one_line(array.stype)!r}, expected 'numpy.ndarray'")
+    if not array.data.startswith(_NUMPY_FORMAT):
+        raise ValueError(
+            "an array is not as numpy saves numbers (format 1.0); nothing else is read, no pickle"
+        )
     start = len(_NUMPY_FORMAT)
     end = start + 2 + int.from_bytes(array.data[start : start + 2], "little")
+    if end > LONGEST_HEADER:
+        raise ValueError(f"an array's header claims {end} bytes, expected at most {LONGEST_HEADER}")
     shape, columns_first, dtype = _read_header(array.data[start:end])
+    claimed, held = math.prod(shape) * dtype.itemsize, len(array.data) - end
+    if min(shape, default=0) < 0 or claimed != held:
+        raise ValueError(f"an array's header claims {claimed} bytes, it has {held}")
     flat = np.frombuffer(array.data, dtype, math.prod(shape), end)
     return flat.reshape(shape, order="F" if columns_first else "C")
 
@@ -287,7 +347,13 @@ def _view(array: Array) -> NDArray[Any]:
 @lru_cache(maxsize=4096)
 def _read_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """(shape, whether columns come first, dtype); slow to read, and the same from every client."""
-    return np.lib.format.read_array_header_1_0(io.BytesIO(header))
+    try:
+        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
+    except Exception as error:  # numpy has Python parse it, which can fail in any way at all
+        raise ValueError(f"an array's header cannot be read ({type(error).__name__})") from error
+    if dtype.kind not in "biuf":
+        raise TypeError(f"an array is of {in_one_line(str(dtype))}, expected numbers")
+    return shape, columns_first, dtype
 
 
 def message_bytes(message: Message) -> int:

@@ -1,7 +1,5 @@
 """A client's side of the final test: its model on its own test set, scored where the data are."""
 
-import json
-
 from flames_cli.core.metrics import case_metrics
 from flames_cli.core.scoring import METRICS, summarise_cases
 from flames_cli.fed.memory import memory_folder
@@ -13,6 +11,7 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.segment import Segmenter
 from flames_cli.store.memory import recall
+from flames_cli.store.parse import parse_json
 
 LEAST_CASES = 5
 """The mean of fewer says too much of each of them."""
@@ -29,7 +28,7 @@ def run_test(task: TrainTask, settings: NodeSettings, profile: Profile, tests: S
     if len(tests) < least:
         raise Refusal(f"its test set is smaller than the {least} cases that it tells a mean of")
     request = task.request
-    options = json.loads(request.model_options)
+    options = parse_json(request.model_options)
     weights = task.weights
     if request.share == "content":
         kept = recall(memory_folder(settings, request.run, profile.client), request.kept + 1)

@@ -1,6 +1,7 @@
 """A federation decided before it starts, and what each client is sent in each of its rounds."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -51,6 +52,8 @@ class Plan:
     """The run's token of 16 hex digits, by which clients find what they keep between rounds."""
     entries: Entries | None = None
     """Which entries of the model are what; None: as `Entries.of` tells from the weights."""
+    max_update_norm: float = math.inf
+    """How many times as far as the median client a client's report may move."""
 
     @property
     def known_entries(self) -> Entries:
@@ -70,7 +73,7 @@ class Plan:
             client=profile.client,
             epochs=self.epochs,
             batch_size=self.batch_size,
-            lr=self.lr_by_modality.get(profile.modality, self.lr),
+            lr=self.lr_of(profile),
             dice_weight=self.dice_weight,
             per_pixel_focal=self.per_pixel_focal,
             augment=self.augment,
@@ -88,7 +91,16 @@ class Plan:
             kept=kept,
             wire_dtype=self.wire_dtype,
             run=self.run,
+            clip=self.algorithm.privacy.clip if self.algorithm.privacy else 0.0,
         )
+
+    def lr_of(self, profile: Profile) -> float:
+        """The learning rate of `profile`'s client."""
+        return self.lr_by_modality.get(profile.modality, self.lr)
+
+    def most_steps(self, profile: Profile) -> int:
+        """The steps that `profile`'s client makes in a round at the most."""
+        return self.epochs * math.ceil(profile.n_train / self.batch_size)
 
     def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:
         """What `profile`'s client is sent in `round_`."""

@@ -15,15 +15,18 @@ from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
 from flames_cli.core.aggregation import apply_round
+from flames_cli.core.privacy import NoiseKey
 from flames_cli.core.reports import Report, RoundResult, State
+from flames_cli.core.update_norms import NormLimit
 from flames_cli.errors import FlamesError
 from flames_cli.fed.attendance import ALL_AT_ONCE, Attendance
 from flames_cli.fed.events import ClientAsked, ClientDone, FederationStarted, OnEvent, RoundDone, ignore
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.joining import Members, Roster
-from flames_cli.fed.messages import Profile, message_bytes, unpack_report
+from flames_cli.fed.messages import Profile, in_one_line, message_bytes, unpack_report
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan, with_groups
+from flames_cli.fed.privacy_spent import privacy_spent
 from flames_cli.fed.reported_tests import TestReport
 from flames_cli.fed.server_test import gather_tests
 
@@ -62,6 +65,8 @@ class Federation:
     attendance: Attendance = ALL_AT_ONCE
     save_tests: SaveTests | None = None
     """save_tests(round, reports, silent) after the last round, where clients are to test the final models."""
+    noise_secret: bytes = field(default=b"", repr=False)
+    """What noise is drawn from, where the plan's algorithm has privacy."""
 
 
 Open = Callable[[Mapping[str, Any]], Federation]
@@ -108,15 +113,20 @@ def _run_round(grid: Grid, federation: Federation, state: State, members: Member
     traffic = _Traffic()
     reports = _collect(grid, federation, state, members, roster, traffic)
     sizes = Counter(client.group for client in state.clients.values())
-    result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes)
-    refused = {**traffic.failed, **result.refused}
-    for client, reason in result.refused.items():
+    limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one) for _, one in members})
+    noise = NoiseKey(federation.noise_secret, plan.wire_dtype) if plan.algorithm.privacy else None
+    result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes, limit, noise)
+    not_taken = {client: in_one_line(reason) for client, reason in result.refused.items()}
+    refused = {**traffic.failed, **not_taken}
+    for client, reason in not_taken.items():
         on_event(ClientDone(client, round_, {}, reason))
     if not result.accepted:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in refused.items())
         raise FlamesError(f"round {round_} got no good report ({reasons})")
     profiles = [profile for _, profile in members]
     record = _record(round_, profiles, result, traffic, refused, time.monotonic() - started)
+    if plan.algorithm.privacy:
+        record |= privacy_spent(plan.algorithm.privacy, result.state.releases)
     federation.save(result.state, record)
     on_event(RoundDone(record))
     return result.state
@@ -145,7 +155,8 @@ def _collect(
 
     for reply in exchange(grid, requests(), roster.terms(note_arrival)):
         roster.settle(reply)
-        yield from _take(reply, profiles[reply.node], traffic, on_event, round_)
+        profile = profiles[reply.node]
+        yield from _take(reply, profile, traffic, on_event, round_, plan.most_steps(profile))
         del reply  # or it would be held while the next one is waited for
     for node, profile in members:
         if node not in sent:
@@ -153,11 +164,11 @@ def _collect(
 
 
 def _take(
-    reply: Reply, profile: Profile, traffic: _Traffic, on_event: OnEvent, round_: int
+    reply: Reply, profile: Profile, traffic: _Traffic, on_event: OnEvent, round_: int, most_steps: int
 ) -> Iterator[Report]:
     """The report in `reply`, or none; noted in `traffic`."""
     client = profile.client
-    report, reason = _read_report(reply, profile)
+    report, reason = _read_report(reply, profile, round_, most_steps)
     if report is None or reply.message is None:
         traffic.failed[client] = reason
         on_event(ClientDone(client, round_, {}, reason))
@@ -168,16 +179,27 @@ def _take(
     yield report
 
 
-def _read_report(reply: Reply, profile: Profile) -> tuple[Report | None, str]:
+def _read_report(reply: Reply, profile: Profile, round_: int, most_steps: int) -> tuple[Report | None, str]:
     """The report, or why there is none."""
     report, reason = reply.read(unpack_report, "report")
     if report is None:
         return None, reason
+    if report.round != round_:
+        return None, f"it reports of round {report.round}, expected round {round_}"
     if report.n_examples > profile.n_train:
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
+    if not 0 <= report.n_steps <= most_steps:
+        return None, f"it reports {report.n_steps} steps, its images make at most {most_steps}"
     if (report.client, report.modality) != (profile.client, profile.modality):
-        return None, f"it reports as '{report.client}' ({report.modality}), it joined as {profile.modality}"
+        told = in_one_line(f"'{report.client}' ({report.modality})")
+        return None, f"it reports as {told}, it joined as {profile.modality}"
     return report, ""
+
+
+def _moved(client: str, result: RoundResult) -> dict[str, float]:
+    """How far a client whose report was taken moved the weights, by learning rate."""
+    norms = result.state.clients[client].moved.norms if client in result.accepted else {}
+    return {"update_norm": norms["weights"]} if norms else {}
 
 
 def _record(
@@ -198,11 +220,13 @@ def _record(
                 "modality": profile.modality,
                 "seconds": round(traffic.seconds.get(profile.client, 0.0), 3),
                 **traffic.metrics.get(profile.client, {}),
+                **_moved(profile.client, result),
                 **({"refused": refused[profile.client]} if profile.client in refused else {}),
             }
             for profile in profiles
         ],
         "accepted": list(result.accepted),
+        "kept_models": list(result.kept),
         "refused": refused,
         "bytes_down": traffic.bytes_down,
         "bytes_up": traffic.bytes_up,

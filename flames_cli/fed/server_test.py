@@ -9,7 +9,7 @@ from flames_cli.core.reports import State
 from flames_cli.fed.events import ClientAsked, OnEvent
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.joining import Members, Roster
-from flames_cli.fed.messages import Profile
+from flames_cli.fed.messages import Profile, in_one_line
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.reported_tests import TestReport, unpack_test_report
@@ -45,5 +45,5 @@ def gather_tests(
 def _read(reply: Reply, profile: Profile) -> tuple[TestReport | None, str]:
     report, reason = reply.read(unpack_test_report, "test report")
     if report and report.client != profile.client:
-        return None, f"it reports as '{report.client}'"
+        return None, in_one_line(f"it reports as '{report.client}'")
     return report, reason

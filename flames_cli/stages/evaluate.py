@@ -1,8 +1,9 @@
 """A run and its shards → metrics a case, tables of clients and server models, and pictures."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from flames_cli.config import EvaluateConfig, FederateConfig, check_section
 from flames_cli.core.algorithm import Algorithm
@@ -19,9 +20,12 @@ from flames_cli.stages.evaluating.pictures import draw_evaluation
 from flames_cli.stages.evaluating.rows import make_row
 from flames_cli.stages.evaluating.scoring import Subject, score_subject
 from flames_cli.stages.evaluating.subjects import find_subjects, find_twin, find_untested, load_tests
+from flames_cli.stages.federating.planning import choose_privacy
 from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.atomic import remove_leftovers
 from flames_cli.store.checkpoint import index_path, load_state
 from flames_cli.store.h5 import hash_file
+from flames_cli.store.locks import in_turn, reading_shards
 from flames_cli.store.manifest import Partition, read_partition
 from flames_cli.store.runs import RunFolder, find_run, read_config, read_rounds
 
@@ -41,6 +45,8 @@ class LoadedRun:
     """Of everything random in the run."""
     at_sites: bool = False
     """Whether its clients were real nodes, whose data are not here."""
+    privacy: dict[str, Any] | None = None
+    """What its models have cost in privacy, where they are private."""
 
 
 def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
@@ -53,6 +59,11 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
         MissingArtifact: no partition, no such run, no checkpoint.
         FlamesError: the run was made on another partition, or a file is damaged.
     """
+    with reading_shards(config.workspace):
+        return _evaluate(config, progress)
+
+
+def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     partition_file = config.workspace / "partition.json"
     partition = read_partition(partition_file)
     run = load_run(config, config.run, partition_file)
@@ -76,10 +87,14 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
         lesions={split: _lesion_rows(tested, run.seed) for split, tested in scored.items()},
         small=_find_rules(one.subject for tested in scored.values() for one in tested),
         seed=run.seed,
+        privacy=run.privacy,
     )
-    write_evaluation(result, [row for tested in scored.values() for row in case_rows(result, tested)])
-    if config.overlays:
-        draw_evaluation(result.folder, run.segmenter, scored, read_rounds(run.folder.rounds))
+    # In turn: a call for one split reads and keeps what another wrote.
+    with in_turn(result.folder):
+        remove_leftovers(result.folder)
+        write_evaluation(result, [row for tested in scored.values() for row in case_rows(result, tested)])
+        if config.overlays:
+            draw_evaluation(result.folder, run.segmenter, scored, read_rounds(run.folder.rounds))
     return result
 
 
@@ -130,7 +145,19 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         segmenter=segmenter,
         seed=made.seed,
         at_sites=made.engine == "superlink",
+        privacy=_privacy_told(made, folder, state),
     )
+
+
+def _privacy_told(made: FederateConfig, folder: RunFolder, state: State) -> dict[str, Any] | None:
+    """What the rounds that led to `state` have cost, as the last one's line tells; None without privacy."""
+    privacy = choose_privacy(made)
+    if privacy is None:
+        return None
+    lines = (record for record in read_rounds(folder.rounds) if record["round"] == state.round)
+    spent = next(lines, {}).get("epsilon")
+    told = {"unit": "client", "relation": "add or remove one", "accountant": "rdp"}
+    return {"epsilon": spent, **asdict(privacy), "rounds": state.round, "releases": state.releases, **told}
 
 
 def _score_split(

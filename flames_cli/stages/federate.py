@@ -1,23 +1,26 @@
 """Shards → a run: rounds of local training and blending, a checkpoint and a line after each."""
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
 from flames_cli.config import FederateConfig
-from flames_cli.fed.events import OnEvent, ignore
+from flames_cli.fed.events import Noted, OnEvent, ignore
+from flames_cli.fed.node import NodeConfig
+from flames_cli.fed.privacy_spent import check_accountant
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.stages.estimate import Estimator
 from flames_cli.stages.federating.engines import Prepared, check_engine, run_engine
 from flames_cli.stages.federating.images import Images, find_images
-from flames_cli.stages.federating.keeping import keep_initial, read_initial
+from flames_cli.stages.federating.keeping import begin, read_initial
 from flames_cli.stages.federating.nodes import node_configs
 from flames_cli.stages.federating.planning import choose_algorithm, make_plan
-from flames_cli.stages.federating.resuming import options_as_run, resume, run_token
-from flames_cli.store.locks import locked_within
+from flames_cli.stages.federating.resuming import Resumed, options_as_run, resume, run_token
+from flames_cli.store.locks import locked_within, reading_shards
 from flames_cli.store.manifest import read_json
-from flames_cli.store.runs import read_rounds, run_folder, write_config
+from flames_cli.store.runs import RunFolder, read_rounds, run_folder, write_config
 from flames_cli.store.schema import CLIENT_TESTS
 
 ORPHAN_SECONDS = 30.0
@@ -36,6 +39,8 @@ class FederationResult:
     """The lines of rounds.jsonl."""
     tests: dict[str, Any] | None = None
     """What real nodes tell of their tests, as client-tests.json has it."""
+    notes: list[str] = field(default_factory=list)
+    """What was found damaged, and what became of it."""
 
 
 def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationResult:
@@ -48,35 +53,66 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         FlamesError: unknown strategy, model or option; an engine that cannot run; no encoder weights; a run
             of that name with other options; no good report in a round.
     """
+    with ExitStack() as shards, ExitStack() as run:
+        if config.engine != "superlink":
+            shards.enter_context(reading_shards(config.workspace))
+        images, nodes = _find_inputs(config)
+        folder = run_folder(config.workspace, config.run_name)
+        # Held from here on: what follows may remove or rewrite the run.
+        patience = ORPHAN_SECONDS if config.engine == "superlink" else 0.0
+        run.enter_context(locked_within(folder.path, patience))
+        made, resumed = _prepare(config, folder, images, nodes)
+        notes = resumed.notes if resumed else []
+        for note in notes:
+            on_event(Noted(note))
+        if made:
+            if config.engine != "inline":
+                run.close()  # the process that does the rounds takes it
+            run_engine(made, Estimator(on_event, config.batch_size, config.local_epochs))
+    tests = folder.client_tests
+    return FederationResult(
+        folder.name,
+        folder.path,
+        resumed.state.round if resumed else 0,
+        read_rounds(folder.rounds),
+        read_json(tests, CLIENT_TESTS.name) if tests.is_file() else None,
+        notes,
+    )
+
+
+def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
+    """The images, and the nodes on this machine: what the options forbid is found before a run is touched."""
     algorithm = choose_algorithm(config)
     images = find_images(config)
     check_engine(config, algorithm.pooled)
-    run = run_folder(config.workspace, config.run_name)
-    nodes = []
-    if images.partition and config.engine != "superlink":
-        nodes = node_configs(config, algorithm, images.partition, run.clients)
+    if algorithm.privacy:
+        check_accountant()
+    if not images.partition or config.engine == "superlink":
+        return images, []
+    memory = run_folder(config.workspace, config.run_name).clients
+    return images, node_configs(config, algorithm, images.partition, memory)
+
+
+def _prepare(
+    config: FederateConfig, run: RunFolder, images: Images, nodes: list[NodeConfig]
+) -> tuple[Prepared | None, Resumed | None]:
+    """What is to be run, its folder made or mended (None: nothing is left), and what it goes on from."""
     options, facts = options_as_run(config), _facts(config, images)
-    if run.path.exists():
-        with locked_within(run.path, ORPHAN_SECONDS if config.engine == "superlink" else 0.0):
-            """Nobody else is at it: what follows may remove or rewrite the run."""
     resumed = resume(run, options, facts, config)
     untested = config.engine == "superlink" and not run.client_tests.is_file()
-    if resumed is None or resumed.round < config.rounds or untested:
-        facts["token"] = run_token(run, resumed)
-        plan = make_plan(config, facts, read_initial(run) if resumed else None)
-        if resumed is None:
-            # Here, not earlier: a wrong option must not cost the run that --fresh replaces.
-            run.remove()
+    if resumed and resumed.state.round >= config.rounds and not untested:
+        return None, resumed
+    facts["token"] = run_token(resumed)
+    if resumed:
+        facts = {**resumed.facts, **facts}
+        plan = make_plan(config, facts, read_initial(run, facts))
         write_config(run.config, {"federate": options, "run": facts})
-        if resumed is None:
-            keep_initial(run, config, plan.initial)
-        run.client_tests.unlink(missing_ok=True)
-        watch = Estimator(on_event, config.batch_size, config.local_epochs)
-        run_engine(Prepared(config, run, plan, resumed, nodes), watch)
-    tests = read_json(run.client_tests, CLIENT_TESTS.name) if run.client_tests.is_file() else None
-    return FederationResult(
-        run.name, run.path, resumed.round if resumed else 0, read_rounds(run.rounds), tests
-    )
+    else:
+        # The plan first: a wrong option must not cost the run that --fresh replaces.
+        plan = make_plan(config, facts, None)
+        begin(run, config, options, plan, facts)
+    run.client_tests.unlink(missing_ok=True)
+    return Prepared(config, run, plan, resumed.state if resumed else None, nodes), resumed
 
 
 def _facts(config: FederateConfig, images: Images) -> dict[str, Any]:

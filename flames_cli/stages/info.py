@@ -11,6 +11,7 @@ from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.devices import describe_devices
 from flames_cli.learn.models import MODELS
 from flames_cli.readers import READERS
+from flames_cli.store.runs import list_runs
 
 PACKAGES = (
     "torch",
@@ -21,6 +22,7 @@ PACKAGES = (
     "safetensors",
     "nibabel",
     "opencv-python-headless",
+    "dp-accounting",
 )
 
 
@@ -43,7 +45,7 @@ def info(workspace: Path) -> dict[str, Any]:
             "path": str(workspace),
             "preprocessed": sorted(path.stem for path in workspace.glob("preprocessed/*.h5")),
             "partition": (workspace / "partition.json").is_file(),
-            "runs": sorted(path.parent.name for path in workspace.glob("runs/*/config.toml")),
+            "runs": [path.name for path in list_runs(workspace)],
         },
     }
 

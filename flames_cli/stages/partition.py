@@ -12,8 +12,10 @@ from flames_cli.stages.dividing.clients import ClientPlan, Split, plan_clients, 
 from flames_cli.stages.dividing.members import DataSet, by_collection, read_dataset, reader_name
 from flames_cli.stages.dividing.server_sets import HeldOut, ServerPlan, hold_out_sites, plan_server
 from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.atomic import remove_leftovers
 from flames_cli.store.cases import CaseInfo
 from flames_cli.store.h5 import hash_file, read_shard_cases, write_shard
+from flames_cli.store.locks import writing_shards
 from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry, write_partition
 
 Entry = TypeVar("Entry", ClientEntry, ServerEntry)
@@ -28,10 +30,17 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
             patient in two roles, or a partition that exists without `overwrite`. Nothing has changed then,
             but for a patient in two roles, who is found last.
     """
+    with writing_shards(config.workspace):
+        return _partition(config, progress)
+
+
+def _partition(config: PartitionConfig, progress: Progress) -> Partition:
     target = config.workspace / "partition.json"
     if target.exists() and not config.overwrite:
         raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
-    datasets = [read_dataset(path) for path in _find_files(config)]
+    files = _find_files(config)
+    before = [_mark(path) for path in files]
+    datasets = [read_dataset(path) for path in files]
     size = _common(datasets, "size", "image size", "preprocess them with one --size")
     channels = _common(datasets, "channels", "channels", "preprocess them with the same --channels")
     split = resolve_split(config.split, datasets)
@@ -39,6 +48,7 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
     clients = _plan_all_clients(config, held_out, split)
     server = plan_server(held_out)
     _refuse_twins(clients, server)
+    remove_leftovers(config.workspace / "shards")
     target.unlink(missing_ok=True)  # from here on it would describe shards that are half old, half new
     _write_shards(config.workspace, clients, server, progress)
     made = Partition(
@@ -50,10 +60,20 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
         options=_options_as_run(config, split),
         left_out=held_out.left_out,
     )
+    if [_mark(path) for path in files] != before:
+        raise FlamesError(
+            "a data set was preprocessed anew while it was divided; run `flames partition` again"
+        )
     verify_partition(config.workspace, made)
     write_partition(target, made)
     _remove_strangers(config.workspace / "shards", made)
     return made
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    """Differs once the file is replaced."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _find_files(config: PartitionConfig) -> list[Path]:

@@ -1,21 +1,29 @@
-"""Raw folder → `preprocessed/<dataset>.h5` and the JSON beside it: one pass, bounded memory."""
+"""Raw folder → `preprocessed/<dataset>.h5` and the JSON beside it: one pass, bounded memory.
+
+Patients keep their names up to here. Everything is split by them, so that no set depends on the site's salt;
+only then do they get their pseudonyms.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flames_cli.config import PreprocessConfig
+from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
-from flames_cli.readers.base import Reader
+from flames_cli.readers.base import Reader, Source
 from flames_cli.stages.preparing.gathering import Gathered, gather, group_patients, regroup
+from flames_cli.stages.preparing.naming import call_cases, table_path, write_table
 from flames_cli.stages.preparing.report import Sets, make_report
 from flames_cli.stages.preparing.small import check_rules, choose_rule
 from flames_cli.stages.preparing.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.stages.raw import Kind, check_windows, kind_of, open_raw, slug
-from flames_cli.store.atomic import write_json
+from flames_cli.store.atomic import remove_leftovers, write_json
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.h5 import files_of, write_collection
+from flames_cli.store.locks import in_turn
+from flames_cli.store.salts import PRIVATE, make_salt, read_salt
 
 LISTED_BAD = 5
 """Bad cases that an error message names; the rest are counted."""
@@ -28,8 +36,8 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     Those are split together, so that nobody is trained on in one modality and tested in another.
 
     Raises:
-        FlamesError: no raw data, bad cases without `skip_bad`, too few patients, or output that exists
-            without `overwrite`. Nothing is written then.
+        FlamesError: no raw data, bad cases without `skip_bad`, too few patients, a salt that is none, or
+            output that exists without `overwrite`. Nothing is written then.
     """
     opened = open_raw(config, dataset)
     reader, collection, sources = opened.reader, opened.name, opened.sources
@@ -38,10 +46,12 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     names = _name_datasets(collection, dict.fromkeys(kind_of(reader, source) for source in sources))
     check_rules(config, reader, list(dict.fromkeys([*names.values(), collection])))
     targets = {kind: config.workspace / "preprocessed" / f"{name}.h5" for kind, name in names.items()}
-    earlier = _find_earlier(collection, list(targets.values()), config.overwrite)
+    _find_earlier(collection, list(targets.values()), config.overwrite)
+    salt_file = _find_salt(config)
     with Spool(config.workspace / "preprocessed") as spool:
         gathered = gather(reader, sources, config, spool, progress)
-        _refuse_bad(collection, [bad for part in gathered.values() for bad in part.bad], config.skip_bad)
+        bad = [told for part in gathered.values() for _, told in part.bad]
+        _refuse_bad(collection, bad, config.skip_bad)
         group_of = group_patients(reader, gathered.values())
         sets = _split(reader, collection, names, gathered, group_of, config)
         infos = {
@@ -51,17 +61,48 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
             )
             for kind, part in gathered.items()
         }
-        write_collection({targets[kind]: (infos[kind], sets[kind]) for kind in gathered}, spool)
-    for path in earlier:
-        path.unlink()
-        path.with_suffix(".json").unlink(missing_ok=True)
-    reports = []
-    for kind, part in gathered.items():
-        near = _near_copies(group_of, part)
-        report = make_report(reader, config, infos[kind], part, sets[kind], near, targets[kind])
-        write_json(targets[kind].with_suffix(".json"), report)
-        reports.append(report)
-    return reports
+        pseudonym_of = _give_pseudonyms(salt_file, sources)
+        sets = {
+            kind: {own: call_cases(cases, pseudonym_of) for own, cases in sets[kind].items()} for kind in sets
+        }
+        near = {kind: _near_copies(group_of, part) for kind, part in gathered.items()}
+        with in_turn(config.workspace / f"preprocessed-{collection}"):
+            earlier = _find_earlier(collection, list(targets.values()), config.overwrite)
+            for target in targets.values():
+                remove_leftovers(target.parent, f"{target.stem}.*")
+            write_collection({targets[kind]: (infos[kind], sets[kind]) for kind in gathered}, spool)
+            for path in earlier:
+                path.unlink()
+                path.with_suffix(".json").unlink(missing_ok=True)
+                table_path(config.workspace, path.stem).unlink(missing_ok=True)
+            reports = []
+            for kind, part in gathered.items():
+                report = make_report(
+                    *(reader, config, infos[kind], part, sets[kind], near[kind], pseudonym_of, targets[kind])
+                )
+                write_table(table_path(config.workspace, names[kind]), part, pseudonym_of)
+                write_json(targets[kind].with_suffix(".json"), report)
+                reports.append(report)
+            return reports
+
+
+def _find_salt(config: PreprocessConfig) -> Path:
+    """Where the salt lies, or will: what is there is read once before the work, so that it is not in vain.
+
+    Raises:
+        FlamesError: it is no salt, or the user's file is not there.
+    """
+    own = config.workspace / PRIVATE / "salt"
+    if config.salt_file or own.exists():
+        read_salt(config.salt_file or own)
+    return config.salt_file or own
+
+
+def _give_pseudonyms(salt_file: Path, sources: Sequence[Source]) -> dict[str, str]:
+    """{patient: pseudonym}, with the workspace's own salt drawn if it is its first data set."""
+    if not salt_file.exists():
+        make_salt(salt_file)
+    return pseudonyms(read_salt(salt_file), (source.patient for source in sources))
 
 
 def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> list[Path]:
@@ -72,7 +113,8 @@ def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> 
         FlamesError: there are such files, or one of `targets` is there, and neither may be replaced.
     """
     for target in targets:
-        if target.exists() and not overwrite:
+        # Without its report, it is what is left of a call that was interrupted.
+        if target.exists() and target.with_suffix(".json").exists() and not overwrite:
             raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
     others = [path for path in files_of(collection, targets[0].parent) if path not in targets]
     if others and not overwrite:

@@ -14,9 +14,10 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.data import ShardDataset
 from flames_cli.stages.evaluate import LoadedRun, load_run
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.store.atomic import write_csv, write_json
+from flames_cli.store.atomic import remove_leftovers, write_csv, write_json
 from flames_cli.store.figures import draw_embedding
 from flames_cli.store.h5 import read_shard_sets
+from flames_cli.store.locks import in_turn, reading_shards
 from flames_cli.store.manifest import ClientEntry, Partition, checked_shard, read_partition
 from flames_cli.store.schema import EMBEDDING, stamp
 
@@ -47,6 +48,11 @@ def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
         MissingArtifact: no partition, or no run for deep features.
         FlamesError: too few images, or all alike.
     """
+    with reading_shards(config.workspace):
+        return _draw_map(config, progress)
+
+
+def _draw_map(config: TsneConfig, progress: Progress) -> Map:
     partition_file = config.workspace / "partition.json"
     partition = read_partition(partition_file)
     run = None
@@ -74,7 +80,9 @@ def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
         folder=config.workspace / "tsne",
         files=["embedding.csv", "tsne.png", "tsne.svg", "tsne.json"],
     )
-    _write(made, places, modalities, clients, [case for _, case in chosen])
+    with in_turn(made.folder):
+        remove_leftovers(made.folder)
+        _write(made, places, modalities, clients, [case for _, case in chosen])
     return made
 
 

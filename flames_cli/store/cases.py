@@ -1,5 +1,6 @@
 """Cases in HDF5: one group a set, one chunk a case, so that sets are copied without decoding them."""
 
+import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ NO_PLACE = Placement("", -1, (0, 0, 0), "", (0.0,) * 16)
 
 @dataclass(frozen=True, slots=True)
 class CaseInfo:
-    """What is known of a case beside its pixels."""
+    """What is known of a case beside its pixels; patients go by their pseudonyms in every file."""
 
     case: str
     patient: str
@@ -214,16 +215,34 @@ def _write_places(group: h5py.Group, places: Sequence[Placement]) -> None:
 def read_set_info(group: h5py.Group) -> SetInfo:
     """What all cases of `group` share."""
     attrs = group.attrs
-    return SetInfo(
-        str(attrs["dataset"]),
-        str(attrs["modality"]),
-        str(attrs["organ"]),
-        int(attrs["size"]),
-        int(attrs["max_value"]),
-        int(attrs["channels"]),
-        str(attrs["collection"]),
-        parse_rule(str(attrs["small"])),
+    info = SetInfo(
+        _text(attrs["dataset"]),
+        _text(attrs["modality"]),
+        _text(attrs["organ"]),
+        operator.index(attrs["size"]),
+        operator.index(attrs["max_value"]),
+        operator.index(attrs["channels"]),
+        _text(attrs["collection"]),
+        parse_rule(_text(attrs["small"])),
     )
+    _check_pixels(group, info)
+    return info
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"got {type(value).__name__}, expected a text")
+    return value
+
+
+def _check_pixels(group: h5py.Group, info: SetInfo) -> None:
+    """That they are as the attributes say: what reads them next counts on it."""
+    images, masks = group["image"], group["mask"]
+    if info.size < 1 or info.max_value < 1 or info.channels not in (1, 3):
+        raise ValueError(f"its images are said to be of size {info.size} with {info.channels} channels")
+    found, expected = (images.shape[1:], images.dtype), (info.pixel_shape, info.dtype)
+    if found != expected or masks.shape != (len(images), info.size, info.size) or masks.dtype != np.uint8:
+        raise ValueError(f"its images are {found}, expected {expected}, and its masks {masks.shape}")
 
 
 def read_cases(group: h5py.Group) -> list[CaseInfo]:

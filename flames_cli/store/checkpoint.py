@@ -1,24 +1,63 @@
 """Checkpoints: one folder a round, safetensors and a JSON, moved into place when whole."""
 
+import errno
+import hashlib
+import json
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from flames_cli.arrays import Weights
-from flames_cli.core.reports import LastReport, State
+from flames_cli.core.reports import LastReport, Moved, State
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import replacing_folder, write_json
+from flames_cli.store.atomic import (
+    reason_of,
+    remove_folder,
+    remove_leftovers,
+    replacing_folder,
+    telling_in_one_line,
+    write_json,
+)
 from flames_cli.store.h5 import hash_file
-from flames_cli.store.manifest import read_json
+from flames_cli.store.parse import parse_json
 from flames_cli.store.schema import CHECKPOINT, check_stamp, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
 INDEX = "state.json"
 
-_ROUND = re.compile(r"^round-(\d{5})$")
+SEAL = "index_sha256"
+"""In an index: its own checksum, of all its other entries."""
+
+DAMAGED = ".damaged"
+"""Ends the name of a checkpoint's folder that has been set aside."""
+
+_FILE = re.compile(r"[A-Za-z0-9._%+ ~-]+\.safetensors")
+"""What `_Writer` writes: a plain name, in the checkpoint's own folder."""
+
+_ROUND = re.compile(r"^round-(\d{5,})$")
+
+
+class DamagedCheckpoint(FlamesError):
+    """A round's checkpoint is not as it was written; the round before may still be whole."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(
+            f"the checkpoint {folder} is damaged ({what}); run `flames federate` again, which goes back to "
+            "the round before"
+        )
+        self.round_folder = folder
+        self.what = what
+
+
+Check = Callable[[State], None]
+
+
+def nothing_more(state: State) -> None:
+    """A state that can be read is good."""
 
 
 def save_state(folder: Path, state: State, keep: int) -> Path:
@@ -48,10 +87,16 @@ def _write(folder: Path, state: State) -> None:
         "personal": written.by_name("client", state.personal),
         "memory": written.by_kind("memory", state.memory),
         "styles": written.by_name("style", state.styles),
-        "clients": {name: [last.group, last.round] for name, last in state.clients.items()},
+        "releases": state.releases,
+        "clients": {name: asdict(last) for name, last in state.clients.items()},
         "sha256": written.sha256,
     }
-    write_json(folder / INDEX, index)
+    write_json(folder / INDEX, {**index, SEAL: _seal(index)})
+
+
+def _seal(index: Mapping[str, Any]) -> str:
+    """SHA-256 of an index: a bit of a client's name may flip as well as one of its weights."""
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 class _Writer:
@@ -106,9 +151,49 @@ def list_rounds(folder: Path) -> list[int]:
 
 
 def keep_newest(folder: Path, keep: int) -> None:
-    """Drop the folders of all but the newest `keep` rounds."""
+    """Drop the folders of all but the newest `keep` rounds; what cannot be dropped stays."""
+    remove_leftovers(folder)
     for old in list_rounds(folder)[:-keep]:
-        shutil.rmtree(round_folder(folder, old), ignore_errors=True)
+        with suppress(OSError):
+            remove_folder(round_folder(folder, old))
+
+
+def load_newest_whole(folder: Path, check: Check = nothing_more) -> tuple[State, list[DamagedCheckpoint]]:
+    """The state after the newest round that is whole, and what is wrong with those after it.
+
+    Args:
+        folder: of the run's checkpoints.
+        check: of a state that is read; raises DamagedCheckpoint where it cannot be gone on with.
+
+    Raises:
+        FlamesError: none is whole; or one is of another version, or cannot be read as things are.
+    """
+    damaged: list[DamagedCheckpoint] = []
+    for round_ in reversed(list_rounds(folder)):
+        try:
+            state = load_state(folder, round_)
+            check(state)
+            return state, damaged
+        except DamagedCheckpoint as error:
+            damaged.append(error)
+    found = f"{damaged[0].round_folder.name}: {damaged[0].what}" if damaged else "there is none"
+    raise FlamesError(
+        f"no checkpoint in {folder} is whole ({found}); copy one back from a backup, or pass --fresh to "
+        "start anew"
+    )
+
+
+def set_aside(damaged: Path) -> Path:
+    """Rename a checkpoint's folder, so that nothing meets it again; where it lies now.
+
+    Raises:
+        NotWritten: it cannot be renamed.
+    """
+    aside = damaged.with_name(f"{damaged.name}{DAMAGED}")
+    with telling_in_one_line(aside):
+        remove_folder(aside)
+        damaged.replace(aside)
+    return aside
 
 
 def load_state(folder: Path, round_: int | None = None) -> State:
@@ -116,7 +201,8 @@ def load_state(folder: Path, round_: int | None = None) -> State:
 
     Raises:
         MissingArtifact: there is no checkpoint.
-        FlamesError: a file is missing, damaged (its checksum differs) or of another version.
+        DamagedCheckpoint: a file is missing, or not as it was written (its checksum differs).
+        FlamesError: it is of another version, or cannot be read as things are.
     """
     stored = _Reader(folder, round_)
     return State(
@@ -126,6 +212,7 @@ def load_state(folder: Path, round_: int | None = None) -> State:
         stored.by_kind("memory"),
         stored.by_name("styles"),
         stored.clients,
+        stored.releases,
     )
 
 
@@ -134,20 +221,38 @@ class _Reader:
 
     def __init__(self, folder: Path, round_: int | None) -> None:
         self._path = _find(folder, round_)
-        index = self._path / INDEX
-        self._index = read_json(index, CHECKPOINT.name)
-        check_stamp(self._index, CHECKPOINT, index)
+        self._index = self._read_index()
+
+    def _read_index(self) -> dict[str, Any]:
+        path = self._path / INDEX
+        try:
+            with self._reading(INDEX):
+                index = parse_json(path.read_bytes())
+        except ValueError as error:
+            raise self._damaged(f"{INDEX} cannot be read as JSON") from error
+        if not isinstance(index, dict) or index.get("format") != CHECKPOINT.name:
+            raise self._damaged(f"{INDEX} is not of {CHECKPOINT.name}")
+        check_stamp(index, CHECKPOINT, path)
+        if index.pop(SEAL, None) not in (None, _seal(index)):  # none: of an earlier release
+            raise self._damaged(f"the checksum of {INDEX} differs")
+        return index
 
     @property
     def round(self) -> int:
         with self._entries_expected():
+            if self._path.name != round_folder(self._path, int(self._index["round"])).name:
+                raise self._damaged(f"{INDEX} is of round {self._index['round']}")
             return int(self._index["round"])
 
     @property
     def clients(self) -> dict[str, LastReport]:
         with self._entries_expected():
-            listed = self._index["clients"].items()
-            return {name: LastReport(str(group), int(round_)) for name, (group, round_) in listed}
+            return {name: _last_report(**stored) for name, stored in self._index["clients"].items()}
+
+    @property
+    def releases(self) -> int:
+        with self._entries_expected():
+            return int(self._index.get("releases", 0))
 
     def by_name(self, key: str) -> dict[str, Weights]:
         with self._entries_expected():
@@ -161,21 +266,42 @@ class _Reader:
             }
 
     def _read(self, file: str) -> Weights:
-        path = self._path / file
-        if not path.is_file() or hash_file(path) != self._index["sha256"][file]:
+        # The index may come from elsewhere: only what lies beside it is of this checkpoint.
+        if not _FILE.fullmatch(file):
+            raise self._damaged(f"{INDEX} names '{file}', which is no file of a checkpoint")
+        with self._reading(file):
+            checksum = hash_file(self._path / file)
+        if checksum != self._index["sha256"][file]:
+            raise self._damaged(f"the checksum of {file} differs")
+        return read_safetensors(self._path / file)
+
+    @contextmanager
+    def _reading(self, file: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise self._damaged(f"{file} is missing") from error
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise self._damaged(f"the disk fails to read {file}") from error
             raise FlamesError(
-                f"{path} is missing or damaged (its checksum differs); remove {self._path} and federate again"
-            )
-        return read_safetensors(path)
+                f"{self._path / file} cannot be read: {reason_of(error)}; check its rights"
+            ) from error
 
     @contextmanager
     def _entries_expected(self) -> Iterator[None]:
         try:
             yield
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise FlamesError(
-                f"{self._path / INDEX} lacks entries ({error}); remove {self._path} and federate again"
-            ) from error
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise self._damaged(f"{INDEX} lacks entries ({error})") from error
+
+    def _damaged(self, what: str) -> DamagedCheckpoint:
+        return DamagedCheckpoint(self._path, what)
+
+
+def _last_report(group: str, round: int, moved: dict[str, Any]) -> LastReport:
+    norms = {str(part): float(norm) for part, norm in moved["norms"].items()}
+    return LastReport(str(group), int(round), Moved(norms, int(moved["steps"])))
 
 
 def _find(folder: Path, round_: int | None) -> Path:

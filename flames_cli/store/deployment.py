@@ -6,8 +6,8 @@ sites/NAME/      site.toml  ca.crt  node.key  node.pub, and what the node leaves
 """
 
 import re
-import tomllib
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import tomli_w
 from flames_cli.core.addresses import check_host, check_port, join_address, split_address
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import write_text
+from flames_cli.store.parse import parse_toml
 from flames_cli.store.schema import DEPLOYMENT, SITE, Format, check_stamp, stamp
 
 SITE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,62}")
@@ -166,8 +167,9 @@ def read_deployment(path: Path) -> Deployment:
     """
     table = _read(path / "deployment.toml", DEPLOYMENT)
     try:
-        host, port, sites = str(table["host"]), int(table["port"]), [str(name) for name in table["sites"]]
-    except (KeyError, TypeError, ValueError) as error:
+        host, port = str(table["host"]), index(table["port"])
+        sites = [str(name) for name in table["sites"]]
+    except (KeyError, TypeError) as error:
         raise FlamesError(f"{path / 'deployment.toml'} lacks host, port or sites; restore it") from error
     names = tuple(check_site_name(name) for name in sites)
     return Deployment(path, check_host(host), check_port(port), names)
@@ -202,7 +204,7 @@ def _read(path: Path, format_: Format) -> dict[str, Any]:
     if not path.is_file():
         raise MissingArtifact(f"no {path.name} in {path.parent}; {_WHERE[format_.name]}")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); restore it or copy it anew") from error
     check_stamp(table, format_, path)

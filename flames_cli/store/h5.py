@@ -24,6 +24,7 @@ from flames_cli.store.cases import (
     read_set_info,
 )
 from flames_cli.store.cases import write_set as write_case_set
+from flames_cli.store.h5_contents import check_contents
 from flames_cli.store.schema import MADE_BY, PREPROCESSED, SHARD, Format, check_stamp, stamp
 
 CLIENT_SETS = ("train", "val", "test")
@@ -38,23 +39,44 @@ class SpooledCase:
     mask: int
 
 
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+)
+"""What reading stumbles on where entries are missing, of other kinds, or damaged."""
+
+
 @contextmanager
 def open_checked(path: Path, expected: Format) -> Iterator[h5py.File]:
     """`path` for reading, its format and version checked.
 
     Raises:
         MissingArtifact: no such file; names the command that makes it.
-        FlamesError: not HDF5, damaged, or of another format or version.
+        FlamesError: not HDF5, damaged, of another format or version, or holding what FLAMES never writes.
     """
     if not path.exists():
         raise MissingArtifact(f"{path} is not there; make it with `{MADE_BY[expected.name]}`")
     try:
+        _require_file(path)
         with h5py.File(path, "r") as file:
-            check_stamp(dict(file.attrs), expected, path)
+            check_stamp({key: file.attrs.get(key) for key in ("format", "version")}, expected, path)
+            check_contents(file, path)
             yield file
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except DAMAGE as error:
         command = MADE_BY[expected.name]
         raise FlamesError(f"{path} is damaged or no HDF5 file; make it anew with `{command}`") from error
+
+
+def _require_file(path: Path) -> None:
+    """HDF5 would wait for whoever writes to a pipe."""
+    if not path.is_file():
+        raise ValueError("it is no file")
 
 
 @contextmanager

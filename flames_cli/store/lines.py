@@ -1,8 +1,14 @@
 """Files of JSON lines that one process appends to while another reads."""
 
 import json
+import os
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
+
+from flames_cli.store.atomic import telling_in_one_line
+from flames_cli.store.parse import parse_json
 
 
 def to_line(record: dict[str, Any]) -> str:
@@ -10,10 +16,34 @@ def to_line(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Append one line; a reader sees it whole or not yet."""
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(to_line(record))
+def append_line(path: Path, record: dict[str, Any], durable: bool = False) -> None:
+    """Append one line; a reader sees it whole or not yet.
+
+    Args:
+        path: of the file, made where it is missing.
+        record: of the line.
+        durable: whether the disk is to hold it before this returns.
+
+    Raises:
+        NotWritten: the disk is full; the file is as it was.
+    """
+    with telling_in_one_line(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            _write_all(file, to_line(record).encode())
+            if durable:
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                file.truncate(before)
+            raise
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """A disk that fills up takes the first bytes, and fails on the next ones only."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 class Tail:
@@ -33,4 +63,4 @@ class Tail:
             return []
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [json.loads(line) for line in whole.split(b"\n") if line]
+        return [parse_json(line) for line in whole.split(b"\n") if line]

@@ -1,36 +1,80 @@
-"""One process at a time writes a run."""
+"""One process at a time writes a folder, while nobody reads what it replaces."""
 
+import errno
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
+from flames_cli.store.atomic import telling_in_one_line
+
+WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
+"""What a disk answers that has no locks, as some of clusters; nobody is kept out there."""
 
 POLL_SECONDS = 0.2
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, busy: str = "", shared: bool = False) -> Iterator[None]:
     """Hold `folder` (there or not) for the block; the system frees it, however the process ends.
 
     The lock's file lies beside the folder, so that it outlives the folder's removal.
 
+    Args:
+        folder: to hold.
+        busy: what to tell where another process holds it; by default, of a run.
+        shared: whether others may hold it so at the same time: they all read.
+
     Raises:
-        FlamesError: another process holds it.
+        FlamesError: another process holds it, or the folder beside cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    with _opened(folder, shared) as descriptor:
         try:
-            _lock(descriptor)
+            _lock(descriptor, shared, wait=False)
         except BlockingIOError:
             raise FlamesError(
-                f"another process runs '{folder.name}'; wait for its end, stop it, or pass another --run"
+                busy
+                or f"another process runs '{folder.name}'; wait for its end, stop it, or pass another --run"
             ) from None
         yield
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """As `locked`, but wait for whoever holds `folder`: of what takes long to make and is written at once."""
+    with _opened(folder, shared=False) as descriptor:
+        _lock(descriptor, shared=False, wait=True)
+        yield
+
+
+def reading_shards(workspace: Path) -> AbstractContextManager[None]:
+    """Hold the shards of `workspace` as they are for a block, beside others who read them."""
+    if not (workspace / "partition.json").is_file():
+        return nullcontext()  # there is nothing to read, and it is not for a lock to make the folder
+    busy = "`flames partition` makes this workspace's shards anew at the moment; wait for its end"
+    return locked(workspace / "shards", busy, shared=True)
+
+
+def writing_shards(workspace: Path) -> AbstractContextManager[None]:
+    """Hold the shards of `workspace` alone for a block."""
+    if not (workspace / "preprocessed").is_dir():
+        return nullcontext()  # there is nothing to make them from
+    busy = "another command reads or writes this workspace's shards at the moment; wait for its end"
+    return locked(workspace / "shards", busy)
+
+
+@contextmanager
+def _opened(folder: Path, shared: bool) -> Iterator[int]:
+    """The lock's file. Its owner writes it; others, who have no right to that, may still hold it to read."""
+    path = folder.with_name(f".{folder.name}.lock")
+    with telling_in_one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, (os.O_RDONLY if shared else os.O_RDWR) | os.O_CREAT, 0o644)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -42,12 +86,11 @@ def is_locked(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        _lock(descriptor)
-    except OSError:  # held; or a disk that has no locks, where nobody knows
+        return not _lock(descriptor, shared=False, wait=False)
+    except BlockingIOError:
         return True
     finally:
         os.close(descriptor)
-    return sys.platform == "win32"
 
 
 @contextmanager
@@ -66,12 +109,20 @@ def locked_within(folder: Path, seconds: float) -> Iterator[None]:
 
 if sys.platform == "win32":
 
-    def _lock(descriptor: int) -> None:
+    def _lock(descriptor: int, shared: bool, wait: bool) -> bool:  # noqa: ARG001
         """Windows has no such locks; nobody is kept out."""
+        return False
 
 else:
     import fcntl
 
-    def _lock(descriptor: int) -> None:
-        """Raises BlockingIOError where another process holds it."""
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(descriptor: int, shared: bool, wait: bool) -> bool:
+        """Whether the disk has locks; raises BlockingIOError where another process holds it and no wait."""
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            return False
+        return True

@@ -2,13 +2,20 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PureWindowsPath
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import write_json
-from flames_cli.store.h5 import hash_file
+from flames_cli.store.h5 import CLIENT_SETS, hash_file
+from flames_cli.store.parse import parse_json
 from flames_cli.store.schema import MADE_BY, PARTITION, check_stamp, stamp
+
+_ENTRIES = ("seed", "size", "clients", "server", "channels", "options", "left_out")
+_ANEW = "make it anew with `flames partition`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +92,42 @@ def read_partition(path: Path) -> Partition:
 
     Raises:
         MissingArtifact: there is none; names the command.
-        FlamesError: damaged, or of another format or version.
+        FlamesError: damaged, of another format or version, or naming shards outside of its folder.
     """
     content = read_json(path, PARTITION.name)
     check_stamp(content, PARTITION, path)
     try:
-        return Partition(
-            seed=content["seed"],
-            size=content["size"],
-            clients=[ClientEntry(**entry) for entry in content["clients"]],
-            server=[ServerEntry(**entry) for entry in content["server"]],
-            channels=content["channels"],
-            options=content["options"],
-            left_out=content["left_out"],
-        )
-    except (KeyError, TypeError) as error:
-        raise FlamesError(f"{path} lacks entries ({error}); make it anew with `flames partition`") from error
+        entries = {key: content[key] for key in _ENTRIES}
+        partition = _form().validate_json(json.dumps(entries), strict=True)
+        _check_entries(partition)
+    except KeyError as error:
+        raise FlamesError(f"{path} lacks entries ({error}); {_ANEW}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise FlamesError(f"{path} has wrong entries ({found}); {_ANEW}") from error
+    except ValueError as error:
+        raise FlamesError(f"{path} has wrong entries ({error}); {_ANEW}") from error
+    return partition
+
+
+@cache
+def _form() -> TypeAdapter[Partition]:
+    return TypeAdapter(Partition)
+
+
+def _check_entries(partition: Partition) -> None:
+    """What later stages look up is there, and no shard lies outside of the partition's folder."""
+    for shard in partition.shards:
+        parts = PureWindowsPath(shard)
+        if not shard.isprintable() or parts.drive or parts.root or ".." in parts.parts:
+            raise ValueError(f"shard {shard[:80]!r} is no path within the folder")
+    for client in partition.clients:
+        if not client.images.keys() == client.patients.keys() == set(CLIENT_SETS):
+            raise ValueError(f"client {client.name[:80]!r} has other sets than {', '.join(CLIENT_SETS)}")
+    for server in partition.server:
+        if not server.images.keys() == server.patients.keys() == server.organs.keys() >= server.sites.keys():
+            raise ValueError(f"the test sets of {server.modality[:80]!r} differ between its entries")
 
 
 def checked_shard(folder: Path, entry: ClientEntry | ServerEntry) -> Path:
@@ -132,7 +159,7 @@ def read_json(path: Path, format_name: str) -> dict[str, Any]:
     if not path.exists():
         raise MissingArtifact(f"{path} is not there; make it with `{command}`")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FlamesError(f"{path} cannot be read as JSON; make it anew with `{command}`") from error
     if not isinstance(content, dict):

@@ -1,12 +1,11 @@
 """What a client keeps between rounds, on its own disk: a folder a round, safetensors and their checksums."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
-from flames_cli.store.atomic import reason_of, replacing_folder, write_json
+from flames_cli.store.atomic import reason_of, remove_folder, replacing_folder, write_json
 from flames_cli.store.checkpoint import keep_newest, list_rounds, round_folder
 from flames_cli.store.h5 import hash_file
 from flames_cli.store.manifest import read_json
@@ -44,6 +43,15 @@ def recall(folder: Path, round_: int) -> dict[str, Weights]:
     return _read(round_folder(folder, earlier[-1])) if earlier else {}
 
 
+def check_kept(folder: Path, round_: int) -> None:
+    """Find out whether what was kept of `round_` is there and whole.
+
+    Raises:
+        FlamesError: it is not.
+    """
+    _read(round_folder(folder, round_))
+
+
 def forget_from(folder: Path, round_: int) -> None:
     """Delete what was kept of `round_` and later: a federation that has gone back does these rounds again.
 
@@ -52,7 +60,7 @@ def forget_from(folder: Path, round_: int) -> None:
     """
     for later in (round_folder(folder, one) for one in list_rounds(folder) if one >= round_):
         try:
-            shutil.rmtree(later)
+            remove_folder(later)
         except OSError as error:
             raise FlamesError(
                 f"{later} is of a round that is done again, and cannot be deleted ({reason_of(error)}); "
@@ -68,7 +76,7 @@ def _read(folder: Path) -> dict[str, Weights]:
         return {
             kind: _read_kind(folder / _file(kind), checksum) for kind, checksum in content["sha256"].items()
         }
-    except (FlamesError, OSError, KeyError, AttributeError) as error:
+    except (FlamesError, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise FlamesError(
             f"what the client kept in {folder} cannot be read ({error}); remove that folder, and it goes on "
             "from what it kept a round before, or starts anew"
@@ -82,4 +90,6 @@ def _read_kind(path: Path, checksum: str) -> Weights:
 
 
 def _file(kind: str) -> str:
+    if not kind.isidentifier():
+        raise ValueError(f"{kind[:80]!r} is nothing that a client keeps")
     return f"{kind}.safetensors"

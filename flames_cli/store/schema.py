@@ -17,12 +17,12 @@ class Format:
 
 
 CHECK = Format("flames-check")
-PREPROCESSED = Format("flames-preprocessed", 3)
-PREPROCESSED_REPORT = Format("flames-preprocessed-report", 3)
-PARTITION = Format("flames-partition", 2)
-SHARD = Format("flames-shard", 3)
+PREPROCESSED = Format("flames-preprocessed", 4)
+PREPROCESSED_REPORT = Format("flames-preprocessed-report", 4)
+PARTITION = Format("flames-partition", 3)
+SHARD = Format("flames-shard", 4)
 RUN = Format("flames-run", 2)
-CHECKPOINT = Format("flames-checkpoint", 3)
+CHECKPOINT = Format("flames-checkpoint", 4)
 MEMORY = Format("flames-memory")
 EVALUATION = Format("flames-evaluation", 2)
 EMBEDDING = Format("flames-embedding")
@@ -59,7 +59,7 @@ def check_stamp(found: Mapping[str, Any], expected: Format, path: Path) -> None:
         FlamesError: naming what was found and the command that makes the file anew.
     """
     command = MADE_BY[expected.name]
-    name, version = found.get("format"), found.get("version")
+    name, version = (_shown(found.get(key)) for key in ("format", "version"))
     if name != expected.name:
         raise FlamesError(
             f"{path} is {name or 'not a FLAMES file'}, expected {expected.name}; run `{command}` again"
@@ -69,3 +69,8 @@ def check_stamp(found: Mapping[str, Any], expected: Format, path: Path) -> None:
             f"{path} has version {version} of {expected.name}, this release reads {expected.version}; "
             f"run `{command}` again or use the release that wrote it"
         )
+
+
+def _shown(value: Any) -> Any:
+    """Short, whatever a file says of itself."""
+    return value[:40] if isinstance(value, str) else value

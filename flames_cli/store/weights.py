@@ -15,8 +15,12 @@ from safetensors.numpy import save_file
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
 from flames_cli.store.atomic import replacing
+from flames_cli.store.parse import parse_json
 
 _ENTRY = "flames"
+
+MAX_HEADER_BYTES = 4 * 2**20
+"""Of names, types and shapes, which the library reads whole; a DenseNet121's take 0.1 MB."""
 
 
 def write_safetensors(path: Path, weights: Weights, metadata: dict[str, str] | None = None) -> None:
@@ -55,6 +59,7 @@ def _read(path: Path, arrays: bool) -> tuple[dict[str, str], list[str], Weights]
     if not path.is_file():
         raise FlamesError(f"no file {path}: expected weights in safetensors format")
     try:
+        _check_header(path)
         with safe_open(path, framework="numpy") as file:
             metadata, order = _unpacked(file.metadata() or {})
             names = file.keys() if arrays else []
@@ -66,9 +71,19 @@ def _read(path: Path, arrays: bool) -> tuple[dict[str, str], list[str], Weights]
         ) from error
 
 
+def _check_header(path: Path) -> None:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(f"its header claims {length} bytes, expected at most {MAX_HEADER_BYTES}")
+
+
 def _unpacked(raw: dict[str, str]) -> tuple[dict[str, str], list[str]]:
     """The caller's metadata and the arrays' order; a file of another tool has its metadata as it stands."""
     if _ENTRY not in raw:
         return raw, []
-    entry: dict[str, Any] = json.loads(raw[_ENTRY])
-    return dict(entry["metadata"]), list(entry["order"])
+    entry: dict[str, Any] = parse_json(raw[_ENTRY])
+    metadata, order = dict(entry["metadata"]), list(entry["order"])
+    if not all(isinstance(text, str) for text in (*metadata, *metadata.values(), *order)):
+        raise ValueError(f"its entry '{_ENTRY}' holds more than strings")
+    return metadata, order

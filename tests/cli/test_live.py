@@ -38,7 +38,8 @@ def round_done(number, *dice, refused=None):
     clients = [
         {"client": name, "trained_val_dice": one} for (name, _, _), one in zip(CLIENTS, dice, strict=False)
     ]
-    return RoundDone({"round": number, "seconds": 75.0, "clients": clients, "refused": refused or {}})
+    told = {"clients": clients, "refused": refused or {}, "kept_models": []}
+    return RoundDone({"round": number, "seconds": 75.0, **told})
 
 
 def test_a_terminal_shows_clients_steps_losses_and_what_is_left(show):

@@ -77,8 +77,8 @@ def test_a_data_set_s_report_tells_all_that_was_left_out(tmp_path):
         render.print_preprocessed,
         report(
             skipped=[{"name": str(number), "reason": "the mask is empty"} for number in range(3)],
-            bad=["benign (2).png: cannot be read"],
-            copies_left_out=[{"name": "malignant (3)", "same_as": "benign (1)"}],
+            bad=["p-0123456789abcdef"],
+            copies_left_out=[{"name": "p-23", "same_as": "p-45"}],
             near_copies_kept_together=[["a", "b"]],
         ),
         tmp_path,
@@ -87,17 +87,18 @@ def test_a_data_set_s_report_tells_all_that_was_left_out(tmp_path):
     assert "│ client_train │        8 │      9 │" in shown
     for line in (
         "sites, images (patients): C1 3 (2)",
-        "left out malignant (3): the same image as benign (1)",
+        "left out 1 image: the same as another",
         "kept 1 group of near copies together, each in one set",
         "skipped 3 cases: the mask is empty",
-        "left out, bad: benign (2).png: cannot be read",
+        "left out 1 bad case",
+        f"→ {tmp_path / 'private' / 'busi.csv'}",
     ):
         assert f"{line}\n" in shown
     assert shown.endswith(f"→ {tmp_path / 'preprocessed' / 'busi.h5'}\n")
 
 
 def test_a_sound_data_set_s_report_is_its_table(tmp_path):
-    assert "left out" not in written(render.print_preprocessed, report(), tmp_path)
+    assert "\nleft out" not in written(render.print_preprocessed, report(), tmp_path)
 
 
 def test_a_data_set_s_report_counts_its_small_lesions(tmp_path):
@@ -136,7 +137,14 @@ def test_a_partition_shows_unseen_sites_and_what_they_leave_out(tmp_path):
 
 
 def record(number):
-    return {"round": number, "seconds": 30.0, "bytes_up": 2**20, "bytes_down": 2**20, "refused": {}}
+    return {
+        "round": number,
+        "seconds": 30.0,
+        "bytes_up": 2**20,
+        "bytes_down": 2**20,
+        "refused": {},
+        "kept_models": [],
+    }
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def drift(request: Any, weights: Mapping[str, np.ndarray], who: Any) -> Any:
         "count": weights["count"] + 1,
     }
     control = {"conv.weight": step.astype(np.float32)} if request.rule == "scaffold" else None
-    return Report(who.client, who.modality, moved, who.n_train, 2, {"train_loss": 0.5}, control)
+    return Report(who.client, who.modality, moved, who.n_train, 1, {"train_loss": 0.5}, control)
 
 
 @pytest.fixture(scope="session", name="drift")

@@ -238,7 +238,11 @@ def test_a_request_carries_weights_and_the_options_of_training_only():
 def test_a_report_carries_weights_a_name_and_means_only():
     content = pack_report(REPORTED, pack_task(TrainTask(REQUEST, WEIGHTS), NODE)).content
     assert set(content) == {ARRAYS, REPORT, METRICS}
-    assert dict(content.config_records[REPORT]) == {"client": "brats-1", "modality": "MRI"}
+    assert dict(content.config_records[REPORT]) == {
+        "client": "brats-1",
+        "modality": "MRI",
+        "round": REQUEST.round,
+    }
     assert dict(content.metric_records[METRICS]) == {"n_examples": 12, "n_steps": 4, **REPORTED.metrics}
 
 

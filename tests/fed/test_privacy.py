@@ -157,7 +157,7 @@ def expected_config(record, key, shapes) -> bool:
     if record == TRAIN:
         return key in {field.name for field in fields(TrainRequest)}
     if record == REPORT:
-        return key in {field.name for field in fields(Profile)}
+        return key == "round" or key in {field.name for field in fields(Profile)}
     return record == WIRE and (key == "type" or key.partition("/")[2] in shapes)
 
 

@@ -176,7 +176,7 @@ def test_a_record_is_json_and_holds_what_clients_reported(federation, profiles):
     assert [entry["client"] for entry in record["clients"]] == list(CLIENTS)
     for entry in record["clients"]:
         modality, n = CLIENTS[entry["client"]]
-        assert (entry["modality"], entry["n_examples"], entry["n_steps"]) == (modality, n, 2)
+        assert (entry["modality"], entry["n_examples"], entry["n_steps"]) == (modality, n, 1)
         assert entry["train_loss"] == 0.5
         assert entry["seconds"] >= 0
 
@@ -300,7 +300,7 @@ def test_a_reply_that_is_no_report_is_refused(records, federation, profiles):
             {"channels": 3},
             r"client b cannot join: its images are of 3 channel\(s\), this federation's of 1; preprocess",
         ),
-        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 4"),
+        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 5"),
         ({"client": "a"}, "client a cannot join: another node has that name"),
     ],
     ids=["size", "channels", "protocol", "name"],
@@ -411,6 +411,82 @@ def test_more_examples_than_a_client_joined_with_are_refused(federation, profile
 
     (record,) = federation(profiles, rounds=1, train=boast).records
     assert record["refused"] == {"u1": f"it reports {2**62} examples, it joined with 5"}
+
+
+@pytest.mark.parametrize("steps", [-1, 2, 2**62])
+def test_more_steps_than_a_client_can_make_are_refused(steps, federation, profiles, drift):
+    def boast(request, weights, who):
+        report = drift(request, weights, who)
+        return replace(report, n_steps=steps) if who.client == "u1" else report
+
+    (record,) = federation(profiles, "fedgs", rounds=1, train=boast).records
+    assert record["refused"] == {"u1": f"it reports {steps} steps, its images make at most 1"}
+
+
+def test_a_report_of_a_past_round_is_refused(federation, profiles):
+    def answer(report, message):
+        reply = pack_report(report, message)
+        if report.client == "u1":
+            reply.content[REPORT]["round"] = 1
+        return reply
+
+    seen = federation(profiles, rounds=3, answer=answer)
+    assert [record["refused"] for record in seen.records] == [
+        {},
+        {"u1": "it reports of round 1, expected round 2"},
+        {"u1": "it reports of round 1, expected round 3"},
+    ]
+
+
+def test_a_second_reply_to_one_message_has_no_effect(federation, profiles, monkeypatch):
+    class Stuttering(inline.InlineGrid):
+        last = None
+
+        def pull_messages(self, message_ids):
+            replies = super().pull_messages(message_ids)
+            again = [self.last] if self.last else []
+            self.last = replies[0] if replies else None
+            return [*replies, *replies, *again]
+
+    plain = federation(profiles, rounds=2)
+    monkeypatch.setattr(inline, "InlineGrid", Stuttering)
+    seen = federation(profiles, rounds=2)
+    assert [timeless(record) for record in seen.records] == [timeless(record) for record in plain.records]
+    assert_same_state(seen.state, plain.state)
+
+
+@pytest.mark.parametrize("algorithm", ["flames", "fedavg", "fedgs", "scaffold"])
+@pytest.mark.parametrize("bad_round", [1, 2])
+def test_a_client_far_outside_is_refused_and_the_round_goes_on(
+    algorithm, bad_round, federation, profiles, drift
+):
+    def train(request, weights, who):
+        report = drift(request, weights, who)
+        if who.client != "u1" or request.round != bad_round:
+            return report
+        far = weights["conv.weight"] + np.float32(1e6) * (
+            report.weights["conv.weight"] - weights["conv.weight"]
+        )
+        return replace(report, weights={**report.weights, "conv.weight": far})
+
+    seen = federation(profiles, algorithm, rounds=2, train=train, max_update_norm=10.0)
+    refused = [record["refused"] for record in seen.records]
+    assert [set(one) for one in refused] == [{"u1"} if r == bad_round else set() for r in (1, 2)]
+    assert "times as far as the median of" in refused[bad_round - 1]["u1"]
+    without = federation(
+        profiles, algorithm, rounds=2, train=failing(drift, "u1", in_round=bad_round), max_update_norm=10.0
+    )
+    assert_same_state(seen.state, without.state)
+
+
+def test_a_record_tells_how_far_each_client_moved(federation, profiles):
+    (record,) = federation(profiles, rounds=1, lr=0.5).records
+    assert all(entry["update_norm"] > 0 for entry in record["clients"])
+
+
+def test_models_without_a_good_report_are_named(federation, profiles, drift):
+    seen = federation(profiles, rounds=2, train=failing(drift, "u1", "u2", in_round=2))
+    assert [record["kept_models"] for record in seen.records] == [[], ["US"]]
 
 
 def test_numbers_that_no_report_tells_are_refused(federation, profiles, drift):

@@ -213,8 +213,9 @@ def test_every_option_of_training_and_of_the_server_counts(changes, plain, works
         ({"strategy": "fedadam"}, {"server_lr": 0.1}),
         ({"strategy": "fedgs"}, {"precise_norm": False}),
         ({"strategy": "local", "local_epochs": 4}, {"keep_epoch": "last"}),
+        ({"strategy": "fedavg"}, {"aggregation": "median"}),
     ],
-    ids=["server_lr", "precise_norm", "keep_epoch"],
+    ids=["server_lr", "precise_norm", "keep_epoch", "median"],
 )
 def test_an_option_of_some_strategies_counts(options, changes, workspace, quick):
     one, other = (
@@ -288,6 +289,14 @@ def test_renderers_are_lent_only_when_asked_for(workspace, quick):
         ({"style_from": 3, "strategy": "local", **SDNET}, "nobody to lend a style to"),
         ({"strategy": "local", "server_momentum": 0.5}, "local has no server momentum"),
         ({"strategy": "centralised", "server_momentum": 0.5}, "centralised has no server momentum"),
+        ({"strategy": "flames", "aggregation": "median"}, "takes the place of a plain mean"),
+        ({"strategy": "scaffold", **SGD, "aggregation": "krum"}, "takes the place of a plain mean"),
+        ({"strategy": "local", "aggregation": "krum"}, "takes the place of a plain mean"),
+        (
+            {"strategy": "fedavg", "bad_clients": 1},
+            "--bad-clients 1 is of --aggregation trimmed-mean or krum",
+        ),
+        ({"strategy": "fedavg", "aggregation": "median", "dp_noise": 1.0, "dp_clip": 1.0}, "blurs a mean"),
     ],
     ids=[
         "scaffold",
@@ -298,6 +307,11 @@ def test_renderers_are_lent_only_when_asked_for(workspace, quick):
         "alone",
         "local",
         "centralised",
+        "median of flames",
+        "krum of scaffold",
+        "krum of one",
+        "bad clients of a mean",
+        "private median",
     ],
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_written(

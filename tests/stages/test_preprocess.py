@@ -1,6 +1,7 @@
 import io
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from flames_cli.core.lesions import SmallRule, measure_lesions
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
+from flames_cli.readers.base import RawCase, ReadOptions, SkippedCase
 from flames_cli.readers.phantoms import draw_brats, draw_otu2d
 from flames_cli.stages.preprocess import preprocess
 from flames_cli.store.cases import read_set
@@ -38,13 +40,37 @@ def output(folder: Path, dataset: str) -> Path:
     return folder / "workspace" / "preprocessed" / f"{dataset}.h5"
 
 
-def cases_of(folder: Path, dataset: str):
-    """{set: cases} of what `run` wrote."""
-    return read_preprocessed_cases(output(folder, dataset))[1]
+@pytest.fixture
+def cases_of(revealed):
+    """cases_of(folder, dataset): {set: cases} of what `run` wrote, called as in the raw data."""
+    return lambda folder, dataset: revealed(output(folder, dataset))
 
 
-def patients_of(folder: Path, dataset: str) -> dict[str, set[str]]:
-    return {name: {case.patient for case in cases} for name, cases in cases_of(folder, dataset).items()}
+@pytest.fixture
+def patients_of(cases_of):
+    """patients_of(folder, dataset): {set: patients}."""
+
+    def find(folder: Path, dataset: str) -> dict[str, set[str]]:
+        return {name: {case.patient for case in cases} for name, cases in cases_of(folder, dataset).items()}
+
+    return find
+
+
+@pytest.fixture
+def left_out(revealed_report):
+    """left_out(folder, report): what it tells of what was left out, called as in the raw data."""
+    return lambda folder, report: revealed_report(output(folder, report["dataset"]), report)
+
+
+def raw_cases(dataset: str, root: Path) -> dict[str, RawCase]:
+    """Every sound case by its source's name, and that of its slice."""
+    reader = READERS[dataset]
+    found = {}
+    for source in reader.list_sources(root):
+        with suppress(SkippedCase):
+            cases = reader.read_source(source, ReadOptions())
+            found |= {case.case if case.place else source.name: case for case in cases}
+    return found
 
 
 def files_in(folder: Path) -> list[str]:
@@ -52,17 +78,17 @@ def files_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_every_sound_case_stands_in_one_set(dataset, phantom_raw, tmp_path):
+def test_every_sound_case_stands_in_one_set(dataset, phantom_raw, tmp_path, cases_of, left_out):
     report = run(tmp_path, dataset, phantom_raw[dataset])
     kept = [case.case for cases in cases_of(tmp_path, dataset).values() for case in cases]
-    left_out = {entry["name"] for entry in (*report["skipped"], *report["copies_left_out"])}
-    sound = {case.case for case in READERS[dataset].iter_raw_cases(phantom_raw[dataset])}
+    told = left_out(tmp_path, report)
+    gone = {entry["name"] for entry in (*told["skipped"], *told["copies_left_out"])}
     assert len(kept) == len(set(kept))
-    assert set(kept) == sound - left_out
+    assert set(kept) == set(raw_cases(dataset, phantom_raw[dataset])) - gone
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_no_patient_stands_in_two_sets(dataset, phantom_raw, tmp_path):
+def test_no_patient_stands_in_two_sets(dataset, phantom_raw, tmp_path, patients_of):
     run(tmp_path, dataset, phantom_raw[dataset])
     sets = patients_of(tmp_path, dataset)
     assert all(sets[name] for name in DRAWN)
@@ -70,14 +96,16 @@ def test_no_patient_stands_in_two_sets(dataset, phantom_raw, tmp_path):
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset, phantom_raw, tmp_path):
+def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(
+    dataset, phantom_raw, tmp_path, cases_of
+):
     run(tmp_path, dataset, phantom_raw[dataset])
-    raw = {case.case: case for case in READERS[dataset].iter_raw_cases(phantom_raw[dataset])}
+    raw, names = raw_cases(dataset, phantom_raw[dataset]), cases_of(tmp_path, dataset)
     with open_checked(output(tmp_path, dataset), PREPROCESSED) as file:
         for name in SETS:
             stored = read_set(file[name])
             assert stored.images.dtype == (np.uint8 if READERS[dataset].STILL else np.uint16)
-            for info, image, mask in zip(stored.cases, stored.images, stored.masks, strict=True):
+            for info, image, mask in zip(names[name], stored.images, stored.masks, strict=True):
                 case = raw[info.case]
                 squared, expected = to_square(scale(case.image, case.low, case.high), case.mask, 32)
                 difference = image.astype(int) - quantise(squared, case.max_value).astype(int)
@@ -88,7 +116,7 @@ def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_the_report_counts_what_the_file_holds(dataset, phantom_raw, tmp_path):
+def test_the_report_counts_what_the_file_holds(dataset, phantom_raw, tmp_path, cases_of):
     report = run(tmp_path, dataset, phantom_raw[dataset])
     path = output(tmp_path, dataset)
     assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == report
@@ -99,7 +127,7 @@ def test_the_report_counts_what_the_file_holds(dataset, phantom_raw, tmp_path):
     for name, cases in sets.items():
         patients = {case.patient for case in cases}
         assert report["sets"][name] == {"images": len(cases), "patients": len(patients)}
-    assert files_in(tmp_path) == [f"{dataset}.h5", f"{dataset}.json"]
+    assert files_in(tmp_path) == sorted([f"{dataset}.csv", f"{dataset}.h5", f"{dataset}.json", "salt"])
 
 
 @pytest.mark.parametrize(("small", "rule"), [({}, "area:100:100"), ({"OTU_2D": "box:12:5"}, "box:12:5")])
@@ -118,12 +146,13 @@ def test_small_lesions_are_counted_by_the_reader_s_rule_or_the_user_s(small, rul
         assert sum(counts["small"] for counts in told["sets"].values()) > 0
 
 
-def test_lesions_are_measured_alike_at_every_size(shared, tmp_path):
+def test_lesions_are_measured_alike_at_every_size(shared, tmp_path, cases_of):
     root = shared("data/lits-slices")
     small = {}
     for size in (64, 128):
         run(tmp_path / str(size), "lits-slices", root, size=size)
-        info, sets = read_preprocessed_cases(output(tmp_path / str(size), "lits-slices"))
+        info, _ = read_preprocessed_cases(output(tmp_path / str(size), "lits-slices"))
+        sets = cases_of(tmp_path / str(size), "lits-slices")
         assert info.small == SmallRule("area", 1000, 1000)
         small[size] = {case.case for cases in sets.values() for case in cases if info.judge(case) == "small"}
     assert len(small[128]) == 103  # as many as at 512×512
@@ -137,16 +166,18 @@ def test_a_rule_for_an_unknown_data_set_leaves_no_output(phantom_raw, tmp_path):
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(dataset, phantom_raw, tmp_path):
+def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(
+    dataset, phantom_raw, tmp_path, salt_file
+):
     for name, workers in (("a", 1), ("b", 4), ("c", 1)):
-        run(tmp_path / name, dataset, phantom_raw[dataset], workers=workers)
+        run(tmp_path / name, dataset, phantom_raw[dataset], workers=workers, salt_file=salt_file)
     for suffix in (".h5", ".json"):
         digests = {hash_file(output(tmp_path / name, dataset).with_suffix(suffix)) for name in "abc"}
         assert len(digests) == 1
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw, tmp_path):
+def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw, tmp_path, patients_of):
     for seed in (0, 1):
         run(tmp_path / str(seed), dataset, phantom_raw[dataset], seed=seed)
     one, other = (patients_of(tmp_path / str(seed), dataset) for seed in (0, 1))
@@ -207,13 +238,13 @@ def test_the_servers_share_is_a_number_or_a_fraction(dataset, server_test, image
     assert report["sets"]["client_train"]["images"] > report["sets"]["client_test"]["images"] > 0
 
 
-def test_the_servers_images_are_shared_between_the_classes(phantom_raw, tmp_path):
+def test_the_servers_images_are_shared_between_the_classes(phantom_raw, tmp_path, cases_of):
     run(tmp_path, "busi", phantom_raw["busi"], server_test=4)
     strata = [case.stratum for case in cases_of(tmp_path, "busi")["server_test"]]
     assert sorted(strata) == ["benign", "benign", "malignant", "malignant"]
 
 
-def test_the_servers_slices_come_as_whole_patients(phantom_raw, tmp_path):
+def test_the_servers_slices_come_as_whole_patients(phantom_raw, tmp_path, cases_of):
     run(tmp_path, "brats", phantom_raw["brats"], server_test=8)
     sets = cases_of(tmp_path, "brats")
     assert 4 <= len(sets["server_test"]) <= 12
@@ -262,23 +293,25 @@ def test_the_half_width_narrows_the_slices(tmp_path):
     assert counts[0] < counts[1] < counts[2]
 
 
-def test_empty_masks_and_lesions_that_vanish_are_reported(tmp_path):
+def test_empty_masks_and_lesions_that_vanish_are_reported(tmp_path, left_out):
     raw = draw_otu2d(tmp_path, 12, seed=0)
     name = "3_binary.PNG"
     mask = np.zeros_like(np.asarray(Image.open(raw / "annotations" / name)))
     mask[1, 1] = 1
     Image.fromarray(mask).save(raw / "annotations" / name)
     report = run(tmp_path, "otu2d", raw)
-    assert report["skipped"] == [
-        {"name": "3", "reason": "the lesion vanishes at 32×32"},
+    assert left_out(tmp_path, report)["skipped"] == [
+        {"name": "3.JPG", "reason": "the lesion vanishes at 32×32"},
         {"name": "8.JPG", "reason": "the mask is empty"},
     ]
     assert report["bad"] == []
 
 
-def test_of_exact_copies_the_first_is_kept(phantom_raw, tmp_path):
+def test_of_exact_copies_the_first_is_kept(phantom_raw, tmp_path, patients_of, left_out):
     report = run(tmp_path, "busi", phantom_raw["busi"])
-    assert report["copies_left_out"] == [{"name": "malignant (3)", "same_as": "benign (1)"}]
+    assert left_out(tmp_path, report)["copies_left_out"] == [
+        {"name": "malignant (3)", "same_as": "benign (1)"}
+    ]
     patients = set.union(*patients_of(tmp_path, "busi").values())
     assert "benign (1)" in patients
     assert "malignant (3)" not in patients
@@ -295,7 +328,7 @@ def save_again(root: Path, original: str, copy: str, brighter: float = 0.0, qual
 
 
 @pytest.mark.parametrize("size", [32, 48, 240])
-def test_near_copies_never_straddle_sets(size, raw_copy, tmp_path):
+def test_near_copies_never_straddle_sets(size, raw_copy, tmp_path, patients_of, left_out):
     root = raw_copy("busi")
     save_again(root, "benign (2)", "benign (90)")
     save_again(root, "benign (3)", "malignant (90)", brighter=12)
@@ -307,7 +340,7 @@ def test_near_copies_never_straddle_sets(size, raw_copy, tmp_path):
     ]
     for seed in range(4):
         report = run(tmp_path / str(seed), "busi", root, seed=seed, size=size)
-        assert report["near_copies_kept_together"] == together
+        assert left_out(tmp_path / str(seed), report)["near_copies_kept_together"] == together
         set_of = {
             name: key for key, names in patients_of(tmp_path / str(seed), "busi").items() for name in names
         }
@@ -320,33 +353,35 @@ def write_list(folder: Path, *groups: str) -> Path:
     return path
 
 
-def test_listed_duplicates_are_left_out(phantom_raw, tmp_path):
+def test_listed_duplicates_are_left_out(phantom_raw, tmp_path, patients_of, left_out):
     listed = write_list(tmp_path, "benign (4).png&benign (2).png&benign (400).png", "malignant (1).png")
     report = run(tmp_path, "busi", phantom_raw["busi"], duplicate_list=listed)
-    assert report["copies_left_out"] == [
+    assert left_out(tmp_path, report)["copies_left_out"] == [
         {"name": "benign (4)", "same_as": "benign (2)"},
         {"name": "malignant (3)", "same_as": "benign (1)"},
     ]
     assert "benign (4)" not in set.union(*patients_of(tmp_path, "busi").values())
 
 
-def test_lists_and_exact_copies_are_followed_from_one_to_the_other(phantom_raw, tmp_path):
+def test_lists_and_exact_copies_are_followed_from_one_to_the_other(phantom_raw, tmp_path, left_out):
     listed = write_list(tmp_path, "benign (1).png&benign (2).png", "benign (2).png&benign (4).png")
     report = run(tmp_path, "busi", phantom_raw["busi"], duplicate_list=listed)
-    left_out = {entry["name"]: entry["same_as"] for entry in report["copies_left_out"]}
-    assert left_out == dict.fromkeys(("benign (2)", "benign (4)", "malignant (3)"), "benign (1)")
+    copies = left_out(tmp_path, report)["copies_left_out"]
+    kept = {entry["name"]: entry["same_as"] for entry in copies}
+    assert kept == dict.fromkeys(("benign (2)", "benign (4)", "malignant (3)"), "benign (1)")
 
 
-def test_two_images_that_a_later_one_links_are_copies_too(phantom_raw, tmp_path):
+def test_two_images_that_a_later_one_links_are_copies_too(phantom_raw, tmp_path, left_out):
     listed = write_list(tmp_path, "benign (2).png&benign (5).png", "benign (4).png&benign (5).png")
     report = run(tmp_path, "busi", phantom_raw["busi"], duplicate_list=listed, skip_bad=True)
-    left_out = {entry["name"]: entry["same_as"] for entry in report["copies_left_out"]}
-    assert left_out["benign (4)"] == left_out["benign (5)"] == "benign (2)"
-    assert report["options"]["duplicate_list"] == "duplicates.csv"
+    copies = left_out(tmp_path, report)["copies_left_out"]
+    kept = {entry["name"]: entry["same_as"] for entry in copies}
+    assert kept["benign (4)"] == kept["benign (5)"] == "benign (2)"
+    assert report["options"]["duplicate_list"] is True
     assert report["options"]["skip_bad"] is True
 
 
-def test_a_listed_duplicate_of_an_unreadable_image_is_kept(raw_copy, tmp_path):
+def test_a_listed_duplicate_of_an_unreadable_image_is_kept(raw_copy, tmp_path, patients_of):
     root = raw_copy("busi")
     (root / "benign" / "benign (2).png").write_bytes(b"")
     listed = write_list(tmp_path, "benign (2).png&benign (4).png")
@@ -360,7 +395,7 @@ def test_a_duplicate_list_that_cannot_be_read_leaves_no_output(phantom_raw, tmp_
     assert files_in(tmp_path) == []
 
 
-def test_known_copies_in_the_real_breast_images_are_found(shared, tmp_path):
+def test_known_copies_in_the_real_breast_images_are_found(shared, tmp_path, left_out):
     real, root = shared("data/busi") / READERS["busi"].FOLDER, tmp_path / "raw"
     copies = {
         "benign (433)",
@@ -378,8 +413,9 @@ def test_known_copies_in_the_real_breast_images_are_found(shared, tmp_path):
                 (root / kind / path.name).symlink_to(path)
     for size in (32, 240):
         report = run(tmp_path / str(size), "busi", root, size=size)
-        assert report["copies_left_out"] == [{"name": "malignant (145)", "same_as": "benign (433)"}]
-        near = report["near_copies_kept_together"]
+        told = left_out(tmp_path / str(size), report)
+        assert told["copies_left_out"] == [{"name": "malignant (145)", "same_as": "benign (433)"}]
+        near = told["near_copies_kept_together"]
         assert ["benign (202)", "benign (301)"] in near
         assert ["malignant (110)", "malignant (12)"] in near
 

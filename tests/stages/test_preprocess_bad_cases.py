@@ -16,7 +16,6 @@ from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
 from flames_cli.readers.formats.png import SIGNATURE
 from flames_cli.stages.preprocess import preprocess
-from flames_cli.store.h5 import read_preprocessed_cases
 
 Damage = Callable[[Path], None]
 
@@ -155,12 +154,14 @@ BAD = {
 }
 
 
-def patients_in(path: Path) -> set[str]:
-    return {case.patient for cases in read_preprocessed_cases(path)[1].values() for case in cases}
+@pytest.fixture(scope="module")
+def patients_in(revealed) -> Callable[[Path], set[str]]:
+    """patients_in(a preprocessed file), as the raw data call them."""
+    return lambda path: {case.patient for cases in revealed(path).values() for case in cases}
 
 
 @pytest.fixture(scope="module")
-def whole(workspace) -> dict[str, set[str]]:
+def whole(workspace, patients_in) -> dict[str, set[str]]:
     """The patients of the undamaged data sets."""
     return {path.stem: patients_in(path) for path in (workspace() / "preprocessed").glob("*.h5")}
 
@@ -181,17 +182,19 @@ def test_a_bad_case_is_named_and_nothing_is_written(what, raw_copy, tmp_path):
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_case_is_left_out_and_reported_where_that_is_wished(
-    what, raw_copy, phantom_raw, whole, tmp_path
+    what, raw_copy, phantom_raw, whole, patients_in, who_is, tmp_path
 ):
     dataset, name, damage, _ = BAD[what]
     raw = raw_copy(dataset)
     damage(raw / name)
     report = run(tmp_path / "made", dataset, raw, skip_bad=True)
     patient = {IMAGE: "BRATS_002", LABELS: "BRATS_002", PHOTO: "3", BINARY: "3"}.get(name, "benign (2)")
-    assert len(report["bad"]) == 1
-    assert patient in report["bad"][0]
+    made = tmp_path / "made" / "preprocessed" / f"{dataset}.h5"
+    (bad,) = [row for row in who_is(tmp_path / "made") if row["what"] == "bad"]
+    assert report["bad"] == [bad["pseudonym"]]
+    assert (bad["patient"], patient in bad["why"]) == (patient, True)
     assert report["sources"] == len(READERS[dataset].list_sources(phantom_raw[dataset]))
-    assert patients_in(tmp_path / "made" / "preprocessed" / f"{dataset}.h5") == whole[dataset] - {patient}
+    assert patients_in(made) == whole[dataset] - {patient}
 
 
 def test_many_bad_cases_are_counted_and_the_first_named(raw_copy, tmp_path):

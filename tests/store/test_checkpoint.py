@@ -1,3 +1,4 @@
+import errno
 import json
 import re
 from dataclasses import replace
@@ -11,7 +12,16 @@ from flames_cli.core.algorithm import Algorithm
 from flames_cli.core.reports import Entries, Report, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store import checkpoint
-from flames_cli.store.checkpoint import list_rounds, load_state, safe_name, save_state
+from flames_cli.store.checkpoint import (
+    DamagedCheckpoint,
+    list_rounds,
+    load_newest_whole,
+    load_state,
+    safe_name,
+    save_state,
+    set_aside,
+)
+from flames_cli.store.h5 import hash_file
 
 
 def weights(value):
@@ -124,45 +134,137 @@ def test_what_a_killed_save_left_is_not_a_checkpoint(tmp_path):
     assert not (tmp_path / ".round-00002.tmp").exists()
 
 
-@pytest.mark.parametrize("name", ["server-MRI.safetensors", "client-brats-1.safetensors"])
-def test_one_flipped_bit_is_found_by_its_checksum(name, tmp_path):
-    file = save(tmp_path, 1) / name
+def flip(file, bit=-8):
+    """Turn one bit over, by default of the last byte."""
     damaged = bytearray(file.read_bytes())
-    damaged[-1] ^= 1
+    damaged[bit // 8] ^= 1 << bit % 8
     file.write_bytes(damaged)
+
+
+def change(**entries):
+    """change(server=None): an index with other entries (None: without), and a checksum that fits it."""
+
+    def write(file):
+        content = {**json.loads(file.read_text()), **entries}
+        del content["index_sha256"]
+        file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+    return write
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:40])
+
+
+def garble(file):
+    file.write_bytes(b"\xff\x00 no JSON")
+
+
+DAMAGE = [
+    ("server-MRI.safetensors", flip, r"the checksum of server-MRI\.safetensors differs"),
+    ("client-brats-1.safetensors", flip, r"the checksum of client-brats-1\.safetensors differs"),
+    ("server-US.safetensors", cut, r"the checksum of server-US\.safetensors differs"),
+    ("server-US.safetensors", Path.unlink, r"server-US\.safetensors is missing"),
+    ("state.json", Path.unlink, r"state\.json is missing"),
+    ("state.json", cut, r"state\.json cannot be read as JSON"),
+    ("state.json", garble, r"state\.json cannot be read as JSON"),
+    ("state.json", lambda file: file.write_text("[]"), r"state\.json is not of flames-checkpoint"),
+    ("state.json", change(format="flames-shard"), r"state\.json is not of flames-checkpoint"),
+    ("state.json", change(sha256={}), r"state\.json lacks entries"),
+    ("state.json", change(server=None), r"state\.json lacks entries"),
+    ("state.json", change(server={"MRI": 3}), r"state\.json lacks entries"),
+    ("state.json", change(round=8), r"state\.json is of round 8"),
+    (
+        "state.json",
+        change(server={"MRI": "../../x.safetensors"}),
+        r"names '\.\./\.\./x\.safetensors', which is no",
+    ),
+    ("state.json", change(server={"MRI": "/x.safetensors"}), r"names '/x\.safetensors', which is no"),
+    ("state.json", change(personal={"a": "server-MRI"}), r"names 'server-MRI', which is no"),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil", "problem"), DAMAGE)
+def test_damage_is_told_with_what_to_do_and_the_round_before_is_gone_back_to(name, spoil, problem, tmp_path):
+    folder = save(tmp_path, 1, 2)
+    spoil(folder / name)
     with pytest.raises(
-        FlamesError, match=rf"{re.escape(name)} is missing or damaged \(its checksum differs\)"
+        DamagedCheckpoint, match=rf"{folder} is damaged \(.*{problem}.*`flames federate` again"
     ):
         load_state(tmp_path)
+    found, damaged = load_newest_whole(tmp_path)
+    assert_same(found, state(1))
+    assert [one.round_folder for one in damaged] == [folder]
+    assert list_rounds(tmp_path) == [1, 2], "whoever asked decides what becomes of it"
 
 
-def test_a_file_that_is_gone_is_named(tmp_path):
-    (save(tmp_path, 1) / "server-US.safetensors").unlink()
-    with pytest.raises(FlamesError, match=r"server-US\.safetensors is missing or damaged"):
-        load_state(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"format": "flames-shard"}, "is flames-shard, expected flames-checkpoint"),
-        ({"version": 99}, "has version 99 of flames-checkpoint, this release reads 3"),
-        ({"sha256": {}}, "lacks entries"),
-        ({"server": None}, "lacks entries"),
-    ],
-)
-def test_an_index_that_is_not_ours_is_refused(changes, message, tmp_path):
+def test_no_bit_of_the_index_that_flips_changes_what_is_read(tmp_path):
     index = save(tmp_path, 1) / "state.json"
-    index.write_text(json.dumps({**json.loads(index.read_text()), **changes}))
-    with pytest.raises(FlamesError, match=message):
-        load_state(tmp_path)
+    whole, refused = index.read_bytes(), 0
+    for bit in range(0, 8 * len(whole), 23):
+        flip(index, bit)
+        try:
+            assert_same(load_state(tmp_path), state(1))  # a bit of the checksum's own name
+        except FlamesError:
+            refused += 1
+        index.write_bytes(whole)
+    assert refused > 0.95 * 8 * len(whole) / 23
 
 
-def test_an_index_cut_short_is_refused(tmp_path):
-    index = save(tmp_path, 1) / "state.json"
-    index.write_text(index.read_text()[:40])
-    with pytest.raises(FlamesError, match="cannot be read as JSON"):
-        load_state(tmp_path)
+def test_a_checkpoint_of_a_release_that_did_not_seal_its_index_is_read(tmp_path):
+    change()(save(tmp_path, 1) / "state.json")
+    assert_same(load_state(tmp_path), state(1))
+
+
+def test_another_version_is_no_damage(tmp_path):
+    change(version=99)(save(tmp_path, 1, 2) / "state.json")
+    with pytest.raises(FlamesError, match="has version 99 of flames-checkpoint, this release reads 4"):
+        load_newest_whole(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_no_damage_but_a_disk_that_fails_is(tmp_path, monkeypatch):
+    save(tmp_path, 1, 2)
+
+    def fail(number):
+        def read(path):
+            if path.parent.name == "round-00002":
+                raise OSError(number, "…")
+            return hash_file(path)
+
+        monkeypatch.setattr(checkpoint, "hash_file", read)
+
+    fail(errno.EACCES)
+    with pytest.raises(FlamesError, match="cannot be read: Permission denied; check its rights"):
+        load_newest_whole(tmp_path)
+    fail(errno.EIO)
+    assert load_newest_whole(tmp_path)[0].round == 1
+
+
+def test_where_all_are_damaged_one_line_says_so_and_nothing_is_touched(tmp_path):
+    for round_ in (1, 2):
+        flip(save(tmp_path, round_) / "server-MRI.safetensors")
+    with pytest.raises(
+        FlamesError, match=r"no checkpoint in .* is whole \(round-00002: the checksum of .*--fresh"
+    ):
+        load_newest_whole(tmp_path)
+    assert list_rounds(tmp_path) == [1, 2]
+
+
+def test_what_is_set_aside_is_met_no_more(tmp_path):
+    for _ in range(2):
+        aside = set_aside(save(tmp_path, 1, 2))
+    assert aside == tmp_path / "round-00002.damaged"
+    assert (aside / "state.json").is_file()
+    assert list_rounds(tmp_path) == [1]
+    save(tmp_path, 3, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["round-00002.damaged", "round-00003"]
+
+
+def test_rounds_beyond_five_digits_are_rounds(tmp_path):
+    save_state(tmp_path, State(99_999, {"all": weights(1)}), 1)
+    save_state(tmp_path, State(100_000, {"all": weights(2)}), 1)
+    assert list_rounds(tmp_path) == [100_000]
+    assert load_state(tmp_path).round == 100_000
 
 
 @pytest.mark.parametrize(("folder", "round_"), [("none", None), ("none", 3), ("some", 3)])
@@ -220,7 +322,7 @@ def test_any_name_is_a_folder_of_its_own_within_another(name):
 def test_a_damaged_memory_is_found_by_its_checksum(name, tmp_path):
     file = save_state(tmp_path, remembering(1), 1) / f"{name}.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(FlamesError, match=rf"{re.escape(file.name)} is missing or damaged"):
+    with pytest.raises(DamagedCheckpoint, match=rf"the checksum of {re.escape(file.name)} differs"):
         load_state(tmp_path)
 
 

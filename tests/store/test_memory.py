@@ -147,6 +147,6 @@ def test_later_memory_that_cannot_be_deleted_is_not_left_to_spoil_a_round(tmp_pa
         raise PermissionError(13, "Permission denied")
 
     folder = filled(tmp_path, 2)
-    monkeypatch.setattr(module.shutil, "rmtree", refuse)
+    monkeypatch.setattr(module, "remove_folder", refuse)
     with pytest.raises(FlamesError, match=r"round-00002 is of a round that is done again.*Permission denied"):
         forget_from(folder, 2)

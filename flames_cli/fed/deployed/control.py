@@ -5,7 +5,6 @@ leaves out the names and the keys of nodes.
 """
 
 import http.client
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +15,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.deployed.processes import connect
+from flames_cli.store.parse import parse_json
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -119,6 +119,6 @@ def _ask(
 def _reason(status: int, body: bytes) -> str:
     """Flower's own words where there are any."""
     try:
-        return str(json.loads(body)["detail"])
+        return str(parse_json(body)["detail"])
     except (ValueError, TypeError, KeyError):
         return f"HTTP status {status}"

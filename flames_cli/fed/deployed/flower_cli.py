@@ -1,6 +1,5 @@
 """Flower's own command line, `flwr`, as a subprocess: submit a run, stop it, register a node."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from flames_cli.fed.deployed.processes import child_environment, is_healthy
 from flames_cli.fed.deployed.quoting import config_pairs
 from flames_cli.store.atomic import write_private
 from flames_cli.store.node_keys import read_public_key
+from flames_cli.store.parse import parse_json
 
 MODULE = "flwr.cli.app"
 """What the console script `flwr` runs."""
@@ -182,7 +182,7 @@ def _last_json(text: str) -> dict[str, Any]:
     """The JSON object at the end of `text`; empty where there is none."""
     start = text.find("{")
     try:
-        answer = json.loads(text[start:]) if start >= 0 else {}
+        answer = parse_json(text[start:]) if start >= 0 else {}
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

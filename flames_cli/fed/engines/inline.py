@@ -11,7 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from flames_cli.errors import FlamesError
+from flames_cli.errors import FlamesError, NotWritten
 from flames_cli.fed.node import NodeConfig
 
 RUN_ID = 1
@@ -81,6 +81,8 @@ class InlineGrid(Grid):
     def _run_client(self, message: Message) -> Message:
         try:
             return self._app(message, self._contexts[message.metadata.dst_node_id])
+        except NotWritten:
+            raise  # one disk for all here: without room for what the clients keep, no round is whole
         except FlamesError as error:
             return Message(Error(FAILED, str(error)), reply_to=message)
         except Exception as error:

@@ -30,8 +30,9 @@ def describe_entries(
         if isinstance(module, _BatchNorm)
         for entry in module.state_dict()
     }
+    variances = frozenset(name for name in norm if name.rpartition(".")[2] == "running_var")
     shared = names - model.style_entries() if share == "content" else None
     style = model.renderer_entries() if lend_style else frozenset()
     if shared is not None:
         trainable &= shared
-    return Entries(trainable, frozenset(norm), shared, style)
+    return Entries(trainable, frozenset(norm), shared, style, variances)

@@ -17,6 +17,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.densenet_unet import DenseNetUNet
+from flames_cli.learn.models.torch_files import check_torch_file
 from flames_cli.store.weights import read_safetensors
 
 DOWNLOAD_TIMEOUT_S = 10.0
@@ -66,13 +67,19 @@ def read_weights(path: Path) -> Weights:
 
 def _read_torch(path: Path) -> Weights:
     try:
+        check_torch_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can fail in any way at all
         raise FlamesError(
             f"cannot read {path} ({type(error).__name__}): expected a state dict saved by torch.save, "
             "holding tensors only; save it again, or as .safetensors"
         ) from error
-    return _as_arrays(state, path)
+    weights = _as_arrays(state, path)
+    # A view of one number may claim to be of any shape; what looks at each of them would never end.
+    claimed, held = sum(array.nbytes for array in weights.values()), path.stat().st_size
+    if claimed > held:
+        raise FlamesError(f"{path} claims {claimed} bytes of weights, it has {held}; save model.state_dict()")
+    return weights
 
 
 def _as_arrays(state: Any, source: Path | str) -> Weights:
@@ -82,7 +89,7 @@ def _as_arrays(state: Any, source: Path | str) -> Weights:
         )
     try:
         return {str(name): tensor.detach().numpy() for name, tensor in state.items()}
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise FlamesError(
             f"{source} holds a tensor that is not a plain array: expected dense float32 or integers"
         ) from error

@@ -1,7 +1,6 @@
 """The server of a federation between machines: Flower's SuperLink, and who may take part in it."""
 
 import ipaddress
-import json
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from flames_cli.fed.deployed.processes import (
 from flames_cli.stages.deploying.foreground import Tell, undisturbed, until_told_to_end
 from flames_cli.store.atomic import reason_of, write_json
 from flames_cli.store.deployment import Deployment, read_deployment
+from flames_cli.store.parse import parse_json
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
@@ -104,9 +104,9 @@ def read_node_ids(deployment: Deployment) -> dict[str, int]:
     if not deployment.nodes.is_file():
         return {}
     try:
-        content = json.loads(deployment.nodes.read_text(encoding="utf-8"))
+        content = parse_json(deployment.nodes.read_text(encoding="utf-8"))
         return {str(name): int(node_id) for name, node_id in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise FlamesError(
             f"{deployment.nodes} cannot be read ({error}); remove it and start the server anew"
         ) from error

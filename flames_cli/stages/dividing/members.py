@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from flames_cli.core.splits import SETS, Group
@@ -88,10 +89,12 @@ def select(dataset: DataSet, members: Iterable[Member]) -> Selection:
 
 
 def weigh(members_of: Mapping[str, Iterable[Member]]) -> dict[str, Group]:
-    """How much every group weighs, in `members_of` data sets together."""
+    """How much every group weighs, in `members_of` data sets together: in order of the data sets' names, and
+    in each of appearance, so that draws depend neither on a site's salt nor on how the data sets are listed.
+    """
     patients: dict[str, list[str]] = {}
     datasets: dict[str, set[str]] = {}
-    for name, members in members_of.items():
+    for name, members in sorted(members_of.items(), key=itemgetter(0)):
         for member in members:
             patients.setdefault(member.case.group, []).append(member.case.patient)
             datasets.setdefault(member.case.group, set()).add(name)

@@ -53,6 +53,8 @@ class Evaluation:
     """By data set: which of its images hold small lesions."""
     seed: int = 0
     """Of the intervals' draws: the run's own."""
+    privacy: dict[str, Any] | None = None
+    """What the run's models have cost in privacy, where they are private."""
 
     @property
     def clients(self) -> list[Row]:
@@ -153,6 +155,7 @@ def summary_json(result: Evaluation) -> dict[str, Any]:
         "small": _small_json(result),
         "interval": {"level": LEVEL, "draws": DRAWS, "seed": result.seed},
         "untested": result.untested,
+        **({"privacy": result.privacy} if result.privacy else {}),
     }
 
 

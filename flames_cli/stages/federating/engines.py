@@ -18,9 +18,8 @@ from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.learn.devices import count_gpus
 from flames_cli.stages.deploying.foreground import interrupted_by_signals
-from flames_cli.stages.federating.keeping import keeper
+from flames_cli.stages.federating.keeping import keeper, noise_secret
 from flames_cli.store.deployment import read_deployment
-from flames_cli.store.locks import locked
 from flames_cli.store.runs import RunFolder, write_nodes
 
 RAY_WAIT_SECONDS = 120.0
@@ -75,10 +74,10 @@ def run_engine(made: Prepared, on_event: OnEvent) -> None:
 def _run_inline(made: Prepared, on_event: OnEvent) -> None:
     save = keeper(made.run, made.config.keep_rounds)
     attendance = _attendance(made.config, len(made.nodes), 0.0, strict=True)
-    federation = Federation(made.plan, save, made.resumed, on_event, attendance)
+    secret = noise_secret(made.run, made.plan.algorithm)
+    federation = Federation(made.plan, save, made.resumed, on_event, attendance, noise_secret=secret)
     contexts = make_contexts(dict(enumerate(made.nodes, FIRST_NODE)))
-    with locked(made.run.path):
-        run_inline(make_server_app(lambda _: federation), make_client_app(on_event), contexts)
+    run_inline(make_server_app(lambda _: federation), make_client_app(on_event), contexts)
 
 
 def _run_ray(made: Prepared, on_event: OnEvent) -> None:

@@ -1,20 +1,27 @@
 """What a federation does, decided from its options before it starts."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
-from flames_cli.core.algorithm import Algorithm
+from flames_cli.core.algorithm import Algorithm, Privacy
 from flames_cli.errors import FlamesError
-from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
 from flames_cli.fed.plan import Plan, initial_seed
 from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.entries import describe_entries
 from flames_cli.learn.optimisers import WEIGHT_DECAY
+
+MAX_UPDATE_NORM = 10.0
+"""Of real nodes, where nothing else is said: honest clients stay well below (docs/security.md)."""
+
+DELTA = 1e-5
+"""At which epsilon is told, where nothing else is asked for."""
 
 
 def choose_algorithm(config: FederateConfig) -> Algorithm:
@@ -37,7 +44,49 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
             f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
             "or take a strategy that averages, such as fedavg or fedgs"
         )
-    return replace(algorithm, server_momentum=config.server_momentum, server_lr=config.server_lr)
+    if config.bad_clients is not None and config.aggregation not in ("trimmed-mean", "krum"):
+        raise FlamesError(
+            f"--bad-clients {config.bad_clients} is of --aggregation trimmed-mean or krum, "
+            f"got {config.aggregation}; choose one of them, or leave it out"
+        )
+    chosen = replace(
+        algorithm,
+        server_momentum=config.server_momentum,
+        server_lr=config.server_lr,
+        aggregation=config.aggregation,
+        bad_clients=config.bad_clients,
+    )
+    privacy = choose_privacy(config)
+    return replace(chosen, privacy=privacy, weight="uniform") if privacy else chosen
+
+
+def choose_privacy(config: FederateConfig) -> Privacy | None:
+    """The differential privacy that was asked for.
+
+    Raises:
+        FlamesError: noise without a clip or the reverse, or with what would give away what noise hides.
+    """
+    if config.dp_noise is None or config.dp_clip is None:
+        if given := [
+            name for name in ("noise", "clip", "delta") if getattr(config, f"dp_{name}") is not None
+        ]:
+            raise FlamesError(f"got --dp-{given[0]} alone; pass both --dp-noise and --dp-clip, or neither")
+        return None
+    able = [name for name, algorithm in ALGORITHMS.items() if algorithm.can_be_private]
+    if config.strategy not in able:
+        raise FlamesError(
+            f"strategy {config.strategy} has more than one mean to blur, so it cannot have --dp-noise; take "
+            f"{', '.join(able)} ({able[1]} is nearest to flames: it has one model a modality)"
+        )
+    if config.aggregation != "mean":
+        raise FlamesError(
+            f"--dp-noise blurs a mean, and --aggregation {config.aggregation} is none; leave one of them out"
+        )
+    if config.style_from is not None:
+        raise FlamesError(
+            "lent styles are not blurred, so --dp-noise is not for them; leave --style-from out"
+        )
+    return Privacy(config.dp_noise, config.dp_clip, config.dp_delta or DELTA)
 
 
 def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights | None) -> Plan:
@@ -78,9 +127,17 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         share=config.share,
         style_from=config.style_from,
         wire_dtype=config.wire_dtype,
+        max_update_norm=_norm_limit(config),
         run=str(facts.get("token", "")),
         entries=describe_entries(model, config.share, config.style_from is not None),
     )
+
+
+def _norm_limit(config: FederateConfig) -> float:
+    """How many times as far as the median a client may move its model."""
+    if config.max_update_norm is None:
+        return MAX_UPDATE_NORM if config.engine == "superlink" else math.inf
+    return config.max_update_norm or math.inf
 
 
 def _initial_model(

@@ -1,6 +1,9 @@
 """Whether a run goes on or starts anew, and what must not have changed in between."""
 
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flames_cli.config import FederateConfig
@@ -8,8 +11,18 @@ from flames_cli.core.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.stages.federating.planning import encoder_weights_of
-from flames_cli.store.checkpoint import list_rounds, load_state
-from flames_cli.store.runs import RunFolder, keep_rounds_until, read_config
+from flames_cli.store.atomic import remove_leftovers
+from flames_cli.store.checkpoint import (
+    DamagedCheckpoint,
+    keep_newest,
+    list_rounds,
+    load_newest_whole,
+    round_folder,
+    safe_name,
+    set_aside,
+)
+from flames_cli.store.memory import check_kept
+from flames_cli.store.runs import RunFolder, keep_rounds_until, read_config, read_rounds
 
 NOT_STORED = {"workspace", "fresh", "deployment"}
 """Options that are of this call or this machine, not of the run."""
@@ -17,7 +30,7 @@ NOT_STORED = {"workspace", "fresh", "deployment"}
 FREE_TO_CHANGE = {
     *("rounds", "keep_rounds", "device", "precision"),
     *("engine", "cpus_per_client", "clients_per_gpu"),
-    "wire_dtype",
+    *("wire_dtype", "max_update_norm"),
     *("min_clients", "min_clients_by_modality", "wait_for_clients", "round_timeout"),
 }
 """Options that a resumed run may have otherwise: they do not change what was computed so far."""
@@ -29,13 +42,25 @@ def options_as_run(config: FederateConfig) -> dict[str, Any]:
     return {**options, "run": config.run_name, "encoder_weights": encoder_weights_of(config)}
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What a run goes on from."""
+
+    state: State
+    facts: dict[str, Any]
+    """Of the run as it was made."""
+    notes: list[str]
+    """What was found damaged in its folder, and what became of that."""
+
+
 def resume(
     run: RunFolder, options: dict[str, Any], facts: dict[str, Any], config: FederateConfig
-) -> State | None:
-    """The state to go on from; None starts anew.
+) -> Resumed | None:
+    """What to go on from; None starts anew. A damaged checkpoint is set aside, and its round done again.
 
     Raises:
-        FlamesError: the run was made with other options, or on another partition; lists the differences.
+        FlamesError: the run was made with other options, or on another partition; lists the differences. Or
+            none of its checkpoints is whole.
     """
     if not config.fresh and not run.config.exists() and run.path.is_dir() and any(run.path.iterdir()):
         raise FlamesError(
@@ -45,18 +70,32 @@ def resume(
         return None
     before = read_config(run.config)
     made = before.get("run", {})
-    was = {
-        **before.get("federate", {}),
-        "partition": made.get("partition_sha256"),
-        "size": made.get("size"),
-        "channels": made.get("channels", 1),
+    _check_same(run, {**before.get("federate", {}), **_of_images(made)}, {**options, **_of_images(facts)})
+    remove_leftovers(run.path)
+    if not list_rounds(run.checkpoints):
+        _check_nothing_lost(run)
+        return None
+    _check_memory_stays(config, str(before.get("federate", {}).get("engine", "inline")))
+    state, damaged = load_newest_whole(run.checkpoints, partial(_check_memory, run, config, made))
+    notes = [
+        f"the checkpoint of {one.round_folder.name} is damaged ({one.what}) and is set aside as "
+        f"{set_aside(one.round_folder).name}; going on after round {state.round}"
+        for one in damaged
+    ]
+    keep_newest(run.checkpoints, config.keep_rounds)
+    return Resumed(state, made, [*notes, *keep_rounds_until(run.rounds, state.round)])
+
+
+def _of_images(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "partition": facts.get("partition_sha256"),
+        "size": facts.get("size"),
+        "channels": facts.get("channels", 1),
     }
-    now = {
-        **options,
-        "partition": facts["partition_sha256"],
-        "size": facts["size"],
-        "channels": facts["channels"],
-    }
+
+
+def _check_same(run: RunFolder, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises FlamesError with every difference that changes what was computed."""
     differing = [
         f"{key} {was.get(key)!r} → {now.get(key)!r}"
         for key in sorted({*was, *now} - FREE_TO_CHANGE)
@@ -67,12 +106,33 @@ def resume(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
             "pass --fresh to start it anew, or another --run NAME"
         )
-    if not list_rounds(run.checkpoints):
-        return None
-    _check_memory_stays(config, str(was.get("engine", "inline")))
-    state = load_state(run.checkpoints)
-    keep_rounds_until(run.rounds, state.round)
-    return state
+
+
+def _check_nothing_lost(run: RunFolder) -> None:
+    """Raises FlamesError where checkpoints of rounds are gone: a crash costs the last one only."""
+    if len(done := read_rounds(run.rounds)) > 1:
+        raise FlamesError(
+            f"run '{run.name}' has done {len(done)} rounds, and {run.checkpoints} holds no checkpoint of "
+            "them; copy one back from a backup, or pass --fresh to start anew"
+        )
+
+
+def _keeps_memory(config: FederateConfig) -> bool:
+    """Whether clients keep anything between rounds."""
+    return config.share == "content" or get_algorithm(config.strategy).local == "scaffold"
+
+
+def _check_memory(run: RunFolder, config: FederateConfig, made: Mapping[str, Any], state: State) -> None:
+    """Raises DamagedCheckpoint where clients on this machine lack what they kept up to this state."""
+    if config.engine == "superlink" or not _keeps_memory(config) or state.round >= config.rounds:
+        return
+    for client, last in state.clients.items():
+        try:
+            if last.round:
+                check_kept(run.clients / str(made.get("token")) / safe_name(client), last.round)
+        except FlamesError as error:
+            what = f"what {client} kept of round {last.round} is missing or damaged"
+            raise DamagedCheckpoint(round_folder(run.checkpoints, state.round), what) from error
 
 
 def _check_memory_stays(config: FederateConfig, before: str) -> None:
@@ -81,15 +141,14 @@ def _check_memory_stays(config: FederateConfig, before: str) -> None:
     Raises:
         FlamesError: they keep something, and the nodes are others now.
     """
-    keeps = config.share == "content" or get_algorithm(config.strategy).local == "scaffold"
-    if keeps and (before == "superlink") != (config.engine == "superlink"):
+    if _keeps_memory(config) and (before == "superlink") != (config.engine == "superlink"):
         raise FlamesError(
             f"what the clients of this run keep between rounds lies where --engine {before} left it, so it "
             f"cannot go on with --engine {config.engine}; take {before}, or --fresh to start anew"
         )
 
 
-def run_token(run: RunFolder, resumed: State | None) -> str:
+def run_token(resumed: Resumed | None) -> str:
     """16 hex digits by which clients find what they keep for this run: new for one that starts anew."""
-    made = read_config(run.config).get("run", {}) if resumed else {}
+    made = resumed.facts if resumed else {}
     return str(made.get("token") or secrets.token_hex(8))

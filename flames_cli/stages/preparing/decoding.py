@@ -10,6 +10,7 @@ from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.geometry import to_square
 from flames_cli.core.intensity import MAX_8_BIT, quantise, scale
 from flames_cli.core.lesions import measure_lesions
+from flames_cli.core.volumes import PLANES
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
 from flames_cli.stages.raw import say_bad
@@ -21,6 +22,7 @@ class EncodedCase:
     """A case ready for HDF5."""
 
     info: CaseInfo
+    """Its `case` tells it from others of its source alone."""
     image: bytes
     mask: bytes
     max_value: int
@@ -40,7 +42,7 @@ class Decoded:
     look: NDArray[np.bool_] | None = None
     """Perceptual hash of a still image before it is resized, so that groups do not depend on the size."""
     skipped: tuple[tuple[str, str], ...] = ()
-    """(name, reason) of what the data set's rules leave out."""
+    """(slice, reason) of what the data set's rules leave out; no slice: the whole source."""
     bad: str = ""
 
 
@@ -51,7 +53,7 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
     except BadCase as error:
         return Decoded(source, bad=say_bad(source, error))
     except SkippedCase as error:
-        return Decoded(source, skipped=((source.name, str(error)),))
+        return Decoded(source, skipped=(("", str(error)),))
     encoded: list[EncodedCase] = []
     skipped: list[tuple[str, str]] = []
     pictures: list[str] = []
@@ -60,7 +62,7 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
         image, mask = square(case, size)
         content.append(content_hash(image))
         if case.mask.any() and not mask.any():
-            skipped.append((case.case, f"the lesion vanishes at {size}×{size}"))
+            skipped.append((_slice_of(case), f"the lesion vanishes at {size}×{size}"))
             continue
         encoded.append(_encode(case, source, image, mask))
         if mask.any():  # slices of air may be equal in two people
@@ -85,13 +87,18 @@ def square(case: RawCase, size: int) -> tuple[Pixels, Mask]:
     return quantise(image, case.max_value), mask
 
 
+def _slice_of(case: RawCase) -> str:
+    """What tells the case from others of its source: `z077`, by axis and index; nothing of a still image."""
+    return f"{'xyz'[PLANES[case.place.plane]]}{case.place.index:03d}" if case.place else ""
+
+
 def _encode(case: RawCase, source: Source, image: Pixels, mask: Mask) -> EncodedCase:
     height, width = case.mask.shape
     lesions = measure_lesions(mask)
     info = CaseInfo(
-        case=case.case,
-        patient=case.patient,
-        group=case.patient,
+        case=_slice_of(case),
+        patient=source.patient,
+        group=source.patient,
         stratum=source.stratum,
         slice_index=case.slice_index,
         spacing_mm=case.spacing_mm,

@@ -1,6 +1,7 @@
 """All sources of a raw folder: decoded in parallel into a spool, copies found, patients grouped."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,21 +29,44 @@ class Sound:
 
     source: Source
     cases: list[SpooledCase]
+    """Each `case` tells it from others of its patient alone: `2/z077`, or nothing where there is one."""
     copied: tuple[str, ...]
     """Marks that it shares with its copies: its content, and the groups of the user's list that it is in."""
     pictures: tuple[str, ...]
     look: NDArray[np.bool_] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A source, whatever becomes of it."""
+
+    source: Source
+    number: str
+    """Among the patient's sources of one kind, from 1; empty where it is the only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What the data set's rules leave out."""
+
+    source: str
+    """Its name."""
+    place: str
+    """The slice, such as `z077`; empty where it is the whole source."""
+    reason: str
+
+
 @dataclass(slots=True)
 class Gathered:
     """All sources of one kind."""
 
-    sources: int = 0
+    listed: dict[str, Listed] = field(default_factory=dict)
+    """By source's name, all of them."""
     sound: dict[str, Sound] = field(default_factory=dict)
     """By source's name, copies among them."""
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    """(source's name, what is wrong with it)"""
     copies: list[tuple[str, str]] = field(default_factory=list)
     """(left out, kept): exact copies and those that a duplicate list names."""
     max_value: int = MAX_8_BIT
@@ -68,24 +92,35 @@ def gather(
     Raises:
         FlamesError: one data set has images of several channels or depths that cannot be told as one.
     """
-    gathered = {kind: Gathered() for kind in dict.fromkeys(kind_of(reader, source) for source in sources)}
+    gathered = _list_by_kind(reader, sources)
     listed = _listed_groups(config, sources)
     task = partial(decode, reader, read_options(config), config.size)
     for done, decoded in enumerate(ordered_map(task, sources, config.workers), start=1):
         progress(f"preprocess {reader.NAME}", done, len(sources))
         kind, name = kind_of(reader, decoded.source), decoded.source.name
         part = gathered[kind]
-        part.sources += 1
-        part.skipped.extend(decoded.skipped)
+        part.skipped.extend(Skipped(name, place, reason) for place, reason in decoded.skipped)
         if decoded.bad:
-            part.bad.append(decoded.bad)
+            part.bad.append((name, decoded.bad))
         elif decoded.cases:
             _require_alike(part, decoded)
-            cases = [_spool(case, spool) for case in decoded.cases]
+            cases = [_spool(case, part.listed[name].number, spool) for case in decoded.cases]
             copied = (decoded.content, *listed.get(name, ()))
             part.sound[name] = Sound(decoded.source, cases, copied, decoded.pictures, decoded.look)
     for part in gathered.values():
         _leave_out_copies(part)
+    return gathered
+
+
+def _list_by_kind(reader: Reader, sources: Sequence[Source]) -> dict[Kind, Gathered]:
+    """The sources of every kind, numbered before any is read: a name stays, whatever is bad or skipped."""
+    owners = [(kind_of(reader, source), source.patient) for source in sources]
+    total, seen = Counter(owners), Counter[tuple[Kind, str]]()
+    gathered: dict[Kind, Gathered] = {}
+    for source, owner in zip(sources, owners, strict=True):
+        seen[owner] += 1
+        number = str(seen[owner]) if total[owner] > 1 else ""
+        gathered.setdefault(owner[0], Gathered()).listed[source.name] = Listed(source, number)
     return gathered
 
 
@@ -101,8 +136,9 @@ def _require_alike(part: Gathered, decoded: Decoded) -> None:
         )
 
 
-def _spool(case: EncodedCase, spool: Spool) -> SpooledCase:
-    return SpooledCase(case.info, spool.add(case.image), spool.add(case.mask))
+def _spool(case: EncodedCase, number: str, spool: Spool) -> SpooledCase:
+    info = replace(case.info, case="/".join(filter(None, (number, case.info.case))))
+    return SpooledCase(info, spool.add(case.image), spool.add(case.mask))
 
 
 def _leave_out_copies(part: Gathered) -> None:

@@ -1,7 +1,7 @@
-"""The report of preprocessing: counts of every set and site, and all that was left out."""
+"""The report of preprocessing: counts of every set and site, and all that was left out, under pseudonyms."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,12 +10,16 @@ from flames_cli.config import PreprocessConfig
 from flames_cli.core.lesions import Lesion
 from flames_cli.readers.base import Reader
 from flames_cli.stages.preparing.gathering import Gathered
+from flames_cli.stages.preparing.naming import call_source
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.h5 import SpooledCase, hash_file
 from flames_cli.store.schema import PREPROCESSED_REPORT, stamp
 
 Sets = dict[str, list[SpooledCase]]
 """Cases by set."""
+
+UNTOLD = {"workspace", "raw", "datasets", "duplicate_list", "salt_file", "workers", "overwrite"}
+"""Options that the report does not repeat: those that change nothing in the files, and the site's paths."""
 
 
 def make_report(
@@ -25,6 +29,7 @@ def make_report(
     part: Gathered,
     sets: Sets,
     near: list[list[str]],
+    pseudonym_of: Mapping[str, str],
     target: Path,
 ) -> dict[str, Any]:
     """What preprocessing made of one data set.
@@ -36,13 +41,16 @@ def make_report(
         part: what was kept, and what was not.
         sets: the cases of every set.
         near: groups of patients kept together since their images are near copies.
+        pseudonym_of: every patient's.
         target: the HDF5 file, written already.
     """
-    options = config.model_dump(
-        mode="json", exclude={"workspace", "raw", "datasets", "duplicate_list", "workers", "overwrite"}
-    )
+    options = config.model_dump(mode="json", exclude=UNTOLD)
     shown = {own: cases for own, cases in sets.items() if cases or own != "client_val"}
-    options["duplicate_list"] = config.duplicate_list.name if config.duplicate_list else None
+    options["duplicate_list"] = config.duplicate_list is not None
+
+    def call(name: str, place: str = "") -> str:
+        return call_source(part, name, pseudonym_of, place)
+
     return {
         **stamp(PREPROCESSED_REPORT),
         "flames": __version__,
@@ -52,14 +60,14 @@ def make_report(
         "organ": info.organ,
         "licence": reader.LICENCE,
         "options": options,
-        "sources": part.sources,
+        "sources": len(part.listed),
         "sets": {own: _count(cases) for own, cases in shown.items()},
         "small_lesions": _count_lesions(info, shown),
         "sites": _count_sites(sets),
-        "skipped": [{"name": source, "reason": reason} for source, reason in part.skipped],
-        "bad": part.bad,
-        "copies_left_out": [{"name": copy, "same_as": kept} for copy, kept in part.copies],
-        "near_copies_kept_together": near,
+        "skipped": [{"name": call(one.source, one.place), "reason": one.reason} for one in part.skipped],
+        "bad": [call(name) for name, _ in part.bad],
+        "copies_left_out": [{"name": call(copy), "same_as": call(kept)} for copy, kept in part.copies],
+        "near_copies_kept_together": [[pseudonym_of[patient] for patient in group] for group in near],
         "file": target.name,
         "sha256": hash_file(target),
     }

@@ -70,7 +70,7 @@ def split_cases(
             reader, collection, config.server_test, groups, images[stratum.label], len(images)
         )
         rng = derive_rng(config.seed, "split", collection, stratum.scope)
-        set_of |= split_groups(groups, share, config.test_fraction, rng)
+        set_of |= split_groups(dict(sorted(groups.items())), share, config.test_fraction, rng)
     return set_of
 
 

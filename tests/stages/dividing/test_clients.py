@@ -1,6 +1,7 @@
 """Planning alone, on cases without pixels: who holds what, whatever was asked for."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flames_cli.config import PartitionConfig
+from flames_cli.core.pseudonyms import pseudonym
 from flames_cli.errors import FlamesError
 from flames_cli.stages.dividing.clients import plan_clients, resolve_split
 from flames_cli.stages.dividing.members import DataSet, Member, by_collection
@@ -99,6 +101,47 @@ def try_plan(config, datasets):
         return plan(config, datasets)
     except FlamesError:
         assume(False)
+
+
+def under_pseudonyms(data, salt):
+    """The data set, its patients and groups called by `salt`."""
+    members = [
+        replace(
+            member,
+            case=replace(
+                member.case,
+                patient=pseudonym(salt, member.case.patient),
+                group=pseudonym(salt, member.case.group),
+            ),
+        )
+        for member in data.members
+    ]
+    return replace(data, members=members)
+
+
+def located(made):
+    """Where the cases of every client's sets lie, and what names no patient."""
+    return [(replace(entry, patients={}), selections) for entry, selections in made]
+
+
+@settings(deadline=None, max_examples=40)
+@given(collections(), options(), st.binary(min_size=32, max_size=32))
+def test_who_holds_what_does_not_depend_on_a_sites_salt(datasets, wanted, salt):
+    config = PartitionConfig(**wanted)
+
+    def divide(given):
+        try:
+            held_out = hold_out_sites(config.hold_out_site, given)
+            return [
+                located(plan_clients(config, part, resolve_split(config.split, given)))
+                for part in by_collection(held_out.seen)
+            ]
+        except FlamesError as error:
+            return str(error)
+
+    expected = divide(datasets)
+    assert divide([under_pseudonyms(one, salt) for one in datasets]) == expected
+    assert divide([under_pseudonyms(one, salt[::-1]) for one in datasets]) == expected
 
 
 def placed(found, wanted):

@@ -11,7 +11,6 @@ from flames_cli.config import PreprocessConfig
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.stages.preprocess import preprocess
-from flames_cli.store.h5 import read_preprocessed_cases
 
 COLUMNS = ("image", "mask", "patient_id", "modality", "organ")
 SIDE = 20
@@ -47,13 +46,25 @@ def run(folder, **options):
     return preprocess(PreprocessConfig(raw={"manifest": folder}, **options), "manifest")
 
 
-def groups_of(folder, dataset):
-    """{patient: (group, set)}."""
-    _, sets = read_preprocessed_cases(folder / "made" / "preprocessed" / f"{dataset}.h5")
-    return {case.patient: (case.group, name) for name, cases in sets.items() for case in cases}
+def files_in(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_patients_who_share_an_image_listed_for_two_organs_are_in_one_set(tmp_path):
+def made(folder, dataset):
+    return folder / "made" / "preprocessed" / f"{dataset}.h5"
+
+
+@pytest.fixture
+def groups_of(revealed):
+    """groups_of(folder, dataset): {patient: (group, set)}, as the raw data call them."""
+    return lambda folder, dataset: {
+        case.patient: (case.group, name)
+        for name, cases in revealed(made(folder, dataset)).items()
+        for case in cases
+    }
+
+
+def test_patients_who_share_an_image_listed_for_two_organs_are_in_one_set(tmp_path, groups_of):
     rows = [(f"a{n}", f"a{n}", "CT", "liver", n) for n in range(8)]
     rows += [(f"b{n}", f"b{n}", "CT", "lung", n) for n in range(8)]
     reports = run(stills(tmp_path, rows))
@@ -62,7 +73,7 @@ def test_patients_who_share_an_image_listed_for_two_organs_are_in_one_set(tmp_pa
     assert all(liver[f"a{n}"] == lung[f"b{n}"] for n in range(8))
 
 
-def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_set(tmp_path):
+def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_set(tmp_path, groups_of):
     smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
     stills(tmp_path, rows := [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)])
     rows += [("one", "one", "US", "breast", 0), ("two", "two", "PET", "breast", 0)]
@@ -74,7 +85,7 @@ def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_se
     assert groups_of(tmp_path, "own-us")["one"] == groups_of(tmp_path, "own-pet")["two"]
 
 
-def test_patients_who_share_a_volume_under_masks_of_other_slices_are_in_one_set(tmp_path):
+def test_patients_who_share_a_volume_under_masks_of_other_slices_are_in_one_set(tmp_path, revealed_report):
     rows = []
     for number in range(8):
         # The last is the first one's volume again, marked one slice further up.
@@ -85,16 +96,18 @@ def test_patients_who_share_a_volume_under_masks_of_other_slices_are_in_one_set(
             nib.save(nib.Nifti1Image(content, np.eye(4)), tmp_path / name)
         rows.append((f"{number}.nii", f"m{number}.nii", f"p{number}", "MRI", "brain"))
     (report,) = run(write(tmp_path, rows))
-    assert report["near_copies_kept_together"] == [["p0", "p7"]]
-    assert report["copies_left_out"] == []
+    told = revealed_report(made(tmp_path, "own"), report)
+    assert told["near_copies_kept_together"] == [["p0", "p7"]]
+    assert told["copies_left_out"] == []
 
 
-def test_a_list_of_duplicates_names_a_manifests_images_too(tmp_path):
+def test_a_list_of_duplicates_names_a_manifests_images_too(tmp_path, revealed_report):
     stills(tmp_path, [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)])
     listed = tmp_path / "list.csv"
     listed.write_text("Filename\n{a1.png&a3.png}\n")
     (report,) = run(tmp_path, duplicate_list=listed)
-    assert report["copies_left_out"] == [{"name": "a3.png", "same_as": "a1.png"}]
+    told = revealed_report(made(tmp_path, "own"), report)
+    assert told["copies_left_out"] == [{"name": "a3.png", "same_as": "a1.png"}]
 
 
 def test_a_list_of_duplicates_that_names_no_image_is_refused(tmp_path):
@@ -111,8 +124,7 @@ def test_a_manifest_that_gains_a_modality_leaves_nobody_there_twice(tmp_path):
     stills(tmp_path, rows + [(f"b{n}", f"a{n}", "CT", "breast", 10 + n) for n in range(6)])
     with pytest.raises(FlamesError, match=r"own.h5 is of own too, .*--overwrite to replace it, or another"):
         run(tmp_path)
-    made = tmp_path / "made" / "preprocessed"
-    assert sorted(path.name for path in made.iterdir()) == ["own.h5", "own.json"]
+    assert files_in(tmp_path / "made") == ["own.csv", "own.h5", "own.json", "salt"]
     run(tmp_path, overwrite=True)
-    names = ["own-ct.h5", "own-ct.json", "own-us.h5", "own-us.json"]
-    assert sorted(path.name for path in made.iterdir()) == names
+    names = ["own-ct.csv", "own-ct.h5", "own-ct.json", "own-us.csv", "own-us.h5", "own-us.json", "salt"]
+    assert files_in(tmp_path / "made") == names

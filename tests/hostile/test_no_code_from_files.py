@@ -1,0 +1,99 @@
+"""No module can run code that a file holds: what could is neither imported nor called anywhere."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "flames_cli"
+
+MODULES = re.compile(
+    r"_?pickle|cPickle|dill|cloudpickle|joblib|shelve|marshal|yaml|ruamel|tarfile|runpy|code|codeop|imp|ctypes"
+)
+CALLS = re.compile(
+    r"eval|exec|compile|__import__|importlib\.(import_module|reload|util\.(?!find_spec)\w+)|os\.(system|popen|exec\w*|spawn\w*|posix_spawn\w*)"
+    r"|subprocess\.get(status)?output|shutil\.unpack_archive|numpy\.load|torch\.(hub\.load|jit\.load|package)\w*"
+    r"|.*\.(extractall|extract|read_pickle|unsafe_load)"
+)
+WITH_ZIP = {"fed/deployed/guard.py", "learn/models/torch_files.py"}
+"""They look into archives, and unpack none."""
+
+
+def forbidden(source: str, where: str = "") -> list[str]:
+    """What `source` imports or calls that could run what a file holds, in order of the lines."""
+    tree = ast.parse(source)
+    names = imported_names(tree)
+    modules = {name.partition(".")[0] for name in names.values()}
+    found = [module for module in sorted(modules) if MODULES.fullmatch(module)]
+    found += ["zipfile"] if "zipfile" in modules and where not in WITH_ZIP else []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            found += forbidden_call(node, names)
+        elif isinstance(node, ast.ImportFrom):
+            found += [name for name in dotted_names(node) if CALLS.fullmatch(name)]
+    return found
+
+
+def imported_names(tree: ast.AST) -> dict[str, str]:
+    """By the name that a module uses: the whole name of what it imports."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {
+                alias.asname or alias.name: name
+                for alias, name in zip(node.names, dotted_names(node), strict=True)
+            }
+    return names
+
+
+def dotted_names(node: ast.ImportFrom) -> list[str]:
+    return [f"{node.module}.{alias.name}" for alias in node.names]
+
+
+def forbidden_call(node: ast.Call, names: dict[str, str]) -> list[str]:
+    first, dot, rest = ast.unparse(node.func).partition(".")
+    name = names.get(first, first) + dot + rest
+    options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+    found = [name] if CALLS.fullmatch(name) else []
+    found += ["shell"] if options.get("shell", "False") != "False" else []
+    found += ["allow_pickle"] if options.get("allow_pickle", "False") != "False" else []
+    found += ["weights_only"] if name == "torch.load" and options.get("weights_only") != "True" else []
+    return found
+
+
+def test_no_module_can_run_what_a_file_holds():
+    sources = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    assert len(sources) > 200
+    found = {name: forbidden(path.read_text(encoding="utf-8"), name) for name, path in sources.items()}
+    assert {name: calls for name, calls in found.items() if calls} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import pickle", ["pickle"]),
+        ("def f():\n    from pickle import loads as read", ["pickle"]),
+        ("import yaml", ["yaml"]),
+        ("import zipfile", ["zipfile"]),
+        ("import numpy as np\nnp.load(path)", ["numpy.load"]),
+        ("from numpy import load\nload(path)", ["numpy.load", "numpy.load"]),
+        ("read(path, allow_pickle=True)", ["allow_pickle"]),
+        ("import torch\ntorch.load(path)", ["weights_only"]),
+        ("import torch\ntorch.load(path, weights_only=False)", ["weights_only"]),
+        ("from torch import load\nload(path, weights_only=trusted)", ["weights_only"]),
+        ("import torch\ntorch.load(path, weights_only=True)", []),
+        ("eval(text)", ["eval"]),
+        ("import re\nre.compile(text)", []),
+        ("model.eval()", []),
+        ("import os\nos.system(line)", ["os.system"]),
+        ("from os import system", ["os.system"]),
+        ("from subprocess import run\nrun(line, shell=True)", ["shell"]),
+        ("import shutil\nshutil.unpack_archive(path)", ["shutil.unpack_archive"]),
+        ("archive.extractall(folder)", ["archive.extractall"]),
+    ],
+)
+def test_the_check_finds_what_it_is_for(source, found):
+    assert forbidden(source) == found

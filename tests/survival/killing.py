@@ -1,0 +1,252 @@
+"""A process that has torch and FLAMES loaded, and forks a child for every command: a start costs no seconds.
+
+Run as a script; it reads a command a line (JSON) on stdin and answers with a line on stdout. A child may kill
+itself (SIGKILL) at a point that is patched in here, for production code knows nothing of kills; or its parent
+kills it after so many seconds. SIGKILL runs no `finally` and no `except`, as a lost power supply.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+Work = Callable[[], None]
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still alive")
+
+
+def main() -> None:
+    # All that a child would load: torch's optimisers alone take a second on their first use.
+    import torch
+    import torch._dynamo
+
+    from flames_cli.fed import training  # noqa: F401
+    from flames_cli.stages import evaluate, federate  # noqa: F401
+
+    torch.set_num_threads(1)
+
+    tell("ready")
+    for line in sys.stdin:
+        tell(answer(**json.loads(line)))
+
+
+def tell(what: Any) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def answer(after: float | None = None, **command: Any) -> dict[str, Any]:
+    """How a child that does `command` ended, killed by its parent `after` seconds or by itself."""
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        work(**command)
+    if after is not None:
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    ended = {"seconds": time.monotonic() - began}
+    if os.WIFSIGNALED(status):
+        return {**ended, "signal": os.WTERMSIG(status)}
+    return {**ended, "exit": os.WEXITSTATUS(status)}
+
+
+def work(
+    stage: str, options: dict[str, Any], log: str, point: str = "", at: dict[str, Any] | None = None
+) -> NoReturn:
+    """Run `stage` with `options`, to be killed at `point`; what it says goes to `log`."""
+    code = 1
+    try:
+        with Path(log).open("w", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        watch = POINTS[point](**(at or {})) if point else None
+        STAGES[stage](options, watch)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def run_federate(options: dict[str, Any], watch: Callable[[Any], None] | None) -> None:
+    from flames_cli.config import FederateConfig
+    from flames_cli.fed.events import Noted
+    from flames_cli.stages.federate import federate
+
+    def listen(event: Any) -> None:
+        if isinstance(event, Noted):
+            sys.stderr.write(f"noted: {event.note}\n")
+        if watch:
+            watch(event)
+
+    federate(FederateConfig(**options), listen)
+
+
+def run_evaluate(options: dict[str, Any], watch: Callable[[Any], None] | None) -> None:
+    from flames_cli.config import EvaluateConfig
+    from flames_cli.stages.evaluate import evaluate
+
+    def progress(task: str, done: int, total: int) -> None:
+        if watch:
+            watch((task, done))
+
+    evaluate(EvaluateConfig(**options), progress)
+
+
+STAGES = {"federate": run_federate, "evaluate": run_evaluate}
+
+
+def at_step(round: int, client: str, step: int) -> Callable[[Any], None]:
+    """Within a client's training."""
+    from flames_cli.fed.events import StepDone
+
+    def watch(event: Any) -> None:
+        if isinstance(event, StepDone) and (event.round, event.client, event.step) == (round, client, step):
+            die()
+
+    return watch
+
+
+def after_client(round: int, client: str) -> Callable[[Any], None]:
+    """Between one client's report and the next one's training."""
+    from flames_cli.fed.events import ClientDone
+
+    def watch(event: Any) -> None:
+        if isinstance(event, ClientDone) and (event.round, event.client) == (round, client):
+            die()
+
+    return watch
+
+
+def after_round(round: int) -> Callable[[Any], None]:
+    """After all of a round is saved."""
+    from flames_cli.fed.events import RoundDone
+
+    def watch(event: Any) -> None:
+        if isinstance(event, RoundDone) and event.record["round"] == round:
+            die()
+
+    return watch
+
+
+def half_weights(within: str) -> None:
+    """With half of a file of weights written, below a folder whose path holds `within`."""
+    from flames_cli.store import weights
+
+    save = weights.save_file
+
+    def half(arrays: Any, path: Path, metadata: Any = None) -> None:
+        save(arrays, path, metadata=metadata)
+        if within in str(path):
+            os.truncate(path, path.stat().st_size // 2)
+            die()
+
+    weights.save_file = half
+
+
+def move(to: str, when: str) -> None:
+    """Before or after a file or folder is moved to a path that ends with `to`."""
+    replace = pathlib.Path.replace
+
+    def moved(self: Path, target: Any) -> Any:
+        ours = str(target).endswith(to)
+        if ours and when == "before":
+            die()
+        result = replace(self, target)
+        if ours:
+            die()
+        return result
+
+    pathlib.Path.replace = moved
+
+
+def half_removed(name: str) -> None:
+    """With half of a folder deleted whose path holds `name`."""
+    remove = shutil.rmtree
+
+    def half(path: Any, *rest: Any, **more: Any) -> None:
+        if name in str(path) and Path(path).is_dir():
+            files = sorted(one for one in Path(path).rglob("*") if one.is_file())
+            for one in files[: len(files) // 2 + 1]:
+                one.unlink()
+            die()
+        remove(path, *rest, **more)
+
+    shutil.rmtree = half
+
+
+def before_line(round: int) -> None:
+    """After a round is blended, before its line."""
+    from flames_cli.stages.federating import keeping
+
+    append = keeping.append_round
+
+    def wait(path: Path, record: dict[str, Any]) -> None:
+        if record["round"] == round:
+            die()
+        append(path, record)
+
+    keeping.append_round = wait
+
+
+def half_line(round: int) -> None:
+    """With half of a round's line written."""
+    from flames_cli.store import lines
+
+    write_all = lines._write_all
+
+    def half(file: Any, data: bytes) -> None:
+        if json.loads(data).get("round") == round:
+            file.write(data[: len(data) // 2])
+            die()
+        write_all(file, data)
+
+    lines._write_all = half
+
+
+def after_line(round: int) -> None:
+    """Between a round's line and its checkpoint."""
+    from flames_cli.stages.federating import keeping
+
+    save = keeping.save_state
+
+    def wait(folder: Path, state: Any, keep: int) -> Path:
+        if state.round == round:
+            die()
+        return save(folder, state, keep)
+
+    keeping.save_state = wait
+
+
+def scored(task: str, done: int) -> Callable[[Any], None]:
+    """While models are scored."""
+
+    def watch(progress: Any) -> None:
+        if progress == (task, done):
+            die()
+
+    return watch
+
+
+POINTS: dict[str, Callable[..., Any]] = {
+    one.__name__: one
+    for one in (
+        *(at_step, after_client, after_round, half_weights, move, half_removed),
+        *(before_line, half_line, after_line, scored),
+    )
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Killed at any moment and run again, a federation ends as one that was left alone: bit for bit."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.federated]
+
+STRATEGIES = {
+    "fedavg": {"strategy": "fedavg"},
+    "flames": {"strategy": "flames"},
+    "scaffold": {"strategy": "scaffold", "optimiser": "sgd"},
+}
+
+BEGINNING = [
+    ("move", {"to": "runs/one", "when": "before"}),
+    ("at_step", {"round": 1, "client": "brats-1", "step": 1}),
+    ("after_client", {"round": 1, "client": "brats-1"}),
+    ("half_line", {"round": 1}),
+    ("after_line", {"round": 1}),
+    ("half_weights", {"within": "checkpoints/.round-00001.tmp"}),
+]
+"""Before there is a checkpoint."""
+
+MIDDLE = [
+    ("move", {"to": "checkpoints/round-00001", "when": "after"}),
+    ("at_step", {"round": 2, "client": "busi", "step": 1}),
+    ("after_line", {"round": 2}),
+    ("move", {"to": "rounds.jsonl", "when": "before"}),  # the line without its checkpoint is being dropped
+    ("half_weights", {"within": "checkpoints/.round-00002.tmp"}),
+    ("before_line", {"round": 2}),
+    ("move", {"to": "checkpoints/round-00002", "when": "before"}),
+    ("after_round", {"round": 2}),
+    ("move", {"to": "checkpoints/round-00003", "when": "after"}),  # the first round is still there
+    ("half_line", {"round": 4}),
+    ("half_removed", {"name": "checkpoints/.round-00001"}),
+]
+
+MEMORY = [
+    ("half_weights", {"within": "brats-1/.round-00001.tmp"}),
+    ("half_weights", {"within": "brats-2/.round-00002.tmp"}),
+    ("move", {"to": "busi/round-00002", "when": "before"}),
+    ("move", {"to": "busi/round-00002", "when": "after"}),
+    ("half_removed", {"name": "brats-1/.round-00001"}),
+]
+"""In what clients keep between rounds, of which the newest three are kept."""
+
+EVALUATION = [
+    ("scored", {"task": "evaluate client_test", "done": 1}),
+    ("move", {"to": "clients.csv", "when": "before"}),
+    ("move", {"to": "cases.csv", "when": "after"}),
+    ("move", {"to": "summary.json", "when": "before"}),
+]
+
+
+@pytest.fixture(scope="module")
+def left_alone(killer, tiny):
+    """left_alone("fedavg"): the workspace of that run, never stopped, and the seconds that it took."""
+    made = {}
+
+    def get(strategy):
+        if strategy not in made:
+            root = tiny()
+            made[strategy] = root, killer.federate(root, run="one", **STRATEGIES[strategy])
+        return made[strategy]
+
+    return get
+
+
+def content(workspace):
+    """All that a run holds, but for times and the token: by path, bytes or records."""
+    run = workspace / "runs" / "one"
+    files = {
+        str(path.relative_to(run)): path.read_bytes()
+        for folder in ("checkpoints", "clients", "evaluation")
+        for path in sorted((run / folder).rglob("*"))
+        if path.is_file() and path.suffix != ".png" and path.suffix != ".lock"
+    }
+    files = {
+        "/".join(part for part in name.split("/") if len(part) != 16): data for name, data in files.items()
+    }
+    config = (run / "config.toml").read_text().splitlines()
+    files["config.toml"] = [line for line in config if not line.startswith("token")]
+    files["rounds.jsonl"] = [timeless(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+    return files | {"names": sorted(path.name for path in run.iterdir())}
+
+
+def timeless(line):
+    record = json.loads(line)
+    for client in record["clients"]:
+        del client["seconds"]
+    del record["seconds"], record["rss_mb"]
+    return record
+
+
+def assert_same_as(found, expected):
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
+def die_at(killer, stage, options, points):
+    for point, at in points:
+        ended = killer.run(stage, options, point=point, at=at)
+        assert ended.get("signal") == 9, (point, at, killer.said())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_killed_at_every_point_ends_as_one_left_alone(strategy, killer, tiny, options, left_alone):
+    root = tiny()
+    how = options(root, run="one", **STRATEGIES[strategy])
+    die_at(killer, "federate", how, BEGINNING + MIDDLE)
+    killer.federate(root, run="one", **STRATEGIES[strategy])
+    assert_same_as(content(root), content(left_alone(strategy)[0]))
+    assert "noted" not in killer.said(), "a kill damages nothing"
+
+
+def test_clients_killed_while_they_remember_go_on_from_what_they_kept(killer, tiny, options, left_alone):
+    root = tiny()
+    how = STRATEGIES["scaffold"]
+    die_at(killer, "federate", options(root, run="one", **how), MEMORY)
+    killer.federate(root, run="one", **how)
+    assert_same_as(content(root), content(left_alone("scaffold")[0]))
+
+
+def test_a_run_begun_anew_and_killed_while_the_old_one_goes_leaves_nothing_of_it(
+    killer, tiny, options, left_alone
+):
+    root, how = tiny(), STRATEGIES["scaffold"]
+    other = options(root, run="one", strategy="fedavg", rounds=2)
+    killer.run("federate", other)
+    fresh = options(root, run="one", fresh=True, **how)
+    die_at(killer, "federate", fresh, [("move", {"to": "runs/one", "when": "before"})])
+    assert not (root / "runs" / "one").exists()
+    killer.run("federate", other)
+    die_at(killer, "federate", fresh, [("half_removed", {"name": "runs/.one"})])
+    killer.federate(root, run="one", **how)
+    assert_same_as(content(root), content(left_alone("scaffold")[0]))
+    assert [path.name for path in (root / "runs").iterdir() if path.is_dir()] == ["one"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_killed_at_random_moments_ends_as_one_left_alone(strategy, killer, tiny, options, left_alone):
+    alone, seconds = left_alone(strategy)
+    root, draw = tiny(), random.Random(f"kills of {strategy}")
+    for _ in range(6):
+        killer.run(
+            "federate", options(root, run="one", **STRATEGIES[strategy]), after=draw.uniform(0, 0.7 * seconds)
+        )
+    killer.federate(root, run="one", **STRATEGIES[strategy])
+    assert_same_as(content(root), content(alone))
+
+
+def test_an_evaluation_killed_at_any_point_and_run_again_says_the_same(killer, tiny, left_alone):
+    alone, _ = left_alone("flames")
+    results = []
+    for points in ([], EVALUATION):
+        root = tiny()
+        copy_run(alone, root)
+        how = {"workspace": root, "run": "one", "device": "cpu", "overlays": False}
+        die_at(killer, "evaluate", how, points)
+        assert killer.run("evaluate", how).get("exit") == 0, killer.said()
+        results.append(content(root))
+    assert_same_as(*results)
+    assert {name for name in results[0] if "evaluation" in name} >= {"evaluation/summary.json"}
+
+
+def copy_run(source: Path, target: Path) -> None:
+    for path in (source / "runs").rglob("*"):
+        if path.is_file():
+            copied = target / path.relative_to(source)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            copied.write_bytes(path.read_bytes())

@@ -1,0 +1,263 @@
+"""docs/troubleshooting.md and the messages of the source cannot drift apart.
+
+A message of the source is a text with gaps (an f-string); one that the page quotes has `…` for what varies or
+is left out. The quote fits where its parts stand in the message's own words, in order. Every message needs
+a quote that fits, and every quote must fit a text of the source.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "troubleshooting.md"
+SOURCE = ROOT / "flames_cli"
+
+GAP = "\0"
+"""Stands for what varies in a message."""
+
+ERRORS = {"FlamesError": 0, "RefusedApp": 0, "PydanticCustomError": 1}
+"""What makes a message, and which of its arguments is the message. And the classes made from them."""
+FINDINGS = {"problem": 0, "warning": 0, "Finding": 2}
+"""Of `flames check` and `flames deploy check`."""
+
+TELLING = {
+    "cli/group.py": {"_one_line_errors", "_explain"},
+    "cli/live.py": {"_note_client"},
+    "config.py": {"_read_tables"},
+    "fed/attendance.py": {"missing"},
+    "fed/exchange.py": {"exchange", "push", "_note_lost"},
+    "fed/joining.py": {"_admit", "_lacks", "_explain"},
+    "fed/server.py": {"_collect"},
+    "learn/models/weights.py": {"_no_imagenet"},
+    "readers/formats/volumes.py": {"_why_none"},
+    "readers/manifest.py": {"_path_faults"},
+    "readers/manifest_table.py": {"_check_names", "_faults", "_faults_together"},
+    "stages/checking/findings.py": {"_odd_images"},
+    "stages/deploying/check_connection.py": {"here", "what"},
+    "stages/deploying/node_log.py": {"EXPLAINED", "_say_lost"},
+    "store/deployment.py": {"_WHERE"},
+    "store/node_keys.py": {"_unusable"},
+}
+"""Functions and constants whose every text is a user's: they say why, for others to tell. Functions of core
+and fed that give a reason or None are known by that."""
+
+ELSEWHERE = {
+    "config.py",
+    "fed/joining.py",
+    "learn/models/weights.py",
+    "readers/formats/any_kind.py",
+    "readers/formats/volumes.py",
+    "readers/kits23.py",
+    "readers/manifest_table.py",
+    "stages/checking/findings.py",
+    "stages/deploying/check_connection.py",
+    "stages/deploying/check_files.py",
+    "stages/deploying/findings.py",
+    "stages/raw.py",
+    "store/node_keys.py",
+}
+"""Modules that tell what another function has said: it is in TELLING, or is told where it is raised."""
+
+NO_MESSAGE = {
+    "the inline engine has no superlink run",  # only a fault of FLAMES could show it
+    "test report",  # fills the gap in "its … cannot be read"
+    f"unsent to {GAP}",  # a number of a message, never shown
+    f"no {GAP} in {GAP}; {GAP}",  # its words are in _WHERE
+}
+"""Texts that nobody meets, or not alone."""
+
+FEWEST_WORDS = 2
+"""Of a message; less is a piece of one."""
+SEARCHABLE = 8
+"""Letters of a quote at the least."""
+BROADEST = 8
+"""Messages that a quote may stand for: one that fits everything would let every new message pass."""
+
+
+class Message(NamedTuple):
+    """A text of the source, with GAPs."""
+
+    module: str
+    line: int
+    text: str
+
+
+def text_of(node: ast.expr) -> str:
+    """A literal with GAPs for what it cannot know; empty where it is no text."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=values):
+            return "".join(text_of(value) or GAP for value in values)
+        case ast.BinOp(op=ast.Add(), left=left, right=right):
+            return (text_of(left) or GAP) + (text_of(right) or GAP)
+    return ""
+
+
+def texts_in(node: ast.AST) -> Iterator[ast.expr]:
+    """The literals below `node`, not the parts of one, nor docstrings."""
+    if isinstance(node, ast.expr) and text_of(node).strip(GAP):
+        yield node
+        return
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)):
+            yield from texts_in(child)
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split()).lower()
+
+
+def words(text: str) -> int:
+    return sum(bool(re.search(r"[A-Za-z]{2}", word)) for word in text.split())
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    paths = sorted(SOURCE.rglob("*.py"))
+    return {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8")) for path in paths}
+
+
+@cache
+def nodes(module: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(trees()[module]))
+
+
+@cache
+def makers() -> dict[str, int]:
+    """What makes a message, and which argument it is."""
+    known = dict(ERRORS)
+    classes = [node for module in trees() for node in nodes(module) if isinstance(node, ast.ClassDef)]
+    for _ in range(3):  # a class of a class of a class
+        known |= {
+            one.name: 0 for one in classes if {getattr(base, "id", "") for base in one.bases} & {*known}
+        }
+    return known | FINDINGS
+
+
+def argument(node: ast.AST) -> ast.expr | None:
+    """The message that this call makes, where it makes one."""
+    if not isinstance(node, ast.Call):
+        return None
+    place = makers().get(getattr(node.func, "id", getattr(node.func, "attr", "")), len(node.args))
+    return node.args[place] if place < len(node.args) else None
+
+
+def may_say_why(module: str, function: ast.FunctionDef) -> bool:
+    """Whether it gives a reason or None, as whatever refuses a client or a report does."""
+    answer = set(re.findall(r"\w+", ast.unparse(function.returns))) if function.returns else set()
+    return module.startswith(("core/", "fed/")) and {"str", "None"} <= answer
+
+
+def telling(module: str, names: Iterable[str]) -> Iterator[ast.AST]:
+    for node in nodes(module):
+        if isinstance(node, ast.FunctionDef) and (node.name in names or may_say_why(module, node)):
+            yield node
+        if isinstance(node, ast.Assign) and {getattr(one, "id", "") for one in node.targets} & {*names}:
+            yield node
+
+
+def messages_in(module: str) -> Iterator[Message]:
+    """Everything that this module may tell a user who has met a failure."""
+    made = [message for node in nodes(module) if (message := argument(node))]
+    told = [*made, *telling(module, TELLING.get(module, ()))]
+    texts = {id(text): text for node in told for text in texts_in(node)}.values()
+    for node in texts:
+        if words(text_of(node)) >= FEWEST_WORDS:
+            yield Message(module, node.lineno, plain(text_of(node)))
+
+
+@cache
+def messages() -> tuple[Message, ...]:
+    return tuple(
+        message for module in trees() for message in messages_in(module) if message.text not in NO_MESSAGE
+    )
+
+
+@cache
+def quotes() -> tuple[str, ...]:
+    """What stands in code font in the first column of the page's tables of messages."""
+    found, in_table = [], False
+    for line in PAGE.read_text("utf-8").splitlines():
+        in_table = line.startswith("| message") or (in_table and line.startswith("|"))
+        if in_table:
+            found += [a or b for a, b in re.findall(r"`` (.+?) ``|`([^`]+)`", line.split(" | ")[0])]
+    return tuple(found)
+
+
+@cache
+def parts(quote: str) -> tuple[str, ...]:
+    return tuple(plain(part) for part in quote.split("…"))
+
+
+def fits(quote: str, text: str) -> bool:
+    """Whether the parts of `quote` stand in `text`, in order."""
+    position = 0
+    for part in parts(quote):
+        at = text.find(part, position)
+        if at < 0:
+            return False
+        position = at + len(part)
+    return True
+
+
+def unexplained(known: Iterable[Message], page: Iterable[str]) -> list[str]:
+    page = list(page)
+    return [
+        f"{one.module}:{one.line}: {one.text}" for one in known if not any(fits(q, one.text) for q in page)
+    ]
+
+
+def outdated(page: Iterable[str], texts: Iterable[str]) -> list[str]:
+    texts = list(texts)
+    return [quote for quote in page if not any(fits(quote, text) for text in texts)]
+
+
+def all_texts() -> set[str]:
+    return {plain(text_of(node)) for tree in trees().values() for node in texts_in(tree)}
+
+
+def test_every_message_is_on_the_page():
+    assert unexplained(messages(), quotes()) == []
+
+
+def test_every_quote_on_the_page_is_in_the_source():
+    assert outdated(quotes(), all_texts()) == []
+
+
+def test_a_message_without_a_row_and_a_row_without_a_message_are_noticed():
+    new = Message("new.py", 1, f"the moon is {GAP}; expected it full")
+    assert unexplained([*messages(), new], quotes()) == [f"new.py:1: {new.text}"]
+    assert outdated([*quotes(), "the moon is … today"], [*all_texts(), new.text]) == ["the moon is … today"]
+
+
+def test_no_quote_is_so_short_or_so_broad_that_it_would_hide_a_new_message():
+    assert [quote for quote in quotes() if len(quote.replace("…", "").strip()) < SEARCHABLE] == []
+    broad = {quote: len({one.text for one in messages() if fits(quote, one.text)}) for quote in quotes()}
+    assert {quote: n for quote, n in broad.items() if n > BROADEST} == {}
+
+
+def test_every_error_is_told_in_words_that_stand_where_they_can_be_found():
+    """An error whose text is put together elsewhere would escape the other tests."""
+    silent = {
+        module
+        for module in trees()
+        for node in nodes(module)
+        if (made := argument(node))
+        and not any(words(text_of(text)) >= FEWEST_WORDS for text in texts_in(made))
+    }
+    assert silent == ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for module in TELLING for name in TELLING[module]]
+)
+def test_what_is_said_to_tell_is_there(module, name):
+    found = [node for node in telling(module, {name}) if name in ast.unparse(node)]
+    assert any(words(text_of(text)) >= FEWEST_WORDS for node in found for text in texts_in(node))
