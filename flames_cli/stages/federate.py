@@ -63,7 +63,8 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         # Here, before there is so much as a lock: a wrong option leaves the workspace as it was.
         plan = None if folder.path.exists() else make_plan(config, facts, None)
         # Held from here on: what follows may remove or rewrite the run.
-        run.enter_context(locked_within(folder.path, ORPHAN_SECONDS if config.engine == "superlink" else 0.0))
+        patience = ORPHAN_SECONDS if config.engine == "superlink" else 0.0
+        run.enter_context(locked_within(folder.path, patience))
         made, resumed = _prepare(config, folder, facts, plan, nodes)
         notes = resumed.notes if resumed else []
         for note in notes:
