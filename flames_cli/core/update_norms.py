@@ -66,7 +66,8 @@ class NormLimit:
             "statistics": distance(select(report.weights, report.weights.keys() - trainable), start),
         }
         if report.control is not None:
-            parts["control variate"] = distance(report.control, {})
+            # It is of a step: a client of few steps has a large one, which says nothing against it.
+            parts["control variate"] = distance(report.control, {}) * max(report.n_steps, 1)
         if report.style is not None:
             parts["image decoder"] = distance(report.style, start)
         return Moved({part: _round(norm / rate) for part, norm in parts.items()}, report.n_steps)

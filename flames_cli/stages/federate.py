@@ -9,6 +9,7 @@ from flames_cli import __version__
 from flames_cli.config import FederateConfig
 from flames_cli.fed.events import Noted, OnEvent, ignore
 from flames_cli.fed.node import NodeConfig
+from flames_cli.fed.plan import Plan
 from flames_cli.fed.privacy_spent import check_accountant
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.stages.estimate import Estimator
@@ -57,10 +58,13 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         if config.engine != "superlink":
             shards.enter_context(reading_shards(config.workspace))
         images, nodes = _find_inputs(config)
+        facts = {**_facts(config, images), "token": run_token(None)}
         folder = run_folder(config.workspace, config.run_name)
+        # Here, before there is so much as a lock: a wrong option leaves the workspace as it was.
+        plan = None if folder.path.exists() else make_plan(config, facts, None)
         # Held from here on: what follows may remove or rewrite the run.
         run.enter_context(locked_within(folder.path, ORPHAN_SECONDS if config.engine == "superlink" else 0.0))
-        made, resumed = _prepare(config, folder, images, nodes)
+        made, resumed = _prepare(config, folder, facts, plan, nodes)
         notes = resumed.notes if resumed else []
         for note in notes:
             on_event(Noted(note))
@@ -93,22 +97,21 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
 
 
 def _prepare(
-    config: FederateConfig, run: RunFolder, images: Images, nodes: list[NodeConfig]
+    config: FederateConfig, run: RunFolder, facts: dict[str, Any], plan: Plan | None, nodes: list[NodeConfig]
 ) -> tuple[Prepared | None, Resumed | None]:
     """What is to be run, its folder made or mended (None: nothing is left), and what it goes on from."""
-    options, facts = options_as_run(config), _facts(config, images)
+    options = options_as_run(config)
     resumed = resume(run, options, facts, config)
     untested = config.engine == "superlink" and not run.client_tests.is_file()
     if resumed and resumed.state.round >= config.rounds and not untested:
         return None, resumed
-    facts["token"] = run_token(resumed)
     if resumed:
-        facts = {**resumed.facts, **facts}
+        facts = {**resumed.facts, **facts, "token": run_token(resumed)}
         plan = make_plan(config, facts, read_initial(run, facts))
         write_config(run.config, {"federate": options, "run": facts})
     else:
         # The plan first: a wrong option must not cost the run that --fresh replaces.
-        plan = make_plan(config, facts, None)
+        plan = plan or make_plan(config, facts, None)
         begin(run, config, options, plan, facts)
     run.client_tests.unlink(missing_ok=True)
     return Prepared(config, run, plan, resumed.state if resumed else None, nodes), resumed

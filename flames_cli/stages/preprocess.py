@@ -4,7 +4,8 @@ Patients keep their names up to here. Everything is split by them, so that no se
 only then do they get their pseudonyms.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from flames_cli.stages.preparing.report import Sets, make_report
 from flames_cli.stages.preparing.small import check_rules, choose_rule
 from flames_cli.stages.preparing.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.raw import Kind, check_windows, kind_of, open_raw, slug
+from flames_cli.stages.raw import Kind, Opened, check_windows, kind_of, open_raw, slug
 from flames_cli.store.atomic import remove_leftovers, write_json
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.h5 import files_of, write_collection
@@ -54,36 +55,62 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         _refuse_bad(collection, bad, config.skip_bad)
         group_of = group_patients(reader, gathered.values())
         sets = _split(reader, collection, names, gathered, group_of, config)
-        infos = {
-            kind: SetInfo(
-                *(names[kind], *kind, config.size, part.max_value, part.channels, collection),
-                small=choose_rule(config, reader, names[kind], collection),
+        pseudonym_of = _give_pseudonyms(salt_file, sources)
+        datasets = [
+            _DataSet(
+                SetInfo(
+                    *(names[kind], *kind, config.size, part.max_value, part.channels, collection),
+                    small=choose_rule(config, reader, names[kind], collection),
+                ),
+                {own: call_cases(cases, pseudonym_of) for own, cases in sets[kind].items()},
+                part,
+                _near_copies(group_of, part),
+                targets[kind],
             )
             for kind, part in gathered.items()
-        }
-        pseudonym_of = _give_pseudonyms(salt_file, sources)
-        sets = {
-            kind: {own: call_cases(cases, pseudonym_of) for own, cases in sets[kind].items()} for kind in sets
-        }
-        near = {kind: _near_copies(group_of, part) for kind, part in gathered.items()}
-        with in_turn(config.workspace / f"preprocessed-{collection}"):
-            earlier = _find_earlier(collection, list(targets.values()), config.overwrite)
-            for target in targets.values():
-                remove_leftovers(target.parent, f"{target.stem}.*")
-            write_collection({targets[kind]: (infos[kind], sets[kind]) for kind in gathered}, spool)
-            for path in earlier:
-                path.unlink()
-                path.with_suffix(".json").unlink(missing_ok=True)
-                table_path(config.workspace, path.stem).unlink(missing_ok=True)
-            reports = []
-            for kind, part in gathered.items():
-                report = make_report(
-                    *(reader, config, infos[kind], part, sets[kind], near[kind], pseudonym_of, targets[kind])
-                )
-                write_table(table_path(config.workspace, names[kind]), part, pseudonym_of)
-                write_json(targets[kind].with_suffix(".json"), report)
-                reports.append(report)
-            return reports
+        ]
+        with in_turn(config.workspace / "preprocessed"):
+            return _write(config, opened, datasets, pseudonym_of, spool)
+
+
+@dataclass(frozen=True, slots=True)
+class _DataSet:
+    """One kind of what a reader reads, ready to be written."""
+
+    info: SetInfo
+    sets: Sets
+    part: Gathered
+    near: list[list[str]]
+    """Groups of patients kept together since their images are near copies."""
+    target: Path
+
+
+def _write(
+    config: PreprocessConfig,
+    opened: Opened,
+    datasets: Sequence[_DataSet],
+    pseudonym_of: Mapping[str, str],
+    spool: Spool,
+) -> list[dict[str, Any]]:
+    """Write the files of all data sets in place of earlier ones; their reports, which are written last."""
+    targets = [made.target for made in datasets]
+    earlier = _find_earlier(opened.name, targets, config.overwrite)
+    for target in targets:
+        remove_leftovers(target.parent, f"{target.stem}.*")
+    write_collection({made.target: (made.info, made.sets) for made in datasets}, spool)
+    for path in earlier:
+        path.unlink()
+        path.with_suffix(".json").unlink(missing_ok=True)
+        table_path(config.workspace, path.stem).unlink(missing_ok=True)
+    reports = []
+    for made in datasets:
+        report = make_report(
+            *(opened.reader, config, made.info, made.part, made.sets, made.near, pseudonym_of, made.target)
+        )
+        write_table(table_path(config.workspace, made.info.dataset), made.part, pseudonym_of)
+        write_json(made.target.with_suffix(".json"), report)
+        reports.append(report)
+    return reports
 
 
 def _find_salt(config: PreprocessConfig) -> Path:

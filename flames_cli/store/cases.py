@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from isal import isal_zlib
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.lesions import DEFAULT_SMALL, Lesion, LesionSize, SmallRule, parse_rule
 from flames_cli.core.volumes import Placement
+from flames_cli.store.atomic import telling_in_one_line, write_all
 
 LEVEL = 1
 """Of ISA-L's deflate: its highest saves 0.2 % of disk on ultrasound and takes twice the time."""
@@ -120,13 +121,20 @@ class Spool:
     def __init__(self, folder: Path | None = None) -> None:
         above = [folder.absolute(), *folder.absolute().parents] if folder else []
         beside = next((one for one in above if one.is_dir()), None)
-        self._file = TemporaryFile(dir=beside)  # noqa: SIM115 (closed by __exit__)
+        self._folder = beside or Path(gettempdir())
+        with telling_in_one_line(self._folder):
+            self._file = TemporaryFile(dir=beside, buffering=0)  # noqa: SIM115 (closed by __exit__)
         self._spans: list[tuple[int, int]] = []
 
     def add(self, chunk: bytes) -> int:
-        """Keep `chunk`; the number to `get` it by."""
-        self._spans.append((self._file.seek(0, os.SEEK_END), len(chunk)))
-        self._file.write(chunk)
+        """Keep `chunk`; the number to `get` it by.
+
+        Raises:
+            NotWritten: the disk is full.
+        """
+        with telling_in_one_line(self._folder):
+            self._spans.append((self._file.seek(0, os.SEEK_END), len(chunk)))
+            write_all(self._file, chunk)
         return len(self._spans) - 1
 
     def get(self, number: int) -> bytes:

@@ -3,11 +3,10 @@
 import json
 import os
 from contextlib import suppress
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from flames_cli.store.atomic import telling_in_one_line
+from flames_cli.store.atomic import telling_in_one_line, write_all
 from flames_cli.store.parse import parse_json
 
 
@@ -30,20 +29,13 @@ def append_line(path: Path, record: dict[str, Any], durable: bool = False) -> No
     with telling_in_one_line(path), path.open("ab", buffering=0) as file:
         before = file.tell()
         try:
-            _write_all(file, to_line(record).encode())
+            write_all(file, to_line(record).encode())
             if durable:
                 os.fsync(file.fileno())
         except OSError:
             with suppress(OSError):
                 file.truncate(before)
             raise
-
-
-def _write_all(file: FileIO, data: bytes) -> None:
-    """A disk that fills up takes the first bytes, and fails on the next ones only."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 class Tail:

@@ -5,6 +5,8 @@ the caller's metadata as JSON: the same weights give the same bytes, and come ba
 """
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +28,19 @@ MAX_HEADER_BYTES = 4 * 2**20
 def write_safetensors(path: Path, weights: Weights, metadata: dict[str, str] | None = None) -> None:
     """Write `weights` to `path`, whole or not at all; its folder is made where it is missing.
 
-    Raises FlamesError where the file cannot be written.
+    Raises NotWritten where the disk is full, FlamesError where the arrays are none that can be written.
     """
     header = json.dumps({"order": list(weights), "metadata": metadata or {}}, sort_keys=True)
     # safetensors copies memory as it lies, so it would silently transpose an array in another order.
     arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
-    try:
-        with replacing(path) as temporary:
+    with replacing(path) as temporary:
+        try:
             save_file(arrays, temporary, metadata={_ENTRY: header})
-    except SafetensorError as error:
-        reason = str(error).splitlines()[0]
-        raise FlamesError(
-            f"{path} cannot be written ({reason}): check the arrays, space and rights"
-        ) from error
+        except SafetensorError as error:
+            reason = str(error).splitlines()[0]
+            if told := re.search(r"os error (\d+)", reason):
+                raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+            raise FlamesError(f"{path} cannot be written ({reason}): check the arrays") from error
 
 
 def read_safetensors(path: Path) -> Weights:

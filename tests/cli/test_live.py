@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from flames_cli.cli.live import LONG_SECONDS, FederationView, progress_bars
-from flames_cli.fed.events import ClientDone, Estimated, FederationStarted, RoundDone, StepDone
+from flames_cli.fed.events import ClientDone, Estimated, FederationStarted, Noted, RoundDone, StepDone
 
 CLIENTS = (("brats-1", "MRI", 6223), ("brats-2", "MRI", 6130), ("otu2d", "US", 991))
 METRICS = {"train_loss": 0.4567, "received_val_dice": 0.51, "trained_val_dice": 0.625}
@@ -149,3 +149,9 @@ def test_a_private_run_tells_what_it_has_cost(terminal, epsilon, said, show):
     done = round_done(1, 0.5)
     done.record.update(epsilon=epsilon, delta=1e-5)
     assert f"{said} (delta 1e-05)" in show(done, terminal=terminal)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_was_found_damaged_is_told_to_whoever_watches(terminal, show):
+    note = "the checkpoint of round-00003 is damaged and is set aside"
+    assert note in " ".join(show(Noted(note), terminal=terminal).split())

@@ -413,7 +413,7 @@ def test_images_too_small_for_the_model_are_refused_before_any_training(workspac
     root = workspace()
     with pytest.raises(FlamesError, match=r"the images are 32×32, this unet needs 128×128; preprocess with"):
         federate(quick(root, model_options={"base_channels": 2, "depth": 7}))
-    assert not (root / "runs" / "flames").exists()
+    assert not (root / "runs").exists()
 
 
 def test_a_workspace_may_have_a_colon_in_its_name(workspace, quick, tmp_path):

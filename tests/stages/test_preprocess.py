@@ -74,7 +74,7 @@ def raw_cases(dataset: str, root: Path) -> dict[str, RawCase]:
 
 
 def files_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
@@ -431,3 +431,15 @@ def test_the_real_data_preprocess_without_a_bad_case(dataset, sources, real_prep
         names = [{getattr(case, identity) for case in sets[name]} for name in DRAWN]
         assert all(names)
         assert len(set.union(*names)) == sum(map(len, names))
+
+
+def test_what_a_killed_call_left_is_no_data_set_and_goes(phantom_raw, tmp_path):
+    run(tmp_path, "busi", phantom_raw["busi"])
+    path = output(tmp_path, "busi")
+    whole = path.read_bytes()
+    path.with_suffix(".json").unlink()
+    path.write_bytes(b"of a call that was killed before its report")
+    (path.parent / ".busi.h5.0a1b2c3d.tmp").write_bytes(b"half")
+    run(tmp_path, "busi", phantom_raw["busi"])
+    assert path.read_bytes() == whole
+    assert files_in(tmp_path) == ["busi.h5", "busi.json"]

@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import os
 import stat
@@ -7,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from flames_cli.errors import FlamesError
-from flames_cli.store.atomic import replacing, write_csv, write_json, write_private, write_text
+from flames_cli.store.atomic import (
+    remove_folder,
+    remove_leftovers,
+    replacing,
+    replacing_folder,
+    write_csv,
+    write_json,
+    write_private,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -126,3 +136,49 @@ def test_a_private_file_is_its_owner_s_alone_from_the_start(tmp_path, monkeypatc
     assert [stat.S_IMODE(mode) for mode in (*modes, path.stat().st_mode)] == [0o600, 0o600]
     assert path.read_bytes() == b"secret"
     assert names(tmp_path) == ["key"]
+
+
+def test_a_file_and_its_folder_are_on_the_disk_before_anybody_counts_on_them(tmp_path, monkeypatch):
+    told, sync, move = [], os.fsync, Path.replace
+
+    def note(descriptor):
+        told.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Path, "replace", lambda *paths: told.append("moved") or move(*paths))
+    write_text(tmp_path / "a.txt", "text")
+    assert told == ["file", "moved", "folder"]
+
+
+def test_a_disk_that_cannot_sync_a_folder_is_no_error(tmp_path, monkeypatch):
+    def refuse(descriptor):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_text(tmp_path / "a.txt", "text")
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "run"
+    for name in ("one", "two"):
+        with replacing_folder(path) as temporary:
+            (temporary / name).touch()
+    with pytest.raises(FlamesError, match="File exists"), replacing_folder(path) as temporary:
+        temporary.mkdir()
+    assert names(path) == ["two"]
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_folder_is_gone_at_once_even_if_its_files_cannot_be_deleted(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", lambda path, ignore_errors: None)
+        remove_folder(tmp_path / "run")
+    (left,) = names(tmp_path)
+    assert left.startswith(".run~")
+    (tmp_path / ".other.tmp").touch()
+    remove_leftovers(tmp_path, "run~*")
+    assert names(tmp_path) == [".other.tmp"]
+    remove_folder(tmp_path / "never")

@@ -1,3 +1,4 @@
+import errno
 import shutil
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import threading
 import pytest
 
 from flames_cli.errors import FlamesError
-from flames_cli.store.locks import is_locked, locked, locked_within
+from flames_cli.store.locks import in_turn, is_locked, locked, locked_within, reading_shards, writing_shards
 
 HOLD = """
 import sys, time
@@ -63,4 +64,58 @@ def test_a_run_stays_locked_while_its_folder_is_made_anew(tmp_path):
 
 def test_other_runs_are_free(tmp_path):
     with locked(tmp_path / "one"), locked(tmp_path / "other"):
+        pass
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """A workspace that has shards, and what they are made from."""
+    (tmp_path / "preprocessed").mkdir()
+    (tmp_path / "partition.json").touch()
+    return tmp_path
+
+
+def refused(hold, workspace):
+    with pytest.raises(FlamesError, match="wait for its end") as caught, hold(workspace):
+        pass
+    return str(caught.value)
+
+
+def test_shards_are_read_by_many_and_made_by_one_alone(shards):
+    with reading_shards(shards), reading_shards(shards):
+        assert "another command reads or writes" in refused(writing_shards, shards)
+    with writing_shards(shards):
+        assert "`flames partition` makes this workspace's shards anew" in refused(reading_shards, shards)
+        refused(writing_shards, shards)
+
+
+def test_a_lock_makes_no_workspace(tmp_path):
+    for hold in (reading_shards, writing_shards):
+        with hold(tmp_path / "none"):
+            assert list(tmp_path.iterdir()) == []
+
+
+def test_who_writes_in_turn_waits_for_the_one_before(tmp_path):
+    done = []
+
+    def write():
+        with in_turn(tmp_path / "evaluation"):
+            done.append("second")
+
+    second = threading.Thread(target=write)
+    with in_turn(tmp_path / "evaluation"):
+        second.start()
+        second.join(0.05)
+        done.append("first")
+    second.join()
+    assert done == ["first", "second"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP])
+def test_where_a_disk_has_no_locks_nobody_is_kept_out(number, tmp_path, monkeypatch):
+    def refuse(descriptor, how):
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refuse)
+    with locked(tmp_path / "one"), locked(tmp_path / "one"):
         pass

