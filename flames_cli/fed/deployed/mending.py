@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from flwr.app import Message
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.task_pb2 import Task
 from flwr.supercore.constant import TaskType
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
+
+NOT_RECEIVED = "the message did not arrive whole"
 
 SOMETHING = 0
 """In place of a run's number, of which Flower's loop only asks whether there is one."""
@@ -24,10 +27,21 @@ class MendedState(InMemoryNodeState):
             )
 
     def drop(self, message: Message) -> None:
-        """Forget a message that was not received whole, and end the process that was to answer it."""
-        for task in self.get_tasks(run_ids=[message.metadata.run_id]):
-            self.finish_task(task.task_id, "failed", "its run is over")
-        self.delete_messages(message_ids=[message.metadata.message_id])
+        """Forget a message that was not received whole, and end the process that was to answer it.
+
+        The server, where it still waits, is told; but not where the run's app was refused.
+        """
+        run_id, number = message.metadata.run_id, message.metadata.message_id
+        for task in self.get_tasks(run_ids=[run_id]):
+            self.finish_task(task.task_id, SubStatus.FAILED, NOT_RECEIVED)
+        self.delete_messages(message_ids=[number])
+        if self.get_run(run_id) is not None:
+            answer = Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, NOT_RECEIVED), reply_to=message)
+            answer.metadata.__dict__["_message_id"] = answer.object_id
+            self.record_message_processing_start(number)
+            self.record_message_processing_end(number)
+            self._store_generated_message(answer)
+            self.store_message(answer)
 
     def _on_task_tokens_expired(self, tasks: list[Task]) -> None:
         """Tell the server that a process died, also one that had not yet read its message."""
@@ -43,7 +57,8 @@ def mended(pull: Callable[..., int | None]) -> Callable[..., int | None]:
     """`pull`, by which Flower's loop gets the next message, and after which it sends what answers there are.
 
     Where a run dies while its message is received, Flower leaves the message behind, whose answer it then
-    sends instead of the next one's: that one it would send after one message more, which may never come.
+    sends instead of the next one's: that one it would send after one message more, which may never come. And
+    of a message that it could not receive it says nothing at all.
     """
 
     def pull_mended(

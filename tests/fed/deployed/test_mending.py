@@ -68,6 +68,21 @@ def test_a_message_that_was_not_received_whole_leaves_nothing_behind(state):
     assert state.claim_task(task.task_id) is None
 
 
+def test_the_server_hears_of_a_message_that_was_not_received_whole(state):
+    state.store_run(SimpleNamespace(run_id=message("asked").metadata.run_id))
+
+    assert (
+        mended(lambda *, state, receive: receive() and None)(
+            state=state, receive=lambda: (message("asked"), None)
+        )
+        is not None
+    )
+
+    (told,) = state.get_messages_legacy(is_reply=True)
+    assert told.metadata.reply_to_message_id == "asked"
+    assert told.error.reason == "the message did not arrive whole"
+
+
 def test_a_message_that_was_received_is_answered(state):
     def take(*, state, receive):
         got, _ = receive()
