@@ -123,7 +123,7 @@ def _run_round(grid: Grid, federation: Federation, state: State, members: Member
     if not result.accepted:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in refused.items())
         raise FlamesError(
-            f"round {round_} got no good report ({reasons}); mend that and run the same command again to go on"
+            f"round {round_} got no good report ({reasons}); mend that, and the same command goes on"
         )
     profiles = [profile for _, profile in members]
     record = _record(round_, profiles, result, traffic, refused, time.monotonic() - started)
