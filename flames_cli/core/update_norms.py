@@ -71,7 +71,8 @@ class NormLimit:
             "statistics": distance(select(report.weights, report.weights.keys() - trainable), start),
         }
         if report.control is not None:
-            parts["control variate"] = distance(report.control, {})
+            # It is of a step: a client of few steps has a large one, which says nothing against it.
+            parts["control variate"] = distance(report.control, {}) * max(report.n_steps, 1)
         if report.style is not None:
             # One that is never sent counts from zero: its whole size, not how far it was trained.
             sent = report.style.keys() <= start.keys()

@@ -47,7 +47,7 @@ def locked(folder: Path, busy: str = "", shared: bool = False, seconds: float = 
 def in_turn(folder: Path) -> Iterator[None]:
     """As `locked`, but wait for whoever holds `folder`: of what takes long to make and is written at once."""
     with _opened(folder, shared=False) as descriptor:
-        _hold(descriptor, shared=False, wait=True)
+        _lock(descriptor, shared=False, wait=True)
         yield
 
 
@@ -87,44 +87,42 @@ def is_locked(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        _lock(descriptor, shared=False, wait=False)
-    except OSError:  # held; or a disk that has no locks, where nobody knows
+        return not _lock(descriptor, shared=False, wait=False)
+    except BlockingIOError:
         return True
     finally:
         os.close(descriptor)
-    return sys.platform == "win32"
 
 
 def _hold_within(descriptor: int, shared: bool, seconds: float) -> None:
-    """As `_hold`, for so long: not by `is_locked`, which for a moment holds the lock itself."""
+    """As `_lock`, trying for so long: not by `is_locked`, which for a moment holds the lock itself."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            return _hold(descriptor, shared, wait=False)
+            _lock(descriptor, shared, wait=False)
+            return
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(POLL_SECONDS)
 
 
-def _hold(descriptor: int, shared: bool, wait: bool) -> None:
-    """As `_lock`; on a disk without locks nobody is kept out."""
-    try:
-        _lock(descriptor, shared, wait)
-    except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
-            raise
-
-
 if sys.platform == "win32":
 
-    def _lock(descriptor: int, shared: bool, wait: bool) -> None:
+    def _lock(descriptor: int, shared: bool, wait: bool) -> bool:  # noqa: ARG001
         """Windows has no such locks; nobody is kept out."""
+        return False
 
 else:
     import fcntl
 
-    def _lock(descriptor: int, shared: bool, wait: bool) -> None:
-        """Raises BlockingIOError where another process holds it and there is no wait."""
+    def _lock(descriptor: int, shared: bool, wait: bool) -> bool:
+        """Whether the disk has locks; raises BlockingIOError where another process holds it and no wait."""
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            return False
+        return True

@@ -42,7 +42,7 @@ def test_a_report_is_measured_by_part_and_by_learning_rate():
         {
             "weights": 2.0,
             "statistics": pytest.approx(math.sqrt(2) / 10, rel=1e-5),
-            "control variate": 6.0,
+            "control variate": 18.0,
             "image decoder": 8.0,
         },
         3,

@@ -44,7 +44,7 @@ def finished_runs(workspace: Callable[..., Path]) -> Path:
 
     root = workspace()
     for strategy in RUNS:
-        federate(_quick(root, strategy=strategy, local_epochs=5, batch_size=4, lr=2e-2))
+        federate(_quick(root, strategy=strategy, local_epochs=5, lr=2e-2))
     return root
 
 

@@ -6,12 +6,14 @@ import shutil
 import pytest
 
 from flames_cli.cli.render import federation_json
-from flames_cli.config import EvaluateConfig, FederateConfig
+from flames_cli.config import EvaluateConfig, FederateConfig, PartitionConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Noted
 from flames_cli.stages.evaluate import evaluate
 from flames_cli.stages.federate import federate
+from flames_cli.stages.partition import partition
 from flames_cli.store.checkpoint import list_rounds
+from flames_cli.store.locks import locked, reading_shards, writing_shards
 
 pytestmark = pytest.mark.federated
 
@@ -195,3 +197,36 @@ def test_what_late_clients_start_from_is_checked(spoil, tiny, go, tmp_path, one_
     spoil(root / "runs" / "one" / "initial.safetensors")
     with pytest.raises(FlamesError, match=r"initial\.safetensors is missing or damaged .*copy it back"):
         go(root, rounds=3, **how)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_second_process_at_one_run_changes_nothing(fresh, workspace, go):
+    folder = workspace / "runs" / "one"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with locked(folder), pytest.raises(FlamesError, match="another process runs 'one'; wait for its end"):
+        go(workspace, rounds=4, fresh=fresh)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_shards_are_not_made_anew_under_a_run_that_reads_them(workspace, go):
+    before = (workspace / "partition.json").read_bytes()
+    again = PartitionConfig(workspace=workspace, overwrite=True, seed=1)
+    with reading_shards(workspace), pytest.raises(FlamesError, match="another command reads or writes"):
+        partition(again)
+    assert (workspace / "partition.json").read_bytes() == before
+    with writing_shards(workspace), pytest.raises(FlamesError, match="`flames partition` makes this"):
+        go(workspace, rounds=4)
+
+
+def test_a_data_set_preprocessed_anew_while_it_is_divided_is_noticed(workspace):
+    file = workspace / "preprocessed" / "busi.h5"
+
+    def replace(task, done, total):
+        shutil.copyfile(file, file.with_suffix(".new"))
+        file.with_suffix(".new").replace(file)
+
+    with pytest.raises(
+        FlamesError, match="was preprocessed anew while it was divided; run `flames partition`"
+    ):
+        partition(PartitionConfig(workspace=workspace, overwrite=True, split={"brats": 2}), replace)
+    assert not (workspace / "partition.json").exists()

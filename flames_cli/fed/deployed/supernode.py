@@ -1,4 +1,4 @@
-"""Flower's SuperNode with the guard: `python -m flames_cli.fed.deployed.supernode ARGUMENTS`.
+"""Flower's SuperNode with the guard, and mended: `python -m flames_cli.fed.deployed.supernode ARGUMENTS`.
 
 The arguments are those of `flower-supernode`. A message of a run whose app the guard refuses is ignored, with
 one line in the log; the node lives on.
@@ -11,15 +11,14 @@ from types import ModuleType
 from typing import Any
 
 from flwr.common.logger import log
-from flwr.proto.task_pb2 import Task
 from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli import flower_supernode
 from flwr.supernode.nodestate import nodestate_factory
-from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
 from flames_cli.fed.deployed.guard import App, RefusedApp, check_fab, check_run
+from flames_cli.fed.deployed.mending import MendedState, mended
 from flames_cli.fed.deployed.parent import end_with_parent
 from flames_cli.fed.deployed.superexec import end_with_superexec
 
@@ -60,11 +59,8 @@ class Guard:
         return fab
 
 
-class GuardedState(InMemoryNodeState):
-    """What the node keeps: from here its processes get the app that they run, so nothing else gets in.
-
-    And a process that dies is answered for, however early.
-    """
+class GuardedState(MendedState):
+    """What the node keeps: from here its processes get the app that they run, so nothing else gets in."""
 
     def store_fab(self, fab: Fab) -> str:
         """Keep an app that the guard accepts."""
@@ -73,15 +69,6 @@ class GuardedState(InMemoryNodeState):
         except RefusedApp as error:
             raise _refused(0, error) from error
         return str(super().store_fab(fab))
-
-    def _on_task_tokens_expired(self, tasks: list[Task]) -> None:
-        """Tell the server that a process died; flwr 1.41 forgets one that had not yet read its message."""
-        runs = {task.run_id for task in tasks}
-        with self.lock_msg_store:
-            for entry in self.msg_store.values():
-                if entry.message.metadata.run_id in runs and not entry.message.metadata.reply_to_message_id:
-                    entry.is_retrieved = True
-        super()._on_task_tokens_expired(tasks)
 
 
 def _refused(run_id: int, error: RefusedApp) -> RefusedRun:
@@ -108,6 +95,7 @@ def main() -> None:
     # flwr 1.41 has no public place for a check of what a server sends. These are the names by which its
     # loop connects, and by which it makes the state that its processes read.
     _replace(start_client_internal, "http_request_response", guarded)
+    _replace(start_client_internal, "_pull_and_store_message", mended)
     _replace(nodestate_factory, "InMemoryNodeState", lambda _: GuardedState)
     flower_supernode()
 

@@ -306,27 +306,6 @@ def test_nothing_but_our_app_gets_into_the_nodes_state(log):
         state.store_fab(Fab("", fab(more={"evil.py": b""}), {}))
 
 
-def test_a_process_that_died_before_it_read_its_message_is_answered_for(identity):
-    from types import SimpleNamespace
-
-    from flwr.app import Message, RecordDict
-    from flwr.supercore.object_store import ObjectStoreFactory
-
-    from flames_cli.fed.deployed.supernode import GuardedState
-
-    state = GuardedState(ObjectStoreFactory().store())
-    state.set_node_id(5)
-    message = Message(RecordDict({}), 5, "train")
-    message.metadata.__dict__["_message_id"] = "asked"
-    state.store_message(message)
-
-    state._on_task_tokens_expired([SimpleNamespace(run_id=message.metadata.run_id, type="flwr-clientapp")])
-
-    (answer,) = state.get_messages_legacy(is_reply=True)
-    assert answer.metadata.reply_to_message_id == "asked"
-    assert answer.error.reason == "ClientApp stopped responding."
-
-
 def test_the_node_starts_with_the_guard_in_flowers_loop_and_state(monkeypatch):
     from flwr.supercore.object_store import ObjectStoreFactory
     from flwr.supernode import start_client_internal
@@ -337,6 +316,7 @@ def test_the_node_starts_with_the_guard_in_flowers_loop_and_state(monkeypatch):
     # Undone after the test: `main` is for a process of its own.
     monkeypatch.setattr(start_client_internal, "http_request_response", connect := Connection(fab()))
     monkeypatch.setattr(nodestate_factory, "InMemoryNodeState", nodestate_factory.InMemoryNodeState)
+    monkeypatch.setattr(start_client_internal, "_pull_and_store_message", pull := lambda **_: None)
     started: list[Any] = []
     monkeypatch.setattr(supernode, "end_with_superexec", lambda: None)
     monkeypatch.setattr(supernode, "flower_supernode", lambda: started.append(True))
@@ -346,6 +326,7 @@ def test_the_node_starts_with_the_guard_in_flowers_loop_and_state(monkeypatch):
     assert started
     state = nodestate_factory.NodeStateFactory(ObjectStoreFactory()).state()
     assert isinstance(state, supernode.GuardedState)
+    assert start_client_internal._pull_and_store_message is not pull
     with start_client_internal._init_connection("127.0.0.1:1", insecure=True) as callbacks:
         assert callbacks[3].__self__.__class__ is supernode.Guard
         assert callbacks[4].__self__.__class__ is supernode.Guard
