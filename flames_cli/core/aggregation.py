@@ -38,9 +38,9 @@ def apply_round(
 
     A refused report leaves the round to the others; a group without a good report keeps its models and its
     memory. Means need one running sum or two a group; FLAMES keeps its reports, which become the
-    personalised models, and so do means that bear bad reports; with a limit, all do while nobody's earlier
-    report is known to compare with. The order in which reports come does not matter beyond rounding, and
-    `state` is not changed.
+    personalised models, and so do means that bear bad reports; with a limit, so does a group while earlier
+    reports of fewer than two others are known to compare with. The order in which reports come does not
+    matter beyond rounding, and `state` is not changed.
 
     Args:
         state: after the round before.
@@ -77,7 +77,6 @@ class _Gathered:
         self._state = state
         self._algorithm = algorithm
         self._limit = limit
-        self._known = known_moves(state)
         self._groups = {
             name: _Group(
                 algorithm,
@@ -100,10 +99,12 @@ class _Gathered:
             return
         sent = self._state.model_for(client, name)
         moved = self._limit.measure(report, sent, self._groups[name].entries)
-        if self._limit.is_set and len(self._known) < FEWEST:
+        known = known_moves(self._state.clients, client)
+        shared = self._limit.is_set and self._algorithm.groups != "none"
+        if shared and sum(last.group == name for last in known.values()) < FEWEST:
             self._held[client] = report, moved
         else:
-            self._judge(report, moved, self._known)
+            self._judge(report, name, moved, known)
 
     def _refuse(self, report: Report, group: str) -> str | None:
         if report.client in self._accepted or report.client in self._held:
@@ -112,9 +113,10 @@ class _Gathered:
             return f"there is no model for '{group}', expected one of {sorted(self._groups)}"
         return self._groups[group].refuse(report)
 
-    def _judge(self, report: Report, moved: Moved, others: Iterable[Moved]) -> None:
-        name = self._algorithm.group_of(report.client, report.modality)
-        if reason := self._limit.refuse(report, moved, others):
+    def _judge(self, report: Report, name: str, moved: Moved, others: Mapping[str, LastReport]) -> None:
+        group = [last.moved for last in others.values() if last.group == name]
+        elsewhere = [last.moved for last in others.values() if last.group != name]
+        if reason := self._limit.refuse(report, moved, group, elsewhere):
             self._refused[report.client] = reason
             return
         # With privacy nothing of a single client is kept: how far one moved would stand in the checkpoint.
@@ -125,13 +127,15 @@ class _Gathered:
             self._styles[report.client] = report.style
 
     def judge_held(self) -> None:
-        """Compare the reports that were held with one another."""
-        moves = {client: moved for client, (_, moved) in self._held.items()}
+        """Compare the reports that were held with the newest one of every other client."""
+        newest = {**self._state.clients, **self._accepted}
+        for client, (report, moved) in self._held.items():
+            name = self._algorithm.group_of(client, report.modality)
+            newest[client] = LastReport(name, self._state.round + 1, moved)
         while self._held:
             client = next(iter(self._held))
             report, moved = self._held.pop(client)
-            others = [other for name, other in moves.items() if name != client]
-            self._judge(report, moved, [*self._known, *others])
+            self._judge(report, newest[client].group, moved, known_moves(newest, client))
 
     def drop_groups_too_few(self) -> None:
         """Refuse the reports of groups that cannot be blended of so few."""

@@ -19,7 +19,7 @@ from flames_cli.stages.federating.keeping import begin, read_initial
 from flames_cli.stages.federating.nodes import node_configs
 from flames_cli.stages.federating.planning import choose_algorithm, make_plan
 from flames_cli.stages.federating.resuming import Resumed, options_as_run, resume, run_token
-from flames_cli.store.locks import locked_within, reading_shards
+from flames_cli.store.locks import locked, reading_shards
 from flames_cli.store.manifest import read_json
 from flames_cli.store.runs import RunFolder, read_rounds, run_folder, write_config
 from flames_cli.store.schema import CLIENT_TESTS
@@ -63,8 +63,8 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         # Here, before there is so much as a lock: a wrong option leaves the workspace as it was.
         plan = None if folder.path.exists() else make_plan(config, facts, None)
         # Held from here on: what follows may remove or rewrite the run.
-        patience = ORPHAN_SECONDS if config.engine == "superlink" else 0.0
-        run.enter_context(locked_within(folder.path, patience))
+        wait = ORPHAN_SECONDS if config.engine == "superlink" else 0.0
+        run.enter_context(locked(folder.path, seconds=wait))
         made, resumed = _prepare(config, folder, facts, plan, nodes)
         notes = resumed.notes if resumed else []
         for note in notes:

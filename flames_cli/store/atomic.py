@@ -62,9 +62,11 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         try:
             temporary.mkdir(parents=True)
             yield temporary
-            remove_folder(path)
+            # Only two names change while neither is there: deleting what was there takes its time.
+            doomed = _put_away(path)
             temporary.replace(path)
             sync(path.parent)
+            shutil.rmtree(doomed, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -101,10 +103,15 @@ def remove_folder(path: Path) -> None:
     Raises:
         OSError: it cannot be taken away. That files of it cannot be deleted is none of its readers' concern.
     """
+    shutil.rmtree(_put_away(path), ignore_errors=True)
+
+
+def _put_away(path: Path) -> Path:
+    """Rename a folder, there or not, to a name that counts for nothing; where it lies now."""
     doomed = path.with_name(f".{path.name}{REMOVED}{uuid.uuid4().hex[:8]}{TEMPORARY}")
     with suppress(FileNotFoundError):
         path.replace(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    return doomed
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:

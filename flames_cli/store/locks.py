@@ -18,7 +18,7 @@ POLL_SECONDS = 0.2
 
 
 @contextmanager
-def locked(folder: Path, busy: str = "", shared: bool = False) -> Iterator[None]:
+def locked(folder: Path, busy: str = "", shared: bool = False, seconds: float = 0.0) -> Iterator[None]:
     """Hold `folder` (there or not) for the block; the system frees it, however the process ends.
 
     The lock's file lies beside the folder, so that it outlives the folder's removal.
@@ -27,13 +27,14 @@ def locked(folder: Path, busy: str = "", shared: bool = False) -> Iterator[None]
         folder: to hold.
         busy: what to tell where another process holds it; by default, of a run.
         shared: whether others may hold it so at the same time: they all read.
+        seconds: to wait for whoever holds it to end.
 
     Raises:
-        FlamesError: another process holds it, or the folder beside cannot be written.
+        FlamesError: another process holds it still, or the folder beside cannot be written.
     """
     with _opened(folder, shared) as descriptor:
         try:
-            _lock(descriptor, shared, wait=False)
+            _hold_within(descriptor, shared, seconds)
         except BlockingIOError:
             raise FlamesError(
                 busy
@@ -93,18 +94,17 @@ def is_locked(folder: Path) -> bool:
         os.close(descriptor)
 
 
-@contextmanager
-def locked_within(folder: Path, seconds: float) -> Iterator[None]:
-    """As `locked`; waits for up to `seconds` for whoever holds it to end.
-
-    Raises:
-        FlamesError: another process holds it still.
-    """
+def _hold_within(descriptor: int, shared: bool, seconds: float) -> None:
+    """As `_lock`, trying for so long: not by `is_locked`, which for a moment holds the lock itself."""
     deadline = time.monotonic() + seconds
-    while is_locked(folder) and time.monotonic() < deadline:
+    while True:
+        try:
+            _lock(descriptor, shared, wait=False)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
         time.sleep(POLL_SECONDS)
-    with locked(folder):
-        yield
 
 
 if sys.platform == "win32":

@@ -41,8 +41,8 @@ def test_a_report_is_measured_by_part_and_by_learning_rate():
     assert limit.measure(report, START, ENTRIES) == Moved(
         {
             "weights": 2.0,
-            "statistics": pytest.approx(math.sqrt(2) / 5, rel=1e-5),
-            "control variate": 36.0,
+            "statistics": pytest.approx(math.sqrt(2) / 10, rel=1e-5),
+            "control variate": 18.0,
             "image decoder": 8.0,
         },
         3,
@@ -123,7 +123,55 @@ def test_later_rounds_compare_with_the_last_reports_taken():
     first = round_of(State(0, {"all": START}), {"a": 1.0, "b": 1.2, "c": 0.8})
     later = round_of(first.state, {"c": 1e3})
     assert set(later.refused) == {"c"}
-    assert [one.norms["weights"] for one in known_moves(later.state)] == [2.0, 2.4, 1.6]
+    known = known_moves(later.state.clients, "b")
+    assert {client: last.moved.norms["weights"] for client, last in known.items()} == {"a": 2.0, "c": 1.6}
+
+
+def test_who_is_alone_is_not_compared_with_its_own_past():
+    first = round_of(State(0, {"all": START}), {"a": 0.01})
+    assert round_of(first.state, {"a": 5.0}).accepted == ("a",)
+
+
+def test_steps_that_nobody_can_check_buy_ten_times_the_way_at_most():
+    reason = NormLimit(5.0).refuse(report_of("a", 1, 10**9), moved(51.0, 10**9), [moved(1.0)] * 3)
+    assert reason is not None
+    assert reason.startswith("its weights moved 5.1 times")
+
+
+def test_statistics_do_not_depend_on_the_learning_rate():
+    limit = NormLimit(5.0, {"a": 1.0, "b": 1.0, "c": 1e-3})
+    result = round_of(State(0, {"all": START}), {"a": 1.0, "b": 1.0, "c": 1e-3}, limit)
+    assert not result.refused
+
+
+def of_two_modalities(state, mri, us, means=(0.1, 0.1)):
+    """A round of a model for each modality, steps by client."""
+    reports = [report_of(client, step, mean=means[0]) for client, step in mri.items()]
+    reports += [replace(report_of(client, step, mean=means[1]), modality="US") for client, step in us.items()]
+    algorithm = Algorithm("plain", "modality", "mean")
+    return apply_round(state, reports, algorithm, ENTRIES, limit=FIVE)
+
+
+def test_the_first_client_of_a_modality_may_come_when_the_others_hardly_move_any_more():
+    state = State(0, {"MRI": START, "US": START})
+    honest = dict.fromkeys("abc", 1.0)
+    trained = of_two_modalities(state, honest, {}, (0.001, 0.1)).state
+    assert not of_two_modalities(trained, honest, {"d": 1.0}, (0.001, 0.1)).refused
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_bad_client_among_the_first_two_of_a_modality_is_found(started):
+    state = State(0, {"MRI": START, "US": START})
+    honest = dict.fromkeys("abc", 1.0)
+    if started:
+        state = of_two_modalities(state, honest, {}).state
+    for us in ({"d": 1.0, "e": 1e3}, {"e": 1e3, "d": 1.0}):
+        assert set(of_two_modalities(state, honest, us).refused) == {"e"}
+
+
+def test_who_hardly_moves_gets_the_other_one_of_its_modality_not_refused():
+    state = State(0, {"MRI": START, "US": START})
+    assert not of_two_modalities(state, dict.fromkeys("abc", 1.0), {"d": 1e-3, "e": 1.0}).refused
 
 
 def test_reports_are_held_only_until_others_are_known():

@@ -2,6 +2,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -169,6 +170,25 @@ def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(tmp_path):
         temporary.mkdir()
     assert names(path) == ["two"]
     assert names(tmp_path) == ["run"]
+
+
+def test_a_folder_is_replaced_before_the_old_one_is_deleted(tmp_path, monkeypatch):
+    target = tmp_path / "round"
+    target.mkdir()
+    (target / "old").touch()
+    there = []
+    delete = shutil.rmtree
+
+    def look(path, **how):
+        there.append(target.is_dir())
+        delete(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", look)
+    with replacing_folder(target) as folder:
+        (folder / "new").touch()
+    assert there
+    assert all(there)
+    assert [path.name for path in tmp_path.rglob("*")] == ["round", "new"]
 
 
 def test_a_folder_is_gone_at_once_even_if_its_files_cannot_be_deleted(tmp_path, monkeypatch):

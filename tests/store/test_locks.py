@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from flames_cli.errors import FlamesError
-from flames_cli.store.locks import in_turn, is_locked, locked, locked_within, reading_shards, writing_shards
+from flames_cli.store.locks import in_turn, is_locked, locked, reading_shards, writing_shards
 
 HOLD = """
 import sys, time
@@ -46,11 +46,29 @@ def test_who_never_held_anything_leaves_nothing(tmp_path):
 def test_a_run_that_is_held_for_a_moment_is_waited_for(tmp_path):
     held = locked(tmp_path / "one")
     held.__enter__()
-    with pytest.raises(FlamesError), locked_within(tmp_path / "one", 0.0):
+    with pytest.raises(FlamesError), locked(tmp_path / "one"):
         pass
     threading.Timer(0.1, lambda: held.__exit__(None, None, None)).start()
-    with locked_within(tmp_path / "one", 30.0):
+    with locked(tmp_path / "one", seconds=30.0):
         assert is_locked(tmp_path / "one")
+
+
+def test_a_look_at_a_lock_refuses_nobody_who_waits(tmp_path):
+    looks, over = tmp_path / "one", threading.Event()
+
+    def look():
+        while not over.is_set():
+            is_locked(looks)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        for _ in range(300):
+            with locked(looks, seconds=30.0):
+                pass
+    finally:
+        over.set()
+        looker.join()
 
 
 def test_a_run_stays_locked_while_its_folder_is_made_anew(tmp_path):
