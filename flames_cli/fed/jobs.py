@@ -23,7 +23,7 @@ from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.event_log import EventLog
 from flames_cli.fed.server import Federation, run_rounds
 from flames_cli.store.atomic import write_json
-from flames_cli.store.locks import is_locked, locked
+from flames_cli.store.locks import is_locked, locked, rounds_of
 from flames_cli.store.parse import parse_json
 
 JOB = "job"
@@ -104,7 +104,7 @@ def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
         with locked(_worker(home, name)), _ending_with_caller(home, name):
             log.begin()
             try:
-                with locked(job.run, seconds=ORPHAN_SECONDS):
+                with locked(rounds_of(job.run), seconds=ORPHAN_SECONDS):
                     run_rounds(grid, replace(open_job(job), on_event=log, attendance=job.attendance))
             except FlamesError as error:
                 log.end(str(error), error.exit_code)

@@ -19,7 +19,7 @@ from flames_cli.stages.federating.keeping import begin, read_initial
 from flames_cli.stages.federating.nodes import node_configs
 from flames_cli.stages.federating.planning import choose_algorithm, make_plan
 from flames_cli.stages.federating.resuming import Resumed, options_as_run, resume, run_token
-from flames_cli.store.locks import locked, reading_shards
+from flames_cli.store.locks import locked, reading_shards, rounds_of, wait_until_free
 from flames_cli.store.manifest import read_json
 from flames_cli.store.runs import RunFolder, read_rounds, run_folder, write_config
 from flames_cli.store.schema import CLIENT_TESTS
@@ -54,24 +54,22 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         FlamesError: unknown strategy, model or option; an engine that cannot run; no encoder weights; a run
             of that name with other options; no good report in a round.
     """
-    with ExitStack() as shards, ExitStack() as run:
+    with ExitStack() as held:
         if config.engine != "superlink":
-            shards.enter_context(reading_shards(config.workspace))
+            held.enter_context(reading_shards(config.workspace))
         images, nodes = _find_inputs(config)
         facts = {**_facts(config, images), "token": run_token(None)}
         folder = run_folder(config.workspace, config.run_name)
         # Here, before there is so much as a lock: a wrong option leaves the workspace as it was.
         plan = None if folder.path.exists() else make_plan(config, facts, None)
         # Held from here on: what follows may remove or rewrite the run.
-        wait = ORPHAN_SECONDS if config.engine == "superlink" else 0.0
-        run.enter_context(locked(folder.path, seconds=wait))
+        held.enter_context(locked(folder.path))
+        wait_until_free(rounds_of(folder.path), ORPHAN_SECONDS)
         made, resumed = _prepare(config, folder, facts, plan, nodes)
         notes = resumed.notes if resumed else []
         for note in notes:
             on_event(Noted(note))
         if made:
-            if config.engine != "inline":
-                run.close()  # the process that does the rounds takes it
             run_engine(made, Estimator(on_event, config.batch_size, config.local_epochs))
     tests = folder.client_tests
     return FederationResult(

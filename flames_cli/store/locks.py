@@ -16,6 +16,9 @@ WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 
 POLL_SECONDS = 0.2
 
+ROUNDS = "+rounds"
+"""After a run's name, which has no +."""
+
 
 @contextmanager
 def locked(folder: Path, busy: str = "", shared: bool = False, seconds: float = 0.0) -> Iterator[None]:
@@ -38,9 +41,27 @@ def locked(folder: Path, busy: str = "", shared: bool = False, seconds: float = 
         except BlockingIOError:
             raise FlamesError(
                 busy
-                or f"another process runs '{folder.name}'; wait for its end, stop it, or pass another --run"
+                or f"another process runs '{folder.name.removesuffix(ROUNDS)}'; wait for its end, stop it, "
+                "or pass another --run"
             ) from None
         yield
+
+
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Wait for whoever holds `folder` to end; makes no lock where there never was one.
+
+    Raises:
+        FlamesError: it is held still.
+    """
+    if _lock_of(folder).exists():
+        with locked(folder, seconds=seconds):
+            return
+
+
+def rounds_of(run: Path) -> Path:
+    """What the process holds that does the rounds of `run` for the command that holds `run` itself: it may
+    outlive that command by some seconds."""
+    return run.with_name(f"{run.name}{ROUNDS}")
 
 
 @contextmanager
@@ -67,10 +88,14 @@ def writing_shards(workspace: Path) -> AbstractContextManager[None]:
     return locked(workspace / "shards", busy)
 
 
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
 @contextmanager
 def _opened(folder: Path, shared: bool) -> Iterator[int]:
     """The lock's file. Its owner writes it; others, who have no right to that, may still hold it to read."""
-    path = folder.with_name(f".{folder.name}.lock")
+    path = _lock_of(folder)
     with telling_in_one_line(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, (os.O_RDONLY if shared else os.O_RDWR) | os.O_CREAT, 0o644)
@@ -83,7 +108,7 @@ def _opened(folder: Path, shared: bool) -> Iterator[int]:
 def is_locked(folder: Path) -> bool:
     """Whether a process holds `folder` now; True where the system cannot tell."""
     try:
-        descriptor = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR)
+        descriptor = os.open(_lock_of(folder), os.O_RDWR)
     except FileNotFoundError:
         return False
     try:

@@ -10,7 +10,7 @@ from flames_cli.fed import jobs
 from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.event_log import EventReader, Lost
 from flames_cli.fed.jobs import JOB, Job, events_path, handed_over, is_at_work, make_job_server_app, read_job
-from flames_cli.store.locks import locked
+from flames_cli.store.locks import locked, rounds_of
 
 ATTENDANCE = Attendance(2, {"US": 1}, 3, 60.0, False, 600.0, 4)
 
@@ -145,7 +145,7 @@ def test_what_killed_callers_left_goes_with_the_next_job(home, job):
 def test_a_run_that_another_process_runs_is_left_alone(home, job):
     with (
         handed_over(home, "0a1b", job),
-        locked(job.run),
+        locked(rounds_of(job.run)),
         pytest.raises(FlamesError, match="another process runs 'ä b'"),
     ):
         start(make_job_server_app(lambda job: None), "0a1b")
@@ -156,7 +156,7 @@ def test_a_run_whose_former_process_is_about_to_end_is_waited_for(home, job, mon
         raise FlamesError("it was its turn")
 
     monkeypatch.setattr(jobs, "ORPHAN_SECONDS", 30.0)
-    held = locked(job.run)
+    held = locked(rounds_of(job.run))
     held.__enter__()
     threading.Timer(0.1, lambda: held.__exit__(None, None, None)).start()
     with handed_over(home, "0a1b", job), pytest.raises(FlamesError, match="it was its turn"):
