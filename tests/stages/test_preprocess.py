@@ -442,4 +442,4 @@ def test_what_a_killed_call_left_is_no_data_set_and_goes(phantom_raw, tmp_path):
     (path.parent / ".busi.h5.0a1b2c3d.tmp").write_bytes(b"half")
     run(tmp_path, "busi", phantom_raw["busi"])
     assert path.read_bytes() == whole
-    assert files_in(tmp_path) == ["busi.h5", "busi.json"]
+    assert files_in(tmp_path) == ["busi.csv", "busi.h5", "busi.json", "salt"]

@@ -100,7 +100,8 @@ def test_the_other_stages_begin_again_once_there_is_room(raw, tiny, options, dis
     assert go_on(disk, 2, lambda: preprocess(made, "busi"))
     assert go_on(disk, 4, lambda: partition(PartitionConfig(workspace=root)))
     aside = disk.with_name("aside")
-    preprocess(made.model_copy(update={"workspace": aside}), "busi")
+    same_salt = {"workspace": aside, "salt_file": root / "private" / "salt"}
+    preprocess(made.model_copy(update=same_salt), "busi")
     partition(PartitionConfig(workspace=aside))
     for part in ("preprocessed", "shards"):
         assert files_of(root / part) == files_of(aside / part)

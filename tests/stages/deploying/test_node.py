@@ -179,7 +179,7 @@ def test_a_node_that_ends_by_itself_is_started_again_ever_more_slowly(deployment
 
     assert pauses.retries == [5, 10, 10, 5, 10]
     assert sum("does not know this site's key" in line for line in pauses.told) == 4
-    assert "starts anew in 20 s" in pauses.told[5]
+    assert "starts anew in 10 s" in pauses.told[5]
 
 
 def test_a_shard_that_cannot_be_read_is_told_before_anything_starts(deployment, tmp_path, runs):

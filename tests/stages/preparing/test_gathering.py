@@ -47,7 +47,8 @@ def run(folder, **options):
 
 
 def files_in(folder):
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+    """But for locks."""
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 def made(folder, dataset):
