@@ -31,18 +31,9 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
-from flames_cli.fed.messages import (
-    ARRAYS,
-    METRICS,
-    TRAIN,
-    Profile,
-    pack_profile,
-    pack_report,
-    pack_weights,
-    unpack_task,
-    unpack_weights,
-)
+from flames_cli.fed.messages import ARRAYS, METRICS, TRAIN, Profile, pack_profile, pack_report, unpack_task
 from flames_cli.fed.plan import Plan
+from flames_cli.fed.records import pack_weights, unpack_weights
 from flames_cli.fed.server import Federation, make_server_app
 
 ARMS = ("fedavg", "flames", "flower")

@@ -11,7 +11,8 @@ from flames_cli.fed.admission import Requirements
 from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.events import ClientJoined, NodeRefused, OnEvent, Waiting
 from flames_cli.fed.exchange import Reply, Terms, note_nothing, send
-from flames_cli.fed.messages import Profile, error_reason, in_one_line, make_query, unpack_profile
+from flames_cli.fed.messages import Profile, make_query, unpack_profile
+from flames_cli.fed.quoted import error_reason, in_one_line
 
 QUERY_SECONDS = 300.0
 """Before a node that has not said what it is is asked again; it may still be busy with an earlier run."""

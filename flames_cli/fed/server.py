@@ -23,10 +23,12 @@ from flames_cli.fed.attendance import ALL_AT_ONCE, Attendance
 from flames_cli.fed.events import ClientAsked, ClientDone, FederationStarted, OnEvent, RoundDone, ignore
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.joining import Members, Roster
-from flames_cli.fed.messages import Profile, in_one_line, message_bytes, unpack_report
+from flames_cli.fed.messages import Profile, unpack_report
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan, with_groups
 from flames_cli.fed.privacy_spent import privacy_spent
+from flames_cli.fed.quoted import in_one_line
+from flames_cli.fed.records import message_bytes
 from flames_cli.fed.reported_tests import TestReport
 from flames_cli.fed.server_test import gather_tests
 

@@ -9,9 +9,10 @@ from flames_cli.core.reports import State
 from flames_cli.fed.events import ClientAsked, OnEvent
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.joining import Members, Roster
-from flames_cli.fed.messages import Profile, in_one_line
+from flames_cli.fed.messages import Profile
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
+from flames_cli.fed.quoted import in_one_line
 from flames_cli.fed.reported_tests import TestReport, unpack_test_report
 
 

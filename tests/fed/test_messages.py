@@ -20,21 +20,18 @@ from flames_cli.fed.messages import (
     REPORT,
     STYLE,
     TRAIN,
-    WIRE,
     TrainRequest,
     TrainTask,
-    error_reason,
     make_query,
-    message_bytes,
     pack_profile,
     pack_report,
     pack_task,
-    pack_weights,
     unpack_profile,
     unpack_report,
     unpack_task,
-    unpack_weights,
 )
+from flames_cli.fed.quoted import error_reason
+from flames_cli.fed.records import WIRE, message_bytes, pack_weights, unpack_weights
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -203,7 +200,7 @@ def test_a_profile_comes_back_as_it_was_sent(profile):
 )
 def test_any_array_survives_the_way(array):
     message = Message(RecordDict({ARRAYS: pack_weights({"x": array})}), NODE, "train")
-    assert_same(unpack_weights(message), {"x": array})
+    assert_same(unpack_weights(message, ARRAYS), {"x": array})
 
 
 def test_weights_are_read_where_they_lie():

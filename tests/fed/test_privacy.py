@@ -16,8 +16,9 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed import node_test
 from flames_cli.fed.client import make_client_app
 from flames_cli.fed.engines import inline
-from flames_cli.fed.messages import ARRAYS, CONTROL, REPORT, STYLE, TRAIN, WIRE, Profile, TrainRequest
+from flames_cli.fed.messages import ARRAYS, CONTROL, REPORT, STYLE, TRAIN, Profile, TrainRequest
 from flames_cli.fed.messages import METRICS as METRICS_RECORD
+from flames_cli.fed.records import WIRE
 from flames_cli.fed.reported_tests import FIELDS
 from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.stages.federating.nodes import node_configs

@@ -12,8 +12,9 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed import exchange
 from flames_cli.fed.engines import inline
 from flames_cli.fed.events import ClientAsked, ClientDone, ClientJoined, FederationStarted, RoundDone
-from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, TrainTask, message_bytes, pack_report, pack_task
+from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, TrainTask, pack_report, pack_task
 from flames_cli.fed.plan import initial_seed
+from flames_cli.fed.records import message_bytes
 
 CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "m3": ("MRI", 4), "u1": ("US", 5), "u2": ("US", 20)}
 

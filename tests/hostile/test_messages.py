@@ -14,22 +14,21 @@ from flames_cli.fed.memory import memory_folder
 from flames_cli.fed.messages import (
     ARRAYS,
     LIMITS,
-    LONGEST_REASON,
     METRICS,
     REPORT,
     TRAIN,
     TrainRequest,
     TrainTask,
-    error_reason,
     make_query,
     pack_report,
     pack_task,
     unpack_profile,
     unpack_report,
     unpack_task,
-    unpack_weights,
 )
 from flames_cli.fed.node import NodeSettings
+from flames_cli.fed.quoted import LONGEST_REASON, error_reason
+from flames_cli.fed.records import unpack_weights
 from flames_cli.fed.training import receive_model
 
 NODE = 7
@@ -65,8 +64,8 @@ def carrying(data, kind="numpy.ndarray"):
 
 
 def test_the_arrays_of_these_tests_are_such_as_are_read():
-    np.testing.assert_array_equal(unpack_weights(carrying(npy()))["w"], [0, 0])
-    assert unpack_weights(carrying(npy(b"", shape=(0, 3))))["w"].shape == (0, 3)
+    np.testing.assert_array_equal(unpack_weights(carrying(npy()), ARRAYS)["w"], [0, 0])
+    assert unpack_weights(carrying(npy(b"", shape=(0, 3))), ARRAYS)["w"].shape == (0, 3)
 
 
 HEADERS = (
@@ -83,8 +82,8 @@ HEADERS = (
 def test_headers_of_arrays_are_not_believed(header, little_memory):
     message = carrying(npy(**header))
     with pytest.raises((TypeError, ValueError)):
-        unpack_weights(message)
-    assert little_memory(lambda: unpack_weights(message)).startswith(("TypeError", "ValueError"))
+        unpack_weights(message, ARRAYS)
+    assert little_memory(lambda: unpack_weights(message, ARRAYS)).startswith(("TypeError", "ValueError"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +99,7 @@ def test_headers_of_arrays_are_not_believed(header, little_memory):
 def test_only_what_numpy_saves_of_numbers_is_read(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises((TypeError, ValueError)):
-        unpack_weights(carrying(data))
+        unpack_weights(carrying(data), ARRAYS)
     assert not list(tmp_path.iterdir())
 
 

@@ -13,7 +13,8 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.client import make_client_app
 from flames_cli.fed.events import ClientDone, ClientJoined, Estimated, FederationStarted, RoundDone, StepDone
-from flames_cli.fed.messages import Profile, TrainRequest, message_bytes
+from flames_cli.fed.messages import Profile, TrainRequest
+from flames_cli.fed.records import message_bytes
 from flames_cli.stages.federate import federate
 from flames_cli.stages.federating import engines, keeping
 from flames_cli.stages.federating.planning import encoder_weights_of
