@@ -16,7 +16,7 @@ from flames_cli.fed.events import ClientDone, ClientJoined, Estimated, Federatio
 from flames_cli.fed.messages import Profile, TrainRequest
 from flames_cli.fed.records import message_bytes
 from flames_cli.stages.federate import federate
-from flames_cli.stages.federating import engines, keeping
+from flames_cli.stages.federating import engines
 from flames_cli.stages.federating.planning import encoder_weights_of
 from flames_cli.stages.partition import partition
 from flames_cli.store.checkpoint import list_rounds, load_state
@@ -109,52 +109,6 @@ def stop_at(wanted):
             raise PulledPlug
 
     return listen
-
-
-@pytest.mark.parametrize(
-    ("wanted", "resumed_from"),
-    [
-        (lambda event: isinstance(event, ClientDone) and event.round == 1, 0),
-        (lambda event: isinstance(event, RoundDone), 1),
-        (lambda event: isinstance(event, ClientDone) and event.round == 2 and event.client == "busi", 1),
-        (lambda event: isinstance(event, Estimated) and event.seconds_left == 0, 3),
-    ],
-    ids=["in the first round", "after the first round", "within the second round", "at the very end"],
-)
-def test_a_crash_costs_only_the_round_it_fell_in(
-    wanted, resumed_from, workspace, quick, uninterrupted, assert_same_state, timeless
-):
-    root = workspace()
-    with pytest.raises(PulledPlug):
-        federate(quick(root, rounds=3), stop_at(wanted))
-    resumed = federate(quick(root, rounds=3))
-    state, records = uninterrupted["flames"]
-    assert resumed.resumed_from == resumed_from
-    assert_same_state(state_of(resumed), state)
-    assert timeless(resumed.records) == records
-
-
-@pytest.mark.parametrize("function", ["append_round", "save_state"])
-@pytest.mark.parametrize("round_", [1, 2])
-def test_a_crash_while_saving_loses_no_record(
-    function, round_, workspace, quick, uninterrupted, monkeypatch, assert_same_state, timeless
-):
-    root, original, calls = workspace(), getattr(keeping, function), []
-
-    def pull_plug(*arguments):
-        calls.append(arguments)
-        if len(calls) == round_:
-            raise PulledPlug
-        original(*arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(keeping, function, pull_plug)
-        with pytest.raises(PulledPlug):
-            federate(quick(root, rounds=3))
-    resumed = federate(quick(root, rounds=3))
-    state, records = uninterrupted["flames"]
-    assert_same_state(state_of(resumed), state)
-    assert timeless(resumed.records) == records
 
 
 def test_a_line_cut_short_by_a_crash_is_written_again(workspace, quick, uninterrupted, timeless):
