@@ -30,7 +30,7 @@ from flames_cli.stages.partition import partition
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.deployment import Deployment
 
-pytestmark = [pytest.mark.federated, pytest.mark.slow]
+pytestmark = [pytest.mark.federated, pytest.mark.long]
 
 FLAMES = Path(__file__).with_name("hasty.py")
 SECONDS = 300.0
