@@ -155,8 +155,8 @@ class FederationView:
             return
         dice = [client["trained_val_dice"] for client in record["clients"] if "trained_val_dice" in client]
         shown = f", validation Dice {sum(dice) / len(dice):.3f} (mean of {len(dice)} clients)" if dice else ""
-        if "epsilon" in record:
-            shown += f", {epsilon_spent(record)}"
+        if self._spent:
+            shown += f", {self._spent}"
         self._console.print(
             f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}",
             soft_wrap=True,

@@ -13,6 +13,7 @@ from flames_cli.cli.render_client_tests import print_client_tests
 from flames_cli.cli.render_evaluation import NOT_PRIVATE, evaluation_notes, evaluation_tables
 from flames_cli.cli.text import count, duration, epsilon_spent, size
 from flames_cli.store.atomic import finite
+from flames_cli.store.salts import table_path
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
     from flames_cli.stages.evaluating.files import Evaluation
@@ -55,7 +56,7 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     if bad := report["bad"]:
         console.print(f"left out {count(len(bad), 'bad case')}", style="yellow")
     console.print("who is who, and why what was left out, for this site alone:")
-    _say_where(console, workspace / "private" / f"{report['dataset']}.csv")
+    _say_where(console, table_path(workspace, report["dataset"]))
     _say_where(console, workspace / "preprocessed" / report["file"])
 
 

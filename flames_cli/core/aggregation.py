@@ -9,7 +9,7 @@ from flames_cli.arrays import Weights
 from flames_cli.core.algorithm import Algorithm
 from flames_cli.core.blending import RunningSum
 from flames_cli.core.blends import make_blend
-from flames_cli.core.privacy import NoiseKey, PrivateMean, Release
+from flames_cli.core.privacy import NoiseKey, Release
 from flames_cli.core.reports import (
     Entries,
     LastReport,
@@ -190,7 +190,7 @@ class _Group:
         """Why `report` cannot be used, or None."""
         if problem := refuse(report, self._shared, self.entries.variances):
             return problem
-        if isinstance(self._blend, PrivateMean) and (problem := self._blend.refuse(report)):
+        if problem := self._blend.refuse(report):
             return problem
         if self._algorithm.needs_steps and report.n_steps <= 0:
             return f"it reports {report.n_steps} steps, expected more than 0"

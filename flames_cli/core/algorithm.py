@@ -78,29 +78,27 @@ class Algorithm:
             raise FlamesError(
                 f"server momentum is {self.server_momentum} beside Adam, which has its own; leave it at 0"
             )
-
-        if self.aggregation != "mean" and not self._has_mean:
+        if self.aggregation != "mean" and not self.is_one_mean:
             raise FlamesError(
                 f"aggregation {self.aggregation} takes the place of a plain mean, which this strategy "
                 "has not; take one that averages, such as fedavg, fedavg-modality or fedgs"
             )
 
     @property
-    def _has_mean(self) -> bool:
-        """Whether a group's model is the plain mean of its clients' reports and of nothing else."""
-        alone = self.pooled or self.groups == "none"
-        return self.blend == "mean" and self.local != "scaffold" and not alone
+    def alone(self) -> bool:
+        """Whether every model has one client only."""
+        return self.groups == "none" or self.pooled
+
+    @property
+    def is_one_mean(self) -> bool:
+        """Whether all that the server makes of the clients' weights is one plain mean a group: what a robust
+        mean may take the place of, and noise may hide."""
+        return self.blend == "mean" and self.local != "scaffold" and not self.alone
 
     @property
     def needs_steps(self) -> bool:
         """Whether a report is of use only with its number of steps."""
         return self.weight == "steps" or self.blend == "fednova"
-
-    @property
-    def can_be_private(self) -> bool:
-        """Whether all that leaves the server of the clients' weights is one mean a group."""
-        federated = self.groups != "none" and not self.pooled
-        return federated and self.blend == "mean" and self.local != "scaffold"
 
     def group_of(self, client: str, modality: str) -> str:
         """The name of the server model that this client trains."""

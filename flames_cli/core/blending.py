@@ -3,6 +3,7 @@
 Sources: FLAMES (section 4, personalisation and generalisation) and FedAvg (McMahan et al. 2017).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,10 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats, Weights
-from flames_cli.core.reports import find_difference
+from flames_cli.core.reports import Report, find_difference
 
 BLOCK = 1 << 16
 """Values that are worked on at once in float64, so that they stay in the processor's cache."""
+
+
+class Blend(ABC):
+    """Takes good reports one at a time, at least one, in any order; then says what they amount to."""
+
+    def refuse(self, report: Report) -> str | None:  # noqa: ARG002 (of those that look)
+        """Why a report that is good in itself cannot be taken in, or None."""
+        return None
+
+    @abstractmethod
+    def add(self, report: Report) -> None:
+        """Take in a report."""
+
+    def lacks(self) -> str | None:
+        """Why the reports taken in are too few to be blended, or None."""
+        return None
+
+    @abstractmethod
+    def server(self) -> Weights:
+        """The entries reported, blended."""
+
+    def personal(self) -> dict[str, Weights]:
+        """By client: the entries that it has of its own from now on."""
+        return {}
 
 
 class RunningSum:

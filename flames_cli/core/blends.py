@@ -1,42 +1,16 @@
 """The blends: how one group's reports, as they come, become its model and its clients' own entries."""
 
-from typing import Protocol
-
 import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.algorithm import Algorithm, Weight
-from flames_cli.core.blending import FlamesSums, RunningSum, cast
+from flames_cli.core.blending import Blend, FlamesSums, RunningSum, cast
 from flames_cli.core.privacy import PrivateMean, Release
 from flames_cli.core.reports import Entries, Report, select
 from flames_cli.core.robust import lacks, robust_mean
 
 
-class Blend(Protocol):
-    """Takes good reports one at a time, at least one, in any order; then says what they amount to."""
-
-    def add(self, report: Report) -> None:
-        """Take in a report."""
-
-    def server(self) -> Weights:
-        """The entries reported, blended."""
-
-    def personal(self) -> dict[str, Weights]:
-        """By client: the entries that it has of its own from now on."""
-
-    def lacks(self) -> str | None:
-        """Why the reports taken in are too few to be blended, or None."""
-
-
-class _AnyNumber:
-    """What blends one report as well as many."""
-
-    def lacks(self) -> str | None:
-        """Nothing."""
-        return None
-
-
-class MeanBlend(_AnyNumber):
+class MeanBlend(Blend):
     """The weighted mean: FedAvg where a report weighs its examples (McMahan et al. 2017)."""
 
     def __init__(self, start: Weights, entries: Entries, weight: Weight) -> None:
@@ -52,10 +26,6 @@ class MeanBlend(_AnyNumber):
     def server(self) -> Weights:
         """The mean."""
         return self._sum.mean(self._start)
-
-    def personal(self) -> dict[str, Weights]:
-        """Nobody has anything of its own."""
-        return {}
 
 
 class FedBNBlend(MeanBlend):
@@ -80,7 +50,7 @@ class FedBNBlend(MeanBlend):
         return self._personal
 
 
-class FlamesBlend(_AnyNumber):
+class FlamesBlend(Blend):
     """A personalised model for each client; keeps every report, for each becomes one (FLAMES, section 4)."""
 
     def __init__(self) -> None:
@@ -113,7 +83,7 @@ class FlamesBlend(_AnyNumber):
         return self._blended
 
 
-class FedNovaBlend(_AnyNumber):
+class FedNovaBlend(Blend):
     """Updates count by step, however many steps a client makes (Wang et al. 2020, FedNova, plain SGD's a).
 
     With dᵢ = (w − wᵢ)/τᵢ and pᵢ = nᵢ/Σn, w ← w − (Σpᵢτᵢ)·Σpᵢdᵢ. In running sums: a step of length
@@ -150,12 +120,8 @@ class FedNovaBlend(_AnyNumber):
             stepped[name] = cast(start + length * (self._by_pace[name] / pace - start), array.dtype)
         return stepped
 
-    def personal(self) -> dict[str, Weights]:
-        """Nobody has anything of its own."""
-        return {}
 
-
-class RobustBlend:
+class RobustBlend(Blend):
     """A mean that bears bad reports (`core.robust`); keeps every report."""
 
     def __init__(self, start: Weights, entries: Entries, algorithm: Algorithm) -> None:
@@ -171,10 +137,6 @@ class RobustBlend:
         """The mean, in the order of clients' names so that the order of arrival cannot change it."""
         models = [self._reports[client] for client in sorted(self._reports)]
         return robust_mean(self._kind, models, self._start, self._bad)
-
-    def personal(self) -> dict[str, Weights]:
-        """Nobody has anything of its own."""
-        return {}
 
     def lacks(self) -> str | None:
         """As `robust.lacks`."""

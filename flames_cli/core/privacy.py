@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats, Weights
 from flames_cli.core.algorithm import Privacy
-from flames_cli.core.blending import RunningSum, cast, in_blocks
-from flames_cli.core.reports import Entries, Report
+from flames_cli.core.blending import Blend, RunningSum, cast, in_blocks
+from flames_cli.core.reports import Entries, Report, floats_of
 from flames_cli.core.update_norms import distance
 from flames_cli.core.wire import ROUNDING, narrow, widen
 
@@ -74,7 +74,7 @@ def clip_update(weights: Weights, start: Weights, clip: float) -> Weights:
 
     Integers are as in `start`. What is not finite stays as it is, for the server to refuse.
     """
-    floats = _floats(weights)
+    floats = floats_of(weights)
     scale = _scale(distance(floats, start), clip)
     return {
         name: array if scale == 1.0 else _towards(start[name], array, scale) for name, array in floats.items()
@@ -86,15 +86,11 @@ def _towards(start: NDArray[Any], array: NDArray[Any], scale: float) -> NDArray[
     return np.asarray(wide + scale * (array - wide), array.dtype)
 
 
-def _floats(weights: Weights) -> Weights:
-    return {name: array for name, array in weights.items() if np.issubdtype(array.dtype, np.floating)}
-
-
 def _scale(norm: float, clip: float) -> float:
     return clip / norm if clip < norm < math.inf else 1.0
 
 
-class PrivateMean:
+class PrivateMean(Blend):
     """The mean of clipped updates with Gaussian noise; every report counts the same.
 
     Reports are clipped once more here: one that was narrowed on its way, or that was not clipped at all,
@@ -105,7 +101,7 @@ class PrivateMean:
         self._start = entries.shared_of(start)
         wire = release.key.wire
         # What clients received, which may differ from what the server has by more than they may move.
-        self._received = widen(*_travel(_floats(self._start), wire))
+        self._received = widen(*_travel(floats_of(self._start), wire))
         self._variances = entries.variances
         self._privacy, self._release, self._rounding = privacy, release, ROUNDING[wire]
         self._sum = RunningSum()
@@ -113,7 +109,7 @@ class PrivateMean:
 
     def refuse(self, report: Report) -> str | None:
         """Why `report` cannot have been clipped by its client, or None."""
-        floats = _floats(report.weights)
+        floats = floats_of(report.weights)
         norm, clip = distance(floats, self._received), self._privacy.clip
         size = distance(floats, {})
         least = _LEAST_STEP * math.sqrt(sum(array.size for array in floats.values()))
@@ -123,7 +119,7 @@ class PrivateMean:
 
     def add(self, report: Report) -> None:
         """Add the report's update, clipped."""
-        floats = _floats(report.weights)
+        floats = floats_of(report.weights)
         self._sum.add(floats, _scale(distance(floats, self._received), self._privacy.clip))
         self._n += 1
 
@@ -152,14 +148,6 @@ class PrivateMean:
                 for block in blocks:
                     digest.update(block.tobytes())
         return digest.digest()
-
-    def personal(self) -> dict[str, Weights]:
-        """Nobody has anything of its own."""
-        return {}
-
-    def lacks(self) -> str | None:
-        """Nothing: one update is blurred as well as many."""
-        return None
 
 
 def _travel(weights: Weights, wire: str) -> tuple[Weights, str, dict[str, str]]:

@@ -26,8 +26,7 @@ class Entries:
     @classmethod
     def of(cls, weights: Weights) -> "Entries":
         """Of a model of which nothing is known: floats are parameters, none BatchNorm's, all are shared."""
-        floats = (name for name, array in weights.items() if np.issubdtype(array.dtype, np.floating))
-        return cls(frozenset(floats), frozenset())
+        return cls(frozenset(floats_of(weights)), frozenset())
 
     def shared_of(self, weights: Weights) -> Weights:
         """The entries of `weights` that clients report."""
@@ -120,6 +119,11 @@ def count_again(state: State, rounds: int) -> State:
 def select(weights: Weights, names: Set[str]) -> Weights:
     """The entries of `weights` called `names`, in their order."""
     return {name: array for name, array in weights.items() if name in names}
+
+
+def floats_of(weights: Weights) -> Weights:
+    """The entries of `weights` that are floats, in their order."""
+    return {name: array for name, array in weights.items() if np.issubdtype(array.dtype, np.floating)}
 
 
 def find_difference(weights: Weights, reference: Weights) -> str | None:

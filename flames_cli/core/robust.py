@@ -4,14 +4,13 @@ They count every client alike, for what a client says of its number of images co
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats, Weights
 from flames_cli.core.algorithm import Aggregation
 from flames_cli.core.blending import cast, in_blocks
+from flames_cli.core.reports import floats_of
 
 
 def robust_mean(kind: Aggregation, models: Sequence[Weights], start: Weights, bad: int | None) -> Weights:
@@ -24,7 +23,8 @@ def robust_mean(kind: Aggregation, models: Sequence[Weights], start: Weights, ba
         bad: how many of them may be bad; None: `bad_borne`.
     """
     if kind == "krum":
-        return _copy(models[krum(models, start, bad_borne(kind, len(models), bad))])
+        chosen = models[krum(models, start, bad_borne(kind, len(models), bad))]
+        return {name: array.copy() for name, array in chosen.items()}
     if kind == "trimmed-mean":
         cut = bad_borne(kind, len(models), bad)
         return _by_value(models, lambda values: np.sort(values, 0)[cut : len(values) - cut].mean(0))
@@ -73,10 +73,9 @@ def krum(models: Sequence[Weights], start: Weights, bad: int) -> int:
 
 def _floats(models: Sequence[Weights], start: Weights) -> Iterator[tuple[Floats, Floats]]:
     """Blocks of every float entry: (K×B of the models, B of the start)."""
-    for name, array in start.items():
-        if np.issubdtype(array.dtype, np.floating):
-            for before, *values in in_blocks(array, *(model[name] for model in models)):
-                yield np.stack(values).astype(np.float64), before.astype(np.float64)
+    for name, array in floats_of(start).items():
+        for before, *values in in_blocks(array, *(model[name] for model in models)):
+            yield np.stack(values).astype(np.float64), before.astype(np.float64)
 
 
 def _by_value(models: Sequence[Weights], mean: Callable[[Floats], Floats]) -> Weights:
@@ -86,7 +85,3 @@ def _by_value(models: Sequence[Weights], mean: Callable[[Floats], Floats]) -> We
         for part, *values in in_blocks(out, *(model[name] for model in models)):
             part[...] = cast(mean(np.stack(values).astype(np.float64)), out.dtype)
     return means
-
-
-def _copy(weights: Weights) -> dict[str, NDArray[Any]]:
-    return {name: array.copy() for name, array in weights.items()}

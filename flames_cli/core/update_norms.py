@@ -13,7 +13,7 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.blending import in_blocks
-from flames_cli.core.reports import Entries, LastReport, Moved, Report, select
+from flames_cli.core.reports import Entries, LastReport, Moved, Report, floats_of, select
 
 DIGITS = 6
 """Kept of a norm, significant: it is for comparing, and sums of squares differ by machine in their last."""
@@ -51,8 +51,10 @@ class NormLimit:
         round; that of all, so that of two clients the one that hardly moves does not make the other look far.
         A client that made k times the median's steps, up to MOST_STEPS, may move k times as far.
         """
+        if not self.is_set:
+            return None
         near = [*group, moved]
-        for part, norm in moved.norms.items() if self.is_set else ():
+        for part, norm in moved.norms.items():
             usual, count = max(_usual(part, report.n_steps, among) for among in (near, [*near, *elsewhere]))
             if norm > self.factor * usual:
                 return (
@@ -99,14 +101,13 @@ def known_moves(clients: Mapping[str, LastReport], client: str) -> dict[str, Las
 def distance(weights: Weights, start: Weights) -> float:
     """‖weights − start‖₂ over all floats, in float64; entries that `start` lacks count from zero."""
     total = 0.0
-    for name, array in weights.items():
-        if np.issubdtype(array.dtype, np.floating):
-            before = start.get(name)
-            for blocks in in_blocks(array) if before is None else in_blocks(array, before):
-                moved = blocks[0].astype(np.float64)
-                if before is not None:
-                    moved -= blocks[1]
-                total += float(np.square(moved, out=moved).sum())
+    for name, array in floats_of(weights).items():
+        before = start.get(name)
+        for blocks in in_blocks(array) if before is None else in_blocks(array, before):
+            moved = blocks[0].astype(np.float64)
+            if before is not None:
+                moved -= blocks[1]
+            total += float(np.square(moved, out=moved).sum())
     return math.sqrt(total)
 
 

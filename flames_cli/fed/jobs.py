@@ -23,7 +23,7 @@ from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.event_log import EventLog
 from flames_cli.fed.server import Federation, run_rounds
 from flames_cli.store.atomic import write_json
-from flames_cli.store.locks import is_locked, locked, rounds_of
+from flames_cli.store.locks import is_locked, lock_file, locked, rounds_of
 from flames_cli.store.parse import parse_json
 
 JOB = "job"
@@ -154,7 +154,7 @@ def _sweep(home: Path) -> None:
 
 
 def _drop(home: Path, name: str) -> None:
-    locks = [path.with_name(f".{path.name}.lock") for path in (_caller(home, name), _worker(home, name))]
+    locks = [lock_file(_caller(home, name)), lock_file(_worker(home, name))]
     for path in (_path(home, name), events_path(home, name), *locks):
         path.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.node import NodeSettings
-from flames_cli.store.checkpoint import safe_name
+from flames_cli.store.memory import client_folder
 
 CONTROL = "control"
 """SCAFFOLD's control variate of the client."""
@@ -33,4 +33,4 @@ def memory_folder(settings: NodeSettings, run: str, client: str) -> Path:
             "this run needs a folder for what the client keeps between rounds, and the node's configuration "
             "names none; pass --node-config 'memory=\"FOLDER\"'"
         )
-    return settings.memory / run / safe_name(client)
+    return client_folder(settings.memory, run, client)

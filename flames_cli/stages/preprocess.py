@@ -14,7 +14,7 @@ from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
 from flames_cli.stages.preparing.gathering import Gathered, gather, group_patients, regroup
-from flames_cli.stages.preparing.naming import call_cases, table_path, write_table
+from flames_cli.stages.preparing.naming import call_cases, write_table
 from flames_cli.stages.preparing.report import Sets, make_report
 from flames_cli.stages.preparing.small import check_rules, choose_rule
 from flames_cli.stages.preparing.splitting import divide_cases, split_cases
@@ -24,7 +24,7 @@ from flames_cli.store.atomic import remove_leftovers, write_json
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.h5 import files_of, write_collection
 from flames_cli.store.locks import in_turn
-from flames_cli.store.salts import PRIVATE, make_salt, read_salt
+from flames_cli.store.salts import make_salt, read_salt, salt_path, table_path
 
 LISTED_BAD = 5
 """Bad cases that an error message names; the rest are counted."""
@@ -119,7 +119,7 @@ def _find_salt(config: PreprocessConfig) -> Path:
     Raises:
         FlamesError: it is no salt, or the user's file is not there.
     """
-    own = config.workspace / PRIVATE / "salt"
+    own = salt_path(config.workspace)
     if config.salt_file or own.exists():
         read_salt(config.salt_file or own)
     return config.salt_file or own

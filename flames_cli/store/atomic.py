@@ -20,6 +20,9 @@ from flames_cli.errors import NotWritten
 TEMPORARY = ".tmp"
 """Ends the name of what is not whole yet, or no more; it begins with a dot."""
 
+DAMAGED = ".damaged"
+"""Ends the name of what was found so and is kept for a person to look at; nothing reads it."""
+
 REMOVED = "~"
 """In the name of a folder that is being deleted, after its own: no run's name holds it."""
 
@@ -132,8 +135,7 @@ def write_all(file: FileIO, data: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with \\n line ends, atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

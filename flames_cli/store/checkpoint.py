@@ -15,6 +15,7 @@ from flames_cli.arrays import Weights
 from flames_cli.core.reports import LastReport, Moved, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.atomic import (
+    DAMAGED,
     reason_of,
     remove_folder,
     remove_leftovers,
@@ -31,9 +32,6 @@ INDEX = "state.json"
 
 SEAL = "index_sha256"
 """In an index: its own checksum, of all its other entries."""
-
-DAMAGED = ".damaged"
-"""Ends the name of a checkpoint's folder that has been set aside."""
 
 _FILE = re.compile(r"[A-Za-z0-9._%+ ~-]+\.safetensors")
 """What `_Writer` writes: a plain name, in the checkpoint's own folder."""

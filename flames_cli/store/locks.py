@@ -53,7 +53,7 @@ def wait_until_free(folder: Path, seconds: float) -> None:
     Raises:
         FlamesError: it is held still.
     """
-    if _lock_of(folder).exists():
+    if lock_file(folder).exists():
         with locked(folder, seconds=seconds):
             return
 
@@ -88,14 +88,15 @@ def writing_shards(workspace: Path) -> AbstractContextManager[None]:
     return locked(workspace / "shards", busy)
 
 
-def _lock_of(folder: Path) -> Path:
+def lock_file(folder: Path) -> Path:
+    """Beside `folder`: what is held for it."""
     return folder.with_name(f".{folder.name}.lock")
 
 
 @contextmanager
 def _opened(folder: Path, shared: bool) -> Iterator[int]:
     """The lock's file. Its owner writes it; others, who have no right to that, may still hold it to read."""
-    path = _lock_of(folder)
+    path = lock_file(folder)
     with telling_in_one_line(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, (os.O_RDONLY if shared else os.O_RDWR) | os.O_CREAT, 0o644)
@@ -108,7 +109,7 @@ def _opened(folder: Path, shared: bool) -> Iterator[int]:
 def is_locked(folder: Path) -> bool:
     """Whether a process holds `folder` now; True where the system cannot tell."""
     try:
-        descriptor = os.open(_lock_of(folder), os.O_RDWR)
+        descriptor = os.open(lock_file(folder), os.O_RDWR)
     except FileNotFoundError:
         return False
     try:

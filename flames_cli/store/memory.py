@@ -6,7 +6,7 @@ from pathlib import Path
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
 from flames_cli.store.atomic import reason_of, remove_folder, replacing_folder, write_json
-from flames_cli.store.checkpoint import keep_newest, list_rounds, round_folder
+from flames_cli.store.checkpoint import keep_newest, list_rounds, round_folder, safe_name
 from flames_cli.store.h5 import hash_file
 from flames_cli.store.manifest import read_json
 from flames_cli.store.schema import MEMORY, check_stamp, stamp
@@ -17,6 +17,11 @@ INDEX = "memory.json"
 KEPT_ROUNDS = 3
 """A server that stopped after the reports, before its checkpoint, does a round again; one whose newest
 checkpoint is lost or damaged does two. Older memory than that is of no use."""
+
+
+def client_folder(memory: Path, run: str, client: str) -> Path:
+    """Where in `memory` lies what `client` keeps for the run with this token."""
+    return memory / run / safe_name(client)
 
 
 def remember(folder: Path, round_: int, memory: Mapping[str, Weights]) -> None:

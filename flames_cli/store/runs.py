@@ -8,7 +8,7 @@ from typing import Any
 import tomli_w
 
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import finite, reason_of, remove_folder, write_bytes, write_json, write_text
+from flames_cli.store.atomic import DAMAGED, finite, reason_of, write_bytes, write_json, write_text
 from flames_cli.store.lines import append_line, to_line
 from flames_cli.store.parse import parse_json, parse_toml
 from flames_cli.store.schema import RUN, check_stamp, stamp
@@ -74,14 +74,6 @@ class RunFolder:
     def engine_log(self) -> Path:
         """What Flower says while it simulates nodes."""
         return self.path / "engine.log"
-
-    def remove(self) -> None:
-        """Delete the run with all its files.
-
-        Raises:
-            OSError: it cannot be taken away.
-        """
-        remove_folder(self.path)
 
 
 def run_folder(workspace: Path, name: str) -> RunFolder:
@@ -229,7 +221,7 @@ def keep_rounds_until(path: Path, last: int) -> list[str]:
     kept = {record["round"]: record for record in history.records if record["round"] <= last}
     notes = []
     if history.garbled:
-        aside = path.with_name(f"{path.name}.damaged")
+        aside = path.with_name(f"{path.name}{DAMAGED}")
         write_bytes(aside, path.read_bytes())
         lines = ", ".join(str(number) for number in history.garbled)
         notes.append(f"{path} is damaged in line {lines}; it is kept as {aside.name}, and goes on without")

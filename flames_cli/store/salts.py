@@ -10,13 +10,23 @@ from pathlib import Path
 
 from flames_cli.core.pseudonyms import SALT_BYTES
 from flames_cli.errors import FlamesError
-from flames_cli.store.atomic import make_private_folder, reason_of, write_private
+from flames_cli.store.atomic import make_private_folder, reason_of, telling_in_one_line, write_private
 
 PRIVATE = "private"
 """The folder of a workspace that never leaves the site."""
 
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2})+")
 _MAKE = "umask 077; openssl rand -hex 32 > FILE"
+
+
+def salt_path(workspace: Path) -> Path:
+    """Of the workspace's own salt."""
+    return workspace / PRIVATE / "salt"
+
+
+def table_path(workspace: Path, dataset: str) -> Path:
+    """Of the private table of `dataset`: who is who."""
+    return workspace / PRIVATE / f"{dataset}.csv"
 
 
 def make_salt(path: Path) -> None:
@@ -29,9 +39,8 @@ def make_salt(path: Path) -> None:
     make_private_folder(path.parent)
     try:
         write_private(new, secrets.token_hex(SALT_BYTES).encode() + b"\n")
-        _move_unless_there(new, path)
-    except OSError as error:
-        raise FlamesError(f"{path} cannot be written: {reason_of(error)}; check space and rights") from error
+        with telling_in_one_line(path):
+            _move_unless_there(new, path)
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)

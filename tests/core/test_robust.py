@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord
+from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
+from flwr.serverapp.strategy.multikrum import compute_distances
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,8 +30,6 @@ def test_the_median_is_numpys_by_value(values):
 
 @given(rows.filter(lambda values: len(values) >= 3))
 def test_the_trimmed_mean_is_flowers(values):
-    from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
-
     cut = bad_borne("trimmed-mean", len(values), None)
     mean = robust_mean("trimmed-mean", models_of(values), START, None)
     expected = trim_mean(np.array(values, np.float64), (cut + 0.25) / len(values))
@@ -37,9 +38,6 @@ def test_the_trimmed_mean_is_flowers(values):
 
 @pytest.mark.parametrize(("n", "bad"), [(5, 1), (7, 2), (9, 0)])
 def test_krum_chooses_as_flower_does(n, bad):
-    from flwr.app import Array, ArrayRecord
-    from flwr.serverapp.strategy.multikrum import compute_distances
-
     values = derive_rng(0, "krum", n).normal(size=(n, 2)).astype(np.float32)
     distances = compute_distances([ArrayRecord({"w": Array(row)}) for row in values])
     np.fill_diagonal(distances, np.inf)

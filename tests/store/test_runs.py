@@ -150,13 +150,6 @@ def test_a_folder_without_a_configuration_is_no_run(make, tmp_path):
         find_run(tmp_path, "notes")
 
 
-def test_removing_a_run_leaves_the_others(make, tmp_path):
-    make("flames").remove()
-    make("fedavg")
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["fedavg"]
-    run_folder(tmp_path, "never").remove()
-
-
 def test_a_record_holds_no_number_that_json_lacks(tmp_path):
     append_round(tmp_path / "rounds.jsonl", {"round": 1, "clients": [{"train_loss": float("nan"), "n": 2}]})
     assert "NaN" not in (tmp_path / "rounds.jsonl").read_text()

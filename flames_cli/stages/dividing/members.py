@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 from flames_cli.core.splits import SETS, Group
@@ -103,8 +102,8 @@ def weigh(members_of: Mapping[str, Iterable[Member]]) -> dict[str, Group]:
     """
     patients: dict[str, list[str]] = {}
     datasets: dict[str, set[str]] = {}
-    for name, members in sorted(members_of.items(), key=itemgetter(0)):
-        for member in members:
+    for name in sorted(members_of):
+        for member in members_of[name]:
             patients.setdefault(member.case.group, []).append(member.case.patient)
             datasets.setdefault(member.case.group, set()).add(name)
     return {

@@ -36,10 +36,9 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
             f"strategy {config.strategy} is defined for plain SGD, got optimiser {config.optimiser}; "
             "pass --optimiser sgd, with a larger --lr such as 0.1"
         )
-    alone = algorithm.groups == "none" or algorithm.pooled
-    if config.style_from is not None and alone:
+    if config.style_from is not None and algorithm.alone:
         raise FlamesError(f"strategy {config.strategy} has nobody to lend a style to; leave --style-from out")
-    if config.server_momentum and (algorithm.blend != "mean" or alone):
+    if config.server_momentum and (algorithm.blend != "mean" or algorithm.alone):
         raise FlamesError(
             f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
             "or take a strategy that averages, such as fedavg or fedgs"
@@ -72,7 +71,7 @@ def choose_privacy(config: FederateConfig) -> Privacy | None:
         ]:
             raise FlamesError(f"got --dp-{given[0]} alone; pass both --dp-noise and --dp-clip, or neither")
         return None
-    able = [name for name, algorithm in ALGORITHMS.items() if algorithm.can_be_private]
+    able = [name for name, algorithm in ALGORITHMS.items() if algorithm.is_one_mean]
     if config.strategy not in able:
         raise FlamesError(
             f"strategy {config.strategy} has more than one mean to blur, so it cannot have --dp-noise; take "

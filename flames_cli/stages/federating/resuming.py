@@ -18,11 +18,10 @@ from flames_cli.store.checkpoint import (
     list_rounds,
     load_newest_whole,
     round_folder,
-    safe_name,
     save_state,
     set_aside,
 )
-from flames_cli.store.memory import check_kept
+from flames_cli.store.memory import check_kept, client_folder
 from flames_cli.store.runs import RunFolder, keep_rounds_until, read_config, read_rounds
 
 NOT_STORED = {"workspace", "fresh", "deployment"}
@@ -148,7 +147,7 @@ def _check_memory(run: RunFolder, config: FederateConfig, made: Mapping[str, Any
     for client, last in state.clients.items():
         try:
             if last.round:
-                check_kept(run.clients / str(made.get("token")) / safe_name(client), last.round)
+                check_kept(client_folder(run.clients, str(made.get("token")), client), last.round)
         except FlamesError as error:
             what = f"what {client} kept of round {last.round} is missing or damaged"
             raise DamagedCheckpoint(round_folder(run.checkpoints, state.round), what) from error

@@ -137,8 +137,13 @@ def _require_alike(part: Gathered, decoded: Decoded) -> None:
 
 
 def _spool(case: EncodedCase, number: str, spool: Spool) -> SpooledCase:
-    info = replace(case.info, case="/".join(filter(None, (number, case.info.case))))
+    info = replace(case.info, case=join_name(number, case.info.case))
     return SpooledCase(info, spool.add(case.image), spool.add(case.mask))
+
+
+def join_name(*parts: str) -> str:
+    """A name of its parts, those that are empty left out: `2/z077`."""
+    return "/".join(filter(None, parts))
 
 
 def _leave_out_copies(part: Gathered) -> None:

@@ -4,17 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flames_cli.stages.preparing.gathering import Gathered
+from flames_cli.stages.preparing.gathering import Gathered, join_name
 from flames_cli.store.atomic import write_private_csv
 from flames_cli.store.h5 import SpooledCase
-from flames_cli.store.salts import PRIVATE
 
 HEADER = ("pseudonym", "name", "patient", "source", "what", "why")
-
-
-def table_path(workspace: Path, dataset: str) -> Path:
-    """Of the private table of `dataset`."""
-    return workspace / PRIVATE / f"{dataset}.csv"
 
 
 def call_cases(cases: Iterable[SpooledCase], pseudonym_of: Mapping[str, str]) -> list[SpooledCase]:
@@ -24,7 +18,7 @@ def call_cases(cases: Iterable[SpooledCase], pseudonym_of: Mapping[str, str]) ->
             case,
             info=replace(
                 case.info,
-                case=_join(pseudonym_of[case.info.patient], case.info.case),
+                case=join_name(pseudonym_of[case.info.patient], case.info.case),
                 patient=pseudonym_of[case.info.patient],
                 group=pseudonym_of[case.info.group],
             ),
@@ -36,11 +30,7 @@ def call_cases(cases: Iterable[SpooledCase], pseudonym_of: Mapping[str, str]) ->
 def call_source(part: Gathered, name: str, pseudonym_of: Mapping[str, str], place: str = "") -> str:
     """What the source that the raw data call `name` is called, or its slice at `place`."""
     own = part.listed[name]
-    return _join(pseudonym_of[own.source.patient], own.number, place)
-
-
-def _join(*parts: str) -> str:
-    return "/".join(filter(None, parts))
+    return join_name(pseudonym_of[own.source.patient], own.number, place)
 
 
 def write_table(path: Path, part: Gathered, pseudonym_of: Mapping[str, str]) -> None:
