@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.lesions import SmallRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import MODELS, build_model

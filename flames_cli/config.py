@@ -17,9 +17,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from flames_cli.core.lesions import RULE_FORM, SmallRule, parse_rule
+from flames_cli.core.imaging.lesions import RULE_FORM, SmallRule, parse_rule
 from flames_cli.errors import FlamesError
-from flames_cli.store.parse import parse_toml
+from flames_cli.store.files.parse import parse_toml
 
 DEFAULT_WORKSPACE = Path("flames-workspace")
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import settings
 
 from flames_cli.config import PartitionConfig, PreprocessConfig
-from flames_cli.core.lesions import measure_lesions
+from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import SETS
 from flames_cli.readers.phantoms import PHANTOMS, draw_brats
-from flames_cli.stages.partition import partition
-from flames_cli.stages.preprocess import preprocess
+from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import CaseInfo, SetInfo, Spool, encode_chunk
 from flames_cli.store.h5 import SpooledCase, read_preprocessed_cases, write_preprocessed
 

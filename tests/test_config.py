@@ -19,7 +19,7 @@ from flames_cli.config import (
     TsneConfig,
     load_section,
 )
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.lesions import SmallRule
 from flames_cli.errors import FlamesError
 
 EVERY_SECTION = pytest.mark.parametrize("kind", SECTIONS.values(), ids=SECTIONS.keys())

@@ -84,7 +84,7 @@ def preprocess(
     from flames_cli.cli.render import print_json, print_preprocessed
     from flames_cli.config import PreprocessConfig
     from flames_cli.readers import get_reader
-    from flames_cli.stages.preprocess import preprocess as run_preprocess
+    from flames_cli.stages.preprocess.stage import preprocess as run_preprocess
 
     changed = {
         "datasets": dataset,

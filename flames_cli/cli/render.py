@@ -12,14 +12,14 @@ from rich.table import Table
 from flames_cli.cli.render_client_tests import print_client_tests
 from flames_cli.cli.render_evaluation import NOT_PRIVATE, evaluation_notes, evaluation_tables
 from flames_cli.cli.text import count, duration, epsilon_spent, size
-from flames_cli.store.atomic import finite
+from flames_cli.store.files.atomic import finite
 from flames_cli.store.salts import table_path
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
-    from flames_cli.stages.evaluating.files import Evaluation
-    from flames_cli.stages.federate import FederationResult
-    from flames_cli.stages.tsne import Map
-    from flames_cli.store.manifest import Partition
+    from flames_cli.stages.evaluate.files import Evaluation
+    from flames_cli.stages.federate.stage import FederationResult
+    from flames_cli.stages.tsne.stage import Map
+    from flames_cli.store.partition import Partition
 
 
 def print_json(result: Any) -> None:
@@ -62,7 +62,7 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
 
 def _small_lesions(found: dict[str, Any]) -> str:
     """`small lesions (image area / lesion area ≥ 1000): 103 of 302 images`."""
-    from flames_cli.core.lesions import parse_rule  # loads OpenCV, which most commands print without
+    from flames_cli.core.imaging.lesions import parse_rule  # loads OpenCV, which most commands print without
 
     small, large, none = (sum(n[kind] for n in found["sets"].values()) for kind in ("small", "large", "none"))
     without = f", {none} without a lesion" if none else ""

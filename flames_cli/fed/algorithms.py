@@ -1,6 +1,6 @@
 """Every algorithm is one entry: how clients train, who shares, how reports become models."""
 
-from flames_cli.core.algorithm import Algorithm
+from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.errors import FlamesError
 
 ALGORITHMS: dict[str, Algorithm] = {

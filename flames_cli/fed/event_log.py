@@ -15,7 +15,7 @@ from flames_cli.fed.events import (
     RoundDone,
     Waiting,
 )
-from flames_cli.store.lines import Tail, append_line
+from flames_cli.store.files.jsonl import Tail, append_line
 
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind

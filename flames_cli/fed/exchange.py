@@ -8,7 +8,7 @@ from typing import TypeVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from flames_cli.fed.quoted import error_reason, in_one_line
+from flames_cli.fed.sanitise import error_reason, in_one_line
 
 POLL_SECONDS = 0.05
 """Before a look after something has come; twice as long after every look in vain."""

@@ -19,12 +19,12 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from flames_cli.errors import INTERNAL, FlamesError
-from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.event_log import EventLog
+from flames_cli.fed.participation import Attendance
 from flames_cli.fed.server import Federation, run_rounds
-from flames_cli.store.atomic import write_json
-from flames_cli.store.locks import is_locked, lock_file, locked, rounds_of
-from flames_cli.store.parse import parse_json
+from flames_cli.store.files.atomic import write_json
+from flames_cli.store.files.locks import is_locked, lock_file, locked, rounds_of
+from flames_cli.store.files.parse import parse_json
 
 JOB = "job"
 """In a run's configuration: the job's name."""

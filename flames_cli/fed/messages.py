@@ -6,11 +6,11 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
 from flames_cli.arrays import Weights
-from flames_cli.core.reports import Report
-from flames_cli.core.wire import check_wire
+from flames_cli.core.federated.reports import Report
+from flames_cli.core.federated.wire import check_wire
 from flames_cli.errors import FlamesError
 from flames_cli.fed.records import Packed, add_arrays, config_of, record_of, unpack_weights
-from flames_cli.store.parse import parse_json
+from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
 PROTOCOL = 5

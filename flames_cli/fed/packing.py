@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from flwr.app import Message, MessageType
 
-from flames_cli.core.reports import State
+from flames_cli.core.federated.reports import State
 from flames_cli.fed.messages import Profile, TrainTask, pack_task
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.records import Packed, narrow_and_pack

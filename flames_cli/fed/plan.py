@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from flames_cli.arrays import Weights
-from flames_cli.core.algorithm import Algorithm
-from flames_cli.core.reports import Entries, LastReport, State
+from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.reports import Entries, LastReport, State
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 

@@ -12,8 +12,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
-from flames_cli.core.wire import narrow, widen
-from flames_cli.fed.quoted import in_one_line
+from flames_cli.core.federated.wire import narrow, widen
+from flames_cli.fed.sanitise import in_one_line
 
 R = TypeVar("R", ArrayRecord, ConfigRecord, MetricRecord)
 

@@ -14,23 +14,23 @@ import psutil
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from flames_cli.core.aggregation import apply_round
-from flames_cli.core.privacy import NoiseKey
-from flames_cli.core.reports import Report, RoundResult, State
-from flames_cli.core.update_norms import NormLimit
+from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.privacy import NoiseKey
+from flames_cli.core.federated.reports import Report, RoundResult, State
+from flames_cli.core.federated.update_norms import NormLimit
 from flames_cli.errors import FlamesError
-from flames_cli.fed.attendance import ALL_AT_ONCE, Attendance
+from flames_cli.fed.evaluation_report import TestReport
 from flames_cli.fed.events import ClientAsked, ClientDone, FederationStarted, OnEvent, RoundDone, ignore
 from flames_cli.fed.exchange import Reply, exchange
-from flames_cli.fed.joining import Members, Roster
 from flames_cli.fed.messages import Profile, unpack_report
 from flames_cli.fed.packing import Packer
+from flames_cli.fed.participation import ALL_AT_ONCE, Attendance
 from flames_cli.fed.plan import Plan, with_groups
-from flames_cli.fed.privacy_spent import privacy_spent
-from flames_cli.fed.quoted import in_one_line
+from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.records import message_bytes
-from flames_cli.fed.reported_tests import TestReport
-from flames_cli.fed.server_test import gather_tests
+from flames_cli.fed.roster import Members, Roster
+from flames_cli.fed.sanitise import in_one_line
+from flames_cli.fed.server_evaluation import gather_tests
 
 
 @dataclass(slots=True)

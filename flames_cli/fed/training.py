@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from flames_cli.arrays import Weights
-from flames_cli.core.local_rules import add_weights
-from flames_cli.core.privacy import clip_update
-from flames_cli.core.reports import Report, find_not_finite, select
+from flames_cli.core.federated.local_rules import add_weights
+from flames_cli.core.federated.privacy import clip_update
+from flames_cli.core.federated.reports import Report, find_not_finite, select
+from flames_cli.fed.client_state import CONTROL, STYLE, memory_folder
 from flames_cli.fed.dataset_cache import DatasetCache
-from flames_cli.fed.memory import CONTROL, STYLE, memory_folder
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
@@ -21,8 +21,8 @@ from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import Validation
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
-from flames_cli.store.memory import forget_from, recall, remember
-from flames_cli.store.parse import parse_json
+from flames_cli.store.client_state import forget_from, recall, remember
+from flames_cli.store.files.parse import parse_json
 
 Keep = Callable[[], None]
 

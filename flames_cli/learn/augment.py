@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flames_cli.core.geometry import Warp
+from flames_cli.core.imaging.geometry import Warp
 
 
 @dataclass(frozen=True, slots=True)

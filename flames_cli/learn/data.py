@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flames_cli.arrays import Mask
-from flames_cli.core.geometry import Warp, apply_warp
-from flames_cli.core.intensity import dequantise
-from flames_cli.core.lesions import Lesion, SmallRule
+from flames_cli.core.imaging.geometry import Warp, apply_warp
+from flames_cli.core.imaging.intensity import dequantise
+from flames_cli.core.imaging.lesions import Lesion, SmallRule
 from flames_cli.store.cases import CaseInfo, CaseSet
 
 MEAN, STD = 0.5, 0.5

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flames_cli.core.geometry import Warp
+from flames_cli.core.imaging.geometry import Warp
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
 from flames_cli.learn.devices import Precision, autocast, memory_format
+from flames_cli.learn.local_updates import Plain, batch_scale
 from flames_cli.learn.models.base import SegmentationModel
-from flames_cli.learn.objectives import OtherStyle, training_loss
 from flames_cli.learn.predict import Validation, validate
-from flames_cli.learn.rules import Plain, batch_scale
 from flames_cli.learn.train_options import TrainOptions
+from flames_cli.learn.training_loss import OtherStyle, training_loss
 
 OnStep = Callable[[int, int], None]
 """Called after every step with steps done and steps in all."""

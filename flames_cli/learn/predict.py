@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flames_cli.arrays import Mask
-from flames_cli.core.metrics import EPSILON
+from flames_cli.core.scores.metrics import EPSILON
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.losses import dice_focal_loss

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 import torch
 
 from flames_cli.arrays import Weights
-from flames_cli.core.local_rules import control_change
+from flames_cli.core.federated.local_rules import control_change
 from flames_cli.core.rng import derive_seed
 from flames_cli.errors import FlamesError
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
 from flames_cli.learn.epochs import Epochs, OnStep
+from flames_cli.learn.local_updates import Plain, make_rule
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
-from flames_cli.learn.objectives import OtherStyle
 from flames_cli.learn.optimisers import make_optimiser
 from flames_cli.learn.predict import Validation
-from flames_cli.learn.rules import Plain, make_rule
 from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
+from flames_cli.learn.training_loss import OtherStyle
 
 
 def train_epochs(

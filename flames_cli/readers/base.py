@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.lesions import SmallRule
-from flames_cli.core.volumes import Placement
+from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.volumes import Placement
 from flames_cli.errors import FlamesError
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.lesions import DEFAULT_SMALL
+from flames_cli.core.imaging.lesions import DEFAULT_SMALL
 from flames_cli.readers import brats_folders
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 

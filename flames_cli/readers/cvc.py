@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.lesions import SmallRule
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.lesions import SmallRule
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import JPEG, find_named, pair_up

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flames_cli.core.lesions import DEFAULT_SMALL
+from flames_cli.core.imaging.lesions import DEFAULT_SMALL
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import find_named, natural_order, pair_up

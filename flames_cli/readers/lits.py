@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.lesions import SmallRule
-from flames_cli.core.volumes import from_ras, to_ras
+from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.volumes import from_ras, to_ras
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.nifti import read_labels, read_volume
 from flames_cli.readers.formats.volumes import Volume, VolumeRules, read_slices, require_same_grid

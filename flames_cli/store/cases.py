@@ -14,9 +14,9 @@ import numpy as np
 from isal import isal_zlib
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.lesions import DEFAULT_SMALL, Lesion, LesionSize, SmallRule, parse_rule
-from flames_cli.core.volumes import Placement
-from flames_cli.store.atomic import telling_in_one_line, write_all
+from flames_cli.core.imaging.lesions import DEFAULT_SMALL, Lesion, LesionSize, SmallRule, parse_rule
+from flames_cli.core.imaging.volumes import Placement
+from flames_cli.store.files.atomic import telling_in_one_line, write_all
 
 LEVEL = 1
 """Of ISA-L's deflate: its highest saves 0.2 % of disk on ultrasound and takes twice the time."""

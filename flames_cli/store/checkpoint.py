@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import quote
 
 from flames_cli.arrays import Weights
-from flames_cli.core.reports import LastReport, Moved, State
+from flames_cli.core.federated.reports import LastReport, Moved, State
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import (
+from flames_cli.store.files.atomic import (
     DAMAGED,
     reason_of,
     remove_folder,
@@ -23,8 +23,8 @@ from flames_cli.store.atomic import (
     telling_in_one_line,
     write_json,
 )
+from flames_cli.store.files.parse import parse_json
 from flames_cli.store.h5 import hash_file
-from flames_cli.store.parse import parse_json
 from flames_cli.store.schema import CHECKPOINT, check_stamp, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 

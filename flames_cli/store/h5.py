@@ -12,7 +12,6 @@ import h5py
 
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import replacing
 from flames_cli.store.cases import (
     CaseInfo,
     CaseSet,
@@ -24,6 +23,7 @@ from flames_cli.store.cases import (
     read_set_info,
 )
 from flames_cli.store.cases import write_set as write_case_set
+from flames_cli.store.files.atomic import replacing
 from flames_cli.store.h5_contents import check_contents
 from flames_cli.store.schema import MADE_BY, PREPROCESSED, SHARD, Format, check_stamp, stamp
 

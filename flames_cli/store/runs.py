@@ -8,9 +8,9 @@ from typing import Any
 import tomli_w
 
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import DAMAGED, finite, reason_of, write_bytes, write_json, write_text
-from flames_cli.store.lines import append_line, to_line
-from flames_cli.store.parse import parse_json, parse_toml
+from flames_cli.store.files.atomic import DAMAGED, finite, reason_of, write_bytes, write_json, write_text
+from flames_cli.store.files.jsonl import append_line, to_line
+from flames_cli.store.files.parse import parse_json, parse_toml
 from flames_cli.store.schema import RUN, check_stamp, stamp
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flames_cli.core.pseudonyms import SALT_BYTES
 from flames_cli.errors import FlamesError
-from flames_cli.store.atomic import make_private_folder, reason_of, telling_in_one_line, write_private
+from flames_cli.store.files.atomic import make_private_folder, reason_of, telling_in_one_line, write_private
 
 PRIVATE = "private"
 """The folder of a workspace that never leaves the site."""

@@ -16,8 +16,8 @@ from safetensors.numpy import save_file
 
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
-from flames_cli.store.atomic import replacing
-from flames_cli.store.parse import parse_json
+from flames_cli.store.files.atomic import replacing
+from flames_cli.store.files.parse import parse_json
 
 _ENTRY = "flames"
 

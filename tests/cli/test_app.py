@@ -191,7 +191,7 @@ def test_a_shell_completes_commands_and_options(flames, monkeypatch):
 
 
 def test_an_internal_error_is_one_line_that_asks_for_a_report(flames, monkeypatch):
-    monkeypatch.setattr("flames_cli.stages.info.info", fail_with(RuntimeError("two\nlines")))
+    monkeypatch.setattr("flames_cli.stages.info.stage.info", fail_with(RuntimeError("two\nlines")))
     result = flames("info")
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -201,7 +201,7 @@ def test_an_internal_error_is_one_line_that_asks_for_a_report(flames, monkeypatc
 
 
 def test_an_interruption_ends_with_130(flames, monkeypatch):
-    monkeypatch.setattr("flames_cli.stages.info.info", fail_with(KeyboardInterrupt()))
+    monkeypatch.setattr("flames_cli.stages.info.stage.info", fail_with(KeyboardInterrupt()))
     result = flames("info")
     assert result.exit_code == 130
     assert result.stderr.startswith("error: interrupted; run the same command again")
@@ -211,7 +211,7 @@ def test_an_interruption_ends_with_130(flames, monkeypatch):
     "error", [PermissionError(13, "Permission denied", "/there"), OSError(28, "No space")]
 )
 def test_what_the_system_refuses_is_the_users_to_mend(error, refused, monkeypatch):
-    monkeypatch.setattr("flames_cli.stages.info.info", fail_with(error))
+    monkeypatch.setattr("flames_cli.stages.info.stage.info", fail_with(error))
     message = refused("info")
     assert error.strerror in message
     assert (error.filename or "") in message

@@ -17,8 +17,8 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.models import MODELS
 from flames_cli.learn.optimisers import OPTIMISERS
-from flames_cli.stages.federating.engines import SUPERLINK_WAIT_SECONDS
-from flames_cli.stages.federating.resuming import FREE_TO_CHANGE
+from flames_cli.stages.federate.engines import SUPERLINK_WAIT_SECONDS
+from flames_cli.stages.federate.resuming import FREE_TO_CHANGE
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -293,7 +293,7 @@ def configured(monkeypatch, *args) -> Section:
     """What `flames federate` would run with."""
     seen = []
     monkeypatch.setattr(
-        "flames_cli.stages.federate.federate", lambda config, watch: seen.append(config) or stop()
+        "flames_cli.stages.federate.stage.federate", lambda config, watch: seen.append(config) or stop()
     )
     with pytest.raises(SystemExit, match=r"^0$"):
         app(["federate", "--device", "cpu", *args])

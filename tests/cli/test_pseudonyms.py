@@ -14,7 +14,7 @@ from PIL import Image
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.fed import training
-from flames_cli.stages import preprocess as stage
+from flames_cli.stages.preprocess import stage as stage
 from flames_cli.store.h5 import read_shard_cases
 
 WHO, FILE, FOLDER = "Zqxsmith", "Zqwthorax", "Zqvfolder"

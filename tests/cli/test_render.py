@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from flames_cli.cli import consoles, render
-from flames_cli.stages.federate import FederationResult
-from flames_cli.stages.tsne import Map
-from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry
+from flames_cli.stages.federate.stage import FederationResult
+from flames_cli.stages.tsne.stage import Map
+from flames_cli.store.partition import ClientEntry, Partition, ServerEntry
 
 
 def console_of(width=80):
@@ -189,7 +189,7 @@ def test_a_map_tells_how_modalities_separate(tmp_path):
 
 
 def test_info_says_none_where_there_is_nothing(tmp_path):
-    from flames_cli.stages.info import info
+    from flames_cli.stages.info.stage import info
 
     shown = written(render.print_info, info(tmp_path / "gone"))
     assert max(map(len, shown.splitlines())) <= 80

@@ -7,13 +7,13 @@ from rich.console import Console
 
 from flames_cli.cli.render import print_evaluation
 from flames_cli.cli.render_evaluation import found_table, gain_table, lesion_table, score_table
-from flames_cli.core.detection import LesionCounts
-from flames_cli.core.intervals import Interval
-from flames_cli.core.lesions import DEFAULT_SMALL, SmallRule
-from flames_cli.core.metrics import Summary
-from flames_cli.stages.evaluating.files import Evaluation
-from flames_cli.stages.evaluating.lesion_rows import SIZES, LesionRow, SizeScores
-from flames_cli.stages.evaluating.rows import Row
+from flames_cli.core.imaging.lesions import DEFAULT_SMALL, SmallRule
+from flames_cli.core.scores.detection import LesionCounts
+from flames_cli.core.scores.intervals import Interval
+from flames_cli.core.scores.metrics import Summary
+from flames_cli.stages.evaluate.files import Evaluation
+from flames_cli.stages.evaluate.lesion_rows import SIZES, LesionRow, SizeScores
+from flames_cli.stages.evaluate.rows import Row
 
 NAMES = ("fedavg", "fedavg-modality", "a-run-with-a-name-of-its-own-as-long-as-names-may-be-0123456789ab")
 CELLS = ("0.120 (457)", "0.830 (1117)", "0.620 (1574)", "0.620 (1574)")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flames_cli.core.reports import Report, State, find_difference
+from flames_cli.core.federated.reports import Report, State, find_difference
 
 MODALITIES = {"brain-1": "MRI", "brain-2": "MRI", "breast": "US"}
 

@@ -88,7 +88,7 @@ def initial_weights() -> dict[str, np.ndarray]:
 
 def drift(request: Any, weights: Mapping[str, np.ndarray], who: Any) -> Any:
     """Training that moves every client elsewhere, by its name, its round and what it received."""
-    from flames_cli.core.reports import Report
+    from flames_cli.core.federated.reports import Report
     from flames_cli.core.rng import derive_rng
 
     step = derive_rng(request.seed, request.client, request.round).normal(size=(2, 3))
@@ -125,9 +125,9 @@ def _run_federation(
     from flwr.clientapp import ClientApp
 
     from flames_cli.fed.algorithms import get_algorithm
-    from flames_cli.fed.attendance import ALL_AT_ONCE
     from flames_cli.fed.engines.inline import make_contexts, run_inline
     from flames_cli.fed.messages import pack_profile, pack_report, unpack_task
+    from flames_cli.fed.participation import ALL_AT_ONCE
     from flames_cli.fed.plan import Plan
     from flames_cli.fed.server import Federation, make_server_app
 

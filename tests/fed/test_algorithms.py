@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flames_cli.core.blending import weighted_mean
+from flames_cli.core.federated.running_sum import weighted_mean
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
 

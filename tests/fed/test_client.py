@@ -6,7 +6,7 @@ import pytest
 import torch
 from flwr.app import Context, RecordDict
 
-from flames_cli.core.wire import narrow, widen
+from flames_cli.core.federated.wire import narrow, widen
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed import dataset_cache, training
 from flames_cli.fed.client import make_client_app
@@ -28,8 +28,8 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, TrainOptions
 from flames_cli.store.cases import SetInfo
+from flames_cli.store.client_state import recall
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
-from flames_cli.store.memory import recall
 
 pytestmark = pytest.mark.usefixtures("identity")
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flames_cli.core.reports import Report
+from flames_cli.core.federated.reports import Report
 from flames_cli.errors import FlamesError
 from flames_cli.fed.messages import (
     ARRAYS,
@@ -30,8 +30,8 @@ from flames_cli.fed.messages import (
     unpack_report,
     unpack_task,
 )
-from flames_cli.fed.quoted import error_reason
 from flames_cli.fed.records import WIRE, message_bytes, pack_weights, unpack_weights
+from flames_cli.fed.sanitise import error_reason
 
 pytestmark = pytest.mark.usefixtures("identity")
 

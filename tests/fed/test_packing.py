@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flames_cli.core.reports import Entries, State
+from flames_cli.core.federated.reports import Entries, State
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.messages import ARRAYS, pack_task, unpack_task
 from flames_cli.fed.packing import Packer

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from flames_cli.core.blending import blend_flames
+from flames_cli.core.federated.flames_blend import blend_flames
 from flames_cli.errors import FlamesError
 from flames_cli.fed import exchange
 from flames_cli.fed.engines import inline

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from flames_cli.core.reports import Report
+from flames_cli.core.federated.reports import Report
 from flames_cli.errors import FlamesError
+from flames_cli.fed.client_state import memory_folder
 from flames_cli.fed.exchange import Reply
-from flames_cli.fed.memory import memory_folder
 from flames_cli.fed.messages import (
     ARRAYS,
     LIMITS,
@@ -27,8 +27,8 @@ from flames_cli.fed.messages import (
     unpack_task,
 )
 from flames_cli.fed.node import NodeSettings
-from flames_cli.fed.quoted import LONGEST_REASON, error_reason
 from flames_cli.fed.records import unpack_weights
+from flames_cli.fed.sanitise import LONGEST_REASON, error_reason
 from flames_cli.fed.training import receive_model
 
 NODE = 7

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flames_cli.config import FederateConfig, load_section
-from flames_cli.core.reports import LastReport, State
+from flames_cli.core.federated.reports import LastReport, State
 from flames_cli.errors import FlamesError
-from flames_cli.stages.deploying.server import read_node_ids
+from flames_cli.stages.deploy.server import read_node_ids
 from flames_cli.store.checkpoint import INDEX, SEAL, load_state, save_state
-from flames_cli.store.deployment import Deployment, Site, read_deployment, read_site
-from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry, read_partition, write_partition
-from flames_cli.store.memory import recall, remember
+from flames_cli.store.client_state import recall, remember
+from flames_cli.store.deployment.folders import Deployment, Site, read_deployment, read_site
+from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, read_partition, write_partition
 from flames_cli.store.runs import read_config, read_nodes, read_rounds, write_config
 
 SETS = ("train", "val", "test")

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flames_cli.core.geometry import Warp, apply_warp
+from flames_cli.core.imaging.geometry import Warp, apply_warp
 from flames_cli.core.rng import derive_rng
 from flames_cli.learn.augment import AugmentRanges, draw_warp
 

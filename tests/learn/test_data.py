@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from flames_cli.core.geometry import Warp, apply_warp
-from flames_cli.core.lesions import DEFAULT_SMALL, SmallRule
+from flames_cli.core.imaging.geometry import Warp, apply_warp
+from flames_cli.core.imaging.lesions import DEFAULT_SMALL, SmallRule
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
 
 

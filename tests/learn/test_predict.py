@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from flames_cli.core.metrics import dice
+from flames_cli.core.scores.metrics import dice
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.lesions import SmallRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
-from flames_cli.learn import epochs, objectives
+from flames_cli.learn import epochs
+from flames_cli.learn import training_loss as objectives
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss

@@ -5,8 +5,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from flames_cli.core.geometry import to_square
-from flames_cli.core.intensity import quantise, scale
+from flames_cli.core.imaging.geometry import to_square
+from flames_cli.core.imaging.intensity import quantise, scale
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.readers import brats

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flames_cli.core.lesions import DEFAULT_SMALL, parse_rule
+from flames_cli.core.imaging.lesions import DEFAULT_SMALL, parse_rule
 from flames_cli.readers import READERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, 
 from flames_cli.readers.manifest_table import SPLITS
 from flames_cli.readers.phantoms.dicom import write_segmentation, write_series
 from flames_cli.readers.phantoms.hospital import draw_manifest
-from flames_cli.stages.preprocess import preprocess
+from flames_cli.stages.preprocess.stage import preprocess
 
 COLUMNS = ("image", "mask", "patient_id", "modality", "organ")
 ROW = ("a.png", "a_mask.png", "p1", "US", "breast")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flames_cli.core.geometry import to_square
+from flames_cli.core.imaging.geometry import to_square
 from flames_cli.readers import otu2d
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
 

@@ -40,7 +40,7 @@ def _quick(workspace: Path, **options: Any) -> Any:
 @pytest.fixture(scope="session")
 def finished_runs(workspace: Callable[..., Path]) -> Path:
     """A workspace with a run of each strategy of RUNS, trained long enough to differ: for reading only."""
-    from flames_cli.stages.federate import federate
+    from flames_cli.stages.federate.stage import federate
 
     root = workspace()
     for strategy in RUNS:
@@ -104,7 +104,7 @@ def _timeless(records: Any) -> list[dict[str, Any]]:
 def run() -> Callable[..., Any]:
     """run(workspace, "flames", compare="fedavg", …): evaluate that run on the CPU, without pictures."""
     from flames_cli.config import EvaluateConfig
-    from flames_cli.stages.evaluate import evaluate
+    from flames_cli.stages.evaluate.stage import evaluate
 
     def evaluate_run(workspace: Path, name: str = "flames", **options: Any) -> Any:
         small = {"device": "cpu", "precision": "fp32", "overlays": False, "batch_size": 8}

@@ -8,10 +8,10 @@ from PIL import Image
 
 from flames_cli.config import EvaluateConfig, PartitionConfig, TsneConfig
 from flames_cli.errors import FlamesError
-from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.federate import federate
-from flames_cli.stages.partition import partition
-from flames_cli.stages.tsne import tsne
+from flames_cli.stages.evaluate.stage import evaluate
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.tsne.stage import tsne
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.runs import read_config

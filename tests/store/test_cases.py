@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flames_cli.core.lesions import DEFAULT_SMALL, LesionSize, SmallRule
+from flames_cli.core.imaging.lesions import DEFAULT_SMALL, LesionSize, SmallRule
+from flames_cli.core.imaging.volumes import PLANES, Placement
 from flames_cli.core.rng import derive_rng
-from flames_cli.core.volumes import PLANES, Placement
 from flames_cli.store.cases import (
     CaseInfo,
     SetInfo,

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flames_cli.core.aggregation import apply_round
-from flames_cli.core.algorithm import Algorithm
-from flames_cli.core.reports import Entries, Report, State
+from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.reports import Entries, Report, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store import checkpoint
 from flames_cli.store.checkpoint import (

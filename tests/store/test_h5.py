@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.lesions import SmallRule
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.cases import SetInfo, Spool, encode_chunk

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flames_cli.config import PartitionConfig
-from flames_cli.stages.partition import partition
+from flames_cli.stages.partition.stage import partition
 from flames_cli.store.cases import SetInfo
 
 KILLING = Path(__file__).with_name("killing.py")

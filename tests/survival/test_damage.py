@@ -9,11 +9,11 @@ from flames_cli.cli.render import federation_json
 from flames_cli.config import EvaluateConfig, FederateConfig, PartitionConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Noted
-from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.federate import federate
-from flames_cli.stages.partition import partition
+from flames_cli.stages.evaluate.stage import evaluate
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
 from flames_cli.store.checkpoint import list_rounds
-from flames_cli.store.locks import locked, reading_shards, writing_shards
+from flames_cli.store.files.locks import locked, reading_shards, writing_shards
 
 pytestmark = pytest.mark.federated
 

@@ -13,10 +13,10 @@ import pytest
 from flames_cli.config import EvaluateConfig, FederateConfig, PartitionConfig, PreprocessConfig
 from flames_cli.errors import FlamesError, NotWritten
 from flames_cli.readers.phantoms import PHANTOMS
-from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.federate import federate
-from flames_cli.stages.partition import partition
-from flames_cli.stages.preprocess import preprocess
+from flames_cli.stages.evaluate.stage import evaluate
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.preprocess.stage import preprocess
 
 pytestmark = pytest.mark.federated
 
@@ -146,7 +146,7 @@ def test_hdf5_that_was_cut_short_is_one_line_at_every_stage(share, tiny, options
 
 
 def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-    from flames_cli.store import lines
+    from flames_cli.store.files import jsonl as lines
 
     path = tmp_path / "rounds.jsonl"
     lines.append_line(path, {"round": 1})

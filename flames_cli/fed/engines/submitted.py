@@ -11,14 +11,14 @@ import tomli_w
 from flames_cli import __version__
 from flames_cli.errors import FlamesError
 from flames_cli.fed.apps import CLIENT_APP
-from flames_cli.fed.deployed.flower_cli import FlowerCli
 from flames_cli.fed.event_log import EventReader, Lost
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import JOB, Job, events_path, handed_over, is_at_work
 from flames_cli.fed.node import NODES
-from flames_cli.store.atomic import write_text
+from flames_cli.flower.flwr_command import FlowerCli
+from flames_cli.store.files.atomic import write_text
 
-SERVER_APP = "flames_cli.stages.federating.remote:server_app"
+SERVER_APP = "flames_cli.stages.federate.server_app:server_app"
 
 POLL_SECONDS = 0.2
 """Between two looks at what the run tells."""

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
-from flames_cli.fed.deployed.flower_cli import FlowerCli, find_superlink
 from flames_cli.fed.engines.submitted import run_submitted, stop_if_alive
 from flames_cli.fed.event_log import Lost
 from flames_cli.fed.events import Event, OnEvent, RoundDone, Waiting
 from flames_cli.fed.jobs import Job
+from flames_cli.flower.flwr_command import FlowerCli, find_superlink
 
 ATTEMPTS = 4
 """In a row without a new whole round, before the run is given up."""

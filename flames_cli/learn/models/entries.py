@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from flames_cli.core.reports import Entries
+from flames_cli.core.federated.reports import Entries
 from flames_cli.errors import FlamesError
 from flames_cli.learn.models.base import SegmentationModel
 

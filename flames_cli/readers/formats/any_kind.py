@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flames_cli.arrays import Mask
-from flames_cli.core.intensity import MAX_12_BIT, percentile_range
+from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.dicom import read_segmentation, read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flames_cli.core.intensity import MAX_12_BIT, percentile_range
-from flames_cli.core.volumes import PLANES, Placement, ras_order, take_slice
+from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
+from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order, take_slice
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source
 
 WINDOWS = {"CT": (-160.0, 240.0)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flames_cli.core.groups import NEAR_BITS, PHASH_SIZE
+from flames_cli.core.imaging.near_duplicates import NEAR_BITS, PHASH_SIZE
 from flames_cli.readers.busi import iter_raw_cases
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
 

@@ -9,7 +9,7 @@ import pytest
 from flames_cli.readers import READERS
 from flames_cli.readers.base import ReadOptions
 from flames_cli.readers.phantoms import PHANTOMS
-from flames_cli.stages.preparing.decoding import decode
+from flames_cli.stages.preprocess.decoding import decode
 
 PATIENTS = 12
 CT = ("msd-liver", "msd-lung", "msd-pancreas", "lits", "kits23")

@@ -1,0 +1,13 @@
+"""The metrics of many cases, summarised by name."""
+
+from collections.abc import Iterable, Mapping
+
+from flames_cli.core.scores.metrics import Summary, summarise
+
+METRICS = ("iou", "dice", "pixel_accuracy", "hausdorff_px")
+
+
+def summarise_cases(cases: Iterable[Mapping[str, float]]) -> dict[str, Summary]:
+    """Each of METRICS over `cases`, which have them all."""
+    listed = list(cases)
+    return {name: summarise(case[name] for case in listed) for name in METRICS}

@@ -1,0 +1,170 @@
+"""`partition.json`: who holds what. Decided once, read by every later stage, never derived again."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.files.atomic import write_json
+from flames_cli.store.files.parse import parse_json
+from flames_cli.store.h5 import CLIENT_SETS, hash_file
+from flames_cli.store.schema import MADE_BY, PARTITION, check_stamp, stamp
+
+_ENTRIES = ("seed", "size", "clients", "server", "channels", "options", "left_out")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEntry:
+    """One client: its shard (relative to the partition's folder), images and patients per set."""
+
+    name: str
+    dataset: str
+    modality: str
+    organ: str
+    shard: str
+    images: dict[str, int]
+    patients: dict[str, list[str]]
+    sha256: str = ""
+    """Of the shard's bytes; empty before it is written."""
+    site: str = ""
+    """The centre that all its cases come from, where the data set was divided by site."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEntry:
+    """The server's unseen patients of one modality, by test set.
+
+    A test set is called as its data set (`polypgen`); that of an unseen site as both (`polypgen@C6`).
+    """
+
+    modality: str
+    shard: str
+    organs: dict[str, str]
+    """By test set."""
+    images: dict[str, int]
+    """By test set."""
+    patients: dict[str, list[str]]
+    """By test set."""
+    sha256: str = ""
+    """Of the shard's bytes; empty before it is written."""
+    sites: dict[str, str] = field(default_factory=dict)
+    """By test set: the site that no client has seen; the other test sets are of the clients' own sites."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The clients and the server's test sets."""
+
+    seed: int
+    size: int
+    clients: list[ClientEntry]
+    server: list[ServerEntry]
+    channels: int = 1
+    """Of the images: 1 grey, 3 colour."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """How it was made: split (by data set, as resolved), skew, fold, hold_out_site, val_fraction."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """By data set: images that are in no shard, being of patients (or near copies) of a held-out site."""
+
+    @property
+    def shards(self) -> list[str]:
+        """Every shard, relative to the partition's folder."""
+        return [client.shard for client in self.clients] + [server.shard for server in self.server]
+
+    @property
+    def modalities(self) -> list[str]:
+        """In order of the first client of each."""
+        return list(dict.fromkeys(client.modality for client in self.clients))
+
+
+def write_partition(path: Path, partition: Partition) -> None:
+    """Write `partition.json`, atomically."""
+    write_json(path, {**stamp(PARTITION), **asdict(partition)})
+
+
+def read_partition(path: Path) -> Partition:
+    """Read `partition.json`.
+
+    Raises:
+        MissingArtifact: there is none; names the command.
+        FlamesError: damaged, of another format or version, or naming shards outside of its folder.
+    """
+    content = read_json(path, PARTITION.name)
+    check_stamp(content, PARTITION, path)
+    try:
+        entries = {key: content[key] for key in _ENTRIES}
+        partition = _form().validate_json(json.dumps(entries), strict=True)
+        _check_entries(partition)
+    except KeyError as error:
+        raise FlamesError(f"{path} lacks entries ({error}); make it anew with `flames partition`") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise FlamesError(
+            f"{path} has wrong entries ({found}); make it anew with `flames partition`"
+        ) from error
+    except ValueError as error:
+        raise FlamesError(
+            f"{path} has wrong entries ({error}); make it anew with `flames partition`"
+        ) from error
+    return partition
+
+
+@cache
+def _form() -> TypeAdapter[Partition]:
+    return TypeAdapter(Partition)
+
+
+def _check_entries(partition: Partition) -> None:
+    """What later stages look up is there, and no shard lies outside of the partition's folder."""
+    for shard in partition.shards:
+        parts = PureWindowsPath(shard)
+        if not shard.isprintable() or parts.drive or parts.root or ".." in parts.parts:
+            raise ValueError(f"shard {shard[:80]!r} is no path within the folder")
+    for client in partition.clients:
+        if not client.images.keys() == client.patients.keys() == set(CLIENT_SETS):
+            raise ValueError(f"client {client.name[:80]!r} has other sets than {', '.join(CLIENT_SETS)}")
+    for server in partition.server:
+        if not server.images.keys() == server.patients.keys() == server.organs.keys() >= server.sites.keys():
+            raise ValueError(f"the test sets of {server.modality[:80]!r} differ between its entries")
+
+
+def checked_shard(folder: Path, entry: ClientEntry | ServerEntry) -> Path:
+    """The path of the entry's shard below `folder`, its bytes as `flames partition` left them.
+
+    Raises:
+        MissingArtifact: it is not there.
+        FlamesError: it has changed since.
+    """
+    path = folder / entry.shard
+    if not path.is_file():
+        raise MissingArtifact(f"{path} is not there; make it with `flames partition --overwrite`")
+    if hash_file(path) != entry.sha256:
+        raise FlamesError(
+            f"{path} is not as `flames partition` wrote it (its checksum differs from partition.json); "
+            "make it anew with `flames partition --overwrite`"
+        )
+    return path
+
+
+def read_json(path: Path, format_name: str) -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    Raises:
+        MissingArtifact: there is no such file; names the command that makes it.
+        FlamesError: not a JSON object.
+    """
+    command = MADE_BY[format_name]
+    if not path.exists():
+        raise MissingArtifact(f"{path} is not there; make it with `{command}`")
+    try:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FlamesError(f"{path} cannot be read as JSON; make it anew with `{command}`") from error
+    if not isinstance(content, dict):
+        raise FlamesError(f"{path} holds no JSON object; make it anew with `{command}`")
+    return content

@@ -1,0 +1,183 @@
+"""Processes that are started, waited for and ended with all that they started."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flames_cli.errors import FlamesError
+from flames_cli.flower import processes
+from flames_cli.flower.processes import (
+    child_environment,
+    connect,
+    free_port,
+    is_healthy,
+    last_lines,
+    listen,
+    start,
+    stop,
+    wait_until_healthy,
+)
+
+PARENT_OF_A_SESSION = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def python(code: str, log: Path, **environment: str) -> "subprocess.Popen[bytes]":
+    return start([sys.executable, "-c", code], log, {**child_environment(log.parent), **environment})
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_flowers_programs_get_their_own_home_and_no_others_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLWR_INTERNAL_GRPC_CONTROL_API", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("no_proxy", "example.org")
+
+    environment = child_environment(tmp_path)
+
+    assert environment["FLWR_HOME"] == str(tmp_path)
+    assert "FLWR_INTERNAL_GRPC_CONTROL_API" not in environment
+    assert "FORCE_COLOR" not in environment
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1,localhost,::1"
+    assert environment["PATH"].split(":")[1] == str(Path(sys.executable).parent)
+
+
+def test_a_free_port_can_be_listened_at():
+    port = free_port()
+
+    with listen("127.0.0.1", port), pytest.raises(OSError, match="in use"):
+        listen("127.0.0.1", port)
+
+
+def test_all_of_a_process_ends_with_it_in_whatever_session(tmp_path):
+    log = tmp_path / "log"
+    process = python(PARENT_OF_A_SESSION, log)
+    wait_for(lambda: log.read_text().endswith("\n"))
+    child = int(log.read_text())
+    assert is_alive(child)
+
+    stop(process, seconds=5)
+
+    assert process.returncode is not None
+    assert not is_alive(child)
+
+
+def test_a_process_that_does_not_want_to_end_is_killed(tmp_path):
+    process = python(STUBBORN, tmp_path / "log")
+    wait_for(lambda: (tmp_path / "log").read_text())
+
+    stop(process, seconds=0.3)
+
+    assert process.returncode == -9
+
+
+def test_a_process_that_has_ended_can_be_stopped(tmp_path):
+    process = python("", tmp_path / "log")
+    process.wait()
+
+    stop(process)
+
+    assert process.returncode == 0
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path):
+    watching = (
+        "import os, time; from flames_cli.flower.parent import end_with_parent; end_with_parent();"
+        "print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    starting = (
+        "import os, pathlib, sys, time; from flames_cli.flower.processes import start;"
+        f"log = pathlib.Path({str(tmp_path / 'log')!r});"
+        f"start([sys.executable, '-c', {watching!r}], log, dict(os.environ));\n"
+        "while not log.read_text().endswith('\\n'): time.sleep(0.02)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+
+    subprocess.run([sys.executable, "-c", starting], check=False, timeout=60)
+
+    child = int((tmp_path / "log").read_text())
+    wait_for(lambda: not is_alive(child))
+
+
+def test_what_a_process_writes_is_its_users_alone(tmp_path):
+    process = python(f"open({str(tmp_path / 'made')!r}, 'w')", tmp_path / "log")
+
+    assert process.wait(20) == 0
+    assert (tmp_path / "made").stat().st_mode & 0o077 == 0
+
+
+def test_a_program_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(FlamesError, match="no-such-program cannot be started"):
+        start(["no-such-program"], tmp_path / "log", child_environment(tmp_path))
+
+
+def test_a_server_that_ends_is_told_with_the_end_of_its_log(tmp_path):
+    code = "print('first\\n\\nsecond\\nthird'); raise SystemExit('port is taken')"
+    process = python(code, tmp_path / "log")
+
+    with pytest.raises(FlamesError, match=r"did not start: second \| third \| port is taken; its log is"):
+        wait_until_healthy(process, f"127.0.0.1:{free_port()}", None, tmp_path / "log")
+
+
+def test_a_server_that_stays_silent_is_told(tmp_path):
+    process = python("import time; time.sleep(60)", tmp_path / "log")
+    try:
+        with pytest.raises(FlamesError, match="gave no answer at 127"):
+            wait_until_healthy(process, f"127.0.0.1:{free_port()}", None, tmp_path / "log", seconds=0.3)
+    finally:
+        stop(process, seconds=0.5)
+
+
+def test_a_server_that_answers_is_healthy(superlink, tmp_path):
+    address = superlink({"/health": (200, b"")})
+    process = python("import time; time.sleep(60)", tmp_path / "log")
+    try:
+        wait_until_healthy(process, address, None, tmp_path / "log", seconds=5)
+    finally:
+        stop(process, seconds=0.5)
+
+
+def test_a_server_with_another_answer_is_not_healthy(superlink):
+    assert not is_healthy(superlink({}), None)
+
+
+@pytest.mark.parametrize("address", ["server", ":9092", "server:port", "server:"])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(FlamesError, match="is not HOST:PORT"):
+        connect(address, None, 1.0)
+
+
+def test_a_log_that_is_not_there_has_no_last_lines(tmp_path):
+    assert last_lines(tmp_path / "log") == ""
+    assert processes.LOG_LINES == 3
+
+
+def test_a_log_which_may_name_patients_is_its_owner_s_alone(tmp_path):
+    process = python("print('patient')", tmp_path / "log")
+    process.wait()
+    assert (tmp_path / "log").stat().st_mode & 0o077 == 0
