@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.learn import epochs
@@ -31,7 +31,7 @@ def cases(discs):
 @pytest.fixture
 def small_discs(discs):
     drawn = discs(8)
-    return ShardDataset([replace(drawn, info=replace(drawn.info, small=SmallRule("area", 2.0, 100.0)))])
+    return ShardDataset([replace(drawn, info=replace(drawn.info, small=SmallLesionRule("area", 2.0, 100.0)))])
 
 
 @pytest.fixture
