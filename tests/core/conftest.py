@@ -33,8 +33,8 @@ def check_same_state(got, expected, atol=0.0):
         (got.personal, expected.personal),
         (got.styles, expected.styles),
     ]
-    assert got.memory.keys() == expected.memory.keys()
-    by_name += [(got.memory[group], kinds) for group, kinds in expected.memory.items()]
+    assert got.optimiser_state.keys() == expected.optimiser_state.keys()
+    by_name += [(got.optimiser_state[group], kinds) for group, kinds in expected.optimiser_state.items()]
     for models, others in by_name:
         assert models.keys() == others.keys()
         for name in others:
@@ -58,7 +58,7 @@ def start():
     """The state in which an algorithm's groups are before a round."""
 
     def start_of(algorithm):
-        groups = {algorithm.group_of(client, modality) for client, modality in MODALITIES.items()}
+        groups = {algorithm.model_group_of(client, modality) for client, modality in MODALITIES.items()}
         return State(5, {group: make_model(0.5) for group in groups})
 
     return start_of

@@ -28,7 +28,7 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, TrainOptions
 from flames_cli.store.cases import SetInfo
-from flames_cli.store.client_state import recall
+from flames_cli.store.client_state import load_client_state
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
 
 pytestmark = pytest.mark.usefixtures("identity")
@@ -45,7 +45,7 @@ def shards(workspace):
 
 def request(**changes):
     """Of round 2 by default; the server has taken the report of the round before."""
-    changes = {"kept": changes.get("round", 2) - 1, **changes}
+    changes = {"last_accepted_round": changes.get("round", 2) - 1, **changes}
     asked = TrainRequest(
         round=2,
         seed=3,
@@ -236,7 +236,7 @@ def memory(tmp_path):
 
 def kept_in(memory, client="busi"):
     """What `client` keeps now, by kind."""
-    return recall(memory / RUN / client, 99999)
+    return load_client_state(memory / RUN / client, 99999)
 
 
 @pytest.fixture
@@ -287,9 +287,9 @@ def test_what_was_kept_of_a_report_that_the_server_did_not_take_is_in_vain(disen
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     disentangled(content, share="content", round=1)
     disentangled(content, share="content", round=2)
-    late = disentangled(content, share="content", round=3, kept=1)
-    again = disentangled(content, share="content", round=3, kept=1)
-    taken = disentangled(content, share="content", round=4, kept=3)
+    late = disentangled(content, share="content", round=3, last_accepted_round=1)
+    again = disentangled(content, share="content", round=3, last_accepted_round=1)
+    taken = disentangled(content, share="content", round=4, last_accepted_round=3)
     for name, array in late[1]["style"].items():
         np.testing.assert_array_equal(array, again[1]["style"][name])
     assert any(not np.array_equal(array, taken[1]["style"][name]) for name, array in late[1]["style"].items())
@@ -381,7 +381,7 @@ def test_scaffold_reports_the_change_of_what_the_client_keeps(shards, memory):
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
     total = {name: np.zeros_like(array) for name, array in control.items()}
     for round_ in (1, 2):
-        task = TrainTask(replace(asked, round=round_, kept=round_ - 1), WEIGHTS, control)
+        task = TrainTask(replace(asked, round=round_, last_accepted_round=round_ - 1), WEIGHTS, control)
         report = unpack_report(ask(node, pack_task(task, 2)))
         for name, change in report.control.items():
             total[name] += change
@@ -397,7 +397,7 @@ def test_a_second_round_of_scaffold_starts_from_what_the_client_kept(shards, mem
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
     controls = [{name: np.full_like(WEIGHTS[name], value) for name in parameters} for value in (0.01, -0.02)]
-    ask(node, pack_task(TrainTask(replace(asked, round=1, kept=0), WEIGHTS, controls[0]), 2))
+    ask(node, pack_task(TrainTask(replace(asked, round=1, last_accepted_round=0), WEIGHTS, controls[0]), 2))
     kept = kept_in(memory)["control"]
     reply = ask(node, pack_task(TrainTask(asked, WEIGHTS, controls[1]), 2))
     options = TrainOptions(

@@ -65,7 +65,7 @@ def _assert_same_state(found: Any, expected: Any) -> None:
     ours, theirs = (
         {
             (part, *where): array.tobytes()
-            for part in ("server", "personal", "memory", "styles")
+            for part in ("server", "personal", "optimiser_state", "styles")
             for where, array in _flat(getattr(state, part))
         }
         for state in (found, expected)

@@ -41,7 +41,7 @@ def assert_same(found, expected):
     assert_same_models(found.server, expected.server)
     assert_same_models(found.personal, expected.personal)
     assert_same_models(found.styles, expected.styles)
-    assert_same_kinds(found.memory, expected.memory)
+    assert_same_kinds(found.optimiser_state, expected.optimiser_state)
 
 
 def assert_same_kinds(ours, theirs):
@@ -280,7 +280,9 @@ def remembering(round_):
         "MRI": {"adam_m": weights(1e-9), "adam_v": weights(round_)},
         "US": {"control": weights(-round_)},
     }
-    return replace(state(round_), memory=memory, styles={"brats-1": weights(3), "busi-1": weights(4)})
+    return replace(
+        state(round_), optimiser_state=memory, styles={"brats-1": weights(3), "busi-1": weights(4)}
+    )
 
 
 def test_what_the_server_remembers_comes_back(tmp_path):
@@ -327,7 +329,7 @@ def test_a_damaged_memory_is_found_by_its_checksum(name, tmp_path):
 
 
 def test_a_round_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
-    algorithm = Algorithm("scaffold", "all", "mean", server="adam")
+    algorithm = Algorithm(local_update="scaffold", groups="all", blend="mean", server="adam")
     entries = Entries(frozenset({"z.weight"}), frozenset())
 
     def round_of(before):

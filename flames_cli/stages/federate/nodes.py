@@ -25,7 +25,7 @@ def node_configs(
         )
     members: dict[str, list[ClientEntry]] = {}
     for entry in partition.clients:
-        name = algorithm.group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
+        name = algorithm.model_group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
         members.setdefault(name, []).append(entry)
     return [
         {

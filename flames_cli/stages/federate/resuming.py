@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from flames_cli.config import FederateConfig
-from flames_cli.core.federated.reports import State, count_again
+from flames_cli.core.federated.reports import State, count_releases_again
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.stages.federate.planning import encoder_weights_of
@@ -20,7 +20,7 @@ from flames_cli.store.checkpoint import (
     save_state,
     set_aside,
 )
-from flames_cli.store.client_state import check_kept, client_folder
+from flames_cli.store.client_state import check_client_state, client_folder
 from flames_cli.store.files.atomic import remove_leftovers
 from flames_cli.store.runs import RunFolder, keep_rounds_until, read_config, read_rounds
 
@@ -99,7 +99,7 @@ def _pay_again(run: RunFolder, state: State) -> State:
     lost = max([*kept, *lines]) - state.round
     if not lost:
         return state
-    paid = count_again(state, lost)
+    paid = count_releases_again(state, lost)
     save_state(run.checkpoints, paid, keep=len(kept))
     return paid
 
@@ -137,7 +137,7 @@ def _check_nothing_lost(run: RunFolder) -> None:
 
 def _keeps_memory(config: FederateConfig) -> bool:
     """Whether clients keep anything between rounds."""
-    return config.share == "content" or get_algorithm(config.strategy).local == "scaffold"
+    return config.share == "content" or get_algorithm(config.strategy).local_update == "scaffold"
 
 
 def _check_memory(run: RunFolder, config: FederateConfig, made: Mapping[str, Any], state: State) -> None:
@@ -147,7 +147,7 @@ def _check_memory(run: RunFolder, config: FederateConfig, made: Mapping[str, Any
     for client, last in state.clients.items():
         try:
             if last.round:
-                check_kept(client_folder(run.clients, str(made.get("token")), client), last.round)
+                check_client_state(client_folder(run.clients, str(made.get("token")), client), last.round)
         except FlamesError as error:
             what = f"what {client} kept of round {last.round} is missing or damaged"
             raise DamagedCheckpoint(round_folder(run.checkpoints, state.round), what) from error

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flames_cli.core.federated.reports import Entries, Report, State, find_fault, refuse
+from flames_cli.core.federated.reports import Entries, Report, State, find_fault, rejection_reason
 
 
 @pytest.mark.parametrize(
@@ -29,12 +29,12 @@ from flames_cli.core.federated.reports import Entries, Report, State, find_fault
     ],
 )
 def test_a_bad_report_is_refused_with_its_reason(change, n_examples, reason, model):
-    assert refuse(Report("breast", "US", {**model(1), **change}, n_examples), model(0)) == reason
+    assert rejection_reason(Report("breast", "US", {**model(1), **change}, n_examples), model(0)) == reason
 
 
 def test_only_a_report_that_lacks_nothing_is_taken(model, report):
-    assert refuse(report("breast", 1), model(0)) is None
-    assert refuse(Report("breast", "US", {}, 1), model(0)) == "'conv.weight' is missing"
+    assert rejection_reason(report("breast", 1), model(0)) is None
+    assert rejection_reason(Report("breast", "US", {}, 1), model(0)) == "'conv.weight' is missing"
 
 
 def test_a_client_without_a_personalised_model_starts_from_its_group(model, assert_same):
