@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flames_cli.core.imaging.geometry import Warp, apply_warp
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL, SmallRule
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
 from tests.support.datasets import draw_discs
 
@@ -39,7 +39,7 @@ def test_sets_stand_behind_one_another(mixed):
 
 def test_lesions_are_small_or_large_by_the_rule_of_their_data_set():
     discs_, others = draw_discs(2), draw_discs(1, dataset="otu2d", organ="ovary")
-    rule = SmallRule("area", 16 * 16, 100)
+    rule = SmallLesionRule("area", 16 * 16, 100)
     cases = [replace(discs_.cases[0], lesion_px=1), replace(discs_.cases[1], lesion_px=2)]
     empty = replace(others.cases[0], lesion_px=0)
     dataset = ShardDataset(
@@ -48,7 +48,7 @@ def test_lesions_are_small_or_large_by_the_rule_of_their_data_set():
             replace(others, cases=[empty]),
         ]
     )
-    assert [dataset.small_rule(index) for index in range(3)] == [rule, rule, DEFAULT_SMALL]
+    assert [dataset.small_rule(index) for index in range(3)] == [rule, rule, DEFAULT_RULE]
     assert [dataset.lesion(index) for index in range(3)] == ["small", "large", "none"]
 
 

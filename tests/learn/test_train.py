@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.learn import epochs
@@ -33,7 +33,7 @@ def cases():
 @pytest.fixture
 def small_discs():
     drawn = draw_discs(8)
-    return ShardDataset([replace(drawn, info=replace(drawn.info, small=SmallRule("area", 2.0, 100.0)))])
+    return ShardDataset([replace(drawn, info=replace(drawn.info, small=SmallLesionRule("area", 2.0, 100.0)))])
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.cases import SetInfo, Spool, encode_chunk
@@ -29,7 +29,7 @@ from tests.support.datasets import write_noise
 BUSI = SetInfo("busi", "US", "breast", 6, 255)
 OTU = SetInfo("otu2d", "US", "ovary", 6, 255)
 BRATS = SetInfo("brats", "MRI", "brain", 6, 4095)
-POLYPS = SetInfo("kvasir", "Endoscopy", "colon", 6, 255, 3, "polyps", SmallRule("box", 5, 2))
+POLYPS = SetInfo("kvasir", "Endoscopy", "colon", 6, 255, 3, "polyps", SmallLesionRule("box", 5, 2))
 MEMBERS = {
     "client_train": [("a", "a", 2), ("b", "b", 1)],
     "client_test": [("c", "c", 1)],

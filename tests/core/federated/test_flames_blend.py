@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flames_cli.core.federated import flames_blend as blending
+from flames_cli.core.federated import running_sum
 from flames_cli.core.federated.flames_blend import blend_flames, flames_alpha
 from flames_cli.core.federated.running_sum import weighted_mean
 from tests.support.asserts import assert_same
@@ -150,7 +150,7 @@ def test_blend_neither_changes_nor_shares_its_inputs(k):
 
 
 def test_entries_of_any_size_and_layout_are_blended_whole(monkeypatch):
-    monkeypatch.setattr(blending, "BLOCK", 4)
+    monkeypatch.setattr(running_sum, "BLOCK", 4)
     values = [np.arange(15, dtype=np.float32).reshape(3, 5) * scale for scale in (1, 2, 6)]
     laid_out = [np.asfortranarray(values[0]), values[1], np.ascontiguousarray(values[2].T).T]
     for order in ([0, 1, 2], [1, 2, 0]):

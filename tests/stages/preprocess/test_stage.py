@@ -11,7 +11,8 @@ from PIL import Image
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.imaging.geometry import to_square
 from flames_cli.core.imaging.intensity import quantise, scale
-from flames_cli.core.imaging.lesions import SmallRule, measure_lesions
+from flames_cli.core.imaging.lesions import measure_lesions
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
@@ -154,7 +155,7 @@ def test_lesions_are_measured_alike_at_every_size(tmp_path, cases_of):
         run(tmp_path / str(size), "lits-slices", root, size=size)
         info, _ = read_preprocessed_cases(output(tmp_path / str(size), "lits-slices"))
         sets = cases_of(tmp_path / str(size), "lits-slices")
-        assert info.small == SmallRule("area", 1000, 1000)
+        assert info.small == SmallLesionRule("area", 1000, 1000)
         small[size] = {case.case for cases in sets.values() for case in cases if info.judge(case) == "small"}
     assert len(small[128]) == 103  # as many as at 512×512
     assert len(small[64] ^ small[128]) <= 10
