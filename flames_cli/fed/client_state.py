@@ -31,6 +31,6 @@ def client_state_folder(settings: NodeSettings, run: str, client: str) -> Path:
     if settings.client_state is None:
         raise FlamesError(
             "this run needs a folder for what the client keeps between rounds, and the node's configuration "
-            "names none; pass --node-config 'memory=\"FOLDER\"'"
+            "names none; pass --node-config 'client-state=\"FOLDER\"'"
         )
     return client_folder(settings.client_state, run, client)

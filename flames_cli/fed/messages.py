@@ -13,7 +13,7 @@ from flames_cli.fed.records import Packed, add_arrays, config_of, record_of, unp
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Of these messages; a node that speaks another one is refused."""
 
 REPORTED = {

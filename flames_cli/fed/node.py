@@ -64,12 +64,13 @@ def settings_of(context: Context) -> NodeSettings:
         raise FlamesError(
             "the node's configuration names no shard, expected --node-config 'shard=\"FILE.h5\"'"
         )
+    folder = config.get("client-state") or config.get("memory")  # the name of earlier releases
     return NodeSettings(
         shards=tuple(Path(path) for path in shards.split(SHARD_SEPARATOR)),
         client=str(config["client"]) if config.get("client") else None,
         device=str(config.get("device", "auto")),
         precision=str(config.get("precision", "auto")),
-        client_state=Path(str(config["memory"])) if config.get("memory") else None,
+        client_state=Path(str(folder)) if folder else None,
         min_examples=int(config.get("min-examples", 1)),
         per_case=bool(config.get("per-case", False)),
         cache_share=float(config.get("cache-share", 0.25)),

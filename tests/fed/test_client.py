@@ -30,6 +30,8 @@ from flames_cli.learn.train_options import Controls, TrainOptions
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.client_state import load_client_state
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
+from tests.support.asserts import assert_same
+from tests.support.datasets import write_noise
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -136,10 +138,10 @@ def test_shards_of_two_sizes_cannot_be_one_client(shards, workspace):
 
 
 @pytest.fixture
-def colour(preprocessed, tmp_path):
+def colour(tmp_path):
     """The shard of a client of colour images."""
     info = SetInfo("kvasir", "US", "colon", 32, 255, channels=3)
-    preprocessed(tmp_path / "kvasir.h5", {"client_train": [("a", "a", 3), ("b", "b", 2)]}, info)
+    write_noise(tmp_path / "kvasir.h5", {"client_train": [("a", "a", 3), ("b", "b", 2)]}, info)
     rows = {"train": range(3), "val": range(3, 5), "test": []}
     chosen = {name: Selection(tmp_path / "kvasir.h5", {"client_train": own}) for name, own in rows.items()}
     write_shard(tmp_path / "shard.h5", "kvasir", "US", chosen)
@@ -246,7 +248,9 @@ def disentangled(shards, memory):
     def run(weights, control=None, style=None, folder=memory, **changes):
         asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, initial_seed=9, **changes)
         message = pack_task(TrainTask(asked, weights, control, style), 2)
-        return unpack_report(ask(config(shards / "busi.h5", memory=str(folder)), message)), kept_in(folder)
+        return unpack_report(
+            ask(config(shards / "busi.h5", **{"client-state": str(folder)}), message)
+        ), kept_in(folder)
 
     return run
 
@@ -303,17 +307,11 @@ def test_a_round_that_was_missed_does_not_cost_what_was_kept(disentangled, memor
     assert_same(kept_in(memory)["style"], kept["style"])
 
 
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array)
-
-
 def test_two_runs_and_two_clients_of_one_machine_keep_apart(disentangled, shards, memory):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     _, kept = disentangled(content, share="content", round=1)
     disentangled(content, share="content", round=1, seed=8, run=RUN[::-1])
-    node = config(shards / "busi.h5", client="../busi", memory=str(memory))
+    node = config(shards / "busi.h5", client="../busi", **{"client-state": str(memory)})
     asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, share="content", seed=7)
     ask(node, pack_task(TrainTask(asked, content), 2))
     assert_same(kept_in(memory)["style"], kept["style"])
@@ -325,7 +323,7 @@ def test_a_node_without_a_memory_takes_part_only_where_none_is_needed(shards):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     train(config(shards / "busi.h5"), epochs=1)
     asked = request(model="sdnet", model_options=json.dumps(SDNET), share="content")
-    with pytest.raises(FlamesError, match="pass --node-config 'memory="):
+    with pytest.raises(FlamesError, match="pass --node-config 'client-state="):
         ask(config(shards / "busi.h5"), pack_task(TrainTask(asked, content), 2))
 
 
@@ -375,7 +373,7 @@ def test_another_clients_renderer_changes_training(disentangled):
 
 
 def test_scaffold_reports_the_change_of_what_the_client_keeps(shards, memory):
-    node = config(shards / "busi.h5", memory=str(memory))
+    node = config(shards / "busi.h5", **{"client-state": str(memory)})
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     control = {name: np.full_like(WEIGHTS[name], 0.01) for name in parameters}
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
@@ -393,7 +391,7 @@ def test_scaffold_reports_the_change_of_what_the_client_keeps(shards, memory):
 
 
 def test_a_second_round_of_scaffold_starts_from_what_the_client_kept(shards, memory):
-    node = config(shards / "busi.h5", memory=str(memory))
+    node = config(shards / "busi.h5", **{"client-state": str(memory)})
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
     controls = [{name: np.full_like(WEIGHTS[name], value) for name in parameters} for value in (0.01, -0.02)]
@@ -451,7 +449,7 @@ def test_plain_rounds_leave_nothing_behind(disentangled, memory):
 
 
 def test_a_clients_context_stays_empty(shards, memory):
-    contexts = make_contexts({2: config(shards / "busi.h5", memory=str(memory))})
+    contexts = make_contexts({2: config(shards / "busi.h5", **{"client-state": str(memory)})})
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     control = {name: np.zeros_like(WEIGHTS[name]) for name in parameters}
     asked = request(rule="scaffold", optimiser="sgd", epochs=1)

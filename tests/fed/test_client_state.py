@@ -37,5 +37,5 @@ def test_a_token_of_another_form_names_no_folder(run):
 
 
 def test_a_node_without_a_folder_says_how_to_give_one():
-    with pytest.raises(FlamesError, match="names none; pass --node-config 'memory=\"FOLDER\"'"):
+    with pytest.raises(FlamesError, match="names none; pass --node-config 'client-state=\"FOLDER\"'"):
         client_state_folder(settings(None), RUN, "hospital-a")

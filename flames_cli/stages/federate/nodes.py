@@ -10,7 +10,7 @@ from flames_cli.store.partition import ClientEntry, Partition, checked_shard
 
 
 def node_configs(
-    config: FederateConfig, algorithm: Algorithm, partition: Partition, memory: Path
+    config: FederateConfig, algorithm: Algorithm, partition: Partition, client_state: Path
 ) -> list[NodeConfig]:
     """One node a client; where the algorithm pools, one a group with the shards of all its clients.
 
@@ -35,7 +35,7 @@ def node_configs(
             ),
             "device": config.device,
             "precision": config.precision,
-            "memory": str(memory.resolve()),
+            "client-state": str(client_state.resolve()),
         }
         for name, entries in members.items()
     ]

@@ -10,6 +10,7 @@ from flames_cli.config import FederateConfig
 from flames_cli.core.federated.reports import State, count_releases_again
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.engines import ENGINES, Engine
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
@@ -75,8 +76,8 @@ def resume(
     if not list_rounds(run.checkpoints):
         _check_nothing_lost(run)
         return None
-    _check_memory_stays(config, str(before.get("federate", {}).get("engine", "inline")))
-    state, damaged = load_newest_whole(run.checkpoints, partial(_check_memory, run, config, made))
+    _check_client_state_stays(config, str(before.get("federate", {}).get("engine", "inline")))
+    state, damaged = load_newest_whole(run.checkpoints, partial(_check_client_states, run, config, made))
     if config.dp_noise is not None:
         state = _pay_again(run, state)
     notes = [
@@ -135,14 +136,20 @@ def _check_nothing_lost(run: RunFolder) -> None:
         )
 
 
-def _keeps_memory(config: FederateConfig) -> bool:
+def _has_client_state(config: FederateConfig) -> bool:
     """Whether clients keep anything between rounds."""
-    return config.share == "content" or get_algorithm(config.strategy).local_update == "scaffold"
+    return config.share == "content" or get_algorithm(config.strategy).has_client_state
 
 
-def _check_memory(run: RunFolder, config: FederateConfig, made: Mapping[str, Any], state: State) -> None:
+def _check_client_states(
+    run: RunFolder, config: FederateConfig, made: Mapping[str, Any], state: State
+) -> None:
     """Raises DamagedCheckpoint where clients on this machine lack what they kept up to this state."""
-    if config.engine == "superlink" or not _keeps_memory(config) or state.round >= config.rounds:
+    if (
+        ENGINES[config.engine].clients_hold_their_data
+        or not _has_client_state(config)
+        or state.round >= config.rounds
+    ):
         return
     for client, last in state.clients.items():
         try:
@@ -153,13 +160,14 @@ def _check_memory(run: RunFolder, config: FederateConfig, made: Mapping[str, Any
             raise DamagedCheckpoint(round_folder(run.checkpoints, state.round), what) from error
 
 
-def _check_memory_stays(config: FederateConfig, before: str) -> None:
+def _check_client_state_stays(config: FederateConfig, before: str) -> None:
     """What clients keep between rounds lies at the nodes; elsewhere they would go on without it.
 
     Raises:
         FlamesError: they keep something, and the nodes are others now.
     """
-    if _keeps_memory(config) and (before == "superlink") != (config.engine == "superlink"):
+    there = ENGINES.get(before, Engine()).clients_hold_their_data
+    if _has_client_state(config) and there != ENGINES[config.engine].clients_hold_their_data:
         raise FlamesError(
             f"what the clients of this run keep between rounds lies where --engine {before} left it, so it "
             f"cannot go on with --engine {config.engine}; take {before}, or --fresh to start anew"
