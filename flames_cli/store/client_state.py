@@ -24,7 +24,7 @@ def client_folder(memory: Path, run: str, client: str) -> Path:
     return memory / run / safe_name(client)
 
 
-def remember(folder: Path, round_: int, memory: Mapping[str, Weights]) -> None:
+def save_client_state(folder: Path, round_: int, memory: Mapping[str, Weights]) -> None:
     """Keep `memory`, by kind, as it is after `round_`; drops all but the newest KEPT_ROUNDS rounds.
 
     Raises:
@@ -38,7 +38,7 @@ def remember(folder: Path, round_: int, memory: Mapping[str, Weights]) -> None:
     keep_newest(folder, KEPT_ROUNDS)
 
 
-def recall(folder: Path, round_: int) -> dict[str, Weights]:
+def load_client_state(folder: Path, round_: int) -> dict[str, Weights]:
     """By kind, what was kept of the newest round before `round_`; empty where there is none.
 
     Raises:
@@ -48,7 +48,7 @@ def recall(folder: Path, round_: int) -> dict[str, Weights]:
     return _read(round_folder(folder, earlier[-1])) if earlier else {}
 
 
-def check_kept(folder: Path, round_: int) -> None:
+def check_client_state(folder: Path, round_: int) -> None:
     """Find out whether what was kept of `round_` is there and whole.
 
     Raises:
@@ -57,7 +57,7 @@ def check_kept(folder: Path, round_: int) -> None:
     _read(round_folder(folder, round_))
 
 
-def forget_from(folder: Path, round_: int) -> None:
+def delete_client_state_from(folder: Path, round_: int) -> None:
     """Delete what was kept of `round_` and later: a federation that has gone back does these rounds again.
 
     Raises:

@@ -10,9 +10,9 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.privacy import KEY_BYTES
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
-from flames_cli.fed.evaluation_report import TestReport
+from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import Save, SaveTests
+from flames_cli.fed.server import Save, SaveEvaluations
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.store.checkpoint import save_state
 from flames_cli.store.files.atomic import (
@@ -86,7 +86,7 @@ def noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
     return secret
 
 
-def keeper(run: RunFolder, keep_rounds: int) -> Save:
+def make_round_saver(run: RunFolder, keep_rounds: int) -> Save:
     """save(state, record): a line and a checkpoint in `run`'s folder."""
 
     def save(state: State, record: dict[str, Any]) -> None:
@@ -97,10 +97,10 @@ def keeper(run: RunFolder, keep_rounds: int) -> Save:
     return save
 
 
-def keeper_of_tests(run: RunFolder) -> SaveTests:
-    """save_tests(round, reports, silent): what the clients tell of their own test sets, in `run`'s folder."""
+def make_evaluation_saver(run: RunFolder) -> SaveEvaluations:
+    """Return save_evaluations(round, reports, missing), which writes client-tests.json in `run`'s folder."""
 
-    def save(round_: int, reports: list[TestReport], silent: dict[str, str]) -> None:
+    def save(round_: int, reports: list[EvaluationReport], silent: dict[str, str]) -> None:
         content = {
             **stamp(CLIENT_TESTS),
             "round": round_,
