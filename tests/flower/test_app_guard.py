@@ -1,11 +1,9 @@
 """What a node accepts to run: FLAMES' own app and nothing else."""
 
-import hashlib
 import io
 import stat
 import zipfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,51 +13,15 @@ from flames_cli.flower import app_guard
 from flames_cli.flower.app_guard import (
     CLIENT_APP,
     MAX_FAB_BYTES,
-    App,
     Guard,
     RejectedApp,
     check_fab,
     check_run,
 )
+from tests.support.app_bundles import OURS, description, fab, listed, pack
 
 flower_packs = pytest.mark.filterwarnings("ignore:GitWildMatch:DeprecationWarning")
 """Flower asks its pathspec library for a name that is on its way out."""
-
-OURS = App("flames", "flames-federation", "0.1.0")
-
-
-def description(**changes: Any) -> dict[str, Any]:
-    """The description of our own app; `changes` of [tool.flwr.app] or, of other names, of [project]."""
-    app = {
-        "publisher": OURS.publisher,
-        "components": {"serverapp": "flames_cli.stages:server", "clientapp": CLIENT_APP},
-        "config": {"job": ""},
-    }
-    project = {"name": OURS.name, "version": OURS.version}
-    for name, value in changes.items():
-        (app if name in app else project)[name] = value
-    return {"project": project, "tool": {"flwr": {"app": app}}}
-
-
-def listed(text: bytes) -> str:
-    return f"pyproject.toml,{hashlib.sha256(text).hexdigest()},{len(text) * 8}"
-
-
-def pack(files: dict[str, bytes], mode: int = 0) -> bytes:
-    """A zip file of these."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = mode << 16
-            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
-
-
-def fab(text: bytes | None = None, more: dict[str, bytes] | None = None, **changes: Any) -> bytes:
-    """Our own app, or what was made of it."""
-    text = tomli_w.dumps(description(**changes)).encode() if text is None else text
-    return pack({"pyproject.toml": text, ".info/CONTENT": listed(text).encode(), **(more or {})})
 
 
 def test_the_component_is_the_one_of_this_release():

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections import defaultdict
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ PRIVATE = {
     "flwr.supernode.nodestate.in_memory_nodestate": {"flower/node_state.py"},
     "flwr.supernode.start_client_internal": {"flower/supernode.py"},
 }
-"""Every private module of Flower that FLAMES names, and the files that name it. Look here first after a release."""
+"""Private modules of Flower that FLAMES uses, and the files that use them: a new release may break these."""
 
 
 def modules_of_flower(tree: ast.AST) -> set[str]:
@@ -76,17 +77,17 @@ def test_the_installed_flower_is_of_a_tested_minor_release():
     installed = metadata.version("flwr")
 
     assert flower_problem(installed) is None, (
-        f"flwr {installed} is installed, and FLAMES was tested with {', '.join(TESTED_FLOWER)} only. To allow it: "
-        "compare the modules of PRIVATE in this file with the former release, run `pytest tests/flower "
-        "tests/fed/engines` and `pytest -m long tests/stages/federate/test_superlink.py` with it, then add it to "
-        "TESTED_FLOWER in flames_cli/flower/compatibility.py and widen the bounds in pyproject.toml"
+        f"flwr {installed} is installed, and FLAMES was tested with {', '.join(TESTED_FLOWER)} only. To "
+        "allow it, compare the modules of PRIVATE in this file with those of the former release, run `pytest "
+        "tests/flower tests/fed/engines` and `pytest -m long tests/stages/federate/test_superlink.py`, add "
+        "it to TESTED_FLOWER in flames_cli/flower/compatibility.py and widen the bounds in pyproject.toml"
     )
 
 
 def test_the_bounds_of_pyproject_allow_the_tested_releases_and_no_other():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    listed = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
-    bounds = {re.sub(r"^flwr(\[.*\])?", "", one) for one in listed if re.match(r"flwr\b", one)}
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    bounds = {re.sub(r"^flwr(\[.*\])?", "", one) for one in chain(*lists) if re.match(r"flwr\b", one)}
     minors = [int(release.split(".")[1]) for release in TESTED_FLOWER]
 
     assert minors == list(range(minors[0], minors[-1] + 1))
@@ -109,14 +110,16 @@ main()
 
 
 def test_a_private_function_that_is_gone_stops_the_start_with_one_line():
-    done = subprocess.run([sys.executable, "-c", GONE], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", GONE], capture_output=True, text=True, timeout=60, check=False
+    )
 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line == (
-        "ERROR: cannot import name '_pull_and_store_message' from 'flwr.supernode.start_client_internal': flwr "
-        f"{metadata.version('flwr')} is installed, expected {' or '.join(TESTED_FLOWER)}, because FLAMES uses "
-        f"private functions of Flower; run pip install 'flwr=={TESTED_FLOWER[-1]}.*'"
+        "ERROR: cannot import name '_pull_and_store_message' from 'flwr.supernode.start_client_internal': "
+        f"flwr {metadata.version('flwr')} is installed, expected {' or '.join(TESTED_FLOWER)}, because "
+        f"FLAMES uses private functions of Flower; run pip install 'flwr=={TESTED_FLOWER[-1]}.*'"
     )
 
 

@@ -15,7 +15,7 @@ def python(code: str, log: Path) -> "subprocess.Popen[bytes]":
     return start([sys.executable, "-c", code], log, child_environment(log.parent))
 
 
-def test_a_server_that_ends_is_told_with_the_end_of_its_log(tmp_path):
+def test_the_error_for_a_server_that_ends_has_the_end_of_its_log(tmp_path):
     code = "print('first\\n\\nsecond\\nthird'); raise SystemExit('port is taken')"
     process = python(code, tmp_path / "log")
 
@@ -23,10 +23,10 @@ def test_a_server_that_ends_is_told_with_the_end_of_its_log(tmp_path):
         wait_until_healthy(process, f"127.0.0.1:{free_port()}", None, tmp_path / "log")
 
 
-def test_a_server_that_stays_silent_is_told(tmp_path):
+def test_a_server_that_does_not_answer_is_an_error(tmp_path):
     process = python("import time; time.sleep(60)", tmp_path / "log")
     try:
-        with pytest.raises(FlamesError, match="gave no answer at 127"):
+        with pytest.raises(FlamesError, match="did not answer at 127"):
             wait_until_healthy(process, f"127.0.0.1:{free_port()}", None, tmp_path / "log", seconds=0.3)
     finally:
         stop(process, seconds=0.5)
@@ -46,8 +46,6 @@ def test_a_server_with_another_answer_is_not_healthy(superlink):
 
 
 @pytest.mark.parametrize("address", ["server", ":9092", "server:port", "server:"])
-def test_an_address_that_is_none_is_refused(address):
+def test_an_invalid_address_is_an_error(address):
     with pytest.raises(FlamesError, match="is not HOST:PORT"):
         connect(address, None, 1.0)
-
-

@@ -202,7 +202,7 @@ def test_a_key_that_is_taken_back_is_refused_from_then_on(loopback):
     loopback.cli.unregister(loopback.known)
 
     wait_for(lambda: loopback.online() == set(), "the node gone")
-    with pytest.raises(FlamesError, match="was taken back"):
+    with pytest.raises(FlamesError, match="was removed before"):
         loopback.cli.register(loopback.deployment.node_key("known"), "known")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from flwr.supercore.run import Run, RunNotRunningException
 
 from flames_cli.flower.node_state import GuardedState, GuardedStateFactory
 from flames_cli.flower.supernode import Connection, Node, connected_node
+from tests.support.app_bundles import fab
 
 RUN = 1
 NODE = 5
@@ -38,7 +40,14 @@ class Server:
 
     def connection(self) -> Connection:
         return Connection(
-            NODE, self._receive, self._send, self._get_run, self._get_fab, self._pull, self._push, self._confirm
+            node_id=NODE,
+            receive=self._receive,
+            send=self._send,
+            get_run=self._get_run,
+            get_fab=self._get_fab,
+            pull_object=self._pull,
+            push_object=self._push,
+            confirm_message_received=self._confirm,
         )
 
     def _receive(self) -> tuple[Message, Any] | None:
@@ -71,11 +80,11 @@ class Server:
 
 
 @pytest.fixture
-def joined(identity, fab):
+def joined(identity):
     """joined(content): a server with that app, and a node of it."""
 
-    def join(content: bytes = fab()) -> tuple[Server, Node]:
-        server = Server(content)
+    def join(content: bytes | None = None) -> tuple[Server, Node]:
+        server = Server(content or fab())
         return server, connected_node(server.connection(), GuardedStateFactory(ObjectStoreFactory()), {})
 
     return join
@@ -85,7 +94,7 @@ def answer(state: GuardedState, message: Message) -> None:
     """Reply as a ClientApp's process does that reports an error."""
     (got,) = state.get_messages_legacy(is_reply=False)
     assert got.metadata.message_id == message.metadata.message_id
-    state._on_task_tokens_expired(list(state.get_tasks()))
+    state._on_task_tokens_expired([SimpleNamespace(run_id=message.metadata.run_id, type="flwr-clientapp")])
 
 
 def test_the_node_has_the_guard_and_the_guarded_state(joined):
@@ -149,7 +158,7 @@ def test_a_run_that_ends_while_its_message_is_received_leaves_no_task(joined):
     assert node.state.claim_task(task.task_id) is None
 
 
-def test_a_message_of_another_app_is_ignored_and_the_node_continues(joined, fab):
+def test_a_message_of_another_app_is_ignored_and_the_node_continues(joined):
     server, node = joined(fab(more={"evil.py": b""}))
     server.ask()
 
