@@ -32,13 +32,13 @@ def read_by_name(one: Source, options: ReadOptions) -> list[RawCase]:
 @pytest.mark.parametrize("name", READERS)
 def test_every_reader_says_what_it_reads(name, phantom_raw):
     reader = READERS[name]
-    assert name == reader.NAME
-    assert reader.MODALITY in {"MRI", "US", "CT", "Endoscopy"} or name == "manifest"
-    assert bool(reader.ORGAN) == bool(reader.MODALITY)
-    for text in (reader.LICENCE, reader.FOLDER, reader.LAYOUT):
+    assert name == reader.name
+    assert reader.modality in {"MRI", "US", "CT", "Endoscopy"} or name == "manifest"
+    assert bool(reader.organ) == bool(reader.modality)
+    for text in (reader.licence, reader.folder, reader.layout):
         assert text
-    assert reader.SERVER_TEST >= 0
-    assert reader.COMPLETE >= 0
+    assert reader.server_test >= 0
+    assert reader.complete >= 0
     assert sum(1 for _ in reader.iter_raw_cases(phantom_raw[name])) > 9
 
 
@@ -90,7 +90,7 @@ def test_the_downloads_folder_is_found_inside_the_raw_folder(tmp_path):
 def test_a_missing_raw_folder_says_what_was_expected(name, tmp_path):
     with pytest.raises(FlamesError, match=r"no folder .* put it there or pass --raw") as refused:
         find_root(READERS[name], tmp_path / "gone")
-    assert READERS[name].LAYOUT in str(refused.value)
+    assert READERS[name].layout in str(refused.value)
 
 
 def test_a_file_is_no_raw_folder(tmp_path):
@@ -103,7 +103,7 @@ def test_a_file_is_no_raw_folder(tmp_path):
 def test_a_folder_without_images_says_what_was_expected(name, tmp_path):
     with pytest.raises(FlamesError, match="check --raw") as refused:
         require_sources(READERS[name], tmp_path)
-    assert READERS[name].LAYOUT in str(refused.value)
+    assert READERS[name].layout in str(refused.value)
 
 
 def test_sources_that_are_skipped_are_passed_over():

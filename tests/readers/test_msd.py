@@ -50,7 +50,7 @@ def test_volumes_are_listed_by_number(tmp_path):
 def test_a_task_is_found_by_its_folder_and_its_downloads_name(name, tmp_path):
     folder, organ, _, _ = TASKS[name]
     reader = get_reader(folder)
-    assert (name, folder, organ, "CT") == (reader.NAME, reader.FOLDER, reader.ORGAN, reader.MODALITY)
+    assert (name, folder, organ, "CT") == (reader.name, reader.folder, reader.organ, reader.modality)
     (tmp_path / folder).mkdir()
     assert find_root(reader, tmp_path) == tmp_path / folder
 

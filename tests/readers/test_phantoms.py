@@ -75,7 +75,7 @@ def test_another_seed_gives_other_patients(name, drawn, tmp_path):
 
 @pytest.mark.parametrize("name", DRAW)
 def test_the_root_is_named_as_the_download(name, drawn):
-    assert drawn[name].name == FOLDERS[name] == READERS[name].FOLDER
+    assert drawn[name].name == FOLDERS[name] == READERS[name].folder
 
 
 def test_brats_lies_as_in_the_decathlon(drawn):

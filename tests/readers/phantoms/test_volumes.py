@@ -46,7 +46,7 @@ def test_another_seed_gives_other_patients(name, drawn, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_folder_is_named_as_the_download(name, drawn):
-    assert drawn[name].name == READERS[name].FOLDER
+    assert drawn[name].name == READERS[name].folder
 
 
 @pytest.mark.parametrize("name", NAMES)
