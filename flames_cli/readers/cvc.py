@@ -28,9 +28,9 @@ _FILE = re.compile(r"(\d+)\.(?:png|tiff?)", re.IGNORECASE)
 def list_sources(root: Path) -> list[Source]:
     """Return every numbered frame; its sequence counts as its patient, so that neighbours stay together.
 
-    The patients of the sequences are unknown: the 29 come from 25 studies. The sequence is taken from Kaggle's
-    `metadata.csv`, or else from SEQUENCE_STARTS. If a download contains the frames both as PNG and as TIFF,
-    PNG is read.
+    The patients of the sequences are unknown: the 29 come from 25 studies. The sequence is taken from
+    Kaggle's `metadata.csv`, or else from SEQUENCE_STARTS. If a download contains the frames both as PNG and
+    as TIFF, PNG is read.
 
     Raises:
         FlamesError: `metadata.csv` exists but cannot be read or does not name sequences.

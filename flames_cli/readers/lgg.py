@@ -11,8 +11,8 @@ from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import find_named, natural_order, pair_up
 
 FLAIR = 1
-"""Channel on which the masks were drawn. Channel 0 is pre-contrast and channel 2 post-contrast; where a patient
-has no image of one of them, that channel repeats FLAIR."""
+"""Channel on which the masks were drawn. Channel 0 is pre-contrast and channel 2 post-contrast; if a patient
+has no such image, the channel repeats FLAIR."""
 
 _FOLDER = re.compile(r"(TCGA_[A-Z0-9]+_[A-Z0-9]+_\d+)")
 _IMAGE = re.compile(r"(TCGA_\w+_\d{1,9})\.tiff?", re.IGNORECASE)
@@ -54,7 +54,7 @@ LGG = Reader(
     organ="brain",
     licence="CC BY-NC-SA 4.0 (Buda et al. 2019, on Kaggle)",
     folder="kaggle_3m",
-    layout="TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_1.tif with TCGA_CS_4941_19960909_1_mask.tif beside it",
+    layout="TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_1.tif with TCGA_CS_4941_19960909_1_mask.tif",
     list_sources=list_sources,
     read_source=read_source,
     complete=3929,

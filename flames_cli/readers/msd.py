@@ -3,7 +3,6 @@
 Task01_BrainTumour is BraTS of 2016 and 2017; Task03_Liver is LiTS in the layout of the Decathlon.
 """
 
-from collections.abc import Set
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
@@ -23,9 +22,9 @@ class Task:
     """Contents of a task's files, and the rules of its volumes."""
 
     rules: VolumeRules
-    labels: Set[int]
+    labels: tuple[int, ...]
     """Labels that a label volume may contain."""
-    tumour: Set[int]
+    tumour: tuple[int, ...]
     """Those of the labels that are tumour; the rest is background."""
     channel: int = 0
     """Channel of a 4D image that is read."""
@@ -60,7 +59,8 @@ def read_source(task: Task, source: Source, options: ReadOptions) -> list[RawCas
         BadCase: image or labels cannot be trusted.
         SkippedCase: there is no tumour.
     """
-    image, mask = read_volume(source.image, task.channel), read_labels(source.masks[0], task.labels)
+    image = read_volume(source.image, task.channel)
+    mask = read_labels(source.masks[0], frozenset(task.labels))
     require_same_grid(source, image, mask)
     tumour = reduce(np.logical_or, (mask.voxels == label for label in task.tumour))
     return read_slices(source, image, tumour, options, task.rules)
@@ -68,7 +68,7 @@ def read_source(task: Task, source: Source, options: ReadOptions) -> list[RawCas
 
 # The Decathlon uses labels 0..3, BraTS itself 0..4 (there 4 is enhancing tumour); all above 0 are tumour.
 # Channel 0 is FLAIR. Slices as in the authors' code.
-_BRATS = Task(VolumeRules("MRI", slices="near"), labels={*range(5)}, tumour={*range(1, 5)}, channel=0)
+_BRATS = Task(VolumeRules("MRI", slices="near"), labels=(0, 1, 2, 3, 4), tumour=(1, 2, 3, 4), channel=0)
 BRATS = Reader(
     name="brats",
     modality="MRI",
@@ -84,7 +84,7 @@ BRATS = Reader(
 )
 
 # Labels: background, liver, tumour. Window in HU and rule for small lesions as FedGS has them for LiTS.
-_LIVER = Task(VolumeRules("CT", window=(-200.0, 200.0)), labels={0, 1, 2}, tumour={2})
+_LIVER = Task(VolumeRules("CT", window=(-200.0, 200.0)), labels=(0, 1, 2), tumour=(2,))
 LIVER = Reader(
     name="msd-liver",
     modality="CT",
@@ -99,9 +99,9 @@ LIVER = Reader(
     small_lesion_rule=SmallLesionRule("area", 1000.0, 1000.0),
 )
 
-# Labels: background, tumour (non-small-cell cancer). Window in HU from air to bone: the customary clip of chest
-# CT (Zuidhof's tutorial, Data Science Bowl 2017).
-_LUNG = Task(VolumeRules("CT", window=(-1000.0, 400.0)), labels={0, 1}, tumour={1})
+# Labels: background, tumour (non-small-cell cancer). Window in HU from air to bone, as is usual for chest CT
+# (Zuidhof's tutorial, Data Science Bowl 2017).
+_LUNG = Task(VolumeRules("CT", window=(-1000.0, 400.0)), labels=(0, 1), tumour=(1,))
 LUNG = Reader(
     name="msd-lung",
     modality="CT",
@@ -115,9 +115,9 @@ LUNG = Reader(
     volume_rules=_LUNG.rules,
 )
 
-# Labels: background, pancreas, mass (cyst or tumour). Window in HU as in work on the pancreas (Zhou et al. 2017,
-# arXiv:1612.08230).
-_PANCREAS = Task(VolumeRules("CT", window=(-100.0, 240.0)), labels={0, 1, 2}, tumour={2})
+# Labels: background, pancreas, mass (cyst or tumour). Window in HU as in work on the pancreas (Zhou et al.
+# 2017, arXiv:1612.08230).
+_PANCREAS = Task(VolumeRules("CT", window=(-100.0, 240.0)), labels=(0, 1, 2), tumour=(2,))
 PANCREAS = Reader(
     name="msd-pancreas",
     modality="CT",

@@ -35,13 +35,15 @@ def test_every_reader_has_its_paragraph(name):
     assert re.search(rf"\*\*[^*]*`{name}`[^*]*\*\*", PAGE) or name == "manifest"
 
 
-@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if hasattr(reader, "RULES")])
+@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.volume_rules])
 def test_windows_are_told(name):
     window = READERS[name].volume_rules.window
     assert window is None or f"({window[0]:g}, {window[1]:g})" in PAGE
 
 
-@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.small_lesion_rule != DEFAULT_RULE])
+@pytest.mark.parametrize(
+    "name", [name for name, reader in READERS.items() if reader.small_lesion_rule != DEFAULT_RULE]
+)
 def test_where_a_rule_for_small_lesions_comes_from_is_told(name):
     assert f"`{name}`" in PAGE.split("## Small lesions")[1].split("\n## ")[0]
 

@@ -11,6 +11,7 @@ from flames_cli.core.federated.reports import State
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.engines import ENGINES
 from flames_cli.learn.models import options_for
 from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.evaluate.files import Evaluation, case_rows, write_evaluation
@@ -144,7 +145,7 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         checkpoint=hash_file(index_path(folder.checkpoints, state.round)),
         segmenter=segmenter,
         seed=made.seed,
-        at_sites=made.engine == "superlink",
+        at_sites=ENGINES[made.engine].clients_hold_their_data,
         privacy=_privacy_told(made, folder, state),
     )
 

@@ -14,6 +14,7 @@ from flames_cli.readers.phantoms.stills import (
     draw_lits_slices,
     draw_polypgen,
 )
+from tests.support.raw_cases import iter_raw_cases
 
 PATIENTS = 9
 DRAW = {
@@ -68,12 +69,12 @@ def test_the_layout_is_the_readers(name, drawn):
     assert len({source.name for source in sources}) == len(
         {source.case or source.patient for source in sources}
     )
-    assert {case.patient for case in reader.iter_raw_cases(drawn[name])} == {s.patient for s in sources}
+    assert {case.patient for case in iter_raw_cases(reader, drawn[name])} == {s.patient for s in sources}
 
 
 @pytest.mark.parametrize("name", DRAW)
 def test_lesions_are_of_many_sizes_but_never_most_of_the_image(name, drawn):
-    areas = [case.mask.mean() for case in READERS[name].iter_raw_cases(drawn[name])]
+    areas = [case.mask.mean() for case in iter_raw_cases(READERS[name], drawn[name])]
     assert max(areas) < 0.4
     assert max(areas) > 3 * min(areas)
 
