@@ -131,7 +131,7 @@ def revealed() -> Callable[[Path], dict[str, list[CaseInfo]]]:
                     case,
                     case=call.source(case.case),
                     patient=call.patients[case.patient],
-                    group=call.patients[case.group],
+                    split_unit=call.patients[case.split_unit],
                 )
                 for case in cases
             ]
@@ -190,12 +190,12 @@ def real_preprocessed(shared: Callable[[str], Path], tmp_path_factory: pytest.Te
 
 Drawn = tuple[CaseInfo, np.ndarray, np.ndarray]
 Member = tuple[str, str, int] | tuple[str, str, int, str]
-"""Patient, group, images, and the site where there is one."""
+"""Patient, unit, images, and the site where there is one."""
 
 
 @pytest.fixture(scope="session")
 def preprocessed() -> Callable[..., list[Drawn]]:
-    """preprocessed(path, {set: [(patient, group, images[, site])]}, info): write noise, and return it."""
+    """preprocessed(path, {set: [(patient, unit, images[, site])]}, info): write noise, and return it."""
     return _write_noise
 
 
@@ -204,9 +204,9 @@ def _write_noise(path: Path, sets: Mapping[str, Sequence[Member]], info: SetInfo
     with Spool() as spool:
         spooled: dict[str, list[SpooledCase]] = {name: [] for name in SETS}
         for set_name, members in sets.items():
-            for patient, group, images, *site in members:
+            for patient, unit, images, *site in members:
                 for number in range(images):
-                    one = _draw_case(info, set_name, patient, group, number, *site)
+                    one = _draw_case(info, set_name, patient, unit, number, *site)
                     drawn.append(one)
                     numbers = [spool.add(encode_chunk(pixels)) for pixels in one[1:]]
                     spooled[set_name].append(SpooledCase(one[0], *numbers))
@@ -214,12 +214,12 @@ def _write_noise(path: Path, sets: Mapping[str, Sequence[Member]], info: SetInfo
     return drawn
 
 
-def _draw_case(info: SetInfo, set_name: str, patient: str, group: str, number: int, site: str = "") -> Drawn:
+def _draw_case(info: SetInfo, set_name: str, patient: str, unit: str, number: int, site: str = "") -> Drawn:
     case = f"{set_name}/{patient}/{site}{number}"
     rng = derive_rng(0, info.dataset, case)
     image = rng.integers(0, info.max_value, info.pixel_shape, endpoint=True).astype(info.dtype)
     mask = (rng.random((info.size, info.size)) < 0.3).astype(np.uint8)
     size = measure_lesions(mask)
     lesions = {"n_lesions": size.n, "smallest_px": size.smallest_px, "smallest_box_px": size.smallest_box_px}
-    known = CaseInfo(case, patient, group, "", number, (1.0, 1.5), size.area_px, site, **lesions)
+    known = CaseInfo(case, patient, unit, "", number, (1.0, 1.5), size.area_px, site, **lesions)
     return known, image, mask

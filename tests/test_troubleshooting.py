@@ -45,7 +45,7 @@ TELLING = {
     "store/deployment.py": {"_WHERE"},
     "store/locks.py": {"reading_shards", "writing_shards"},
     "store/node_keys.py": {"_unusable"},
-    "store/runs.py": {"keep_rounds_until"},
+    "store/runs.py": {"truncate_rounds"},
 }
 """Functions and constants whose every text is a user's: they say why, for others to tell. Functions of core
 and fed that give a reason or None are known by that."""

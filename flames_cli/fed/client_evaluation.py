@@ -10,7 +10,7 @@ from flames_cli.fed.training import receive_model
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.segment import Segmenter
-from flames_cli.store.client_state import recall
+from flames_cli.store.client_state import load_client_state
 from flames_cli.store.files.parse import parse_json
 
 LEAST_CASES = 5
@@ -31,7 +31,7 @@ def run_test(task: TrainTask, settings: NodeSettings, profile: Profile, tests: S
     options = parse_json(request.model_options)
     weights = task.weights
     if request.share == "content":
-        kept = recall(memory_folder(settings, request.run, profile.client), request.kept + 1)
+        kept = load_client_state(memory_folder(settings, request.run, profile.client), request.kept + 1)
         weights = to_weights(receive_model(task, kept))
     segmenter = Segmenter(request.model, options, settings.device, settings.precision, request.batch_size)
     cases = [

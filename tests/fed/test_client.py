@@ -28,7 +28,7 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, TrainOptions
 from flames_cli.store.cases import SetInfo
-from flames_cli.store.client_state import recall
+from flames_cli.store.client_state import load_client_state
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
 
 pytestmark = pytest.mark.usefixtures("identity")
@@ -236,7 +236,7 @@ def memory(tmp_path):
 
 def kept_in(memory, client="busi"):
     """What `client` keeps now, by kind."""
-    return recall(memory / RUN / client, 99999)
+    return load_client_state(memory / RUN / client, 99999)
 
 
 @pytest.fixture

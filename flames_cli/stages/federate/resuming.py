@@ -13,16 +13,16 @@ from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
-    keep_newest,
+    delete_older_rounds,
     list_rounds,
-    load_newest_whole,
+    load_newest_complete,
     round_folder,
     save_state,
     set_aside,
 )
-from flames_cli.store.client_state import check_kept, client_folder
+from flames_cli.store.client_state import check_client_state, client_folder
 from flames_cli.store.files.atomic import remove_leftovers
-from flames_cli.store.runs import RunFolder, keep_rounds_until, read_config, read_rounds
+from flames_cli.store.runs import RunFolder, read_config, read_rounds, truncate_rounds
 
 NOT_STORED = {"workspace", "fresh", "deployment"}
 """Options that are of this call or this machine, not of the run."""
@@ -76,7 +76,7 @@ def resume(
         _check_nothing_lost(run)
         return None
     _check_memory_stays(config, str(before.get("federate", {}).get("engine", "inline")))
-    state, damaged = load_newest_whole(run.checkpoints, partial(_check_memory, run, config, made))
+    state, damaged = load_newest_complete(run.checkpoints, partial(_check_memory, run, config, made))
     if config.dp_noise is not None:
         state = _pay_again(run, state)
     notes = [
@@ -84,8 +84,8 @@ def resume(
         f"{set_aside(one.round_folder).name}; going on after round {state.round}"
         for one in damaged
     ]
-    keep_newest(run.checkpoints, config.keep_rounds)
-    return Resumed(state, made, [*notes, *keep_rounds_until(run.rounds, state.round)])
+    delete_older_rounds(run.checkpoints, config.keep_rounds)
+    return Resumed(state, made, [*notes, *truncate_rounds(run.rounds, state.round)])
 
 
 def _pay_again(run: RunFolder, state: State) -> State:
@@ -147,7 +147,7 @@ def _check_memory(run: RunFolder, config: FederateConfig, made: Mapping[str, Any
     for client, last in state.clients.items():
         try:
             if last.round:
-                check_kept(client_folder(run.clients, str(made.get("token")), client), last.round)
+                check_client_state(client_folder(run.clients, str(made.get("token")), client), last.round)
         except FlamesError as error:
             what = f"what {client} kept of round {last.round} is missing or damaged"
             raise DamagedCheckpoint(round_folder(run.checkpoints, state.round), what) from error

@@ -6,7 +6,7 @@ import pytest
 
 from flames_cli.core.scores.detection import LesionCounts
 from flames_cli.stages.evaluate.parts import Scored
-from flames_cli.stages.evaluate.scoring import Score, Subject
+from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +26,6 @@ def scored() -> Callable[..., Scored]:
     """scored([…], compared, label="US", …): of a server model, unless its split says otherwise."""
 
     def make(scores, compared=None, label="US", modality="US", split="server_test", unseen=""):
-        return Scored(Subject(label, modality, split, None, {}, unseen), scores, compared)
+        return Scored(ModelUnderTest(label, modality, split, None, {}, unseen), scores, compared)
 
     return make

@@ -11,7 +11,7 @@ from flames_cli.fed.events import ClientDone
 from flames_cli.learn.models import build_model
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
-from flames_cli.store.client_state import recall
+from flames_cli.store.client_state import load_client_state
 from flames_cli.store.partition import read_partition
 from flames_cli.store.runs import read_config
 
@@ -30,7 +30,7 @@ def state_of(result):
 def memories_of(result):
     """{client: {kind: what it keeps now}} of those that keep anything."""
     folders = (result.folder / "clients").glob(f"{token_of(result)}/*")
-    return {unquote(folder.name): recall(folder, 99999) for folder in folders}
+    return {unquote(folder.name): load_client_state(folder, 99999) for folder in folders}
 
 
 def token_of(result):

@@ -59,7 +59,7 @@ def made(folder, dataset):
 def groups_of(revealed):
     """groups_of(folder, dataset): {patient: (group, set)}, as the raw data call them."""
     return lambda folder, dataset: {
-        case.patient: (case.group, name)
+        case.patient: (case.split_unit, name)
         for name, cases in revealed(made(folder, dataset)).items()
         for case in cases
     }
