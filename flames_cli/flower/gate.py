@@ -5,11 +5,10 @@ At one port Flower serves nodes (/v1/fleet), whoever submits runs (/v1/control),
 """
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from flames_cli import __version__
-from flames_cli.fed.messages import PROTOCOL
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -30,10 +29,17 @@ REFUSAL = b"nodes may use /v1/fleet and /health; all else only the server's own 
 
 
 class Gate:
-    """An ASGI application around Flower's, outside all of its middleware."""
+    """An ASGI application around Flower's, outside all of its middleware.
 
-    def __init__(self, app: App) -> None:
+    `protocol` is the number of the protocol that this server's messages follow; `/health` reports it.
+    """
+
+    def __init__(self, app: App, protocol: int) -> None:
         self._app = app
+        self._versions = (
+            (VERSION_HEADER.encode(), __version__.encode()),
+            (PROTOCOL_HEADER.encode(), str(protocol).encode()),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what may pass; refuse the rest with 403."""
@@ -42,7 +48,7 @@ class Gate:
         elif not (_from_this_machine(scope) or _for_nodes(scope)):
             await _refuse(scope, send)
         elif scope.get("path") == HEALTH:
-            await self._app(scope, receive, _with_versions(send))
+            await self._app(scope, receive, _with_headers(send, self._versions))
         else:
             await self._app(scope, receive, send)
 
@@ -75,13 +81,12 @@ async def _refuse(scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": REFUSAL})
 
 
-def _with_versions(send: Send) -> Send:
-    """`send`, which adds what this server speaks to the answer."""
-    versions = [(VERSION_HEADER.encode(), __version__.encode()), (PROTOCOL_HEADER.encode(), b"%d" % PROTOCOL)]
+def _with_headers(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
+    """Return `send` that adds `headers` to the response."""
 
-    async def send_with_versions(event: Event) -> None:
+    async def send_with_headers(event: Event) -> None:
         if event["type"] == "http.response.start":
-            event["headers"] = [*event.get("headers", ()), *versions]
+            event["headers"] = [*event.get("headers", ()), *headers]
         await send(event)
 
-    return send_with_versions
+    return send_with_headers

@@ -1,10 +1,12 @@
 """Flower's SuperLink behind the gate: `python -m flames_cli.flower.superlink ARGUMENTS`.
 
-The arguments are those of `flower-superlink`. Whatever address it serves, it serves 127.0.0.1 too: from there
-runs are submitted, and Flower's own processes reach it.
+The arguments are those of `flower-superlink` and `--flames-protocol NUMBER`. Whatever address it serves, it
+serves 127.0.0.1 too: from there runs are submitted, and Flower's own processes reach it.
 """
 
+import argparse
 import logging
+import sys
 from contextlib import ExitStack
 from typing import cast
 
@@ -42,16 +44,26 @@ def main() -> None:
     """Serve until a signal ends it."""
     end_with_parent()
     end_with_superexec()
+    protocol = _take_protocol()
     config = _parse_superlink_lifespan_config()
     hosts = [config.host] if config.host in COVERS_LOOPBACK else [config.host, LOOPBACK]
     with ExitStack() as stack:
         sockets = [stack.enter_context(listen(host, config.port)) for host in hosts]
         config.host = LOOPBACK  # where Flower's own processes connect to: the gate knows them by it
-        gate = Gate(cast(App, create_app(config, SuperLinkLifespan)))
+        gate = Gate(cast(App, create_app(config, SuperLinkLifespan)), protocol)
         server = uvicorn.Server(_server_config(gate, config.ssl_certfile, config.ssl_keyfile))
         for logger in (FLOWER_LOGGER, logging.getLogger("uvicorn.access")):
             logger.addFilter(_tells_something)
         server.run(sockets=sockets)
+
+
+def _take_protocol() -> int:
+    """Return the protocol number of the command line, and leave Flower's own arguments there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--flames-protocol", type=int, required=True)
+    ours, flowers = parser.parse_known_args()
+    sys.argv[1:] = flowers
+    return int(ours.flames_protocol)
 
 
 def _server_config(gate: Gate, certificate: str | None, key: str | None) -> uvicorn.Config:

@@ -11,6 +11,14 @@ Answer = tuple[int, bytes]
 
 
 @pytest.fixture
+def identity() -> None:
+    """Messages take their sender from this process's identity."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+
+
+@pytest.fixture
 def superlink() -> Iterator[Callable[[dict[str, Answer]], str]]:
     """superlink({"/health": (200, b"")}): a server that answers so; its address, and 404 to all else."""
     running: list[ThreadingHTTPServer] = []

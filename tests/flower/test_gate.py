@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from flames_cli import __version__
-from flames_cli.fed.messages import PROTOCOL
 from flames_cli.flower.gate import Gate
 
 ELSEWHERE = ("192.0.2.7", 40000)
+PROTOCOL = 7
 
 
 async def flower(scope, receive, send) -> None:
@@ -32,7 +32,7 @@ def ask(path: str, client: Any = ELSEWHERE, **changes: Any) -> list[dict[str, An
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    asyncio.run(Gate(flower)({**scope, "client": client, "headers": [], **changes}, receive, send))
+    asyncio.run(Gate(flower, PROTOCOL)({**scope, "client": client, "headers": [], **changes}, receive, send))
     return sent
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.fed.messages import PROTOCOL
 from flames_cli.flower.flwr_command import FlowerCli
 from flames_cli.flower.processes import (
     child_environment,
@@ -81,7 +82,7 @@ def check_bind(bind: str) -> str:
 
 def server_command(deployment: Deployment, host: str, insecure: bool) -> list[str]:
     """What starts Flower's server behind the gate."""
-    command = [sys.executable, "-m", "flames_cli.flower.superlink"]
+    command = [sys.executable, "-m", "flames_cli.flower.superlink", "--flames-protocol", str(PROTOCOL)]
     command += ["--host", host, "--port", str(deployment.port), "--disable-runtime-dependency-installation"]
     if insecure:
         return [*command, "--insecure"]
