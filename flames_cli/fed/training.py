@@ -9,7 +9,7 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.local_rules import add_weights
 from flames_cli.core.federated.privacy import clip_update
 from flames_cli.core.federated.reports import Report, find_not_finite, select
-from flames_cli.fed.client_state import CONTROL, STYLE, memory_folder
+from flames_cli.fed.client_state import CONTROL, STYLE, client_state_folder
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
@@ -38,8 +38,8 @@ def train_client(
     request = task.request
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
-    folder = memory_folder(settings, request.run, profile.client) if _keeps(task) else None
-    kept = _recall(folder, request.kept) if folder else {}
+    folder = client_state_folder(settings, request.run, profile.client) if _keeps(task) else None
+    kept = _recall(folder, request.last_accepted_round) if folder else {}
     model = receive_model(task, kept)
     result = train_epochs(
         model.to(device).to(memory_format=memory_format(device, precision)),

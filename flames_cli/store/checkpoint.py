@@ -83,7 +83,7 @@ def _write(folder: Path, state: State) -> None:
         "round": state.round,
         "server": written.by_name("server", state.server),
         "personal": written.by_name("client", state.personal),
-        "memory": written.by_kind("memory", state.memory),
+        "memory": written.by_kind("memory", state.optimiser_state),
         "styles": written.by_name("style", state.styles),
         "releases": state.releases,
         "clients": {name: asdict(last) for name, last in state.clients.items()},

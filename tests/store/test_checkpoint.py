@@ -257,7 +257,8 @@ def remembering(round_):
         "MRI": {"adam_m": weights(1e-9), "adam_v": weights(round_)},
         "US": {"control": weights(-round_)},
     }
-    return replace(state(round_), memory=memory, styles={"brats-1": weights(3), "busi-1": weights(4)})
+    styles = {"brats-1": weights(3), "busi-1": weights(4)}
+    return replace(state(round_), optimiser_state=memory, styles=styles)
 
 
 def test_what_the_server_remembers_comes_back(tmp_path):
@@ -304,7 +305,7 @@ def test_a_damaged_memory_is_found_by_its_checksum(name, tmp_path):
 
 
 def test_a_round_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
-    algorithm = Algorithm("scaffold", "all", "mean", server="adam")
+    algorithm = Algorithm(local_update="scaffold", groups="all", blend="mean", server="adam")
     entries = Entries(frozenset({"z.weight"}), frozenset())
 
     def round_of(before):

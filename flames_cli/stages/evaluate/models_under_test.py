@@ -68,7 +68,7 @@ def _find_clients(
     tests: HeldOutSets, partition: Partition, algorithm: Algorithm, state: State
 ) -> Iterator[ModelUnderTest]:
     for entry in partition.clients:
-        group = algorithm.group_of(entry.name, entry.modality)
+        group = algorithm.model_group_of(entry.name, entry.modality)
         weights, test = state.model_for(entry.name, group), tests[entry.shard, ""]
         yield ModelUnderTest(
             entry.name, entry.modality, "client_test", test.data, weights, collections=test.collections
@@ -81,7 +81,7 @@ def _find_server_models(
     for server in partition.server:
         modality = server.modality
         members = [client for client in partition.clients if client.modality == modality]
-        groups = dict.fromkeys(algorithm.group_of(client.name, client.modality) for client in members)
+        groups = dict.fromkeys(algorithm.model_group_of(client.name, client.modality) for client in members)
         if not members and "all" in state.server:  # one model for all, also for whom nobody trained
             groups = {"all": None}
         for group in (name for name in groups if name in state.server):

@@ -10,9 +10,9 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.privacy import KEY_BYTES
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
-from flames_cli.fed.evaluation_report import TestReport
+from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import Save, SaveTests
+from flames_cli.fed.server import Save, SaveEvaluations
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.store.checkpoint import save_state
 from flames_cli.store.files.atomic import (
@@ -99,10 +99,10 @@ def make_round_saver(run: RunFolder, keep_rounds: int) -> Save:
     return save
 
 
-def make_evaluation_saver(run: RunFolder) -> SaveTests:
-    """save_tests(round, reports, silent): what the clients tell of their own test sets, in `run`'s folder."""
+def make_evaluation_saver(run: RunFolder) -> SaveEvaluations:
+    """Return save_evaluations(round, reports, missing), which writes client-tests.json in `run`'s folder."""
 
-    def save(round_: int, reports: list[TestReport], silent: dict[str, str]) -> None:
+    def save(round_: int, reports: list[EvaluationReport], silent: dict[str, str]) -> None:
         content = {
             **stamp(CLIENT_TESTS),
             "round": round_,

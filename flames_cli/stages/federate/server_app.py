@@ -34,7 +34,11 @@ def open_job(job: Job) -> Federation:
     tests = make_evaluation_saver(run) if ENGINES[config.engine].clients_hold_their_data else None
     secret = ensure_noise_secret(run, plan.algorithm)
     return Federation(
-        plan, make_round_saver(run, config.keep_rounds), resumed, noise_secret=secret, save_tests=tests
+        plan=plan,
+        save=make_round_saver(run, config.keep_rounds),
+        resumed=resumed,
+        save_evaluations=tests,
+        noise_secret=secret,
     )
 
 

@@ -91,8 +91,8 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
         check_accountant()
     if not images.partition or ENGINES[config.engine].clients_hold_their_data:
         return images, []
-    memory = run_folder(config.workspace, config.run_name).clients
-    return images, node_configs(config, algorithm, images.partition, memory)
+    client_state = run_folder(config.workspace, config.run_name).clients
+    return images, node_configs(config, algorithm, images.partition, client_state)
 
 
 def _prepare(

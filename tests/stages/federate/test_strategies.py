@@ -252,7 +252,7 @@ def test_scaffold_corrects_only_what_is_shared(workspace):
     result = federate(federate_config(workspace(), strategy="scaffold", share="content", **{**SDNET, **SGD}))
     style = build_model("sdnet", seed=0, base_channels=2, depth=2).style_entries()
     assert result.records[-1]["refused"] == {}
-    assert not style & state_of(result).memory["all"]["control"].keys()
+    assert not style & state_of(result).optimiser_state["all"]["control"].keys()
     assert all(not style & memory["control"].keys() for memory in memories_of(result).values())
 
 
