@@ -1,7 +1,7 @@
 """Local rules: what a client does with its gradients, and what it reports.
 
 Each holds the model that is trained and its optimiser, makes its steps, and says what is reported;
-`make_local_update` knows them by the names of `Algorithm.local`.
+`make_local_update` knows them by the names of `Algorithm.local_update`.
 """
 
 from collections.abc import Sequence
