@@ -1,4 +1,4 @@
-"""Small data sets in memory: discs, brighter than the noise around them."""
+"""Small data sets in memory: discs that are brighter than the noise around them."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,12 @@ from flames_cli.store.cases import CaseInfo, CaseSet, SetInfo
 
 @pytest.fixture(scope="session", autouse=True)
 def _everywhere(one_thread):
-    """Every test here."""
+    """Run every test of this folder with it."""
 
 
 @pytest.fixture(scope="session")
 def discs() -> Callable[..., CaseSet]:
-    """discs(6, size=16, max_value=255, dataset="busi", organ="breast", channels=1): a set of cases."""
+    """Function discs(6, size=16, max_value=255, dataset="busi", organ="breast", channels=1) → a set of cases."""
     return _draw_discs
 
 
@@ -41,7 +41,7 @@ def _draw_discs(
 
 
 def _draw_disc(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Image in [0, 1], in colour a red disc, and mask."""
+    """Return an image in [0, 1] (in colour with a red disc) and its mask."""
     size = shape[0]
     (row, column), radius = rng.uniform(0.35, 0.65, 2) * size, rng.uniform(0.15, 0.25) * size
     rows, columns = np.mgrid[:size, :size]
