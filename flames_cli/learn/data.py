@@ -16,7 +16,7 @@ from torch import Tensor
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.geometry import Warp, apply_warp
 from flames_cli.core.imaging.intensity import dequantise
-from flames_cli.core.imaging.lesions import Lesion, SmallRule
+from flames_cli.core.imaging.small_lesion_rule import Lesion, SmallLesionRule
 from flames_cli.store.cases import CaseInfo, CaseSet
 
 MEAN, STD = 0.5, 0.5
@@ -51,8 +51,8 @@ class ShardDataset:
         """Return the name of the data set of case `index`."""
         return self._sets[self._where[index][0]].info.dataset
 
-    def small_rule(self, index: int) -> SmallRule:
-        """Return the rule that says which images have small lesions in the data set of case `index`."""
+    def small_rule(self, index: int) -> SmallLesionRule:
+        """Return the rule for small lesions of the data set that contains case `index`."""
         return self._sets[self._where[index][0]].info.small
 
     def lesion(self, index: int) -> Lesion:

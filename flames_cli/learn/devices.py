@@ -40,8 +40,8 @@ def pick_precision(name: str, device: torch.device, model_name: str) -> Precisio
     "auto" takes bf16 on a CUDA device with native bfloat16, and for a densenet-unet on a CPU with bfloat16
     instructions; otherwise fp32. Measured with `benchmarks/train.py` on 2 cores with AVX2 and without such
     instructions: bf16 trains a unet (96×96) at 0.07 to 0.09 of the speed of fp32, and a densenet-unet
-    (240×240) at about 0.1 to 0.3; channels-last memory changes it by a tenth either way. CUDA devices
-    and CPUs with these instructions are not measured. On such a CPU a unet uses fp32, since it is fast enough.
+    (240×240) at about 0.1 to 0.3; channels-last memory changes it by a tenth either way. CUDA devices and
+    CPUs with these instructions are not measured. On such a CPU a unet uses fp32, since it is fast enough.
 
     Raises:
         FlamesError: the name is unknown, or the device does not support the precision.

@@ -20,7 +20,7 @@ class LocalUpdate:
     """The plain rule: the optimiser's own step; trained weights are reported. Base class of the others."""
 
     uses_scale = False
-    """Whether the rule scales steps in its report; if so, the caller sets `scale` before each step."""
+    """True if the rule scales steps in its report; the caller then sets `scale` before each step."""
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         self.model = model
@@ -34,7 +34,7 @@ class LocalUpdate:
 
     @property
     def changes_report(self) -> bool:
-        """Whether the report differs from the trained weights."""
+        """True if the report differs from the trained weights."""
         return False
 
     def weights(self) -> Weights:
@@ -57,7 +57,7 @@ class FedGS(LocalUpdate):
 
     @property
     def changes_report(self) -> bool:
-        """Whether any step had a scale other than 1, or weights decayed."""
+        """True if any step had a scale other than 1, or weights decayed."""
         return self._scaled.changes_report
 
     def weights(self) -> Weights:

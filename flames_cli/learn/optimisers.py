@@ -65,7 +65,7 @@ class ScaledOptimiser:
 
     @property
     def changes_report(self) -> bool:
-        """Whether the report differs from the trained weights."""
+        """True if the report differs from the trained weights."""
         return bool(self._excess)
 
     def reported(self, parameter: Tensor) -> Tensor:

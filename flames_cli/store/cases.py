@@ -14,7 +14,13 @@ import numpy as np
 from isal import isal_zlib
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL, Lesion, LesionSize, SmallRule, parse_rule
+from flames_cli.core.imaging.lesions import LesionSize
+from flames_cli.core.imaging.small_lesion_rule import (
+    DEFAULT_RULE,
+    Lesion,
+    SmallLesionRule,
+    parse_small_lesion_rule,
+)
 from flames_cli.core.imaging.volumes import Placement
 from flames_cli.store.files.atomic import telling_in_one_line, write_all
 
@@ -71,7 +77,7 @@ class SetInfo:
     """1 grey, or 3: red, green, blue."""
     collection: str = ""
     """What shares its patients with other data sets (one manifest's modalities); empty: the data set."""
-    small: SmallRule = DEFAULT_SMALL
+    small: SmallLesionRule = DEFAULT_RULE
     """Which of its images hold small lesions."""
 
     def judge(self, case: CaseInfo) -> Lesion:
@@ -231,7 +237,7 @@ def read_set_info(group: h5py.Group) -> SetInfo:
         operator.index(attrs["max_value"]),
         operator.index(attrs["channels"]),
         _text(attrs["collection"]),
-        parse_rule(_text(attrs["small"])),
+        parse_small_lesion_rule(_text(attrs["small"])),
     )
     _check_pixels(group, info)
     return info

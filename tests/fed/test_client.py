@@ -30,6 +30,8 @@ from flames_cli.learn.train_options import Controls, TrainOptions
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.client_state import recall
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
+from tests.support.asserts import assert_same
+from tests.support.datasets import write_noise
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -136,10 +138,10 @@ def test_shards_of_two_sizes_cannot_be_one_client(shards, workspace):
 
 
 @pytest.fixture
-def colour(preprocessed, tmp_path):
+def colour(tmp_path):
     """The shard of a client of colour images."""
     info = SetInfo("kvasir", "US", "colon", 32, 255, channels=3)
-    preprocessed(tmp_path / "kvasir.h5", {"client_train": [("a", "a", 3), ("b", "b", 2)]}, info)
+    write_noise(tmp_path / "kvasir.h5", {"client_train": [("a", "a", 3), ("b", "b", 2)]}, info)
     rows = {"train": range(3), "val": range(3, 5), "test": []}
     chosen = {name: Selection(tmp_path / "kvasir.h5", {"client_train": own}) for name, own in rows.items()}
     write_shard(tmp_path / "shard.h5", "kvasir", "US", chosen)
@@ -301,12 +303,6 @@ def test_a_round_that_was_missed_does_not_cost_what_was_kept(disentangled, memor
     with pytest.raises(FlamesError, match="weights do not fit"):
         disentangled({"w": np.zeros(1, np.float32)}, share="content", round=2)
     assert_same(kept_in(memory)["style"], kept["style"])
-
-
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array)
 
 
 def test_two_runs_and_two_clients_of_one_machine_keep_apart(disentangled, shards, memory):

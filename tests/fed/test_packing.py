@@ -8,6 +8,7 @@ from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.messages import ARRAYS, pack_task, unpack_task
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan, with_groups
+from tests.support.federation import make_profile
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -15,8 +16,8 @@ WEIGHTS = {"conv.weight": np.linspace(-1, 1, 6, dtype=np.float32), "count": np.a
 
 
 @pytest.fixture
-def clients(profile):
-    return [profile("m1"), profile("m2"), profile("u1", "US")]
+def clients():
+    return [make_profile("m1"), make_profile("m2"), make_profile("u1", "US")]
 
 
 def plan(strategy, **changes):

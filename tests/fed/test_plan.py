@@ -6,6 +6,7 @@ import pytest
 from flames_cli.core.federated.reports import Entries, State
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.plan import Plan, with_groups
+from tests.support.federation import make_profile
 
 WEIGHTS = {
     "content.w": np.ones((2, 2), np.float32),
@@ -21,8 +22,8 @@ ENTRIES = Entries(
 
 
 @pytest.fixture
-def clients(profile):
-    return [profile("m1"), profile("m2"), profile("m3"), profile("u1", "US")]
+def clients():
+    return [make_profile("m1"), make_profile("m2"), make_profile("m3"), make_profile("u1", "US")]
 
 
 def plan(strategy="flames", **changes):

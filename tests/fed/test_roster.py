@@ -15,6 +15,7 @@ from flames_cli.fed.messages import pack_profile
 from flames_cli.fed.participation import Attendance
 from flames_cli.fed.roster import Roster
 from flames_cli.store.schema import SHARD
+from tests.support.federation import make_profile
 
 SIZE = 8
 PATIENT = Attendance(wait_seconds=0.3, strict=False)
@@ -107,16 +108,16 @@ def train(grid, roster, members):
     return replied
 
 
-def test_a_node_is_asked_once_who_it_is(make, profile):
-    grid = Grid({7: profile("b"), 3: profile("a")})
+def test_a_node_is_asked_once_who_it_is(make):
+    grid = Grid({7: make_profile("b"), 3: make_profile("a")})
     roster = make(grid)
     assert names(roster.gather(1)) == ["a", "b"]
     assert names(roster.gather(2)) == ["a", "b"]
     assert grid.asked == [3, 7]
 
 
-def test_a_node_that_never_says_what_it_is_delays_nobody(make, profile):
-    grid = Grid({1: profile("a"), 2: profile("mute")})
+def test_a_node_that_never_says_what_it_is_delays_nobody(make):
+    grid = Grid({1: make_profile("a"), 2: make_profile("mute")})
     grid.busy = {2}
     roster = make(grid, replace(PATIENT, wait_seconds=60))
     assert names(roster.gather(1)) == ["a"]
@@ -126,8 +127,8 @@ def test_a_node_that_never_says_what_it_is_delays_nobody(make, profile):
     assert names(roster.gather(3)) == ["a", "mute"]
 
 
-def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, profile, monkeypatch):
-    grid = Grid({1: profile("a"), 2: profile("slow")})
+def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, monkeypatch):
+    grid = Grid({1: make_profile("a"), 2: make_profile("slow")})
     grid.busy, look, looks = {2}, Roster._look_round, []
 
     def answer_late(self):
@@ -140,18 +141,18 @@ def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, prof
     assert names(make(grid, Attendance()).gather(1)) == ["a", "slow"]
 
 
-def test_a_client_that_comes_later_takes_part_from_then_on(make, profile, events):
-    grid = Grid({1: profile("a")})
+def test_a_client_that_comes_later_takes_part_from_then_on(make, events):
+    grid = Grid({1: make_profile("a")})
     roster = make(grid)
     roster.gather(1)
-    grid.profiles[2] = profile("b", "US", 4)
+    grid.profiles[2] = make_profile("b", "US", 4)
     assert names(roster.gather(2)) == ["a", "b"]
     assert events[-1] == ClientJoined("b", "US", "brain", 4)
 
 
-def test_the_first_round_waits_for_all_that_are_expected_and_makes_do_with_enough(make, profile, events):
+def test_the_first_round_waits_for_all_that_are_expected_and_makes_do_with_enough(make, events):
     started = time.monotonic()
-    members = make(Grid({1: profile("a")}), replace(PATIENT, expected=2)).gather(1)
+    members = make(Grid({1: make_profile("a")}), replace(PATIENT, expected=2)).gather(1)
     assert names(members) == ["a"]
     assert time.monotonic() - started >= PATIENT.wait_seconds
     assert [event.missing for event in events if isinstance(event, Waiting)] == [
@@ -159,8 +160,8 @@ def test_the_first_round_waits_for_all_that_are_expected_and_makes_do_with_enoug
     ]
 
 
-def test_a_round_waits_until_enough_of_each_modality_are_there(make, profile, monkeypatch):
-    grid = Grid({1: profile("a"), 2: profile("u", "US")})
+def test_a_round_waits_until_enough_of_each_modality_are_there(make, monkeypatch):
+    grid = Grid({1: make_profile("a"), 2: make_profile("u", "US")})
     roster = make(grid, replace(PATIENT, wait_seconds=5, least_by_modality={"US": 2}))
     looks = []
     look = Roster._look_round
@@ -168,7 +169,7 @@ def test_a_round_waits_until_enough_of_each_modality_are_there(make, profile, mo
     def come_late(self):
         looks.append(None)
         if len(looks) == 3:
-            grid.profiles[3] = profile("v", "US")
+            grid.profiles[3] = make_profile("v", "US")
         return look(self)
 
     monkeypatch.setattr(Roster, "_look_round", come_late)
@@ -183,16 +184,16 @@ def test_a_round_waits_until_enough_of_each_modality_are_there(make, profile, mo
         ({"least_by_modality": {"CT": 1}}, "1 of CT are needed, 0 can be asked"),
     ],
 )
-def test_a_round_without_enough_clients_ends_the_run_in_words(make, profile, attendance, problem):
-    roster = make(Grid({1: profile("a")}), replace(PATIENT, **attendance))
+def test_a_round_without_enough_clients_ends_the_run_in_words(make, attendance, problem):
+    roster = make(Grid({1: make_profile("a")}), replace(PATIENT, **attendance))
     with pytest.raises(
         FlamesError, match=rf"round 4 cannot start after 0.3 s: {problem}; .*run the same command"
     ):
         roster.gather(4)
 
 
-def test_when_all_have_gone_the_run_ends(make, profile):
-    grid = Grid({1: profile("a")})
+def test_when_all_have_gone_the_run_ends(make):
+    grid = Grid({1: make_profile("a")})
     roster = make(grid)
     roster.gather(1)
     grid.profiles.clear()
@@ -200,16 +201,16 @@ def test_when_all_have_gone_the_run_ends(make, profile):
         roster.gather(2)
 
 
-def test_a_modality_that_may_be_missing_is_not_waited_for(make, profile):
-    grid = Grid({1: profile("a"), 2: profile("u", "US")})
+def test_a_modality_that_may_be_missing_is_not_waited_for(make):
+    grid = Grid({1: make_profile("a"), 2: make_profile("u", "US")})
     roster = make(grid, replace(PATIENT, least_by_modality={"US": 0}))
     roster.gather(1)
     del grid.profiles[2]
     assert names(roster.gather(2)) == ["a"]
 
 
-def test_a_late_client_is_left_alone_until_it_is_done_and_then_taken_up_again(make, profile):
-    grid = Grid({1: profile("a"), 2: profile("b")})
+def test_a_late_client_is_left_alone_until_it_is_done_and_then_taken_up_again(make):
+    grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid)
     grid_members = roster.gather(1)
     grid.busy = {2}
@@ -219,8 +220,8 @@ def test_a_late_client_is_left_alone_until_it_is_done_and_then_taken_up_again(ma
     assert names(roster.gather(3)) == ["a", "b"]
 
 
-def test_a_node_that_started_anew_is_taken_up_again(make, profile):
-    grid = Grid({1: profile("a"), 2: profile("b")})
+def test_a_node_that_started_anew_is_taken_up_again(make):
+    grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid)
     members = roster.gather(1)
     grid.busy = {2}
@@ -238,8 +239,8 @@ def test_a_node_that_started_anew_is_taken_up_again(make, profile):
         ({"format": SHARD.version + 1}, f"its shard has version {SHARD.version + 1} of flames-shard"),
     ],
 )
-def test_who_does_not_fit_is_refused_by_name_and_the_others_go_on(make, profile, events, changes, problem):
-    grid = Grid({1: profile("good"), 2: profile("odd", **changes)})
+def test_who_does_not_fit_is_refused_by_name_and_the_others_go_on(make, events, changes, problem):
+    grid = Grid({1: make_profile("good"), 2: make_profile("odd", **changes)})
     roster = make(grid)
     assert names(roster.gather(1)) == ["good"]
     (refused,) = [event for event in events if isinstance(event, NodeRefused)]
@@ -247,36 +248,36 @@ def test_who_does_not_fit_is_refused_by_name_and_the_others_go_on(make, profile,
     assert re.match(problem, refused.reason)
 
 
-def test_who_was_refused_may_mend_and_join(make, profile, events):
-    grid = Grid({1: profile("a"), 2: "its shard is gone"})
+def test_who_was_refused_may_mend_and_join(make, events):
+    grid = Grid({1: make_profile("a"), 2: "its shard is gone"})
     roster = make(grid)
     assert names(roster.gather(1)) == ["a"]
     assert names(roster.gather(2)) == ["a"]
     assert [event for event in events if isinstance(event, NodeRefused)] == [
         NodeRefused("node 2", "its shard is gone")
     ]
-    grid.profiles[2] = profile("b")
+    grid.profiles[2] = make_profile("b")
     assert names(roster.gather(3)) == ["a", "b"]
 
 
-def test_a_node_cannot_take_the_name_that_another_key_is_registered_for(make, profile, events):
-    grid = Grid({1: profile("a"), 2: profile("b")})
+def test_a_node_cannot_take_the_name_that_another_key_is_registered_for(make, events):
+    grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     grid.names = {1: "a", 2: "c"}
     assert names(make(grid).gather(1)) == ["a"]
     assert NodeRefused("client b", "its key is registered as c; start it with that site's folder") in events
 
 
-def test_a_client_may_come_back_as_another_node(make, profile):
-    grid = Grid({1: profile("a")})
+def test_a_client_may_come_back_as_another_node(make):
+    grid = Grid({1: make_profile("a")})
     roster = make(grid)
     roster.gather(1)
-    grid.profiles = {9: profile("a")}
-    assert roster.gather(2) == [(9, profile("a"))]
+    grid.profiles = {9: make_profile("a")}
+    assert roster.gather(2) == [(9, make_profile("a"))]
     assert len(roster.known) == 1
 
 
-def test_two_nodes_of_one_name_cannot_both_join(make, profile, events):
-    assert len(make(Grid({1: profile("a"), 2: profile("a")})).gather(1)) == 1
+def test_two_nodes_of_one_name_cannot_both_join(make, events):
+    assert len(make(Grid({1: make_profile("a"), 2: make_profile("a")})).gather(1)) == 1
     assert NodeRefused("client a", "another node has that name") in events
 
 
@@ -295,14 +296,14 @@ def test_two_nodes_of_one_name_cannot_both_join(make, profile, events):
         {"n_train": 0},
     ],
 )
-def test_a_profile_that_cannot_be_is_refused_and_the_others_go_on(make, profile, events, changes):
-    grid = Grid({1: profile("good"), 2: replace(profile("odd"), **changes)})
+def test_a_profile_that_cannot_be_is_refused_and_the_others_go_on(make, events, changes):
+    grid = Grid({1: make_profile("good"), 2: replace(make_profile("odd"), **changes)})
     assert names(make(grid).gather(1)) == ["good"]
     assert len([event for event in events if isinstance(event, NodeRefused)]) == 1
 
 
-def test_the_final_test_waits_for_who_is_late(make, profile, monkeypatch):
-    grid = Grid({1: profile("a"), 2: profile("b")})
+def test_the_final_test_waits_for_who_is_late(make, monkeypatch):
+    grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid, replace(PATIENT, wait_seconds=60))
     members = roster.gather(1)
     grid.busy = {2}
@@ -319,8 +320,8 @@ def test_the_final_test_waits_for_who_is_late(make, profile, monkeypatch):
     assert names(roster.whoever_comes()) == ["a", "b"]
 
 
-def test_the_final_test_goes_on_without_who_stays_away(make, profile):
-    grid = Grid({1: profile("a"), 2: profile("b")})
+def test_the_final_test_goes_on_without_who_stays_away(make):
+    grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid)
     roster.gather(1)
     del grid.profiles[2]

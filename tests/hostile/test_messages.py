@@ -30,6 +30,7 @@ from flames_cli.fed.node import NodeSettings
 from flames_cli.fed.records import unpack_weights
 from flames_cli.fed.sanitise import LONGEST_REASON, error_reason
 from flames_cli.fed.training import receive_model
+from tests.support.memory import message_with_little_memory
 
 NODE = 7
 REQUEST = TrainRequest(3, 5, "busi", 2, 8, 1e-3, 0.3, True, False, "unet", '{"depth": 2}')
@@ -79,11 +80,13 @@ HEADERS = (
 
 
 @pytest.mark.parametrize("header", HEADERS, ids=str)
-def test_headers_of_arrays_are_not_believed(header, little_memory):
+def test_headers_of_arrays_are_not_believed(header):
     message = carrying(npy(**header))
     with pytest.raises((TypeError, ValueError)):
         unpack_weights(message, ARRAYS)
-    assert little_memory(lambda: unpack_weights(message, ARRAYS)).startswith(("TypeError", "ValueError"))
+    assert message_with_little_memory(lambda: unpack_weights(message, ARRAYS)).startswith(
+        ("TypeError", "ValueError")
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,10 +106,10 @@ def test_only_what_numpy_saves_of_numbers_is_read(data, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_numpys_own_reader_would_allocate_what_a_header_claims(little_memory):
+def test_numpys_own_reader_would_allocate_what_a_header_claims():
     """What the tests above are against."""
     array = Array("float32", (2,), "numpy.ndarray", npy(version=2, shape=(10**11,)))
-    assert little_memory(array.numpy).startswith(("MemoryError", "_ArrayMemoryError"))
+    assert message_with_little_memory(array.numpy).startswith(("MemoryError", "_ArrayMemoryError"))
 
 
 @pytest.mark.parametrize("what", ["reason", "metric", "array kind", "array name", "client"])
@@ -195,9 +198,9 @@ def test_options_of_a_model_are_small_numbers(options):
         ("sdnet", '{"style_dims": 4096}'),
     ],
 )
-def test_a_model_that_is_not_known_is_not_built(model, options, little_memory):
+def test_a_model_that_is_not_known_is_not_built(model, options):
     task = unpack_task(asked(model=model, model_options=options))
-    told = little_memory(lambda: receive_model(task, {}))
+    told = message_with_little_memory(lambda: receive_model(task, {}))
     assert told.startswith(("FlamesError", "TypeError"))
 
 

@@ -17,9 +17,9 @@ class Cases:
         return self._sizes[index]
 
     def small_rule(self, index):
-        from flames_cli.core.imaging.lesions import SmallRule
+        from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 
-        return SmallRule("area", 100, 100)
+        return SmallLesionRule("area", 100, 100)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.core.scores.summaries import METRICS
 from flames_cli.errors import FlamesError
@@ -49,7 +49,7 @@ class Evaluation:
     """Clients and modalities that are in no table, each with its reason."""
     lesions: dict[str, list[LesionRow]] = field(default_factory=dict)
     """By split: the table by size of lesion."""
-    small: dict[str, SmallRule] = field(default_factory=dict)
+    small: dict[str, SmallLesionRule] = field(default_factory=dict)
     """By data set: which of its images hold small lesions."""
     seed: int = 0
     """Of the intervals' draws: the run's own."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flames_cli.arrays import Weights
-from flames_cli.core.imaging.lesions import Lesion
+from flames_cli.core.imaging.small_lesion_rule import Lesion
 from flames_cli.core.scores.detection import LesionCounts, count_lesions
 from flames_cli.core.scores.metrics import case_metrics
 from flames_cli.learn.data import ShardDataset

@@ -8,9 +8,10 @@ from typing import Any
 from flames_cli.config import EvaluateConfig, FederateConfig, check_section
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.engines import ENGINES
 from flames_cli.learn.models import options_for
 from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.evaluate.files import Evaluation, case_rows, write_evaluation
@@ -144,7 +145,7 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         checkpoint=hash_file(index_path(folder.checkpoints, state.round)),
         segmenter=segmenter,
         seed=made.seed,
-        at_sites=made.engine == "superlink",
+        at_sites=ENGINES[made.engine].clients_hold_their_data,
         privacy=_privacy_told(made, folder, state),
     )
 
@@ -188,7 +189,7 @@ def _lesion_rows(scored: list[Scored], seed: int) -> list[LesionRow]:
     return [make_lesion_row(part, seed) for part in parts]
 
 
-def _find_rules(subjects: Iterable[Subject]) -> dict[str, SmallRule]:
+def _find_rules(subjects: Iterable[Subject]) -> dict[str, SmallLesionRule]:
     """By data set: which of its images hold small lesions."""
     tests = (subject.data for subject in subjects)
     return {data.dataset(index): data.small_rule(index) for data in tests for index in range(len(data))}

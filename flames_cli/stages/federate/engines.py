@@ -6,6 +6,7 @@ from flames_cli.config import FederateConfig
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.client import make_client_app
+from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
 from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
 from flames_cli.fed.engines.superlink import require_superlink, run_at_server
@@ -48,9 +49,9 @@ def check_engine(config: FederateConfig, pooled: bool) -> None:
         MissingArtifact: there is no deployment.
         FlamesError: ray is not installed, no server answers, or the strategy pools what lies at other nodes.
     """
-    if config.engine == "ray":
+    if ENGINES[config.engine].needs_ray:
         check_ray(config.cpus_per_client)
-    if config.engine == "superlink":
+    if ENGINES[config.engine].clients_hold_their_data:
         if pooled:
             raise FlamesError(
                 f"strategy {config.strategy} pools the clients' data, which real nodes never give away; "

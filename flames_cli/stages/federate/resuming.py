@@ -10,6 +10,7 @@ from flames_cli.config import FederateConfig
 from flames_cli.core.federated.reports import State, count_again
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.engines import ENGINES, Engine
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
@@ -142,7 +143,11 @@ def _keeps_memory(config: FederateConfig) -> bool:
 
 def _check_memory(run: RunFolder, config: FederateConfig, made: Mapping[str, Any], state: State) -> None:
     """Raises DamagedCheckpoint where clients on this machine lack what they kept up to this state."""
-    if config.engine == "superlink" or not _keeps_memory(config) or state.round >= config.rounds:
+    if (
+        ENGINES[config.engine].clients_hold_their_data
+        or not _keeps_memory(config)
+        or state.round >= config.rounds
+    ):
         return
     for client, last in state.clients.items():
         try:
@@ -159,7 +164,8 @@ def _check_memory_stays(config: FederateConfig, before: str) -> None:
     Raises:
         FlamesError: they keep something, and the nodes are others now.
     """
-    if _keeps_memory(config) and (before == "superlink") != (config.engine == "superlink"):
+    there = ENGINES.get(before, Engine()).clients_hold_their_data
+    if _keeps_memory(config) and there != ENGINES[config.engine].clients_hold_their_data:
         raise FlamesError(
             f"what the clients of this run keep between rounds lies where --engine {before} left it, so it "
             f"cannot go on with --engine {config.engine}; take {before}, or --fresh to start anew"

@@ -1,6 +1,7 @@
 """The ServerApp that Flower's own engines load by name: it goes on with a run from its folder."""
 
 from flames_cli.config import FederateConfig, check_section
+from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.jobs import Job, make_job_server_app
 from flames_cli.fed.server import Federation
 from flames_cli.stages.federate.planning import make_plan
@@ -25,7 +26,7 @@ def open_job(job: Job) -> Federation:
     # A process that died before this one may have left the line of a round whose checkpoint is not there.
     keep_rounds_until(run.rounds, resumed.round if resumed else 0)
     plan = make_plan(config, facts, read_initial(run, facts))
-    tests = keeper_of_tests(run) if config.engine == "superlink" else None
+    tests = keeper_of_tests(run) if ENGINES[config.engine].clients_hold_their_data else None
     secret = noise_secret(run, plan.algorithm)
     return Federation(plan, keeper(run, config.keep_rounds), resumed, noise_secret=secret, save_tests=tests)
 

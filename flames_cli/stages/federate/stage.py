@@ -7,6 +7,7 @@ from typing import Any
 
 from flames_cli import __version__
 from flames_cli.config import FederateConfig
+from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.events import Noted, OnEvent, ignore
 from flames_cli.fed.node import NodeConfig
 from flames_cli.fed.plan import Plan
@@ -55,7 +56,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
             of that name with other options; no good report in a round.
     """
     with ExitStack() as held:
-        if config.engine != "superlink":
+        if not ENGINES[config.engine].clients_hold_their_data:
             held.enter_context(reading_shards(config.workspace))
         images, nodes = _find_inputs(config)
         facts = {**_facts(config, images), "token": run_token(None)}
@@ -89,7 +90,7 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
     check_engine(config, algorithm.pooled)
     if algorithm.privacy:
         check_accountant()
-    if not images.partition or config.engine == "superlink":
+    if not images.partition or ENGINES[config.engine].clients_hold_their_data:
         return images, []
     memory = run_folder(config.workspace, config.run_name).clients
     return images, node_configs(config, algorithm, images.partition, memory)
@@ -101,7 +102,7 @@ def _prepare(
     """What is to be run, its folder made or mended (None: nothing is left), and what it goes on from."""
     options = options_as_run(config)
     resumed = resume(run, options, facts, config)
-    untested = config.engine == "superlink" and not run.client_tests.is_file()
+    untested = ENGINES[config.engine].clients_hold_their_data and not run.client_tests.is_file()
     if resumed and resumed.state.round >= config.rounds and not untested:
         return None, resumed
     if resumed:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from flames_cli import __version__
 from flames_cli.config import PreprocessConfig
-from flames_cli.core.imaging.lesions import Lesion
+from flames_cli.core.imaging.small_lesion_rule import Lesion
 from flames_cli.readers.base import Reader
 from flames_cli.stages.preprocess.pseudonymise import call_source
 from flames_cli.stages.preprocess.sources import Gathered

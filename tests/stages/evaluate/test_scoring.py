@@ -7,6 +7,7 @@ from flames_cli.core.scores.summaries import METRICS
 from flames_cli.learn.data import ShardDataset
 from flames_cli.stages.evaluate.scoring import Subject, score_subject
 from flames_cli.store.h5 import read_shard_sets
+from tests.support.scores import make_score
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +51,8 @@ def test_every_score_tells_whose_case_it_is_and_how_large_its_lesions_are(subjec
         assert found.person == f"{place}/{found.patient}"
 
 
-def test_the_values_of_a_case_are_its_metrics_and_its_lesions(score):
-    values = score("a", 0.5).values
+def test_the_values_of_a_case_are_its_metrics_and_its_lesions():
+    values = make_score("a", 0.5).values
     assert list(values)[: len(METRICS)] == list(METRICS)
     assert values["dice"] == 0.5
     names = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
