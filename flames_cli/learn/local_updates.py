@@ -1,7 +1,7 @@
 """Local update rules: how a client uses its gradients, and which weights it reports.
 
 Each rule has the model and its optimiser, makes the steps, and returns the weights to report.
-`make_local_update` creates a rule by the name that an `Algorithm` has for it.
+`make_local_update` creates a rule by its name in `Algorithm.local_update`.
 """
 
 from collections.abc import Sequence

@@ -60,7 +60,7 @@ def test_an_unknown_algorithm_lists_the_known_ones():
 )
 def test_an_algorithm_is_its_choices(name, choices):
     one = get_algorithm(name)
-    assert (one.local, one.groups, one.blend, one.weight, one.server) == choices
+    assert (one.local_update, one.groups, one.blend, one.weight, one.server) == choices
     assert (one.pooled, one.server_momentum) == (False, 0)
 
 
@@ -80,7 +80,7 @@ def test_scaffolds_control_is_the_sum_of_good_changes_over_all_clients(run):
     seen = run("scaffold", rounds=1, train=spoil)
     changes = [report.control["conv.weight"] for report in seen.reports if report.client != "u1"]
     assert len(changes) == len(CLIENTS) - 1
-    control = seen.state.memory["all"]["control"]["conv.weight"]
+    control = seen.state.optimiser_state["all"]["control"]["conv.weight"]
     np.testing.assert_allclose(control, sum(changes) / len(CLIENTS), rtol=1e-6)
 
 

@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flames_cli.core.scores.metrics import Summary
 from flames_cli.core.scores.summaries import METRICS
 from flames_cli.errors import FlamesError
-from flames_cli.fed.evaluation_report import TestReport, pack_test_report, unpack_test_report
+from flames_cli.fed.evaluation_report import EvaluationReport, pack_evaluation, unpack_evaluation
 from flames_cli.fed.messages import METRICS as METRICS_RECORD
 from flames_cli.fed.messages import REPORT
 from tests.support.federation import make_profile, run_federation
@@ -25,11 +25,11 @@ def profiles():
 
 
 def report(client="a", modality="MRI", **changes):
-    return TestReport(client, modality, 9, {name: changes.get(name, GOOD) for name in METRICS})
+    return EvaluationReport(client, modality, 9, {name: changes.get(name, GOOD) for name in METRICS})
 
 
 def well(task, who, message):
-    return pack_test_report(report(who.client, who.modality), message)
+    return pack_evaluation(report(who.client, who.modality), message)
 
 
 def test_each_client_tests_its_own_final_model(profiles):
@@ -96,11 +96,11 @@ def test_a_report_comes_back_as_it_was_packed(profiles):
     replies = []
 
     def test(task, who, message):
-        replies.append(pack_test_report(told, message))
+        replies.append(pack_evaluation(told, message))
         return replies[-1]
 
     run_federation(profiles[:1], test=test)
-    again = unpack_test_report(replies[0])
+    again = unpack_evaluation(replies[0])
     assert again.cases == told.cases
     assert again.metrics["dice"] == GOOD
     assert math.isnan(again.metrics["hausdorff_px"].mean)

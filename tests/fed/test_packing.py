@@ -7,7 +7,7 @@ from flames_cli.core.federated.reports import Entries, State
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.messages import ARRAYS, pack_task, unpack_task
 from flames_cli.fed.packing import Packer
-from flames_cli.fed.plan import Plan, with_groups
+from flames_cli.fed.plan import Plan, with_model_groups
 from tests.support.federation import make_profile
 
 pytestmark = pytest.mark.usefixtures("identity")
@@ -37,7 +37,7 @@ def pack_all(made, state, clients):
 )
 def test_clients_of_one_group_are_sent_one_record(clients, changes):
     made = plan("fedavg-modality", **changes)
-    first, second, other = pack_all(made, with_groups(None, made, clients), clients)
+    first, second, other = pack_all(made, with_model_groups(None, made, clients), clients)
     assert first.content[ARRAYS] is second.content[ARRAYS]
     assert first.content[ARRAYS] is not other.content[ARRAYS]
     assert [message.metadata.dst_node_id for message in (first, second, other)] == [2, 3, 4]
@@ -46,7 +46,7 @@ def test_clients_of_one_group_are_sent_one_record(clients, changes):
 @pytest.mark.parametrize("wire", ["fp32", "bf16"])
 def test_a_message_says_what_it_would_say_alone(clients, wire):
     made = plan("fedavg", wire_dtype=wire)
-    state = with_groups(None, made, clients)
+    state = with_model_groups(None, made, clients)
     for client, message in zip(clients, pack_all(made, state, clients), strict=True):
         alone = pack_task(made.task(state, 1, client, clients), 2)
         assert message.content == alone.content

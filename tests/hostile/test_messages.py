@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 
 from flames_cli.core.federated.reports import Report
 from flames_cli.errors import FlamesError
-from flames_cli.fed.client_state import memory_folder
+from flames_cli.fed.client_state import client_state_folder
 from flames_cli.fed.exchange import Reply
 from flames_cli.fed.messages import (
     ARRAYS,
@@ -207,12 +207,12 @@ def test_a_model_that_is_not_known_is_not_built(model, options):
 @pytest.mark.parametrize("run", ["", "../../x", "/etc", "0" * 15, "0" * 17, "0" * 15 + "/", "0" * 16 + "\n"])
 def test_a_run_cannot_be_called_as_a_path(run, tmp_path):
     with pytest.raises(FlamesError, match="expected 16 hex digits"):
-        memory_folder(NodeSettings((), memory=tmp_path), run, "busi")
+        client_state_folder(NodeSettings((), client_state=tmp_path), run, "busi")
 
 
 @pytest.mark.parametrize("client", ["../../x", "/etc/passwd", "..", ".", "a/b", "a\0b", "C:\\x", "\x1b[31m"])
 def test_whatever_a_client_is_called_it_has_a_folder_in_its_runs(client, tmp_path):
-    folder = memory_folder(NodeSettings((), memory=tmp_path), "0" * 16, client)
+    folder = client_state_folder(NodeSettings((), client_state=tmp_path), "0" * 16, client)
     assert folder.resolve().parent == (tmp_path / ("0" * 16)).resolve()
     assert folder.name.isprintable()
 

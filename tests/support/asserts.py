@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-STATE_PARTS = ("server", "personal", "memory", "styles")
+STATE_PARTS = ("server", "personal", "optimiser_state", "styles")
 
 
 def assert_same(

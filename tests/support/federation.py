@@ -82,7 +82,7 @@ def run_federation(
     describe: Callable[..., Any] | None = None,
     answer: Callable[..., Any] | None = None,
     on_event: Callable[[Any], None] | None = None,
-    attendance: Any = None,
+    participation: Any = None,
     test: Callable[..., Any] | None = None,
     **plan: Any,
 ) -> Watched:
@@ -127,7 +127,7 @@ def run_federation(
         lambda state, record: seen.saved.append((state, record)),
         resumed,
         on_event or seen.events.append,
-        attendance or ALL_AT_ONCE,
+        participation or ALL_AT_ONCE,
         (lambda *told: seen.tests.append(told)) if test else None,
     )
     server = make_server_app(lambda _: made)

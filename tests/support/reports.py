@@ -31,5 +31,5 @@ def make_report(
 
 def start_state(algorithm: Algorithm) -> State:
     """Return the state of an algorithm's groups before a round."""
-    groups = {algorithm.group_of(client, modality) for client, modality in MODALITIES.items()}
+    groups = {algorithm.model_group_of(client, modality) for client, modality in MODALITIES.items()}
     return State(5, {group: make_model(0.5) for group in groups})

@@ -32,7 +32,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         FlamesError: no such strategy, or an option that it cannot have.
     """
     algorithm = get_algorithm(config.strategy)
-    if algorithm.local == "scaffold" and config.optimiser != "sgd":
+    if algorithm.clients_correct_gradients and config.optimiser != "sgd":
         raise FlamesError(
             f"strategy {config.strategy} is defined for plain SGD, got optimiser {config.optimiser}; "
             "pass --optimiser sgd, with a larger --lr such as 0.1"

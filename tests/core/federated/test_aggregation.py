@@ -29,7 +29,7 @@ def test_a_nan_client_is_refused_by_name_and_the_others_go_on(algorithm, good_re
     bad, *others = [make_report("brain-1", np.nan), *good_reports[1:]]
     result = apply_round(state, [bad, *others], algorithm)
     assert result.accepted == ("brain-2", "breast")
-    assert result.refused == {"brain-1": "'conv.weight' holds values that are not finite"}
+    assert result.rejected == {"brain-1": "'conv.weight' holds values that are not finite"}
     assert_same_state(result.state, apply_round(state, others, algorithm).state)
 
 
@@ -37,8 +37,8 @@ def test_a_nan_client_is_refused_by_name_and_the_others_go_on(algorithm, good_re
 def test_a_client_of_an_unknown_group_is_refused(algorithm):
     state = State(0, {"elsewhere": make_model(0)})
     result = apply_round(state, [make_report("breast", 1)], algorithm)
-    group = algorithm.group_of("breast", "US")
-    assert result.refused == {"breast": f"there is no model for '{group}', expected one of ['elsewhere']"}
+    group = algorithm.model_group_of("breast", "US")
+    assert result.rejected == {"breast": f"there is no model for '{group}', expected one of ['elsewhere']"}
     assert_same_state(result.state, State(1, {"elsewhere": make_model(0)}))
 
 
@@ -46,7 +46,7 @@ def test_a_client_of_an_unknown_group_is_refused(algorithm):
 def test_a_second_report_of_one_client_is_refused(algorithm, good_reports):
     state = start_state(algorithm)
     result = apply_round(state, [*good_reports, make_report("breast", 99)], algorithm)
-    assert result.refused == {"breast": "it reported twice in one round"}
+    assert result.rejected == {"breast": "it reported twice in one round"}
     assert_same_state(result.state, apply_round(state, good_reports, algorithm).state)
 
 
@@ -64,7 +64,7 @@ def test_a_round_counts_and_leaves_its_state_unchanged(algorithm, good_reports):
     before, reports = copy.deepcopy(state), copy.deepcopy(good_reports)
     result = apply_round(state, iter(reports), algorithm)
     assert result.state.round == 6
-    assert result.refused == {}
+    assert result.rejected == {}
     assert result.accepted == ("brain-1", "brain-2", "breast")
     assert_same_state(state, before)
     for got, sent in zip(reports, good_reports, strict=True):
@@ -116,7 +116,7 @@ def test_local_leaves_every_client_its_own_weights(good_reports):
     state = apply_round(start_state(algorithm), good_reports, algorithm).state
     for sent in good_reports:
         assert_same(
-            state.model_for(sent.client, algorithm.group_of(sent.client, sent.modality)), sent.weights
+            state.model_for(sent.client, algorithm.model_group_of(sent.client, sent.modality)), sent.weights
         )
 
 
@@ -153,7 +153,7 @@ def test_a_refused_client_keeps_its_personalised_model(good_reports):
 def test_local_and_fedavg_remember_nothing(good_reports):
     for name in ("local", "fedavg", "flames"):
         state = apply_round(start_state(ALGORITHMS[name]), good_reports, ALGORITHMS[name]).state
-        assert (state.memory, state.styles) == ({}, {})
+        assert (state.optimiser_state, state.styles) == ({}, {})
 
 
 def test_entries_keep_the_order_of_the_model(good_reports):
@@ -163,7 +163,7 @@ def test_entries_keep_the_order_of_the_model(good_reports):
         for group, weights in before.server.items():
             assert list(after.server[group]) == list(weights)
         for client, modality in MODALITIES.items():
-            ours = after.model_for(client, algorithm.group_of(client, modality))
+            ours = after.model_for(client, algorithm.model_group_of(client, modality))
             assert list(ours) == list(good_reports[0].weights)
 
 
@@ -173,7 +173,7 @@ def test_a_report_without_steps_is_refused_where_they_count(name, n_steps):
     result = apply_round(
         start_state(ALGORITHMS[name]), [make_report("breast", 1, n_steps=n_steps)], ALGORITHMS[name]
     )
-    assert result.refused == {"breast": f"it reports {n_steps} steps, expected more than 0"}
+    assert result.rejected == {"breast": f"it reports {n_steps} steps, expected more than 0"}
 
 
 @pytest.mark.skipif(not GOLDEN.exists(), reason="the shared golden vectors are not here")
@@ -235,7 +235,7 @@ def test_scaffold_without_changes_is_the_uniform_mean(good_reports):
     ]
     state = apply_round(start_state(algorithm), still, algorithm).state
     assert_same(state.server["all"], weighted_mean([one.weights for one in still], [1, 1, 1]))
-    assert all((array == 0).all() for array in state.memory["all"]["control"].values())
+    assert all((array == 0).all() for array in state.optimiser_state["all"]["control"].values())
 
 
 @pytest.mark.parametrize("name", [name for name, one in ALGORITHMS.items() if one.server == "replace"])
@@ -250,7 +250,7 @@ def test_without_momentum_a_round_is_plain(name, good_reports):
         assert_same_state(
             State(0, {"": {n: first.server[group][n] for n in weights}}), State(0, {"": weights}), atol=1e-6
         )
-        assert "momentum" in first.memory[group]
+        assert "momentum" in first.optimiser_state[group]
 
 
 def test_momentum_goes_on_from_the_rounds_before():
@@ -261,7 +261,7 @@ def test_momentum_goes_on_from_the_rounds_before():
     # v = -1, then 0.5 * -1 - 1 = -1.5: w = 1.5 + 1.5; buffers have no momentum.
     expected = {**make_model(2.5), "conv.weight": np.full((2, 3), 3, np.float32)}
     assert_same(state.server["all"], expected)
-    assert_same(state.memory["all"]["momentum"], {"conv.weight": np.full((2, 3), -1.5, np.float32)})
+    assert_same(state.optimiser_state["all"]["momentum"], {"conv.weight": np.full((2, 3), -1.5, np.float32)})
 
 
 def test_fedadam_leaves_buffers_the_plain_mean(good_reports):
@@ -273,13 +273,13 @@ def test_fedadam_leaves_buffers_the_plain_mean(good_reports):
     for name in NORM:
         np.testing.assert_array_equal(fedadam.server["all"][name], fedavg.server["all"][name])
     assert (fedadam.server["all"]["conv.weight"] != fedavg.server["all"]["conv.weight"]).all()
-    assert fedadam.memory["all"].keys() == {"adam_m", "adam_v"}
+    assert fedadam.optimiser_state["all"].keys() == {"adam_m", "adam_v"}
 
 
 def test_scaffold_may_have_momentum_beside_its_controls(good_reports):
     algorithm = replace(ALGORITHMS["scaffold"], server_momentum=0.9)
     state = apply_round(start_state(algorithm), good_reports, algorithm).state
-    assert state.memory["all"].keys() == {"momentum", "control"}
+    assert state.optimiser_state["all"].keys() == {"momentum", "control"}
 
 
 def test_personal_models_of_flames_have_no_server_momentum(good_reports):

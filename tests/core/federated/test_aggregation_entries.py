@@ -33,13 +33,13 @@ def test_what_is_not_shared_stays_bit_for_bit(algorithm, shared, good_reports):
     for weights in before.server.values():
         weights["conv.weight"] = derive_rng(0, "w").random((2, 3), np.float32)
     result = apply_round(before, [only(sent, shared) for sent in good_reports], algorithm, entries)
-    assert result.refused == {}
+    assert result.rejected == {}
     for client, modality in MODALITIES.items():
-        group = algorithm.group_of(client, modality)
+        group = algorithm.model_group_of(client, modality)
         for got in (result.state.server[group], result.state.model_for(client, group)):
             for name, array in before.server[group].items():
                 assert (got[name].tobytes() == array.tobytes()) == (name not in shared)
-    for kinds in result.state.memory.values():
+    for kinds in result.state.optimiser_state.values():
         assert all(weights.keys() == shared & PARAMETERS for weights in kinds.values())
 
 
@@ -64,7 +64,7 @@ def test_a_report_of_more_or_less_than_is_shared_is_refused(algorithm, good_repo
     entries = Entries(PARAMETERS, NORM, PARAMETERS | {"norm.running_var"})
     less = only(good_reports[0], PARAMETERS)
     result = apply_round(start_state(algorithm), [less, good_reports[1]], algorithm, entries)
-    assert result.refused == {
+    assert result.rejected == {
         "brain-1": "'norm.running_var' is missing",
         "brain-2": "'norm.num_batches_tracked' is not in the model",
     }
@@ -104,7 +104,7 @@ def test_a_decoder_lent_is_kept_until_the_next_one():
 def test_a_decoder_that_does_not_fit_is_refused(style, problem):
     algorithm = ALGORITHMS["fedavg"]
     result = apply_round(start_state(algorithm), [make_report("breast", 1, style=style)], algorithm, DECODER)
-    assert result.refused == {"breast": f"its image decoder: {problem}"}
+    assert result.rejected == {"breast": f"its image decoder: {problem}"}
     assert result.state.styles == {}
 
 
@@ -121,12 +121,12 @@ def test_scaffold_adds_the_changes_over_all_clients_of_the_group():
     changes = [{"conv.weight": np.full((2, 3), value, np.float32)} for value in (1, 5)]
     sent = [make_report("brain-1", 1, control=changes[0]), make_report("breast", 3, 99, control=changes[1])]
     state = apply_round(start_state(algorithm), sent, algorithm, entries, {"all": 4}).state
-    assert_same(state.memory["all"]["control"], {"conv.weight": np.full((2, 3), 6 / 4, np.float32)})
+    assert_same(state.optimiser_state["all"]["control"], {"conv.weight": np.full((2, 3), 6 / 4, np.float32)})
     assert (state.server["all"]["conv.weight"] == 2).all()
     again = apply_round(state, sent[:1], algorithm, entries, {"all": 4}).state
-    assert_same(again.memory["all"]["control"], {"conv.weight": np.full((2, 3), 7 / 4, np.float32)})
+    assert_same(again.optimiser_state["all"]["control"], {"conv.weight": np.full((2, 3), 7 / 4, np.float32)})
     alone = apply_round(start_state(algorithm), sent, algorithm, entries).state
-    assert_same(alone.memory["all"]["control"], {"conv.weight": np.full((2, 3), 3, np.float32)})
+    assert_same(alone.optimiser_state["all"]["control"], {"conv.weight": np.full((2, 3), 3, np.float32)})
 
 
 @pytest.mark.parametrize(
@@ -151,5 +151,5 @@ def test_a_control_variate_that_does_not_fit_is_refused(control, reason):
     result = apply_round(
         start_state(algorithm), [make_report("breast", 1, control=control), good], algorithm, entries
     )
-    assert result.refused == {"breast": reason}
+    assert result.rejected == {"breast": reason}
     assert_same_state(result.state, apply_round(start_state(algorithm), [good], algorithm, entries).state)

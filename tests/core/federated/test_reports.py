@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flames_cli.core.federated.reports import Entries, Report, State, find_fault, refuse
+from flames_cli.core.federated.reports import Entries, Report, State, find_fault, rejection_reason
 from tests.support.asserts import assert_same
 from tests.support.reports import make_model, make_report
 
@@ -31,12 +31,15 @@ from tests.support.reports import make_model, make_report
     ],
 )
 def test_a_bad_report_is_refused_with_its_reason(change, n_examples, reason):
-    assert refuse(Report("breast", "US", {**make_model(1), **change}, n_examples), make_model(0)) == reason
+    assert (
+        rejection_reason(Report("breast", "US", {**make_model(1), **change}, n_examples), make_model(0))
+        == reason
+    )
 
 
 def test_only_a_report_that_lacks_nothing_is_taken():
-    assert refuse(make_report("breast", 1), make_model(0)) is None
-    assert refuse(Report("breast", "US", {}, 1), make_model(0)) == "'conv.weight' is missing"
+    assert rejection_reason(make_report("breast", 1), make_model(0)) is None
+    assert rejection_reason(Report("breast", "US", {}, 1), make_model(0)) == "'conv.weight' is missing"
 
 
 def test_a_client_without_a_personalised_model_starts_from_its_group():

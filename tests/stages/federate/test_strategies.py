@@ -11,7 +11,7 @@ from flames_cli.fed.events import ClientDone
 from flames_cli.learn.models import build_model
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
-from flames_cli.store.client_state import recall
+from flames_cli.store.client_state import load_client_state
 from flames_cli.store.partition import read_partition
 from flames_cli.store.runs import read_config
 from tests.support.asserts import assert_same_state, assert_same_tree, without_timings
@@ -32,7 +32,7 @@ def state_of(result):
 def memories_of(result):
     """{client: {kind: what it keeps now}} of those that keep anything."""
     folders = (result.folder / "clients").glob(f"{token_of(result)}/*")
-    return {unquote(folder.name): recall(folder, 99999) for folder in folders}
+    return {unquote(folder.name): load_client_state(folder, 99999) for folder in folders}
 
 
 def token_of(result):
@@ -252,7 +252,7 @@ def test_scaffold_corrects_only_what_is_shared(workspace):
     result = federate(federate_config(workspace(), strategy="scaffold", share="content", **{**SDNET, **SGD}))
     style = build_model("sdnet", seed=0, base_channels=2, depth=2).style_entries()
     assert result.records[-1]["refused"] == {}
-    assert not style & state_of(result).memory["all"]["control"].keys()
+    assert not style & state_of(result).optimiser_state["all"]["control"].keys()
     assert all(not style & memory["control"].keys() for memory in memories_of(result).values())
 
 

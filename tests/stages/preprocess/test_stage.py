@@ -20,7 +20,8 @@ from flames_cli.readers.base import RawCase, ReadOptions, SkippedCase
 from flames_cli.readers.phantoms import draw_brats, draw_otu2d
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import read_set
-from flames_cli.store.h5 import hash_file, open_checked, read_preprocessed_cases
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import open_checked, read_preprocessed_cases
 from flames_cli.store.schema import PREPROCESSED
 from tests.support.datasets import find_shared, reveal_cases, reveal_report
 
@@ -429,7 +430,7 @@ def test_the_real_data_preprocess_without_a_bad_case(dataset, sources, real_prep
     assert report["sources"] == sources
     assert report["bad"] == []
     sets = read_preprocessed_cases(real_preprocessed / f"{dataset}.h5")[1]
-    for identity in ("patient", "group"):
+    for identity in ("patient", "split_unit"):
         names = [{getattr(case, identity) for case in sets[name]} for name in DRAWN]
         assert all(names)
         assert len(set.union(*names)) == sum(map(len, names))
