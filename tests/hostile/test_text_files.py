@@ -227,7 +227,7 @@ def test_a_site_cannot_be_called_as_a_path(name, tmp_path):
 def test_the_names_of_these_tests_would_lead_elsewhere(tmp_path):
     deployment = Deployment(tmp_path / "deployment", "a.org", 9, ())
     assert not deployment.site("../../x").path.resolve().is_relative_to(deployment.path)
-    assert Site(tmp_path, "a", "a.org:9").memory.is_relative_to(tmp_path)
+    assert Site(tmp_path, "a", "a.org:9").client_state.is_relative_to(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ STILLS = st.builds(
     CaseInfo,
     case=NAMES,
     patient=NAMES,
-    group=NAMES,
+    split_unit=NAMES,
     stratum=NAMES,
     slice_index=st.integers(-1, 2**31 - 1),
     spacing_mm=st.tuples(*[st.floats(0.125, 8, width=32)] * 2),

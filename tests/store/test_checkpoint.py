@@ -15,13 +15,13 @@ from flames_cli.store import checkpoint
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
     list_rounds,
-    load_newest_whole,
+    load_newest_complete,
     load_state,
     safe_name,
     save_state,
     set_aside,
 )
-from flames_cli.store.h5 import hash_file
+from flames_cli.store.files.hashes import hash_file
 from tests.support.asserts import assert_same_state
 
 
@@ -169,7 +169,7 @@ def test_damage_is_told_with_what_to_do_and_the_round_before_is_gone_back_to(nam
         DamagedCheckpoint, match=rf"{folder} is damaged \(.*{problem}.*`flames federate` again"
     ):
         load_state(tmp_path)
-    found, damaged = load_newest_whole(tmp_path)
+    found, damaged = load_newest_complete(tmp_path)
     assert_same_state(found, state(1))
     assert [one.round_folder for one in damaged] == [folder]
     assert list_rounds(tmp_path) == [1, 2], "whoever asked decides what becomes of it"
@@ -196,7 +196,7 @@ def test_a_checkpoint_of_a_release_that_did_not_seal_its_index_is_read(tmp_path)
 def test_another_version_is_no_damage(tmp_path):
     change(version=99)(save(tmp_path, 1, 2) / "state.json")
     with pytest.raises(FlamesError, match="has version 99 of flames-checkpoint, this release reads 4"):
-        load_newest_whole(tmp_path)
+        load_newest_complete(tmp_path)
 
 
 def test_a_file_that_may_not_be_read_is_no_damage_but_a_disk_that_fails_is(tmp_path, monkeypatch):
@@ -212,9 +212,9 @@ def test_a_file_that_may_not_be_read_is_no_damage_but_a_disk_that_fails_is(tmp_p
 
     fail(errno.EACCES)
     with pytest.raises(FlamesError, match="cannot be read: Permission denied; check its rights"):
-        load_newest_whole(tmp_path)
+        load_newest_complete(tmp_path)
     fail(errno.EIO)
-    assert load_newest_whole(tmp_path)[0].round == 1
+    assert load_newest_complete(tmp_path)[0].round == 1
 
 
 def test_where_all_are_damaged_one_line_says_so_and_nothing_is_touched(tmp_path):
@@ -223,7 +223,7 @@ def test_where_all_are_damaged_one_line_says_so_and_nothing_is_touched(tmp_path)
     with pytest.raises(
         FlamesError, match=r"no checkpoint in .* is whole \(round-00002: the checksum of .*--fresh"
     ):
-        load_newest_whole(tmp_path)
+        load_newest_complete(tmp_path)
     assert list_rounds(tmp_path) == [1, 2]
 
 

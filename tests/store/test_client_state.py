@@ -7,7 +7,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.store import client_state as module
 from flames_cli.store.checkpoint import list_rounds
 from flames_cli.store.client_state import (
-    KEPT_ROUNDS,
+    STORED_ROUNDS,
     delete_client_state_from,
     load_client_state,
     save_client_state,
@@ -64,7 +64,7 @@ def test_a_federation_that_goes_back_forgets_what_came_later(tmp_path):
 def test_only_the_newest_rounds_are_kept(tmp_path):
     filled(tmp_path, *range(1, 7))
     assert list_rounds(tmp_path) == [4, 5, 6]
-    assert len(list(tmp_path.iterdir())) == KEPT_ROUNDS
+    assert len(list(tmp_path.iterdir())) == STORED_ROUNDS
 
 
 def test_remembering_a_round_again_replaces_it(tmp_path):

@@ -9,11 +9,11 @@ from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.cases import SetInfo, Spool, encode_chunk
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import (
     CLIENT_SETS,
     Selection,
     SpooledCase,
-    hash_file,
     open_checked,
     read_preprocessed_cases,
     read_shard_cases,
@@ -63,7 +63,7 @@ def test_a_preprocessed_file_reads_back_as_it_was_written(source):
     assert info == BRATS
     assert list(sets) == list(SETS)
     assert [case for cases in sets.values() for case in cases] == [case for case, _, _ in drawn]
-    assert [case.group for case in sets["server_test"]] == ["d", "d", "d"]
+    assert [case.split_unit for case in sets["server_test"]] == ["d", "d", "d"]
 
 
 def test_a_set_may_be_empty(tmp_path):

@@ -19,7 +19,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 
 Drawn = tuple[CaseInfo, np.ndarray, np.ndarray]
 Member = tuple[str, str, int] | tuple[str, str, int, str]
-"""Patient, group, images, and the site if the data set has sites."""
+"""Patient, unit, images, and the site if the data set has sites."""
 
 
 def find_shared(name: str) -> Path:
@@ -44,7 +44,7 @@ def reveal_cases(path: Path) -> dict[str, list[CaseInfo]]:
                 case,
                 case=call.source(case.case),
                 patient=call.patients[case.patient],
-                group=call.patients[case.group],
+                split_unit=call.patients[case.split_unit],
             )
             for case in cases
         ]
@@ -79,14 +79,14 @@ class _Revealing:
 
 
 def write_noise(path: Path, sets: Mapping[str, Sequence[Member]], info: SetInfo) -> list[Drawn]:
-    """Write a preprocessed file of noise, {set: [(patient, group, images[, site])]}; return its cases."""
+    """Write a preprocessed file of noise, {set: [(patient, unit, images[, site])]}; return its cases."""
     drawn: list[Drawn] = []
     with Spool() as spool:
         spooled: dict[str, list[SpooledCase]] = {name: [] for name in SETS}
         for set_name, members in sets.items():
-            for patient, group, images, *site in members:
+            for patient, unit, images, *site in members:
                 for number in range(images):
-                    one = _draw_case(info, set_name, patient, group, number, *site)
+                    one = _draw_case(info, set_name, patient, unit, number, *site)
                     drawn.append(one)
                     numbers = [spool.add(encode_chunk(pixels)) for pixels in one[1:]]
                     spooled[set_name].append(SpooledCase(one[0], *numbers))
@@ -94,14 +94,14 @@ def write_noise(path: Path, sets: Mapping[str, Sequence[Member]], info: SetInfo)
     return drawn
 
 
-def _draw_case(info: SetInfo, set_name: str, patient: str, group: str, number: int, site: str = "") -> Drawn:
+def _draw_case(info: SetInfo, set_name: str, patient: str, unit: str, number: int, site: str = "") -> Drawn:
     case = f"{set_name}/{patient}/{site}{number}"
     rng = derive_rng(0, info.dataset, case)
     image = rng.integers(0, info.max_value, info.pixel_shape, endpoint=True).astype(info.dtype)
     mask = (rng.random((info.size, info.size)) < 0.3).astype(np.uint8)
     size = measure_lesions(mask)
     lesions = {"n_lesions": size.n, "smallest_px": size.smallest_px, "smallest_box_px": size.smallest_box_px}
-    known = CaseInfo(case, patient, group, "", number, (1.0, 1.5), size.area_px, site, **lesions)
+    known = CaseInfo(case, patient, unit, "", number, (1.0, 1.5), size.area_px, site, **lesions)
     return known, image, mask
 
 

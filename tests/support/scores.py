@@ -4,7 +4,7 @@ from typing import Any
 
 from flames_cli.core.scores.detection import LesionCounts
 from flames_cli.stages.evaluate.parts import Scored
-from flames_cli.stages.evaluate.scoring import Score, Subject
+from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
 
 
 def make_score(
@@ -25,4 +25,4 @@ def make_scored(
     unseen: str = "",
 ) -> Scored:
     """Return the scores of a model: of the server's, unless its split says otherwise."""
-    return Scored(Subject(label, modality, split, None, {}, unseen), scores, compared)
+    return Scored(ModelUnderTest(label, modality, split, None, {}, unseen), scores, compared)

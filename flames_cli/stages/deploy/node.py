@@ -60,7 +60,7 @@ def settings_for(site: Site, settings: NodeSettings) -> NodeSettings:
         settings,
         shards=tuple(path.resolve() for path in settings.shards),
         client=site.name,
-        client_state=site.memory.resolve(),
+        client_state=site.client_state.resolve(),
         private=True,
     )
 

@@ -19,7 +19,7 @@ from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.flower.flwr_command import find_superlink
 from flames_cli.learn.devices import count_gpus
 from flames_cli.stages.deploy.foreground import interrupted_by_signals
-from flames_cli.stages.federate.run_files import make_round_saver, noise_secret
+from flames_cli.stages.federate.run_files import ensure_noise_secret, make_round_saver
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.runs import RunFolder, write_nodes
 
@@ -75,7 +75,7 @@ def run_engine(made: Prepared, on_event: OnEvent) -> None:
 def _run_inline(made: Prepared, on_event: OnEvent) -> None:
     save = make_round_saver(made.run, made.config.keep_rounds)
     participation = _participation(made.config, len(made.nodes), 0.0, strict=True)
-    secret = noise_secret(made.run, made.plan.algorithm)
+    secret = ensure_noise_secret(made.run, made.plan.algorithm)
     federation = Federation(
         plan=made.plan,
         save=save,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from flames_cli.config import FederateConfig, PreprocessConfig
 from flames_cli.fed.engines import ENGINES
-from flames_cli.store.h5 import hash_file
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.partition import Partition, read_partition
 
 CHANNELS = {"grey": 1, "rgb": 3}

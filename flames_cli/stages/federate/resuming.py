@@ -14,16 +14,16 @@ from flames_cli.fed.engines import ENGINES, Engine
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
-    keep_newest,
+    delete_older_rounds,
     list_rounds,
-    load_newest_whole,
+    load_newest_complete,
     round_folder,
     save_state,
     set_aside,
 )
 from flames_cli.store.client_state import check_client_state, client_folder
 from flames_cli.store.files.atomic import remove_leftovers
-from flames_cli.store.runs import RunFolder, keep_rounds_until, read_config, read_rounds
+from flames_cli.store.runs import RunFolder, read_config, read_rounds, truncate_rounds
 
 NOT_STORED = {"workspace", "fresh", "deployment"}
 """Options that are of this call or this machine, not of the run."""
@@ -77,7 +77,7 @@ def resume(
         _check_nothing_lost(run)
         return None
     _check_client_state_stays(config, str(before.get("federate", {}).get("engine", "inline")))
-    state, damaged = load_newest_whole(run.checkpoints, partial(_check_client_states, run, config, made))
+    state, damaged = load_newest_complete(run.checkpoints, partial(_check_client_states, run, config, made))
     if config.dp_noise is not None:
         state = _pay_again(run, state)
     notes = [
@@ -85,8 +85,8 @@ def resume(
         f"{set_aside(one.round_folder).name}; going on after round {state.round}"
         for one in damaged
     ]
-    keep_newest(run.checkpoints, config.keep_rounds)
-    return Resumed(state, made, [*notes, *keep_rounds_until(run.rounds, state.round)])
+    delete_older_rounds(run.checkpoints, config.keep_rounds)
+    return Resumed(state, made, [*notes, *truncate_rounds(run.rounds, state.round)])
 
 
 def _pay_again(run: RunFolder, state: State) -> State:

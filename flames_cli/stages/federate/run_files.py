@@ -22,7 +22,7 @@ from flames_cli.store.files.atomic import (
     write_json,
     write_private,
 )
-from flames_cli.store.h5 import hash_file
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.runs import RunFolder, append_round, write_config
 from flames_cli.store.schema import CLIENT_TESTS, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
@@ -34,7 +34,9 @@ Facts = Mapping[str, Any]
 """What a run's config.toml says beside its options."""
 
 
-def begin(run: RunFolder, config: FederateConfig, options: dict[str, Any], plan: Plan, facts: Facts) -> None:
+def write_new_run(
+    run: RunFolder, config: FederateConfig, options: dict[str, Any], plan: Plan, facts: Facts
+) -> None:
     """Make the folder of a new run in place of what is there: all of it at once, or nothing.
 
     It holds what every model starts from, unless that is drawn by seed alone: a client may join in any round.
@@ -52,7 +54,7 @@ def begin(run: RunFolder, config: FederateConfig, options: dict[str, Any], plan:
 
 
 def read_initial(run: RunFolder, facts: Facts) -> Weights | None:
-    """What `begin` kept; None where that is drawn by seed.
+    """What `write_new_run` kept; None where that is drawn by seed.
 
     Raises:
         FlamesError: it is missing or damaged.
@@ -66,7 +68,7 @@ def read_initial(run: RunFolder, facts: Facts) -> Weights | None:
     return read_safetensors(run.initial) if there else None
 
 
-def noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
+def ensure_noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
     """The secret that the run's noise is drawn from, made where there is none yet; none without privacy.
 
     One that was lost costs no privacy: only that a round done again would be blurred otherwise.

@@ -19,11 +19,10 @@ from flames_cli.stages.federate.images import Images, find_images
 from flames_cli.stages.federate.nodes import node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
-from flames_cli.stages.federate.run_files import begin, read_initial
+from flames_cli.stages.federate.run_files import read_initial, write_new_run
 from flames_cli.store.files.locks import locked, reading_shards, rounds_of, wait_until_free
-from flames_cli.store.partition import read_json
 from flames_cli.store.runs import RunFolder, read_rounds, run_folder, write_config
-from flames_cli.store.schema import CLIENT_TESTS
+from flames_cli.store.schema import CLIENT_TESTS, read_json
 
 ORPHAN_SECONDS = 30.0
 """A run's process at the server has to end, after the command that started it was killed."""
@@ -78,7 +77,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         folder.path,
         resumed.state.round if resumed else 0,
         read_rounds(folder.rounds),
-        read_json(tests, CLIENT_TESTS.name) if tests.is_file() else None,
+        read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
         notes,
     )
 
@@ -112,7 +111,7 @@ def _prepare(
     else:
         # The plan first: a wrong option must not cost the run that --fresh replaces.
         plan = plan or make_plan(config, facts, None)
-        begin(run, config, options, plan, facts)
+        write_new_run(run, config, options, plan, facts)
     run.client_tests.unlink(missing_ok=True)
     return Prepared(config, run, plan, resumed.state if resumed else None, nodes), resumed
 

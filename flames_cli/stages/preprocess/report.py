@@ -12,7 +12,8 @@ from flames_cli.readers.base import Reader
 from flames_cli.stages.preprocess.pseudonymise import call_source
 from flames_cli.stages.preprocess.sources import Gathered
 from flames_cli.store.cases import SetInfo
-from flames_cli.store.h5 import SpooledCase, hash_file
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import SpooledCase
 from flames_cli.store.schema import PREPROCESSED_REPORT, stamp
 
 Sets = dict[str, list[SpooledCase]]
@@ -55,10 +56,10 @@ def make_report(
         **stamp(PREPROCESSED_REPORT),
         "flames": __version__,
         "dataset": info.dataset,
-        "reader": reader.NAME,
+        "reader": reader.name,
         "modality": info.modality,
         "organ": info.organ,
-        "licence": reader.LICENCE,
+        "licence": reader.licence,
         "options": options,
         "sources": len(part.listed),
         "sets": {own: _count(cases) for own, cases in shown.items()},

@@ -11,7 +11,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.privacy_accountant import privacy_spent
-from flames_cli.stages.federate import run_files as keeping
+from flames_cli.stages.federate import run_files
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.server_app import open_job
 from flames_cli.stages.federate.stage import federate
@@ -36,7 +36,7 @@ def _accountant():
 @pytest.fixture
 def one_secret(monkeypatch):
     """Every run has the same one."""
-    monkeypatch.setattr(keeping.secrets, "token_bytes", lambda n: SECRET[:n])
+    monkeypatch.setattr(run_files.secrets, "token_bytes", lambda n: SECRET[:n])
 
 
 @pytest.mark.federated
@@ -105,10 +105,10 @@ def test_the_noise_is_the_secrets_not_the_seeds_and_what_is_narrowed_is_taken(wo
 def test_a_secret_that_is_damaged_is_named(tmp_path):
     folder = RunFolder(tmp_path)
     algorithm = choose_algorithm(federate_config(tmp_path, **PRIVATE))
-    assert len(keeping.noise_secret(folder, algorithm)) == 32
+    assert len(run_files.ensure_noise_secret(folder, algorithm)) == 32
     folder.noise_secret.write_bytes(b"short")
     with pytest.raises(FlamesError, match=r"noise\.key has 5 bytes, expected 32; remove it"):
-        keeping.noise_secret(folder, algorithm)
+        run_files.ensure_noise_secret(folder, algorithm)
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedavg-modality", "fedgs", "fedprox", "fedadam"])

@@ -27,7 +27,8 @@ from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.store.checkpoint import list_rounds, load_state
-from flames_cli.store.h5 import hash_file, read_shard_cases
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import read_shard_cases
 from flames_cli.store.partition import read_partition, write_partition
 from tests.support.asserts import assert_same_state, without_timings
 from tests.support.stages import federate_config

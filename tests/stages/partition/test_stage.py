@@ -14,7 +14,8 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.stages.partition.stage import partition, verify_partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import SetInfo
-from flames_cli.store.h5 import hash_file, read_preprocessed_cases, read_shard_cases, read_shard_sets
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import read_preprocessed_cases, read_shard_cases, read_shard_sets
 from flames_cli.store.partition import Partition, read_partition
 from tests.support.datasets import find_shared, write_noise
 
@@ -93,7 +94,7 @@ def check_partition(workspace: Path, made: Partition) -> None:
     }
     found = Counter((dataset, str(case), origin_of(shard, name)) for dataset, case, shard, name in lying)
     assert found == Counter(expected), "every case once, and in a set that its own set became"
-    for identity in ("patient", "group"):
+    for identity in ("patient", "split_unit"):
         places: dict[tuple[str, str], set[tuple[str, str]]] = {}
         for dataset, case, shard, set_name in lying:
             places.setdefault((dataset, getattr(case, identity)), set()).add((shard, set_name))
@@ -301,8 +302,14 @@ def test_data_sets_of_differing_size_are_refused_with_their_sizes(small):
         ({"client_train": single(*"abc"), "client_test": single("c")}, "patient busi/c is in .* and in "),
         ({"client_train": single(*"abc"), "server_test": single("c")}, "patient busi/c is in .* and in "),
         ({"client_test": single("c"), "server_test": single("c")}, "patient busi/c is in .* and in "),
-        ({"client_train": [("x", "g", 1)], "client_test": [("y", "g", 1)]}, "group busi/g is in .* and in "),
-        ({"client_test": [("x", "g", 1)], "server_test": [("y", "g", 1)]}, "group busi/g is in .* and in "),
+        (
+            {"client_train": [("x", "g", 1)], "client_test": [("y", "g", 1)]},
+            "split unit busi/g is in .* and in ",
+        ),
+        (
+            {"client_test": [("x", "g", 1)], "server_test": [("y", "g", 1)]},
+            "split unit busi/g is in .* and in ",
+        ),
     ],
 )
 def test_a_doctored_file_with_a_patient_or_group_in_two_sets_is_refused(sets, found, small):
@@ -464,7 +471,7 @@ def test_a_patient_trained_on_in_one_modality_and_tested_in_another_is_found(sma
         run(workspace)
     assert not (workspace / "partition.json").exists()
     small(**{"sts-mri": {**mri, "server_test": [("z", "d", 1)], "client_train": single("e", "f")}})
-    with pytest.raises(FlamesError, match=r"group sts/d is in .*sts-ct\.h5:test and in .*server-MRI"):
+    with pytest.raises(FlamesError, match=r"split unit sts/d is in .*sts-ct\.h5:test and in .*server-MRI"):
         run(workspace)
 
 

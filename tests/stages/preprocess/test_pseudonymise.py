@@ -21,7 +21,8 @@ from flames_cli.errors import FlamesError
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import read_set
-from flames_cli.store.h5 import hash_file, open_checked, read_preprocessed_cases
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import open_checked, read_preprocessed_cases
 from flames_cli.store.salts import read_salt
 from flames_cli.store.schema import PREPROCESSED
 from tests.support.datasets import private_rows
@@ -84,7 +85,7 @@ def test_people_are_called_by_the_sites_salt_in_every_modality(hospital, tmp_pat
     found = {}
     for dataset in ("own-us", "own-mri"):
         _, sets = read_preprocessed_cases(tmp_path / "preprocessed" / f"{dataset}.h5")
-        assert all(case.group == case.patient for cases in sets.values() for case in cases)
+        assert all(case.split_unit == case.patient for cases in sets.values() for case in cases)
         found[dataset] = {case.patient for cases in sets.values() for case in cases}
     assert found["own-us"] == expected > found["own-mri"]
     assert {row["pseudonym"]: row["patient"] for row in private_rows(tmp_path)} == {
@@ -171,7 +172,7 @@ def stored(workspace):
                 held = read_set(file[own])
                 called = [one.case.rpartition("/")[0] if one.place else one.case for one in held.cases]
                 found[path.name, own] = [
-                    (people[one.patient], people[one.group], sources[path.stem, name], image.tobytes())
+                    (people[one.patient], people[one.split_unit], sources[path.stem, name], image.tobytes())
                     for one, name, image in zip(held.cases, called, held.images, strict=True)
                 ]
     return found

@@ -60,7 +60,7 @@ def made(folder, dataset):
 def groups_of():
     """groups_of(folder, dataset): {patient: (group, set)}, as the raw data call them."""
     return lambda folder, dataset: {
-        case.patient: (case.group, name)
+        case.patient: (case.split_unit, name)
         for name, cases in reveal_cases(made(folder, dataset)).items()
         for case in cases
     }

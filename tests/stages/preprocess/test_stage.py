@@ -20,14 +20,15 @@ from flames_cli.readers.base import RawCase, ReadOptions, SkippedCase
 from flames_cli.readers.phantoms import draw_brats, draw_otu2d
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import read_set
-from flames_cli.store.h5 import hash_file, open_checked, read_preprocessed_cases
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import open_checked, read_preprocessed_cases
 from flames_cli.store.schema import PREPROCESSED
 from tests.support.datasets import find_shared, reveal_cases, reveal_report
 
 DRAWN = [name for name in SETS if name != "client_val"]
 """The sets that a split makes."""
 
-ONE_KIND = [name for name, reader in READERS.items() if reader.MODALITY]
+ONE_KIND = [name for name, reader in READERS.items() if reader.modality]
 """The readers of one modality and organ: all but manifests."""
 
 
@@ -106,7 +107,7 @@ def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(
     with open_checked(output(tmp_path, dataset), PREPROCESSED) as file:
         for name in SETS:
             stored = read_set(file[name])
-            assert stored.images.dtype == (np.uint8 if READERS[dataset].STILL else np.uint16)
+            assert stored.images.dtype == (np.uint8 if READERS[dataset].is_still else np.uint16)
             for info, image, mask in zip(names[name], stored.images, stored.masks, strict=True):
                 case = raw[info.case]
                 squared, expected = to_square(scale(case.image, case.low, case.high), case.mask, 32)
@@ -398,7 +399,7 @@ def test_a_duplicate_list_that_cannot_be_read_leaves_no_output(phantom_raw, tmp_
 
 
 def test_known_copies_in_the_real_breast_images_are_found(tmp_path, left_out):
-    real, root = find_shared("data/busi") / READERS["busi"].FOLDER, tmp_path / "raw"
+    real, root = find_shared("data/busi") / READERS["busi"].folder, tmp_path / "raw"
     copies = {
         "benign (433)",
         "malignant (145)",
@@ -429,7 +430,7 @@ def test_the_real_data_preprocess_without_a_bad_case(dataset, sources, real_prep
     assert report["sources"] == sources
     assert report["bad"] == []
     sets = read_preprocessed_cases(real_preprocessed / f"{dataset}.h5")[1]
-    for identity in ("patient", "group"):
+    for identity in ("patient", "split_unit"):
         names = [{getattr(case, identity) for case in sets[name]} for name in DRAWN]
         assert all(names)
         assert len(set.union(*names)) == sum(map(len, names))
