@@ -238,7 +238,7 @@ def test_a_resumed_run_of_version_2_writes_its_lines_again_in_version_3(tmp_path
     path = tmp_path / "rounds.jsonl"
     append_round(path, VERSION_2_LINE)
     append_round(path, {**VERSION_2_LINE, "round": 2})
-    assert keep_rounds_until(path, 1) == []
+    assert truncate_rounds(path, 1) == []
     assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == read_rounds(path)
     assert "refused" not in path.read_text(encoding="utf-8")
 
