@@ -25,7 +25,7 @@ OTHERS = {"PydanticCustomError": 1, "problem": 0, "warning": 0, "Finding": 2, "W
 
 TELLING = {
     "cli/group.py": {"_one_line_errors", "_explain"},
-    "cli/live.py": {"_note_client"},
+    "cli/live.py": {"_note_rejection"},
     "config.py": {"_read_tables"},
     "fed/participation.py": {"shortage"},
     "fed/exchange.py": {"exchange", "push", "_note_lost"},

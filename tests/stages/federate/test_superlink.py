@@ -236,6 +236,6 @@ def test_a_node_that_is_killed_is_left_out_and_comes_back_and_a_run_without_node
     assert turns == {}
     assert all(name in str(ended.value) for name in SITES)
     assert [record["accepted"] for record in done] == [["brats"], ["brats"], ["brats", "busi"]]
-    assert [set(record["refused"]) for record in done] == [{"busi"}, set(), set()]
-    assert "Node Unavailable" in done[0]["refused"]["busi"]
+    assert [set(record["rejected"]) for record in done] == [{"busi"}, set(), set()]
+    assert "Node Unavailable" in done[0]["rejected"]["busi"]
     assert [len(record["clients"]) for record in done] == [2, 1, 2]
