@@ -18,14 +18,14 @@ SOURCE = ROOT / "flames_cli"
 GAP = "\0"
 """Stands for what varies in a message."""
 
-ERRORS = {"FlamesError", "RefusedApp"}
+ERRORS = {"FlamesError", "RejectedApp"}
 """And the classes made from them: the message is their first argument."""
 OTHERS = {"PydanticCustomError": 1, "problem": 0, "warning": 0, "Finding": 2, "Waiting": 1}
 """What else makes a message, and which of its arguments that is."""
 
 TELLING = {
     "cli/group.py": {"_one_line_errors", "_explain"},
-    "cli/live.py": {"_note_client"},
+    "cli/live.py": {"_note_rejection"},
     "config.py": {"_read_tables"},
     "fed/participation.py": {"shortage"},
     "fed/exchange.py": {"exchange", "push", "_note_lost"},

@@ -13,6 +13,9 @@ from flames_cli.store.files.jsonl import append_line, to_line
 from flames_cli.store.files.parse import parse_json, parse_toml
 from flames_cli.store.schema import RUN, check_stamp, stamp
 
+_NAMES_OF_VERSION_2 = {"kept_models": "unchanged_groups", "refused": "rejected"}
+"""Names in a line of rounds.jsonl that version 3 of flames-run changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
@@ -200,7 +203,27 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         record = parse_json(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("round"), int) else None
+    if not isinstance(record, dict) or not isinstance(record.get("round"), int):
+        return None
+    return _with_current_names(record)
+
+
+def _with_current_names(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a round's record with the names of this version; version 2 of flames-run had other ones.
+
+    A rejected client had the numbers of its rejected report next to `refused`: they are left out.
+    """
+    renamed = {_NAMES_OF_VERSION_2.get(name, name): value for name, value in record.items()}
+    if isinstance(clients := record.get("clients"), list):
+        renamed["clients"] = [_client_with_current_names(client) for client in clients]
+    return renamed
+
+
+def _client_with_current_names(client: Any) -> Any:
+    if not isinstance(client, dict) or "refused" not in client:
+        return client
+    identity = {name: client[name] for name in ("client", "modality", "seconds") if name in client}
+    return {**identity, "rejection_reason": client["refused"]}
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:

@@ -11,10 +11,12 @@ from flames_cli.store.files.parse import parse_json
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """File format: its name is in the file, with the version that wrote it."""
+    """A file format; every file states its name and the version that wrote it."""
 
     name: str
     version: int = 1
+    earlier: tuple[int, ...] = ()
+    """Earlier versions that this release still reads."""
 
 
 CHECK = Format("flames-check")
@@ -22,7 +24,7 @@ PREPROCESSED = Format("flames-preprocessed", 4)
 PREPROCESSED_REPORT = Format("flames-preprocessed-report", 4)
 PARTITION = Format("flames-partition", 3)
 SHARD = Format("flames-shard", 4)
-RUN = Format("flames-run", 2)
+RUN = Format("flames-run", 3, earlier=(2,))
 CHECKPOINT = Format("flames-checkpoint", 4)
 CLIENT_STATE = Format("flames-memory")
 EVALUATION = Format("flames-evaluation", 2)
@@ -66,7 +68,7 @@ def check_stamp(found: Mapping[str, Any], expected: Format, path: Path) -> None:
         raise FlamesError(
             f"{path} is {name or 'not a FLAMES file'}, expected {expected.name}; run `{command}` again"
         )
-    if version != expected.version:
+    if version not in (expected.version, *expected.earlier):
         raise FlamesError(
             f"{path} has version {version} of {expected.name}, this release reads {expected.version}; "
             f"run `{command}` again or use the release that wrote it"

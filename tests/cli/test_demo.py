@@ -10,7 +10,7 @@ from flames_cli.cli.demo import _watch
 from flames_cli.cli.live import progress_bars
 from flames_cli.fed.events import FederationStarted, RoundDone
 
-RECORD = {"round": 1, "seconds": 2.0, "clients": [], "kept_models": []}
+RECORD = {"round": 1, "seconds": 2.0, "clients": [], "unchanged_groups": []}
 
 
 @pytest.fixture

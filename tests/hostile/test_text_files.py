@@ -187,7 +187,7 @@ TABLES = {
         "sites": ["a"],
     },
     "site.toml": {"format": "flames-site", "version": 1, "name": "a", "superlink": "a.org:9092"},
-    "config.toml": {"format": "flames-run", "version": 2, "run": {"size": 64}, "federate": {"rounds": 2}},
+    "config.toml": {"format": "flames-run", "version": 3, "run": {"size": 64}, "federate": {"rounds": 2}},
     "flames.toml": {"seed": 1, "federate": {"rounds": 2, "lr_by_modality": {"US": 0.1}}},
 }
 

@@ -180,7 +180,7 @@ def test_missing_lines_of_the_history_are_told(workspace, go, assert_as_undamage
 @pytest.mark.parametrize("text", ["federate = 3\n", "lr = ", "\x00"])
 def test_a_damaged_configuration_is_refused(text, workspace, go):
     config = workspace / "runs" / "one" / "config.toml"
-    config.write_text('format = "flames-run"\nversion = 2\n' + text)
+    config.write_text('format = "flames-run"\nversion = 3\n' + text)
     with pytest.raises(FlamesError, match=r"config\.toml cannot be read \(.*; federate again with --fresh"):
         go(workspace, rounds=4)
 

@@ -4,15 +4,15 @@ Deterministic, debuggable, no start-up cost; one GPU is shared by taking turns.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import NoReturn
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from flames_cli.errors import FlamesError, NotWritten
 from flames_cli.fed.node import NodeConfig
+from flames_cli.flower.task_identity import send_messages_as
 
 RUN_ID = 1
 SERVER_NODE = 1
@@ -32,11 +32,11 @@ class InlineGrid(Grid):
         self._waiting: dict[str, Message] = {}
         self._sent = 0
 
-    def set_run(self, run: Run) -> None:
+    def set_run(self, run: object) -> None:
         """There is one run only."""
 
     @property
-    def run(self) -> Run:
+    def run(self) -> NoReturn:
         """There is no SuperLink whose run it could be."""
         raise FlamesError("the inline engine has no SuperLink run")
 
@@ -105,8 +105,7 @@ def run_inline(server: ServerApp, client: ClientApp, contexts: Mapping[int, Cont
     Raises:
         FlamesError: what the server raises; its cause is the clients' last fault, for --debug to show.
     """
-    # A message takes its sender from this process-wide identity, which Flower's own engines set likewise.
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SERVER_NODE
+    send_messages_as(RUN_ID, SERVER_NODE)
     context = Context(RUN_ID, SERVER_NODE, {}, RecordDict(), run_config={})
     grid = InlineGrid(client, contexts)
     try:

@@ -13,7 +13,8 @@ from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.messages import PROTOCOL
 from flames_cli.flower.flwr_command import FlowerCli
-from flames_cli.flower.processes import child_environment, free_port, start, stop, wait_until_healthy
+from flames_cli.flower.health import wait_until_healthy
+from flames_cli.flower.processes import child_environment, free_port, start, stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def run_ray(job: Job, nodes: Path, resources: Resources, on_event: OnEvent, log:
     check_ray(resources.cpus_per_client)
     with tempfile.TemporaryDirectory(prefix="flames-ray-") as folder:
         home, port = Path(folder), free_port()
-        command = [sys.executable, "-m", "flames_cli.flower.superlink", "--flames-protocol", str(PROTOCOL)]
+        command = [sys.executable, "-m", "flames_cli.flower", "superlink", "--flames-protocol", str(PROTOCOL)]
         command += ["--insecure", "--simulation"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
         environment = {**child_environment(home), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}

@@ -70,7 +70,7 @@ def by_collection(datasets: Iterable[DataSet]) -> list[list[DataSet]]:
 def reader_name(name: str) -> str:
     """The name of the reader that has `name` among its names; `name` itself where none has."""
     reader = find_reader(name)
-    return reader.NAME if reader else name
+    return reader.name if reader else name
 
 
 def find_named(option: str, name: str, datasets: Sequence[DataSet]) -> list[DataSet]:

@@ -67,7 +67,7 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
         encoded.append(_encode(case, source, image, mask))
         if mask.any():  # slices of air may be equal in two people
             pictures.append(content[-1])
-    look = look_of(raw[0]) if reader.STILL and raw[0].place is None else None
+    look = look_of(raw[0]) if reader.is_still and raw[0].place is None else None
     whole = hashlib.sha256("".join(content).encode()).hexdigest()
     return Decoded(source, tuple(encoded), whole, tuple(pictures), look, tuple(skipped))
 

@@ -96,7 +96,7 @@ def gather(
     listed = _listed_groups(config, sources)
     task = partial(decode, reader, read_options(config), config.size)
     for done, decoded in enumerate(ordered_map(task, sources, config.workers), start=1):
-        progress(f"preprocess {reader.NAME}", done, len(sources))
+        progress(f"preprocess {reader.name}", done, len(sources))
         kind, name = kind_of(reader, decoded.source), decoded.source.name
         part = gathered[kind]
         part.skipped.extend(Skipped(name, place, reason) for place, reason in decoded.skipped)
@@ -184,7 +184,7 @@ def find_split_units(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str
     alike: dict[str, list[str]] = {}
     for sound in sounds:
         alike.setdefault(sound.source.patient, []).extend((*sound.copied, *sound.pictures))
-    _mark_near(sounds, alike, COPY_BITS if reader.KNOWS_PATIENTS else NEAR_BITS)
+    _mark_near(sounds, alike, COPY_BITS if reader.knows_patients else NEAR_BITS)
     return first_alike({patient: alike[patient] for patient in sorted(alike)})
 
 

@@ -138,9 +138,9 @@ def _server_share(
     paper, a tenth.
     """
     part = _count_images(units) / images / classes
-    if server_test is None and reader.SERVER_TEST:
+    if server_test is None and reader.server_test:
         patients = sum(unit.patients for unit in units.values())
-        return Share(images=reader.SERVER_TEST * part, patients=max(1, patients // 4))
+        return Share(images=reader.server_test * part, patients=max(1, patients // 4))
     wanted = TENTH if server_test is None else server_test
     if wanted < 1:
         return Share.fraction(wanted, units)

@@ -6,7 +6,7 @@ import pytest
 
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.engines import ray as ray_engine
-from flames_cli.fed.events import ClientDone, FederationStarted, RoundDone
+from flames_cli.fed.events import FederationStarted, ReportReceived, RoundDone
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
 from tests.support.asserts import assert_same_state, without_timings
@@ -35,7 +35,7 @@ def test_ray_with_five_clients_gives_what_inline_gives(workspace, one_cpu):
     started = [event for event in events if isinstance(event, FederationStarted)]
     assert [name for name, _, _ in started[0].clients] == ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
     assert [event.record for event in events if isinstance(event, RoundDone)] == rayed.records
-    assert sum(isinstance(event, ClientDone) for event in events) == 10
+    assert sum(isinstance(event, ReportReceived) for event in events) == 10
     more = federate(federate_config(root, run="ray", rounds=3))
     assert more.resumed_from == 2, "a run goes on by another engine"
     assert_same_state(final(more), final(federate(federate_config(root, run="inline", rounds=3))))

@@ -12,7 +12,14 @@ from flames_cli.config import FederateConfig, PartitionConfig
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.client import make_client_app
-from flames_cli.fed.events import ClientDone, ClientJoined, Estimated, FederationStarted, RoundDone, StepDone
+from flames_cli.fed.events import (
+    ClientJoined,
+    Estimated,
+    FederationStarted,
+    ReportReceived,
+    RoundDone,
+    StepDone,
+)
 from flames_cli.fed.messages import Profile, TrainRequest
 from flames_cli.fed.records import message_bytes
 from flames_cli.stages.federate import engines
@@ -363,7 +370,7 @@ def test_watchers_are_told_all(workspace):
     steps = sum(entry["n_steps"] for record in result.records for entry in record["clients"])
     assert sum(isinstance(event, StepDone) for event in events) == steps
     assert [event.record for event in events if isinstance(event, RoundDone)] == result.records
-    assert sum(isinstance(event, ClientDone) for event in events) == 10
+    assert sum(isinstance(event, ReportReceived) for event in events) == 10
     assert isinstance(events[-1], Estimated)
     assert events[-1].seconds_left == 0
 

@@ -28,7 +28,7 @@ from tests.support.datasets import find_shared, reveal_cases, reveal_report
 DRAWN = [name for name in SETS if name != "client_val"]
 """The sets that a split makes."""
 
-ONE_KIND = [name for name, reader in READERS.items() if reader.MODALITY]
+ONE_KIND = [name for name, reader in READERS.items() if reader.modality]
 """The readers of one modality and organ: all but manifests."""
 
 
@@ -107,7 +107,7 @@ def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(
     with open_checked(output(tmp_path, dataset), PREPROCESSED) as file:
         for name in SETS:
             stored = read_set(file[name])
-            assert stored.images.dtype == (np.uint8 if READERS[dataset].STILL else np.uint16)
+            assert stored.images.dtype == (np.uint8 if READERS[dataset].is_still else np.uint16)
             for info, image, mask in zip(names[name], stored.images, stored.masks, strict=True):
                 case = raw[info.case]
                 squared, expected = to_square(scale(case.image, case.low, case.high), case.mask, 32)
@@ -399,7 +399,7 @@ def test_a_duplicate_list_that_cannot_be_read_leaves_no_output(phantom_raw, tmp_
 
 
 def test_known_copies_in_the_real_breast_images_are_found(tmp_path, left_out):
-    real, root = find_shared("data/busi") / READERS["busi"].FOLDER, tmp_path / "raw"
+    real, root = find_shared("data/busi") / READERS["busi"].folder, tmp_path / "raw"
     copies = {
         "benign (433)",
         "malignant (145)",
