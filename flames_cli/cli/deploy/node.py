@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flames_cli.cli.deploy.running import INSECURE_NODE, shout, line_printer
+from flames_cli.cli.deploy.running import INSECURE_NODE, line_printer, shout
 from flames_cli.cli.options import DeviceName, PrecisionName
 
 if TYPE_CHECKING:

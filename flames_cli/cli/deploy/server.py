@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT, DeploymentFolder
-from flames_cli.cli.deploy.running import INSECURE_SERVER, shout, line_printer
+from flames_cli.cli.deploy.running import INSECURE_SERVER, line_printer, shout
 
 if TYPE_CHECKING:
     from pathlib import Path

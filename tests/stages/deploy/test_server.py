@@ -305,9 +305,10 @@ def test_a_port_in_use_is_an_error_before_anything_starts(deployment):
 
 @pytest.mark.parametrize("missing", ["ca_certificate", "server_certificate", "server_key"])
 def test_a_missing_file_is_an_error_before_anything_starts(deployment, missing):
-    getattr(deployment, missing).unlink()
+    file = getattr(deployment, missing)
+    file.unlink()
 
-    with pytest.raises(FlamesError, match=f"{getattr(deployment, missing)} does not exist; `flames deploy check"):
+    with pytest.raises(FlamesError, match=f"{file} does not exist; `flames deploy check"):
         serve(deployment.path, "127.0.0.1", False, print, print)
 
 
