@@ -18,7 +18,7 @@ SOURCE = ROOT / "flames_cli"
 GAP = "\0"
 """Stands for what varies in a message."""
 
-ERRORS = {"FlamesError", "RefusedApp"}
+ERRORS = {"FlamesError", "RejectedApp"}
 """And the classes made from them: the message is their first argument."""
 OTHERS = {"PydanticCustomError": 1, "problem": 0, "warning": 0, "Finding": 2, "Waiting": 1}
 """What else makes a message, and which of its arguments that is."""

@@ -14,7 +14,8 @@ import pytest
 from flames_cli.errors import FlamesError
 from flames_cli.fed.node import NodeSettings
 from flames_cli.flower.flwr_command import FlowerCli
-from flames_cli.flower.processes import child_environment, free_port, start, stop, wait_until_healthy
+from flames_cli.flower.health import wait_until_healthy
+from flames_cli.flower.processes import child_environment, free_port, start, stop
 from flames_cli.stages.deploy.init import init_deployment
 from flames_cli.stages.deploy.node import node_command, settings_for
 from flames_cli.stages.deploy.node_log import LogReader
@@ -178,7 +179,7 @@ def test_a_node_runs_no_app_but_ours(loopback, tmp_path):
 
     run = loopback.cli.submit(tmp_path / "app", {})
     try:
-        wait_for(lambda: loopback.hears("known", f"refuses the app of run {run}"), "the refusal")
+        wait_for(lambda: loopback.hears("known", f"rejects the app of run {run}"), "the refusal")
     finally:
         loopback.cli.stop(run)
 
@@ -201,7 +202,7 @@ def test_a_key_that_is_taken_back_is_refused_from_then_on(loopback):
     loopback.cli.unregister(loopback.known)
 
     wait_for(lambda: loopback.online() == set(), "the node gone")
-    with pytest.raises(FlamesError, match="was taken back"):
+    with pytest.raises(FlamesError, match="was removed before"):
         loopback.cli.register(loopback.deployment.node_key("known"), "known")
 
 

@@ -118,7 +118,7 @@ def test_where_no_round_is_whole_nothing_is_touched_and_one_line_says_so(workspa
         flip(folder / f"round-{round_:05d}" / "server-all.safetensors")
     before = sorted(folder.rglob("*"))
     with pytest.raises(
-        FlamesError, match=r"no checkpoint in .* is whole \(round-00003: .*pass --fresh to start"
+        FlamesError, match=r"no checkpoint in .* is complete \(round-00003: .*pass --fresh to start"
     ):
         go(workspace, rounds=4)
     assert sorted(folder.rglob("*")) == before
@@ -158,7 +158,8 @@ def test_a_garbled_line_of_the_history_is_told_and_kept_beside(line, workspace):
     result = go(workspace, rounds=4)
     damaged, missing = result.notes
     assert damaged.endswith(
-        f"is damaged in line {line + 1}; it is kept as rounds.jsonl.damaged, and goes on without"
+        f"is damaged in line {line + 1}; the file is kept as rounds.jsonl.damaged, and the run continues "
+        "without these lines"
     )
     assert missing.endswith(f"has no line of round {line + 1}; the models have all rounds")
     assert [record["round"] for record in result.records] == [one for one in (1, 2, 3, 4) if one != line + 1]

@@ -13,7 +13,7 @@ from pathlib import Path
 from flames_cli import __version__
 from flames_cli.core.addresses import split_address
 from flames_cli.errors import FlamesError
-from flames_cli.flower.processes import connect
+from flames_cli.flower.health import connect
 from flames_cli.stages.deploy.findings import Finding, ok, problem, skipped, warning
 from flames_cli.store.deployment.certificates import describe_certificate
 from flames_cli.store.files.atomic import reason_of

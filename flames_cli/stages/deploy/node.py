@@ -129,7 +129,7 @@ def _end(process: subprocess.Popen[bytes], tell: Tell) -> None:
 
 def node_command(site: Site, settings: NodeSettings, insecure: bool, port: int) -> list[str]:
     """What starts Flower's node with the guard; its own processes reach it at `port` of this machine."""
-    command = [sys.executable, "-m", "flames_cli.flower.supernode", "--superlink", site.superlink]
+    command = [sys.executable, "-m", "flames_cli.flower", "supernode", "--superlink", site.superlink]
     # It stays in this machine's processes: Flower sends none of it.
     command += ["--node-config", config_pairs(node_config(settings))]
     command += ["--host", LOOPBACK, "--port", str(port)]

@@ -13,7 +13,7 @@ FOUND_AGAIN = re.compile(r"Connection successful after")
 ROUND = re.compile(r"\[RUN \d+, ROUND (.+)\]")
 RECEIVED = re.compile(r"Receiving: (\S+) message")
 SENT = re.compile(r"Sent successfully")
-REFUSED = re.compile(r"(FLAMES refuses the app of run .*)")
+REFUSED = re.compile(r"(FLAMES rejects the app of run .*)")
 RAISED = re.compile(r"^flames_cli\.[\w.]+: (.*)")
 """The last line of the traceback of an error of ours."""
 ERROR = re.compile(r"ERROR\s*:\s*(.*)")

@@ -11,13 +11,13 @@ from typing import NoReturn
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.messages import PROTOCOL
 from flames_cli.flower.flwr_command import FlowerCli
+from flames_cli.flower.health import wait_until_healthy
 from flames_cli.flower.processes import (
     child_environment,
     last_lines,
     listen,
     start,
     stop,
-    wait_until_healthy,
 )
 from flames_cli.stages.deploy.foreground import Tell, undisturbed, until_told_to_end
 from flames_cli.store.deployment.folders import Deployment, read_deployment
@@ -82,7 +82,7 @@ def check_bind(bind: str) -> str:
 
 def server_command(deployment: Deployment, host: str, insecure: bool) -> list[str]:
     """What starts Flower's server behind the gate."""
-    command = [sys.executable, "-m", "flames_cli.flower.superlink", "--flames-protocol", str(PROTOCOL)]
+    command = [sys.executable, "-m", "flames_cli.flower", "superlink", "--flames-protocol", str(PROTOCOL)]
     command += ["--host", host, "--port", str(deployment.port), "--disable-runtime-dependency-installation"]
     if insecure:
         return [*command, "--insecure"]

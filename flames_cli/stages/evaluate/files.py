@@ -90,7 +90,7 @@ def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> N
     """Write cases.csv (`cases`, from `case_rows`), the tables and summary.json.
 
     A split that was not asked for keeps what an earlier call said of the same models; what it said of others
-    is removed, and so are the pictures of a split that is made anew.
+    is removed, and so are the pictures of a split that is made again.
     """
     folder = result.folder
     earlier = _earlier_tables(result)

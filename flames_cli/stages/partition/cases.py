@@ -52,7 +52,7 @@ def read_dataset(path: Path) -> DataSet:
     info, sets = read_preprocessed_cases(path)
     if info.dataset.lower() != path.stem.lower():
         raise FlamesError(
-            f"{path} holds {info.dataset}, not {path.stem}; give it back its name, or make it anew with "
+            f"{path} holds {info.dataset}, not {path.stem}; give it back its name, or make it again with "
             f"`flames preprocess --overwrite`"
         )
     members = [Member(name, index, case) for name in SETS for index, case in enumerate(sets[name])]

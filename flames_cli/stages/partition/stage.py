@@ -38,7 +38,7 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
 def _partition(config: PartitionConfig, progress: Progress) -> Partition:
     target = config.workspace / "partition.json"
     if target.exists() and not config.overwrite:
-        raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
+        raise FlamesError(f"{target} is there already; pass --overwrite to make it again")
     files = _find_files(config)
     before = [_mark(path) for path in files]
     datasets = [read_dataset(path) for path in files]

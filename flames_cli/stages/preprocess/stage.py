@@ -155,7 +155,7 @@ def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> 
     for target in targets:
         # Without its report, it is what is left of a call that was interrupted.
         if target.exists() and target.with_suffix(".json").exists() and not overwrite:
-            raise FlamesError(f"{target} is there already; pass --overwrite to make it anew")
+            raise FlamesError(f"{target} is there already; pass --overwrite to make it again")
     others = [path for path in files_of(collection, targets[0].parent) if path not in targets]
     if others and not overwrite:
         raise FlamesError(

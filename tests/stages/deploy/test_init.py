@@ -60,7 +60,7 @@ def test_private_keys_and_the_folder_are_their_owner_s_alone_whatever_the_mask(t
 
 WRONG = {
     "host": ({"host": "https://a.org"}, "is not a host"),
-    "every address": ({"host": "0.0.0.0"}, "nobody can connect to"),
+    "every address": ({"host": "0.0.0.0"}, "no machine can connect to"),
     "port": ({"port": 0}, "there is no port 0"),
     "no site": ({"sites": []}, "no site was named"),
     "site": ({"sites": ["a", "../b"]}, "'../b' cannot name a site"),

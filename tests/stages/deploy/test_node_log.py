@@ -88,8 +88,8 @@ def test_a_server_that_is_away_is_told_once_and_once_when_it_is_back(reader):
         ),
         ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)\n", "does not speak TLS"),
         (
-            "ERROR :     FLAMES refuses the app of run 7: it holds 'x.py'\n",
-            "FLAMES refuses the app of run 7: it",
+            "ERROR :     FLAMES rejects the app of run 7: it contains 'x.py'\n",
+            "FLAMES rejects the app of run 7: it",
         ),
         (
             "ERROR :     ClientApp raised an exception\nTraceback (most recent call last):\n"

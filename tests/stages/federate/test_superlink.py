@@ -21,9 +21,8 @@ import pytest
 from flames_cli.config import PartitionConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import ClientAsked, ClientJoined, Event, RoundDone, Waiting
-from flames_cli.flower.families import descendants
 from flames_cli.flower.flwr_command import find_superlink
-from flames_cli.flower.processes import free_port
+from flames_cli.flower.processes import descendants, free_port
 from flames_cli.stages.deploy.init import init_deployment
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
@@ -68,7 +67,7 @@ class Cluster:
         return {node.name for node in cli.nodes() if node.status == "online"} if cli else set()
 
     def superlink(self) -> psutil.Process:
-        return find_process(self.commands["server"], "flames_cli.flower.superlink")
+        return find_process(self.commands["server"], "superlink")
 
     def server_app(self) -> psutil.Process:
         return find_process(self.commands["server"], "flwr-serverapp")

@@ -357,7 +357,7 @@ def test_without_a_preprocessed_file_the_command_is_named(options, named, tmp_pa
 def test_a_file_that_is_no_preprocessed_data_set_is_refused(small):
     workspace = small(busi={})
     source(workspace, "otu2d").write_bytes(b"no HDF5 file")
-    with pytest.raises(FlamesError, match=r"otu2d\.h5 is damaged or no HDF5 file; .*`flames preprocess`"):
+    with pytest.raises(FlamesError, match=r"otu2d\.h5 is damaged or not an HDF5 file; .*`flames preprocess`"):
         run(workspace)
 
 
