@@ -223,7 +223,7 @@ def test_a_data_set_preprocessed_anew_while_it_is_divided_is_noticed(workspace):
         file.with_suffix(".new").replace(file)
 
     with pytest.raises(
-        FlamesError, match="was preprocessed anew while it was divided; run `flames partition`"
+        FlamesError, match="was preprocessed again while it was divided; run `flames partition`"
     ):
         partition(PartitionConfig(workspace=workspace, overwrite=True, split={"brats": 2}), replace)
     assert not (workspace / "partition.json").exists()

@@ -320,7 +320,7 @@ def test_a_run_of_real_nodes_is_tested_at_the_server_alone(trained):
     result = evaluate_run(trained, "flames")
     assert result.clients == []
     assert result.server
-    with pytest.raises(FlamesError, match=r"test at their own sites, and what they told is in .*tests\.json"):
+    with pytest.raises(FlamesError, match=r"test at their own sites, and their reports are in .*tests\.json"):
         evaluate_run(trained, "flames", client_test=True)
 
 

@@ -123,7 +123,9 @@ def test_a_manifest_that_gains_a_modality_leaves_nobody_there_twice(tmp_path):
     rows = [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)]
     run(stills(tmp_path, rows))
     stills(tmp_path, rows + [(f"b{n}", f"a{n}", "CT", "breast", 10 + n) for n in range(6)])
-    with pytest.raises(FlamesError, match=r"own.h5 is of own too, .*--overwrite to replace it, or another"):
+    with pytest.raises(
+        FlamesError, match=r"own.h5 also belongs to own, .*--overwrite to replace it, or another"
+    ):
         run(tmp_path)
     assert files_in(tmp_path / "made") == ["own.csv", "own.h5", "own.json", "salt"]
     run(tmp_path, overwrite=True)
