@@ -114,8 +114,9 @@ def test_a_check_tells_the_problem_and_its_fix_and_ends_with_2(flames, deployed)
     key.chmod(0o644)
     result = flames("deploy", "check")
     assert result.exit_code == 2
-    assert "problem: other users can read the private key flames-deployment/server/server.key (mode 0644), " in (
-        result.stdout
+    assert (
+        "problem: other users can read the private key flames-deployment/server/server.key (mode 0644), "
+        in (result.stdout)
     )
     assert "  what to do: chmod 600 flames-deployment/server/server.key\n" in result.stdout
     assert ": 1 problem" in result.stdout.splitlines()[-1]
