@@ -12,7 +12,8 @@ from flames_cli.config import PartitionConfig, PreprocessConfig
 from flames_cli.readers.phantoms import PHANTOMS, draw_brats
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
-from tests.support.datasets import find_shared
+from flames_cli.store.cases import SetInfo
+from tests.support.datasets import find_shared, write_noise
 
 # Before torch is imported: its waiting threads would spin long, and nothing may be sent anywhere.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -71,6 +72,27 @@ def workspace(phantom_raw: dict[str, Path], tmp_path_factory: pytest.TempPathFac
         return Path(shutil.copytree(made[size, seed], tmp_path_factory.mktemp("workspace") / "workspace"))
 
     return get
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """tiny(): a workspace that the test may change, of clients brats-1, brats-2 (MRI) and busi (US).
+
+    The images are 32×32 noise, and few: a round of a federation takes a fraction of a second.
+    """
+    root = tmp_path_factory.mktemp("tiny") / "made"
+    for name, modality, n in (("brats", "MRI", 12), ("busi", "US", 8)):
+        members = {
+            "client_train": [(f"{name}-p{number}", f"{name}-p{number}", 1) for number in range(n)],
+            "client_val": [],
+            "client_test": [(f"{name}-t{number}", f"{name}-t{number}", 1) for number in range(2)],
+            "server_test": [(f"{name}-s{number}", f"{name}-s{number}", 1) for number in range(2)],
+        }
+        info = SetInfo(name, modality, "brain" if modality == "MRI" else "breast", 32, 255)
+        write_noise(root / "preprocessed" / f"{name}.h5", members, info)
+    partition(PartitionConfig(workspace=root, split={"brats": 2}))
+    copies = tmp_path_factory.mktemp("tiny-copies")
+    return lambda: Path(shutil.copytree(root, copies / str(len(list(copies.iterdir())))))
 
 
 @pytest.fixture(scope="session")
