@@ -20,7 +20,15 @@ from flames_cli.core.federated.reports import Report, RoundResult, State
 from flames_cli.core.federated.update_norms import NormLimit
 from flames_cli.errors import FlamesError
 from flames_cli.fed.evaluation_report import EvaluationReport
-from flames_cli.fed.events import ClientAsked, ClientDone, FederationStarted, OnEvent, RoundDone, ignore
+from flames_cli.fed.events import (
+    ClientAsked,
+    FederationStarted,
+    OnEvent,
+    ReportReceived,
+    ReportRejected,
+    RoundDone,
+    ignore,
+)
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.messages import Profile, unpack_report
 from flames_cli.fed.packing import Packer
@@ -120,17 +128,18 @@ def _run_round(grid: Grid, federation: Federation, state: State, clients: Client
     limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one) for _, one in clients})
     noise = NoiseKey(federation.noise_secret, plan.wire_dtype) if plan.algorithm.privacy else None
     result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes, limit, noise)
-    not_taken = {client: sanitise(reason) for client, reason in result.rejected.items()}
-    refused = {**traffic.failed, **not_taken}
-    for client, reason in not_taken.items():
-        on_event(ClientDone(client, round_, {}, reason))
+    unusable = {client: sanitise(reason) for client, reason in result.rejected.items()}
+    rejected = {**traffic.failed, **unusable}
+    for client, reason in unusable.items():
+        on_event(ReportRejected(client, round_, reason))
     if not result.accepted:
-        reasons = "; ".join(f"{client}: {reason}" for client, reason in refused.items())
+        reasons = "; ".join(f"{client}: {reason}" for client, reason in rejected.items())
         raise FlamesError(
-            f"round {round_} got no good report ({reasons}); mend that, and the same command goes on"
+            f"round {round_} got no good report ({reasons}); fix the cause, then run the same command again "
+            "to continue"
         )
     profiles = [profile for _, profile in clients]
-    record = _record(round_, profiles, result, traffic, refused, time.monotonic() - started)
+    record = _record(round_, profiles, result, traffic, rejected, time.monotonic() - started)
     if plan.algorithm.privacy:
         record |= privacy_spent(plan.algorithm.privacy, result.state.releases)
     federation.save(result.state, record)
@@ -177,11 +186,11 @@ def _take(
     report, reason = _read_report(reply, profile, round_, most_steps)
     if report is None or reply.message is None:
         traffic.failed[client] = reason
-        on_event(ClientDone(client, round_, {}, reason))
+        on_event(ReportRejected(client, round_, reason))
         return
     traffic.bytes_up += message_bytes(reply.message)
     traffic.metrics[client] = {**report.metrics, "n_examples": report.n_examples, "n_steps": report.n_steps}
-    on_event(ClientDone(client, round_, traffic.metrics[client]))
+    on_event(ReportReceived(client, round_, traffic.metrics[client]))
     yield report
 
 
@@ -213,7 +222,7 @@ def _record(
     profiles: list[Profile],
     result: RoundResult,
     traffic: _Traffic,
-    refused: dict[str, str],
+    rejected: dict[str, str],
     seconds: float,
 ) -> dict[str, Any]:
     """The round's line in rounds.jsonl."""
@@ -225,15 +234,17 @@ def _record(
                 "client": profile.client,
                 "modality": profile.modality,
                 "seconds": round(traffic.seconds.get(profile.client, 0.0), 3),
-                **traffic.metrics.get(profile.client, {}),
-                **_moved(profile.client, result),
-                **({"refused": refused[profile.client]} if profile.client in refused else {}),
+                **(
+                    {"rejection_reason": rejected[profile.client]}
+                    if profile.client in rejected
+                    else {**traffic.metrics.get(profile.client, {}), **_moved(profile.client, result)}
+                ),
             }
             for profile in profiles
         ],
         "accepted": list(result.accepted),
-        "kept_models": list(result.unchanged_groups),
-        "refused": refused,
+        "unchanged_groups": list(result.unchanged_groups),
+        "rejected": rejected,
         "bytes_down": traffic.bytes_down,
         "bytes_up": traffic.bytes_up,
         "rss_mb": round(psutil.Process().memory_info().rss / 2**20, 1),

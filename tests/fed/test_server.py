@@ -11,7 +11,14 @@ from flames_cli.core.federated.flames_blend import blend_flames
 from flames_cli.errors import FlamesError
 from flames_cli.fed import exchange
 from flames_cli.fed.engines import inline
-from flames_cli.fed.events import ClientAsked, ClientDone, ClientJoined, FederationStarted, RoundDone
+from flames_cli.fed.events import (
+    ClientAsked,
+    ClientJoined,
+    FederationStarted,
+    ReportReceived,
+    ReportRejected,
+    RoundDone,
+)
 from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, TrainTask, pack_report, pack_task
 from flames_cli.fed.plan import initial_seed
 from flames_cli.fed.records import message_bytes
@@ -147,7 +154,7 @@ def test_one_reply_is_held_at_a_time(profiles, algorithm):
 def test_a_record_is_json_and_holds_what_clients_reported(profiles):
     record = json.loads(json.dumps(run_federation(profiles, rounds=1).records[0]))
     assert record["accepted"] == list(CLIENTS)
-    assert record["refused"] == {}
+    assert record["rejected"] == {}
     assert [entry["client"] for entry in record["clients"]] == list(CLIENTS)
     for entry in record["clients"]:
         modality, n = CLIENTS[entry["client"]]
@@ -159,10 +166,10 @@ def test_a_record_is_json_and_holds_what_clients_reported(profiles):
 def test_a_client_that_fails_leaves_the_round_to_the_others(profiles):
     seen = run_federation(profiles, train=failing(drift, "m2", in_round=1))
     first, second = seen.records
-    assert first["refused"] == {"m2": "disk full"}
+    assert first["rejected"] == {"m2": "disk full"}
     assert first["accepted"] == ["m1", "m3", "u1", "u2"]
     entry = next(entry for entry in first["clients"] if entry["client"] == "m2")
-    assert entry["refused"] == "disk full"
+    assert entry["rejection_reason"] == "disk full"
     assert first["bytes_up"] < first["bytes_down"]
     assert second["accepted"] == list(CLIENTS)
     assert_same(seen.received(2)["m2"], seen.saved[0][0].server["MRI"])
@@ -237,9 +244,9 @@ def with_weights(report, **entries):
 def test_a_spoiled_report_is_refused_and_the_round_goes_on(spoil, reason, profiles):
     seen = run_federation(profiles, rounds=1, train=spoiled(drift, "m2", spoil))
     (record,) = seen.records
-    assert set(record["refused"]) == {"m2"}
+    assert set(record["rejected"]) == {"m2"}
     assert record["accepted"] == ["m1", "m3", "u1", "u2"]
-    assert reason in record["refused"]["m2"]
+    assert reason in record["rejected"]["m2"]
     without = [who for who in profiles if who.client != "m2"]
     assert_same_state(seen.state, run_federation(without, rounds=1).state)
 
@@ -264,7 +271,7 @@ def test_a_reply_that_is_no_report_is_refused(records, profiles):
         return Message(RecordDict(content), reply_to=message)
 
     (record,) = run_federation(profiles, rounds=1, answer=answer).records
-    assert record["refused"]["m2"].startswith("its report cannot be read (")
+    assert record["rejected"]["m2"].startswith("its report cannot be read (")
     assert record["accepted"] == ["m1", "m3", "u1", "u2"]
 
 
@@ -276,7 +283,7 @@ def test_a_reply_that_is_no_report_is_refused(records, profiles):
             {"channels": 3},
             r"client b cannot join: its images are of 3 channel\(s\), this federation's of 1; preprocess",
         ),
-        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 5"),
+        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 6"),
         ({"client": "a"}, "client a cannot join: another node has that name"),
     ],
     ids=["size", "channels", "protocol", "name"],
@@ -322,9 +329,35 @@ def test_watchers_are_told_in_order(profiles):
     assert started.clients == tuple((client, *what) for client, what in CLIENTS.items())
     assert (started.first_round, started.rounds) == (1, 2)
     kinds = [type(event) for event in rest]
-    assert kinds == ([ClientAsked, ClientDone] * len(CLIENTS) + [RoundDone]) * 2
-    failed = [event for event in rest if isinstance(event, ClientDone) and event.reason]
-    assert [(event.client, event.round, event.reason) for event in failed] == [("u1", 2, "disk full")]
+    first, second = kinds[: len(kinds) // 2], kinds[len(kinds) // 2 :]
+    assert first == [ClientAsked, ReportReceived] * len(CLIENTS) + [RoundDone]
+    assert second == [ReportRejected if at == 7 else kind for at, kind in enumerate(first)]
+    assert [event for event in rest if isinstance(event, ReportRejected)] == [
+        ReportRejected("u1", 2, "disk full")
+    ]
+
+
+def test_a_bad_report_is_received_then_rejected_and_its_numbers_are_not_recorded(profiles):
+    def train(request, weights, who):
+        report = drift(request, weights, who)
+        bad = {"conv.weight": np.full((2, 3), np.nan, np.float32)}
+        return replace(report, weights={**report.weights, **bad}) if who.client == "u1" else report
+
+    seen = run_federation(profiles, rounds=1, train=train)
+    reason = "'conv.weight' contains values that are not finite"
+    kinds = (ReportReceived, ReportRejected)
+    of_client = [event for event in seen.events if isinstance(event, kinds) and event.client == "u1"]
+    assert [type(event) for event in of_client] == [ReportReceived, ReportRejected]
+    assert of_client[1] == ReportRejected("u1", 1, reason)
+    (record,) = seen.records
+    assert record["rejected"] == {"u1": reason}
+    (entry,) = (entry for entry in record["clients"] if entry["client"] == "u1")
+    assert entry == {
+        "client": "u1",
+        "modality": "US",
+        "seconds": entry["seconds"],
+        "rejection_reason": reason,
+    }
 
 
 def test_a_round_is_saved_before_it_is_told(profiles):
@@ -377,7 +410,7 @@ def test_a_node_that_is_gone_costs_its_own_report_alone(profiles, monkeypatch):
 
     monkeypatch.setattr(inline, "InlineGrid", Gone)
     seen = run_federation(profiles, rounds=2)
-    assert [record["refused"] for record in seen.records] == [{"u1": "Node Unavailable"}] * 2
+    assert [record["rejected"] for record in seen.records] == [{"u1": "Node Unavailable"}] * 2
     assert seen.records[1]["accepted"] == ["m1", "m2", "m3", "u2"]
 
 
@@ -387,7 +420,7 @@ def test_more_examples_than_a_client_joined_with_are_refused(profiles):
         return replace(report, n_examples=2**62) if who.client == "u1" else report
 
     (record,) = run_federation(profiles, rounds=1, train=boast).records
-    assert record["refused"] == {"u1": f"it reports {2**62} examples, it joined with 5"}
+    assert record["rejected"] == {"u1": f"it reports {2**62} examples, it joined with 5"}
 
 
 @pytest.mark.parametrize("steps", [-1, 2, 2**62])
@@ -397,7 +430,7 @@ def test_more_steps_than_a_client_can_make_are_refused(steps, profiles):
         return replace(report, n_steps=steps) if who.client == "u1" else report
 
     (record,) = run_federation(profiles, "fedgs", rounds=1, train=boast).records
-    assert record["refused"] == {"u1": f"it reports {steps} steps, its images make at most 1"}
+    assert record["rejected"] == {"u1": f"it reports {steps} steps, its images make at most 1"}
 
 
 def test_a_report_of_a_past_round_is_refused(profiles):
@@ -408,7 +441,7 @@ def test_a_report_of_a_past_round_is_refused(profiles):
         return reply
 
     seen = run_federation(profiles, rounds=3, answer=answer)
-    assert [record["refused"] for record in seen.records] == [
+    assert [record["rejected"] for record in seen.records] == [
         {},
         {"u1": "it reports of round 1, expected round 2"},
         {"u1": "it reports of round 1, expected round 3"},
@@ -445,7 +478,7 @@ def test_a_client_far_outside_is_refused_and_the_round_goes_on(algorithm, bad_ro
         return replace(report, weights={**report.weights, "conv.weight": far})
 
     seen = run_federation(profiles, algorithm, rounds=2, train=train, max_update_norm=10.0)
-    refused = [record["refused"] for record in seen.records]
+    refused = [record["rejected"] for record in seen.records]
     assert [set(one) for one in refused] == [{"u1"} if r == bad_round else set() for r in (1, 2)]
     assert "times as far as the median of" in refused[bad_round - 1]["u1"]
     without = run_federation(
@@ -461,7 +494,7 @@ def test_a_record_tells_how_far_each_client_moved(profiles):
 
 def test_models_without_a_good_report_are_named(profiles):
     seen = run_federation(profiles, rounds=2, train=failing(drift, "u1", "u2", in_round=2))
-    assert [record["kept_models"] for record in seen.records] == [[], ["US"]]
+    assert [record["unchanged_groups"] for record in seen.records] == [[], ["US"]]
 
 
 def test_numbers_that_no_report_tells_are_refused(profiles):
@@ -470,14 +503,14 @@ def test_numbers_that_no_report_tells_are_refused(profiles):
         return replace(report, metrics={"client": 1.0}) if who.client == "u1" else report
 
     (record,) = run_federation(profiles, rounds=1, train=tell).records
-    assert "it tells of 'client', which no report does" in record["refused"]["u1"]
+    assert "it tells of 'client', which no report does" in record["rejected"]["u1"]
     assert [client["client"] for client in record["clients"]] == list(CLIENTS)
 
 
 def test_a_reason_is_one_line_whatever_a_node_sends(profiles):
     train = failing(drift, "u1", reason="a\u2028b\n\x1b[31mc " + 2000 * "x")
     (record,) = run_federation(profiles, rounds=1, train=train).records
-    reason = record["refused"]["u1"]
+    reason = record["rejected"]["u1"]
     assert reason.startswith("a b [31mc xxx")
     assert len(reason) == 500
 

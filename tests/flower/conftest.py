@@ -13,9 +13,9 @@ Answer = tuple[int, bytes]
 @pytest.fixture
 def identity() -> None:
     """Messages take their sender from this process's identity."""
-    from flwr.supercore.task_identity import TaskIdentity
+    from flames_cli.flower.task_identity import send_messages_as
 
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+    send_messages_as(run_id=1, node_id=1)
 
 
 @pytest.fixture

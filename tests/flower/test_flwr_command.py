@@ -113,9 +113,9 @@ def test_a_program_that_is_not_there_is_a_failure(cli, monkeypatch):
         cli.stop(7)
 
 
-def test_a_program_that_hangs_is_a_failure(flwr, cli, monkeypatch, tmp_path):
+def test_a_program_that_hangs_is_a_failure(flwr, tmp_path):
+    cli = FlowerCli(tmp_path / "home", "127.0.0.1:9", None, seconds=0.5)
     (tmp_path / "flwr_stand_in.py").write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(flower_cli, "SECONDS", 0.5)
 
     with pytest.raises(FlamesError, match="did not end"):
         cli.stop(7)

@@ -50,7 +50,7 @@ def test_colour_images_are_trained_on_scored_and_drawn(divide):
     root = divide(3)
     run = federate(federate_config(root, batch_size=4))
     assert read_config(run.folder / "config.toml")["run"]["channels"] == 3
-    assert [record["refused"] for record in run.records] == [{}, {}]
+    assert [record["rejected"] for record in run.records] == [{}, {}]
     state = load_state(run.folder / "checkpoints")
     assert state.server["US"]["encoders.0.0.weight"].shape == (4, 3, 3, 3)
     result = score(root)

@@ -122,10 +122,10 @@ def at_step(round: int, client: str, step: int) -> Callable[[Any], None]:
 
 def after_client(round: int, client: str) -> Callable[[Any], None]:
     """Between one client's report and the next one's training."""
-    from flames_cli.fed.events import ClientDone
+    from flames_cli.fed.events import ReportReceived
 
     def watch(event: Any) -> None:
-        if isinstance(event, ClientDone) and (event.round, event.client) == (round, client):
+        if isinstance(event, ReportReceived) and (event.round, event.client) == (round, client):
             die()
 
     return watch

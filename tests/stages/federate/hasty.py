@@ -22,7 +22,7 @@ def run_command() -> None:
     from flames_cli.stages.deploy import node
 
     real = node.node_command
-    node.node_command = lambda *given: [sys.executable, __file__, "supernode", *real(*given)[3:]]
+    node.node_command = lambda *given: [sys.executable, __file__, "supernode", *real(*given)[4:]]
     main()
 
 

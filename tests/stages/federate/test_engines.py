@@ -6,7 +6,7 @@ import pytest
 
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.engines import ray as ray_engine
-from flames_cli.fed.events import ClientDone, FederationStarted, RoundDone
+from flames_cli.fed.events import FederationStarted, ReportReceived, RoundDone
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
 from tests.support.asserts import assert_same_state, without_timings
@@ -35,7 +35,7 @@ def test_ray_with_five_clients_gives_what_inline_gives(workspace, one_cpu):
     started = [event for event in events if isinstance(event, FederationStarted)]
     assert [name for name, _, _ in started[0].clients] == ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
     assert [event.record for event in events if isinstance(event, RoundDone)] == rayed.records
-    assert sum(isinstance(event, ClientDone) for event in events) == 10
+    assert sum(isinstance(event, ReportReceived) for event in events) == 10
     more = federate(federate_config(root, run="ray", rounds=3))
     assert more.resumed_from == 2, "a run goes on by another engine"
     assert_same_state(final(more), final(federate(federate_config(root, run="inline", rounds=3))))
@@ -55,7 +55,7 @@ def flower_processes():
 def test_ray_where_it_is_not_installed_says_what_to_install(workspace, monkeypatch):
     monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: None)
     root = workspace()
-    with pytest.raises(FlamesError, match=r"pip install 'flames-cli\[ray\]', or take --engine inline"):
+    with pytest.raises(FlamesError, match=r"pip install 'flames-cli\[ray\]', or use --engine inline"):
         federate(federate_config(root, engine="ray"))
     assert not (root / "runs").exists()
 
@@ -87,6 +87,6 @@ def test_a_run_whose_clients_keep_something_stays_where_they_keep_it(options, wo
 
 
 def test_more_cpus_than_there_are_do_not_cost_the_run_that_fresh_replaces(finished_runs):
-    with pytest.raises(FlamesError, match="--cpus-per-client 999 is more than this machine has"):
+    with pytest.raises(FlamesError, match="--cpus-per-client is 999, expected at most"):
         federate(federate_config(finished_runs, run="flames", engine="ray", cpus_per_client=999, fresh=True))
     assert (finished_runs / "runs" / "flames" / "rounds.jsonl").is_file()

@@ -1,6 +1,6 @@
 import pytest
 
-from flames_cli.fed.events import ClientDone, Estimated, FederationStarted, RoundDone, StepDone
+from flames_cli.fed.events import Estimated, FederationStarted, ReportReceived, RoundDone, StepDone
 from flames_cli.stages.federate.estimate import MEASURED, WARM_UP, Estimator
 
 CLIENTS = (("a", "MRI", 9), ("b", "US", 4))
@@ -40,7 +40,7 @@ def estimates(seen):
 
 
 def test_every_event_is_passed_on_in_order(watch, seen):
-    events = [FederationStarted(CLIENTS, 1, 1), StepDone("a", 1, 1, 6), ClientDone("a", 1, {})]
+    events = [FederationStarted(CLIENTS, 1, 1), StepDone("a", 1, 1, 6), ReportReceived("a", 1, {})]
     for event in events:
         watch(event)
     assert seen == events

@@ -49,7 +49,7 @@ def test_a_private_run_tells_what_it_costs_and_goes_on_to_the_last_bit(workspace
         (told["epsilon"], told["delta"]) for told in spent
     ]
     # Nobody is refused though the clip is far below what a client moves: clients clip.
-    assert [record["refused"] for record in whole.records] == [{}] * 2
+    assert [record["rejected"] for record in whole.records] == [{}] * 2
 
     federate(federate_config(root, rounds=1, run="halved", **PRIVATE))
     halved = federate(federate_config(root, rounds=2, run="halved", **PRIVATE))
@@ -98,7 +98,7 @@ def test_the_noise_is_the_secrets_not_the_seeds_and_what_is_narrowed_is_taken(wo
         federate(federate_config(root, rounds=1, run=name, wire_dtype="bf16", **PRIVATE))
         for name in ("one", "two")
     )
-    assert first.records[0]["refused"] == other.records[0]["refused"] == {}
+    assert first.records[0]["rejected"] == other.records[0]["rejected"] == {}
     assert (state_of(first).server["US"][entry] != state_of(other).server["US"][entry]).all()
 
 

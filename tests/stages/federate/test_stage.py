@@ -12,7 +12,14 @@ from flames_cli.config import FederateConfig, PartitionConfig
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.client import make_client_app
-from flames_cli.fed.events import ClientDone, ClientJoined, Estimated, FederationStarted, RoundDone, StepDone
+from flames_cli.fed.events import (
+    ClientJoined,
+    Estimated,
+    FederationStarted,
+    ReportReceived,
+    RoundDone,
+    StepDone,
+)
 from flames_cli.fed.messages import Profile, TrainRequest
 from flames_cli.fed.records import message_bytes
 from flames_cli.stages.federate import engines
@@ -238,7 +245,7 @@ def test_test_sets_have_no_influence_at_all(workspace, uninterrupted):
     root = workspace()
     for shard in (root / "shards").glob("*.h5"):
         scramble_test_set(shard)
-    with pytest.raises(FlamesError, match=r"brats-1\.h5 is not as `flames partition` wrote it"):
+    with pytest.raises(FlamesError, match=r"brats-1\.h5 has changed since `flames partition` wrote it"):
         federate(federate_config(root))
     seal(root)
     result = federate(federate_config(root, rounds=3))
@@ -363,7 +370,7 @@ def test_watchers_are_told_all(workspace):
     steps = sum(entry["n_steps"] for record in result.records for entry in record["clients"])
     assert sum(isinstance(event, StepDone) for event in events) == steps
     assert [event.record for event in events if isinstance(event, RoundDone)] == result.records
-    assert sum(isinstance(event, ClientDone) for event in events) == 10
+    assert sum(isinstance(event, ReportReceived) for event in events) == 10
     assert isinstance(events[-1], Estimated)
     assert events[-1].seconds_left == 0
 

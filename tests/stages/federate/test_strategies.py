@@ -7,7 +7,7 @@ import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
-from flames_cli.fed.events import ClientDone
+from flames_cli.fed.events import ReportReceived
 from flames_cli.learn.models import build_model
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
@@ -46,7 +46,7 @@ def test_every_strategy_gives_the_same_bytes_for_the_same_seed(strategy, workspa
     assert_same_state(load_state(one.folder / "checkpoints", 1), state_of(other))
     assert without_timings(one.records)[:1] == without_timings(other.records)
     assert [record["round"] for record in one.records] == [1, 2]
-    assert one.records[-1]["refused"] == {}
+    assert one.records[-1]["rejected"] == {}
     assert one.folder.name == one.run == strategy
 
 
@@ -98,7 +98,7 @@ def test_clients_go_back_with_the_server(workspace):
     whole = federate(federate_config(workspace(), **options))
 
     def pull_plug(event):
-        if isinstance(event, ClientDone) and event.round == 3:
+        if isinstance(event, ReportReceived) and event.round == 3:
             raise PulledPlug
 
     root = workspace()
@@ -146,7 +146,7 @@ def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, works
         for dtype in ("fp32", wire)
     )
     for one, other in zip(full.records, half.records, strict=True):
-        assert other["refused"] == {}
+        assert other["rejected"] == {}
         assert other["bytes_down"] < one["bytes_down"]
         assert other["bytes_up"] < one["bytes_up"]
     for group, model in state_of(full).server.items():
@@ -251,7 +251,7 @@ def test_style_never_reaches_the_server(workspace):
 def test_scaffold_corrects_only_what_is_shared(workspace):
     result = federate(federate_config(workspace(), strategy="scaffold", share="content", **{**SDNET, **SGD}))
     style = build_model("sdnet", seed=0, base_channels=2, depth=2).style_entries()
-    assert result.records[-1]["refused"] == {}
+    assert result.records[-1]["rejected"] == {}
     assert not style & state_of(result).optimiser_state["all"]["control"].keys()
     assert all(not style & memory["control"].keys() for memory in memories_of(result).values())
 
@@ -271,15 +271,15 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
     [
         ({"strategy": "scaffold"}, "defined for plain SGD, got optimiser adam; pass --optimiser sgd"),
         ({"strategy": "flames", "server_momentum": 0.9}, "flames has no server momentum"),
-        ({"strategy": "fedadam", "server_momentum": 0.9}, "beside Adam"),
+        ({"strategy": "fedadam", "server_momentum": 0.9}, "with a server that steps by Adam"),
         ({"share": "content"}, "cannot share its content only.*sd-utnet or sdnet"),
         ({"style_from": 3}, "cannot lend its style.*sd-utnet or sdnet"),
         ({"style_from": 3, "strategy": "local", **SDNET}, "nobody to lend a style to"),
         ({"strategy": "local", "server_momentum": 0.5}, "local has no server momentum"),
         ({"strategy": "centralised", "server_momentum": 0.5}, "centralised has no server momentum"),
-        ({"strategy": "flames", "aggregation": "median"}, "takes the place of a plain mean"),
-        ({"strategy": "scaffold", **SGD, "aggregation": "krum"}, "takes the place of a plain mean"),
-        ({"strategy": "local", "aggregation": "krum"}, "takes the place of a plain mean"),
+        ({"strategy": "flames", "aggregation": "median"}, "replaces a plain mean"),
+        ({"strategy": "scaffold", **SGD, "aggregation": "krum"}, "replaces a plain mean"),
+        ({"strategy": "local", "aggregation": "krum"}, "replaces a plain mean"),
         (
             {"strategy": "fedavg", "bad_clients": 1},
             "--bad-clients 1 is of --aggregation trimmed-mean or krum",

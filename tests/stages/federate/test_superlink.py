@@ -21,9 +21,8 @@ import pytest
 from flames_cli.config import PartitionConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import ClientAsked, ClientJoined, Event, RoundDone, Waiting
-from flames_cli.flower.families import descendants
 from flames_cli.flower.flwr_command import find_superlink
-from flames_cli.flower.processes import free_port
+from flames_cli.flower.processes import descendants, free_port
 from flames_cli.stages.deploy.init import init_deployment
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
@@ -68,7 +67,7 @@ class Cluster:
         return {node.name for node in cli.nodes() if node.status == "online"} if cli else set()
 
     def superlink(self) -> psutil.Process:
-        return find_process(self.commands["server"], "flames_cli.flower.superlink")
+        return find_process(self.commands["server"], "superlink")
 
     def server_app(self) -> psutil.Process:
         return find_process(self.commands["server"], "flwr-serverapp")
@@ -237,6 +236,6 @@ def test_a_node_that_is_killed_is_left_out_and_comes_back_and_a_run_without_node
     assert turns == {}
     assert all(name in str(ended.value) for name in SITES)
     assert [record["accepted"] for record in done] == [["brats"], ["brats"], ["brats", "busi"]]
-    assert [set(record["refused"]) for record in done] == [{"busi"}, set(), set()]
-    assert "Node Unavailable" in done[0]["refused"]["busi"]
+    assert [set(record["rejected"]) for record in done] == [{"busi"}, set(), set()]
+    assert "Node Unavailable" in done[0]["rejected"]["busi"]
     assert [len(record["clients"]) for record in done] == [2, 1, 2]

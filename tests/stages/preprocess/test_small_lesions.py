@@ -20,7 +20,7 @@ def config(datasets=(), **small):
 
 @pytest.mark.parametrize("name", READERS)
 def test_where_the_user_does_not_say_the_reader_does(name):
-    assert choose_rule(config(unheard_of=ASKED), READERS[name], name) == READERS[name].SMALL
+    assert choose_rule(config(unheard_of=ASKED), READERS[name], name) == READERS[name].small_lesion_rule
 
 
 @pytest.mark.parametrize("name", ["lits-slices", "lits_slices", "DATA_LITS", "Lits-Slices"])

@@ -1,7 +1,6 @@
 """Splitting alone, on cases without pixels: who is tested on, in every modality."""
 
 from collections import Counter
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -10,12 +9,13 @@ from hypothesis import strategies as st
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError
+from flames_cli.readers.manifest import MANIFEST
 from flames_cli.stages.preprocess.splitting import divide_cases, split_cases
 from flames_cli.store.cases import CaseInfo
 from flames_cli.store.h5 import SpooledCase
 
 NAN = float("nan")
-OWN = SimpleNamespace(SERVER_TEST=0)
+OWN = MANIFEST
 """A reader of no paper's data set."""
 DRAWN = [name for name in SETS if name != "client_val"]
 
