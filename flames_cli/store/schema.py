@@ -1,4 +1,4 @@
-"""Names and versions of every file format, and the one check that readers make."""
+"""Names and versions of every file format, and the check that readers make."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,15 +51,16 @@ MADE_BY = {
 
 
 def stamp(format_: Format) -> dict[str, Any]:
-    """The first entries of every file."""
+    """Return the first entries of every file."""
     return {"format": format_.name, "version": format_.version}
 
 
 def check_stamp(found: Mapping[str, Any], expected: Format, path: Path) -> None:
-    """Refuse a file of another format or of a version that this release does not read.
+    """Check that a file has the expected format and a version that this release reads.
 
     Raises:
-        FlamesError: naming what was found and the command that makes the file anew.
+        FlamesError: it has another format or version; the message names both and the command that makes the
+            file again.
     """
     command = MADE_BY[expected.name]
     name, version = (_shown(found.get(key)) for key in ("format", "version"))
@@ -87,12 +88,12 @@ def read_json(path: Path, expected: Format) -> dict[str, Any]:
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FlamesError(f"{path} cannot be read as JSON; make it anew with `{command}`") from error
+        raise FlamesError(f"{path} cannot be read as JSON; make it again with `{command}`") from error
     if not isinstance(content, dict):
-        raise FlamesError(f"{path} holds no JSON object; make it anew with `{command}`")
+        raise FlamesError(f"{path} contains no JSON object; make it again with `{command}`")
     return content
 
 
 def _shown(value: Any) -> Any:
-    """Short, whatever a file says of itself."""
+    """Return `value`, cut to 40 characters if it is a text: a file may contain anything."""
     return value[:40] if isinstance(value, str) else value

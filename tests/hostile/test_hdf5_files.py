@@ -191,7 +191,7 @@ def test_what_flames_never_writes_is_refused(attack, good, tmp_path):
         attack(file)
     told = message_with_little_memory(lambda: read(path))
     assert told.startswith("FlamesError")
-    assert "is damaged or no HDF5 file" in refusal(path)
+    assert "is damaged or not an HDF5 file" in refusal(path)
 
 
 def test_a_link_to_another_shard_would_be_followed(good, tmp_path):

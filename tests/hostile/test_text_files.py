@@ -146,7 +146,7 @@ def test_a_shard_elsewhere_is_refused(shard, tmp_path):
         moved = deepcopy(content)
         moved[owner][0]["shard"] = shard
         path.write_text(json.dumps(moved))
-        with pytest.raises(FlamesError, match="is no path within the folder"):
+        with pytest.raises(FlamesError, match="is not a path inside the folder"):
             read_partition(path)
 
 
@@ -156,7 +156,7 @@ def test_weights_of_a_checkpoint_lie_in_its_folder(name, tmp_path):
     content = json.loads(path.read_text())
     del content[SEAL]
     path.write_text(json.dumps({**content, "server": {"US": name}, "sha256": {name: "0"}}))
-    with pytest.raises(FlamesError, match="which is no file of a checkpoint"):
+    with pytest.raises(FlamesError, match="which is not a file of a checkpoint"):
         load_state(tmp_path)
 
 
@@ -164,7 +164,7 @@ def test_what_a_client_keeps_lies_in_its_folder(tmp_path):
     path = memory_file(tmp_path)
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "sha256": {"../../x": "0"}}))
-    with pytest.raises(FlamesError, match="is nothing that a client keeps"):
+    with pytest.raises(FlamesError, match="is not a kind of client state"):
         load_client_state(tmp_path, 2)
 
 
@@ -252,5 +252,5 @@ def test_a_runs_tables_are_tables(tmp_path):
     write_config(tmp_path / "config.toml", {"run": {"size": 64}})
     text = (tmp_path / "config.toml").read_text().replace("[run]", 'federate = "x"\n[run]')
     (tmp_path / "config.toml").write_text(text)
-    with pytest.raises(FlamesError, match="its tables are none"):
+    with pytest.raises(FlamesError, match="its entries are not tables"):
         read_config(tmp_path / "config.toml")

@@ -201,4 +201,4 @@ def test_headers_of_safetensors_are_not_believed(content, tmp_path):
 def test_metadata_are_texts_or_none(tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(about('{"order": ["w"], "metadata": {"a": {}}}'))
-    assert "holds more than strings" in refusal(path, read_metadata)
+    assert "contains more than strings" in refusal(path, read_metadata)

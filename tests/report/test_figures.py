@@ -115,7 +115,7 @@ def test_nothing_to_draw_is_refused(tmp_path):
 
 
 def test_places_without_their_labels_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="one modality and one client a case"):
+    with pytest.raises(ValueError, match="one modality and one client per case"):
         draw_embedding(tmp_path / "m.png", tmp_path / "m.svg", XY, MODALITIES[1:], CLIENTS, "Map")
 
 

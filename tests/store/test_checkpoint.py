@@ -147,9 +147,9 @@ DAMAGE = [
     ("state.json", garble, r"state\.json cannot be read as JSON"),
     ("state.json", lambda file: file.write_text("[]"), r"state\.json is not of flames-checkpoint"),
     ("state.json", change(format="flames-shard"), r"state\.json is not of flames-checkpoint"),
-    ("state.json", change(sha256={}), r"state\.json lacks entries"),
-    ("state.json", change(server=None), r"state\.json lacks entries"),
-    ("state.json", change(server={"MRI": 3}), r"state\.json lacks entries"),
+    ("state.json", change(sha256={}), r"state\.json has missing entries"),
+    ("state.json", change(server=None), r"state\.json has missing entries"),
+    ("state.json", change(server={"MRI": 3}), r"state\.json has missing entries"),
     ("state.json", change(round=8), r"state\.json is of round 8"),
     (
         "state.json",
@@ -221,7 +221,7 @@ def test_where_all_are_damaged_one_line_says_so_and_nothing_is_touched(tmp_path)
     for round_ in (1, 2):
         flip(save(tmp_path, round_) / "server-MRI.safetensors")
     with pytest.raises(
-        FlamesError, match=r"no checkpoint in .* is whole \(round-00002: the checksum of .*--fresh"
+        FlamesError, match=r"no checkpoint in .* is complete \(round-00002: the checksum of .*--fresh"
     ):
         load_newest_complete(tmp_path)
     assert list_rounds(tmp_path) == [1, 2]

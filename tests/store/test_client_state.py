@@ -145,5 +145,5 @@ def test_later_memory_that_cannot_be_deleted_is_not_left_to_spoil_a_round(tmp_pa
 
     folder = filled(tmp_path, 2)
     monkeypatch.setattr(module, "remove_folder", refuse)
-    with pytest.raises(FlamesError, match=r"round-00002 is of a round that is done again.*Permission denied"):
+    with pytest.raises(FlamesError, match=r"round-00002 belongs to a round.*Permission denied"):
         delete_client_state_from(folder, 2)

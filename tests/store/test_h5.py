@@ -182,7 +182,7 @@ def test_what_is_no_hdf5_file_is_refused_with_the_command(content, tmp_path):
     path = tmp_path / "a.h5"
     path.write_bytes(content)
     with pytest.raises(
-        FlamesError, match=r"a\.h5 is damaged or no HDF5 file; make it anew with `flames preprocess`"
+        FlamesError, match=r"a\.h5 is damaged or not an HDF5 file; make it again with `flames preprocess`"
     ):
         read_preprocessed_cases(path)
 

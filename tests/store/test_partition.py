@@ -62,14 +62,14 @@ def test_a_missing_partition_names_its_command(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"format": NaN', b"not json"])
 def test_what_is_no_json_is_refused_with_the_command(content, path):
     path.write_bytes(content)
-    with pytest.raises(FlamesError, match="cannot be read as JSON; make it anew with `flames partition`"):
+    with pytest.raises(FlamesError, match="cannot be read as JSON; make it again with `flames partition`"):
         read_partition(path)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"flames-partition"'])
 def test_json_that_is_no_object_is_refused(content, path):
     path.write_text(content)
-    with pytest.raises(FlamesError, match="holds no JSON object"):
+    with pytest.raises(FlamesError, match="contains no JSON object"):
         schema.read_json(path, schema.PARTITION)
 
 
@@ -87,14 +87,16 @@ def test_a_partition_that_lacks_an_entry_is_refused(entry, path):
     content = json.loads(path.read_text())
     del content[entry]
     path.write_text(json.dumps(content))
-    with pytest.raises(FlamesError, match=f"lacks entries.*{entry}.*make it anew with `flames partition`"):
+    with pytest.raises(
+        FlamesError, match=f"has missing entries.*{entry}.*make it again with `flames partition`"
+    ):
         read_partition(path)
 
 
 @pytest.mark.parametrize("clients", [[{"name": "busi"}], [{"stranger": 1}], ["busi"], 3, None])
 def test_clients_of_another_form_are_refused(clients, path):
     change(path, clients=clients)
-    with pytest.raises(FlamesError, match="make it anew with `flames partition`"):
+    with pytest.raises(FlamesError, match="make it again with `flames partition`"):
         read_partition(path)
 
 
@@ -104,7 +106,7 @@ def test_a_changed_shard_is_refused(workspace):
     shard = folder / entry.shard
     assert checked_shard(folder, entry) == shard
     shard.write_bytes(shard.read_bytes() + b"\0")
-    with pytest.raises(FlamesError, match=r"is not as `flames partition` wrote it.*--overwrite"):
+    with pytest.raises(FlamesError, match=r"has changed since `flames partition` wrote it.*--overwrite"):
         checked_shard(folder, entry)
 
 

@@ -131,7 +131,7 @@ def test_a_run_that_is_not_there_lists_those_that_are(make, tmp_path):
     make("flames")
     make("fedavg")
     with pytest.raises(
-        MissingArtifact, match=r"no run 'local' in .* \(there: fedavg, flames\); make it with"
+        MissingArtifact, match=r"no run 'local' in .* \(existing: fedavg, flames\); make it with"
     ):
         find_run(tmp_path, "local")
 
@@ -174,7 +174,7 @@ def test_a_damaged_line_is_passed_over_told_and_kept_beside(garbage, rounds, tmp
     history = read_history(rounds)
     assert (history.records, history.garbled) == ([RECORDS[0], RECORDS[2]], [2])
     damaged, lost = truncate_rounds(rounds, 3)
-    assert "is damaged in line 2; it is kept as rounds.jsonl.damaged" in damaged
+    assert "is damaged in line 2; the file is kept as rounds.jsonl.damaged" in damaged
     assert "has no line of round 2" in lost
     assert (tmp_path / "rounds.jsonl.damaged").read_bytes() == b"\n".join(lines)
     assert read_history(rounds).garbled == []

@@ -136,11 +136,12 @@ def test_hdf5_that_was_cut_short_is_one_line_at_every_stage(share, tiny, one_thr
     for file in (root / "preprocessed" / "busi.h5", root / "shards" / "busi.h5"):
         data = file.read_bytes()
         file.write_bytes(data[: int(len(data) * share)])
-    anew = r"is damaged or no HDF5 file; make it anew with `flames preprocess`"
+    anew = r"is damaged or not an HDF5 file; make it again with `flames preprocess`"
     with pytest.raises(FlamesError, match=anew):
         partition(PartitionConfig(workspace=root, overwrite=True, split={"brats": 2}))
     changed = (
-        r"busi\.h5 is not as `flames partition` wrote it .* make it anew with `flames partition --overwrite`"
+        r"busi\.h5 has changed since `flames partition` wrote it .* "
+        "make it again with `flames partition --overwrite`"
     )
     with pytest.raises(FlamesError, match=changed):
         federate(FederateConfig(**tiny_options(root)))
@@ -170,6 +171,6 @@ def test_swapped_files_are_noticed(tiny, one_thread):
     with pytest.raises(FlamesError, match=r"brats\.h5 holds busi"):
         partition(PartitionConfig(workspace=root, overwrite=True))
     shutil.copyfile(root / "shards" / "busi.h5", root / "shards" / "brats-1.h5")
-    with pytest.raises(FlamesError, match=r"brats-1\.h5 is not as `flames partition` wrote it"):
+    with pytest.raises(FlamesError, match=r"brats-1\.h5 has changed since `flames partition` wrote it"):
         federate(FederateConfig(**tiny_options(root)))
     assert not Path(root / "runs" / "flames").exists()

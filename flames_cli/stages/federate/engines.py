@@ -96,10 +96,10 @@ def _run_ray(made: Prepared, on_event: OnEvent) -> None:
         0 if made.config.device == "cpu" else count_gpus(),
     )
     # Each simulated client has a process, and a cache, of its own.
-    share = NodeSettings(()).cache_share / resources.at_once
+    share = NodeSettings(()).cache_share / resources.simultaneous
     write_nodes(made.run.nodes, [{**node, "cache-share": share} for node in made.nodes])
     participation = _participation(
-        made.config, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.at_once
+        made.config, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.simultaneous
     )
     job = Job(made.run.path, participation)
     try:

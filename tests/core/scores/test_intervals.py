@@ -112,8 +112,8 @@ def test_one_patient_has_no_limits_and_no_image_no_mean():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([0.1], ["a", "b"], 0), "one of each an image"),
-        (([[0.1]], [["a"]], 0), "one of each an image"),
+        (([0.1], ["a", "b"], 0), "one of each per image"),
+        (([[0.1]], [["a"]], 0), "one of each per image"),
         (([0.1, math.inf, math.nan], ["a", "b", "c"], 0), "got 2 differences that are not finite"),
         (([0.1], ["a"], 0, 0), "got 0 draws and level 0.95"),
         (([0.1], ["a"], 0, 10, 1.0), "got 10 draws and level 1"),

@@ -5,14 +5,14 @@ from flames_cli.fed.engines.ray import Resources
 
 
 @pytest.mark.parametrize(
-    ("cpus", "per_client", "gpus", "per_gpu", "at_once"),
+    ("cpus", "per_client", "gpus", "per_gpu", "simultaneous"),
     [(8, 1, 0, 1, 8), (8, 3, 0, 1, 2), (2, 2, 0, 5, 1), (16, 1, 2, 3, 6), (4, 1, 2, 3, 4), (16, 1, 1, 1, 1)],
 )
-def test_as_many_clients_train_at_once_as_cpus_and_gpus_hold(
-    cpus, per_client, gpus, per_gpu, at_once, monkeypatch
+def test_as_many_clients_train_simultaneously_as_cpus_and_gpus_allow(
+    cpus, per_client, gpus, per_gpu, simultaneous, monkeypatch
 ):
     monkeypatch.setattr(ray.os, "cpu_count", lambda: cpus)
-    assert Resources(200, per_client, per_gpu, gpus).at_once == at_once
+    assert Resources(200, per_client, per_gpu, gpus).simultaneous == simultaneous
 
 
 @pytest.mark.parametrize(("gpus", "share"), [(0, 0.0), (1, 0.25), (2, 0.25)])

@@ -245,7 +245,7 @@ def test_test_sets_have_no_influence_at_all(workspace, uninterrupted):
     root = workspace()
     for shard in (root / "shards").glob("*.h5"):
         scramble_test_set(shard)
-    with pytest.raises(FlamesError, match=r"brats-1\.h5 is not as `flames partition` wrote it"):
+    with pytest.raises(FlamesError, match=r"brats-1\.h5 has changed since `flames partition` wrote it"):
         federate(federate_config(root))
     seal(root)
     result = federate(federate_config(root, rounds=3))

@@ -357,7 +357,7 @@ def test_without_a_preprocessed_file_the_command_is_named(options, named, tmp_pa
 def test_a_file_that_is_no_preprocessed_data_set_is_refused(small):
     workspace = small(busi={})
     source(workspace, "otu2d").write_bytes(b"no HDF5 file")
-    with pytest.raises(FlamesError, match=r"otu2d\.h5 is damaged or no HDF5 file; .*`flames preprocess`"):
+    with pytest.raises(FlamesError, match=r"otu2d\.h5 is damaged or not an HDF5 file; .*`flames preprocess`"):
         run(workspace)
 
 
@@ -448,7 +448,7 @@ def test_folds_test_every_patient_once_and_leave_the_servers_alone(small):
 def test_a_fold_with_nobody_to_test_is_refused(small):
     workspace = small(busi={})
     assert run(workspace, fold="7/9").clients[0].images["test"] == 1
-    with pytest.raises(FlamesError, match="fold 8/9 has no patient to test: no client has so many"):
+    with pytest.raises(FlamesError, match="fold 8/9 has no patient to test, since no client has enough"):
         run(workspace, fold="8/9", overwrite=True)
 
 

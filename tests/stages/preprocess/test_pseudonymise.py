@@ -235,6 +235,6 @@ def test_a_salt_that_is_none_is_told_before_the_work_and_nothing_is_written(hosp
         run(tmp_path / "made", hospital, salt_file=tmp_path / "gone")
     assert not (tmp_path / "made").exists()
     damaged = site(tmp_path / "damaged", b"short")
-    with pytest.raises(FlamesError, match="salt holds 10 characters, expected 64 or more hex digits"):
+    with pytest.raises(FlamesError, match="salt has 10 characters, expected 64 or more hex digits"):
         run(damaged, hospital)
     assert not (damaged / "preprocessed").exists()

@@ -57,9 +57,9 @@ DAMAGED = {
     "no TOML": ("host =", "cannot be read"),
     "another format": ('format = "flames-run"', "is flames-run, expected flames-deployment"),
     "newer": (HEAD.replace("1", "2"), "has version 2 of flames-deployment, this release reads 1"),
-    "no host": (HEAD + "port = 1\nsites = []", "lacks host, port or sites"),
-    "port of words": (HEAD + 'host = "a.org"\nport = "x"\nsites = []', "lacks host, port or sites"),
-    "no list": (HEAD + 'host = "a.org"\nport = 1\nsites = 3', "lacks host, port or sites"),
+    "no host": (HEAD + "port = 1\nsites = []", "has no host, port or sites"),
+    "port of words": (HEAD + 'host = "a.org"\nport = "x"\nsites = []', "has no host, port or sites"),
+    "no list": (HEAD + 'host = "a.org"\nport = 1\nsites = 3', "has no host, port or sites"),
     "no such host": (HEAD + 'host = "a b"\nport = 1\nsites = []', "'a b' is not a host"),
     "no such port": (HEAD + 'host = "a.org"\nport = 0\nsites = []', "there is no port 0"),
     "site elsewhere": (HEAD + 'host = "a.org"\nport = 1\nsites = ["../a"]', "'../a' cannot name a site"),
@@ -77,7 +77,7 @@ def test_a_damaged_deployment_is_refused(what, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "lacks name or superlink"),
+        ("", "has no name or superlink"),
         ('name = ".."\nsuperlink = "a.org:1"', "cannot name a site"),
         ('name = "a"\nsuperlink = "a.org"', "'a.org' is not HOST:PORT"),
     ],

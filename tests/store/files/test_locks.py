@@ -101,9 +101,9 @@ def refused(hold, workspace):
 
 def test_shards_are_read_by_many_and_made_by_one_alone(shards):
     with reading_shards(shards), reading_shards(shards):
-        assert "another command reads or writes" in refused(writing_shards, shards)
+        assert "another command is reading or writing" in refused(writing_shards, shards)
     with writing_shards(shards):
-        assert "`flames partition` makes this workspace's shards anew" in refused(reading_shards, shards)
+        assert "`flames partition` is writing this workspace's shards" in refused(reading_shards, shards)
         refused(writing_shards, shards)
 
 
