@@ -12,9 +12,10 @@ from flames_cli.config import PartitionConfig, PreprocessConfig
 from flames_cli.demo_data.layouts import draw_brats
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
-from flames_cli.store.cases import SetInfo
-from tests.support.datasets import find_shared, write_noise
+from tests.support.datasets import find_shared
+from tests.support.once import make_once
 from tests.support.phantoms import PHANTOMS
+from tests.support.tiny import make_tiny
 
 # Before torch is imported: its waiting threads would spin long, and nothing may be sent anywhere.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -48,9 +49,14 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def phantom_raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Raw phantoms in every layout that is read, by data set: for reading only."""
-    root = tmp_path_factory.mktemp("phantoms")
-    small = {"brats": draw_brats(root / "brats", 15, seed=0, size=48, slices=12)}
-    return {name: small.get(name) or draw(root / name, 16, 0) for name, draw in PHANTOMS.items()}
+
+    def make(root: Path) -> None:
+        draw_brats(root / "brats", 15, seed=0, size=48, slices=12)
+        for name in PHANTOMS.keys() - {"brats"}:
+            PHANTOMS[name](root / name, 16, 0)
+
+    root = make_once(tmp_path_factory, "phantoms", make)
+    return {name: root / name for name in PHANTOMS}
 
 
 @pytest.fixture
@@ -61,39 +67,32 @@ def raw_copy(phantom_raw: dict[str, Path], tmp_path: Path) -> Callable[[str], Pa
 
 @pytest.fixture(scope="session")
 def workspace(phantom_raw: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """workspace(size=32, seed=0): a folder of the caller's own, all phantoms preprocessed and partitioned."""
-    made: dict[tuple[int, int], Path] = {}
+    """workspace(size=32, seed=0): a workspace that the test may change, with the phantoms of PAPER partitioned."""
 
     def get(size: int = 32, seed: int = 0) -> Path:
-        if (size, seed) not in made:
-            root = made[size, seed] = tmp_path_factory.mktemp("made")
+        def make(root: Path) -> None:
             for name in PAPER:
                 preprocess(PreprocessConfig(workspace=root, raw=phantom_raw, size=size, seed=seed), name)
             partition(PartitionConfig(workspace=root, seed=seed))
-        return Path(shutil.copytree(made[size, seed], tmp_path_factory.mktemp("workspace") / "workspace"))
+
+        made = make_once(tmp_path_factory, f"workspace-{size}-{seed}", make)
+        return Path(shutil.copytree(made, tmp_path_factory.mktemp("workspace") / "workspace"))
 
     return get
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """tiny(): a workspace that the test may change, of clients brats-1, brats-2 (MRI) and busi (US).
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """tiny(size=32): a workspace that the test may change, of clients brats-1, brats-2 (MRI) and busi (US).
 
-    The images are 32×32 noise, and few: a round of a federation takes a fraction of a second.
+    The images are noise, and few: a round of a federation takes a fraction of a second.
     """
-    root = tmp_path_factory.mktemp("tiny") / "made"
-    for name, modality, n in (("brats", "MRI", 12), ("busi", "US", 8)):
-        members = {
-            "client_train": [(f"{name}-p{number}", f"{name}-p{number}", 1) for number in range(n)],
-            "client_val": [],
-            "client_test": [(f"{name}-t{number}", f"{name}-t{number}", 1) for number in range(2)],
-            "server_test": [(f"{name}-s{number}", f"{name}-s{number}", 1) for number in range(2)],
-        }
-        info = SetInfo(name, modality, "brain" if modality == "MRI" else "breast", 32, 255)
-        write_noise(root / "preprocessed" / f"{name}.h5", members, info)
-    partition(PartitionConfig(workspace=root, split={"brats": 2}))
-    copies = tmp_path_factory.mktemp("tiny-copies")
-    return lambda: Path(shutil.copytree(root, copies / str(len(list(copies.iterdir())))))
+
+    def get(size: int = 32) -> Path:
+        made = make_once(tmp_path_factory, f"tiny-{size}", lambda root: make_tiny(root, size))
+        return Path(shutil.copytree(made, tmp_path_factory.mktemp("tiny") / "workspace"))
+
+    return get
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +112,9 @@ def real_preprocessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "busi": find_shared("data/busi"),
         "otu2d": find_shared("data/otu2d"),
     }
-    root = tmp_path_factory.mktemp("real")
-    for name in raw:
-        preprocess(PreprocessConfig(workspace=root, raw=raw, size=48), name)
-    return root / "preprocessed"
+
+    def make(root: Path) -> None:
+        for name in raw:
+            preprocess(PreprocessConfig(workspace=root, raw=raw, size=48), name)
+
+    return make_once(tmp_path_factory, "real", make) / "preprocessed"

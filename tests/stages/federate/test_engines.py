@@ -86,7 +86,9 @@ def test_a_run_whose_clients_keep_something_stays_where_they_keep_it(options, ti
         federate(federate_config(root, rounds=2, engine="superlink", **options, **small))
 
 
-def test_more_cpus_than_there_are_do_not_cost_the_run_that_fresh_replaces(finished_runs):
+def test_more_cpus_than_there_are_do_not_cost_the_run_that_fresh_replaces(tiny):
+    root = tiny()
+    federate(federate_config(root, rounds=1))
     with pytest.raises(FlamesError, match="--cpus-per-client is 999, expected at most"):
-        federate(federate_config(finished_runs, run="flames", engine="ray", cpus_per_client=999, fresh=True))
-    assert (finished_runs / "runs" / "flames" / "rounds.jsonl").is_file()
+        federate(federate_config(root, run="flames", engine="ray", cpus_per_client=999, fresh=True))
+    assert (root / "runs" / "flames" / "rounds.jsonl").is_file()

@@ -91,8 +91,7 @@ def test_a_local_client_is_untouched_by_the_others(tiny):
 def uninterrupted(tiny):
     """{strategy: (state, records) after three rounds without a stop}."""
     results = [
-        federate(federate_config(tiny(), strategy=strategy, rounds=3))
-        for strategy in ("flames", "fedavg")
+        federate(federate_config(tiny(), strategy=strategy, rounds=3)) for strategy in ("flames", "fedavg")
     ]
     return {result.run: (state_of(result), without_timings(result.records)) for result in results}
 
@@ -164,7 +163,7 @@ def test_options_that_change_nothing_may_change(tiny):
 def test_another_partition_is_refused(tiny):
     root = tiny()
     federate(federate_config(root, rounds=1))
-    partition(PartitionConfig(workspace=root, seed=1, overwrite=True))
+    partition(PartitionConfig(workspace=root, seed=1, split={"brats": 2}, overwrite=True))
     with pytest.raises(FlamesError, match=r"made with other options \(partition '\w+' → '\w+'\)"):
         federate(federate_config(root, rounds=2))
 
@@ -220,9 +219,9 @@ def test_a_missing_shard_or_partition_names_its_command(tiny, tmp_path):
     assert not (root / "runs").exists()
 
 
-def test_a_shard_of_another_size_cannot_join(workspace):
-    root = workspace()
-    (root / "shards" / "busi.h5").write_bytes((workspace(size=48) / "shards" / "busi.h5").read_bytes())
+def test_a_shard_of_another_size_cannot_join(tiny):
+    root = tiny()
+    (root / "shards" / "busi.h5").write_bytes((tiny(size=48) / "shards" / "busi.h5").read_bytes())
     seal(root)
     with pytest.raises(FlamesError, match="client busi cannot join: its images are 48×48"):
         federate(federate_config(root))
