@@ -129,7 +129,7 @@ def test_a_node_that_never_says_what_it_is_delays_nobody(make):
 
 def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, monkeypatch):
     grid = Grid({1: make_profile("a"), 2: make_profile("slow")})
-    grid.busy, look, looks = {2}, Roster._look_round, []
+    grid.busy, look, looks = {2}, Roster._find_present, []
 
     def answer_late(self):
         looks.append(None)
@@ -137,7 +137,7 @@ def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, monk
             grid.busy = set()
         return look(self)
 
-    monkeypatch.setattr(Roster, "_look_round", answer_late)
+    monkeypatch.setattr(Roster, "_find_present", answer_late)
     assert names(make(grid, Participation()).wait_for_clients(1)) == ["a", "slow"]
 
 
@@ -164,7 +164,7 @@ def test_a_round_waits_until_enough_of_each_modality_are_there(make, monkeypatch
     grid = Grid({1: make_profile("a"), 2: make_profile("u", "US")})
     roster = make(grid, replace(PATIENT, join_timeout_s=5, min_clients_by_modality={"US": 2}))
     looks = []
-    look = Roster._look_round
+    look = Roster._find_present
 
     def come_late(self):
         looks.append(None)
@@ -172,7 +172,7 @@ def test_a_round_waits_until_enough_of_each_modality_are_there(make, monkeypatch
             grid.profiles[3] = make_profile("v", "US")
         return look(self)
 
-    monkeypatch.setattr(Roster, "_look_round", come_late)
+    monkeypatch.setattr(Roster, "_find_present", come_late)
     assert names(roster.wait_for_clients(1)) == ["a", "u", "v"]
     assert len(looks) == 3
 
@@ -308,7 +308,7 @@ def test_the_final_test_waits_for_who_is_late(make, monkeypatch):
     members = roster.wait_for_clients(1)
     grid.busy = {2}
     train(grid, roster, members)
-    looks, look = [], Roster._look_round
+    looks, look = [], Roster._find_present
 
     def come_back(self):
         looks.append(None)
@@ -316,7 +316,7 @@ def test_the_final_test_waits_for_who_is_late(make, monkeypatch):
             grid.busy = set()
         return look(self)
 
-    monkeypatch.setattr(Roster, "_look_round", come_back)
+    monkeypatch.setattr(Roster, "_find_present", come_back)
     assert names(roster.available_clients()) == ["a", "b"]
 
 
