@@ -234,7 +234,7 @@ def test_a_node_that_started_anew_is_taken_up_again(make):
     ("changes", "problem"),
     [
         ({"size": 16}, "its images are 16×16, this federation's 8×8"),
-        ({"channels": 3}, r"its images are of 3 channel\(s\), this federation's of 1"),
+        ({"channels": 3}, r"its images have 3 channel\(s\), this federation's have 1"),
         ({"protocol": 1}, "it speaks protocol 1, this server"),
         ({"format": SHARD.version + 1}, f"its shard has version {SHARD.version + 1} of flames-shard"),
     ],
@@ -278,7 +278,10 @@ def test_a_client_may_come_back_as_another_node(make):
 
 def test_two_nodes_of_one_name_cannot_both_join(make, events):
     assert len(make(Grid({1: make_profile("a"), 2: make_profile("a")})).wait_for_clients(1)) == 1
-    assert NodeRejected("client a", "another node has that name") in events
+    assert (
+        NodeRejected("client a", "another node has the same name; stop one of them, or give it another name")
+        in events
+    )
 
 
 @pytest.mark.parametrize(
