@@ -127,13 +127,13 @@ def test_pooled_shards_are_one_client(shards):
 
 
 def test_shards_of_two_modalities_cannot_be_one_client(shards):
-    with pytest.raises(FlamesError, match="one client cannot hold shards of modality MRI and US"):
+    with pytest.raises(FlamesError, match=r"shards differ in modality \(MRI and US\)"):
         ask(config(shards / "busi.h5", shards / "brats-1.h5"), make_query(2))
 
 
 def test_shards_of_two_sizes_cannot_be_one_client(shards, workspace):
     larger = workspace(size=48) / "shards" / "busi.h5"
-    with pytest.raises(FlamesError, match="one client cannot hold shards of size 32 and 48"):
+    with pytest.raises(FlamesError, match=r"shards differ in size \(32 and 48\)"):
         ask(config(shards / "busi.h5", larger), make_query(2))
 
 
@@ -164,7 +164,7 @@ def test_a_client_of_colour_images_is_asked_for_a_model_of_grey_ones_in_vain(col
 
 
 def test_shards_of_grey_and_colour_images_cannot_be_one_client(shards, colour):
-    with pytest.raises(FlamesError, match="one client cannot hold shards of channels 1 and 3"):
+    with pytest.raises(FlamesError, match=r"shards differ in channels \(1 and 3\)"):
         ask(config(shards / "busi.h5", colour), make_query(2))
 
 

@@ -63,14 +63,14 @@ def test_who_does_not_tell_is_named_with_the_reason(profiles):
 
     ((_, reports, silent),) = run_federation(profiles, test=test).tests
     assert [told.client for told in reports] == ["u"]
-    assert silent == {"a": "its test set is too small", "b": "it reports as 'somebody'"}
+    assert silent == {"a": "its test set is too small", "b": "it reports as 'somebody', it joined as 'b'"}
 
 
 def test_who_has_left_is_named_too(profiles):
     done = run_federation(profiles, rounds=2)
     ((_, reports, silent),) = run_federation(profiles[:2], rounds=2, resumed=done.state, test=well).tests
     assert [told.client for told in reports] == ["a", "b"]
-    assert silent == {"u": "it was not there for the test"}
+    assert silent == {"u": "it was not present for the evaluation"}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_numbers_that_cannot_be_read_cost_no_other_test(changed, profiles):
 
     ((_, reports, silent),) = run_federation(profiles, test=test).tests
     assert [told.client for told in reports] == ["a", "u"]
-    assert silent["b"].startswith("its test report cannot be read")
+    assert silent["b"].startswith("its evaluation report cannot be read")
 
 
 def test_a_report_comes_back_as_it_was_packed(profiles):

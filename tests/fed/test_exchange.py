@@ -126,7 +126,7 @@ def test_replies_behind_a_late_one_are_not_lost():
 
 def test_a_node_that_started_anew_is_not_waited_for():
     replies, _ = run({1: Node(0), 2: Node(None)}, is_lost=lambda node: node == 2)
-    assert replies[1].problem == "its node started anew and lost what it was asked"
+    assert replies[1].problem == "its node restarted and lost the server's message"
 
 
 def test_a_message_that_cannot_be_sent_has_its_turn():

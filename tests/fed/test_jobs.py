@@ -139,7 +139,7 @@ def kill_caller(home, job):
 
 def test_a_job_whose_caller_was_killed_never_begins(home, job):
     kill_caller(home, job)
-    with pytest.raises(FlamesError, match="the `flames federate` that started job '0a1b' is gone"):
+    with pytest.raises(FlamesError, match="the `flames federate` that started job '0a1b' has ended"):
         start(make_job_server_app(lambda job: None), "0a1b")
     assert list((home / "jobs").iterdir()) == []
 

@@ -129,7 +129,7 @@ def test_a_node_that_never_says_what_it_is_delays_nobody(make):
 
 def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, monkeypatch):
     grid = Grid({1: make_profile("a"), 2: make_profile("slow")})
-    grid.busy, look, looks = {2}, Roster._look_round, []
+    grid.busy, look, looks = {2}, Roster._find_present, []
 
     def answer_late(self):
         looks.append(None)
@@ -137,7 +137,7 @@ def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, monk
             grid.busy = set()
         return look(self)
 
-    monkeypatch.setattr(Roster, "_look_round", answer_late)
+    monkeypatch.setattr(Roster, "_find_present", answer_late)
     assert names(make(grid, Participation()).wait_for_clients(1)) == ["a", "slow"]
 
 
@@ -164,7 +164,7 @@ def test_a_round_waits_until_enough_of_each_modality_are_there(make, monkeypatch
     grid = Grid({1: make_profile("a"), 2: make_profile("u", "US")})
     roster = make(grid, replace(PATIENT, join_timeout_s=5, min_clients_by_modality={"US": 2}))
     looks = []
-    look = Roster._look_round
+    look = Roster._find_present
 
     def come_late(self):
         looks.append(None)
@@ -172,7 +172,7 @@ def test_a_round_waits_until_enough_of_each_modality_are_there(make, monkeypatch
             grid.profiles[3] = make_profile("v", "US")
         return look(self)
 
-    monkeypatch.setattr(Roster, "_look_round", come_late)
+    monkeypatch.setattr(Roster, "_find_present", come_late)
     assert names(roster.wait_for_clients(1)) == ["a", "u", "v"]
     assert len(looks) == 3
 
@@ -234,7 +234,7 @@ def test_a_node_that_started_anew_is_taken_up_again(make):
     ("changes", "problem"),
     [
         ({"size": 16}, "its images are 16×16, this federation's 8×8"),
-        ({"channels": 3}, r"its images are of 3 channel\(s\), this federation's of 1"),
+        ({"channels": 3}, r"its images have 3 channel\(s\), this federation's have 1"),
         ({"protocol": 1}, "it speaks protocol 1, this server"),
         ({"format": SHARD.version + 1}, f"its shard has version {SHARD.version + 1} of flames-shard"),
     ],
@@ -278,7 +278,10 @@ def test_a_client_may_come_back_as_another_node(make):
 
 def test_two_nodes_of_one_name_cannot_both_join(make, events):
     assert len(make(Grid({1: make_profile("a"), 2: make_profile("a")})).wait_for_clients(1)) == 1
-    assert NodeRejected("client a", "another node has that name") in events
+    assert (
+        NodeRejected("client a", "another node has the same name; stop one of them, or give it another name")
+        in events
+    )
 
 
 @pytest.mark.parametrize(
@@ -308,7 +311,7 @@ def test_the_final_test_waits_for_who_is_late(make, monkeypatch):
     members = roster.wait_for_clients(1)
     grid.busy = {2}
     train(grid, roster, members)
-    looks, look = [], Roster._look_round
+    looks, look = [], Roster._find_present
 
     def come_back(self):
         looks.append(None)
@@ -316,7 +319,7 @@ def test_the_final_test_waits_for_who_is_late(make, monkeypatch):
             grid.busy = set()
         return look(self)
 
-    monkeypatch.setattr(Roster, "_look_round", come_back)
+    monkeypatch.setattr(Roster, "_find_present", come_back)
     assert names(roster.available_clients()) == ["a", "b"]
 
 

@@ -237,7 +237,7 @@ def with_weights(report, **entries):
         (lambda r: with_weights(r, extra=np.zeros(1)), "'extra' is not in the model"),
         (lambda r: type(r)(r.client, r.modality, r.weights, 0), "0 examples"),
         (lambda r: type(r)("m1", r.modality, r.weights, 10), "reports as 'm1'"),
-        (lambda r: type(r)(r.client, "US", r.weights, 10), "reports as 'm2' (US), it joined as MRI"),
+        (lambda r: type(r)(r.client, "US", r.weights, 10), "reports as 'm2' (US), it joined as 'm2' (MRI)"),
     ],
     ids=["NaN", "infinity", "shape", "dtype", "extra entry", "no examples", "another's name", "modality"],
 )
@@ -281,10 +281,10 @@ def test_a_reply_that_is_no_report_is_refused(records, profiles):
         ({"size": 9}, "client b cannot join: its images are 9×9, this federation's 8×8"),
         (
             {"channels": 3},
-            r"client b cannot join: its images are of 3 channel\(s\), this federation's of 1; preprocess",
+            r"client b cannot join: its images have 3 channel\(s\), this federation's have 1; preprocess",
         ),
         ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 6"),
-        ({"client": "a"}, "client a cannot join: another node has that name"),
+        ({"client": "a"}, "client a cannot join: another node has the same name"),
     ],
     ids=["size", "channels", "protocol", "name"],
 )
@@ -296,7 +296,7 @@ def test_a_client_that_does_not_fit_cannot_join(changes, reason):
 def test_a_federation_of_colour_images_takes_clients_of_colour_images_only():
     colour = [make_profile(name, channels=3) for name in "ab"]
     assert run_federation(colour, rounds=1, channels=3).records[0]["accepted"] == ["a", "b"]
-    with pytest.raises(FlamesError, match=r"client c cannot join: its images are of 1 channel\(s\)"):
+    with pytest.raises(FlamesError, match=r"client c cannot join: its images have 1 channel\(s\)"):
         run_federation([*colour, make_profile("c")], channels=3)
 
 
@@ -443,8 +443,8 @@ def test_a_report_of_a_past_round_is_refused(profiles):
     seen = run_federation(profiles, rounds=3, answer=answer)
     assert [record["rejected"] for record in seen.records] == [
         {},
-        {"u1": "it reports of round 1, expected round 2"},
-        {"u1": "it reports of round 1, expected round 3"},
+        {"u1": "it reports on round 1, expected round 2"},
+        {"u1": "it reports on round 1, expected round 3"},
     ]
 
 
