@@ -9,10 +9,11 @@ import pytest
 from hypothesis import settings
 
 from flames_cli.config import PartitionConfig, PreprocessConfig
-from flames_cli.readers.phantoms import PHANTOMS, draw_brats
+from flames_cli.demo_data.layouts import draw_brats
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
 from tests.support.datasets import find_shared
+from tests.support.phantoms import PHANTOMS
 
 # Before torch is imported: its waiting threads would spin long, and nothing may be sent anywhere.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")

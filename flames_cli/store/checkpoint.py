@@ -181,7 +181,7 @@ def load_newest_complete(folder: Path, check: Check = nothing_more) -> tuple[Sta
     found = f"{damaged[0].round_folder.name}: {damaged[0].what}" if damaged else "there is none"
     raise FlamesError(
         f"no checkpoint in {folder} is complete ({found}); copy one back from a backup, or pass --fresh to "
-        "start anew"
+        "start again"
     )
 
 

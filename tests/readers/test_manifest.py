@@ -17,10 +17,10 @@ from flames_cli.errors import FlamesError
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, find_root
 from flames_cli.readers.manifest import MANIFEST
 from flames_cli.readers.manifest_table import SPLITS
-from flames_cli.readers.phantoms.dicom import write_segmentation, write_series
-from flames_cli.readers.phantoms.hospital import draw_manifest
 from flames_cli.stages.preprocess.stage import preprocess
 from tests.support.datasets import find_shared, reveal_cases, reveal_report
+from tests.support.phantoms.dicom import write_segmentation, write_series
+from tests.support.phantoms.hospital import draw_manifest
 
 COLUMNS = ("image", "mask", "patient_id", "modality", "organ")
 ROW = ("a.png", "a_mask.png", "p1", "US", "breast")

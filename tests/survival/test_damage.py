@@ -94,7 +94,7 @@ def cut(file):
         (
             "clients/*/busi/round-00003/control.safetensors",
             flip,
-            "what busi kept of round 3 is missing or damaged",
+            "the state of client busi after round 3 is missing or damaged",
         ),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_damaged_round_is_set_aside_and_done_again(name, spoil, told, workspac
     assert result.resumed_from == 2
     (note,) = result.notes
     assert note.startswith(f"the checkpoint of round-00003 is damaged ({told}")
-    assert note.endswith("is set aside as round-00003.damaged; going on after round 2")
+    assert note.endswith("is set aside as round-00003.damaged; continuing after round 2")
     assert federation_json(result)["notes"] == [note]
     assert (folder / "checkpoints" / "round-00003.damaged").is_dir()
     assert_as_undamaged(folder)
@@ -127,14 +127,14 @@ def test_where_no_round_is_whole_nothing_is_touched_and_one_line_says_so(workspa
 def test_checkpoints_that_are_gone_do_not_cost_the_history_in_silence(workspace):
     shutil.rmtree(workspace / "runs" / "one" / "checkpoints")
     with pytest.raises(
-        FlamesError, match=r"has done 3 rounds, and .* holds no checkpoint of them; copy one back"
+        FlamesError, match=r"has done 3 rounds, and .* contains no checkpoint of them; copy one back"
     ):
         go(workspace, rounds=4)
 
 
 def test_what_all_clients_kept_being_gone_is_told(workspace):
     shutil.rmtree(workspace / "runs" / "one" / "clients")
-    with pytest.raises(FlamesError, match="what brats-1 kept of round 3 is missing or damaged"):
+    with pytest.raises(FlamesError, match="the state of client brats-1 after round 3 is missing or damaged"):
         go(workspace, rounds=4)
     assert go(workspace, rounds=3).resumed_from == 3, "a run that is over needs none of it"
 
@@ -208,10 +208,10 @@ def test_a_second_process_at_one_run_changes_nothing(fresh, workspace):
 def test_shards_are_not_made_anew_under_a_run_that_reads_them(workspace):
     before = (workspace / "partition.json").read_bytes()
     again = PartitionConfig(workspace=workspace, overwrite=True, seed=1)
-    with reading_shards(workspace), pytest.raises(FlamesError, match="another command reads or writes"):
+    with reading_shards(workspace), pytest.raises(FlamesError, match="another command is reading or writing"):
         partition(again)
     assert (workspace / "partition.json").read_bytes() == before
-    with writing_shards(workspace), pytest.raises(FlamesError, match="`flames partition` makes this"):
+    with writing_shards(workspace), pytest.raises(FlamesError, match="`flames partition` is writing"):
         go(workspace, rounds=4)
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from flames_cli.config import EvaluateConfig, FederateConfig, PartitionConfig, PreprocessConfig
 from flames_cli.errors import FlamesError, NotWritten
-from flames_cli.readers.phantoms import PHANTOMS
 from flames_cli.stages.evaluate.stage import evaluate
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
+from tests.support.phantoms import PHANTOMS
 from tests.support.tiny import tiny_options
 
 pytestmark = pytest.mark.federated

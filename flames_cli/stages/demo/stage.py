@@ -13,9 +13,9 @@ from flames_cli.config import (
     PreprocessConfig,
     TsneConfig,
 )
+from flames_cli.demo_data import DEMO_DATA
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import OnEvent
-from flames_cli.readers.phantoms import draw_brats, draw_busi, draw_otu2d
 from flames_cli.stages.evaluate.files import Evaluation
 from flames_cli.stages.evaluate.stage import evaluate
 from flames_cli.stages.federate.stage import FederationResult, federate
@@ -96,13 +96,8 @@ def _claim(workspace: Path) -> None:
 
 def draw_phantoms(folder: Path, seed: int, progress: Progress = silent) -> dict[str, Path]:
     """Draw the three raw data sets below `folder`; return their folders by name."""
-    drawers: dict[str, Callable[[Path, int, int], Path]] = {
-        "brats": draw_brats,
-        "busi": draw_busi,
-        "otu2d": draw_otu2d,
-    }
     raw = {}
-    for done, (name, draw) in enumerate(drawers.items(), start=1):
+    for done, (name, draw) in enumerate(DEMO_DATA.items(), start=1):
         raw[name] = draw(folder / name, PATIENTS[name], seed)
-        progress("draw phantoms", done, len(drawers))
+        progress("draw phantoms", done, len(DEMO_DATA))
     return raw

@@ -7,7 +7,7 @@ import pytest
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
 from flames_cli.readers.base import ReadOptions
-from flames_cli.readers.phantoms.stills import (
+from tests.support.phantoms.stills import (
     draw_cvc,
     draw_kvasir,
     draw_lgg,

@@ -8,8 +8,8 @@ import pytest
 
 from flames_cli.readers import READERS
 from flames_cli.readers.base import ReadOptions
-from flames_cli.readers.phantoms import PHANTOMS
 from flames_cli.stages.preprocess.decoding import decode
+from tests.support.phantoms import PHANTOMS
 from tests.support.raw_cases import iter_raw_cases
 
 PATIENTS = 12

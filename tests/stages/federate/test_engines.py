@@ -81,7 +81,7 @@ def test_a_run_whose_clients_keep_something_stays_where_they_keep_it(options, wo
     federate(federate_config(root, rounds=1, **options, **small))
     monkeypatch.setattr(stage, "check_engine", lambda config, pooled: None)
     with pytest.raises(
-        FlamesError, match="lies where --engine inline left it, so it cannot go on with --engine superlink"
+        FlamesError, match="is stored by --engine inline, so the run cannot continue with --engine superlink"
     ):
         federate(federate_config(root, rounds=2, engine="superlink", **options, **small))
 

@@ -107,7 +107,7 @@ def test_a_secret_that_is_damaged_is_named(tmp_path):
     algorithm = choose_algorithm(federate_config(tmp_path, **PRIVATE))
     assert len(run_files.ensure_noise_secret(folder, algorithm)) == 32
     folder.noise_secret.write_bytes(b"short")
-    with pytest.raises(FlamesError, match=r"noise\.key has 5 bytes, expected 32; remove it"):
+    with pytest.raises(FlamesError, match=r"noise\.key has 5 bytes, expected 32; delete it"):
         run_files.ensure_noise_secret(folder, algorithm)
 
 

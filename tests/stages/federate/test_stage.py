@@ -148,7 +148,7 @@ def test_other_options_are_refused_with_every_difference(workspace):
         federate(changed)
     for difference in ("batch_size 8 → 2", "lr 0.01 → 0.5", "seed 0 → 4", "lr_by_modality {} → {'US': 0.1}"):
         assert difference in str(caught.value)
-    assert "pass --fresh to start it anew, or another --run NAME" in str(caught.value)
+    assert "pass --fresh to start it again, or another --run NAME" in str(caught.value)
     assert "rounds" not in str(caught.value)
     assert files_of(root / "runs" / "flames") == before
 
@@ -194,7 +194,7 @@ def test_what_is_left_of_a_run_without_its_configuration_is_neither_mixed_in_nor
     root = workspace()
     folder = federate(federate_config(root, rounds=3)).folder
     (folder / "config.toml").unlink()
-    with pytest.raises(FlamesError, match=r"holds files but no config\.toml of a run; pass --fresh"):
+    with pytest.raises(FlamesError, match=r"contains files but no config\.toml of a run; pass --fresh"):
         federate(federate_config(root, rounds=1))
     assert list_rounds(folder / "checkpoints") == [2, 3]
     result = federate(federate_config(root, rounds=1, fresh=True))

@@ -14,10 +14,10 @@ from flames_cli.core.imaging.intensity import quantise, scale
 from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.splits import SETS
+from flames_cli.demo_data.layouts import draw_brats, draw_otu2d
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
 from flames_cli.readers.base import RawCase, ReadOptions, SkippedCase
-from flames_cli.readers.phantoms import draw_brats, draw_otu2d
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import read_set
 from flames_cli.store.files.hashes import hash_file

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from flames_cli.demo_data.layouts import draw_brats, draw_busi, draw_otu2d, lesion_area
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
-from flames_cli.readers.phantoms import draw_brats, draw_busi, draw_otu2d, lesion_area
 from tests.support.raw_cases import iter_raw_cases
 
 PATIENTS = 12
