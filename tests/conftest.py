@@ -67,7 +67,7 @@ def raw_copy(phantom_raw: dict[str, Path], tmp_path: Path) -> Callable[[str], Pa
 
 @pytest.fixture(scope="session")
 def workspace(phantom_raw: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """workspace(size=32, seed=0): a workspace that the test may change, with the phantoms of PAPER partitioned."""
+    """workspace(size=32, seed=0): a workspace that the test may change, of the phantoms of PAPER."""
 
     def get(size: int = 32, seed: int = 0) -> Path:
         def make(root: Path) -> None:

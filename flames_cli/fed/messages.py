@@ -99,6 +99,11 @@ class TrainRequest:
     clip: float = 0.0
     """The largest norm of the client's update, for privacy; 0: any."""
 
+    @property
+    def style_stays(self) -> bool:
+        """True if clients share only the content entries of a disentangled model, and store its style."""
+        return self.share == "content"
+
 
 @dataclass(frozen=True, slots=True)
 class TrainTask:

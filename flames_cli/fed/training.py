@@ -62,7 +62,7 @@ def train_client(
 
 def _keeps(task: TrainTask) -> bool:
     """Whether the client has to keep anything between rounds."""
-    return task.control is not None or task.request.share == "content"
+    return task.control is not None or task.request.style_stays
 
 
 def _recall(folder: Path, last: int) -> dict[str, Weights]:
@@ -81,7 +81,7 @@ def receive_model(task: TrainTask, kept: Mapping[str, Weights]) -> SegmentationM
     request = task.request
     model = build_model(request.model, seed=request.initial_seed, **parse_json(request.model_options))
     own: Weights = {}
-    if request.share == "content":
+    if request.style_stays:
         own = kept.get(STYLE) or select(to_weights(model), model.style_entries())
     load_weights(model, {**own, **task.weights})
     return model
@@ -121,7 +121,7 @@ def _to_keep(
     keep: dict[str, Weights] = {}
     if result.control_change is not None:
         keep[CONTROL] = add_weights(kept.get(CONTROL, {}), result.control_change)
-    if request.share == "content":
+    if request.style_stays:
         keep[STYLE] = select(result.weights, model.style_entries())
     return keep
 
@@ -136,7 +136,7 @@ def _report(profile: Profile, task: TrainTask, model: SegmentationModel, result:
     weights = result.weights
     renderer = model.renderer_entries() if request.report_style else frozenset()
     style = select(weights, renderer) if renderer else None
-    if request.share == "content":
+    if request.style_stays:
         weights = select(weights, weights.keys() - model.style_entries())
     if request.clip:
         # Here rather than in a mod around the ClientApp, which has only what was narrowed for its way.

@@ -10,7 +10,7 @@ from flames_cli.store.files.locks import in_turn
 
 
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return a folder that `make(folder)` filled, for reading only; the processes of pytest-xdist share it."""
+    """Return a folder that `make(folder)` filled, for reading only; pytest-xdist's processes share it."""
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
