@@ -176,7 +176,7 @@ def test_a_node_without_a_shard_says_how_to_give_one(node):
 
 def test_a_missing_shard_names_the_command_that_makes_it(tmp_path):
     context = Context(1, 2, config(tmp_path / "gone.h5"), RecordDict(), {})
-    with pytest.raises(MissingArtifact, match=r"gone\.h5 is not there; make it with `flames partition`"):
+    with pytest.raises(MissingArtifact, match=r"gone\.h5 does not exist; make it with `flames partition`"):
         read_profile(settings_of(context))
 
 

@@ -20,7 +20,7 @@ def identity() -> None:
 
 @pytest.fixture
 def superlink() -> Iterator[Callable[[dict[str, Answer]], str]]:
-    """superlink({"/health": (200, b"")}): start a server with these answers, and 404 for other paths; its address."""
+    """superlink({"/health": (200, b"")}): start a server with these answers, else 404; its address."""
     running: list[ThreadingHTTPServer] = []
 
     def serve(answers: dict[str, Answer]) -> str:

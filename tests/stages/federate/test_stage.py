@@ -210,10 +210,10 @@ def test_only_the_newest_checkpoints_are_kept(keep, tiny):
 def test_a_missing_shard_or_partition_names_its_command(tiny, tmp_path):
     root = tiny()
     (root / "shards" / "busi.h5").unlink()
-    with pytest.raises(MissingArtifact, match=r"busi\.h5 is not there; make it with `flames partition"):
+    with pytest.raises(MissingArtifact, match=r"busi\.h5 does not exist; make it with `flames partition"):
         federate(federate_config(root))
     with pytest.raises(
-        MissingArtifact, match=r"partition\.json is not there; make it with `flames partition"
+        MissingArtifact, match=r"partition\.json does not exist; make it with `flames partition"
     ):
         federate(federate_config(tmp_path))
     assert not (root / "runs").exists()

@@ -279,7 +279,7 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
         ({"strategy": "fedadam", "server_momentum": 0.9}, "with a server that steps by Adam"),
         ({"share": "content"}, "cannot share its content only.*sd-utnet or sdnet"),
         ({"style_from": 3}, "cannot lend its style.*sd-utnet or sdnet"),
-        ({"style_from": 3, "strategy": "local", **SDNET}, "nobody to lend a style to"),
+        ({"style_from": 3, "strategy": "local", **SDNET}, "exchanges no styles between clients"),
         ({"strategy": "local", "server_momentum": 0.5}, "local has no server momentum"),
         ({"strategy": "centralised", "server_momentum": 0.5}, "centralised has no server momentum"),
         ({"strategy": "flames", "aggregation": "median"}, "replaces a plain mean"),
@@ -287,7 +287,7 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
         ({"strategy": "local", "aggregation": "krum"}, "replaces a plain mean"),
         (
             {"strategy": "fedavg", "bad_clients": 1},
-            "--bad-clients 1 is of --aggregation trimmed-mean or krum",
+            "--bad-clients 1 is an option of --aggregation trimmed-mean or krum",
         ),
         ({"strategy": "fedavg", "aggregation": "median", "dp_noise": 1.0, "dp_clip": 1.0}, "blurs a mean"),
     ],
