@@ -41,7 +41,7 @@ WRONG = {
     "no skew": (2, "skew: input should be greater than 0", ("partition", "--skew", 0)),
     "site without data set": (2, "--hold-out-site got 'C6'", ("partition", "--hold-out-site", "C6")),
     "all validation": (2, "val_fraction: input should be less", ("partition", "--val-fraction", 1)),
-    "not partitioned": (3, "partition.json is not there; make it with `flames partition`", ("federate",)),
+    "not partitioned": (3, "partition.json does not exist; make it with `flames partition`", ("federate",)),
     "rounds": (2, "rounds: input should be greater than or equal to 1 (got 0)", ("federate", "--rounds", 0)),
     "strategy": (2, "'median' is not known; choose one of flames", ("federate", "--strategy", "median")),
     "device": (2, "device: input should be 'auto', 'cpu', 'cuda' or 'mps'", ("federate", "--device", "tpu")),
@@ -173,7 +173,7 @@ def test_what_is_there_is_kept_unless_overwriting_is_asked_for(refused, flames, 
     preprocess = (*BUSI, "--raw", phantom_raw["busi"], "--size", 32, "--workspace", space)
     for command in (preprocess, ("partition", "--workspace", space)):
         before = snapshot(space)
-        assert "is there already; pass --overwrite to make it again" in refused(*command)
+        assert "exists already; pass --overwrite to make it again" in refused(*command)
         assert snapshot(space) == before
         assert flames(*command, "--overwrite").exit_code == 0
 

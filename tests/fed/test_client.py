@@ -131,8 +131,8 @@ def test_shards_of_two_modalities_cannot_be_one_client(shards):
         ask(config(shards / "busi.h5", shards / "brats-1.h5"), make_query(2))
 
 
-def test_shards_of_two_sizes_cannot_be_one_client(shards, workspace):
-    larger = workspace(size=48) / "shards" / "busi.h5"
+def test_shards_of_two_sizes_cannot_be_one_client(shards, tiny):
+    larger = tiny(size=48) / "shards" / "busi.h5"
     with pytest.raises(FlamesError, match=r"shards differ in size \(32 and 48\)"):
         ask(config(shards / "busi.h5", larger), make_query(2))
 
@@ -176,7 +176,7 @@ def test_a_node_without_a_shard_says_how_to_give_one(node):
 
 def test_a_missing_shard_names_the_command_that_makes_it(tmp_path):
     context = Context(1, 2, config(tmp_path / "gone.h5"), RecordDict(), {})
-    with pytest.raises(MissingArtifact, match=r"gone\.h5 is not there; make it with `flames partition`"):
+    with pytest.raises(MissingArtifact, match=r"gone\.h5 does not exist; make it with `flames partition`"):
         read_profile(settings_of(context))
 
 

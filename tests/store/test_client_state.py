@@ -127,7 +127,7 @@ def without_checksums(file):
         ("control.safetensors", lambda file: file.write_bytes(file.read_bytes()[:9]), "damaged"),
         ("control.safetensors", lambda file: file.unlink(), r"control\.safetensors is missing"),
         ("memory.json", lambda file: file.write_text("{"), "cannot be read as JSON"),
-        ("memory.json", lambda file: file.unlink(), "is not there"),
+        ("memory.json", lambda file: file.unlink(), "does not exist"),
         ("memory.json", without_checksums, "sha256"),
         ("memory.json", newer, "version 9"),
     ],

@@ -145,7 +145,7 @@ def test_the_cases_of_a_shard_read_without_pixels(shard, source):
 def test_a_missing_file_names_the_command_that_makes_it(expected, command, tmp_path):
     with (
         pytest.raises(
-            MissingArtifact, match=rf"gone\.h5 is not there; make it with `flames {command}`"
+            MissingArtifact, match=rf"gone\.h5 does not exist; make it with `flames {command}`"
         ) as missing,
         open_checked(tmp_path / "gone.h5", expected),
     ):

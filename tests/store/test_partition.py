@@ -54,7 +54,7 @@ def test_modalities_stand_in_order_of_their_first_client():
 
 def test_a_missing_partition_names_its_command(tmp_path):
     with pytest.raises(
-        MissingArtifact, match=r"partition\.json is not there; make it with `flames partition`"
+        MissingArtifact, match=r"partition\.json does not exist; make it with `flames partition`"
     ):
         read_partition(tmp_path / "partition.json")
 

@@ -168,7 +168,7 @@ def test_swapped_files_are_noticed(tiny, one_thread):
     root = tiny()
     made = root / "preprocessed"
     shutil.copyfile(made / "busi.h5", made / "brats.h5")
-    with pytest.raises(FlamesError, match=r"brats\.h5 holds busi"):
+    with pytest.raises(FlamesError, match=r"brats\.h5 contains busi"):
         partition(PartitionConfig(workspace=root, overwrite=True))
     shutil.copyfile(root / "shards" / "busi.h5", root / "shards" / "brats-1.h5")
     with pytest.raises(FlamesError, match=r"brats-1\.h5 has changed since `flames partition` wrote it"):

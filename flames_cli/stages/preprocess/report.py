@@ -10,7 +10,7 @@ from flames_cli import __version__
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.imaging.small_lesion_rule import Lesion
 from flames_cli.readers.base import Reader
-from flames_cli.stages.preprocess.pseudonymise import call_source
+from flames_cli.stages.preprocess.pseudonymise import new_source_name
 from flames_cli.stages.preprocess.sources import Gathered
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.files.hashes import hash_file
@@ -20,7 +20,7 @@ from flames_cli.store.schema import PREPROCESSED_REPORT, stamp
 Sets = dict[str, list[SpooledCase]]
 """Cases by set."""
 
-UNTOLD = {"workspace", "raw", "datasets", "duplicate_list", "salt_file", "workers", "overwrite"}
+NOT_REPORTED = {"workspace", "raw", "datasets", "duplicate_list", "salt_file", "workers", "overwrite"}
 """Options that are not in the report: they change nothing in the files, or are paths at the site."""
 
 
@@ -46,12 +46,12 @@ def make_report(
         pseudonym_of: pseudonym of every patient.
         target: the HDF5 file, which is written already.
     """
-    options = config.model_dump(mode="json", exclude=UNTOLD)
+    options = config.model_dump(mode="json", exclude=NOT_REPORTED)
     shown = {own: cases for own, cases in sets.items() if cases or own != "client_val"}
     options["duplicate_list"] = config.duplicate_list is not None
 
     def call(name: str, place: str = "") -> str:
-        return call_source(part, name, pseudonym_of, place)
+        return new_source_name(part, name, pseudonym_of, place)
 
     return {
         **stamp(PREPROCESSED_REPORT),

@@ -14,7 +14,7 @@ from flames_cli.config import PreprocessConfig
 from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
-from flames_cli.stages.preprocess.pseudonymise import call_cases, write_table
+from flames_cli.stages.preprocess.pseudonymise import rename_cases, write_table
 from flames_cli.stages.preprocess.report import Sets, make_report
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
 from flames_cli.stages.preprocess.sources import Gathered, find_split_units, gather, set_split_units
@@ -69,7 +69,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
                     collection=collection,
                     small=choose_rule(config, reader, names[modality, organ], collection),
                 ),
-                sets={own: call_cases(cases, pseudonym_of) for own, cases in sets[modality, organ].items()},
+                sets={own: rename_cases(cases, pseudonym_of) for own, cases in sets[modality, organ].items()},
                 part=part,
                 near=_near_copies(unit_of, part),
                 target=targets[modality, organ],
@@ -158,7 +158,7 @@ def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> 
     for target in targets:
         # A file without its report was left by a call that was interrupted.
         if target.exists() and target.with_suffix(".json").exists() and not overwrite:
-            raise FlamesError(f"{target} is there already; pass --overwrite to make it again")
+            raise FlamesError(f"{target} exists already; pass --overwrite to make it again")
     others = [path for path in files_of(collection, targets[0].parent) if path not in targets]
     if others and not overwrite:
         raise FlamesError(

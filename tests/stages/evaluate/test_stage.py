@@ -226,7 +226,9 @@ def test_a_run_without_a_checkpoint_names_the_command(trained):
 
 def test_a_missing_shard_names_the_command(trained):
     (trained / "shards" / "server-US.h5").unlink()
-    with pytest.raises(MissingArtifact, match=r"server-US\.h5 is not there; make it with `flames partition"):
+    with pytest.raises(
+        MissingArtifact, match=r"server-US\.h5 does not exist; make it with `flames partition"
+    ):
         evaluate_run(trained)
 
 

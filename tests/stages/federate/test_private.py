@@ -41,8 +41,8 @@ def one_secret(monkeypatch):
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("_accountant", "one_secret")
-def test_a_private_run_tells_what_it_costs_and_goes_on_to_the_last_bit(workspace, monkeypatch):
-    root = workspace()
+def test_a_private_run_tells_what_it_costs_and_goes_on_to_the_last_bit(tiny, monkeypatch):
+    root = tiny()
     whole = federate(federate_config(root, rounds=2, run="whole", **PRIVATE))
     spent = [privacy_spent(Privacy(0.8, 0.05, 1e-5), rounds) for rounds in (1, 2)]
     assert [(record["epsilon"], record["delta"]) for record in whole.records] == [
@@ -91,8 +91,8 @@ def test_a_private_run_tells_what_it_costs_and_goes_on_to_the_last_bit(workspace
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("_accountant")
-def test_the_noise_is_the_secrets_not_the_seeds_and_what_is_narrowed_is_taken(workspace):
-    root = workspace()
+def test_the_noise_is_the_secrets_not_the_seeds_and_what_is_narrowed_is_taken(tiny):
+    root = tiny()
     entry = "encoders.0.0.weight"
     first, other = (
         federate(federate_config(root, rounds=1, run=name, wire_dtype="bf16", **PRIVATE))
@@ -150,9 +150,9 @@ def test_what_cannot_be_private_is_refused(changes, says, tmp_path):
     assert says in str(caught.value)
 
 
-def test_who_has_no_accountant_is_told_before_anything_is_written(workspace, monkeypatch):
+def test_who_has_no_accountant_is_told_before_anything_is_written(tiny, monkeypatch):
     monkeypatch.setattr("flames_cli.fed.privacy_accountant.importlib.util.find_spec", lambda _: None)
-    root = workspace()
+    root = tiny()
     with pytest.raises(FlamesError, match="accountant, which is not installed"):
         federate(federate_config(root, **PRIVATE))
     assert not (root / "runs").exists()

@@ -229,7 +229,7 @@ def test_a_partition_that_exists_is_kept_unless_told_otherwise(small):
     workspace = small(busi={})
     run(workspace)
     before = digests(workspace)
-    with pytest.raises(FlamesError, match=r"partition\.json is there already; pass --overwrite"):
+    with pytest.raises(FlamesError, match=r"partition\.json exists already; pass --overwrite"):
         run(workspace, seed=1)
     assert digests(workspace) == before
 

@@ -197,7 +197,7 @@ def test_progress_counts_up_to_the_number_of_sources(phantom_raw, tmp_path):
 def test_output_that_exists_is_kept_unless_told_otherwise(phantom_raw, tmp_path):
     run(tmp_path, "busi", phantom_raw["busi"])
     before = hash_file(output(tmp_path, "busi"))
-    with pytest.raises(FlamesError, match=r"busi\.h5 is there already; pass --overwrite"):
+    with pytest.raises(FlamesError, match=r"busi\.h5 exists already; pass --overwrite"):
         run(tmp_path, "busi", phantom_raw["busi"], seed=1)
     assert hash_file(output(tmp_path, "busi")) == before
     run(tmp_path, "busi", phantom_raw["busi"], seed=1, overwrite=True)

@@ -52,7 +52,7 @@ def test_a_comment_does_not_make_another_key(pair, tmp_path):
 @pytest.mark.parametrize("there", ["node.key", "node.pub"])
 def test_a_key_is_never_written_over(there, tmp_path):
     (tmp_path / there).write_text("mine")
-    with pytest.raises(FlamesError, match=f"{there} is there already and is kept"):
+    with pytest.raises(FlamesError, match=f"{there} exists already and is not overwritten"):
         make_node_keys(tmp_path / "node.key", tmp_path / "node.pub")
     assert [path.name for path in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "mine"
