@@ -1,4 +1,5 @@
-"""A workspace so small that a federation takes a fraction of a second, and processes that may die."""
+"""Fixtures: a workspace so small that a federation takes a fraction of a second, and processes that may be
+killed."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ from tests.support.tiny import Killer
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """tiny(): a workspace of the caller's own: brats-1, brats-2 (MRI) and busi (US), 32×32 noise."""
+    """Return tiny(): a workspace of the caller's own with brats-1, brats-2 (MRI) and busi (US), 32×32
+    noise."""
     root = tmp_path_factory.mktemp("tiny") / "made"
     for name, modality, n in (("brats", "MRI", 12), ("busi", "US", 6)):
         members = {
@@ -33,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 
 @pytest.fixture(scope="session")
 def killer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killer]:
-    """One for all."""
+    """Return one killer for all tests."""
     made = Killer(tmp_path_factory.mktemp("killer"))
     yield made
     made.close()

@@ -89,7 +89,7 @@ def test_a_local_client_is_untouched_by_the_others(workspace):
 
 @pytest.fixture(scope="module")
 def uninterrupted(workspace):
-    """{strategy: (state, records) after three rounds without a stop}."""
+    """Return {strategy: (state, records) after three rounds without a stop}."""
     results = [
         federate(federate_config(workspace(), strategy=strategy, rounds=3))
         for strategy in ("flames", "fedavg")
@@ -98,7 +98,7 @@ def uninterrupted(workspace):
 
 
 @pytest.mark.parametrize("strategy", ["flames", "fedavg"])
-def test_a_run_that_goes_on_ends_as_one_that_never_stopped(strategy, workspace, uninterrupted):
+def test_a_resumed_run_ends_like_one_that_never_stopped(strategy, workspace, uninterrupted):
     root = workspace()
     federate(federate_config(root, strategy=strategy, rounds=1))
     resumed = federate(federate_config(root, strategy=strategy, rounds=3))
@@ -109,11 +109,11 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped(strategy, workspace, 
 
 
 class PulledPlug(Exception):
-    """Nothing that the program expects."""
+    """Exception that the program does not expect."""
 
 
 def stop_at(wanted):
-    """A listener that ends the program at the first event that `wanted` accepts."""
+    """Return a listener that ends the program at the first event that `wanted` accepts."""
 
     def listen(event):
         if wanted(event):
@@ -130,7 +130,7 @@ def test_a_line_cut_short_by_a_crash_is_written_again(workspace, uninterrupted):
     assert without_timings(federate(federate_config(root, rounds=3)).records) == uninterrupted["flames"][1]
 
 
-def test_a_finished_run_is_left_as_it_is(workspace):
+def test_a_finished_run_is_not_changed(workspace):
     root, events = workspace(), []
     folder = federate(federate_config(root)).folder
     before = files_of(folder)
@@ -140,7 +140,7 @@ def test_a_finished_run_is_left_as_it_is(workspace):
     assert federate(federate_config(root, rounds=1)).resumed_from == 2
 
 
-def test_other_options_are_refused_with_every_difference(workspace):
+def test_other_options_are_rejected_with_every_difference(workspace):
     root = workspace()
     before = files_of(federate(federate_config(root, rounds=1)).folder)
     changed = federate_config(root, lr=0.5, batch_size=2, seed=4, lr_by_modality={"US": 0.1}, run="flames")
@@ -161,7 +161,7 @@ def test_options_that_change_nothing_may_change(workspace):
     assert list_rounds(resumed.folder / "checkpoints") == [2]
 
 
-def test_another_partition_is_refused(workspace):
+def test_another_partition_is_rejected(workspace):
     root = workspace()
     federate(federate_config(root, rounds=1))
     partition(PartitionConfig(workspace=root, seed=1, overwrite=True))
@@ -169,7 +169,7 @@ def test_another_partition_is_refused(workspace):
         federate(federate_config(root, rounds=2))
 
 
-def test_fresh_starts_anew(workspace, uninterrupted):
+def test_fresh_starts_again(workspace, uninterrupted):
     root = workspace()
     federate(federate_config(root, rounds=2, lr=0.5))
     (root / "runs" / "flames" / "evaluation").mkdir()
@@ -228,7 +228,7 @@ def test_a_shard_of_another_size_cannot_join(workspace):
         federate(federate_config(root))
 
 
-def test_a_learning_rate_for_no_modality_is_refused(workspace):
+def test_a_learning_rate_for_no_modality_is_rejected(workspace):
     with pytest.raises(FlamesError, match="--lr names 'CT', expected a modality of MRI, US"):
         federate(federate_config(workspace(), lr_by_modality={"CT": 0.1}))
 
@@ -255,7 +255,7 @@ def test_test_sets_have_no_influence_at_all(workspace, uninterrupted):
 
 
 def seal(root):
-    """Let the partition vouch for its shards as they are now."""
+    """Write the current checksums of the shards into the partition."""
     file = root / "partition.json"
     made = read_partition(file)
     entries = {
@@ -266,7 +266,7 @@ def seal(root):
 
 
 def scramble_test_set(shard):
-    """Noise in place of every test image and mask."""
+    """Replace every test image and mask with noise."""
     rng = derive_rng(0, shard.name)
     with h5py.File(shard, "r+") as file:
         groups = [file["test"]] if "image" in file["test"] else list(file["test"].values())
@@ -277,7 +277,7 @@ def scramble_test_set(shard):
 
 @pytest.fixture
 def messages(monkeypatch):
-    """Every message to a client and its reply."""
+    """Record every message to a client and its reply."""
     passed = []
 
     def record(on_event):
@@ -340,7 +340,7 @@ def test_each_client_gets_one_model_a_round_and_sends_one(workspace, messages):
     assert [(record["bytes_down"], record["bytes_up"]) for record in records] == [(5 * sizes[0],) * 2]
 
 
-def test_a_run_keeps_what_it_was_made_with(workspace):
+def test_a_run_keeps_its_initial_options_and_facts(workspace):
     root = workspace()
     config = federate_config(root, rounds=1, lr_by_modality={"US": 0.002})
     folder = federate(config).folder
@@ -360,7 +360,7 @@ def test_encoder_weights_are_imagenets_only_where_the_model_has_them(tmp_path):
     assert encoder_weights_of(FederateConfig(workspace=tmp_path, encoder_weights="a.pth")) == "a.pth"
 
 
-def test_watchers_are_told_all(workspace):
+def test_listeners_receive_all_events(workspace):
     events = []
     result = federate(federate_config(workspace()), events.append)
     started = next(event for event in events if isinstance(event, FederationStarted))
@@ -375,7 +375,7 @@ def test_watchers_are_told_all(workspace):
     assert events[-1].seconds_left == 0
 
 
-def test_images_too_small_for_the_model_are_refused_before_any_training(workspace):
+def test_images_too_small_for_the_model_are_rejected_before_any_training(workspace):
     root = workspace()
     with pytest.raises(FlamesError, match=r"the images are 32×32, this unet needs 128×128; preprocess with"):
         federate(federate_config(root, model_options={"base_channels": 2, "depth": 7}))

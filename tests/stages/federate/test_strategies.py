@@ -1,4 +1,4 @@
-"""What strategies, optimisers and disentangled models make of a federation, from shards to checkpoints."""
+"""Strategies, optimisers and disentangled models in complete federations, from shards to checkpoints."""
 
 from urllib.parse import unquote
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.federated
 SGD = {"optimiser": "sgd", "lr": 0.1}
 SDNET = {"model": "sdnet", "model_options": {"base_channels": 2, "depth": 2}, "lr": 1e-3}
 NEEDS = {"scaffold": SGD}
-"""What a strategy cannot do without."""
+"""Options that a strategy needs."""
 
 
 def state_of(result):
@@ -30,7 +30,7 @@ def state_of(result):
 
 
 def memories_of(result):
-    """{client: {kind: what it keeps now}} of those that keep anything."""
+    """Return {client: {kind: its state now}} of the clients that have state."""
     folders = (result.folder / "clients").glob(f"{token_of(result)}/*")
     return {unquote(folder.name): load_client_state(folder, 99999) for folder in folders}
 
@@ -50,7 +50,7 @@ def test_every_strategy_gives_the_same_bytes_for_the_same_seed(strategy, workspa
     assert one.folder.name == one.run == strategy
 
 
-def test_who_trains_and_what_is_shared_follows_the_strategy(workspace):
+def test_the_strategy_decides_which_clients_train_and_what_they_share(workspace):
     root = workspace()
     clients = [entry.name for entry in read_partition(root / "partition.json").clients]
     expected = {
@@ -76,7 +76,7 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_what_is_remembered_between_rounds_survives_a_stop(name, workspace):
+def test_client_state_survives_a_stop(name, workspace):
     options = {**RESUMED[name], "run": name}
     whole = federate(federate_config(workspace(), rounds=3, **options))
     root = workspace()
@@ -89,11 +89,12 @@ def test_what_is_remembered_between_rounds_survives_a_stop(name, workspace):
 
 
 class PulledPlug(Exception):
-    """Nothing that the program expects."""
+    """Exception that the program does not expect."""
 
 
 def test_clients_go_back_with_the_server(workspace):
-    """As tests/survival does with SCAFFOLD's memory; here with a style that stays at the client."""
+    """tests/survival tests this with SCAFFOLD's client state; here the state is a style that stays at the
+    client."""
     options = {**RESUMED["content"], "run": "content", "rounds": 3}
     whole = federate(federate_config(workspace(), **options))
 
@@ -111,7 +112,7 @@ def test_clients_go_back_with_the_server(workspace):
     assert_same_tree(memories_of(resumed), memories_of(whole))
 
 
-def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_memory(workspace):
+def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_client_state(workspace):
     root, options = workspace(), {"strategy": "scaffold", **SGD}
     first = token_of(federate(federate_config(root, rounds=1, **options)))
     assert token_of(federate(federate_config(root, rounds=2, **options))) == first
@@ -120,7 +121,7 @@ def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_memory(workspa
     assert [path.name for path in (fresh.folder / "clients").iterdir()] == [token_of(fresh)]
 
 
-def test_a_run_without_a_token_is_given_one_when_it_goes_on(workspace):
+def test_a_run_without_a_token_gets_one_when_it_is_resumed(workspace):
     root = workspace()
     file = federate(federate_config(root, rounds=1)).folder / "config.toml"
     lines = file.read_text(encoding="utf-8").splitlines()
@@ -141,7 +142,7 @@ def test_a_run_without_a_token_is_given_one_when_it_goes_on(workspace):
 def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, workspace):
     root = workspace()
     full, half = (
-        # Adam would make steps of one size of gradients that are zero but for rounding.
+        # Adam would make steps of full size from gradients that are zero except for rounding.
         federate(federate_config(root, run=f"{name}-{dtype}", wire_dtype=dtype, **{**options, **SGD}))
         for dtype in ("fp32", wire)
     )
@@ -159,12 +160,12 @@ def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, works
 
 
 MANY_STEPS = {"strategy": "fedavg", "batch_size": 2, "rounds": 1}
-"""Clients with several steps, and not all with as many: else FedProx and FedNova are FedAvg."""
+"""Clients with several steps, in different numbers: else FedProx and FedNova are equal to FedAvg."""
 
 
 @pytest.fixture(scope="module")
 def plain(workspace):
-    """A finished run of MANY_STEPS."""
+    """Return a finished run of MANY_STEPS."""
     return federate(federate_config(workspace(), **MANY_STEPS))
 
 
@@ -302,7 +303,7 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
         "private median",
     ],
 )
-def test_options_that_do_not_go_together_are_refused_before_anything_is_written(options, message, workspace):
+def test_options_that_do_not_go_together_are_rejected_before_anything_is_written(options, message, workspace):
     root = workspace()
     with pytest.raises(FlamesError, match=message):
         federate(federate_config(root, **options))
