@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -51,12 +52,14 @@ def phantom_raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Raw phantoms in every layout that is read, by data set: for reading only."""
 
     def make(root: Path) -> None:
-        draw_brats(root / "brats", 15, seed=0, size=48, slices=12)
-        for name in PHANTOMS.keys() - {"brats"}:
-            PHANTOMS[name](root / name, 16, 0)
+        drawn = {name: draw(root / name, 16, 0) for name, draw in PHANTOMS.items() if name != "brats"}
+        drawn["brats"] = draw_brats(root / "brats", 15, seed=0, size=48, slices=12)
+        places = {name: str(path.relative_to(root)) for name, path in drawn.items()}
+        (root / "places.json").write_text(json.dumps(places), encoding="utf-8")
 
     root = make_once(tmp_path_factory, "phantoms", make)
-    return {name: root / name for name in PHANTOMS}
+    places = json.loads((root / "places.json").read_text(encoding="utf-8"))
+    return {name: root / places[name] for name in PHANTOMS}
 
 
 @pytest.fixture
