@@ -131,8 +131,8 @@ def test_shards_of_two_modalities_cannot_be_one_client(shards):
         ask(config(shards / "busi.h5", shards / "brats-1.h5"), make_query(2))
 
 
-def test_shards_of_two_sizes_cannot_be_one_client(shards, workspace):
-    larger = workspace(size=48) / "shards" / "busi.h5"
+def test_shards_of_two_sizes_cannot_be_one_client(shards, tiny):
+    larger = tiny(size=48) / "shards" / "busi.h5"
     with pytest.raises(FlamesError, match=r"shards differ in size \(32 and 48\)"):
         ask(config(shards / "busi.h5", larger), make_query(2))
 

@@ -17,6 +17,7 @@ CALLS = re.compile(
     r"|.*\.(extractall|extract|read_pickle|unsafe_load)"
 )
 WITH_ZIP = {"flower/app_guard.py", "learn/models/torch_files.py"}
+
 """Modules that look into archives, and unpack none."""
 
 BY_NAME = {"flower/__main__.py", "learn/models/__init__.py", "readers/__init__.py"}

@@ -28,19 +28,30 @@ FILES = [
 LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
 
 
-def test_a_round_of_evaluation_writes_these_files(trained):
-    result = evaluate_run(trained, overlays=True)
+@pytest.fixture(scope="module")
+def evaluated(finished_runs, tmp_path_factory):
+    """{compared run: the evaluation of run flames, with pictures}: for reading only."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    return {
+        compare: evaluate_run(
+            shutil.copytree(finished_runs, folder / str(compare)), compare=compare, overlays=True
+        )
+        for compare in (None, "fedavg")
+    }
+
+
+def test_a_round_of_evaluation_writes_these_files(evaluated):
+    result = evaluated[None]
     assert sorted(path.name for path in result.folder.iterdir()) == FILES
-    assert result.folder == trained / "runs" / "flames" / "evaluation"
+    assert result.folder.parts[-3:] == ("runs", "flames", "evaluation")
     for name in FILES:
         if name.endswith(".png"):
             with Image.open(result.folder / name) as picture:
                 assert np.asarray(picture.convert("L")).std() > 0
 
 
-def test_cases_are_tidy(trained):
-    result = evaluate_run(trained)
-    rows = read_csv(result.folder / "cases.csv")
+def test_cases_are_tidy(evaluated):
+    rows = read_csv(evaluated[None].folder / "cases.csv")
     assert tuple(rows[0]) == CASE_COLUMNS
     assert {row["run"] for row in rows} == {"flames"}
     assert {row["split"] for row in rows} == {"client_test", "server_test"}
@@ -51,8 +62,8 @@ def test_cases_are_tidy(trained):
 
 
 @pytest.mark.parametrize("compare", [None, "fedavg"])
-def test_every_line_of_a_table_fits_its_header(compare, trained):
-    result = evaluate_run(trained, compare=compare)
+def test_every_line_of_a_table_fits_its_header(compare, evaluated):
+    result = evaluated[compare]
     for name in ("clients.csv", "server.csv", "lesions-clients.csv", "lesions-server.csv"):
         with (result.folder / name).open(encoding="utf-8", newline="") as file:
             header, *lines = list(csv.reader(file))
@@ -63,8 +74,8 @@ def test_every_line_of_a_table_fits_its_header(compare, trained):
         assert ("dice_gain" in header) is (compare is not None)
 
 
-def test_tables_hold_the_summaries_in_full_precision(trained):
-    result = evaluate_run(trained, compare="fedavg")
+def test_tables_hold_the_summaries_in_full_precision(evaluated):
+    result = evaluated["fedavg"]
     for row, line in zip(result.clients, read_csv(result.folder / "clients.csv"), strict=True):
         assert (line["model"], line["modality"], line["organ"], int(line["n"])) == (
             row.label,
@@ -83,8 +94,8 @@ def test_tables_hold_the_summaries_in_full_precision(trained):
         assert float(line["dice_gain"]) == row.dice_gain.mean
 
 
-def test_the_summary_has_the_same_figures_in_json(trained):
-    result = evaluate_run(trained, compare="fedavg")
+def test_the_summary_has_the_same_figures_in_json(evaluated):
+    result = evaluated["fedavg"]
     summary = json.loads(
         (result.folder / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )
@@ -226,9 +237,12 @@ def test_lesions_are_counted_in_the_table_as_in_cases_csv(trained):
     assert counts.n_predicted >= counts.n_right > 0
 
 
-def test_the_same_run_gives_the_same_bytes(trained):
-    files = []
-    for _ in range(2):
-        folder = evaluate_run(trained, compare="fedavg", overlays=True).folder
-        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert files[0] == files[1]
+def test_the_same_run_gives_the_same_bytes(evaluated, trained):
+    one, other = (
+        {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (
+            evaluated["fedavg"].folder,
+            evaluate_run(trained, compare="fedavg", overlays=True).folder,
+        )
+    )
+    assert one == other

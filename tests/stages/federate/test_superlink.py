@@ -165,7 +165,7 @@ def test_a_run_outlives_its_command_its_superlink_and_its_process(cluster):
     real = federate(config, watch)
 
     assert len(killed) == 2
-    assert cluster.said("server").count("it starts anew") == 1
+    assert cluster.said("server").count("it restarts in") == 1
     lost = [event.round for event in events if isinstance(event, Waiting) and "was lost" in event.missing]
     assert lost == [1, 2]
     inline = federate(federate_config(cluster.workspace, run="inline"))

@@ -2,6 +2,7 @@ import io
 import json
 import shutil
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -73,29 +74,42 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
+@pytest.fixture(scope="module")
+def preprocessed(phantom_raw, salt_file, tmp_path_factory):
+    """preprocessed(dataset): the folder of its phantoms, preprocessed with `salt_file`, and the report: for
+    reading only."""
+    folder = tmp_path_factory.mktemp("preprocessed")
+
+    @cache
+    def get(dataset):
+        return folder / dataset, run(folder / dataset, dataset, phantom_raw[dataset], salt_file=salt_file)
+
+    return get
+
+
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_every_valid_case_is_in_one_set(dataset, phantom_raw, tmp_path):
-    report = run(tmp_path, dataset, phantom_raw[dataset])
-    kept = [case.case for cases in cases_of(tmp_path, dataset).values() for case in cases]
-    told = left_out(tmp_path, report)
+def test_every_valid_case_is_in_one_set(dataset, phantom_raw, preprocessed):
+    folder, report = preprocessed(dataset)
+    kept = [case.case for cases in cases_of(folder, dataset).values() for case in cases]
+    told = left_out(folder, report)
     gone = {entry["name"] for entry in (*told["skipped"], *told["copies_left_out"])}
     assert len(kept) == len(set(kept))
     assert set(kept) == set(raw_cases(dataset, phantom_raw[dataset])) - gone
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_no_patient_is_in_two_sets(dataset, phantom_raw, tmp_path):
-    run(tmp_path, dataset, phantom_raw[dataset])
-    sets = patients_of(tmp_path, dataset)
+def test_no_patient_is_in_two_sets(dataset, preprocessed):
+    folder, _ = preprocessed(dataset)
+    sets = patients_of(folder, dataset)
     assert all(sets[name] for name in DRAWN)
     assert len(set.union(*sets.values())) == sum(len(patients) for patients in sets.values())
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset, phantom_raw, tmp_path):
-    run(tmp_path, dataset, phantom_raw[dataset])
-    raw, names = raw_cases(dataset, phantom_raw[dataset]), cases_of(tmp_path, dataset)
-    with open_checked(output(tmp_path, dataset), PREPROCESSED) as file:
+def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset, phantom_raw, preprocessed):
+    folder, _ = preprocessed(dataset)
+    raw, names = raw_cases(dataset, phantom_raw[dataset]), cases_of(folder, dataset)
+    with open_checked(output(folder, dataset), PREPROCESSED) as file:
         for name in SETS:
             stored = read_set(file[name])
             assert stored.images.dtype == (np.uint8 if READERS[dataset].is_still else np.uint16)
@@ -110,18 +124,18 @@ def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_the_report_counts_the_content_of_the_file(dataset, phantom_raw, tmp_path):
-    report = run(tmp_path, dataset, phantom_raw[dataset])
-    path = output(tmp_path, dataset)
+def test_the_report_counts_the_content_of_the_file(dataset, phantom_raw, preprocessed):
+    folder, report = preprocessed(dataset)
+    path = output(folder, dataset)
     assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == report
     assert report["sha256"] == hash_file(path)
     assert report["sources"] == len(READERS[dataset].list_sources(phantom_raw[dataset]))
-    sets = cases_of(tmp_path, dataset)
+    sets = cases_of(folder, dataset)
     assert sets.pop("client_val") == []
     for name, cases in sets.items():
         patients = {case.patient for case in cases}
         assert report["sets"][name] == {"images": len(cases), "patients": len(patients)}
-    assert files_in(tmp_path) == sorted([f"{dataset}.csv", f"{dataset}.h5", f"{dataset}.json", "salt"])
+    assert files_in(folder) == sorted([f"{dataset}.csv", f"{dataset}.h5", f"{dataset}.json"])
 
 
 @pytest.mark.parametrize(("small", "rule"), [({}, "area:100:100"), ({"OTU_2D": "box:12:5"}, "box:12:5")])
@@ -161,20 +175,20 @@ def test_a_rule_for_an_unknown_data_set_leaves_no_output(phantom_raw, tmp_path):
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(
-    dataset, phantom_raw, tmp_path, salt_file
+    dataset, phantom_raw, preprocessed, tmp_path, salt_file
 ):
-    for name, workers in (("a", 1), ("b", 4), ("c", 1)):
-        run(tmp_path / name, dataset, phantom_raw[dataset], workers=workers, salt_file=salt_file)
+    folder, _ = preprocessed(dataset)
+    run(tmp_path, dataset, phantom_raw[dataset], workers=4, salt_file=salt_file)
     for suffix in (".h5", ".json"):
-        digests = {hash_file(output(tmp_path / name, dataset).with_suffix(suffix)) for name in "abc"}
-        assert len(digests) == 1
+        one, other = (hash_file(output(made, dataset).with_suffix(suffix)) for made in (folder, tmp_path))
+        assert one == other
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw, tmp_path):
-    for seed in (0, 1):
-        run(tmp_path / str(seed), dataset, phantom_raw[dataset], seed=seed)
-    one, other = (patients_of(tmp_path / str(seed), dataset) for seed in (0, 1))
+def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw, preprocessed, tmp_path):
+    folder, _ = preprocessed(dataset)
+    run(tmp_path, dataset, phantom_raw[dataset], seed=1)
+    one, other = (patients_of(made, dataset) for made in (folder, tmp_path))
     assert one != other
     assert set.union(*one.values()) == set.union(*other.values())
 
