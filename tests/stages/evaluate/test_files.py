@@ -94,7 +94,7 @@ def test_tables_hold_the_summaries_in_full_precision(evaluated):
         assert float(line["dice_gain"]) == row.dice_gain.mean
 
 
-def test_the_summary_says_the_same_in_json(evaluated):
+def test_the_summary_has_the_same_figures_in_json(evaluated):
     result = evaluated["fedavg"]
     summary = json.loads(
         (result.folder / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
@@ -122,7 +122,7 @@ def test_one_split_alone_can_be_asked_for(split, trained):
     assert sorted(path.name for path in result.folder.iterdir()) == sorted(files)
 
 
-def test_the_splits_asked_for_one_by_one_make_the_same_files_as_both_at_once(trained):
+def test_two_calls_for_one_split_each_write_the_same_files_as_one_call_for_both(trained):
     evaluate_run(trained, client_test=True, compare="fedavg")
     by_one = evaluate_run(trained, server_test=True, compare="fedavg").folder
     kept = {path.name: path.read_text() for path in sorted(by_one.glob("*.[cj]s*"))}
@@ -162,7 +162,7 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_pictures_of_other_tables_do_not_stay_beside_new_ones(trained):
+def test_pictures_of_other_tables_are_removed(trained):
     folder = evaluate_run(trained, overlays=True).folder
     evaluate_run(trained, client_test=True)
     assert not (folder / "overlays-client.png").exists()
@@ -184,7 +184,7 @@ def test_earlier_tables_outlive_a_missing_list_of_cases(trained):
     assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
 
 
-def test_tables_of_an_earlier_release_are_not_kept(trained):
+def test_tables_of_an_earlier_release_are_removed(trained):
     folder = evaluate_run(trained, client_test=True).folder
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps({**summary, "version": 1}))
@@ -217,7 +217,7 @@ def test_the_table_by_size_is_of_the_cases_in_cases_csv(trained):
 
 
 def belongs(case, line):
-    """Whether a line of cases.csv counts in one of lesions-*.csv."""
+    """Return whether a line of cases.csv counts in a line of lesions-*.csv."""
     of_model = line["model"] in (case["client"], "all clients", "all models")
     of_organ = line["organ"] in (case["organ"], "all organs")
     return of_model and of_organ and line["lesion"] in (case["lesion"], "lesion", "all")

@@ -1,4 +1,4 @@
-"""The same run on each of Flower's engines: the real ones, as processes on this machine."""
+"""The same run on each of Flower's engines: the real engines, as processes on this machine."""
 
 import os
 
@@ -15,7 +15,7 @@ from tests.support.stages import federate_config
 
 @pytest.fixture
 def one_cpu(monkeypatch):
-    """Threads of a client, as in this process: sums over more threads round otherwise."""
+    """Limit a client's threads to those of this process: sums over more threads round differently."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -45,14 +45,14 @@ def test_ray_gives_what_inline_gives(tiny, one_cpu):
 
 
 def flower_processes():
-    """Those that this process has started, and theirs."""
+    """Return the processes that this process has started, and their children."""
     import psutil
 
     children = psutil.Process(os.getpid()).children(recursive=True)
     return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_ray_where_it_is_not_installed_says_what_to_install(tiny, monkeypatch):
+def test_without_ray_the_error_names_the_package_to_install(tiny, monkeypatch):
     monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: None)
     root = tiny()
     with pytest.raises(FlamesError, match=r"pip install 'flames-cli\[ray\]', or use --engine inline"):
@@ -73,7 +73,7 @@ def test_data_at_real_nodes_cannot_be_pooled(tiny):
 @pytest.mark.parametrize(
     "options", [{"strategy": "scaffold", "optimiser": "sgd"}, {"model": "sdnet", "share": "content"}]
 )
-def test_a_run_whose_clients_keep_something_stays_where_they_keep_it(options, tiny, monkeypatch):
+def test_a_run_with_client_state_stays_with_its_engine(options, tiny, monkeypatch):
     from flames_cli.stages.federate import stage as stage
 
     root = tiny()

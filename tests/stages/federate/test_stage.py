@@ -97,7 +97,7 @@ def uninterrupted(tiny):
 
 
 @pytest.mark.parametrize("strategy", ["flames", "fedavg"])
-def test_a_run_that_goes_on_ends_as_one_that_never_stopped(strategy, tiny, uninterrupted):
+def test_a_resumed_run_ends_like_one_that_never_stopped(strategy, tiny, uninterrupted):
     root = tiny()
     federate(federate_config(root, strategy=strategy, rounds=1))
     resumed = federate(federate_config(root, strategy=strategy, rounds=3))
@@ -108,11 +108,11 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped(strategy, tiny, unint
 
 
 class PulledPlug(Exception):
-    """Nothing that the program expects."""
+    """Exception that the program does not expect."""
 
 
 def stop_at(wanted):
-    """A listener that ends the program at the first event that `wanted` accepts."""
+    """Return a listener that ends the program at the first event that `wanted` accepts."""
 
     def listen(event):
         if wanted(event):
@@ -129,7 +129,7 @@ def test_a_line_cut_short_by_a_crash_is_written_again(tiny, uninterrupted):
     assert without_timings(federate(federate_config(root, rounds=3)).records) == uninterrupted["flames"][1]
 
 
-def test_a_finished_run_is_left_as_it_is(tiny):
+def test_a_finished_run_is_not_changed(tiny):
     root, events = tiny(), []
     folder = federate(federate_config(root)).folder
     before = files_of(folder)
@@ -139,7 +139,7 @@ def test_a_finished_run_is_left_as_it_is(tiny):
     assert federate(federate_config(root, rounds=1)).resumed_from == 2
 
 
-def test_other_options_are_refused_with_every_difference(tiny):
+def test_other_options_are_rejected_with_every_difference(tiny):
     root = tiny()
     before = files_of(federate(federate_config(root, rounds=1)).folder)
     changed = federate_config(root, lr=0.5, batch_size=2, seed=4, lr_by_modality={"US": 0.1}, run="flames")
@@ -160,7 +160,7 @@ def test_options_that_change_nothing_may_change(tiny):
     assert list_rounds(resumed.folder / "checkpoints") == [2]
 
 
-def test_another_partition_is_refused(tiny):
+def test_another_partition_is_rejected(tiny):
     root = tiny()
     federate(federate_config(root, rounds=1))
     partition(PartitionConfig(workspace=root, seed=1, split={"brats": 2}, overwrite=True))
@@ -168,7 +168,7 @@ def test_another_partition_is_refused(tiny):
         federate(federate_config(root, rounds=2))
 
 
-def test_fresh_starts_anew(tiny, uninterrupted):
+def test_fresh_starts_again(tiny, uninterrupted):
     root = tiny()
     federate(federate_config(root, rounds=2, lr=0.5))
     (root / "runs" / "flames" / "evaluation").mkdir()
@@ -227,7 +227,7 @@ def test_a_shard_of_another_size_cannot_join(tiny):
         federate(federate_config(root))
 
 
-def test_a_learning_rate_for_no_modality_is_refused(tiny):
+def test_a_learning_rate_for_no_modality_is_rejected(tiny):
     with pytest.raises(FlamesError, match="--lr names 'CT', expected a modality of MRI, US"):
         federate(federate_config(tiny(), lr_by_modality={"CT": 0.1}))
 
@@ -254,7 +254,7 @@ def test_test_sets_have_no_influence_at_all(tiny, uninterrupted):
 
 
 def seal(root):
-    """Let the partition vouch for its shards as they are now."""
+    """Write the current checksums of the shards into the partition."""
     file = root / "partition.json"
     made = read_partition(file)
     entries = {
@@ -265,7 +265,7 @@ def seal(root):
 
 
 def scramble_test_set(shard):
-    """Noise in place of every test image and mask."""
+    """Replace every test image and mask with noise."""
     rng = derive_rng(0, shard.name)
     with h5py.File(shard, "r+") as file:
         groups = [file["test"]] if "image" in file["test"] else list(file["test"].values())
@@ -276,7 +276,7 @@ def scramble_test_set(shard):
 
 @pytest.fixture
 def messages(monkeypatch):
-    """Every message to a client and its reply."""
+    """Record every message to a client and its reply."""
     passed = []
 
     def record(on_event):
@@ -339,7 +339,7 @@ def test_each_client_gets_one_model_a_round_and_sends_one(tiny, messages):
     assert [(record["bytes_down"], record["bytes_up"]) for record in records] == [(3 * sizes[0],) * 2]
 
 
-def test_a_run_keeps_what_it_was_made_with(tiny):
+def test_a_run_keeps_its_initial_options_and_facts(tiny):
     root = tiny()
     config = federate_config(root, rounds=1, lr_by_modality={"US": 0.002})
     folder = federate(config).folder
@@ -359,7 +359,7 @@ def test_encoder_weights_are_imagenets_only_where_the_model_has_them(tmp_path):
     assert encoder_weights_of(FederateConfig(workspace=tmp_path, encoder_weights="a.pth")) == "a.pth"
 
 
-def test_watchers_are_told_all(tiny):
+def test_listeners_receive_all_events(tiny):
     events = []
     result = federate(federate_config(tiny()), events.append)
     started = next(event for event in events if isinstance(event, FederationStarted))
@@ -374,7 +374,7 @@ def test_watchers_are_told_all(tiny):
     assert events[-1].seconds_left == 0
 
 
-def test_images_too_small_for_the_model_are_refused_before_any_training(tiny):
+def test_images_too_small_for_the_model_are_rejected_before_any_training(tiny):
     root = tiny()
     with pytest.raises(FlamesError, match=r"the images are 32×32, this unet needs 128×128; preprocess with"):
         federate(federate_config(root, model_options={"base_channels": 2, "depth": 7}))

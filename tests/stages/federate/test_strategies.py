@@ -1,4 +1,4 @@
-"""What strategies, optimisers and disentangled models make of a federation, from shards to checkpoints."""
+"""Strategies, optimisers and disentangled models in complete federations, from shards to checkpoints."""
 
 from urllib.parse import unquote
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.federated
 SGD = {"optimiser": "sgd", "lr": 0.1}
 SDNET = {"model": "sdnet", "model_options": {"base_channels": 2, "depth": 2}, "lr": 1e-3}
 NEEDS = {"scaffold": SGD}
-"""What a strategy cannot do without."""
+"""Options that a strategy needs."""
 
 
 def state_of(result):
@@ -30,7 +30,7 @@ def state_of(result):
 
 
 def memories_of(result):
-    """{client: {kind: what it keeps now}} of those that keep anything."""
+    """Return {client: {kind: its state now}} of the clients that have state."""
     folders = (result.folder / "clients").glob(f"{token_of(result)}/*")
     return {unquote(folder.name): load_client_state(folder, 99999) for folder in folders}
 
@@ -81,7 +81,7 @@ def whole_runs(tiny):
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_what_is_remembered_between_rounds_survives_a_stop(name, tiny, whole_runs):
+def test_client_state_survives_a_stop(name, tiny, whole_runs):
     options, whole = {**RESUMED[name], "run": name}, whole_runs[name]
     root = tiny()
     federate(federate_config(root, rounds=1, **options))
@@ -93,11 +93,11 @@ def test_what_is_remembered_between_rounds_survives_a_stop(name, tiny, whole_run
 
 
 class PulledPlug(Exception):
-    """Nothing that the program expects."""
+    """Exception that the program does not expect."""
 
 
 def test_clients_go_back_with_the_server(tiny, whole_runs):
-    """As tests/survival does with SCAFFOLD's memory; here with a style that stays at the client."""
+    """tests/survival tests this with SCAFFOLD's client state; here the state is a style."""
     options = {**RESUMED["content"], "run": "content", "rounds": 3}
     whole = whole_runs["content"]
 
@@ -115,7 +115,7 @@ def test_clients_go_back_with_the_server(tiny, whole_runs):
     assert_same_tree(memories_of(resumed), memories_of(whole))
 
 
-def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_memory(tiny):
+def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_client_state(tiny):
     root, options = tiny(), {"strategy": "scaffold", **SGD}
     first = token_of(federate(federate_config(root, rounds=1, **options)))
     assert token_of(federate(federate_config(root, rounds=2, **options))) == first
@@ -124,7 +124,7 @@ def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_memory(tiny):
     assert [path.name for path in (fresh.folder / "clients").iterdir()] == [token_of(fresh)]
 
 
-def test_a_run_without_a_token_is_given_one_when_it_goes_on(tiny):
+def test_a_run_without_a_token_gets_one_when_it_is_resumed(tiny):
     root = tiny()
     file = federate(federate_config(root, rounds=1)).folder / "config.toml"
     lines = file.read_text(encoding="utf-8").splitlines()
@@ -145,7 +145,7 @@ def test_a_run_without_a_token_is_given_one_when_it_goes_on(tiny):
 def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, tiny, workspace):
     root = workspace() if name == "lending" else tiny()  # a style is lent within a modality
     full, half = (
-        # Adam would make steps of one size of gradients that are zero but for rounding.
+        # Adam would make steps of full size from gradients that are zero except for rounding.
         federate(federate_config(root, run=f"{name}-{dtype}", wire_dtype=dtype, **{**options, **SGD}))
         for dtype in ("fp32", wire)
     )
@@ -163,7 +163,7 @@ def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, tiny,
 
 
 MANY_STEPS = {"strategy": "fedavg", "batch_size": 2, "rounds": 1}
-"""Clients with several steps, and not all with as many: else FedProx and FedNova are FedAvg."""
+"""Clients with several steps, in different numbers: else FedProx and FedNova are equal to FedAvg."""
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +307,7 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
         "private median",
     ],
 )
-def test_options_that_do_not_go_together_are_refused_before_anything_is_written(options, message, tiny):
+def test_options_that_do_not_go_together_are_rejected_before_anything_is_written(options, message, tiny):
     root = tiny()
     with pytest.raises(FlamesError, match=message):
         federate(federate_config(root, **options))

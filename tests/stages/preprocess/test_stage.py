@@ -34,7 +34,7 @@ ONE_KIND = [name for name, reader in READERS.items() if reader.modality]
 
 
 def run(folder: Path, dataset: str, raw: Path, **options):
-    """Preprocess into folder/workspace; the report."""
+    """Preprocess into folder/workspace and return the report."""
     options = {"size": 32, "raw": {dataset: raw}, **options}
     (report,) = preprocess(PreprocessConfig(workspace=folder / "workspace", **options), dataset)
     return report
@@ -60,7 +60,7 @@ def left_out(folder: Path, report: dict) -> dict:
 
 
 def raw_cases(dataset: str, root: Path) -> dict[str, RawCase]:
-    """Every sound case by its source's name, and that of its slice."""
+    """Return every valid case by its source's name, and that of its slice."""
     reader = READERS[dataset]
     found = {}
     for source in reader.list_sources(root):
@@ -88,7 +88,7 @@ def preprocessed(phantom_raw, salt_file, tmp_path_factory):
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_every_sound_case_stands_in_one_set(dataset, phantom_raw, preprocessed):
+def test_every_valid_case_is_in_one_set(dataset, phantom_raw, preprocessed):
     folder, report = preprocessed(dataset)
     kept = [case.case for cases in cases_of(folder, dataset).values() for case in cases]
     told = left_out(folder, report)
@@ -98,7 +98,7 @@ def test_every_sound_case_stands_in_one_set(dataset, phantom_raw, preprocessed):
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_no_patient_stands_in_two_sets(dataset, preprocessed):
+def test_no_patient_is_in_two_sets(dataset, preprocessed):
     folder, _ = preprocessed(dataset)
     sets = patients_of(folder, dataset)
     assert all(sets[name] for name in DRAWN)
@@ -124,7 +124,7 @@ def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_the_report_counts_what_the_file_holds(dataset, phantom_raw, preprocessed):
+def test_the_report_counts_the_content_of_the_file(dataset, phantom_raw, preprocessed):
     folder, report = preprocessed(dataset)
     path = output(folder, dataset)
     assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == report
@@ -208,7 +208,7 @@ def test_progress_counts_up_to_the_number_of_sources(phantom_raw, tmp_path):
     assert steps == [("preprocess busi", done, 16) for done in range(1, 17)]
 
 
-def test_output_that_exists_is_kept_unless_told_otherwise(phantom_raw, tmp_path):
+def test_existing_output_is_kept_without_overwrite(phantom_raw, tmp_path):
     run(tmp_path, "busi", phantom_raw["busi"])
     before = hash_file(output(tmp_path, "busi"))
     with pytest.raises(FlamesError, match=r"busi\.h5 exists already; pass --overwrite"):
@@ -252,7 +252,7 @@ def test_the_servers_images_are_shared_between_the_classes(phantom_raw, tmp_path
     assert sorted(strata) == ["benign", "benign", "malignant", "malignant"]
 
 
-def test_the_servers_slices_come_as_whole_patients(phantom_raw, tmp_path):
+def test_the_servers_slices_come_from_complete_patients(phantom_raw, tmp_path):
     run(tmp_path, "brats", phantom_raw["brats"], server_test=8)
     sets = cases_of(tmp_path, "brats")
     assert 4 <= len(sets["server_test"]) <= 12
@@ -261,7 +261,7 @@ def test_the_servers_slices_come_as_whole_patients(phantom_raw, tmp_path):
 
 
 @pytest.mark.parametrize("server_test", [15, 1000])
-def test_a_server_share_that_leaves_nothing_is_refused(server_test, phantom_raw, tmp_path):
+def test_a_server_share_that_leaves_no_patient_is_rejected(server_test, phantom_raw, tmp_path):
     with pytest.raises(FlamesError, match=rf"asks for {server_test} of 15 otu2d images; leave some"):
         run(tmp_path, "otu2d", phantom_raw["otu2d"], server_test=server_test)
     assert files_in(tmp_path) == []
@@ -280,7 +280,7 @@ def test_the_test_fraction_is_of_the_patients_left_by_the_server(phantom_raw, tm
     }
 
 
-def test_too_few_patients_to_split_are_refused_with_the_fix(tmp_path):
+def test_too_few_patients_to_split_are_rejected_with_the_fix(tmp_path):
     raw = draw_otu2d(tmp_path, 2, seed=0)
     with pytest.raises(
         FlamesError, match=r"2 usable patients, too few for client_test; .*pass --server-test 0"
@@ -315,7 +315,7 @@ def test_empty_masks_and_lesions_that_vanish_are_reported(tmp_path):
     assert report["bad"] == []
 
 
-def test_of_exact_copies_the_first_is_kept(phantom_raw, tmp_path):
+def test_the_first_of_exact_copies_is_kept(phantom_raw, tmp_path):
     report = run(tmp_path, "busi", phantom_raw["busi"])
     assert left_out(tmp_path, report)["copies_left_out"] == [
         {"name": "malignant (3)", "same_as": "benign (1)"}

@@ -34,7 +34,7 @@ def rows_of(made):
 
 
 def training_images(workspace):
-    """[(client, modality, case, image)] in the partition's order."""
+    """Return [(client, modality, case, image)] in the partition's order."""
     found = []
     for entry in read_partition(workspace / "partition.json").clients:
         data = ShardDataset(read_shard_sets(workspace / entry.shard, "train"))
@@ -76,7 +76,7 @@ def test_silhouettes_are_of_the_features_and_of_the_map(maps):
     assert made.silhouette_modality > 0
 
 
-def test_the_summary_says_the_same_in_json(maps):
+def test_the_summary_has_the_same_figures_in_json(maps):
     _, made = maps["pixels"]
     summary = json.loads((made.folder / "tsne.json").read_text(encoding="utf-8"))
     assert (summary["format"], summary["version"]) == ("flames-embedding", 1)
@@ -118,7 +118,7 @@ def test_deep_features_without_a_run_name_the_command(workspace):
         run(workspace(), features="deep")
 
 
-def test_deep_features_of_another_partition_are_refused(trained):
+def test_deep_features_of_another_partition_are_rejected(trained):
     partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
     with pytest.raises(FlamesError, match="was made on another partition"):
         run(trained, features="deep", run="flames")
@@ -140,7 +140,7 @@ def test_one_modality_has_nothing_to_separate_from(workspace):
 
 @pytest.fixture
 def large_client(workspace):
-    """All brain images are one client's: more than the least that `max_images` can be."""
+    """Return a workspace in which all brain images are one client's: more than the smallest `max_images`."""
     root = workspace()
     made = partition(PartitionConfig(workspace=root, split={"brats": 1}, overwrite=True))
     assert made.clients[0].images["train"] > 10
@@ -163,7 +163,7 @@ def test_another_seed_draws_other_images(large_client):
     assert one != other
 
 
-def test_too_few_images_are_refused(workspace):
+def test_too_few_images_are_rejected(workspace):
     root = workspace()
     partition(PartitionConfig(workspace=root, datasets=("busi",), val_fraction=0.7, overwrite=True))
     with pytest.raises(FlamesError, match=r"cannot draw the map: .* N >= 5 cases"):
