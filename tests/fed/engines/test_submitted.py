@@ -5,42 +5,13 @@ import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.engines.submitted import Timing, run_submitted
-from flames_cli.fed.event_log import EventLog, Lost
+from flames_cli.fed.event_log import Lost
 from flames_cli.fed.events import ClientAsked
-from flames_cli.fed.jobs import JOB, Job, events_path
+from flames_cli.fed.jobs import JOB, Job
 from flames_cli.fed.participation import Participation
+from tests.support.flower import StubCli
 
 EVENT = ClientAsked("a", 1)
-
-
-class StubCli:
-    """A SuperLink whose runs write the events that the test plays."""
-
-    def __init__(self, home, play, status=("running", ""), answering=True):
-        self.home = home
-        self.answering = answering
-        self.play = play
-        self.status = status
-        self.stopped = []
-        self.looks = 0
-
-    def submit(self, app, run_config, federation_config=None):
-        assert {path.name for path in app.iterdir()} == {"pyproject.toml"}
-        self.run_config = run_config
-        self.play(EventLog(events_path(self.home, run_config[JOB])))
-        return 7
-
-    def answers(self):
-        return self.answering
-
-    def run_status(self, run_id):
-        self.looks += 1
-        if isinstance(self.status, Exception):
-            raise self.status
-        return self.status
-
-    def stop(self, run_id):
-        self.stopped.append(run_id)
 
 
 QUICK = Timing(poll_s=0.001, status_s=0.01)

@@ -11,19 +11,7 @@ from flames_cli.fed.event_log import Lost
 from flames_cli.fed.events import RoundDone, Waiting
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.participation import Participation
-
-
-class StubCli:
-    """A SuperLink that reports every run as running."""
-
-    def __init__(self):
-        self.stopped = []
-
-    def run_status(self, run_id):
-        return "running", ""
-
-    def stop(self, run_id):
-        self.stopped.append(run_id)
+from tests.support.flower import StubCli
 
 
 @pytest.fixture

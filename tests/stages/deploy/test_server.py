@@ -17,6 +17,7 @@ from flames_cli.stages.deploy.init import add_site, remove_site
 from flames_cli.stages.deploy.server import Timing, check_bind, read_node_ids, serve, server_command
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.files.atomic import write_json
+from tests.support.flower import StubCli
 
 SERVER = """
 import http.server, sys
@@ -72,44 +73,15 @@ def test_brackets_of_an_ipv6_address_are_no_mistake():
     assert check_bind("[::1]") == "::1"
 
 
-class StubCli:
-    """Flower's command line; `records` are the nodes that it lists."""
-
-    records: list[NodeRecord]
-    registered: list[str]
-    unregistered: list[int]
-    problem: str
-
-    def __init__(self, home: Any, address: str, certificates: Any) -> None:
-        self.address, self.certificates = address, certificates
-
-    def register(self, key: Any, name: str) -> int:
-        if not key.is_file():
-            raise FlamesError(f"no {key}")
-        self.registered.append(name)
-        return 100 + len(self.registered)
-
-    def unregister(self, node_id: int) -> None:
-        self.unregistered.append(node_id)
-
-    def nodes(self) -> list[NodeRecord]:
-        if self.problem:
-            raise FlamesError(self.problem)
-        return self.records
-
-
 def record(node_id: int, status: str, name: str = "") -> NodeRecord:
     return NodeRecord(node_id, name, status, b"", None, None, None)
 
 
 @pytest.fixture
-def cli(monkeypatch) -> type[StubCli]:
+def cli(monkeypatch) -> StubCli:
     """Replace Flower by a server that answers, and by a stub of its command line."""
-    monkeypatch.setattr(StubCli, "records", [], raising=False)
-    monkeypatch.setattr(StubCli, "registered", [], raising=False)
-    monkeypatch.setattr(StubCli, "unregistered", [], raising=False)
-    monkeypatch.setattr(StubCli, "problem", "", raising=False)
-    monkeypatch.setattr(server, "FlowerCli", StubCli)
+    stub = StubCli()
+    monkeypatch.setattr(server, "FlowerCli", lambda home, address, certificates: stub)
     monkeypatch.setattr(
         server, "server_command", lambda made, *_: [sys.executable, "-c", SERVER, str(made.port)]
     )
@@ -118,7 +90,7 @@ def cli(monkeypatch) -> type[StubCli]:
     monkeypatch.setattr(
         server, "wait_until_healthy", lambda process, address, _, log: real(process, address, None, log)
     )
-    return StubCli
+    return stub
 
 
 class Shown:
