@@ -1,7 +1,9 @@
 """Every option of every command: frozen, checked, all errors shown at once."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,11 +16,13 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    create_model,
 )
 from pydantic_core import PydanticCustomError
 
 from flames_cli.core.imaging.lesions import RULE_FORM, SmallRule, parse_rule
 from flames_cli.errors import FlamesError
+from flames_cli.learn.train_options import TrainOptions
 from flames_cli.store.files.parse import parse_toml
 
 DEFAULT_WORKSPACE = Path("flames-workspace")
@@ -117,6 +121,11 @@ class ReadConfig(Section):
     """Threads; 0: one a core."""
 
 
+def _field_of(entry: dataclasses.Field[Any]) -> Any:
+    """Return the pydantic field of an option that is declared in a dataclass."""
+    return Field(default=entry.default, **entry.metadata)
+
+
 class CheckConfig(ReadConfig):
     """Options of `flames check`."""
 
@@ -161,32 +170,24 @@ class PartitionConfig(Section):
         return int(k), int(n)
 
 
-class FederateConfig(Section):
-    """Options of `flames federate`."""
+_TRAINING_KEYS: dict[str, Any] = {
+    entry.name: (entry.type, _field_of(entry)) for entry in fields(TrainOptions)
+}
+_TrainSection = create_model("_TrainSection", __base__=Section, **_TRAINING_KEYS)
+"""Section with a key for every option of `TrainOptions`."""
+
+
+class FederateConfig(_TrainSection, Section):
+    """Options of `flames federate`; those of local training are the fields of `TrainOptions`."""
 
     strategy: str = "flames"
     rounds: Annotated[int, Field(ge=1)] = 50
-    local_epochs: Annotated[int, Field(ge=1)] = 1
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    lr: Rate = 1e-4
     lr_by_modality: dict[str, Rate] = {}
     """Learning rate where a modality has its own."""
-    dice_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
-    per_pixel_focal: bool = False
-    augment: bool = True
     model: str = "densenet-unet"
     model_options: dict[str, int | float] = {}
     encoder_weights: str | None = None
     """None: imagenet for densenet-unet, none for the others."""
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = None
-    """None: the optimiser's own, 0.01 for adamw, else 0."""
-    keep_epoch: Literal["best", "last"] = "best"
-    """Which local epoch is reported: the best one by the validation patients, or the last."""
-    proximal_mu: Annotated[float, Field(ge=0, le=1e6)] = 0.01
-    """Of fedprox."""
-    precise_norm: bool = True
-    """Of fedgs and flames-fedgs: BatchNorm's statistics are those of the weights reported."""
     server_lr: Rate = 0.01
     """Of fedadam."""
     server_momentum: Fraction = 0.0
@@ -237,6 +238,11 @@ class FederateConfig(Section):
     keep_rounds: Annotated[int, Field(ge=1)] = 2
     """Checkpoints kept, the newest."""
     fresh: bool = False
+
+    @property
+    def training(self) -> TrainOptions:
+        """Options of local training."""
+        return TrainOptions(**{entry.name: getattr(self, entry.name) for entry in fields(TrainOptions)})
 
     @property
     def run_name(self) -> str:

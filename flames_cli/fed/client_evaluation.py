@@ -33,7 +33,9 @@ def run_test(task: TrainTask, settings: NodeSettings, profile: Profile, tests: S
     if request.share == "content":
         kept = recall(memory_folder(settings, request.run, profile.client), request.kept + 1)
         weights = to_weights(receive_model(task, kept))
-    segmenter = Segmenter(request.model, options, settings.device, settings.precision, request.batch_size)
+    segmenter = Segmenter(
+        request.model, options, settings.device, settings.precision, request.training.batch_size
+    )
     cases = [
         case_metrics(predicted, tests.example(index)[1])
         for index, predicted in enumerate(segmenter.masks(weights, tests))

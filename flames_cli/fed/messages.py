@@ -1,5 +1,6 @@
 """What travels: profiles, models and reports, as Flower messages and back."""
 
+from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, fields
 from typing import Any
 
@@ -10,10 +11,11 @@ from flames_cli.core.federated.reports import Report
 from flames_cli.core.federated.wire import check_wire
 from flames_cli.errors import FlamesError
 from flames_cli.fed.records import Packed, add_arrays, config_of, record_of, unpack_weights
+from flames_cli.learn.train_options import TrainOptions, rejection_reason
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Of these messages; a node that speaks another one is refused."""
 
 REPORTED = {
@@ -48,14 +50,10 @@ LONGEST_NAME = 200
 
 LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("round", "kept"), (0, 99_999)),
-    "epochs": (1, 10_000),
-    "batch_size": (1, 65_536),
-    "lr": (0, 100),
-    **dict.fromkeys(("dice_weight", "weight_decay"), (0, 1)),
-    "proximal_mu": (0, 1e6),
     "clip": (0, 1e9),
 }
-"""What a server may ask for: beyond any use, and still no way to keep a node busy for ever."""
+"""Numbers that a server may ask for, beside those of `TrainOptions`, which has its own limits."""
+TRAIN_OPTIONS = tuple(entry.name for entry in fields(TrainOptions))
 LARGEST_OPTION = 4096
 """Of a model."""
 
@@ -67,25 +65,15 @@ class TrainRequest:
     round: int
     seed: int
     client: str
-    epochs: int
-    batch_size: int
-    lr: float
-    dice_weight: float
-    per_pixel_focal: bool
-    augment: bool
+    training: TrainOptions
+    """Options of local training; `lr` is the learning rate of this client."""
     model: str
     model_options: str
     """JSON of the model's options."""
     initial_seed: int = 0
     """Of the weights that the server never sends."""
-    optimiser: str = "adam"
-    weight_decay: float = 0.0
-    keep: str = "best"
-    """Which local epoch is reported: best or last."""
     rule: str = "plain"
     """What is reported (`Algorithm.local`)."""
-    proximal_mu: float = 0.0
-    precise_norm: bool = False
     share: str = "all"
     """all, or content: the style of a disentangled model stays at the client."""
     report_style: bool = False
@@ -147,7 +135,7 @@ def pack_task(
 
     `weights`: the task's, where they were packed before.
     """
-    content = RecordDict({TRAIN: ConfigRecord(asdict(task.request))})
+    content = RecordDict({TRAIN: ConfigRecord(flatten_request(task.request))})
     parts = {ARRAYS: weights or task.weights, CONTROL: task.control, STYLE: task.style}
     add_arrays(content, task.request.wire_dtype, parts)
     return Message(content, node_id, kind, group_id=str(task.request.round))
@@ -161,7 +149,7 @@ def unpack_task(message: Message) -> TrainTask:
         FlamesError: floats that travel, or are to travel back, as no type that is known; numbers beyond
             LIMITS.
     """
-    request = TrainRequest(**config_of(message, TRAIN))
+    request = _unflatten_request(config_of(message, TRAIN))
     check_wire(str(request.wire_dtype))
     _check_request(request)
     return TrainTask(
@@ -169,9 +157,27 @@ def unpack_task(message: Message) -> TrainTask:
     )
 
 
+def flatten_request(request: TrainRequest) -> dict[str, Any]:
+    """Return the entries of `request` as they travel: one table, training options included.
+
+    An option without a value (None) does not travel.
+    """
+    entries = asdict(request)
+    entries |= entries.pop("training")
+    return {name: value for name, value in entries.items() if value is not None}
+
+
+def _unflatten_request(entries: Mapping[str, Any]) -> TrainRequest:
+    options = {name: entries[name] for name in TRAIN_OPTIONS if name in entries}
+    rest = {name: value for name, value in entries.items() if name not in options}
+    return TrainRequest(training=TrainOptions(**options), **rest)
+
+
 def _check_request(request: TrainRequest) -> None:
     for entry in fields(TrainRequest):
         _check_type(entry, getattr(request, entry.name))
+    if reason := rejection_reason(request.training):
+        raise FlamesError(f"the server asks for {reason}")
     for name, (low, high) in LIMITS.items():
         if not low <= (value := getattr(request, name)) <= high:
             raise FlamesError(f"the server asks for {name} {value}, expected {low:g} to {high:g}")

@@ -13,6 +13,7 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import Entries, LastReport, State
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
+from flames_cli.learn.train_options import TrainOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +31,10 @@ class Plan:
     """Of the images."""
     channels: int = 1
     """Of the images; the model's options carry them as in_channels."""
-    epochs: int = 1
-    batch_size: int = 64
-    lr: float = 1e-4
+    training: TrainOptions = field(default_factory=TrainOptions)
+    """Options of local training."""
     lr_by_modality: dict[str, float] = field(default_factory=dict)
-    dice_weight: float = 0.3
-    per_pixel_focal: bool = False
-    augment: bool = True
-    optimiser: str = "adam"
-    weight_decay: float = 0.0
-    keep: str = "best"
-    """Which local epoch is reported: best or last."""
-    proximal_mu: float = 0.0
-    precise_norm: bool = False
+    """Learning rates of modalities that have their own."""
     share: str = "all"
     style_from: int | None = None
     """The first round in which clients also train on images in each other's styles."""
@@ -71,21 +63,11 @@ class Plan:
             round=round_,
             seed=self.seed,
             client=profile.client,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr_of(profile),
-            dice_weight=self.dice_weight,
-            per_pixel_focal=self.per_pixel_focal,
-            augment=self.augment,
+            training=replace(self.training, lr=self.lr_of(profile)),
             model=self.model,
             model_options=json.dumps(self.model_options, sort_keys=True),
             initial_seed=initial_seed(self.seed),
-            optimiser=self.optimiser,
-            weight_decay=self.weight_decay,
-            keep=self.keep,
             rule=self.algorithm.local,
-            proximal_mu=self.proximal_mu,
-            precise_norm=self.precise_norm,
             share=self.share,
             report_style=report_style,
             kept=kept,
@@ -96,11 +78,11 @@ class Plan:
 
     def lr_of(self, profile: Profile) -> float:
         """The learning rate of `profile`'s client."""
-        return self.lr_by_modality.get(profile.modality, self.lr)
+        return self.lr_by_modality.get(profile.modality, self.training.lr)
 
     def most_steps(self, profile: Profile) -> int:
         """The steps that `profile`'s client makes in a round at the most."""
-        return self.epochs * math.ceil(profile.n_train / self.batch_size)
+        return self.training.local_epochs * math.ceil(profile.n_train / self.training.batch_size)
 
     def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:
         """What `profile`'s client is sent in `round_`."""

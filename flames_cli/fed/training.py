@@ -20,7 +20,7 @@ from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import Validation
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
+from flames_cli.learn.train_options import Controls, LocalRound, TrainResult
 from flames_cli.store.client_state import forget_from, recall, remember
 from flames_cli.store.files.parse import parse_json
 
@@ -45,12 +45,10 @@ def train_client(
         model.to(device).to(memory_format=memory_format(device, precision)),
         cache.load(settings, "train"),
         cache.load(settings, "val"),
-        _options(request),
+        _local_round(task, kept),
         device,
         precision,
         on_step,
-        _controls(task, kept),
-        task.style,
     )
 
     def keep() -> None:
@@ -94,23 +92,16 @@ def _controls(task: TrainTask, kept: Mapping[str, Weights]) -> Controls | None:
     return Controls(task.control, kept.get(CONTROL) or zeros)
 
 
-def _options(request: TrainRequest) -> TrainOptions:
-    return TrainOptions(
+def _local_round(task: TrainTask, kept: Mapping[str, Weights]) -> LocalRound:
+    request = task.request
+    return LocalRound(
         seed=request.seed,
         round=request.round,
         client=request.client,
-        epochs=request.epochs,
-        batch_size=request.batch_size,
-        lr=request.lr,
-        dice_weight=request.dice_weight,
-        per_pixel_focal=request.per_pixel_focal,
-        augment=request.augment,
-        optimiser=request.optimiser,
-        weight_decay=request.weight_decay,
-        keep="last" if request.keep == "last" else "best",
+        options=request.training,
         rule=request.rule,
-        proximal_mu=request.proximal_mu,
-        precise_norm=request.precise_norm,
+        controls=_controls(task, kept),
+        style=task.style,
     )
 
 

@@ -12,14 +12,19 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
 }
 WEIGHT_DECAY = {"adam": 0.0, "adamw": 0.01, "sgd": 0.0}
-"""Of each optimiser where none is asked for: torch's own."""
+"""Weight decay of each optimiser where the user gives none: torch's own default."""
 
 
 def make_optimiser(
-    name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float
+    name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float | None
 ) -> torch.optim.Optimizer:
-    """A fresh optimiser `name` of OPTIMISERS; KeyError where there is none."""
-    return OPTIMISERS[name](parameters, lr=lr, weight_decay=weight_decay)
+    """Make a fresh optimiser `name` of OPTIMISERS, with its own weight decay where that is None.
+
+    Raises:
+        KeyError: there is no such optimiser.
+    """
+    decay = WEIGHT_DECAY[name] if weight_decay is None else weight_decay
+    return OPTIMISERS[name](parameters, lr=lr, weight_decay=decay)
 
 
 class ScaledOptimiser:

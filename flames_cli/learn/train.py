@@ -19,7 +19,7 @@ from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.learn.optimisers import make_optimiser
 from flames_cli.learn.predict import Validation
-from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
+from flames_cli.learn.train_options import LocalRound, TrainResult
 from flames_cli.learn.training_loss import OtherStyle
 
 
@@ -27,12 +27,10 @@ def train_epochs(
     model: SegmentationModel,
     train: ShardDataset,
     val: ShardDataset,
-    options: TrainOptions,
+    local: LocalRound,
     device: torch.device,
     precision: Precision,
     on_step: OnStep | None = None,
-    controls: Controls | None = None,
-    style: Weights | None = None,
 ) -> TrainResult:
     """Train `model` (already on `device`, changed in place) with a fresh optimiser.
 
@@ -43,52 +41,52 @@ def train_epochs(
         model: as received.
         train: cases to train on.
         val: cases to choose the epoch by; may be empty.
-        options: how.
+        local: the client's round and its options.
         device: where the model is.
         precision: of the model's arithmetic.
-        on_step: told after every step.
-        controls: for the rule scaffold.
-        style: of another client's renderer, to draw the images with as well (disentangled models).
+        on_step: called after every step.
 
     Raises:
         FlamesError: no training cases, or a loss that is not finite.
     """
     if not len(train):
         raise FlamesError(
-            f"client {options.client} has no training cases; partition again with another --split"
+            f"client {local.client} has no training cases; partition again with another --split"
         )
+    options, controls = local.options, local.controls
     start = to_weights(model) if controls else {}
-    rule = _make_rule(model, options, controls)
-    other = OtherStyle(model, style) if style else None
-    training = Epochs(model, rule, train, val, options, device, precision, on_step, other)
+    rule = _make_rule(model, local)
+    other = OtherStyle(model, local.style) if local.style else None
+    training = Epochs(model, rule, train, val, local, device, precision, on_step, other)
     received = training.validate()
     kept: _Kept | None = None
-    with _torch_randomness(options, device):
-        for epoch in range(1, options.epochs + 1):
+    with _torch_randomness(local, device):
+        for epoch in range(1, options.local_epochs + 1):
             loss = training.run_epoch(epoch)
             trained = training.validate()
-            rank = _rank(trained if options.keep == "best" else None, epoch)
+            rank = _rank(trained if options.keep_epoch == "best" else None, epoch)
             if kept is None or rank < kept.rank:
                 kept = _Kept(rank, epoch, training.done, rule.weights(), loss, trained)
     if kept is None:
         raise FlamesError(
-            f"client {options.client} was asked to train {options.epochs} epochs, expected at least 1"
+            f"client {local.client} was asked to train {options.local_epochs} epochs, expected at least 1"
         )
     change, weights = None, kept.weights
     if controls:
         change = control_change(start, weights, controls.server, kept.steps, options.lr)
     if options.precise_norm and rule.differs:
-        with _torch_randomness(options, device):
+        with _torch_randomness(local, device):
             weights = estimate_statistics(model, weights, train, options.batch_size, device, precision)
     return TrainResult(weights, len(train), kept.steps, kept.epoch, kept.loss, received, kept.trained, change)
 
 
-def _make_rule(model: SegmentationModel, options: TrainOptions, controls: Controls | None) -> Plain:
+def _make_rule(model: SegmentationModel, local: LocalRound) -> Plain:
+    options, controls = local.options, local.controls
     optimiser = make_optimiser(options.optimiser, model.parameters(), options.lr, options.weight_decay)
     correction = None
     if controls:
         correction = {name: control - controls.client[name] for name, control in controls.server.items()}
-    return make_rule(options.rule, model, optimiser, options.proximal_mu, correction)
+    return make_rule(local.rule, model, optimiser, options.proximal_mu, correction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +107,9 @@ def _rank(validation: Validation | None, epoch: int) -> tuple[float, float]:
 
 
 @contextmanager
-def _torch_randomness(options: TrainOptions, device: torch.device) -> Iterator[None]:
+def _torch_randomness(local: LocalRound, device: torch.device) -> Iterator[None]:
     """Dropout draws from torch's own stream: seeded by scope here, as it was before afterwards."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(derive_seed(options.seed, "torch", *options.scope))
+        torch.manual_seed(derive_seed(local.seed, "torch", *local.scope))
         yield

@@ -15,6 +15,7 @@ from flames_cli.fed.events import ClientAsked, ClientDone, ClientJoined, Federat
 from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, TrainTask, pack_report, pack_task
 from flames_cli.fed.plan import initial_seed
 from flames_cli.fed.records import message_bytes
+from flames_cli.learn.train_options import TrainOptions
 
 CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "m3": ("MRI", 4), "u1": ("US", 5), "u2": ("US", 20)}
 
@@ -92,31 +93,25 @@ def test_the_last_state_is_saved_after_every_round(federation, profiles):
 
 
 def test_a_request_tells_all_that_training_needs(federation, profiles):
+    training = TrainOptions(
+        local_epochs=3, batch_size=4, lr=1e-3, augment=False, optimiser="adamw", weight_decay=0.02
+    )
     options = {
         "seed": 9,
-        "epochs": 3,
-        "batch_size": 4,
-        "lr": 1e-3,
+        "training": training,
         "lr_by_modality": {"US": 0.5},
-        "augment": False,
-        "optimiser": "adamw",
-        "weight_decay": 0.02,
-        "keep": "last",
-        "proximal_mu": 0.5,
-        "precise_norm": True,
         "wire_dtype": "bf16",
         "run": "0123456789abcdef",
     }
     seen = federation(profiles, rounds=1, model_options={"b": 2, "a": 1}, **options)
     requests = {request.client: request for request, _ in seen.requests}
-    assert {client: request.lr for client, request in requests.items()} == {
+    assert {client: request.training.lr for client, request in requests.items()} == {
         client: 0.5 if modality == "US" else 1e-3 for client, (modality, _) in CLIENTS.items()
     }
     one = requests["m1"]
-    assert (one.seed, one.epochs, one.batch_size, one.augment, one.round) == (9, 3, 4, False, 1)
+    assert (one.seed, one.round) == (9, 1)
+    assert one.training == training
     assert one.model_options == '{"a": 1, "b": 2}'
-    assert (one.optimiser, one.weight_decay, one.keep, one.proximal_mu) == ("adamw", 0.02, "last", 0.5)
-    assert one.precise_norm
     assert (one.wire_dtype, one.run) == ("bf16", "0123456789abcdef")
     assert (one.rule, one.initial_seed) == ("plain", initial_seed(9))
 
@@ -301,7 +296,7 @@ def test_a_reply_that_is_no_report_is_refused(records, federation, profiles):
             {"channels": 3},
             r"client b cannot join: its images are of 3 channel\(s\), this federation's of 1; preprocess",
         ),
-        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 5"),
+        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 6"),
         ({"client": "a"}, "client a cannot join: another node has that name"),
     ],
     ids=["size", "channels", "protocol", "name"],
@@ -481,7 +476,7 @@ def test_a_client_far_outside_is_refused_and_the_round_goes_on(
 
 
 def test_a_record_tells_how_far_each_client_moved(federation, profiles):
-    (record,) = federation(profiles, rounds=1, lr=0.5).records
+    (record,) = federation(profiles, rounds=1, training=TrainOptions(lr=0.5)).records
     assert all(entry["update_norm"] > 0 for entry in record["clients"])
 
 

@@ -15,7 +15,6 @@ from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.entries import describe_entries
-from flames_cli.learn.optimisers import WEIGHT_DECAY
 
 MAX_UPDATE_NORM = 10.0
 """Of real nodes, where nothing else is said: honest clients stay well below (docs/security.md)."""
@@ -31,10 +30,10 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         FlamesError: no such strategy, or an option that it cannot have.
     """
     algorithm = get_algorithm(config.strategy)
-    if algorithm.local == "scaffold" and config.optimiser != "sgd":
+    if algorithm.local == "scaffold" and config.training.optimiser != "sgd":
         raise FlamesError(
-            f"strategy {config.strategy} is defined for plain SGD, got optimiser {config.optimiser}; "
-            "pass --optimiser sgd, with a larger --lr such as 0.1"
+            f"strategy {config.strategy} is defined for plain SGD, got optimiser "
+            f"{config.training.optimiser}; pass --optimiser sgd, with a larger --lr such as 0.1"
         )
     if config.style_from is not None and algorithm.alone:
         raise FlamesError(f"strategy {config.strategy} has nobody to lend a style to; leave --style-from out")
@@ -107,7 +106,6 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
     size, channels = int(facts["size"]), int(facts.get("channels", 1))
     options = options_for(channels, config.model_options)
     model = _initial_model(config, options, size, encoder_weights_of(config) if initial is None else "none")
-    decay = WEIGHT_DECAY[config.optimiser] if config.weight_decay is None else config.weight_decay
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
@@ -117,18 +115,8 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         initial=to_weights(model) if initial is None else initial,
         size=size,
         channels=channels,
-        epochs=config.local_epochs,
-        batch_size=config.batch_size,
-        lr=config.lr,
+        training=config.training,
         lr_by_modality=dict(config.lr_by_modality),
-        dice_weight=config.dice_weight,
-        per_pixel_focal=config.per_pixel_focal,
-        augment=config.augment,
-        optimiser=config.optimiser,
-        weight_decay=decay,
-        keep=config.keep_epoch,
-        proximal_mu=config.proximal_mu,
-        precise_norm=config.precise_norm,
         share=config.share,
         style_from=config.style_from,
         wire_dtype=config.wire_dtype,
