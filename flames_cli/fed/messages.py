@@ -49,7 +49,7 @@ LONGEST_NAME = 200
 """Of a client, a modality or an organ."""
 
 LIMITS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("round", "kept"), (0, 99_999)),
+    **dict.fromkeys(("round", "last_accepted_round"), (0, 99_999)),
     "clip": (0, 1e9),
 }
 """Numbers that a server may ask for, beside those of `TrainOptions`, which has its own limits."""
@@ -73,14 +73,14 @@ class TrainRequest:
     initial_seed: int = 0
     """Of the weights that the server never sends."""
     rule: str = "plain"
-    """What is reported (`Algorithm.local`)."""
+    """What is reported (`Algorithm.local_update`)."""
     share: str = "all"
     """all, or content: the style of a disentangled model stays at the client."""
     report_style: bool = False
     """Whether the client sends its renderer, for others to draw their images with."""
     wire_dtype: str = "fp32"
     """What floats travel as, both ways (`core.wire`)."""
-    kept: int = 0
+    last_accepted_round: int = 0
     """The round of the client's last report that the server took: what it kept after that round holds."""
     run: str = ""
     """The run's token, by which the client finds what it keeps between rounds."""

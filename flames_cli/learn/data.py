@@ -13,7 +13,7 @@ from torch import Tensor
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.geometry import Warp, apply_warp
 from flames_cli.core.imaging.intensity import dequantise
-from flames_cli.core.imaging.lesions import Lesion, SmallRule
+from flames_cli.core.imaging.small_lesion_rule import Lesion, SmallLesionRule
 from flames_cli.store.cases import CaseInfo, CaseSet
 
 MEAN, STD = 0.5, 0.5
@@ -48,7 +48,7 @@ class ShardDataset:
         """The data set of case `index`."""
         return self._sets[self._where[index][0]].info.dataset
 
-    def small_rule(self, index: int) -> SmallRule:
+    def small_rule(self, index: int) -> SmallLesionRule:
         """Which images of the data set of case `index` hold small lesions."""
         return self._sets[self._where[index][0]].info.small
 

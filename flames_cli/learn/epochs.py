@@ -13,7 +13,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
 from flames_cli.learn.devices import Precision, autocast, memory_format
-from flames_cli.learn.local_updates import Plain, batch_scale
+from flames_cli.learn.local_updates import LocalUpdate, batch_scale
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import Validation, validate
 from flames_cli.learn.train_options import LocalRound
@@ -28,7 +28,7 @@ class Epochs:
     """One client's round: what its epochs share, and how many steps they have made."""
 
     model: SegmentationModel
-    rule: Plain
+    local_update: LocalUpdate
     train: ShardDataset
     val: ShardDataset
     local: LocalRound
@@ -84,7 +84,7 @@ class Epochs:
     def _step(self, images: Tensor, masks: Tensor, cases: Sequence[int]) -> float:
         """One step of the local rule; the batch's loss."""
         options = self.local.options
-        self.rule.optimiser.zero_grad(set_to_none=True)
+        self.local_update.optimiser.zero_grad(set_to_none=True)
         layout = memory_format(self.device, self.precision)
         with autocast(self.device, self.precision):
             loss = training_loss(
@@ -102,7 +102,7 @@ class Epochs:
                 f"lower --lr (now {options.lr:g})"
             )
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.rule.scales:
-            self.rule.scale = batch_scale(masks, cases, self.train)
-        self.rule.step()
+        if self.local_update.uses_scale:
+            self.local_update.scale = batch_scale(masks, cases, self.train)
+        self.local_update.step()
         return value

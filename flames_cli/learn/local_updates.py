@@ -1,7 +1,7 @@
 """Local rules: what a client does with its gradients, and what it reports.
 
 Each holds the model that is trained and its optimiser, makes its steps, and says what is reported;
-`make_rule` knows them by the names of `Algorithm.local`.
+`make_local_update` knows them by the names of `Algorithm.local_update`.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.optimisers import ScaledOptimiser
 
 
-class Plain:
+class LocalUpdate:
     """The optimiser's own step; the weights are reported as they are."""
 
-    scales = False
+    uses_scale = False
     """Whether steps count otherwise in what is reported: then `scale` is set before each."""
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -33,7 +33,7 @@ class Plain:
         self.optimiser.step()
 
     @property
-    def differs(self) -> bool:
+    def changes_report(self) -> bool:
         """Whether what would be reported is anything but the weights that were trained."""
         return False
 
@@ -42,10 +42,10 @@ class Plain:
         return to_weights(self.model)
 
 
-class FedGS(Plain):
+class FedGS(LocalUpdate):
     """Steps on small lesions count more in what is reported; training is plain (Schutte et al. 2024)."""
 
-    scales = True
+    uses_scale = True
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         super().__init__(model, optimiser)
@@ -56,9 +56,9 @@ class FedGS(Plain):
         self._scaled.step(self.scale)
 
     @property
-    def differs(self) -> bool:
+    def changes_report(self) -> bool:
         """Whether any step counted otherwise than once, or weights decayed."""
-        return self._scaled.differs
+        return self._scaled.changes_report
 
     def weights(self) -> Weights:
         """The weights received less the scaled updates; buffers as they are."""
@@ -69,7 +69,7 @@ class FedGS(Plain):
         return {name: scaled.get(name, array) for name, array in to_weights(self.model).items()}
 
 
-class FedProx(Plain):
+class FedProx(LocalUpdate):
     """A pull of μ·(w − w0) towards the weights received (Li et al. 2020)."""
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, mu: float) -> None:
@@ -86,7 +86,7 @@ class FedProx(Plain):
         self.optimiser.step()
 
 
-class Scaffold(Plain):
+class Scaffold(LocalUpdate):
     """Gradients corrected by control variates, g − cᵢ + c (Karimireddy et al. 2020)."""
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, correction: Weights) -> None:
@@ -114,13 +114,13 @@ def batch_scale(masks: Tensor, cases: Sequence[int], data: ShardDataset) -> floa
     return scaling_factor(areas, small, masks[0].numel(), bases)
 
 
-def make_rule(
+def make_local_update(
     name: str,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     mu: float = 0.0,
     correction: Weights | None = None,
-) -> Plain:
+) -> LocalUpdate:
     """The rule `name`, at the start of a round.
 
     Args:
@@ -135,7 +135,7 @@ def make_rule(
     """
     match name:
         case "plain":
-            return Plain(model, optimiser)
+            return LocalUpdate(model, optimiser)
         case "fedgs":
             return FedGS(model, optimiser)
         case "fedprox":

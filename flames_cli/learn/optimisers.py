@@ -68,7 +68,7 @@ class ScaledOptimiser:
         return isinstance(self._optimiser, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
 
     @property
-    def differs(self) -> bool:
+    def changes_report(self) -> bool:
         """Whether what is reported is anything but the weights."""
         return bool(self._excess)
 

@@ -13,7 +13,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
 from flames_cli.learn.epochs import Epochs, OnStep
-from flames_cli.learn.local_updates import Plain, make_rule
+from flames_cli.learn.local_updates import LocalUpdate, make_local_update
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
@@ -55,42 +55,68 @@ def train_epochs(
         )
     options, controls = local.options, local.controls
     start = to_weights(model) if controls else {}
-    rule = _make_rule(model, local)
+    local_update = _make_local_update(model, local)
     other = OtherStyle(model, local.style) if local.style else None
-    training = Epochs(model, rule, train, val, local, device, precision, on_step, other)
+    training = Epochs(
+        model=model,
+        local_update=local_update,
+        train=train,
+        val=val,
+        local=local,
+        device=device,
+        precision=precision,
+        on_step=on_step,
+        style=other,
+    )
     received = training.validate()
-    kept: _Kept | None = None
+    selected: _SelectedEpoch | None = None
     with _torch_randomness(local, device):
         for epoch in range(1, options.local_epochs + 1):
             loss = training.run_epoch(epoch)
             trained = training.validate()
             rank = _rank(trained if options.keep_epoch == "best" else None, epoch)
-            if kept is None or rank < kept.rank:
-                kept = _Kept(rank, epoch, training.done, rule.weights(), loss, trained)
-    if kept is None:
+            if selected is None or rank < selected.rank:
+                selected = _SelectedEpoch(
+                    rank=rank,
+                    epoch=epoch,
+                    steps=training.done,
+                    weights=local_update.weights(),
+                    loss=loss,
+                    trained=trained,
+                )
+    if selected is None:
         raise FlamesError(
             f"client {local.client} was asked to train {options.local_epochs} epochs, expected at least 1"
         )
-    change, weights = None, kept.weights
+    change, weights = None, selected.weights
     if controls:
-        change = control_change(start, weights, controls.server, kept.steps, options.lr)
-    if options.precise_norm and rule.differs:
+        change = control_change(start, weights, controls.server, selected.steps, options.lr)
+    if options.precise_norm and local_update.changes_report:
         with _torch_randomness(local, device):
             weights = estimate_statistics(model, weights, train, options.batch_size, device, precision)
-    return TrainResult(weights, len(train), kept.steps, kept.epoch, kept.loss, received, kept.trained, change)
+    return TrainResult(
+        weights=weights,
+        n_examples=len(train),
+        n_steps=selected.steps,
+        best_epoch=selected.epoch,
+        train_loss=selected.loss,
+        received=received,
+        trained=selected.trained,
+        control_change=change,
+    )
 
 
-def _make_rule(model: SegmentationModel, local: LocalRound) -> Plain:
+def _make_local_update(model: SegmentationModel, local: LocalRound) -> LocalUpdate:
     options, controls = local.options, local.controls
     optimiser = make_optimiser(options.optimiser, model.parameters(), options.lr, options.weight_decay)
     correction = None
     if controls:
         correction = {name: control - controls.client[name] for name, control in controls.server.items()}
-    return make_rule(local.rule, model, optimiser, options.proximal_mu, correction)
+    return make_local_update(local.rule, model, optimiser, options.proximal_mu, correction)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _SelectedEpoch:
     """The epoch to report, so far."""
 
     rank: tuple[float, float]

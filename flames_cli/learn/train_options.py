@@ -124,7 +124,7 @@ class LocalRound:
     client: str
     options: TrainOptions = TrainOptions()
     rule: str = "plain"
-    """Local update rule, which decides what is reported (see `make_rule`)."""
+    """Local update rule, which decides what is reported (see `make_local_update`)."""
     controls: Controls | None = None
     """Control variates, for the rule scaffold."""
     style: "Weights | None" = None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.imaging.volumes import Placement
 from flames_cli.errors import FlamesError
 
@@ -112,7 +112,7 @@ class Reader(Protocol):
     """Whether patients are named; where they are not, every image counts as one."""
     COLOUR: bool
     """Whether its images can be read in colour."""
-    SMALL: SmallRule
+    SMALL: SmallLesionRule
     """Which of its images hold small lesions, where the user does not say."""
 
     def list_sources(self, root: Path) -> list[Source]:

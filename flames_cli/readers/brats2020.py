@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE
 from flames_cli.readers import brats_folders
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 
@@ -19,7 +19,7 @@ SERVER_TEST = 0
 STILL = False
 KNOWS_PATIENTS = True
 COLOUR = False
-SMALL = DEFAULT_SMALL
+SMALL = DEFAULT_RULE
 
 
 def list_sources(root: Path) -> list[Source]:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
@@ -24,7 +24,7 @@ SERVER_TEST = 0
 STILL = True
 KNOWS_PATIENTS = False
 COLOUR = True
-SMALL = SmallRule("box", 150.0, 100.0)
+SMALL = SmallLesionRule("box", 150.0, 100.0)
 """As FedGS has it for PolypGen: endoscopy of the colon too."""
 
 SEQUENCE_STARTS = (

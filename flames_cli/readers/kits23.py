@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.nifti import read_labels, read_volume
 from flames_cli.readers.formats.volumes import VolumeRules, read_slices, require_same_grid
@@ -21,7 +21,7 @@ SERVER_TEST = 0
 STILL = False
 KNOWS_PATIENTS = True
 COLOUR = False
-SMALL = DEFAULT_SMALL
+SMALL = DEFAULT_RULE
 
 LABELS = frozenset({0, 1, 2, 3})
 """Background, kidney, tumour, cyst."""

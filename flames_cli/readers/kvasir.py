@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import JPEG, find_named, pair_up
@@ -20,7 +20,7 @@ SERVER_TEST = 0
 STILL = True
 KNOWS_PATIENTS = False
 COLOUR = True
-SMALL = SmallRule("box", 150.0, 100.0)
+SMALL = SmallLesionRule("box", 150.0, 100.0)
 """As FedGS has it for PolypGen: endoscopy of the colon too."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import find_named, natural_order, pair_up
@@ -24,7 +24,7 @@ SERVER_TEST = 0
 STILL = True
 KNOWS_PATIENTS = True
 COLOUR = True
-SMALL = DEFAULT_SMALL
+SMALL = DEFAULT_RULE
 
 FLAIR = 1
 """The channel that the masks were drawn on. Before it: pre-contrast, after it: post-contrast; FLAIR again

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.imaging.volumes import from_ras, to_ras
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.nifti import read_labels, read_volume
@@ -22,7 +22,7 @@ SERVER_TEST = 0
 STILL = False
 KNOWS_PATIENTS = True
 COLOUR = False
-SMALL = SmallRule("area", 1000.0, 1000.0)
+SMALL = SmallLesionRule("area", 1000.0, 1000.0)
 """As FedGS."""
 
 LABELS = frozenset({0, 1, 2})

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import Centre, Pair, find_centres, find_named, pair_up
@@ -26,7 +26,7 @@ SERVER_TEST = 0
 STILL = True
 KNOWS_PATIENTS = True
 COLOUR = False
-SMALL = SmallRule("area", 1000.0, 1000.0)
+SMALL = SmallLesionRule("area", 1000.0, 1000.0)
 """As FedGS."""
 
 _IMAGE = re.compile(r"image(\d+_slice\d{1,9})\.jpe?g", re.IGNORECASE)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.any_kind import read_any
 from flames_cli.readers.manifest_table import Row, read_table, refuse
@@ -28,7 +28,7 @@ SERVER_TEST = 0
 STILL = True
 KNOWS_PATIENTS = True
 COLOUR = True
-SMALL = DEFAULT_SMALL
+SMALL = DEFAULT_RULE
 
 
 def list_sources(root: Path) -> list[Source]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.readers import msd
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.volumes import VolumeRules
@@ -20,7 +20,7 @@ SERVER_TEST = 0
 STILL = False
 KNOWS_PATIENTS = True
 COLOUR = False
-SMALL = SmallRule("area", 1000.0, 1000.0)
+SMALL = SmallLesionRule("area", 1000.0, 1000.0)
 """As FedGS has it for LiTS."""
 
 LABELS = frozenset({0, 1, 2})

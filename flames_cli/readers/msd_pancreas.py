@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE
 from flames_cli.readers import msd
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.volumes import VolumeRules
@@ -20,7 +20,7 @@ SERVER_TEST = 0
 STILL = False
 KNOWS_PATIENTS = True
 COLOUR = False
-SMALL = DEFAULT_SMALL
+SMALL = DEFAULT_RULE
 
 LABELS = frozenset({0, 1, 2})
 """Background, pancreas, mass (cyst or tumour)."""

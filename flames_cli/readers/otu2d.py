@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
 
@@ -20,7 +20,7 @@ SERVER_TEST = 230
 STILL = True
 KNOWS_PATIENTS = False
 COLOUR = False
-SMALL = DEFAULT_SMALL
+SMALL = DEFAULT_RULE
 
 _IMAGE = re.compile(r"^(\d+)\.jpe?g$", re.IGNORECASE)
 _MASK = re.compile(r"^(\d+)_binary\.png$", re.IGNORECASE)

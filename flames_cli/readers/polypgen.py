@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import JPEG, Centre, Pair, find_centres, find_named, pair_up
@@ -21,7 +21,7 @@ SERVER_TEST = 0
 STILL = True
 KNOWS_PATIENTS = False
 COLOUR = True
-SMALL = SmallRule("box", 150.0, 100.0)
+SMALL = SmallLesionRule("box", 150.0, 100.0)
 """As FedGS, whose blob detector takes a rough box of the smallest polyp of 512×512 pixels."""
 
 _MASK = re.compile(r"([^.].*)_mask\.jpe?g", re.IGNORECASE | re.DOTALL)

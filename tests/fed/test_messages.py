@@ -34,6 +34,8 @@ from flames_cli.fed.messages import (
 from flames_cli.fed.records import WIRE, message_bytes, pack_weights, unpack_weights
 from flames_cli.fed.sanitise import error_reason
 from flames_cli.learn.train_options import TrainOptions
+from tests.support.asserts import assert_same
+from tests.support.federation import make_profile
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -46,14 +48,6 @@ WEIGHTS = {
 OPTIONS = TrainOptions(local_epochs=2, batch_size=8, lr=1e-3, per_pixel_focal=True, augment=False)
 REQUEST = TrainRequest(3, 5, "brats-1", OPTIONS, "unet", json.dumps({"depth": 2}))
 REPORTED = Report("brats-1", "MRI", WEIGHTS, 12, 4, {"train_loss": 0.25, "best_epoch": 2.0})
-
-
-def assert_same(found, expected):
-    assert list(found) == list(expected)
-    for name, array in expected.items():
-        assert found[name].dtype == array.dtype
-        assert found[name].shape == array.shape
-        np.testing.assert_array_equal(found[name], array)
 
 
 def test_a_request_comes_back_as_it_was_sent():
@@ -191,8 +185,8 @@ def test_a_report_comes_back_as_it_was_sent():
     assert type(report.n_examples) is int
 
 
-def test_a_profile_comes_back_as_it_was_sent(profile):
-    sent = profile("busi", "US", n_train=99)
+def test_a_profile_comes_back_as_it_was_sent():
+    sent = make_profile("busi", "US", n_train=99)
     assert unpack_profile(pack_profile(sent, make_query(NODE))) == sent
     assert sent.protocol == PROTOCOL
 

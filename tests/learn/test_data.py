@@ -5,15 +5,18 @@ import pytest
 import torch
 
 from flames_cli.core.imaging.geometry import Warp, apply_warp
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL, SmallRule
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
+from tests.support.datasets import draw_discs
 
 
 @pytest.fixture
-def mixed(discs):
+def mixed():
     """Two data sets of different precision, an empty one between them."""
-    empty = discs(0, dataset="none")
-    return ShardDataset([discs(3), empty, discs(2, seed=1, max_value=65535, dataset="otu2d", organ="ovary")])
+    empty = draw_discs(0, dataset="none")
+    return ShardDataset(
+        [draw_discs(3), empty, draw_discs(2, seed=1, max_value=65535, dataset="otu2d", organ="ovary")]
+    )
 
 
 def all_of(dataset, **options):
@@ -34,9 +37,9 @@ def test_sets_stand_behind_one_another(mixed):
     assert [mixed.organ(index) for index in range(5)] == ["breast"] * 3 + ["ovary"] * 2
 
 
-def test_lesions_are_small_or_large_by_the_rule_of_their_data_set(discs):
-    discs_, others = discs(2), discs(1, dataset="otu2d", organ="ovary")
-    rule = SmallRule("area", 16 * 16, 100)
+def test_lesions_are_small_or_large_by_the_rule_of_their_data_set():
+    discs_, others = draw_discs(2), draw_discs(1, dataset="otu2d", organ="ovary")
+    rule = SmallLesionRule("area", 16 * 16, 100)
     cases = [replace(discs_.cases[0], lesion_px=1), replace(discs_.cases[1], lesion_px=2)]
     empty = replace(others.cases[0], lesion_px=0)
     dataset = ShardDataset(
@@ -45,12 +48,12 @@ def test_lesions_are_small_or_large_by_the_rule_of_their_data_set(discs):
             replace(others, cases=[empty]),
         ]
     )
-    assert [dataset.small_rule(index) for index in range(3)] == [rule, rule, DEFAULT_SMALL]
+    assert [dataset.small_rule(index) for index in range(3)] == [rule, rule, DEFAULT_RULE]
     assert [dataset.lesion(index) for index in range(3)] == ["small", "large", "none"]
 
 
-def test_nothing_makes_an_empty_data_set(discs):
-    for dataset in (ShardDataset([]), ShardDataset([discs(0)])):
+def test_nothing_makes_an_empty_data_set():
+    for dataset in (ShardDataset([]), ShardDataset([draw_discs(0)])):
         assert len(dataset) == dataset.n_bytes == 0
         assert list(iterate_batches(dataset, [], 4)) == []
 
@@ -61,8 +64,8 @@ def test_cases_stay_in_the_precision_of_their_files(mixed):
 
 
 @pytest.mark.parametrize(("max_value", "dtype"), [(255, np.uint8), (65535, np.uint16)])
-def test_the_whole_range_becomes_minus_one_to_one(max_value, dtype, discs):
-    cases = discs(1, max_value=max_value)
+def test_the_whole_range_becomes_minus_one_to_one(max_value, dtype):
+    cases = draw_discs(1, max_value=max_value)
     cases.images[0, 0, :3] = (0, max_value, max_value // 2)
     dataset = ShardDataset([cases])
     assert cases.images.dtype == dtype
@@ -95,8 +98,8 @@ def test_a_batch_larger_than_the_set_is_the_set(mixed):
     assert len(images) == 5
 
 
-def test_colour_images_are_three_channels_with_the_warp_of_their_mask(discs):
-    dataset = ShardDataset([discs(3, channels=3)])
+def test_colour_images_are_three_channels_with_the_warp_of_their_mask():
+    dataset = ShardDataset([draw_discs(3, channels=3)])
     warp = Warp(rotation_deg=25, zoom=1.1, flip_x=True)
     images, masks = all_of(dataset, warp_of=lambda _: warp)
     assert images.shape == (3, 3, 16, 16)

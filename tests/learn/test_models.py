@@ -262,3 +262,20 @@ def test_cuda_agrees_with_the_cpu_and_trains_in_bf16(name):
 def test_a_unet_too_large_to_build_is_refused(options):
     with pytest.raises(FlamesError, match=r"expected a depth of at most 10 and base_channels"):
         build_model("unet", **options)
+
+
+def test_the_names_of_the_models_are_there_without_torch():
+    """Wrong names are rejected before anything heavy is imported."""
+    code = """
+import sys
+from flames_cli.errors import FlamesError
+from flames_cli.learn.models import MODELS, model_class
+assert "unet" in MODELS
+try:
+    model_class("unte")
+except FlamesError as error:
+    print(error)
+assert "torch" not in sys.modules
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert result.stdout.startswith("unknown model 'unte': choose one of densenet-unet, ")

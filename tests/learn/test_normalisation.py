@@ -6,13 +6,14 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.normalisation import STATISTICS, estimate_statistics, frozen_statistics
+from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def cases(discs):
-    return ShardDataset([discs(8)])
+def cases():
+    return ShardDataset([draw_discs(8)])
 
 
 def make(name="unet", seed=1):

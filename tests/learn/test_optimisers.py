@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from flames_cli.learn.optimisers import OPTIMISERS, WEIGHT_DECAY, ScaledOptimiser, make_optimiser
+from tests.support.datasets import find_shared
 
 
 @pytest.fixture(scope="module")
-def numbers(shared):
-    with np.load(shared("golden/fedgs.npz")) as file:
+def numbers():
+    with np.load(find_shared("golden/fedgs.npz")) as file:
         return dict(file)
 
 

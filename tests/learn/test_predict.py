@@ -8,6 +8,7 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
 from flames_cli.learn.predict import predict_masks, predict_probabilities, validate
+from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
 
@@ -20,8 +21,8 @@ class Brightness(nn.Module):
 
 
 @pytest.fixture
-def dataset(discs):
-    return ShardDataset([discs(3), discs(2, seed=4, organ="ovary")])
+def dataset():
+    return ShardDataset([draw_discs(3), draw_discs(2, seed=4, organ="ovary")])
 
 
 @pytest.fixture
@@ -50,12 +51,12 @@ def test_masks_are_what_lies_above_one_half(dataset):
         np.testing.assert_array_equal(mask, dataset.example(index)[0] > 0.5)
 
 
-def test_exactly_one_half_is_no_tumour(discs):
+def test_exactly_one_half_is_no_tumour():
     class Half(nn.Module):
         def forward(self, x):
             return torch.full_like(x, 0.5)
 
-    (mask,) = predict_masks(Half(), ShardDataset([discs(1)]), 1, CPU, "fp32")
+    (mask,) = predict_masks(Half(), ShardDataset([draw_discs(1)]), 1, CPU, "fp32")
     assert mask.sum() == 0
 
 
@@ -105,8 +106,8 @@ def test_validation_is_mean_loss_and_mean_dice_a_case(per_pixel_focal, dataset, 
     assert found.n_cases == 5
 
 
-def test_validation_scores_an_empty_prediction_of_an_empty_mask_as_one(discs):
-    cases = discs(1)
+def test_validation_scores_an_empty_prediction_of_an_empty_mask_as_one():
+    cases = draw_discs(1)
     cases.masks[:] = 0
     cases.images[:] = 0
     assert validate(Brightness(), ShardDataset([cases]), 1, CPU, "fp32", 0.3).dice == 1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.learn import epochs
@@ -18,6 +18,8 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.predict import Validation, validate
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, LocalRound, TrainOptions
+from tests.support.asserts import assert_same
+from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
 OPTIONS = TrainOptions(local_epochs=2, batch_size=3, lr=1e-2, precise_norm=False)
@@ -25,19 +27,19 @@ ROUND = LocalRound(seed=0, round=1, client="a", options=OPTIONS)
 
 
 @pytest.fixture
-def cases(discs):
-    return ShardDataset([discs(8)])
+def cases():
+    return ShardDataset([draw_discs(8)])
 
 
 @pytest.fixture
-def small_discs(discs):
-    drawn = discs(8)
-    return ShardDataset([replace(drawn, info=replace(drawn.info, small=SmallRule("area", 2.0, 100.0)))])
+def small_discs():
+    drawn = draw_discs(8)
+    return ShardDataset([replace(drawn, info=replace(drawn.info, small=SmallLesionRule("area", 2.0, 100.0)))])
 
 
 @pytest.fixture
-def held_out(discs):
-    return ShardDataset([discs(3, seed=1)])
+def held_out():
+    return ShardDataset([draw_discs(3, seed=1)])
 
 
 @pytest.fixture
@@ -59,10 +61,8 @@ def changed(**changes):
     return replace(ROUND, options=replace(OPTIONS, **options), **changes)
 
 
-def assert_same(one, other):
-    assert list(one.weights) == list(other.weights)
-    for name, array in one.weights.items():
-        np.testing.assert_array_equal(array, other.weights[name])
+def assert_same_weights(one, other):
+    assert_same(one.weights, other.weights)
 
 
 def differ(one, other):
@@ -76,8 +76,8 @@ def test_the_loss_falls_and_the_discs_are_found(cases, held_out):
     assert result.train_loss < 0.2
 
 
-def test_discs_are_found_by_their_colour(discs):
-    cases, held_out = (ShardDataset([discs(n, seed=n, channels=3)]) for n in (8, 3))
+def test_discs_are_found_by_their_colour():
+    cases, held_out = (ShardDataset([draw_discs(n, seed=n, channels=3)]) for n in (8, 3))
     model = build_model("unet", seed=1, base_channels=4, depth=2, in_channels=3)
     result = run(cases, held_out, model, local_epochs=15)
     assert result.received.dice < 0.1
@@ -87,7 +87,7 @@ def test_discs_are_found_by_their_colour(discs):
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_same_scope_gives_the_same_weights(dropout, cases, held_out):
     one, other = (run(cases, held_out, make(dropout)) for _ in range(2))
-    assert_same(one, other)
+    assert_same_weights(one, other)
     assert (one.train_loss, one.trained, one.received) == (other.train_loss, other.trained, other.received)
 
 
@@ -100,7 +100,7 @@ def test_what_ran_before_does_not_matter(cases, nothing):
     expected = run(cases, nothing, make(dropout=0.5))
     torch.rand(17)
     np.random.default_rng().random()
-    assert_same(run(cases, nothing, make(dropout=0.5)), expected)
+    assert_same_weights(run(cases, nothing, make(dropout=0.5)), expected)
 
 
 def test_no_global_generator_moves(cases, held_out):
@@ -253,8 +253,8 @@ def test_steps_are_counted_and_told(cases, nothing):
     assert result.n_examples == 8
 
 
-def test_one_case_is_enough(discs, nothing):
-    result = run(ShardDataset([discs(1)]), nothing)
+def test_one_case_is_enough(nothing):
+    result = run(ShardDataset([draw_discs(1)]), nothing)
     assert (result.n_examples, result.n_steps) == (1, 2)
 
 
@@ -291,9 +291,9 @@ def test_counters_of_batches_stay_integers(cases, nothing):
     assert all(counter.dtype == np.int64 and counter == 6 for counter in counters)
 
 
-def test_a_last_batch_of_one_case_joins_the_one_before(discs, nothing):
+def test_a_last_batch_of_one_case_joins_the_one_before(nothing):
     told = []
-    run(ShardDataset([discs(7)]), nothing, local_epochs=1, on_step=lambda *steps: told.append(steps))
+    run(ShardDataset([draw_discs(7)]), nothing, local_epochs=1, on_step=lambda *steps: told.append(steps))
     assert told == [(1, 2), (2, 2)]
 
 
@@ -323,7 +323,7 @@ def test_fedgs_trains_as_plain_and_reports_otherwise(cases, small_discs, held_ou
     assert (plain.trained, plain.train_loss) == (scaled.trained, scaled.train_loss)
     assert differ(plain, scaled)
     # Lesions that are not small: to the last bit what plain training reports.
-    assert_same(*(run(cases, held_out, rule=rule) for rule in ("plain", "fedgs")))
+    assert_same_weights(*(run(cases, held_out, rule=rule) for rule in ("plain", "fedgs")))
 
 
 def test_precise_statistics_are_of_the_reported_weights_and_touch_plain_reports_not(small_discs, nothing):
@@ -331,16 +331,16 @@ def test_precise_statistics_are_of_the_reported_weights_and_touch_plain_reports_
         run(small_discs, nothing, rule=rule, precise_norm=norm)
         for rule, norm in (("plain", True), ("fedgs", False), ("fedgs", True))
     )
-    assert_same(plain, run(small_discs, nothing))
+    assert_same_weights(plain, run(small_discs, nothing))
     for name, array in precise.weights.items():
         alike = not name.endswith(("running_mean", "running_var"))
         assert np.array_equal(array, published.weights[name]) == alike, name
-    assert_same(precise, run(small_discs, nothing, rule="fedgs", precise_norm=True))
+    assert_same_weights(precise, run(small_discs, nothing, rule="fedgs", precise_norm=True))
 
 
 def test_a_pull_of_nothing_is_plain_training_and_a_strong_one_stays_near(cases, nothing):
     plain = run(cases, nothing)
-    assert_same(run(cases, nothing, rule="fedprox", proximal_mu=0.0), plain)
+    assert_same_weights(run(cases, nothing, rule="fedprox", proximal_mu=0.0), plain)
     start = to_weights(make())
     near = run(cases, nothing, rule="fedprox", proximal_mu=1e3)
 
@@ -369,7 +369,7 @@ def test_equal_control_variates_leave_plain_sgd(cases, nothing):
     control = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
     local = changed(optimiser="sgd", rule="scaffold", controls=Controls(control, control))
     result = train_epochs(make(), cases, nothing, local, CPU, "fp32")
-    assert_same(result, run(cases, nothing, optimiser="sgd"))
+    assert_same_weights(result, run(cases, nothing, optimiser="sgd"))
     assert set(result.control_change) == set(parameters())
     assert run(cases, nothing, optimiser="sgd").control_change is None
 

@@ -11,6 +11,7 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.readers import brats
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from tests.support.datasets import find_shared
 
 SHAPE = (6, 8, 10)
 RAS = np.diag([1.0, 2.0, 3.0, 1.0])
@@ -158,17 +159,17 @@ def test_iterating_passes_over_volumes_without_tumour(tmp_path):
     assert [case.patient for case in brats.iter_raw_cases(tmp_path)] == ["BRATS_002"]
 
 
-def test_the_real_download_lists_as_its_index_says(shared):
-    root = shared("data/Task01_BrainTumour")
+def test_the_real_download_lists_as_its_index_says():
+    root = find_shared("data/Task01_BrainTumour")
     index = json.loads((root / "dataset.json").read_text())
     listed = [source.image.name for source in brats.list_sources(root)]
     assert listed == sorted(Path(entry["image"]).name for entry in index["training"])
 
 
 @pytest.mark.parametrize("name", ["BRATS_001", "BRATS_007", "BRATS_013"])
-def test_real_volumes_become_what_the_authors_code_makes_of_them(name, shared):
-    golden = np.load(shared("golden/msd_preprocess.npz"))
-    sources = {source.name: source for source in brats.list_sources(shared("data/Task01_BrainTumour"))}
+def test_real_volumes_become_what_the_authors_code_makes_of_them(name):
+    golden = np.load(find_shared("golden/msd_preprocess.npz"))
+    sources = {source.name: source for source in brats.list_sources(find_shared("data/Task01_BrainTumour"))}
     cases = {case.slice_index: case for case in brats.read_source(sources[name], ReadOptions())}
     assert list(cases) == golden[f"{name}_slices"].tolist()
     compared = [key for key in golden if key.startswith(f"{name}_z") and key.endswith("_img")]

@@ -8,6 +8,7 @@ from PIL import Image
 from flames_cli.errors import FlamesError
 from flames_cli.readers import busi
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from tests.support.datasets import find_shared
 
 SHAPE = (5, 7)
 
@@ -133,8 +134,8 @@ def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path)
         list(busi.iter_raw_cases(tmp_path))
 
 
-def test_the_real_images_are_all_sound(shared):
-    root = shared("data/busi") / busi.FOLDER
+def test_the_real_images_are_all_sound():
+    root = find_shared("data/busi") / busi.FOLDER
     sources = busi.list_sources(root)
     assert len(sources) == 132
     several = [source for source in sources if len(source.masks) > 1]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL, parse_rule
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, parse_small_lesion_rule
 from flames_cli.readers import READERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def test_its_rows_are_what_the_readers_say(name):
     assert organ == (reader.ORGAN or "yours")
     assert images == (str(reader.COMPLETE) if reader.COMPLETE else "")
     assert (colour == "yes") == reader.COLOUR
-    assert parse_rule(small.strip("`")) == reader.SMALL
+    assert parse_small_lesion_rule(small.strip("`")) == reader.SMALL
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -41,7 +41,7 @@ def test_windows_are_told(name):
     assert window is None or f"({window[0]:g}, {window[1]:g})" in PAGE
 
 
-@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.SMALL != DEFAULT_SMALL])
+@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.SMALL != DEFAULT_RULE])
 def test_where_a_rule_for_small_lesions_comes_from_is_told(name):
     assert f"`{name}`" in PAGE.split("## Small lesions")[1].split("\n## ")[0]
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from flames_cli.readers import kvasir
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from tests.support.datasets import find_shared
 
 SHAPE = (16, 32)
 
@@ -78,8 +79,8 @@ def test_a_mask_without_its_image_is_bad(tmp_path):
         read_one(tmp_path)
 
 
-def test_the_real_images_all_have_masks(shared):
-    sources = kvasir.list_sources(shared("data/kvasir"))
+def test_the_real_images_all_have_masks():
+    sources = kvasir.list_sources(find_shared("data/kvasir"))
     assert len(sources) == 220
     assert all(len(source.masks) == 1 for source in sources)
     for source in sources[::50]:

@@ -6,6 +6,7 @@ from PIL import Image
 
 from flames_cli.readers import lits_slices
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from tests.support.datasets import find_shared
 
 SHAPE = (16, 16)
 
@@ -100,8 +101,8 @@ def test_a_mask_without_its_image_is_bad(tmp_path):
         read_one(tmp_path)
 
 
-def test_the_real_slices_are_those_of_ten_volumes_at_two_centres(shared):
-    sources = lits_slices.list_sources(shared("data/lits-slices"))
+def test_the_real_slices_are_those_of_ten_volumes_at_two_centres():
+    sources = lits_slices.list_sources(find_shared("data/lits-slices"))
     assert len(sources) == len({source.case for source in sources}) == 302
     volumes = {site: {source.patient for source in sources if source.site == site} for site in ("C1", "C2")}
     assert volumes == {

@@ -20,6 +20,7 @@ from flames_cli.readers.manifest_table import SPLITS
 from flames_cli.readers.phantoms.dicom import write_segmentation, write_series
 from flames_cli.readers.phantoms.hospital import draw_manifest
 from flames_cli.stages.preprocess.stage import preprocess
+from tests.support.datasets import find_shared, reveal_cases, reveal_report
 
 COLUMNS = ("image", "mask", "patient_id", "modality", "organ")
 ROW = ("a.png", "a_mask.png", "p1", "US", "breast")
@@ -461,8 +462,8 @@ def test_a_mask_on_another_grid_is_bad(tmp_path):
         read_one(tmp_path)
 
 
-def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(shared, revealed, patients_of, tmp_path):
-    path = shared("data/sts") / "manifest.csv"
+def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(patients_of, tmp_path):
+    path = find_shared("data/sts") / "manifest.csv"
     slices = {"STS_001": 31, "STS_002": 16, "STS_003": 20, "STS_004": 53, "STS_005": 47}
     reports = preprocess(PreprocessConfig(workspace=tmp_path, raw={"manifest": path}, size=96), "manifest")
     assert [report["dataset"] for report in reports] == ["sts-ct", "sts-mri"]
@@ -470,15 +471,15 @@ def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(shared, rev
     assert [report["sources"] for report in reports] == [5, 5]
     assert not any(report["bad"] or report["skipped"] for report in reports)
     for report in reports:
-        sets = revealed(tmp_path / "preprocessed" / f"{report['dataset']}.h5")
+        sets = reveal_cases(tmp_path / "preprocessed" / f"{report['dataset']}.h5")
         assert Counter(case.patient for cases in sets.values() for case in cases) == slices
     ct, mri = (patients_of(tmp_path, report["dataset"]) for report in reports)
     assert ct == mri
     assert [len(ct[name]) for name in ("client_train", "client_test", "server_test")] == [3, 1, 1]
 
 
-def test_real_volumes_have_the_window_of_their_modality(shared):
-    sources = manifest.list_sources(shared("data/sts"))
+def test_real_volumes_have_the_window_of_their_modality():
+    sources = manifest.list_sources(find_shared("data/sts"))
     ct, mri = (manifest.read_source(source, ReadOptions()) for source in sources[2:4])
     tumour = np.asanyarray(nib.load(sources[2].masks[0]).dataobj) > 0
     assert [case.slice_index for case in ct] == np.flatnonzero(tumour.any(axis=(0, 1))).tolist()
@@ -494,11 +495,11 @@ def hospital(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def patients_of(revealed):
+def patients_of():
     """patients_of(workspace, dataset): {set: patients}, as the manifest calls them."""
 
     def find(workspace: Path, dataset: str) -> dict[str, set[str]]:
-        sets = revealed(workspace / "preprocessed" / f"{dataset}.h5")
+        sets = reveal_cases(workspace / "preprocessed" / f"{dataset}.h5")
         return {name: {case.patient for case in cases} for name, cases in sets.items()}
 
     return find
@@ -541,7 +542,7 @@ def test_a_manifests_own_split_is_kept(hospital, patients_of, tmp_path):
         assert patients_of(tmp_path, dataset) == expected
 
 
-def test_deep_stills_are_preprocessed_and_their_copies_found(revealed_report, tmp_path):
+def test_deep_stills_are_preprocessed_and_their_copies_found(tmp_path):
     rows = []
     for number in range(10):
         image = draw(20, 30 + number % 9, dtype=np.uint16, high=60_000)
@@ -552,7 +553,7 @@ def test_deep_stills_are_preprocessed_and_their_copies_found(revealed_report, tm
     (report,) = preprocess(
         PreprocessConfig(workspace=tmp_path / "made", raw=raw, size=32, name="deep"), "manifest"
     )
-    told = revealed_report(tmp_path / "made" / "preprocessed" / "deep.h5", report)
+    told = reveal_report(tmp_path / "made" / "preprocessed" / "deep.h5", report)
     assert told["copies_left_out"] == [{"name": "9.png", "same_as": "0.png"}]
     assert sum(count["images"] for count in report["sets"].values()) == 9
 

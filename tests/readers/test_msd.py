@@ -6,6 +6,7 @@ import pytest
 
 from flames_cli.readers import READERS, get_reader, msd
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase, find_root
+from tests.support.datasets import find_shared
 
 TASKS = {
     "msd-liver": ("Task03_Liver", "liver", (-200.0, 200.0), 2),
@@ -88,8 +89,8 @@ def test_an_organ_without_tumour_is_skipped(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_real_ct_in_the_decathlons_layout_is_read(name, shared, tmp_path):
-    patient = shared("data/sts/STS_002")
+def test_a_real_ct_in_the_decathlons_layout_is_read(name, tmp_path):
+    patient = find_shared("data/sts/STS_002")
     mask = nib.load(patient / "CT_mask.nii.gz")
     labels = np.asarray(mask.dataobj) * np.uint8(TASKS[name][3])
     write(tmp_path, np.zeros_like(labels), "sts_002.nii.gz")

@@ -7,6 +7,7 @@ from PIL import Image
 from flames_cli.core.imaging.geometry import to_square
 from flames_cli.readers import otu2d
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from tests.support.datasets import find_shared
 
 SHAPE = (5, 7)
 
@@ -94,16 +95,16 @@ def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path)
         read_one(tmp_path)
 
 
-def test_the_real_images_are_listed_without_their_junk(shared):
-    sources = otu2d.list_sources(shared("data/otu2d"))
+def test_the_real_images_are_listed_without_their_junk():
+    sources = otu2d.list_sources(find_shared("data/otu2d"))
     assert len(sources) == 360
     assert all([path.name for path in source.masks] == [f"{source.patient}_binary.PNG"] for source in sources)
 
 
 @pytest.mark.parametrize("number", ["1", "2", "37", "150", "300", "350"])
-def test_real_images_become_what_the_authors_code_makes_of_them(number, shared):
-    golden = np.load(shared("golden/otu_preprocess.npz"))
-    sources = {source.patient: source for source in otu2d.list_sources(shared("data/otu2d"))}
+def test_real_images_become_what_the_authors_code_makes_of_them(number):
+    golden = np.load(find_shared("golden/otu_preprocess.npz"))
+    sources = {source.patient: source for source in otu2d.list_sources(find_shared("data/otu2d"))}
     (case,) = otu2d.read_source(sources[number], ReadOptions())
     image, mask = to_square(case.image, case.mask, 240)
     np.testing.assert_allclose(image / 255, golden[f"{number}_img"], atol=1.0001 / 255)

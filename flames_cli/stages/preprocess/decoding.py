@@ -40,7 +40,7 @@ class Decoded:
     pictures: tuple[str, ...] = ()
     """Hash of each case's pixels: shared by copies of a volume whose masks choose other slices."""
     look: NDArray[np.bool_] | None = None
-    """Perceptual hash of a still image before it is resized, so that groups do not depend on the size."""
+    """Perceptual hash of a still image before resizing, so that split units do not depend on the size."""
     skipped: tuple[tuple[str, str], ...] = ()
     """(slice, reason) of what the data set's rules leave out; no slice: the whole source."""
     bad: str = ""
@@ -98,7 +98,7 @@ def _encode(case: RawCase, source: Source, image: Pixels, mask: Mask) -> Encoded
     info = CaseInfo(
         case=_slice_of(case),
         patient=source.patient,
-        group=source.patient,
+        split_unit=source.patient,
         stratum=source.stratum,
         slice_index=case.slice_index,
         spacing_mm=case.spacing_mm,

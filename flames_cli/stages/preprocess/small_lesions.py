@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flames_cli.config import PreprocessConfig
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
 from flames_cli.readers import find_reader, get_reader
 from flames_cli.readers.base import Reader
@@ -41,7 +41,7 @@ def check_rules(config: PreprocessConfig, reader: Reader, own: Sequence[str]) ->
         seen[target] = name
 
 
-def choose_rule(config: PreprocessConfig, reader: Reader, *names: str) -> SmallRule:
+def choose_rule(config: PreprocessConfig, reader: Reader, *names: str) -> SmallLesionRule:
     """The user's rule for the first of `names` (a data set's, its collection's) that has one, then for those
     of the reader; else the reader's own."""
     given = {name.lower(): rule for name, rule in config.small.items()}

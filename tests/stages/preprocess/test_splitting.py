@@ -71,7 +71,7 @@ def test_modalities_that_enough_patients_share_fill_every_set(common, few, seed)
     covered = set().union(*common)
     set_of = split_cases(OWN, "own", cases, {}, PreprocessConfig(seed=seed))
     for modality in covered:
-        assert {set_of[case.info.group] for case in cases[modality]} == set(DRAWN)
+        assert {set_of[case.info.split_unit] for case in cases[modality]} == set(DRAWN)
 
 
 def test_patients_of_the_same_modalities_are_split_by_site_too():
