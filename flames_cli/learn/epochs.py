@@ -1,4 +1,4 @@
-"""The epochs of one client's round: every case once, in an order and with warps of their own."""
+"""The epochs of one client's round. Each uses every case once, in its own order and with its own warps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ from flames_cli.learn.train_options import LocalRound
 from flames_cli.learn.training_loss import OtherStyle, training_loss
 
 OnStep = Callable[[int, int], None]
-"""Called after every step with steps done and steps in all."""
+"""Function that is called after every step with the number of steps done and the total."""
 
 
 @dataclass(slots=True)
 class Epochs:
-    """One client's round: what its epochs share, and how many steps they have made."""
+    """One client's round: what its epochs share, and the number of steps done."""
 
     model: SegmentationModel
     local_update: LocalUpdate
@@ -40,12 +40,12 @@ class Epochs:
 
     @property
     def steps(self) -> int:
-        """Of all epochs."""
+        """Total number of steps of all epochs."""
         batches = in_batches(range(len(self.train)), self.local.options.batch_size, merge_lone=True)
         return len(batches) * self.local.options.local_epochs
 
     def validate(self) -> Validation | None:
-        """Loss and Dice on the validation patients, where there are any."""
+        """Return loss and Dice on the validation patients; None without validation patients."""
         if not len(self.val):
             return None
         options = self.local.options
@@ -60,7 +60,7 @@ class Epochs:
         )
 
     def run_epoch(self, epoch: int) -> float:
-        """Train on every case once; the mean loss over them."""
+        """Train on every case once and return the mean loss over the cases."""
         self.model.train()
         local, options = self.local, self.local.options
         steps, total = self.steps, 0.0
@@ -82,7 +82,7 @@ class Epochs:
         return total / len(self.train)
 
     def _step(self, images: Tensor, masks: Tensor, cases: Sequence[int]) -> float:
-        """One step of the local rule; the batch's loss."""
+        """Make one step of the local update and return the loss of the batch."""
         options = self.local.options
         self.local_update.optimiser.zero_grad(set_to_none=True)
         layout = memory_format(self.device, self.precision)

@@ -1,4 +1,4 @@
-"""Local training: some epochs over a client's own cases; what is reported of the best, or the last one."""
+"""Local training: some epochs over a client's own cases, of which the best or the last is reported."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,19 +32,22 @@ def train_epochs(
     precision: Precision,
     on_step: OnStep | None = None,
 ) -> TrainResult:
-    """Train `model` (already on `device`, changed in place) with a fresh optimiser.
+    """Train `model` (already on `device`, changed in place) with a new optimiser.
 
-    The best epoch has the highest mean Dice on `val`, then the lowest loss; test sets are never seen here.
-    The same options, weights and cases give the same result on a CPU.
+    The best epoch has the highest mean Dice on `val`; equal Dice is decided by the lowest loss. Test sets are
+    never used here. The same options, weights and cases give the same result on a CPU.
 
     Args:
-        model: as received.
+        model: the model with the received weights.
         train: cases to train on.
-        val: cases to choose the epoch by; may be empty.
-        local: the client's round and its options.
-        device: where the model is.
-        precision: of the model's arithmetic.
-        on_step: called after every step.
+        val: cases by which the epoch is selected; may be empty.
+        local: the client's round with its options.
+        device: device of the model.
+        precision: precision of the model's arithmetic.
+        on_step: function that is called after every step.
+
+    Returns:
+        The weights to report, with the numbers that describe the training.
 
     Raises:
         FlamesError: no training cases, or a loss that is not finite.
@@ -117,7 +120,7 @@ def _make_local_update(model: SegmentationModel, local: LocalRound) -> LocalUpda
 
 @dataclass(frozen=True, slots=True)
 class _SelectedEpoch:
-    """The epoch to report, so far."""
+    """The best epoch so far, whose weights would be reported."""
 
     rank: tuple[float, float]
     epoch: int
@@ -128,13 +131,13 @@ class _SelectedEpoch:
 
 
 def _rank(validation: Validation | None, epoch: int) -> tuple[float, float]:
-    """The lower, the better; the later one where there is nothing to judge by."""
+    """Return the rank of an epoch; the lowest is selected. Without validation it is the latest epoch."""
     return (-validation.dice, validation.loss) if validation else (0.0, float(-epoch))
 
 
 @contextmanager
 def _torch_randomness(local: LocalRound, device: torch.device) -> Iterator[None]:
-    """Dropout draws from torch's own stream: seeded by scope here, as it was before afterwards."""
+    """Seed torch's generators (for dropout) by the client and round, and restore their state afterwards."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(derive_seed(local.seed, "torch", *local.scope))

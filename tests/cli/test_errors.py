@@ -237,7 +237,7 @@ def test_without_the_imagenet_weights_the_other_ways_are_named(refused, workspac
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     space = workspace()
     message = refused("federate", "--workspace", space)
-    assert message.startswith("cannot download the ImageNet weights (<urlopen error no route to host>): put ")
+    assert message.startswith("cannot download the ImageNet weights (<urlopen error no route to host>); put ")
     assert str(tmp_path / "hub") in message
     assert "--encoder-weights FILE (.safetensors, .pth or .pt), or --encoder-weights none" in message
     assert not (space / "runs").exists()

@@ -156,7 +156,7 @@ def test_a_client_of_colour_images_says_so_and_trains_on_them(colour):
 
 
 def test_a_client_of_colour_images_is_asked_for_a_model_of_grey_ones_in_vain(colour):
-    with pytest.raises(FlamesError, match=r"\(2, 3, 32, 32\): this model takes B×1×H×W"):
+    with pytest.raises(FlamesError, match=r"\(2, 3, 32, 32\), expected B×1×H×W"):
         train(config(colour))
 
 

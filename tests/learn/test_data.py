@@ -12,7 +12,7 @@ from tests.support.datasets import draw_discs
 
 @pytest.fixture
 def mixed():
-    """Two data sets of different precision, an empty one between them."""
+    """Two data sets of different precision with an empty one between them."""
     empty = draw_discs(0, dataset="none")
     return ShardDataset(
         [draw_discs(3), empty, draw_discs(2, seed=1, max_value=65535, dataset="otu2d", organ="ovary")]
@@ -24,7 +24,7 @@ def all_of(dataset, **options):
     return torch.cat(images), torch.cat(masks)
 
 
-def test_sets_stand_behind_one_another(mixed):
+def test_sets_follow_one_another(mixed):
     assert len(mixed) == 5
     assert [mixed.case(index).case for index in range(5)] == [
         "busi-0",
@@ -52,7 +52,7 @@ def test_lesions_are_small_or_large_by_the_rule_of_their_data_set():
     assert [dataset.lesion(index) for index in range(3)] == ["small", "large", "none"]
 
 
-def test_nothing_makes_an_empty_data_set():
+def test_no_sets_make_an_empty_data_set():
     for dataset in (ShardDataset([]), ShardDataset([draw_discs(0)])):
         assert len(dataset) == dataset.n_bytes == 0
         assert list(iterate_batches(dataset, [], 4)) == []
@@ -129,7 +129,7 @@ def test_image_and_mask_share_the_warp_of_their_case(mixed):
         np.testing.assert_array_equal(masks[index, 0].numpy(), mask)
 
 
-def test_warping_leaves_the_cases_as_they_are(mixed):
+def test_warping_does_not_change_the_stored_cases(mixed):
     before = [array.copy() for array in mixed.example(1)]
     all_of(mixed, warp_of=lambda _: Warp(rotation_deg=30, flip_y=True))
     for found, expected in zip(mixed.example(1), before, strict=True):
@@ -141,7 +141,7 @@ def test_an_error_in_a_thread_is_not_lost(mixed):
         list(iterate_batches(mixed, [0, 99], 2))
 
 
-def test_batches_left_early_leave_no_thread_waiting(mixed):
+def test_leaving_the_batches_early_leaves_no_thread_waiting(mixed):
     batches = iterate_batches(mixed, list(range(5)) * 4, 1)
     images, _ = next(batches)
     batches.close()
@@ -152,7 +152,7 @@ def test_batches_left_early_leave_no_thread_waiting(mixed):
     ("n", "size", "merged"),
     [(7, 3, [3, 4]), (8, 3, [3, 3, 2]), (1, 3, [1]), (3, 1, [1, 1, 1]), (4, 3, [4]), (0, 3, [])],
 )
-def test_a_lone_last_case_joins_the_batch_before_where_training_asks_for_it(n, size, merged):
+def test_a_lone_last_case_joins_the_previous_batch_when_training_asks_for_it(n, size, merged):
     batches = in_batches(range(n), size, merge_lone=True)
     assert [len(batch) for batch in batches] == merged
     assert [index for batch in batches for index in batch] == list(range(n))

@@ -8,7 +8,7 @@ from flames_cli.learn.local_updates import batch_scale, make_local_update
 
 
 class Cases:
-    """As a ShardDataset, without pixels."""
+    """A stub of ShardDataset without pixels."""
 
     def __init__(self, *sizes):
         self._sizes = sizes
@@ -39,13 +39,13 @@ MASKS[0, 0, 0, :1] = 1
 MASKS[1, 0, :5] = 1
 
 
-def test_plain_reports_the_weights(model):
+def test_plain_reports_the_trained_weights(model):
     rule = make_local_update("plain", model, sgd(model))
     rule.step()
     np.testing.assert_allclose(rule.weights()["0.weight"], [[0.95, -1.2]])
 
 
-def test_fedgs_reports_the_scaled_update_and_trains_as_plain(model):
+def test_fedgs_reports_the_scaled_update_and_trains_like_plain(model):
     rule = make_local_update("fedgs", model, sgd(model))
     rule.scale = batch_scale(MASKS, [1, 0], Cases("large", "small"))
     rule.step()
@@ -56,14 +56,14 @@ def test_fedgs_reports_the_scaled_update_and_trains_as_plain(model):
     assert list(rule.weights()) == list(model.state_dict())
 
 
-def test_fedgs_without_small_lesions_reports_the_weights(model):
+def test_fedgs_without_small_lesions_reports_the_trained_weights(model):
     rule = make_local_update("fedgs", model, sgd(model))
     rule.scale = batch_scale(MASKS, [0, 1], Cases("large", "none"))
     rule.step()
     np.testing.assert_array_equal(rule.weights()["0.weight"], model[0].weight.detach())
 
 
-def test_fedprox_pulls_towards_what_was_received(model):
+def test_fedprox_pulls_towards_the_received_weights(model):
     rule = make_local_update("fedprox", model, sgd(model), mu=0.5)
     model[0].weight.data += 1.0
     rule.step()
@@ -80,6 +80,6 @@ def test_scaffold_corrects_the_gradient(model):
 
 
 @pytest.mark.parametrize("name", ["median", "scaffold"])
-def test_a_rule_that_cannot_be_is_refused(name, model):
+def test_an_unknown_rule_or_one_without_its_correction_is_rejected(name, model):
     with pytest.raises(ValueError, match="expected plain, fedgs"):
         make_local_update(name, model, sgd(model))

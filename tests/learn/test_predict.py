@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Brightness(nn.Module):
-    """The image itself as its probability: (x + 1) / 2."""
+    """A model that returns the image as its probability: (x + 1) / 2."""
 
     def forward(self, x):
         return (x + 1) / 2
@@ -43,7 +43,7 @@ def test_probabilities_are_those_of_the_model_on_normalised_images(dataset):
         np.testing.assert_array_equal(masks[index, 0].numpy(), mask)
 
 
-def test_masks_are_what_lies_above_one_half(dataset):
+def test_masks_are_the_pixels_above_one_half(dataset):
     masks = list(predict_masks(Brightness(), dataset, 2, CPU, "fp32"))
     assert len(masks) == len(dataset)
     for index, mask in enumerate(masks):
@@ -67,7 +67,7 @@ def test_predictions_follow_the_order_asked_for(dataset):
         np.testing.assert_array_equal(found, every[index])
 
 
-def test_dropout_and_batch_statistics_rest_while_predicting(dataset, model):
+def test_prediction_uses_neither_dropout_nor_batch_statistics(dataset, model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     one, other = (probabilities_of(model.train(), dataset)[0] for _ in range(2))
     assert torch.equal(one, other)
@@ -78,7 +78,7 @@ def test_predictions_carry_no_gradients(dataset, model):
     assert not probabilities_of(model, dataset)[0].requires_grad
 
 
-def test_whoever_takes_predictions_one_by_one_is_not_left_in_inference_mode(dataset, model):
+def test_a_caller_that_iterates_predictions_is_not_in_inference_mode(dataset, model):
     for _ in predict_probabilities(model, dataset, 2, CPU, "bf16"):
         assert not torch.is_inference_mode_enabled()
         assert not torch.is_autocast_enabled("cpu")

@@ -114,7 +114,7 @@ def test_no_global_generator_moves(cases, held_out):
 
 @pytest.fixture
 def warps(monkeypatch):
-    """Every warp drawn, in order."""
+    """All warps that are drawn, in order."""
     drawn = []
 
     def draw(rng):
@@ -125,13 +125,13 @@ def warps(monkeypatch):
     return drawn
 
 
-def test_every_case_of_every_epoch_is_warped_otherwise(cases, nothing, warps):
+def test_every_case_of_every_epoch_has_its_own_warp(cases, nothing, warps):
     run(cases, nothing, local_epochs=3)
     assert len(warps) == len(set(warps)) == 3 * len(cases)
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"round": 2}, {"client": "b"}])
-def test_rounds_and_clients_warp_otherwise_and_the_same_scope_alike(changes, cases, nothing, warps):
+def test_rounds_and_clients_have_their_own_warps_and_the_same_scope_the_same(changes, cases, nothing, warps):
     for options in ({}, {}, changes):
         run(cases, nothing, local_epochs=1, **options)
     first, again, other = (set(warps[start : start + 8]) for start in (0, 8, 16))
@@ -175,7 +175,7 @@ def test_every_epoch_takes_every_case_once_in_another_order(cases, nothing, batc
 
 
 def judged(monkeypatch, *verdicts):
-    """Validation says `verdicts`, (Dice, loss): the first is of the model as received."""
+    """Replace validation: it returns `verdicts` (Dice, loss), the first for the received model."""
     weights = []
 
     def validate(model, *rest):
@@ -197,7 +197,7 @@ def judged(monkeypatch, *verdicts):
     ],
     ids=["highest Dice", "then lowest loss, then first", "first", "last"],
 )
-def test_the_best_epoch_is_that_of_the_validation_patients(verdicts, best, cases, held_out, monkeypatch):
+def test_the_best_epoch_is_selected_by_the_validation_patients(verdicts, best, cases, held_out, monkeypatch):
     weights = judged(monkeypatch, *verdicts)
     result = run(cases, held_out, local_epochs=3)
     assert result.best_epoch == best
@@ -207,7 +207,7 @@ def test_the_best_epoch_is_that_of_the_validation_patients(verdicts, best, cases
         np.testing.assert_array_equal(result.weights[name], array)
 
 
-def test_without_validation_patients_the_last_epoch_counts(cases, nothing):
+def test_without_validation_patients_the_last_epoch_is_selected(cases, nothing):
     model = make()
     result = run(cases, nothing, model, local_epochs=3)
     assert result.best_epoch == 3
@@ -226,7 +226,7 @@ def test_validation_does_not_change_training(cases, held_out, nothing):
 
 
 @pytest.mark.parametrize("per_pixel_focal", [False, True])
-def test_validation_takes_the_loss_that_training_takes(per_pixel_focal, cases, held_out):
+def test_validation_uses_the_same_loss_as_training(per_pixel_focal, cases, held_out):
     result = run(cases, held_out, local_epochs=1, dice_weight=0.6, per_pixel_focal=per_pixel_focal)
     assert result.received == validate(make(), held_out, 3, CPU, "fp32", 0.6, per_pixel_focal)
 
@@ -245,7 +245,7 @@ def test_the_training_loss_is_the_mean_over_cases(cases, nothing, monkeypatch):
     assert result.train_loss == pytest.approx(sum(value * n for value, n in seen) / 8)
 
 
-def test_steps_are_counted_and_told(cases, nothing):
+def test_steps_are_counted_and_reported(cases, nothing):
     told = []
     result = run(cases, nothing, on_step=lambda *step: told.append(step))
     assert told == [(step, 6) for step in range(1, 7)]
@@ -270,17 +270,17 @@ def test_a_batch_larger_than_the_set_is_one_step(cases, held_out):
         ({"lr": 1e30}, r"client a: the loss is nan in round 1; lower --lr \(now 1e\+30\)"),
     ],
 )
-def test_training_that_cannot_work_is_refused(changes, message, cases, nothing):
+def test_training_that_cannot_work_is_rejected(changes, message, cases, nothing):
     with pytest.raises(FlamesError, match=message):
         run(cases, nothing, **changes)
 
 
-def test_no_training_cases_are_refused(held_out, nothing):
+def test_no_training_cases_are_rejected(held_out, nothing):
     with pytest.raises(FlamesError, match="client a has no training cases"):
         run(nothing, held_out)
 
 
-def test_the_learning_rate_counts(cases, nothing):
+def test_the_learning_rate_has_an_effect(cases, nothing):
     assert differ(run(cases, nothing), run(cases, nothing, lr=2e-2))
 
 
@@ -291,20 +291,20 @@ def test_counters_of_batches_stay_integers(cases, nothing):
     assert all(counter.dtype == np.int64 and counter == 6 for counter in counters)
 
 
-def test_a_last_batch_of_one_case_joins_the_one_before(nothing):
+def test_a_last_batch_of_one_case_joins_the_previous_one(nothing):
     told = []
     run(ShardDataset([draw_discs(7)]), nothing, local_epochs=1, on_step=lambda *steps: told.append(steps))
     assert told == [(1, 2), (2, 2)]
 
 
-def test_the_last_epoch_is_kept_where_that_is_asked_for(cases, held_out, monkeypatch):
+def test_the_last_epoch_is_selected_on_request(cases, held_out, monkeypatch):
     verdicts = iter([0.1, 0.9, 0.2, 0.3])
     monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
     result = run(cases, held_out, local_epochs=3, keep_epoch="last")
     assert (result.best_epoch, result.n_steps, result.trained.dice) == (3, 9, 0.3)
 
 
-def test_the_steps_told_are_those_that_led_to_the_kept_epoch(cases, held_out, monkeypatch):
+def test_the_reported_steps_led_to_the_selected_epoch(cases, held_out, monkeypatch):
     verdicts = iter([0.1, 0.2, 0.9, 0.3])
     monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
     result = run(cases, held_out, local_epochs=3)
@@ -314,19 +314,19 @@ def test_the_steps_told_are_those_that_led_to_the_kept_epoch(cases, held_out, mo
 @pytest.mark.parametrize(
     "changes", [{"optimiser": "sgd"}, {"optimiser": "adamw", "weight_decay": 0.1}, {"weight_decay": 0.1}]
 )
-def test_the_optimiser_counts(changes, cases, nothing):
+def test_the_optimiser_has_an_effect(changes, cases, nothing):
     assert differ(run(cases, nothing), run(cases, nothing, **changes))
 
 
-def test_fedgs_trains_as_plain_and_reports_otherwise(cases, small_discs, held_out):
+def test_fedgs_trains_like_plain_and_reports_other_weights(cases, small_discs, held_out):
     plain, scaled = (run(small_discs, held_out, rule=rule) for rule in ("plain", "fedgs"))
     assert (plain.trained, plain.train_loss) == (scaled.trained, scaled.train_loss)
     assert differ(plain, scaled)
-    # Lesions that are not small: to the last bit what plain training reports.
+    # Without small lesions the report equals that of plain training bit for bit.
     assert_same_weights(*(run(cases, held_out, rule=rule) for rule in ("plain", "fedgs")))
 
 
-def test_precise_statistics_are_of_the_reported_weights_and_touch_plain_reports_not(small_discs, nothing):
+def test_precise_statistics_fit_the_reported_weights_and_do_not_change_plain_reports(small_discs, nothing):
     plain, published, precise = (
         run(small_discs, nothing, rule=rule, precise_norm=norm)
         for rule, norm in (("plain", True), ("fedgs", False), ("fedgs", True))
@@ -338,7 +338,7 @@ def test_precise_statistics_are_of_the_reported_weights_and_touch_plain_reports_
     assert_same_weights(precise, run(small_discs, nothing, rule="fedgs", precise_norm=True))
 
 
-def test_a_pull_of_nothing_is_plain_training_and_a_strong_one_stays_near(cases, nothing):
+def test_fedprox_with_mu_zero_is_plain_training_and_a_large_mu_stays_near_the_start(cases, nothing):
     plain = run(cases, nothing)
     assert_same_weights(run(cases, nothing, rule="fedprox", proximal_mu=0.0), plain)
     start = to_weights(make())
@@ -354,7 +354,7 @@ def parameters():
     return [name for name, _ in make().named_parameters()]
 
 
-def test_a_step_of_scaffold_goes_along_g_less_the_clients_control_plus_the_servers(cases, nothing):
+def test_a_step_of_scaffold_follows_g_minus_the_clients_control_plus_the_servers(cases, nothing):
     server = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
     client = {name: np.full_like(array, 0.2) for name, array in server.items()}
     one_step = {"optimiser": "sgd", "local_epochs": 1, "batch_size": 8, "lr": 0.1}
@@ -374,7 +374,7 @@ def test_equal_control_variates_leave_plain_sgd(cases, nothing):
     assert run(cases, nothing, optimiser="sgd").control_change is None
 
 
-def test_a_client_control_of_its_own_changes_training(cases, nothing):
+def test_a_different_client_control_changes_training(cases, nothing):
     server = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
     client = {name: np.zeros_like(array) for name, array in server.items()}
     local = changed(optimiser="sgd", rule="scaffold", controls=Controls(server, client))

@@ -7,6 +7,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.store import client_state as module
 from flames_cli.store.checkpoint import list_rounds
 from flames_cli.store.client_state import (
+    STORED_ROUNDS,
     delete_client_state_from,
     load_client_state,
     save_client_state,
