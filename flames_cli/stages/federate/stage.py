@@ -74,12 +74,12 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
             run_engine(made, Estimator(on_event, config.batch_size, config.local_epochs))
     tests = folder.client_tests
     return FederationResult(
-        folder.name,
-        folder.path,
-        resumed.state.round if resumed else 0,
-        read_rounds(folder.rounds),
-        read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
-        notes,
+        run=folder.name,
+        folder=folder.path,
+        resumed_from=resumed.state.round if resumed else 0,
+        records=read_rounds(folder.rounds),
+        tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
+        notes=notes,
     )
 
 
