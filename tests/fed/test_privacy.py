@@ -60,8 +60,8 @@ class Recorder(inline.InlineGrid):
 
 
 @pytest.fixture(scope="module")
-def data(workspace):
-    return workspace(size=32)
+def data(tiny):
+    return tiny()
 
 
 @pytest.fixture

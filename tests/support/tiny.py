@@ -38,7 +38,9 @@ def make_tiny(root: Path, size: int = 32) -> None:
             "client_test": [(f"{name}-t{number}", f"{name}-t{number}", 1) for number in range(2)],
             "server_test": [(f"{name}-s{number}", f"{name}-s{number}", 1) for number in range(2)],
         }
-        info = SetInfo(name, modality, "brain" if modality == "MRI" else "breast", size, 255)
+        info = SetInfo(
+            name, modality, *(("brain", size, 4095) if modality == "MRI" else ("breast", size, 255))
+        )
         write_noise(root / "preprocessed" / f"{name}.h5", members, info)
     partition(PartitionConfig(workspace=root, split={"brats": 2}))
 

@@ -177,9 +177,9 @@ def test_a_run_outlives_its_command_its_superlink_and_its_process(cluster):
     }
     assert [event.record for event in events if isinstance(event, RoundDone)] == real.records
     assert real.tests == json.loads((real.folder / "client-tests.json").read_text(encoding="utf-8"))
-    told = {client["client"] for client in real.tests["clients"]}
-    assert told | set(real.tests["silent"]) == set(SITES)
-    assert {reason[:21] for reason in real.tests["silent"].values()} <= {"its test set is small"}
+    tested = {client["client"] for client in real.tests["clients"]}
+    assert tested | set(real.tests["silent"]) == set(SITES)
+    assert all("its test set has fewer" in reason for reason in real.tests["silent"].values())
     for name in SITES:
         assert "round 2: answered" in cluster.said(name)
     command = ["deploy", "status", "--json", "--deployment", str(cluster.deployment.path)]
