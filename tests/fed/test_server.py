@@ -503,7 +503,7 @@ def test_numbers_that_no_report_contains_are_rejected(profiles):
         return replace(report, metrics={"client": 1.0}) if who.client == "u1" else report
 
     (record,) = run_federation(profiles, rounds=1, train=tell).records
-    assert "it tells of 'client', which no report does" in record["rejected"]["u1"]
+    assert "it contains 'client', which is not a number of a report" in record["rejected"]["u1"]
     assert [client["client"] for client in record["clients"]] == list(CLIENTS)
 
 

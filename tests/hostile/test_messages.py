@@ -138,7 +138,7 @@ def test_a_nodes_text_is_shown_as_one_short_line(what):
 def test_a_name_that_steers_a_terminal_is_no_profile(name):
     profile = {"modality": "US", "organ": "breast", "n_train": 1, "n_val": 1, "size": 8}
     content = RecordDict({REPORT: ConfigRecord({"client": name, **profile})})
-    with pytest.raises(ValueError, match="is no name"):
+    with pytest.raises(ValueError, match="is not a name"):
         unpack_profile(Message(content, NODE, "query"))
 
 
