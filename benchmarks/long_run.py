@@ -20,8 +20,8 @@ from typing import Any
 import psutil
 
 from flames_cli.config import FederateConfig, PartitionConfig, PreprocessConfig
+from flames_cli.demo_data import DEMO_DATA
 from flames_cli.fed.events import Event, RoundDone
-from flames_cli.readers.phantoms import PHANTOMS
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
@@ -67,7 +67,7 @@ def parse_options() -> argparse.Namespace:
 def prepare(workspace: Path) -> None:
     """Few small images of every data set of the paper, partitioned."""
     for name, patients in PATIENTS.items():
-        raw = PHANTOMS[name](workspace / "raw" / name, patients, 0)
+        raw = DEMO_DATA[name](workspace / "raw" / name, patients, 0)
         preprocess(PreprocessConfig(workspace=workspace, raw={name: raw}, size=32, slice_half_width=2), name)
     partition(PartitionConfig(workspace=workspace))
 

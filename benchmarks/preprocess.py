@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from flames_cli.config import PreprocessConfig
-from flames_cli.readers.phantoms import PHANTOMS
+from flames_cli.demo_data import DEMO_DATA
 from flames_cli.stages.preprocess.stage import preprocess
 
 SIZE, HALF_WIDTH = 240, 20
@@ -96,7 +96,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, quickest of {options.repeats} runs each")
     for name, (noun, reference) in REFERENCES.items():
         with tempfile.TemporaryDirectory() as drawn:
-            root = getattr(options, name) or PHANTOMS[name](Path(drawn), PHANTOM_PATIENTS[name], 0)
+            root = getattr(options, name) or DEMO_DATA[name](Path(drawn), PHANTOM_PATIENTS[name], 0)
             kind = "real" if getattr(options, name) else "phantoms"
 
             def ours(folder: Path, name: str = name, root: Path = root) -> int:

@@ -177,7 +177,7 @@ def answer_flames(message: Message) -> Message:
 
 def answer_flower(message: Message) -> Message:
     """A reply for Flower's strategies."""
-    weights = move(unpack_weights(message))
+    weights = move(unpack_weights(message, ARRAYS))
     metrics = MetricRecord({"num-examples": EXAMPLES})
     return Message(RecordDict({ARRAYS: pack_weights(weights), METRICS: metrics}), reply_to=message)
 

@@ -18,20 +18,21 @@ SOURCE = ROOT / "flames_cli"
 GAP = "\0"
 """Stands for what varies in a message."""
 
-ERRORS = {"FlamesError", "RefusedApp"}
+ERRORS = {"FlamesError", "RejectedApp"}
 """And the classes made from them: the message is their first argument."""
 OTHERS = {"PydanticCustomError": 1, "problem": 0, "warning": 0, "Finding": 2, "Waiting": 1}
 """What else makes a message, and which of its arguments that is."""
 
 TELLING = {
     "cli/group.py": {"_one_line_errors", "_explain"},
-    "cli/live.py": {"_note_client"},
+    "cli/live.py": {"_note_rejection"},
     "config.py": {"_read_tables"},
     "fed/participation.py": {"shortage"},
     "fed/exchange.py": {"exchange", "push", "_note_lost"},
     "fed/jobs.py": {"make_job_server_app"},
     "fed/roster.py": {"_admit", "_shortage", "_explain"},
     "fed/server.py": {"_collect"},
+    "flower/compatibility.py": {"flower_problem"},
     "learn/models/weights.py": {"_no_imagenet"},
     "readers/formats/volumes.py": {"_why_none"},
     "readers/manifest.py": {"_path_faults"},
@@ -39,8 +40,8 @@ TELLING = {
     "stages/check/findings.py": {"_odd_images"},
     "stages/deploy/check_connection.py": {"here", "what"},
     "stages/deploy/node.py": {"join"},
-    "stages/deploy/node_log.py": {"EXPLAINED", "_say_lost"},
-    "stages/deploy/server.py": {"_keep_up"},
+    "stages/deploy/node_log.py": {"EXPLAINED", "_lost_summary"},
+    "stages/deploy/server.py": {"_keep_running"},
     "stages/federate/resuming.py": {"resume"},
     "store/deployment/folders.py": {"_WHERE"},
     "store/files/locks.py": {"reading_shards", "writing_shards"},
@@ -63,6 +64,7 @@ ELSEWHERE = {
     "stages/check/findings.py",
     "stages/deploy/check_connection.py",
     "stages/deploy/check_files.py",
+    "stages/deploy/check_machine.py",
     "stages/deploy/findings.py",
     "stages/raw.py",
     "store/deployment/node_keys.py",
@@ -71,7 +73,7 @@ ELSEWHERE = {
 
 NO_MESSAGE = {
     "the inline engine has no superlink run",  # only a fault of FLAMES could show it
-    "test report",  # fills the gap in "its … cannot be read"
+    "evaluation report",  # fills the gap in "its … cannot be read"
     f"unsent to {GAP}",  # a number of a message, never shown
     f"no {GAP} in {GAP}; {GAP}",  # its words are in _WHERE
 }

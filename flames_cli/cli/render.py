@@ -114,12 +114,12 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
             f"{size(moved)} of weights moved"
         )
         for record in records:
-            for client, reason in record["refused"].items():
-                console.print(f"round {record['round']}: {client} was refused: {reason}", style="yellow")
-            if kept := record["kept_models"]:
+            for client, reason in record["rejected"].items():
+                console.print(f"round {record['round']}: {client} was rejected: {reason}", style="yellow")
+            if unchanged := record["unchanged_groups"]:
                 console.print(
-                    f"round {record['round']}: the model of {', '.join(kept)} stayed as it was, "
-                    "for want of a good report",
+                    f"round {record['round']}: the model of {', '.join(unchanged)} is unchanged: "
+                    "no good report arrived",
                     style="yellow",
                 )
     if result.records and "epsilon" in (last := result.records[-1]):

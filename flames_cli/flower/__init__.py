@@ -1,1 +1,1 @@
-"""A deployment's processes: Flower's SuperLink and SuperNode, gated and guarded."""
+"""The part of FLAMES that uses Flower's private modules: SuperLink, SuperNode, command line, control API."""

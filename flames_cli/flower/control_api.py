@@ -1,7 +1,7 @@
-"""What a SuperLink tells of its nodes and runs.
+"""Queries of a SuperLink's nodes and runs.
 
-Asked in the protocol of Flower's command line, whose start costs more than a second each time, and which
-leaves out the names and the keys of nodes.
+They use the protocol of Flower's command line directly: the start of that command takes more than a second,
+and its output does not contain the names and keys of nodes.
 """
 
 import http.client
@@ -14,26 +14,27 @@ from flwr.proto.node_pb2 import NodeInfo
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from flames_cli.errors import FlamesError
-from flames_cli.flower.processes import connect
+from flames_cli.flower.health import connect
 from flames_cli.store.files.parse import parse_json
 
 Answer = TypeVar("Answer", bound=Message)
 
 UNREGISTERED = "unregistered"
-"""The status of a node whose key the SuperLink has taken back."""
+"""Status of a node whose key was removed from the SuperLink."""
 
 SECONDS = 30.0
+"""Longest time to wait for an answer."""
 PROTOBUF = {"content-type": "application/protobuf", "accept": "application/protobuf"}
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A node that the SuperLink knows. Times are ISO 8601 in UTC; None: that has not happened."""
+    """A node that the SuperLink knows. Times are ISO 8601 in UTC; None if that has not happened."""
 
     node_id: int
     name: str
     status: str
-    """registered (never seen), online, offline or unregistered."""
+    """`registered` (never connected), `online`, `offline` or `unregistered`."""
     public_key: bytes
     """PEM."""
     registered_at: str | None
@@ -43,32 +44,32 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run that the SuperLink knows. Times are ISO 8601 in UTC; None: that has not happened."""
+    """A run that the SuperLink knows. Times are ISO 8601 in UTC; None if that has not happened."""
 
     run_id: int
     status: str
-    """pending, starting, running, finished:completed, finished:failed or finished:stopped."""
+    """`pending`, `starting`, `running`, `finished:completed`, `finished:failed` or `finished:stopped`."""
     details: str
-    """Why it failed, where it did; may be empty."""
+    """Reason of a failure; may be empty."""
     started_at: str | None
     finished_at: str | None
 
 
 def list_nodes(address: str, root_certificates: Path | None) -> list[NodeRecord]:
-    """Every node of the SuperLink at `address`, by when it was registered.
+    """Return every node of the SuperLink at `address`, sorted by time of registration.
 
     Raises:
-        FlamesError: it gives no answer or refuses one.
+        FlamesError: it does not answer, or it rejects the query.
     """
     response = _ask(address, root_certificates, "list-nodes", ListNodesRequest(), ListNodesResponse())
     return [_node(info) for info in sorted(response.nodes_info, key=lambda info: str(info.registered_at))]
 
 
 def list_runs(address: str, root_certificates: Path | None, run_id: int | None = None) -> list[RunRecord]:
-    """Run `run_id`, or the newest runs, of the SuperLink at `address`, newest first.
+    """Return run `run_id`, or the newest runs, of the SuperLink at `address`, newest first.
 
     Raises:
-        FlamesError: it gives no answer or refuses one, as it does where it does not know the run.
+        FlamesError: it does not answer, or it rejects the query, as it does for an unknown run.
     """
     request = ListRunsRequest() if run_id is None else ListRunsRequest(run_id=run_id)
     response = _ask(address, root_certificates, "list-runs", request, ListRunsResponse())
@@ -112,12 +113,12 @@ def _ask(
             answer.ParseFromString(body)
             return answer
     except (OSError, http.client.HTTPException, DecodeError) as error:
-        raise FlamesError(f"the SuperLink at {address} gives no answer ({error}); is it running?") from error
-    raise FlamesError(f"the SuperLink at {address} refuses: {_reason(response.status, body)}")
+        raise FlamesError(f"the SuperLink at {address} does not answer ({error}); is it running?") from error
+    raise FlamesError(f"the SuperLink at {address} rejects the query: {_reason(response.status, body)}")
 
 
 def _reason(status: int, body: bytes) -> str:
-    """Flower's own words where there are any."""
+    """Return Flower's own reason, or the status if there is none."""
     try:
         return str(parse_json(body)["detail"])
     except (ValueError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""Flower's own command line, `flwr`, as a subprocess: submit a run, stop it, register a node."""
+"""Flower's command line `flwr`, run as a subprocess: it submits and stops runs, and registers nodes."""
 
 import subprocess
 import sys
@@ -10,39 +10,44 @@ import tomli_w
 
 from flames_cli.errors import FlamesError
 from flames_cli.flower.control_api import UNREGISTERED, NodeRecord, RunRecord, list_nodes, list_runs
-from flames_cli.flower.processes import child_environment, is_healthy
+from flames_cli.flower.health import is_healthy
+from flames_cli.flower.processes import child_environment
 from flames_cli.flower.toml_pairs import config_pairs
 from flames_cli.store.deployment.node_keys import read_public_key
 from flames_cli.store.files.atomic import write_private
 from flames_cli.store.files.parse import parse_json
 
 MODULE = "flwr.cli.app"
-"""What the console script `flwr` runs."""
+"""Module that the console script `flwr` runs."""
 
 CONNECTION = "flames"
 
 FRAME = " │╭╰─╮╯"
 LONGEST = 400
-"""Characters of its words that an error message holds: the last ones."""
+"""Number of characters, from the end of the command's output, that an error message contains."""
 
 SECONDS = 120.0
-"""A command may take; a slow disk makes even its start slow."""
+"""Longest time that a command may take; with a slow disk even its start takes long."""
 
 
 class FlowerCli:
     """`flwr` for one SuperLink at `address` (HOST:PORT), with its configuration in the folder `home`.
 
-    Without `root_certificates` the connection is plain HTTP: for a SuperLink on this machine alone.
+    Without `root_certificates` the connection is plain HTTP, which is only for a SuperLink on this machine. A
+    command that takes longer than `seconds` fails.
     """
 
-    def __init__(self, home: Path, address: str, root_certificates: Path | None) -> None:
+    def __init__(
+        self, home: Path, address: str, root_certificates: Path | None, seconds: float = SECONDS
+    ) -> None:
         self.home = home.resolve()
         self.address = address
         self.root_certificates = None if root_certificates is None else root_certificates.resolve()
+        self._seconds = seconds
         self._write_config()
 
     def answers(self) -> bool:
-        """Whether the SuperLink answers now."""
+        """Return whether the SuperLink answers now."""
         return is_healthy(self.address, self.root_certificates)
 
     def submit(
@@ -51,10 +56,10 @@ class FlowerCli:
         run_config: Mapping[str, str],
         federation_config: Mapping[str, int | float] | None = None,
     ) -> int:
-        """Start a run of the app in folder `app`; the run's number.
+        """Start a run of the app in folder `app`, and return the run's number.
 
         Raises:
-            FlamesError: the app, the configuration or the SuperLink is at fault.
+            FlamesError: the app or the configuration is wrong, or the SuperLink does not answer.
         """
         arguments = ["run", str(app.resolve()), CONNECTION, "--run-config", config_pairs(run_config)]
         if federation_config:
@@ -62,10 +67,10 @@ class FlowerCli:
         return int(self._run(arguments)["run-id"])
 
     def run_status(self, run_id: int) -> tuple[str, str]:
-        """A run's status, such as running or finished:completed, and details, which may be empty.
+        """Return the status of a run (`running`, `finished:completed` …) and its details, which may be empty.
 
         Raises:
-            FlamesError: the SuperLink gives no answer or does not know the run.
+            FlamesError: the SuperLink does not answer or does not know the run.
         """
         (run,) = list_runs(self.address, self.root_certificates, run_id)
         return run.status, run.details
@@ -74,22 +79,24 @@ class FlowerCli:
         """Stop a run.
 
         Raises:
-            FlamesError: it is over already, or the SuperLink does not know it or gives no answer.
+            FlamesError: the run has ended, or the SuperLink does not answer or does not know the run.
         """
         self._run(["stop", str(run_id), CONNECTION])
 
     def register(self, public_key: Path, name: str) -> int:
-        """Let the node with this key (OpenSSH's format) take part; its node id, new or old.
+        """Register the node with this public key (OpenSSH's format), and return its node id.
+
+        A node that is registered already keeps its id.
 
         Raises:
-            FlamesError: the key is not of a kind that Flower takes, or was taken back, or the SuperLink gives
-                no answer.
+            FlamesError: Flower does not accept this kind of key, the key was removed before, or the SuperLink
+                does not answer.
         """
         known = self._node_with_key(public_key)
         if known is not None and known.status == UNREGISTERED:
             raise FlamesError(
-                f"the key of {name} was taken back, and Flower never takes it again; move its folder away "
-                "and make a new one with `flames deploy add`"
+                f"the key of {name} was removed before, and Flower never accepts it again; move the "
+                "site's folder away and make a new one with `flames deploy add`"
             )
         if known is not None:
             return known.node_id
@@ -97,34 +104,34 @@ class FlowerCli:
         return int(self._run(arguments)["node-id"])
 
     def unregister(self, node_id: int) -> None:
-        """Take a node's key back, for ever; a node that is not registered is left as it is.
+        """Remove a node's key permanently; do nothing if the node is not registered.
 
         Raises:
-            FlamesError: the SuperLink gives no answer.
+            FlamesError: the SuperLink does not answer.
         """
         registered = {node.node_id for node in self.nodes() if node.status != UNREGISTERED}
         if node_id in registered:
             self._run(["supernode", "unregister", str(node_id), CONNECTION])
 
     def nodes(self) -> list[NodeRecord]:
-        """Every node that the SuperLink knows, the unregistered among them.
+        """Return every node that the SuperLink knows, including those whose key was removed.
 
         Raises:
-            FlamesError: the SuperLink gives no answer.
+            FlamesError: the SuperLink does not answer.
         """
         return list_nodes(self.address, self.root_certificates)
 
     def runs(self) -> list[RunRecord]:
-        """The newest runs, newest first.
+        """Return the newest runs, newest first.
 
         Raises:
-            FlamesError: the SuperLink gives no answer.
+            FlamesError: the SuperLink does not answer.
         """
         return list_runs(self.address, self.root_certificates)
 
     def _node_with_key(self, public_key: Path) -> NodeRecord | None:
-        # Flower's own reading of a key gives the bytes that the SuperLink keeps; it ends the program where it
-        # takes a key for none, so ours comes first.
+        # Flower's own function gives the bytes that the SuperLink stores, but it ends the program if the key
+        # is invalid, so FLAMES' function checks the key first.
         from flwr.cli.supernode.register import try_load_public_key
 
         read_public_key(public_key)
@@ -141,18 +148,18 @@ class FlowerCli:
         write_private(self.home / "config.toml", text.encode())
 
     def _run(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """What the command answers, as JSON.
+        """Run a command and return its JSON output.
 
-        Flower's commands end with status 0 even where they fail: `success` tells.
+        Flower's commands end with status 0 even if they fail; the field `success` shows whether they did.
         """
         try:
             done = subprocess.run(
                 [sys.executable, "-m", MODULE, *arguments, "--format", "json"],
-                cwd=self.home,  # a pyproject.toml of the user's folder must not be taken for an app
+                cwd=self.home,  # Flower would use a pyproject.toml of the user's folder as an app
                 env=child_environment(self.home),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=SECONDS,
+                timeout=self._seconds,
                 encoding="utf-8",
                 errors="replace",
                 check=False,
@@ -161,15 +168,15 @@ class FlowerCli:
             raise FlamesError(f"`flwr {arguments[0]}` did not end ({error})") from error
         answer = _last_json(done.stdout)
         if answer.get("success") is not True:
-            said = str(answer.get("error-message") or "") or done.stderr or done.stdout
-            raise FlamesError(f"`flwr {arguments[0]}` failed: {_in_one_line(said)}")
+            reason = str(answer.get("error-message") or "") or done.stderr or done.stdout
+            raise FlamesError(f"`flwr {arguments[0]}` failed: {_in_one_line(reason)}")
         return answer
 
 
 def find_superlink(home: Path, port: int, root_certificates: Path) -> FlowerCli | None:
-    """The SuperLink that listens on `port` of this machine, None where none answers.
+    """Return the SuperLink that listens on `port` of this machine, or None if no SuperLink answers.
 
-    It is asked without TLS where it was started so.
+    The connection is plain HTTP if the SuperLink was started without TLS.
     """
     address = f"127.0.0.1:{port}"
     for certificates in (root_certificates, None):
@@ -179,7 +186,7 @@ def find_superlink(home: Path, port: int, root_certificates: Path) -> FlowerCli 
 
 
 def _last_json(text: str) -> dict[str, Any]:
-    """The JSON object at the end of `text`; empty where there is none."""
+    """Return the JSON object at the end of `text`, or an empty one if there is none."""
     start = text.find("{")
     try:
         answer = parse_json(text[start:]) if start >= 0 else {}
@@ -189,7 +196,7 @@ def _last_json(text: str) -> dict[str, Any]:
 
 
 def _in_one_line(text: str) -> str:
-    """What went wrong, in Flower's own words, without its frames and without what it says it is doing."""
+    """Return Flower's own error message without its frames and its progress messages."""
     lines = [line.strip(FRAME) for line in text.splitlines() if not line.startswith("Using SuperLink")]
-    said = " ".join(" ".join(lines).split())
-    return said[-LONGEST:] or "it said nothing"
+    message = " ".join(" ".join(lines).split())
+    return message[-LONGEST:] or "it gave no reason"

@@ -1,7 +1,7 @@
-"""The server's gate: from elsewhere only the nodes' part of Flower's SuperLink can be reached.
+"""Gate of the server: other machines can reach only the part of Flower's SuperLink that is for nodes.
 
-At one port Flower serves nodes (/v1/fleet), whoever submits runs (/v1/control), and the processes of runs
-(/v1/runtime); it asks nobody who submits. The last two are for this machine alone.
+Flower serves nodes (/v1/fleet), users who submit runs (/v1/control) and the processes of runs (/v1/runtime)
+at one port, and it does not authenticate the users. The gate admits the last two from this machine only.
 """
 
 import re
@@ -17,7 +17,7 @@ Send = Callable[[Event], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 THIS_MACHINE = frozenset({"127.0.0.1", "::1"})
-"""Exactly these: behind another loopback address may be a tunnel or a proxy that others can reach."""
+"""No other loopback address: it may belong to a tunnel or a proxy that other machines can reach."""
 
 HEALTH = "/health"
 FOR_NODES = re.compile(r"/v1/fleet/[a-z]+(-[a-z]+)*")
@@ -25,11 +25,11 @@ FOR_NODES = re.compile(r"/v1/fleet/[a-z]+(-[a-z]+)*")
 VERSION_HEADER = "x-flames-version"
 PROTOCOL_HEADER = "x-flames-protocol"
 
-REFUSAL = b"nodes may use /v1/fleet and /health; all else only the server's own machine, at 127.0.0.1\n"
+REJECTION = b"nodes may use /v1/fleet and /health; the rest is for the server's own machine, at 127.0.0.1\n"
 
 
 class Gate:
-    """An ASGI application around Flower's, outside all of its middleware.
+    """ASGI application around Flower's, outside all of its middleware.
 
     `protocol` is the number of the protocol that this server's messages follow; `/health` reports it.
     """
@@ -42,11 +42,11 @@ class Gate:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what may pass; refuse the rest with 403."""
-        if scope["type"] == "lifespan":  # the server's own start and end
+        """Pass an allowed request to Flower's application; answer another with status 403."""
+        if scope["type"] == "lifespan":  # start and end of the server itself
             await self._app(scope, receive, send)
         elif not (_from_this_machine(scope) or _for_nodes(scope)):
-            await _refuse(scope, send)
+            await _reject(scope, send)
         elif scope.get("path") == HEALTH:
             await self._app(scope, receive, _with_headers(send, self._versions))
         else:
@@ -59,10 +59,10 @@ def _from_this_machine(scope: Scope) -> bool:
 
 
 def _for_nodes(scope: Scope) -> bool:
-    """Whether anyone may send this.
+    """Return whether any machine may send this request.
 
-    The path must be one of the allowed as it was sent: what would first have to be decoded or simplified to
-    become one is refused, whatever Flower would make of it.
+    The path must be allowed exactly as it was sent. A path that is allowed only after decoding or simplifying
+    is rejected, whatever Flower would make of it.
     """
     path = scope.get("path")
     if scope["type"] != "http" or not isinstance(path, str) or scope.get("root_path"):
@@ -72,17 +72,17 @@ def _for_nodes(scope: Scope) -> bool:
     return path == HEALTH or FOR_NODES.fullmatch(path) is not None
 
 
-async def _refuse(scope: Scope, send: Send) -> None:
+async def _reject(scope: Scope, send: Send) -> None:
     if scope["type"] != "http":
         await send({"type": "websocket.close", "code": 1008, "reason": "not from here"})
         return
-    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(REFUSAL)).encode())]
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(REJECTION)).encode())]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": REFUSAL})
+    await send({"type": "http.response.body", "body": REJECTION})
 
 
 def _with_headers(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
-    """Return `send` that adds `headers` to the response."""
+    """Return a `send` that adds `headers` to the response."""
 
     async def send_with_headers(event: Event) -> None:
         if event["type"] == "http.response.start":

@@ -1,7 +1,7 @@
-"""Flower's SuperLink behind the gate: `python -m flames_cli.flower.superlink ARGUMENTS`.
+"""Flower's SuperLink behind the gate: `python -m flames_cli.flower superlink ARGUMENTS`.
 
-The arguments are those of `flower-superlink` and `--flames-protocol NUMBER`. Whatever address it serves, it
-serves 127.0.0.1 too: from there runs are submitted, and Flower's own processes reach it.
+The arguments are those of `flower-superlink` and `--flames-protocol NUMBER`. In addition to the address that
+it is given, it listens at 127.0.0.1: runs are submitted from there, and Flower's own processes connect to it.
 """
 
 import argparse
@@ -11,25 +11,22 @@ from contextlib import ExitStack
 from typing import cast
 
 import uvicorn
-from flwr.common.logger import FLOWER_LOGGER
 from flwr.supercore.http_logging import get_uvicorn_log_config
-from flwr.supercore.logger import console_handler
+from flwr.supercore.logger import FLOWER_LOGGER, console_handler
 
-# What `flower-superlink` itself is made of, by the same names as in its main function (flwr 1.41): it has no
-# public way to put anything around its app.
+# Parts of the main function of `flower-superlink`, which has no public way to put a gate around its app.
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan, _parse_superlink_lifespan_config
 from flwr.superlink.main import create_app
 
 from flames_cli.flower.gate import App, Gate
-from flames_cli.flower.parent import end_with_parent
+from flames_cli.flower.lifetime import end_with_parent, end_with_superexec
 from flames_cli.flower.processes import listen
-from flames_cli.flower.superexec import end_with_superexec
 
 LOOPBACK = "127.0.0.1"
 COVERS_LOOPBACK = frozenset({LOOPBACK, "localhost", "0.0.0.0"})
 
 GRACE_SECONDS = 5
-"""Requests under way have when the server ends; a stream of logs would never end by itself."""
+"""Time that open requests have when the server ends; a stream of logs would never end by itself."""
 
 ROUTINE = (
     "ControlServicer.ListNodes",
@@ -37,11 +34,11 @@ ROUTINE = (
     '"POST /v1/control/list-nodes HTTP/1.1" 200',
     '"POST /v1/control/list-runs HTTP/1.1" 200',
 )
-"""Lines of the log that this machine's own looks at the server would fill it with."""
+"""Parts of log lines that FLAMES' own regular queries cause, and that would fill the log."""
 
 
 def main() -> None:
-    """Serve until a signal ends it."""
+    """Serve until a signal ends the process."""
     end_with_parent()
     end_with_superexec()
     protocol = _take_protocol()
@@ -49,16 +46,16 @@ def main() -> None:
     hosts = [config.host] if config.host in COVERS_LOOPBACK else [config.host, LOOPBACK]
     with ExitStack() as stack:
         sockets = [stack.enter_context(listen(host, config.port)) for host in hosts]
-        config.host = LOOPBACK  # where Flower's own processes connect to: the gate knows them by it
+        config.host = LOOPBACK  # Flower's own processes connect to it, and the gate accepts them by it
         gate = Gate(cast(App, create_app(config, SuperLinkLifespan)), protocol)
         server = uvicorn.Server(_server_config(gate, config.ssl_certfile, config.ssl_keyfile))
         for logger in (FLOWER_LOGGER, logging.getLogger("uvicorn.access")):
-            logger.addFilter(_tells_something)
+            logger.addFilter(_is_informative)
         server.run(sockets=sockets)
 
 
 def _take_protocol() -> int:
-    """Return the protocol number of the command line, and leave Flower's own arguments there."""
+    """Remove the protocol number from the command line, whose other arguments are Flower's, and return it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--flames-protocol", type=int, required=True)
     ours, flowers = parser.parse_known_args()
@@ -72,7 +69,7 @@ def _server_config(gate: Gate, certificate: str | None, key: str | None) -> uvic
         log_config=get_uvicorn_log_config(console_handler.level),
         ssl_certfile=certificate,
         ssl_keyfile=key,
-        # A header that a client writes must never tell the gate where the client is.
+        # The gate must never take the address of a client from a header that the client writes.
         proxy_headers=False,
         server_header=False,
         ws="none",
@@ -80,10 +77,6 @@ def _server_config(gate: Gate, certificate: str | None, key: str | None) -> uvic
     )
 
 
-def _tells_something(record: logging.LogRecord) -> bool:
+def _is_informative(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     return not any(routine in message for routine in ROUTINE)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The page that shows what check found: one HTML file that needs nothing else."""
+"""Page with the results of `flames check`: one HTML file that needs no other file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -9,10 +9,10 @@ from flames_cli.report.html import Picture, bars, draw_picture, esc, figure, pag
 from flames_cli.store.files.atomic import write_text
 
 LISTED = 12
-"""Places of a finding that the page shows; the JSON has all."""
+"""Number of places of a finding that the page shows; the JSON file has all of them."""
 
 SHAPES = 4
-"""Shapes of images that a row names."""
+"""Number of image shapes that a row names."""
 
 Report = Mapping[str, Any]
 Samples = Mapping[str, Sequence[str]]
@@ -20,14 +20,14 @@ Samples = Mapping[str, Sequence[str]]
 
 
 def shown_cases(report: Report, samples: Samples) -> list[str]:
-    """The cases whose pictures the page shows, where there are some."""
+    """Return the cases whose pictures the page shows."""
     places = [place for found in report["findings"] for place in found["where"][:LISTED]]
     cases = [case for place in places for case in place["cases"]]
     return list(dict.fromkeys([*cases, *(case for sheet in samples.values() for case in sheet)]))
 
 
 def write_page(path: Path, report: Report, samples: Samples, pictures: Mapping[str, Picture]) -> None:
-    """Write the page of `report` (a flames-check), with those of `pictures` that it names, by case."""
+    """Write the page of `report` (a flames-check), with the `pictures` that it names, by case."""
     body = [
         *_head(report),
         *_findings(report, pictures),
@@ -40,19 +40,19 @@ def write_page(path: Path, report: Report, samples: Samples, pictures: Mapping[s
 
 
 def verdict(report: Report) -> str:
-    """`PASSED`, or how many problems."""
+    """Return `PASSED` or the number of problems, with the number of notes."""
     found = [finding["severity"] for finding in report["findings"]]
     problems, notes = found.count("problem"), found.count("note")
-    said = "PASSED" if report["passed"] else f"{problems} problem{'s' if problems > 1 else ''}"
-    return said if not notes else f"{said}, {notes} note{'s' if notes > 1 else ''}"
+    text = "PASSED" if report["passed"] else f"{problems} problem{'s' if problems > 1 else ''}"
+    return text if not notes else f"{text}, {notes} note{'s' if notes > 1 else ''}"
 
 
 def _head(report: Report) -> Iterator[str]:
     counts = report["counts"]
     kinds = dict.fromkeys(f"{row['organ']} {row['modality']}" for row in report["groups"])
     yield f"<h1>{esc(report['dataset'])}</h1>"
-    said = f"{', '.join(kinds) or 'no usable data'} · licence: {report['licence']}"
-    yield f'<p class="faint">{esc(said)}</p>'
+    text = f"{', '.join(kinds) or 'no usable data'} · licence: {report['licence']}"
+    yield f'<p class="faint">{esc(text)}</p>'
     yield f'<p class="verdict {"good" if report["passed"] else "bad"}">{esc(verdict(report))}</p>'
     yield (
         f"<p>{counts['sources']:,} {esc(report['source'])}s read: {counts['usable']:,} usable "
@@ -89,7 +89,8 @@ def _places(where: Sequence[Mapping[str, Any]], pictures: Mapping[str, Picture])
         )
     yield "</ul>"
     if len(where) > len(shown):
-        yield f'<p class="faint">and {len(where) - len(shown):,} more: see the JSON file beside this page</p>'
+        more = len(where) - len(shown)
+        yield f'<p class="faint">and {more:,} more: see the JSON file next to this page</p>'
 
 
 def _tables(report: Report) -> Iterator[str]:
@@ -99,7 +100,7 @@ def _tables(report: Report) -> Iterator[str]:
     yield "<h2>Figures</h2>"
     volumes = report["source"] != "image"
     yield table(
-        "What there is. Spacing: rows × columns (× from slice to slice), median; range of the rows'",
+        "Contents. Spacing: rows × columns (× from slice to slice), median; range of the rows'",
         ("", *(["volumes"] if volumes else []), "patients", "images", "shapes", "spacing, mm"),
         [_content_cells(row, volumes) for row in groups],
     )
@@ -121,19 +122,19 @@ def _content_cells(row: Mapping[str, Any], volumes: bool) -> list[str]:
 
 
 def group_name(row: Mapping[str, Any]) -> str:
-    """`breast US`, or its site."""
+    """Return `breast US`, or the name of the site."""
     return (
-        f"{row['organ']} {row['modality']}" if row["site"] is None else f"– {row['site'] or 'no site told'}"
+        f"{row['organ']} {row['modality']}" if row["site"] is None else f"– {row['site'] or 'no site named'}"
     )
 
 
 def spacing(row: Mapping[str, Any]) -> str:
-    """`0.98 × 0.98 × 3.27 (0.70–0.98)`."""
-    told = row["spacing_mm"]
-    if not told:
+    """Return the spacing as `0.98 × 0.98 × 3.27 (0.70–0.98)`."""
+    found = row["spacing_mm"]
+    if not found:
         return "unknown"
-    middle = " × ".join(f"{value:.2f}" for value in told["median"])
-    least, most = told["min"][0], told["max"][0]
+    middle = " × ".join(f"{value:.2f}" for value in found["median"])
+    least, most = found["min"][0], found["max"][0]
     return middle if f"{least:.2f}" == f"{most:.2f}" else f"{middle} ({least:.2f}–{most:.2f})"
 
 
@@ -174,8 +175,8 @@ def _bin_names(edges: Sequence[float]) -> list[str]:
 def _sheets(samples: Samples, pictures: Mapping[str, Picture]) -> Iterator[str]:
     if samples:
         yield "<h2>Samples</h2>"
-        yield '<p class="faint">Evenly from the smallest lesion to the largest, the mask outlined;'
-        yield "below each the share of the image that it covers.</p>"
+        yield '<p class="faint">Chosen evenly from the smallest lesion to the largest; the mask is outlined;'
+        yield "the number below is the share of the image that it covers.</p>"
     for heading, cases in samples.items():
         drawn = "".join(figure(pictures[case]) for case in cases if case in pictures)
         yield f'<h3>{esc(heading)}</h3><div class="pictures">{drawn}</div>'

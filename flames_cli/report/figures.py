@@ -1,7 +1,8 @@
 """Figures as files: the map of the cases, masks over images, learning curves.
 
-Drawn on an Agg canvas, never through pyplot, whose figures are global. The same input gives the same bytes
-with one version of matplotlib. Colours are Okabe and Ito's, told apart by colour-blind readers too.
+They are drawn on an Agg canvas, not with pyplot, whose figures are global. The same input gives the same
+bytes with one version of matplotlib. The colours are those of Okabe and Ito, which colour-blind readers can
+also distinguish.
 """
 
 from collections import Counter
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito 2008, without the yellow, which white paper swallows.
+# Okabe and Ito 2008, without the yellow, which is hard to see on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
@@ -48,7 +49,8 @@ LEGEND_COLUMNS = 2
 
 @dataclass(frozen=True)
 class OverlayPanel:
-    """One case: `image` (H×W or H×W×3) in [0, 1], `truth` and `prediction` (H×W) 0 or 1, its line of text."""
+    """One case: `image` (H×W or H×W×3) in [0, 1], `truth` and `prediction` (H×W) of 0 and 1, and its line of
+    text."""
 
     image: NDArray[Any]
     truth: NDArray[Any]
@@ -58,7 +60,7 @@ class OverlayPanel:
 
 @dataclass(frozen=True)
 class OverlayRow:
-    """The cases of one client or server model, such as its best, median and worst."""
+    """Cases of one client or server model, such as its best, median and worst."""
 
     title: str
     panels: Sequence[OverlayPanel]
@@ -72,14 +74,15 @@ def draw_embedding(
     clients: Sequence[str],
     title: str,
 ) -> None:
-    """Two maps of the same N×2 places: coloured by modality on the left, by client on the right.
+    """Draw two maps of the same N×2 positions: coloured by modality on the left, by client on the right.
 
-    ValueError unless there is one modality and one client a case.
+    Raises:
+        ValueError: there is not one modality and one client per case.
     """
     if xy.shape != (len(modalities), 2) or len(clients) != len(modalities):
         raise ValueError(
-            f"got places of shape {xy.shape}, {len(modalities)} modalities and {len(clients)} clients, "
-            "expected N×2 with one modality and one client a case"
+            f"got positions of shape {xy.shape}, {len(modalities)} modalities and {len(clients)} clients, "
+            "expected N×2 with one modality and one client per case"
         )
     groups = max(len(set(modalities)), len(set(clients)))
     foot = MAP_FOOT + LEGEND_LINE * -(-groups // LEGEND_COLUMNS)
@@ -95,9 +98,13 @@ def draw_embedding(
 
 
 def draw_overlays(path_png: Path, rows: Sequence[OverlayRow]) -> None:
-    """A row a model; each case as three tiles: image, with its true mask, with the predicted one.
+    """Draw a row per model, with three tiles per case: the image, with its true mask, with the predicted
+    mask.
 
-    The prediction's tile carries the true outline too. ValueError when there is nothing to draw.
+    The tile with the prediction also shows the true outline.
+
+    Raises:
+        ValueError: there is no case to draw.
     """
     columns = max((len(row.panels) for row in rows), default=0)
     if columns == 0:
@@ -119,7 +126,11 @@ def draw_overlays(path_png: Path, rows: Sequence[OverlayRow]) -> None:
 
 
 def draw_rounds(path_png: Path, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    """Learning curves: validation Dice over rounds, a line a label. ValueError when there is no series."""
+    """Draw learning curves: validation Dice over rounds, one line per label.
+
+    Raises:
+        ValueError: there is no series.
+    """
     from matplotlib.ticker import MaxNLocator
 
     if not series:
@@ -152,7 +163,7 @@ def _draw_map(axes: "Axes", xy: NDArray[Any], labels: Sequence[str], title: str)
             marker=MARKERS[index // len(PALETTE) % len(MARKERS)],
             alpha=0.75,
             linewidths=0,
-            # Small groups go on top, where large ones cannot hide them.
+            # Small groups are drawn last, so that large groups do not hide them.
             zorder=2 + drawn_first.index(name) / len(sizes),
             label=f"{name} (n={sizes[name]})",
         )
@@ -201,7 +212,7 @@ def _draw_key(figure: "Figure", width: float, height: float) -> None:
 
 
 def _draw_case(figure: "Figure", panel: OverlayPanel, left: float, top: float) -> None:
-    """One case's caption and three tiles, from its upper left corner in inches."""
+    """Draw one case's caption and three tiles, from its upper left corner in inches."""
     width, height = figure.get_size_inches()
     caption = _shorten(panel.caption, CAPTION_LETTERS)
     figure.text(left / width, (top - 0.02) / height, caption, va="top", fontsize=7.5, color="#333333")
@@ -234,19 +245,20 @@ def _outline(axes: "Axes", mask: NDArray[Any], colour: str, linewidth: float) ->
 
 
 def _shorten(text: str, letters: int) -> str:
-    """Cut the middle, since a caption begins with its case and ends with its score."""
+    """Cut the middle of `text`, because a caption begins with its case and ends with its score."""
     half = (letters - 1) // 2
     return text if len(text) <= letters else f"{text[:half]}…{text[-half:]}"
 
 
 @contextmanager
 def _figure(width: float, height: float, layout: Any = None) -> Iterator["Figure"]:
-    """A figure of that size in inches, to be drawn and saved inside the context, where the style holds."""
+    """Give a figure of that size in inches; the style applies only inside the block, so draw and save it
+    there."""
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # Reset first, or a reader's own matplotlibrc would change the bytes.
+    # Reset first: a user's own matplotlibrc would change the bytes.
     with style.context(STYLE, after_reset=True):
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
         FigureCanvasAgg(figure)

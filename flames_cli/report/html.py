@@ -1,4 +1,4 @@
-"""Small pieces of HTML; whatever comes from a user's files is escaped here."""
+"""Small parts of HTML; all text from a user's files is escaped here."""
 
 import base64
 import html
@@ -60,7 +60,7 @@ figure svg, .pictures svg { display: block; flex: none; width: 10rem; height: 10
 """.strip()
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""Should anything slip through the escapes, no browser runs or fetches it."""
+"""Content security policy: if any text is not escaped, a browser still neither runs nor fetches it."""
 
 CHART_WIDTH, CHART_HEIGHT, CHART_HEAD, CHART_FOOT = 460, 150, 16, 18
 
@@ -76,24 +76,25 @@ class Picture:
 
 
 def legible(text: str) -> str:
-    """`text` with what cannot be shown, such as control characters and broken Unicode, as \\x1b."""
+    """Return `text` with unprintable parts, such as control characters and broken Unicode, written as
+    \\x1b."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
     )
 
 
 def esc(value: object) -> str:
-    """`value` as text that HTML takes for nothing else."""
+    """Return `value` as text that HTML shows as it is."""
     return html.escape(legible(str(value)))
 
 
 def percent(share: float) -> str:
-    """A share of 0..1 in %, three digits of it."""
+    """Return a share of 0..1 in %, with three digits."""
     return "< 0.001" if 0 < share < 1e-5 else f"{100 * share:.3g}"
 
 
 def page(title: str, body: Iterable[str]) -> str:
-    """A whole document, complete in itself."""
+    """Return a complete HTML document that needs no other file."""
     head = (
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -105,7 +106,7 @@ def page(title: str, body: Iterable[str]) -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; its first column names the rows."""
+    """Return a table; its first column names the rows."""
     top = "".join(f'<th scope="col">{esc(cell)}</th>' for cell in head)
     lines = "".join(f"<tr>{''.join(f'<td>{esc(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return (
@@ -115,7 +116,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 
 def bars(title: str, labels: Sequence[str], counts: Sequence[int]) -> str:
-    """A histogram: a bar a label, its count above it."""
+    """Return a histogram: one bar per label, with its count above."""
     step, top = CHART_WIDTH / len(labels), max([*counts, 1])
     floor = CHART_HEIGHT - CHART_FOOT
     drawn = []
@@ -137,7 +138,7 @@ def bars(title: str, labels: Sequence[str], counts: Sequence[int]) -> str:
 
 
 def draw_picture(picture: Picture) -> str:
-    """The image with the outline of its mask, as an SVG that holds it."""
+    """Return the image with the outline of its mask, as an SVG that contains the image."""
     side = picture.mask.shape[0]
     return (
         f'<svg viewBox="0 0 {side} {side}" role="img" aria-label="{esc(picture.name)}">'
@@ -147,7 +148,7 @@ def draw_picture(picture: Picture) -> str:
 
 
 def figure(picture: Picture) -> str:
-    """A picture over its caption."""
+    """Return a picture above its caption."""
     caption = f"<figcaption>{esc(picture.name)}<br>{esc(picture.detail)}</figcaption>"
     return f"<figure>{draw_picture(picture)}{caption}</figure>"
 
@@ -159,6 +160,6 @@ def _png(image: Pixels) -> str:
 
 
 def _path(mask: Mask) -> str:
-    """Through the middles of the pixels at the edge."""
+    """Return an SVG path through the centres of the pixels at the edge of the mask."""
     outlines = trace_outlines(mask)
     return "".join("M" + " ".join(f"{x + 0.5:g},{y + 0.5:g}" for x, y in line) + "Z" for line in outlines)

@@ -1,4 +1,5 @@
-"""What a client keeps between rounds, on its own disk: a folder a round, safetensors and their checksums."""
+"""Client state between rounds, on the client's own disk: one folder per round, safetensors and their
+checksums."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,31 +15,31 @@ from flames_cli.store.weights import read_safetensors, write_safetensors
 INDEX = "memory.json"
 
 STORED_ROUNDS = 3
-"""A server that stopped after the reports, before its checkpoint, does a round again; one whose newest
-checkpoint is lost or damaged does two. Older memory than that is of no use."""
+"""Number of rounds that are stored. A server that stopped after the reports and before its checkpoint repeats
+one round; a server whose newest checkpoint is lost or damaged repeats two. Older state is never used."""
 
 
-def client_folder(memory: Path, run: str, client: str) -> Path:
-    """Where in `memory` lies what `client` keeps for the run with this token."""
-    return memory / run / safe_name(client)
+def client_folder(folder: Path, run: str, client: str) -> Path:
+    """Return the folder in `folder` with the state of `client` for the run with this token."""
+    return folder / run / safe_name(client)
 
 
-def save_client_state(folder: Path, round_: int, memory: Mapping[str, Weights]) -> None:
-    """Keep `memory`, by kind, as it is after `round_`; drops all but the newest STORED_ROUNDS rounds.
+def save_client_state(folder: Path, round_: int, state: Mapping[str, Weights]) -> None:
+    """Store `state`, by kind, as it is after `round_`, and delete all but the newest STORED_ROUNDS rounds.
 
     Raises:
-        FlamesError: the folder cannot be written; nothing partial is left.
+        FlamesError: the folder cannot be written; no partial state is left.
     """
     with replacing_folder(round_folder(folder, round_)) as temporary:
-        for kind, weights in memory.items():
+        for kind, weights in state.items():
             write_safetensors(temporary / _file(kind), weights)
-        checksums = {kind: hash_file(temporary / _file(kind)) for kind in memory}
+        checksums = {kind: hash_file(temporary / _file(kind)) for kind in state}
         write_json(temporary / INDEX, {**stamp(CLIENT_STATE), "round": round_, "sha256": checksums})
     delete_older_rounds(folder, STORED_ROUNDS)
 
 
 def load_client_state(folder: Path, round_: int) -> dict[str, Weights]:
-    """By kind, what was kept of the newest round before `round_`; empty where there is none.
+    """Return the state of the newest round before `round_`, by kind; empty if there is none.
 
     Raises:
         FlamesError: it is damaged.
@@ -48,16 +49,16 @@ def load_client_state(folder: Path, round_: int) -> dict[str, Weights]:
 
 
 def check_client_state(folder: Path, round_: int) -> None:
-    """Find out whether what was kept of `round_` is there and whole.
+    """Check that the state of `round_` exists and is complete.
 
     Raises:
-        FlamesError: it is not.
+        FlamesError: it is missing or damaged.
     """
     _read(round_folder(folder, round_))
 
 
 def delete_client_state_from(folder: Path, round_: int) -> None:
-    """Delete what was kept of `round_` and later: a federation that has gone back does these rounds again.
+    """Delete the state of `round_` and later rounds: a federation that has gone back repeats these rounds.
 
     Raises:
         FlamesError: it cannot be deleted.
@@ -67,7 +68,7 @@ def delete_client_state_from(folder: Path, round_: int) -> None:
             remove_folder(later)
         except OSError as error:
             raise FlamesError(
-                f"{later} is of a round that is done again, and cannot be deleted ({reason_of(error)}); "
+                f"{later} belongs to a round that is repeated, and cannot be deleted ({reason_of(error)}); "
                 "delete it by hand"
             ) from error
 
@@ -82,8 +83,8 @@ def _read(folder: Path) -> dict[str, Weights]:
         }
     except (FlamesError, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise FlamesError(
-            f"what the client kept in {folder} cannot be read ({error}); remove that folder, and it goes on "
-            "from what it kept a round before, or starts anew"
+            f"the client state in {folder} cannot be read ({error}); remove that folder: the client "
+            "continues with the state of the round before, or without state"
         ) from error
 
 
@@ -95,5 +96,5 @@ def _read_kind(path: Path, checksum: str) -> Weights:
 
 def _file(kind: str) -> str:
     if not kind.isidentifier():
-        raise ValueError(f"{kind[:80]!r} is nothing that a client keeps")
+        raise ValueError(f"{kind[:80]!r} is not a kind of client state")
     return f"{kind}.safetensors"

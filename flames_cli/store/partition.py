@@ -1,4 +1,5 @@
-"""`partition.json`: who holds what. Decided once, read by every later stage, never derived again."""
+"""`partition.json`: the data of every client and of the server. It is decided once and read by all later
+stages."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ _ENTRIES = ("seed", "size", "clients", "server", "channels", "options", "left_ou
 
 @dataclass(frozen=True, slots=True)
 class ClientEntry:
-    """One client: its shard (relative to the partition's folder), images and patients per set."""
+    """One client: its shard (relative to the partition's folder), and its images and patients per set."""
 
     name: str
     dataset: str
@@ -29,30 +30,31 @@ class ClientEntry:
     images: dict[str, int]
     patients: dict[str, list[str]]
     sha256: str = ""
-    """Of the shard's bytes; empty before it is written."""
+    """SHA-256 of the shard's bytes; empty before it is written."""
     site: str = ""
-    """The centre that all its cases come from, where the data set was divided by site."""
+    """The centre that all its cases come from, if the data set was divided by site."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerEntry:
     """The server's unseen patients of one modality, by test set.
 
-    A test set is called as its data set (`polypgen`); that of an unseen site as both (`polypgen@C6`).
+    A test set has the name of its data set (`polypgen`); the test set of an unseen site has both names
+    (`polypgen@C6`).
     """
 
     modality: str
     shard: str
     organs: dict[str, str]
-    """By test set."""
+    """Organ by test set."""
     images: dict[str, int]
-    """By test set."""
+    """Number of images by test set."""
     patients: dict[str, list[str]]
-    """By test set."""
+    """Patients by test set."""
     sha256: str = ""
-    """Of the shard's bytes; empty before it is written."""
+    """SHA-256 of the shard's bytes; empty before it is written."""
     sites: dict[str, str] = field(default_factory=dict)
-    """By test set: the site that no client has seen; the other test sets are of the clients' own sites."""
+    """Unseen site by test set; test sets without an entry come from the clients' own sites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,12 @@ class Partition:
     clients: list[ClientEntry]
     server: list[ServerEntry]
     channels: int = 1
-    """Of the images: 1 grey, 3 colour."""
+    """Channels of the images: 1 grey, 3 colour."""
     options: dict[str, Any] = field(default_factory=dict)
-    """How it was made: split (by data set, as resolved), skew, fold, hold_out_site, val_fraction."""
+    """Options of the partition: split (by data set, as resolved), skew, fold, hold_out_site, val_fraction."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """By data set: images that are in no shard, being of patients (or near copies) of a held-out site."""
+    """Number of images by data set that are in no shard, because their patients (or near copies) are of a
+    held-out site."""
 
     @property
     def shards(self) -> list[str]:
@@ -77,7 +80,7 @@ class Partition:
 
     @property
     def modalities(self) -> list[str]:
-        """In order of the first client of each."""
+        """The clients' modalities, in order of the first client of each."""
         return list(dict.fromkeys(client.modality for client in self.clients))
 
 
@@ -90,8 +93,8 @@ def read_partition(path: Path) -> Partition:
     """Read `partition.json`.
 
     Raises:
-        MissingArtifact: there is none; names the command.
-        FlamesError: damaged, of another format or version, or naming shards outside of its folder.
+        MissingArtifact: there is none; the message names the command that makes it.
+        FlamesError: it is damaged, has another format or version, or names shards outside of its folder.
     """
     content = read_json(path, PARTITION)
     check_stamp(content, PARTITION, path)
@@ -100,16 +103,18 @@ def read_partition(path: Path) -> Partition:
         partition = _form().validate_json(json.dumps(entries), strict=True)
         _check_entries(partition)
     except KeyError as error:
-        raise FlamesError(f"{path} lacks entries ({error}); make it anew with `flames partition`") from error
+        raise FlamesError(
+            f"{path} has missing entries ({error}); make it again with `flames partition`"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise FlamesError(
-            f"{path} has wrong entries ({found}); make it anew with `flames partition`"
+            f"{path} has wrong entries ({found}); make it again with `flames partition`"
         ) from error
     except ValueError as error:
         raise FlamesError(
-            f"{path} has wrong entries ({error}); make it anew with `flames partition`"
+            f"{path} has wrong entries ({error}); make it again with `flames partition`"
         ) from error
     return partition
 
@@ -120,11 +125,12 @@ def _form() -> TypeAdapter[Partition]:
 
 
 def _check_entries(partition: Partition) -> None:
-    """What later stages look up is there, and no shard lies outside of the partition's folder."""
+    """Check that all entries that later stages read exist, and that every shard is inside the partition's
+    folder."""
     for shard in partition.shards:
         parts = PureWindowsPath(shard)
         if not shard.isprintable() or parts.drive or parts.root or ".." in parts.parts:
-            raise ValueError(f"shard {shard[:80]!r} is no path within the folder")
+            raise ValueError(f"shard {shard[:80]!r} is not a path inside the folder")
     for client in partition.clients:
         if not client.images.keys() == client.patients.keys() == set(CLIENT_SETS):
             raise ValueError(f"client {client.name[:80]!r} has other sets than {', '.join(CLIENT_SETS)}")
@@ -134,18 +140,19 @@ def _check_entries(partition: Partition) -> None:
 
 
 def checked_shard(folder: Path, entry: ClientEntry | ServerEntry) -> Path:
-    """The path of the entry's shard below `folder`, its bytes as `flames partition` left them.
+    """Return the path of the entry's shard below `folder`, checked to have the bytes that `flames partition`
+    wrote.
 
     Raises:
-        MissingArtifact: it is not there.
+        MissingArtifact: it is missing.
         FlamesError: it has changed since.
     """
     path = folder / entry.shard
     if not path.is_file():
-        raise MissingArtifact(f"{path} is not there; make it with `flames partition --overwrite`")
+        raise MissingArtifact(f"{path} does not exist; make it with `flames partition --overwrite`")
     if hash_file(path) != entry.sha256:
         raise FlamesError(
-            f"{path} is not as `flames partition` wrote it (its checksum differs from partition.json); "
-            "make it anew with `flames partition --overwrite`"
+            f"{path} has changed since `flames partition` wrote it (its checksum differs from "
+            "partition.json); make it again with `flames partition --overwrite`"
         )
     return path

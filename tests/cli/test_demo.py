@@ -10,7 +10,7 @@ from flames_cli.cli.demo import _watch
 from flames_cli.cli.live import progress_bars
 from flames_cli.fed.events import FederationStarted, RoundDone
 
-RECORD = {"round": 1, "seconds": 2.0, "clients": [], "kept_models": []}
+RECORD = {"round": 1, "seconds": 2.0, "clients": [], "unchanged_groups": []}
 
 
 @pytest.fixture
@@ -73,5 +73,5 @@ def test_the_demo_does_not_touch_a_workspace_that_is_not_its_own(flames, quick, 
     (mine / "preprocessed").mkdir(parents=True)
     result = flames(*quick, "--workspace", str(mine))
     assert result.exit_code == 2
-    assert "holds artifacts that are not the demo's; pass another --workspace" in result.stderr
+    assert "contains artifacts that are not the demo's; pass another --workspace" in result.stderr
     assert [path.name for path in mine.iterdir()] == ["preprocessed"]

@@ -41,7 +41,7 @@ WRONG = {
     "no skew": (2, "skew: input should be greater than 0", ("partition", "--skew", 0)),
     "site without data set": (2, "--hold-out-site got 'C6'", ("partition", "--hold-out-site", "C6")),
     "all validation": (2, "val_fraction: input should be less", ("partition", "--val-fraction", 1)),
-    "not partitioned": (3, "partition.json is not there; make it with `flames partition`", ("federate",)),
+    "not partitioned": (3, "partition.json does not exist; make it with `flames partition`", ("federate",)),
     "rounds": (2, "rounds: input should be greater than or equal to 1 (got 0)", ("federate", "--rounds", 0)),
     "strategy": (2, "'median' is not known; choose one of flames", ("federate", "--strategy", "median")),
     "device": (2, "device: input should be 'auto', 'cpu', 'cuda' or 'mps'", ("federate", "--device", "tpu")),
@@ -153,7 +153,7 @@ def test_a_bad_case_stops_unless_it_may_be_left_out(what, refused, flames, raw_c
     message = refused(*command)
     assert message.startswith(f"{name} has 1 bad case: ")
     assert says in message
-    assert message.endswith("Mend them, or leave them out with --skip-bad")
+    assert message.endswith("Correct them, or leave them out with --skip-bad")
     assert not made.exists()
     result = flames(*command, "--skip-bad")
     assert result.exit_code == 0, result.output
@@ -173,7 +173,7 @@ def test_what_is_there_is_kept_unless_overwriting_is_asked_for(refused, flames, 
     preprocess = (*BUSI, "--raw", phantom_raw["busi"], "--size", 32, "--workspace", space)
     for command in (preprocess, ("partition", "--workspace", space)):
         before = snapshot(space)
-        assert "is there already; pass --overwrite to make it anew" in refused(*command)
+        assert "exists already; pass --overwrite to make it again" in refused(*command)
         assert snapshot(space) == before
         assert flames(*command, "--overwrite").exit_code == 0
 
@@ -254,8 +254,8 @@ def test_runs_that_do_not_fit_are_told_apart(refused, flames, workspace):
     before = snapshot(space)
     for command in (("evaluate", "--run", "second"), ("evaluate", "--compare", "second")):
         message = refused(*command, *at, code=3)
-        assert f"no run 'second' in {space / 'runs'} (there: first)" in message
-    assert "(there: first)" in refused("tsne", "--features", "deep", "--run", "x", *at, code=3)
+        assert f"no run 'second' in {space / 'runs'} (existing: first)" in message
+    assert "(existing: first)" in refused("tsne", "--features", "deep", "--run", "x", *at, code=3)
     message = refused("federate", *SMALL_FEDERATION, "--seed", 4, "--rounds", 2, "--run", "first", *at)
     assert "run 'first' was made with other options (seed 0 → 4); pass --fresh" in message
     assert snapshot(space) == before

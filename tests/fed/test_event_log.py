@@ -6,11 +6,12 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.event_log import EventLog, EventReader, Lost
 from flames_cli.fed.events import (
     ClientAsked,
-    ClientDone,
     ClientJoined,
     Estimated,
     FederationStarted,
     NodeRejected,
+    ReportReceived,
+    ReportRejected,
     RoundDone,
     Waiting,
 )
@@ -21,8 +22,8 @@ EVENTS = [
     NodeRejected("node 7", "its shard is gone"),
     FederationStarted((("ä", "MRI", 10), ("b", "US", 3)), 1, 4),
     ClientAsked("b", 1),
-    ClientDone("b", 1, {"train_loss": 0.5}),
-    ClientDone("ä", 1, {}, "late"),
+    ReportReceived("b", 1, {"train_loss": 0.5}),
+    ReportRejected("ä", 1, "late"),
     RoundDone({"round": 1, "clients": [{"client": "b"}]}),
 ]
 
@@ -32,7 +33,7 @@ def path(tmp_path):
     return tmp_path / "events.jsonl"
 
 
-def test_what_is_written_is_read_once_and_in_order(path):
+def test_written_events_are_read_once_and_in_order(path):
     log, reader = EventLog(path), EventReader(path)
     assert reader.read() == []
     for event in EVENTS[:3]:

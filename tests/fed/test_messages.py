@@ -71,12 +71,12 @@ def test_control_variates_and_a_renderer_travel_both_ways():
 
 
 def asking(wire, **parts):
-    """A request whose floats travel as `wire`."""
+    """Return a request whose floats travel as `wire`."""
     return pack_task(TrainTask(replace(REQUEST, wire_dtype=wire), WEIGHTS, **parts), NODE)
 
 
 def both_ways(wire):
-    """A request with all that may travel, and the report upon it."""
+    """Return a request with every record that may travel, and the report on it."""
     parts = {"control": {"z.weight": WEIGHTS["z.weight"] / 3}, "style": {"z.weight": WEIGHTS["z.weight"] / 7}}
     message = asking(wire, **parts)
     return message, pack_report(replace(REPORTED, **parts), message)
@@ -125,7 +125,7 @@ def test_a_genuine_uint16_is_not_mistaken_for_a_float():
     assert_same(unpack_task(pack_task(task, NODE)).weights, task.weights)
 
 
-def test_a_request_for_a_type_that_is_not_known_is_refused():
+def test_a_request_for_an_unknown_type_is_rejected():
     message = asking("fp32")
     message.content.config_records[TRAIN]["wire_dtype"] = "fp8"
     with pytest.raises(FlamesError, match="wire's type is 'fp8', expected one of fp32, fp16, bf16"):
@@ -139,14 +139,14 @@ def test_a_request_for_a_type_that_is_not_known_is_refused():
     [
         ({"type": "fp8"}, "wire's type is 'fp8'"),
         ({"type": None}, "wire's type is 'None'"),
-        ({"type": "fp16"}, "'z.weight' is uint16 and said to be float32 sent as fp16"),
-        ({"type": "fp32"}, "sent as fp32, expected no such entry"),
+        ({"type": "fp16"}, "'z.weight' is uint16, described as float32 sent as fp16"),
+        ({"type": "fp32"}, "sent as fp32; expected no such entry"),
         ({"arrays/gone": "float32"}, "'gone' is missing"),
-        ({"arrays/z.weight": "complex64"}, "said to be complex64"),
+        ({"arrays/z.weight": "complex64"}, "described as complex64"),
         ({"control/m.half": "float32"}, "'m.half' is missing"),
     ],
 )
-def test_a_report_that_says_wrongly_what_it_was_is_refused(changes, problem):
+def test_a_report_with_a_wrong_description_of_its_types_is_rejected(changes, problem):
     reply = both_ways("bf16")[1]
     told = {**reply.content.config_records[WIRE], **changes}
     reply.content[WIRE] = ConfigRecord({key: value for key, value in told.items() if value is not None})
@@ -154,14 +154,14 @@ def test_a_report_that_says_wrongly_what_it_was_is_refused(changes, problem):
         unpack_report(reply)
 
 
-def test_a_value_beyond_fp16_is_refused_by_name_on_either_side():
+def test_a_value_outside_fp16_is_rejected_by_name_on_either_side():
     large = {"bn.running_var": np.array([1, 7e4], np.float32)}
     message = asking("fp16")
     for pack in (
         lambda: pack_task(TrainTask(replace(REQUEST, wire_dtype="fp16"), large), NODE),
         lambda: pack_report(replace(REPORTED, control=large), message),
     ):
-        with pytest.raises(FlamesError, match=r"'bn\.running_var' holds 7e\+04.*pass --wire-dtype bf16"):
+        with pytest.raises(FlamesError, match=r"'bn\.running_var' contains 7e\+04.*pass --wire-dtype bf16"):
             pack()
 
 
@@ -173,7 +173,7 @@ def test_a_value_beyond_fp16_is_refused_by_name_on_either_side():
         ("<class 'ZeroDivisionError'>:<'by zero'>", "<class 'ZeroDivisionError'>:<'by zero'>"),
     ],
 )
-def test_what_a_node_complains_of_is_told_in_its_own_words(reason, told):
+def test_a_nodes_error_is_reported_in_its_own_words(reason, told):
     assert error_reason(Message(Error(1, reason), reply_to=make_query(NODE))) == told
 
 
@@ -274,7 +274,7 @@ def test_a_report_without_a_record_is_none(name):
         ({ARRAYS: ArrayRecord({"w": Array("float32", (1,), "numpy.ndarray", b"no array")})}, ValueError),
     ],
 )
-def test_a_report_that_is_none_is_refused(records, error):
+def test_an_invalid_report_is_rejected(records, error):
     with pytest.raises(error):
         unpack_report(report_with(**records))
 

@@ -1,56 +1,27 @@
-"""What a node accepts to run: FLAMES' own app and nothing else."""
+"""The app guard: a node accepts FLAMES' own app and no other."""
 
-import hashlib
 import io
 import stat
 import zipfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
 
-from flames_cli.flower.app_guard import CLIENT_APP, MAX_FAB_BYTES, App, RefusedApp, check_fab, check_run
+from flames_cli.flower import app_guard
+from flames_cli.flower.app_guard import (
+    CLIENT_APP,
+    MAX_FAB_BYTES,
+    Guard,
+    RejectedApp,
+    check_fab,
+    check_run,
+)
+from tests.support.app_bundles import OURS, description, fab, listed, pack
 
 flower_packs = pytest.mark.filterwarnings("ignore:GitWildMatch:DeprecationWarning")
-"""Flower asks its pathspec library for a name that is on its way out."""
-
-OURS = App("flames", "flames-federation", "0.1.0")
-
-
-def description(**changes: Any) -> dict[str, Any]:
-    """The description of our own app; `changes` of [tool.flwr.app] or, of other names, of [project]."""
-    app = {
-        "publisher": OURS.publisher,
-        "components": {"serverapp": "flames_cli.stages:server", "clientapp": CLIENT_APP},
-        "config": {"job": ""},
-    }
-    project = {"name": OURS.name, "version": OURS.version}
-    for name, value in changes.items():
-        (app if name in app else project)[name] = value
-    return {"project": project, "tool": {"flwr": {"app": app}}}
-
-
-def listed(text: bytes) -> str:
-    return f"pyproject.toml,{hashlib.sha256(text).hexdigest()},{len(text) * 8}"
-
-
-def pack(files: dict[str, bytes], mode: int = 0) -> bytes:
-    """A zip file of these."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = mode << 16
-            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
-
-
-def fab(text: bytes | None = None, more: dict[str, bytes] | None = None, **changes: Any) -> bytes:
-    """Our own app, or what was made of it."""
-    text = tomli_w.dumps(description(**changes)).encode() if text is None else text
-    return pack({"pyproject.toml": text, ".info/CONTENT": listed(text).encode(), **(more or {})})
+"""Flower uses a deprecated name of its pathspec library."""
 
 
 def test_the_component_is_the_one_of_this_release():
@@ -83,56 +54,56 @@ def test_the_app_that_flames_submits_is_accepted(tmp_path):
     "name",
     ["evil.py", "flames_cli/fed/apps.py", "data.bin", ".info/METADATA", "pyproject.toml/", "README"],
 )
-def test_an_app_with_any_other_file_is_refused(name):
-    with pytest.raises(RefusedApp, match="it holds"):
+def test_an_app_with_any_other_file_is_rejected(name):
+    with pytest.raises(RejectedApp, match="it contains"):
         check_fab(fab(more={name: b"print()"}))
 
 
 @pytest.mark.parametrize("name", ["../evil.py", "/etc/cron.d/evil", "..\\evil.py", "./pyproject.toml"])
-def test_an_app_with_tricks_in_a_path_is_refused(name):
-    with pytest.raises(RefusedApp, match="it holds"):
+def test_an_app_with_tricks_in_a_path_is_rejected(name):
+    with pytest.raises(RejectedApp, match="it contains"):
         check_fab(fab(more={name: b""}))
 
 
-def test_a_name_cut_short_by_a_null_byte_is_refused():
+def test_a_name_cut_short_by_a_null_byte_is_rejected():
     text = tomli_w.dumps(description()).encode()
     files = {"pyproject.tomlX.py": text, ".info/CONTENT": listed(text).encode()}
 
-    with pytest.raises(RefusedApp, match="it holds"):
+    with pytest.raises(RejectedApp, match="it contains"):
         check_fab(pack(files).replace(b"pyproject.tomlX.py", b"pyproject.toml\x00.py"))
 
 
-def test_a_file_that_is_there_twice_is_refused():
+def test_a_file_that_is_contained_twice_is_rejected():
     twice = io.BytesIO(fab())
     with zipfile.ZipFile(twice, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("pyproject.toml", "")
 
-    with pytest.raises(RefusedApp, match="it holds"):
+    with pytest.raises(RejectedApp, match="it contains"):
         check_fab(twice.getvalue())
 
 
 @pytest.mark.parametrize("missing", ["pyproject.toml", ".info/CONTENT"])
-def test_an_app_that_lacks_a_file_is_refused(missing):
+def test_an_app_with_a_missing_file_is_rejected(missing):
     text = tomli_w.dumps(description()).encode()
     files = {"pyproject.toml": text, ".info/CONTENT": listed(text).encode()}
 
-    with pytest.raises(RefusedApp):
+    with pytest.raises(RejectedApp):
         check_fab(pack({name: content for name, content in files.items() if name != missing}))
 
 
-def test_a_link_instead_of_a_file_is_refused():
+def test_a_link_instead_of_a_file_is_rejected():
     text = tomli_w.dumps(description()).encode()
 
-    with pytest.raises(RefusedApp, match="plain file"):
+    with pytest.raises(RejectedApp, match="plain file"):
         check_fab(pack({"pyproject.toml": text, ".info/CONTENT": b""}, mode=stat.S_IFLNK | 0o777))
 
 
 @pytest.mark.parametrize("contents", ["", "/dev/zero,0,0", "{ours}\n/dev/zero,0,0", "../x,0,0", "{ours}\n"])
-def test_a_list_of_files_that_names_others_is_refused(contents):
+def test_a_list_of_files_that_names_others_is_rejected(contents):
     text = tomli_w.dumps(description()).encode()
     files = {"pyproject.toml": text, ".info/CONTENT": contents.replace("{ours}", listed(text)).encode()}
 
-    with pytest.raises(RefusedApp, match="does not list"):
+    with pytest.raises(RejectedApp, match="does not list"):
         check_fab(pack(files))
 
 
@@ -151,58 +122,58 @@ def test_a_list_of_files_that_names_others_is_refused(contents):
         [],
     ],
 )
-def test_an_app_with_another_component_is_refused(components):
-    with pytest.raises(RefusedApp):
+def test_an_app_with_another_component_is_rejected(components):
+    with pytest.raises(RejectedApp):
         check_fab(fab(components=components))
 
 
 @pytest.mark.parametrize("name", ["publisher", "name", "version"])
 @pytest.mark.parametrize("value", ["../../x", "a/b", "", ".", "a\nb", 7, "a" * 101])
-def test_an_app_whose_names_lead_elsewhere_is_refused(name, value):
-    with pytest.raises(RefusedApp, match="publisher, name or version"):
+def test_an_app_whose_names_lead_elsewhere_is_rejected(name, value):
+    with pytest.raises(RejectedApp, match="publisher, name or version"):
         check_fab(fab(**{name: value}))
 
 
-def test_what_unpacks_to_too_much_is_refused_unread():
+def test_what_unpacks_to_too_much_is_rejected_without_reading_it():
     bomb = fab(b"#" * 50_000_000)
     assert len(bomb) < MAX_FAB_BYTES
 
-    with pytest.raises(RefusedApp, match="bytes unpacked"):
+    with pytest.raises(RejectedApp, match="bytes unpacked"):
         check_fab(bomb)
 
 
 def test_a_false_size_does_not_help_a_bomb():
     bomb = fab(b"#" * 5_000_000).replace((5_000_000).to_bytes(4, "little"), (500).to_bytes(4, "little"))
 
-    with pytest.raises(RefusedApp, match="cannot be read"):
+    with pytest.raises(RejectedApp, match="cannot be read"):
         check_fab(bomb)
 
 
-def test_what_is_too_large_is_refused_unopened():
-    with pytest.raises(RefusedApp, match="less than"):
+def test_what_is_too_large_is_rejected_without_opening_it():
+    with pytest.raises(RejectedApp, match="less than"):
         check_fab(b"PK" + bytes(MAX_FAB_BYTES))
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(100), b"\x1f\x8b" + bytes(50)])
-def test_what_is_no_zip_is_refused(content):
-    with pytest.raises(RefusedApp, match="cannot be read"):
+def test_what_is_no_zip_is_rejected(content):
+    with pytest.raises(RejectedApp, match="cannot be read"):
         check_fab(content)
 
 
 @pytest.mark.parametrize("at", range(0, 600, 7))
-def test_a_damaged_app_is_ours_or_refused(at):
+def test_a_damaged_app_is_ours_or_rejected(at):
     content = bytearray(fab())
     content[at % len(content)] ^= 0xFF
 
     try:
         assert check_fab(bytes(content)) == OURS
-    except RefusedApp:
+    except RejectedApp:
         return
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[", b"a = " + b"[" * 3000, b"[tool]\nflwr = 1"])
-def test_a_description_that_is_none_is_refused(text):
-    with pytest.raises(RefusedApp):
+def test_a_description_that_is_none_is_rejected(text):
+    with pytest.raises(RejectedApp):
         check_fab(fab(text))
 
 
@@ -222,27 +193,23 @@ def test_a_run_of_our_app_is_accepted():
         ("", "", ""),
     ],
 )
-def test_a_run_of_another_kind_or_name_is_refused(app_id, version, kind):
-    with pytest.raises(RefusedApp):
+def test_a_run_of_another_kind_or_name_is_rejected(app_id, version, kind):
+    with pytest.raises(RejectedApp):
         check_run(app_id, version, kind)
 
 
 @pytest.fixture
 def log(monkeypatch) -> list[str]:
-    """What the node's log says."""
-    from flames_cli.flower import supernode
-
+    """Lines of the node's log."""
     lines: list[str] = []
-    monkeypatch.setattr(supernode, "log", lambda level, text, *values: lines.append(text % values))
+    monkeypatch.setattr(app_guard.LOG, "error", lambda text, *values: lines.append(text % values))
     return lines
 
 
-def guard(content: bytes, **changes: Any) -> Any:
-    """A guard before a server that sends this app."""
+def guard(content: bytes, **changes: Any) -> Guard:
+    """Return a guard whose server sends this app."""
     from flwr.supercore.fab import Fab
     from flwr.supercore.run import Run
-
-    from flames_cli.flower.supernode import Guard
 
     run = replace(Run.create_empty(7), fab_id="flames/flames-federation", fab_version="0.1.0", **changes)
     return Guard(lambda number: run, lambda number, run_id: Fab("", content, {}))
@@ -256,7 +223,7 @@ def test_a_guarded_node_gets_our_app(log):
     assert log == []
 
 
-def test_flower_ignores_the_message_of_a_refused_app_and_the_log_says_why(log):
+def test_flower_ignores_the_message_of_a_rejected_app_and_the_log_has_the_reason(log):
     from flwr.supercore.run import RunNotRunningException
 
     guarded = guard(fab(more={"evil.py": b""}))
@@ -264,10 +231,10 @@ def test_flower_ignores_the_message_of_a_refused_app_and_the_log_says_why(log):
 
     with pytest.raises(RunNotRunningException):
         guarded.get_fab("", 7)
-    assert log == ["FLAMES refuses the app of run 7: it holds 'evil.py'; only pyproject.toml is allowed"]
+    assert log == ["FLAMES rejects the app of run 7: it contains 'evil.py'; only pyproject.toml is allowed"]
 
 
-def test_an_app_under_another_name_than_its_runs_is_refused(log):
+def test_an_app_under_another_name_than_its_runs_is_rejected(log):
     from flwr.supercore.run import RunNotRunningException
 
     guarded = guard(fab(version="0.2.0"))
@@ -275,17 +242,17 @@ def test_an_app_under_another_name_than_its_runs_is_refused(log):
 
     with pytest.raises(RunNotRunningException):
         guarded.get_fab("", 7)
-    assert "calls itself" in log[0]
+    assert "its own description names" in log[0]
 
 
-def test_an_app_of_a_run_that_was_not_checked_is_refused(log):
+def test_an_app_of_a_run_that_was_not_checked_is_rejected(log):
     from flwr.supercore.run import RunNotRunningException
 
     with pytest.raises(RunNotRunningException):
         guard(fab()).get_fab("", 7)
 
 
-def test_a_run_for_an_agent_is_refused(log):
+def test_a_run_for_an_agent_is_rejected(log):
     from flwr.supercore.run import RunNotRunningException
 
     with pytest.raises(RunNotRunningException):
@@ -297,50 +264,10 @@ def test_nothing_but_our_app_gets_into_the_nodes_state(log):
     from flwr.supercore.object_store import ObjectStoreFactory
     from flwr.supercore.run import RunNotRunningException
 
-    from flames_cli.flower.supernode import GuardedState
+    from flames_cli.flower.node_state import GuardedState
 
     state = GuardedState(ObjectStoreFactory().store())
 
     assert state.get_fab(state.store_fab(Fab("", fab(), {}))).content == fab()
     with pytest.raises(RunNotRunningException):
         state.store_fab(Fab("", fab(more={"evil.py": b""}), {}))
-
-
-def test_the_node_starts_with_the_guard_in_flowers_loop_and_state(monkeypatch):
-    from flwr.supercore.object_store import ObjectStoreFactory
-    from flwr.supernode import start_client_internal
-    from flwr.supernode.nodestate import nodestate_factory
-
-    from flames_cli.flower import supernode
-
-    # Undone after the test: `main` is for a process of its own.
-    monkeypatch.setattr(start_client_internal, "http_request_response", connect := Connection(fab()))
-    monkeypatch.setattr(nodestate_factory, "InMemoryNodeState", nodestate_factory.InMemoryNodeState)
-    monkeypatch.setattr(start_client_internal, "_pull_and_store_message", pull := lambda **_: None)
-    started: list[Any] = []
-    monkeypatch.setattr(supernode, "end_with_superexec", lambda: None)
-    monkeypatch.setattr(supernode, "flower_supernode", lambda: started.append(True))
-
-    supernode.main()
-
-    assert started
-    state = nodestate_factory.NodeStateFactory(ObjectStoreFactory()).state()
-    assert isinstance(state, supernode.GuardedState)
-    assert start_client_internal._pull_and_store_message is not pull
-    with start_client_internal._init_connection("127.0.0.1:1", insecure=True) as callbacks:
-        assert callbacks[3].__self__.__class__ is supernode.Guard
-        assert callbacks[4].__self__.__class__ is supernode.Guard
-        assert (callbacks[0], *callbacks[1:3], *callbacks[5:]) == connect.others
-
-
-class Connection:
-    """Flower's connection, of which nothing is asked."""
-
-    def __init__(self, content: bytes) -> None:
-        self.others = (1, "receive", "send", "pull", "push", "confirm")
-
-    def __call__(self, *arguments: Any) -> Any:
-        from contextlib import nullcontext
-
-        node, receive, send, *rest = self.others
-        return nullcontext((node, receive, send, Path, Path, *rest))

@@ -1,4 +1,4 @@
-"""What a SuperLink is asked, and how its answers are understood."""
+"""Queries of a SuperLink, and the interpretation of its answers."""
 
 import json
 
@@ -58,15 +58,15 @@ def test_runs_come_newest_first_with_what_became_of_them(superlink):
     ]
 
 
-def test_flowers_own_words_are_told_where_it_refuses(superlink):
+def test_a_rejected_query_has_flowers_own_reason(superlink):
     body = json.dumps({"code": 16, "detail": "Run ID not found."}).encode()
     address = superlink({"/v1/control/list-runs": (404, body)})
 
-    with pytest.raises(FlamesError, match=r"refuses: Run ID not found\."):
+    with pytest.raises(FlamesError, match=r"rejects the query: Run ID not found\."):
         list_runs(address, None, 7)
 
 
-def test_the_gates_refusal_is_told(superlink):
+def test_a_rejection_by_the_gate_is_an_error(superlink):
     address = superlink({"/v1/control/list-nodes": (403, b"nodes may use /v1/fleet")})
 
     with pytest.raises(FlamesError, match="HTTP status 403"):
@@ -75,7 +75,7 @@ def test_the_gates_refusal_is_told(superlink):
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"<html>"])
 def test_what_is_no_answer_is_an_error(superlink, body):
-    with pytest.raises(FlamesError, match="gives no answer"):
+    with pytest.raises(FlamesError, match="does not answer"):
         list_nodes(superlink({"/v1/control/list-nodes": (200, body)}), None)
 
 

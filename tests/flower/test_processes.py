@@ -1,4 +1,4 @@
-"""Processes that are started, waited for and ended with all that they started."""
+"""Processes that are started, and stopped with all processes that they started."""
 
 import subprocess
 import sys
@@ -13,14 +13,11 @@ from flames_cli.errors import FlamesError
 from flames_cli.flower import processes
 from flames_cli.flower.processes import (
     child_environment,
-    connect,
     free_port,
-    is_healthy,
     last_lines,
     listen,
     start,
     stop,
-    wait_until_healthy,
 )
 
 PARENT_OF_A_SESSION = """
@@ -105,25 +102,6 @@ def test_a_process_that_has_ended_can_be_stopped(tmp_path):
     assert process.returncode == 0
 
 
-def test_a_process_ends_with_the_one_that_started_it(tmp_path):
-    watching = (
-        "import os, time; from flames_cli.flower.parent import end_with_parent; end_with_parent();"
-        "print(os.getpid(), flush=True); time.sleep(60)"
-    )
-    starting = (
-        "import os, pathlib, sys, time; from flames_cli.flower.processes import start;"
-        f"log = pathlib.Path({str(tmp_path / 'log')!r});"
-        f"start([sys.executable, '-c', {watching!r}], log, dict(os.environ));\n"
-        "while not log.read_text().endswith('\\n'): time.sleep(0.02)\n"
-        "os.kill(os.getpid(), 9)"
-    )
-
-    subprocess.run([sys.executable, "-c", starting], check=False, timeout=60)
-
-    child = int((tmp_path / "log").read_text())
-    wait_for(lambda: not is_alive(child))
-
-
 def test_what_a_process_writes_is_its_users_alone(tmp_path):
     process = python(f"open({str(tmp_path / 'made')!r}, 'w')", tmp_path / "log")
 
@@ -131,45 +109,9 @@ def test_what_a_process_writes_is_its_users_alone(tmp_path):
     assert (tmp_path / "made").stat().st_mode & 0o077 == 0
 
 
-def test_a_program_that_is_not_there_is_told(tmp_path):
+def test_a_missing_program_is_an_error(tmp_path):
     with pytest.raises(FlamesError, match="no-such-program cannot be started"):
         start(["no-such-program"], tmp_path / "log", child_environment(tmp_path))
-
-
-def test_a_server_that_ends_is_told_with_the_end_of_its_log(tmp_path):
-    code = "print('first\\n\\nsecond\\nthird'); raise SystemExit('port is taken')"
-    process = python(code, tmp_path / "log")
-
-    with pytest.raises(FlamesError, match=r"did not start: second \| third \| port is taken; its log is"):
-        wait_until_healthy(process, f"127.0.0.1:{free_port()}", None, tmp_path / "log")
-
-
-def test_a_server_that_stays_silent_is_told(tmp_path):
-    process = python("import time; time.sleep(60)", tmp_path / "log")
-    try:
-        with pytest.raises(FlamesError, match="gave no answer at 127"):
-            wait_until_healthy(process, f"127.0.0.1:{free_port()}", None, tmp_path / "log", seconds=0.3)
-    finally:
-        stop(process, seconds=0.5)
-
-
-def test_a_server_that_answers_is_healthy(superlink, tmp_path):
-    address = superlink({"/health": (200, b"")})
-    process = python("import time; time.sleep(60)", tmp_path / "log")
-    try:
-        wait_until_healthy(process, address, None, tmp_path / "log", seconds=5)
-    finally:
-        stop(process, seconds=0.5)
-
-
-def test_a_server_with_another_answer_is_not_healthy(superlink):
-    assert not is_healthy(superlink({}), None)
-
-
-@pytest.mark.parametrize("address", ["server", ":9092", "server:port", "server:"])
-def test_an_address_that_is_none_is_refused(address):
-    with pytest.raises(FlamesError, match="is not HOST:PORT"):
-        connect(address, None, 1.0)
 
 
 def test_a_log_that_is_not_there_has_no_last_lines(tmp_path):

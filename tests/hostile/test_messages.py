@@ -104,21 +104,21 @@ def test_headers_of_arrays_are_not_believed(header):
         npy() + bytes(100),
     ],
 )
-def test_only_what_numpy_saves_of_numbers_is_read(data, tmp_path, monkeypatch):
+def test_only_numpys_format_for_numbers_is_read(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises((TypeError, ValueError)):
         unpack_weights(carrying(data), ARRAYS)
     assert not list(tmp_path.iterdir())
 
 
-def test_numpys_own_reader_would_allocate_what_a_header_claims():
+def test_numpys_own_reader_would_allocate_the_size_that_a_header_claims():
     """What the tests above are against."""
     array = Array("float32", (2,), "numpy.ndarray", npy(version=2, shape=(10**11,)))
     assert message_with_little_memory(array.numpy).startswith(("MemoryError", "_ArrayMemoryError"))
 
 
 @pytest.mark.parametrize("what", ["reason", "metric", "array kind", "array name", "client"])
-def test_a_nodes_words_reach_nobody_but_as_one_short_line(what):
+def test_a_nodes_text_is_shown_as_one_short_line(what):
     report = pack_report(Report("busi", "US", WEIGHTS, 1), pack_task(TrainTask(REQUEST, WEIGHTS), NODE))
     content = report.content
     if what == "reason":
@@ -143,7 +143,7 @@ def test_a_nodes_words_reach_nobody_but_as_one_short_line(what):
 def test_a_name_that_steers_a_terminal_is_no_profile(name):
     profile = {"modality": "US", "organ": "breast", "n_train": 1, "n_val": 1, "size": 8}
     content = RecordDict({REPORT: ConfigRecord({"client": name, **profile})})
-    with pytest.raises(ValueError, match="is no name"):
+    with pytest.raises(ValueError, match="is not a name"):
         unpack_profile(Message(content, NODE, "query"))
 
 

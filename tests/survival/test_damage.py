@@ -1,4 +1,4 @@
-"""Files of a run that are damaged: told, never passed over, and done again where that can be."""
+"""Damaged files of a run: they are reported, never ignored, and made again where that is possible."""
 
 import json
 import shutil
@@ -21,22 +21,17 @@ pytestmark = pytest.mark.federated
 SCAFFOLD = {"strategy": "scaffold", "optimiser": "sgd", "run": "one"}
 
 
-@pytest.fixture(scope="module")
-def go():
-    """go(workspace, rounds=…): a federation, and the notes that its watcher was shown."""
-
-    def run(workspace, **more):
-        events = []
-        result = federate(FederateConfig(**tiny_options(workspace, **{**SCAFFOLD, **more})), events.append)
-        assert result.notes == [event.note for event in events if isinstance(event, Noted)]
-        return result
-
-    return run
+def go(workspace, **more):
+    """Run a federation; its notes are those that its listener received."""
+    events = []
+    result = federate(FederateConfig(**tiny_options(workspace, **{**SCAFFOLD, **more})), events.append)
+    assert result.notes == [event.note for event in events if isinstance(event, Noted)]
+    return result
 
 
 @pytest.fixture(scope="module")
-def finished(one_thread, go, tiny):
-    """The workspace of a run of three rounds, and its files once it went on to the fourth: for reading."""
+def finished(one_thread, tiny):
+    """Return the workspace of a run of three rounds, and its files after a fourth round: for reading only."""
     root = tiny()
     go(root, rounds=3)
     four = shutil.copytree(root, root.with_name(f"{root.name}-four"))
@@ -46,13 +41,14 @@ def finished(one_thread, go, tiny):
 
 @pytest.fixture
 def workspace(finished, tmp_path):
-    """A copy of the run of three rounds."""
+    """Return a copy of the run of three rounds."""
     return shutil.copytree(finished[0], tmp_path / "workspace")
 
 
 @pytest.fixture
 def assert_as_undamaged(finished):
-    """assert_as_undamaged(folder): the newest checkpoint and all records are as of the run left alone."""
+    """Return assert_as_undamaged(folder): the newest checkpoint and all records are those of the undamaged
+    run."""
     expected = finished[1] / "runs" / "one"
 
     def check(folder):
@@ -99,11 +95,11 @@ def cut(file):
         (
             "clients/*/busi/round-00003/control.safetensors",
             flip,
-            "what busi kept of round 3 is missing or damaged",
+            "the state of client busi after round 3 is missing or damaged",
         ),
     ],
 )
-def test_a_damaged_round_is_set_aside_and_done_again(name, spoil, told, workspace, go, assert_as_undamaged):
+def test_a_damaged_round_is_set_aside_and_done_again(name, spoil, told, workspace, assert_as_undamaged):
     folder = workspace / "runs" / "one"
     (file,) = folder.glob(name)
     spoil(file)
@@ -111,35 +107,35 @@ def test_a_damaged_round_is_set_aside_and_done_again(name, spoil, told, workspac
     assert result.resumed_from == 2
     (note,) = result.notes
     assert note.startswith(f"the checkpoint of round-00003 is damaged ({told}")
-    assert note.endswith("is set aside as round-00003.damaged; going on after round 2")
+    assert note.endswith("is set aside as round-00003.damaged; continuing after round 2")
     assert federation_json(result)["notes"] == [note]
     assert (folder / "checkpoints" / "round-00003.damaged").is_dir()
     assert_as_undamaged(folder)
 
 
-def test_where_no_round_is_whole_nothing_is_touched_and_one_line_says_so(workspace, go):
+def test_if_no_round_is_complete_nothing_is_changed_and_one_line_reports_it(workspace):
     folder = workspace / "runs" / "one" / "checkpoints"
     for round_ in list_rounds(folder):
         flip(folder / f"round-{round_:05d}" / "server-all.safetensors")
     before = sorted(folder.rglob("*"))
     with pytest.raises(
-        FlamesError, match=r"no checkpoint in .* is whole \(round-00003: .*pass --fresh to start"
+        FlamesError, match=r"no checkpoint in .* is complete \(round-00003: .*pass --fresh to start"
     ):
         go(workspace, rounds=4)
     assert sorted(folder.rglob("*")) == before
 
 
-def test_checkpoints_that_are_gone_do_not_cost_the_history_in_silence(workspace, go):
+def test_checkpoints_that_are_gone_do_not_cost_the_history_in_silence(workspace):
     shutil.rmtree(workspace / "runs" / "one" / "checkpoints")
     with pytest.raises(
-        FlamesError, match=r"has done 3 rounds, and .* holds no checkpoint of them; copy one back"
+        FlamesError, match=r"has done 3 rounds, and .* contains no checkpoint of them; copy one back"
     ):
         go(workspace, rounds=4)
 
 
-def test_what_all_clients_kept_being_gone_is_told(workspace, go):
+def test_missing_state_of_all_clients_is_reported(workspace):
     shutil.rmtree(workspace / "runs" / "one" / "clients")
-    with pytest.raises(FlamesError, match="what brats-1 kept of round 3 is missing or damaged"):
+    with pytest.raises(FlamesError, match="the state of client brats-1 after round 3 is missing or damaged"):
         go(workspace, rounds=4)
     assert go(workspace, rounds=3).resumed_from == 3, "a run that is over needs none of it"
 
@@ -154,7 +150,7 @@ def test_an_evaluation_never_takes_another_round_for_a_damaged_one(workspace):
 
 
 @pytest.mark.parametrize("line", [0, 1])
-def test_a_garbled_line_of_the_history_is_told_and_kept_beside(line, workspace, go):
+def test_a_damaged_line_of_the_history_is_reported_and_kept_in_a_copy(line, workspace):
     folder = workspace / "runs" / "one"
     lines = (folder / "rounds.jsonl").read_bytes().split(b"\n")
     lines[line] = b"\xff" + lines[line][20:]
@@ -163,29 +159,30 @@ def test_a_garbled_line_of_the_history_is_told_and_kept_beside(line, workspace, 
     result = go(workspace, rounds=4)
     damaged, missing = result.notes
     assert damaged.endswith(
-        f"is damaged in line {line + 1}; it is kept as rounds.jsonl.damaged, and goes on without"
+        f"is damaged in line {line + 1}; the file is kept as rounds.jsonl.damaged, and the run continues "
+        "without these lines"
     )
     assert missing.endswith(f"has no line of round {line + 1}; the models have all rounds")
     assert [record["round"] for record in result.records] == [one for one in (1, 2, 3, 4) if one != line + 1]
     assert (folder / "rounds.jsonl.damaged").read_bytes() == spoilt
 
 
-def test_missing_lines_of_the_history_are_told(workspace, go, assert_as_undamaged):
+def test_missing_lines_of_the_history_are_reported(workspace, assert_as_undamaged):
     (workspace / "runs" / "one" / "rounds.jsonl").unlink()
     (note,) = go(workspace, rounds=4).notes
     assert note.endswith("has no line of round 1, 2, 3; the models have all rounds")
 
 
 @pytest.mark.parametrize("text", ["federate = 3\n", "lr = ", "\x00"])
-def test_a_damaged_configuration_is_refused(text, workspace, go):
+def test_a_damaged_configuration_is_rejected(text, workspace):
     config = workspace / "runs" / "one" / "config.toml"
-    config.write_text('format = "flames-run"\nversion = 2\n' + text)
+    config.write_text('format = "flames-run"\nversion = 3\n' + text)
     with pytest.raises(FlamesError, match=r"config\.toml cannot be read \(.*; federate again with --fresh"):
         go(workspace, rounds=4)
 
 
 @pytest.mark.parametrize("spoil", [flip, lambda file: file.unlink()])
-def test_what_late_clients_start_from_is_checked(spoil, tiny, go, tmp_path, one_thread):
+def test_what_late_clients_start_from_is_checked(spoil, tiny, tmp_path, one_thread):
     from flames_cli.learn.models import build_model
     from flames_cli.learn.models.arrays import to_weights
     from flames_cli.store.weights import write_safetensors
@@ -201,7 +198,7 @@ def test_what_late_clients_start_from_is_checked(spoil, tiny, go, tmp_path, one_
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_second_process_at_one_run_changes_nothing(fresh, workspace, go):
+def test_a_second_process_at_one_run_changes_nothing(fresh, workspace):
     folder = workspace / "runs" / "one"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with locked(folder), pytest.raises(FlamesError, match="another process runs 'one'; wait for its end"):
@@ -209,17 +206,17 @@ def test_a_second_process_at_one_run_changes_nothing(fresh, workspace, go):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_shards_are_not_made_anew_under_a_run_that_reads_them(workspace, go):
+def test_shards_are_not_replaced_while_a_run_reads_them(workspace):
     before = (workspace / "partition.json").read_bytes()
     again = PartitionConfig(workspace=workspace, overwrite=True, seed=1)
-    with reading_shards(workspace), pytest.raises(FlamesError, match="another command reads or writes"):
+    with reading_shards(workspace), pytest.raises(FlamesError, match="another command is reading or writing"):
         partition(again)
     assert (workspace / "partition.json").read_bytes() == before
-    with writing_shards(workspace), pytest.raises(FlamesError, match="`flames partition` makes this"):
+    with writing_shards(workspace), pytest.raises(FlamesError, match="`flames partition` is writing"):
         go(workspace, rounds=4)
 
 
-def test_a_data_set_preprocessed_anew_while_it_is_divided_is_noticed(workspace):
+def test_a_data_set_preprocessed_again_while_it_is_divided_is_noticed(workspace):
     file = workspace / "preprocessed" / "busi.h5"
 
     def replace(task, done, total):
@@ -227,7 +224,7 @@ def test_a_data_set_preprocessed_anew_while_it_is_divided_is_noticed(workspace):
         file.with_suffix(".new").replace(file)
 
     with pytest.raises(
-        FlamesError, match="was preprocessed anew while it was divided; run `flames partition`"
+        FlamesError, match="was preprocessed again while it was divided; run `flames partition`"
     ):
         partition(PartitionConfig(workspace=workspace, overwrite=True, split={"brats": 2}), replace)
     assert not (workspace / "partition.json").exists()

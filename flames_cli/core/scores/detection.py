@@ -1,4 +1,5 @@
-"""Lesions found and missed, which Dice does not tell: in it large lesions outweigh small ones. H W pixels."""
+"""Counts of the lesions that were found and missed. Dice does not show them, since large lesions outweigh
+small ones in it. H W pixels."""
 
 import math
 from collections.abc import Iterable
@@ -14,16 +15,17 @@ from flames_cli.core.scores.metrics import Binary, checked_masks
 
 @dataclass(frozen=True, slots=True)
 class LesionCounts:
-    """Lesions of one case, or of many: counts add up, ratios come last."""
+    """Numbers of lesions in one case or in many: counts are added first, ratios are computed last."""
 
     n: int = 0
-    """Lesions of the truth: connected parts, by 8 neighbours."""
+    """Number of lesions in the true mask: connected parts, by 8 neighbours."""
     found: int = 0
-    """Of these, the ones that the prediction touches in a pixel or more."""
+    """Number of these lesions that the prediction touches in at least one pixel."""
     n_predicted: int = 0
-    """Connected parts of the prediction."""
+    """Number of connected parts in the prediction."""
     n_right: int = 0
-    """Of these, the ones that touch the truth. Not `found`: one part may touch two lesions."""
+    """Number of these parts that touch the true mask. It differs from `found`: one part may touch two
+    lesions."""
 
     def __add__(self, other: Self) -> "LesionCounts":
         return LesionCounts(
@@ -34,23 +36,26 @@ class LesionCounts:
         )
 
     def recall(self) -> float:
-        """Share of the lesions that were found, in [0, 1]; NaN where there is no lesion to find.
+        """Return the share of the lesions that were found, in [0, 1]; NaN if there is no lesion.
 
-        The lesion true positive rate (Carass et al., NeuroImage 148, 2017).
+        This is the lesion true positive rate of Carass et al., NeuroImage 148, 2017.
         """
         return self.found / self.n if self.n else math.nan
 
     def precision(self) -> float:
-        """Share of the predicted parts that are right, in [0, 1]; NaN where nothing was predicted.
+        """Return the share of the predicted parts that touch a lesion, in [0, 1]; NaN if nothing was
+        predicted.
 
-        One less the lesion false positive rate of the same source.
+        This is 1 minus the lesion false positive rate of the same source.
         """
         return self.n_right / self.n_predicted if self.n_predicted else math.nan
 
 
 def count_lesions(pred: Binary, target: Binary) -> LesionCounts:
-    """Lesions of one case, H×W. A pixel in common is enough, so a prediction of all pixels finds them all:
-    read it beside Dice.
+    """Count the lesions of one case, H×W.
+
+    One common pixel is enough, so a prediction of all pixels finds all lesions: read these counts next to
+    Dice.
 
     Raises:
         ValueError: as `count_pixels`.
@@ -63,11 +68,12 @@ def count_lesions(pred: Binary, target: Binary) -> LesionCounts:
 
 
 def pool_counts(counts: Iterable[LesionCounts]) -> LesionCounts:
-    """The lesions of many cases, as if they were of one."""
+    """Return the sum of the counts of many cases."""
     return sum(counts, LesionCounts())
 
 
 def _label(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
-    """How many connected parts `mask` has, and the part of every pixel, from 1 on; 0 outside them."""
+    """Return the number of connected parts of `mask`, and the part of every pixel: 1 and higher, 0 outside
+    the parts."""
     n, labels = cv2.connectedComponents(np.ascontiguousarray(mask, np.uint8), connectivity=8)
     return n - 1, np.asarray(labels, np.int32)

@@ -1,4 +1,4 @@
-"""A map of the cases in two dimensions (t-SNE), after the paper's figure of the clients' training images."""
+"""Map of the cases in two dimensions (t-SNE), as in the paper's figure of the clients' training images."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flames_cli.core.rng import derive_seed
 
-# scikit-learn takes two seconds to import, which only these functions should cost: hence the late imports.
+# scikit-learn takes two seconds to import. The late imports spend this time only when these functions run.
 
 MIN_CASES = 5
 
@@ -17,11 +17,14 @@ MIN_CASES = 5
 def embed(
     features: NDArray[Any], seed: int, perplexity: float = 30.0, pca_components: int = 50
 ) -> NDArray[np.float64]:
-    """N×D features to N×2 places: PCA to at most `pca_components`, then t-SNE started from PCA.
+    """Map N×D features to N×2 positions: PCA to at most `pca_components`, then t-SNE that starts from PCA.
 
-    Features are not scaled, so give them in one unit. The perplexity is lowered to (N - 1) / 3 where N is
-    small. One thread, because t-SNE's sums depend on the number of threads: the same seed and features give
-    the same map. ValueError below 5 cases or 2 features, on values not finite, or when all cases are alike.
+    Features are not scaled, so all of them must have the same unit. The perplexity is lowered to (N - 1) / 3
+    if N is small. One thread is used, because the sums of t-SNE depend on the number of threads: the same
+    seed and features give the same map.
+
+    Raises:
+        ValueError: there are fewer than 5 cases or 2 features, a value is not finite, or all cases are alike.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -38,15 +41,22 @@ def embed(
 
 
 def separation(features: NDArray[Any], labels: Sequence[str]) -> float | None:
-    """Mean silhouette of the labels in [-1, 1]: 1 well apart, 0 mixed, below 0 swapped.
+    """Return the mean silhouette of the labels in [-1, 1]: 1 well separated, 0 mixed, below 0 swapped.
 
-    `features` N×D, a label a case. None where it means nothing: fewer than two labels, or a label of one
-    case only. ValueError when the lengths differ. Source: Rousseeuw 1987.
+    Source: Rousseeuw 1987.
+
+    Args:
+        features: N×D.
+        labels: one label per case. The result is None with fewer than two labels, or if a label has one case
+            only.
+
+    Raises:
+        ValueError: the lengths differ.
     """
     from sklearn.metrics import silhouette_score
 
     if len(features) != len(labels):
-        raise ValueError(f"got {len(features)} cases and {len(labels)} labels, expected one label a case")
+        raise ValueError(f"got {len(features)} cases and {len(labels)} labels, expected one label per case")
     _, counts = np.unique(np.asarray(labels), return_counts=True)
     if len(counts) < 2 or counts.min() < 2:
         return None
@@ -54,11 +64,14 @@ def separation(features: NDArray[Any], labels: Sequence[str]) -> float | None:
 
 
 def thumbnail_features(images: Iterable[NDArray[Any]], side: int = 32) -> NDArray[np.float32]:
-    """Images in [0, 1], all of one shape, to their area-averaged pixels, row by row.
+    """Return the area-averaged pixels of images in [0, 1], all of one shape, row by row.
 
-    H×W images give N×side², H×W×3 ones N×3·side² with the colours of a pixel side by side. A height or width
-    below `side` is kept as it is. Takes a generator, so that images need not all be in memory. ValueError
-    when there is no image, or their shapes differ or are others.
+    H×W images give N×side²; H×W×3 images give N×3·side², with the colours of a pixel next to each other. A
+    height or width below `side` is not changed. The images may be a generator, so that not all of them must
+    be in memory.
+
+    Raises:
+        ValueError: there is no image, the shapes differ, or a shape is neither H×W nor H×W×3.
     """
     thumbnails = [_thumbnail(image, side) for image in images]
     shapes = {thumbnail.shape for thumbnail in thumbnails}
@@ -87,4 +100,6 @@ def _check_features(features: NDArray[Any]) -> None:
     if not np.isfinite(features).all():
         raise ValueError("got features that are not finite, expected numbers; leave those cases out")
     if (features == features[0]).all():
-        raise ValueError(f"got {len(features)} cases all alike, expected different ones; check the images")
+        raise ValueError(
+            f"got {len(features)} cases that are all alike, expected different ones; check the images"
+        )

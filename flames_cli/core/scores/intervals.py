@@ -1,4 +1,4 @@
-"""How sure a mean difference is, where the images of one patient are no independent evidence. N images."""
+"""Confidence interval of a mean difference when the images of one patient are not independent. N images."""
 
 import math
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ DRAWS = 2000
 LEVEL = 0.95
 
 _BLOCK = 2**20
-"""Patients drawn at once: memory stays at some ten MB however many there are."""
+"""Number of patients drawn in one block: memory stays at some ten MB, however many patients there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The mean over `n` images of `n_patients` and its confidence limits.
+    """Mean over `n` images of `n_patients` and its confidence limits.
 
-    NaN where there is no image; limits are NaN too where there are fewer than two patients to draw from.
+    All three are NaN if there is no image; the limits are also NaN if there are fewer than two patients to
+    draw from.
     """
 
     mean: float
@@ -39,24 +40,27 @@ def paired_interval(
     draws: int = DRAWS,
     level: float = LEVEL,
 ) -> Interval:
-    """The mean of paired differences with the percentile interval of a bootstrap that draws patients.
+    """Return the mean of paired differences with the percentile interval of a bootstrap that draws patients.
 
-    As many patients as there are, with replacement, each with all of its images; the mean is over images, so
-    those with many weigh more, as in the tables. This is the cluster bootstrap of Field and Welsh (J. R.
-    Statist. Soc. B 69, 2007) with percentile limits (Davison and Hinkley 1997, section 5.3). With few
-    patients such limits are too narrow: in simulations of 1 to 9 images a patient, normal between patients
-    and within (half to twice as wide), 95 % limits held the truth in 94 of 100 runs with 40 patients, 92 with
-    20, 81 with 5, 50 with 2; limits that draw images, in 48 to 82.
+    Each sample draws as many patients as there are, with replacement, each with all of its images. The mean
+    is over images, so patients with many images weigh more, as in the tables. This is the cluster bootstrap
+    of Field and Welsh (J. R. Statist. Soc. B 69, 2007) with percentile limits (Davison and Hinkley 1997,
+    section 5.3). With few patients such limits are too narrow: in simulations of 1 to 9 images per patient,
+    normal between patients and within (half to twice as wide), 95 % limits contained the true value in 94 of
+    100 runs with 40 patients, 92 with 20, 81 with 5, 50 with 2; limits from a bootstrap that draws images
+    contained it in 48 to 82.
 
     Args:
-        differences: one an image, in any unit.
-        patients: whom each image is of, in the same order; neither the order nor the names matter.
+        differences: one per image, in any unit.
+        patients: the patient of each image, in the same order; neither the order nor the names change the
+            result.
         seed: the same seed gives the same limits.
-        draws: bootstrap samples.
-        level: share of them between the limits, in (0, 1).
+        draws: number of bootstrap samples.
+        level: share of the samples between the limits, in (0, 1).
 
     Raises:
-        ValueError: lengths that differ, a difference that is not finite, draws below 1, or another level.
+        ValueError: the lengths differ, a difference is not finite, `draws` is below 1, or `level` is outside
+            (0, 1).
     """
     values, people = np.asarray(differences, np.float64), np.asarray(patients, np.str_)
     _check(values, people, draws, level)
@@ -66,7 +70,7 @@ def paired_interval(
     _, person = np.unique(people[order], return_inverse=True)
     sizes, sums = np.bincount(person), np.zeros(person.max() + 1)
     np.add.at(sums, person, values[order])
-    listed = np.lexsort((sizes, sums))  # not by their names, which are pseudonyms: other limits at each site
+    listed = np.lexsort((sizes, sums))  # not by name: pseudonyms differ between sites
     sizes, sums = sizes[listed], sums[listed]
     mean = float(sums.sum() / values.size)
     if sums.size < 2:
@@ -76,7 +80,7 @@ def paired_interval(
 
 
 def _draw_means(sums: Floats, sizes: NDArray[np.integer[Any]], seed: int, draws: int) -> Floats:
-    """The mean over images of each bootstrap sample, from each patient's sum and number of images."""
+    """Return the mean over images of each bootstrap sample, from each patient's sum and number of images."""
     rng = derive_rng(seed, "bootstrap")
     means = []
     at_once = max(1, _BLOCK // sums.size)
@@ -90,7 +94,7 @@ def _check(values: Floats, people: NDArray[np.str_], draws: int, level: float) -
     if values.ndim != 1 or values.shape != people.shape:
         raise ValueError(
             f"got differences of shape {values.shape} and patients of shape {people.shape}, "
-            "expected one of each an image"
+            "expected one of each per image"
         )
     if not np.isfinite(values).all():
         raise ValueError(

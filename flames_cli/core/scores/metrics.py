@@ -1,7 +1,7 @@
 """Segmentation metrics of one case (counts first, ratios last) and their summary over many cases.
 
-Formulas as FLAMES publishes them: IoU and Dice carry an epsilon of 1e-6, so that two empty masks score 1;
-the Hausdorff distance runs over all foreground pixels, in pixels. H W pixels.
+The formulas are those that the FLAMES authors publish: IoU and Dice have an epsilon of 1e-6, so two empty
+masks score 1; the Hausdorff distance is taken over all foreground pixels, in pixels. H W pixels.
 """
 
 import math
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 Binary = NDArray[Any]
-"""H×W, bool or any number type, holding only 0 and 1."""
+"""Mask of H×W, bool or any number type, with the values 0 and 1 only."""
 
 EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels of one case by outcome; they add up to H·W."""
+    """Numbers of pixels of one case by outcome; their sum is H·W."""
 
     true_positive: int
     false_positive: int
@@ -29,26 +29,27 @@ class Counts:
     true_negative: int
 
     def iou(self) -> float:
-        """Intersection over union in [0, 1]; 1 when both masks are empty."""
+        """Return the intersection over union in [0, 1]; 1 if both masks are empty."""
         union = self.true_positive + self.false_positive + self.false_negative
         return (self.true_positive + EPSILON) / (union + EPSILON)
 
     def dice(self) -> float:
-        """Dice similarity in [0, 1]; 1 when both masks are empty."""
+        """Return the Dice similarity in [0, 1]; 1 if both masks are empty."""
         both = 2 * self.true_positive + self.false_positive + self.false_negative
         return (2 * self.true_positive + EPSILON) / (both + EPSILON)
 
     def pixel_accuracy(self) -> float:
-        """Share of pixels labelled alike, in [0, 1]; background counts as much as tumour."""
+        """Return the share of pixels with the same label, in [0, 1]; background counts as much as tumour."""
         right = self.true_positive + self.true_negative
         return right / (right + self.false_positive + self.false_negative)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sample sd (n - 1) over the `n` finite values; `n_infinite` were left out.
+    """Mean and sample standard deviation (n - 1) over the `n` finite values; `n_infinite` values were left
+    out.
 
-    NaN where there is no finite value; the sd of one value is 0.
+    Both are NaN if there is no finite value; the standard deviation of one value is 0.
     """
 
     mean: float
@@ -58,7 +59,11 @@ class Summary:
 
 
 def checked_masks(pred: Binary, target: Binary) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Both as bool. ValueError unless both are H×W of one shape and hold only 0 and 1."""
+    """Return both masks as bool.
+
+    Raises:
+        ValueError: the masks are not H×W of one shape, or contain other values than 0 and 1.
+    """
     if pred.ndim != 2 or pred.shape != target.shape or pred.size == 0:
         raise ValueError(
             f"got a prediction of shape {pred.shape} and a target of shape {target.shape}, "
@@ -68,36 +73,42 @@ def checked_masks(pred: Binary, target: Binary) -> tuple[NDArray[np.bool_], NDAr
 
 
 def count_pixels(pred: Binary, target: Binary) -> Counts:
-    """Outcomes of one case. ValueError unless both are H×W of one shape and hold only 0 and 1."""
+    """Count the pixels of one case by outcome.
+
+    Raises:
+        ValueError: the masks are not H×W of one shape, or contain other values than 0 and 1.
+    """
     return _count(*checked_masks(pred, target))
 
 
 def iou(pred: Binary, target: Binary) -> float:
-    """(I + eps) / (U + eps), I and U the pixels of intersection and union. Raises as `count_pixels`."""
+    """Return (I + eps) / (U + eps), where I and U are the pixels of intersection and union. Raises as
+    `count_pixels`."""
     return count_pixels(pred, target).iou()
 
 
 def dice(pred: Binary, target: Binary) -> float:
-    """(2 I + eps) / (P + T + eps), P and T the pixels of either mask. Raises as `count_pixels`."""
+    """Return (2 I + eps) / (P + T + eps), where P and T are the pixels of each mask. Raises as
+    `count_pixels`."""
     return count_pixels(pred, target).dice()
 
 
 def pixel_accuracy(pred: Binary, target: Binary) -> float:
-    """Share of pixels labelled alike. Raises as `count_pixels`."""
+    """Return the share of pixels with the same label. Raises as `count_pixels`."""
     return count_pixels(pred, target).pixel_accuracy()
 
 
 def hausdorff_px(pred: Binary, target: Binary) -> float:
-    """Symmetric Hausdorff distance between the foregrounds, in pixels. Raises as `count_pixels`.
+    """Return the symmetric Hausdorff distance between the foregrounds, in pixels. Raises as `count_pixels`.
 
-    Infinite when either mask is empty, both included, as in the authors' code: there is nothing to measure
-    from. `summarise` sets such cases aside and counts them.
+    The distance is infinite if one or both masks are empty, as in the authors' code: there is no pixel to
+    measure from. `summarise` leaves such cases out and counts them.
     """
     return _hausdorff(*checked_masks(pred, target))
 
 
 def case_metrics(pred: Binary, target: Binary) -> dict[str, float]:
-    """`iou`, `dice`, `pixel_accuracy` and `hausdorff_px` of one case. Raises as `count_pixels`."""
+    """Return `iou`, `dice`, `pixel_accuracy` and `hausdorff_px` of one case. Raises as `count_pixels`."""
     pred, target = checked_masks(pred, target)
     counts = _count(pred, target)
     return {
@@ -109,9 +120,11 @@ def case_metrics(pred: Binary, target: Binary) -> dict[str, float]:
 
 
 def summarise(values: Iterable[float]) -> Summary:
-    """Summary of one metric over cases; give it the cases of all groups, never their means.
+    """Summarise one metric over cases; pass the cases of all groups, never the means of groups.
 
-    ValueError on NaN: no metric of a case is ever NaN, so one means a fault upstream.
+    Raises:
+        ValueError: a value is NaN. No metric of a case is ever NaN, so a NaN means an error in the code
+            before.
     """
     every = np.fromiter(values, dtype=np.float64)
     if np.isnan(every).any():
@@ -136,7 +149,7 @@ def _count(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> Counts:
 def _hausdorff(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
     if not pred.any() or not target.any():
         return math.inf
-    # Every pixel that matters lies in the box around both masks: the transforms need not see the rest.
+    # Only pixels in the box around both masks matter, so the transforms are computed in this box.
     either = pred | target
     rows, cols = np.flatnonzero(either.any(axis=1)), np.flatnonzero(either.any(axis=0))
     box = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
@@ -144,7 +157,7 @@ def _hausdorff(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
 
 
 def _directed(start: NDArray[np.bool_], goal: NDArray[np.bool_]) -> float:
-    """The farthest that a pixel of `start` lies from its nearest pixel of `goal`."""
+    """Return the largest distance from a pixel of `start` to its nearest pixel of `goal`."""
     outside = start & ~goal
     return float(distance_transform_edt(~goal)[outside].max()) if outside.any() else 0.0
 

@@ -1,4 +1,4 @@
-"""The metrics of many cases, summarised by name."""
+"""Summaries of the metrics of many cases, by name."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,6 +8,6 @@ METRICS = ("iou", "dice", "pixel_accuracy", "hausdorff_px")
 
 
 def summarise_cases(cases: Iterable[Mapping[str, float]]) -> dict[str, Summary]:
-    """Each of METRICS over `cases`, which have them all."""
+    """Summarise each of METRICS over `cases`, which have all of them."""
     listed = list(cases)
     return {name: summarise(case[name] for case in listed) for name in METRICS}

@@ -1,1 +1,1 @@
-"""A federation's parts: what is run, by which engine, and what is written."""
+"""Parts of `flames federate`: inputs, plan, engines, files of the run, and resuming."""

@@ -24,48 +24,49 @@ from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.runs import RunFolder, write_nodes
 
 RAY_WAIT_SECONDS = 120.0
-"""For ray to start its simulated nodes."""
+"""Seconds that ray gets to start its simulated nodes."""
 
 SUPERLINK_WAIT_SECONDS = 300.0
-"""For real nodes, where nothing else is said."""
+"""Seconds to wait for real nodes, unless the user sets another time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All that an engine needs to run."""
+    """All inputs of an engine."""
 
     config: FederateConfig
     run: RunFolder
     plan: Plan
     resumed: State | None
     nodes: list[NodeConfig]
-    """On this machine; none where they are elsewhere."""
+    """Nodes on this machine; empty if the nodes are elsewhere."""
 
 
 def check_engine(config: FederateConfig, pooled: bool) -> None:
-    """Find out before anything is written whether the engine can run.
+    """Check that the engine can run, before any file is written.
 
     Raises:
         MissingArtifact: there is no deployment.
-        FlamesError: ray is not installed, no server answers, or the strategy pools what lies at other nodes.
+        FlamesError: ray is not installed, no server answers, or the strategy pools data that are at other
+            nodes.
     """
     if ENGINES[config.engine].needs_ray:
         check_ray(config.cpus_per_client)
     if ENGINES[config.engine].clients_hold_their_data:
         if pooled:
             raise FlamesError(
-                f"strategy {config.strategy} pools the clients' data, which real nodes never give away; "
-                "take another --strategy, or --engine inline where the data lie on this machine"
+                f"strategy {config.strategy} pools the clients' data, which real nodes never send; "
+                "take another --strategy, or --engine inline if the data are on this machine"
             )
         deployment = read_deployment(config.deployment)
         require_superlink(deployment.flower_home, deployment.port, deployment.ca_certificate)
 
 
 def run_engine(made: Prepared, on_event: OnEvent) -> None:
-    """Run what is prepared, to its last round.
+    """Run the prepared federation to its last round.
 
     Raises:
-        FlamesError: what ended the run.
+        FlamesError: an error that ended the run.
     """
     run = {"inline": _run_inline, "ray": _run_ray, "superlink": _run_superlink}[made.config.engine]
     with interrupted_by_signals():
@@ -95,11 +96,11 @@ def _run_ray(made: Prepared, on_event: OnEvent) -> None:
         made.config.clients_per_gpu,
         0 if made.config.device == "cpu" else count_gpus(),
     )
-    # Each simulated client has a process, and a cache, of its own.
-    share = NodeSettings(()).cache_share / resources.at_once
+    # Each simulated client has its own process and its own cache.
+    share = NodeSettings(()).cache_share / resources.simultaneous
     write_nodes(made.run.nodes, [{**node, "cache-share": share} for node in made.nodes])
     participation = _participation(
-        made.config, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.at_once
+        made.config, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.simultaneous
     )
     job = Job(made.run.path, participation)
     try:

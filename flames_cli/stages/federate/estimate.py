@@ -1,4 +1,4 @@
-"""How long a federation still takes: from its first steps, then from its rounds."""
+"""Estimate of the time that a federation still needs: from its first steps, then from its rounds."""
 
 import time
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from collections.abc import Callable
 from flames_cli.fed.events import Estimated, Event, FederationStarted, OnEvent, RoundDone, StepDone
 
 WARM_UP = 1
-"""Steps that are not timed: the first one compiles kernels and fills caches."""
+"""Number of steps that are not timed: the first step compiles kernels and fills caches."""
 
 MEASURED = 3
-"""Steps timed before the first estimate."""
+"""Number of steps timed before the first estimate."""
 
 
 class Estimator:
-    """Passes events on, and adds an `Estimated` after the first steps and after every round."""
+    """Listener that passes events on, and adds an `Estimated` after the first steps and after every round."""
 
     def __init__(
         self, on_event: OnEvent, batch_size: int, epochs: int, clock: Callable[[], float] = time.monotonic
@@ -29,7 +29,7 @@ class Estimator:
         self._round_seconds: list[float] = []
 
     def __call__(self, event: Event) -> None:
-        """Take note of `event` and pass it on."""
+        """Update the estimate and pass `event` on."""
         self._on_event(event)
         if isinstance(event, FederationStarted):
             self._rounds_left = event.rounds - event.first_round + 1

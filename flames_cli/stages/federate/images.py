@@ -1,4 +1,5 @@
-"""The images of a federation: what the partition says of them or, where nodes hold them, the options."""
+"""Images of a federation: size and channels from the partition or, if the data are at the nodes, from the
+options."""
 
 from dataclasses import dataclass
 
@@ -12,18 +13,18 @@ CHANNELS = {"grey": 1, "rgb": 3}
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """The size and channels that every client's images must have."""
+    """Size and channels that every client's images must have."""
 
     size: int
     channels: int
     partition: Partition | None
-    """Of this machine; None: there is none, and the data lie at the nodes."""
+    """Partition of this machine; None if there is none, because the data are at the nodes."""
     sha256: str | None
-    """Of the partition's file."""
+    """SHA-256 of the partition's file."""
 
 
 def find_images(config: FederateConfig) -> Images:
-    """What the images are.
+    """Return the properties of the images.
 
     Raises:
         MissingArtifact: there is no partition, which engines on one machine read.

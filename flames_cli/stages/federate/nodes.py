@@ -1,4 +1,4 @@
-"""The nodes of a federation on one machine: a client of the partition each."""
+"""Nodes of a federation on one machine: one per client of the partition."""
 
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from flames_cli.store.partition import ClientEntry, Partition, checked_shard
 def node_configs(
     config: FederateConfig, algorithm: Algorithm, partition: Partition, client_state: Path
 ) -> list[NodeConfig]:
-    """One node a client; where the algorithm pools, one a group with the shards of all its clients.
+    """Return one node per client; if the algorithm pools, one per model group with the shards of all its
+    clients.
 
     Raises:
-        MissingArtifact: a shard is gone.
-        FlamesError: a shard has changed, or a learning rate is of a modality that nobody has.
+        MissingArtifact: a shard is missing.
+        FlamesError: a shard has changed, or a learning rate is for a modality that no client has.
     """
     unknown = [name for name in config.lr_by_modality if name not in partition.modalities]
     if unknown:

@@ -1,4 +1,4 @@
-"""Whether a run goes on or starts anew, and what must not have changed in between."""
+"""Resuming: whether a run continues or starts again, and the options that must be the same."""
 
 import secrets
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from flames_cli.store.files.atomic import remove_leftovers
 from flames_cli.store.runs import RunFolder, read_config, read_rounds, truncate_rounds
 
 NOT_STORED = {"workspace", "fresh", "deployment"}
-"""Options that are of this call or this machine, not of the run."""
+"""Options of this call or this machine, which are not stored with the run."""
 
 FREE_TO_CHANGE = {
     *("rounds", "keep_rounds", "device", "precision"),
@@ -34,38 +34,41 @@ FREE_TO_CHANGE = {
     *("wire_dtype", "max_update_norm"),
     *("min_clients", "min_clients_by_modality", "wait_for_clients", "round_timeout"),
 }
-"""Options that a resumed run may have otherwise: they do not change what was computed so far."""
+"""Options that may differ when a run is resumed: they do not change what was computed so far."""
 
 
 def options_as_run(config: FederateConfig) -> dict[str, Any]:
-    """The options that a run's config.toml holds."""
+    """Return the options that a run's config.toml contains."""
     options = config.model_dump(mode="json", exclude=NOT_STORED)
     return {**options, "run": config.run_name, "encoder_weights": encoder_weights_of(config)}
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What a run goes on from."""
+    """State from which a run continues."""
 
     state: State
     facts: dict[str, Any]
-    """Of the run as it was made."""
+    """Facts of the run when it was made."""
     notes: list[str]
-    """What was found damaged in its folder, and what became of that."""
+    """Descriptions of the damage found in its folder, and of its repair."""
 
 
 def resume(
     run: RunFolder, options: dict[str, Any], facts: dict[str, Any], config: FederateConfig
 ) -> Resumed | None:
-    """What to go on from; None starts anew. A damaged checkpoint is set aside, and its round done again.
+    """Return the state from which the run continues; None if it starts again.
+
+    A damaged checkpoint is set aside, and its round is repeated.
 
     Raises:
-        FlamesError: the run was made with other options, or on another partition; lists the differences. Or
-            none of its checkpoints is whole.
+        FlamesError: the run was made with other options, or on another partition (the message lists the
+            differences); or none of its checkpoints is complete.
     """
     if not config.fresh and not run.config.exists() and run.path.is_dir() and any(run.path.iterdir()):
         raise FlamesError(
-            f"{run.path} holds files but no config.toml of a run; pass --fresh to delete it, or another --run"
+            f"{run.path} contains files but no config.toml of a run; pass --fresh to delete it, or another "
+            "--run"
         )
     if config.fresh or not run.config.exists():
         return None
@@ -79,22 +82,25 @@ def resume(
     _check_client_state_stays(config, str(before.get("federate", {}).get("engine", "inline")))
     state, damaged = load_newest_complete(run.checkpoints, partial(_check_client_states, run, config, made))
     if config.dp_noise is not None:
-        state = _pay_again(run, state)
+        state = _count_privacy_again(run, state)
     notes = [
         f"the checkpoint of {one.round_folder.name} is damaged ({one.what}) and is set aside as "
-        f"{set_aside(one.round_folder).name}; going on after round {state.round}"
+        f"{set_aside(one.round_folder).name}; continuing after round {state.round}"
         for one in damaged
     ]
     delete_older_rounds(run.checkpoints, config.keep_rounds)
     return Resumed(state, made, [*notes, *truncate_rounds(run.rounds, state.round)])
 
 
-def _pay_again(run: RunFolder, state: State) -> State:
-    """`state` with the rounds counted once more that were seen before their checkpoints were lost.
+def _count_privacy_again(run: RunFolder, state: State) -> State:
+    """Return `state` with the privacy of those rounds counted again that were released before their
+    checkpoints were lost.
 
-    Kept at once, before what is damaged is set aside: a crash from here on may count them twice, never less.
+    The state is saved before a damaged checkpoint is set aside: after a crash the rounds may be counted
+    twice, never too seldom.
     """
-    # The last line may be of a round whose checkpoint was never written, and so of no model that was seen.
+    # The last line may be of a round whose checkpoint was never written, so that its model was never
+    # released.
     kept = list_rounds(run.checkpoints)
     lines = (record["round"] - 1 for record in read_rounds(run.rounds))
     lost = max([*kept, *lines]) - state.round
@@ -114,7 +120,11 @@ def _of_images(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_same(run: RunFolder, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises FlamesError with every difference that changes what was computed."""
+    """Check that no option differs that changes what is computed.
+
+    Raises:
+        FlamesError: options differ; the message lists all of them.
+    """
     differing = [
         f"{key} {was.get(key)!r} → {now.get(key)!r}"
         for key in sorted({*was, *now} - FREE_TO_CHANGE)
@@ -123,28 +133,36 @@ def _check_same(run: RunFolder, was: Mapping[str, Any], now: Mapping[str, Any]) 
     if differing:
         raise FlamesError(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
-            "pass --fresh to start it anew, or another --run NAME"
+            "pass --fresh to start it again, or another --run NAME"
         )
 
 
 def _check_nothing_lost(run: RunFolder) -> None:
-    """Raises FlamesError where checkpoints of rounds are gone: a crash costs the last one only."""
+    """Check that no checkpoints are lost: a crash costs at most the last one.
+
+    Raises:
+        FlamesError: rounds were done and there is no checkpoint.
+    """
     if len(done := read_rounds(run.rounds)) > 1:
         raise FlamesError(
-            f"run '{run.name}' has done {len(done)} rounds, and {run.checkpoints} holds no checkpoint of "
-            "them; copy one back from a backup, or pass --fresh to start anew"
+            f"run '{run.name}' has done {len(done)} rounds, and {run.checkpoints} contains no checkpoint of "
+            "them; copy one back from a backup, or pass --fresh to start again"
         )
 
 
 def _has_client_state(config: FederateConfig) -> bool:
-    """Whether clients keep anything between rounds."""
+    """Return whether clients store state between rounds."""
     return config.share == "content" or get_algorithm(config.strategy).has_client_state
 
 
 def _check_client_states(
     run: RunFolder, config: FederateConfig, made: Mapping[str, Any], state: State
 ) -> None:
-    """Raises DamagedCheckpoint where clients on this machine lack what they kept up to this state."""
+    """Check that the clients on this machine have their state up to this round.
+
+    Raises:
+        DamagedCheckpoint: the state of a client is missing or damaged.
+    """
     if (
         ENGINES[config.engine].clients_hold_their_data
         or not _has_client_state(config)
@@ -156,25 +174,27 @@ def _check_client_states(
             if last.round:
                 check_client_state(client_folder(run.clients, str(made.get("token")), client), last.round)
         except FlamesError as error:
-            what = f"what {client} kept of round {last.round} is missing or damaged"
+            what = f"the state of client {client} after round {last.round} is missing or damaged"
             raise DamagedCheckpoint(round_folder(run.checkpoints, state.round), what) from error
 
 
 def _check_client_state_stays(config: FederateConfig, before: str) -> None:
-    """What clients keep between rounds lies at the nodes; elsewhere they would go on without it.
+    """Check that the clients' state is where this engine looks for it: the nodes of another engine do not
+    have it.
 
     Raises:
-        FlamesError: they keep something, and the nodes are others now.
+        FlamesError: clients have state, and the engine now uses other nodes.
     """
     there = ENGINES.get(before, Engine()).clients_hold_their_data
     if _has_client_state(config) and there != ENGINES[config.engine].clients_hold_their_data:
         raise FlamesError(
-            f"what the clients of this run keep between rounds lies where --engine {before} left it, so it "
-            f"cannot go on with --engine {config.engine}; take {before}, or --fresh to start anew"
+            f"the client state of this run is stored by --engine {before}, so the run "
+            f"cannot continue with --engine {config.engine}; use {before}, or --fresh to start again"
         )
 
 
 def run_token(resumed: Resumed | None) -> str:
-    """16 hex digits by which clients find what they keep for this run: new for one that starts anew."""
+    """Return the token of the run, 16 hex digits by which clients find their state for it; a new one for a
+    new run."""
     made = resumed.facts if resumed else {}
     return str(made.get("token") or secrets.token_hex(8))

@@ -1,4 +1,4 @@
-"""What is kept of every round."""
+"""Files of a run: its folder, and what is saved after every round."""
 
 import secrets
 from collections.abc import Mapping
@@ -28,18 +28,18 @@ from flames_cli.store.schema import CLIENT_TESTS, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
 INITIAL_SHA256 = "initial_sha256"
-"""Among a run's facts: of the file with what every model starts from, where there is one."""
+"""Key among a run's facts: the SHA-256 of the file with the initial model, if there is such a file."""
 
 Facts = Mapping[str, Any]
-"""What a run's config.toml says beside its options."""
+"""Facts: entries of a run's config.toml besides its options."""
 
 
 def write_new_run(
     run: RunFolder, config: FederateConfig, options: dict[str, Any], plan: Plan, facts: Facts
 ) -> None:
-    """Make the folder of a new run in place of what is there: all of it at once, or nothing.
+    """Make the folder of a new run in place of an existing one, completely or not at all.
 
-    It holds what every model starts from, unless that is drawn by seed alone: a client may join in any round.
+    It contains the initial model unless that is drawn by seed alone: a client may join in any round.
 
     Raises:
         NotWritten: the folder cannot be written.
@@ -54,7 +54,7 @@ def write_new_run(
 
 
 def read_initial(run: RunFolder, facts: Facts) -> Weights | None:
-    """What `write_new_run` kept; None where that is drawn by seed.
+    """Return the initial model that `write_new_run` stored; None if it is drawn by seed.
 
     Raises:
         FlamesError: it is missing or damaged.
@@ -63,15 +63,15 @@ def read_initial(run: RunFolder, facts: Facts) -> Weights | None:
     if expected and not (there and hash_file(run.initial) == expected):
         raise FlamesError(
             f"{run.initial} is missing or damaged (its checksum differs): clients that join later start from "
-            "it; copy it back from a backup, or pass --fresh to start anew"
+            "it; copy it back from a backup, or pass --fresh to start again"
         )
     return read_safetensors(run.initial) if there else None
 
 
 def ensure_noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
-    """The secret that the run's noise is drawn from, made where there is none yet; none without privacy.
+    """Return the secret from which the run's noise is drawn, made if it is missing; empty without privacy.
 
-    One that was lost costs no privacy: only that a round done again would be blurred otherwise.
+    A lost secret costs no privacy: a repeated round only gets other noise.
 
     Raises:
         FlamesError: the secret is damaged, or the folder cannot be written.
@@ -83,16 +83,18 @@ def ensure_noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
     secret = run.noise_secret.read_bytes()
     if len(secret) != KEY_BYTES:
         raise FlamesError(
-            f"{run.noise_secret} has {len(secret)} bytes, expected {KEY_BYTES}; remove it, another is made"
+            f"{run.noise_secret} has {len(secret)} bytes, expected {KEY_BYTES}; delete it, and a new one "
+            "is made"
         )
     return secret
 
 
 def make_round_saver(run: RunFolder, keep_rounds: int) -> Save:
-    """save(state, record): a line and a checkpoint in `run`'s folder."""
+    """Return save(state, record), which writes a line and a checkpoint in `run`'s folder."""
 
     def save(state: State, record: dict[str, Any]) -> None:
-        # In this order: a line without its checkpoint is dropped and done again, the reverse is not.
+        # In this order: a line without its checkpoint is deleted and its round repeated; a checkpoint without
+        # its line is not repeated.
         append_round(run.rounds, record)
         save_state(run.checkpoints, state, keep_rounds)
 

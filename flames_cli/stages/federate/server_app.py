@@ -1,4 +1,4 @@
-"""The ServerApp that Flower's own engines load by name: it goes on with a run from its folder."""
+"""ServerApp that Flower's own engines load by name: it continues a run from its folder."""
 
 from flames_cli.config import FederateConfig, check_section
 from flames_cli.fed.engines import ENGINES
@@ -16,9 +16,9 @@ from flames_cli.store.runs import RunFolder, read_config, truncate_rounds
 
 
 def open_job(job: Job) -> Federation:
-    """The federation that the job's run folder describes, after its newest round.
+    """Return the federation that the job's run folder describes, after its newest round.
 
-    What is damaged in it, `flames federate` has set aside before it started this job.
+    `flames federate` has set damaged files aside before it started this job.
 
     Raises:
         FlamesError: the folder's configuration or checkpoint cannot be used.
@@ -28,7 +28,7 @@ def open_job(job: Job) -> Federation:
     config = check_section(FederateConfig, tables["federate"], where=f"{run.config}: ")
     facts = tables["run"]
     resumed = load_state(run.checkpoints) if list_rounds(run.checkpoints) else None
-    # A process that died before this one may have left the line of a round whose checkpoint is not there.
+    # A process that died before this one may have left the line of a round whose checkpoint is missing.
     truncate_rounds(run.rounds, resumed.round if resumed else 0)
     plan = make_plan(config, facts, read_initial(run, facts))
     tests = make_evaluation_saver(run) if ENGINES[config.engine].clients_hold_their_data else None

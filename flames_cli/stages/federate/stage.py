@@ -1,4 +1,5 @@
-"""Shards → a run: rounds of local training and blending, a checkpoint and a line after each."""
+"""`flames federate`: shards → a run, with rounds of local training and blending, and a checkpoint and a line
+after each."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,34 +26,34 @@ from flames_cli.store.runs import RunFolder, read_rounds, run_folder, write_conf
 from flames_cli.store.schema import CLIENT_TESTS, read_json
 
 ORPHAN_SECONDS = 30.0
-"""A run's process at the server has to end, after the command that started it was killed."""
+"""Seconds that a run's process at the server has to end after the command that started it was killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class FederationResult:
-    """A finished run."""
+    """Result of a finished run."""
 
     run: str
     folder: Path
     resumed_from: int
-    """The round after which this call took over; 0 for a new run."""
+    """The round after which this call continued; 0 for a new run."""
     records: list[dict[str, Any]]
-    """The lines of rounds.jsonl."""
+    """Lines of rounds.jsonl."""
     tests: dict[str, Any] | None = None
-    """What real nodes tell of their tests, as client-tests.json has it."""
+    """Reports of real nodes about their test sets, as in client-tests.json."""
     notes: list[str] = field(default_factory=list)
-    """What was found damaged, and what became of it."""
+    """Descriptions of the damage that was found, and of its repair."""
 
 
 def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationResult:
-    """Run a federation, or go on with it after its last whole round.
+    """Run a federation, or continue it after its last complete round.
 
-    Whichever engine runs it, the folder of the run holds the same files.
+    Every engine writes the same files in the folder of the run.
 
     Raises:
-        MissingArtifact: there is no partition or deployment, or a shard is gone.
-        FlamesError: unknown strategy, model or option; an engine that cannot run; no encoder weights; a run
-            of that name with other options; no good report in a round.
+        MissingArtifact: there is no partition or deployment, or a shard is missing.
+        FlamesError: unknown strategy, model or option; an engine that cannot run; missing encoder weights; a
+            run of that name with other options; no valid report in a round.
     """
     with ExitStack() as held:
         if not ENGINES[config.engine].clients_hold_their_data:
@@ -60,9 +61,9 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         images, nodes = _find_inputs(config)
         facts = {**_facts(config, images), "token": run_token(None)}
         folder = run_folder(config.workspace, config.run_name)
-        # Here, before there is so much as a lock: a wrong option leaves the workspace as it was.
+        # Before any lock: a wrong option leaves the workspace unchanged.
         plan = None if folder.path.exists() else make_plan(config, facts, None)
-        # Held from here on: what follows may remove or rewrite the run.
+        # Locked from here on: the next steps may delete or rewrite the run.
         held.enter_context(locked(folder.path))
         wait_until_free(rounds_of(folder.path), ORPHAN_SECONDS)
         made, resumed = _prepare(config, folder, facts, plan, nodes)
@@ -73,17 +74,17 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
             run_engine(made, Estimator(on_event, config.training.batch_size, config.training.local_epochs))
     tests = folder.client_tests
     return FederationResult(
-        folder.name,
-        folder.path,
-        resumed.state.round if resumed else 0,
-        read_rounds(folder.rounds),
-        read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
-        notes,
+        run=folder.name,
+        folder=folder.path,
+        resumed_from=resumed.state.round if resumed else 0,
+        records=read_rounds(folder.rounds),
+        tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
+        notes=notes,
     )
 
 
 def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
-    """The images, and the nodes on this machine: what the options forbid is found before a run is touched."""
+    """Return the images, and the nodes on this machine; wrong options raise here, before a run is touched."""
     algorithm = choose_algorithm(config)
     images = find_images(config)
     check_engine(config, algorithm.pooled)
@@ -98,7 +99,8 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
 def _prepare(
     config: FederateConfig, run: RunFolder, facts: dict[str, Any], plan: Plan | None, nodes: list[NodeConfig]
 ) -> tuple[Prepared | None, Resumed | None]:
-    """What is to be run, its folder made or mended (None: nothing is left), and what it goes on from."""
+    """Return the inputs of the engine, with the run's folder made or repaired (None: no round is left), and
+    the state from which it continues."""
     options = options_as_run(config)
     resumed = resume(run, options, facts, config)
     untested = ENGINES[config.engine].clients_hold_their_data and not run.client_tests.is_file()
@@ -109,7 +111,7 @@ def _prepare(
         plan = make_plan(config, facts, read_initial(run, facts))
         write_config(run.config, {"federate": options, "run": facts})
     else:
-        # The plan first: a wrong option must not cost the run that --fresh replaces.
+        # The plan first: a wrong option must not delete the run that --fresh replaces.
         plan = plan or make_plan(config, facts, None)
         write_new_run(run, config, options, plan, facts)
     run.client_tests.unlink(missing_ok=True)
@@ -117,7 +119,7 @@ def _prepare(
 
 
 def _facts(config: FederateConfig, images: Images) -> dict[str, Any]:
-    """What a run's config.toml says beside its options."""
+    """Return the facts of a run for its config.toml."""
     device = pick_device(config.device)
     return {
         "flames": __version__,

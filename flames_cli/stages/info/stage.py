@@ -1,4 +1,4 @@
-"""What is installed, what this machine has, what the workspace holds."""
+"""`flames info`: installed versions, this machine, and the content of the workspace."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 def info(workspace: Path) -> dict[str, Any]:
-    """Versions, devices, known names, and the files of `workspace`."""
+    """Return versions, devices, known names, and the files of `workspace`."""
     return {
         "flames": __version__,
         "python": platform.python_version(),
@@ -36,7 +36,7 @@ def info(workspace: Path) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "devices": describe_devices(),
         "datasets": {
-            name: f"{reader.ORGAN} {reader.MODALITY}" if reader.MODALITY else "your own, listed in a CSV"
+            name: f"{reader.organ} {reader.modality}" if reader.modality else "your own, listed in a CSV"
             for name, reader in READERS.items()
         },
         "models": sorted(MODELS),

@@ -1,1 +1,1 @@
-"""The files of a deployment: its folders, certificates and keys."""
+"""Files of a deployment: its folders, certificates and keys."""

@@ -1,4 +1,4 @@
-"""A deployment's certificates (X.509, RFC 5280) and their keys, elliptic curves P-384, all in PEM."""
+"""Certificates of a deployment (X.509, RFC 5280) and their keys: elliptic curve P-384, all in PEM."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -16,33 +16,34 @@ from flames_cli.errors import FlamesError
 from flames_cli.store.files.atomic import reason_of, replacing, write_private
 
 AUTHORITY_DAYS = 3650
-"""How long an authority lasts at least: a new one would mean new folders for all sites."""
+"""Shortest lifetime of an authority: a new authority would need new folders for all sites."""
 
 BACKDATED = timedelta(hours=1)
-"""Certificates begin a little before they are made: machines' clocks differ."""
+"""Time by which a certificate starts earlier than it is made, because the clocks of machines differ."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""Names of every server's certificate, for the commands that run beside it."""
+"""Names in every server's certificate, for the commands that run on the same machine."""
 
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
-"""What the library raises for files that are not what they should be."""
+"""Exceptions that the library raises for files that are not valid certificates or keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateInfo:
-    """What a certificate says: from when to when it holds (UTC), and the names of its server."""
+    """Period in which a certificate is valid (UTC), and the names of its server."""
 
     not_before: datetime
     not_after: datetime
     names: tuple[str, ...]
 
     def covers(self, host: str) -> bool:
-        """Whether a client that connects to `host` accepts it."""
+        """Return whether a client that connects to `host` accepts the certificate."""
         return _plain(host) in self.names
 
 
 def make_authority(certificate: Path, key: Path, days: int) -> None:
-    """Write a certificate authority of `days` from now, or of ten years where that is longer, and its key."""
+    """Write a certificate authority that is valid for `days` from now, or for ten years if that is longer,
+    and its key."""
     private = ec.generate_private_key(ec.SECP384R1())
     subject = _name("FLAMES deployment authority")
     builder = _builder(subject, private.public_key(), max(days, AUTHORITY_DAYS))
@@ -60,10 +61,10 @@ def make_server_certificate(
     Args:
         authority: the certificate of the authority that signs it.
         authority_key: the authority's private key.
-        certificate: to be written.
-        key: to be written; its rights are the owner's alone.
+        certificate: path of the new certificate.
+        key: path of the new key, readable only by its owner.
         host: a host name or an IP address.
-        days: how long it holds, from now.
+        days: time from now for which the certificate is valid.
 
     Raises:
         FlamesError: the authority's files cannot be read, or the folder cannot be written.
@@ -119,7 +120,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _plain(host: str) -> str:
-    """One spelling of each host: names in lower case, IP addresses at their shortest."""
+    """Return one spelling of each host: names in lower case, IP addresses in their shortest form."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
@@ -137,10 +138,10 @@ def _write_pair(
 
 
 def describe_certificate(certificate: Path) -> CertificateInfo:
-    """What a certificate says.
+    """Return the validity period and the names of a certificate.
 
     Raises:
-        FlamesError: it cannot be read as one.
+        FlamesError: it cannot be read as a certificate.
     """
     read = _read_certificate(certificate)
     return CertificateInfo(read.not_valid_before_utc, read.not_valid_after_utc, _names_of(read))
@@ -155,7 +156,7 @@ def _names_of(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def is_signed_by(certificate: Path, authority: Path) -> bool:
-    """Whether `authority` signed `certificate`.
+    """Return whether `authority` signed `certificate`.
 
     Raises:
         FlamesError: one of them cannot be read as a certificate.
@@ -169,7 +170,7 @@ def is_signed_by(certificate: Path, authority: Path) -> bool:
 
 
 def key_matches(key: Path, certificate: Path) -> bool:
-    """Whether `key` is the private key of `certificate`.
+    """Return whether `key` is the private key of `certificate`.
 
     Raises:
         FlamesError: one of them cannot be read.
@@ -181,7 +182,7 @@ def _read_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(read_bytes(path))
     except _UNREADABLE as error:
-        raise FlamesError(f"{path} is not a certificate in PEM; copy it anew") from error
+        raise FlamesError(f"{path} is not a certificate in PEM; copy it again") from error
 
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -195,7 +196,7 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content.
+    """Return the file's content.
 
     Raises:
         FlamesError: it cannot be read.

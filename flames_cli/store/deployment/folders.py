@@ -1,8 +1,8 @@
-"""The folder of a federation between machines: what the server keeps, and a folder that travels to each site.
+"""Folder of a federation between machines: the files of the server, and a folder that is sent to each site.
 
 deployment.toml  ca.crt  ca.key
-server/          server.crt  server.key  keys/NAME.pub, and what the server leaves while it runs
-sites/NAME/      site.toml  ca.crt  node.key  node.pub, and what the node leaves there
+server/          server.crt  server.key  keys/NAME.pub, and files that the server writes while it runs
+sites/NAME/      site.toml  ca.crt  node.key  node.pub, and files that the node writes there
 """
 
 import re
@@ -20,12 +20,12 @@ from flames_cli.store.files.parse import parse_toml
 from flames_cli.store.schema import DEPLOYMENT, SITE, Format, check_stamp, stamp
 
 SITE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,62}")
-"""Names of sites become names of files and of clients."""
+"""Pattern of the names of sites, which become names of files and of clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A site's folder: the client's `name` and the `superlink` it connects to, as HOST:PORT."""
+    """Folder of a site: the client's `name` and the `superlink` to which it connects, as HOST:PORT."""
 
     path: Path
     name: str
@@ -33,22 +33,22 @@ class Site:
 
     @property
     def description(self) -> Path:
-        """Its name and whom it connects to."""
+        """The file with the site's name and the address of its server."""
         return self.path / "site.toml"
 
     @property
     def ca_certificate(self) -> Path:
-        """The certificate by which the node knows its server."""
+        """The certificate with which the node checks its server."""
         return self.path / "ca.crt"
 
     @property
     def private_key(self) -> Path:
-        """The key by which the server knows its node."""
+        """The private key with which the node identifies itself to the server."""
         return self.path / "node.key"
 
     @property
     def public_key(self) -> Path:
-        """What the server knows of the node's key."""
+        """The public key of the node, which the server also has."""
         return self.path / "node.pub"
 
     @property
@@ -58,13 +58,14 @@ class Site:
 
     @property
     def client_state(self) -> Path:
-        """What the client keeps between rounds."""
+        """The folder of the client state, which the client stores between rounds; it is called `memory` on
+        disk."""
         return self.path / "memory"
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The server's folder: `host` (a name or an IP address) and `port`, and the `sites`' names, in order."""
+    """Folder of the server: `host` (a name or an IP address) and `port`, and the `sites`' names, in order."""
 
     path: Path
     host: str
@@ -73,17 +74,17 @@ class Deployment:
 
     @property
     def description(self) -> Path:
-        """Its host, port and sites."""
+        """The file with the host, port and sites."""
         return self.path / "deployment.toml"
 
     @property
     def superlink(self) -> str:
-        """Where nodes connect, as HOST:PORT."""
+        """The address to which nodes connect, as HOST:PORT."""
         return join_address(self.host, self.port)
 
     @property
     def ca_certificate(self) -> Path:
-        """The certificate that signed the server's."""
+        """The certificate of the authority that signed the server's certificate."""
         return self.path / "ca.crt"
 
     @property
@@ -98,12 +99,12 @@ class Deployment:
 
     @property
     def server_certificate(self) -> Path:
-        """What the server shows to nodes."""
+        """The certificate that the server shows to nodes."""
         return self.server / "server.crt"
 
     @property
     def server_key(self) -> Path:
-        """The server certificate's private key."""
+        """The private key of the server's certificate."""
         return self.server / "server.key"
 
     @property
@@ -118,28 +119,28 @@ class Deployment:
 
     @property
     def log(self) -> Path:
-        """What Flower's server says."""
+        """The log of Flower's server."""
         return self.server / "superlink.log"
 
     @property
     def nodes(self) -> Path:
-        """Each site's node id, as Flower gave it."""
+        """The file with the node id of each site, as assigned by Flower."""
         return self.server / "nodes.json"
 
     def node_key(self, name: str) -> Path:
-        """Site `name`'s public key, as the server knows it."""
+        """Return the path of site `name`'s public key in the server's folder."""
         return self.server / "keys" / f"{name}.pub"
 
     def site(self, name: str) -> Site:
-        """Site `name`'s folder, there or not."""
+        """Return site `name`'s folder, whether or not it exists."""
         return Site(self.path / "sites" / name, name, self.superlink)
 
 
 def check_site_name(name: str) -> str:
-    """`name`, which may name a file and a client.
+    """Return `name` if it can name a file and a client.
 
     Raises:
-        FlamesError: it may not.
+        FlamesError: it cannot.
     """
     if not SITE_NAME.fullmatch(name):
         raise FlamesError(
@@ -159,18 +160,18 @@ def _deployment_table(deployment: Deployment) -> dict[str, Any]:
 
 
 def read_deployment(path: Path) -> Deployment:
-    """The deployment in folder `path`.
+    """Return the deployment in folder `path`.
 
     Raises:
         MissingArtifact: there is none.
-        FlamesError: it cannot be read, is of another format or version, or its entries are none.
+        FlamesError: the file cannot be read, has another format or version, or has missing or wrong entries.
     """
     table = _read(path / "deployment.toml", DEPLOYMENT)
     try:
         host, port = str(table["host"]), index(table["port"])
         sites = [str(name) for name in table["sites"]]
     except (KeyError, TypeError) as error:
-        raise FlamesError(f"{path / 'deployment.toml'} lacks host, port or sites; restore it") from error
+        raise FlamesError(f"{path / 'deployment.toml'} has no host, port or sites; restore it") from error
     names = tuple(check_site_name(name) for name in sites)
     return Deployment(path, check_host(host), check_port(port), names)
 
@@ -181,17 +182,19 @@ def write_site(site: Site) -> None:
 
 
 def read_site(path: Path) -> Site:
-    """The site in folder `path`.
+    """Return the site in folder `path`.
 
     Raises:
         MissingArtifact: there is none.
-        FlamesError: it cannot be read, is of another format or version, or its entries are none.
+        FlamesError: the file cannot be read, has another format or version, or has missing or wrong entries.
     """
     table = _read(path / "site.toml", SITE)
     try:
         name, superlink = str(table["name"]), str(table["superlink"])
     except KeyError as error:
-        raise FlamesError(f"{path / 'site.toml'} lacks name or superlink; ask the server for it") from error
+        raise FlamesError(
+            f"{path / 'site.toml'} has no name or superlink; ask the server for the file"
+        ) from error
     split_address(superlink)
     return Site(path, check_site_name(name), superlink)
 
@@ -206,7 +209,7 @@ def _read(path: Path, format_: Format) -> dict[str, Any]:
     try:
         table = parse_toml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FlamesError(f"{path} cannot be read ({error}); restore it or copy it anew") from error
+        raise FlamesError(f"{path} cannot be read ({error}); restore it or copy it again") from error
     check_stamp(table, format_, path)
     return table
 

@@ -1,4 +1,5 @@
-"""The key pair by which a server knows its node: elliptic curve P-384, in OpenSSH's format, as Flower's."""
+"""Key pair by which a server identifies its node: elliptic curve P-384, in OpenSSH's format, which Flower
+uses."""
 
 from pathlib import Path
 
@@ -16,14 +17,14 @@ _SSH = serialization.Encoding.OpenSSH
 
 
 def make_node_keys(private: Path, public: Path) -> None:
-    """Write a new key pair; the private key's rights are the owner's alone.
+    """Write a new key pair; the private key is readable only by its owner.
 
     Raises:
-        FlamesError: a key is there already, which is never written over, or the folder cannot be written.
+        FlamesError: a key exists already (it is never overwritten), or the folder cannot be written.
     """
     for path in (private, public):
         if path.exists():
-            raise FlamesError(f"{path} is there already and is kept; choose another folder")
+            raise FlamesError(f"{path} exists already and is not overwritten; choose another folder")
     key = ec.generate_private_key(ec.SECP384R1())
     encoded = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
@@ -33,21 +34,21 @@ def make_node_keys(private: Path, public: Path) -> None:
 
 
 def write_public_key(path: Path, key: bytes) -> None:
-    """Write a public key that `read_public_key` gave."""
+    """Write a public key that `read_public_key` returned."""
     with replacing(path) as temporary:
         temporary.write_bytes(key + b"\n")
 
 
 def read_public_key(path: Path) -> bytes:
-    """A node's public key in OpenSSH's format, without its comment: equal keys are equal bytes.
+    """Return a node's public key in OpenSSH's format, without its comment: equal keys are equal bytes.
 
     Raises:
-        FlamesError: it cannot be read, is a private key, or is of another kind.
+        FlamesError: it cannot be read, is a private key, or has another type.
     """
     content = read_bytes(path)
     if b"PRIVATE KEY" in content:
         raise FlamesError(
-            f"{path} is a private key, which never leaves its site; pass the public key beside it (node.pub)"
+            f"{path} is a private key, which never leaves its site; pass the public key next to it (node.pub)"
         )
     try:
         key = serialization.load_ssh_public_key(content)
@@ -59,10 +60,10 @@ def read_public_key(path: Path) -> bytes:
 
 
 def public_key_of(private: Path) -> bytes:
-    """The public key of a node's private key, as `read_public_key` gives it.
+    """Return the public key of a node's private key, in the format of `read_public_key`.
 
     Raises:
-        FlamesError: it cannot be read or is of another kind.
+        FlamesError: it cannot be read or has another type.
     """
     try:
         key = serialization.load_ssh_private_key(read_bytes(private), password=None)

@@ -1,1 +1,1 @@
-"""What every file that FLAMES writes needs: atomic replacement, locks, JSON lines, hashes."""
+"""Tools for every file that FLAMES writes: atomic replacement, locks, JSON lines, hashes."""

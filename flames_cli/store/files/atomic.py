@@ -1,4 +1,5 @@
-"""Files appear whole or not at all: written to a temporary name in the same folder, then moved."""
+"""Atomic writing: a file is complete or absent. It is written to a temporary name in the same folder, then
+moved."""
 
 import csv
 import errno
@@ -18,29 +19,31 @@ from typing import Any
 from flames_cli.errors import NotWritten
 
 TEMPORARY = ".tmp"
-"""Ends the name of what is not whole yet, or no more; it begins with a dot."""
+"""Suffix of an incomplete or deleted file or folder; such a name begins with a dot."""
 
 DAMAGED = ".damaged"
-"""Ends the name of what was found so and is kept for a person to look at; nothing reads it."""
+"""Suffix of a file or folder that was found damaged and is kept for inspection; no command reads it."""
 
 REMOVED = "~"
-"""In the name of a folder that is being deleted, after its own: no run's name holds it."""
+"""Mark after the name of a folder that is being deleted; the name of a run cannot contain it."""
 
 
 def reason_of(error: OSError) -> str:
-    """The system's own words; HDF5 puts a dump of its state there."""
+    """Return the operating system's description of the error; the error's own text may be a dump of HDF5's
+    state."""
     return os.strerror(error.errno) if error.errno else str(error)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; moved to `path` where the block ends well, removed where it fails.
+    """Give a temporary path to write to; move it to `path` if the block ends without an error, else delete
+    it.
 
     Raises:
         NotWritten: the folder cannot be written or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
-    with telling_in_one_line(path):
+    with raising_not_written(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
@@ -48,25 +51,27 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
             sync(path.parent)
         finally:
-            with suppress(OSError):  # where its folder could not be made, there is nothing to remove
+            with suppress(OSError):  # if its folder could not be made, there is nothing to delete
                 temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `replacing`, a temporary folder to fill; it takes the place of `path` whole.
+    """Give a temporary folder to fill; like `replacing`, it then takes the place of the folder `path` in one
+    step.
 
     Raises:
         NotWritten: the folder cannot be written or the disk is full.
     """
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     shutil.rmtree(temporary, ignore_errors=True)
-    with telling_in_one_line(path):
+    with raising_not_written(path):
         try:
             temporary.mkdir(parents=True)
             yield temporary
-            # Only two names change while neither is there: deleting what was there takes its time.
-            doomed = _put_away(path)
+            # Only two renames happen between the old and the new folder; deleting the old folder may take
+            # longer.
+            doomed = _rename_aside(path)
             temporary.replace(path)
             sync(path.parent)
             shutil.rmtree(doomed, ignore_errors=True)
@@ -75,8 +80,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def telling_in_one_line(path: Path) -> Iterator[None]:
-    """Raises NotWritten where the block, which writes `path`, fails at it."""
+def raising_not_written(path: Path) -> Iterator[None]:
+    """Raise NotWritten if the block, which writes `path`, raises an OSError."""
     try:
         yield
     except OSError as error:
@@ -84,12 +89,12 @@ def telling_in_one_line(path: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold what is in a file, or which files a folder has.
+    """Force the content of a file, or the list of files in a folder, to the disk.
 
-    Without it, a machine that loses its power may come back with a moved file that is empty.
+    Without it, a moved file may be empty after a power loss.
     """
     if sys.platform == "win32" and path.is_dir():
-        return  # Windows opens no folders, and keeps their entries in order by itself
+        return  # Windows cannot open folders, and keeps their entries in order by itself
     descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -101,16 +106,18 @@ def sync(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder, there or not: all of it at once for whoever looks, whenever the process ends.
+    """Delete a folder, if it exists. It disappears in one step for every reader, even if the process is
+    killed.
 
     Raises:
-        OSError: it cannot be taken away. That files of it cannot be deleted is none of its readers' concern.
+        OSError: it cannot be renamed. A file in it that cannot be deleted raises no error, because no reader
+            sees it.
     """
-    shutil.rmtree(_put_away(path), ignore_errors=True)
+    shutil.rmtree(_rename_aside(path), ignore_errors=True)
 
 
-def _put_away(path: Path) -> Path:
-    """Rename a folder, there or not, to a name that counts for nothing; where it lies now."""
+def _rename_aside(path: Path) -> Path:
+    """Rename a folder, if it exists, to a name that every command ignores, and return its new path."""
     doomed = path.with_name(f".{path.name}{REMOVED}{uuid.uuid4().hex[:8]}{TEMPORARY}")
     with suppress(FileNotFoundError):
         path.replace(doomed)
@@ -118,7 +125,10 @@ def _put_away(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Delete what killed processes left in `folder` of writing `name`. Nobody else may write it meanwhile."""
+    """Delete the incomplete files that killed processes left in `folder` when they wrote `name`.
+
+    The caller makes sure that no other process writes them now.
+    """
     for path in folder.glob(f".{name}{TEMPORARY}"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -127,7 +137,8 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
 
 
 def write_all(file: FileIO, data: bytes) -> None:
-    """Write to a file without a buffer: a disk that fills up takes the first bytes, and fails on the next."""
+    """Write all of `data` to a file without a buffer: a disk that fills up accepts the first bytes and fails
+    on the next write."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
@@ -145,13 +156,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write what only its owner may read, atomically: nobody else could read it at any moment."""
+    """Write a file that only its owner may read, atomically: others cannot read it at any moment."""
     with replacing(path) as temporary, os.fdopen(_create_private(temporary), "wb") as file:
         file.write(content)
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make `folder`, if it is not there, for its owner alone.
+    """Make `folder`, if it is missing, readable only by its owner.
 
     Raises:
         FlamesError: it cannot be made.
@@ -163,7 +174,7 @@ def make_private_folder(folder: Path) -> None:
 
 
 def _create_private(path: Path) -> int:
-    """With its rights from the start: a chmod afterwards would come too late."""
+    """Create a file with its final access rights: setting them later would leave it readable for a moment."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
@@ -173,7 +184,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """`value` with null for every number that is not finite, which JSON has not."""
+    """Return `value` with null for every number that is not finite, because JSON has no such numbers."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -187,7 +198,8 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]
 
 
 def write_private_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """As `write_csv`, for its owner's eyes alone; bytes in files' names that are no text stay as they are."""
+    """Write a CSV like `write_csv`, readable only by the owner; bytes in file names that are not text stay
+    unchanged."""
     make_private_folder(path.parent)
     write_private(path, _csv_text(header, rows).encode("utf-8", "surrogateescape"))
 

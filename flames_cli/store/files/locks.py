@@ -1,4 +1,4 @@
-"""One process at a time writes a folder, while nobody reads what it replaces."""
+"""Locks: one process at a time writes a folder, while no process reads the files that it replaces."""
 
 import errno
 import os
@@ -9,31 +9,31 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
-from flames_cli.store.files.atomic import telling_in_one_line
+from flames_cli.store.files.atomic import raising_not_written
 
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
-"""What a disk answers that has no locks, as some of clusters; nobody is kept out there."""
+"""Error codes of disks without locks, as on some clusters; no process is kept out there."""
 
 POLL_SECONDS = 0.2
 
 ROUNDS = "+rounds"
-"""After a run's name, which has no +."""
+"""Suffix after a run's name, which contains no +."""
 
 
 @contextmanager
 def locked(folder: Path, busy: str = "", shared: bool = False, seconds: float = 0.0) -> Iterator[None]:
-    """Hold `folder` (there or not) for the block; the system frees it, however the process ends.
+    """Lock `folder`, whether or not it exists, for the block; the system unlocks it however the process ends.
 
-    The lock's file lies beside the folder, so that it outlives the folder's removal.
+    The lock file is next to the folder, so that it remains when the folder is deleted.
 
     Args:
-        folder: to hold.
-        busy: what to tell where another process holds it; by default, of a run.
-        shared: whether others may hold it so at the same time: they all read.
-        seconds: to wait for whoever holds it to end.
+        folder: the folder to lock.
+        busy: message if another process has locked the folder; by default, the message for a run.
+        shared: True if other processes may hold a shared lock simultaneously: all of them only read.
+        seconds: time to wait until the other process unlocks the folder.
 
     Raises:
-        FlamesError: another process holds it still, or the folder beside cannot be written.
+        FlamesError: another process still has the lock, or the parent folder cannot be written.
     """
     with _opened(folder, shared) as descriptor:
         try:
@@ -48,10 +48,10 @@ def locked(folder: Path, busy: str = "", shared: bool = False, seconds: float = 
 
 
 def wait_until_free(folder: Path, seconds: float) -> None:
-    """Wait for whoever holds `folder` to end; makes no lock where there never was one.
+    """Wait until no process has locked `folder`; makes no lock file if there is none.
 
     Raises:
-        FlamesError: it is held still.
+        FlamesError: it is still locked.
     """
     if lock_file(folder).exists():
         with locked(folder, seconds=seconds):
@@ -59,45 +59,50 @@ def wait_until_free(folder: Path, seconds: float) -> None:
 
 
 def rounds_of(run: Path) -> Path:
-    """What the process holds that does the rounds of `run` for the command that holds `run` itself: it may
-    outlive that command by some seconds."""
+    """Return the folder whose lock means that a process does rounds of `run`.
+
+    The process that does the rounds locks it, for the command that locks `run` itself. That process may run
+    some seconds longer than the command.
+    """
     return run.with_name(f"{run.name}{ROUNDS}")
 
 
 @contextmanager
 def in_turn(folder: Path) -> Iterator[None]:
-    """As `locked`, but wait for whoever holds `folder`: of what takes long to make and is written at once."""
+    """Lock `folder` like `locked`, but wait for the other process: for files that take long to compute and
+    are written quickly."""
     with _opened(folder, shared=False) as descriptor:
         _lock(descriptor, shared=False, wait=True)
         yield
 
 
 def reading_shards(workspace: Path) -> AbstractContextManager[None]:
-    """Hold the shards of `workspace` as they are for a block, beside others who read them."""
+    """Lock the shards of `workspace` against writing for a block, together with other readers."""
     if not (workspace / "partition.json").is_file():
-        return nullcontext()  # there is nothing to read, and it is not for a lock to make the folder
-    busy = "`flames partition` makes this workspace's shards anew at the moment; wait for its end"
+        return nullcontext()  # there is nothing to read, and a lock should not make the folder
+    busy = "`flames partition` is writing this workspace's shards; wait for its end"
     return locked(workspace / "shards", busy, shared=True)
 
 
 def writing_shards(workspace: Path) -> AbstractContextManager[None]:
-    """Hold the shards of `workspace` alone for a block."""
+    """Lock the shards of `workspace` for one writer for a block."""
     if not (workspace / "preprocessed").is_dir():
-        return nullcontext()  # there is nothing to make them from
-    busy = "another command reads or writes this workspace's shards at the moment; wait for its end"
+        return nullcontext()  # there is no data from which shards could be made
+    busy = "another command is reading or writing this workspace's shards; wait for its end"
     return locked(workspace / "shards", busy)
 
 
 def lock_file(folder: Path) -> Path:
-    """Beside `folder`: what is held for it."""
+    """Return the lock file of `folder`, which is next to it."""
     return folder.with_name(f".{folder.name}.lock")
 
 
 @contextmanager
 def _opened(folder: Path, shared: bool) -> Iterator[int]:
-    """The lock's file. Its owner writes it; others, who have no right to that, may still hold it to read."""
+    """Open the lock file. Its owner may write it; other users without that right may still lock it for
+    reading."""
     path = lock_file(folder)
-    with telling_in_one_line(path):
+    with raising_not_written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, (os.O_RDONLY if shared else os.O_RDWR) | os.O_CREAT, 0o644)
     try:
@@ -107,7 +112,7 @@ def _opened(folder: Path, shared: bool) -> Iterator[int]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds `folder` now; True where the system cannot tell."""
+    """Return whether a process has locked `folder` now; True if the system cannot answer."""
     try:
         descriptor = os.open(lock_file(folder), os.O_RDWR)
     except FileNotFoundError:
@@ -121,7 +126,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def _hold_within(descriptor: int, shared: bool, seconds: float) -> None:
-    """As `_lock`, trying for so long: not by `is_locked`, which for a moment holds the lock itself."""
+    """Try `_lock` for `seconds`. Not with `is_locked`, which itself holds the lock for a moment."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -136,14 +141,15 @@ def _hold_within(descriptor: int, shared: bool, seconds: float) -> None:
 if sys.platform == "win32":
 
     def _lock(descriptor: int, shared: bool, wait: bool) -> bool:  # noqa: ARG001
-        """Windows has no such locks; nobody is kept out."""
+        """Return False: Windows has no such locks, so no process is kept out."""
         return False
 
 else:
     import fcntl
 
     def _lock(descriptor: int, shared: bool, wait: bool) -> bool:
-        """Whether the disk has locks; raises BlockingIOError where another process holds it and no wait."""
+        """Lock and return whether the disk has locks; raise BlockingIOError if another process has the lock
+        and `wait` is False."""
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
             fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)

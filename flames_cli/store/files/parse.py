@@ -1,4 +1,4 @@
-"""JSON and TOML that others may have written: whatever is wrong with them is a ValueError."""
+"""JSON and TOML that others may have written: every error in them is a ValueError."""
 
 import json
 import tomllib
@@ -8,7 +8,11 @@ _DEEP = "it is nested too deeply"
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What `text` says. Raises ValueError where it is no JSON, or nested deeper than Python can follow."""
+    """Parse JSON.
+
+    Raises:
+        ValueError: `text` is not JSON, or is nested deeper than Python can follow.
+    """
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -16,7 +20,11 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """What `text` says. Raises ValueError where it is no TOML, or nested deeper than Python can follow."""
+    """Parse TOML.
+
+    Raises:
+        ValueError: `text` is not TOML, or is nested deeper than Python can follow.
+    """
     try:
         return tomllib.loads(text)
     except RecursionError as error:

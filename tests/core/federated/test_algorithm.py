@@ -20,7 +20,7 @@ def test_steps_are_needed_where_they_weigh_or_normalise():
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1, 2, float("nan"), float("inf")])
-def test_a_momentum_that_never_fades_is_refused(momentum):
+def test_a_momentum_of_1_is_rejected(momentum):
     with pytest.raises(FlamesError, match=f"server momentum is {momentum}, expected 0 or more and below 1"):
         replace(PLAIN, server_momentum=momentum)
 
@@ -32,5 +32,5 @@ def test_a_server_learning_rate_must_move_something(lr):
 
 
 def test_adam_takes_no_second_momentum():
-    with pytest.raises(FlamesError, match=r"server momentum is 0\.9 beside Adam, which has its own"):
+    with pytest.raises(FlamesError, match=r"server momentum is 0\.9 with a server that steps by Adam"):
         replace(PLAIN, server="adam", server_momentum=0.9)

@@ -21,23 +21,23 @@ from tests.support.reports import make_model, make_report
         (
             {"conv.weight": np.full((2, 3), np.nan, np.float32)},
             1,
-            "'conv.weight' holds values that are not finite",
+            "'conv.weight' contains values that are not finite",
         ),
         (
             {"conv.weight": np.full((2, 3), -np.inf, np.float32)},
             1,
-            "'conv.weight' holds values that are not finite",
+            "'conv.weight' contains values that are not finite",
         ),
     ],
 )
-def test_a_bad_report_is_refused_with_its_reason(change, n_examples, reason):
+def test_a_bad_report_is_rejected_with_its_reason(change, n_examples, reason):
     assert (
         rejection_reason(Report("breast", "US", {**make_model(1), **change}, n_examples), make_model(0))
         == reason
     )
 
 
-def test_only_a_report_that_lacks_nothing_is_taken():
+def test_only_a_complete_report_is_accepted():
     assert rejection_reason(make_report("breast", 1), make_model(0)) is None
     assert rejection_reason(Report("breast", "US", {}, 1), make_model(0)) == "'conv.weight' is missing"
 
@@ -74,4 +74,6 @@ def test_parameters_that_are_not_shared_are_not_counted():
 def test_a_fault_is_a_difference_or_a_value_that_is_not_finite():
     assert find_fault(make_model(1), make_model(2)) is None
     assert find_fault({}, make_model(2)) == "'conv.weight' is missing"
-    assert find_fault(make_model(np.inf), make_model(2)) == "'conv.weight' holds values that are not finite"
+    assert (
+        find_fault(make_model(np.inf), make_model(2)) == "'conv.weight' contains values that are not finite"
+    )

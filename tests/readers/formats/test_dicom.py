@@ -18,7 +18,7 @@ from flames_cli.readers.formats.dicom import read_segmentation, read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation
 from flames_cli.readers.formats.nifti import read_volume
 from flames_cli.readers.formats.volumes import stored_as
-from flames_cli.readers.phantoms.dicom import write_segmentation, write_series
+from tests.support.phantoms.dicom import write_segmentation, write_series
 
 SHAPE = (7, 6, 5)
 SPACING = (0.8, 1.25, 3.0)

@@ -1,8 +1,7 @@
-"""Findings that no raw data at hand provoke, on sources made by hand."""
+"""Findings that the raw data of the tests do not cause, on sources made by hand."""
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS
 from flames_cli.core.imaging.quality import Intensity
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import Source
+from flames_cli.readers.otu2d import OTU2D
 from flames_cli.stages.check.copies import find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
 from flames_cli.stages.check.inspection import CaseFigures, Inspected
@@ -21,7 +21,7 @@ SIZE = 16
 
 
 def reader(knows_patients):
-    return SimpleNamespace(STILL=True, KNOWS_PATIENTS=knows_patients, COMPLETE=0, MODALITY="US", ORGAN="skin")
+    return replace(OTU2D, complete=0, knows_patients=knows_patients)
 
 
 def survey(*sources, knows_patients=True, name="made"):
@@ -29,7 +29,7 @@ def survey(*sources, knows_patients=True, name="made"):
 
 
 def still(name, differing_bits=0, **told):
-    """A source of one case, whose hash differs in so many bits from that of another with 0."""
+    """Return a source of one case; its hash differs by so many bits from that of a source with 0."""
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[4:9, 4:9] = 1
     case = CaseFigures(
@@ -42,7 +42,7 @@ def still(name, differing_bits=0, **told):
 
 
 def far(number):
-    """A source unlike any other."""
+    """Return a source that is unlike all others."""
     one = still(f"far-{number}")
     return replace(one, look=derive_rng(0, "far", number).random(256) < 0.5)
 

@@ -27,20 +27,15 @@ from tests.support.stages import evaluate_run, federate_config
 LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
 
 
-@pytest.fixture
-def cases_of():
-    """cases_of(result, split=…): {(client, case, metric): value} of cases.csv, where columns hold these."""
-
-    def find(result, **wanted):
-        rows = read_csv(result.folder / "cases.csv")
-        chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-        return {(row["client"], row["case"], row["metric"]): float(row["value"]) for row in chosen}
-
-    return find
+def cases_of(result, **wanted):
+    """Return {(client, case, metric): value} of the rows of cases.csv whose columns contain these values."""
+    rows = read_csv(result.folder / "cases.csv")
+    chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+    return {(row["client"], row["case"], row["metric"]): float(row["value"]) for row in chosen}
 
 
 def predictions(weights, data):
-    """Masks of the model, by torch alone."""
+    """Return the masks of the model, by torch alone."""
     model = build_model("unet", seed=0, base_channels=4, depth=2).eval()
     load_weights(model, weights)
     with torch.no_grad():
@@ -49,7 +44,7 @@ def predictions(weights, data):
 
 
 def expected_of(label, weights, shard):
-    """{(label, case, metric): value}, worked out again."""
+    """Return {(label, case, metric): value}, computed again."""
     data = ShardDataset(read_shard_sets(shard, "test"))
     found = {}
     for index, predicted in enumerate(predictions(weights, data)):
@@ -61,7 +56,7 @@ def expected_of(label, weights, shard):
     return found
 
 
-def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(trained, cases_of):
+def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(trained):
     result = evaluate_run(trained)
     state = load_state(trained / "runs" / "flames" / "checkpoints")
     made = read_partition(trained / "partition.json")
@@ -89,7 +84,7 @@ def test_every_test_image_counts_once(trained):
     assert all(row.metrics["dice"].n == row.n for row in (*result.clients, *result.server))
 
 
-def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained, cases_of):
+def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained):
     result = evaluate_run(trained)
     dice = [
         value
@@ -119,7 +114,7 @@ def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained):
     for split, label in (("client_test", "all clients"), ("server_test", "all models")):
         *rows, pooled = result.lesions[split]
         assert (pooled.label, pooled.modality, pooled.organ) == (label, "", "all organs")
-        whole = {row.label: row for row in reversed(rows)}.values()  # of each model, the first line
+        whole = {row.label: row for row in reversed(rows)}.values()  # the first line of each model
         assert pooled.sizes["all"].dice.n == sum(row.sizes["all"].dice.n for row in whole)
         assert pooled.sizes["all"].lesions.n == sum(row.sizes["all"].lesions.n for row in whole)
     assert [row.organ for row in result.lesions["server_test"]] == [
@@ -128,14 +123,14 @@ def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained):
     ]
 
 
-def test_a_run_with_options_of_another_release_is_refused_in_one_line(trained):
+def test_a_run_with_options_of_another_release_is_rejected_in_one_line(trained):
     config = trained / "runs" / "flames" / "config.toml"
     config.write_text(config.read_text().replace("[federate]", '[federate]\ncolour = "red"'))
     with pytest.raises(FlamesError, match=r"config\.toml: colour: extra inputs are not permitted"):
         evaluate_run(trained)
 
 
-def test_gains_are_paired_case_by_case(trained, cases_of):
+def test_gains_are_paired_case_by_case(trained):
     result = evaluate_run(trained, compare="fedavg")
     ours, theirs = (
         cases_of(result, run=name, metric="dice", split="client_test") for name in ("flames", "fedavg")
@@ -148,7 +143,7 @@ def test_gains_are_paired_case_by_case(trained, cases_of):
     assert any(row.dice_gain.mean != 0 for row in result.clients)
 
 
-def test_the_other_run_is_scored_as_if_it_stood_alone(trained, cases_of):
+def test_the_other_run_is_scored_as_if_it_stood_alone(trained):
     beside = evaluate_run(trained, compare="fedavg")
     alone = evaluate_run(trained, "fedavg")
     assert cases_of(beside, run="fedavg") == cases_of(alone)
@@ -188,7 +183,7 @@ def test_the_only_model_of_a_modality_is_a_counterpart_under_any_name(workspace)
     assert row.compared == row.metrics
 
 
-def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained, cases_of):
+def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained):
     result = evaluate_run(trained, "local")
     state = load_state(trained / "runs" / "local" / "checkpoints")
     made = read_partition(trained / "partition.json")
@@ -207,7 +202,7 @@ def test_without_a_name_the_newest_run_is_taken(trained):
 
 
 @pytest.mark.parametrize("options", [{"name": "flames"}, {"name": "fedavg", "compare": "flames"}])
-def test_a_run_of_another_partition_is_refused(options, trained):
+def test_a_run_of_another_partition_is_rejected(options, trained):
     partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
     with pytest.raises(
         FlamesError, match=r"was made on another partition than .*federate again with --fresh"
@@ -231,7 +226,9 @@ def test_a_run_without_a_checkpoint_names_the_command(trained):
 
 def test_a_missing_shard_names_the_command(trained):
     (trained / "shards" / "server-US.h5").unlink()
-    with pytest.raises(MissingArtifact, match=r"server-US\.h5 is not there; make it with `flames partition"):
+    with pytest.raises(
+        MissingArtifact, match=r"server-US\.h5 does not exist; make it with `flames partition"
+    ):
         evaluate_run(trained)
 
 
@@ -258,7 +255,8 @@ LIVER = SetInfo("lits", "CT", "liver", 32, 255)
 
 @pytest.fixture
 def centres(tmp_path):
-    """centres("C6"): livers of several centres, these held out, and kidneys; with a run a strategy."""
+    """Return centres("C6"): livers of several centres, with these held out, and kidneys; with a run per
+    strategy."""
 
     def make(*sites, strategies=("fedavg",), modality="CT"):
         kidney = SetInfo("kits", modality, "kidney", 32, 255)
@@ -308,7 +306,7 @@ def test_a_client_without_test_patients_is_named_and_passed_over(centres):
     assert json.loads((result.folder / "summary.json").read_text())["untested"] == result.untested
 
 
-def test_a_modality_that_nobody_trained_on_is_scored_by_a_model_of_all_else_named(centres):
+def test_a_modality_without_clients_is_scored_by_a_model_of_all_else_listed_as_untested(centres):
     space = centres("C1", "C2", "C5", "C6", strategies=("fedavg", "flames"), modality="MRI")
     assert [row.organ for row in evaluate_run(space, "fedavg").server] == [
         "kidney",
@@ -325,11 +323,11 @@ def test_a_run_of_real_nodes_is_tested_at_the_server_alone(trained):
     result = evaluate_run(trained, "flames")
     assert result.clients == []
     assert result.server
-    with pytest.raises(FlamesError, match=r"test at their own sites, and what they told is in .*tests\.json"):
+    with pytest.raises(FlamesError, match=r"test at their own sites, and their reports are in .*tests\.json"):
         evaluate_run(trained, "flames", client_test=True)
 
 
-def test_a_modality_in_which_nobody_trained_is_left_out(trained):
+def test_a_modality_without_clients_is_left_out(trained):
     index = trained / "runs" / "flames" / "checkpoints" / "round-00002" / "state.json"
     content = json.loads(index.read_text())
     del content["server"]["US"], content["index_sha256"]

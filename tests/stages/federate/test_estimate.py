@@ -1,6 +1,6 @@
 import pytest
 
-from flames_cli.fed.events import ClientDone, Estimated, FederationStarted, RoundDone, StepDone
+from flames_cli.fed.events import Estimated, FederationStarted, ReportReceived, RoundDone, StepDone
 from flames_cli.stages.federate.estimate import MEASURED, WARM_UP, Estimator
 
 CLIENTS = (("a", "MRI", 9), ("b", "US", 4))
@@ -25,7 +25,7 @@ def seen():
 
 @pytest.fixture
 def watch(seen, clock):
-    """Batches of 4, 2 epochs: 8 steps a round."""
+    """Return an estimator with batches of 4 and 2 epochs: 8 steps per round."""
     return Estimator(seen.append, batch_size=4, epochs=2, clock=clock)
 
 
@@ -40,7 +40,7 @@ def estimates(seen):
 
 
 def test_every_event_is_passed_on_in_order(watch, seen):
-    events = [FederationStarted(CLIENTS, 1, 1), StepDone("a", 1, 1, 6), ClientDone("a", 1, {})]
+    events = [FederationStarted(CLIENTS, 1, 1), StepDone("a", 1, 1, 6), ReportReceived("a", 1, {})]
     for event in events:
         watch(event)
     assert seen == events

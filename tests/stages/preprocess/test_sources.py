@@ -1,4 +1,5 @@
-"""Copies that only a whole manifest shows: across organs and modalities, in volumes, under earlier names."""
+"""Copies that only a complete manifest shows: across organs and modalities, in volumes, under earlier
+names."""
 
 import csv
 
@@ -29,7 +30,7 @@ def save_still(folder, name, pixels):
 
 
 def stills(folder, rows):
-    """A manifest of stills: (name, patient, modality, organ, number of its picture) each."""
+    """Write a manifest of still images with (name, patient, modality, organ, number of its picture) rows."""
     for name, *_, number in rows:
         save_still(folder, name, draw(number))
     listed = [(f"{name}.png", f"{name}_mask.png", *about) for name, *about, _ in rows]
@@ -48,7 +49,7 @@ def run(folder, **options):
 
 
 def files_in(folder):
-    """But for locks."""
+    """Return the files, without locks."""
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
@@ -56,26 +57,25 @@ def made(folder, dataset):
     return folder / "made" / "preprocessed" / f"{dataset}.h5"
 
 
-@pytest.fixture
-def groups_of():
-    """groups_of(folder, dataset): {patient: (group, set)}, as the raw data call them."""
-    return lambda folder, dataset: {
+def split_units_of(folder, dataset):
+    """Return {patient: (split unit, set)} under the names of the raw data."""
+    return {
         case.patient: (case.split_unit, name)
         for name, cases in reveal_cases(made(folder, dataset)).items()
         for case in cases
     }
 
 
-def test_patients_who_share_an_image_listed_for_two_organs_are_in_one_set(tmp_path, groups_of):
+def test_patients_who_share_an_image_listed_for_two_organs_are_in_one_set(tmp_path):
     rows = [(f"a{n}", f"a{n}", "CT", "liver", n) for n in range(8)]
     rows += [(f"b{n}", f"b{n}", "CT", "lung", n) for n in range(8)]
     reports = run(stills(tmp_path, rows))
-    liver, lung = (groups_of(tmp_path, report["dataset"]) for report in reports)
+    liver, lung = (split_units_of(tmp_path, report["dataset"]) for report in reports)
     assert len(liver) == len(lung) == 8, "each organ keeps its own mask of the image"
     assert all(liver[f"a{n}"] == lung[f"b{n}"] for n in range(8))
 
 
-def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_set(tmp_path, groups_of):
+def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_set(tmp_path):
     smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
     stills(tmp_path, rows := [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)])
     rows += [("one", "one", "US", "breast", 0), ("two", "two", "PET", "breast", 0)]
@@ -84,13 +84,13 @@ def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_se
     save_still(tmp_path, "one", smooth)
     save_still(tmp_path, "two", smooth + 3)
     run(tmp_path)
-    assert groups_of(tmp_path, "own-us")["one"] == groups_of(tmp_path, "own-pet")["two"]
+    assert split_units_of(tmp_path, "own-us")["one"] == split_units_of(tmp_path, "own-pet")["two"]
 
 
 def test_patients_who_share_a_volume_under_masks_of_other_slices_are_in_one_set(tmp_path):
     rows = []
     for number in range(8):
-        # The last is the first one's volume again, marked one slice further up.
+        # The last is the first one's volume again, with the mask one slice higher.
         voxels = draw(number % 7, 16, 16, 8)
         mask = np.zeros(voxels.shape, np.uint8)
         mask[4:12, 4:12, 2 + number // 7 : 6 + number // 7] = 1
@@ -112,7 +112,7 @@ def test_a_list_of_duplicates_names_a_manifests_images_too(tmp_path):
     assert told["copies_left_out"] == [{"name": "a3.png", "same_as": "a1.png"}]
 
 
-def test_a_list_of_duplicates_that_names_no_image_is_refused(tmp_path):
+def test_a_list_of_duplicates_that_names_no_image_is_rejected(tmp_path):
     stills(tmp_path, [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)])
     listed = tmp_path / "list.csv"
     listed.write_text("Filename\n{benign (1).png&benign (2).png}\n")
@@ -120,11 +120,13 @@ def test_a_list_of_duplicates_that_names_no_image_is_refused(tmp_path):
         run(tmp_path, duplicate_list=listed)
 
 
-def test_a_manifest_that_gains_a_modality_leaves_nobody_there_twice(tmp_path):
+def test_a_manifest_that_gains_a_modality_leaves_no_patient_twice_in_the_workspace(tmp_path):
     rows = [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)]
     run(stills(tmp_path, rows))
     stills(tmp_path, rows + [(f"b{n}", f"a{n}", "CT", "breast", 10 + n) for n in range(6)])
-    with pytest.raises(FlamesError, match=r"own.h5 is of own too, .*--overwrite to replace it, or another"):
+    with pytest.raises(
+        FlamesError, match=r"own.h5 also belongs to own, .*--overwrite to replace it, or another"
+    ):
         run(tmp_path)
     assert files_in(tmp_path / "made") == ["own.csv", "own.h5", "own.json", "salt"]
     run(tmp_path, overwrite=True)

@@ -2,6 +2,7 @@ import io
 import json
 import shutil
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from flames_cli.core.imaging.intensity import quantise, scale
 from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.splits import SETS
+from flames_cli.demo_data.layouts import draw_brats, draw_otu2d
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
 from flames_cli.readers.base import RawCase, ReadOptions, SkippedCase
-from flames_cli.readers.phantoms import draw_brats, draw_otu2d
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import read_set
 from flames_cli.store.files.hashes import hash_file
@@ -28,12 +29,12 @@ from tests.support.datasets import find_shared, reveal_cases, reveal_report
 DRAWN = [name for name in SETS if name != "client_val"]
 """The sets that a split makes."""
 
-ONE_KIND = [name for name, reader in READERS.items() if reader.MODALITY]
+ONE_KIND = [name for name, reader in READERS.items() if reader.modality]
 """The readers of one modality and organ: all but manifests."""
 
 
 def run(folder: Path, dataset: str, raw: Path, **options):
-    """Preprocess into folder/workspace; the report."""
+    """Preprocess into folder/workspace and return the report."""
     options = {"size": 32, "raw": {dataset: raw}, **options}
     (report,) = preprocess(PreprocessConfig(workspace=folder / "workspace", **options), dataset)
     return report
@@ -43,30 +44,23 @@ def output(folder: Path, dataset: str) -> Path:
     return folder / "workspace" / "preprocessed" / f"{dataset}.h5"
 
 
-@pytest.fixture
-def cases_of():
-    """cases_of(folder, dataset): {set: cases} of what `run` wrote, called as in the raw data."""
-    return lambda folder, dataset: reveal_cases(output(folder, dataset))
+def cases_of(folder: Path, dataset: str):
+    """Return {set: cases} of what `run` wrote, under the names of the raw data."""
+    return reveal_cases(output(folder, dataset))
 
 
-@pytest.fixture
-def patients_of(cases_of):
-    """patients_of(folder, dataset): {set: patients}."""
-
-    def find(folder: Path, dataset: str) -> dict[str, set[str]]:
-        return {name: {case.patient for case in cases} for name, cases in cases_of(folder, dataset).items()}
-
-    return find
+def patients_of(folder: Path, dataset: str) -> dict[str, set[str]]:
+    """Return {set: patients}, as `cases_of`."""
+    return {name: {case.patient for case in cases} for name, cases in cases_of(folder, dataset).items()}
 
 
-@pytest.fixture
-def left_out():
-    """left_out(folder, report): what it tells of what was left out, called as in the raw data."""
-    return lambda folder, report: reveal_report(output(folder, report["dataset"]), report)
+def left_out(folder: Path, report: dict) -> dict:
+    """Return what a report says was left out, under the names of the raw data."""
+    return reveal_report(output(folder, report["dataset"]), report)
 
 
 def raw_cases(dataset: str, root: Path) -> dict[str, RawCase]:
-    """Every sound case by its source's name, and that of its slice."""
+    """Return every valid case by its source's name, and that of its slice."""
     reader = READERS[dataset]
     found = {}
     for source in reader.list_sources(root):
@@ -80,34 +74,45 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
+@pytest.fixture(scope="module")
+def preprocessed(phantom_raw, salt_file, tmp_path_factory):
+    """preprocessed(dataset): the folder of its phantoms, preprocessed with `salt_file`, and the report: for
+    reading only."""
+    folder = tmp_path_factory.mktemp("preprocessed")
+
+    @cache
+    def get(dataset):
+        return folder / dataset, run(folder / dataset, dataset, phantom_raw[dataset], salt_file=salt_file)
+
+    return get
+
+
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_every_sound_case_stands_in_one_set(dataset, phantom_raw, tmp_path, cases_of, left_out):
-    report = run(tmp_path, dataset, phantom_raw[dataset])
-    kept = [case.case for cases in cases_of(tmp_path, dataset).values() for case in cases]
-    told = left_out(tmp_path, report)
+def test_every_valid_case_is_in_one_set(dataset, phantom_raw, preprocessed):
+    folder, report = preprocessed(dataset)
+    kept = [case.case for cases in cases_of(folder, dataset).values() for case in cases]
+    told = left_out(folder, report)
     gone = {entry["name"] for entry in (*told["skipped"], *told["copies_left_out"])}
     assert len(kept) == len(set(kept))
     assert set(kept) == set(raw_cases(dataset, phantom_raw[dataset])) - gone
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_no_patient_stands_in_two_sets(dataset, phantom_raw, tmp_path, patients_of):
-    run(tmp_path, dataset, phantom_raw[dataset])
-    sets = patients_of(tmp_path, dataset)
+def test_no_patient_is_in_two_sets(dataset, preprocessed):
+    folder, _ = preprocessed(dataset)
+    sets = patients_of(folder, dataset)
     assert all(sets[name] for name in DRAWN)
     assert len(set.union(*sets.values())) == sum(len(patients) for patients in sets.values())
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(
-    dataset, phantom_raw, tmp_path, cases_of
-):
-    run(tmp_path, dataset, phantom_raw[dataset])
-    raw, names = raw_cases(dataset, phantom_raw[dataset]), cases_of(tmp_path, dataset)
-    with open_checked(output(tmp_path, dataset), PREPROCESSED) as file:
+def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset, phantom_raw, preprocessed):
+    folder, _ = preprocessed(dataset)
+    raw, names = raw_cases(dataset, phantom_raw[dataset]), cases_of(folder, dataset)
+    with open_checked(output(folder, dataset), PREPROCESSED) as file:
         for name in SETS:
             stored = read_set(file[name])
-            assert stored.images.dtype == (np.uint8 if READERS[dataset].STILL else np.uint16)
+            assert stored.images.dtype == (np.uint8 if READERS[dataset].is_still else np.uint16)
             for info, image, mask in zip(names[name], stored.images, stored.masks, strict=True):
                 case = raw[info.case]
                 squared, expected = to_square(scale(case.image, case.low, case.high), case.mask, 32)
@@ -119,18 +124,18 @@ def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_the_report_counts_what_the_file_holds(dataset, phantom_raw, tmp_path, cases_of):
-    report = run(tmp_path, dataset, phantom_raw[dataset])
-    path = output(tmp_path, dataset)
+def test_the_report_counts_the_content_of_the_file(dataset, phantom_raw, preprocessed):
+    folder, report = preprocessed(dataset)
+    path = output(folder, dataset)
     assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == report
     assert report["sha256"] == hash_file(path)
     assert report["sources"] == len(READERS[dataset].list_sources(phantom_raw[dataset]))
-    sets = cases_of(tmp_path, dataset)
+    sets = cases_of(folder, dataset)
     assert sets.pop("client_val") == []
     for name, cases in sets.items():
         patients = {case.patient for case in cases}
         assert report["sets"][name] == {"images": len(cases), "patients": len(patients)}
-    assert files_in(tmp_path) == sorted([f"{dataset}.csv", f"{dataset}.h5", f"{dataset}.json", "salt"])
+    assert files_in(folder) == sorted([f"{dataset}.csv", f"{dataset}.h5", f"{dataset}.json"])
 
 
 @pytest.mark.parametrize(("small", "rule"), [({}, "area:100:100"), ({"OTU_2D": "box:12:5"}, "box:12:5")])
@@ -149,7 +154,7 @@ def test_small_lesions_are_counted_by_the_reader_s_rule_or_the_user_s(small, rul
         assert sum(counts["small"] for counts in told["sets"].values()) > 0
 
 
-def test_lesions_are_measured_alike_at_every_size(tmp_path, cases_of):
+def test_lesions_are_measured_alike_at_every_size(tmp_path):
     root = find_shared("data/lits-slices")
     small = {}
     for size in (64, 128):
@@ -170,20 +175,20 @@ def test_a_rule_for_an_unknown_data_set_leaves_no_output(phantom_raw, tmp_path):
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(
-    dataset, phantom_raw, tmp_path, salt_file
+    dataset, phantom_raw, preprocessed, tmp_path, salt_file
 ):
-    for name, workers in (("a", 1), ("b", 4), ("c", 1)):
-        run(tmp_path / name, dataset, phantom_raw[dataset], workers=workers, salt_file=salt_file)
+    folder, _ = preprocessed(dataset)
+    run(tmp_path, dataset, phantom_raw[dataset], workers=4, salt_file=salt_file)
     for suffix in (".h5", ".json"):
-        digests = {hash_file(output(tmp_path / name, dataset).with_suffix(suffix)) for name in "abc"}
-        assert len(digests) == 1
+        one, other = (hash_file(output(made, dataset).with_suffix(suffix)) for made in (folder, tmp_path))
+        assert one == other
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw, tmp_path, patients_of):
-    for seed in (0, 1):
-        run(tmp_path / str(seed), dataset, phantom_raw[dataset], seed=seed)
-    one, other = (patients_of(tmp_path / str(seed), dataset) for seed in (0, 1))
+def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw, preprocessed, tmp_path):
+    folder, _ = preprocessed(dataset)
+    run(tmp_path, dataset, phantom_raw[dataset], seed=1)
+    one, other = (patients_of(made, dataset) for made in (folder, tmp_path))
     assert one != other
     assert set.union(*one.values()) == set.union(*other.values())
 
@@ -203,10 +208,10 @@ def test_progress_counts_up_to_the_number_of_sources(phantom_raw, tmp_path):
     assert steps == [("preprocess busi", done, 16) for done in range(1, 17)]
 
 
-def test_output_that_exists_is_kept_unless_told_otherwise(phantom_raw, tmp_path):
+def test_existing_output_is_kept_without_overwrite(phantom_raw, tmp_path):
     run(tmp_path, "busi", phantom_raw["busi"])
     before = hash_file(output(tmp_path, "busi"))
-    with pytest.raises(FlamesError, match=r"busi\.h5 is there already; pass --overwrite"):
+    with pytest.raises(FlamesError, match=r"busi\.h5 exists already; pass --overwrite"):
         run(tmp_path, "busi", phantom_raw["busi"], seed=1)
     assert hash_file(output(tmp_path, "busi")) == before
     run(tmp_path, "busi", phantom_raw["busi"], seed=1, overwrite=True)
@@ -241,13 +246,13 @@ def test_the_servers_share_is_a_number_or_a_fraction(dataset, server_test, image
     assert report["sets"]["client_train"]["images"] > report["sets"]["client_test"]["images"] > 0
 
 
-def test_the_servers_images_are_shared_between_the_classes(phantom_raw, tmp_path, cases_of):
+def test_the_servers_images_are_shared_between_the_classes(phantom_raw, tmp_path):
     run(tmp_path, "busi", phantom_raw["busi"], server_test=4)
     strata = [case.stratum for case in cases_of(tmp_path, "busi")["server_test"]]
     assert sorted(strata) == ["benign", "benign", "malignant", "malignant"]
 
 
-def test_the_servers_slices_come_as_whole_patients(phantom_raw, tmp_path, cases_of):
+def test_the_servers_slices_come_from_complete_patients(phantom_raw, tmp_path):
     run(tmp_path, "brats", phantom_raw["brats"], server_test=8)
     sets = cases_of(tmp_path, "brats")
     assert 4 <= len(sets["server_test"]) <= 12
@@ -256,7 +261,7 @@ def test_the_servers_slices_come_as_whole_patients(phantom_raw, tmp_path, cases_
 
 
 @pytest.mark.parametrize("server_test", [15, 1000])
-def test_a_server_share_that_leaves_nothing_is_refused(server_test, phantom_raw, tmp_path):
+def test_a_server_share_that_leaves_no_patient_is_rejected(server_test, phantom_raw, tmp_path):
     with pytest.raises(FlamesError, match=rf"asks for {server_test} of 15 otu2d images; leave some"):
         run(tmp_path, "otu2d", phantom_raw["otu2d"], server_test=server_test)
     assert files_in(tmp_path) == []
@@ -275,7 +280,7 @@ def test_the_test_fraction_is_of_the_patients_left_by_the_server(phantom_raw, tm
     }
 
 
-def test_too_few_patients_to_split_are_refused_with_the_fix(tmp_path):
+def test_too_few_patients_to_split_are_rejected_with_the_fix(tmp_path):
     raw = draw_otu2d(tmp_path, 2, seed=0)
     with pytest.raises(
         FlamesError, match=r"2 usable patients, too few for client_test; .*pass --server-test 0"
@@ -296,7 +301,7 @@ def test_the_half_width_narrows_the_slices(tmp_path):
     assert counts[0] < counts[1] < counts[2]
 
 
-def test_empty_masks_and_lesions_that_vanish_are_reported(tmp_path, left_out):
+def test_empty_masks_and_lesions_that_vanish_are_reported(tmp_path):
     raw = draw_otu2d(tmp_path, 12, seed=0)
     name = "3_binary.PNG"
     mask = np.zeros_like(np.asarray(Image.open(raw / "annotations" / name)))
@@ -310,7 +315,7 @@ def test_empty_masks_and_lesions_that_vanish_are_reported(tmp_path, left_out):
     assert report["bad"] == []
 
 
-def test_of_exact_copies_the_first_is_kept(phantom_raw, tmp_path, patients_of, left_out):
+def test_the_first_of_exact_copies_is_kept(phantom_raw, tmp_path):
     report = run(tmp_path, "busi", phantom_raw["busi"])
     assert left_out(tmp_path, report)["copies_left_out"] == [
         {"name": "malignant (3)", "same_as": "benign (1)"}
@@ -331,7 +336,7 @@ def save_again(root: Path, original: str, copy: str, brighter: float = 0.0, qual
 
 
 @pytest.mark.parametrize("size", [32, 48, 240])
-def test_near_copies_never_straddle_sets(size, raw_copy, tmp_path, patients_of, left_out):
+def test_near_copies_never_straddle_sets(size, raw_copy, tmp_path):
     root = raw_copy("busi")
     save_again(root, "benign (2)", "benign (90)")
     save_again(root, "benign (3)", "malignant (90)", brighter=12)
@@ -356,7 +361,7 @@ def write_list(folder: Path, *groups: str) -> Path:
     return path
 
 
-def test_listed_duplicates_are_left_out(phantom_raw, tmp_path, patients_of, left_out):
+def test_listed_duplicates_are_left_out(phantom_raw, tmp_path):
     listed = write_list(tmp_path, "benign (4).png&benign (2).png&benign (400).png", "malignant (1).png")
     report = run(tmp_path, "busi", phantom_raw["busi"], duplicate_list=listed)
     assert left_out(tmp_path, report)["copies_left_out"] == [
@@ -366,7 +371,7 @@ def test_listed_duplicates_are_left_out(phantom_raw, tmp_path, patients_of, left
     assert "benign (4)" not in set.union(*patients_of(tmp_path, "busi").values())
 
 
-def test_lists_and_exact_copies_are_followed_from_one_to_the_other(phantom_raw, tmp_path, left_out):
+def test_lists_and_exact_copies_are_followed_from_one_to_the_other(phantom_raw, tmp_path):
     listed = write_list(tmp_path, "benign (1).png&benign (2).png", "benign (2).png&benign (4).png")
     report = run(tmp_path, "busi", phantom_raw["busi"], duplicate_list=listed)
     copies = left_out(tmp_path, report)["copies_left_out"]
@@ -374,7 +379,7 @@ def test_lists_and_exact_copies_are_followed_from_one_to_the_other(phantom_raw, 
     assert kept == dict.fromkeys(("benign (2)", "benign (4)", "malignant (3)"), "benign (1)")
 
 
-def test_two_images_that_a_later_one_links_are_copies_too(phantom_raw, tmp_path, left_out):
+def test_two_images_that_a_later_one_links_are_copies_too(phantom_raw, tmp_path):
     listed = write_list(tmp_path, "benign (2).png&benign (5).png", "benign (4).png&benign (5).png")
     report = run(tmp_path, "busi", phantom_raw["busi"], duplicate_list=listed, skip_bad=True)
     copies = left_out(tmp_path, report)["copies_left_out"]
@@ -384,7 +389,7 @@ def test_two_images_that_a_later_one_links_are_copies_too(phantom_raw, tmp_path,
     assert report["options"]["skip_bad"] is True
 
 
-def test_a_listed_duplicate_of_an_unreadable_image_is_kept(raw_copy, tmp_path, patients_of):
+def test_a_listed_duplicate_of_an_unreadable_image_is_kept(raw_copy, tmp_path):
     root = raw_copy("busi")
     (root / "benign" / "benign (2).png").write_bytes(b"")
     listed = write_list(tmp_path, "benign (2).png&benign (4).png")
@@ -398,8 +403,8 @@ def test_a_duplicate_list_that_cannot_be_read_leaves_no_output(phantom_raw, tmp_
     assert files_in(tmp_path) == []
 
 
-def test_known_copies_in_the_real_breast_images_are_found(tmp_path, left_out):
-    real, root = find_shared("data/busi") / READERS["busi"].FOLDER, tmp_path / "raw"
+def test_known_copies_in_the_real_breast_images_are_found(tmp_path):
+    real, root = find_shared("data/busi") / READERS["busi"].folder, tmp_path / "raw"
     copies = {
         "benign (433)",
         "malignant (145)",

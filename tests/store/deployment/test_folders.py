@@ -28,7 +28,7 @@ def test_a_site_is_read_back(tmp_path):
     assert read_site(tmp_path) == made
 
 
-def test_every_file_lies_where_the_layout_says(tmp_path):
+def test_every_file_is_where_the_layout_says(tmp_path):
     made = Deployment(tmp_path, "a.org", 1, ())
     paths = [made.ca_certificate, made.ca_key, made.server_certificate, made.server_key, made.flower_home]
     paths += [made.database, made.log, made.nodes, made.node_key("x")]
@@ -57,9 +57,9 @@ DAMAGED = {
     "no TOML": ("host =", "cannot be read"),
     "another format": ('format = "flames-run"', "is flames-run, expected flames-deployment"),
     "newer": (HEAD.replace("1", "2"), "has version 2 of flames-deployment, this release reads 1"),
-    "no host": (HEAD + "port = 1\nsites = []", "lacks host, port or sites"),
-    "port of words": (HEAD + 'host = "a.org"\nport = "x"\nsites = []', "lacks host, port or sites"),
-    "no list": (HEAD + 'host = "a.org"\nport = 1\nsites = 3', "lacks host, port or sites"),
+    "no host": (HEAD + "port = 1\nsites = []", "has no host, port or sites"),
+    "port of words": (HEAD + 'host = "a.org"\nport = "x"\nsites = []', "has no host, port or sites"),
+    "no list": (HEAD + 'host = "a.org"\nport = 1\nsites = 3', "has no host, port or sites"),
     "no such host": (HEAD + 'host = "a b"\nport = 1\nsites = []', "'a b' is not a host"),
     "no such port": (HEAD + 'host = "a.org"\nport = 0\nsites = []', "there is no port 0"),
     "site elsewhere": (HEAD + 'host = "a.org"\nport = 1\nsites = ["../a"]', "'../a' cannot name a site"),
@@ -67,7 +67,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("what", DAMAGED)
-def test_a_damaged_deployment_is_refused(what, tmp_path):
+def test_a_damaged_deployment_is_rejected(what, tmp_path):
     content, says = DAMAGED[what]
     (tmp_path / "deployment.toml").write_text(content)
     with pytest.raises(FlamesError, match=says.replace("(", r"\(")):
@@ -77,12 +77,12 @@ def test_a_damaged_deployment_is_refused(what, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "lacks name or superlink"),
+        ("", "has no name or superlink"),
         ('name = ".."\nsuperlink = "a.org:1"', "cannot name a site"),
         ('name = "a"\nsuperlink = "a.org"', "'a.org' is not HOST:PORT"),
     ],
 )
-def test_a_damaged_site_is_refused(content, says, tmp_path):
+def test_a_damaged_site_is_rejected(content, says, tmp_path):
     (tmp_path / "site.toml").write_text(SITE_HEAD + content)
     with pytest.raises(FlamesError, match=says):
         read_site(tmp_path)
@@ -94,6 +94,6 @@ def test_names_that_can_be_files_are_kept(name):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".a", "a/b", "a\\b", "a b", "é", "a" * 64, "a\n", "a:b"])
-def test_names_that_cannot_be_files_are_refused(name):
+def test_names_that_cannot_be_files_are_rejected(name):
     with pytest.raises(FlamesError, match="cannot name a site; use letters, digits"):
         check_site_name(name)

@@ -1,18 +1,18 @@
-"""Small synthetic data sets in the raw layouts of the real ones: for `flames demo`, and for tests."""
+"""Small synthetic data sets in the raw layout of every reader."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from flames_cli.readers.phantoms.hospital import draw_manifest
-from flames_cli.readers.phantoms.paper import draw_brats, draw_busi, draw_otu2d, lesion_area
-from flames_cli.readers.phantoms.stills import (
+from flames_cli.demo_data import DEMO_DATA
+from tests.support.phantoms.hospital import draw_manifest
+from tests.support.phantoms.stills import (
     draw_cvc,
     draw_kvasir,
     draw_lgg,
     draw_lits_slices,
     draw_polypgen,
 )
-from flames_cli.readers.phantoms.volumes import (
+from tests.support.phantoms.volumes import (
     draw_brats2020,
     draw_brats2021,
     draw_kits23,
@@ -23,9 +23,7 @@ from flames_cli.readers.phantoms.volumes import (
 )
 
 PHANTOMS: dict[str, Callable[[Path, int, int], Path]] = {
-    "brats": draw_brats,
-    "busi": draw_busi,
-    "otu2d": draw_otu2d,
+    **DEMO_DATA,
     "brats2020": draw_brats2020,
     "brats2021": draw_brats2021,
     "msd-liver": draw_msd_liver,
@@ -40,6 +38,4 @@ PHANTOMS: dict[str, Callable[[Path, int, int], Path]] = {
     "lgg": draw_lgg,
     "manifest": draw_manifest,
 }
-"""By reader: draw(root, patients, seed) makes the download's folder under `root` and returns it."""
-
-__all__ = ["PHANTOMS", "draw_brats", "draw_busi", "draw_otu2d", "lesion_area"]
+"""Function draw(root, patients, seed) of each reader; it creates the download's folder and returns it."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from flames_cli.arrays import Floats
-from flames_cli.readers.phantoms.shapes import smooth_noise
+from flames_cli.demo_data.noise import smooth_noise
 
 SHAPE = (40, 36, 14)
 SPACING_MM = (8.0, 8.0, 10.0)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from flames_cli.arrays import Floats, Mask
-from flames_cli.readers.phantoms.shapes import draw_brain, smooth_noise
+from flames_cli.demo_data.brain import draw_brain
+from flames_cli.demo_data.noise import smooth_noise
 
 Generator = np.random.Generator
 Flags = NDArray[np.bool_]

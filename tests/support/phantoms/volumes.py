@@ -14,8 +14,8 @@ import numpy as np
 from flames_cli.arrays import Floats, Pixels
 from flames_cli.core.imaging.volumes import from_ras, ras_order
 from flames_cli.core.rng import derive_rng
-from flames_cli.readers.phantoms.shapes import FIELD_MM, draw_brain
-from flames_cli.readers.phantoms.trunks import KIDNEYS, LIVER, LUNGS, PANCREAS, SPACING_MM, Organ, draw_trunk
+from flames_cli.demo_data.brain import FIELD_MM, draw_brain
+from tests.support.phantoms.trunks import KIDNEYS, LIVER, LUNGS, PANCREAS, SPACING_MM, Organ, draw_trunk
 
 BRAIN_SHAPE = (40, 40, 12)
 BRAIN_SPACING_MM = (FIELD_MM[0] / 40, FIELD_MM[1] / 40, FIELD_MM[2] / 12)

@@ -9,10 +9,10 @@ import numpy as np
 
 from flames_cli.arrays import Floats, Mask, Pixels
 from flames_cli.core.rng import derive_rng
+from flames_cli.demo_data.brain import FIELD_MM, draw_brain
+from flames_cli.demo_data.layouts import APPLE_DOUBLE, lesion_area
 from flames_cli.errors import FlamesError
-from flames_cli.readers.phantoms.dicom import write_segmentation, write_series
-from flames_cli.readers.phantoms.paper import APPLE_DOUBLE, lesion_area
-from flames_cli.readers.phantoms.shapes import FIELD_MM, draw_brain
+from tests.support.phantoms.dicom import write_segmentation, write_series
 
 SITES = ("Klinik Süd", "Hôpital Nord")
 SHAPE = (36, 36, 6)

@@ -15,8 +15,9 @@ from PIL import Image
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.rng import derive_rng
+from flames_cli.demo_data.brain import FIELD_MM, draw_brain
+from flames_cli.demo_data.ultrasound import Scan, draw_breast, draw_ovary
 from flames_cli.errors import FlamesError
-from flames_cli.readers.phantoms.shapes import FIELD_MM, Scan, draw_brain, draw_breast, draw_ovary
 
 AREA_RANGE = 50.0
 LARGEST_AREA = {"brats": 0.25, "busi": 0.25, "otu2d": 0.22}

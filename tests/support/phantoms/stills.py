@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from flames_cli.core.rng import derive_rng
+from flames_cli.demo_data.layouts import APPLE_DOUBLE
 from flames_cli.errors import FlamesError
-from flames_cli.readers.phantoms.paper import APPLE_DOUBLE
-from flames_cli.readers.phantoms.scenes import Frame, draw_colon, draw_glioma, draw_liver
+from tests.support.phantoms.scenes import Frame, draw_colon, draw_glioma, draw_liver
 
 TINTS = {"C1": (0.95, 0.5, 0.38), "C3": (0.85, 0.55, 0.5), "C4": (0.98, 0.62, 0.42)}
 """What the wall of the colon looks like under each centre's light: red, green, blue."""
