@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flames_cli.arrays import Weights
     from flames_cli.learn.predict import Validation
 
-TRAINING, FEDERATION = "Training", "Federation"
+TRAINING, STRATEGY = "Training", "Strategy"
 """Panels of the help of `flames federate`."""
 
 
@@ -58,12 +58,12 @@ class TrainOptions:
     )
     augment: bool = option(True, "Warp the training images.")
     proximal_mu: float = option(
-        0.01, "Proximal coefficient μ of fedprox (0: plain fedavg).", FEDERATION, ge=0, le=1e6
+        0.01, "Proximal coefficient μ of fedprox (0: plain fedavg).", STRATEGY, ge=0, le=1e6
     )
     precise_norm: bool = option(
         True,
         "For fedgs and flames-fedgs: estimate the statistics of BatchNorm for the reported weights.",
-        FEDERATION,
+        STRATEGY,
     )
 
 
