@@ -102,6 +102,8 @@ class Epochs:
                 f"lower --lr (now {options.lr:g})"
             )
         loss.backward()  # type: ignore[no-untyped-call]
+        if options.grad_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.grad_clip)
         if self.local_update.uses_scale:
             self.local_update.scale = batch_scale(masks, cases, self.train)
         self.local_update.step()

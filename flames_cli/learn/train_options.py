@@ -47,6 +47,13 @@ class TrainOptions:
     weight_decay: float | None = option(
         None, "Weight decay of the optimiser.", shown="0.01 for adamw, else 0", ge=0, le=1
     )
+    grad_clip: float | None = option(
+        None,
+        "Largest L2 norm of all gradients of a step together; longer ones are shortened.",
+        shown="no clipping",
+        gt=0,
+        le=1e9,
+    )
     keep_epoch: Literal["best", "last"] = option(
         "best", "Local epoch to report: the best by the validation patients, or the last."
     )

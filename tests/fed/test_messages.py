@@ -227,7 +227,7 @@ def test_a_request_carries_weights_and_the_options_of_training_only():
     assert set(content.array_records[ARRAYS]) == set(WEIGHTS)
     assert dict(content.config_records[TRAIN]) == flatten_request(REQUEST)
     names = {entry.name for kind in (TrainRequest, TrainOptions) for entry in fields(kind)}
-    assert set(content.config_records[TRAIN]) == names - {"training", "weight_decay"}
+    assert set(content.config_records[TRAIN]) == names - {"training", "weight_decay", "grad_clip"}
 
 
 def test_an_option_without_a_value_does_not_travel():

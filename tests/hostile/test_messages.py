@@ -35,7 +35,7 @@ from flames_cli.learn.train_options import TrainOptions, limits_of
 from tests.support.memory import message_with_little_memory
 
 NODE = 7
-OPTIONS = TrainOptions(local_epochs=2, batch_size=8, lr=1e-3, weight_decay=0.1, augment=False)
+OPTIONS = TrainOptions(local_epochs=2, batch_size=8, lr=1e-3, weight_decay=0.1, grad_clip=1.0, augment=False)
 REQUEST = TrainRequest(3, 5, "busi", OPTIONS, "unet", '{"depth": 2}')
 ENTRIES = flatten_request(REQUEST)
 LIMITED = {entry.name: limits for entry in fields(TrainOptions) if (limits := limits_of(entry))}

@@ -380,3 +380,17 @@ def test_a_different_client_control_changes_training(cases, nothing):
     local = changed(optimiser="sgd", rule="scaffold", controls=Controls(server, client))
     result = train_epochs(make(), cases, nothing, local, CPU, "fp32")
     assert differ(result, run(cases, nothing, optimiser="sgd"))
+
+
+def test_clipped_gradients_bound_the_first_step_of_sgd(cases, nothing):
+    start = to_weights(make())
+    one_step = {"optimiser": "sgd", "local_epochs": 1, "batch_size": 8, "lr": 1.0, "augment": False}
+
+    def distance(result):
+        moved = (result.weights[name] - start[name] for name in parameters())
+        return float(np.sqrt(sum((change.astype(np.float64) ** 2).sum() for change in moved)))
+
+    free = run(cases, nothing, **one_step)
+    limit = distance(free) / 4
+    np.testing.assert_allclose(distance(run(cases, nothing, grad_clip=limit, **one_step)), limit, rtol=1e-4)
+    assert_same_weights(run(cases, nothing, grad_clip=1e6, **one_step), free)
