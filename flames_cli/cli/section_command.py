@@ -155,11 +155,13 @@ def complete(names: Any, value_type: Any = str) -> Any:
     """Return what the shell calls to complete a value: a closed set, or a kind of `known_names`."""
     if isinstance(names, str):
 
-        def complete_names(ctx: click.Context, incomplete: str) -> list[str]:
+        def complete_names(ctx: click.Context, _: list[str], incomplete: str) -> list[str]:
             found = known_names(names, Path(ctx.params.get("workspace") or "flames-workspace"))
             return [name for name in found if name.startswith(incomplete)]
 
         return complete_names
     if get_origin(value_type) is Literal:
-        return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+        return lambda _context, _arguments, incomplete: [
+            name for name in names if name.startswith(incomplete)
+        ]
     return None

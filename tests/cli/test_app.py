@@ -189,6 +189,27 @@ def test_a_shell_completes_commands_and_options(flames, monkeypatch):
     assert flames().stdout.split() == ["status"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("flames federate --device c", ["cpu", "cuda"]),
+        ("flames federate --strategy fedavg", ["fedavg", "fedavg-modality"]),
+        ("flames federate --model sd", ["sd-utnet", "sdnet"]),
+        ("flames preprocess --dataset msd", ["msd-liver", "msd-lung", "msd-pancreas"]),
+        ("flames evaluate --run s", ["second"]),
+        ("flames federate --resume s", ["second"]),
+    ],
+)
+def test_a_shell_completes_values(typed, completed, flames, monkeypatch, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / "flames-workspace" / "runs" / name).mkdir(parents=True)
+        (tmp_path / "flames-workspace" / "runs" / name / "config.toml").touch()
+    monkeypatch.setenv("_FLAMES_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert flames().stdout.split() == completed
+
+
 def test_an_internal_error_is_one_line_that_asks_for_a_report(flames, monkeypatch):
     monkeypatch.setattr("flames_cli.stages.info.stage.info", fail_with(RuntimeError("two\nlines")))
     result = flames("info")
