@@ -55,7 +55,7 @@ def flames(
     warnings.filterwarnings("ignore", module=r"PIL|pydicom|nibabel")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a log without Unicode shows ? for ±, and the run goes on
+            stream.reconfigure(errors="replace")  # a log without Unicode shows ? for ±, and the run continues
 
 
 app.command(rich_help_panel="Stages", cls=SectionCommand)(check)

@@ -97,7 +97,7 @@ def test_an_interrupted_federation_goes_on_with_the_same_command(flames, workspa
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    line = "interrupted; run the same command again (a federation goes on after its last whole round)"
+    line = "interrupted; run the same command again (a federation continues after its last complete round)"
     assert stderr.endswith(f"error: {line}\n")
     assert "Traceback" not in stderr
     assert json.loads(stdout) == {"error": line, "exit_code": 130}
