@@ -73,7 +73,7 @@ ELSEWHERE = {
 
 NO_MESSAGE = {
     "the inline engine has no superlink run",  # only a fault of FLAMES could show it
-    "test report",  # fills the gap in "its … cannot be read"
+    "evaluation report",  # fills the gap in "its … cannot be read"
     f"unsent to {GAP}",  # a number of a message, never shown
     f"no {GAP} in {GAP}; {GAP}",  # its words are in _WHERE
 }

@@ -1,1 +1,1 @@
-"""The federation on Flower's Message API: algorithms, server, client, engines."""
+"""The federation on Flower's Message API: server, client, messages, engines."""

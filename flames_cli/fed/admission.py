@@ -1,4 +1,4 @@
-"""Whether a node fits a federation, by what it says of itself."""
+"""The check of a node's profile: a node that does not fit the federation may not join."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from flames_cli.store.schema import SHARD
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What every client's images must be."""
+    """Size and number of channels that the images of every client must have."""
 
     size: int
     channels: int
 
     def rejection_reason(self, profile: Profile, registered: str, taken: Collection[str]) -> str | None:
-        """Why a client cannot join, or None.
+        """Return why a client may not join; None if it may.
 
         Args:
-            profile: what it says of itself.
-            registered: the name that its key is registered for; empty where nodes have no keys.
-            taken: names of the clients that are there.
+            profile: the node's own description.
+            registered: the client name for which the node's key is registered; empty if nodes have no keys.
+            taken: names of the other clients that are present.
         """
         if profile.protocol != PROTOCOL:
             return (
@@ -39,11 +39,16 @@ class Requirements:
             )
         if profile.channels != self.channels:
             return (
-                f"its images are of {profile.channels} channel(s), this federation's of {self.channels}; "
+                f"its images have {profile.channels} channel(s), this federation's have {self.channels}; "
                 "preprocess all with the same --channels"
             )
         if profile.n_train <= 0 or profile.n_val < 0:
-            return f"it has {profile.n_train} training and {profile.n_val} validation images, expected some"
+            return (
+                f"it has {profile.n_train} training and {profile.n_val} validation images, "
+                "expected at least 1 training image; run `flames partition` again there"
+            )
         if registered and registered != profile.client:
             return f"its key is registered as {registered}; start it with that site's folder"
-        return "another node has that name" if profile.client in taken else None
+        if profile.client in taken:
+            return "another node has the same name; stop one of them, or give it another name"
+        return None

@@ -3,6 +3,6 @@
 from flames_cli.fed.client import make_client_app
 
 CLIENT_APP = "flames_cli.fed.apps:client_app"
-"""Its name; the only one that a FLAMES node accepts."""
+"""Import path of the ClientApp; a FLAMES node accepts no other one."""
 
 client_app = make_client_app()

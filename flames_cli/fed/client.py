@@ -1,4 +1,4 @@
-"""The ClientApp: a hospital's side. It reads its own shard; only weights, counts and means leave it."""
+"""The ClientApp: the hospital's side. It reads its own shard and sends only weights, counts and means."""
 
 from collections.abc import Callable
 
@@ -14,9 +14,9 @@ from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_o
 
 
 def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
-    """The ClientApp of one node; what it is stands in its node's configuration (`NodeSettings`).
+    """Return the ClientApp of a node; the node's configuration (`NodeSettings`) describes the client.
 
-    Training is imported when it is asked for: on a real node every message starts a process of its own, and
+    Training is imported on its first use: on a real node every message starts a process of its own, and
     torch takes seconds to load.
     """
     app = ClientApp()
@@ -31,16 +31,17 @@ def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
         return _answer(context, lambda settings: _train(message, settings, cache, on_event))
 
     @app.evaluate()
-    def test(message: Message, context: Context) -> Message:
-        return _answer(context, lambda settings: _test(message, settings, cache))
+    def evaluate(message: Message, context: Context) -> Message:
+        return _answer(context, lambda settings: _evaluate(message, settings, cache))
 
     return app
 
 
 def _answer(context: Context, work: Callable[[NodeSettings], Message]) -> Message:
-    """What `work` gives. Where it fails, a private node tells the server no more than that.
+    """Return the result of `work`. If it fails, a private node reports only the failure to the server.
 
-    An error's words may name a file or a patient. Flower writes the error and its cause into the node's log.
+    The message of an error could name a file or a patient. Flower writes the error and its cause into the
+    node's log.
     """
     settings = settings_of(context)
     try:
@@ -49,7 +50,7 @@ def _answer(context: Context, work: Callable[[NodeSettings], Message]) -> Messag
         raise
     except Exception as error:
         if settings.private:
-            raise FlamesError("it failed; its own log says why") from error
+            raise FlamesError("the client failed; the reason is in the node's own log") from error
         raise
 
 
@@ -61,17 +62,15 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
     def on_step(step: int, steps: int) -> None:
         on_event(StepDone(profile.client, task.request.round, step, steps))
 
-    report, keep = train_client(task, settings, profile, cache, on_step)
+    report, save_state = train_client(task, settings, profile, cache, on_step)
     reply = pack_report(report, message)
-    # Not before: a report that cannot be packed is none, and the next round must start from what was.
-    keep()
+    # The state is saved only after packing: without a report, the next round must start from the old state.
+    save_state()
     return reply
 
 
-def _test(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
+def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
     from flames_cli.fed.client_evaluation import evaluate_client
 
-    tests = cache.load(settings, "test")
-    return pack_evaluation(
-        evaluate_client(unpack_task(message), settings, read_profile(settings), tests), message
-    )
+    task, profile, cases = unpack_task(message), read_profile(settings), cache.load(settings, "test")
+    return pack_evaluation(evaluate_client(task, settings, profile, cases), message)

@@ -1,4 +1,4 @@
-"""A client's side of the final test: its model on its own test set, scored where the data are."""
+"""The client's side of the final evaluation: the client's model on its own test set, at the client."""
 
 from flames_cli.core.scores.metrics import case_metrics
 from flames_cli.core.scores.summaries import METRICS, summarise_cases
@@ -14,32 +14,46 @@ from flames_cli.store.client_state import load_client_state
 from flames_cli.store.files.parse import parse_json
 
 LEAST_CASES = 5
-"""The mean of fewer says too much of each of them."""
+"""Smallest number of cases whose mean is reported: a mean of fewer reveals too much about each case."""
 
 
 def evaluate_client(
-    task: TrainTask, settings: NodeSettings, profile: Profile, tests: ShardDataset
+    task: TrainTask, settings: NodeSettings, profile: Profile, cases: ShardDataset
 ) -> EvaluationReport:
-    """The model of `task` on `tests`.
+    """Evaluate the model of `task` on the test cases `cases`.
 
     Raises:
-        Declined: there are no test cases, or so few that their mean would tell of each, where the node's
-            owner does not let single cases be told.
+        Declined: there are no test cases; or there are fewer than LEAST_CASES, and the node's owner has not
+            allowed to report single cases.
     """
     least = 1 if settings.per_case else LEAST_CASES
-    if len(tests) < least:
-        raise Declined(f"its test set is smaller than the {least} cases that it tells a mean of")
+    if len(cases) < least:
+        raise Declined(
+            f"its test set has fewer than {least} cases, and it reports no mean of fewer; add test cases, or "
+            "start the node with --per-case"
+        )
     request = task.request
-    options = parse_json(request.model_options)
     weights = task.weights
-    if request.share == "content":
+    if request.style_stays:
         folder = client_state_folder(settings, request.run, profile.client)
         state = load_client_state(folder, request.last_accepted_round + 1)
         weights = to_weights(receive_model(task, state))
-    segmenter = Segmenter(request.model, options, settings.device, settings.precision, request.batch_size)
-    cases = [
-        case_metrics(predicted, tests.example(index)[1])
-        for index, predicted in enumerate(segmenter.masks(weights, tests))
+    segmenter = Segmenter(
+        model=request.model,
+        options=parse_json(request.model_options),
+        device=settings.device,
+        precision=settings.precision,
+        batch_size=request.training.batch_size,
+    )
+    scores = [
+        case_metrics(predicted, cases.example(index)[1])
+        for index, predicted in enumerate(segmenter.masks(weights, cases))
     ]
-    told = {name: sorted(case[name] for case in cases) for name in METRICS} if settings.per_case else {}
-    return EvaluationReport(profile.client, profile.modality, len(cases), summarise_cases(cases), told)
+    single = {name: sorted(case[name] for case in scores) for name in METRICS} if settings.per_case else {}
+    return EvaluationReport(
+        client=profile.client,
+        modality=profile.modality,
+        n=len(scores),
+        metrics=summarise_cases(scores),
+        cases=single,
+    )

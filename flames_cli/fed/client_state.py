@@ -1,6 +1,7 @@
-"""Where a client keeps what it needs again in the next round: on its own disk, never on a server's.
+"""The folder of the client state, which a client stores on its own disk between rounds.
 
-One folder for every engine, so that a node goes on after a restart as a run in one process does.
+All engines use the same folder, so that a node resumes after a restart in the same way as a run in one
+process. No server ever stores client state.
 """
 
 import re
@@ -11,18 +12,19 @@ from flames_cli.fed.node import NodeSettings
 from flames_cli.store.client_state import client_folder
 
 CONTROL = "control"
-"""SCAFFOLD's control variate of the client."""
+"""The client's control variate (SCAFFOLD)."""
 STYLE = "style"
-"""A disentangled model's style, where only content is shared."""
+"""Style entries of a disentangled model, if clients share only the content entries."""
 
 _RUN = re.compile(r"[0-9a-f]{16}")
 
 
 def client_state_folder(settings: NodeSettings, run: str, client: str) -> Path:
-    """MEMORY/<run>/<client>: what `client` keeps for `run`, a token of 16 hex digits.
+    """Return FOLDER/<run>/<client>, the folder of the state of `client` for `run`, a token of 16 hex digits.
 
     Raises:
-        FlamesError: another token, which could name any folder; the node's owner has set no folder.
+        FlamesError: the token has another form, with which it could name any folder; or the node's
+            configuration names no folder.
     """
     if not _RUN.fullmatch(run):
         raise FlamesError(
@@ -30,7 +32,7 @@ def client_state_folder(settings: NodeSettings, run: str, client: str) -> Path:
         )
     if settings.client_state is None:
         raise FlamesError(
-            "this run needs a folder for what the client keeps between rounds, and the node's configuration "
-            "names none; pass --node-config 'client-state=\"FOLDER\"'"
+            "this run needs a folder for the client state, and the node's configuration names none; "
+            "pass --node-config 'client-state=\"FOLDER\"'"
         )
     return client_folder(settings.client_state, run, client)

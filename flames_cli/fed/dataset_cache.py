@@ -1,4 +1,4 @@
-"""A node's shards, decoded once while they fit in memory."""
+"""A cache of a node's decoded shards."""
 
 from typing import TYPE_CHECKING
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 
 class DatasetCache:
-    """Decoded shards kept between rounds while they fit, so that a round does not decode them again."""
+    """Decoded shards that stay in memory between rounds, as long as they fit."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[Shards, str], ShardDataset] = {}
+        self._datasets: dict[tuple[Shards, str], ShardDataset] = {}
         self._bytes = 0
 
     def load(self, settings: NodeSettings, set_name: str) -> "ShardDataset":
-        """The cases of `set_name` of all the node's shards."""
-        # Here, for a node that is only asked who it is: torch takes seconds to load.
+        """Return the cases of the set `set_name` from all shards of the node."""
+        # Imported here: torch takes seconds to load, and a node that only sends its profile does not need it.
         from flames_cli.learn.data import ShardDataset
 
         key = (settings.shards, set_name)
-        if key in self._kept:
-            return self._kept[key]
+        if key in self._datasets:
+            return self._datasets[key]
         dataset = ShardDataset(
             [cases for shard in settings.shards for cases in read_shard_sets(shard, set_name)]
         )
         if self._bytes + dataset.n_bytes <= psutil.virtual_memory().total * settings.cache_share:
             self._bytes += dataset.n_bytes
-            self._kept[key] = dataset
+            self._datasets[key] = dataset
         return dataset

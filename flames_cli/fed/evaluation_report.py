@@ -1,6 +1,6 @@
-"""What a node tells of its own test set: means and numbers of cases.
+"""A client's report on its own test set: means and numbers of cases.
 
-A case's own score is told only where the node's owner lets it.
+The scores of single cases are reported only if the node's owner allows it.
 """
 
 from collections.abc import Mapping
@@ -16,31 +16,39 @@ from flames_cli.fed.messages import REPORT
 from flames_cli.store.files.atomic import finite
 
 FIELDS = ("mean", "sd", "n", "n_infinite")
+"""Fields of a `Summary`, as they travel."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """A client's model on the client's own test set of `n` cases."""
+    """Scores of a client's model on the client's own test set."""
 
-    __test__ = False
-    """Not a test of pytest's."""
     client: str
     modality: str
     n: int
+    """Number of test cases."""
     metrics: dict[str, Summary]
     cases: dict[str, list[float]] = field(default_factory=dict)
-    """By metric: every case's, from the lowest to the highest, so that none is known by its place."""
+    """Scores of all cases by metric, sorted, so that the position reveals no case; empty: not reported."""
 
     def as_json(self) -> dict[str, Any]:
-        """A line of client-tests.json."""
-        metrics = {name: {key: getattr(value, key) for key in FIELDS} for name, value in self.metrics.items()}
-        told = {"client": self.client, "modality": self.modality, "n": self.n, "metrics": metrics}
-        line: dict[str, Any] = finite({**told, **({"cases": self.cases} if self.cases else {})})
-        return line
+        """Return the client's entry in client-tests.json."""
+        entry: dict[str, Any] = {
+            "client": self.client,
+            "modality": self.modality,
+            "n": self.n,
+            "metrics": {
+                name: {key: getattr(value, key) for key in FIELDS} for name, value in self.metrics.items()
+            },
+        }
+        if self.cases:
+            entry["cases"] = self.cases
+        finite_entry: dict[str, Any] = finite(entry)
+        return finite_entry
 
 
 def pack_evaluation(report: EvaluationReport, request: Message) -> Message:
-    """A client's answer to a request to test."""
+    """Return a client's reply to the request to evaluate a model."""
     numbers: dict[str, float | int | list[float]] = {"n": report.n}
     for name, value in report.metrics.items():
         numbers |= {f"{name}.{key}": getattr(value, key) for key in FIELDS}
@@ -52,7 +60,11 @@ def pack_evaluation(report: EvaluationReport, request: Message) -> Message:
 
 
 def unpack_evaluation(reply: Message) -> EvaluationReport:
-    """The report in `reply`. Raises KeyError, TypeError or ValueError where it is none."""
+    """Return the report in `reply`.
+
+    Raises:
+        KeyError, TypeError, ValueError: the reply does not contain a valid report.
+    """
     identity = reply.content.config_records[REPORT]
     numbers: Mapping[str, Any] = reply.content.metric_records[METRICS_RECORD]
     return EvaluationReport(

@@ -32,7 +32,7 @@ class NodeRejected:
     """A node may not join, for `reason`."""
 
     node: str
-    """The client's name if the node has given a valid one, else the node's number or registered name."""
+    """`client NAME` if the node has sent a valid profile, else `node NAME` or `node NUMBER`."""
     reason: str
 
 

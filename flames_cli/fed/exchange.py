@@ -1,4 +1,4 @@
-"""Messages out, replies in: in the order in which they were sent, and no more of them held than must be."""
+"""Exchange of messages with the nodes: replies come in the order of the messages, and few are held."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,15 +11,15 @@ from flwr.serverapp import Grid
 from flames_cli.fed.sanitise import error_reason, sanitise
 
 POLL_SECONDS = 0.05
-"""Before a look after something has come; twice as long after every look in vain."""
+"""Time until the next poll after a reply has come; it doubles after every poll without a reply."""
 LONGEST_POLL_SECONDS = 2.0
-"""Each look costs a SuperLink a query of its database."""
+"""Longest time between two polls; each poll is a query to the SuperLink's database."""
 
 TTL_SECONDS = 7 * 86400.0
-"""How long a message lives; Flower's own 12 hours would end a long local training."""
+"""Lifetime of a message; Flower's default of 12 hours would end a long local training."""
 
 HELD = 8
-"""Replies that may wait here for an earlier one; what comes after them waits at the SuperLink."""
+"""Number of replies held here until an earlier one arrives; later replies wait at the SuperLink."""
 
 
 Content = TypeVar("Content")
@@ -27,62 +27,65 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back from a node: a message, or why there is none."""
+    """The reply of a node, or the reason why there is none."""
 
     node: int
     message: Message | None = None
     problem: str = ""
 
     def read(self, unpack: Callable[[Message], Content], what: str) -> tuple[Content | None, str]:
-        """What `unpack` makes of the message, or why there is nothing; `what` it should be, in words."""
+        """Return (what `unpack` reads from the message, ""), or (None, the reason why there is nothing).
+
+        `what` names the expected content in the reason, for example "report".
+        """
         if self.message is None:
             return None, self.problem
         if self.message.has_error():
             return None, error_reason(self.message)
         try:
             return unpack(self.message), ""
-        except Exception as error:  # what a node sends may fail to be read in any way at all
+        except Exception as error:  # a node can send anything, so reading can fail with any error
             return None, sanitise(f"its {what} cannot be read ({type(error).__name__}: {error})")
 
 
 def note_nothing(*_: object) -> None:
-    """Nobody counts."""
+    """Ignore the arguments."""
 
 
-def _lose_nobody(_: int) -> bool:
-    """All nodes are in this process."""
+def _is_never_lost(_: int) -> bool:
+    """Return False: the nodes run in this process."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How long replies are waited for, and how many at once."""
+    """Time limit and number of simultaneous messages of an exchange, and its callbacks."""
 
     seconds: float | None = None
-    """After which whoever has not replied is late; None: wait for all."""
+    """Time after which a node that has not replied is late; None: wait for all."""
     in_flight: int | None = None
-    """Messages that may be out or held at once; None: all."""
+    """Largest number of messages that are sent or held at the same time; None: all."""
     on_sent: Callable[[int, str], None] = note_nothing
-    """Told of every message that is out: its node and number."""
+    """Called with the node and the number of every message that was sent."""
     on_arrival: Callable[[int], None] = note_nothing
-    """Told of every node whose reply has come, which may be before its turn."""
-    is_lost: Callable[[int], bool] = _lose_nobody
-    """Whether a node that has not replied never will, having started anew."""
+    """Called with the node of every reply when it arrives, which may be before its turn."""
+    is_lost: Callable[[int], bool] = _is_never_lost
+    """Returns True if a node that has not replied never will, because it has restarted."""
 
 
-PATIENT = Terms()
+NO_LIMITS = Terms()
 
 
-def exchange(grid: Grid, messages: Iterable[Message], terms: Terms = PATIENT) -> Iterator[Reply]:
-    """Send each message, made when it is its turn; give every reply in the order of the messages.
+def exchange(grid: Grid, messages: Iterable[Message], terms: Terms = NO_LIMITS) -> Iterator[Reply]:
+    """Send each message when it is its turn, and yield the replies in the order of the messages.
 
-    What is made of the replies then does not depend on who was first, so that every engine gives the same.
+    The result of a round then does not depend on the order of arrival, so that all engines give the same.
     """
     turns = _Turns(grid, terms)
     ends = None if terms.seconds is None else time.monotonic() + terms.seconds
     for message in messages:
         if _over(ends):
-            break  # nobody is asked what can no longer count
+            break  # a reply to this message would be late
         turns.push(message)
         yield from turns.due()
         while terms.in_flight is not None and len(turns) >= terms.in_flight and not _over(ends):
@@ -93,7 +96,7 @@ def exchange(grid: Grid, messages: Iterable[Message], terms: Terms = PATIENT) ->
 
 
 def send(grid: Grid, message: Message) -> str | None:
-    """Send `message`; its number, None where the SuperLink did not take it."""
+    """Send `message`, and return its number; None if the SuperLink did not accept it."""
     message.metadata.ttl = TTL_SECONDS
     return next((number for number in grid.push_messages([message]) if number), None)
 
@@ -103,7 +106,7 @@ def _over(ends: float | None) -> bool:
 
 
 class _Turns:
-    """The messages that are out, in order, and the replies that came before their turn."""
+    """The messages that were sent, in order, and the replies that arrived before their turn."""
 
     def __init__(self, grid: Grid, terms: Terms) -> None:
         self._grid = grid
@@ -116,7 +119,7 @@ class _Turns:
         return len(self._nodes)
 
     def push(self, message: Message) -> None:
-        """Send `message`; one that cannot be sent still has its turn."""
+        """Send `message`; a message that cannot be sent still has its turn."""
         node = message.metadata.dst_node_id
         number = send(self._grid, message)
         if number is None:
@@ -127,14 +130,14 @@ class _Turns:
         self._nodes[number] = node
 
     def due(self) -> Iterator[Reply]:
-        """Take in what has come; give what is next in order."""
-        waiting = [number for number in self._nodes if number not in self._held]
-        # The first in order is always asked for: what is held waits for it.
-        wanted = waiting[: max(HELD - len(self._held), 1)]
+        """Fetch the replies that have arrived, and yield those whose turn it is."""
+        unanswered = [number for number in self._nodes if number not in self._held]
+        # The first number is always among them: the held replies wait for it.
+        wanted = unanswered[: max(HELD - len(self._held), 1)]
         for message in self._grid.pull_messages(wanted) if wanted else ():
             number = message.metadata.reply_to_message_id
             if number not in wanted or number in self._held:
-                continue  # a second reply, or to nothing that was asked
+                continue  # a second reply, or a reply to a message that was not sent
             self._terms.on_arrival(self._nodes[number])
             self._held[number] = Reply(self._nodes[number], message)
         while self._nodes and (first := next(iter(self._nodes))) in self._held:
@@ -142,7 +145,7 @@ class _Turns:
             yield self._held.pop(first)
 
     def wait(self) -> Iterator[Reply]:
-        """As `due`; sleeps where nothing has come."""
+        """Do the same as `due`, and sleep if nothing has arrived."""
         before = (len(self._nodes), len(self._held))
         yield from self.due()
         if before != (len(self._nodes), len(self._held)):
@@ -155,10 +158,10 @@ class _Turns:
     def _note_lost(self) -> None:
         for number, node in self._nodes.items():
             if number not in self._held and self._terms.is_lost(node):
-                self._held[number] = Reply(node, problem="its node started anew and lost what it was asked")
+                self._held[number] = Reply(node, problem="its node restarted and lost the server's message")
 
     def close(self, problem: str) -> Iterator[Reply]:
-        """Take what is there; whoever has not replied has `problem`."""
+        """Yield the replies that have arrived, and `problem` for every node that has not replied."""
         while self._nodes:
             before = len(self._nodes)
             yield from self.due()

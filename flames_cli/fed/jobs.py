@@ -1,8 +1,8 @@
-"""A run handed over to Flower: what its ServerApp must know, in a file that never leaves the server.
+"""Jobs: runs submitted to Flower. A job's file on the server tells its ServerApp which run to execute.
 
-A run's configuration travels to every node: it names the job, and holds no path of the server. While a run
-goes on, whoever handed it over holds one lock and its ServerApp another, which the system frees however they
-end: so each knows within a second or two that the other is gone.
+A run's configuration travels to every node, so it contains only the job's name and no path of the server.
+While a run executes, the process that submitted it has one lock and the ServerApp has another. The system
+frees a lock however its process ends, so each side notices within a second or two that the other has ended.
 """
 
 import os
@@ -27,32 +27,32 @@ from flames_cli.store.files.locks import is_locked, lock_file, locked, rounds_of
 from flames_cli.store.files.parse import parse_json
 
 JOB = "job"
-"""In a run's configuration: the job's name."""
+"""Key in a run's configuration: the job's name."""
 
 WATCH_SECONDS = 1.0
-"""Between a ServerApp's looks at whether the command that started it is still there."""
+"""Time between two checks by a ServerApp whether the command that started it still runs."""
 
 END_SECONDS = 20.0
-"""Flower has to end a ServerApp that is told to end; then it ends at once."""
+"""Time that Flower has to end a ServerApp after SIGINT; then the process exits immediately."""
 
 ORPHAN_SECONDS = 60.0
-"""A ServerApp waits for the end of an earlier one of its run."""
+"""Longest time that a ServerApp waits for an earlier ServerApp of the same run to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run to go on with, in another process."""
+    """A run that another process executes."""
 
     run: Path
-    """Its folder."""
+    """Folder of the run."""
     participation: Participation
 
 
 @contextmanager
 def handed_over(home: Path, name: str, job: Job) -> Iterator[None]:
-    """For the block, `job` is where the ServerApp's process finds it: Flower's home is in its environment.
+    """Provide `job` under `name` in Flower's folder `home` while the block runs.
 
-    After it, a ServerApp that has not begun with it never will, and one at work ends.
+    After the block, no ServerApp can start with this job, and one that runs ends.
     """
     with locked(_caller(home, name)):
         _sweep(home)
@@ -68,36 +68,36 @@ def handed_over(home: Path, name: str, job: Job) -> Iterator[None]:
 
 
 def events_path(home: Path, name: str) -> Path:
-    """Where the ServerApp's process tells what happens in the job called `name`."""
+    """Return the file to which the ServerApp of the job called `name` writes its events."""
     return home / "jobs" / f"{name}.events.jsonl"
 
 
 def is_at_work(home: Path, name: str) -> bool:
-    """Whether a ServerApp that has begun with the job called `name` is still there."""
+    """Return True if a ServerApp has started with the job called `name` and still runs."""
     return is_locked(_worker(home, name))
 
 
 def read_job(run_config: Mapping[str, Any]) -> tuple[Path, str, Job]:
-    """The job that a run's configuration names: Flower's home, its name, and what it is.
+    """Return (Flower's folder, the job's name, the job) for the job that a run's configuration names.
 
     Raises:
-        FlamesError: it names none that is here, or whoever started it is gone.
+        FlamesError: the job does not exist on this server, or the command that submitted it has ended.
     """
     name, home = str(run_config.get(JOB, "")), os.environ.get("FLWR_HOME", "")
     if not (name.isalnum() and home and _path(Path(home), name).is_file()):
         raise FlamesError(
-            f"there is no job '{name}' on this server; start runs with `flames federate`, as the user whose "
-            "server it is"
+            f"there is no job '{name}' on this server; start runs with `flames federate`, as the user who "
+            "runs the server"
         )
     if not is_locked(_caller(Path(home), name)):
         _drop(Path(home), name)
-        raise FlamesError(f"the `flames federate` that started job '{name}' is gone; run it again")
+        raise FlamesError(f"the `flames federate` that started job '{name}' has ended; run it again")
     content = parse_json(_path(Path(home), name).read_text(encoding="utf-8"))
     return Path(home), name, Job(Path(content["run"]), Participation(**content["participation"]))
 
 
 def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
-    """The ServerApp that Flower's own engines load: it runs the job that its run's configuration names."""
+    """Return the ServerApp that Flower's own engines load: it executes the job that its run names."""
     app = ServerApp()
 
     @app.main()
@@ -118,7 +118,7 @@ def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
             except Exception as error:
                 log.end(f"the server failed ({type(error).__name__}: {error})", INTERNAL)
                 raise
-            # What else ends it is a signal: nothing is told, and whoever waits sees that the lock is free.
+            # Any other end is a signal: nothing is logged, and the process that waits finds the lock free.
             log.end()
 
     return app
@@ -126,7 +126,7 @@ def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
 
 @contextmanager
 def _ending_with_caller(home: Path, name: str) -> Iterator[None]:
-    """End this process, as by Ctrl-C, once whoever started the job is gone, or Flower's server."""
+    """Interrupt this process, as Ctrl-C does, when the submitting process or Flower's server ends."""
     over, parent = threading.Event(), os.getppid()
 
     def watch() -> None:
@@ -135,7 +135,7 @@ def _ending_with_caller(home: Path, name: str) -> Iterator[None]:
             if deserted:
                 _drop(home, name)
             if deserted or os.getppid() != parent:
-                # To the process, not to this thread as Flower does: it wakes the main thread from its sleep.
+                # Sent to the process, not to this thread as in Flower: it wakes a sleeping main thread.
                 os.kill(os.getpid(), signal.SIGINT)
                 if not over.wait(END_SECONDS):
                     os._exit(INTERNAL)
@@ -149,7 +149,7 @@ def _ending_with_caller(home: Path, name: str) -> Iterator[None]:
 
 
 def _sweep(home: Path) -> None:
-    """Remove what jobs have left whose commands were killed."""
+    """Remove the files of jobs whose commands were killed."""
     for path in (home / "jobs").glob("*.json*"):
         name = path.name.partition(".")[0]
         if not is_locked(_caller(home, name)):
@@ -167,10 +167,10 @@ def _path(home: Path, name: str) -> Path:
 
 
 def _caller(home: Path, name: str) -> Path:
-    """Held by whoever handed the job over."""
+    """Return the path that the submitting process locks."""
     return home / "jobs" / f"{name}.caller"
 
 
 def _worker(home: Path, name: str) -> Path:
-    """Held by the ServerApp that is at it."""
+    """Return the path that the job's ServerApp locks."""
     return home / "jobs" / f"{name}.worker"

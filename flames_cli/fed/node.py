@@ -1,4 +1,4 @@
-"""What a node owns and what its owner has set, and what it says of itself."""
+"""A node's settings and its profile."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,49 +12,49 @@ from flames_cli.store.h5 import read_shard_summary
 from flames_cli.store.runs import read_nodes
 
 SHARD_SEPARATOR = "\n"
-"""Between the paths of a node that pools several shards: a path may well hold a colon."""
+"""Separator of the paths of a node that pools several shards; a path may contain a colon."""
 
 Shards = tuple[Path, ...]
 
 NodeConfig = Mapping[str, str | int | float | bool]
-"""A node's configuration, as Flower carries it."""
+"""Configuration of a node, in the types that Flower allows."""
 
 NODES = "nodes"
-"""In a run's configuration: the file with every simulated node's own configuration, in order."""
+"""Key in a run's configuration: the file with the configurations of all simulated nodes, in order."""
 PARTITION = "partition-id"
-"""In a simulated node's configuration: its place in that file."""
+"""Key in a simulated node's configuration: its index in that file."""
 
 
 class Declined(FlamesError):
-    """A node takes no part, for a reason that its owner lets be told."""
+    """A node does not take part; its owner allows to send the reason to the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """What a node's owner has set."""
+    """Settings that a node's owner has chosen."""
 
     shards: Shards
     client: str | None = None
-    """Its name; None: its shard's."""
+    """Name of the client; None: the name in its shard."""
     device: str = "auto"
     precision: str = "auto"
     client_state: Path | None = None
     """Folder of the client state, which a client stores between rounds."""
     min_examples: int = 1
-    """Training images below which the node takes no part."""
+    """Smallest number of training images with which the node takes part."""
     per_case: bool = False
-    """Whether it tells the score of every test case, or their mean alone."""
+    """True: the node reports the score of every test case; False: only their mean."""
     cache_share: float = 0.25
-    """Of the machine's memory that its decoded shards may take between rounds."""
+    """Largest share of the machine's memory that decoded shards may use between rounds."""
     private: bool = False
-    """Whether its errors stay in its own log: their words may name files and patients."""
+    """True: error messages stay in the node's own log, since they may name files and patients."""
 
 
 def settings_of(context: Context) -> NodeSettings:
-    """What this node's owner has set: in its configuration or, where Flower simulates nodes, in the run's.
+    """Return the node's settings, from its configuration or, if Flower simulates the nodes, from the run's.
 
     Raises:
-        FlamesError: it names no shard.
+        FlamesError: the configuration names no shard.
     """
     config: NodeConfig = context.node_config
     if PARTITION in config and NODES in context.run_config:
@@ -64,7 +64,7 @@ def settings_of(context: Context) -> NodeSettings:
         raise FlamesError(
             "the node's configuration names no shard, expected --node-config 'shard=\"FILE.h5\"'"
         )
-    folder = config.get("client-state") or config.get("memory")  # the name of earlier releases
+    folder = config.get("client-state") or config.get("memory")  # "memory": the key in earlier releases
     return NodeSettings(
         shards=tuple(Path(path) for path in shards.split(SHARD_SEPARATOR)),
         client=str(config["client"]) if config.get("client") else None,
@@ -79,20 +79,23 @@ def settings_of(context: Context) -> NodeSettings:
 
 
 def read_profile(settings: NodeSettings) -> Profile:
-    """What this node says of itself, from its shards.
+    """Return the node's profile, read from its shards.
 
     Raises:
-        FlamesError: shards of several modalities, sizes or numbers of channels cannot be one client; fewer
-            training images than its owner asks for.
+        FlamesError: the shards differ in modality, size or number of channels.
+        Declined: there are fewer training images than the node's owner asks for.
     """
     summaries = [read_shard_summary(path) for path in settings.shards]
     for name in ("modality", "size", "channels"):
         values = sorted({str(getattr(summary, name)) for summary in summaries})
         if len(values) > 1:
-            raise FlamesError(f"one client cannot hold shards of {name} {' and '.join(values)}")
+            raise FlamesError(
+                f"the node's shards differ in {name} ({' and '.join(values)}), expected the same for all; "
+                "start one node for each"
+            )
     n_train = sum(summary.images["train"] for summary in summaries)
     if n_train < settings.min_examples:
-        # Not how many there are: that is what the owner keeps to itself.
+        # The message does not state the number of images, which the owner wants to keep private.
         raise Declined(
             f"its owner takes part with {settings.min_examples} training images or more, and it has fewer"
         )

@@ -1,4 +1,4 @@
-"""A round's messages to clients; a model that several of them are sent is packed once."""
+"""Packing of a round's messages: a model that several clients receive is packed once."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,9 +12,10 @@ from flames_cli.fed.records import Packed, narrow_and_pack
 
 
 class Packer:
-    """Packs the tasks of one round, which starts from `state`.
+    """Packs the tasks of a round that starts from `state`.
 
-    Flower's own strategies send one record to all in the same way. A model of one client alone is not kept.
+    A packed model is stored while several clients receive it; a model of one client is not stored. Flower's
+    own strategies also send one record to all clients.
     """
 
     def __init__(self, plan: Plan, state: State, profiles: Iterable[Profile]) -> None:
@@ -24,11 +25,11 @@ class Packer:
         self._packed: dict[str, Packed] = {}
 
     def pack(self, task: TrainTask, profile: Profile, node_id: int, kind: str = MessageType.TRAIN) -> Message:
-        """The message that sends `task` to the node of `profile`'s client."""
+        """Return the message that sends `task` to the node of `profile`'s client."""
         return pack_task(task, node_id, kind, self._shared(task, profile))
 
     def _shared(self, task: TrainTask, profile: Profile) -> Packed | None:
-        """The weights of `task`, where others are sent the same."""
+        """Return the packed weights of `task`; None if no other client receives the same weights."""
         group = self._plan.model_group_of(profile)
         if profile.client in self._personal or self._in_group[group] == 1:
             return None

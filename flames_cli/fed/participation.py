@@ -1,4 +1,4 @@
-"""Who must be there for a round, and how long the server waits for them."""
+"""Participation: the clients that a round needs, and the time that the server waits for them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,29 +9,29 @@ from flames_cli.fed.messages import Profile
 
 @dataclass(frozen=True, slots=True)
 class Participation:
-    """How many clients a round needs, and for how long it waits."""
+    """Number of clients that a round needs, and time limits in seconds."""
 
     min_clients: int = 1
-    """Clients of every modality that takes part."""
+    """Smallest number of clients of every modality that takes part."""
     min_clients_by_modality: Mapping[str, int] = field(default_factory=dict)
-    """Where a modality needs another number; a modality named here takes part from the first round on."""
+    """Other numbers for single modalities; a modality named here takes part from the first round on."""
     expected_nodes: int = 0
-    """Nodes that the first round waits for."""
+    """Number of nodes for which the first round waits."""
     join_timeout_s: float = 0.0
-    """For enough clients, before every round."""
+    """Longest time that the server waits for enough clients before every round."""
     all_must_join: bool = True
-    """Whether a node that cannot join ends the run; else the others go on without it."""
+    """True: a node that may not join ends the run; False: the other nodes continue without it."""
     round_timeout_s: float | None = None
-    """After which a round closes without the late; None: it waits for all."""
+    """Time after which a round ends without late clients; None: it waits for all."""
     in_flight: int | None = None
-    """Clients asked at once; None: all."""
+    """Number of clients that train simultaneously; None: all."""
 
     def shortage(self, present: Iterable[Profile], known: Iterable[Profile]) -> list[str]:
-        """What a round lacks, in words; empty where enough are there.
+        """Return what a round is short of, one text for each modality; empty if there are enough clients.
 
         Args:
             present: clients that can be asked now.
-            known: all that have joined so far, gone or not.
+            known: all clients that have joined so far, present or not.
         """
         counts = Counter(profile.modality for profile in present)
         modalities = dict.fromkeys((*self.min_clients_by_modality, *(profile.modality for profile in known)))
@@ -43,4 +43,4 @@ class Participation:
 
 
 ALL_AT_ONCE = Participation()
-"""Every node is there from the start, as in one process."""
+"""Participation in one process: every node is present from the start."""

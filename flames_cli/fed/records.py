@@ -1,4 +1,4 @@
-"""A message's records: weights narrowed and packed, and read where they lie."""
+"""Records of a message: packing of weights, and reading of weights without a copy."""
 
 import io
 import math
@@ -18,83 +18,85 @@ from flames_cli.fed.sanitise import sanitise
 R = TypeVar("R", ArrayRecord, ConfigRecord, MetricRecord)
 
 _NUMPY_FORMAT = np.lib.format.magic(1, 0)
-"""How arrays begin that numpy saved."""
+"""First bytes of an array in numpy's file format."""
 
 WIRE = "wire"
-"""Where floats were narrowed: as what (`type`), and by RECORD/ENTRY what each of them was."""
+"""Name of the record that lists narrowed floats: their `type`, and by RECORD/ENTRY their original dtypes."""
 
 
 LONGEST_HEADER = 1024
-"""Of an array; numpy's own take about a hundred bytes."""
+"""Largest size of an array's header in bytes; numpy itself writes about a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Weights ready to travel, in as many messages as there are clients to have them."""
+    """Packed weights, which can be put into several messages."""
 
     record: ArrayRecord
     dtypes: dict[str, str]
-    """By entry, what `narrow` made narrower."""
+    """Original dtype of each entry that `narrow` has narrowed."""
 
 
 def add_arrays(content: RecordDict, wire: str, parts: Mapping[str, Weights | Packed | None]) -> None:
-    """Put weights into a message's `content`, by name of their record, with floats as `wire`.
+    """Add weights to a message's `content`, by the name of their record, with floats in the type `wire`.
 
     Raises:
-        FlamesError: no such type, or a value beyond its range.
+        FlamesError: the type is unknown, or a value is outside its range.
     """
-    told: dict[str, str] = {}
+    narrowed: dict[str, str] = {}
     for record, weights in parts.items():
         if weights is not None:
             packed = weights if isinstance(weights, Packed) else narrow_and_pack(weights, wire)
             content[record] = packed.record
-            told |= {f"{record}/{name}": dtype for name, dtype in packed.dtypes.items()}
-    if told:
-        content[WIRE] = ConfigRecord({"type": wire, **told})
+            narrowed |= {f"{record}/{name}": dtype for name, dtype in packed.dtypes.items()}
+    if narrowed:
+        content[WIRE] = ConfigRecord({"type": wire, **narrowed})
 
 
 def narrow_and_pack(weights: Weights, wire: str) -> Packed:
-    """Weights as they travel, with floats as `wire`.
+    """Return packed weights, with floats in the type `wire`.
 
     Raises:
-        FlamesError: no such type, or a value beyond its range.
+        FlamesError: the type is unknown, or a value is outside its range.
     """
     narrowed, dtypes = narrow(weights, wire)
     return Packed(pack_weights(narrowed), dtypes)
 
 
 def pack_weights(weights: Weights) -> ArrayRecord:
-    """Weights as Flower carries them; 0-d counters keep their shape."""
+    """Return weights as a record of Flower; 0-d counters stay 0-d."""
     return ArrayRecord({name: Array(np.asarray(array)) for name, array in weights.items()})
 
 
 def unpack_weights(message: Message, name: str) -> Weights:
-    """The weights called `name` in `message`, in the sender's order and types; read-only, in its memory.
+    """Return the weights called `name` in `message`, in the sender's order and types.
+
+    The arrays are read-only views of the message's memory.
 
     Raises:
-        TypeError, ValueError: arrays that are not in numpy's format.
-        FlamesError: floats that travel as no type that is known, or other ones than said.
+        TypeError, ValueError: an array is not in numpy's format.
+        FlamesError: the wire type is unknown, or the floats are not as the message describes them.
     """
     weights = {entry: _view(array) for entry, array in record_of(message, name, ArrayRecord).items()}
     if WIRE not in message.content:
         return weights
-    told = config_of(message, WIRE)
+    described = config_of(message, WIRE)
     start = f"{name}/"
-    dtypes = {key.removeprefix(start): str(told[key]) for key in told if key.startswith(start)}
-    return widen(weights, str(told.get("type")), dtypes)
+    dtypes = {key.removeprefix(start): str(described[key]) for key in described if key.startswith(start)}
+    return widen(weights, str(described.get("type")), dtypes)
 
 
 def _view(array: Array) -> NDArray[Any]:
-    """What `array.numpy()` gives, not copied: a server reads as many models as there are clients.
+    """Return the same as `array.numpy()` without a copy, since a server reads a model of every client.
 
-    And no more than that: numpy's own reader takes zip archives too, allocates what a header claims before it
-    looks at what is there, and knows arrays of anything.
+    numpy's own reader is not used: it also opens zip archives, allocates as much memory as a header claims
+    before it looks at the data, and reads arrays of any type.
     """
     if array.stype != "numpy.ndarray":
         raise TypeError(f"an array is {sanitise(array.stype)!r}, expected 'numpy.ndarray'")
     if not array.data.startswith(_NUMPY_FORMAT):
         raise ValueError(
-            "an array is not as numpy saves numbers (format 1.0); nothing else is read, no pickle"
+            "an array is not in numpy's format 1.0 for numbers, the only one that is read (no pickle)"
         )
     start = len(_NUMPY_FORMAT)
     end = start + 2 + int.from_bytes(array.data[start : start + 2], "little")
@@ -110,10 +112,10 @@ def _view(array: Array) -> NDArray[Any]:
 
 @lru_cache(maxsize=4096)
 def _read_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """(shape, whether columns come first, dtype); slow to read, and the same from every client."""
+    """Return (shape, True if in Fortran order, dtype); cached, since reading is slow and headers repeat."""
     try:
         shape, columns_first, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
-    except Exception as error:  # numpy has Python parse it, which can fail in any way at all
+    except Exception as error:  # numpy parses the header as Python, which can fail with any error
         raise ValueError(f"an array's header cannot be read ({type(error).__name__})") from error
     if dtype.kind not in "biuf":
         raise TypeError(f"an array is of {sanitise(str(dtype))}, expected numbers")
@@ -121,21 +123,21 @@ def _read_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def message_bytes(message: Message) -> int:
-    """Bytes of the arrays in `message` as they travel."""
+    """Return the number of bytes of the arrays in `message`."""
     records = (record for record in message.content.values() if isinstance(record, ArrayRecord))
     return sum(len(array.data) for record in records for array in record.values())
 
 
 def config_of(message: Message, name: str) -> dict[str, Any]:
-    """The values of the configuration called `name`. Raises KeyError where there is none."""
+    """Return the values of the configuration record called `name`; KeyError if there is none."""
     return dict(record_of(message, name, ConfigRecord))
 
 
 def record_of(message: Message, name: str, kind: type[R]) -> R:
-    """The record called `name`. Raises KeyError where there is none of that kind.
+    """Return the record called `name`; KeyError if there is none of that kind.
 
-    Flower's own views by kind (`array_records`) refer to themselves and to the message, whose arrays then
-    stay in memory until the garbage collector next comes by.
+    Flower's own views by kind (`array_records`) are not used: they contain reference cycles with the message,
+    so that its arrays would stay in memory until the next run of the garbage collector.
     """
     record = message.content.get(name)
     if not isinstance(record, kind):

@@ -1,4 +1,4 @@
-"""What another machine sent, fit to be shown and kept: one printable line."""
+"""Sanitising of text from other machines: one printable line, fit to be shown and stored."""
 
 import re
 
@@ -7,12 +7,13 @@ from flwr.app import Message
 _WRAPPED = re.compile(r"^<class 'flames_cli\.[\w.]+'>:<'(.*)'>$", re.DOTALL)
 
 LONGEST_REASON = 500
+"""Largest number of characters of a sanitised text."""
 
 
 def error_reason(reply: Message) -> str:
-    """Why a node gave no answer, in its own words: Flower's engines wrap them in the error's class.
+    """Return the reason in a node's error, sanitised.
 
-    One line of at most LONGEST_REASON letters, whatever the node sends.
+    Flower's engines put the name of the error's class around the reason; it is removed.
     """
     reason = str(reply.error.reason)
     wrapped = _WRAPPED.match(reason)
@@ -20,6 +21,6 @@ def error_reason(reply: Message) -> str:
 
 
 def sanitise(text: str) -> str:
-    """`text` that quotes what another machine sent: one line of at most LONGEST_REASON printable letters."""
+    """Return `text` as one line of at most LONGEST_REASON printable characters."""
     line = " ".join(text[: 4 * LONGEST_REASON].split())
     return "".join(letter for letter in line if letter.isprintable())[:LONGEST_REASON]

@@ -1,7 +1,7 @@
-"""The ServerApp: rounds over a Grid, one message a client, reports blended as they come.
+"""The ServerApp: it runs rounds over a Grid, with one message for each client, and blends reports on arrival.
 
-Its own loop rather than Flower's `Strategy.start`, which cannot go on after a crash, send each client its
-own model, or blend a reply before the last one is there.
+It has its own loop, since Flower's `Strategy.start` cannot resume after a crash, cannot send each client its
+own model, and blends no reply before the last one has arrived.
 """
 
 import time
@@ -43,49 +43,52 @@ from flames_cli.fed.server_evaluation import collect_evaluations
 
 @dataclass(slots=True)
 class _Traffic:
-    """One round's count of who did what; becomes its record."""
+    """Times, numbers and failures of one round, for its record."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    """Time until the reply, by client."""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Numbers of the received reports, by client."""
     failed: dict[str, str] = field(default_factory=dict)
+    """Reason of each client without a readable report."""
     bytes_down: int = 0
     bytes_up: int = 0
 
 
 Save = Callable[[State, dict[str, Any]], None]
-
+"""save(state, record), called after every round."""
 
 SaveEvaluations = Callable[[int, list[EvaluationReport], dict[str, str]], None]
+"""save_evaluations(round, reports, missing), called after the last round; `missing` has the reason of each
+client without a report."""
 
 
 def nothing_to_save(state: State, record: dict[str, Any]) -> None:
-    """Nobody keeps anything."""
+    """Save nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """What a ServerApp runs, and what becomes of it."""
+    """A federation as the ServerApp runs it: its plan, its start, and what is called with its results."""
 
     plan: Plan
     save: Save = nothing_to_save
-    """save(state, record) after every round."""
     resumed: State | None = None
-    """To go on from."""
+    """State to resume from; None: start with round 1."""
     on_event: OnEvent = ignore
     participation: Participation = ALL_AT_ONCE
     save_evaluations: SaveEvaluations | None = None
-    """save_evaluations(round, reports, missing), called after the last round; None: the clients do not
-    evaluate the final models."""
+    """None: the clients do not evaluate the final models."""
     noise_secret: bytes = field(default=b"", repr=False)
-    """What noise is drawn from, where the plan's algorithm has privacy."""
+    """Secret from which noise is drawn; empty if the plan's algorithm has no privacy."""
 
 
 Open = Callable[[Mapping[str, Any]], Federation]
-"""Makes the federation, from the run's configuration (Flower's `run_config`)."""
+"""Function that makes the federation from the run's configuration (Flower's `run_config`)."""
 
 
 def make_server_app(open_federation: Open) -> ServerApp:
-    """The ServerApp that runs the federation that `open_federation` makes when it starts."""
+    """Return a ServerApp that, when it starts, calls `open_federation` and runs the federation."""
     app = ServerApp()
 
     @app.main()
@@ -96,10 +99,10 @@ def make_server_app(open_federation: Open) -> ServerApp:
 
 
 def run_rounds(grid: Grid, federation: Federation) -> State:
-    """All rounds that are left; the final state.
+    """Run all remaining rounds, and return the final state.
 
     Raises:
-        FlamesError: not enough clients came in time, or a round in which nobody gave a good report.
+        FlamesError: too few clients were present in time, or no client sent a good report in a round.
     """
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
     roster = Roster(grid, plan.size, plan.channels, federation.participation, on_event)
@@ -119,7 +122,7 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
 
 
 def _run_round(grid: Grid, federation: Federation, state: State, clients: Clients, roster: Roster) -> State:
-    """One round over `clients`: ask, gather, blend, save."""
+    """Run one round with `clients`: send models, collect reports, blend and save."""
     plan, on_event = federation.plan, federation.on_event
     started, round_ = time.monotonic(), state.round + 1
     traffic = _Traffic()
@@ -127,7 +130,15 @@ def _run_round(grid: Grid, federation: Federation, state: State, clients: Client
     sizes = Counter(client.group for client in state.clients.values())
     limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one) for _, one in clients})
     noise = NoiseKey(federation.noise_secret, plan.wire_dtype) if plan.algorithm.privacy else None
-    result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes, limit, noise)
+    result = apply_round(
+        state=state,
+        reports=reports,
+        algorithm=plan.algorithm,
+        entries=plan.known_entries,
+        n_clients=sizes,
+        limit=limit,
+        noise=noise,
+    )
     unusable = {client: sanitise(reason) for client, reason in result.rejected.items()}
     rejected = {**traffic.failed, **unusable}
     for client, reason in unusable.items():
@@ -150,7 +161,7 @@ def _run_round(grid: Grid, federation: Federation, state: State, clients: Client
 def _collect(
     grid: Grid, federation: Federation, state: State, clients: Clients, roster: Roster, traffic: _Traffic
 ) -> Iterator[Report]:
-    """The round's reports, in order of the clients' names; failures are noted in `traffic`."""
+    """Yield the round's reports in order of the clients' names; note failures in `traffic`."""
     plan, on_event, round_ = federation.plan, federation.on_event, state.round + 1
     profiles = dict(clients)
     sent: dict[int, float] = {}
@@ -172,16 +183,16 @@ def _collect(
         roster.settle(reply)
         profile = profiles[reply.node]
         yield from _take(reply, profile, traffic, on_event, round_, plan.most_steps(profile))
-        del reply  # or it would be held while the next one is waited for
+        del reply  # frees the memory while the next reply is awaited
     for node, profile in clients:
         if node not in sent:
-            traffic.failed[profile.client] = "the round was over before it could be asked"
+            traffic.failed[profile.client] = "the round ended before it could be asked"
 
 
 def _take(
     reply: Reply, profile: Profile, traffic: _Traffic, on_event: OnEvent, round_: int, most_steps: int
 ) -> Iterator[Report]:
-    """The report in `reply`, or none; noted in `traffic`."""
+    """Yield the report in `reply`, if there is a readable one; note the outcome in `traffic`."""
     client = profile.client
     report, reason = _read_report(reply, profile, round_, most_steps)
     if report is None or reply.message is None:
@@ -195,24 +206,24 @@ def _take(
 
 
 def _read_report(reply: Reply, profile: Profile, round_: int, most_steps: int) -> tuple[Report | None, str]:
-    """The report, or why there is none."""
+    """Return (the report, ""), or (None, the reason why there is none)."""
     report, reason = reply.read(unpack_report, "report")
     if report is None:
         return None, reason
     if report.round != round_:
-        return None, f"it reports of round {report.round}, expected round {round_}"
+        return None, f"it reports on round {report.round}, expected round {round_}"
     if report.n_examples > profile.n_train:
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
     if not 0 <= report.n_steps <= most_steps:
         return None, f"it reports {report.n_steps} steps, its images make at most {most_steps}"
     if (report.client, report.modality) != (profile.client, profile.modality):
-        told = sanitise(f"'{report.client}' ({report.modality})")
-        return None, f"it reports as {told}, it joined as {profile.modality}"
+        stated = sanitise(f"'{report.client}' ({report.modality})")
+        return None, f"it reports as {stated}, it joined as '{profile.client}' ({profile.modality})"
     return report, ""
 
 
 def _moved(client: str, result: RoundResult) -> dict[str, float]:
-    """How far a client whose report was taken moved the weights, by learning rate."""
+    """Return the distance by which an accepted report moved the weights, divided by the learning rate."""
     norms = result.state.clients[client].moved.norms if client in result.accepted else {}
     return {"update_norm": norms["weights"]} if norms else {}
 
@@ -225,7 +236,7 @@ def _record(
     rejected: dict[str, str],
     seconds: float,
 ) -> dict[str, Any]:
-    """The round's line in rounds.jsonl."""
+    """Return the round's line in rounds.jsonl."""
     return {
         "round": round_,
         "seconds": round(seconds, 3),

@@ -1,4 +1,4 @@
-"""The server's side of the final test: every client tests its final model on its own test set."""
+"""The server's side of the final evaluation: every client evaluates its final model on its own test set."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ from flames_cli.fed.sanitise import sanitise
 def collect_evaluations(
     grid: Grid, plan: Plan, state: State, clients: Clients, roster: Roster, on_event: OnEvent
 ) -> tuple[list[EvaluationReport], dict[str, str]]:
-    """What the clients tell of their tests, by name; and by client why one tells nothing."""
+    """Return the clients' reports, sorted by name, and the reason of each client that sent none."""
     profiles = dict(clients)
     packer = Packer(plan, state, profiles.values())
 
@@ -30,7 +30,9 @@ def collect_evaluations(
             yield packer.pack(task, profile, node, MessageType.EVALUATE)
 
     asked = {profile.client for _, profile in clients}
-    silent = {client: "it was not there for the test" for client in state.clients if client not in asked}
+    missing = {
+        client: "it was not present for the evaluation" for client in state.clients if client not in asked
+    }
     reports = []
     for reply in exchange(grid, requests(), roster.terms()):
         roster.settle(reply)
@@ -39,12 +41,12 @@ def collect_evaluations(
         if report:
             reports.append(report)
         else:
-            silent[profile.client] = reason
-    return reports, silent
+            missing[profile.client] = reason
+    return reports, missing
 
 
 def _read(reply: Reply, profile: Profile) -> tuple[EvaluationReport | None, str]:
-    report, reason = reply.read(unpack_evaluation, "test report")
+    report, reason = reply.read(unpack_evaluation, "evaluation report")
     if report and report.client != profile.client:
-        return None, sanitise(f"it reports as '{report.client}'")
+        return None, sanitise(f"it reports as '{report.client}', it joined as '{profile.client}'")
     return report, reason

@@ -22,7 +22,7 @@ PATIENT = Participation(join_timeout_s=0.3, all_must_join=False)
 
 
 class Grid:
-    """Nodes that come and go: {number: profile}, or an error's words."""
+    """Nodes that come and go: {number: profile}, or the text of an error."""
 
     def __init__(self, profiles):
         self.profiles = dict(profiles)
@@ -97,7 +97,7 @@ def names(members):
 
 
 def train(grid, roster, members):
-    """Ask `members` to train; who replied in time."""
+    """Ask `members` to train; return the nodes that replied in time."""
     messages = (Message(RecordDict(), node, "train") for node, _ in members)
     terms = replace(roster.terms(lambda message: None), seconds=0.02)
     replied = []
@@ -108,7 +108,7 @@ def train(grid, roster, members):
     return replied
 
 
-def test_a_node_is_asked_once_who_it_is(make):
+def test_a_node_is_asked_once_for_its_profile(make):
     grid = Grid({7: make_profile("b"), 3: make_profile("a")})
     roster = make(grid)
     assert names(roster.wait_for_clients(1)) == ["a", "b"]
@@ -116,7 +116,7 @@ def test_a_node_is_asked_once_who_it_is(make):
     assert grid.asked == [3, 7]
 
 
-def test_a_node_that_never_says_what_it_is_delays_nobody(make):
+def test_a_node_that_never_sends_its_profile_delays_no_other(make):
     grid = Grid({1: make_profile("a"), 2: make_profile("mute")})
     grid.busy = {2}
     roster = make(grid, replace(PATIENT, join_timeout_s=60))
@@ -127,9 +127,9 @@ def test_a_node_that_never_says_what_it_is_delays_nobody(make):
     assert names(roster.wait_for_clients(3)) == ["a", "mute"]
 
 
-def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, monkeypatch):
+def test_if_all_must_join_every_node_must_send_its_profile(make, monkeypatch):
     grid = Grid({1: make_profile("a"), 2: make_profile("slow")})
-    grid.busy, look, looks = {2}, Roster._look_round, []
+    grid.busy, look, looks = {2}, Roster._find_present, []
 
     def answer_late(self):
         looks.append(None)
@@ -137,7 +137,7 @@ def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, monk
             grid.busy = set()
         return look(self)
 
-    monkeypatch.setattr(Roster, "_look_round", answer_late)
+    monkeypatch.setattr(Roster, "_find_present", answer_late)
     assert names(make(grid, Participation()).wait_for_clients(1)) == ["a", "slow"]
 
 
@@ -164,7 +164,7 @@ def test_a_round_waits_until_enough_of_each_modality_are_there(make, monkeypatch
     grid = Grid({1: make_profile("a"), 2: make_profile("u", "US")})
     roster = make(grid, replace(PATIENT, join_timeout_s=5, min_clients_by_modality={"US": 2}))
     looks = []
-    look = Roster._look_round
+    look = Roster._find_present
 
     def come_late(self):
         looks.append(None)
@@ -172,7 +172,7 @@ def test_a_round_waits_until_enough_of_each_modality_are_there(make, monkeypatch
             grid.profiles[3] = make_profile("v", "US")
         return look(self)
 
-    monkeypatch.setattr(Roster, "_look_round", come_late)
+    monkeypatch.setattr(Roster, "_find_present", come_late)
     assert names(roster.wait_for_clients(1)) == ["a", "u", "v"]
     assert len(looks) == 3
 
@@ -220,7 +220,7 @@ def test_a_late_client_is_left_alone_until_it_is_done_and_then_taken_up_again(ma
     assert names(roster.wait_for_clients(3)) == ["a", "b"]
 
 
-def test_a_node_that_started_anew_is_taken_up_again(make):
+def test_a_node_that_restarted_is_admitted_again(make):
     grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid)
     members = roster.wait_for_clients(1)
@@ -234,12 +234,14 @@ def test_a_node_that_started_anew_is_taken_up_again(make):
     ("changes", "problem"),
     [
         ({"size": 16}, "its images are 16×16, this federation's 8×8"),
-        ({"channels": 3}, r"its images are of 3 channel\(s\), this federation's of 1"),
+        ({"channels": 3}, r"its images have 3 channel\(s\), this federation's have 1"),
         ({"protocol": 1}, "it speaks protocol 1, this server"),
         ({"format": SHARD.version + 1}, f"its shard has version {SHARD.version + 1} of flames-shard"),
     ],
 )
-def test_who_does_not_fit_is_refused_by_name_and_the_others_go_on(make, events, changes, problem):
+def test_a_client_that_does_not_fit_is_rejected_by_name_and_the_others_continue(
+    make, events, changes, problem
+):
     grid = Grid({1: make_profile("good"), 2: make_profile("odd", **changes)})
     roster = make(grid)
     assert names(roster.wait_for_clients(1)) == ["good"]
@@ -248,7 +250,7 @@ def test_who_does_not_fit_is_refused_by_name_and_the_others_go_on(make, events, 
     assert re.match(problem, refused.reason)
 
 
-def test_who_was_refused_may_mend_and_join(make, events):
+def test_a_rejected_client_may_correct_the_problem_and_join(make, events):
     grid = Grid({1: make_profile("a"), 2: "its shard is gone"})
     roster = make(grid)
     assert names(roster.wait_for_clients(1)) == ["a"]
@@ -278,7 +280,10 @@ def test_a_client_may_come_back_as_another_node(make):
 
 def test_two_nodes_of_one_name_cannot_both_join(make, events):
     assert len(make(Grid({1: make_profile("a"), 2: make_profile("a")})).wait_for_clients(1)) == 1
-    assert NodeRejected("client a", "another node has that name") in events
+    assert (
+        NodeRejected("client a", "another node has the same name; stop one of them, or give it another name")
+        in events
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,19 +301,19 @@ def test_two_nodes_of_one_name_cannot_both_join(make, events):
         {"n_train": 0},
     ],
 )
-def test_a_profile_that_cannot_be_is_refused_and_the_others_go_on(make, events, changes):
+def test_an_impossible_profile_is_rejected_and_the_others_continue(make, events, changes):
     grid = Grid({1: make_profile("good"), 2: replace(make_profile("odd"), **changes)})
     assert names(make(grid).wait_for_clients(1)) == ["good"]
     assert len([event for event in events if isinstance(event, NodeRejected)]) == 1
 
 
-def test_the_final_test_waits_for_who_is_late(make, monkeypatch):
+def test_the_final_evaluation_waits_for_late_clients(make, monkeypatch):
     grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid, replace(PATIENT, join_timeout_s=60))
     members = roster.wait_for_clients(1)
     grid.busy = {2}
     train(grid, roster, members)
-    looks, look = [], Roster._look_round
+    looks, look = [], Roster._find_present
 
     def come_back(self):
         looks.append(None)
@@ -316,11 +321,11 @@ def test_the_final_test_waits_for_who_is_late(make, monkeypatch):
             grid.busy = set()
         return look(self)
 
-    monkeypatch.setattr(Roster, "_look_round", come_back)
+    monkeypatch.setattr(Roster, "_find_present", come_back)
     assert names(roster.available_clients()) == ["a", "b"]
 
 
-def test_the_final_test_goes_on_without_who_stays_away(make):
+def test_the_final_evaluation_continues_without_absent_clients(make):
     grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid)
     roster.wait_for_clients(1)
