@@ -70,7 +70,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         for note in notes:
             on_event(Noted(note))
         if made:
-            run_engine(made, Estimator(on_event, config.batch_size, config.local_epochs))
+            run_engine(made, Estimator(on_event, config.training.batch_size, config.training.local_epochs))
     tests = folder.client_tests
     return FederationResult(
         run=folder.name,
