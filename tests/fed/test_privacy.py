@@ -22,7 +22,7 @@ from flames_cli.fed.messages import METRICS as METRICS_RECORD
 from flames_cli.fed.records import WIRE
 from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.learn.train_options import TrainOptions
-from flames_cli.stages.federate.nodes import node_configs
+from flames_cli.stages.federate.inputs import node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import read_partition
