@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from flames_cli.demo_data.layouts import draw_brats
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
 from tests.support.datasets import find_shared
+from tests.support.once import make_once
 from tests.support.phantoms import PHANTOMS
+from tests.support.tiny import make_tiny
 
 # Before torch is imported: its waiting threads would spin long, and nothing may be sent anywhere.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -47,9 +50,16 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def phantom_raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Raw phantoms in every layout that is read, by data set: for reading only."""
-    root = tmp_path_factory.mktemp("phantoms")
-    small = {"brats": draw_brats(root / "brats", 15, seed=0, size=48, slices=12)}
-    return {name: small.get(name) or draw(root / name, 16, 0) for name, draw in PHANTOMS.items()}
+
+    def make(root: Path) -> None:
+        drawn = {name: draw(root / name, 16, 0) for name, draw in PHANTOMS.items() if name != "brats"}
+        drawn["brats"] = draw_brats(root / "brats", 15, seed=0, size=48, slices=12)
+        places = {name: str(path.relative_to(root)) for name, path in drawn.items()}
+        (root / "places.json").write_text(json.dumps(places), encoding="utf-8")
+
+    root = make_once(tmp_path_factory, "phantoms", make)
+    places = json.loads((root / "places.json").read_text(encoding="utf-8"))
+    return {name: root / places[name] for name in PHANTOMS}
 
 
 @pytest.fixture
@@ -60,16 +70,30 @@ def raw_copy(phantom_raw: dict[str, Path], tmp_path: Path) -> Callable[[str], Pa
 
 @pytest.fixture(scope="session")
 def workspace(phantom_raw: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """workspace(size=32, seed=0): a folder of the caller's own, all phantoms preprocessed and partitioned."""
-    made: dict[tuple[int, int], Path] = {}
+    """workspace(size=32, seed=0): a workspace that the test may change, of the phantoms of PAPER."""
 
     def get(size: int = 32, seed: int = 0) -> Path:
-        if (size, seed) not in made:
-            root = made[size, seed] = tmp_path_factory.mktemp("made")
+        def make(root: Path) -> None:
             for name in PAPER:
                 preprocess(PreprocessConfig(workspace=root, raw=phantom_raw, size=size, seed=seed), name)
             partition(PartitionConfig(workspace=root, seed=seed))
-        return Path(shutil.copytree(made[size, seed], tmp_path_factory.mktemp("workspace") / "workspace"))
+
+        made = make_once(tmp_path_factory, f"workspace-{size}-{seed}", make)
+        return Path(shutil.copytree(made, tmp_path_factory.mktemp("workspace") / "workspace"))
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """tiny(size=32): a workspace that the test may change, of clients brats-1, brats-2 (MRI) and busi (US).
+
+    The images are noise, and few: a round of a federation takes a fraction of a second.
+    """
+
+    def get(size: int = 32) -> Path:
+        made = make_once(tmp_path_factory, f"tiny-{size}", lambda root: make_tiny(root, size))
+        return Path(shutil.copytree(made, tmp_path_factory.mktemp("tiny") / "workspace"))
 
     return get
 
@@ -91,7 +115,9 @@ def real_preprocessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "busi": find_shared("data/busi"),
         "otu2d": find_shared("data/otu2d"),
     }
-    root = tmp_path_factory.mktemp("real")
-    for name in raw:
-        preprocess(PreprocessConfig(workspace=root, raw=raw, size=48), name)
-    return root / "preprocessed"
+
+    def make(root: Path) -> None:
+        for name in raw:
+            preprocess(PreprocessConfig(workspace=root, raw=raw, size=48), name)
+
+    return make_once(tmp_path_factory, "real", make) / "preprocessed"

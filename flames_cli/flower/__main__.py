@@ -4,7 +4,6 @@ Both log to the standard output; `flames deploy server` and `flames deploy node`
 """
 
 import sys
-from importlib import import_module
 
 from flames_cli.flower.compatibility import missing_name_problem
 
@@ -22,10 +21,13 @@ def main() -> None:
     if program not in PROGRAMS:
         raise SystemExit(f"the program is {program!r}, expected {' or '.join(PROGRAMS)}")
     try:
-        module = import_module(f"flames_cli.flower.{program}")
+        if program == "superlink":
+            from flames_cli.flower.superlink import main as run
+        else:
+            from flames_cli.flower.supernode import main as run
     except ImportError as error:
         raise SystemExit(f"ERROR: {missing_name_problem(error)}") from error
-    module.main()
+    run()
 
 
 if __name__ == "__main__":

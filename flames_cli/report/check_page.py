@@ -43,16 +43,16 @@ def verdict(report: Report) -> str:
     """Return `PASSED` or the number of problems, with the number of notes."""
     found = [finding["severity"] for finding in report["findings"]]
     problems, notes = found.count("problem"), found.count("note")
-    said = "PASSED" if report["passed"] else f"{problems} problem{'s' if problems > 1 else ''}"
-    return said if not notes else f"{said}, {notes} note{'s' if notes > 1 else ''}"
+    text = "PASSED" if report["passed"] else f"{problems} problem{'s' if problems > 1 else ''}"
+    return text if not notes else f"{text}, {notes} note{'s' if notes > 1 else ''}"
 
 
 def _head(report: Report) -> Iterator[str]:
     counts = report["counts"]
     kinds = dict.fromkeys(f"{row['organ']} {row['modality']}" for row in report["groups"])
     yield f"<h1>{esc(report['dataset'])}</h1>"
-    said = f"{', '.join(kinds) or 'no usable data'} · licence: {report['licence']}"
-    yield f'<p class="faint">{esc(said)}</p>'
+    text = f"{', '.join(kinds) or 'no usable data'} · licence: {report['licence']}"
+    yield f'<p class="faint">{esc(text)}</p>'
     yield f'<p class="verdict {"good" if report["passed"] else "bad"}">{esc(verdict(report))}</p>'
     yield (
         f"<p>{counts['sources']:,} {esc(report['source'])}s read: {counts['usable']:,} usable "

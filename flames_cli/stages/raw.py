@@ -111,10 +111,10 @@ def read_options(config: ReadConfig) -> ReadOptions:
     )
 
 
-def say_bad(source: Source, error: BadCase) -> str:
+def describe_bad(source: Source, error: BadCase) -> str:
     """Return the error with the source's complete name: in a hospital's folders many files have the same
     name."""
-    name, told = str(BadCase(source.name)), str(error)
-    if name in told or ("/" not in name and name.split(".")[0] in told):
-        return told
-    return f"{name}: {told.removeprefix(f'{PurePosixPath(name).name}: ')}"
+    name, message = str(BadCase(source.name)), str(error)
+    if name in message or ("/" not in name and name.split(".")[0] in message):
+        return message
+    return f"{name}: {message.removeprefix(f'{PurePosixPath(name).name}: ')}"

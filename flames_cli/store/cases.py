@@ -138,10 +138,10 @@ class Spool:
 
     def __init__(self, folder: Path | None = None) -> None:
         above = [folder.absolute(), *folder.absolute().parents] if folder else []
-        beside = next((one for one in above if one.is_dir()), None)
-        self._folder = beside or Path(gettempdir())
+        nearest = next((one for one in above if one.is_dir()), None)
+        self._folder = nearest or Path(gettempdir())
         with raising_not_written(self._folder):
-            self._file = TemporaryFile(dir=beside, buffering=0)  # noqa: SIM115 (closed by __exit__)
+            self._file = TemporaryFile(dir=nearest, buffering=0)  # noqa: SIM115 (closed by __exit__)
         self._spans: list[tuple[int, int]] = []
 
     def add(self, chunk: bytes) -> int:

@@ -109,14 +109,14 @@ class _Writer:
     def by_name(self, prefix: str, models: Mapping[str, Weights]) -> dict[str, str]:
         return {name: self._write(f"{prefix}-{safe_name(name)}", weights) for name, weights in models.items()}
 
-    def by_kind(self, prefix: str, memory: Mapping[str, Mapping[str, Weights]]) -> dict[str, dict[str, str]]:
+    def by_kind(self, prefix: str, states: Mapping[str, Mapping[str, Weights]]) -> dict[str, dict[str, str]]:
         # A safe name contains no +, so no two of these names can be the same.
         return {
             owner: {
                 kind: self._write(f"{prefix}-{safe_name(owner)}+{safe_name(kind)}", weights)
                 for kind, weights in kinds.items()
             }
-            for owner, kinds in memory.items()
+            for owner, kinds in states.items()
         }
 
     def _write(self, stem: str, weights: Weights) -> str:
@@ -208,13 +208,13 @@ def load_state(folder: Path, round_: int | None = None) -> State:
     """
     stored = _Reader(folder, round_)
     return State(
-        stored.round,
-        stored.by_name("server"),
-        stored.by_name("personal"),
-        stored.by_kind("memory"),
-        stored.by_name("styles"),
-        stored.clients,
-        stored.releases,
+        round=stored.round,
+        server=stored.by_name("server"),
+        personal=stored.by_name("personal"),
+        optimiser_state=stored.by_kind("memory"),
+        styles=stored.by_name("styles"),
+        clients=stored.clients,
+        releases=stored.releases,
     )
 
 

@@ -61,7 +61,7 @@ def open_checked(path: Path, expected: Format) -> Iterator[h5py.File]:
             FLAMES never writes.
     """
     if not path.exists():
-        raise MissingArtifact(f"{path} is not there; make it with `{MADE_BY[expected.name]}`")
+        raise MissingArtifact(f"{path} does not exist; make it with `{MADE_BY[expected.name]}`")
     try:
         _require_file(path)
         with h5py.File(path, "r") as file:

@@ -149,7 +149,7 @@ def checked_shard(folder: Path, entry: ClientEntry | ServerEntry) -> Path:
     """
     path = folder / entry.shard
     if not path.is_file():
-        raise MissingArtifact(f"{path} is not there; make it with `flames partition --overwrite`")
+        raise MissingArtifact(f"{path} does not exist; make it with `flames partition --overwrite`")
     if hash_file(path) != entry.sha256:
         raise FlamesError(
             f"{path} has changed since `flames partition` wrote it (its checksum differs from "

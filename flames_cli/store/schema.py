@@ -84,7 +84,7 @@ def read_json(path: Path, expected: Format) -> dict[str, Any]:
     """
     command = MADE_BY[expected.name]
     if not path.exists():
-        raise MissingArtifact(f"{path} is not there; make it with `{command}`")
+        raise MissingArtifact(f"{path} does not exist; make it with `{command}`")
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -90,12 +90,12 @@ def test_a_folder_that_is_no_site_is_refused(refused, tmp_path):
 
 def test_sites_are_added_with_and_without_keys_of_their_own(flames, deployed):
     said = made(flames("deploy", "add", "hospital-c"))
-    assert "it holds a private key: send it encrypted" in said
+    assert "it contains a private key: send it encrypted" in said
     said = made(flames("deploy", "key", "hospital-d", "--out", "keys"))
     assert "node.key  stays here" in said
     assert "`flames deploy add hospital-d --public-key node.pub`" in said
     said = made(flames("deploy", "add", "hospital-d", "--public-key", "keys/node.pub"))
-    assert "it holds no private key: the site puts its own node.key there" in said
+    assert "it contains no private key: the site adds its own node.key" in said
     assert not (deployed / "sites" / "hospital-d" / "node.key").exists()
     told = json.loads(made(flames("deploy", "check", "--json")))
     assert [one["what"] for one in told["findings"] if "public key is valid" in one["what"]] == [
@@ -128,7 +128,7 @@ def test_a_check_tells_the_problem_and_its_fix_and_ends_with_2(flames, deployed)
 def test_a_renewed_certificate_passes(flames, deployed):
     said = made(flames("deploy", "renew", "--days", 100))
     assert said == (
-        "→ flames-deployment/server/server.crt  holds for 100 days; start the server anew to show it\n"
+        "→ flames-deployment/server/server.crt  is valid for 100 days; restart the server to use it\n"
     )
     assert "99 days from now" in made(flames("deploy", "check"))
 

@@ -33,7 +33,7 @@ def test_status_says_that_no_server_runs_and_who_is_registered(flames, deployed)
 
     said = flames("deploy", "status").stdout
 
-    assert "no server runs here" in said
+    assert "no server runs on this machine" in said
     assert "`flames deploy server`" in said
     assert str(2**64 - 1) in said
     assert "not registered" in said
@@ -94,7 +94,7 @@ def test_a_node_says_what_it_is_and_what_leaves_it(flames, deployed, shard, monk
     assert result.exit_code == 0, result.output
     assert "site a: US, breast" in said
     assert "takes part with 2 or more" in said
-    assert "mean scores alone" in said
+    assert "counts and mean scores;" in said
     (site, settings, insecure, _), *_ = joined
     assert site.name == settings.client == "a"
     assert settings.min_examples == 2

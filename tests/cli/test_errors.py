@@ -17,7 +17,8 @@ BUSI = (*PREPROCESS, "busi")
 WRONG = {
     # name: (exit code, what the line says, command)
     "no data set": (2, "no data set was named; pass --dataset NAME", ("preprocess",)),
-    "unknown data set": (2, "'lung' is not known; choose one of brats, busi", (*PREPROCESS, "lung")),
+    "unknown data set": (2, "'lung' is not known (did you mean msd-lung?)", (*PREPROCESS, "lung")),
+    "unknown data set's list": (2, "choose one of brats, busi", (*PREPROCESS, "lung")),
     "unknown second": (2, "'lung' is not known", (*BUSI, "--dataset", "lung")),
     "raw of two": (2, "exactly one --dataset", (*BUSI, "--dataset", "otu2d", "--raw", "x")),
     "raw of none": (2, "exactly one --dataset", ("preprocess", "--raw", "x")),
@@ -41,7 +42,7 @@ WRONG = {
     "no skew": (2, "skew: input should be greater than 0", ("partition", "--skew", 0)),
     "site without data set": (2, "--hold-out-site got 'C6'", ("partition", "--hold-out-site", "C6")),
     "all validation": (2, "val_fraction: input should be less", ("partition", "--val-fraction", 1)),
-    "not partitioned": (3, "partition.json is not there; make it with `flames partition`", ("federate",)),
+    "not partitioned": (3, "partition.json does not exist; make it with `flames partition`", ("federate",)),
     "rounds": (2, "rounds: input should be greater than or equal to 1 (got 0)", ("federate", "--rounds", 0)),
     "strategy": (2, "'median' is not known; choose one of flames", ("federate", "--strategy", "median")),
     "device": (2, "device: input should be 'auto', 'cpu', 'cuda' or 'mps'", ("federate", "--device", "tpu")),
@@ -90,7 +91,7 @@ def test_a_mistake_is_json_where_that_is_asked_for(what, refused):
 
 def test_all_mistakes_are_told_at_once(refused):
     message = refused("federate", "--rounds", 0, "--lr", -1, "--device", "tpu", "--dice-weight", 7)
-    assert [part.split(":")[0] for part in message.split("; ")] == ["rounds", "lr", "dice_weight", "device"]
+    assert {part.split(":")[0] for part in message.split("; ")} == {"rounds", "lr", "dice_weight", "device"}
 
 
 def test_a_configuration_file_is_checked_whole(refused, tmp_path):
@@ -173,7 +174,7 @@ def test_what_is_there_is_kept_unless_overwriting_is_asked_for(refused, flames, 
     preprocess = (*BUSI, "--raw", phantom_raw["busi"], "--size", 32, "--workspace", space)
     for command in (preprocess, ("partition", "--workspace", space)):
         before = snapshot(space)
-        assert "is there already; pass --overwrite to make it again" in refused(*command)
+        assert "exists already; pass --overwrite to make it again" in refused(*command)
         assert snapshot(space) == before
         assert flames(*command, "--overwrite").exit_code == 0
 
@@ -210,7 +211,7 @@ def test_data_sets_of_different_sizes_are_refused(refused, flames, workspace, ph
 UNET = ("--model", "unet", "--model-option")
 
 FEDERATIONS = {
-    "model": (("--model", "vit"), "choose one of densenet-unet, sd-utnet, sdnet, unet, utnet"),
+    "model": (("--model", "vit"), "choose one of densenet-unet, unet, utnet, sd-utnet, sdnet"),
     "option": ((*UNET, "heads=2"), "unknown option 'heads' of model unet: it has in_channels"),
     "value": ((*UNET, "depth=0"), "depth = 0 of model unet: expected 1 or more"),
     "modality": (("--lr", "CT=1e-3"), "--lr names 'CT', expected a modality of MRI, US"),

@@ -20,13 +20,13 @@ def test_an_address_is_taken_apart_and_put_together(address):
 @pytest.mark.parametrize(
     "address", ["", "host", "host:", ":9092", "host:x", "host:²", "2001:db8::1:9092", "[host]:9092", "a b:1"]
 )
-def test_what_is_no_address_is_refused(address):
+def test_an_invalid_address_is_rejected(address):
     with pytest.raises(FlamesError):
         split_address(address)
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
-def test_a_port_that_does_not_exist_is_refused(port):
+def test_a_port_that_does_not_exist_is_rejected(port):
     with pytest.raises(FlamesError, match=f"there is no port {port}; give one from 1 to 65535"):
         check_port(port)
 
@@ -36,12 +36,12 @@ def test_a_port_that_does_not_exist_is_refused(port):
     ["", "https://a.org", "a.org/b", "a_b.org", "-a.org", "a..org", "1.2.3", "300.1.1.1", "é.org", "a" * 64,
      "a\n", "*.a.org", "a.org."],
 )  # fmt: skip
-def test_what_is_no_host_is_refused(host):
+def test_an_invalid_host_is_rejected(host):
     with pytest.raises(FlamesError, match="is not a host; give a name such as"):
         check_host(host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "224.0.0.1", "fe80::1%eth0"])
-def test_a_host_that_is_no_one_machine_is_refused(host):
+def test_a_host_that_is_not_one_machine_is_rejected(host):
     with pytest.raises(FlamesError, match="no machine can connect to"):
         check_host(host)

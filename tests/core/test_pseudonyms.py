@@ -14,7 +14,7 @@ IDS = st.text(min_size=1, max_size=20)
 
 
 def hmac_by_hand(key: bytes, message: bytes) -> str:
-    """RFC 2104, for keys of at most a block of SHA-256."""
+    """Compute the HMAC of RFC 2104, for keys of at most a block of SHA-256."""
     inner, outer = (bytes(byte ^ pad for byte in key.ljust(64, b"\0")) for pad in (0x36, 0x5C))
     return hashlib.sha256(outer + hashlib.sha256(inner + message).digest()).hexdigest()
 
@@ -25,7 +25,7 @@ def test_a_pseudonym_is_the_start_of_a_keyed_hash(patient):
 
 
 def test_the_keyed_hash_is_that_of_rfc_4231():
-    """Its test case 2: the key is no salt of ours, the arithmetic is the same."""
+    """Test case 2 of the RFC: its key is not a valid salt, but the arithmetic is the same."""
     assert pseudonym(b"Jefe", "what do ya want for nothing?") == "p-5bdcc146bf60754e"
 
 
@@ -53,12 +53,12 @@ def test_everybody_gets_one_name_however_often_they_are_listed():
     assert pseudonyms(SALT, ["a", "b", "a"]) == {name: pseudonym(SALT, name) for name in "ab"}
 
 
-def test_two_ids_that_are_one_text_are_refused_not_merged():
+def test_two_ids_that_are_one_text_are_rejected_not_merged():
     with pytest.raises(FlamesError, match=r"'Ren\\xe9' and 'Rene\\u0301' would have the same pseudonym"):
         pseudonyms(SALT, ["Ren\u00e9", "Rene\u0301"])
 
 
-def test_two_ids_that_meet_by_chance_are_refused_not_merged(monkeypatch):
+def test_two_ids_that_meet_by_chance_are_rejected_not_merged(monkeypatch):
     monkeypatch.setattr(module, "DIGITS", 1)
     with pytest.raises(
         FlamesError, match="would have the same pseudonym, expected different ones; give them"

@@ -24,7 +24,7 @@ UNITS = st.dictionaries(
 SINGLES = st.dictionaries(NAMES, st.builds(SplitUnit, st.integers(1, 60)), min_size=3, max_size=25)
 SHARES = st.builds(Share, st.floats(0, 800) | st.just(math.inf), st.integers(0, 30) | st.just(math.inf))
 DRAWN = {name for name in SETS if name != "client_val"}
-"""What a split draws; nobody is drawn for validation before there are clients."""
+"""Sets that a split draws; it draws no validation set."""
 
 FRACTIONS = st.floats(0, 0.99)
 SEEDS = st.integers(0, 2**32)
@@ -55,7 +55,7 @@ def test_three_patients_are_enough_for_three_sets(units, server_fraction, test_f
 @settings(deadline=None, max_examples=50)
 @given(UNITS, st.data())
 def test_no_draw_depends_on_what_units_are_called(units, data):
-    """They are called by pseudonyms, which are others at every site."""
+    """The names are pseudonyms, which differ between sites."""
     renamed = [f"q{number}" for number in data.draw(st.permutations(range(len(units))))]
     new = dict(zip(units, renamed, strict=True))
     old = {name: before for before, name in new.items()}
@@ -106,7 +106,7 @@ def test_a_fraction_counts_patients_not_units():
     assert Share.fraction(0.5, {"a": SplitUnit(3, patients=7), "b": SplitUnit(9)}).patients == 4
 
 
-def test_a_fraction_forgives_floating_point():
+def test_a_fraction_tolerates_floating_point_errors():
     assert 0.07 * 100 > 7
     assert Share.fraction(0.07, evenly(100)).patients == 7
 
@@ -135,11 +135,11 @@ def test_something_is_taken_unless_the_share_is_nothing(units, share, seed):
 
 
 @pytest.mark.parametrize(("images", "expected"), [(24, 2), (25, 3), (29, 3), (30, 3), (34, 3)])
-def test_a_unit_is_taken_where_at_least_half_of_it_fits(images, expected):
+def test_a_unit_is_taken_if_at_least_half_of_it_fits(images, expected):
     assert len(take_units(evenly(9), Share(images=images), derive_rng(0))) == expected
 
 
-def test_the_smallest_unit_is_taken_where_none_fits():
+def test_the_smallest_unit_is_taken_if_none_fits():
     units = {"big": SplitUnit(100), "small": SplitUnit(40), "bigger": SplitUnit(300)}
     assert take_units(units, Share(images=5), derive_rng(0)) == ["small"]
 
@@ -168,7 +168,7 @@ def test_divided_units_are_balanced_in_images_by_hand():
     assert sorted(divided) == [["a", "d"], ["b", "c"]]
 
 
-def test_fewer_patients_than_parts_are_refused():
+def test_fewer_patients_than_parts_are_rejected():
     with pytest.raises(ValueError, match="2 patients cannot be divided into 3 parts"):
         divide_units(evenly(2), 3, derive_rng(0))
 

@@ -8,7 +8,7 @@ def _everywhere(one_thread):
 
 @pytest.fixture
 def identity():
-    """Give messages a sender: they take it from the identity of this process."""
+    """Give messages a sender: they take it from the identity of the process."""
     from flwr.supercore.task_identity import TaskIdentity
 
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1

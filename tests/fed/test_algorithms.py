@@ -27,7 +27,7 @@ def mean_of(reports, clients):
     return weighted_mean([report.weights for report in chosen], [report.n_examples for report in chosen])
 
 
-def test_every_algorithm_says_what_it_does():
+def test_every_algorithm_has_a_summary():
     assert set(ALGORITHMS) >= {"flames", "fedavg", "fedavg-modality", "local", "centralised"}
     assert all(algorithm.summary for algorithm in ALGORITHMS.values())
     assert get_algorithm("flames") is ALGORITHMS["flames"]
@@ -108,7 +108,7 @@ def test_fedavg_by_modality_gives_every_modality_its_own_mean():
     assert not same(received["m1"], received["u1"])
 
 
-def test_a_local_client_goes_on_from_its_own_weights_alone():
+def test_a_local_client_continues_from_its_own_weights():
     seen = run("local")
     received = seen.received(2)
     assert set(seen.state.server) == set(CLIENTS)
@@ -116,7 +116,7 @@ def test_a_local_client_goes_on_from_its_own_weights_alone():
         assert same(received[client], report.weights)
 
 
-def test_flames_gives_every_client_another_model_and_keeps_one_a_modality():
+def test_flames_gives_every_client_its_own_model_and_each_modality_one():
     seen = run("flames")
     received = list(seen.received(2).values())
     assert set(seen.state.server) == {"MRI", "US"}
@@ -125,7 +125,7 @@ def test_flames_gives_every_client_another_model_and_keeps_one_a_modality():
 
 
 @pytest.mark.parametrize("name", ["flames", "fedavg-modality"])
-def test_one_modality_is_untouched_by_what_the_other_does(name):
+def test_one_modality_does_not_change_the_other(name):
     def louder(request, weights, who):
         report = drift(request, weights, who)
         if who.modality == "US":

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import Controls, TrainOptions
+from flames_cli.learn.train_options import Controls, LocalRound, TrainOptions
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.client_state import load_client_state
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.usefixtures("identity")
 MODEL = {"base_channels": 4, "depth": 2}
 WEIGHTS = to_weights(build_model("unet", seed=1, **MODEL))
 RUN = "00112233445566ff"
+TRAINING = TrainOptions(local_epochs=2, batch_size=3, lr=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -46,23 +47,19 @@ def shards(workspace):
 
 
 def request(**changes):
-    """Of round 2 by default; the server has taken the report of the round before."""
+    """Return a request, by default for round 2 after an accepted report of round 1."""
     changes = {"last_accepted_round": changes.get("round", 2) - 1, **changes}
     asked = TrainRequest(
         round=2,
         seed=3,
         client="busi",
-        epochs=2,
-        batch_size=3,
-        lr=1e-2,
-        dice_weight=0.3,
-        per_pixel_focal=False,
-        augment=True,
+        training=TRAINING,
         model="unet",
         model_options=json.dumps(MODEL),
         run=RUN,
     )
-    return replace(asked, **changes)
+    options = {name: changes.pop(name) for name in asdict(TRAINING) if name in changes}
+    return replace(asked, training=replace(TRAINING, **options), **changes)
 
 
 def config(*shards, **options):
@@ -84,7 +81,7 @@ def sets(*paths, name):
     return ShardDataset([cases for path in paths for cases in read_shard_sets(path, name)])
 
 
-def test_a_client_says_what_its_shard_holds(shards):
+def test_a_profile_describes_the_shard(shards):
     found = unpack_profile(ask(config(shards / "busi.h5"), make_query(2)))
     held = read_shard_summary(shards / "busi.h5")
     assert (found.client, found.modality, found.organ) == ("busi", "US", "breast")
@@ -96,13 +93,13 @@ def test_a_node_may_have_another_name(shards):
     assert unpack_profile(ask(config(shards / "busi.h5", client="clinic"), make_query(2))).client == "clinic"
 
 
-def test_a_report_is_what_training_gave(shards):
+def test_a_report_is_the_result_of_training(shards):
     report = train(config(shards / "busi.h5"))
     model = build_model("unet", seed=9, **MODEL)
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in WEIGHTS.items()})
-    options = TrainOptions(3, 2, "busi", epochs=2, batch_size=3, lr=1e-2)
+    local = LocalRound(3, 2, "busi", TRAINING)
     data = [sets(shards / "busi.h5", name=name) for name in ("train", "val")]
-    expected = train_epochs(model, *data, options, torch.device("cpu"), "fp32")
+    expected = train_epochs(model, *data, local, torch.device("cpu"), "fp32")
     for name, array in expected.weights.items():
         np.testing.assert_array_equal(report.weights[name], array)
     assert (report.n_examples, report.n_steps) == (expected.n_examples, expected.n_steps)
@@ -119,7 +116,7 @@ def test_a_report_is_what_training_gave(shards):
 def test_pooled_shards_are_one_client(shards):
     both = shards / "busi.h5", shards / "otu2d.h5"
     found = unpack_profile(ask(config(*both, client="US"), make_query(2)))
-    report = train(config(*both, client="US"), epochs=1)
+    report = train(config(*both, client="US"), local_epochs=1)
     assert (found.client, found.modality, found.organ) == ("US", "US", "breast, ovary")
     assert found.n_train == report.n_examples == len(sets(*both, name="train"))
     assert report.n_steps == len(in_batches(range(found.n_train), 3, merge_lone=True))
@@ -131,15 +128,15 @@ def test_shards_of_two_modalities_cannot_be_one_client(shards):
         ask(config(shards / "busi.h5", shards / "brats-1.h5"), make_query(2))
 
 
-def test_shards_of_two_sizes_cannot_be_one_client(shards, workspace):
-    larger = workspace(size=48) / "shards" / "busi.h5"
+def test_shards_of_two_sizes_cannot_be_one_client(shards, tiny):
+    larger = tiny(size=48) / "shards" / "busi.h5"
     with pytest.raises(FlamesError, match=r"shards differ in size \(32 and 48\)"):
         ask(config(shards / "busi.h5", larger), make_query(2))
 
 
 @pytest.fixture
 def colour(tmp_path):
-    """The shard of a client of colour images."""
+    """Shard of a client with colour images."""
     info = SetInfo("kvasir", "US", "colon", 32, 255, channels=3)
     write_noise(tmp_path / "kvasir.h5", {"client_train": [("a", "a", 3), ("b", "b", 2)]}, info)
     rows = {"train": range(3), "val": range(3, 5), "test": []}
@@ -158,7 +155,7 @@ def test_a_client_of_colour_images_says_so_and_trains_on_them(colour):
     assert report.weights["encoders.0.0.weight"].shape == (4, 3, 3, 3)
 
 
-def test_a_client_of_colour_images_is_asked_for_a_model_of_grey_ones_in_vain(colour):
+def test_a_client_with_colour_images_cannot_train_a_model_for_grey_ones(colour):
     with pytest.raises(FlamesError, match=r"\(2, 3, 32, 32\), expected B×1×H×W"):
         train(config(colour))
 
@@ -176,18 +173,18 @@ def test_a_node_without_a_shard_says_how_to_give_one(node):
 
 def test_a_missing_shard_names_the_command_that_makes_it(tmp_path):
     context = Context(1, 2, config(tmp_path / "gone.h5"), RecordDict(), {})
-    with pytest.raises(MissingArtifact, match=r"gone\.h5 is not there; make it with `flames partition`"):
+    with pytest.raises(MissingArtifact, match=r"gone\.h5 does not exist; make it with `flames partition`"):
         read_profile(settings_of(context))
 
 
-def test_every_step_is_told(shards):
+def test_every_step_is_an_event(shards):
     events = []
     report = train(config(shards / "busi.h5"), events.append)
     steps = report.n_steps
     assert events == [StepDone("busi", 2, step, steps) for step in range(1, steps + 1)]
 
 
-def test_weights_of_another_model_are_refused(shards):
+def test_weights_of_another_model_are_rejected(shards):
     with pytest.raises(FlamesError, match="weights do not fit the model"):
         train(config(shards / "busi.h5"), model_options='{"base_channels": 8, "depth": 2}')
 
@@ -200,7 +197,7 @@ def test_the_test_set_is_never_read(shards, monkeypatch):
 
 
 def spy_on_reading(monkeypatch):
-    """[(shard, set)] of all that clients read from here on."""
+    """[(shard, set)] of every set that clients read from here on."""
     opened = []
 
     def read(path, set_name):
@@ -232,21 +229,23 @@ SDNET = {"base_channels": 2, "depth": 2}
 
 @pytest.fixture
 def memory(tmp_path):
-    """The folder of what nodes keep."""
+    """Folder of the client state."""
     return tmp_path / "memory"
 
 
 def kept_in(memory, client="busi"):
-    """What `client` keeps now, by kind."""
+    """Return the current state of `client`, by kind."""
     return load_client_state(memory / RUN / client, 99999)
 
 
 @pytest.fixture
 def disentangled(shards, memory):
-    """Rounds of one client with an sdnet: rounds(weights, share=…, …) → (its report, what it remembers)."""
+    """Rounds of one client with an sdnet: rounds(weights, share=…, …) → (its report, its client state)."""
 
     def run(weights, control=None, style=None, folder=memory, **changes):
-        asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, initial_seed=9, **changes)
+        asked = request(
+            model="sdnet", model_options=json.dumps(SDNET), local_epochs=1, initial_seed=9, **changes
+        )
         message = pack_task(TrainTask(asked, weights, control, style), 2)
         return unpack_report(
             ask(config(shards / "busi.h5", **{"client-state": str(folder)}), message)
@@ -271,12 +270,12 @@ def test_style_stays_at_the_client_and_is_taken_up_again(disentangled, tmp_path)
     assert set(memory["style"]) == set(style)
     again, later = disentangled(content, share="content", round=3)
     assert any(not np.array_equal(memory["style"][name], later["style"][name]) for name in style)
-    # The same round from the same content: only the style that was kept tells them apart.
+    # The same round from the same content: only the stored style differs.
     anew, _ = disentangled(content, share="content", round=3, folder=tmp_path / "other")
     assert any(not np.array_equal(anew.weights[name], again.weights[name]) for name in content)
 
 
-def test_a_round_done_again_starts_from_what_was_kept_before_it(disentangled):
+def test_a_repeated_round_starts_from_the_client_state_before_it(disentangled):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     disentangled(content, share="content", round=1)
     first = disentangled(content, share="content", round=2)
@@ -287,7 +286,7 @@ def test_a_round_done_again_starts_from_what_was_kept_before_it(disentangled):
             np.testing.assert_array_equal(array, other[name])
 
 
-def test_what_was_kept_of_a_report_that_the_server_did_not_take_is_in_vain(disentangled):
+def test_client_state_of_a_report_that_was_not_accepted_is_not_used(disentangled):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     disentangled(content, share="content", round=1)
     disentangled(content, share="content", round=2)
@@ -299,7 +298,7 @@ def test_what_was_kept_of_a_report_that_the_server_did_not_take_is_in_vain(disen
     assert any(not np.array_equal(array, taken[1]["style"][name]) for name, array in late[1]["style"].items())
 
 
-def test_a_round_that_was_missed_does_not_cost_what_was_kept(disentangled, memory):
+def test_a_missed_round_does_not_lose_the_client_state(disentangled, memory):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     _, kept = disentangled(content, share="content", round=1)
     with pytest.raises(FlamesError, match="weights do not fit"):
@@ -312,7 +311,7 @@ def test_two_runs_and_two_clients_of_one_machine_keep_apart(disentangled, shards
     _, kept = disentangled(content, share="content", round=1)
     disentangled(content, share="content", round=1, seed=8, run=RUN[::-1])
     node = config(shards / "busi.h5", client="../busi", **{"client-state": str(memory)})
-    asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, share="content", seed=7)
+    asked = request(model="sdnet", model_options=json.dumps(SDNET), local_epochs=1, share="content", seed=7)
     ask(node, pack_task(TrainTask(asked, content), 2))
     assert_same(kept_in(memory)["style"], kept["style"])
     assert sorted(path.name for path in memory.iterdir()) == sorted([RUN, RUN[::-1]])
@@ -321,13 +320,13 @@ def test_two_runs_and_two_clients_of_one_machine_keep_apart(disentangled, shards
 
 def test_a_node_without_a_memory_takes_part_only_where_none_is_needed(shards):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
-    train(config(shards / "busi.h5"), epochs=1)
+    train(config(shards / "busi.h5"), local_epochs=1)
     asked = request(model="sdnet", model_options=json.dumps(SDNET), share="content")
     with pytest.raises(FlamesError, match="pass --node-config 'client-state="):
         ask(config(shards / "busi.h5"), pack_task(TrainTask(asked, content), 2))
 
 
-def test_a_token_that_names_another_folder_is_refused(disentangled, memory):
+def test_a_token_that_names_another_folder_is_rejected(disentangled, memory):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     with pytest.raises(FlamesError, match=r"run's token is '\.\./\.\.', expected 16 hex digits"):
         disentangled(content, share="content", run="../..")
@@ -335,7 +334,7 @@ def test_a_token_that_names_another_folder_is_refused(disentangled, memory):
 
 
 @pytest.mark.parametrize("wire", ["fp16", "bf16"])
-def test_what_is_kept_is_exact_whatever_travels(wire, disentangled):
+def test_client_state_is_exact_whatever_the_wire_type(wire, disentangled):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     report, kept = disentangled(content, share="content", wire_dtype=wire)
     style = [array for array in kept["style"].values() if array.dtype == np.float32]
@@ -357,7 +356,7 @@ def test_the_first_style_is_that_of_the_runs_initial_weights(disentangled):
         np.testing.assert_array_equal(array, everything.weights[name])
 
 
-def test_a_renderer_leaves_the_client_only_when_asked_for(disentangled):
+def test_a_renderer_leaves_the_client_only_on_request(disentangled):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     assert disentangled(content, share="content")[0].style is None
     report, _ = disentangled(content, share="content", report_style=True)
@@ -372,7 +371,7 @@ def test_another_clients_renderer_changes_training(disentangled):
     assert any(not np.array_equal(alone.weights[name], styled.weights[name]) for name in whole)
 
 
-def test_scaffold_reports_the_change_of_what_the_client_keeps(shards, memory):
+def test_scaffold_reports_the_change_of_the_client_state(shards, memory):
     node = config(shards / "busi.h5", **{"client-state": str(memory)})
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     control = {name: np.full_like(WEIGHTS[name], 0.01) for name in parameters}
@@ -390,7 +389,7 @@ def test_scaffold_reports_the_change_of_what_the_client_keeps(shards, memory):
         np.testing.assert_allclose(kept[name], total[name], rtol=1e-5, atol=1e-6)
 
 
-def test_a_second_round_of_scaffold_starts_from_what_the_client_kept(shards, memory):
+def test_a_second_round_of_scaffold_starts_from_the_client_state(shards, memory):
     node = config(shards / "busi.h5", **{"client-state": str(memory)})
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
@@ -398,21 +397,23 @@ def test_a_second_round_of_scaffold_starts_from_what_the_client_kept(shards, mem
     ask(node, pack_task(TrainTask(replace(asked, round=1, last_accepted_round=0), WEIGHTS, controls[0]), 2))
     kept = kept_in(memory)["control"]
     reply = ask(node, pack_task(TrainTask(asked, WEIGHTS, controls[1]), 2))
-    options = TrainOptions(
-        seed=3, round=2, client="busi", epochs=2, batch_size=3, lr=0.1, optimiser="sgd", rule="scaffold"
+    local = LocalRound(
+        seed=3,
+        round=2,
+        client="busi",
+        options=replace(TRAINING, lr=0.1, optimiser="sgd"),
+        rule="scaffold",
+        controls=Controls(controls[1], kept),
     )
     model = build_model("unet", seed=1, **MODEL)
     train_set, val_set = (sets(shards / "busi.h5", name=name) for name in ("train", "val"))
-    expected = train_epochs(
-        *(model, train_set, val_set, options, torch.device("cpu"), "fp32"),
-        controls=Controls(controls[1], kept),
-    )
+    expected = train_epochs(model, train_set, val_set, local, torch.device("cpu"), "fp32")
     for name, array in unpack_report(reply).weights.items():
         np.testing.assert_array_equal(array, expected.weights[name])
 
 
 @pytest.mark.parametrize("spoiled", ["style.mean.weight", "content.head.weight"])
-def test_what_is_not_finite_is_not_remembered(spoiled, disentangled, monkeypatch):
+def test_client_state_that_is_not_finite_is_not_saved(spoiled, disentangled, monkeypatch):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     _, before = disentangled(content, share="content", round=1)
 
@@ -430,17 +431,17 @@ def test_what_is_not_finite_is_not_remembered(spoiled, disentangled, monkeypatch
 def test_the_client_does_as_the_request_says(shards, monkeypatch):
     asked = []
 
-    def train(model, train_set, val_set, options, *rest):
-        asked.append(options)
-        return train_epochs(model, train_set, val_set, options, *rest)
+    def train(model, train_set, val_set, local, *rest):
+        asked.append(local)
+        return train_epochs(model, train_set, val_set, local, *rest)
 
     monkeypatch.setattr(training, "train_epochs", train)
-    changes = {"keep": "last", "rule": "fedgs", "optimiser": "adamw", "weight_decay": 0.5, "proximal_mu": 2.0}
-    message = pack_task(TrainTask(request(precise_norm=True, **changes), WEIGHTS), 2)
-    ask(config(shards / "busi.h5"), message)
-    (options,) = asked
-    assert {name: getattr(options, name) for name in changes} == changes
-    assert options.precise_norm
+    options = {"keep_epoch": "last", "optimiser": "adamw", "weight_decay": 0.5, "proximal_mu": 2.0}
+    sent = request(rule="fedgs", precise_norm=False, **options)
+    ask(config(shards / "busi.h5"), pack_task(TrainTask(sent, WEIGHTS), 2))
+    (local,) = asked
+    assert local.options == sent.training == replace(TRAINING, precise_norm=False, **options)
+    assert local.rule == "fedgs"
 
 
 def test_plain_rounds_leave_nothing_behind(disentangled, memory):
@@ -452,7 +453,7 @@ def test_a_clients_context_stays_empty(shards, memory):
     contexts = make_contexts({2: config(shards / "busi.h5", **{"client-state": str(memory)})})
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     control = {name: np.zeros_like(WEIGHTS[name]) for name in parameters}
-    asked = request(rule="scaffold", optimiser="sgd", epochs=1)
+    asked = request(rule="scaffold", optimiser="sgd", local_epochs=1)
     message = pack_task(TrainTask(asked, WEIGHTS, control), 2)
     (reply,) = InlineGrid(make_client_app(), contexts).send_and_receive([message])
     assert not reply.has_error()

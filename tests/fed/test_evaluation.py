@@ -1,4 +1,4 @@
-"""After the last round every client tests its final model where its data are."""
+"""Final evaluation: after the last round every client evaluates its model on its own data."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def test_a_finished_run_may_be_tested_alone(profiles):
     assert [told.client for told in seen.tests[0][1]] == ["a", "b", "u"]
 
 
-def test_who_does_not_tell_is_named_with_the_reason(profiles):
+def test_a_client_without_a_report_is_named_with_the_reason(profiles):
     def test(task, who, message):
         if who.client == "a":
             raise FlamesError("its test set is too small")
@@ -66,7 +66,7 @@ def test_who_does_not_tell_is_named_with_the_reason(profiles):
     assert silent == {"a": "its test set is too small", "b": "it reports as 'somebody', it joined as 'b'"}
 
 
-def test_who_has_left_is_named_too(profiles):
+def test_a_client_that_has_left_is_named(profiles):
     done = run_federation(profiles, rounds=2)
     ((_, reports, silent),) = run_federation(profiles[:2], rounds=2, resumed=done.state, test=well).tests
     assert [told.client for told in reports] == ["a", "b"]
@@ -106,7 +106,7 @@ def test_a_report_comes_back_as_it_was_packed(profiles):
     assert math.isnan(again.metrics["hausdorff_px"].mean)
 
 
-def test_what_is_kept_is_json_even_where_a_distance_is_infinite():
+def test_an_entry_is_json_even_if_a_distance_is_infinite():
     told = replace(
         report(hausdorff_px=Summary(math.nan, math.nan, 0, 2)), cases={"hausdorff_px": [3.0, math.inf]}
     )

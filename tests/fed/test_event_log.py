@@ -33,7 +33,7 @@ def path(tmp_path):
     return tmp_path / "events.jsonl"
 
 
-def test_what_is_written_is_read_once_and_in_order(path):
+def test_written_events_are_read_once_and_in_order(path):
     log, reader = EventLog(path), EventReader(path)
     assert reader.read() == []
     for event in EVENTS[:3]:

@@ -8,7 +8,7 @@ from flames_cli.fed.exchange import HELD, TTL_SECONDS, Reply, Terms, exchange
 
 
 class Node:
-    """Replies after so many pulls; never: after none."""
+    """A node that replies after this many pulls; never: after none."""
 
     def __init__(self, after=1):
         self.after = after
@@ -68,13 +68,13 @@ def run(nodes, **terms):
 
 
 @pytest.mark.parametrize("after", list(itertools.permutations([0, 3, 9])))
-def test_replies_come_in_the_order_of_the_messages_whoever_is_faster(after):
+def test_replies_come_in_the_order_of_the_messages(after):
     replies, _ = run(dict(zip([5, 2, 9], map(Node, after), strict=True)))
     assert [reply.node for reply in replies] == [5, 2, 9]
     assert [reply.message.metadata.src_node_id for reply in replies] == [5, 2, 9]
 
 
-def test_every_arrival_is_told_when_it_comes():
+def test_every_arrival_is_reported_when_it_comes():
     arrived = []
     replies, _ = run({1: Node(20), 2: Node(0), 3: Node(5)}, on_arrival=arrived.append)
     assert arrived == [2, 3, 1]
@@ -111,7 +111,7 @@ def test_few_replies_are_held_for_an_earlier_one():
     assert len(grid.out) == 0
 
 
-def test_who_is_late_is_told_and_the_others_count():
+def test_late_nodes_are_reported_and_the_others_count():
     replies, _ = run({1: Node(0), 2: Node(None), 3: Node(0)}, seconds=0.1)
     assert [reply.message is None for reply in replies] == [False, True, False]
     assert replies[1] == Reply(2, None, "late: no report within 0.1 s")
@@ -124,7 +124,7 @@ def test_replies_behind_a_late_one_are_not_lost():
     assert [reply.node for reply in replies if reply.message is None] == [1]
 
 
-def test_a_node_that_started_anew_is_not_waited_for():
+def test_a_node_that_restarted_is_not_waited_for():
     replies, _ = run({1: Node(0), 2: Node(None)}, is_lost=lambda node: node == 2)
     assert replies[1].problem == "its node restarted and lost the server's message"
 
@@ -141,7 +141,7 @@ def test_messages_live_longer_than_flower_lets_them():
 
 
 class Burst(Grid):
-    """Gives every reply that it is asked for, all at once."""
+    """A grid that gives all requested replies in one pull."""
 
     most_asked = 0
 
@@ -161,7 +161,7 @@ def test_no_more_replies_are_taken_at_once_than_may_be_held():
     assert given == sorted(grid.nodes)
 
 
-def test_nobody_is_asked_once_the_time_is_over():
+def test_no_node_is_asked_after_the_time_is_over():
     replies, grid = run({node: Node(None) for node in range(1, 21)}, in_flight=2, seconds=0.05)
     assert len(grid.sent) == 2
     assert [reply.node for reply in replies] == [1, 2]

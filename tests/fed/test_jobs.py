@@ -46,7 +46,7 @@ def test_a_job_comes_back_as_it_was_handed_over(home, job):
 
 
 @pytest.mark.parametrize("name", ["", "gone", "../0a1b", "/etc/passwd", "a/b"])
-def test_a_job_that_is_not_here_is_refused(home, job, name):
+def test_an_unknown_job_is_rejected(home, job, name):
     with handed_over(home, "0a1b", job), pytest.raises(FlamesError, match="there is no job"):
         read_job({JOB: name})
 
@@ -73,7 +73,7 @@ def test_a_jobs_server_says_why_it_could_not_begin(home, job):
             ended(home).raise_problem()
 
 
-def test_a_fault_in_the_server_is_told_too(home, job):
+def test_a_bug_in_the_server_is_logged(home, job):
     def break_down(job):
         raise ZeroDivisionError("by nothing")
 
@@ -95,7 +95,7 @@ def test_a_superlink_that_is_lost_is_no_fault(home, job):
             ended(home).raise_problem()
 
 
-def test_a_server_that_is_told_to_end_says_nothing(home, job):
+def test_a_server_that_is_interrupted_logs_no_end(home, job):
     def leave(job):
         assert is_at_work(home, "0a1b")
         raise SystemExit(0)
@@ -109,7 +109,7 @@ def test_a_server_that_is_told_to_end_says_nothing(home, job):
         assert not is_at_work(home, "0a1b")
 
 
-def test_a_server_ends_once_whoever_started_the_job_is_gone(home, job):
+def test_a_server_ends_when_the_submitting_process_has_ended(home, job):
     def wait_for_the_end(job):
         caller.__exit__(None, None, None)
         time.sleep(30)
@@ -130,21 +130,21 @@ def test_a_job_that_was_taken_back_never_begins(home, job):
 
 
 def kill_caller(home, job):
-    """What is left on disk where whoever handed over job 0a1b was killed."""
+    """Files of job 0a1b, whose submitting process was killed."""
     with handed_over(home, "0a1b", job):
         kept = (home / "jobs" / "0a1b.json").read_bytes()
     (home / "jobs" / "0a1b.json").write_bytes(kept)
     (home / "jobs" / ".0a1b.caller.lock").touch()
 
 
-def test_a_job_whose_caller_was_killed_never_begins(home, job):
+def test_a_job_whose_caller_was_killed_never_starts(home, job):
     kill_caller(home, job)
     with pytest.raises(FlamesError, match="the `flames federate` that started job '0a1b' has ended"):
         start(make_job_server_app(lambda job: None), "0a1b")
     assert list((home / "jobs").iterdir()) == []
 
 
-def test_what_killed_callers_left_goes_with_the_next_job(home, job):
+def test_the_next_job_removes_the_files_of_killed_callers(home, job):
     kill_caller(home, job)
     with handed_over(home, "beef", job), handed_over(home, "cafe", job):
         assert {path.name for path in (home / "jobs").glob("[!.]*")} == {"beef.json", "cafe.json"}
@@ -159,7 +159,7 @@ def test_a_run_that_another_process_runs_is_left_alone(home, job):
         start(make_job_server_app(lambda job: None), "0a1b")
 
 
-def test_a_run_whose_former_process_is_about_to_end_is_waited_for(home, job, monkeypatch):
+def test_a_server_waits_for_an_earlier_process_of_its_run(home, job, monkeypatch):
     def refuse(job):
         raise FlamesError("it was its turn")
 

@@ -1,7 +1,7 @@
 import gc
 import json
 import weakref
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from flames_cli.fed.messages import (
     TRAIN,
     TrainRequest,
     TrainTask,
+    flatten_request,
     make_query,
     pack_profile,
     pack_report,
@@ -32,6 +33,7 @@ from flames_cli.fed.messages import (
 )
 from flames_cli.fed.records import WIRE, message_bytes, pack_weights, unpack_weights
 from flames_cli.fed.sanitise import error_reason
+from flames_cli.learn.train_options import TrainOptions
 from tests.support.asserts import assert_same
 from tests.support.federation import make_profile
 
@@ -43,7 +45,8 @@ WEIGHTS = {
     "a.num_batches_tracked": np.array(41),
     "m.half": np.array([0.5, -1], np.float16),
 }
-REQUEST = TrainRequest(3, 5, "brats-1", 2, 8, 1e-3, 0.3, True, False, "unet", json.dumps({"depth": 2}))
+OPTIONS = TrainOptions(local_epochs=2, batch_size=8, lr=1e-3, per_pixel_focal=True, augment=False)
+REQUEST = TrainRequest(3, 5, "brats-1", OPTIONS, "unet", json.dumps({"depth": 2}))
 REPORTED = Report("brats-1", "MRI", WEIGHTS, 12, 4, {"train_loss": 0.25, "best_epoch": 2.0})
 
 
@@ -68,12 +71,12 @@ def test_control_variates_and_a_renderer_travel_both_ways():
 
 
 def asking(wire, **parts):
-    """A request whose floats travel as `wire`."""
+    """Return a request whose floats travel as `wire`."""
     return pack_task(TrainTask(replace(REQUEST, wire_dtype=wire), WEIGHTS, **parts), NODE)
 
 
 def both_ways(wire):
-    """A request with all that may travel, and the report upon it."""
+    """Return a request with every record that may travel, and the report on it."""
     parts = {"control": {"z.weight": WEIGHTS["z.weight"] / 3}, "style": {"z.weight": WEIGHTS["z.weight"] / 7}}
     message = asking(wire, **parts)
     return message, pack_report(replace(REPORTED, **parts), message)
@@ -122,7 +125,7 @@ def test_a_genuine_uint16_is_not_mistaken_for_a_float():
     assert_same(unpack_task(pack_task(task, NODE)).weights, task.weights)
 
 
-def test_a_request_for_a_type_that_is_not_known_is_refused():
+def test_a_request_for_an_unknown_type_is_rejected():
     message = asking("fp32")
     message.content.config_records[TRAIN]["wire_dtype"] = "fp8"
     with pytest.raises(FlamesError, match="wire's type is 'fp8', expected one of fp32, fp16, bf16"):
@@ -143,7 +146,7 @@ def test_a_request_for_a_type_that_is_not_known_is_refused():
         ({"control/m.half": "float32"}, "'m.half' is missing"),
     ],
 )
-def test_a_report_that_says_wrongly_what_it_was_is_refused(changes, problem):
+def test_a_report_with_a_wrong_description_of_its_types_is_rejected(changes, problem):
     reply = both_ways("bf16")[1]
     told = {**reply.content.config_records[WIRE], **changes}
     reply.content[WIRE] = ConfigRecord({key: value for key, value in told.items() if value is not None})
@@ -151,7 +154,7 @@ def test_a_report_that_says_wrongly_what_it_was_is_refused(changes, problem):
         unpack_report(reply)
 
 
-def test_a_value_beyond_fp16_is_refused_by_name_on_either_side():
+def test_a_value_outside_fp16_is_rejected_by_name_on_either_side():
     large = {"bn.running_var": np.array([1, 7e4], np.float32)}
     message = asking("fp16")
     for pack in (
@@ -170,7 +173,7 @@ def test_a_value_beyond_fp16_is_refused_by_name_on_either_side():
         ("<class 'ZeroDivisionError'>:<'by zero'>", "<class 'ZeroDivisionError'>:<'by zero'>"),
     ],
 )
-def test_what_a_node_complains_of_is_told_in_its_own_words(reason, told):
+def test_a_nodes_error_is_reported_in_its_own_words(reason, told):
     assert error_reason(Message(Error(1, reason), reply_to=make_query(NODE))) == told
 
 
@@ -222,8 +225,15 @@ def test_a_request_carries_weights_and_the_options_of_training_only():
     content = pack_task(TrainTask(REQUEST, WEIGHTS), NODE).content
     assert set(content) == {ARRAYS, TRAIN}
     assert set(content.array_records[ARRAYS]) == set(WEIGHTS)
-    assert dict(content.config_records[TRAIN]) == asdict(REQUEST)
-    assert set(content.config_records[TRAIN]) == {entry.name for entry in fields(TrainRequest)}
+    assert dict(content.config_records[TRAIN]) == flatten_request(REQUEST)
+    names = {entry.name for kind in (TrainRequest, TrainOptions) for entry in fields(kind)}
+    assert set(content.config_records[TRAIN]) == names - {"training", "weight_decay", "grad_clip"}
+
+
+def test_an_option_without_a_value_does_not_travel():
+    for decay in (None, 0.1):
+        request = replace(REQUEST, training=replace(OPTIONS, weight_decay=decay))
+        assert unpack_task(pack_task(TrainTask(request, WEIGHTS), NODE)).request == request
 
 
 def test_a_report_carries_weights_a_name_and_means_only():
@@ -264,7 +274,7 @@ def test_a_report_without_a_record_is_none(name):
         ({ARRAYS: ArrayRecord({"w": Array("float32", (1,), "numpy.ndarray", b"no array")})}, ValueError),
     ],
 )
-def test_a_report_that_is_none_is_refused(records, error):
+def test_an_invalid_report_is_rejected(records, error):
     with pytest.raises(error):
         unpack_report(report_with(**records))
 

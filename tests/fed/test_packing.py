@@ -44,7 +44,7 @@ def test_clients_of_one_group_are_sent_one_record(clients, changes):
 
 
 @pytest.mark.parametrize("wire", ["fp32", "bf16"])
-def test_a_message_says_what_it_would_say_alone(clients, wire):
+def test_a_shared_message_is_the_same_as_a_single_one(clients, wire):
     made = plan("fedavg", wire_dtype=wire)
     state = with_model_groups(None, made, clients)
     for client, message in zip(clients, pack_all(made, state, clients), strict=True):

@@ -35,7 +35,7 @@ def styles(*names):
     return {name: {"renderer.w": np.full(3, index, np.float32)} for index, name in enumerate(names)}
 
 
-def test_a_task_holds_what_is_shared_and_no_more(clients):
+def test_a_task_contains_only_the_shared_entries(clients):
     made = plan(entries=ENTRIES, share="content")
     task = made.task(with_model_groups(None, made, clients), 1, clients[0], clients)
     assert set(task.weights) == {"content.w", "content.count"}
@@ -73,7 +73,7 @@ def test_renderers_are_reported_from_the_round_before_they_are_lent(round_, repo
     assert (task.style is not None) == redraws
 
 
-def test_a_client_that_is_alone_in_its_group_keeps_its_renderer(clients):
+def test_the_only_client_of_a_group_lends_no_renderer(clients):
     made = plan(entries=ENTRIES, style_from=2)
     state = with_model_groups(None, made, clients)
     asked = [made.task(state, 1, client, clients).request.report_style for client in clients]

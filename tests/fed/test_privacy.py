@@ -1,4 +1,4 @@
-"""Data never leaves a node: every message of whole runs is recorded and searched."""
+"""Data never leaves a node: every message of complete runs is recorded and searched."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
@@ -21,6 +21,7 @@ from flames_cli.fed.messages import ARRAYS, CONTROL, REPORT, STYLE, TRAIN, Profi
 from flames_cli.fed.messages import METRICS as METRICS_RECORD
 from flames_cli.fed.records import WIRE
 from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.federate.nodes import node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.store.h5 import read_shard_sets
@@ -33,7 +34,7 @@ METRICS_TOLD = {
 TESTS_TOLD = {"n", *(f"{name}.{field}" for name in METRICS for field in FIELDS)}
 CASES_TOLD = {f"{name}.cases" for name in METRICS}
 RUN = 16
-"""Bytes of an image in a row that no message holds by chance."""
+"""Number of consecutive bytes of an image that no message contains by chance."""
 
 ARMS = {
     "flames": {},
@@ -44,7 +45,7 @@ ARMS = {
 
 
 class Recorder(inline.InlineGrid):
-    """Keeps every message that passes, either way."""
+    """A grid that stores every message in both directions."""
 
     kept: ClassVar[list[Message]] = []
 
@@ -60,8 +61,8 @@ class Recorder(inline.InlineGrid):
 
 
 @pytest.fixture(scope="module")
-def data(workspace):
-    return workspace(size=32)
+def data(tiny):
+    return tiny()
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def record(data, monkeypatch, tmp_path):
         Recorder.kept = []
         federation = Federation(plan, save_evaluations=lambda *told: None)
         contexts = inline.make_contexts(dict(enumerate(nodes, 2)))
-        # A server of ours refuses some of what leaks; it has been sent all the same.
+        # The server rejects some leaks, but the messages were sent before.
         with suppress(FlamesError) if leak else nullcontext():
             inline.run_inline(make_server_app(lambda _: federation), app, contexts)
         return Recorder.kept, plan
@@ -97,7 +98,7 @@ def record(data, monkeypatch, tmp_path):
 
 
 def images_of(data) -> Iterator[np.ndarray]:
-    """Every client's images, as stored."""
+    """Return every client's images, as stored."""
     for client in read_partition(data / "partition.json").clients:
         for set_name in ("train", "val", "test"):
             for cases in read_shard_sets(data / client.shard, set_name):
@@ -105,7 +106,7 @@ def images_of(data) -> Iterator[np.ndarray]:
 
 
 def find_pixels(image: np.ndarray, wire: bytes) -> bool:
-    """Whether telling pixels of `image` are in `wire`, as stored or as a float that they may have become."""
+    """Return True if `wire` contains distinctive pixels of `image`, as stored or as floats."""
     row = image[image.shape[0] // 2].reshape(-1)
     unit = (row / np.iinfo(image.dtype).max).astype(np.float32)
     for form in (row, unit, (unit - 0.5) / 0.5, unit.astype(np.float16)):
@@ -117,7 +118,7 @@ def find_pixels(image: np.ndarray, wire: bytes) -> bool:
 
 
 def find_leaks(messages, plan, data, per_case=False) -> list[str]:
-    """What in `messages` should not be there."""
+    """Return the parts of `messages` that must not be there."""
     wire = b"".join(message_to_proto(message).SerializeToString() for message in messages)
     partition = read_partition(data / "partition.json")
     patients = {
@@ -156,7 +157,7 @@ def find_leaks(messages, plan, data, per_case=False) -> list[str]:
 
 def expected_config(record, key, shapes) -> bool:
     if record == TRAIN:
-        return key in {field.name for field in fields(TrainRequest)}
+        return key in {field.name for kind in (TrainRequest, TrainOptions) for field in fields(kind)}
     if record == REPORT:
         return key == "round" or key in {field.name for field in fields(Profile)}
     return record == WIRE and (key == "type" or key.partition("/")[2] in shapes)
@@ -172,14 +173,14 @@ def test_no_message_of_a_run_holds_an_image_a_mask_or_a_patient(arm, record, dat
     assert find_leaks(messages, plan, data) == []
 
 
-def test_scores_of_cases_are_told_only_where_the_owner_lets_them(record, data):
+def test_scores_of_cases_are_reported_only_if_the_owner_allows_it(record, data):
     messages, plan = record("flames", per_case=True)
     assert find_leaks(messages, plan, data, per_case=True) == []
     assert any("metric dice.cases" in leak for leak in find_leaks(messages, plan, data))
 
 
 def _leaking(change):
-    """A client app whose reports are changed by change(content)."""
+    """Return a client app whose reports are changed by change(content)."""
 
     def wrap(app):
         def run(message, context):
@@ -194,7 +195,7 @@ def _leaking(change):
 
 
 @pytest.mark.parametrize("leak", ["image", "float image", "patient", "metric", "array"])
-def test_the_search_would_find_what_leaks(leak, record, data):
+def test_the_search_finds_leaks(leak, record, data):
     image = next(image for image in images_of(data) if find_pixels(image, image.tobytes()))
     patient = read_partition(data / "partition.json").clients[0].patients["train"][0]
 

@@ -20,7 +20,7 @@ def _accountant():
 
 @pytest.mark.usefixtures("_accountant")
 @pytest.mark.parametrize(("noise", "delta", "releases"), CASES)
-def test_epsilon_lies_between_what_is_exact_and_the_closed_bound(noise, delta, releases):
+def test_epsilon_is_between_the_exact_value_and_the_closed_bound(noise, delta, releases):
     told = spent(Privacy(noise, 1.0, delta), releases)
     epsilon = told["epsilon"]
     assert told["delta"] == delta
@@ -44,7 +44,7 @@ def test_more_releases_cost_more_and_more_noise_less_whatever_the_clip():
     assert epsilon(1.0, 1.0, 3) == epsilon(1.0, 9.0, 3)
 
 
-def test_who_has_no_accountant_is_told_how_to_get_it(monkeypatch):
+def test_the_error_without_an_accountant_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(privacy_spent.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(FlamesError, match=r"pip install 'flames-cli\[privacy\]'"):
         privacy_spent.check_accountant()

@@ -22,7 +22,7 @@ PATIENT = Participation(join_timeout_s=0.3, all_must_join=False)
 
 
 class Grid:
-    """Nodes that come and go: {number: profile}, or an error's words."""
+    """Nodes that come and go: {number: profile}, or the text of an error."""
 
     def __init__(self, profiles):
         self.profiles = dict(profiles)
@@ -97,7 +97,7 @@ def names(members):
 
 
 def train(grid, roster, members):
-    """Ask `members` to train; who replied in time."""
+    """Ask `members` to train; return the nodes that replied in time."""
     messages = (Message(RecordDict(), node, "train") for node, _ in members)
     terms = replace(roster.terms(lambda message: None), seconds=0.02)
     replied = []
@@ -108,7 +108,7 @@ def train(grid, roster, members):
     return replied
 
 
-def test_a_node_is_asked_once_who_it_is(make):
+def test_a_node_is_asked_once_for_its_profile(make):
     grid = Grid({7: make_profile("b"), 3: make_profile("a")})
     roster = make(grid)
     assert names(roster.wait_for_clients(1)) == ["a", "b"]
@@ -116,7 +116,7 @@ def test_a_node_is_asked_once_who_it_is(make):
     assert grid.asked == [3, 7]
 
 
-def test_a_node_that_never_says_what_it_is_delays_nobody(make):
+def test_a_node_that_never_sends_its_profile_delays_no_other(make):
     grid = Grid({1: make_profile("a"), 2: make_profile("mute")})
     grid.busy = {2}
     roster = make(grid, replace(PATIENT, join_timeout_s=60))
@@ -127,7 +127,7 @@ def test_a_node_that_never_says_what_it_is_delays_nobody(make):
     assert names(roster.wait_for_clients(3)) == ["a", "mute"]
 
 
-def test_where_all_are_there_by_nature_every_node_must_say_what_it_is(make, monkeypatch):
+def test_if_all_must_join_every_node_must_send_its_profile(make, monkeypatch):
     grid = Grid({1: make_profile("a"), 2: make_profile("slow")})
     grid.busy, look, looks = {2}, Roster._find_present, []
 
@@ -220,7 +220,7 @@ def test_a_late_client_is_left_alone_until_it_is_done_and_then_taken_up_again(ma
     assert names(roster.wait_for_clients(3)) == ["a", "b"]
 
 
-def test_a_node_that_started_anew_is_taken_up_again(make):
+def test_a_node_that_restarted_is_admitted_again(make):
     grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid)
     members = roster.wait_for_clients(1)
@@ -239,7 +239,9 @@ def test_a_node_that_started_anew_is_taken_up_again(make):
         ({"format": SHARD.version + 1}, f"its shard has version {SHARD.version + 1} of flames-shard"),
     ],
 )
-def test_who_does_not_fit_is_refused_by_name_and_the_others_go_on(make, events, changes, problem):
+def test_a_client_that_does_not_fit_is_rejected_by_name_and_the_others_continue(
+    make, events, changes, problem
+):
     grid = Grid({1: make_profile("good"), 2: make_profile("odd", **changes)})
     roster = make(grid)
     assert names(roster.wait_for_clients(1)) == ["good"]
@@ -248,7 +250,7 @@ def test_who_does_not_fit_is_refused_by_name_and_the_others_go_on(make, events, 
     assert re.match(problem, refused.reason)
 
 
-def test_who_was_refused_may_mend_and_join(make, events):
+def test_a_rejected_client_may_correct_the_problem_and_join(make, events):
     grid = Grid({1: make_profile("a"), 2: "its shard is gone"})
     roster = make(grid)
     assert names(roster.wait_for_clients(1)) == ["a"]
@@ -299,13 +301,13 @@ def test_two_nodes_of_one_name_cannot_both_join(make, events):
         {"n_train": 0},
     ],
 )
-def test_a_profile_that_cannot_be_is_refused_and_the_others_go_on(make, events, changes):
+def test_an_impossible_profile_is_rejected_and_the_others_continue(make, events, changes):
     grid = Grid({1: make_profile("good"), 2: replace(make_profile("odd"), **changes)})
     assert names(make(grid).wait_for_clients(1)) == ["good"]
     assert len([event for event in events if isinstance(event, NodeRejected)]) == 1
 
 
-def test_the_final_test_waits_for_who_is_late(make, monkeypatch):
+def test_the_final_evaluation_waits_for_late_clients(make, monkeypatch):
     grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid, replace(PATIENT, join_timeout_s=60))
     members = roster.wait_for_clients(1)
@@ -323,7 +325,7 @@ def test_the_final_test_waits_for_who_is_late(make, monkeypatch):
     assert names(roster.available_clients()) == ["a", "b"]
 
 
-def test_the_final_test_goes_on_without_who_stays_away(make):
+def test_the_final_evaluation_continues_without_absent_clients(make):
     grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid)
     roster.wait_for_clients(1)

@@ -22,6 +22,7 @@ from flames_cli.fed.events import (
 from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, TrainTask, pack_report, pack_task
 from flames_cli.fed.plan import initial_seed
 from flames_cli.fed.records import message_bytes
+from flames_cli.learn.train_options import TrainOptions
 from tests.support.asserts import assert_same, assert_same_state, without_timings
 from tests.support.federation import Watched, drift, make_profile, run_federation
 
@@ -34,7 +35,7 @@ def profiles():
 
 
 def failing(drift, *clients, reason="disk full", in_round=None):
-    """Training that fails at `clients`."""
+    """Return training that fails at `clients`."""
 
     def train(request, weights, who):
         if who.client in clients and in_round in (None, request.round):
@@ -74,32 +75,26 @@ def test_the_last_state_is_saved_after_every_round(profiles):
     assert [record["round"] for record in seen.records] == [1, 2, 3]
 
 
-def test_a_request_tells_all_that_training_needs(profiles):
+def test_a_request_contains_everything_that_training_needs(profiles):
+    training = TrainOptions(
+        local_epochs=3, batch_size=4, lr=1e-3, augment=False, optimiser="adamw", weight_decay=0.02
+    )
     options = {
         "seed": 9,
-        "epochs": 3,
-        "batch_size": 4,
-        "lr": 1e-3,
+        "training": training,
         "lr_by_modality": {"US": 0.5},
-        "augment": False,
-        "optimiser": "adamw",
-        "weight_decay": 0.02,
-        "keep": "last",
-        "proximal_mu": 0.5,
-        "precise_norm": True,
         "wire_dtype": "bf16",
         "run": "0123456789abcdef",
     }
     seen = run_federation(profiles, rounds=1, model_options={"b": 2, "a": 1}, **options)
     requests = {request.client: request for request, _ in seen.requests}
-    assert {client: request.lr for client, request in requests.items()} == {
+    assert {client: request.training.lr for client, request in requests.items()} == {
         client: 0.5 if modality == "US" else 1e-3 for client, (modality, _) in CLIENTS.items()
     }
     one = requests["m1"]
-    assert (one.seed, one.epochs, one.batch_size, one.augment, one.round) == (9, 3, 4, False, 1)
+    assert (one.seed, one.round) == (9, 1)
+    assert one.training == training
     assert one.model_options == '{"a": 1, "b": 2}'
-    assert (one.optimiser, one.weight_decay, one.keep, one.proximal_mu) == ("adamw", 0.02, "last", 0.5)
-    assert one.precise_norm
     assert (one.wire_dtype, one.run) == ("bf16", "0123456789abcdef")
     assert (one.rule, one.initial_seed) == ("plain", initial_seed(9))
 
@@ -120,7 +115,7 @@ def test_a_resumed_federation_ends_where_an_uninterrupted_one_does(algorithm, pr
     assert without_timings(first.records + rest.records) == without_timings(whole.records)
 
 
-def test_a_finished_federation_asks_nobody(profiles):
+def test_a_finished_federation_asks_no_client(profiles):
     done = run_federation(profiles, rounds=2).state
     seen = run_federation(profiles, rounds=2, resumed=done)
     assert (seen.requests, seen.saved) == ([], [])
@@ -151,7 +146,7 @@ def test_one_reply_is_held_at_a_time(profiles, algorithm):
     assert len(replies) == 2 * len(CLIENTS)
 
 
-def test_a_record_is_json_and_holds_what_clients_reported(profiles):
+def test_a_record_is_json_and_contains_the_reported_numbers(profiles):
     record = json.loads(json.dumps(run_federation(profiles, rounds=1).records[0]))
     assert record["accepted"] == list(CLIENTS)
     assert record["rejected"] == {}
@@ -175,13 +170,13 @@ def test_a_client_that_fails_leaves_the_round_to_the_others(profiles):
     assert_same(seen.received(2)["m2"], seen.saved[0][0].server["MRI"])
 
 
-def test_what_a_refused_client_would_have_reported_has_no_effect(profiles):
+def test_the_report_of_a_rejected_client_has_no_effect(profiles):
     without = [who for who in profiles if who.client != "m2"]
     seen = run_federation(profiles, rounds=1, train=failing(drift, "m2"))
     assert_same_state(seen.state, run_federation(without, rounds=1).state)
 
 
-def test_a_modality_without_a_good_report_keeps_its_models(profiles):
+def test_a_modality_without_a_good_report_is_unchanged(profiles):
     seen = run_federation(profiles, train=failing(drift, "u1", "u2", in_round=2))
     before, after = (state for state, _ in seen.saved)
     assert_same(after.server["US"], before.server["US"])
@@ -206,7 +201,7 @@ def test_rounds_before_the_failing_one_are_saved(profiles):
 
 
 def spoiled(drift, client, spoil):
-    """Training whose report `spoil` changes at `client`."""
+    """Return training whose report `spoil` changes at `client`."""
 
     def train(request, weights, who):
         report = drift(request, weights, who)
@@ -241,7 +236,7 @@ def with_weights(report, **entries):
     ],
     ids=["NaN", "infinity", "shape", "dtype", "extra entry", "no examples", "another's name", "modality"],
 )
-def test_a_spoiled_report_is_refused_and_the_round_goes_on(spoil, reason, profiles):
+def test_a_spoiled_report_is_rejected_and_the_round_continues(spoil, reason, profiles):
     seen = run_federation(profiles, rounds=1, train=spoiled(drift, "m2", spoil))
     (record,) = seen.records
     assert set(record["rejected"]) == {"m2"}
@@ -262,7 +257,7 @@ def test_a_spoiled_report_is_refused_and_the_round_goes_on(spoil, reason, profil
     ],
     ids=["no metrics", "no name", "infinite count", "empty array", "broken archive"],
 )
-def test_a_reply_that_is_no_report_is_refused(records, profiles):
+def test_a_reply_that_is_no_report_is_rejected(records, profiles):
     def answer(report, message):
         good = pack_report(report, message)
         if report.client != "m2":
@@ -308,7 +303,7 @@ def test_a_node_that_speaks_otherwise_cannot_join():
         run_federation([make_profile("a")], describe=describe)
 
 
-def test_a_node_that_cannot_tell_what_it_is_cannot_join():
+def test_a_node_without_a_profile_cannot_join():
     def describe(who, message):
         raise FlamesError("its shard is gone")
 
@@ -316,12 +311,12 @@ def test_a_node_that_cannot_tell_what_it_is_cannot_join():
         run_federation([make_profile("a")], describe=describe)
 
 
-def test_a_federation_of_nobody_is_refused():
+def test_a_federation_without_clients_is_an_error():
     with pytest.raises(FlamesError, match="no client joined the federation"):
         run_federation([])
 
 
-def test_watchers_are_told_in_order(profiles):
+def test_events_come_in_order(profiles):
     events = run_federation(profiles, rounds=2, train=failing(drift, "u1", in_round=2)).events
     joined, (started, *rest) = events[: len(CLIENTS)], events[len(CLIENTS) :]
     assert joined == [ClientJoined(client, its, "brain", n) for client, (its, n) in CLIENTS.items()]
@@ -360,7 +355,7 @@ def test_a_bad_report_is_received_then_rejected_and_its_numbers_are_not_recorded
     }
 
 
-def test_a_round_is_saved_before_it_is_told(profiles):
+def test_a_round_is_saved_before_its_event(profiles):
     watched = Watched()
     saved_when_told = []
 
@@ -373,7 +368,7 @@ def test_a_round_is_saved_before_it_is_told(profiles):
 
 
 class LateGrid(inline.InlineGrid):
-    """Replies come once all have been asked for, after a pause, the last one first."""
+    """A grid whose replies come after a pause, when all clients have been asked, the last one first."""
 
     pulls = 0
 
@@ -397,7 +392,7 @@ def test_replies_may_come_late_and_in_any_order(profiles, monkeypatch):
 
 def test_a_node_that_is_gone_costs_its_own_report_alone(profiles, monkeypatch):
     class Gone(inline.InlineGrid):
-        """Answers for client u1's node as a SuperLink does: in its own name."""
+        """A grid that replies for client u1's node in its own name, as a SuperLink does."""
 
         def pull_messages(self, message_ids):
             replies = super().pull_messages(message_ids)
@@ -414,7 +409,7 @@ def test_a_node_that_is_gone_costs_its_own_report_alone(profiles, monkeypatch):
     assert seen.records[1]["accepted"] == ["m1", "m2", "m3", "u2"]
 
 
-def test_more_examples_than_a_client_joined_with_are_refused(profiles):
+def test_more_examples_than_a_client_joined_with_are_rejected(profiles):
     def boast(request, weights, who):
         report = drift(request, weights, who)
         return replace(report, n_examples=2**62) if who.client == "u1" else report
@@ -424,7 +419,7 @@ def test_more_examples_than_a_client_joined_with_are_refused(profiles):
 
 
 @pytest.mark.parametrize("steps", [-1, 2, 2**62])
-def test_more_steps_than_a_client_can_make_are_refused(steps, profiles):
+def test_more_steps_than_a_client_can_make_are_rejected(steps, profiles):
     def boast(request, weights, who):
         report = drift(request, weights, who)
         return replace(report, n_steps=steps) if who.client == "u1" else report
@@ -433,7 +428,7 @@ def test_more_steps_than_a_client_can_make_are_refused(steps, profiles):
     assert record["rejected"] == {"u1": f"it reports {steps} steps, its images make at most 1"}
 
 
-def test_a_report_of_a_past_round_is_refused(profiles):
+def test_a_report_of_a_past_round_is_rejected(profiles):
     def answer(report, message):
         reply = pack_report(report, message)
         if report.client == "u1":
@@ -467,7 +462,7 @@ def test_a_second_reply_to_one_message_has_no_effect(profiles, monkeypatch):
 
 @pytest.mark.parametrize("algorithm", ["flames", "fedavg", "fedgs", "scaffold"])
 @pytest.mark.parametrize("bad_round", [1, 2])
-def test_a_client_far_outside_is_refused_and_the_round_goes_on(algorithm, bad_round, profiles):
+def test_a_client_far_outside_is_rejected_and_the_round_continues(algorithm, bad_round, profiles):
     def train(request, weights, who):
         report = drift(request, weights, who)
         if who.client != "u1" or request.round != bad_round:
@@ -487,8 +482,8 @@ def test_a_client_far_outside_is_refused_and_the_round_goes_on(algorithm, bad_ro
     assert_same_state(seen.state, without.state)
 
 
-def test_a_record_tells_how_far_each_client_moved(profiles):
-    (record,) = run_federation(profiles, rounds=1, lr=0.5).records
+def test_a_record_contains_the_distance_of_each_client(profiles):
+    (record,) = run_federation(profiles, rounds=1, training=TrainOptions(lr=0.5)).records
     assert all(entry["update_norm"] > 0 for entry in record["clients"])
 
 
@@ -497,13 +492,13 @@ def test_models_without_a_good_report_are_named(profiles):
     assert [record["unchanged_groups"] for record in seen.records] == [[], ["US"]]
 
 
-def test_numbers_that_no_report_tells_are_refused(profiles):
+def test_numbers_that_no_report_contains_are_rejected(profiles):
     def tell(request, weights, who):
         report = drift(request, weights, who)
         return replace(report, metrics={"client": 1.0}) if who.client == "u1" else report
 
     (record,) = run_federation(profiles, rounds=1, train=tell).records
-    assert "it tells of 'client', which no report does" in record["rejected"]["u1"]
+    assert "it contains 'client', which is not a number of a report" in record["rejected"]["u1"]
     assert [client["client"] for client in record["clients"]] == list(CLIENTS)
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins of Flower's programs: the real ones are in test_loopback.py."""
+"""Stubs of Flower's programs; test_loopback.py has the real ones."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ Answer = tuple[int, bytes]
 
 @pytest.fixture
 def identity() -> None:
-    """Messages take their sender from this process's identity."""
+    """Set the identity of this process, from which messages take their sender."""
     from flames_cli.flower.task_identity import send_messages_as
 
     send_messages_as(run_id=1, node_id=1)
@@ -20,7 +20,7 @@ def identity() -> None:
 
 @pytest.fixture
 def superlink() -> Iterator[Callable[[dict[str, Answer]], str]]:
-    """superlink({"/health": (200, b"")}): a server that answers so; its address, and 404 to all else."""
+    """superlink({"/health": (200, b"")}): start a server with these answers, else 404; its address."""
     running: list[ThreadingHTTPServer] = []
 
     def serve(answers: dict[str, Answer]) -> str:
@@ -48,6 +48,6 @@ def _handler(answers: dict[str, Answer]) -> type[BaseHTTPRequestHandler]:
         do_POST = do_GET
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Silent."""
+            """Do not print."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""What a node accepts to run: FLAMES' own app and nothing else."""
+"""The app guard: a node accepts FLAMES' own app and no other."""
 
 import io
 import stat
@@ -21,7 +21,7 @@ from flames_cli.flower.app_guard import (
 from tests.support.app_bundles import OURS, description, fab, listed, pack
 
 flower_packs = pytest.mark.filterwarnings("ignore:GitWildMatch:DeprecationWarning")
-"""Flower asks its pathspec library for a name that is on its way out."""
+"""Flower uses a deprecated name of its pathspec library."""
 
 
 def test_the_component_is_the_one_of_this_release():
@@ -54,18 +54,18 @@ def test_the_app_that_flames_submits_is_accepted(tmp_path):
     "name",
     ["evil.py", "flames_cli/fed/apps.py", "data.bin", ".info/METADATA", "pyproject.toml/", "README"],
 )
-def test_an_app_with_any_other_file_is_refused(name):
+def test_an_app_with_any_other_file_is_rejected(name):
     with pytest.raises(RejectedApp, match="it contains"):
         check_fab(fab(more={name: b"print()"}))
 
 
 @pytest.mark.parametrize("name", ["../evil.py", "/etc/cron.d/evil", "..\\evil.py", "./pyproject.toml"])
-def test_an_app_with_tricks_in_a_path_is_refused(name):
+def test_an_app_with_tricks_in_a_path_is_rejected(name):
     with pytest.raises(RejectedApp, match="it contains"):
         check_fab(fab(more={name: b""}))
 
 
-def test_a_name_cut_short_by_a_null_byte_is_refused():
+def test_a_name_cut_short_by_a_null_byte_is_rejected():
     text = tomli_w.dumps(description()).encode()
     files = {"pyproject.tomlX.py": text, ".info/CONTENT": listed(text).encode()}
 
@@ -73,7 +73,7 @@ def test_a_name_cut_short_by_a_null_byte_is_refused():
         check_fab(pack(files).replace(b"pyproject.tomlX.py", b"pyproject.toml\x00.py"))
 
 
-def test_a_file_that_is_there_twice_is_refused():
+def test_a_file_that_is_contained_twice_is_rejected():
     twice = io.BytesIO(fab())
     with zipfile.ZipFile(twice, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("pyproject.toml", "")
@@ -83,7 +83,7 @@ def test_a_file_that_is_there_twice_is_refused():
 
 
 @pytest.mark.parametrize("missing", ["pyproject.toml", ".info/CONTENT"])
-def test_an_app_that_lacks_a_file_is_refused(missing):
+def test_an_app_with_a_missing_file_is_rejected(missing):
     text = tomli_w.dumps(description()).encode()
     files = {"pyproject.toml": text, ".info/CONTENT": listed(text).encode()}
 
@@ -91,7 +91,7 @@ def test_an_app_that_lacks_a_file_is_refused(missing):
         check_fab(pack({name: content for name, content in files.items() if name != missing}))
 
 
-def test_a_link_instead_of_a_file_is_refused():
+def test_a_link_instead_of_a_file_is_rejected():
     text = tomli_w.dumps(description()).encode()
 
     with pytest.raises(RejectedApp, match="plain file"):
@@ -99,7 +99,7 @@ def test_a_link_instead_of_a_file_is_refused():
 
 
 @pytest.mark.parametrize("contents", ["", "/dev/zero,0,0", "{ours}\n/dev/zero,0,0", "../x,0,0", "{ours}\n"])
-def test_a_list_of_files_that_names_others_is_refused(contents):
+def test_a_list_of_files_that_names_others_is_rejected(contents):
     text = tomli_w.dumps(description()).encode()
     files = {"pyproject.toml": text, ".info/CONTENT": contents.replace("{ours}", listed(text)).encode()}
 
@@ -122,19 +122,19 @@ def test_a_list_of_files_that_names_others_is_refused(contents):
         [],
     ],
 )
-def test_an_app_with_another_component_is_refused(components):
+def test_an_app_with_another_component_is_rejected(components):
     with pytest.raises(RejectedApp):
         check_fab(fab(components=components))
 
 
 @pytest.mark.parametrize("name", ["publisher", "name", "version"])
 @pytest.mark.parametrize("value", ["../../x", "a/b", "", ".", "a\nb", 7, "a" * 101])
-def test_an_app_whose_names_lead_elsewhere_is_refused(name, value):
+def test_an_app_whose_names_lead_elsewhere_is_rejected(name, value):
     with pytest.raises(RejectedApp, match="publisher, name or version"):
         check_fab(fab(**{name: value}))
 
 
-def test_what_unpacks_to_too_much_is_refused_unread():
+def test_what_unpacks_to_too_much_is_rejected_without_reading_it():
     bomb = fab(b"#" * 50_000_000)
     assert len(bomb) < MAX_FAB_BYTES
 
@@ -149,19 +149,19 @@ def test_a_false_size_does_not_help_a_bomb():
         check_fab(bomb)
 
 
-def test_what_is_too_large_is_refused_unopened():
+def test_what_is_too_large_is_rejected_without_opening_it():
     with pytest.raises(RejectedApp, match="less than"):
         check_fab(b"PK" + bytes(MAX_FAB_BYTES))
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(100), b"\x1f\x8b" + bytes(50)])
-def test_what_is_no_zip_is_refused(content):
+def test_what_is_no_zip_is_rejected(content):
     with pytest.raises(RejectedApp, match="cannot be read"):
         check_fab(content)
 
 
 @pytest.mark.parametrize("at", range(0, 600, 7))
-def test_a_damaged_app_is_ours_or_refused(at):
+def test_a_damaged_app_is_ours_or_rejected(at):
     content = bytearray(fab())
     content[at % len(content)] ^= 0xFF
 
@@ -172,7 +172,7 @@ def test_a_damaged_app_is_ours_or_refused(at):
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[", b"a = " + b"[" * 3000, b"[tool]\nflwr = 1"])
-def test_a_description_that_is_none_is_refused(text):
+def test_a_description_that_is_none_is_rejected(text):
     with pytest.raises(RejectedApp):
         check_fab(fab(text))
 
@@ -193,7 +193,7 @@ def test_a_run_of_our_app_is_accepted():
         ("", "", ""),
     ],
 )
-def test_a_run_of_another_kind_or_name_is_refused(app_id, version, kind):
+def test_a_run_of_another_kind_or_name_is_rejected(app_id, version, kind):
     with pytest.raises(RejectedApp):
         check_run(app_id, version, kind)
 
@@ -207,7 +207,7 @@ def log(monkeypatch) -> list[str]:
 
 
 def guard(content: bytes, **changes: Any) -> Guard:
-    """A guard before a server that sends this app."""
+    """Return a guard whose server sends this app."""
     from flwr.supercore.fab import Fab
     from flwr.supercore.run import Run
 
@@ -223,7 +223,7 @@ def test_a_guarded_node_gets_our_app(log):
     assert log == []
 
 
-def test_flower_ignores_the_message_of_a_refused_app_and_the_log_says_why(log):
+def test_flower_ignores_the_message_of_a_rejected_app_and_the_log_has_the_reason(log):
     from flwr.supercore.run import RunNotRunningException
 
     guarded = guard(fab(more={"evil.py": b""}))
@@ -234,7 +234,7 @@ def test_flower_ignores_the_message_of_a_refused_app_and_the_log_says_why(log):
     assert log == ["FLAMES rejects the app of run 7: it contains 'evil.py'; only pyproject.toml is allowed"]
 
 
-def test_an_app_under_another_name_than_its_runs_is_refused(log):
+def test_an_app_under_another_name_than_its_runs_is_rejected(log):
     from flwr.supercore.run import RunNotRunningException
 
     guarded = guard(fab(version="0.2.0"))
@@ -245,14 +245,14 @@ def test_an_app_under_another_name_than_its_runs_is_refused(log):
     assert "its own description names" in log[0]
 
 
-def test_an_app_of_a_run_that_was_not_checked_is_refused(log):
+def test_an_app_of_a_run_that_was_not_checked_is_rejected(log):
     from flwr.supercore.run import RunNotRunningException
 
     with pytest.raises(RunNotRunningException):
         guard(fab()).get_fab("", 7)
 
 
-def test_a_run_for_an_agent_is_refused(log):
+def test_a_run_for_an_agent_is_rejected(log):
     from flwr.supercore.run import RunNotRunningException
 
     with pytest.raises(RunNotRunningException):

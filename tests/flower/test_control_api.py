@@ -1,4 +1,4 @@
-"""What a SuperLink is asked, and how its answers are understood."""
+"""Queries of a SuperLink, and the interpretation of its answers."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_a_rejected_query_has_flowers_own_reason(superlink):
         list_runs(address, None, 7)
 
 
-def test_the_gates_refusal_is_told(superlink):
+def test_a_rejection_by_the_gate_is_an_error(superlink):
     address = superlink({"/v1/control/list-nodes": (403, b"nodes may use /v1/fleet")})
 
     with pytest.raises(FlamesError, match="HTTP status 403"):

@@ -1,4 +1,4 @@
-"""Flower's command line as a subprocess; a stand-in answers."""
+"""Flower's command line as a subprocess, replaced by a stub."""
 
 import json
 import stat
@@ -27,7 +27,7 @@ Seen = Callable[[], tuple[list[str], str, dict[str, str]]]
 
 @pytest.fixture
 def flwr(tmp_path, monkeypatch) -> Callable[..., Seen]:
-    """flwr(answer, error=""): what `flwr` prints; returns what it was called with."""
+    """flwr(answer, error=""): set the output of `flwr`; returns the arguments that it gets."""
     monkeypatch.setattr(flower_cli, "MODULE", "flwr_stand_in")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     seen = tmp_path / "seen.json"
@@ -46,7 +46,7 @@ def cli(tmp_path) -> FlowerCli:
     return FlowerCli(tmp_path / "home", "127.0.0.1:9", None)
 
 
-def test_a_connection_is_described_to_flower_and_to_nobody_else(tmp_path):
+def test_only_its_owner_can_read_the_description_of_a_connection(tmp_path):
     (tmp_path / "ca.crt").write_text("")
 
     FlowerCli(tmp_path / "home", "server:9092", tmp_path / "ca.crt")
@@ -83,7 +83,7 @@ def test_a_run_is_submitted_with_its_configuration(flwr, cli, tmp_path):
     assert environment["FLWR_DISABLE_UPDATE_CHECK"] == "1"
 
 
-def test_a_failure_is_told_in_flowers_words_though_its_status_is_0(flwr, cli, tmp_path):
+def test_a_failure_with_status_0_has_flowers_own_reason(flwr, cli, tmp_path):
     said = "Using SuperLink: flames (127.0.0.1:9)\n\nConnection to the SuperLink is unavailable.\nCheck it."
     flwr({"success": False, "error-message": said})
 
@@ -128,7 +128,7 @@ def key(tmp_path) -> Path:
 
 
 def node(key: Path, status: str = "online") -> NodeRecord:
-    """A node with this key, as a SuperLink tells of it."""
+    """A node with this key, as a SuperLink lists it."""
     from flwr.cli.supernode.register import try_load_public_key
 
     return NodeRecord(5, "a", status, try_load_public_key(key), "2026-01-01", None, None)
@@ -150,7 +150,7 @@ def test_a_known_key_is_not_registered_again(cli, key, monkeypatch):
     assert cli.register(key, "hospital-a") == 5
 
 
-def test_a_file_that_is_no_key_is_refused_by_name(cli, tmp_path):
+def test_the_error_for_a_file_without_a_key_names_it(cli, tmp_path):
     (tmp_path / "node.pub").write_text("ssh-ed25519 AAAA x")
 
     with pytest.raises(FlamesError, match=r"node\.pub"):

@@ -1,4 +1,4 @@
-"""Who may send what to the server's port."""
+"""Requests that the gate of the server's port admits, by sender and path."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ PROTOCOL = 7
 
 
 async def flower(scope, receive, send) -> None:
-    """Flower's app: it answers everything."""
+    """Answer every request, as a stub of Flower's application."""
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"x")]})
         await send({"type": "http.response.body", "body": scope["path"].encode()})
@@ -22,7 +22,7 @@ async def flower(scope, receive, send) -> None:
 
 
 def ask(path: str, client: Any = ELSEWHERE, **changes: Any) -> list[dict[str, Any]]:
-    """What is sent back for a request."""
+    """Return the response to a request."""
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "root_path": ""}
     sent: list[dict[str, Any]] = []
 
@@ -58,7 +58,7 @@ http://server/v1/fleet/get-run /v1/fleet/get-run;x /v1/fleet/get-run?x /v1/fleet
 
 
 @pytest.mark.parametrize("path", ["/v1/fleet/pull-messages\n", "/health\x00", *TRICKS.split()])
-def test_paths_that_only_look_like_an_allowed_one_are_refused(path):
+def test_paths_that_only_look_like_an_allowed_one_are_rejected(path):
     assert status(path) == 403
 
 
@@ -71,11 +71,11 @@ def test_paths_that_only_look_like_an_allowed_one_are_refused(path):
         ("/v1/fleet/../control/start-run", b"/v1/fleet/%2e%2e/control/start-run"),
     ],
 )
-def test_paths_that_were_encoded_are_refused(path, raw):
+def test_paths_that_were_encoded_are_rejected(path, raw):
     assert status(path, raw_path=raw) == 403
 
 
-def test_a_root_path_that_flower_would_cut_off_is_refused():
+def test_a_root_path_that_flower_would_cut_off_is_rejected():
     assert status("/health", root_path="/health") == 403
 
 
@@ -91,13 +91,13 @@ def test_only_two_addresses_are_this_machine(client):
     assert status("/v1/control/start-run", client) == 403
 
 
-def test_no_header_tells_the_gate_where_a_client_is():
+def test_no_header_changes_the_address_of_a_client():
     forwarded = [(b"x-forwarded-for", b"127.0.0.1"), (b"forwarded", b"for=127.0.0.1"), (b"x-real-ip", b"::1")]
 
     assert status("/v1/control/start-run", headers=forwarded) == 403
 
 
-def test_a_refusal_says_why_and_ends():
+def test_a_rejection_has_a_reason_and_a_length():
     start, body = ask("/v1/control/start-run")
 
     assert dict(start["headers"])[b"content-length"] == str(len(body["body"])).encode()
@@ -105,7 +105,7 @@ def test_a_refusal_says_why_and_ends():
 
 
 @pytest.mark.parametrize("client", [ELSEWHERE, ("127.0.0.1", 1)])
-def test_the_health_tells_the_release_and_the_protocol(client):
+def test_the_health_has_the_release_and_the_protocol(client):
     headers = dict(ask("/health", client)[0]["headers"])
 
     assert headers[b"x-flames-version"] == __version__.encode()
@@ -113,7 +113,7 @@ def test_the_health_tells_the_release_and_the_protocol(client):
     assert headers[b"content-type"] == b"x"
 
 
-def test_other_answers_tell_neither():
+def test_other_answers_have_neither():
     assert len(ask("/v1/fleet/pull-messages")[0]["headers"]) == 1
 
 

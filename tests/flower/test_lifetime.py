@@ -1,4 +1,4 @@
-"""A server or a node whose SuperExec has ended: stand-ins of both, as processes."""
+"""A server or a node whose SuperExec has ended: stubs of both, as processes."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ time.sleep(60)
 
 @pytest.fixture
 def owner():
-    """owner(grace): a process with a SuperExec; it and that one's number."""
+    """owner(grace): start a process with a SuperExec; return both."""
     started = []
 
     def start(grace):

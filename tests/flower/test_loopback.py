@@ -61,7 +61,7 @@ clientapp = "foreign:client"
 
 @dataclass
 class Loopback:
-    """A server that knows one of the two sites, and the nodes that try to join it."""
+    """A server that has registered one of the two sites, and the nodes that try to join it."""
 
     deployment: Deployment
     cli: FlowerCli
@@ -69,7 +69,7 @@ class Loopback:
     """The node id of site `known`."""
     logs: dict[str, LogReader]
     said: dict[str, list[str]]
-    """What each node's log has said so far, in our words."""
+    """Summaries of each node's log so far."""
 
     def hears(self, node: str, words: str) -> bool:
         self.said[node] += self.logs[node].read()

@@ -1,4 +1,4 @@
-"""Processes that are started, waited for and ended with all that they started."""
+"""Processes that are started, and stopped with all processes that they started."""
 
 import subprocess
 import sys
@@ -109,7 +109,7 @@ def test_what_a_process_writes_is_its_users_alone(tmp_path):
     assert (tmp_path / "made").stat().st_mode & 0o077 == 0
 
 
-def test_a_program_that_is_not_there_is_told(tmp_path):
+def test_a_missing_program_is_an_error(tmp_path):
     with pytest.raises(FlamesError, match="no-such-program cannot be started"):
         start(["no-such-program"], tmp_path / "log", child_environment(tmp_path))
 

@@ -29,7 +29,7 @@ class Server:
         self.objects: dict[str, bytes] = {}
         self.replies: list[Message] = []
         self.lost: Exception | None = None
-        """Raised where a node asks for an object of a message."""
+        """Raised when a node requests an object of a message."""
 
     def ask(self) -> Message:
         message = Message(RecordDict({}), NODE, "train")
@@ -73,10 +73,10 @@ class Server:
         return self.objects[object_id]
 
     def _push(self, run_id: int, session: str, object_id: str, content: bytes) -> None:
-        """Nothing: the replies of these tests are errors."""
+        """Do nothing: the replies of these tests are errors without objects."""
 
     def _confirm(self, run_id: int, message_id: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def joined(identity):
 
 
 def answer(state: GuardedState, message: Message) -> None:
-    """Reply as a ClientApp's process does that reports an error."""
+    """Store an error reply, as if the ClientApp's process had ended."""
     (got,) = state.get_messages_legacy(is_reply=False)
     assert got.metadata.message_id == message.metadata.message_id
     state._on_task_tokens_expired([SimpleNamespace(run_id=message.metadata.run_id, type="flwr-clientapp")])

@@ -1,4 +1,4 @@
-"""Any text survives Flower's reading of key-value pairs."""
+"""Flower reads back any text from key-value pairs unchanged."""
 
 import pytest
 from hypothesis import given
@@ -39,6 +39,6 @@ def test_numbers_and_truth_arrive_with_their_types():
     assert [type(value) for value in arrived.values()] == [int, float, float, bool, bool]
 
 
-def test_a_path_that_is_not_text_is_refused_by_name():
+def test_the_error_for_a_path_that_is_not_text_names_it():
     with pytest.raises(FlamesError, match="rename that file"):
         config_pairs({"shard": "/data/\udce9.h5"})

@@ -1,4 +1,4 @@
-"""Files of those who mean harm, and how to tell that one did none."""
+"""Hostile files, and a sign that shows whether code in them has run."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 
 class MakesFolder:
-    """As a pickle, it makes a folder when it is read: the sign that code in a file has run."""
+    """Object that, as a pickle, makes a folder when it is read: the sign that code in a file has run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -17,7 +17,7 @@ class MakesFolder:
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
-    """Of a test of a long text or many bytes, a short name."""
+    """Return a short name for a test of a long text or many bytes."""
     return f"{argname} {val[:20]!r}" if isinstance(val, str | bytes) and len(val) > 40 else None
 
 

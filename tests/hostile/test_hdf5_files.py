@@ -1,4 +1,4 @@
-"""Shards of others: no link out of the file is followed, and no claim allocates."""
+"""Hostile shards: no link out of the file is followed, and no claimed size is allocated."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ INFO = SetInfo("brats", "MRI", "brain", 8, 4095)
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    """A sound shard of one case a set."""
+    """Return a valid shard of one case per set."""
     folder = tmp_path_factory.mktemp("shards")
     case = CaseInfo("c", "p", "p", "", 0, (1.0, 1.0), 1)
     with Spool(folder) as spool:
@@ -183,7 +183,7 @@ def test_the_shard_of_these_tests_is_sound(good):
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
-def test_what_flames_never_writes_is_refused(attack, good, tmp_path):
+def test_content_that_flames_never_writes_is_rejected(attack, good, tmp_path):
     path = tmp_path / "shard.h5"
     shutil.copy(good, path)
     shutil.copy(good, tmp_path / "other.h5")
@@ -195,7 +195,7 @@ def test_what_flames_never_writes_is_refused(attack, good, tmp_path):
 
 
 def test_a_link_to_another_shard_would_be_followed(good, tmp_path):
-    """What the test above is against: HDF5 follows links by itself."""
+    """The test above protects against this: HDF5 follows links by itself."""
     shutil.copy(good, tmp_path / "other.h5")
     shutil.copy(good, tmp_path / "shard.h5")
     with h5py.File(tmp_path / "shard.h5", "r+") as file:
@@ -207,7 +207,7 @@ def test_a_link_to_another_shard_would_be_followed(good, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in ATTRIBUTES.items() for value in values]
 )
-def test_attributes_of_other_kinds_are_refused(name, value, good, tmp_path):
+def test_attributes_of_other_kinds_are_rejected(name, value, good, tmp_path):
     path = tmp_path / "shard.h5"
     shutil.copy(good, path)
     with h5py.File(path, "r+") as file:
@@ -216,7 +216,7 @@ def test_attributes_of_other_kinds_are_refused(name, value, good, tmp_path):
 
 
 @pytest.mark.parametrize("value", [[1, 2], 3.5, "\x1b[31m" * 10_000])
-def test_a_format_of_another_kind_is_refused_in_a_short_line(value, good, tmp_path):
+def test_a_format_of_another_kind_is_rejected_in_a_short_line(value, good, tmp_path):
     path = tmp_path / "shard.h5"
     shutil.copy(good, path)
     with h5py.File(path, "r+") as file:

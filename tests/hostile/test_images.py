@@ -10,7 +10,6 @@ from flames_cli.readers import READERS
 from flames_cli.readers.base import find_root, require_sources
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.images import read_deep_image
-from flames_cli.readers.kvasir import NAME
 from tests.support.memory import message_with_little_memory
 
 ZEROS = zlib.compress(bytes(2**25), 9)
@@ -109,7 +108,7 @@ def test_dicom_that_claims_too_much_is_refused(content, tmp_path):
 
 
 def test_a_name_that_no_file_of_ours_could_hold_is_refused(tmp_path):
-    reader = READERS[NAME]
+    reader = READERS["kvasir"]
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a\udcff.jpg").touch()

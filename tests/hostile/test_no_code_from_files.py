@@ -1,4 +1,4 @@
-"""No module can run code that a file holds: what could is neither imported nor called anywhere."""
+"""No module can run code from a file: functions that could are neither imported nor called."""
 
 import ast
 import re
@@ -16,12 +16,16 @@ CALLS = re.compile(
     r"|subprocess\.get(status)?output|shutil\.unpack_archive|numpy\.load|torch\.(hub\.load|jit\.load|package)\w*"
     r"|.*\.(extractall|extract|read_pickle|unsafe_load)"
 )
-WITH_ZIP = {"fed/deployed/guard.py", "learn/models/torch_files.py"}
-"""They look into archives, and unpack none."""
+WITH_ZIP = {"flower/app_guard.py", "learn/models/torch_files.py"}
+
+"""Modules that look into archives, and unpack none."""
+
+BY_NAME = {"flower/__main__.py", "learn/models/__init__.py", "readers/__init__.py"}
+"""Modules that import modules of this package by names from a table in their source, never from a file."""
 
 
 def forbidden(source: str, where: str = "") -> list[str]:
-    """What `source` imports or calls that could run what a file holds, in order of the lines."""
+    """Return the imports and calls of `source` that could run code from a file, in order of the lines."""
     tree = ast.parse(source)
     names = imported_names(tree)
     modules = {name.partition(".")[0] for name in names.values()}
@@ -32,11 +36,11 @@ def forbidden(source: str, where: str = "") -> list[str]:
             found += forbidden_call(node, names)
         elif isinstance(node, ast.ImportFrom):
             found += [name for name in dotted_names(node) if CALLS.fullmatch(name)]
-    return found
+    return [name for name in found if where not in BY_NAME or name != "importlib.import_module"]
 
 
 def imported_names(tree: ast.AST) -> dict[str, str]:
-    """By the name that a module uses: the whole name of what it imports."""
+    """Return the complete name of every import, by the name that the module uses."""
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -64,7 +68,7 @@ def forbidden_call(node: ast.Call, names: dict[str, str]) -> list[str]:
     return found
 
 
-def test_no_module_can_run_what_a_file_holds():
+def test_no_module_can_run_code_from_a_file():
     sources = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
     assert len(sources) > 200
     found = {name: forbidden(path.read_text(encoding="utf-8"), name) for name, path in sources.items()}
@@ -95,5 +99,5 @@ def test_no_module_can_run_what_a_file_holds():
         ("archive.extractall(folder)", ["archive.extractall"]),
     ],
 )
-def test_the_check_finds_what_it_is_for(source, found):
+def test_the_check_finds_every_dangerous_call(source, found):
     assert forbidden(source) == found

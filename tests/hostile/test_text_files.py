@@ -1,4 +1,4 @@
-"""JSON and TOML of others: whatever they say, a file is read or refused in one line."""
+"""Hostile JSON and TOML: whatever they contain, a file is read or rejected in one line."""
 
 import json
 import math
@@ -42,7 +42,7 @@ ODD = st.one_of(
 
 
 def places(content, path=()):
-    """Every place in nested dicts and lists."""
+    """Return every place in nested dicts and lists."""
     items = content.items() if isinstance(content, dict) else enumerate(content)
     for key, value in items if isinstance(content, dict | list) else ():
         yield (*path, key)
@@ -51,7 +51,7 @@ def places(content, path=()):
 
 @st.composite
 def changes(draw):
-    """(which place, what is put there, or whether it is taken out)."""
+    """Draw (the place, the new value, or that the value is deleted)."""
     return draw(st.integers(0, 10_000)), draw(ODD), draw(st.booleans())
 
 
@@ -69,7 +69,7 @@ def changed(content, which, value, take_out):
 
 
 def refused_or_read(read, path):
-    """What `read` gives; None where it refuses the file in one line."""
+    """Return what `read` returns; None if it rejects the file in one line."""
     try:
         return read(path)
     except FlamesError as error:
@@ -116,13 +116,13 @@ SOME = settings(
 @pytest.mark.parametrize("kind", JSON)
 @SOME
 @given(change=changes())
-def test_json_with_any_entry_changed_is_read_or_refused(kind, change, tmp_path):
+def test_json_with_any_entry_changed_is_read_or_rejected(kind, change, tmp_path):
     write, read = JSON[kind]
     path = write(tmp_path)
     assert refused_or_read(read, path) is not None
     content = json.loads(path.read_text())
     if isinstance(content, dict):
-        content.pop(SEAL, None)  # or it would be all that is looked at
+        content.pop(SEAL, None)  # otherwise only the seal would be checked
     path.write_text(json.dumps(changed(content, *change)))
     refused_or_read(read, path)
 
@@ -131,7 +131,7 @@ def test_json_with_any_entry_changed_is_read_or_refused(kind, change, tmp_path):
 @pytest.mark.parametrize(
     "content", ["[" * DEEP, '{"a":' * DEEP, "9" * 5000, "\x00", '{"a": 1, "a": 2}', "1e999"]
 )
-def test_json_of_no_sense_is_refused(kind, content, tmp_path):
+def test_senseless_json_is_rejected(kind, content, tmp_path):
     write, read = JSON[kind]
     path = write(tmp_path)
     path.write_text(content)
@@ -139,7 +139,7 @@ def test_json_of_no_sense_is_refused(kind, content, tmp_path):
 
 
 @pytest.mark.parametrize("shard", ELSEWHERE)
-def test_a_shard_elsewhere_is_refused(shard, tmp_path):
+def test_a_shard_outside_the_folder_is_rejected(shard, tmp_path):
     path = partition_file(tmp_path)
     content = json.loads(path.read_text())
     for owner in ("clients", "server"):
@@ -160,7 +160,7 @@ def test_weights_of_a_checkpoint_lie_in_its_folder(name, tmp_path):
         load_state(tmp_path)
 
 
-def test_what_a_client_keeps_lies_in_its_folder(tmp_path):
+def test_client_state_is_inside_its_folder(tmp_path):
     path = memory_file(tmp_path)
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "sha256": {"../../x": "0"}}))
@@ -195,12 +195,12 @@ TABLES = {
 @pytest.mark.parametrize("name", TOML)
 @SOME
 @given(change=changes())
-def test_toml_with_any_entry_changed_is_read_or_refused(name, change, tmp_path):
+def test_toml_with_any_entry_changed_is_read_or_rejected(name, change, tmp_path):
     path = tmp_path / name
     path.write_text(tomli_w.dumps(TABLES[name]), encoding="utf-8")
     assert refused_or_read(TOML[name], path) is not None
     table = changed(TABLES[name], *change)
-    if change[1] is not None:  # which TOML has not
+    if change[1] is not None:  # TOML has no null
         path.write_text(tomli_w.dumps(table), encoding="utf-8")
         refused_or_read(TOML[name], path)
 
@@ -209,7 +209,7 @@ def test_toml_with_any_entry_changed_is_read_or_refused(name, change, tmp_path):
 @pytest.mark.parametrize(
     "content", ["a=" + "[" * DEEP, "a=" + "{a=" * DEEP, "\x00", "a=1\na=2", "a=" + "9" * 5000]
 )
-def test_toml_of_no_sense_is_refused(name, content, tmp_path):
+def test_senseless_toml_is_rejected(name, content, tmp_path):
     (tmp_path / name).write_text(content)
     assert refused_or_read(TOML[name], tmp_path / name) is None
 
@@ -233,7 +233,7 @@ def test_the_names_of_these_tests_would_lead_elsewhere(tmp_path):
 @pytest.mark.parametrize(
     "content", ["[" * DEEP, "[]", '{"a": 1e999}', '{"a": "x"}', '{"a": NaN}', "5", '{"a": []}']
 )
-def test_node_ids_that_are_none_are_refused(content, tmp_path):
+def test_invalid_node_ids_are_rejected(content, tmp_path):
     deployment = Deployment(tmp_path, "a.org", 9, ("a",))
     deployment.nodes.parent.mkdir()
     deployment.nodes.write_text(content)

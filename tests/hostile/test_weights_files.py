@@ -1,4 +1,4 @@
-"""Weights of others: nothing in them is run, and what they claim is not believed."""
+"""Hostile weights: no code in them is run, and their claims are checked."""
 
 import io
 import json
@@ -20,7 +20,7 @@ PROTO = b"\x80\x02"
 
 
 def whole(number):
-    """A number, as a pickle has it."""
+    """Return a number in the pickle format."""
     raw = number.to_bytes(number.bit_length() // 8 + 1, "little")
     return b"\x8a" + bytes([len(raw)]) + raw
 
@@ -30,7 +30,7 @@ def text(word):
 
 
 def called(name, *arguments):
-    """The call of `module\\nname\\n`, as a pickle has it."""
+    """Return the call of `module\\nname\\n` in the pickle format."""
     return b"c" + name + b"(" + b"".join(arguments) + b"tR"
 
 
@@ -47,7 +47,7 @@ def state(value):
 
 
 def archive(pickled, folder="archive", data=bytes(40), compression=zipfile.ZIP_STORED):
-    """What torch.save writes: a zip archive."""
+    """Return a zip archive as torch.save writes it."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", compression) as file:
         for name, part in (
@@ -83,7 +83,7 @@ def refusal(path, read=read_weights):
     return str(caught.value)
 
 
-def test_a_pickle_by_itself_runs_what_it_holds(trap):
+def test_a_pickle_by_itself_runs_its_code(trap):
     pickle.loads(pickle.dumps(trap))  # noqa: S301 (what the tests below are against)
     assert trap.folder.is_dir()
 
@@ -99,7 +99,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
-def test_no_weights_file_runs_what_it_holds(form, suffix, trap, tmp_path):
+def test_no_weights_file_runs_code(form, suffix, trap, tmp_path):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(FORMS[form](trap))
     before = sorted(tmp_path.parent.iterdir())
@@ -110,7 +110,7 @@ def test_no_weights_file_runs_what_it_holds(form, suffix, trap, tmp_path):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_torch_itself_runs_nothing_either(form, trap, tmp_path, monkeypatch):
-    """Where what looks into files before torch does were wrong."""
+    """This is the second protection, in case the check before torch reads the file is wrong."""
     monkeypatch.setattr(weights, "check_torch_file", lambda path: None)
     path = tmp_path / "weights.pt"
     path.write_bytes(FORMS[form](trap))
@@ -164,7 +164,7 @@ def safetensors(header, data=bytes(8), length=None):
 
 
 def about(entry):
-    """A file that says `entry` of itself where FLAMES puts order and metadata."""
+    """Return a file with `entry` in the place where FLAMES writes order and metadata."""
     return safetensors({"__metadata__": {"flames": entry}, "w": ONE})
 
 

@@ -106,7 +106,7 @@ def test_a_long_caption_keeps_its_case_and_its_score(tmp_path):
     np.testing.assert_array_equal(drawn_long[:, middle:], drawn_short[:, middle:])
 
 
-def test_nothing_to_draw_is_refused(tmp_path):
+def test_nothing_to_draw_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="got no case"):
         draw_overlays(tmp_path / "o.png", [OverlayRow("client", [])])
     with pytest.raises(ValueError, match="got no series"):
@@ -114,7 +114,7 @@ def test_nothing_to_draw_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_places_without_their_labels_are_refused(tmp_path):
+def test_places_without_their_labels_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="one modality and one client per case"):
         draw_embedding(tmp_path / "m.png", tmp_path / "m.svg", XY, MODALITIES[1:], CLIENTS, "Map")
 

@@ -40,7 +40,7 @@ def test_text_is_never_markup():
 @pytest.mark.parametrize(
     ("share", "shown"), [(0, "0"), (1e-6, "< 0.001"), (0.00064, "0.064"), (0.12345, "12.3"), (1, "100")]
 )
-def test_shares_are_told_in_percent(share, shown):
+def test_shares_are_written_in_percent(share, shown):
     assert percent(share) == shown
 
 
@@ -54,7 +54,7 @@ def test_bars_are_as_high_as_their_counts_and_nothing_is_divided_by_zero():
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (6, 6, 3)])
-def test_a_picture_holds_its_pixels_and_the_outline_of_its_mask(shape):
+def test_a_picture_contains_its_pixels_and_the_outline_of_its_mask(shape):
     image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
     mask = np.zeros((8, 8), np.uint8)
     mask[2:5, 3:7] = 1

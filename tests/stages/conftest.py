@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.once import make_once
 from tests.support.stages import federate_config
 
 RUNS = ("flames", "fedavg", "local")
@@ -17,14 +18,17 @@ def _everywhere(one_thread):
 
 
 @pytest.fixture(scope="session")
-def finished_runs(workspace: Callable[..., Path]) -> Path:
+def finished_runs(workspace: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a run of each strategy of RUNS, trained long enough to differ: for reading only."""
-    from flames_cli.stages.federate.stage import federate
 
-    root = workspace()
-    for strategy in RUNS:
-        federate(federate_config(root, strategy=strategy, local_epochs=5, lr=2e-2))
-    return root
+    def make(folder: Path) -> None:
+        from flames_cli.stages.federate.stage import federate
+
+        root = Path(shutil.move(workspace(), folder / "workspace"))
+        for strategy in RUNS:
+            federate(federate_config(root, strategy=strategy, local_epochs=5, lr=2e-2))
+
+    return make_once(tmp_path_factory, "finished-runs", make) / "workspace"
 
 
 @pytest.fixture

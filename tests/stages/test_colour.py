@@ -1,4 +1,4 @@
-"""Colour images from their preprocessed files to tables, pictures and maps."""
+"""Colour images from preprocessed files to tables, pictures and maps."""
 
 import json
 
@@ -30,7 +30,7 @@ SETS = {
 
 @pytest.fixture
 def divide(tmp_path):
-    """divide(3): the workspace, with two clients and a server of noise of so many channels."""
+    """Return divide(3): the workspace, with two clients and a server of noise with so many channels."""
 
     def make(channels):
         for dataset, organ in ORGANS.items():
@@ -79,7 +79,7 @@ def test_a_run_of_grey_images_does_not_go_on_with_colour_images(divide):
     assert federate(federate_config(divide(3), fresh=True)).resumed_from == 0
 
 
-def test_a_model_of_grey_images_is_refused_before_any_training(divide):
+def test_a_model_of_grey_images_is_rejected_before_any_training(divide):
     root = divide(3)
     with pytest.raises(FlamesError, match="in_channels = 1, but the images have 3; leave it out"):
         federate(federate_config(root, model_options={"base_channels": 4, "depth": 2, "in_channels": 1}))

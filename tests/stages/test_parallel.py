@@ -19,7 +19,7 @@ def test_no_items_give_no_results():
     assert list(ordered_map(str, [])) == []
 
 
-def test_items_are_worked_on_at_once():
+def test_items_are_processed_simultaneously():
     meeting = threading.Barrier(3, timeout=10)
     assert list(ordered_map(lambda _: meeting.wait() >= 0, range(3), workers=3)) == [True] * 3
 
@@ -50,7 +50,7 @@ def test_an_error_comes_in_its_items_turn_and_ends_the_work(workers):
     assert len(started) <= 5 + 2 * workers + 1
 
 
-def test_who_stops_reading_ends_the_work():
+def test_a_reader_that_stops_ends_the_work():
     started: list[int] = []
     results = ordered_map(started.append, range(1000), workers=1)
     next(results)

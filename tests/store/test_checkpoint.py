@@ -112,14 +112,15 @@ def test_what_a_killed_save_left_is_not_a_checkpoint(tmp_path):
 
 
 def flip(file, bit=-8):
-    """Turn one bit over, by default of the last byte."""
+    """Flip one bit, by default of the last byte."""
     damaged = bytearray(file.read_bytes())
     damaged[bit // 8] ^= 1 << bit % 8
     file.write_bytes(damaged)
 
 
 def change(**entries):
-    """change(server=None): an index with other entries (None: without), and a checksum that fits it."""
+    """Return change(server=None): an index with other entries (None: without), and a checksum that fits
+    it."""
 
     def write(file):
         content = {**json.loads(file.read_text()), **entries}
@@ -162,7 +163,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("name", "spoil", "problem"), DAMAGE)
-def test_damage_is_told_with_what_to_do_and_the_round_before_is_gone_back_to(name, spoil, problem, tmp_path):
+def test_damage_is_reported_with_advice_and_the_round_before_is_loaded(name, spoil, problem, tmp_path):
     folder = save(tmp_path, 1, 2)
     spoil(folder / name)
     with pytest.raises(
@@ -217,7 +218,7 @@ def test_a_file_that_may_not_be_read_is_no_damage_but_a_disk_that_fails_is(tmp_p
     assert load_newest_complete(tmp_path)[0].round == 1
 
 
-def test_where_all_are_damaged_one_line_says_so_and_nothing_is_touched(tmp_path):
+def test_if_all_are_damaged_one_line_reports_it_and_nothing_is_changed(tmp_path):
     for round_ in (1, 2):
         flip(save(tmp_path, round_) / "server-MRI.safetensors")
     with pytest.raises(
@@ -261,12 +262,12 @@ def remembering(round_):
     return replace(state(round_), optimiser_state=memory, styles=styles)
 
 
-def test_what_the_server_remembers_comes_back(tmp_path):
+def test_optimiser_state_is_restored(tmp_path):
     save_state(tmp_path, remembering(3), 2)
     assert_same_state(load_state(tmp_path), remembering(3))
 
 
-def test_a_client_with_nothing_of_its_own_comes_back(tmp_path):
+def test_a_client_without_entries_of_its_own_is_restored(tmp_path):
     bare = State(1, {"all": weights(1)}, {"one": {}}, {"all": {"momentum": {}}}, {"one": {}})
     save_state(tmp_path, bare, 1)
     assert_same_state(load_state(tmp_path), bare)
@@ -276,7 +277,7 @@ NAMES = ["PET/CT", "PET-CT", "PET%2FCT", "a+b", "a", ".", "..", "%2E.", "../../o
 NAMES += ["a\\b", "c:d"]
 
 
-def test_any_name_makes_a_file_of_its_own_in_its_folder(tmp_path):
+def test_every_name_gives_a_different_file_in_its_folder(tmp_path):
     by_name = {name: weights(number) for number, name in enumerate(NAMES)}
     by_kind = {name: {"b+c": weights(number), "c": weights(-number)} for number, name in enumerate(NAMES)}
     odd = State(1, by_name, by_name, by_kind, by_name)
@@ -289,7 +290,7 @@ def test_any_name_makes_a_file_of_its_own_in_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_name_is_a_folder_of_its_own_within_another(name):
+def test_every_name_gives_a_different_folder_inside_another(name):
     safe = Path("here") / safe_name(name)
     assert safe.parent == Path("here")
     assert safe.name not in ("", ".", "..")
@@ -297,14 +298,14 @@ def test_any_name_is_a_folder_of_its_own_within_another(name):
 
 
 @pytest.mark.parametrize("name", ["memory-MRI+adam_v", "style-brats-1"])
-def test_a_damaged_memory_is_found_by_its_checksum(name, tmp_path):
+def test_damaged_optimiser_state_is_found_by_its_checksum(name, tmp_path):
     file = save_state(tmp_path, remembering(1), 1) / f"{name}.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(DamagedCheckpoint, match=rf"the checksum of {re.escape(file.name)} differs"):
         load_state(tmp_path)
 
 
-def test_a_round_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
+def test_a_round_continues_from_a_checkpoint_bit_for_bit(tmp_path):
     algorithm = Algorithm(local_update="scaffold", groups="all", blend="mean", server="adam")
     entries = Entries(frozenset({"z.weight"}), frozenset())
 
@@ -325,6 +326,6 @@ def test_releases_are_kept_and_a_checkpoint_from_before_there_were_any_has_none(
     assert load_state(tmp_path).releases == 4
     index = tmp_path / "round-00003" / "state.json"
     content = json.loads(index.read_text())
-    del content["releases"], content["index_sha256"]  # neither was there
+    del content["releases"], content["index_sha256"]  # earlier releases wrote neither
     index.write_text(json.dumps(content))
     assert load_state(tmp_path).releases == 0

@@ -39,7 +39,7 @@ MEMBERS = {
 
 @pytest.fixture
 def source(tmp_path):
-    """A preprocessed file, and the cases in it."""
+    """Return a preprocessed file, and the cases in it."""
     path = tmp_path / "preprocessed" / "brats.h5"
     return path, write_noise(path, MEMBERS, BRATS)
 
@@ -88,7 +88,7 @@ def test_files_keep_no_time(source):
             assert h5py.h5g.get_objinfo(file["client_train"][name].id).mtime == 0
 
 
-def test_a_shard_holds_the_chosen_cases_in_their_order(shard, source):
+def test_a_shard_contains_the_chosen_cases_in_their_order(shard, source):
     drawn = source[1]
     (train,) = read_shard_sets(shard, "train")
     assert train.info == BRATS
@@ -98,14 +98,14 @@ def test_a_shard_holds_the_chosen_cases_in_their_order(shard, source):
     assert train.images.dtype == np.uint16
 
 
-def test_a_shard_tells_of_itself_without_reading_pixels(shard):
+def test_a_shards_summary_needs_no_pixels(shard):
     summary = read_shard_summary(shard)
     assert (summary.name, summary.modality, summary.organ, summary.size) == ("brats", "MRI", "brain", 6)
     assert summary.channels == 1
     assert summary.images == {"train": 2, "val": 1, "test": 1}
 
 
-def test_a_shard_of_colour_images_holds_what_was_written(tmp_path):
+def test_a_shard_of_colour_images_contains_the_written_pixels(tmp_path):
     drawn = write_noise(tmp_path / "kvasir.h5", MEMBERS, POLYPS)
     chosen = {name: Selection(tmp_path / "kvasir.h5", {"client_train": [2, 0]}) for name in CLIENT_SETS}
     write_shard(tmp_path / "shard.h5", "kvasir", "Endoscopy", chosen)
@@ -116,7 +116,7 @@ def test_a_shard_of_colour_images_holds_what_was_written(tmp_path):
     assert read_shard_summary(tmp_path / "shard.h5").channels == 3
 
 
-def test_a_server_shard_holds_a_set_for_each_of_its_data_sets(tmp_path):
+def test_a_server_shard_contains_a_set_for_each_of_its_data_sets(tmp_path):
     files = {}
     for info in (OTU, BUSI):
         files[info.dataset] = tmp_path / f"{info.dataset}.h5"
@@ -145,7 +145,7 @@ def test_the_cases_of_a_shard_read_without_pixels(shard, source):
 def test_a_missing_file_names_the_command_that_makes_it(expected, command, tmp_path):
     with (
         pytest.raises(
-            MissingArtifact, match=rf"gone\.h5 is not there; make it with `flames {command}`"
+            MissingArtifact, match=rf"gone\.h5 does not exist; make it with `flames {command}`"
         ) as missing,
         open_checked(tmp_path / "gone.h5", expected),
     ):
@@ -153,7 +153,7 @@ def test_a_missing_file_names_the_command_that_makes_it(expected, command, tmp_p
     assert missing.value.exit_code == 3
 
 
-def test_a_file_of_another_format_is_refused(shard, source):
+def test_a_file_of_another_format_is_rejected(shard, source):
     with pytest.raises(
         FlamesError, match="is flames-shard, expected flames-preprocessed; run `flames preprocess`"
     ):
@@ -164,13 +164,13 @@ def test_a_file_of_another_format_is_refused(shard, source):
         read_shard_cases(source[0])
 
 
-def test_an_hdf5_file_of_somebody_else_is_refused(tmp_path):
+def test_an_hdf5_file_of_another_program_is_rejected(tmp_path):
     h5py.File(tmp_path / "a.h5", "w").close()
     with pytest.raises(FlamesError, match="is not a FLAMES file"):
         read_preprocessed_cases(tmp_path / "a.h5")
 
 
-def test_another_version_is_refused_with_what_to_do(shard):
+def test_another_version_is_rejected_with_advice(shard):
     with h5py.File(shard, "r+") as file:
         file.attrs["version"] = 7
     with pytest.raises(FlamesError, match=r"has version 7 of flames-shard, .*; run `flames partition` again"):
@@ -178,7 +178,7 @@ def test_another_version_is_refused_with_what_to_do(shard):
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5 file at all", b"\x89HDF\r\n\x1a\n" + bytes(200)])
-def test_what_is_no_hdf5_file_is_refused_with_the_command(content, tmp_path):
+def test_a_file_that_is_not_hdf5_is_rejected_with_the_command(content, tmp_path):
     path = tmp_path / "a.h5"
     path.write_bytes(content)
     with pytest.raises(
@@ -187,7 +187,7 @@ def test_what_is_no_hdf5_file_is_refused_with_the_command(content, tmp_path):
         read_preprocessed_cases(path)
 
 
-def test_a_file_cut_short_anywhere_is_refused(source):
+def test_a_file_cut_short_anywhere_is_rejected(source):
     path = source[0]
     sound = path.read_bytes()
     for length in range(0, len(sound), len(sound) // 40):
@@ -197,7 +197,7 @@ def test_a_file_cut_short_anywhere_is_refused(source):
 
 
 @pytest.mark.parametrize("missing", ["client_test", "client_train/patient", "client_train/image"])
-def test_a_shard_cannot_be_made_from_a_file_that_lacks_a_part(missing, source, tmp_path):
+def test_a_shard_cannot_be_made_from_a_file_with_a_missing_part(missing, source, tmp_path):
     with h5py.File(source[0], "r+") as file:
         del file[missing]
     chosen = {name: Selection(source[0], {name: [0]}) for name in ("client_train", "client_test")}
@@ -258,7 +258,7 @@ def test_of_data_sets_that_were_split_together_all_are_written_or_none(tmp_path)
     assert kept.read_bytes() == b"an older one"
 
 
-def test_a_disk_that_fills_up_as_a_file_is_closed_is_told_in_one_line(monkeypatch, tmp_path):
+def test_a_disk_that_fills_up_as_a_file_is_closed_is_reported_in_one_line(monkeypatch, tmp_path):
     def fail(*_):
         raise RuntimeError(f"Can't decrement id ref count (unable to extend, errno = {errno.ENOSPC}, x)")
 

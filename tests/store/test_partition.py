@@ -41,7 +41,7 @@ def test_a_partition_reads_back_as_it_was_written(path):
     assert read_partition(path) == PARTITION
 
 
-def test_the_file_says_what_it_is_first(path):
+def test_the_file_begins_with_its_format(path):
     content = json.loads(path.read_text())
     assert list(content)[:2] == ["format", "version"]
     assert (content["format"], content["version"]) == ("flames-partition", 3)
@@ -54,26 +54,26 @@ def test_modalities_stand_in_order_of_their_first_client():
 
 def test_a_missing_partition_names_its_command(tmp_path):
     with pytest.raises(
-        MissingArtifact, match=r"partition\.json is not there; make it with `flames partition`"
+        MissingArtifact, match=r"partition\.json does not exist; make it with `flames partition`"
     ):
         read_partition(tmp_path / "partition.json")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"format": NaN', b"not json"])
-def test_what_is_no_json_is_refused_with_the_command(content, path):
+def test_invalid_json_is_rejected_with_the_command(content, path):
     path.write_bytes(content)
     with pytest.raises(FlamesError, match="cannot be read as JSON; make it again with `flames partition`"):
         read_partition(path)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"flames-partition"'])
-def test_json_that_is_no_object_is_refused(content, path):
+def test_json_that_is_not_an_object_is_rejected(content, path):
     path.write_text(content)
     with pytest.raises(FlamesError, match="contains no JSON object"):
         schema.read_json(path, schema.PARTITION)
 
 
-def test_another_format_or_version_is_refused(path):
+def test_another_format_or_version_is_rejected(path):
     change(path, version=1)
     with pytest.raises(FlamesError, match="has version 1 of flames-partition"):
         read_partition(path)
@@ -83,7 +83,7 @@ def test_another_format_or_version_is_refused(path):
 
 
 @pytest.mark.parametrize("entry", ["seed", "size", "clients", "server"])
-def test_a_partition_that_lacks_an_entry_is_refused(entry, path):
+def test_a_partition_with_a_missing_entry_is_rejected(entry, path):
     content = json.loads(path.read_text())
     del content[entry]
     path.write_text(json.dumps(content))
@@ -94,13 +94,13 @@ def test_a_partition_that_lacks_an_entry_is_refused(entry, path):
 
 
 @pytest.mark.parametrize("clients", [[{"name": "busi"}], [{"stranger": 1}], ["busi"], 3, None])
-def test_clients_of_another_form_are_refused(clients, path):
+def test_clients_in_another_form_are_rejected(clients, path):
     change(path, clients=clients)
     with pytest.raises(FlamesError, match="make it again with `flames partition`"):
         read_partition(path)
 
 
-def test_a_changed_shard_is_refused(workspace):
+def test_a_changed_shard_is_rejected(workspace):
     folder = workspace()
     entry = read_partition(folder / "partition.json").clients[0]
     shard = folder / entry.shard

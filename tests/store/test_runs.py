@@ -23,7 +23,7 @@ RECORDS = [
 
 @pytest.fixture
 def rounds(tmp_path):
-    """rounds.jsonl of three rounds."""
+    """Return a rounds.jsonl of three rounds."""
     for record in RECORDS:
         append_round(tmp_path / "rounds.jsonl", record)
     return tmp_path / "rounds.jsonl"
@@ -31,7 +31,7 @@ def rounds(tmp_path):
 
 @pytest.fixture
 def make(tmp_path):
-    """make("flames", age=3): a run whose last file was written `age` seconds before the others'."""
+    """Return make("flames", age=3): a run whose last file was written `age` seconds before the others'."""
 
     def make_run(name, age=0):
         run = run_folder(tmp_path, name)
@@ -63,7 +63,7 @@ def test_a_configuration_comes_back_without_what_was_not_set(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["lr = ", None])
-def test_a_configuration_that_cannot_be_read_is_refused(text, tmp_path):
+def test_a_configuration_that_cannot_be_read_is_rejected(text, tmp_path):
     if text:
         (tmp_path / "config.toml").write_text(text)
     with pytest.raises(FlamesError, match=r"config\.toml cannot be read .*; federate again with --fresh"):
@@ -71,7 +71,7 @@ def test_a_configuration_that_cannot_be_read_is_refused(text, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["version = 1", 'format = "flames-run"\nversion = 9'])
-def test_a_configuration_of_another_version_is_refused(text, tmp_path):
+def test_a_configuration_of_another_version_is_rejected(text, tmp_path):
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(FlamesError, match=r"flames federate --fresh"):
         read_config(tmp_path / "config.toml")
@@ -150,7 +150,7 @@ def test_a_folder_without_a_configuration_is_no_run(make, tmp_path):
         find_run(tmp_path, "notes")
 
 
-def test_a_record_holds_no_number_that_json_lacks(tmp_path):
+def test_a_record_contains_only_numbers_that_json_has(tmp_path):
     append_round(tmp_path / "rounds.jsonl", {"round": 1, "clients": [{"train_loss": float("nan"), "n": 2}]})
     assert "NaN" not in (tmp_path / "rounds.jsonl").read_text()
     assert read_rounds(tmp_path / "rounds.jsonl") == [{"round": 1, "clients": [{"train_loss": None, "n": 2}]}]
@@ -167,7 +167,7 @@ def test_a_reason_with_another_end_of_line_costs_no_round(tmp_path):
 
 
 @pytest.mark.parametrize("garbage", [b"{", b"\xff\xfe", b"3", b"{}", b'{"round": "2"}'])
-def test_a_damaged_line_is_passed_over_told_and_kept_beside(garbage, rounds, tmp_path):
+def test_a_damaged_line_is_skipped_reported_and_kept_in_a_copy(garbage, rounds, tmp_path):
     lines = rounds.read_bytes().split(b"\n")
     lines[1] = garbage
     rounds.write_bytes(b"\n".join(lines))
@@ -181,7 +181,7 @@ def test_a_damaged_line_is_passed_over_told_and_kept_beside(garbage, rounds, tmp
     assert len(truncate_rounds(rounds, 3)) == 1, "the file is whole now, the round still missing"
 
 
-def test_a_last_line_without_its_end_counts_where_it_is_whole(rounds):
+def test_a_last_line_without_its_end_counts_if_it_is_complete(rounds):
     rounds.write_bytes(rounds.read_bytes()[:-1])
     assert read_rounds(rounds) == RECORDS
     assert truncate_rounds(rounds, 3) == []
@@ -189,7 +189,7 @@ def test_a_last_line_without_its_end_counts_where_it_is_whole(rounds):
     assert read_rounds(rounds) == [*RECORDS, {"round": 4}]
 
 
-def test_a_history_that_is_gone_is_told(tmp_path):
+def test_a_missing_history_is_reported(tmp_path):
     (note,) = truncate_rounds(tmp_path / "rounds.jsonl", 2)
     assert note.endswith("has no line of round 1, 2; the models have all rounds")
 

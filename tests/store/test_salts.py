@@ -47,7 +47,7 @@ def test_a_salt_that_is_there_stays(place):
     assert [path.name for path in place.parent.iterdir()] == ["salt"]
 
 
-def test_of_many_that_begin_at_once_all_go_on_with_one(place):
+def test_processes_that_begin_simultaneously_use_one_salt(place):
     def begin(_):
         make_salt(place)
         return read_salt(place)
@@ -57,7 +57,7 @@ def test_of_many_that_begin_at_once_all_go_on_with_one(place):
     assert [path.name for path in place.parent.iterdir()] == ["salt"]
 
 
-def test_a_disk_without_links_keeps_a_salt_too(place, monkeypatch):
+def test_a_salt_is_stored_on_a_disk_without_links(place, monkeypatch):
     def refuse(*_):
         raise PermissionError(1, "no links here")
 
@@ -67,7 +67,7 @@ def test_a_disk_without_links_keeps_a_salt_too(place, monkeypatch):
     assert [path.name for path in place.parent.iterdir()] == ["salt"]
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "private").write_text("a file")
     with pytest.raises(FlamesError, match=r"private cannot be made: .*; check space and rights"):
         make_salt(tmp_path / "private" / "salt")
@@ -78,28 +78,28 @@ def test_a_salt_of_the_users_own_may_be_longer_and_end_in_a_line(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "ab" * 31, "ab" * 32 + "c", "zz" * 32, "ab " * 32, "p" + "ab" * 32])
-def test_what_is_no_salt_is_refused(text, tmp_path):
+def test_an_invalid_salt_is_rejected(text, tmp_path):
     with pytest.raises(FlamesError, match=r"own has \d+ characters, expected 64 or more hex digits; put the"):
         read_salt(put(tmp_path / "own", text))
 
 
 @posix
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o666])
-def test_a_salt_that_is_open_to_others_is_refused(mode, tmp_path):
+def test_a_salt_that_others_can_read_is_rejected(mode, tmp_path):
     with pytest.raises(
         FlamesError, match=rf"can be read by others \(mode {mode:04o}\), expected .*; run chmod 600"
     ):
         read_salt(put(tmp_path / "own", "ab" * 32, mode))
 
 
-def test_a_salt_that_is_not_there_is_refused_with_how_to_make_one(tmp_path):
+def test_a_missing_salt_gives_an_error_with_the_command_that_makes_one(tmp_path):
     with pytest.raises(FlamesError, match=r"gone cannot be read: No such file .*--salt-file.*openssl rand"):
         read_salt(tmp_path / "gone")
     with pytest.raises(FlamesError, match="cannot be read: Is a directory"):
         read_salt(tmp_path)
 
 
-def test_no_error_tells_the_salt(tmp_path):
+def test_no_error_contains_the_salt(tmp_path):
     for text, mode in (("ab" * 31, 0o600), ("ab" * 32, 0o644)):
         with pytest.raises(FlamesError) as refused:
             read_salt(put(tmp_path / "own", text, mode))

@@ -20,7 +20,7 @@ def test_no_two_formats_share_a_name():
     assert len({format_.name for format_ in FORMATS}) == len(FORMATS) == len(MADE_BY)
 
 
-def test_another_format_is_refused_with_the_command_that_makes_the_right_one():
+def test_another_format_is_rejected_with_the_command_that_makes_the_right_one():
     with pytest.raises(
         FlamesError, match=r"a\.h5 is flames-partition, expected flames-shard; run `flames partition`"
     ):
@@ -28,13 +28,13 @@ def test_another_format_is_refused_with_the_command_that_makes_the_right_one():
 
 
 @pytest.mark.parametrize("found", [{}, {"version": 1}, {"format": ""}])
-def test_what_bears_no_stamp_is_no_file_of_ours(found):
+def test_a_file_without_format_is_not_a_flames_file(found):
     with pytest.raises(FlamesError, match="is not a FLAMES file, expected flames-shard"):
         check_stamp(found, SHARD, PATH)
 
 
 @pytest.mark.parametrize("version", [0, 1, 3, 5, None, "4"])
-def test_another_version_is_refused_with_both_versions(version):
+def test_another_version_is_rejected_with_both_versions(version):
     found = {"format": SHARD.name, "version": version}
     with pytest.raises(FlamesError, match=f"has version {version} of flames-shard") as no:
         check_stamp(found, SHARD, PATH)

@@ -73,7 +73,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("read", [read_safetensors, read_metadata])
 @pytest.mark.parametrize("damage", ["empty", "cut", "noise", "header", "entry"])
-def test_a_damaged_file_is_refused_in_one_line(tmp_path, read, damage):
+def test_a_damaged_file_is_rejected_in_one_line(tmp_path, read, damage):
     path = tmp_path / "w.safetensors"
     write_safetensors(path, sample_weights())
     whole = path.read_bytes()

@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from flames_cli.config import PartitionConfig
+from flames_cli.stages.partition.stage import partition
+from flames_cli.store.cases import SetInfo
+from tests.support.datasets import write_noise
+
 KILLING = Path(__file__).parents[1] / "survival" / "killing.py"
 
 OPTIONS: dict[str, Any] = {
@@ -22,6 +27,22 @@ OPTIONS: dict[str, Any] = {
 def tiny_options(workspace: Path, **options: Any) -> dict[str, Any]:
     """Return the options of a federation that takes a moment."""
     return {**OPTIONS, "workspace": workspace, **options}
+
+
+def make_tiny(root: Path, size: int = 32) -> None:
+    """Fill a workspace with the shards of brats-1, brats-2 (MRI) and busi (US): images of noise, and few."""
+    for name, modality, n in (("brats", "MRI", 12), ("busi", "US", 8)):
+        members = {
+            "client_train": [(f"{name}-p{number}", f"{name}-p{number}", 1) for number in range(n)],
+            "client_val": [],
+            "client_test": [(f"{name}-t{number}", f"{name}-t{number}", 1) for number in range(2)],
+            "server_test": [(f"{name}-s{number}", f"{name}-s{number}", 1) for number in range(2)],
+        }
+        info = SetInfo(
+            name, modality, *(("brain", size, 4095) if modality == "MRI" else ("breast", size, 255))
+        )
+        write_noise(root / "preprocessed" / f"{name}.h5", members, info)
+    partition(PartitionConfig(workspace=root, split={"brats": 2}))
 
 
 class Killer:

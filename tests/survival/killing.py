@@ -1,8 +1,10 @@
-"""A process that has torch and FLAMES loaded, and forks a child for every command: a start costs no seconds.
+"""Process with torch and FLAMES loaded, which forks a child for every command, so that a start takes no
+seconds.
 
-Run as a script; it reads a command a line (JSON) on stdin and answers with a line on stdout. A child may kill
-itself (SIGKILL) at a point that is patched in here, for production code knows nothing of kills; or its parent
-kills it after so many seconds. SIGKILL runs no `finally` and no `except`, as a lost power supply.
+It is run as a script: it reads one command per line (JSON) on stdin and answers with one line on stdout. A
+child may kill itself (SIGKILL) at a point that is patched in here, because production code contains no such
+points; or its parent kills it after some seconds. SIGKILL runs no `finally` and no `except`, like a power
+loss.
 """
 
 import json
@@ -26,7 +28,7 @@ def die() -> NoReturn:
 
 
 def main() -> None:
-    # All that a child would load: torch's optimisers alone take a second on their first use.
+    # Everything that a child would load: torch's optimisers alone take a second on their first use.
     import torch
     import torch._dynamo
 
@@ -47,7 +49,7 @@ def tell(what: Any) -> None:
 
 
 def answer(after: float | None = None, **command: Any) -> dict[str, Any]:
-    """How a child that does `command` ended, killed by its parent `after` seconds or by itself."""
+    """Return how a child with `command` ended, killed by its parent after `after` seconds or by itself."""
     began = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -65,7 +67,7 @@ def answer(after: float | None = None, **command: Any) -> dict[str, Any]:
 def work(
     stage: str, options: dict[str, Any], log: str, point: str = "", at: dict[str, Any] | None = None
 ) -> NoReturn:
-    """Run `stage` with `options`, to be killed at `point`; what it says goes to `log`."""
+    """Run `stage` with `options`, to be killed at `point`; its output goes to `log`."""
     code = 1
     try:
         with Path(log).open("w", encoding="utf-8") as file:
@@ -110,7 +112,7 @@ STAGES = {"federate": run_federate, "evaluate": run_evaluate}
 
 
 def at_step(round: int, client: str, step: int) -> Callable[[Any], None]:
-    """Within a client's training."""
+    """Kill within a client's training."""
     from flames_cli.fed.events import StepDone
 
     def watch(event: Any) -> None:
@@ -121,7 +123,7 @@ def at_step(round: int, client: str, step: int) -> Callable[[Any], None]:
 
 
 def after_client(round: int, client: str) -> Callable[[Any], None]:
-    """Between one client's report and the next one's training."""
+    """Kill between one client's report and the next client's training."""
     from flames_cli.fed.events import ReportReceived
 
     def watch(event: Any) -> None:
@@ -132,7 +134,7 @@ def after_client(round: int, client: str) -> Callable[[Any], None]:
 
 
 def after_round(round: int) -> Callable[[Any], None]:
-    """After all of a round is saved."""
+    """Kill after all files of a round are saved."""
     from flames_cli.fed.events import RoundDone
 
     def watch(event: Any) -> None:
@@ -143,7 +145,7 @@ def after_round(round: int) -> Callable[[Any], None]:
 
 
 def half_weights(within: str) -> None:
-    """With half of a file of weights written, below a folder whose path holds `within`."""
+    """Kill when half of a weights file is written, below a folder whose path contains `within`."""
     from flames_cli.store import weights
 
     save = weights.save_file
@@ -158,7 +160,7 @@ def half_weights(within: str) -> None:
 
 
 def move(to: str, when: str) -> None:
-    """Before or after a file or folder is moved to a path that ends with `to`."""
+    """Kill before or after a file or folder is moved to a path that ends with `to`."""
     replace = pathlib.Path.replace
 
     def moved(self: Path, target: Any) -> Any:
@@ -174,7 +176,7 @@ def move(to: str, when: str) -> None:
 
 
 def half_removed(name: str) -> None:
-    """With half of a folder deleted whose path holds `name`."""
+    """Kill when half of a folder is deleted whose path contains `name`."""
     remove = shutil.rmtree
 
     def half(path: Any, *rest: Any, **more: Any) -> None:
@@ -189,7 +191,7 @@ def half_removed(name: str) -> None:
 
 
 def before_line(round: int) -> None:
-    """After a round is blended, before its line."""
+    """Kill after a round is blended, before its line."""
     from flames_cli.stages.federate import run_files
 
     append = run_files.append_round
@@ -203,7 +205,7 @@ def before_line(round: int) -> None:
 
 
 def half_line(round: int) -> None:
-    """With half of a round's line written."""
+    """Kill when half of a round's line is written."""
     from flames_cli.store.files import jsonl as lines
 
     write_all = lines.write_all
@@ -218,7 +220,7 @@ def half_line(round: int) -> None:
 
 
 def after_line(round: int) -> None:
-    """Between a round's line and its checkpoint."""
+    """Kill between a round's line and its checkpoint."""
     from flames_cli.stages.federate import run_files
 
     save = run_files.save_state
@@ -232,7 +234,7 @@ def after_line(round: int) -> None:
 
 
 def scored(task: str, done: int) -> Callable[[Any], None]:
-    """While models are scored."""
+    """Kill while models are scored."""
 
     def watch(progress: Any) -> None:
         if progress == (task, done):

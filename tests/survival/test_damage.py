@@ -1,4 +1,4 @@
-"""Files of a run that are damaged: told, never passed over, and done again where that can be."""
+"""Damaged files of a run: they are reported, never ignored, and made again where that is possible."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ SCAFFOLD = {"strategy": "scaffold", "optimiser": "sgd", "run": "one"}
 
 
 def go(workspace, **more):
-    """Run a federation; its notes are those that its watcher was shown."""
+    """Run a federation; its notes are those that its listener received."""
     events = []
     result = federate(FederateConfig(**tiny_options(workspace, **{**SCAFFOLD, **more})), events.append)
     assert result.notes == [event.note for event in events if isinstance(event, Noted)]
@@ -31,7 +31,7 @@ def go(workspace, **more):
 
 @pytest.fixture(scope="module")
 def finished(one_thread, tiny):
-    """The workspace of a run of three rounds, and its files once it went on to the fourth: for reading."""
+    """Return the workspace of a run of three rounds, and its files after a fourth round: for reading only."""
     root = tiny()
     go(root, rounds=3)
     four = shutil.copytree(root, root.with_name(f"{root.name}-four"))
@@ -41,13 +41,14 @@ def finished(one_thread, tiny):
 
 @pytest.fixture
 def workspace(finished, tmp_path):
-    """A copy of the run of three rounds."""
+    """Return a copy of the run of three rounds."""
     return shutil.copytree(finished[0], tmp_path / "workspace")
 
 
 @pytest.fixture
 def assert_as_undamaged(finished):
-    """assert_as_undamaged(folder): the newest checkpoint and all records are as of the run left alone."""
+    """Return assert_as_undamaged(folder): the newest checkpoint and all records are those of the undamaged
+    run."""
     expected = finished[1] / "runs" / "one"
 
     def check(folder):
@@ -112,7 +113,7 @@ def test_a_damaged_round_is_set_aside_and_done_again(name, spoil, told, workspac
     assert_as_undamaged(folder)
 
 
-def test_where_no_round_is_whole_nothing_is_touched_and_one_line_says_so(workspace):
+def test_if_no_round_is_complete_nothing_is_changed_and_one_line_reports_it(workspace):
     folder = workspace / "runs" / "one" / "checkpoints"
     for round_ in list_rounds(folder):
         flip(folder / f"round-{round_:05d}" / "server-all.safetensors")
@@ -132,7 +133,7 @@ def test_checkpoints_that_are_gone_do_not_cost_the_history_in_silence(workspace)
         go(workspace, rounds=4)
 
 
-def test_what_all_clients_kept_being_gone_is_told(workspace):
+def test_missing_state_of_all_clients_is_reported(workspace):
     shutil.rmtree(workspace / "runs" / "one" / "clients")
     with pytest.raises(FlamesError, match="the state of client brats-1 after round 3 is missing or damaged"):
         go(workspace, rounds=4)
@@ -149,7 +150,7 @@ def test_an_evaluation_never_takes_another_round_for_a_damaged_one(workspace):
 
 
 @pytest.mark.parametrize("line", [0, 1])
-def test_a_garbled_line_of_the_history_is_told_and_kept_beside(line, workspace):
+def test_a_damaged_line_of_the_history_is_reported_and_kept_in_a_copy(line, workspace):
     folder = workspace / "runs" / "one"
     lines = (folder / "rounds.jsonl").read_bytes().split(b"\n")
     lines[line] = b"\xff" + lines[line][20:]
@@ -166,14 +167,14 @@ def test_a_garbled_line_of_the_history_is_told_and_kept_beside(line, workspace):
     assert (folder / "rounds.jsonl.damaged").read_bytes() == spoilt
 
 
-def test_missing_lines_of_the_history_are_told(workspace, assert_as_undamaged):
+def test_missing_lines_of_the_history_are_reported(workspace, assert_as_undamaged):
     (workspace / "runs" / "one" / "rounds.jsonl").unlink()
     (note,) = go(workspace, rounds=4).notes
     assert note.endswith("has no line of round 1, 2, 3; the models have all rounds")
 
 
 @pytest.mark.parametrize("text", ["federate = 3\n", "lr = ", "\x00"])
-def test_a_damaged_configuration_is_refused(text, workspace):
+def test_a_damaged_configuration_is_rejected(text, workspace):
     config = workspace / "runs" / "one" / "config.toml"
     config.write_text('format = "flames-run"\nversion = 3\n' + text)
     with pytest.raises(FlamesError, match=r"config\.toml cannot be read \(.*; federate again with --fresh"):
@@ -205,7 +206,7 @@ def test_a_second_process_at_one_run_changes_nothing(fresh, workspace):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_shards_are_not_made_anew_under_a_run_that_reads_them(workspace):
+def test_shards_are_not_replaced_while_a_run_reads_them(workspace):
     before = (workspace / "partition.json").read_bytes()
     again = PartitionConfig(workspace=workspace, overwrite=True, seed=1)
     with reading_shards(workspace), pytest.raises(FlamesError, match="another command is reading or writing"):
@@ -215,7 +216,7 @@ def test_shards_are_not_made_anew_under_a_run_that_reads_them(workspace):
         go(workspace, rounds=4)
 
 
-def test_a_data_set_preprocessed_anew_while_it_is_divided_is_noticed(workspace):
+def test_a_data_set_preprocessed_again_while_it_is_divided_is_noticed(workspace):
     file = workspace / "preprocessed" / "busi.h5"
 
     def replace(task, done, total):

@@ -1,4 +1,5 @@
-"""A disk that is full or may not be written: one line, nothing half written, and with room it goes on."""
+"""A disk that is full or read-only: the error is one line, no file is half written, and with space the work
+continues."""
 
 import os
 import re
@@ -27,7 +28,7 @@ SPACE = 4 << 20
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of a few MiB, as only root may mount; gone after the test."""
+    """Return a disk of a few MiB, which only root can mount; it is removed after the test."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if not sys.platform.startswith("linux") or os.geteuid():
@@ -41,13 +42,13 @@ def disk(tmp_path):
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """Raw phantoms of one data set."""
+    """Return raw phantoms of one data set."""
     return {"busi": PHANTOMS["busi"](tmp_path_factory.mktemp("phantoms") / "busi", 16, 0)}
 
 
 @contextmanager
 def room(disk, pages):
-    """For so many pages of 4096 bytes, in the block."""
+    """Leave so many pages of 4096 bytes free in the block."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
         free = os.statvfs(disk)
@@ -67,7 +68,7 @@ def files_of(folder):
 
 
 def go_on(disk, step, work, limit=400):
-    """Do `work` again and again with a little more room, until it succeeds; how often it did not."""
+    """Do `work` repeatedly with a little more space until it succeeds; return how often it failed."""
     full = "cannot be written: No space left on device; check space and rights$"
     for failed, pages in enumerate(range(0, limit, step)):
         with room(disk, pages):
@@ -82,7 +83,7 @@ def go_on(disk, step, work, limit=400):
     raise AssertionError("there was never room enough")
 
 
-def test_a_federation_goes_on_once_there_is_room(tiny, disk, one_thread):
+def test_a_federation_continues_once_there_is_space(tiny, disk, one_thread):
     root = tiny()
     how = {"rounds": 2, "strategy": "scaffold", "optimiser": "sgd", "run": "one"}
     federate(FederateConfig(**tiny_options(root, **how)))
@@ -112,7 +113,7 @@ def test_the_other_stages_begin_again_once_there_is_room(raw, tiny, disk, one_th
     assert (root / "runs" / "one" / "evaluation" / "summary.json").is_file()
 
 
-def test_a_folder_that_may_not_be_written_is_told_in_one_line(tiny, disk, raw, one_thread):
+def test_a_read_only_folder_is_reported_in_one_line(tiny, disk, raw, one_thread):
     root = shutil.copytree(tiny(), disk / "workspace")
     federate(FederateConfig(**tiny_options(root, rounds=1, run="one")))
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, capture_output=True)
@@ -168,7 +169,7 @@ def test_swapped_files_are_noticed(tiny, one_thread):
     root = tiny()
     made = root / "preprocessed"
     shutil.copyfile(made / "busi.h5", made / "brats.h5")
-    with pytest.raises(FlamesError, match=r"brats\.h5 holds busi"):
+    with pytest.raises(FlamesError, match=r"brats\.h5 contains busi"):
         partition(PartitionConfig(workspace=root, overwrite=True))
     shutil.copyfile(root / "shards" / "busi.h5", root / "shards" / "brats-1.h5")
     with pytest.raises(FlamesError, match=r"brats-1\.h5 has changed since `flames partition` wrote it"):

@@ -1,4 +1,4 @@
-"""Killed at any moment and run again, a federation ends as one that was left alone: bit for bit."""
+"""A federation that is killed at any moment and run again ends like one that was not killed: bit for bit."""
 
 import json
 import random
@@ -25,18 +25,18 @@ BEGINNING = [
     ("after_line", {"round": 1}),
     ("half_weights", {"within": "checkpoints/.round-00001.tmp"}),
 ]
-"""Before there is a checkpoint."""
+"""Points before there is a checkpoint."""
 
 MIDDLE = [
     ("move", {"to": "checkpoints/round-00001", "when": "after"}),
     ("at_step", {"round": 2, "client": "busi", "step": 1}),
     ("after_line", {"round": 2}),
-    ("move", {"to": "rounds.jsonl", "when": "before"}),  # the line without its checkpoint is being dropped
+    ("move", {"to": "rounds.jsonl", "when": "before"}),  # the line without its checkpoint is being deleted
     ("half_weights", {"within": "checkpoints/.round-00002.tmp"}),
     ("before_line", {"round": 2}),
     ("move", {"to": "checkpoints/round-00002", "when": "before"}),
     ("after_round", {"round": 2}),
-    ("move", {"to": "checkpoints/round-00003", "when": "after"}),  # the first round is still there
+    ("move", {"to": "checkpoints/round-00003", "when": "after"}),  # the first round still exists
     ("half_line", {"round": 4}),
     ("half_removed", {"name": "checkpoints/.round-00002"}),
 ]
@@ -48,7 +48,7 @@ MEMORY = [
     ("move", {"to": "busi/round-00002", "when": "after"}),
     ("half_removed", {"name": "brats-1/.round-00001"}),
 ]
-"""In what clients keep between rounds, of which the newest three are kept."""
+"""Points in the client state, of which the newest three rounds are stored."""
 
 EVALUATION = [
     ("scored", {"task": "evaluate client_test", "done": 1}),
@@ -60,7 +60,7 @@ EVALUATION = [
 
 @pytest.fixture(scope="module")
 def left_alone(killer, tiny):
-    """left_alone("fedavg"): the workspace of that run, never stopped, and the seconds that it took."""
+    """Return left_alone("fedavg"): the workspace of that run, never stopped, and the seconds that it took."""
     made = {}
 
     def get(strategy):
@@ -73,7 +73,7 @@ def left_alone(killer, tiny):
 
 
 def content(workspace):
-    """All that a run holds, but for times and the token: by path, bytes or records."""
+    """Return the content of a run, except for times and the token: by path, bytes or records."""
     run = workspace / "runs" / "one"
     files = {
         str(path.relative_to(run)): path.read_bytes()
@@ -113,7 +113,7 @@ def test_a_run_killed_at_every_point_ends_as_one_left_alone(strategy, killer, ti
     assert "noted" not in killer.said(), "a kill damages nothing"
 
 
-def test_clients_killed_while_they_remember_go_on_from_what_they_kept(killer, tiny, left_alone):
+def test_clients_killed_while_they_save_state_continue_from_earlier_state(killer, tiny, left_alone):
     root = tiny()
     how = STRATEGIES["scaffold"]
     die_at(killer, "federate", tiny_options(root, run="one", **how), MEMORY)
@@ -121,7 +121,7 @@ def test_clients_killed_while_they_remember_go_on_from_what_they_kept(killer, ti
     assert_same_as(content(root), content(left_alone("scaffold")[0]))
 
 
-def test_a_run_begun_anew_and_killed_while_the_old_one_goes_leaves_nothing_of_it(killer, tiny, left_alone):
+def test_a_fresh_run_killed_while_the_old_one_is_deleted_leaves_nothing_of_it(killer, tiny, left_alone):
     root, how = tiny(), STRATEGIES["scaffold"]
     other = tiny_options(root, run="one", strategy="fedavg", rounds=2)
     killer.run("federate", other)
@@ -149,7 +149,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_left_alone(strategy, killer,
     assert_same_as(content(root), content(alone))
 
 
-def test_an_evaluation_killed_at_any_point_and_run_again_says_the_same(killer, tiny, left_alone):
+def test_an_evaluation_killed_at_any_point_and_run_again_gives_the_same(killer, tiny, left_alone):
     alone, _ = left_alone("flames")
     results = []
     for points in ([], EVALUATION):

@@ -10,7 +10,7 @@ from flames_cli.cli.deploy.status import status
 
 SET_UP, RUN = "Set up", "Run"
 
-# A plain group: errors go up to the one of `flames`, which tells them all in the same way.
+# A plain group: the group of `flames` handles all errors in the same way.
 deploy = typer.Typer(
     help="A federation between machines: one server, and a node at every site.\n\n"
     "At the server: init, check, server, status. At each site: check, node.",

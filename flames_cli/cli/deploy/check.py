@@ -1,4 +1,4 @@
-"""`flames deploy check`: PASSED, or each problem and what to do."""
+"""`flames deploy check`: PASSED, or each problem with its fix."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -30,30 +30,34 @@ def check(
     site: Annotated[
         Path | None,
         typer.Option(
-            "--site", help="At a site: the folder from the server.", show_default="this, with a site.toml"
+            "--site",
+            help="At a site: the folder from the server.",
+            show_default="this folder, if it has a site.toml",
         ),
     ] = None,
     shard: Annotated[
         list[Path] | None,
-        typer.Option("--shard", help="At a site: the client's data, such as hospital-a.h5; one or several."),
+        typer.Option("--shard", help="At a site: the client's data, such as hospital-a.h5; may be repeated."),
     ] = None,
     superlink: Annotated[
         str | None,
-        typer.Option("--superlink", help="At a site: HOST:PORT.", show_default="as the folder says"),
+        typer.Option(
+            "--superlink", help="At a site: HOST:PORT of the server.", show_default="from the folder"
+        ),
     ] = None,
     json_output: Json = False,
 ) -> None:
-    """Look for what would stop a federation between machines: PASSED, or each problem and what to do."""
+    """Check that a federation between machines can work: PASSED, or each problem with its fix."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
     from flames_cli.stages.deploy.findings import passed
 
-    who, findings = _check(deployment, site, shard or [], superlink)
+    checked, findings = _check(deployment, site, shard or [], superlink)
     if json_output:
         found = [asdict(finding) for finding in findings]
-        print_json({"checked": who, "passed": passed(findings), "findings": found})
+        print_json({"checked": checked, "passed": passed(findings), "findings": found})
     else:
-        _print_findings(results(), who, findings)
+        _print_findings(results(), checked, findings)
     if not passed(findings):
         raise typer.Exit(FlamesError.exit_code)
 
@@ -61,7 +65,7 @@ def check(
 def _check(
     deployment: Path | None, site: Path | None, shards: list[Path], superlink: str | None
 ) -> "tuple[str, list[Finding]]":
-    """Who was checked, and what was found."""
+    """Return the checked server or site, and the findings."""
     from flames_cli.stages.deploy.check import check_node, check_server
     from flames_cli.store.deployment.folders import read_deployment, read_site
 
@@ -79,14 +83,16 @@ def _check(
     return f"server {server.superlink}", check_server(server)
 
 
-def _print_findings(console: "Console", who: str, findings: "Sequence[Finding]") -> None:
+def _print_findings(console: "Console", checked: str, findings: "Sequence[Finding]") -> None:
     for finding in findings:
         console.print(f"{finding.state}: {finding.what}", style=STYLES[finding.state], soft_wrap=True)
         if finding.fix:
             console.print(f"  what to do: {finding.fix}", style="dim", soft_wrap=True)
     states = [finding.state for finding in findings]
     problems, warnings = states.count("problem"), states.count("warning")
-    said = [count(problems, "problem") if problems else "PASSED"]
-    said += [count(warnings, "warning")] if warnings else []
-    said += [f"{states.count('skipped')} not checked"] if "skipped" in states else []
-    console.print(f"{who}: {', '.join(said)}", style=f"bold {'red' if problems else 'green'}", soft_wrap=True)
+    totals = [count(problems, "problem") if problems else "PASSED"]
+    totals += [count(warnings, "warning")] if warnings else []
+    totals += [f"{states.count('skipped')} not checked"] if "skipped" in states else []
+    console.print(
+        f"{checked}: {', '.join(totals)}", style=f"bold {'red' if problems else 'green'}", soft_wrap=True
+    )

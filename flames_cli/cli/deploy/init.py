@@ -1,4 +1,4 @@
-"""`flames deploy init`, `add`, `key` and `renew`: what a deployment is made of."""
+"""`flames deploy init`, `add`, `remove`, `key` and `renew`: the files of a deployment."""
 
 import shlex
 from pathlib import Path
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from flames_cli.store.deployment.folders import Deployment, Site
 
-Days = Annotated[int, typer.Option("--days", help="How long the server's certificate holds.")]
+Days = Annotated[
+    int, typer.Option("--days", help="Number of days for which the server's certificate is valid.")
+]
 DEFAULT_DAYS = 825
 
 
@@ -23,11 +25,12 @@ def init(
         str, typer.Option("--host", help="Name or IP address by which the sites reach the server.")
     ],
     site: Annotated[
-        list[str], typer.Option("--site", help="Name of a site, such as hospital-a; give one for each.")
+        list[str],
+        typer.Option("--site", help="Name of a site, such as hospital-a; repeat the option for each site."),
     ],
     port: Annotated[int, typer.Option("--port", help="TCP port of the server.")] = 9092,
     days: Days = DEFAULT_DAYS,
-    out: Annotated[Path, typer.Option("--out", help="Folder to make.")] = DEFAULT_DEPLOYMENT,
+    out: Annotated[Path, typer.Option("--out", help="Folder to create.")] = DEFAULT_DEPLOYMENT,
     json_output: Json = False,
 ) -> None:
     """Make a deployment: certificates, and a folder with its own keys for every site."""
@@ -47,13 +50,15 @@ def add(
     public_key: Annotated[
         Path | None,
         typer.Option(
-            "--public-key", help="node.pub of a key pair that the site made itself.", show_default="made here"
+            "--public-key",
+            help="node.pub of a key pair that the site made itself.",
+            show_default="a new key pair",
         ),
     ] = None,
     deployment: DeploymentFolder = DEFAULT_DEPLOYMENT,
     json_output: Json = False,
 ) -> None:
-    """Add a site to a deployment; a server that runs takes it up."""
+    """Add a site to a deployment; a running server admits it without a restart."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
     from flames_cli.stages.deploy.init import add_site
@@ -71,7 +76,7 @@ def remove(
     deployment: DeploymentFolder = DEFAULT_DEPLOYMENT,
     json_output: Json = False,
 ) -> None:
-    """Let a site take part no more; a server that runs takes its key back within seconds."""
+    """Remove a site from a deployment; a running server removes its key within seconds."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
     from flames_cli.stages.deploy.init import remove_site
@@ -82,9 +87,13 @@ def remove(
         print_json(deployment_json(left))
         return
     console = results()
-    _say(console, f"{name} may no longer take part; its key is taken back for ever by the server that runs,")
     _say(
-        console, "or when it starts. To let it in again: move its folder away and `flames deploy add` it anew"
+        console,
+        f"{name} is no longer admitted; a running server removes its key permanently now, another one",
+    )
+    _say(
+        console,
+        "at its next start. To admit the site again, move its folder away and use `flames deploy add`",
     )
 
 
@@ -93,7 +102,7 @@ def key(
     out: Annotated[Path, typer.Option("--out", help="Folder to write node.key and node.pub to.")],
     json_output: Json = False,
 ) -> None:
-    """Make a site's key pair at the site, so that its private key never travels."""
+    """Make a site's key pair at the site, so that its private key is never sent."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
     from flames_cli.stages.deploy.init import make_key
@@ -103,7 +112,7 @@ def key(
         print_json({"name": name, "private_key": str(private), "public_key": str(public)})
         return
     console = results()
-    _say(console, f"→ {private}  stays here: put it into the folder that the server will give to {name}")
+    _say(console, f"→ {private}  stays here: copy it to the folder that {name} will get from the server")
     _say(console, f"→ {public}  goes to the server: `flames deploy add {name} --public-key node.pub`")
 
 
@@ -112,7 +121,7 @@ def renew(
     deployment: DeploymentFolder = DEFAULT_DEPLOYMENT,
     json_output: Json = False,
 ) -> None:
-    """Give the server a new certificate; the sites' folders stay as they are."""
+    """Make a new certificate for the server; the sites' folders need no change."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
     from flames_cli.stages.deploy.init import renew_certificate
@@ -121,22 +130,22 @@ def renew(
     if json_output:
         print_json(deployment_json(made))
         return
-    _say(results(), f"→ {made.server_certificate}  holds for {days} days; start the server anew to show it")
+    _say(results(), f"→ {made.server_certificate}  is valid for {days} days; restart the server to use it")
 
 
 def deployment_json(deployment: "Deployment") -> dict[str, Any]:
-    """What was made and where; no key."""
+    """Return the folders and names of a deployment, without keys."""
     sites = [site_json(deployment.site(name)) for name in deployment.sites]
     return {"deployment": str(deployment.path), "superlink": deployment.superlink, "sites": sites}
 
 
 def site_json(site: "Site") -> dict[str, Any]:
-    """A site's name and folder."""
+    """Return a site's name and folder."""
     return {"name": site.name, "folder": str(site.path)}
 
 
 def _print_made(console: "Console", made: "Deployment", days: int) -> None:
-    _say(console, f"made a certificate authority, and a certificate for {made.host} of {days} days")
+    _say(console, f"made a certificate authority, and a certificate for {made.host} for {days} days")
     for name in made.sites:
         _print_site(console, made.site(name))
     _say(console, f"the rest of {made.path} stays on this machine: ca.key and server.key never leave it")
@@ -148,11 +157,13 @@ def _print_made(console: "Console", made: "Deployment", days: int) -> None:
 def _print_site(console: "Console", site: "Site") -> None:
     _say(console, f"→ {site.path}  goes to {site.name}")
     if site.private_key.exists():
-        _say(console, "  it holds a private key: send it encrypted, and delete its node.key here afterwards")
+        _say(
+            console, "  it contains a private key: send it encrypted, and delete its node.key here afterwards"
+        )
     else:
-        _say(console, "  it holds no private key: the site puts its own node.key there")
+        _say(console, "  it contains no private key: the site adds its own node.key")
 
 
 def _say(console: "Console", line: str) -> None:
-    """Never broken: it is to be copied."""
+    """Print a line without line breaks, so that it can be copied."""
     console.print(line, soft_wrap=True)

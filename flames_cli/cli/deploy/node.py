@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flames_cli.cli.deploy.running import INSECURE_NODE, line_printer, shout
+from flames_cli.cli.deploy.running import INSECURE_NODE, line_printer, print_warning
 from flames_cli.cli.options import DeviceName, PrecisionName
 
 if TYPE_CHECKING:
@@ -19,25 +19,29 @@ if TYPE_CHECKING:
 def node(
     shard: Annotated[
         list[Path],
-        typer.Option("--shard", help="The client's data (.h5); several are pooled."),
+        typer.Option("--shard", help="The client's data (.h5); several files are pooled."),
     ],
     site: Annotated[
         Path | None,
         typer.Option(
-            "--site", help="Folder that the server gave to this site.", show_default="this, with a site.toml"
+            "--site",
+            help="This site's folder from the server.",
+            show_default="this folder, if it has a site.toml",
         ),
     ] = None,
     superlink: Annotated[
         str | None,
-        typer.Option("--superlink", help="HOST:PORT of the server.", show_default="as the folder says"),
+        typer.Option("--superlink", help="HOST:PORT of the server.", show_default="from the folder"),
     ] = None,
     min_examples: Annotated[
         int,
-        typer.Option("--min-examples", min=1, help="Take no part with fewer training images than these."),
+        typer.Option("--min-examples", min=1, help="Do not take part with fewer training images than this."),
     ] = 1,
     per_case: Annotated[
         bool,
-        typer.Option("--per-case", help="Tell the server each test case's score, not their mean alone."),
+        typer.Option(
+            "--per-case", help="Report the score of each test case to the server, not only the mean."
+        ),
     ] = False,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -47,7 +51,9 @@ def node(
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", help="Of a client without a site's folder (--insecure).", show_default="its shard's"
+            "--name",
+            help="Name of a client without a site's folder (--insecure).",
+            show_default="from the shard",
         ),
     ] = None,
 ) -> None:
@@ -64,16 +70,16 @@ def node(
     console = results()
     _print_node(console, found, settings, read_profile(settings))
     if insecure:
-        shout(INSECURE_NODE)
+        print_warning(INSECURE_NODE)
     join(found, settings, insecure, line_printer(console))
 
 
 def _print_node(console: "Console", site: "Site", settings: "NodeSettings", profile: "Profile") -> None:
-    scores = "every test case's score" if settings.per_case else "mean scores alone"
+    scores = "every test case's score" if settings.per_case else "mean scores"
     for line in (
         f"site {site.name}: {profile.modality}, {profile.organ}, {profile.n_train} training images"
         f" (takes part with {settings.min_examples} or more)",
-        f"told to the server: weights, counts and {scores}; no image, mask or path",
+        f"sent to the server: weights, counts and {scores}; no image, mask or path",
         f"server {site.superlink}; Ctrl-C ends the node",
     ):
         console.print(line, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What the commands that run for weeks print."""
+"""Output of the commands that run until they are ended."""
 
 import time
 from typing import TYPE_CHECKING
@@ -9,21 +9,21 @@ if TYPE_CHECKING:
     from flames_cli.stages.deploy.foreground import Notify
 
 INSECURE_SERVER = (
-    "INSECURE: no TLS, and no node is asked for a key.",
-    "Whoever reaches this port can join as a hospital, take the model and spoil it,",
-    "and whoever is on the way can read and change everything that is sent.",
+    "INSECURE: no TLS, and nodes need no key.",
+    "Anyone who reaches this port can join as a hospital, copy the model and damage it,",
+    "and anyone on the network can read and change all messages.",
     "For a trial on one machine only: never with patients' data, never on a network.",
 )
 INSECURE_NODE = (
-    "INSECURE: no TLS, and the server is not asked who it is.",
-    "Whoever is on the way can read and change everything that is sent,",
-    "and whoever answers at that address is taken for the server.",
+    "INSECURE: no TLS, and the server's identity is not checked.",
+    "Anyone on the network can read and change all messages,",
+    "and any program that answers at that address is accepted as the server.",
     "For a trial on one machine only: never with patients' data, never on a network.",
 )
 
 
-def shout(lines: tuple[str, ...]) -> None:
-    """A red block on stderr."""
+def print_warning(lines: tuple[str, ...]) -> None:
+    """Print a warning as a red block on stderr."""
     from flames_cli.cli.consoles import watching
 
     console = watching()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT, DeploymentFolder
-from flames_cli.cli.deploy.running import INSECURE_SERVER, line_printer, shout
+from flames_cli.cli.deploy.running import INSECURE_SERVER, line_printer, print_warning
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,19 +19,19 @@ def server(
         typer.Option(
             "--bind",
             help="IP address of this machine to listen at.",
-            show_default="0.0.0.0, all; with --insecure 127.0.0.1",
+            show_default="0.0.0.0 (all); with --insecure 127.0.0.1",
         ),
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Without TLS and without keys: for a trial on one machine.")
     ] = False,
 ) -> None:
-    """Run the server until Ctrl-C: sites connect to it, and `flames federate` here starts runs."""
+    """Run the server until Ctrl-C: sites connect to it, and `flames federate` on this machine starts runs."""
     from flames_cli.cli.consoles import results
     from flames_cli.stages.deploy.server import serve
 
     if insecure:
-        shout(INSECURE_SERVER)
+        print_warning(INSECURE_SERVER)
     console = results()
 
     def print_next_steps() -> None:
@@ -47,5 +47,5 @@ def _next_steps(deployment: "Path", insecure: bool) -> list[str]:
     return [
         f"next: at each site `flames deploy node --shard FILE.h5{options}`,",
         f"then here, in another terminal, `flames federate --engine superlink{where}`;",
-        f"`flames deploy status{where}` tells who is there; Ctrl-C ends the server",
+        f"`flames deploy status{where}` shows the sites; Ctrl-C ends the server",
     ]

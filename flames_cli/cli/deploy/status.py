@@ -1,4 +1,4 @@
-"""`flames deploy status`: who may take part, who is there, and what ran."""
+"""`flames deploy status`: state of the server, its sites and its runs."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ STYLES = {"online": "green", "offline": "yellow", "unregistered": "red", "not re
 
 
 def status(deployment: DeploymentFolder = DEFAULT_DEPLOYMENT, json_output: Json = False) -> None:
-    """Tell, at the server, each site's state and the newest runs."""
+    """Show, at the server, each site's state and the newest runs."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
     from flames_cli.stages.deploy.status import read_status
@@ -48,12 +48,12 @@ def _print_status(console: "Console", found: "DeploymentStatus") -> None:
 
 def _server_line(found: "DeploymentStatus") -> str:
     if not found.running:
-        return f"no server runs here for {found.superlink}; start it with `flames deploy server`"
+        return f"no server runs on this machine for {found.superlink}; start it with `flames deploy server`"
     if not found.secure:
         return f"the server {found.superlink} runs INSECURE: without TLS, for any node"
     return f"the server {found.superlink} runs"
 
 
 def _moment(iso: str | None) -> str:
-    """To the second, in UTC."""
+    """Return a time in UTC, to the second."""
     return iso[:19].replace("T", " ") if iso else ""

@@ -82,7 +82,7 @@ class InlineGrid(Grid):
         try:
             return self._app(message, self._contexts[message.metadata.dst_node_id])
         except NotWritten:
-            raise  # one disk for all here: without room for what the clients keep, no round is whole
+            raise  # all clients share this disk: if one cannot store its state, none can
         except FlamesError as error:
             return Message(Error(FAILED, str(error)), reply_to=message)
         except Exception as error:

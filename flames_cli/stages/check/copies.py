@@ -9,7 +9,7 @@ from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS, PHASH_
 from flames_cli.core.imaging.quality import nearest_links
 from flames_cli.core.scores.metrics import Counts, count_pixels
 from flames_cli.stages.check.inspection import Inspected, unpack_mask
-from flames_cli.stages.check.survey import Finding, Survey, Where, say
+from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
 
 # Dice of two masks below which copies contradict each other; our own choice. Equal pictures should have equal
 # masks; a cropped copy, or one marked by another person, reaches almost 1.
@@ -27,7 +27,7 @@ CONTRADICTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ComparedSource:
     """Source that is compared with others."""
 
     survey: Survey
@@ -43,8 +43,8 @@ class Member:
 class Pair:
     """Two sources that show the same picture, or nearly the same."""
 
-    first: Member
-    second: Member
+    first: ComparedSource
+    second: ComparedSource
     bits: int
     """Number of different bits of their perceptual hashes; -1: equal pixel for pixel."""
     dice: float
@@ -81,8 +81,8 @@ class Pair:
         relation = "=" if self.bits < 0 else "≈"
         how = "equal pixel for pixel" if self.bits < 0 else f"{self.bits} of {PHASH_SIZE**2} bits apart"
         differ = self.contradictions
-        said = [" and ".join(differ[what])] if what in differ else [f"two {one}" for one in differ]
-        details = [*said, how, f"Dice of the masks {self.dice:.2f}"]
+        differences = [" and ".join(differ[what])] if what in differ else [f"two {one}" for one in differ]
+        details = [*differences, how, f"Dice of the masks {self.dice:.2f}"]
         return Where(f"{names[0]} {relation} {names[1]} ({', '.join(details)})", names)
 
 
@@ -92,7 +92,7 @@ def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
     Still images are compared by pixels and by perceptual hash, volumes by the pixels of each slice. Images
     that are only near count if the data set names no patients, as in preprocess.
     """
-    members = [Member(survey, one) for survey in surveys for one in survey.usable]
+    members = [ComparedSource(survey, one) for survey in surveys for one in survey.usable]
     links = [(*link, -1) for link in _equal(members)]
     copies = {second for _, second, _ in links}
     shown = [
@@ -107,7 +107,7 @@ def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
     return [pair for pair in pairs if not _is_expected(pair)]
 
 
-def _equal(members: Sequence[Member]) -> Iterator[tuple[int, int]]:
+def _equal(members: Sequence[ComparedSource]) -> Iterator[tuple[int, int]]:
     marks = {
         str(index): {case.digest for case in member.inspected.cases if case.digest}
         for index, member in enumerate(members)
@@ -116,7 +116,7 @@ def _equal(members: Sequence[Member]) -> Iterator[tuple[int, int]]:
 
 
 def _alike(
-    members: Sequence[Member], chosen: Sequence[int], above: int, most: int
+    members: Sequence[ComparedSource], chosen: Sequence[int], above: int, most: int
 ) -> list[tuple[int, int, int]]:
     """Return the links of more than `above` and at most `most` bits between the members `chosen`."""
     looks = [look for index in chosen if (look := members[index].inspected.look) is not None]
@@ -131,7 +131,7 @@ def _is_expected(pair: Pair) -> bool:
     return together and pair.bits >= 0
 
 
-def _dice(one: Member, other: Member) -> float:
+def _dice(one: ComparedSource, other: ComparedSource) -> float:
     """Return the Dice of the two still images' masks, or over all slices that two volumes share."""
     size = one.survey.size
     cases, others = one.inspected.cases, other.inspected.cases
@@ -154,19 +154,19 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
     own = [pair for pair in pairs if survey in (pair.first.survey, pair.second.survey)]
     copies = [pair for pair in own if pair.is_copy]
     for what, fix in CONTRADICTIONS.items():
-        if torn := [pair for pair in copies if what in pair.contradictions]:
+        if divided := [pair for pair in copies if what in pair.contradictions]:
             yield Finding(
                 "problem",
                 f"copies-across-{what.replace(' ', '-')}",
-                f"{say(len(torn), 'picture is', 'pictures are')} present twice, in two {what}",
+                f"{count_noun(len(divided), 'picture is', 'pictures are')} present twice, in two {what}",
                 fix,
-                tuple(pair.where(survey, what) for pair in torn),
+                tuple(pair.where(survey, what) for pair in divided),
             )
     if differ := [pair for pair in copies if pair.masks_disagree]:
         yield Finding(
             "problem",
             "copies-with-other-masks",
-            f"{say(len(differ), 'picture is', 'pictures are')} present twice with masks that disagree",
+            f"{count_noun(len(differ), 'picture is', 'pictures are')} present twice with masks that disagree",
             "find out which mask is right, and remove the other with its image",
             tuple(pair.where(survey) for pair in differ),
         )
@@ -174,7 +174,7 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
         yield Finding(
             "note",
             "copies",
-            f"{say(len(plain), 'picture is', 'pictures are')} present twice",
+            f"{count_noun(len(plain), 'picture is', 'pictures are')} present twice",
             "nothing: preprocess leaves equal pictures out and keeps the others in one set",
             tuple(pair.where(survey) for pair in plain),
         )
@@ -182,7 +182,7 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
         yield Finding(
             "note",
             "near-copies",
-            f"{say(len(near), 'pair')} of pictures that look like neighbouring frames of one lesion",
+            f"{count_noun(len(near), 'pair')} of pictures that look like neighbouring frames of one lesion",
             "nothing to do within a data set: preprocess keeps them in one set",
             tuple(pair.where(survey) for pair in near),
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from flames_cli.readers.base import Source
 from flames_cli.stages.check.inspection import CaseFigures
 from flames_cli.stages.check.intensities import find_odd_levels
-from flames_cli.stages.check.survey import Finding, Survey, Where, say
+from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
 from flames_cli.stages.raw import kind_of
 
 # These limits are our own choice.
@@ -30,7 +30,7 @@ def find_all(survey: Survey) -> list[Finding]:
         _odd_images,
         _odd_masks,
         _mixed,
-        _torn_patients,
+        _divided_patients,
         _count,
         find_odd_levels,
     )
@@ -43,7 +43,7 @@ def _unreadable(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "problem",
             "unreadable",
-            f"{say(len(bad), survey.noun)} cannot be trusted",
+            f"{count_noun(len(bad), survey.noun)} cannot be trusted",
             "repair or replace the files; or leave them out with `flames preprocess --skip-bad`",
             tuple(Where(one.bad, (one.source.name,)) for one in bad),
         )
@@ -58,7 +58,7 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "note",
             "empty-mask" if reason == EMPTY else "left-out",
-            f"{say(len(names), survey.noun)} will be left out: {reason}",
+            f"{count_noun(len(names), survey.noun)} will be left out: {reason}",
             "nothing, if there is no lesion to see; else correct the masks",
             tuple(Where(name, (name,)) for name in names),
         )
@@ -94,7 +94,7 @@ def _odd_masks(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "problem",
             "full-mask",
-            f"{say(len(full), 'mask covers', 'masks cover')} more than {FULL_MASK:.0%} of the image",
+            f"{count_noun(len(full), 'mask covers', 'masks cover')} more than {FULL_MASK:.0%} of the image",
             "check whether lesion and background are swapped",
             _named(full, lambda case: f"{case.share:.1%}"),
         )
@@ -103,7 +103,7 @@ def _odd_masks(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "note",
             "vanishing-lesion",
-            f"{say(len(gone), 'lesion vanishes', 'lesions vanish')} at {side} and will be left out",
+            f"{count_noun(len(gone), 'lesion vanishes', 'lesions vanish')} at {side} and will be left out",
             "use a larger --size",
             _named(gone, lambda case: f"{case.lesion_px} px of {case.shape[0]}×{case.shape[1]}"),
         )
@@ -112,7 +112,7 @@ def _odd_masks(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "note",
             "tiny-lesion",
-            f"{say(len(tiny), 'image')} with less than {TINY_PX} px of lesion at {side}",
+            f"{count_noun(len(tiny), 'image')} with less than {TINY_PX} px of lesion at {side}",
             "check whether these are stray pixels of a mask; a larger --size keeps more of small lesions",
             _named(tiny, lambda case: f"{case.lesion_px_at_size} px"),
         )
@@ -132,13 +132,16 @@ def _mixed(survey: Survey) -> Iterator[Finding]:
                 f"{' '.join(kind)} has {len(by_depth)} depths, expected one per data set",
                 "put each into a data set of its own",
                 tuple(
-                    Where(f"{channels} channel(s) of 0..{top}: {say(len(names), survey.noun)}", (names[0],))
+                    Where(
+                        f"{channels} channel(s) of 0..{top}: {count_noun(len(names), survey.noun)}",
+                        (names[0],),
+                    )
                     for (channels, top), names in by_depth.items()
                 ),
             )
 
 
-def _torn_patients(survey: Survey) -> Iterator[Finding]:
+def _divided_patients(survey: Survey) -> Iterator[Finding]:
     checks: list[tuple[str, str, Callable[[Source], str]]] = [
         ("sites", "two clients would share a patient", lambda source: source.site),
         ("sets", "a test set would share a patient with training", lambda source: source.fixed_set),
@@ -146,19 +149,19 @@ def _torn_patients(survey: Survey) -> Iterator[Finding]:
     if survey.reader.knows_patients:
         checks.append(("classes", "one of them may be wrong", lambda source: source.stratum))
     for what, why, place in checks:
-        torn = _torn([one.source for one in survey.inspected], place)
-        if torn:
+        divided = _find_divided([one.source for one in survey.inspected], place)
+        if divided:
             yield Finding(
                 "problem",
                 f"patient-in-two-{what}",
-                f"{say(len(torn), 'patient')} in two {what}: {why}",
+                f"{count_noun(len(divided), 'patient')} in two {what}: {why}",
                 f"check whether two people have the same name; else put all {survey.noun}s of a patient in "
                 "one place",
-                torn,
+                divided,
             )
 
 
-def _torn(sources: Iterable[Source], place: Callable[[Source], str]) -> tuple[Where, ...]:
+def _find_divided(sources: Iterable[Source], place: Callable[[Source], str]) -> tuple[Where, ...]:
     places: dict[str, dict[str, str]] = {}
     for source in sources:
         if place(source):
@@ -176,7 +179,7 @@ def _count(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "problem",
             "few-patients",
-            f"{say(len(patients), 'usable patient')}, too few for training and tests",
+            f"{count_noun(len(patients), 'usable patient')}, too few for training and tests",
             f"add patients: at least {FEWEST_PATIENTS}",
         )
     complete, found = survey.reader.complete, sum(bool(one.source.masks) for one in survey.inspected)
@@ -190,7 +193,7 @@ def _count(survey: Survey) -> Iterator[Finding]:
 
 
 def _are(cases: Sequence[CaseFigures], what: str) -> str:
-    return f"{say(len(cases), 'image is', 'images are')} {what}"
+    return f"{count_noun(len(cases), 'image is', 'images are')} {what}"
 
 
 def _named(

@@ -14,7 +14,7 @@ from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash
 from flames_cli.stages.preprocess.decoding import look_of, square
-from flames_cli.stages.raw import say_bad
+from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import encode_chunk
 
 PICTURE = 160
@@ -77,7 +77,7 @@ def inspect(reader: Reader, options: ReadOptions, size: int, source: Source) -> 
     try:
         raw = reader.read_source(source, options)
     except BadCase as error:
-        return Inspected(source, bad=say_bad(source, error)), {}
+        return Inspected(source, bad=describe_bad(source, error)), {}
     except SkippedCase as error:
         return Inspected(source, skipped=str(error)), {}
     still = reader.is_still and raw[0].place is None

@@ -6,7 +6,7 @@ import numpy as np
 
 from flames_cli.arrays import Floats
 from flames_cli.core.imaging.quality import distance_from, robust_z
-from flames_cli.stages.check.survey import Finding, Part, Survey, Where, say
+from flames_cli.stages.check.survey import Finding, Part, Survey, Where, count_noun
 
 # These limits are our own choice.
 OUTLIER_Z = 6.0
@@ -29,7 +29,7 @@ def find_odd_levels(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "note",
             "intensity-outlier",
-            f"{say(len(odd), survey.noun)} far brighter or darker than their site's others",
+            f"{count_noun(len(odd), survey.noun)} far brighter or darker than their site's others",
             "check these images for another device, inverted intensities or a wrong unit",
             odd,
         )
@@ -38,7 +38,7 @@ def find_odd_levels(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "note",
             "site-apart",
-            f"{say(len(apart), 'site')} far brighter or darker than the others",
+            f"{count_noun(len(apart), 'site')} far brighter or darker than the others",
             "expect models to transfer less well; check whether units and windows are the same everywhere",
             apart,
         )
@@ -59,10 +59,10 @@ def _outliers(survey: Survey, levels: dict[Part, Floats]) -> Iterator[Where]:
 
 def _sites_apart(levels: dict[Part, Floats]) -> Iterator[Where]:
     for part, own in levels.items():
-        beside = [other for key, other in levels.items() if key[:2] == part[:2] and key != part and part.site]
-        if len(own) < ENOUGH or sum(map(len, beside)) < ENOUGH:
+        nearby = [other for key, other in levels.items() if key[:2] == part[:2] and key != part and part.site]
+        if len(own) < ENOUGH or sum(map(len, nearby)) < ENOUGH:
             continue
-        others = np.concatenate(beside)
+        others = np.concatenate(nearby)
         distance = distance_from(own, others)
         if distance > SITE_DISTANCE:
             yield Where(

@@ -81,6 +81,6 @@ class Survey:
         return [case for one in self.inspected for case in one.cases]
 
 
-def say(n: int, one: str, many: str = "") -> str:
+def count_noun(n: int, one: str, many: str = "") -> str:
     """Return `n` with its noun: 1 image, 2 images."""
     return f"{n:,} {one}" if n == 1 else f"{n:,} {many or one + 's'}"

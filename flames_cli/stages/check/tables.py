@@ -70,10 +70,10 @@ def _spacing(cases: Sequence[CaseFigures]) -> dict[str, list[float]] | None:
     """Return median, minimum and maximum of the spacing of rows, of columns and between slices; None if no
     image has it."""
     spacing = np.array([case.spacing_mm for case in cases])
-    told = spacing[np.isfinite(spacing[:, 0])]
-    if not len(told):
+    known = spacing[np.isfinite(spacing[:, 0])]
+    if not len(known):
         return None
     return {
-        name: [float(figure(column)) for column in told.T if np.isfinite(column).all()]
+        name: [float(figure(column)) for column in known.T if np.isfinite(column).all()]
         for name, figure in (("median", np.median), ("min", np.min), ("max", np.max))
     }

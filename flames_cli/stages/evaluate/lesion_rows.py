@@ -89,10 +89,10 @@ def make_lesion_row(part: Part, seed: int) -> LesionRow:
 
 
 def _by_size(scores: Sequence[Score]) -> dict[str, SizeScores]:
-    return {size: _summarise([score for score in scores if is_of(score.lesion, size)]) for size in SIZES}
+    return {size: _summarise([score for score in scores if has_size(score.lesion, size)]) for size in SIZES}
 
 
-def is_of(lesion: str, size: str) -> bool:
+def has_size(lesion: str, size: str) -> bool:
     """Return whether a case whose lesions are `lesion` (small, large, none) counts among `size` of SIZES."""
     return size == "all" or lesion == size or (size == "lesion" and lesion != "none")
 
@@ -108,7 +108,7 @@ def _summarise(scores: Sequence[Score]) -> SizeScores:
 def _gains(pairs: Sequence[tuple[Score, Score]], seed: int) -> dict[str, Interval]:
     gains = {}
     for size in SIZES:
-        chosen = [(ours, theirs) for ours, theirs in pairs if is_of(ours.lesion, size)]
+        chosen = [(ours, theirs) for ours, theirs in pairs if has_size(ours.lesion, size)]
         differences = [ours.metrics["dice"] - theirs.metrics["dice"] for ours, theirs in chosen]
         gains[size] = paired_interval(differences, [ours.person for ours, _ in chosen], seed)
     return gains

@@ -1,4 +1,4 @@
-"""What a federation does, decided from its options before it starts."""
+"""Plan of a federation, decided from its options before it starts."""
 
 import math
 from collections.abc import Mapping
@@ -16,37 +16,38 @@ from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.entries import describe_entries
-from flames_cli.learn.optimisers import WEIGHT_DECAY
 
 MAX_UPDATE_NORM = 10.0
-"""Of real nodes, where nothing else is said: honest clients stay well below (docs/security.md)."""
+"""Default limit for real nodes: honest clients stay well below it (docs/security.md)."""
 
 DELTA = 1e-5
-"""At which epsilon is told, where nothing else is asked for."""
+"""Default δ for which ε is reported."""
 
 
 def choose_algorithm(config: FederateConfig) -> Algorithm:
-    """The strategy with its server's options.
+    """Return the strategy with its server's options.
 
     Raises:
-        FlamesError: no such strategy, or an option that it cannot have.
+        FlamesError: there is no such strategy, or it cannot have one of the options.
     """
     algorithm = get_algorithm(config.strategy)
-    if algorithm.clients_correct_gradients and config.optimiser != "sgd":
+    if algorithm.clients_correct_gradients and config.training.optimiser != "sgd":
         raise FlamesError(
-            f"strategy {config.strategy} is defined for plain SGD, got optimiser {config.optimiser}; "
-            "pass --optimiser sgd, with a larger --lr such as 0.1"
+            f"strategy {config.strategy} is defined for plain SGD, got optimiser "
+            f"{config.training.optimiser}; pass --optimiser sgd, with a larger --lr such as 0.1"
         )
     if config.style_from is not None and algorithm.alone:
-        raise FlamesError(f"strategy {config.strategy} has nobody to lend a style to; leave --style-from out")
+        raise FlamesError(
+            f"strategy {config.strategy} exchanges no styles between clients; leave --style-from out"
+        )
     if config.server_momentum and (algorithm.blend != "mean" or algorithm.alone):
         raise FlamesError(
             f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
-            "or take a strategy that averages, such as fedavg or fedgs"
+            "or use a strategy that averages, such as fedavg or fedgs"
         )
     if config.bad_clients is not None and config.aggregation not in ("trimmed-mean", "krum"):
         raise FlamesError(
-            f"--bad-clients {config.bad_clients} is of --aggregation trimmed-mean or krum, "
+            f"--bad-clients {config.bad_clients} is an option of --aggregation trimmed-mean or krum, "
             f"got {config.aggregation}; choose one of them, or leave it out"
         )
     chosen = replace(
@@ -61,10 +62,11 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
 
 
 def choose_privacy(config: FederateConfig) -> Privacy | None:
-    """The differential privacy that was asked for.
+    """Return the requested differential privacy; None if there is none.
 
     Raises:
-        FlamesError: noise without a clip or the reverse, or with what would give away what noise hides.
+        FlamesError: there is noise without a clip or the reverse, or an option that would reveal what the
+            noise hides.
     """
     if config.dp_noise is None or config.dp_clip is None:
         if given := [
@@ -75,30 +77,34 @@ def choose_privacy(config: FederateConfig) -> Privacy | None:
     able = [name for name, algorithm in ALGORITHMS.items() if algorithm.takes_one_mean]
     if config.strategy not in able:
         raise FlamesError(
-            f"strategy {config.strategy} has more than one mean to blur, so it cannot have --dp-noise; take "
-            f"{', '.join(able)} ({able[1]} is nearest to flames: it has one model a modality)"
+            f"strategy {config.strategy} has more than one mean to blur, so it cannot have --dp-noise; use "
+            f"{', '.join(able)} ({able[1]} is nearest to flames: it has one model per modality)"
         )
     if config.aggregation != "mean":
         raise FlamesError(
-            f"--dp-noise blurs a mean, and --aggregation {config.aggregation} is none; leave one of them out"
+            f"--dp-noise blurs a mean, and --aggregation {config.aggregation} is not a mean; leave one of "
+            "them out"
         )
     if config.max_update_norm:
-        # One client more may change the median, and so who is refused: far more than its own update.
+        # One additional client may change the median, and so which client is rejected: far more than its own
+        # update.
         raise FlamesError(
             "--max-update-norm compares clients with each other, which --dp-noise does not hide, "
             "and --dp-clip bounds every update; leave --max-update-norm out"
         )
     if config.style_from is not None:
         raise FlamesError(
-            "lent styles are not blurred, so --dp-noise is not for them; leave --style-from out"
+            "--style-from sends styles without noise, so --dp-noise does not protect them; leave "
+            "--style-from out"
         )
     return Privacy(config.dp_noise, config.dp_clip, config.dp_delta or DELTA)
 
 
 def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights | None) -> Plan:
-    """The plan of a run with these options and facts (of its images), as its config.toml holds them.
+    """Return the plan of a run with these options and facts (of its images), which are those of its
+    config.toml.
 
-    `initial` is what every model of a run that goes on started from; None: to be made.
+    `initial` is the initial model of a run that continues; None: it is made here.
 
     Raises:
         FlamesError: as `choose_algorithm`, or the images are too small for the model, or its encoder's
@@ -108,7 +114,6 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
     size, channels = int(facts["size"]), int(facts.get("channels", 1))
     options = options_for(channels, config.model_options)
     model = _initial_model(config, options, size, encoder_weights_of(config) if initial is None else "none")
-    decay = WEIGHT_DECAY[config.optimiser] if config.weight_decay is None else config.weight_decay
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
@@ -118,18 +123,8 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         initial=to_weights(model) if initial is None else initial,
         size=size,
         channels=channels,
-        epochs=config.local_epochs,
-        batch_size=config.batch_size,
-        lr=config.lr,
+        training=config.training,
         lr_by_modality=dict(config.lr_by_modality),
-        dice_weight=config.dice_weight,
-        per_pixel_focal=config.per_pixel_focal,
-        augment=config.augment,
-        optimiser=config.optimiser,
-        weight_decay=decay,
-        keep=config.keep_epoch,
-        proximal_mu=config.proximal_mu,
-        precise_norm=config.precise_norm,
         share=config.share,
         style_from=config.style_from,
         wire_dtype=config.wire_dtype,
@@ -140,7 +135,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
 
 
 def _norm_limit(config: FederateConfig) -> float:
-    """How many times as far as the median a client may move its model."""
+    """Return how many times as far as the median a client may move its model."""
     if config.max_update_norm is None:
         return (
             MAX_UPDATE_NORM
@@ -153,7 +148,7 @@ def _norm_limit(config: FederateConfig) -> float:
 def _initial_model(
     config: FederateConfig, options: dict[str, Any], size: int, encoder_weights: str
 ) -> SegmentationModel:
-    """What every model starts from.
+    """Return the initial model.
 
     Raises:
         FlamesError: the images are too small for the model, or there are no such encoder weights.
@@ -162,11 +157,11 @@ def _initial_model(
     if size < model.min_size:
         raise FlamesError(
             f"the images are {size}×{size}, this {config.model} needs {model.min_size}×{model.min_size}; "
-            "preprocess with a larger --size, or take a shallower model (--model-option depth=N of unet)"
+            "preprocess with a larger --size, or use a shallower model (--model-option depth=N of unet)"
         )
     return model
 
 
 def encoder_weights_of(config: FederateConfig) -> str:
-    """What was asked for, else ImageNet's for the model that has them."""
+    """Return the requested encoder weights, else ImageNet's for the model that has them."""
     return config.encoder_weights or ("imagenet" if config.model == "densenet-unet" else "none")

@@ -71,15 +71,15 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         for note in notes:
             on_event(Noted(note))
         if made:
-            run_engine(made, Estimator(on_event, config.batch_size, config.local_epochs))
+            run_engine(made, Estimator(on_event, config.training.batch_size, config.training.local_epochs))
     tests = folder.client_tests
     return FederationResult(
-        folder.name,
-        folder.path,
-        resumed.state.round if resumed else 0,
-        read_rounds(folder.rounds),
-        read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
-        notes,
+        run=folder.name,
+        folder=folder.path,
+        resumed_from=resumed.state.round if resumed else 0,
+        records=read_rounds(folder.rounds),
+        tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
+        notes=notes,
     )
 
 

@@ -39,7 +39,7 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
 def _partition(config: PartitionConfig, progress: Progress) -> Partition:
     target = config.workspace / "partition.json"
     if target.exists() and not config.overwrite:
-        raise FlamesError(f"{target} is there already; pass --overwrite to make it again")
+        raise FlamesError(f"{target} exists already; pass --overwrite to make it again")
     files = _find_files(config)
     before = [_mark(path) for path in files]
     datasets = [read_dataset(path) for path in files]
@@ -88,7 +88,7 @@ def _find_files(config: PartitionConfig) -> list[Path]:
     for path in files:
         if not path.exists():
             raise MissingArtifact(
-                f"{path} is not there; make it with `flames preprocess --dataset {path.stem}`"
+                f"{path} does not exist; make it with `flames preprocess --dataset {path.stem}`"
             )
     return files
 

@@ -13,7 +13,7 @@ from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.volumes import PLANES
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
-from flames_cli.stages.raw import say_bad
+from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import CaseInfo, encode_chunk
 
 
@@ -52,7 +52,7 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
     try:
         raw = reader.read_source(source, options)
     except BadCase as error:
-        return Decoded(source, bad=say_bad(source, error))
+        return Decoded(source, bad=describe_bad(source, error))
     except SkippedCase as error:
         return Decoded(source, skipped=(("", str(error)),))
     encoded: list[EncodedCase] = []
@@ -69,8 +69,15 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
         if mask.any():  # slices of air may be equal in two patients
             pictures.append(content[-1])
     look = look_of(raw[0]) if reader.is_still and raw[0].place is None else None
-    whole = hashlib.sha256("".join(content).encode()).hexdigest()
-    return Decoded(source, tuple(encoded), whole, tuple(pictures), look, tuple(skipped))
+    digest = hashlib.sha256("".join(content).encode()).hexdigest()
+    return Decoded(
+        source=source,
+        cases=tuple(encoded),
+        content=digest,
+        pictures=tuple(pictures),
+        look=look,
+        skipped=tuple(skipped),
+    )
 
 
 def look_of(case: RawCase) -> NDArray[np.bool_]:

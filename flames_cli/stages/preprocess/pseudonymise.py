@@ -11,7 +11,7 @@ from flames_cli.store.h5 import SpooledCase
 HEADER = ("pseudonym", "name", "patient", "source", "what", "why")
 
 
-def call_cases(cases: Iterable[SpooledCase], pseudonym_of: Mapping[str, str]) -> list[SpooledCase]:
+def rename_cases(cases: Iterable[SpooledCase], pseudonym_of: Mapping[str, str]) -> list[SpooledCase]:
     """Return `cases` under their new names: the pseudonym, and the case's name among its patient's cases."""
     return [
         replace(
@@ -27,7 +27,7 @@ def call_cases(cases: Iterable[SpooledCase], pseudonym_of: Mapping[str, str]) ->
     ]
 
 
-def call_source(part: Gathered, name: str, pseudonym_of: Mapping[str, str], place: str = "") -> str:
+def new_source_name(part: Gathered, name: str, pseudonym_of: Mapping[str, str], place: str = "") -> str:
     """Return the new name of the source that the raw data call `name`, or of its slice at `place`."""
     own = part.listed[name]
     return join_name(pseudonym_of[own.source.patient], own.number, place)
@@ -52,9 +52,9 @@ def _rows(part: Gathered, pseudonym_of: Mapping[str, str]) -> Iterator[Sequence[
         elif name not in part.sound:
             what, why = "skipped", skipped[name]
         pseudonym = pseudonym_of[own.source.patient]
-        yield pseudonym, call_source(part, name, pseudonym_of), own.source.patient, name, what, why
+        yield pseudonym, new_source_name(part, name, pseudonym_of), own.source.patient, name, what, why
     for one in part.skipped:
         if one.place:
             source = part.listed[one.source].source
-            called = call_source(part, one.source, pseudonym_of, one.place)
+            called = new_source_name(part, one.source, pseudonym_of, one.place)
             yield pseudonym_of[source.patient], called, source.patient, one.source, "skipped", one.reason

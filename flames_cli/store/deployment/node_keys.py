@@ -24,7 +24,7 @@ def make_node_keys(private: Path, public: Path) -> None:
     """
     for path in (private, public):
         if path.exists():
-            raise FlamesError(f"{path} is there already and is kept; choose another folder")
+            raise FlamesError(f"{path} exists already and is not overwritten; choose another folder")
     key = ec.generate_private_key(ec.SECP384R1())
     encoded = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()

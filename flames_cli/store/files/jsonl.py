@@ -53,6 +53,6 @@ class Tail:
                 new = file.read()
         except FileNotFoundError:
             return []
-        whole = new[: new.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [parse_json(line) for line in whole.split(b"\n") if line]
+        complete = new[: new.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [parse_json(line) for line in complete.split(b"\n") if line]

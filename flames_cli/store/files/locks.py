@@ -59,7 +59,7 @@ def wait_until_free(folder: Path, seconds: float) -> None:
 
 
 def rounds_of(run: Path) -> Path:
-    """Return the folder that stands for the rounds of `run` in locks.
+    """Return the folder whose lock means that a process does rounds of `run`.
 
     The process that does the rounds locks it, for the command that locks `run` itself. That process may run
     some seconds longer than the command.

@@ -24,7 +24,7 @@ NORM = frozenset({"norm.running_var", "norm.num_batches_tracked"})
 
 
 @EVERY_ALGORITHM
-def test_a_nan_client_is_refused_by_name_and_the_others_go_on(algorithm, good_reports):
+def test_a_client_with_nan_is_rejected_by_name_and_the_others_continue(algorithm, good_reports):
     state = start_state(algorithm)
     bad, *others = [make_report("brain-1", np.nan), *good_reports[1:]]
     result = apply_round(state, [bad, *others], algorithm)
@@ -34,7 +34,7 @@ def test_a_nan_client_is_refused_by_name_and_the_others_go_on(algorithm, good_re
 
 
 @EVERY_ALGORITHM
-def test_a_client_of_an_unknown_group_is_refused(algorithm):
+def test_a_client_of_an_unknown_group_is_rejected(algorithm):
     state = State(0, {"elsewhere": make_model(0)})
     result = apply_round(state, [make_report("breast", 1)], algorithm)
     group = algorithm.model_group_of("breast", "US")
@@ -43,7 +43,7 @@ def test_a_client_of_an_unknown_group_is_refused(algorithm):
 
 
 @EVERY_ALGORITHM
-def test_a_second_report_of_one_client_is_refused(algorithm, good_reports):
+def test_a_second_report_of_one_client_is_rejected(algorithm, good_reports):
     state = start_state(algorithm)
     result = apply_round(state, [*good_reports, make_report("breast", 99)], algorithm)
     assert result.rejected == {"breast": "it reported twice in one round"}
@@ -51,7 +51,7 @@ def test_a_second_report_of_one_client_is_refused(algorithm, good_reports):
 
 
 @EVERY_ALGORITHM
-def test_a_group_without_a_good_report_keeps_its_model(algorithm, good_reports):
+def test_a_group_without_a_good_report_is_unchanged(algorithm, good_reports):
     state = apply_round(start_state(algorithm), good_reports, algorithm).state
     result = apply_round(state, [make_report("breast", 1, n_examples=0)], algorithm)
     assert result.accepted == ()
@@ -142,7 +142,7 @@ def test_a_flames_round_is_bit_for_bit_the_same_in_any_order():
     assert_same_state(apply_round(state, sent, algorithm).state, apply_round(state, by_name, algorithm).state)
 
 
-def test_a_refused_client_keeps_its_personalised_model(good_reports):
+def test_the_personalised_model_of_a_rejected_client_is_unchanged(good_reports):
     algorithm = ALGORITHMS["flames"]
     state = apply_round(start_state(algorithm), good_reports, algorithm).state
     later = apply_round(state, [make_report("brain-1", np.inf), make_report("brain-2", 9)], algorithm).state
@@ -150,7 +150,7 @@ def test_a_refused_client_keeps_its_personalised_model(good_reports):
     assert_same(later.model_for("brain-2", "MRI"), make_model(9))
 
 
-def test_local_and_fedavg_remember_nothing(good_reports):
+def test_local_and_fedavg_have_no_optimiser_state(good_reports):
     for name in ("local", "fedavg", "flames"):
         state = apply_round(start_state(ALGORITHMS[name]), good_reports, ALGORITHMS[name]).state
         assert (state.optimiser_state, state.styles) == ({}, {})
@@ -169,7 +169,7 @@ def test_entries_keep_the_order_of_the_model(good_reports):
 
 @pytest.mark.parametrize("name", ["fedgs", "fednova"])
 @pytest.mark.parametrize("n_steps", [0, -1])
-def test_a_report_without_steps_is_refused_where_they_count(name, n_steps):
+def test_a_report_without_steps_is_rejected_where_they_count(name, n_steps):
     result = apply_round(
         start_state(ALGORITHMS[name]), [make_report("breast", 1, n_steps=n_steps)], ALGORITHMS[name]
     )
@@ -244,7 +244,7 @@ def test_without_momentum_a_round_is_plain(name, good_reports):
     plain = apply_round(start_state(algorithm), good_reports, algorithm).state
     none = apply_round(start_state(algorithm), good_reports, replace(algorithm, server_momentum=0.0)).state
     assert_same_state(none, plain)
-    # The first step with momentum is a plain one too: there is nothing to remember yet.
+    # The first step with momentum is a plain one too: there is no velocity yet.
     first = apply_round(start_state(algorithm), good_reports, replace(algorithm, server_momentum=0.9)).state
     for group, weights in plain.server.items():
         assert_same_state(
@@ -253,7 +253,7 @@ def test_without_momentum_a_round_is_plain(name, good_reports):
         assert "momentum" in first.optimiser_state[group]
 
 
-def test_momentum_goes_on_from_the_rounds_before():
+def test_momentum_continues_from_earlier_rounds():
     algorithm = replace(ALGORITHMS["fedavg"], server_momentum=0.5)
     entries = Entries(PARAMETERS, NORM)
     state = apply_round(start_state(algorithm), [make_report("breast", 1.5)], algorithm, entries).state

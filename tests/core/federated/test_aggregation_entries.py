@@ -1,4 +1,4 @@
-"""Rounds in which only some entries are shared, or reports carry control variates and image decoders."""
+"""Rounds in which clients share only some entries, or report control variates and image decoders."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ NORM = frozenset({"norm.running_var", "norm.num_batches_tracked"})
 
 
 def only(sent, names):
-    """The report, of these entries alone."""
+    """Return a report with these entries only."""
     chosen = {name: array for name, array in sent.weights.items() if name in names}
     control = {name: array for name, array in sent.control.items() if name in names & PARAMETERS}
     return replace(sent, weights=chosen, control=control)
@@ -27,7 +27,7 @@ def only(sent, names):
 
 @EVERY_ALGORITHM
 @pytest.mark.parametrize("shared", [PARAMETERS, NORM, PARAMETERS | {"norm.running_var"}])
-def test_what_is_not_shared_stays_bit_for_bit(algorithm, shared, good_reports):
+def test_entries_that_are_not_shared_stay_bit_for_bit(algorithm, shared, good_reports):
     entries = Entries(PARAMETERS, NORM, shared)
     before = start_state(algorithm)
     for weights in before.server.values():
@@ -60,7 +60,7 @@ def test_shared_entries_are_blended_as_if_they_were_all(algorithm, good_reports)
 
 
 @EVERY_ALGORITHM
-def test_a_report_of_more_or_less_than_is_shared_is_refused(algorithm, good_reports):
+def test_a_report_with_more_or_fewer_entries_than_shared_is_rejected(algorithm, good_reports):
     entries = Entries(PARAMETERS, NORM, PARAMETERS | {"norm.running_var"})
     less = only(good_reports[0], PARAMETERS)
     result = apply_round(start_state(algorithm), [less, good_reports[1]], algorithm, entries)
@@ -73,7 +73,7 @@ def test_a_report_of_more_or_less_than_is_shared_is_refused(algorithm, good_repo
 DECODER = Entries(PARAMETERS, NORM, style=PARAMETERS)
 
 
-def test_a_decoder_lent_is_kept_until_the_next_one():
+def test_a_lent_decoder_stays_until_the_next_one():
     algorithm = ALGORITHMS["fedavg"]
     style = {"conv.weight": np.full((2, 3), 7, np.float32)}
     state = apply_round(
@@ -101,14 +101,14 @@ def test_a_decoder_lent_is_kept_until_the_next_one():
         ),
     ],
 )
-def test_a_decoder_that_does_not_fit_is_refused(style, problem):
+def test_a_decoder_that_does_not_fit_is_rejected(style, problem):
     algorithm = ALGORITHMS["fedavg"]
     result = apply_round(start_state(algorithm), [make_report("breast", 1, style=style)], algorithm, DECODER)
     assert result.rejected == {"breast": f"its image decoder: {problem}"}
     assert result.state.styles == {}
 
 
-def test_nobody_keeps_a_decoder_that_nobody_asked_for():
+def test_a_decoder_that_was_not_asked_for_is_not_stored():
     algorithm = ALGORITHMS["fedavg"]
     result = apply_round(
         start_state(algorithm), [make_report("breast", 1, style={"x": np.ones(1)})], algorithm
@@ -145,7 +145,7 @@ def test_scaffold_adds_the_changes_over_all_clients_of_the_group():
         ),
     ],
 )
-def test_a_control_variate_that_does_not_fit_is_refused(control, reason):
+def test_a_control_variate_that_does_not_fit_is_rejected(control, reason):
     algorithm, entries = ALGORITHMS["scaffold"], Entries(PARAMETERS, NORM)
     good = make_report("brain-1", 2, control={"conv.weight": np.ones((2, 3), np.float32)})
     result = apply_round(

@@ -20,7 +20,7 @@ def test_steps_are_needed_where_they_weigh_or_normalise():
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1, 2, float("nan"), float("inf")])
-def test_a_momentum_that_never_fades_is_refused(momentum):
+def test_a_momentum_of_1_is_rejected(momentum):
     with pytest.raises(FlamesError, match=f"server momentum is {momentum}, expected 0 or more and below 1"):
         replace(PLAIN, server_momentum=momentum)
 

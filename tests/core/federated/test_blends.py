@@ -45,7 +45,7 @@ def round_of(name, reports, start=None):
 
 
 def fednova_by_hand(start, reports, name):
-    """w - (Σ pᵢτᵢ)·Σ pᵢ(w - wᵢ)/τᵢ in the paper's words."""
+    """Return w - (Σ pᵢτᵢ)·Σ pᵢ(w - wᵢ)/τᵢ, as the paper has it."""
     total = sum(report.n_examples for report in reports)
     shares = [report.n_examples / total for report in reports]
     w = start[name].astype(np.float64)
@@ -104,7 +104,7 @@ def test_fedbn_models_differ_in_batchnorm_only(clients):
             assert not np.shares_memory(array, one.weights[name])
 
 
-def test_fedbn_keeps_nothing_but_batchnorm_of_each_client():
+def test_fedbn_stores_only_batchnorm_of_each_client():
     state = round_of("fedbn", reports_of([(np.ones(3), np.ones(3), 1, 1)] * 2))
     assert all(own.keys() == ENTRIES.norm for own in state.personal.values())
 

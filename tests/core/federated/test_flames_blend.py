@@ -20,7 +20,7 @@ CLIENTS = st.lists(st.tuples(VALUES, st.integers(1, 10_000)), min_size=1, max_si
 
 
 def personalised_by_hand(values, counts):
-    """The definition, in O(K²)."""
+    """Return the models by the definition, in O(K²)."""
     k = len(values)
     alpha = min(1.0, 0.1 + 1.0 / k)
     personalised = []
@@ -56,7 +56,7 @@ def test_blend_of_one_client_is_its_own_weights():
     assert_same(server, make_model(3, 8))
 
 
-def test_blend_of_one_client_has_nobody_to_give_a_share():
+def test_the_blend_of_one_client_is_its_own_model():
     personalised, _ = blend_flames([make_model(3)], [7], alpha=0.25)
     assert_same(personalised[0], make_model(3))
 
@@ -149,7 +149,7 @@ def test_blend_neither_changes_nor_shares_its_inputs(k):
         assert_same(entry, original)
 
 
-def test_entries_of_any_size_and_layout_are_blended_whole(monkeypatch):
+def test_entries_of_any_size_and_layout_are_blended_completely(monkeypatch):
     monkeypatch.setattr(running_sum, "BLOCK", 4)
     values = [np.arange(15, dtype=np.float32).reshape(3, 5) * scale for scale in (1, 2, 6)]
     laid_out = [np.asfortranarray(values[0]), values[1], np.ascontiguousarray(values[2].T).T]
@@ -163,7 +163,7 @@ def test_entries_of_any_size_and_layout_are_blended_whole(monkeypatch):
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
-def test_alpha_outside_0_to_1_is_refused(alpha):
+def test_alpha_outside_0_to_1_is_rejected(alpha):
     with pytest.raises(ValueError, match=r"alpha is .*, expected a number in \[0, 1\]"):
         blend_flames([make_model(1), make_model(2)], [1, 1], alpha)
 
@@ -176,7 +176,7 @@ def test_blend_refuses_clients_without_examples(counts):
 
 @pytest.mark.parametrize("mix", [weighted_mean, blend_flames])
 @pytest.mark.parametrize("counts", [[], [1, 2]])
-def test_nothing_or_too_few_models_are_refused(mix, counts):
+def test_no_models_or_too_few_are_rejected(mix, counts):
     with pytest.raises(
         ValueError, match=f"got {min(len(counts), 1)} sets of weights and {len(counts)} counts"
     ):
@@ -208,6 +208,6 @@ def test_mean_gives_no_say_to_weight_zero():
         ({"w": np.ones(2)}, "'w' is float64, expected float32"),
     ],
 )
-def test_models_that_differ_are_refused_not_broadcast(mix, other, problem):
+def test_models_that_differ_are_rejected_not_broadcast(mix, other, problem):
     with pytest.raises(ValueError, match=f"weights 1 differ from weights 0: {problem}"):
         mix([{"w": np.ones(2, np.float32)}, other], [1, 1])

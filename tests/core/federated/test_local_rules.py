@@ -34,7 +34,7 @@ def test_a_small_lesion_moved_out_of_its_image_counts_most():
     assert scaling_factor([0], [True], 1000, 100) == 3.0
 
 
-def test_a_batch_without_images_is_refused():
+def test_a_batch_without_images_is_rejected():
     with pytest.raises(ValueError, match="without images"):
         scaling_factor([], [], 1000, 100)
 

@@ -73,7 +73,7 @@ def test_all_floats_are_clipped_together():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_not_finite_stays_so_that_the_server_refuses_it(bad):
+def test_values_that_are_not_finite_stay_so_that_the_server_rejects_them(bad):
     sent = clip_update(model(bad), model(), 1.0)
     refused = apply_round(
         State(0, {"all": model()}),
@@ -112,7 +112,7 @@ def test_noise_is_normal_with_the_clip_times_the_multiplier_over_the_number_of_r
     start = {"w": np.zeros((3, 70_001))}
     released = private_mean(start, Privacy(2.0, 0.5, 1e-5), [start] * n, entries=Entries.of(start))["w"]
     noise = released.ravel() * n / (2.0 * 0.5)
-    # Drawn from a fixed secret: what holds once holds always.
+    # The secret is fixed, so the test always gives the same result.
     assert abs(noise.mean()) < 4 / math.sqrt(noise.size)
     assert noise.std() == pytest.approx(1.0, abs=4 / math.sqrt(2 * noise.size))
     assert stats.kstest(noise, "norm").pvalue > 0.01
@@ -165,7 +165,7 @@ def test_a_clipped_report_is_taken_whatever_it_travelled_as_and_clipped_once_mor
     assert norm(blend.server(), received) <= 0.5 * (1 + 1e-6) + 2.0**-24 * norm(received, {"w": 0.0})
 
 
-def test_a_report_that_was_not_clipped_is_refused_by_name_and_the_round_goes_on():
+def test_a_report_that_was_not_clipped_is_rejected_and_the_round_continues():
     privacy = Privacy(1.0, 0.5, 1e-5)
     state = State(4, {"all": model()}, releases=6)
     reports = [Report("a", "MRI", model(5.0), 1), Report("b", "US", clip_update(model(5.0), model(), 0.5), 1)]
@@ -175,7 +175,7 @@ def test_a_report_that_was_not_clipped_is_refused_by_name_and_the_round_goes_on(
     assert reason.startswith("its update has a norm of 10.6")
     assert reason.endswith("expected at most 0.5 (--dp-clip)")
     assert (result.state.round, result.state.releases) == (5, 7)
-    # How far it moved is told of nobody.
+    # A private run stores no distances.
     assert result.state.clients["b"].moved == Moved()
 
 
@@ -190,7 +190,7 @@ def test_entries_that_are_not_shared_and_counters_stay_as_they_were():
     assert [name for name in server if not np.array_equal(server[name], model()[name])] == ["w"]
 
 
-def test_momentum_and_adam_step_from_what_was_released():
+def test_momentum_and_adam_step_from_the_released_model():
     reports = [Report("a", "MRI", clip_update(model(1.0), model(), 1.0), 1)]
     for changes in ({"server_momentum": 0.9}, {"server": "adam"}):
         states = []
@@ -225,5 +225,5 @@ def test_the_secret_is_in_no_representation():
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7])
-def test_as_many_values_are_drawn_as_are_asked_for(n):
+def test_the_requested_number_of_values_is_drawn(n):
     assert draw_normal(b"seed", n).shape == (n,)

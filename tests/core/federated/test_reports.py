@@ -30,14 +30,14 @@ from tests.support.reports import make_model, make_report
         ),
     ],
 )
-def test_a_bad_report_is_refused_with_its_reason(change, n_examples, reason):
+def test_a_bad_report_is_rejected_with_its_reason(change, n_examples, reason):
     assert (
         rejection_reason(Report("breast", "US", {**make_model(1), **change}, n_examples), make_model(0))
         == reason
     )
 
 
-def test_only_a_report_that_lacks_nothing_is_taken():
+def test_only_a_complete_report_is_accepted():
     assert rejection_reason(make_report("breast", 1), make_model(0)) is None
     assert rejection_reason(Report("breast", "US", {}, 1), make_model(0)) == "'conv.weight' is missing"
 

@@ -53,7 +53,7 @@ def test_one_client_of_five_cannot_move_the_model_away(kind, poison):
     assert np.abs(mean["w"] - np.array([1.0, 2.0])).max() <= 0.11
 
 
-def test_krum_judges_by_what_moved_however_large_the_model_is():
+def test_krum_judges_by_the_distance_whatever_the_size_of_the_weights():
     large = {"w": np.full(2, 1e7, np.float64), "n": START["n"]}
     moved = [{"w": large["w"] + step, "n": START["n"]} for step in (1.0, 1.1, 0.9, 1.0, 50.0)]
     assert krum(moved, large, 1) in (0, 3)
@@ -80,12 +80,12 @@ def test_the_result_is_a_copy(kind):
         ("krum", 5, 1, None),
     ],
 )
-def test_too_few_reports_are_told(kind, n, bad, problem):
+def test_too_few_reports_are_a_shortage(kind, n, bad, problem):
     assert shortage(kind, n, bad) == problem
 
 
 @given(st.integers(1, 300))
-def test_what_is_borne_by_default_always_suffices(n):
+def test_the_default_number_of_tolerated_reports_always_suffices(n):
     assert shortage("trimmed-mean", n, None) is None
     assert shortage("krum", n, None) is None or n < 3
     assert 2 * tolerated_bad("trimmed-mean", n, None) < n

@@ -14,7 +14,7 @@ COUNTS = (10, 30)
 
 @pytest.fixture
 def identity(monkeypatch):
-    """Flower's messages take their sender from the process they are made in."""
+    """Give messages a sender: they take it from the identity of the process."""
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
 
@@ -36,10 +36,10 @@ def reply(weights, n_examples, node):
 
 
 def flower_rounds(strategy, start, rounds):
-    """The models of Flower's own `strategy`, of which clients report these weights in these rounds."""
+    """Return the models of Flower's own `strategy` if clients report these weights in these rounds."""
     models = []
     for round_, reports in enumerate(rounds, 1):
-        # As `configure_train` does, which needs a grid.
+        # `configure_train` does the same, but needs a grid.
         current = record(models[-1] if models else start)
         if isinstance(strategy, FedAvgM):
             strategy.current_arrays = strategy.current_arrays or current

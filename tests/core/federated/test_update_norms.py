@@ -61,12 +61,12 @@ def test_counters_do_not_count():
     assert distance({"n": np.array(10**9)}, {"n": np.array(0)}) == 0
 
 
-def test_nobody_is_too_far_without_a_limit_or_others():
+def test_no_client_is_too_far_without_a_limit_or_other_clients():
     assert NO_LIMIT.rejection_reason(report_of("a", 1), moved(1e30), [moved(1.0)] * 5) is None
     assert NormLimit(5.0).rejection_reason(report_of("a", 1), moved(1e30), []) is None
 
 
-def test_who_moves_too_far_is_told_how_far():
+def test_the_reason_states_how_far_a_client_moved():
     reason = NormLimit(5.0).rejection_reason(
         report_of("a", 1), moved(60.0), [moved(1.0), moved(2.0), moved(3.0)]
     )
@@ -116,7 +116,7 @@ def test_one_alone_is_taken_as_it_comes():
     assert round_of(State(0, {"all": START}), {"a": 1e3}).accepted == ("a",)
 
 
-def test_who_did_not_move_at_all_makes_nobody_else_look_far():
+def test_a_client_that_did_not_move_makes_no_other_look_far():
     result = round_of(State(0, {"all": START}), {"a": 0.0, "b": 0.0, "c": 0.0, "d": 1.0})
     assert not result.rejected
 
@@ -129,12 +129,12 @@ def test_later_rounds_compare_with_the_last_reports_taken():
     assert {client: last.moved.norms["weights"] for client, last in known.items()} == {"a": 2.0, "c": 1.6}
 
 
-def test_who_is_alone_is_not_compared_with_its_own_past():
+def test_the_only_client_is_not_compared_with_its_own_past():
     first = round_of(State(0, {"all": START}), {"a": 0.01})
     assert round_of(first.state, {"a": 5.0}).accepted == ("a",)
 
 
-def test_steps_that_nobody_can_check_buy_ten_times_the_way_at_most():
+def test_more_steps_allow_at_most_ten_times_the_distance():
     reason = NormLimit(5.0).rejection_reason(report_of("a", 1, 10**9), moved(51.0, 10**9), [moved(1.0)] * 3)
     assert reason is not None
     assert reason.startswith("its weights moved 5.1 times")
@@ -147,7 +147,7 @@ def test_statistics_do_not_depend_on_the_learning_rate():
 
 
 def of_two_modalities(state, mri, us, means=(0.1, 0.1)):
-    """A round of a model for each modality, steps by client."""
+    """Run a round with a model for each modality; steps by client."""
     reports = [report_of(client, step, mean=means[0]) for client, step in mri.items()]
     reports += [replace(report_of(client, step, mean=means[1]), modality="US") for client, step in us.items()]
     algorithm = Algorithm(local_update="plain", groups="modality", blend="mean")
@@ -171,7 +171,7 @@ def test_a_bad_client_among_the_first_two_of_a_modality_is_found(started):
         assert set(of_two_modalities(state, honest, us).rejected) == {"e"}
 
 
-def test_who_hardly_moves_gets_the_other_one_of_its_modality_not_refused():
+def test_a_client_that_hardly_moves_does_not_cause_a_rejection():
     state = State(0, {"MRI": START, "US": START})
     assert not of_two_modalities(state, dict.fromkeys("abc", 1.0), {"d": 1e-3, "e": 1.0}).rejected
 
@@ -191,7 +191,7 @@ def test_reports_are_held_only_until_others_are_known():
     assert second.accepted == first.accepted
 
 
-def test_a_limit_that_nobody_exceeds_changes_no_bit():
+def test_a_limit_that_no_client_exceeds_changes_no_bit():
     state = State(0, {"all": START})
     steps = {"b": 1.0, "a": 1.2, "c": 0.8}
     with_limit, without = round_of(state, steps), round_of(state, steps, NO_LIMIT)
@@ -209,14 +209,14 @@ def test_a_client_is_measured_from_its_own_model():
     assert result.accepted == ("a", "b")
 
 
-def test_a_second_report_is_refused_while_the_first_is_held():
+def test_a_second_report_is_rejected_while_the_first_one_waits():
     reports = [report_of("a", 1.0), report_of("a", 1.0), report_of("b", 1.0)]
     result = apply_round(State(0, {"all": START}), reports, FEDAVG, ENTRIES, limit=NormLimit(5.0))
     assert result.accepted == ("a", "b")
     assert result.rejected == {"a": "it reported twice in one round"}
 
 
-def test_a_negative_variance_is_refused():
+def test_a_negative_variance_is_rejected():
     weights = {"bn.running_var": np.ones(3, np.float32)}
     entries = Entries(frozenset(), frozenset(weights), variances=frozenset(weights))
     bad = Report("a", "MRI", {"bn.running_var": np.array([1, -1e-3, 1], np.float32)}, 1)
@@ -225,7 +225,7 @@ def test_a_negative_variance_is_refused():
     assert result.rejected == {"a": "'bn.running_var' contains a negative variance"}
 
 
-def test_a_group_too_small_for_its_mean_keeps_its_model_and_its_clients_are_told():
+def test_a_group_too_small_for_its_mean_is_unchanged_and_its_clients_are_rejected():
     algorithm = Algorithm(local_update="plain", groups="modality", blend="mean", aggregation="krum")
     state = State(0, {"MRI": START, "US": START})
     reports = [report_of(client, 1.0) for client in "abc"]

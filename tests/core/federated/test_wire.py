@@ -14,12 +14,12 @@ TORCH = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def bits_of(array):
-    """The 32 bits of every float32."""
+    """Return the 32 bits of every float32."""
     return np.atleast_1d(array).view(np.uint32)
 
 
 def crossed(array, wire):
-    """`array` after its way."""
+    """Return `array` after narrowing and widening."""
     narrowed, dtypes = narrow({"w": array}, wire)
     return widen(narrowed, wire, dtypes)["w"]
 
@@ -36,7 +36,7 @@ def assert_as_torch_does(array, wire):
 
 
 def random_floats(n=1 << 16):
-    """Any bits at all, but for those that no 16 bits reach: NaN, infinities and subnormals among them."""
+    """Any bits except those that 16 bits cannot represent; includes NaN, infinities and subnormals."""
     floats = derive_rng(0, "bits").integers(0, 1 << 32, n, dtype=np.uint32).view(np.float32)
     return np.where(np.abs(floats) > 3.38e38, np.float32(np.inf), floats)
 
@@ -101,7 +101,7 @@ def test_an_entry_in_another_order_of_memory_is_itself_again():
 
 
 @pytest.mark.parametrize("wire", WIRE_TYPES)
-def test_what_is_no_wide_float_travels_as_it_is(wire):
+def test_entries_that_are_not_wide_floats_travel_unchanged(wire):
     weights = {
         "count": np.array(2**40 + 1),
         "codes": np.array([1, 0x3F80, 65535], np.uint16),
@@ -139,7 +139,7 @@ def test_nothing_given_is_changed():
         (1e300, np.float64, "bf16", "fp32"),
     ],
 )
-def test_a_value_beyond_the_range_is_refused_by_name(value, dtype, wire, instead):
+def test_a_value_outside_the_range_is_rejected_by_name(value, dtype, wire, instead):
     weights = {"first": np.ones(2, np.float32), "bn.var": np.array([1, value], dtype)}
     with pytest.raises(
         FlamesError, match=rf"'bn\.var' contains .*e\+.* range of {wire}; pass .*dtype {instead}"
@@ -147,7 +147,7 @@ def test_a_value_beyond_the_range_is_refused_by_name(value, dtype, wire, instead
         narrow(weights, wire)
 
 
-def test_what_is_just_within_the_range_passes():
+def test_a_value_just_within_the_range_passes():
     array = np.array([65519, -65504], np.float32)
     np.testing.assert_array_equal(crossed(array, "fp16"), [65504, -65504])
 
@@ -159,7 +159,7 @@ def test_an_infinity_is_no_value_beyond_the_range():
 
 
 @pytest.mark.parametrize("wire", ["fp8", "", "float16", "None"])
-def test_a_type_that_is_not_known_is_refused(wire):
+def test_an_unknown_type_is_rejected(wire):
     for call in (check_wire, lambda one: narrow({}, one), lambda one: widen({}, one, {})):
         with pytest.raises(FlamesError, match=f"wire's type is '{wire}', expected one of fp32, fp16, bf16"):
             call(wire)
@@ -178,6 +178,6 @@ def test_a_type_that_is_not_known_is_refused(wire):
         ("fp32", {"w": "float32"}, "'w' is float16, described as float32 sent as fp32; expected no such"),
     ],
 )
-def test_what_was_never_narrowed_so_is_refused(wire, dtypes, problem):
+def test_entries_that_were_never_narrowed_are_rejected(wire, dtypes, problem):
     with pytest.raises(FlamesError, match=problem):
         widen({"w": np.ones(2, np.float16)}, wire, dtypes)

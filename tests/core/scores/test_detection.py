@@ -36,7 +36,7 @@ PAIRS = SHAPES.flatmap(lambda shape: st.tuples(hnp.arrays(bool, shape), hnp.arra
 
 
 def brute_counts(pred, target):
-    """By scipy's labels, lesion by lesion."""
+    """Count the lesions by scipy's labels, lesion by lesion."""
     eight = np.ones((3, 3))
     lesions, n = label(target, eight)
     parts, n_predicted = label(pred, eight)
@@ -107,7 +107,7 @@ def test_counts_are_pooled_before_any_ratio():
         (PRED, TRUTH * 0.5, "got the value 0.5 in the target"),
     ],
 )
-def test_what_is_no_pair_of_masks_is_refused(pred, target, message):
+def test_anything_but_a_pair_of_masks_is_rejected(pred, target, message):
     with pytest.raises(ValueError, match=message):
         count_lesions(pred, target)
 

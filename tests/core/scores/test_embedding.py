@@ -42,19 +42,19 @@ def test_few_cases_or_features_still_embed(shape):
 
 
 @pytest.mark.parametrize("shape", [(4, 10), (10, 1), (10,)])
-def test_too_few_cases_or_features_are_refused(shape):
+def test_too_few_cases_or_features_are_rejected(shape):
     with pytest.raises(ValueError, match="N >= 5 cases"):
         embed(np.ones(shape), seed=0)
 
 
-def test_features_that_are_not_finite_are_refused():
+def test_features_that_are_not_finite_are_rejected():
     features, _ = two_clouds()
     features[3, 3] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         embed(features, seed=0)
 
 
-def test_cases_all_alike_are_refused():
+def test_cases_all_alike_are_rejected():
     with pytest.raises(ValueError, match="all alike"):
         embed(np.ones((8, 4)), seed=0)
 
@@ -81,7 +81,7 @@ def test_thumbnails_average_areas():
     np.testing.assert_allclose(thumbnail_features(image[None], side=2), [[0.5, 0, 1, 0.25]])
 
 
-def test_images_below_the_side_are_kept():
+def test_images_below_the_side_are_not_resized():
     images = derive_rng(0, "thumbnails").random((3, 8, 8), dtype=np.float32)
     np.testing.assert_array_equal(thumbnail_features(images, side=32), images.reshape(3, 64))
 
@@ -94,12 +94,12 @@ def test_thumbnails_take_a_generator():
     np.testing.assert_array_equal(features, thumbnail_features(images))
 
 
-def test_thumbnails_of_other_shapes_are_refused():
+def test_thumbnails_of_other_shapes_are_rejected():
     with pytest.raises(ValueError, match="2 shapes"):
         thumbnail_features([np.zeros((8, 8)), np.zeros((8, 4))])
 
 
-def test_no_image_is_refused():
+def test_no_image_is_rejected():
     with pytest.raises(ValueError, match="0 shapes"):
         thumbnail_features([])
 
@@ -113,7 +113,7 @@ def test_thumbnails_of_colour_images_keep_the_colours_of_a_pixel_side_by_side():
 
 
 @pytest.mark.parametrize("shape", [(8,), (0, 8), (8, 8, 1), (8, 8, 4), (2, 8, 8, 3)])
-def test_what_is_neither_grey_nor_colour_is_refused(shape):
+def test_images_neither_grey_nor_colour_are_rejected(shape):
     with pytest.raises(ValueError, match=r"expected H×W or H×W×3"):
         thumbnail_features([np.zeros(shape)])
 

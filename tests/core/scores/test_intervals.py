@@ -15,7 +15,7 @@ IMAGES = st.lists(
 
 
 def simulate(rng, n_patients, between, within, truth=0.0):
-    """Differences of 1 to 9 images a patient, which share the patient's own."""
+    """Draw the differences of 1 to 9 images per patient, which share the patient's own difference."""
     sizes = rng.integers(1, 10, n_patients)
     own = np.repeat(rng.normal(truth, between, n_patients), sizes)
     patients = np.repeat([f"p{number}" for number in range(n_patients)], sizes)
@@ -25,11 +25,11 @@ def simulate(rng, n_patients, between, within, truth=0.0):
 def test_two_patients_of_one_image_draw_each_alone_or_both():
     found = paired_interval([0.0, 1.0], ["a", "b"], seed=0)
     assert found == Interval(0.5, 0.0, 1.0, 2, 2)
-    # Drawn are 0, 1/2 and 1, once, twice and once in four times: the middle 40 % are all 1/2.
+    # The draws are 0, 1/2 and 1, once, twice and once in four times: the middle 40 % are all 1/2.
     assert paired_interval([0.0, 1.0], ["a", "b"], seed=0, draws=10_000, level=0.4).low == 0.5
 
 
-def test_a_patient_weighs_by_images_and_is_drawn_whole():
+def test_a_patient_weighs_by_images_and_is_drawn_with_all_of_them():
     found = paired_interval([0.0, 0.0, 0.0, 1.0], ["a", "a", "a", "b"], seed=3)
     assert found == Interval(0.25, 0.0, 1.0, 4, 2)
 
@@ -58,7 +58,7 @@ def test_limits_hold_the_truth_about_as_often_as_they_say():
         held += by_patient.low <= 0.02 <= by_patient.high
         naive += by_image.low <= 0.02 <= by_image.high
     assert 0.89 <= held / runs <= 0.99
-    assert naive / runs < 0.75  # as if its images told nothing of each other
+    assert naive / runs < 0.75  # as if images of one patient were independent
 
 
 @settings(max_examples=30)
@@ -119,6 +119,6 @@ def test_one_patient_has_no_limits_and_no_image_no_mean():
         (([0.1], ["a"], 0, 10, 1.0), "got 10 draws and level 1"),
     ],
 )
-def test_what_cannot_be_drawn_from_is_refused(arguments, message):
+def test_what_cannot_be_drawn_from_is_rejected(arguments, message):
     with pytest.raises(ValueError, match=message):
         paired_interval(*arguments)

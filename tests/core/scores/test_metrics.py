@@ -115,19 +115,19 @@ def test_counts_add_up_to_the_pixels(pair):
     assert total == pair[0].size
 
 
-def test_masks_of_other_shapes_are_refused():
+def test_masks_of_other_shapes_are_rejected():
     with pytest.raises(ValueError, match=r"\(4, 4\).*\(4, 3\).*one shape"):
         iou(PRED, TARGET[:, :3])
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (16,), (0, 4)])
-def test_anything_but_one_case_is_refused(shape):
+def test_anything_but_one_case_is_rejected(shape):
     with pytest.raises(ValueError, match="one case at a time"):
         dice(np.zeros(shape), np.zeros(shape))
 
 
 @pytest.mark.parametrize("value", [0.5, 2, 255, -1, math.nan])
-def test_values_other_than_zero_and_one_are_refused(value):
+def test_values_other_than_zero_and_one_are_rejected(value):
     with pytest.raises(ValueError, match=r"in the target.*expected only 0 and 1"):
         hausdorff_px(PRED, np.full((4, 4), value))
 
@@ -152,6 +152,6 @@ def test_summary_without_a_finite_value_is_nan(values, n_infinite):
     assert (summary.n, summary.n_infinite) == (0, n_infinite)
 
 
-def test_summary_refuses_nan():
+def test_summary_rejects_nan():
     with pytest.raises(ValueError, match="NaN in 1 of 2"):
         summarise([0.5, math.nan])

@@ -11,13 +11,13 @@ pytestmark = pytest.mark.usefixtures("identity")
 
 @pytest.fixture
 def ran():
-    """The numbers that the client was given, as it is given them."""
+    """List of the numbers that the client received, in order."""
     return []
 
 
 @pytest.fixture
 def grid(ran):
-    """Three nodes whose client gives a number back; 13 is beyond it."""
+    """Grid of three nodes whose client returns a number, and fails for 13."""
     return InlineGrid(
         echo_app(ran), make_contexts({5: {"client": "e"}, 3: {"client": "c"}, 4: {"client": "d"}})
     )
@@ -102,7 +102,7 @@ def test_a_client_that_fails_becomes_an_error_reply(number, reason, grid):
     assert answers([good]) == [1]
 
 
-def test_a_message_to_nobody_becomes_an_error_reply(grid, ran):
+def test_a_message_to_an_unknown_node_becomes_an_error_reply(grid, ran):
     (reply,) = grid.send_and_receive([ask(1, node=99)])
     assert "99" in reply.error.reason
     assert ran == []
@@ -158,8 +158,8 @@ def test_a_fault_of_a_client_is_the_cause_of_what_the_server_raises(ran):
     @server.main()
     def main(grid, context):
         grid.send_and_receive([ask(14)])
-        raise FlamesError("nobody reported")
+        raise FlamesError("no client reported")
 
-    with pytest.raises(FlamesError, match="nobody reported") as raised:
+    with pytest.raises(FlamesError, match="no client reported") as raised:
         run_inline(server, echo_app(ran), make_contexts({3: {"client": "c"}}))
     assert isinstance(raised.value.__cause__, ZeroDivisionError)

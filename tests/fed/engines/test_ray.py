@@ -16,7 +16,7 @@ def test_as_many_clients_train_simultaneously_as_cpus_and_gpus_allow(
 
 
 @pytest.mark.parametrize(("gpus", "share"), [(0, 0.0), (1, 0.25), (2, 0.25)])
-def test_flower_is_told_the_share_of_a_gpu_that_a_client_takes(gpus, share):
+def test_flower_gets_the_part_of_a_gpu_that_a_client_uses(gpus, share):
     assert ray._federation_config(Resources(5, 2, 4, gpus)) == {
         "num-supernodes": 5,
         "client-resources-num-cpus": 2,

@@ -1,4 +1,4 @@
-"""Findings that no raw data at hand provoke, on sources made by hand."""
+"""Findings that the raw data of the tests do not cause, on sources made by hand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ def survey(*sources, knows_patients=True, name="made"):
 
 
 def still(name, differing_bits=0, **told):
-    """A source of one case, whose hash differs in so many bits from that of another with 0."""
+    """Return a source of one case; its hash differs by so many bits from that of a source with 0."""
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[4:9, 4:9] = 1
     case = CaseFigures(
@@ -42,7 +42,7 @@ def still(name, differing_bits=0, **told):
 
 
 def far(number):
-    """A source unlike any other."""
+    """Return a source that is unlike all others."""
     one = still(f"far-{number}")
     return replace(one, look=derive_rng(0, "far", number).random(256) < 0.5)
 

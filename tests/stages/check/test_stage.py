@@ -1,4 +1,4 @@
-"""Every finding provoked once; sound data pass; the report and its page hold what they should."""
+"""Every finding is caused once; valid data pass; the report and its page have the right content."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ SIDE = 64
 
 
 def run(folder: Path, *datasets: str, raw: dict[str, Path], **options):
-    """The reports, by data set."""
+    """Return the reports, by data set."""
     options = {"size": 32, "workers": 2, **options}
     reports = check(CheckConfig(workspace=folder / "made", datasets=datasets, raw=raw, **options))
     return {report["dataset"]: report for report in reports}
@@ -54,7 +54,7 @@ def disc(radius=12, x=32, y=32):
 
 @pytest.fixture
 def stills(tmp_path):
-    """stills({name: {image, mask, patient, site, split}}): ultrasound of one's own, with a manifest."""
+    """Return stills({name: {image, mask, patient, site, split}}), which makes ultrasound with a manifest."""
 
     def write(rows, folder="own"):
         root = tmp_path / folder
@@ -81,7 +81,7 @@ def stills(tmp_path):
 
 @pytest.fixture
 def checked(stills, tmp_path):
-    """checked({name: row}): the report on three sound patients and those rows."""
+    """Return checked({name: row}), which reports on three valid patients and those rows."""
 
     def report_on(rows, **options):
         ever = {
@@ -100,7 +100,7 @@ def plain(name, site="A"):
 @pytest.mark.parametrize("dataset", READERS)
 def test_sound_data_pass(dataset, phantom_raw, tmp_path):
     (report,) = run(tmp_path, dataset, raw=phantom_raw).values()
-    # As in the real set, there is a copy across classes in BUSI.
+    # As in the real data set, BUSI has a copy across classes.
     assert codes(report, "problem") == (["copies-across-classes"] if dataset == "busi" else [])
     assert report["passed"] == (dataset != "busi")
     counts = report["counts"]
@@ -130,7 +130,7 @@ def test_the_same_data_give_the_same_bytes_whatever_the_threads(phantom_raw, tmp
         assert one == other
 
 
-def test_all_that_a_reader_refuses_is_told(raw_copy, tmp_path):
+def test_everything_that_a_reader_rejects_is_reported(raw_copy, tmp_path):
     raw = raw_copy("otu2d")
     (raw / "images" / "2.JPG").write_bytes(b"")
     (raw / "annotations" / "3_binary.PNG").unlink()
@@ -143,7 +143,7 @@ def test_all_that_a_reader_refuses_is_told(raw_copy, tmp_path):
     assert report["counts"]["bad"] == 3
 
 
-def test_files_that_are_called_alike_are_told_with_their_folders(tmp_path, phantom_raw):
+def test_files_with_the_same_name_are_reported_with_their_folders(tmp_path, phantom_raw):
     raw = shutil.copytree(phantom_raw["manifest"], tmp_path / "own")
     with (raw / "manifest.csv").open(encoding="utf-8-sig") as file:
         row = next(csv.DictReader(file))
@@ -160,7 +160,7 @@ def test_windows_are_named_in_any_case_and_for_what_is_there(phantom_raw, tmp_pa
     assert ct["intensity"]["p99"] == -150
 
 
-def test_folders_of_unknown_data_sets_are_refused(phantom_raw, tmp_path):
+def test_folders_of_unknown_data_sets_are_rejected(phantom_raw, tmp_path):
     with pytest.raises(FlamesError, match="data set 'bsi' is not known"):
         run(tmp_path, "busi", raw={**phantom_raw, "bsi": tmp_path})
 
@@ -198,7 +198,7 @@ FLAT = {
 
 
 @pytest.mark.parametrize("code", FLAT)
-def test_images_that_show_nothing_are_told(code, checked):
+def test_images_that_show_nothing_are_reported(code, checked):
     image, severity = FLAT[code]
     report = checked({"odd": {"image": image}})
     assert codes(report) == [code]
@@ -214,7 +214,7 @@ MASKS = {
 
 
 @pytest.mark.parametrize("code", MASKS)
-def test_masks_that_cannot_be_meant_are_told(code, checked):
+def test_implausible_masks_are_reported(code, checked):
     mask, text, severity = MASKS[code]
     report = checked({"odd": {"mask": mask}})
     assert codes(report) == [code]
@@ -279,7 +279,7 @@ def test_a_picture_saved_again_is_found_and_another_is_not(stills, tmp_path):
     )
 
 
-def test_copies_across_data_sets_that_are_checked_together_are_told_in_both(raw_copy, tmp_path):
+def test_copies_across_data_sets_that_are_checked_together_are_reported_in_both(raw_copy, tmp_path):
     raw = {name: raw_copy(name) for name in ("busi", "otu2d")}
     Image.open(raw["busi"] / "malignant" / "malignant (1).png").save(
         raw["otu2d"] / "images" / "99.JPG", quality=90
@@ -383,14 +383,14 @@ def test_figures_are_those_of_the_images(stills, tmp_path):
     assert row["spacing_mm"] is None
 
 
-def test_spacing_is_told_along_rows_columns_and_slices(phantom_raw, tmp_path):
+def test_spacing_is_reported_along_rows_columns_and_slices(phantom_raw, tmp_path):
     (row,) = run(tmp_path, "brats", raw=phantom_raw)["brats"]["groups"]
     assert len(row["spacing_mm"]["median"]) == 3
     assert row["spacing_mm"]["min"] == row["spacing_mm"]["median"] == row["spacing_mm"]["max"]
 
 
 class Page(HTMLParser):
-    """What a browser would make of the page."""
+    """Content of the page as a browser reads it."""
 
     def __init__(self):
         super().__init__()
@@ -457,7 +457,7 @@ def test_hostile_names_stay_text(stills, tmp_path):
     assert "[bold]" in shown
 
 
-def test_long_lists_are_cut_on_the_page_and_whole_in_the_report(checked, tmp_path):
+def test_long_lists_are_cut_on_the_page_and_complete_in_the_report(checked, tmp_path):
     report = checked({f"odd-{n:02d}": {"image": np.zeros((SIDE, SIDE), np.uint8)} for n in range(20)})
     assert finding(report, "black-image")["count"] == 20
     page = (tmp_path / "made" / "check" / "own.html").read_text(encoding="utf-8")
@@ -470,13 +470,13 @@ def test_nothing_is_written_where_a_data_set_is_missing(phantom_raw, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-def test_two_data_sets_of_one_name_are_refused(stills, phantom_raw, tmp_path):
+def test_two_data_sets_of_one_name_are_rejected(stills, phantom_raw, tmp_path):
     raw = {"busi": phantom_raw["busi"], "manifest": stills({"a": {}}, "busi")}
     with pytest.raises(FlamesError, match=r"two data sets are called busi; .* --name"):
         run(tmp_path, "busi", "manifest", raw=raw)
 
 
-def test_options_that_mean_nothing_here_are_refused(phantom_raw, tmp_path):
+def test_options_that_do_not_apply_are_rejected(phantom_raw, tmp_path):
     with pytest.raises(FlamesError, match="otu2d has no colour images"):
         run(tmp_path, "otu2d", raw=phantom_raw, channels="rgb")
 

@@ -11,5 +11,5 @@ from flames_cli.stages.deploy.init import init_deployment
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Any:
-    """Of two sites, a and b, with its server at a port of localhost where nothing listens."""
+    """Deployment with the sites a and b, and with a free port of localhost for its server."""
     return init_deployment(tmp_path / "deployment", "localhost", free_port(), ["a", "b"], 825)

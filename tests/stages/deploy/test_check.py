@@ -156,7 +156,7 @@ def test_another_address_may_be_checked(deployment):
 
 def test_a_shard_that_cannot_be_used_is_found(deployment, shard, tmp_path):
     findings = at_site(deployment, shards=[tmp_path / "gone.h5"])
-    assert "`flames partition`" in finding_of(findings, r"gone\.h5 is not there").fix
+    assert "`flames partition`" in finding_of(findings, r"gone\.h5 does not exist").fix
     shard.write_bytes(shard.read_bytes()[:-500])
     finding_of(at_site(deployment, shards=[shard]), r"hospital a\.h5 is damaged")
     shutil.copy(tmp_path / "busi.h5", shard)

@@ -27,7 +27,7 @@ WELL = [
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch):
-    """Nothing of the tester's own network."""
+    """Remove the proxy settings of the machine that runs the tests."""
     for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -35,7 +35,7 @@ def no_proxy(monkeypatch):
 
 @pytest.fixture
 def serve(deployment):
-    """serve(headers, ahead, tls): a server at the deployment's port, its clock so many seconds ahead."""
+    """serve(headers, ahead, tls): a server at the deployment's port, with its clock `ahead` seconds ahead."""
     running = []
 
     def start(headers=OURS, ahead=0.0, tls=True):

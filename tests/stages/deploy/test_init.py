@@ -166,7 +166,7 @@ def test_a_key_needs_a_name_that_a_site_can_have(tmp_path):
     with pytest.raises(FlamesError, match="cannot name a site"):
         make_key("a b", tmp_path)
     make_key("a", tmp_path)
-    with pytest.raises(FlamesError, match=r"node\.key is there already and is kept"):
+    with pytest.raises(FlamesError, match=r"node\.key exists already and is not overwritten"):
         make_key("a", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Flower's log of a node, in words for its owner."""
+"""Summaries of Flower's log of a node."""
 
 import pytest
 

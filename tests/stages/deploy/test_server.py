@@ -155,7 +155,7 @@ def test_every_site_is_admitted_before_the_server_is_ready(deployment, cli):
     ]
     assert read_node_ids(deployment) == {"a": 101, "b": 102}
     with listen("127.0.0.1", deployment.port):
-        """The server is gone."""
+        """The port is free again."""
 
 
 def test_a_site_that_is_added_later_is_admitted_without_a_restart(deployment, cli):
@@ -237,7 +237,7 @@ def test_an_insecure_server_registers_no_site(deployment, cli):
 
 @pytest.fixture
 def dies(cli, monkeypatch):
-    """A server that answers once, and dies."""
+    """Replace Flower's server by one that answers once, then ends with an error."""
     code = SERVER.replace("serve_forever()", "handle_request(); raise SystemExit('the disk is full')")
     monkeypatch.setattr(
         server, "server_command", lambda made, *_: [sys.executable, "-c", code, str(made.port)]

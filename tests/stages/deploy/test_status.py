@@ -17,7 +17,7 @@ def record(node_id: int, state: str, name: str = "") -> NodeRecord:
 
 @pytest.fixture
 def running(monkeypatch) -> Any:
-    """running([node, …], secure=True): a server that tells of these."""
+    """running([node, …], secure=True): a server that lists these."""
 
     class Cli:
         def __init__(self, home: Any, address: str, certificates: Any) -> None:

@@ -28,19 +28,30 @@ FILES = [
 LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
 
 
-def test_a_round_of_evaluation_writes_these_files(trained):
-    result = evaluate_run(trained, overlays=True)
+@pytest.fixture(scope="module")
+def evaluated(finished_runs, tmp_path_factory):
+    """{compared run: the evaluation of run flames, with pictures}: for reading only."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    return {
+        compare: evaluate_run(
+            shutil.copytree(finished_runs, folder / str(compare)), compare=compare, overlays=True
+        )
+        for compare in (None, "fedavg")
+    }
+
+
+def test_a_round_of_evaluation_writes_these_files(evaluated):
+    result = evaluated[None]
     assert sorted(path.name for path in result.folder.iterdir()) == FILES
-    assert result.folder == trained / "runs" / "flames" / "evaluation"
+    assert result.folder.parts[-3:] == ("runs", "flames", "evaluation")
     for name in FILES:
         if name.endswith(".png"):
             with Image.open(result.folder / name) as picture:
                 assert np.asarray(picture.convert("L")).std() > 0
 
 
-def test_cases_are_tidy(trained):
-    result = evaluate_run(trained)
-    rows = read_csv(result.folder / "cases.csv")
+def test_cases_are_tidy(evaluated):
+    rows = read_csv(evaluated[None].folder / "cases.csv")
     assert tuple(rows[0]) == CASE_COLUMNS
     assert {row["run"] for row in rows} == {"flames"}
     assert {row["split"] for row in rows} == {"client_test", "server_test"}
@@ -51,8 +62,8 @@ def test_cases_are_tidy(trained):
 
 
 @pytest.mark.parametrize("compare", [None, "fedavg"])
-def test_every_line_of_a_table_fits_its_header(compare, trained):
-    result = evaluate_run(trained, compare=compare)
+def test_every_line_of_a_table_fits_its_header(compare, evaluated):
+    result = evaluated[compare]
     for name in ("clients.csv", "server.csv", "lesions-clients.csv", "lesions-server.csv"):
         with (result.folder / name).open(encoding="utf-8", newline="") as file:
             header, *lines = list(csv.reader(file))
@@ -63,8 +74,8 @@ def test_every_line_of_a_table_fits_its_header(compare, trained):
         assert ("dice_gain" in header) is (compare is not None)
 
 
-def test_tables_hold_the_summaries_in_full_precision(trained):
-    result = evaluate_run(trained, compare="fedavg")
+def test_tables_hold_the_summaries_in_full_precision(evaluated):
+    result = evaluated["fedavg"]
     for row, line in zip(result.clients, read_csv(result.folder / "clients.csv"), strict=True):
         assert (line["model"], line["modality"], line["organ"], int(line["n"])) == (
             row.label,
@@ -83,8 +94,8 @@ def test_tables_hold_the_summaries_in_full_precision(trained):
         assert float(line["dice_gain"]) == row.dice_gain.mean
 
 
-def test_the_summary_says_the_same_in_json(trained):
-    result = evaluate_run(trained, compare="fedavg")
+def test_the_summary_has_the_same_figures_in_json(evaluated):
+    result = evaluated["fedavg"]
     summary = json.loads(
         (result.folder / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )
@@ -111,7 +122,7 @@ def test_one_split_alone_can_be_asked_for(split, trained):
     assert sorted(path.name for path in result.folder.iterdir()) == sorted(files)
 
 
-def test_the_splits_asked_for_one_by_one_make_the_same_files_as_both_at_once(trained):
+def test_two_calls_for_one_split_each_write_the_same_files_as_one_call_for_both(trained):
     evaluate_run(trained, client_test=True, compare="fedavg")
     by_one = evaluate_run(trained, server_test=True, compare="fedavg").folder
     kept = {path.name: path.read_text() for path in sorted(by_one.glob("*.[cj]s*"))}
@@ -151,7 +162,7 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_pictures_of_other_tables_do_not_stay_beside_new_ones(trained):
+def test_pictures_of_other_tables_are_removed(trained):
     folder = evaluate_run(trained, overlays=True).folder
     evaluate_run(trained, client_test=True)
     assert not (folder / "overlays-client.png").exists()
@@ -173,7 +184,7 @@ def test_earlier_tables_outlive_a_missing_list_of_cases(trained):
     assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
 
 
-def test_tables_of_an_earlier_release_are_not_kept(trained):
+def test_tables_of_an_earlier_release_are_removed(trained):
     folder = evaluate_run(trained, client_test=True).folder
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps({**summary, "version": 1}))
@@ -206,7 +217,7 @@ def test_the_table_by_size_is_of_the_cases_in_cases_csv(trained):
 
 
 def belongs(case, line):
-    """Whether a line of cases.csv counts in one of lesions-*.csv."""
+    """Return whether a line of cases.csv counts in a line of lesions-*.csv."""
     of_model = line["model"] in (case["client"], "all clients", "all models")
     of_organ = line["organ"] in (case["organ"], "all organs")
     return of_model and of_organ and line["lesion"] in (case["lesion"], "lesion", "all")
@@ -226,9 +237,12 @@ def test_lesions_are_counted_in_the_table_as_in_cases_csv(trained):
     assert counts.n_predicted >= counts.n_right > 0
 
 
-def test_the_same_run_gives_the_same_bytes(trained):
-    files = []
-    for _ in range(2):
-        folder = evaluate_run(trained, compare="fedavg", overlays=True).folder
-        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert files[0] == files[1]
+def test_the_same_run_gives_the_same_bytes(evaluated, trained):
+    one, other = (
+        {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (
+            evaluated["fedavg"].folder,
+            evaluate_run(trained, compare="fedavg", overlays=True).folder,
+        )
+    )
+    assert one == other

@@ -18,7 +18,7 @@ def row_of(scores, compared=None, seed=0):
 
 @pytest.fixture
 def cases():
-    """Two small ones of one patient, one large, and one whose true mask is empty, not so the prediction."""
+    """Return two small cases of one patient, one large, and one with an empty true mask and a prediction."""
     return [
         make_score("a", 0.1, lesion="small", patient="p", lesions=LesionCounts(2, 1, 3, 1)),
         make_score("b", 0.3, lesion="small", patient="p", lesions=LesionCounts(1, 0, 0, 0)),
@@ -69,7 +69,7 @@ def test_patients_called_alike_in_two_data_sets_are_two_and_in_one_collection_on
     assert people("", "ward") == 2
 
 
-def test_what_cannot_be_told_is_null_in_json():
+def test_undefined_values_are_null_in_json():
     one = make_score("a", 0.2, lesion="none", lesions=LesionCounts())
     made = row_of([one], [make_score("a", 0.1, lesion="none")])
     plain = json.loads(json.dumps(made.as_json(), allow_nan=False))

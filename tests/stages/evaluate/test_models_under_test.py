@@ -12,7 +12,7 @@ MEMBERS = {
 }
 
 
-def test_a_test_set_tells_with_whom_its_patients_are_shared(tmp_path):
+def test_a_test_set_names_the_collection_that_shares_its_patients(tmp_path):
     for modality in ("CT", "MRI"):
         info = SetInfo(f"ward-{modality.lower()}", modality, "liver", 32, 255, collection="ward")
         write_noise(tmp_path / "preprocessed" / f"{info.dataset}.h5", MEMBERS, info)

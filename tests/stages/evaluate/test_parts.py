@@ -9,7 +9,7 @@ def test_no_case_is_no_part():
     assert pool([make_scored([]), make_scored([])]) == []
 
 
-def test_several_organs_are_divided_after_the_whole():
+def test_several_organs_follow_the_line_of_all_cases():
     scores = [make_score("a", 0.9), make_score("b", 0.0, "ovary"), make_score("c", 0.0, "ovary")]
     others = [make_score("a", 0.1), make_score("b", 0.2, "ovary"), make_score("c", 0.3, "ovary")]
     parts = divide(make_scored(scores, others))
@@ -22,7 +22,7 @@ def test_several_organs_are_divided_after_the_whole():
         assert [ours.case for ours, _ in part.pairs()] == [theirs.case for _, theirs in part.pairs()]
 
 
-def test_an_unseen_site_is_named_beside_every_organ():
+def test_an_unseen_site_is_named_next_to_every_organ():
     scores = [make_score("a", 0.9), make_score("b", 0.0, "ovary")]
     parts = divide(make_scored(scores, unseen="C6"))
     assert [part.organ for part in parts] == [

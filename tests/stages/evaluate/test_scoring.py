@@ -12,13 +12,13 @@ from tests.support.scores import make_score
 
 @pytest.fixture(scope="module")
 def model(workspace):
-    """The server's US test set: two data sets, one of which shares its patients."""
+    """Return the server's US test set: two data sets, one of which shares its patients."""
     data = ShardDataset(read_shard_sets(workspace() / "shards" / "server-US.h5", "test"))
     return ModelUnderTest("US", "US", "server_test", data, {}, collections={"busi": "ward"})
 
 
 class Halves:
-    """Predicts the left half of every image."""
+    """Model that predicts the left half of every image."""
 
     def masks(self, weights, data, order=None):
         for _ in range(len(data)):
@@ -41,7 +41,7 @@ def test_every_case_is_scored_by_the_metrics_of_core(model):
     assert set(scores[0].metrics) == set(METRICS)
 
 
-def test_every_score_tells_whose_case_it_is_and_how_large_its_lesions_are(model):
+def test_every_score_has_its_patient_and_the_size_of_its_lesions(model):
     scores = score_model(Halves(), model)
     for index, found in enumerate(scores):
         assert found.patient == model.data.case(index).split_unit

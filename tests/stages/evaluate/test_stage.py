@@ -35,7 +35,7 @@ def cases_of(result, **wanted):
 
 
 def predictions(weights, data):
-    """Masks of the model, by torch alone."""
+    """Return the masks of the model, by torch alone."""
     model = build_model("unet", seed=0, base_channels=4, depth=2).eval()
     load_weights(model, weights)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def predictions(weights, data):
 
 
 def expected_of(label, weights, shard):
-    """{(label, case, metric): value}, worked out again."""
+    """Return {(label, case, metric): value}, computed again."""
     data = ShardDataset(read_shard_sets(shard, "test"))
     found = {}
     for index, predicted in enumerate(predictions(weights, data)):
@@ -114,7 +114,7 @@ def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained):
     for split, label in (("client_test", "all clients"), ("server_test", "all models")):
         *rows, pooled = result.lesions[split]
         assert (pooled.label, pooled.modality, pooled.organ) == (label, "", "all organs")
-        whole = {row.label: row for row in reversed(rows)}.values()  # of each model, the first line
+        whole = {row.label: row for row in reversed(rows)}.values()  # the first line of each model
         assert pooled.sizes["all"].dice.n == sum(row.sizes["all"].dice.n for row in whole)
         assert pooled.sizes["all"].lesions.n == sum(row.sizes["all"].lesions.n for row in whole)
     assert [row.organ for row in result.lesions["server_test"]] == [
@@ -123,7 +123,7 @@ def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained):
     ]
 
 
-def test_a_run_with_options_of_another_release_is_refused_in_one_line(trained):
+def test_a_run_with_options_of_another_release_is_rejected_in_one_line(trained):
     config = trained / "runs" / "flames" / "config.toml"
     config.write_text(config.read_text().replace("[federate]", '[federate]\ncolour = "red"'))
     with pytest.raises(FlamesError, match=r"config\.toml: colour: extra inputs are not permitted"):
@@ -202,7 +202,7 @@ def test_without_a_name_the_newest_run_is_taken(trained):
 
 
 @pytest.mark.parametrize("options", [{"name": "flames"}, {"name": "fedavg", "compare": "flames"}])
-def test_a_run_of_another_partition_is_refused(options, trained):
+def test_a_run_of_another_partition_is_rejected(options, trained):
     partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
     with pytest.raises(
         FlamesError, match=r"was made on another partition than .*federate again with --fresh"
@@ -226,7 +226,9 @@ def test_a_run_without_a_checkpoint_names_the_command(trained):
 
 def test_a_missing_shard_names_the_command(trained):
     (trained / "shards" / "server-US.h5").unlink()
-    with pytest.raises(MissingArtifact, match=r"server-US\.h5 is not there; make it with `flames partition"):
+    with pytest.raises(
+        MissingArtifact, match=r"server-US\.h5 does not exist; make it with `flames partition"
+    ):
         evaluate_run(trained)
 
 
@@ -253,7 +255,8 @@ LIVER = SetInfo("lits", "CT", "liver", 32, 255)
 
 @pytest.fixture
 def centres(tmp_path):
-    """centres("C6"): livers of several centres, these held out, and kidneys; with a run a strategy."""
+    """Return centres("C6"): livers of several centres, with these held out, and kidneys; with a run per
+    strategy."""
 
     def make(*sites, strategies=("fedavg",), modality="CT"):
         kidney = SetInfo("kits", modality, "kidney", 32, 255)
@@ -303,7 +306,7 @@ def test_a_client_without_test_patients_is_named_and_passed_over(centres):
     assert json.loads((result.folder / "summary.json").read_text())["untested"] == result.untested
 
 
-def test_a_modality_that_nobody_trained_on_is_scored_by_a_model_of_all_else_named(centres):
+def test_a_modality_without_clients_is_scored_by_a_model_of_all_else_listed_as_untested(centres):
     space = centres("C1", "C2", "C5", "C6", strategies=("fedavg", "flames"), modality="MRI")
     assert [row.organ for row in evaluate_run(space, "fedavg").server] == [
         "kidney",
@@ -324,7 +327,7 @@ def test_a_run_of_real_nodes_is_tested_at_the_server_alone(trained):
         evaluate_run(trained, "flames", client_test=True)
 
 
-def test_a_modality_in_which_nobody_trained_is_left_out(trained):
+def test_a_modality_without_clients_is_left_out(trained):
     index = trained / "runs" / "flames" / "checkpoints" / "round-00002" / "state.json"
     content = json.loads(index.read_text())
     del content["server"]["US"], content["index_sha256"]

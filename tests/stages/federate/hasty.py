@@ -1,9 +1,9 @@
-"""`flames ARGUMENTS`; but a node that it runs is missed 20 seconds after it is killed, not after a minute."""
+"""`flames ARGUMENTS` with a short heartbeat: the server notices a killed node after 20 s, not after 60 s."""
 
 import sys
 
 SECONDS = 10
-"""Between a node's signs of life; two that fail to come, and the server gives it up."""
+"""Interval of a node's heartbeat in seconds; the server gives a node up when two are missing."""
 
 
 def run_node() -> None:

@@ -25,7 +25,7 @@ def seen():
 
 @pytest.fixture
 def watch(seen, clock):
-    """Batches of 4, 2 epochs: 8 steps a round."""
+    """Return an estimator with batches of 4 and 2 epochs: 8 steps per round."""
     return Estimator(seen.append, batch_size=4, epochs=2, clock=clock)
 
 

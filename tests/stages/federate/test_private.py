@@ -1,4 +1,4 @@
-"""Differential privacy, end to end."""
+"""Differential privacy, from shards to a finished run."""
 
 import json
 import math
@@ -35,20 +35,20 @@ def _accountant():
 
 @pytest.fixture
 def one_secret(monkeypatch):
-    """Every run has the same one."""
+    """Give every run the same secret."""
     monkeypatch.setattr(run_files.secrets, "token_bytes", lambda n: SECRET[:n])
 
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("_accountant", "one_secret")
-def test_a_private_run_tells_what_it_costs_and_goes_on_to_the_last_bit(workspace, monkeypatch):
-    root = workspace()
+def test_a_private_run_reports_its_cost_and_resumes_to_the_last_bit(tiny, monkeypatch):
+    root = tiny()
     whole = federate(federate_config(root, rounds=2, run="whole", **PRIVATE))
     spent = [privacy_spent(Privacy(0.8, 0.05, 1e-5), rounds) for rounds in (1, 2)]
     assert [(record["epsilon"], record["delta"]) for record in whole.records] == [
         (told["epsilon"], told["delta"]) for told in spent
     ]
-    # Nobody is refused though the clip is far below what a client moves: clients clip.
+    # No client is rejected though the clip is far below the client's update: clients clip themselves.
     assert [record["rejected"] for record in whole.records] == [{}] * 2
 
     federate(federate_config(root, rounds=1, run="halved", **PRIVATE))
@@ -57,7 +57,7 @@ def test_a_private_run_tells_what_it_costs_and_goes_on_to_the_last_bit(workspace
     assert state_of(halved).releases == 2
     assert without_timings(halved.records) == without_timings(whole.records)
 
-    # A round that was seen, lost and done again is paid for again, whichever process does it.
+    # A round that was released, lost and repeated is counted again, whichever process repeats it.
     (halved.folder / "checkpoints" / "round-00002" / "server-MRI.safetensors").write_bytes(b"")
     federate(federate_config(root, rounds=1, run="halved", **PRIVATE))
     assert load_state(halved.folder / "checkpoints").releases == 2
@@ -91,8 +91,8 @@ def test_a_private_run_tells_what_it_costs_and_goes_on_to_the_last_bit(workspace
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("_accountant")
-def test_the_noise_is_the_secrets_not_the_seeds_and_what_is_narrowed_is_taken(workspace):
-    root = workspace()
+def test_the_noise_is_the_secrets_not_the_seeds_and_what_is_narrowed_is_taken(tiny):
+    root = tiny()
     entry = "encoders.0.0.weight"
     first, other = (
         federate(federate_config(root, rounds=1, run=name, wire_dtype="bf16", **PRIVATE))
@@ -127,7 +127,7 @@ def test_real_nodes_are_not_compared_with_each_other_in_a_private_run(tmp_path):
     assert make_plan(federate_config(tmp_path, engine="superlink"), facts, None).max_update_norm < math.inf
 
 
-ABLE = "take fedavg, fedavg-modality, fedgs, fedprox, fedadam (fedavg-modality is nearest to flames"
+ABLE = "use fedavg, fedavg-modality, fedgs, fedprox, fedadam (fedavg-modality is nearest to flames"
 
 
 @pytest.mark.parametrize(
@@ -144,15 +144,15 @@ ABLE = "take fedavg, fedavg-modality, fedgs, fedprox, fedadam (fedavg-modality i
         ),
     ],
 )
-def test_what_cannot_be_private_is_refused(changes, says, tmp_path):
+def test_what_cannot_be_private_is_rejected(changes, says, tmp_path):
     with pytest.raises(FlamesError) as caught:
         choose_algorithm(federate_config(tmp_path, **{**PRIVATE, **changes}))
     assert says in str(caught.value)
 
 
-def test_who_has_no_accountant_is_told_before_anything_is_written(workspace, monkeypatch):
+def test_a_missing_accountant_is_reported_before_anything_is_written(tiny, monkeypatch):
     monkeypatch.setattr("flames_cli.fed.privacy_accountant.importlib.util.find_spec", lambda _: None)
-    root = workspace()
+    root = tiny()
     with pytest.raises(FlamesError, match="accountant, which is not installed"):
         federate(federate_config(root, **PRIVATE))
     assert not (root / "runs").exists()

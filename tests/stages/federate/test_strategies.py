@@ -1,4 +1,4 @@
-"""What strategies, optimisers and disentangled models make of a federation, from shards to checkpoints."""
+"""Strategies, optimisers and disentangled models in complete federations, from shards to checkpoints."""
 
 from urllib.parse import unquote
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.federated
 SGD = {"optimiser": "sgd", "lr": 0.1}
 SDNET = {"model": "sdnet", "model_options": {"base_channels": 2, "depth": 2}, "lr": 1e-3}
 NEEDS = {"scaffold": SGD}
-"""What a strategy cannot do without."""
+"""Options that a strategy needs."""
 
 
 def state_of(result):
@@ -30,7 +30,7 @@ def state_of(result):
 
 
 def memories_of(result):
-    """{client: {kind: what it keeps now}} of those that keep anything."""
+    """Return {client: {kind: its state now}} of the clients that have state."""
     folders = (result.folder / "clients").glob(f"{token_of(result)}/*")
     return {unquote(folder.name): load_client_state(folder, 99999) for folder in folders}
 
@@ -39,33 +39,29 @@ def token_of(result):
     return read_config(result.folder / "config.toml")["run"]["token"]
 
 
+CLIENTS = ["brats-1", "brats-2", "busi"]
+MODELS = {
+    "flames": (["MRI", "US"], CLIENTS),
+    "flames-fedgs": (["MRI", "US"], CLIENTS),
+    "fedbn": (["all"], CLIENTS),
+    "fedavg-modality": (["MRI", "US"], []),
+    "local": (CLIENTS, []),
+    "centralised": (["MRI", "US"], []),
+}
+"""The server's models and the personal ones, where a strategy has others than one model for all."""
+
+
 @pytest.mark.parametrize("strategy", ALGORITHMS)
-def test_every_strategy_gives_the_same_bytes_for_the_same_seed(strategy, workspace):
+def test_every_strategy_gives_the_same_bytes_for_the_same_seed(strategy, tiny):
     options = {"strategy": strategy, **NEEDS.get(strategy, {})}
-    one, other = (federate(federate_config(workspace(), rounds=rounds, **options)) for rounds in (2, 1))
+    one, other = (federate(federate_config(tiny(), rounds=rounds, **options)) for rounds in (2, 1))
     assert_same_state(load_state(one.folder / "checkpoints", 1), state_of(other))
     assert without_timings(one.records)[:1] == without_timings(other.records)
     assert [record["round"] for record in one.records] == [1, 2]
     assert one.records[-1]["rejected"] == {}
     assert one.folder.name == one.run == strategy
-
-
-def test_who_trains_and_what_is_shared_follows_the_strategy(workspace):
-    root = workspace()
-    clients = [entry.name for entry in read_partition(root / "partition.json").clients]
-    expected = {
-        "flames": (["MRI", "US"], clients),
-        "flames-fedgs": (["MRI", "US"], clients),
-        "fedavg": (["all"], []),
-        "fedgs": (["all"], []),
-        "fedbn": (["all"], clients),
-        "fedavg-modality": (["MRI", "US"], []),
-        "local": (clients, []),
-        "centralised": (["MRI", "US"], []),
-    }
-    for strategy, (groups, personal) in expected.items():
-        state = state_of(federate(federate_config(root, strategy=strategy, rounds=1)))
-        assert (sorted(state.server), sorted(state.personal)) == (sorted(groups), sorted(personal))
+    models = (sorted(state_of(other).server), sorted(state_of(other).personal))
+    assert models == MODELS.get(strategy, (["all"], []))
 
 
 RESUMED = {
@@ -75,11 +71,19 @@ RESUMED = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole_runs(tiny):
+    """The finished runs of three rounds of RESUMED, by name: for reading only."""
+    return {
+        name: federate(federate_config(tiny(), rounds=3, run=name, **options))
+        for name, options in RESUMED.items()
+    }
+
+
 @pytest.mark.parametrize("name", RESUMED)
-def test_what_is_remembered_between_rounds_survives_a_stop(name, workspace):
-    options = {**RESUMED[name], "run": name}
-    whole = federate(federate_config(workspace(), rounds=3, **options))
-    root = workspace()
+def test_client_state_survives_a_stop(name, tiny, whole_runs):
+    options, whole = {**RESUMED[name], "run": name}, whole_runs[name]
+    root = tiny()
     federate(federate_config(root, rounds=1, **options))
     resumed = federate(federate_config(root, rounds=3, **options))
     assert resumed.resumed_from == 1
@@ -89,19 +93,19 @@ def test_what_is_remembered_between_rounds_survives_a_stop(name, workspace):
 
 
 class PulledPlug(Exception):
-    """Nothing that the program expects."""
+    """Exception that the program does not expect."""
 
 
-def test_clients_go_back_with_the_server(workspace):
-    """As tests/survival does with SCAFFOLD's memory; here with a style that stays at the client."""
+def test_clients_go_back_with_the_server(tiny, whole_runs):
+    """tests/survival tests this with SCAFFOLD's client state; here the state is a style."""
     options = {**RESUMED["content"], "run": "content", "rounds": 3}
-    whole = federate(federate_config(workspace(), **options))
+    whole = whole_runs["content"]
 
     def pull_plug(event):
         if isinstance(event, ReportReceived) and event.round == 3:
             raise PulledPlug
 
-    root = workspace()
+    root = tiny()
     with pytest.raises(PulledPlug):
         federate(federate_config(root, **options), pull_plug)
     resumed = federate(federate_config(root, **options))
@@ -111,8 +115,8 @@ def test_clients_go_back_with_the_server(workspace):
     assert_same_tree(memories_of(resumed), memories_of(whole))
 
 
-def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_memory(workspace):
-    root, options = workspace(), {"strategy": "scaffold", **SGD}
+def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_client_state(tiny):
+    root, options = tiny(), {"strategy": "scaffold", **SGD}
     first = token_of(federate(federate_config(root, rounds=1, **options)))
     assert token_of(federate(federate_config(root, rounds=2, **options))) == first
     fresh = federate(federate_config(root, rounds=1, fresh=True, **options))
@@ -120,8 +124,8 @@ def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_memory(workspa
     assert [path.name for path in (fresh.folder / "clients").iterdir()] == [token_of(fresh)]
 
 
-def test_a_run_without_a_token_is_given_one_when_it_goes_on(workspace):
-    root = workspace()
+def test_a_run_without_a_token_gets_one_when_it_is_resumed(tiny):
+    root = tiny()
     file = federate(federate_config(root, rounds=1)).folder / "config.toml"
     lines = file.read_text(encoding="utf-8").splitlines()
     file.write_text("\n".join(line for line in lines if not line.startswith("token")), encoding="utf-8")
@@ -138,10 +142,10 @@ def test_a_run_without_a_token_is_given_one_when_it_goes_on(workspace):
         ("fp16", "lending", {"strategy": "flames", "style_from": 2, "share": "content", **SDNET}),
     ],
 )
-def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, workspace):
-    root = workspace()
+def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, tiny, workspace):
+    root = workspace() if name == "lending" else tiny()  # a style is lent within a modality
     full, half = (
-        # Adam would make steps of one size of gradients that are zero but for rounding.
+        # Adam would make steps of full size from gradients that are zero except for rounding.
         federate(federate_config(root, run=f"{name}-{dtype}", wire_dtype=dtype, **{**options, **SGD}))
         for dtype in ("fp32", wire)
     )
@@ -159,13 +163,13 @@ def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, works
 
 
 MANY_STEPS = {"strategy": "fedavg", "batch_size": 2, "rounds": 1}
-"""Clients with several steps, and not all with as many: else FedProx and FedNova are FedAvg."""
+"""Clients with several steps, in different numbers: else FedProx and FedNova are equal to FedAvg."""
 
 
 @pytest.fixture(scope="module")
-def plain(workspace):
+def plain(tiny):
     """A finished run of MANY_STEPS."""
-    return federate(federate_config(workspace(), **MANY_STEPS))
+    return federate(federate_config(tiny(), **MANY_STEPS))
 
 
 @pytest.mark.parametrize(
@@ -181,9 +185,9 @@ def plain(workspace):
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
-def test_every_option_of_training_and_of_the_server_counts(changes, plain, workspace):
+def test_every_option_of_training_and_of_the_server_counts(changes, plain, tiny):
     assert len({client["n_steps"] for client in plain.records[0]["clients"]}) > 1
-    changed = state_of(federate(federate_config(workspace(), **{**MANY_STEPS, **changes})))
+    changed = state_of(federate(federate_config(tiny(), **{**MANY_STEPS, **changes})))
     assert any(
         not np.array_equal(array, changed.server["all"][name])
         for name, array in state_of(plain).server["all"].items()
@@ -200,9 +204,10 @@ def test_every_option_of_training_and_of_the_server_counts(changes, plain, works
     ],
     ids=["server_lr", "precise_norm", "keep_epoch", "median"],
 )
-def test_an_option_of_some_strategies_counts(options, changes, workspace):
+def test_an_option_of_some_strategies_counts(options, changes, tiny, workspace):
+    make = workspace if "precise_norm" in changes else tiny  # lesions of noise are all of one kind
     one, other = (
-        state_of(federate(federate_config(workspace(), **{**MANY_STEPS, **options, **more})))
+        state_of(federate(federate_config(make(), **{**MANY_STEPS, **options, **more})))
         for more in ({}, changes)
     )
     assert any(
@@ -212,13 +217,13 @@ def test_an_option_of_some_strategies_counts(options, changes, workspace):
     )
 
 
-def test_server_momentum_counts_from_the_second_round_on(workspace):
+def test_server_momentum_counts_from_the_second_round_on(tiny):
     first, second = (
         [
             state_of(
                 federate(federate_config(root, strategy="fedavg", rounds=rounds, server_momentum=momentum))
             )
-            for root, momentum in ((workspace(), 0.0), (workspace(), 0.5))
+            for root, momentum in ((tiny(), 0.0), (tiny(), 0.5))
         ]
         for rounds in (1, 2)
     )
@@ -227,8 +232,8 @@ def test_server_momentum_counts_from_the_second_round_on(workspace):
         assert any(not np.array_equal(one, other) for one, other in pairs) == differs
 
 
-def test_style_never_reaches_the_server(workspace):
-    root = workspace()
+def test_style_never_reaches_the_server(tiny):
+    root = tiny()
     result = federate(federate_config(root, strategy="fedavg", share="content", run="content", **SDNET))
     whole = federate(federate_config(root, strategy="fedavg", run="whole", **SDNET))
     model = build_model("sdnet", seed=0, base_channels=2, depth=2)
@@ -248,8 +253,8 @@ def test_style_never_reaches_the_server(workspace):
         assert one["bytes_down"] < both["bytes_down"]
 
 
-def test_scaffold_corrects_only_what_is_shared(workspace):
-    result = federate(federate_config(workspace(), strategy="scaffold", share="content", **{**SDNET, **SGD}))
+def test_scaffold_corrects_only_what_is_shared(tiny):
+    result = federate(federate_config(tiny(), strategy="scaffold", share="content", **{**SDNET, **SGD}))
     style = build_model("sdnet", seed=0, base_channels=2, depth=2).style_entries()
     assert result.records[-1]["rejected"] == {}
     assert not style & state_of(result).optimiser_state["all"]["control"].keys()
@@ -274,7 +279,7 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
         ({"strategy": "fedadam", "server_momentum": 0.9}, "with a server that steps by Adam"),
         ({"share": "content"}, "cannot share its content only.*sd-utnet or sdnet"),
         ({"style_from": 3}, "cannot lend its style.*sd-utnet or sdnet"),
-        ({"style_from": 3, "strategy": "local", **SDNET}, "nobody to lend a style to"),
+        ({"style_from": 3, "strategy": "local", **SDNET}, "exchanges no styles between clients"),
         ({"strategy": "local", "server_momentum": 0.5}, "local has no server momentum"),
         ({"strategy": "centralised", "server_momentum": 0.5}, "centralised has no server momentum"),
         ({"strategy": "flames", "aggregation": "median"}, "replaces a plain mean"),
@@ -282,7 +287,7 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
         ({"strategy": "local", "aggregation": "krum"}, "replaces a plain mean"),
         (
             {"strategy": "fedavg", "bad_clients": 1},
-            "--bad-clients 1 is of --aggregation trimmed-mean or krum",
+            "--bad-clients 1 is an option of --aggregation trimmed-mean or krum",
         ),
         ({"strategy": "fedavg", "aggregation": "median", "dp_noise": 1.0, "dp_clip": 1.0}, "blurs a mean"),
     ],
@@ -302,8 +307,8 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
         "private median",
     ],
 )
-def test_options_that_do_not_go_together_are_refused_before_anything_is_written(options, message, workspace):
-    root = workspace()
+def test_options_that_do_not_go_together_are_rejected_before_anything_is_written(options, message, tiny):
+    root = tiny()
     with pytest.raises(FlamesError, match=message):
         federate(federate_config(root, **options))
     assert not (root / "runs").exists()

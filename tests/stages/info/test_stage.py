@@ -30,12 +30,12 @@ def test_an_empty_workspace_holds_nothing(tmp_path):
     assert held == {"path": str(tmp_path / "none"), "preprocessed": [], "partition": False, "runs": []}
 
 
-def test_a_workspace_is_told_by_its_files(trained):
+def test_a_workspace_is_described_by_its_files(trained):
     held = info(trained)["workspace"]
     assert held["preprocessed"] == ["brats", "busi", "otu2d"]
     assert held["partition"] is True
     assert held["runs"] == ["fedavg", "flames", "local"]
 
 
-def test_what_it_tells_is_json(trained):
+def test_the_result_can_be_written_as_json(trained):
     assert json.loads(json.dumps(info(trained))) == info(trained)

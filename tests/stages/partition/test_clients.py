@@ -1,4 +1,4 @@
-"""Planning alone, on cases without pixels: who holds what, whatever was asked for."""
+"""Planning alone, on cases without pixels: the cases of each client, for all kinds of options."""
 
 from collections import Counter
 from dataclasses import replace
@@ -25,7 +25,7 @@ def case(number, patient, unit="", site="", stratum=""):
 
 
 def dataset(name, sets, collection="", modality="CT"):
-    """A data set of {set: its cases}, one list a set."""
+    """Return a data set of {set: its cases}, with one list per set."""
     members = [Member(own, index, one) for own in SETS for index, one in enumerate(sets.get(own, ()))]
     return DataSet(Path(f"{name}.h5"), SetInfo(name, modality, "liver", 4, 255, 1, collection), members)
 
@@ -35,7 +35,7 @@ def patients(names, **about):
 
 
 def plan(config, datasets):
-    """{(client or test set, role): cases} and the clients' entries."""
+    """Return {(client or test set, role): cases} and the clients' entries."""
     split = resolve_split(config.split, datasets)
     held_out = hold_out_sites(config.hold_out_site, datasets)
     found, entries = {}, []
@@ -63,7 +63,7 @@ def names_in(found, client, role):
 
 @st.composite
 def collections(draw):
-    """One or two data sets of the same people, each unit in one set and mostly of one site."""
+    """Draw one or two data sets of the same patients, each unit in one set and mostly of one site."""
     units = draw(st.integers(4, 24))
     names = draw(st.sampled_from([["a"], ["a-ct", "a-mri"]]))
     own_validation = draw(st.booleans())
@@ -96,7 +96,7 @@ def options():
 
 
 def try_plan(config, datasets):
-    """The plan; what is refused is passed over."""
+    """Return the plan; options that are rejected are skipped."""
     try:
         return plan(config, datasets)
     except FlamesError:
@@ -104,7 +104,7 @@ def try_plan(config, datasets):
 
 
 def under_pseudonyms(data, salt):
-    """The data set, its patients and units called by `salt`."""
+    """Return the data set with its patients and units named by `salt`."""
     members = [
         replace(
             member,
@@ -120,13 +120,13 @@ def under_pseudonyms(data, salt):
 
 
 def located(made):
-    """Where the cases of every client's sets lie, and what names no patient."""
+    """Return the places of the cases of every client's sets, without names of patients."""
     return [(replace(entry, patients={}), selections) for entry, selections in made]
 
 
 @settings(deadline=None, max_examples=40)
 @given(collections(), options(), st.binary(min_size=32, max_size=32))
-def test_who_holds_what_does_not_depend_on_a_sites_salt(datasets, wanted, salt):
+def test_the_division_does_not_depend_on_a_sites_salt(datasets, wanted, salt):
     config = PartitionConfig(**wanted)
 
     def divide(given):
@@ -145,7 +145,7 @@ def test_who_holds_what_does_not_depend_on_a_sites_salt(datasets, wanted, salt):
 
 
 def placed(found, wanted):
-    """How often each case stands in a role of `wanted`, by client or test set."""
+    """Return how often each case is in a role of `wanted`, by client or test set."""
     return Counter(
         (name, one.name, info.case)
         for (name, role), cases in found.items()
@@ -156,7 +156,7 @@ def placed(found, wanted):
 
 @settings(deadline=None, max_examples=80)
 @given(collections(), options())
-def test_nobody_is_in_two_roles_and_no_case_is_lost(datasets, asked):
+def test_no_patient_is_in_two_roles_and_no_case_is_lost(datasets, asked):
     config = PartitionConfig(**asked)
     found, entries, left_out = try_plan(config, datasets)
     for identity in ("patient", "split_unit"):
@@ -241,7 +241,7 @@ def test_a_data_set_that_names_no_site_is_not_divided_by_site():
         ),
     ],
 )
-def test_a_site_too_small_for_a_client_is_told_what_to_do(set_name, val_fraction, problem):
+def test_a_site_too_small_for_a_client_gets_an_error_with_advice(set_name, val_fraction, problem):
     sets = {"client_train": patients("a b c", site="C1")}
     sets[set_name] = [*sets.get(set_name, []), *patients("d", site="C2")]
     advice = r" \(--hold-out-site 'x=C2'\), divide by patient \(--split x=N\)"
@@ -276,7 +276,7 @@ def people(*numbers):
 
 
 def two_modalities(test=(16, 17, 18, 19), **more):
-    """CT of twenty people and MRI of most of them."""
+    """Return CT of twenty patients and MRI of most of them."""
     ct = {"client_train": patients(people(*range(16))), "client_test": patients(people(*test)), **more}
     mri = {"client_train": patients(people(*range(3, 16))), "client_test": patients(people(*test))}
     return [dataset("sts-ct", ct, "sts"), dataset("sts-mri", mri, "sts", "MRI")]
@@ -362,7 +362,7 @@ def test_the_smallest_share_keeps_patients_for_every_set(fold):
     assert all(count >= 1 for entry in entries for count in entry.images.values())
 
 
-def test_too_few_patients_for_the_clients_of_a_cross_validation_are_told():
+def test_too_few_patients_for_the_clients_of_a_cross_validation_are_reported():
     sets = {"client_train": patients("a b"), "client_test": patients("c")}
     with pytest.raises(FlamesError, match=r"x has 3 patients in its clients' sets, too few for 4 clients"):
         plan(PartitionConfig(split={"x": 4}, fold="1/2"), [dataset("x", sets)])

@@ -11,7 +11,7 @@ NAN = float("nan")
 
 
 def dataset(name, rows, collection="", modality="CT"):
-    """A data set of (set, patient, unit, site) rows, one image each."""
+    """Return a data set of (set, patient, unit, site) rows, with one image each."""
     cases = [
         Member(own, index, CaseInfo(f"{name}/{index}", patient, unit, "", -1, (NAN, NAN), 9, site))
         for index, (own, patient, unit, site) in enumerate(rows)
@@ -57,7 +57,7 @@ def test_without_a_wish_nothing_is_held_out():
     assert held_out.unseen == {"lits": {}}
 
 
-def test_each_unseen_site_is_a_test_set_beside_that_of_the_others():
+def test_each_unseen_site_is_a_test_set_of_its_own():
     ((entry, selections),) = plan_server(hold_out_sites({"lits": ("C10", "C6", "C6")}, [LITS]))
     assert entry.images == {"lits": 1, "lits@C6": 4, "lits@C10": 2}
     assert entry.patients == {"lits": ["f"], "lits@C6": ["c", "d", "e", "h"], "lits@C10": ["g", "i"]}

@@ -41,7 +41,7 @@ def source(workspace: Path, dataset: str) -> Path:
 
 
 def single(*patients: str, images: int = 1):
-    """Patients who are each a group of their own."""
+    """Return patients who are each a split unit of their own."""
     return [(patient, patient, images) for patient in patients]
 
 
@@ -52,7 +52,8 @@ def digests(workspace: Path) -> dict[str, str]:
 
 @pytest.fixture
 def small(tmp_path):
-    """small(busi={...}): a workspace with these preprocessed data sets; by default of eight patients."""
+    """Return small(busi={...}), which makes a workspace with these preprocessed data sets; by default of
+    eight patients."""
 
     def make(**datasets) -> Path:
         for dataset, sets in datasets.items():
@@ -68,7 +69,7 @@ def small(tmp_path):
 
 
 def where_cases_lie(workspace: Path, made: Partition):
-    """(dataset, case, shard, set) of every case in the shards."""
+    """Return (dataset, case, shard, set) of every case in the shards."""
     shards = [entry.shard for entry in (*made.clients, *made.server)]
     return [
         (info.dataset, case, shard, set_name)
@@ -83,7 +84,7 @@ def origin_of(shard: str, set_name: str) -> str:
 
 
 def check_partition(workspace: Path, made: Partition) -> None:
-    """What must hold of every partition, whatever went in."""
+    """Check everything that is true of every partition."""
     files = sorted((workspace / "preprocessed").glob("*.h5"))
     lying = where_cases_lie(workspace, made)
     expected = {
@@ -120,7 +121,7 @@ def check_manifest(workspace: Path, made: Partition) -> None:
 
 @st.composite
 def datasets(draw):
-    """{data set: (clients, sets of random groups of random patients, enough of them to be divided)}."""
+    """Draw {data set: (clients, sets of random units of random patients, enough of them to be divided)}."""
     drawn = {}
     for dataset in draw(st.lists(st.sampled_from(PAPER), min_size=1, unique=True)):
         parts = draw(st.integers(1, 3))
@@ -136,7 +137,7 @@ def datasets(draw):
 
 
 def members(groups: list[str]):
-    """One to three patients a group, one to three images a patient."""
+    """Draw one to three patients per unit, with one to three images per patient."""
     images = st.lists(st.integers(1, 3), min_size=1, max_size=3)
     return st.tuples(*[images for _ in groups]).map(
         lambda drawn: [
@@ -151,7 +152,7 @@ def members(groups: list[str]):
 @given(
     datasets(), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.none() | st.floats(0.01, 50), st.integers(0, 2**32)
 )
-def test_no_patient_and_no_group_stands_in_two_sets(drawn, val_fraction, skew, seed):
+def test_no_patient_and_no_split_unit_is_in_two_sets(drawn, val_fraction, skew, seed):
     with TemporaryDirectory() as folder:
         workspace = Path(folder)
         for dataset, (_, sets) in drawn.items():
@@ -225,11 +226,11 @@ def test_data_sets_may_be_chosen_by_any_of_their_names(small):
     assert made.modalities == ["US", "MRI"]
 
 
-def test_a_partition_that_exists_is_kept_unless_told_otherwise(small):
+def test_an_existing_partition_is_kept_without_overwrite(small):
     workspace = small(busi={})
     run(workspace)
     before = digests(workspace)
-    with pytest.raises(FlamesError, match=r"partition\.json is there already; pass --overwrite"):
+    with pytest.raises(FlamesError, match=r"partition\.json exists already; pass --overwrite"):
         run(workspace, seed=1)
     assert digests(workspace) == before
 
@@ -250,7 +251,7 @@ def test_validation_takes_its_fraction_of_the_patients_and_leaves_one(val_fracti
     assert len(made.clients[0].patients["train"]) == 5 - held_out
 
 
-def test_a_client_without_a_patient_to_validate_on_is_refused(small):
+def test_a_client_without_a_patient_to_validate_on_is_rejected(small):
     workspace = small(busi={"client_train": single("a"), "client_test": single("b")})
     with pytest.raises(FlamesError, match=r"client busi has 1 patient to train on .*pass --val-fraction 0"):
         run(workspace)
@@ -273,7 +274,7 @@ def test_a_data_set_without_server_images_has_no_server_shard(small):
         ({"busi": 3}, "busi has 2 patients in client_test, too few for 3 clients; pass --split busi=2"),
     ],
 )
-def test_a_split_that_cannot_be_is_refused_and_nothing_changes(split, found, small):
+def test_a_split_that_cannot_be_is_rejected_and_nothing_changes(split, found, small):
     workspace = small(busi={})
     with pytest.raises(FlamesError, match=found):
         run(workspace, split=split)
@@ -286,7 +287,7 @@ def test_a_split_that_cannot_be_is_refused_and_nothing_changes(split, found, sma
     assert digests(workspace) == before
 
 
-def test_data_sets_of_differing_size_are_refused_with_their_sizes(small):
+def test_data_sets_of_differing_size_are_rejected_with_their_sizes(small):
     workspace = small(busi={})
     larger = SetInfo("otu2d", "US", "ovary", 8, 255)
     write_noise(source(workspace, "otu2d"), {"client_train": single(*"abc")}, larger)
@@ -312,7 +313,7 @@ def test_data_sets_of_differing_size_are_refused_with_their_sizes(small):
         ),
     ],
 )
-def test_a_doctored_file_with_a_patient_or_group_in_two_sets_is_refused(sets, found, small):
+def test_a_doctored_file_with_a_patient_or_split_unit_in_two_sets_is_rejected(sets, found, small):
     sound = {"client_train": single("m", "n"), "client_test": single("o"), "server_test": single("p")}
     workspace = small(busi={name: [*sound[name], *sets.get(name, [])] for name in sound})
     with pytest.raises(FlamesError, match=found):
@@ -320,7 +321,7 @@ def test_a_doctored_file_with_a_patient_or_group_in_two_sets_is_refused(sets, fo
     assert not (workspace / "partition.json").exists()
 
 
-def test_a_patient_of_two_groups_is_not_divided_between_clients(small):
+def test_a_patient_of_two_split_units_is_not_divided_between_clients(small):
     two = {"client_train": [("c", "one", 1), ("c", "two", 1)], "client_test": single("d", "e")}
     with pytest.raises(
         FlamesError, match=r"patient busi/c is in shards/busi-1\.h5:train and in shards/busi-2\.h5:train"
@@ -328,7 +329,7 @@ def test_a_patient_of_two_groups_is_not_divided_between_clients(small):
         run(small(busi=two), split={"busi": 2}, val_fraction=0)
 
 
-def test_a_refused_overwrite_leaves_no_partition_that_its_shards_belie(small):
+def test_a_rejected_overwrite_leaves_no_partition_that_contradicts_its_shards(small):
     workspace = small(busi={})
     run(workspace)
     small(busi={"client_train": single(*"abc"), "client_test": single("c")})
@@ -354,7 +355,7 @@ def test_without_a_preprocessed_file_the_command_is_named(options, named, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_no_preprocessed_data_set_is_refused(small):
+def test_a_file_that_is_no_preprocessed_data_set_is_rejected(small):
     workspace = small(busi={})
     source(workspace, "otu2d").write_bytes(b"no HDF5 file")
     with pytest.raises(FlamesError, match=r"otu2d\.h5 is damaged or not an HDF5 file; .*`flames preprocess`"):
@@ -378,7 +379,7 @@ def test_the_manifest_can_be_read_by_people(small):
 
 
 def centres(**sets):
-    """Cases of three sites: two of each in every set but for what is said otherwise."""
+    """Return cases of three sites: two of each in every set, except as given."""
     made = {
         own: [
             (f"{own}-{site}-{n}", f"{own}-{site}-{n}", 1, site) for site in ("C1", "C2", "C6") for n in "ab"
@@ -404,7 +405,7 @@ def test_a_held_out_site_is_a_test_set_of_the_servers_alone(small):
     assert read_partition(workspace / "partition.json") == made
 
 
-def test_the_partition_tells_how_it_was_made(small):
+def test_the_partition_records_its_options(small):
     near = [("x", "both", 2, "C1"), ("y", "both", 1, "C6"), *single("z"), ("v", "v", 1, "C2")]
     workspace = small(lits=centres(client_test=near), busi={})
     options = {"split": {"lits": 1}, "fold": "2/2", "skew": 2.0, "hold_out_site": {"lits": ["C6"]}}
@@ -445,7 +446,7 @@ def test_folds_test_every_patient_once_and_leave_the_servers_alone(small):
     assert len(servers) == 1
 
 
-def test_a_fold_with_nobody_to_test_is_refused(small):
+def test_a_fold_without_a_patient_to_test_is_rejected(small):
     workspace = small(busi={})
     assert run(workspace, fold="7/9").clients[0].images["test"] == 1
     with pytest.raises(FlamesError, match="fold 8/9 has no patient to test, since no client has enough"):
@@ -494,7 +495,7 @@ def test_a_data_set_that_no_reader_knows_is_taken_by_its_file_s_name(small):
         run(workspace, datasets=("lung",), overwrite=True)
 
 
-def test_data_sets_of_differing_channels_are_refused(small):
+def test_data_sets_of_differing_channels_are_rejected(small):
     workspace = small(busi={})
     colour = SetInfo("otu2d", "US", "ovary", SIZE, 255, 3)
     write_noise(source(workspace, "otu2d"), {"client_train": single(*"abc")}, colour)
@@ -504,7 +505,7 @@ def test_data_sets_of_differing_channels_are_refused(small):
         run(workspace)
 
 
-def test_shards_that_would_overwrite_each_other_are_refused(small):
+def test_shards_that_would_overwrite_each_other_are_rejected(small):
     workspace = small(brats={})
     twin = SetInfo("BRATS-1", "CT", "brain", SIZE, 4095)
     write_noise(source(workspace, "BRATS-1"), {"client_train": single(*"abc")}, twin)
@@ -519,7 +520,7 @@ EXPECTED = {
     "brats-2": ["04 06 11", "09", "t0 t4"],
     "brats-3": ["01 07 08", "10", "t1 t3"],
 }
-"""By client: patients to train, validate and test on, as version 0.1.0 drew them."""
+"""Patients to train, validate and test on by client, as version 0.1.0 drew them."""
 
 
 def test_the_same_seed_draws_what_it_always_drew(small):

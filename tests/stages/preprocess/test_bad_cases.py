@@ -1,4 +1,4 @@
-"""Preprocessing of raw data that cannot be trusted: every bad case is named and counted, and none kept."""
+"""Preprocessing of damaged raw data: every bad case is named and counted, and none is kept."""
 
 import gzip
 import struct
@@ -93,7 +93,7 @@ def make_folder(path: Path) -> None:
 
 
 def claim_many_pixels(path: Path) -> None:
-    """A valid PNG header of 9,000×9,000 pixels, and hardly any."""
+    """Write a valid PNG header that claims 9,000×9,000 pixels, with hardly any data."""
     header = b"IHDR" + struct.pack(">II5B", 9000, 9000, 8, 0, 0, 0, 0)
     chunks = (header, b"IDAT" + zlib.compress(bytes(9)), b"IEND")
     path.write_bytes(
@@ -162,7 +162,7 @@ def patients_in(path: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def whole(workspace) -> dict[str, set[str]]:
-    """The patients of the undamaged data sets."""
+    """Return the patients of the undamaged data sets."""
     return {path.stem: patients_in(path) for path in (workspace() / "preprocessed").glob("*.h5")}
 
 
@@ -209,7 +209,7 @@ def test_many_bad_cases_are_counted_and_the_first_named(raw_copy, tmp_path):
     assert "6.JPG" not in str(refused.value)
 
 
-def test_a_data_set_of_bad_cases_alone_is_refused_even_where_they_are_left_out(raw_copy, tmp_path):
+def test_a_data_set_of_bad_cases_alone_is_rejected_even_with_skip_bad(raw_copy, tmp_path):
     raw = raw_copy("otu2d")
     for path in (raw / "images").iterdir():
         path.write_bytes(b"")

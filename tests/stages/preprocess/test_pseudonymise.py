@@ -1,4 +1,4 @@
-"""Who is called what: pseudonyms by a site's salt, on which nothing but names depends."""
+"""Pseudonyms by a site's salt: only names depend on it."""
 
 import csv
 import os
@@ -32,7 +32,8 @@ SIDE = 16
 
 
 def draw(folder, rows):
-    """A manifest of noise: (patient, modality) each, a still of US, else a volume of three slices."""
+    """Write a manifest of noise with (patient, modality) rows: a still image for US, else a volume of three
+    slices."""
     listed = [COLUMNS]
     for number, (patient, modality) in enumerate(rows):
         shape = (SIDE, SIDE, *([3] if modality != "US" else []))
@@ -55,7 +56,8 @@ def draw(folder, rows):
 
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory):
-    """Twelve people of two sites with a still each, half of them with a second, two thirds with an MRI too.
+    """Make twelve patients of two sites with a still image each, half of them with a second, two thirds with
+    an MRI too.
 
     Their ids sort neither as they are listed nor as numbers.
     """
@@ -71,7 +73,7 @@ def run(workspace, raw, **options):
 
 
 def site(folder, salt):
-    """A workspace with a salt of its own choice."""
+    """Return a workspace with a salt of its own choice."""
     (folder / "private").mkdir(parents=True)
     (folder / "private" / "salt").touch(mode=0o600)
     (folder / "private" / "salt").write_text(salt.hex(), encoding="ascii")
@@ -131,7 +133,7 @@ def test_a_name_stays_when_a_file_before_it_is_bad(hospital, tmp_path):
     assert names(tmp_path / "damaged") == names(tmp_path / "whole") - {bad}
 
 
-def test_the_sites_own_table_tells_what_became_of_every_source(tmp_path):
+def test_the_sites_own_table_lists_the_result_of_every_source(tmp_path):
     raw = draw(tmp_path, [(f"P{number}", "US") for number in (1, 2, 3, 4, 5, 6, 7)])
     (raw / "scan 0.png").write_bytes(b"")
     Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(raw / "spot 1.png")
@@ -149,7 +151,7 @@ def test_the_sites_own_table_tells_what_became_of_every_source(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX has these rights")
 @pytest.mark.parametrize("own", [True, False])
-def test_what_stays_at_the_site_is_open_to_nobody_else(own, hospital, salt_file, tmp_path):
+def test_files_that_stay_at_the_site_are_readable_only_by_their_owner(own, hospital, salt_file, tmp_path):
     run(tmp_path / "made", hospital, salt_file=None if own else salt_file)
     private = tmp_path / "made" / "private"
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (private, *private.iterdir())}
@@ -158,7 +160,7 @@ def test_what_stays_at_the_site_is_open_to_nobody_else(own, hospital, salt_file,
 
 
 def stored(workspace):
-    """Who and what is in every set, by the names of the raw data: (patient, group, source, pixels)."""
+    """Return the content of every set, by the names of the raw data: (patient, unit, source, pixels)."""
     people, sources = {}, {}
     for table in (workspace / "private").glob("*.csv"):
         with table.open(encoding="utf-8", newline="") as stream:
@@ -181,7 +183,7 @@ def stored(workspace):
 @settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32), st.binary(min_size=32, max_size=40))
 def test_what_is_in_which_set_does_not_depend_on_the_salt(hospital, seed, salt):
-    """That partitions do not either is in tests/stages/dividing."""
+    """tests/stages/partition tests the same for partitions."""
     with TemporaryDirectory() as folder:
         workspaces = [site(Path(folder) / name, key) for name, key in (("a", salt), ("b", salt[::-1] + b"b"))]
         for workspace in workspaces:
@@ -230,7 +232,7 @@ def test_a_person_in_two_collections_of_a_site_has_one_pseudonym(hospital, tmp_p
     assert len(set(names.values())) == 12
 
 
-def test_a_salt_that_is_none_is_told_before_the_work_and_nothing_is_written(hospital, tmp_path):
+def test_an_invalid_salt_is_reported_before_the_work_and_nothing_is_written(hospital, tmp_path):
     with pytest.raises(FlamesError, match="gone cannot be read"):
         run(tmp_path / "made", hospital, salt_file=tmp_path / "gone")
     assert not (tmp_path / "made").exists()

@@ -1,4 +1,4 @@
-"""A stored mask can go back to its volume: spacing, orientation and place are kept with each case."""
+"""A stored mask can go back into its volume: spacing, orientation and place are stored with each case."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def restored(slices: list) -> np.ndarray:
     ("dataset", "plane"), [("brats", "axial"), ("kits23", "coronal"), ("msd-liver", "sagittal")]
 )
 def test_masks_of_phantoms_go_back_voxel_by_voxel(dataset, plane, phantom_raw, tmp_path):
-    """Some of them are stored as LPS, some with the slices first."""
+    """Some of the files are stored as LPS, some with the slices first."""
     config = PreprocessConfig(
         workspace=tmp_path, raw={dataset: phantom_raw[dataset]}, size=64, plane=plane, slices="all"
     )

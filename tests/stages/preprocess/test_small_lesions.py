@@ -1,4 +1,4 @@
-"""Which rule tells small lesions from large ones: what the user says, else the reader."""
+"""The choice of the rule for small lesions: the user's, else the reader's."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_rules_for_known_data_sets_pass():
     )
 
 
-def test_a_rule_for_a_data_set_that_there_is_not_is_refused():
+def test_a_rule_for_an_unknown_data_set_is_rejected():
     with pytest.raises(FlamesError, match=r"'bussi', expected a data set of this command: busi$"):
         check_rules(config(["busi"], bussi=ASKED), READERS["busi"], ["busi"])
     with pytest.raises(FlamesError, match=r"'st', expected a data set of this command: .*, sts-ct, sts$"):
@@ -55,17 +55,17 @@ def test_a_rule_for_a_data_set_that_there_is_not_is_refused():
 
 
 @pytest.mark.parametrize("other", ["lits", "manifest"])
-def test_a_rule_for_a_data_set_that_is_not_preprocessed_here_is_refused(other):
+def test_a_rule_for_a_data_set_that_is_not_preprocessed_here_is_rejected(other):
     with pytest.raises(FlamesError, match=f"--small names '{other}', expected a data set of this command"):
         check_rules(config(["kvasir"], **{other: ASKED}), READERS["kvasir"], ["kvasir"])
 
 
 @pytest.mark.parametrize("twin", ["KVASIR", "kvasir-seg"])
-def test_two_rules_for_one_data_set_are_refused(twin):
+def test_two_rules_for_one_data_set_are_rejected(twin):
     made = PreprocessConfig(datasets=["kvasir"], small={"kvasir": ASKED, twin: OTHER})
     with pytest.raises(FlamesError, match=f"two rules for kvasir, as 'kvasir' and '{twin}'; pass one"):
         check_rules(made, READERS["kvasir"], ["kvasir"])
 
 
-def test_beside_a_manifest_a_rule_may_be_for_one_of_its_data_sets():
+def test_with_a_manifest_a_rule_may_be_for_one_of_its_data_sets():
     check_rules(config(["busi", "manifest"], sts_ct=ASKED), READERS["busi"], ["busi"])

@@ -1,4 +1,5 @@
-"""Copies that only a whole manifest shows: across organs and modalities, in volumes, under earlier names."""
+"""Copies that only a complete manifest shows: across organs and modalities, in volumes, under earlier
+names."""
 
 import csv
 
@@ -29,7 +30,7 @@ def save_still(folder, name, pixels):
 
 
 def stills(folder, rows):
-    """A manifest of stills: (name, patient, modality, organ, number of its picture) each."""
+    """Write a manifest of still images with (name, patient, modality, organ, number of its picture) rows."""
     for name, *_, number in rows:
         save_still(folder, name, draw(number))
     listed = [(f"{name}.png", f"{name}_mask.png", *about) for name, *about, _ in rows]
@@ -48,7 +49,7 @@ def run(folder, **options):
 
 
 def files_in(folder):
-    """But for locks."""
+    """Return the files, without locks."""
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
@@ -89,7 +90,7 @@ def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_se
 def test_patients_who_share_a_volume_under_masks_of_other_slices_are_in_one_set(tmp_path):
     rows = []
     for number in range(8):
-        # The last is the first one's volume again, marked one slice further up.
+        # The last is the first one's volume again, with the mask one slice higher.
         voxels = draw(number % 7, 16, 16, 8)
         mask = np.zeros(voxels.shape, np.uint8)
         mask[4:12, 4:12, 2 + number // 7 : 6 + number // 7] = 1
@@ -111,7 +112,7 @@ def test_a_list_of_duplicates_names_a_manifests_images_too(tmp_path):
     assert told["copies_left_out"] == [{"name": "a3.png", "same_as": "a1.png"}]
 
 
-def test_a_list_of_duplicates_that_names_no_image_is_refused(tmp_path):
+def test_a_list_of_duplicates_that_names_no_image_is_rejected(tmp_path):
     stills(tmp_path, [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)])
     listed = tmp_path / "list.csv"
     listed.write_text("Filename\n{benign (1).png&benign (2).png}\n")
@@ -119,7 +120,7 @@ def test_a_list_of_duplicates_that_names_no_image_is_refused(tmp_path):
         run(tmp_path, duplicate_list=listed)
 
 
-def test_a_manifest_that_gains_a_modality_leaves_nobody_there_twice(tmp_path):
+def test_a_manifest_that_gains_a_modality_leaves_no_patient_twice_in_the_workspace(tmp_path):
     rows = [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)]
     run(stills(tmp_path, rows))
     stills(tmp_path, rows + [(f"b{n}", f"a{n}", "CT", "breast", 10 + n) for n in range(6)])

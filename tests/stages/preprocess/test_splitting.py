@@ -1,4 +1,4 @@
-"""Splitting alone, on cases without pixels: who is tested on, in every modality."""
+"""Splitting alone, on cases without pixels: the test patients in every modality."""
 
 from collections import Counter
 
@@ -16,12 +16,12 @@ from flames_cli.store.h5 import SpooledCase
 
 NAN = float("nan")
 OWN = MANIFEST
-"""A reader of no paper's data set."""
+"""A reader of a data set that no paper splits."""
 DRAWN = [name for name in SETS if name != "client_val"]
 
 
 def people(names, site="", label=""):
-    """One case of each."""
+    """Return one case of each."""
     return [
         SpooledCase(CaseInfo(name, name, name, label, -1, (NAN, NAN), 9, site), number, number)
         for number, name in enumerate(names)
@@ -33,7 +33,7 @@ def named(prefix, count):
 
 
 def sets_of(cases, **options):
-    """{data set: {set: its patients}}, as preprocess would divide them."""
+    """Return {data set: {set: its patients}}, as preprocess divides them."""
     config = PreprocessConfig(**options)
     set_of = split_cases(OWN, "own", cases, {}, config)
     return {
@@ -98,6 +98,6 @@ def test_a_number_for_the_server_is_shared_between_sites_by_their_size():
         ({"test_fraction": 0}, "add patients, or pass --server-test 0$"),
     ],
 )
-def test_too_few_patients_are_told_which_sets_they_could_do_without(options, advice):
+def test_too_few_patients_give_an_error_that_names_the_sets_to_leave_out(options, advice):
     with pytest.raises(FlamesError, match=f"^us has 1 usable patients, too few for .*; {advice}"):
         sets_of({"us": people(["a"])}, **options)

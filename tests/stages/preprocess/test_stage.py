@@ -2,6 +2,7 @@ import io
 import json
 import shutil
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ ONE_KIND = [name for name, reader in READERS.items() if reader.modality]
 
 
 def run(folder: Path, dataset: str, raw: Path, **options):
-    """Preprocess into folder/workspace; the report."""
+    """Preprocess into folder/workspace and return the report."""
     options = {"size": 32, "raw": {dataset: raw}, **options}
     (report,) = preprocess(PreprocessConfig(workspace=folder / "workspace", **options), dataset)
     return report
@@ -59,7 +60,7 @@ def left_out(folder: Path, report: dict) -> dict:
 
 
 def raw_cases(dataset: str, root: Path) -> dict[str, RawCase]:
-    """Every sound case by its source's name, and that of its slice."""
+    """Return every valid case by its source's name, and that of its slice."""
     reader = READERS[dataset]
     found = {}
     for source in reader.list_sources(root):
@@ -73,29 +74,42 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
+@pytest.fixture(scope="module")
+def preprocessed(phantom_raw, salt_file, tmp_path_factory):
+    """preprocessed(dataset): the folder of its phantoms, preprocessed with `salt_file`, and the report: for
+    reading only."""
+    folder = tmp_path_factory.mktemp("preprocessed")
+
+    @cache
+    def get(dataset):
+        return folder / dataset, run(folder / dataset, dataset, phantom_raw[dataset], salt_file=salt_file)
+
+    return get
+
+
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_every_sound_case_stands_in_one_set(dataset, phantom_raw, tmp_path):
-    report = run(tmp_path, dataset, phantom_raw[dataset])
-    kept = [case.case for cases in cases_of(tmp_path, dataset).values() for case in cases]
-    told = left_out(tmp_path, report)
+def test_every_valid_case_is_in_one_set(dataset, phantom_raw, preprocessed):
+    folder, report = preprocessed(dataset)
+    kept = [case.case for cases in cases_of(folder, dataset).values() for case in cases]
+    told = left_out(folder, report)
     gone = {entry["name"] for entry in (*told["skipped"], *told["copies_left_out"])}
     assert len(kept) == len(set(kept))
     assert set(kept) == set(raw_cases(dataset, phantom_raw[dataset])) - gone
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_no_patient_stands_in_two_sets(dataset, phantom_raw, tmp_path):
-    run(tmp_path, dataset, phantom_raw[dataset])
-    sets = patients_of(tmp_path, dataset)
+def test_no_patient_is_in_two_sets(dataset, preprocessed):
+    folder, _ = preprocessed(dataset)
+    sets = patients_of(folder, dataset)
     assert all(sets[name] for name in DRAWN)
     assert len(set.union(*sets.values())) == sum(len(patients) for patients in sets.values())
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset, phantom_raw, tmp_path):
-    run(tmp_path, dataset, phantom_raw[dataset])
-    raw, names = raw_cases(dataset, phantom_raw[dataset]), cases_of(tmp_path, dataset)
-    with open_checked(output(tmp_path, dataset), PREPROCESSED) as file:
+def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset, phantom_raw, preprocessed):
+    folder, _ = preprocessed(dataset)
+    raw, names = raw_cases(dataset, phantom_raw[dataset]), cases_of(folder, dataset)
+    with open_checked(output(folder, dataset), PREPROCESSED) as file:
         for name in SETS:
             stored = read_set(file[name])
             assert stored.images.dtype == (np.uint8 if READERS[dataset].is_still else np.uint16)
@@ -110,18 +124,18 @@ def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_the_report_counts_what_the_file_holds(dataset, phantom_raw, tmp_path):
-    report = run(tmp_path, dataset, phantom_raw[dataset])
-    path = output(tmp_path, dataset)
+def test_the_report_counts_the_content_of_the_file(dataset, phantom_raw, preprocessed):
+    folder, report = preprocessed(dataset)
+    path = output(folder, dataset)
     assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == report
     assert report["sha256"] == hash_file(path)
     assert report["sources"] == len(READERS[dataset].list_sources(phantom_raw[dataset]))
-    sets = cases_of(tmp_path, dataset)
+    sets = cases_of(folder, dataset)
     assert sets.pop("client_val") == []
     for name, cases in sets.items():
         patients = {case.patient for case in cases}
         assert report["sets"][name] == {"images": len(cases), "patients": len(patients)}
-    assert files_in(tmp_path) == sorted([f"{dataset}.csv", f"{dataset}.h5", f"{dataset}.json", "salt"])
+    assert files_in(folder) == sorted([f"{dataset}.csv", f"{dataset}.h5", f"{dataset}.json"])
 
 
 @pytest.mark.parametrize(("small", "rule"), [({}, "area:100:100"), ({"OTU_2D": "box:12:5"}, "box:12:5")])
@@ -161,20 +175,20 @@ def test_a_rule_for_an_unknown_data_set_leaves_no_output(phantom_raw, tmp_path):
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(
-    dataset, phantom_raw, tmp_path, salt_file
+    dataset, phantom_raw, preprocessed, tmp_path, salt_file
 ):
-    for name, workers in (("a", 1), ("b", 4), ("c", 1)):
-        run(tmp_path / name, dataset, phantom_raw[dataset], workers=workers, salt_file=salt_file)
+    folder, _ = preprocessed(dataset)
+    run(tmp_path, dataset, phantom_raw[dataset], workers=4, salt_file=salt_file)
     for suffix in (".h5", ".json"):
-        digests = {hash_file(output(tmp_path / name, dataset).with_suffix(suffix)) for name in "abc"}
-        assert len(digests) == 1
+        one, other = (hash_file(output(made, dataset).with_suffix(suffix)) for made in (folder, tmp_path))
+        assert one == other
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw, tmp_path):
-    for seed in (0, 1):
-        run(tmp_path / str(seed), dataset, phantom_raw[dataset], seed=seed)
-    one, other = (patients_of(tmp_path / str(seed), dataset) for seed in (0, 1))
+def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw, preprocessed, tmp_path):
+    folder, _ = preprocessed(dataset)
+    run(tmp_path, dataset, phantom_raw[dataset], seed=1)
+    one, other = (patients_of(made, dataset) for made in (folder, tmp_path))
     assert one != other
     assert set.union(*one.values()) == set.union(*other.values())
 
@@ -194,10 +208,10 @@ def test_progress_counts_up_to_the_number_of_sources(phantom_raw, tmp_path):
     assert steps == [("preprocess busi", done, 16) for done in range(1, 17)]
 
 
-def test_output_that_exists_is_kept_unless_told_otherwise(phantom_raw, tmp_path):
+def test_existing_output_is_kept_without_overwrite(phantom_raw, tmp_path):
     run(tmp_path, "busi", phantom_raw["busi"])
     before = hash_file(output(tmp_path, "busi"))
-    with pytest.raises(FlamesError, match=r"busi\.h5 is there already; pass --overwrite"):
+    with pytest.raises(FlamesError, match=r"busi\.h5 exists already; pass --overwrite"):
         run(tmp_path, "busi", phantom_raw["busi"], seed=1)
     assert hash_file(output(tmp_path, "busi")) == before
     run(tmp_path, "busi", phantom_raw["busi"], seed=1, overwrite=True)
@@ -238,7 +252,7 @@ def test_the_servers_images_are_shared_between_the_classes(phantom_raw, tmp_path
     assert sorted(strata) == ["benign", "benign", "malignant", "malignant"]
 
 
-def test_the_servers_slices_come_as_whole_patients(phantom_raw, tmp_path):
+def test_the_servers_slices_come_from_complete_patients(phantom_raw, tmp_path):
     run(tmp_path, "brats", phantom_raw["brats"], server_test=8)
     sets = cases_of(tmp_path, "brats")
     assert 4 <= len(sets["server_test"]) <= 12
@@ -247,7 +261,7 @@ def test_the_servers_slices_come_as_whole_patients(phantom_raw, tmp_path):
 
 
 @pytest.mark.parametrize("server_test", [15, 1000])
-def test_a_server_share_that_leaves_nothing_is_refused(server_test, phantom_raw, tmp_path):
+def test_a_server_share_that_leaves_no_patient_is_rejected(server_test, phantom_raw, tmp_path):
     with pytest.raises(FlamesError, match=rf"asks for {server_test} of 15 otu2d images; leave some"):
         run(tmp_path, "otu2d", phantom_raw["otu2d"], server_test=server_test)
     assert files_in(tmp_path) == []
@@ -266,7 +280,7 @@ def test_the_test_fraction_is_of_the_patients_left_by_the_server(phantom_raw, tm
     }
 
 
-def test_too_few_patients_to_split_are_refused_with_the_fix(tmp_path):
+def test_too_few_patients_to_split_are_rejected_with_the_fix(tmp_path):
     raw = draw_otu2d(tmp_path, 2, seed=0)
     with pytest.raises(
         FlamesError, match=r"2 usable patients, too few for client_test; .*pass --server-test 0"
@@ -301,7 +315,7 @@ def test_empty_masks_and_lesions_that_vanish_are_reported(tmp_path):
     assert report["bad"] == []
 
 
-def test_of_exact_copies_the_first_is_kept(phantom_raw, tmp_path):
+def test_the_first_of_exact_copies_is_kept(phantom_raw, tmp_path):
     report = run(tmp_path, "busi", phantom_raw["busi"])
     assert left_out(tmp_path, report)["copies_left_out"] == [
         {"name": "malignant (3)", "same_as": "benign (1)"}

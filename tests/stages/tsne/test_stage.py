@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -19,13 +20,21 @@ def run(workspace, **options):
     return tsne(TsneConfig(workspace=workspace, device="cpu", **options))
 
 
+@pytest.fixture(scope="module")
+def maps(finished_runs, tmp_path_factory):
+    """{features: (workspace, its map)}: for reading only."""
+    folder = tmp_path_factory.mktemp("maps")
+    roots = {name: shutil.copytree(finished_runs, folder / name) for name in ("pixels", "deep")}
+    return {name: (root, run(root, features=name)) for name, root in roots.items()}
+
+
 def rows_of(made):
     with (made.folder / "embedding.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def training_images(workspace):
-    """[(client, modality, case, image)] in the partition's order."""
+    """Return [(client, modality, case, image)] in the partition's order."""
     found = []
     for entry in read_partition(workspace / "partition.json").clients:
         data = ShardDataset(read_shard_sets(workspace / entry.shard, "train"))
@@ -35,8 +44,8 @@ def training_images(workspace):
     return found
 
 
-def test_every_training_image_has_a_place(trained):
-    made = run(trained)
+def test_every_training_image_has_a_place(maps):
+    trained, made = maps["pixels"]
     rows, images = rows_of(made), training_images(trained)
     assert list(rows[0]) == ["client", "modality", "case", "x", "y"]
     assert [(row["client"], row["modality"], row["case"]) for row in rows] == [image[:3] for image in images]
@@ -46,8 +55,8 @@ def test_every_training_image_has_a_place(trained):
     assert made.images == {name: [image[0] for image in images].count(name) for name in made.images}
 
 
-def test_files_are_there_and_pictures_are_pictures(trained):
-    made = run(trained)
+def test_files_are_there_and_pictures_are_pictures(maps):
+    trained, made = maps["pixels"]
     assert made.folder == trained / "tsne"
     assert sorted(path.name for path in made.folder.iterdir()) == sorted(made.files)
     with Image.open(made.folder / "tsne.png") as picture:
@@ -55,8 +64,8 @@ def test_files_are_there_and_pictures_are_pictures(trained):
     assert (made.folder / "tsne.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
 
 
-def test_silhouettes_are_of_the_features_and_of_the_map(trained):
-    made = run(trained)
+def test_silhouettes_are_of_the_features_and_of_the_map(maps):
+    trained, made = maps["pixels"]
     images, rows = training_images(trained), rows_of(made)
     features = thumbnail_features(image for *_, image in images)
     places = np.array([(float(row["x"]), float(row["y"])) for row in rows])
@@ -67,8 +76,8 @@ def test_silhouettes_are_of_the_features_and_of_the_map(trained):
     assert made.silhouette_modality > 0
 
 
-def test_the_summary_says_the_same_in_json(trained):
-    made = run(trained)
+def test_the_summary_has_the_same_figures_in_json(maps):
+    _, made = maps["pixels"]
     summary = json.loads((made.folder / "tsne.json").read_text(encoding="utf-8"))
     assert (summary["format"], summary["version"]) == ("flames-embedding", 1)
     for name in (
@@ -83,23 +92,23 @@ def test_the_summary_says_the_same_in_json(trained):
 
 
 @pytest.mark.parametrize("features", ["pixels", "deep"])
-def test_the_same_seed_gives_the_same_bytes(features, trained):
-    files = []
-    for _ in range(2):
-        folder = run(trained, features=features).folder
-        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert files[0] == files[1]
+def test_the_same_seed_gives_the_same_bytes(features, maps, trained):
+    one, other = (
+        {path.name: path.read_bytes() for path in made.folder.iterdir()}
+        for made in (maps[features][1], run(trained, features=features))
+    )
+    assert one == other
 
 
-def test_deep_features_are_of_the_run_named_or_of_the_newest(trained):
+def test_deep_features_are_of_the_run_named_or_of_the_newest(maps, trained):
     assert run(trained, features="deep", run="flames").run == "flames"
-    newest = run(trained, features="deep")
+    newest = maps["deep"][1]
     assert (newest.run, newest.features) == ("local", "deep")
-    assert run(trained).run is None
+    assert maps["pixels"][1].run is None
 
 
-def test_deep_features_give_another_map_than_pixels(trained):
-    one, other = ([row["x"] for row in rows_of(run(trained, features=name))] for name in ("pixels", "deep"))
+def test_deep_features_give_another_map_than_pixels(maps):
+    one, other = ([row["x"] for row in rows_of(maps[name][1])] for name in ("pixels", "deep"))
     assert len(one) == len(other)
     assert one != other
 
@@ -109,7 +118,7 @@ def test_deep_features_without_a_run_name_the_command(workspace):
         run(workspace(), features="deep")
 
 
-def test_deep_features_of_another_partition_are_refused(trained):
+def test_deep_features_of_another_partition_are_rejected(trained):
     partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
     with pytest.raises(FlamesError, match="was made on another partition"):
         run(trained, features="deep", run="flames")
@@ -131,7 +140,7 @@ def test_one_modality_has_nothing_to_separate_from(workspace):
 
 @pytest.fixture
 def large_client(workspace):
-    """All brain images are one client's: more than the least that `max_images` can be."""
+    """Return a workspace in which all brain images are one client's: more than the smallest `max_images`."""
     root = workspace()
     made = partition(PartitionConfig(workspace=root, split={"brats": 1}, overwrite=True))
     assert made.clients[0].images["train"] > 10
@@ -139,11 +148,12 @@ def large_client(workspace):
 
 
 def test_no_client_gives_more_images_than_asked_for(large_client):
-    every = [row["case"] for row in rows_of(run(large_client)) if row["client"] == "brats"]
-    drawn = [row["case"] for row in rows_of(run(large_client, max_images=10)) if row["client"] == "brats"]
+    all_of_them, made = run(large_client), run(large_client, max_images=10)
+    every = [case for client, _, case, _ in training_images(large_client) if client == "brats"]
+    drawn = [row["case"] for row in rows_of(made) if row["client"] == "brats"]
     assert len(set(drawn)) == len(drawn) == 10
     assert [case for case in every if case in drawn] == drawn
-    assert run(large_client, max_images=10).images["busi"] == run(large_client).images["busi"]
+    assert made.images["busi"] == all_of_them.images["busi"]
 
 
 def test_another_seed_draws_other_images(large_client):
@@ -153,7 +163,7 @@ def test_another_seed_draws_other_images(large_client):
     assert one != other
 
 
-def test_too_few_images_are_refused(workspace):
+def test_too_few_images_are_rejected(workspace):
     root = workspace()
     partition(PartitionConfig(workspace=root, datasets=("busi",), val_fraction=0.7, overwrite=True))
     with pytest.raises(FlamesError, match=r"cannot draw the map: .* N >= 5 cases"):

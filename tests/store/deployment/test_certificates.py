@@ -1,4 +1,4 @@
-"""Certificates as Python's own TLS judges them, which a node's connection does too."""
+"""Certificates as Python's own TLS checks them, which a node's connection does too."""
 
 import os
 import ssl
@@ -21,7 +21,7 @@ HOSTS = ["server.example.org", "10.1.2.3", "2001:db8::1"]
 
 @pytest.fixture
 def made(tmp_path):
-    """made("a", "server.example.org"): the folder of an authority and a server's certificate."""
+    """Return made("a", "server.example.org"): the folder of an authority and a server's certificate."""
 
     def make(name, host="server.example.org", days=825):
         folder = tmp_path / name
@@ -38,7 +38,7 @@ def certify(folder, host, days):
 
 
 def handshake(folder, host, authority=None):
-    """Between two ends in memory; raises as a client would."""
+    """Do a handshake between two ends in memory; raises like a client."""
     there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     there.load_cert_chain(folder / "server.crt", folder / "server.key")
     here = ssl.create_default_context(cafile=(authority or folder) / "ca.crt")
@@ -61,12 +61,12 @@ def test_a_client_with_the_authority_accepts_the_server_by_every_name(host, made
         assert handshake(folder, name) == "TLSv1.3"
 
 
-def test_a_client_refuses_another_host(made):
+def test_a_client_rejects_another_host(made):
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         handshake(made("a"), "other.example.org")
 
 
-def test_a_client_refuses_what_another_authority_signed(made):
+def test_a_client_rejects_a_certificate_of_another_authority(made):
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(made("a"), "localhost", authority=made("b"))
 
@@ -89,7 +89,7 @@ def test_certificates_hold_as_long_as_they_say(days, authority_days, made):
         assert abs(said.not_after - now - timedelta(days=expected)) < timedelta(minutes=1)
 
 
-def test_a_certificate_tells_the_names_that_it_covers(made):
+def test_a_certificate_lists_the_names_that_it_covers(made):
     said = describe_certificate(made("a", "Server.example.org") / "server.crt")
     assert said.names == ("server.example.org", "localhost", "127.0.0.1", "::1")
     assert said.covers("SERVER.example.ORG")
@@ -98,7 +98,7 @@ def test_a_certificate_tells_the_names_that_it_covers(made):
     assert describe_certificate(made("b") / "ca.crt").names == ()
 
 
-def test_it_is_told_who_signed_and_whose_key_it_is(made):
+def test_signer_and_key_of_a_certificate_are_recognised(made):
     a, b = made("a"), made("b")
     assert is_signed_by(a / "server.crt", a / "ca.crt")
     assert not is_signed_by(a / "server.crt", b / "ca.crt")
@@ -115,7 +115,7 @@ def test_a_new_certificate_of_the_same_authority_is_accepted(made):
 
 
 @pytest.mark.parametrize("content", [b"", b"no certificate", b"\xff\xfe"])
-def test_files_that_are_none_are_refused_by_name(content, made):
+def test_invalid_files_are_rejected_by_name(content, made):
     folder = made("a")
     for name, read in (("server.crt", describe_certificate), ("server.key", None)):
         (folder / name).write_bytes(content)
@@ -123,6 +123,6 @@ def test_files_that_are_none_are_refused_by_name(content, made):
             read(folder / name) if read else key_matches(folder / name, folder / "ca.crt")
 
 
-def test_a_missing_file_is_told_by_name(tmp_path):
+def test_a_missing_file_is_reported_by_name(tmp_path):
     with pytest.raises(FlamesError, match=r"ca\.crt cannot be read: No such file"):
         describe_certificate(tmp_path / "ca.crt")

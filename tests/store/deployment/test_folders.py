@@ -28,7 +28,7 @@ def test_a_site_is_read_back(tmp_path):
     assert read_site(tmp_path) == made
 
 
-def test_every_file_lies_where_the_layout_says(tmp_path):
+def test_every_file_is_where_the_layout_says(tmp_path):
     made = Deployment(tmp_path, "a.org", 1, ())
     paths = [made.ca_certificate, made.ca_key, made.server_certificate, made.server_key, made.flower_home]
     paths += [made.database, made.log, made.nodes, made.node_key("x")]
@@ -67,7 +67,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("what", DAMAGED)
-def test_a_damaged_deployment_is_refused(what, tmp_path):
+def test_a_damaged_deployment_is_rejected(what, tmp_path):
     content, says = DAMAGED[what]
     (tmp_path / "deployment.toml").write_text(content)
     with pytest.raises(FlamesError, match=says.replace("(", r"\(")):
@@ -82,7 +82,7 @@ def test_a_damaged_deployment_is_refused(what, tmp_path):
         ('name = "a"\nsuperlink = "a.org"', "'a.org' is not HOST:PORT"),
     ],
 )
-def test_a_damaged_site_is_refused(content, says, tmp_path):
+def test_a_damaged_site_is_rejected(content, says, tmp_path):
     (tmp_path / "site.toml").write_text(SITE_HEAD + content)
     with pytest.raises(FlamesError, match=says):
         read_site(tmp_path)
@@ -94,6 +94,6 @@ def test_names_that_can_be_files_are_kept(name):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".a", "a/b", "a\\b", "a b", "é", "a" * 64, "a\n", "a:b"])
-def test_names_that_cannot_be_files_are_refused(name):
+def test_names_that_cannot_be_files_are_rejected(name):
     with pytest.raises(FlamesError, match="cannot name a site; use letters, digits"):
         check_site_name(name)

@@ -22,7 +22,8 @@ def pair(tmp_path):
 
 
 def test_flower_takes_the_keys(pair):
-    """Its own loaders: of `flwr supernode register`, and what a SuperNode does with its private key."""
+    """Flower's own loaders accept the keys: that of `flwr supernode register`, and the SuperNode's for its
+    private key."""
     public = bytes_to_public_key(try_load_public_key(pair[1]))
     private = serialization.load_ssh_private_key(pair[0].read_bytes(), None)
     assert isinstance(private, ec.EllipticCurvePrivateKey)
@@ -52,7 +53,7 @@ def test_a_comment_does_not_make_another_key(pair, tmp_path):
 @pytest.mark.parametrize("there", ["node.key", "node.pub"])
 def test_a_key_is_never_written_over(there, tmp_path):
     (tmp_path / there).write_text("mine")
-    with pytest.raises(FlamesError, match=f"{there} is there already and is kept"):
+    with pytest.raises(FlamesError, match=f"{there} exists already and is not overwritten"):
         make_node_keys(tmp_path / "node.key", tmp_path / "node.pub")
     assert [path.name for path in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "mine"
@@ -74,7 +75,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_keys_of_another_kind_are_refused(kind, tmp_path):
+def test_keys_of_another_kind_are_rejected(kind, tmp_path):
     path = tmp_path / "node.pub"
     path.write_bytes(OTHERS[kind])
     with pytest.raises(FlamesError, match=r"is not a node's public key .*; make a pair with"):

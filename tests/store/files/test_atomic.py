@@ -31,7 +31,7 @@ def write_half(path: Path, error: BaseException) -> None:
         raise error
 
 
-def test_a_file_appears_under_its_name_only_when_whole(tmp_path):
+def test_a_file_appears_under_its_name_only_when_complete(tmp_path):
     path = tmp_path / "a.bin"
     with replacing(path) as temporary:
         temporary.write_bytes(b"new")
@@ -161,7 +161,7 @@ def test_a_disk_that_cannot_sync_a_folder_is_no_error(tmp_path, monkeypatch):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(tmp_path):
+def test_a_folder_replaces_another_completely_or_not_at_all(tmp_path):
     path = tmp_path / "run"
     for name in ("one", "two"):
         with replacing_folder(path) as temporary:
@@ -191,7 +191,7 @@ def test_a_folder_is_replaced_before_the_old_one_is_deleted(tmp_path, monkeypatc
     assert [path.name for path in tmp_path.rglob("*")] == ["round", "new"]
 
 
-def test_a_folder_is_gone_at_once_even_if_its_files_cannot_be_deleted(tmp_path, monkeypatch):
+def test_a_folder_disappears_immediately_even_if_its_files_cannot_be_deleted(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     with monkeypatch.context() as patched:
         patched.setattr("shutil.rmtree", lambda path, ignore_errors: None)

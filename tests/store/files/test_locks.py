@@ -38,7 +38,7 @@ def test_two_processes_cannot_run_one_run_and_a_killed_one_lets_go(tmp_path):
         pass
 
 
-def test_who_never_held_anything_leaves_nothing(tmp_path):
+def test_checking_a_lock_makes_no_file(tmp_path):
     assert not is_locked(tmp_path / "one")
     assert list(tmp_path.iterdir()) == []
 
@@ -53,7 +53,7 @@ def test_a_run_that_is_held_for_a_moment_is_waited_for(tmp_path):
         assert is_locked(tmp_path / "one")
 
 
-def test_a_look_at_a_lock_refuses_nobody_who_waits(tmp_path):
+def test_checking_a_lock_does_not_disturb_a_waiting_process(tmp_path):
     looks, over = tmp_path / "one", threading.Event()
 
     def look():
@@ -71,7 +71,7 @@ def test_a_look_at_a_lock_refuses_nobody_who_waits(tmp_path):
         looker.join()
 
 
-def test_a_run_stays_locked_while_its_folder_is_made_anew(tmp_path):
+def test_a_run_stays_locked_while_its_folder_is_replaced(tmp_path):
     run = tmp_path / "runs" / "mine"
     with locked(run):
         run.mkdir()
@@ -87,7 +87,7 @@ def test_other_runs_are_free(tmp_path):
 
 @pytest.fixture
 def shards(tmp_path):
-    """A workspace that has shards, and what they are made from."""
+    """Return a workspace that has shards, and the files from which they are made."""
     (tmp_path / "preprocessed").mkdir()
     (tmp_path / "partition.json").touch()
     return tmp_path
@@ -113,7 +113,7 @@ def test_a_lock_makes_no_workspace(tmp_path):
             assert list(tmp_path.iterdir()) == []
 
 
-def test_who_writes_in_turn_waits_for_the_one_before(tmp_path):
+def test_a_writer_in_turn_waits_for_the_one_before(tmp_path):
     done = []
 
     def write():
@@ -130,7 +130,7 @@ def test_who_writes_in_turn_waits_for_the_one_before(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP])
-def test_where_a_disk_has_no_locks_nobody_is_kept_out(number, tmp_path, monkeypatch):
+def test_on_a_disk_without_locks_no_process_is_kept_out(number, tmp_path, monkeypatch):
     def refuse(descriptor, how):
         raise OSError(number, "no locks")
 
