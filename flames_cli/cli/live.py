@@ -20,7 +20,7 @@ from flames_cli.fed.events import (
     Estimated,
     Event,
     FederationStarted,
-    NodeRefused,
+    NodeRejected,
     Noted,
     RoundDone,
     StepDone,
@@ -100,7 +100,7 @@ class FederationView:
                 self._rows[client] = {"modality": modality, "images": str(n_train)}
         elif isinstance(event, ClientJoined):
             self._rows[event.client] = {"modality": event.modality, "images": str(event.n_train)}
-        elif isinstance(event, NodeRefused):
+        elif isinstance(event, NodeRejected):
             self._say(f"{event.node} cannot join: {event.reason}", "red")
         elif isinstance(event, Noted):
             self._say(event.note)

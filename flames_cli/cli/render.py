@@ -12,6 +12,7 @@ from rich.table import Table
 from flames_cli.cli.render_client_tests import print_client_tests
 from flames_cli.cli.render_evaluation import NOT_PRIVATE, evaluation_notes, evaluation_tables
 from flames_cli.cli.text import count, duration, epsilon_spent, size
+from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
 from flames_cli.store.files.atomic import finite
 from flames_cli.store.salts import table_path
 
@@ -62,11 +63,9 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
 
 def _small_lesions(found: dict[str, Any]) -> str:
     """`small lesions (image area / lesion area ≥ 1000): 103 of 302 images`."""
-    from flames_cli.core.imaging.lesions import parse_rule  # loads OpenCV, which most commands print without
-
     small, large, none = (sum(n[kind] for n in found["sets"].values()) for kind in ("small", "large", "none"))
     without = f", {none} without a lesion" if none else ""
-    condition = parse_rule(found["rule"]).condition
+    condition = parse_small_lesion_rule(found["rule"]).condition
     return f"small lesions ({condition}): {small} of {count(small + large + none, 'image')}{without}"
 
 

@@ -1,7 +1,7 @@
 """Splits by patient, never by image.
 
-What is drawn is a group: one patient, or several whose images are near copies of each other. Draws follow the
-order in which groups are listed, never their names: those are pseudonyms, by a secret of each site.
+What is drawn is a unit: one patient, or several whose images are near copies of each other. Draws follow the
+order in which units are listed, never their names: those are pseudonyms, by a secret of each site.
 """
 
 import math
@@ -17,8 +17,8 @@ clients hold out theirs of `client_train`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """How much a group weighs."""
+class SplitUnit:
+    """How much a unit weighs."""
 
     images: int
     patients: int = 1
@@ -34,87 +34,87 @@ class Share:
     patients: float = math.inf
 
     @classmethod
-    def fraction(cls, fraction: float, groups: Mapping[str, Group]) -> "Share":
+    def fraction(cls, fraction: float, units: Mapping[str, SplitUnit]) -> "Share":
         """`fraction` of the patients, rounded up."""
-        total = sum(group.patients for group in groups.values())
+        total = sum(unit.patients for unit in units.values())
         return cls(patients=math.ceil(fraction * total - 1e-9))
 
 
-def take_groups(groups: Mapping[str, Group], share: Share, rng: np.random.Generator) -> list[str]:
-    """Whole groups, in random order, until they come nearest to `share`.
+def take_units(units: Mapping[str, SplitUnit], share: Share, rng: np.random.Generator) -> list[str]:
+    """Whole units, in random order, until they come nearest to `share`.
 
-    Takes at least one group (the smallest, where none fits) unless the share is nothing; always leaves one.
+    Takes at least one unit (the smallest, where none fits) unless the share is nothing; always leaves one.
     """
-    names = list(groups)
+    names = list(units)
     if share.images <= 0 or share.patients <= 0 or len(names) < 2:
         return []
     order = [names[i] for i in rng.permutation(len(names))]
     taken: list[str] = []
     images = patients = 0
     for name in order:
-        group = groups[name]
+        unit = units[name]
         if len(taken) == len(order) - 1:
             break
-        if images + group.images / 2 <= share.images and patients + group.patients / 2 <= share.patients:
+        if images + unit.images / 2 <= share.images and patients + unit.patients / 2 <= share.patients:
             taken.append(name)
-            images += group.images
-            patients += group.patients
-    return taken or [min(order, key=lambda name: groups[name].images)]
+            images += unit.images
+            patients += unit.patients
+    return taken or [min(order, key=lambda name: units[name].images)]
 
 
-def split_groups(
-    groups: Mapping[str, Group], server_test: Share, test_fraction: float, rng: np.random.Generator
+def split_units(
+    units: Mapping[str, SplitUnit], server_test: Share, test_fraction: float, rng: np.random.Generator
 ) -> dict[str, str]:
-    """Which of SETS each group is in: the server's test first, then `test_fraction` of the other patients.
+    """Which of SETS each unit is in: the server's test first, then `test_fraction` of the other patients.
 
     Never client_val.
     """
-    server = set(take_groups(groups, server_test, rng))
-    rest = {name: group for name, group in groups.items() if name not in server}
-    test = set(take_groups(rest, Share.fraction(test_fraction, rest), rng))
+    server = set(take_units(units, server_test, rng))
+    rest = {name: unit for name, unit in units.items() if name not in server}
+    test = set(take_units(rest, Share.fraction(test_fraction, rest), rng))
     return {
         name: "server_test" if name in server else "client_test" if name in test else "client_train"
-        for name in groups
+        for name in units
     }
 
 
-def divide_groups(
-    groups: Mapping[str, Group],
+def divide_units(
+    units: Mapping[str, SplitUnit],
     parts: int,
     rng: np.random.Generator,
     shares: Sequence[float] | None = None,
     least: int = 1,
 ) -> list[list[str]]:
-    """The groups in `parts` lists, balanced in each data set that they have images in.
+    """The units in `parts` lists, balanced in each data set that they have images in.
 
     Args:
-        groups: those in most data sets are dealt first.
+        units: those in most data sets are dealt first.
         parts: how many lists.
         rng: draws the order.
-        shares: what each part is to hold of the groups, summing to 1; None: near equal in groups first and
-            in images next, dealt largest first, each to the part with fewest groups and then fewest images.
-        least: groups of a data set that every part keeps whatever its share, as long as there are so many.
+        shares: what each part is to hold of the units, summing to 1; None: near equal in units first and
+            in images next, dealt largest first, each to the part with fewest units and then fewest images.
+        least: units of a data set that every part keeps whatever its share, as long as there are so many.
 
     Raises:
-        ValueError: fewer groups than parts.
+        ValueError: fewer units than parts.
     """
-    if len(groups) < parts:
-        raise ValueError(f"{len(groups)} patients cannot be divided into {parts} parts")
-    names = list(groups)
+    if len(units) < parts:
+        raise ValueError(f"{len(units)} patients cannot be divided into {parts} parts")
+    names = list(units)
     order = [names[i] for i in rng.permutation(len(names))]
-    # With shares, largest first would hand the large groups to the large parts.
-    order.sort(key=lambda name: (-len(groups[name].datasets), 0 if shares else -groups[name].images))
+    # With shares, largest first would hand the large units to the large parts.
+    order.sort(key=lambda name: (-len(units[name].datasets), 0 if shares else -units[name].images))
     room = {
-        dataset: _quotas(sum(dataset in group.datasets for group in groups.values()), parts, shares, least)
-        for dataset in {dataset for group in groups.values() for dataset in group.datasets}
+        dataset: _quotas(sum(dataset in unit.datasets for unit in units.values()), parts, shares, least)
+        for dataset in {dataset for unit in units.values() for dataset in unit.datasets}
     }
     divided: list[list[str]] = [[] for _ in range(parts)]
     images = [0] * parts
     for name in order:
-        own = [room[dataset] for dataset in groups[name].datasets]
+        own = [room[dataset] for dataset in units[name].datasets]
         chosen = max(range(parts), key=lambda part: (min(left[part] for left in own), -images[part]))
         divided[chosen].append(name)
-        images[chosen] += groups[name].images
+        images[chosen] += units[name].images
         for left in own:
             left[chosen] -= 1
     return divided
@@ -147,13 +147,13 @@ def deal_folds(
     rng: np.random.Generator,
     dealt: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """The fold, 1..`folds`, of every group: near equal in groups, and within what `strata` names first.
+    """The fold, 1..`folds`, of every unit: near equal in units, and within what `strata` names first.
 
     Args:
-        strata: what is to be spread of each group, such as its class and its site; the first weighs most.
+        strata: what is to be spread of each unit, such as its class and its site; the first weighs most.
         folds: how many.
         rng: draws the order.
-        dealt: groups whose fold is given; the others are dealt around them.
+        dealt: units whose fold is given; the others are dealt around them.
     """
     fold_of = {name: fold for name, fold in (dealt or {}).items() if name in strata}
     counts: Counter[int] = Counter(fold_of.values())

@@ -18,7 +18,7 @@ STYLE = "style"
 _RUN = re.compile(r"[0-9a-f]{16}")
 
 
-def memory_folder(settings: NodeSettings, run: str, client: str) -> Path:
+def client_state_folder(settings: NodeSettings, run: str, client: str) -> Path:
     """MEMORY/<run>/<client>: what `client` keeps for `run`, a token of 16 hex digits.
 
     Raises:
@@ -28,9 +28,9 @@ def memory_folder(settings: NodeSettings, run: str, client: str) -> Path:
         raise FlamesError(
             f"the run's token is {run!r}, expected 16 hex digits; install one version everywhere"
         )
-    if settings.memory is None:
+    if settings.client_state is None:
         raise FlamesError(
             "this run needs a folder for what the client keeps between rounds, and the node's configuration "
-            "names none; pass --node-config 'memory=\"FOLDER\"'"
+            "names none; pass --node-config 'client-state=\"FOLDER\"'"
         )
-    return client_folder(settings.memory, run, client)
+    return client_folder(settings.client_state, run, client)

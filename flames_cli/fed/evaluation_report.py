@@ -19,7 +19,7 @@ FIELDS = ("mean", "sd", "n", "n_infinite")
 
 
 @dataclass(frozen=True, slots=True)
-class TestReport:
+class EvaluationReport:
     """A client's model on the client's own test set of `n` cases."""
 
     __test__ = False
@@ -39,7 +39,7 @@ class TestReport:
         return line
 
 
-def pack_test_report(report: TestReport, request: Message) -> Message:
+def pack_evaluation(report: EvaluationReport, request: Message) -> Message:
     """A client's answer to a request to test."""
     numbers: dict[str, float | int | list[float]] = {"n": report.n}
     for name, value in report.metrics.items():
@@ -51,11 +51,11 @@ def pack_test_report(report: TestReport, request: Message) -> Message:
     )
 
 
-def unpack_test_report(reply: Message) -> TestReport:
+def unpack_evaluation(reply: Message) -> EvaluationReport:
     """The report in `reply`. Raises KeyError, TypeError or ValueError where it is none."""
     identity = reply.content.config_records[REPORT]
     numbers: Mapping[str, Any] = reply.content.metric_records[METRICS_RECORD]
-    return TestReport(
+    return EvaluationReport(
         client=str(identity["client"]),
         modality=str(identity["modality"]),
         n=int(numbers["n"]),

@@ -11,7 +11,7 @@ from flames_cli.fed.events import (
     ClientJoined,
     Event,
     FederationStarted,
-    NodeRefused,
+    NodeRejected,
     RoundDone,
     Waiting,
 )
@@ -24,7 +24,7 @@ _KINDS: dict[str, type[Event]] = {
         ClientDone,
         ClientJoined,
         FederationStarted,
-        NodeRefused,
+        NodeRejected,
         RoundDone,
         Waiting,
     )

@@ -25,7 +25,7 @@ class ClientJoined:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeRefused:
+class NodeRejected:
     """A node (a client, where it could tell its name) cannot join for `reason`."""
 
     node: str
@@ -94,7 +94,7 @@ class Estimated:
 Event = (
     FederationStarted
     | ClientJoined
-    | NodeRefused
+    | NodeRejected
     | Waiting
     | ClientAsked
     | StepDone

@@ -8,25 +8,25 @@ from flames_cli.fed.messages import Profile
 
 
 @dataclass(frozen=True, slots=True)
-class Attendance:
+class Participation:
     """How many clients a round needs, and for how long it waits."""
 
-    least: int = 1
+    min_clients: int = 1
     """Clients of every modality that takes part."""
-    least_by_modality: Mapping[str, int] = field(default_factory=dict)
+    min_clients_by_modality: Mapping[str, int] = field(default_factory=dict)
     """Where a modality needs another number; a modality named here takes part from the first round on."""
-    expected: int = 0
+    expected_nodes: int = 0
     """Nodes that the first round waits for."""
-    wait_seconds: float = 0.0
+    join_timeout_s: float = 0.0
     """For enough clients, before every round."""
-    strict: bool = True
+    all_must_join: bool = True
     """Whether a node that cannot join ends the run; else the others go on without it."""
-    round_seconds: float | None = None
+    round_timeout_s: float | None = None
     """After which a round closes without the late; None: it waits for all."""
     in_flight: int | None = None
     """Clients asked at once; None: all."""
 
-    def missing(self, present: Iterable[Profile], known: Iterable[Profile]) -> list[str]:
+    def shortage(self, present: Iterable[Profile], known: Iterable[Profile]) -> list[str]:
         """What a round lacks, in words; empty where enough are there.
 
         Args:
@@ -34,13 +34,13 @@ class Attendance:
             known: all that have joined so far, gone or not.
         """
         counts = Counter(profile.modality for profile in present)
-        modalities = dict.fromkeys((*self.least_by_modality, *(profile.modality for profile in known)))
+        modalities = dict.fromkeys((*self.min_clients_by_modality, *(profile.modality for profile in known)))
         return [
             f"{need} of {modality} are needed, {counts[modality]} can be asked"
             for modality in modalities
-            if counts[modality] < (need := self.least_by_modality.get(modality, self.least))
+            if counts[modality] < (need := self.min_clients_by_modality.get(modality, self.min_clients))
         ]
 
 
-ALL_AT_ONCE = Attendance()
+ALL_AT_ONCE = Participation()
 """Every node is there from the start, as in one process."""

@@ -8,11 +8,11 @@ from flwr.serverapp import Grid
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.admission import Requirements
-from flames_cli.fed.events import ClientJoined, NodeRefused, OnEvent, Waiting
+from flames_cli.fed.events import ClientJoined, NodeRejected, OnEvent, Waiting
 from flames_cli.fed.exchange import Reply, Terms, note_nothing, send
 from flames_cli.fed.messages import Profile, make_query, unpack_profile
-from flames_cli.fed.participation import Attendance
-from flames_cli.fed.sanitise import error_reason, in_one_line
+from flames_cli.fed.participation import Participation
+from flames_cli.fed.sanitise import error_reason, sanitise
 
 QUERY_SECONDS = 300.0
 """Before a node that has not said what it is is asked again; it may still be busy with an earlier run."""
@@ -26,7 +26,7 @@ POLL_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 """Between two looks at which nodes have started anew."""
 
-Members = list[tuple[int, Profile]]
+Clients = list[tuple[int, Profile]]
 """Nodes with what they said of themselves, by client's name."""
 
 
@@ -34,14 +34,14 @@ class Roster:
     """The nodes of a federation: asked once who they are, called together before every round."""
 
     def __init__(
-        self, grid: Grid, size: int, channels: int, attendance: Attendance, on_event: OnEvent
+        self, grid: Grid, size: int, channels: int, participation: Participation, on_event: OnEvent
     ) -> None:
         self._grid = grid
         self._requirements = Requirements(size, channels)
-        self._attendance = attendance
+        self._participation = participation
         self._on_event = on_event
         self._profiles: dict[int, Profile] = {}
-        self._refused: dict[int, str] = {}
+        self._rejected: dict[int, str] = {}
         self._queries: dict[str, int] = {}
         self._ask_after: dict[int, float] = {}
         self._out: dict[int, str] = {}
@@ -54,7 +54,7 @@ class Roster:
         """Every client that has joined so far, gone or not, by name."""
         return sorted(self._profiles.values(), key=lambda profile: profile.client)
 
-    def gather(self, round_: int) -> Members:
+    def wait_for_clients(self, round_: int) -> Clients:
         """The nodes to ask in `round_`, once enough are there.
 
         The first call waits for all that are expected, and makes do with enough of them.
@@ -63,28 +63,28 @@ class Roster:
             FlamesError: not enough have come in time; where nobody is waited for, also a node that cannot
                 join.
         """
-        ends = time.monotonic() + self._attendance.wait_seconds
-        expected = 0 if self._profiles else self._attendance.expected
+        ends = time.monotonic() + self._participation.join_timeout_s
+        expected = 0 if self._profiles else self._participation.expected_nodes
         told = ""
         while True:
             here = self._look_round()
-            lacks = self._lacks(here, expected)
-            if not lacks:
+            shortage = self._shortage(here, expected)
+            if not shortage:
                 return here
             if time.monotonic() >= ends and not self._all_must_answer:
                 break
-            if lacks != told:
-                told = lacks
-                self._on_event(Waiting(round_, lacks, ends - time.monotonic()))
+            if shortage != told:
+                told = shortage
+                self._on_event(Waiting(round_, shortage, ends - time.monotonic()))
             time.sleep(POLL_SECONDS)
-        if lacks := self._lacks(here, expected=0):
-            raise FlamesError(_explain(round_, lacks, self._attendance))
+        if shortage := self._shortage(here, expected=0):
+            raise FlamesError(_explain(round_, shortage, self._participation))
         return here
 
-    def whoever_comes(self) -> Members:
+    def available_clients(self) -> Clients:
         """Who can be asked, once all that have joined are back or the time to wait for them is over."""
-        wanted = max(len(self._profiles), self._attendance.expected)
-        ends = time.monotonic() + self._attendance.wait_seconds
+        wanted = max(len(self._profiles), self._participation.expected_nodes)
+        ends = time.monotonic() + self._participation.join_timeout_s
         while True:
             here = self._look_round()
             if len(here) >= wanted or time.monotonic() >= ends:
@@ -94,8 +94,8 @@ class Roster:
     def terms(self, on_arrival: Callable[[int], None] = note_nothing) -> Terms:
         """How a round's messages go out, and what is noted of them."""
         return Terms(
-            self._attendance.round_seconds,
-            self._attendance.in_flight,
+            self._participation.round_timeout_s,
+            self._participation.in_flight,
             self._note_sent,
             on_arrival,
             self.is_lost,
@@ -108,14 +108,14 @@ class Roster:
 
     def is_lost(self, node: int) -> bool:
         """Whether `node` has started anew since it was asked."""
-        if not self._attendance.strict and time.monotonic() - self._looked > LOOK_SECONDS:
+        if not self._participation.all_must_join and time.monotonic() - self._looked > LOOK_SECONDS:
             self._online()
         return self._seen.get(node, "") != self._started.get(node, "")
 
     @property
     def _all_must_answer(self) -> bool:
         """Whether a node that was asked who it is has not answered, where all nodes are there by nature."""
-        return self._attendance.strict and bool(self._queries)
+        return self._participation.all_must_join and bool(self._queries)
 
     def _note_sent(self, node: int, number: str) -> None:
         self._out[node] = number
@@ -128,7 +128,7 @@ class Roster:
         self._seen |= {node.node_id: node.last_activated_at for node in nodes}
         return {node.node_id: node.name for node in nodes}
 
-    def _look_round(self) -> Members:
+    def _look_round(self) -> Clients:
         """Who can be asked now: online, known and not busy; whoever is new is asked who it is."""
         online = self._online()
         self._free_late()
@@ -139,7 +139,7 @@ class Roster:
             for node in online
             if node in self._profiles and node not in self._out
         ]
-        return sorted(here, key=lambda member: member[1].client)
+        return sorted(here, key=lambda client: client[1].client)
 
     def _query_new(self, online: Mapping[int, str]) -> None:
         """Ask who they are; nobody waits for the answer, which a broken node may never give."""
@@ -159,15 +159,15 @@ class Roster:
                     continue  # it has answered before
                 client, problem = self._admit(node, answer, online)
                 if problem:
-                    self._note_refused(node, client, problem)
+                    self._note_rejected(node, client, problem)
 
-    def _note_refused(self, node: int, client: str, problem: str) -> None:
-        if self._attendance.strict:
+    def _note_rejected(self, node: int, client: str, problem: str) -> None:
+        if self._participation.all_must_join:
             raise FlamesError(f"{client} cannot join: {problem}")
         self._ask_after[node] = time.monotonic() + ASK_AGAIN_SECONDS
-        if self._refused.get(node) != problem:
-            self._refused[node] = problem
-            self._on_event(NodeRefused(client, problem))
+        if self._rejected.get(node) != problem:
+            self._rejected[node] = problem
+            self._on_event(NodeRejected(client, problem))
 
     def _free_late(self) -> None:
         """Late reports of earlier rounds are thrown away; who sent them can be asked again."""
@@ -186,12 +186,12 @@ class Roster:
         try:
             profile = unpack_profile(answer)
         except Exception as error:  # what a node sends may fail to be read in any way at all
-            what = in_one_line(f"{type(error).__name__}: {error}")
+            what = sanitise(f"{type(error).__name__}: {error}")
             return name, f"its profile cannot be read ({what}); install one version everywhere"
         taken = {other.client for number, other in self._profiles.items() if number in online}
-        if problem := self._requirements.refuse(profile, registered, taken):
+        if problem := self._requirements.rejection_reason(profile, registered, taken):
             return f"client {profile.client}", problem
-        self._refused.pop(node, None)
+        self._rejected.pop(node, None)
         self._profiles = {
             number: other for number, other in self._profiles.items() if other.client != profile.client
         }
@@ -199,8 +199,8 @@ class Roster:
         self._on_event(ClientJoined(profile.client, profile.modality, profile.organ, profile.n_train))
         return profile.client, ""
 
-    def _lacks(self, here: Members, expected: int) -> str:
-        """What a round lacks, in words; empty where enough are there."""
+    def _shortage(self, here: Clients, expected: int) -> str:
+        """What a round is short of, in words; empty where enough are there."""
         if self._all_must_answer:
             return f"{len(self._queries)} of the nodes have not said what they are"
         if not here:
@@ -208,13 +208,13 @@ class Roster:
         if len(here) < expected:
             return f"{len(here)} of {expected} expected clients can be asked"
         profiles = [profile for _, profile in here]
-        return "; ".join(self._attendance.missing(profiles, self._profiles.values()))
+        return "; ".join(self._participation.shortage(profiles, self._profiles.values()))
 
 
-def _explain(round_: int, lacks: str, attendance: Attendance) -> str:
-    if attendance.strict:
-        return lacks
+def _explain(round_: int, shortage: str, participation: Participation) -> str:
+    if participation.all_must_join:
+        return shortage
     return (
-        f"round {round_} cannot start after {attendance.wait_seconds:g} s: {lacks}; look with `flames deploy "
-        "status`, and run the same command again to go on"
+        f"round {round_} cannot start after {participation.join_timeout_s:g} s: {shortage}; look with "
+        "`flames deploy status`, and run the same command again to go on"
     )

@@ -16,10 +16,10 @@ def error_reason(reply: Message) -> str:
     """
     reason = str(reply.error.reason)
     wrapped = _WRAPPED.match(reason)
-    return in_one_line(wrapped[1] if wrapped else reason)
+    return sanitise(wrapped[1] if wrapped else reason)
 
 
-def in_one_line(text: str) -> str:
+def sanitise(text: str) -> str:
     """`text` that quotes what another machine sent: one line of at most LONGEST_REASON printable letters."""
     line = " ".join(text[: 4 * LONGEST_REASON].split())
     return "".join(letter for letter in line if letter.isprintable())[:LONGEST_REASON]

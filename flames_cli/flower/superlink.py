@@ -1,7 +1,7 @@
 """Flower's SuperLink behind the gate: `python -m flames_cli.flower.superlink ARGUMENTS`.
 
-The arguments are those of `flower-superlink` and `--flames-protocol NUMBER`. Whatever address it serves, it serves 127.0.0.1 too: from there
-runs are submitted, and Flower's own processes reach it.
+The arguments are those of `flower-superlink` and `--flames-protocol NUMBER`. Whatever address it serves, it
+serves 127.0.0.1 too: from there runs are submitted, and Flower's own processes reach it.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Local rules: what a client does with its gradients, and what it reports.
+"""Local update rules: how a client uses its gradients, and which weights it reports.
 
-Each holds the model that is trained and its optimiser, makes its steps, and says what is reported;
-`make_rule` knows them by the names of `Algorithm.local`.
+Each rule has the model and its optimiser, makes the steps, and returns the weights to report.
+`make_local_update` creates a rule by its name in `Algorithm.local_update`.
 """
 
 from collections.abc import Sequence
@@ -16,52 +16,52 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.optimisers import ScaledOptimiser
 
 
-class Plain:
-    """The optimiser's own step; the weights are reported as they are."""
+class LocalUpdate:
+    """The plain rule: the optimiser's own step; trained weights are reported. Base class of the others."""
 
-    scales = False
-    """Whether steps count otherwise in what is reported: then `scale` is set before each."""
+    uses_scale = False
+    """True if the rule scales steps in its report; the caller then sets `scale` before each step."""
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         self.model = model
         self.optimiser = optimiser
         self.scale = 1.0
-        """How often the next step counts in what is reported."""
+        """Factor by which the next step counts in the report."""
 
     def step(self) -> None:
-        """One step from the gradients as they stand."""
+        """Make one step with the current gradients."""
         self.optimiser.step()
 
     @property
-    def differs(self) -> bool:
-        """Whether what would be reported is anything but the weights that were trained."""
+    def changes_report(self) -> bool:
+        """True if the report differs from the trained weights."""
         return False
 
     def weights(self) -> Weights:
-        """What the client would report now."""
+        """Return the weights that the client would report now."""
         return to_weights(self.model)
 
 
-class FedGS(Plain):
-    """Steps on small lesions count more in what is reported; training is plain (Schutte et al. 2024)."""
+class FedGS(LocalUpdate):
+    """FedGS: steps on small lesions count more in the report; training is plain (Schutte et al. 2024)."""
 
-    scales = True
+    uses_scale = True
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         super().__init__(model, optimiser)
         self._scaled = ScaledOptimiser(optimiser)
 
     def step(self) -> None:
-        """One step that counts `scale` times."""
+        """Make one step that counts `scale` times in the report."""
         self._scaled.step(self.scale)
 
     @property
-    def differs(self) -> bool:
-        """Whether any step counted otherwise than once, or weights decayed."""
-        return self._scaled.differs
+    def changes_report(self) -> bool:
+        """True if any step had a scale other than 1, or weights decayed."""
+        return self._scaled.changes_report
 
     def weights(self) -> Weights:
-        """The weights received less the scaled updates; buffers as they are."""
+        """Return the received weights minus the scaled updates; buffers are those of the trained model."""
         scaled = {
             name: self._scaled.reported(parameter).cpu().numpy()
             for name, parameter in self.model.named_parameters()
@@ -69,8 +69,8 @@ class FedGS(Plain):
         return {name: scaled.get(name, array) for name, array in to_weights(self.model).items()}
 
 
-class FedProx(Plain):
-    """A pull of μ·(w − w0) towards the weights received (Li et al. 2020)."""
+class FedProx(LocalUpdate):
+    """FedProx: a gradient of μ·(w − w0) pulls towards the received weights w0 (Li et al. 2020)."""
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, mu: float) -> None:
         super().__init__(model, optimiser)
@@ -79,27 +79,27 @@ class FedProx(Plain):
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step on the loss and μ/2·‖w − w0‖²."""
+        """Make one step on the loss plus μ/2·‖w − w0‖²."""
         for parameter, start in zip(self.model.parameters(), self._start, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(parameter - start, alpha=self._mu)
         self.optimiser.step()
 
 
-class Scaffold(Plain):
-    """Gradients corrected by control variates, g − cᵢ + c (Karimireddy et al. 2020)."""
+class Scaffold(LocalUpdate):
+    """SCAFFOLD: gradients corrected by control variates, g − cᵢ + c (Karimireddy et al. 2020)."""
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, correction: Weights) -> None:
         super().__init__(model, optimiser)
         self._corrections = {
             parameter: torch.from_numpy(correction[name].copy()).to(parameter)
             for name, parameter in model.named_parameters()
-            if name in correction  # what stays at the client has none
+            if name in correction  # entries that stay at the client have no control variate
         }
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step along the corrected gradient."""
+        """Make one step with the corrected gradient."""
         for parameter, correction in self._corrections.items():
             if parameter.grad is not None:
                 parameter.grad.add_(correction)
@@ -107,35 +107,35 @@ class Scaffold(Plain):
 
 
 def batch_scale(masks: Tensor, cases: Sequence[int], data: ShardDataset) -> float:
-    """FedGS' scaling factor of a batch: masks B×1×H×W, as augmented, of these `cases` of `data`."""
+    """Return FedGS' scaling factor of a batch: augmented masks B×1×H×W of these `cases` of `data`."""
     small = [data.lesion(case) == "small" for case in cases]
     bases = [data.small_rule(case).log_base for case in cases]
     areas = masks.flatten(1).sum(1).cpu().numpy()
     return scaling_factor(areas, small, masks[0].numel(), bases)
 
 
-def make_rule(
+def make_local_update(
     name: str,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     mu: float = 0.0,
     correction: Weights | None = None,
-) -> Plain:
-    """The rule `name`, at the start of a round.
+) -> LocalUpdate:
+    """Create the local update rule `name` at the start of a round.
 
     Args:
-        name: plain, fedgs, fedprox or scaffold.
-        model: as received, on its device.
-        optimiser: of its parameters.
-        mu: FedProx's μ.
-        correction: SCAFFOLD's c − cᵢ, by parameter.
+        name: "plain", "fedgs", "fedprox" or "scaffold".
+        model: the model with the received weights, on its device.
+        optimiser: the optimiser of the model's parameters.
+        mu: proximal coefficient μ of FedProx.
+        correction: c − cᵢ of SCAFFOLD, by parameter name.
 
     Raises:
-        ValueError: no such rule, or SCAFFOLD without a correction.
+        ValueError: an unknown rule, or SCAFFOLD without a correction.
     """
     match name:
         case "plain":
-            return Plain(model, optimiser)
+            return LocalUpdate(model, optimiser)
         case "fedgs":
             return FedGS(model, optimiser)
         case "fedprox":
@@ -143,5 +143,5 @@ def make_rule(
         case "scaffold" if correction is not None:
             return Scaffold(model, optimiser, correction)
     raise ValueError(
-        f"got local rule {name!r}, expected plain, fedgs, fedprox, or scaffold with a correction"
+        f"got local update rule {name!r}, expected plain, fedgs, fedprox, or scaffold with a correction"
     )

@@ -1,4 +1,4 @@
-"""What a client's steps minimise, by kind of model."""
+"""The loss that a client's steps minimise; it depends on the kind of model."""
 
 import copy
 
@@ -15,27 +15,30 @@ from flames_cli.learn.normalisation import frozen_statistics
 
 
 class OtherStyle:
-    """Another client's renderer: draws this client's anatomy as that client's scanner might.
+    """Another client's renderer, which draws this client's anatomy in the style of that client's scanner.
 
-    FedGS' second stage: the masks stay right, since the anatomy is kept and only its style is drawn anew,
-    from z ~ N(0, I), to which training pulls every client's styles.
+    This is FedGS' second stage. The masks stay correct because the anatomy does not change. The new style is
+    drawn from z ~ N(0, I), the distribution to which training pulls every client's styles.
     """
 
     def __init__(self, model: SegmentationModel, weights: Weights) -> None:
-        """`weights`: the entries of `model.renderer_entries()`.
+        """Copy the renderer of `model` and load `weights`, the entries of `model.renderer_entries()`.
 
         Raises:
-            FlamesError: `model` has no renderer, or these are not its weights.
+            FlamesError: `model` has no renderer, or the weights do not fit it.
         """
         if not isinstance(model, DisentangledModel):
-            raise FlamesError("only disentangled models can draw an image in another client's style")
+            raise FlamesError(
+                "this model cannot draw an image in another client's style, expected a disentangled one; "
+                "use --model sd-utnet or sdnet"
+            )
         self._renderer = copy.deepcopy(model.renderer).requires_grad_(False)
         load_weights(self._renderer, {name.removeprefix("renderer."): a for name, a in weights.items()})
         self._style_dims = model.style_dims
 
     @torch.no_grad()
     def draw(self, content: Tensor) -> Tensor:
-        """Images B×C×H×W of `content`, each in a style of its own."""
+        """Draw images B×C×H×W of `content`, each in its own random style."""
         z = torch.randn(len(content), self._style_dims).to(content)
         images: Tensor = self._renderer(content, z)
         return images
@@ -49,9 +52,10 @@ def training_loss(
     per_pixel_focal: bool = False,
     style: OtherStyle | None = None,
 ) -> Tensor:
-    """The loss of one batch, a scalar: FLAMES' Dice and Focal, or that of disentangled models.
+    """Return the loss of one batch, a scalar: FLAMES' Dice and Focal, or the loss of disentangled models.
 
-    With `style`, the Dice of the same anatomy drawn in that style is added, weighted as the other Dice.
+    With `style`, the Dice of the same anatomy drawn in that style is added, with the same factor as the other
+    Dice term.
     """
     if not isinstance(model, DisentangledModel):
         return dice_focal_loss(model(images), masks, dice_weight, per_pixel_focal)
@@ -60,6 +64,6 @@ def training_loss(
     if style is None:
         return loss
     redrawn = style.draw(made.content.detach())
-    with frozen_statistics(model):  # which are to be those of real images
+    with frozen_statistics(model):  # the running statistics must be those of real images
         probabilities = model(redrawn)
     return loss + DICE_FACTOR * dice_loss(probabilities, masks, smooth=DICE_SMOOTH)

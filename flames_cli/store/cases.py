@@ -14,14 +14,28 @@ import numpy as np
 from isal import isal_zlib
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL, Lesion, LesionSize, SmallRule, parse_rule
+from flames_cli.core.imaging.lesions import LesionSize
+from flames_cli.core.imaging.small_lesion_rule import (
+    DEFAULT_RULE,
+    Lesion,
+    SmallLesionRule,
+    parse_small_lesion_rule,
+)
 from flames_cli.core.imaging.volumes import Placement
 from flames_cli.store.files.atomic import telling_in_one_line, write_all
 
 LEVEL = 1
 """Of ISA-L's deflate: its highest saves 0.2 % of disk on ultrasound and takes twice the time."""
 
-_IDENTITY = ("case", "patient", "group", "stratum", "site")
+_IDENTITY = {
+    "case": "case",
+    "patient": "patient",
+    "group": "split_unit",
+    "stratum": "stratum",
+    "site": "site",
+}
+"""By column of the file: the field of `CaseInfo`. Files name the split unit `group`."""
+
 _LESIONS = ("lesion_px", "n_lesions", "smallest_px", "smallest_box_px")
 
 
@@ -35,8 +49,8 @@ class CaseInfo:
 
     case: str
     patient: str
-    group: str
-    """The patient, or the first of those whose images are near copies: what no split may divide."""
+    split_unit: str
+    """The patient, or the first of several patients whose images are near copies: no split divides it."""
     stratum: str
     slice_index: int
     spacing_mm: tuple[float, float]
@@ -71,7 +85,7 @@ class SetInfo:
     """1 grey, or 3: red, green, blue."""
     collection: str = ""
     """What shares its patients with other data sets (one manifest's modalities); empty: the data set."""
-    small: SmallRule = DEFAULT_SMALL
+    small: SmallLesionRule = DEFAULT_RULE
     """Which of its images hold small lesions."""
 
     def judge(self, case: CaseInfo) -> Lesion:
@@ -195,8 +209,8 @@ def _create_chunked(
 
 
 def _write_columns(group: h5py.Group, cases: Sequence[CaseInfo]) -> None:
-    for column in _IDENTITY:
-        encoded = [str(getattr(case, column)).encode() for case in cases]
+    for column, field in _IDENTITY.items():
+        encoded = [str(getattr(case, field)).encode() for case in cases]
         width = max([len(text) for text in encoded], default=0) or 1
         group.create_dataset(column, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", width)))
     group.create_dataset("slice", data=np.array([case.slice_index for case in cases], np.int32))
@@ -224,14 +238,14 @@ def read_set_info(group: h5py.Group) -> SetInfo:
     """What all cases of `group` share."""
     attrs = group.attrs
     info = SetInfo(
-        _text(attrs["dataset"]),
-        _text(attrs["modality"]),
-        _text(attrs["organ"]),
-        operator.index(attrs["size"]),
-        operator.index(attrs["max_value"]),
-        operator.index(attrs["channels"]),
-        _text(attrs["collection"]),
-        parse_rule(_text(attrs["small"])),
+        dataset=_text(attrs["dataset"]),
+        modality=_text(attrs["modality"]),
+        organ=_text(attrs["organ"]),
+        size=operator.index(attrs["size"]),
+        max_value=operator.index(attrs["max_value"]),
+        channels=operator.index(attrs["channels"]),
+        collection=_text(attrs["collection"]),
+        small=parse_small_lesion_rule(_text(attrs["small"])),
     )
     _check_pixels(group, info)
     return info
@@ -254,29 +268,21 @@ def _check_pixels(group: h5py.Group, info: SetInfo) -> None:
 
 
 def read_cases(group: h5py.Group) -> list[CaseInfo]:
-    """The cases of `group`, without their pixels."""
-    texts = [_read_texts(group[column]) for column in _IDENTITY]
-    return [
-        CaseInfo(
-            *(case, patient, unit, stratum),
-            int(z),
-            (float(spacing[0]), float(spacing[1])),
-            int(lesion),
-            site,
-            (int(raw_shape[0]), int(raw_shape[1])),
-            place,
-            *(int(n), int(smallest), int(box)),
-        )
-        for case, patient, unit, stratum, site, z, spacing, raw_shape, place, lesion, n, smallest, box in zip(
-            *texts,
-            group["slice"][...].tolist(),
-            group["spacing_mm"][...].tolist(),
-            group["raw_shape"][...].tolist(),
-            _read_places(group),
-            *(group[column][...].tolist() for column in _LESIONS),
-            strict=True,
-        )
-    ]
+    """Return the cases of `group`, without their pixels."""
+    columns: dict[str, list[Any]] = {
+        **{field: _read_texts(group[column]) for column, field in _IDENTITY.items()},
+        "slice_index": _read_numbers(group["slice"]),
+        "spacing_mm": [(float(y), float(x)) for y, x in group["spacing_mm"][...].tolist()],
+        "raw_shape": [(int(rows), int(columns)) for rows, columns in group["raw_shape"][...].tolist()],
+        "place": _read_places(group),
+        **{column: _read_numbers(group[column]) for column in _LESIONS},
+    }
+    rows = zip(*columns.values(), strict=True)
+    return [CaseInfo(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _read_numbers(dataset: h5py.Dataset) -> list[int]:
+    return [int(value) for value in dataset[...].tolist()]
 
 
 def _read_texts(dataset: h5py.Dataset) -> list[str]:

@@ -23,8 +23,8 @@ from flames_cli.store.files.atomic import (
     telling_in_one_line,
     write_json,
 )
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.parse import parse_json
-from flames_cli.store.h5 import hash_file
 from flames_cli.store.schema import CHECKPOINT, check_stamp, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
@@ -72,7 +72,7 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
     target = round_folder(folder, state.round)
     with replacing_folder(target) as temporary:
         _write(temporary, state)
-    keep_newest(folder, keep)
+    delete_older_rounds(folder, keep)
     return target
 
 
@@ -83,7 +83,7 @@ def _write(folder: Path, state: State) -> None:
         "round": state.round,
         "server": written.by_name("server", state.server),
         "personal": written.by_name("client", state.personal),
-        "memory": written.by_kind("memory", state.memory),
+        "memory": written.by_kind("memory", state.optimiser_state),
         "styles": written.by_name("style", state.styles),
         "releases": state.releases,
         "clients": {name: asdict(last) for name, last in state.clients.items()},
@@ -148,7 +148,7 @@ def list_rounds(folder: Path) -> list[int]:
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _ROUND.match(path.name)))
 
 
-def keep_newest(folder: Path, keep: int) -> None:
+def delete_older_rounds(folder: Path, keep: int) -> None:
     """Drop the folders of all but the newest `keep` rounds; what cannot be dropped stays."""
     remove_leftovers(folder)
     for old in list_rounds(folder)[:-keep]:
@@ -156,7 +156,7 @@ def keep_newest(folder: Path, keep: int) -> None:
             remove_folder(round_folder(folder, old))
 
 
-def load_newest_whole(folder: Path, check: Check = nothing_more) -> tuple[State, list[DamagedCheckpoint]]:
+def load_newest_complete(folder: Path, check: Check = nothing_more) -> tuple[State, list[DamagedCheckpoint]]:
     """The state after the newest round that is whole, and what is wrong with those after it.
 
     Args:

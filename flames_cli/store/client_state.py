@@ -5,16 +5,15 @@ from pathlib import Path
 
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
-from flames_cli.store.checkpoint import keep_newest, list_rounds, round_folder, safe_name
+from flames_cli.store.checkpoint import delete_older_rounds, list_rounds, round_folder, safe_name
 from flames_cli.store.files.atomic import reason_of, remove_folder, replacing_folder, write_json
-from flames_cli.store.h5 import hash_file
-from flames_cli.store.partition import read_json
-from flames_cli.store.schema import MEMORY, check_stamp, stamp
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.schema import CLIENT_STATE, check_stamp, read_json, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
 INDEX = "memory.json"
 
-KEPT_ROUNDS = 3
+STORED_ROUNDS = 3
 """A server that stopped after the reports, before its checkpoint, does a round again; one whose newest
 checkpoint is lost or damaged does two. Older memory than that is of no use."""
 
@@ -24,8 +23,8 @@ def client_folder(memory: Path, run: str, client: str) -> Path:
     return memory / run / safe_name(client)
 
 
-def remember(folder: Path, round_: int, memory: Mapping[str, Weights]) -> None:
-    """Keep `memory`, by kind, as it is after `round_`; drops all but the newest KEPT_ROUNDS rounds.
+def save_client_state(folder: Path, round_: int, memory: Mapping[str, Weights]) -> None:
+    """Keep `memory`, by kind, as it is after `round_`; drops all but the newest STORED_ROUNDS rounds.
 
     Raises:
         FlamesError: the folder cannot be written; nothing partial is left.
@@ -34,11 +33,11 @@ def remember(folder: Path, round_: int, memory: Mapping[str, Weights]) -> None:
         for kind, weights in memory.items():
             write_safetensors(temporary / _file(kind), weights)
         checksums = {kind: hash_file(temporary / _file(kind)) for kind in memory}
-        write_json(temporary / INDEX, {**stamp(MEMORY), "round": round_, "sha256": checksums})
-    keep_newest(folder, KEPT_ROUNDS)
+        write_json(temporary / INDEX, {**stamp(CLIENT_STATE), "round": round_, "sha256": checksums})
+    delete_older_rounds(folder, STORED_ROUNDS)
 
 
-def recall(folder: Path, round_: int) -> dict[str, Weights]:
+def load_client_state(folder: Path, round_: int) -> dict[str, Weights]:
     """By kind, what was kept of the newest round before `round_`; empty where there is none.
 
     Raises:
@@ -48,7 +47,7 @@ def recall(folder: Path, round_: int) -> dict[str, Weights]:
     return _read(round_folder(folder, earlier[-1])) if earlier else {}
 
 
-def check_kept(folder: Path, round_: int) -> None:
+def check_client_state(folder: Path, round_: int) -> None:
     """Find out whether what was kept of `round_` is there and whole.
 
     Raises:
@@ -57,7 +56,7 @@ def check_kept(folder: Path, round_: int) -> None:
     _read(round_folder(folder, round_))
 
 
-def forget_from(folder: Path, round_: int) -> None:
+def delete_client_state_from(folder: Path, round_: int) -> None:
     """Delete what was kept of `round_` and later: a federation that has gone back does these rounds again.
 
     Raises:
@@ -76,8 +75,8 @@ def forget_from(folder: Path, round_: int) -> None:
 def _read(folder: Path) -> dict[str, Weights]:
     index = folder / INDEX
     try:
-        content = read_json(index, MEMORY.name)
-        check_stamp(content, MEMORY, index)
+        content = read_json(index, CLIENT_STATE)
+        check_stamp(content, CLIENT_STATE, index)
         return {
             kind: _read_kind(folder / _file(kind), checksum) for kind, checksum in content["sha256"].items()
         }

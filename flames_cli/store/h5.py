@@ -1,6 +1,5 @@
 """The HDF5 files: `preprocessed/<dataset>.h5` and the shards, opened with their format checked."""
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -219,9 +218,3 @@ def _case_groups(parent: h5py.Group, prefix: str) -> Iterator[tuple[str, h5py.Gr
 def _holds_cases(group: h5py.Group) -> bool:
     """A group of test sets may have one called `image`."""
     return isinstance(group.get("image"), h5py.Dataset)
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of the file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

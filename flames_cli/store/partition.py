@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import write_json
-from flames_cli.store.files.parse import parse_json
-from flames_cli.store.h5 import CLIENT_SETS, hash_file
-from flames_cli.store.schema import MADE_BY, PARTITION, check_stamp, stamp
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import CLIENT_SETS
+from flames_cli.store.schema import PARTITION, check_stamp, read_json, stamp
 
 _ENTRIES = ("seed", "size", "clients", "server", "channels", "options", "left_out")
 
@@ -93,7 +93,7 @@ def read_partition(path: Path) -> Partition:
         MissingArtifact: there is none; names the command.
         FlamesError: damaged, of another format or version, or naming shards outside of its folder.
     """
-    content = read_json(path, PARTITION.name)
+    content = read_json(path, PARTITION)
     check_stamp(content, PARTITION, path)
     try:
         entries = {key: content[key] for key in _ENTRIES}
@@ -149,22 +149,3 @@ def checked_shard(folder: Path, entry: ClientEntry | ServerEntry) -> Path:
             "make it anew with `flames partition --overwrite`"
         )
     return path
-
-
-def read_json(path: Path, format_name: str) -> dict[str, Any]:
-    """The JSON object in `path`.
-
-    Raises:
-        MissingArtifact: there is no such file; names the command that makes it.
-        FlamesError: not a JSON object.
-    """
-    command = MADE_BY[format_name]
-    if not path.exists():
-        raise MissingArtifact(f"{path} is not there; make it with `{command}`")
-    try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FlamesError(f"{path} cannot be read as JSON; make it anew with `{command}`") from error
-    if not isinstance(content, dict):
-        raise FlamesError(f"{path} holds no JSON object; make it anew with `{command}`")
-    return content

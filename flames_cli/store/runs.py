@@ -207,7 +207,7 @@ def read_rounds(path: Path) -> list[dict[str, Any]]:
     return read_history(path).records
 
 
-def keep_rounds_until(path: Path, last: int) -> list[str]:
+def truncate_rounds(path: Path, last: int) -> list[str]:
     """Drop the records of rounds after `last`: those that a resumed run will do again.
 
     Returns:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flames_cli.errors import FlamesError
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.files.parse import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ PARTITION = Format("flames-partition", 3)
 SHARD = Format("flames-shard", 4)
 RUN = Format("flames-run", 2)
 CHECKPOINT = Format("flames-checkpoint", 4)
-MEMORY = Format("flames-memory")
+CLIENT_STATE = Format("flames-memory")
 EVALUATION = Format("flames-evaluation", 2)
 EMBEDDING = Format("flames-embedding")
 CLIENT_TESTS = Format("flames-client-tests")
@@ -38,7 +39,7 @@ MADE_BY = {
     SHARD.name: "flames partition",
     RUN.name: "flames federate --fresh",
     CHECKPOINT.name: "flames federate",
-    MEMORY.name: "flames federate",
+    CLIENT_STATE.name: "flames federate",
     EVALUATION.name: "flames evaluate",
     EMBEDDING.name: "flames tsne",
     CLIENT_TESTS.name: "flames federate",
@@ -69,6 +70,25 @@ def check_stamp(found: Mapping[str, Any], expected: Format, path: Path) -> None:
             f"{path} has version {version} of {expected.name}, this release reads {expected.version}; "
             f"run `{command}` again or use the release that wrote it"
         )
+
+
+def read_json(path: Path, expected: Format) -> dict[str, Any]:
+    """Return the JSON object in `path`; its format and version are not checked (see `check_stamp`).
+
+    Raises:
+        MissingArtifact: there is no such file; the message names the command that makes it.
+        FlamesError: the file contains no JSON object.
+    """
+    command = MADE_BY[expected.name]
+    if not path.exists():
+        raise MissingArtifact(f"{path} is not there; make it with `{command}`")
+    try:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FlamesError(f"{path} cannot be read as JSON; make it anew with `{command}`") from error
+    if not isinstance(content, dict):
+        raise FlamesError(f"{path} holds no JSON object; make it anew with `{command}`")
+    return content
 
 
 def _shown(value: Any) -> Any:

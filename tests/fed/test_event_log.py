@@ -10,7 +10,7 @@ from flames_cli.fed.events import (
     ClientJoined,
     Estimated,
     FederationStarted,
-    NodeRefused,
+    NodeRejected,
     RoundDone,
     Waiting,
 )
@@ -18,7 +18,7 @@ from flames_cli.fed.events import (
 EVENTS = [
     Waiting(1, "1 of 2 expected clients can be asked", 12.5),
     ClientJoined("ä", "MRI", "brain", 10),
-    NodeRefused("node 7", "its shard is gone"),
+    NodeRejected("node 7", "its shard is gone"),
     FederationStarted((("ä", "MRI", 10), ("b", "US", 3)), 1, 4),
     ClientAsked("b", 1),
     ClientDone("b", 1, {"train_loss": 0.5}),

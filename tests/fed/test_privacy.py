@@ -86,7 +86,7 @@ def record(data, monkeypatch, tmp_path):
         monkeypatch.setattr(inline, "InlineGrid", Recorder)
         monkeypatch.setattr(node_test, "LEAST_CASES", 1)
         Recorder.kept = []
-        federation = Federation(plan, save_tests=lambda *told: None)
+        federation = Federation(plan, save_evaluations=lambda *told: None)
         contexts = inline.make_contexts(dict(enumerate(nodes, 2)))
         # A server of ours refuses some of what leaks; it has been sent all the same.
         with suppress(FlamesError) if leak else nullcontext():

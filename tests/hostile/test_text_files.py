@@ -14,7 +14,7 @@ from flames_cli.core.federated.reports import LastReport, State
 from flames_cli.errors import FlamesError
 from flames_cli.stages.deploy.server import read_node_ids
 from flames_cli.store.checkpoint import INDEX, SEAL, load_state, save_state
-from flames_cli.store.client_state import recall, remember
+from flames_cli.store.client_state import load_client_state, save_client_state
 from flames_cli.store.deployment.folders import Deployment, Site, read_deployment, read_site
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, read_partition, write_partition
 from flames_cli.store.runs import read_config, read_nodes, read_rounds, write_config
@@ -89,7 +89,7 @@ def partition_file(folder):
 
 
 def memory_file(folder):
-    remember(folder, 1, {"control": {}})
+    save_client_state(folder, 1, {"control": {}})
     return folder / "round-00001" / "memory.json"
 
 
@@ -102,7 +102,7 @@ def nodes_file(folder):
 JSON = {
     "partition": (partition_file, read_partition),
     "checkpoint": (checkpoint, lambda path: load_state(path.parents[1])),
-    "memory": (memory_file, lambda path: recall(path.parents[1], 2)),
+    "memory": (memory_file, lambda path: load_client_state(path.parents[1], 2)),
     "nodes": (nodes_file, read_nodes),
 }
 
@@ -165,7 +165,7 @@ def test_what_a_client_keeps_lies_in_its_folder(tmp_path):
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "sha256": {"../../x": "0"}}))
     with pytest.raises(FlamesError, match="is nothing that a client keeps"):
-        recall(tmp_path, 2)
+        load_client_state(tmp_path, 2)
 
 
 def read_federate(path):
@@ -227,7 +227,7 @@ def test_a_site_cannot_be_called_as_a_path(name, tmp_path):
 def test_the_names_of_these_tests_would_lead_elsewhere(tmp_path):
     deployment = Deployment(tmp_path / "deployment", "a.org", 9, ())
     assert not deployment.site("../../x").path.resolve().is_relative_to(deployment.path)
-    assert Site(tmp_path, "a", "a.org:9").memory.is_relative_to(tmp_path)
+    assert Site(tmp_path, "a", "a.org:9").client_state.is_relative_to(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 from flames_cli.core.federated.local_rules import scaling_factor
-from flames_cli.learn.local_updates import batch_scale, make_rule
+from flames_cli.learn.local_updates import batch_scale, make_local_update
 
 
 class Cases:
-    """As a ShardDataset, without pixels."""
+    """A stub of ShardDataset without pixels."""
 
     def __init__(self, *sizes):
         self._sizes = sizes
@@ -17,9 +17,9 @@ class Cases:
         return self._sizes[index]
 
     def small_rule(self, index):
-        from flames_cli.core.imaging.lesions import SmallRule
+        from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 
-        return SmallRule("area", 100, 100)
+        return SmallLesionRule("area", 100, 100)
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ MASKS[0, 0, 0, :1] = 1
 MASKS[1, 0, :5] = 1
 
 
-def test_plain_reports_the_weights(model):
-    rule = make_rule("plain", model, sgd(model))
+def test_plain_reports_the_trained_weights(model):
+    rule = make_local_update("plain", model, sgd(model))
     rule.step()
     np.testing.assert_allclose(rule.weights()["0.weight"], [[0.95, -1.2]])
 
 
-def test_fedgs_reports_the_scaled_update_and_trains_as_plain(model):
-    rule = make_rule("fedgs", model, sgd(model))
+def test_fedgs_reports_the_scaled_update_and_trains_like_plain(model):
+    rule = make_local_update("fedgs", model, sgd(model))
     rule.scale = batch_scale(MASKS, [1, 0], Cases("large", "small"))
     rule.step()
     factor = scaling_factor([1, 50], [True, False], 100, 100)
@@ -56,15 +56,15 @@ def test_fedgs_reports_the_scaled_update_and_trains_as_plain(model):
     assert list(rule.weights()) == list(model.state_dict())
 
 
-def test_fedgs_without_small_lesions_reports_the_weights(model):
-    rule = make_rule("fedgs", model, sgd(model))
+def test_fedgs_without_small_lesions_reports_the_trained_weights(model):
+    rule = make_local_update("fedgs", model, sgd(model))
     rule.scale = batch_scale(MASKS, [0, 1], Cases("large", "none"))
     rule.step()
     np.testing.assert_array_equal(rule.weights()["0.weight"], model[0].weight.detach())
 
 
-def test_fedprox_pulls_towards_what_was_received(model):
-    rule = make_rule("fedprox", model, sgd(model), mu=0.5)
+def test_fedprox_pulls_towards_the_received_weights(model):
+    rule = make_local_update("fedprox", model, sgd(model), mu=0.5)
     model[0].weight.data += 1.0
     rule.step()
     expected = np.array([[2.0, 0.0]]) - 0.1 * (np.array([[0.5, 2.0]]) + 0.5 * 1.0)
@@ -73,13 +73,13 @@ def test_fedprox_pulls_towards_what_was_received(model):
 
 def test_scaffold_corrects_the_gradient(model):
     correction = {"0.weight": np.array([[1.0, -2.0]], np.float32)}
-    rule = make_rule("scaffold", model, sgd(model), correction=correction)
+    rule = make_local_update("scaffold", model, sgd(model), correction=correction)
     rule.step()
     np.testing.assert_allclose(rule.weights()["0.weight"], [[1 - 0.1 * 1.5, -1.0]], rtol=1e-6)
     np.testing.assert_array_equal(correction["0.weight"], [[1.0, -2.0]])
 
 
 @pytest.mark.parametrize("name", ["median", "scaffold"])
-def test_a_rule_that_cannot_be_is_refused(name, model):
+def test_an_unknown_rule_or_one_without_its_correction_is_rejected(name, model):
     with pytest.raises(ValueError, match="expected plain, fedgs"):
-        make_rule(name, model, sgd(model))
+        make_local_update(name, model, sgd(model))

@@ -30,7 +30,7 @@ def test_plain_models_have_the_loss_of_flames(batch):
     assert training_loss(model, images, masks, 0.4, True) == expected
 
 
-def test_disentangled_models_have_a_loss_of_their_own(batch):
+def test_disentangled_models_have_their_own_loss(batch):
     model = make().eval()
     images, masks = batch
     expected = disentangled_loss(model.reconstruct(images), images, masks)
@@ -76,7 +76,7 @@ def test_another_renderer_draws_another_image_and_learns_nothing(batch):
     assert all(parameter.grad is None for parameter in other._renderer.parameters())
 
 
-def test_weights_of_the_model_do_not_move_with_a_foreign_renderer():
+def test_the_models_weights_do_not_change_with_another_clients_renderer():
     model = make()
     before = to_weights(model)
     OtherStyle(model, renderer(make(2)))
@@ -84,10 +84,10 @@ def test_weights_of_the_model_do_not_move_with_a_foreign_renderer():
 
 
 def test_a_plain_model_cannot_take_a_style():
-    with pytest.raises(FlamesError, match="only disentangled models"):
+    with pytest.raises(FlamesError, match="cannot draw an image"):
         OtherStyle(build_model("unet", seed=1, base_channels=2, depth=2), {})
 
 
-def test_a_foreign_renderer_must_fit():
+def test_another_clients_renderer_must_fit():
     with pytest.raises(FlamesError, match="do not fit the model: missing"):
         OtherStyle(make(), {})

@@ -6,7 +6,13 @@ import pytest
 from flames_cli.errors import FlamesError
 from flames_cli.store import client_state as module
 from flames_cli.store.checkpoint import list_rounds
-from flames_cli.store.client_state import KEPT_ROUNDS, forget_from, recall, remember
+from flames_cli.store.client_state import (
+    STORED_ROUNDS,
+    delete_client_state_from,
+    load_client_state,
+    save_client_state,
+)
+from tests.support.asserts import assert_same_tree
 
 
 def kept(value):
@@ -17,62 +23,53 @@ def kept(value):
     }
 
 
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    for kind, weights in expected.items():
-        assert list(found[kind]) == list(weights)
-        for name, array in weights.items():
-            assert (found[kind][name].dtype, found[kind][name].shape) == (array.dtype, array.shape)
-            np.testing.assert_array_equal(found[kind][name], array)
-
-
 def filled(folder, *rounds):
     for round_ in rounds:
-        remember(folder, round_, kept(round_))
+        save_client_state(folder, round_, kept(round_))
     return folder
 
 
 def test_nothing_is_remembered_at_first(tmp_path):
-    assert recall(tmp_path / "none", 1) == {}
-    forget_from(tmp_path / "none", 1)
+    assert load_client_state(tmp_path / "none", 1) == {}
+    delete_client_state_from(tmp_path / "none", 1)
     assert not (tmp_path / "none").exists()
 
 
 def test_what_is_remembered_comes_back_bit_for_bit(tmp_path):
-    assert_same(recall(filled(tmp_path, 1), 2), kept(1))
+    assert_same_tree(load_client_state(filled(tmp_path, 1), 2), kept(1))
 
 
 @pytest.mark.parametrize(("round_", "expected"), [(3, 2), (4, 2), (5, 4), (99, 4)])
 def test_the_newest_before_the_asked_round_is_recalled(round_, expected, tmp_path):
-    assert_same(recall(filled(tmp_path, 2, 4), round_), kept(expected))
+    assert_same_tree(load_client_state(filled(tmp_path, 2, 4), round_), kept(expected))
 
 
 @pytest.mark.parametrize("round_", [1, 2])
 def test_a_round_never_finds_what_it_left_itself_or_later(round_, tmp_path):
-    assert recall(filled(tmp_path, 2, 3), round_) == {}
+    assert load_client_state(filled(tmp_path, 2, 3), round_) == {}
 
 
 def test_recalling_changes_nothing(tmp_path):
-    recall(filled(tmp_path, 1, 2, 3), 2)
+    load_client_state(filled(tmp_path, 1, 2, 3), 2)
     assert list_rounds(tmp_path) == [1, 2, 3]
 
 
 def test_a_federation_that_goes_back_forgets_what_came_later(tmp_path):
-    forget_from(filled(tmp_path, 1, 2, 3), 2)
+    delete_client_state_from(filled(tmp_path, 1, 2, 3), 2)
     assert list_rounds(tmp_path) == [1]
-    remember(tmp_path, 2, kept(20))
-    assert_same(recall(tmp_path, 3), kept(20))
+    save_client_state(tmp_path, 2, kept(20))
+    assert_same_tree(load_client_state(tmp_path, 3), kept(20))
 
 
 def test_only_the_newest_rounds_are_kept(tmp_path):
     filled(tmp_path, *range(1, 7))
     assert list_rounds(tmp_path) == [4, 5, 6]
-    assert len(list(tmp_path.iterdir())) == KEPT_ROUNDS
+    assert len(list(tmp_path.iterdir())) == STORED_ROUNDS
 
 
 def test_remembering_a_round_again_replaces_it(tmp_path):
-    remember(filled(tmp_path, 1), 1, {"style": kept(7)["style"]})
-    assert_same(recall(tmp_path, 2), {"style": kept(7)["style"]})
+    save_client_state(filled(tmp_path, 1), 1, {"style": kept(7)["style"]})
+    assert_same_tree(load_client_state(tmp_path, 2), {"style": kept(7)["style"]})
 
 
 def test_the_same_memory_gives_the_same_bytes(tmp_path):
@@ -93,18 +90,18 @@ def test_remembering_that_breaks_off_leaves_the_round_before_alone(function, tmp
 
     monkeypatch.setattr(module, function, full)
     with pytest.raises(FlamesError, match="No space left on device; check space and rights"):
-        remember(tmp_path, 2, kept(2))
+        save_client_state(tmp_path, 2, kept(2))
     assert [path.name for path in tmp_path.iterdir()] == ["round-00001"]
-    assert_same(recall(tmp_path, 3), kept(1))
+    assert_same_tree(load_client_state(tmp_path, 3), kept(1))
 
 
 def test_what_a_killed_node_left_half_written_is_no_memory(tmp_path):
     filled(tmp_path, 1)
     (tmp_path / ".round-00002.tmp").mkdir()
     (tmp_path / ".round-00002.tmp" / "control.safetensors").write_bytes(b"half")
-    assert_same(recall(tmp_path, 3), kept(1))
-    remember(tmp_path, 2, kept(2))
-    assert_same(recall(tmp_path, 3), kept(2))
+    assert_same_tree(load_client_state(tmp_path, 3), kept(1))
+    save_client_state(tmp_path, 2, kept(2))
+    assert_same_tree(load_client_state(tmp_path, 3), kept(2))
 
 
 def flip(file):
@@ -138,8 +135,8 @@ def without_checksums(file):
 def test_damaged_memory_says_what_to_do(name, spoil, problem, tmp_path):
     spoil(filled(tmp_path, 1, 2) / "round-00002" / name)
     with pytest.raises(FlamesError, match=rf"round-00002 cannot be read \(.*{problem}.*remove that folder"):
-        recall(tmp_path, 3)
-    assert_same(recall(tmp_path, 2), kept(1))
+        load_client_state(tmp_path, 3)
+    assert_same_tree(load_client_state(tmp_path, 2), kept(1))
 
 
 def test_later_memory_that_cannot_be_deleted_is_not_left_to_spoil_a_round(tmp_path, monkeypatch):
@@ -149,4 +146,4 @@ def test_later_memory_that_cannot_be_deleted_is_not_left_to_spoil_a_round(tmp_pa
     folder = filled(tmp_path, 2)
     monkeypatch.setattr(module, "remove_folder", refuse)
     with pytest.raises(FlamesError, match=r"round-00002 is of a round that is done again.*Permission denied"):
-        forget_from(folder, 2)
+        delete_client_state_from(folder, 2)

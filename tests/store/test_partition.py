@@ -4,12 +4,12 @@ from dataclasses import replace
 import pytest
 
 from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store import schema
 from flames_cli.store.partition import (
     ClientEntry,
     Partition,
     ServerEntry,
     checked_shard,
-    read_json,
     read_partition,
     write_partition,
 )
@@ -70,7 +70,7 @@ def test_what_is_no_json_is_refused_with_the_command(content, path):
 def test_json_that_is_no_object_is_refused(content, path):
     path.write_text(content)
     with pytest.raises(FlamesError, match="holds no JSON object"):
-        read_json(path, "flames-partition")
+        schema.read_json(path, schema.PARTITION)
 
 
 def test_another_format_or_version_is_refused(path):

@@ -7,12 +7,12 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.runs import (
     append_round,
     find_run,
-    keep_rounds_until,
     list_runs,
     read_config,
     read_history,
     read_rounds,
     run_folder,
+    truncate_rounds,
     write_config,
 )
 
@@ -94,7 +94,7 @@ def test_a_line_cut_short_ends_the_records(rounds):
 
 @pytest.mark.parametrize("last", [0, 1, 3, 9])
 def test_rounds_that_will_be_done_again_are_dropped(last, rounds):
-    keep_rounds_until(rounds, last)
+    truncate_rounds(rounds, last)
     assert read_rounds(rounds) == RECORDS[:last]
     append_round(rounds, {"round": last + 1})
     assert read_rounds(rounds) == [*RECORDS[:last], {"round": last + 1}]
@@ -102,14 +102,14 @@ def test_rounds_that_will_be_done_again_are_dropped(last, rounds):
 
 def test_dropping_nothing_leaves_the_same_bytes(rounds):
     before = rounds.read_bytes()
-    keep_rounds_until(rounds, 3)
+    truncate_rounds(rounds, 3)
     assert rounds.read_bytes() == before
     assert json.loads(before.splitlines()[0])["refused"] == {"örtlich": "größer"}
 
 
 def test_a_line_cut_short_is_dropped_before_others_follow(rounds):
     rounds.write_bytes(rounds.read_bytes()[:-5])
-    keep_rounds_until(rounds, 2)
+    truncate_rounds(rounds, 2)
     append_round(rounds, RECORDS[2])
     assert read_rounds(rounds) == RECORDS
 
@@ -162,7 +162,7 @@ def test_a_reason_with_another_end_of_line_costs_no_round(tmp_path):
     for record in records:
         append_round(path, record)
     assert read_rounds(path) == records
-    keep_rounds_until(path, 2)
+    truncate_rounds(path, 2)
     assert read_rounds(path) == records[:2]
 
 
@@ -173,24 +173,24 @@ def test_a_damaged_line_is_passed_over_told_and_kept_beside(garbage, rounds, tmp
     rounds.write_bytes(b"\n".join(lines))
     history = read_history(rounds)
     assert (history.records, history.garbled) == ([RECORDS[0], RECORDS[2]], [2])
-    damaged, lost = keep_rounds_until(rounds, 3)
+    damaged, lost = truncate_rounds(rounds, 3)
     assert "is damaged in line 2; it is kept as rounds.jsonl.damaged" in damaged
     assert "has no line of round 2" in lost
     assert (tmp_path / "rounds.jsonl.damaged").read_bytes() == b"\n".join(lines)
     assert read_history(rounds).garbled == []
-    assert len(keep_rounds_until(rounds, 3)) == 1, "the file is whole now, the round still missing"
+    assert len(truncate_rounds(rounds, 3)) == 1, "the file is whole now, the round still missing"
 
 
 def test_a_last_line_without_its_end_counts_where_it_is_whole(rounds):
     rounds.write_bytes(rounds.read_bytes()[:-1])
     assert read_rounds(rounds) == RECORDS
-    assert keep_rounds_until(rounds, 3) == []
+    assert truncate_rounds(rounds, 3) == []
     append_round(rounds, {"round": 4})
     assert read_rounds(rounds) == [*RECORDS, {"round": 4}]
 
 
 def test_a_history_that_is_gone_is_told(tmp_path):
-    (note,) = keep_rounds_until(tmp_path / "rounds.jsonl", 2)
+    (note,) = truncate_rounds(tmp_path / "rounds.jsonl", 2)
     assert note.endswith("has no line of round 1, 2; the models have all rounds")
 
 

@@ -190,16 +190,16 @@ def half_removed(name: str) -> None:
 
 def before_line(round: int) -> None:
     """After a round is blended, before its line."""
-    from flames_cli.stages.federate import run_files as keeping
+    from flames_cli.stages.federate import run_files
 
-    append = keeping.append_round
+    append = run_files.append_round
 
     def wait(path: Path, record: dict[str, Any]) -> None:
         if record["round"] == round:
             die()
         append(path, record)
 
-    keeping.append_round = wait
+    run_files.append_round = wait
 
 
 def half_line(round: int) -> None:
@@ -219,16 +219,16 @@ def half_line(round: int) -> None:
 
 def after_line(round: int) -> None:
     """Between a round's line and its checkpoint."""
-    from flames_cli.stages.federate import run_files as keeping
+    from flames_cli.stages.federate import run_files
 
-    save = keeping.save_state
+    save = run_files.save_state
 
     def wait(folder: Path, state: Any, keep: int) -> Path:
         if state.round == round:
             die()
         return save(folder, state, keep)
 
-    keeping.save_state = wait
+    run_files.save_state = wait
 
 
 def scored(task: str, done: int) -> Callable[[Any], None]:

@@ -14,6 +14,7 @@ from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.store.checkpoint import list_rounds
 from flames_cli.store.files.locks import locked, reading_shards, writing_shards
+from tests.support.tiny import tiny_options
 
 pytestmark = pytest.mark.federated
 
@@ -21,12 +22,12 @@ SCAFFOLD = {"strategy": "scaffold", "optimiser": "sgd", "run": "one"}
 
 
 @pytest.fixture(scope="module")
-def go(options):
+def go():
     """go(workspace, rounds=…): a federation, and the notes that its watcher was shown."""
 
     def run(workspace, **more):
         events = []
-        result = federate(FederateConfig(**options(workspace, **{**SCAFFOLD, **more})), events.append)
+        result = federate(FederateConfig(**tiny_options(workspace, **{**SCAFFOLD, **more})), events.append)
         assert result.notes == [event.note for event in events if isinstance(event, Noted)]
         return result
 

@@ -17,11 +17,11 @@ from flames_cli.core.federated.reports import (
     RoundResult,
     State,
     find_fault,
-    refuse,
+    rejection_reason,
     select,
 )
 from flames_cli.core.federated.running_sum import RunningSum
-from flames_cli.core.federated.server_steps import Memory, adam_step, control_step, momentum_step
+from flames_cli.core.federated.server_steps import OptimiserState, adam_step, control_step, momentum_step
 from flames_cli.core.federated.update_norms import FEWEST, NO_LIMIT, NormLimit, known_moves
 
 
@@ -37,7 +37,7 @@ def apply_round(
     """One round: check every report as it comes, then blend and step group by group.
 
     A refused report leaves the round to the others; a group without a good report keeps its models and its
-    memory. Means need one running sum or two a group; FLAMES keeps its reports, which become the
+    optimiser_state. Means need one running sum or two a group; FLAMES keeps its reports, which become the
     personalised models, and so do means that bear bad reports; with a limit, so does a group while earlier
     reports of fewer than two others are known to compare with. The order in which reports come does not
     matter beyond rounding, and `state` is not changed.
@@ -78,7 +78,7 @@ class _Gathered:
         self._algorithm = algorithm
         self._limit = limit
         self._groups = {
-            name: _Group(
+            name: _ModelGroup(
                 algorithm,
                 start,
                 entries or Entries.of(start),
@@ -89,35 +89,35 @@ class _Gathered:
         self._held: dict[str, tuple[Report, Moved]] = {}
         self._styles: dict[str, Weights] = {}
         self._accepted: dict[str, LastReport] = {}
-        self._refused: dict[str, str] = {}
+        self._rejected: dict[str, str] = {}
 
     def take(self, report: Report) -> None:
         """Add `report` to its group, hold it until there are others to compare with, or refuse it."""
-        client, name = report.client, self._algorithm.group_of(report.client, report.modality)
-        if reason := self._refuse(report, name):
-            self._refused[client] = reason
+        client, name = report.client, self._algorithm.model_group_of(report.client, report.modality)
+        if reason := self._rejection_reason(report, name):
+            self._rejected[client] = reason
             return
         sent = self._state.model_for(client, name)
         moved = self._limit.measure(report, sent, self._groups[name].entries)
         known = known_moves(self._state.clients, client)
-        shared = self._limit.is_set and self._algorithm.groups != "none"
+        shared = self._limit.is_set and self._algorithm.clients_share_models
         if shared and sum(last.group == name for last in known.values()) < FEWEST:
             self._held[client] = report, moved
         else:
             self._judge(report, name, moved, known)
 
-    def _refuse(self, report: Report, group: str) -> str | None:
+    def _rejection_reason(self, report: Report, group: str) -> str | None:
         if report.client in self._accepted or report.client in self._held:
             return "it reported twice in one round"
         if group not in self._groups:
             return f"there is no model for '{group}', expected one of {sorted(self._groups)}"
-        return self._groups[group].refuse(report)
+        return self._groups[group].rejection_reason(report)
 
     def _judge(self, report: Report, name: str, moved: Moved, others: Mapping[str, LastReport]) -> None:
         group = [last.moved for last in others.values() if last.group == name]
         elsewhere = [last.moved for last in others.values() if last.group != name]
-        if reason := self._limit.refuse(report, moved, group, elsewhere):
-            self._refused[report.client] = reason
+        if reason := self._limit.rejection_reason(report, moved, group, elsewhere):
+            self._rejected[report.client] = reason
             return
         # With privacy nothing of a single client is kept: how far one moved would stand in the checkpoint.
         kept = Moved() if self._algorithm.privacy else moved
@@ -130,7 +130,7 @@ class _Gathered:
         """Compare the reports that were held with the newest one of every other client."""
         newest = {**self._state.clients, **self._accepted}
         for client, (report, moved) in self._held.items():
-            name = self._algorithm.group_of(client, report.modality)
+            name = self._algorithm.model_group_of(client, report.modality)
             newest[client] = LastReport(name, self._state.round + 1, moved)
         while self._held:
             client = next(iter(self._held))
@@ -140,10 +140,10 @@ class _Gathered:
     def drop_groups_too_few(self) -> None:
         """Refuse the reports of groups that cannot be blended of so few."""
         for name, group in self._groups.items():
-            if group.n_reports and (reason := group.lacks()):
+            if group.n_reports and (reason := group.shortage()):
                 clients = [client for client, last in self._accepted.items() if last.group == name]
                 for client in clients:
-                    self._refused[client] = reason
+                    self._rejected[client] = reason
                     self._accepted.pop(client)
                     self._styles.pop(client, None)
                 group.n_reports = 0
@@ -151,21 +151,30 @@ class _Gathered:
     def result(self, n_clients: Mapping[str, int] | None) -> RoundResult:
         """The round's outcome: every group that has reports is blended."""
         state, round_ = self._state, self._state.round + 1
-        server, personal, memory = dict(state.server), dict(state.personal), dict(state.memory)
+        server, personal = dict(state.server), dict(state.personal)
+        optimiser_state = dict(state.optimiser_state)
         for name, group in self._groups.items():
             if group.n_reports:
                 n = group.n_reports if n_clients is None else n_clients.get(name, 0)
-                server[name], memory[name] = group.finish(memory.get(name, {}), round_, n)
+                server[name], optimiser_state[name] = group.finish(optimiser_state.get(name, {}), round_, n)
                 personal.update(group.personal())
-        memory = {name: kinds for name, kinds in memory.items() if kinds}
+        optimiser_state = {name: kinds for name, kinds in optimiser_state.items() if kinds}
         styles, clients = {**state.styles, **self._styles}, {**state.clients, **self._accepted}
         releases = state.releases + (self._algorithm.privacy is not None)
-        after = State(round_, server, personal, memory, styles, clients, releases)
-        kept = tuple(name for name, group in self._groups.items() if not group.n_reports)
-        return RoundResult(after, tuple(self._accepted), self._refused, kept)
+        after = State(
+            round=round_,
+            server=server,
+            personal=personal,
+            optimiser_state=optimiser_state,
+            styles=styles,
+            clients=clients,
+            releases=releases,
+        )
+        unchanged = tuple(name for name, group in self._groups.items() if not group.n_reports)
+        return RoundResult(after, tuple(self._accepted), self._rejected, unchanged)
 
 
-class _Group:
+class _ModelGroup:
     """The clients of one model in one round: checks their reports, gathers them, and makes the new model."""
 
     def __init__(
@@ -186,15 +195,15 @@ class _Group:
         """Whether this group's models have an image decoder to lend."""
         return bool(self._style)
 
-    def refuse(self, report: Report) -> str | None:
+    def rejection_reason(self, report: Report) -> str | None:
         """Why `report` cannot be used, or None."""
-        if problem := refuse(report, self._shared, self.entries.variances):
+        if problem := rejection_reason(report, self._shared, self.entries.variances):
             return problem
-        if problem := self._blend.refuse(report):
+        if problem := self._blend.rejection_reason(report):
             return problem
         if self._algorithm.needs_steps and report.n_steps <= 0:
             return f"it reports {report.n_steps} steps, expected more than 0"
-        if self._algorithm.local == "scaffold":
+        if self._algorithm.clients_correct_gradients:
             if report.control is None:
                 return "it reports no control variate, which SCAFFOLD needs; install one version everywhere"
             if problem := find_fault(report.control, self._parameters):
@@ -211,28 +220,28 @@ class _Group:
         """Take in a good report."""
         self.n_reports += 1
         self._blend.add(report)
-        if self._algorithm.local == "scaffold" and report.control is not None:
+        if self._algorithm.clients_correct_gradients and report.control is not None:
             self._control.add(report.control, 1.0)
 
-    def lacks(self) -> str | None:
+    def shortage(self) -> str | None:
         """Why there are too few reports to blend, or None."""
-        return self._blend.lacks()
+        return self._blend.shortage()
 
-    def finish(self, memory: Memory, round_: int, n_clients: int) -> tuple[Weights, dict[str, Weights]]:
-        """The group's new model and memory; entries that are not shared stay as they are."""
+    def finish(self, old: OptimiserState, round_: int, n_clients: int) -> tuple[Weights, dict[str, Weights]]:
+        """The group's new model and optimiser_state; entries that are not shared stay as they are."""
         blend = {**self._start, **self._blend.server()}
-        stepped, remembered = self._step(blend, memory, round_)
-        if self._algorithm.local == "scaffold":
+        stepped, changed = self._step(blend, old, round_)
+        if self._algorithm.clients_correct_gradients:
             if n_clients < self.n_reports:
                 raise ValueError(f"got {self.n_reports} reports of a group of {n_clients} clients")
-            remembered |= control_step(self._parameters, self._control, memory, n_clients)
-        return {**blend, **stepped}, {**memory, **remembered}
+            changed |= control_step(self._parameters, self._control, old, n_clients)
+        return {**blend, **stepped}, {**old, **changed}
 
-    def _step(self, blend: Weights, memory: Memory, round_: int) -> tuple[Weights, dict[str, Weights]]:
-        if self._algorithm.server == "adam":
-            return adam_step(self._parameters, blend, memory, self._algorithm.server_lr, round_)
+    def _step(self, blend: Weights, old: OptimiserState, round_: int) -> tuple[Weights, dict[str, Weights]]:
+        if self._algorithm.server_steps_by_adam:
+            return adam_step(self._parameters, blend, old, self._algorithm.server_lr, round_)
         if self._algorithm.server_momentum:
-            return momentum_step(self._parameters, blend, memory, self._algorithm.server_momentum)
+            return momentum_step(self._parameters, blend, old, self._algorithm.server_momentum)
         return {}, {}
 
     def personal(self) -> dict[str, Weights]:

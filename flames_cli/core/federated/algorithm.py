@@ -5,7 +5,7 @@ from typing import Literal
 
 from flames_cli.errors import FlamesError
 
-Local = Literal["plain", "fedgs", "fedprox", "scaffold"]
+LocalUpdate = Literal["plain", "fedgs", "fedprox", "scaffold"]
 Groups = Literal["all", "modality", "none"]
 Blend = Literal["mean", "flames", "fedbn", "fednova"]
 Weight = Literal["examples", "steps", "uniform"]
@@ -45,7 +45,7 @@ class Algorithm:
             above 0, a robust mean where there is none to take its place.
     """
 
-    local: Local
+    local_update: LocalUpdate
     """How a client trains, and so what it reports: its weights, after FedGS start minus the scaled update."""
     groups: Groups
     """Who shares a model: all clients, those of one modality, none."""
@@ -74,7 +74,7 @@ class Algorithm:
             raise FlamesError(f"server momentum is {self.server_momentum}, expected 0 or more and below 1")
         if not 0 < self.server_lr < float("inf"):
             raise FlamesError(f"server learning rate is {self.server_lr}, expected a number above 0")
-        if self.server == "adam" and self.server_momentum:
+        if self.server_steps_by_adam and self.server_momentum:
             raise FlamesError(
                 f"server momentum is {self.server_momentum} beside Adam, which has its own; leave it at 0"
             )
@@ -85,21 +85,41 @@ class Algorithm:
             )
 
     @property
+    def clients_correct_gradients(self) -> bool:
+        """True if clients and server exchange control variates, which correct every gradient (SCAFFOLD)."""
+        return self.local_update == "scaffold"
+
+    @property
+    def has_client_state(self) -> bool:
+        """True if the algorithm needs something that a client stores between rounds: its control variate."""
+        return self.clients_correct_gradients
+
+    @property
+    def clients_share_models(self) -> bool:
+        """True if several clients may train the same model."""
+        return self.groups != "none"
+
+    @property
+    def server_steps_by_adam(self) -> bool:
+        """True if the server makes a step of Adam towards the blend (FedAdam)."""
+        return self.server == "adam"
+
+    @property
     def alone(self) -> bool:
         """Whether every model has one client only."""
-        return self.groups == "none" or self.pooled
+        return not self.clients_share_models or self.pooled
 
     @property
     def is_one_mean(self) -> bool:
         """Whether all that the server makes of the clients' weights is one plain mean a group: what a robust
         mean may take the place of, and noise may hide."""
-        return self.blend == "mean" and self.local != "scaffold" and not self.alone
+        return self.blend == "mean" and not self.clients_correct_gradients and not self.alone
 
     @property
     def needs_steps(self) -> bool:
         """Whether a report is of use only with its number of steps."""
         return self.weight == "steps" or self.blend == "fednova"
 
-    def group_of(self, client: str, modality: str) -> str:
+    def model_group_of(self, client: str, modality: str) -> str:
         """The name of the server model that this client trains."""
         return {"all": "all", "modality": modality, "none": client}[self.groups]

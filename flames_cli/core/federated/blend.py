@@ -9,7 +9,7 @@ from flames_cli.core.federated.reports import Report
 class Blend(ABC):
     """Takes good reports one at a time, at least one, in any order; then says what they amount to."""
 
-    def refuse(self, report: Report) -> str | None:  # noqa: ARG002 (of those that look)
+    def rejection_reason(self, report: Report) -> str | None:  # noqa: ARG002 (of those that look)
         """Why a report that is good in itself cannot be taken in, or None."""
         return None
 
@@ -17,7 +17,7 @@ class Blend(ABC):
     def add(self, report: Report) -> None:
         """Take in a report."""
 
-    def lacks(self) -> str | None:
+    def shortage(self) -> str | None:
         """Why the reports taken in are too few to be blended, or None."""
         return None
 

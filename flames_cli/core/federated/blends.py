@@ -8,7 +8,7 @@ from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.flames_blend import FlamesSums
 from flames_cli.core.federated.privacy import PrivateMean, Release
 from flames_cli.core.federated.reports import Entries, Report, select
-from flames_cli.core.federated.robust import lacks, robust_mean
+from flames_cli.core.federated.robust import robust_mean, shortage
 from flames_cli.core.federated.running_sum import RunningSum, cast
 
 
@@ -140,9 +140,9 @@ class RobustBlend(Blend):
         models = [self._reports[client] for client in sorted(self._reports)]
         return robust_mean(self._kind, models, self._start, self._bad)
 
-    def lacks(self) -> str | None:
+    def shortage(self) -> str | None:
         """As `robust.lacks`."""
-        return lacks(self._kind, len(self._reports), self._bad)
+        return shortage(self._kind, len(self._reports), self._bad)
 
 
 def make_blend(

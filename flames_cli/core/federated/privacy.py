@@ -108,7 +108,7 @@ class PrivateMean(Blend):
         self._sum = RunningSum()
         self._n = 0
 
-    def refuse(self, report: Report) -> str | None:
+    def rejection_reason(self, report: Report) -> str | None:
         """Why `report` cannot have been clipped by its client, or None."""
         floats = floats_of(report.weights)
         norm, clip = distance(floats, self._received), self._privacy.clip

@@ -82,7 +82,7 @@ class State:
     """By group."""
     personal: dict[str, Weights] = field(default_factory=dict)
     """By client, where the algorithm personalises: the entries that it has of its own, all or some."""
-    memory: dict[str, dict[str, Weights]] = field(default_factory=dict)
+    optimiser_state: dict[str, dict[str, Weights]] = field(default_factory=dict)
     """By group, by kind: momentum, adam_m, adam_v, control; by parameter, in the parameter's dtype."""
     styles: dict[str, Weights] = field(default_factory=dict)
     """By client: the image decoders last reported."""
@@ -103,12 +103,12 @@ class RoundResult:
 
     state: State
     accepted: tuple[str, ...]
-    refused: dict[str, str]
-    kept: tuple[str, ...] = ()
+    rejected: dict[str, str]
+    unchanged_groups: tuple[str, ...] = ()
     """Groups that keep their models for want of a good report."""
 
 
-def count_again(state: State, rounds: int) -> State:
+def count_releases_again(state: State, rounds: int) -> State:
     """`state`, from which `rounds` are done again that clients or readers of the run have seen already.
 
     Where other reports come this time, those see two releases of a round, and both are to be paid for.
@@ -162,7 +162,7 @@ def find_negative_variance(weights: Weights, variances: Set[str]) -> str | None:
     return None
 
 
-def refuse(report: Report, reference: Weights, variances: Set[str] = frozenset()) -> str | None:
+def rejection_reason(report: Report, reference: Weights, variances: Set[str] = frozenset()) -> str | None:
     """Why `report` cannot be used, or None: no examples, entries that differ, values not finite, a negative
     one among `variances`."""
     if report.n_examples <= 0:

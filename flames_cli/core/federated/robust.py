@@ -20,30 +20,30 @@ def robust_mean(kind: Aggregation, models: Sequence[Weights], start: Weights, ba
         kind: one of the three.
         models: of a round's good reports, in order of their clients' names; as `lacks` asks for.
         start: what they started from.
-        bad: how many of them may be bad; None: `bad_borne`.
+        bad: how many of them may be bad; None: `tolerated_bad`.
     """
     if kind == "krum":
-        chosen = models[krum(models, start, bad_borne(kind, len(models), bad))]
+        chosen = models[krum(models, start, tolerated_bad(kind, len(models), bad))]
         return {name: array.copy() for name, array in chosen.items()}
     if kind == "trimmed-mean":
-        cut = bad_borne(kind, len(models), bad)
+        cut = tolerated_bad(kind, len(models), bad)
         return _by_value(models, lambda values: np.sort(values, 0)[cut : len(values) - cut].mean(0))
     return _by_value(models, lambda values: np.median(values, 0))
 
 
-def lacks(kind: Aggregation, n: int, bad: int | None) -> str | None:
+def shortage(kind: Aggregation, n: int, bad: int | None) -> str | None:
     """Why a mean of this kind cannot be taken of `n` reports, or None.
 
     A trimmed mean needs more than 2·bad reports (Yin et al. 2018), Krum 2·bad + 3 (Blanchard et al. 2017).
     """
-    borne = bad_borne(kind, n, bad)
+    borne = tolerated_bad(kind, n, bad)
     least = {"krum": 2 * borne + 3, "trimmed-mean": 2 * borne + 1}.get(kind, 1)
     if n >= least:
         return None
     return f"{kind} needs {least} good reports to bear {borne} bad, there are {n}"
 
 
-def bad_borne(kind: Aggregation, n: int, bad: int | None) -> int:
+def tolerated_bad(kind: Aggregation, n: int, bad: int | None) -> int:
     """How many of `n` reports may be bad: what is asked for, else all that Krum bears, a fifth (one at least
     where there are three) that a trimmed mean cuts off at either end."""
     if bad is not None:

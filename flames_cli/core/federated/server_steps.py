@@ -1,8 +1,8 @@
 """What a server does between the blend of a round and its new model, over the parameters alone.
 
 Every step takes the parameters `start` of the old model, those of the `blend`, and what it remembers of the
-rounds before ({} at first); it gives the new parameters and the new memory. It computes in float64 and
-remembers in the parameters' own dtype, so that a memory read from a checkpoint goes on exactly.
+rounds before ({} at first); it gives the new parameters and the new state. It computes in float64 and
+stores in the parameters' own dtype, so that a state read from a checkpoint goes on exactly.
 """
 
 from collections.abc import Mapping
@@ -17,28 +17,28 @@ from flames_cli.core.federated.running_sum import RunningSum, cast
 BETA_1, BETA_2, TAU = 0.9, 0.99, 1e-3
 """Of the server's Adam: the defaults of Flower's FedAdam (Reddi et al. 2021 tune τ)."""
 
-Memory = Mapping[str, Weights]
+OptimiserState = Mapping[str, Weights]
 """By kind: momentum, adam_m, adam_v, control."""
 
 
 def momentum_step(
-    start: Weights, blend: Weights, memory: Memory, momentum: float
+    start: Weights, blend: Weights, old: OptimiserState, momentum: float
 ) -> tuple[Weights, dict[str, Weights]]:
     """v ← momentum·v + (w − blend), w ← w − v.
 
     Source: Hsu et al. 2019, FedAvgM, with a server learning rate of 1; the `gmf` of FedGS.
     """
-    remembered = memory.get("momentum", {})
+    stored = old.get("momentum", {})
     stepped, velocities = {}, {}
     for name, array in start.items():
-        velocity = momentum * _remembered(remembered, name) + _wide(array) - blend[name]
+        velocity = momentum * _entry(stored, name) + _wide(array) - blend[name]
         stepped[name] = cast(_wide(array) - velocity, array.dtype)
         velocities[name] = cast(velocity, array.dtype)
     return stepped, {"momentum": velocities}
 
 
 def adam_step(
-    start: Weights, blend: Weights, memory: Memory, lr: float, round_: int
+    start: Weights, blend: Weights, old: OptimiserState, lr: float, round_: int
 ) -> tuple[Weights, dict[str, Weights]]:
     """With Δ = blend − w: m ← β₁m + (1−β₁)Δ, v ← β₂v + (1−β₂)Δ², w ← w + η·m / (√v + τ).
 
@@ -48,37 +48,39 @@ def adam_step(
     Args:
         start: the parameters w.
         blend: those of the clients' blend.
-        memory: adam_m and adam_v of the rounds before.
+        old: adam_m and adam_v of the rounds before.
         lr: above 0.
         round_: of this round, from 1.
     """
     rate = lr * np.sqrt(1 - BETA_2 ** (round_ + 1)) / (1 - BETA_1 ** (round_ + 1))
-    old_m, old_v = memory.get("adam_m", {}), memory.get("adam_v", {})
+    old_m, old_v = old.get("adam_m", {}), old.get("adam_v", {})
     stepped, new_m, new_v = {}, {}, {}
     for name, array in start.items():
         delta = _wide(blend[name]) - array
-        m = BETA_1 * _remembered(old_m, name) + (1 - BETA_1) * delta
-        v = BETA_2 * _remembered(old_v, name) + (1 - BETA_2) * delta**2
+        m = BETA_1 * _entry(old_m, name) + (1 - BETA_1) * delta
+        v = BETA_2 * _entry(old_v, name) + (1 - BETA_2) * delta**2
         stepped[name] = cast(_wide(array) + rate * m / (np.sqrt(v) + TAU), array.dtype)
         new_m[name], new_v[name] = cast(m, array.dtype), cast(v, array.dtype)
     return stepped, {"adam_m": new_m, "adam_v": new_v}
 
 
-def control_step(start: Weights, changes: RunningSum, memory: Memory, n_clients: int) -> dict[str, Weights]:
-    """c ← c + (1/N)·Σ Δcᵢ, the sum over those who reported: the new memory.
+def control_step(
+    start: Weights, changes: RunningSum, old: OptimiserState, n_clients: int
+) -> dict[str, Weights]:
+    """c ← c + (1/N)·Σ Δcᵢ, the sum over those who reported: the new state.
 
     Source: Karimireddy et al. 2020, SCAFFOLD, algorithm 1, line 17.
 
     Args:
         start: the parameters, for their dtypes.
         changes: Σ Δcᵢ of the clients' control variates.
-        memory: the server's control variate so far.
+        old: the server's control variate so far.
         n_clients: N, all clients of the group, whether they reported or not.
     """
-    remembered = memory.get("control", {})
+    stored = old.get("control", {})
     return {
         "control": {
-            name: cast(_remembered(remembered, name) + changes[name] / n_clients, array.dtype)
+            name: cast(_entry(stored, name) + changes[name] / n_clients, array.dtype)
             for name, array in start.items()
         }
     }
@@ -88,5 +90,5 @@ def _wide(array: NDArray[Any]) -> Floats:
     return np.asarray(array, np.float64)
 
 
-def _remembered(memory: Weights, name: str) -> Floats:
-    return _wide(memory[name]) if name in memory else np.zeros((), np.float64)
+def _entry(old: Weights, name: str) -> Floats:
+    return _wide(old[name]) if name in old else np.zeros((), np.float64)

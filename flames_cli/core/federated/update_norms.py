@@ -40,7 +40,7 @@ class NormLimit:
         """Whether there is a limit at all."""
         return not math.isinf(self.factor)
 
-    def refuse(
+    def rejection_reason(
         self, report: Report, moved: Moved, group: Iterable[Moved], elsewhere: Iterable[Moved] = ()
     ) -> str | None:
         """Why `report`, which has `moved`, is too far out, or None.

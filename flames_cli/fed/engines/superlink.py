@@ -55,7 +55,7 @@ def run_at_server(find: Find, job: Job, last_round: int, on_event: OnEvent, log:
         FlamesError: what ended the run; the server was away for too long, or the run was lost ATTEMPTS times
             without a new whole round.
     """
-    seconds = max(job.attendance.wait_seconds, LEAST_WAIT_SECONDS)
+    seconds = max(job.participation.join_timeout_s, LEAST_WAIT_SECONDS)
     attempts = _Attempts(on_event, last_round)
     cli = _wait_for(find, 0.0, attempts)
     while True:

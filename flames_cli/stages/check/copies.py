@@ -66,7 +66,7 @@ class Pair:
         one, other = self.first.inspected.source, self.second.inspected.source
         if self.first.survey is not self.second.survey:
             return {"data sets": (self.first.survey.name, self.second.survey.name)}
-        known = self.first.survey.reader.KNOWS_PATIENTS
+        known = self.first.survey.reader.knows_patients
         pairs = {
             "sites": (one.site, other.site),
             "sets": (one.fixed_set, other.fixed_set),
@@ -101,7 +101,7 @@ def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
         if index not in copies and member.inspected.look is not None
     ]
     links += _alike(members, shown, -1, COPY_BITS)
-    nameless = [index for index in shown if not members[index].survey.reader.KNOWS_PATIENTS]
+    nameless = [index for index in shown if not members[index].survey.reader.knows_patients]
     links += _alike(members, nameless, COPY_BITS, NEAR_BITS)
     pairs = (Pair(members[a], members[b], bits, _dice(members[a], members[b])) for a, b, bits in links)
     return [pair for pair in pairs if not _is_expected(pair)]

@@ -143,7 +143,7 @@ def _torn_patients(survey: Survey) -> Iterator[Finding]:
         ("sites", "two clients would share a patient", lambda source: source.site),
         ("sets", "a test set would share a patient with training", lambda source: source.fixed_set),
     ]
-    if survey.reader.KNOWS_PATIENTS:
+    if survey.reader.knows_patients:
         checks.append(("classes", "one of them may be wrong", lambda source: source.stratum))
     for what, why, place in checks:
         torn = _torn([one.source for one in survey.inspected], place)
@@ -178,7 +178,7 @@ def _count(survey: Survey) -> Iterator[Finding]:
             f"{say(len(patients), 'usable patient')}, too few to train on and to test with",
             f"add patients: {FEWEST_PATIENTS} at the least",
         )
-    complete, found = survey.reader.COMPLETE, sum(bool(one.source.masks) for one in survey.inspected)
+    complete, found = survey.reader.complete, sum(bool(one.source.masks) for one in survey.inspected)
     if complete and found != complete:
         yield Finding(
             "note",

@@ -78,7 +78,7 @@ def inspect(reader: Reader, options: ReadOptions, size: int, source: Source) -> 
         return Inspected(source, bad=say_bad(source, error)), {}
     except SkippedCase as error:
         return Inspected(source, skipped=str(error)), {}
-    still = reader.STILL and raw[0].place is None
+    still = reader.is_still and raw[0].place is None
     pictured = _extremes(raw)
     cases, pictures = [], {}
     for index, case in enumerate(raw):

@@ -39,7 +39,7 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
     Raises:
         FlamesError: a data set is not there, or its folder is not as its reader expects. Nothing is written.
     """
-    named = dict.fromkeys(get_reader(name).NAME for name in config.datasets)
+    named = dict.fromkeys(get_reader(name).name for name in config.datasets)
     opened = [open_raw(config, name) for name in named]
     if len({one.name for one in opened}) < len(opened):
         raise FlamesError(f"two data sets are called {opened[-1].name}; name the manifest's with --name")
@@ -79,9 +79,9 @@ def _report(survey: Survey, config: CheckConfig, findings: Sequence[Finding]) ->
         **stamp(CHECK),
         "flames": __version__,
         "dataset": survey.name,
-        "reader": survey.reader.NAME,
+        "reader": survey.reader.name,
         "source": survey.noun,
-        "licence": survey.reader.LICENCE,
+        "licence": survey.reader.licence,
         "options": config.model_dump(mode="json", exclude=NOT_READING),
         "passed": all(finding.severity != "problem" for finding in findings),
         "counts": _count(survey),

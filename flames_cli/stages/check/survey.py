@@ -56,7 +56,7 @@ class Survey:
         """What a source is; a manifest may hold both."""
         nouns = {"volume" if one.look is None else "image" for one in self.usable}
         if not nouns:
-            return "image" if self.reader.STILL else "volume"
+            return "image" if self.reader.is_still else "volume"
         return nouns.pop() if len(nouns) == 1 else "file"
 
     @property

@@ -60,7 +60,7 @@ def settings_for(site: Site, settings: NodeSettings) -> NodeSettings:
         settings,
         shards=tuple(path.resolve() for path in settings.shards),
         client=site.name,
-        memory=site.memory.resolve(),
+        client_state=site.client_state.resolve(),
         private=True,
     )
 
@@ -146,7 +146,7 @@ def node_config(settings: NodeSettings) -> dict[str, str | int | float | bool]:
         "client": settings.client or "",
         "device": settings.device,
         "precision": settings.precision,
-        "memory": str(settings.memory or ""),
+        "client-state": str(settings.client_state or ""),
         "min-examples": settings.min_examples,
         "per-case": settings.per_case,
         "cache-share": settings.cache_share,

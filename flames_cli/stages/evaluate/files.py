@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.core.scores.summaries import METRICS
 from flames_cli.errors import FlamesError
@@ -15,10 +15,9 @@ from flames_cli.stages.evaluate.lesion_rows import SIZES, LesionRow, SizeScores
 from flames_cli.stages.evaluate.parts import Scored
 from flames_cli.stages.evaluate.pictures import overlay_name
 from flames_cli.stages.evaluate.rows import Row
-from flames_cli.stages.evaluate.scoring import Score, Subject
+from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
 from flames_cli.store.files.atomic import write_csv, write_json
-from flames_cli.store.partition import read_json
-from flames_cli.store.schema import EVALUATION, stamp
+from flames_cli.store.schema import EVALUATION, read_json, stamp
 
 CASE_COLUMNS = (
     *("run", "client", "modality", "dataset", "organ", "site", "patient", "lesion"),
@@ -49,7 +48,7 @@ class Evaluation:
     """Clients and modalities that are in no table, each with its reason."""
     lesions: dict[str, list[LesionRow]] = field(default_factory=dict)
     """By split: the table by size of lesion."""
-    small: dict[str, SmallRule] = field(default_factory=dict)
+    small: dict[str, SmallLesionRule] = field(default_factory=dict)
     """By data set: which of its images hold small lesions."""
     seed: int = 0
     """Of the intervals' draws: the run's own."""
@@ -68,23 +67,23 @@ class Evaluation:
 
 
 def case_rows(result: Evaluation, scored: Sequence[Scored]) -> list[tuple[object, ...]]:
-    """The lines of cases.csv: both runs' scores of every subject, each once however often it is compared."""
+    """The lines of cases.csv: both runs' scores of every model, each once however often it is compared."""
     rows: dict[tuple[object, ...], None] = {}
     for one in scored:
-        rows |= dict.fromkeys(_metric_rows(result.run, one.subject.label, one.subject, one.scores))
+        rows |= dict.fromkeys(_metric_rows(result.run, one.model.label, one.model, one.scores))
         if result.compare and one.compared is not None:
-            twin = one.compared_label
-            rows |= dict.fromkeys(_metric_rows(result.compare, twin, one.subject, one.compared))
+            counterpart = one.compared_label
+            rows |= dict.fromkeys(_metric_rows(result.compare, counterpart, one.model, one.compared))
     return list(rows)
 
 
 def _metric_rows(
-    run: str, label: str, subject: Subject, scores: Sequence[Score]
+    run: str, label: str, model: ModelUnderTest, scores: Sequence[Score]
 ) -> Iterator[tuple[object, ...]]:
     for score in scores:
-        who = (run, label, subject.modality, score.dataset, score.organ, score.site, score.patient)
+        who = (run, label, model.modality, score.dataset, score.organ, score.site, score.patient)
         for metric, value in score.values.items():
-            yield (*who, score.lesion, subject.split, score.case, metric, value)
+            yield (*who, score.lesion, model.split, score.case, metric, value)
 
 
 def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> None:
@@ -116,7 +115,7 @@ def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> N
 def _earlier_tables(result: Evaluation) -> dict[str, Any]:
     """What summary.json keeps of the splits that this call leaves out, where it is of the same models."""
     try:
-        before = read_json(result.folder / "summary.json", EVALUATION.name)
+        before = read_json(result.folder / "summary.json", EVALUATION)
     except FlamesError:  # none yet, or a damaged one, which is replaced
         return {}
     same = {**stamp(EVALUATION), "models": result.models}

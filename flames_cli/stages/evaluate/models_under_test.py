@@ -7,34 +7,31 @@ from pathlib import Path
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
 from flames_cli.learn.data import ShardDataset
-from flames_cli.stages.evaluate.scoring import Subject
+from flames_cli.stages.evaluate.scoring import ModelUnderTest
 from flames_cli.store.cases import CaseSet
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import Partition, checked_shard
 
 
 @dataclass(frozen=True, slots=True)
-class TestSet:
+class HeldOutCases:
     """Cases that no training has seen."""
-
-    __test__ = False
-    """Of pytest's, which looks for classes called so."""
 
     data: ShardDataset
     collections: dict[str, str]
     """By data set: what shares its patients with others; only where there is something."""
 
 
-TestSets = dict[tuple[str, str], TestSet]
+HeldOutSets = dict[tuple[str, str], HeldOutCases]
 """By shard and name: that of an unseen site's test set, else empty."""
 
 
-def load_tests(workspace: Path, partition: Partition, split: str) -> TestSets:
+def load_held_out(workspace: Path, partition: Partition, split: str) -> HeldOutSets:
     """The test sets of a split, decoded once however many models are scored on them.
 
     A client has one; the server one of the clients' own sites, and one for each unseen site.
     """
-    tests: TestSets = {}
+    tests: HeldOutSets = {}
     if split == "client_test":
         for client in partition.clients:
             path = checked_shard(workspace, client)
@@ -49,40 +46,42 @@ def load_tests(workspace: Path, partition: Partition, split: str) -> TestSets:
     return tests
 
 
-def _join(sets: Sequence[CaseSet]) -> TestSet:
+def _join(sets: Sequence[CaseSet]) -> HeldOutCases:
     infos = [cases.info for cases in sets]
-    return TestSet(ShardDataset(sets), {info.dataset: info.collection for info in infos if info.collection})
+    return HeldOutCases(
+        ShardDataset(sets), {info.dataset: info.collection for info in infos if info.collection}
+    )
 
 
-def find_subjects(
-    tests: TestSets, partition: Partition, algorithm: Algorithm, state: State, split: str
-) -> list[Subject]:
+def find_models_under_test(
+    tests: HeldOutSets, partition: Partition, algorithm: Algorithm, state: State, split: str
+) -> list[ModelUnderTest]:
     """Every client with its own test set; or every server model with the unseen patients of a modality.
 
     A test set without patients is left out.
     """
     find = _find_clients if split == "client_test" else _find_server_models
-    return [subject for subject in find(tests, partition, algorithm, state) if len(subject.data)]
+    return [model for model in find(tests, partition, algorithm, state) if len(model.data)]
 
 
 def _find_clients(
-    tests: TestSets, partition: Partition, algorithm: Algorithm, state: State
-) -> Iterator[Subject]:
+    tests: HeldOutSets, partition: Partition, algorithm: Algorithm, state: State
+) -> Iterator[ModelUnderTest]:
     for entry in partition.clients:
-        group = algorithm.group_of(entry.name, entry.modality)
+        group = algorithm.model_group_of(entry.name, entry.modality)
         weights, test = state.model_for(entry.name, group), tests[entry.shard, ""]
-        yield Subject(
+        yield ModelUnderTest(
             entry.name, entry.modality, "client_test", test.data, weights, collections=test.collections
         )
 
 
 def _find_server_models(
-    tests: TestSets, partition: Partition, algorithm: Algorithm, state: State
-) -> Iterator[Subject]:
+    tests: HeldOutSets, partition: Partition, algorithm: Algorithm, state: State
+) -> Iterator[ModelUnderTest]:
     for server in partition.server:
         modality = server.modality
         members = [client for client in partition.clients if client.modality == modality]
-        groups = dict.fromkeys(algorithm.group_of(client.name, client.modality) for client in members)
+        groups = dict.fromkeys(algorithm.model_group_of(client.name, client.modality) for client in members)
         if not members and "all" in state.server:  # one model for all, also for whom nobody trained
             groups = {"all": None}
         for group in (name for name in groups if name in state.server):
@@ -90,17 +89,19 @@ def _find_server_models(
             weights = state.server[group]
             for name in ("", *server.sites):
                 test, site = tests[server.shard, name], server.sites.get(name, "")
-                yield Subject(label, modality, "server_test", test.data, weights, site, test.collections)
+                yield ModelUnderTest(
+                    label, modality, "server_test", test.data, weights, site, test.collections
+                )
 
 
-def find_twin(twins: Sequence[Subject], subject: Subject) -> Subject | None:
-    """The other run's subject with the same test set: the same label, or its only model of that modality."""
-    twins = [twin for twin in twins if twin.data is subject.data]
-    for twin in twins:
-        if twin.label == subject.label:
-            return twin
-    of_modality = [twin for twin in twins if twin.modality == subject.modality]
-    return of_modality[0] if subject.split == "server_test" and len(of_modality) == 1 else None
+def find_counterpart(counterparts: Sequence[ModelUnderTest], model: ModelUnderTest) -> ModelUnderTest | None:
+    """The other run's model with the same test set: the same label, or its only model of that modality."""
+    counterparts = [counterpart for counterpart in counterparts if counterpart.data is model.data]
+    for counterpart in counterparts:
+        if counterpart.label == model.label:
+            return counterpart
+    of_modality = [counterpart for counterpart in counterparts if counterpart.modality == model.modality]
+    return of_modality[0] if model.split == "server_test" and len(of_modality) == 1 else None
 
 
 def find_untested(partition: Partition, state: State) -> dict[str, str]:

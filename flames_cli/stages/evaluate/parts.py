@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flames_cli.stages.evaluate.scoring import Score, Subject
+from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
 
 ALL_ORGANS = "all organs"
 POOLED = {"client_test": "all clients", "server_test": "all models"}
@@ -12,9 +12,9 @@ POOLED = {"client_test": "all clients", "server_test": "all models"}
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A subject with its scores, and those of the other run's model on the same cases."""
+    """A model with its scores, and those of the other run's model on the same cases."""
 
-    subject: Subject
+    model: ModelUnderTest
     scores: Sequence[Score]
     compared: Sequence[Score] | None = None
     """None: there is no other run, or it has no such model."""
@@ -42,38 +42,38 @@ class Part:
 
 
 def divide(scored: Scored) -> list[Part]:
-    """The subject's cases all together, then by organ where it has several.
+    """The model's cases all together, then by organ where it has several.
 
     An unseen site is named beside its organ: its cases are never pooled with those of other sites.
     """
-    subject, scores, compared = scored.subject, scored.scores, scored.compared
+    model, scores, compared = scored.model, scored.scores, scored.compared
     organs = list(dict.fromkeys(score.organ for score in scores))
     if not organs:
         return []
-    who = (subject.label, subject.modality)
-    whole = Part(*who, _name_organs(organs, subject.unseen), scores, compared, subject.unseen)
+    who = (model.label, model.modality)
+    whole = Part(*who, _name_organs(organs, model.unseen), scores, compared, model.unseen)
     if len(organs) == 1:
         return [whole]
     return [whole] + [
         Part(
             *who,
-            _name_organs([organ], subject.unseen),
+            _name_organs([organ], model.unseen),
             _of_organ(scores, organ),
             None if compared is None else _of_organ(compared, organ),
-            subject.unseen,
+            model.unseen,
         )
         for organ in organs
     ]
 
 
 def pool(scored: Sequence[Scored]) -> list[Part]:
-    """The cases of all subjects of a split together, where they are several; then those of unseen sites.
+    """The cases of all models of a split together, where they are several; then those of unseen sites.
 
-    None where models share a test set: no case counts twice. There is no comparison unless every subject has
+    None where models share a test set: no case counts twice. There is no comparison unless every model has
     its counterpart in the other run.
     """
     tested = [one for one in scored if one.scores]
-    apart = ([one for one in tested if not one.subject.unseen], [one for one in tested if one.subject.unseen])
+    apart = ([one for one in tested if not one.model.unseen], [one for one in tested if one.model.unseen])
     return [_pool(together) for together in apart if len(together) > 1 and _each_once(together)]
 
 
@@ -83,11 +83,11 @@ def _each_once(scored: Sequence[Scored]) -> bool:
 
 
 def _pool(scored: Sequence[Scored]) -> Part:
-    modalities = {one.subject.modality for one in scored}
-    unseen = ", ".join(dict.fromkeys(one.subject.unseen for one in scored if one.subject.unseen))
+    modalities = {one.model.modality for one in scored}
+    unseen = ", ".join(dict.fromkeys(one.model.unseen for one in scored if one.model.unseen))
     others = [one.compared for one in scored if one.compared is not None]
     return Part(
-        label=POOLED[scored[0].subject.split],
+        label=POOLED[scored[0].model.split],
         modality=modalities.pop() if len(modalities) == 1 else "",
         organ=_name_organs(list(dict.fromkeys(case.organ for one in scored for case in one.scores)), unseen),
         scores=[case for one in scored for case in one.scores],

@@ -7,7 +7,7 @@ from typing import Any
 from flames_cli.learn.segment import Segmenter
 from flames_cli.report.figures import OverlayPanel, OverlayRow, draw_overlays, draw_rounds
 from flames_cli.stages.evaluate.parts import Scored
-from flames_cli.stages.evaluate.scoring import Score, Subject
+from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
 
 
 def overlay_name(split: str) -> str:
@@ -24,26 +24,26 @@ def draw_evaluation(
     """Draw the best, median and worst case of every model, a picture a split, and the learning curves."""
     for split, tested in scored.items():
         if chosen := [one for one in tested if one.scores]:
-            rows = [_overlay_row(segmenter, one.subject, one.scores) for one in chosen]
+            rows = [_overlay_row(segmenter, one.model, one.scores) for one in chosen]
             draw_overlays(folder / overlay_name(split), rows)
     if series := learning_curves(rounds):
         draw_rounds(folder / "rounds.png", series)
 
 
-def _overlay_row(segmenter: Segmenter, subject: Subject, scores: Sequence[Score]) -> OverlayRow:
+def _overlay_row(segmenter: Segmenter, model: ModelUnderTest, scores: Sequence[Score]) -> OverlayRow:
     """Best, median and worst case by Dice."""
     ranked = sorted(range(len(scores)), key=lambda index: (-scores[index].metrics["dice"], index))
     picks = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
     panels = []
     for (name, index), predicted in zip(
-        picks.items(), segmenter.masks(subject.weights, subject.data, list(picks.values())), strict=True
+        picks.items(), segmenter.masks(model.weights, model.data, list(picks.values())), strict=True
     ):
-        image, truth = subject.data.example(index)
+        image, truth = model.data.example(index)
         caption = f"{name}: {scores[index].case}, Dice {scores[index].metrics['dice']:.2f}"
         panels.append(OverlayPanel(image, truth, predicted, caption))
-    who = "server model" if subject.split == "server_test" else "client"
-    where = f", unseen site {subject.unseen}" if subject.unseen else ""
-    return OverlayRow(f"{who} {subject.label} ({subject.modality}, {len(scores)} cases{where})", panels)
+    who = "server model" if model.split == "server_test" else "client"
+    where = f", unseen site {model.unseen}" if model.unseen else ""
+    return OverlayRow(f"{who} {model.label} ({model.modality}, {len(scores)} cases{where})", panels)
 
 
 def learning_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:

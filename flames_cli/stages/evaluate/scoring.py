@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flames_cli.arrays import Weights
-from flames_cli.core.imaging.lesions import Lesion
+from flames_cli.core.imaging.small_lesion_rule import Lesion
 from flames_cli.core.scores.detection import LesionCounts, count_lesions
 from flames_cli.core.scores.metrics import case_metrics
 from flames_cli.learn.data import ShardDataset
@@ -19,7 +19,7 @@ class Score:
     dataset: str
     organ: str
     patient: str
-    """Or the first of those whose images are near copies (`CaseInfo.group`)."""
+    """Or the first of those whose images are near copies (`CaseInfo.split_unit`)."""
     lesion: Lesion
     """Whether its lesions are small or large by the data set's rule; none: its true mask is empty."""
     metrics: dict[str, float]
@@ -47,7 +47,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ModelUnderTest:
     """One model with one test set: a client with its own, or a server model with its modality's."""
 
     label: str
@@ -62,11 +62,11 @@ class Subject:
     """By data set: what shares its patients with others."""
 
 
-def score_subject(segmenter: Segmenter, subject: Subject) -> list[Score]:
-    """The metrics of every case of the subject's test set, in its order."""
+def score_model(segmenter: Segmenter, model: ModelUnderTest) -> list[Score]:
+    """The metrics of every case of the model's test set, in its order."""
     scores = []
-    data = subject.data
-    for index, predicted in enumerate(segmenter.masks(subject.weights, data)):
+    data = model.data
+    for index, predicted in enumerate(segmenter.masks(model.weights, data)):
         _, truth = data.example(index)
         case, dataset = data.case(index), data.dataset(index)
         scores.append(
@@ -74,12 +74,12 @@ def score_subject(segmenter: Segmenter, subject: Subject) -> list[Score]:
                 case=case.case,
                 dataset=dataset,
                 organ=data.organ(index),
-                patient=case.group,
+                patient=case.split_unit,
                 lesion=data.lesion(index),
                 metrics=case_metrics(predicted, truth),
                 lesions=count_lesions(predicted, truth),
                 site=case.site,
-                collection=subject.collections.get(dataset, ""),
+                collection=model.collections.get(dataset, ""),
             )
         )
     return scores

@@ -8,24 +8,30 @@ from typing import Any
 from flames_cli.config import EvaluateConfig, FederateConfig, check_section
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.engines import ENGINES
 from flames_cli.learn.models import options_for
 from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.evaluate.files import Evaluation, case_rows, write_evaluation
 from flames_cli.stages.evaluate.lesion_rows import LesionRow, make_lesion_row
-from flames_cli.stages.evaluate.models_under_test import find_subjects, find_twin, find_untested, load_tests
+from flames_cli.stages.evaluate.models_under_test import (
+    find_counterpart,
+    find_models_under_test,
+    find_untested,
+    load_held_out,
+)
 from flames_cli.stages.evaluate.parts import Scored, divide, pool
 from flames_cli.stages.evaluate.pictures import draw_evaluation
 from flames_cli.stages.evaluate.rows import make_row
-from flames_cli.stages.evaluate.scoring import Subject, score_subject
+from flames_cli.stages.evaluate.scoring import ModelUnderTest, score_model
 from flames_cli.stages.federate.planning import choose_privacy
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.checkpoint import index_path, load_state
 from flames_cli.store.files.atomic import remove_leftovers
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import in_turn, reading_shards
-from flames_cli.store.h5 import hash_file
 from flames_cli.store.partition import Partition, read_partition
 from flames_cli.store.runs import RunFolder, find_run, read_config, read_rounds
 
@@ -85,7 +91,7 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         folder=run.folder.evaluation,
         untested=find_untested(partition, run.state),
         lesions={split: _lesion_rows(tested, run.seed) for split, tested in scored.items()},
-        small=_find_rules(one.subject for tested in scored.values() for one in tested),
+        small=_find_rules(one.model for tested in scored.values() for one in tested),
         seed=run.seed,
         privacy=run.privacy,
     )
@@ -144,7 +150,7 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         checkpoint=hash_file(index_path(folder.checkpoints, state.round)),
         segmenter=segmenter,
         seed=made.seed,
-        at_sites=made.engine == "superlink",
+        at_sites=ENGINES[made.engine].clients_hold_their_data,
         privacy=_privacy_told(made, folder, state),
     )
 
@@ -169,16 +175,22 @@ def _score_split(
     progress: Progress,
 ) -> list[Scored]:
     """Every model with its test set, beside the other run's model on the same cases."""
-    tests = load_tests(workspace, partition, split)
-    twins = find_subjects(tests, partition, other.algorithm, other.state, split) if other else []
-    subjects = find_subjects(tests, partition, run.algorithm, run.state, split)
+    tests = load_held_out(workspace, partition, split)
+    counterparts = (
+        find_models_under_test(tests, partition, other.algorithm, other.state, split) if other else []
+    )
+    models = find_models_under_test(tests, partition, run.algorithm, run.state, split)
     scored = []
-    for done, subject in enumerate(subjects, start=1):
-        scores, compared, twin = score_subject(run.segmenter, subject), None, find_twin(twins, subject)
-        if other and twin:
-            compared = score_subject(other.segmenter, twin)
-        scored.append(Scored(subject, scores, compared, twin.label if twin else ""))
-        progress(f"evaluate {split}", done, len(subjects))
+    for done, model in enumerate(models, start=1):
+        scores, compared, counterpart = (
+            score_model(run.segmenter, model),
+            None,
+            find_counterpart(counterparts, model),
+        )
+        if other and counterpart:
+            compared = score_model(other.segmenter, counterpart)
+        scored.append(Scored(model, scores, compared, counterpart.label if counterpart else ""))
+        progress(f"evaluate {split}", done, len(models))
     return scored
 
 
@@ -188,7 +200,7 @@ def _lesion_rows(scored: list[Scored], seed: int) -> list[LesionRow]:
     return [make_lesion_row(part, seed) for part in parts]
 
 
-def _find_rules(subjects: Iterable[Subject]) -> dict[str, SmallRule]:
+def _find_rules(models: Iterable[ModelUnderTest]) -> dict[str, SmallLesionRule]:
     """By data set: which of its images hold small lesions."""
-    tests = (subject.data for subject in subjects)
+    tests = (model.data for model in models)
     return {data.dataset(index): data.small_rule(index) for data in tests for index in range(len(data))}

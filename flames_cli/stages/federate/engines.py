@@ -6,19 +6,20 @@ from flames_cli.config import FederateConfig
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.client import make_client_app
+from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
 from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
 from flames_cli.fed.engines.superlink import require_superlink, run_at_server
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.node import NodeConfig, NodeSettings
-from flames_cli.fed.participation import Attendance
+from flames_cli.fed.participation import Participation
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.flower.flwr_command import find_superlink
 from flames_cli.learn.devices import count_gpus
 from flames_cli.stages.deploy.foreground import interrupted_by_signals
-from flames_cli.stages.federate.run_files import keeper, noise_secret
+from flames_cli.stages.federate.run_files import ensure_noise_secret, make_round_saver
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.runs import RunFolder, write_nodes
 
@@ -48,9 +49,9 @@ def check_engine(config: FederateConfig, pooled: bool) -> None:
         MissingArtifact: there is no deployment.
         FlamesError: ray is not installed, no server answers, or the strategy pools what lies at other nodes.
     """
-    if config.engine == "ray":
+    if ENGINES[config.engine].needs_ray:
         check_ray(config.cpus_per_client)
-    if config.engine == "superlink":
+    if ENGINES[config.engine].clients_hold_their_data:
         if pooled:
             raise FlamesError(
                 f"strategy {config.strategy} pools the clients' data, which real nodes never give away; "
@@ -72,10 +73,17 @@ def run_engine(made: Prepared, on_event: OnEvent) -> None:
 
 
 def _run_inline(made: Prepared, on_event: OnEvent) -> None:
-    save = keeper(made.run, made.config.keep_rounds)
-    attendance = _attendance(made.config, len(made.nodes), 0.0, strict=True)
-    secret = noise_secret(made.run, made.plan.algorithm)
-    federation = Federation(made.plan, save, made.resumed, on_event, attendance, noise_secret=secret)
+    save = make_round_saver(made.run, made.config.keep_rounds)
+    participation = _participation(made.config, len(made.nodes), 0.0, strict=True)
+    secret = ensure_noise_secret(made.run, made.plan.algorithm)
+    federation = Federation(
+        plan=made.plan,
+        save=save,
+        resumed=made.resumed,
+        on_event=on_event,
+        participation=participation,
+        noise_secret=secret,
+    )
     contexts = make_contexts(dict(enumerate(made.nodes, FIRST_NODE)))
     run_inline(make_server_app(lambda _: federation), make_client_app(on_event), contexts)
 
@@ -90,10 +98,10 @@ def _run_ray(made: Prepared, on_event: OnEvent) -> None:
     # Each simulated client has a process, and a cache, of its own.
     share = NodeSettings(()).cache_share / resources.at_once
     write_nodes(made.run.nodes, [{**node, "cache-share": share} for node in made.nodes])
-    attendance = _attendance(
+    participation = _participation(
         made.config, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.at_once
     )
-    job = Job(made.run.path, attendance)
+    job = Job(made.run.path, participation)
     try:
         run_ray(job, made.run.nodes, resources, on_event, made.run.engine_log)
     finally:
@@ -103,24 +111,24 @@ def _run_ray(made: Prepared, on_event: OnEvent) -> None:
 def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
     deployment = read_deployment(made.config.deployment)
     wait = made.config.wait_for_clients
-    attendance = _attendance(
+    participation = _participation(
         made.config, len(deployment.sites), SUPERLINK_WAIT_SECONDS if wait is None else wait, strict=False
     )
-    job = Job(made.run.path, attendance)
+    job = Job(made.run.path, participation)
     last_round = made.resumed.round if made.resumed else 0
     server = (deployment.flower_home, deployment.port, deployment.ca_certificate)
     run_at_server(lambda: find_superlink(*server), job, last_round, on_event, deployment.log)
 
 
-def _attendance(
+def _participation(
     config: FederateConfig, expected: int, wait: float, strict: bool, in_flight: int | None = None
-) -> Attendance:
-    return Attendance(
-        least=config.min_clients,
-        least_by_modality=config.min_clients_by_modality,
-        expected=expected,
-        wait_seconds=wait,
-        strict=strict,
-        round_seconds=config.round_timeout,
+) -> Participation:
+    return Participation(
+        min_clients=config.min_clients,
+        min_clients_by_modality=config.min_clients_by_modality,
+        expected_nodes=expected,
+        join_timeout_s=wait,
+        all_must_join=strict,
+        round_timeout_s=config.round_timeout,
         in_flight=in_flight,
     )

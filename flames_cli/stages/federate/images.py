@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from flames_cli.config import FederateConfig, PreprocessConfig
-from flames_cli.store.h5 import hash_file
+from flames_cli.fed.engines import ENGINES
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.partition import Partition, read_partition
 
 CHANNELS = {"grey": 1, "rgb": 3}
@@ -29,7 +30,7 @@ def find_images(config: FederateConfig) -> Images:
         FlamesError: the partition cannot be read.
     """
     path = config.workspace / "partition.json"
-    if config.engine == "superlink":
+    if ENGINES[config.engine].clients_hold_their_data:
         partition = read_partition(path) if path.is_file() else None
         size = config.size or (partition.size if partition else PreprocessConfig().size)
         channels = CHANNELS[config.channels] if config.channels else partition.channels if partition else 1

@@ -10,7 +10,7 @@ from flames_cli.store.partition import ClientEntry, Partition, checked_shard
 
 
 def node_configs(
-    config: FederateConfig, algorithm: Algorithm, partition: Partition, memory: Path
+    config: FederateConfig, algorithm: Algorithm, partition: Partition, client_state: Path
 ) -> list[NodeConfig]:
     """One node a client; where the algorithm pools, one a group with the shards of all its clients.
 
@@ -25,7 +25,7 @@ def node_configs(
         )
     members: dict[str, list[ClientEntry]] = {}
     for entry in partition.clients:
-        name = algorithm.group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
+        name = algorithm.model_group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
         members.setdefault(name, []).append(entry)
     return [
         {
@@ -35,7 +35,7 @@ def node_configs(
             ),
             "device": config.device,
             "precision": config.precision,
-            "memory": str(memory.resolve()),
+            "client-state": str(client_state.resolve()),
         }
         for name, entries in members.items()
     ]

@@ -10,6 +10,7 @@ from flames_cli.config import FederateConfig
 from flames_cli.core.federated.algorithm import Algorithm, Privacy
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
+from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import Plan, initial_seed
 from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.models.arrays import to_weights
@@ -31,7 +32,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         FlamesError: no such strategy, or an option that it cannot have.
     """
     algorithm = get_algorithm(config.strategy)
-    if algorithm.local == "scaffold" and config.optimiser != "sgd":
+    if algorithm.clients_correct_gradients and config.optimiser != "sgd":
         raise FlamesError(
             f"strategy {config.strategy} is defined for plain SGD, got optimiser {config.optimiser}; "
             "pass --optimiser sgd, with a larger --lr such as 0.1"
@@ -141,7 +142,11 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
 def _norm_limit(config: FederateConfig) -> float:
     """How many times as far as the median a client may move its model."""
     if config.max_update_norm is None:
-        return MAX_UPDATE_NORM if config.engine == "superlink" and config.dp_noise is None else math.inf
+        return (
+            MAX_UPDATE_NORM
+            if ENGINES[config.engine].clients_hold_their_data and config.dp_noise is None
+            else math.inf
+        )
     return config.max_update_norm or math.inf
 
 

@@ -7,22 +7,23 @@ from functools import partial
 from typing import Any
 
 from flames_cli.config import FederateConfig
-from flames_cli.core.federated.reports import State, count_again
+from flames_cli.core.federated.reports import State, count_releases_again
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.engines import ENGINES, Engine
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
-    keep_newest,
+    delete_older_rounds,
     list_rounds,
-    load_newest_whole,
+    load_newest_complete,
     round_folder,
     save_state,
     set_aside,
 )
-from flames_cli.store.client_state import check_kept, client_folder
+from flames_cli.store.client_state import check_client_state, client_folder
 from flames_cli.store.files.atomic import remove_leftovers
-from flames_cli.store.runs import RunFolder, keep_rounds_until, read_config, read_rounds
+from flames_cli.store.runs import RunFolder, read_config, read_rounds, truncate_rounds
 
 NOT_STORED = {"workspace", "fresh", "deployment"}
 """Options that are of this call or this machine, not of the run."""
@@ -75,8 +76,8 @@ def resume(
     if not list_rounds(run.checkpoints):
         _check_nothing_lost(run)
         return None
-    _check_memory_stays(config, str(before.get("federate", {}).get("engine", "inline")))
-    state, damaged = load_newest_whole(run.checkpoints, partial(_check_memory, run, config, made))
+    _check_client_state_stays(config, str(before.get("federate", {}).get("engine", "inline")))
+    state, damaged = load_newest_complete(run.checkpoints, partial(_check_client_states, run, config, made))
     if config.dp_noise is not None:
         state = _pay_again(run, state)
     notes = [
@@ -84,8 +85,8 @@ def resume(
         f"{set_aside(one.round_folder).name}; going on after round {state.round}"
         for one in damaged
     ]
-    keep_newest(run.checkpoints, config.keep_rounds)
-    return Resumed(state, made, [*notes, *keep_rounds_until(run.rounds, state.round)])
+    delete_older_rounds(run.checkpoints, config.keep_rounds)
+    return Resumed(state, made, [*notes, *truncate_rounds(run.rounds, state.round)])
 
 
 def _pay_again(run: RunFolder, state: State) -> State:
@@ -99,7 +100,7 @@ def _pay_again(run: RunFolder, state: State) -> State:
     lost = max([*kept, *lines]) - state.round
     if not lost:
         return state
-    paid = count_again(state, lost)
+    paid = count_releases_again(state, lost)
     save_state(run.checkpoints, paid, keep=len(kept))
     return paid
 
@@ -135,31 +136,38 @@ def _check_nothing_lost(run: RunFolder) -> None:
         )
 
 
-def _keeps_memory(config: FederateConfig) -> bool:
+def _has_client_state(config: FederateConfig) -> bool:
     """Whether clients keep anything between rounds."""
-    return config.share == "content" or get_algorithm(config.strategy).local == "scaffold"
+    return config.share == "content" or get_algorithm(config.strategy).has_client_state
 
 
-def _check_memory(run: RunFolder, config: FederateConfig, made: Mapping[str, Any], state: State) -> None:
+def _check_client_states(
+    run: RunFolder, config: FederateConfig, made: Mapping[str, Any], state: State
+) -> None:
     """Raises DamagedCheckpoint where clients on this machine lack what they kept up to this state."""
-    if config.engine == "superlink" or not _keeps_memory(config) or state.round >= config.rounds:
+    if (
+        ENGINES[config.engine].clients_hold_their_data
+        or not _has_client_state(config)
+        or state.round >= config.rounds
+    ):
         return
     for client, last in state.clients.items():
         try:
             if last.round:
-                check_kept(client_folder(run.clients, str(made.get("token")), client), last.round)
+                check_client_state(client_folder(run.clients, str(made.get("token")), client), last.round)
         except FlamesError as error:
             what = f"what {client} kept of round {last.round} is missing or damaged"
             raise DamagedCheckpoint(round_folder(run.checkpoints, state.round), what) from error
 
 
-def _check_memory_stays(config: FederateConfig, before: str) -> None:
+def _check_client_state_stays(config: FederateConfig, before: str) -> None:
     """What clients keep between rounds lies at the nodes; elsewhere they would go on without it.
 
     Raises:
         FlamesError: they keep something, and the nodes are others now.
     """
-    if _keeps_memory(config) and (before == "superlink") != (config.engine == "superlink"):
+    there = ENGINES.get(before, Engine()).clients_hold_their_data
+    if _has_client_state(config) and there != ENGINES[config.engine].clients_hold_their_data:
         raise FlamesError(
             f"what the clients of this run keep between rounds lies where --engine {before} left it, so it "
             f"cannot go on with --engine {config.engine}; take {before}, or --fresh to start anew"

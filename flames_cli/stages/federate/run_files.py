@@ -10,9 +10,9 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.privacy import KEY_BYTES
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
-from flames_cli.fed.evaluation_report import TestReport
+from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import Save, SaveTests
+from flames_cli.fed.server import Save, SaveEvaluations
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.store.checkpoint import save_state
 from flames_cli.store.files.atomic import (
@@ -22,7 +22,7 @@ from flames_cli.store.files.atomic import (
     write_json,
     write_private,
 )
-from flames_cli.store.h5 import hash_file
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.runs import RunFolder, append_round, write_config
 from flames_cli.store.schema import CLIENT_TESTS, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
@@ -34,7 +34,9 @@ Facts = Mapping[str, Any]
 """What a run's config.toml says beside its options."""
 
 
-def begin(run: RunFolder, config: FederateConfig, options: dict[str, Any], plan: Plan, facts: Facts) -> None:
+def write_new_run(
+    run: RunFolder, config: FederateConfig, options: dict[str, Any], plan: Plan, facts: Facts
+) -> None:
     """Make the folder of a new run in place of what is there: all of it at once, or nothing.
 
     It holds what every model starts from, unless that is drawn by seed alone: a client may join in any round.
@@ -52,7 +54,7 @@ def begin(run: RunFolder, config: FederateConfig, options: dict[str, Any], plan:
 
 
 def read_initial(run: RunFolder, facts: Facts) -> Weights | None:
-    """What `begin` kept; None where that is drawn by seed.
+    """What `write_new_run` kept; None where that is drawn by seed.
 
     Raises:
         FlamesError: it is missing or damaged.
@@ -66,7 +68,7 @@ def read_initial(run: RunFolder, facts: Facts) -> Weights | None:
     return read_safetensors(run.initial) if there else None
 
 
-def noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
+def ensure_noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
     """The secret that the run's noise is drawn from, made where there is none yet; none without privacy.
 
     One that was lost costs no privacy: only that a round done again would be blurred otherwise.
@@ -86,7 +88,7 @@ def noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
     return secret
 
 
-def keeper(run: RunFolder, keep_rounds: int) -> Save:
+def make_round_saver(run: RunFolder, keep_rounds: int) -> Save:
     """save(state, record): a line and a checkpoint in `run`'s folder."""
 
     def save(state: State, record: dict[str, Any]) -> None:
@@ -97,10 +99,10 @@ def keeper(run: RunFolder, keep_rounds: int) -> Save:
     return save
 
 
-def keeper_of_tests(run: RunFolder) -> SaveTests:
-    """save_tests(round, reports, silent): what the clients tell of their own test sets, in `run`'s folder."""
+def make_evaluation_saver(run: RunFolder) -> SaveEvaluations:
+    """Return save_evaluations(round, reports, missing), which writes client-tests.json in `run`'s folder."""
 
-    def save(round_: int, reports: list[TestReport], silent: dict[str, str]) -> None:
+    def save(round_: int, reports: list[EvaluationReport], silent: dict[str, str]) -> None:
         content = {
             **stamp(CLIENT_TESTS),
             "round": round_,

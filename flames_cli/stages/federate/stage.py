@@ -7,6 +7,7 @@ from typing import Any
 
 from flames_cli import __version__
 from flames_cli.config import FederateConfig
+from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.events import Noted, OnEvent, ignore
 from flames_cli.fed.node import NodeConfig
 from flames_cli.fed.plan import Plan
@@ -18,11 +19,10 @@ from flames_cli.stages.federate.images import Images, find_images
 from flames_cli.stages.federate.nodes import node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
-from flames_cli.stages.federate.run_files import begin, read_initial
+from flames_cli.stages.federate.run_files import read_initial, write_new_run
 from flames_cli.store.files.locks import locked, reading_shards, rounds_of, wait_until_free
-from flames_cli.store.partition import read_json
 from flames_cli.store.runs import RunFolder, read_rounds, run_folder, write_config
-from flames_cli.store.schema import CLIENT_TESTS
+from flames_cli.store.schema import CLIENT_TESTS, read_json
 
 ORPHAN_SECONDS = 30.0
 """A run's process at the server has to end, after the command that started it was killed."""
@@ -55,7 +55,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
             of that name with other options; no good report in a round.
     """
     with ExitStack() as held:
-        if config.engine != "superlink":
+        if not ENGINES[config.engine].clients_hold_their_data:
             held.enter_context(reading_shards(config.workspace))
         images, nodes = _find_inputs(config)
         facts = {**_facts(config, images), "token": run_token(None)}
@@ -77,7 +77,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         folder.path,
         resumed.state.round if resumed else 0,
         read_rounds(folder.rounds),
-        read_json(tests, CLIENT_TESTS.name) if tests.is_file() else None,
+        read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
         notes,
     )
 
@@ -89,10 +89,10 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
     check_engine(config, algorithm.pooled)
     if algorithm.privacy:
         check_accountant()
-    if not images.partition or config.engine == "superlink":
+    if not images.partition or ENGINES[config.engine].clients_hold_their_data:
         return images, []
-    memory = run_folder(config.workspace, config.run_name).clients
-    return images, node_configs(config, algorithm, images.partition, memory)
+    client_state = run_folder(config.workspace, config.run_name).clients
+    return images, node_configs(config, algorithm, images.partition, client_state)
 
 
 def _prepare(
@@ -101,7 +101,7 @@ def _prepare(
     """What is to be run, its folder made or mended (None: nothing is left), and what it goes on from."""
     options = options_as_run(config)
     resumed = resume(run, options, facts, config)
-    untested = config.engine == "superlink" and not run.client_tests.is_file()
+    untested = ENGINES[config.engine].clients_hold_their_data and not run.client_tests.is_file()
     if resumed and resumed.state.round >= config.rounds and not untested:
         return None, resumed
     if resumed:
@@ -111,7 +111,7 @@ def _prepare(
     else:
         # The plan first: a wrong option must not cost the run that --fresh replaces.
         plan = plan or make_plan(config, facts, None)
-        begin(run, config, options, plan, facts)
+        write_new_run(run, config, options, plan, facts)
     run.client_tests.unlink(missing_ok=True)
     return Prepared(config, run, plan, resumed.state if resumed else None, nodes), resumed
 

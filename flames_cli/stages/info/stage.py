@@ -36,7 +36,7 @@ def info(workspace: Path) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "devices": describe_devices(),
         "datasets": {
-            name: f"{reader.ORGAN} {reader.MODALITY}" if reader.MODALITY else "your own, listed in a CSV"
+            name: f"{reader.organ} {reader.modality}" if reader.modality else "your own, listed in a CSV"
             for name, reader in READERS.items()
         },
         "models": sorted(MODELS),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flames_cli.core.splits import SETS, Group
+from flames_cli.core.splits import SETS, SplitUnit
 from flames_cli.errors import FlamesError
 from flames_cli.readers import find_reader
 from flames_cli.store.cases import CaseInfo, SetInfo
@@ -70,7 +70,7 @@ def by_collection(datasets: Iterable[DataSet]) -> list[list[DataSet]]:
 def reader_name(name: str) -> str:
     """The name of the reader that has `name` among its names; `name` itself where none has."""
     reader = find_reader(name)
-    return reader.NAME if reader else name
+    return reader.name if reader else name
 
 
 def find_named(option: str, name: str, datasets: Sequence[DataSet]) -> list[DataSet]:
@@ -96,19 +96,19 @@ def select(dataset: DataSet, members: Iterable[Member]) -> Selection:
     return Selection(dataset.path, {name: chosen for name, chosen in indices.items() if chosen})
 
 
-def weigh(members_of: Mapping[str, Iterable[Member]]) -> dict[str, Group]:
-    """How much every group weighs, in `members_of` data sets together: in order of the data sets' names, and
+def weigh(members_of: Mapping[str, Iterable[Member]]) -> dict[str, SplitUnit]:
+    """How much every unit weighs, in `members_of` data sets together: in order of the data sets' names, and
     in each of appearance, so that draws depend neither on a site's salt nor on how the data sets are listed.
     """
     patients: dict[str, list[str]] = {}
     datasets: dict[str, set[str]] = {}
     for name in sorted(members_of):
         for member in members_of[name]:
-            patients.setdefault(member.case.group, []).append(member.case.patient)
-            datasets.setdefault(member.case.group, set()).add(name)
+            patients.setdefault(member.case.split_unit, []).append(member.case.patient)
+            datasets.setdefault(member.case.split_unit, set()).add(name)
     return {
-        group: Group(images=len(listed), patients=len(set(listed)), datasets=frozenset(datasets[group]))
-        for group, listed in patients.items()
+        unit: SplitUnit(images=len(listed), patients=len(set(listed)), datasets=frozenset(datasets[unit]))
+        for unit, listed in patients.items()
     }
 
 

@@ -8,7 +8,7 @@ from itertools import count
 
 from flames_cli.config import PartitionConfig
 from flames_cli.core.rng import derive_rng
-from flames_cli.core.splits import divide_groups, draw_shares
+from flames_cli.core.splits import divide_units, draw_shares
 from flames_cli.errors import FlamesError
 from flames_cli.readers.pairs import natural_order
 from flames_cli.stages.partition.cases import DataSet, Member, find_named, patients_of, select, weigh
@@ -81,7 +81,7 @@ def _draft_parts(
 ) -> list[Draft]:
     members: list[list[Member]] = [[] for _ in range(parts)]
     for member in dataset.of_clients():
-        members[part_of[_scope(config, member), member.case.group]].append(member)
+        members[part_of[_scope(config, member), member.case.split_unit]].append(member)
     names = [dataset.name] if parts == 1 else [f"{dataset.name}-{part + 1}" for part in range(parts)]
     return [Draft(name, dataset, own) for name, own in zip(names, members, strict=True)]
 
@@ -115,7 +115,7 @@ def _scope(config: PartitionConfig, member: Member) -> str:
 
 
 def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) -> dict[tuple[str, str], int]:
-    """{(scope, group): part} of data sets that share patients and are divided into as many clients."""
+    """{(scope, unit): part} of data sets that share patients and are divided into as many clients."""
     collection = datasets[0].collection
     part_of: dict[tuple[str, str], int] = {}
     for scope in (POOL,) if config.fold else tuple(ROLES):
@@ -124,8 +124,8 @@ def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) ->
             for dataset in datasets
         }
         counts = {name: len(weigh({name: members})) for name, members in members_of.items()}
-        groups = weigh(members_of)
-        if not groups:
+        units = weigh(members_of)
+        if not units:
             continue
         for name, patients in counts.items():
             if 0 < patients < parts:
@@ -136,7 +136,7 @@ def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) ->
             shares = draw_shares(parts, config.skew, derive_rng(config.seed, "skew", collection))
         least = _least(config, scope, datasets)
         rng = derive_rng(config.seed, "partition", collection, scope)
-        for part, names in enumerate(divide_groups(groups, parts, rng, shares, least)):
+        for part, names in enumerate(divide_units(units, parts, rng, shares, least)):
             part_of |= {(scope, name): part for name in names}
     return part_of
 
@@ -156,7 +156,7 @@ def _least(config: PartitionConfig, scope: str, datasets: Sequence[DataSet]) -> 
     train = 2 if draws else 1
     if config.fold_numbers:
         _, folds = config.fold_numbers
-        # The largest fold takes ceil(n/folds) groups.
+        # The largest fold takes ceil(n/folds) units.
         return next(n for n in range(folds, folds + 4) if n - -(-n // folds) >= train)
     return train if scope == "client_train" else 1
 

@@ -21,7 +21,7 @@ class HeldOut:
     unseen: dict[str, dict[str, list[Member]]] = field(default_factory=dict)
     """By data set, by site."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """By data set: images of other sites that share a group with a held-out one."""
+    """By data set: images of other sites that share a unit with a held-out one."""
 
 
 def hold_out_sites(wanted: Mapping[str, Sequence[str]], datasets: Sequence[DataSet]) -> HeldOut:
@@ -40,22 +40,22 @@ def hold_out_sites(wanted: Mapping[str, Sequence[str]], datasets: Sequence[DataS
     for together in by_collection(datasets):
         own_sites = sites.get(together[0].collection, set())
         _require_sites(together, own_sites)
-        groups = {
-            member.case.group
+        units = {
+            member.case.split_unit
             for dataset in together
             for member in dataset.members
             if member.case.site in own_sites
         }
         for dataset in together:
-            _hold_out(dataset, own_sites, groups, held_out)
+            _hold_out(dataset, own_sites, units, held_out)
     order = [dataset.name for dataset in datasets]
     held_out.seen.sort(key=lambda dataset: order.index(dataset.name))
     return held_out
 
 
-def _hold_out(dataset: DataSet, sites: set[str], groups: set[str], held_out: HeldOut) -> None:
-    apart = [member for member in dataset.members if member.case.group in groups]
-    rest = [member for member in dataset.members if member.case.group not in groups]
+def _hold_out(dataset: DataSet, sites: set[str], units: set[str], held_out: HeldOut) -> None:
+    apart = [member for member in dataset.members if member.case.split_unit in units]
+    rest = [member for member in dataset.members if member.case.split_unit not in units]
     held_out.seen.append(replace(dataset, members=rest))
     by_site: dict[str, list[Member]] = {}
     for member in apart:

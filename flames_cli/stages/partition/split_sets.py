@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flames_cli.config import PartitionConfig
 from flames_cli.core.rng import derive_rng
-from flames_cli.core.splits import Share, deal_folds, take_groups
+from flames_cli.core.splits import Share, deal_folds, take_units
 from flames_cli.errors import FlamesError
 from flames_cli.stages.partition.cases import DataSet, Member, weigh
 
@@ -24,7 +24,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Which of a client's sets a case is in; the same for all cases of a group."""
+    """Which of a client's sets a case is in; the same for all cases of a unit."""
 
     tested: set[str] | None
     """Groups of the fold under test; None: as preprocessed."""
@@ -33,11 +33,11 @@ class Roles:
 
     def of(self, member: Member) -> str:
         """`train`, `val` or `test`."""
-        group = member.case.group
-        if self.tested is not None and group in self.tested:
+        unit = member.case.split_unit
+        if self.tested is not None and unit in self.tested:
             return "test"
         role = ROLES[member.set_name] if self.tested is None else "train"
-        return "val" if role == "train" and group in self.validation else role
+        return "val" if role == "train" and unit in self.validation else role
 
 
 def draw_roles(config: PartitionConfig, drafts: Sequence[Draft]) -> Roles:
@@ -53,9 +53,9 @@ def draw_roles(config: PartitionConfig, drafts: Sequence[Draft]) -> Roles:
 
 
 def _draw_fold(config: PartitionConfig, drafts: Sequence[Draft]) -> set[str] | None:
-    """The groups of all clients that this fold tests; None where the preprocessed sets do.
+    """The units of all clients that this fold tests; None where the preprocessed sets do.
 
-    All folds are dealt, each client's groups on their own, whichever of them is asked for.
+    All folds are dealt, each client's units on their own, whichever of them is asked for.
     """
     if config.fold_numbers is None:
         return None
@@ -64,23 +64,27 @@ def _draw_fold(config: PartitionConfig, drafts: Sequence[Draft]) -> set[str] | N
     fold_of: dict[str, int] = {}
     for draft in drafts:
         strata = {
-            member.case.group: (member.case.stratum, datasets_of[member.case.group], member.case.site)
+            member.case.split_unit: (
+                member.case.stratum,
+                datasets_of[member.case.split_unit],
+                member.case.site,
+            )
             for member in reversed(draft.members)
         }
         fold_of |= deal_folds(strata, folds, derive_rng(config.seed, "folds", draft.name), fold_of)
-    return {group for group, fold in fold_of.items() if fold == k}
+    return {unit for unit, fold in fold_of.items() if fold == k}
 
 
 def _datasets_of(drafts: Sequence[Draft]) -> dict[str, str]:
-    """For every group, the data sets that it has images in."""
+    """For every unit, the data sets that it has images in."""
     members_of: dict[str, list[Member]] = {}
     for draft in drafts:
         members_of.setdefault(draft.dataset.name, []).extend(draft.members)
-    return {name: " ".join(sorted(group.datasets)) for name, group in weigh(members_of).items()}
+    return {name: " ".join(sorted(unit.datasets)) for name, unit in weigh(members_of).items()}
 
 
 def _hold_out(config: PartitionConfig, draft: Draft, roles: Roles) -> set[str]:
-    """The groups that a client validates on: at least one, unless it has some or `val_fraction` is 0."""
+    """The units that a client validates on: at least one, unless it has some or `val_fraction` is 0."""
     found = [roles.of(member) for member in draft.members]
     weighed = weigh({"": [m for m, role in zip(draft.members, found, strict=True) if role == "train"]})
     if "val" in found or config.val_fraction == 0:
@@ -91,9 +95,9 @@ def _hold_out(config: PartitionConfig, draft: Draft, roles: Roles) -> set[str]:
             f"{advise_fewer(draft)} or pass --val-fraction 0"
         )
     patients = Share.fraction(config.val_fraction, weighed).patients
-    images = config.val_fraction * sum(group.images for group in weighed.values())
+    images = config.val_fraction * sum(unit.images for unit in weighed.values())
     share = Share(images, patients)
-    return set(take_groups(weighed, share, derive_rng(config.seed, "validation", draft.name)))
+    return set(take_units(weighed, share, derive_rng(config.seed, "validation", draft.name)))
 
 
 def advise_fewer(draft: Draft) -> str:

@@ -14,8 +14,9 @@ from flames_cli.stages.partition.server_sets import HeldOut, ServerPlan, hold_ou
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import CaseInfo
 from flames_cli.store.files.atomic import remove_leftovers
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import writing_shards
-from flames_cli.store.h5 import hash_file, read_shard_cases, write_shard
+from flames_cli.store.h5 import read_shard_cases, write_shard
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, write_partition
 
 Entry = TypeVar("Entry", ClientEntry, ServerEntry)
@@ -181,7 +182,7 @@ class Place:
 
 
 def verify_partition(workspace: Path, made: Partition) -> None:
-    """Read every shard back: no patient, and no group of near copies, may have two roles anywhere.
+    """Read every shard back: no patient, and no split unit, may have two roles anywhere.
 
     Clients whose modalities share patients may train on the same one, and clients divided by site on what
     each has of him; else a patient is in one shard only.
@@ -189,13 +190,14 @@ def verify_partition(workspace: Path, made: Partition) -> None:
     Raises:
         FlamesError: naming the patient and both sets.
     """
-    for identity in ("patient", "group"):
+    for identity in ("patient", "split_unit"):
         places: dict[str, list[Place]] = {}
         for place, collection, cases in _read_places(workspace, made):
             for name in sorted({f"{collection}/{getattr(case, identity)}" for case in cases}):
                 if clash := next((one for one in places.get(name, ()) if one.clashes(place)), None):
+                    what = identity.replace("_", " ")
                     raise FlamesError(
-                        f"{identity} {name} is in {clash.set_name} and in {place.set_name}; "
+                        f"{what} {name} is in {clash.set_name} and in {place.set_name}; "
                         "preprocess the data set again"
                     )
                 places.setdefault(name, []).append(place)

@@ -40,7 +40,7 @@ class Decoded:
     pictures: tuple[str, ...] = ()
     """Hash of each case's pixels: shared by copies of a volume whose masks choose other slices."""
     look: NDArray[np.bool_] | None = None
-    """Perceptual hash of a still image before it is resized, so that groups do not depend on the size."""
+    """Perceptual hash of a still image before resizing, so that split units do not depend on the size."""
     skipped: tuple[tuple[str, str], ...] = ()
     """(slice, reason) of what the data set's rules leave out; no slice: the whole source."""
     bad: str = ""
@@ -67,7 +67,7 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
         encoded.append(_encode(case, source, image, mask))
         if mask.any():  # slices of air may be equal in two people
             pictures.append(content[-1])
-    look = look_of(raw[0]) if reader.STILL and raw[0].place is None else None
+    look = look_of(raw[0]) if reader.is_still and raw[0].place is None else None
     whole = hashlib.sha256("".join(content).encode()).hexdigest()
     return Decoded(source, tuple(encoded), whole, tuple(pictures), look, tuple(skipped))
 
@@ -98,7 +98,7 @@ def _encode(case: RawCase, source: Source, image: Pixels, mask: Mask) -> Encoded
     info = CaseInfo(
         case=_slice_of(case),
         patient=source.patient,
-        group=source.patient,
+        split_unit=source.patient,
         stratum=source.stratum,
         slice_index=case.slice_index,
         spacing_mm=case.spacing_mm,

@@ -20,7 +20,7 @@ def call_cases(cases: Iterable[SpooledCase], pseudonym_of: Mapping[str, str]) ->
                 case.info,
                 case=join_name(pseudonym_of[case.info.patient], case.info.case),
                 patient=pseudonym_of[case.info.patient],
-                group=pseudonym_of[case.info.group],
+                split_unit=pseudonym_of[case.info.split_unit],
             ),
         )
         for case in cases

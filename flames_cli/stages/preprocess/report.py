@@ -7,12 +7,13 @@ from typing import Any, get_args
 
 from flames_cli import __version__
 from flames_cli.config import PreprocessConfig
-from flames_cli.core.imaging.lesions import Lesion
+from flames_cli.core.imaging.small_lesion_rule import Lesion
 from flames_cli.readers.base import Reader
 from flames_cli.stages.preprocess.pseudonymise import call_source
 from flames_cli.stages.preprocess.sources import Gathered
 from flames_cli.store.cases import SetInfo
-from flames_cli.store.h5 import SpooledCase, hash_file
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import SpooledCase
 from flames_cli.store.schema import PREPROCESSED_REPORT, stamp
 
 Sets = dict[str, list[SpooledCase]]
@@ -55,10 +56,10 @@ def make_report(
         **stamp(PREPROCESSED_REPORT),
         "flames": __version__,
         "dataset": info.dataset,
-        "reader": reader.NAME,
+        "reader": reader.name,
         "modality": info.modality,
         "organ": info.organ,
-        "licence": reader.LICENCE,
+        "licence": reader.licence,
         "options": options,
         "sources": len(part.listed),
         "sets": {own: _count(cases) for own, cases in shown.items()},

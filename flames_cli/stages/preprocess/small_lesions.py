@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from flames_cli.config import PreprocessConfig
-from flames_cli.core.imaging.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
-from flames_cli.readers import find_reader, get_reader
+from flames_cli.readers import find_reader, get_reader, names_of
 from flames_cli.readers.base import Reader
 
 
@@ -20,20 +20,20 @@ def check_rules(config: PreprocessConfig, reader: Reader, own: Sequence[str]) ->
     Raises:
         FlamesError: naming it.
     """
-    readers = {reader.NAME: reader} | {one.NAME: one for one in map(get_reader, config.datasets)}
+    readers = {reader.name: reader} | {one.name: one for one in map(get_reader, config.datasets)}
     known = {name.lower() for name in own}
     # A manifest's names stand in its rows: until it is read, one that is strange may be its.
-    unread = bool(reader.MODALITY) and any(not one.MODALITY for one in readers.values())
+    unread = bool(reader.modality) and any(not one.modality for one in readers.values())
     seen: dict[str, str] = {}
     for name in config.small:
         found = find_reader(name)
-        known_here = name.lower() in known or (found is not None and found.NAME in readers)
+        known_here = name.lower() in known or (found is not None and found.name in readers)
         if not known_here and not (unread and found is None):
             raise FlamesError(
                 f"--small names '{name}', expected a data set of this command: "
                 f"{', '.join(dict.fromkeys([*readers, *own]))}"
             )
-        target = found.NAME if found else name.lower()
+        target = found.name if found else name.lower()
         if target in seen:
             raise FlamesError(
                 f"--small has two rules for {target}, as '{seen[target]}' and '{name}'; pass one"
@@ -41,9 +41,9 @@ def check_rules(config: PreprocessConfig, reader: Reader, own: Sequence[str]) ->
         seen[target] = name
 
 
-def choose_rule(config: PreprocessConfig, reader: Reader, *names: str) -> SmallRule:
+def choose_rule(config: PreprocessConfig, reader: Reader, *names: str) -> SmallLesionRule:
     """The user's rule for the first of `names` (a data set's, its collection's) that has one, then for those
     of the reader; else the reader's own."""
     given = {name.lower(): rule for name, rule in config.small.items()}
-    asked = (name.lower() for name in (*names, reader.NAME, *reader.ALIASES))
-    return next((given[name] for name in asked if name in given), reader.SMALL)
+    asked = (name.lower() for name in (*names, *names_of(reader)))
+    return next((given[name] for name in asked if name in given), reader.small_lesion_rule)

@@ -1,4 +1,4 @@
-"""All sources of a raw folder: decoded in parallel into a spool, copies found, patients grouped."""
+"""All sources of a raw folder: decoded in parallel into a spool, copies found, split units found."""
 
 import re
 from collections import Counter
@@ -96,7 +96,7 @@ def gather(
     listed = _listed_groups(config, sources)
     task = partial(decode, reader, read_options(config), config.size)
     for done, decoded in enumerate(ordered_map(task, sources, config.workers), start=1):
-        progress(f"preprocess {reader.NAME}", done, len(sources))
+        progress(f"preprocess {reader.name}", done, len(sources))
         kind, name = kind_of(reader, decoded.source), decoded.source.name
         part = gathered[kind]
         part.skipped.extend(Skipped(name, place, reason) for place, reason in decoded.skipped)
@@ -174,7 +174,7 @@ def _listed_groups(config: PreprocessConfig, sources: Iterable[Source]) -> dict[
     return found
 
 
-def group_patients(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str]:
+def find_split_units(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str]:
     """For every patient, the first by name of those whose images are (near) copies: what no split divides.
 
     Where patients are not named, neighbouring frames count as near (NEAR_BITS); where they are, only copies
@@ -184,7 +184,7 @@ def group_patients(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str]:
     alike: dict[str, list[str]] = {}
     for sound in sounds:
         alike.setdefault(sound.source.patient, []).extend((*sound.copied, *sound.pictures))
-    _mark_near(sounds, alike, COPY_BITS if reader.KNOWS_PATIENTS else NEAR_BITS)
+    _mark_near(sounds, alike, COPY_BITS if reader.knows_patients else NEAR_BITS)
     return first_alike({patient: alike[patient] for patient in sorted(alike)})
 
 
@@ -197,6 +197,6 @@ def _mark_near(sounds: Sequence[Sound], alike: dict[str, list[str]], bits: int) 
         alike[sound.source.patient].append(f"near {first}")
 
 
-def regroup(cases: Iterable[SpooledCase], group_of: dict[str, str]) -> list[SpooledCase]:
-    """`cases` with each one's group."""
-    return [replace(case, info=replace(case.info, group=group_of[case.info.patient])) for case in cases]
+def set_split_units(cases: Iterable[SpooledCase], unit_of: dict[str, str]) -> list[SpooledCase]:
+    """`cases` with each one's split unit."""
+    return [replace(case, info=replace(case.info, split_unit=unit_of[case.info.patient])) for case in cases]

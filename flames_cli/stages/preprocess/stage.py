@@ -16,7 +16,7 @@ from flames_cli.readers.base import Reader, Source
 from flames_cli.stages.preprocess.pseudonymise import call_cases, write_table
 from flames_cli.stages.preprocess.report import Sets, make_report
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
-from flames_cli.stages.preprocess.sources import Gathered, gather, group_patients, regroup
+from flames_cli.stages.preprocess.sources import Gathered, find_split_units, gather, set_split_units
 from flames_cli.stages.preprocess.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.stages.raw import Kind, Opened, check_windows, kind_of, open_raw, slug
@@ -53,21 +53,27 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         gathered = gather(reader, sources, config, spool, progress)
         bad = [told for part in gathered.values() for _, told in part.bad]
         _refuse_bad(collection, bad, config.skip_bad)
-        group_of = group_patients(reader, gathered.values())
-        sets = _split(reader, collection, names, gathered, group_of, config)
+        unit_of = find_split_units(reader, gathered.values())
+        sets = _split(reader, collection, names, gathered, unit_of, config)
         pseudonym_of = _give_pseudonyms(salt_file, sources)
         datasets = [
             _DataSet(
-                SetInfo(
-                    *(names[kind], *kind, config.size, part.max_value, part.channels, collection),
-                    small=choose_rule(config, reader, names[kind], collection),
+                info=SetInfo(
+                    dataset=names[modality, organ],
+                    modality=modality,
+                    organ=organ,
+                    size=config.size,
+                    max_value=part.max_value,
+                    channels=part.channels,
+                    collection=collection,
+                    small=choose_rule(config, reader, names[modality, organ], collection),
                 ),
-                {own: call_cases(cases, pseudonym_of) for own, cases in sets[kind].items()},
-                part,
-                _near_copies(group_of, part),
-                targets[kind],
+                sets={own: call_cases(cases, pseudonym_of) for own, cases in sets[modality, organ].items()},
+                part=part,
+                near=_near_copies(unit_of, part),
+                target=targets[modality, organ],
             )
-            for kind, part in gathered.items()
+            for (modality, organ), part in gathered.items()
         ]
         with in_turn(config.workspace / "preprocessed"):
             return _write(config, opened, datasets, pseudonym_of, spool)
@@ -105,7 +111,14 @@ def _write(
     reports = []
     for made in datasets:
         report = make_report(
-            *(opened.reader, config, made.info, made.part, made.sets, made.near, pseudonym_of, made.target)
+            reader=opened.reader,
+            config=config,
+            info=made.info,
+            part=made.part,
+            sets=made.sets,
+            near=made.near,
+            pseudonym_of=pseudonym_of,
+            target=made.target,
         )
         write_table(table_path(config.workspace, made.info.dataset), made.part, pseudonym_of)
         write_json(made.target.with_suffix(".json"), report)
@@ -195,33 +208,33 @@ def _split(
     collection: str,
     names: dict[Kind, str],
     gathered: dict[Kind, Gathered],
-    group_of: dict[str, str],
+    unit_of: dict[str, str],
     config: PreprocessConfig,
 ) -> dict[Kind, Sets]:
-    cases = {kind: regroup(part.cases, group_of) for kind, part in gathered.items()}
+    cases = {kind: set_split_units(part.cases, unit_of) for kind, part in gathered.items()}
     by_name = {names[kind]: part for kind, part in cases.items()}
-    fixed = _fixed_sets(collection, gathered.values(), group_of)
+    fixed = _fixed_sets(collection, gathered.values(), unit_of)
     set_of = split_cases(reader, collection, by_name, fixed, config)
     return {kind: divide_cases(names[kind], part, set_of, config) for kind, part in cases.items()}
 
 
-def _fixed_sets(collection: str, parts: Iterable[Gathered], group_of: dict[str, str]) -> dict[str, str]:
-    """The set of every group, where the data set itself tells it."""
+def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, str]) -> dict[str, str]:
+    """The set of every unit, where the data set itself tells it."""
     fixed: dict[str, str] = {}
     for part in parts:
         for source in (sound.source for sound in part.kept):
-            group = group_of[source.patient]
-            if source.fixed_set and fixed.setdefault(group, source.fixed_set) != source.fixed_set:
+            unit = unit_of[source.patient]
+            if source.fixed_set and fixed.setdefault(unit, source.fixed_set) != source.fixed_set:
                 raise FlamesError(
                     f"{collection}: patient {source.patient}, or a copy of one of its images, is in "
-                    f"{fixed[group]} and in {source.fixed_set}; a patient belongs in one set"
+                    f"{fixed[unit]} and in {source.fixed_set}; a patient belongs in one set"
                 )
     return fixed
 
 
-def _near_copies(group_of: dict[str, str], part: Gathered) -> list[list[str]]:
+def _near_copies(unit_of: dict[str, str], part: Gathered) -> list[list[str]]:
     """Groups of several patients, kept together because their images are near copies."""
     members: dict[str, list[str]] = {}
     for patient in sorted({sound.source.patient for sound in part.kept}):
-        members.setdefault(group_of[patient], []).append(patient)
-    return [group for group in members.values() if len(group) > 1]
+        members.setdefault(unit_of[patient], []).append(patient)
+    return [unit for unit in members.values() if len(unit) > 1]

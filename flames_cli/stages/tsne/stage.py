@@ -114,7 +114,7 @@ def _features(
 ) -> NDArray[Any]:
     if run is None:
         return thumbnail_features(data.example(index)[0] for index in order)
-    group = run.algorithm.group_of(entry.name, entry.modality)
+    group = run.algorithm.model_group_of(entry.name, entry.modality)
     return run.segmenter.features(run.state.server[group], data, order)
 
 

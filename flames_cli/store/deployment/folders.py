@@ -57,7 +57,7 @@ class Site:
         return self.path / "flower"
 
     @property
-    def memory(self) -> Path:
+    def client_state(self) -> Path:
         """What the client keeps between rounds."""
         return self.path / "memory"
 

@@ -5,12 +5,12 @@ import pytest
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.errors import FlamesError
 
-PLAIN = Algorithm("plain", "all", "mean")
+PLAIN = Algorithm(local_update="plain", groups="all", blend="mean")
 
 
 @pytest.mark.parametrize(("groups", "group"), [("all", "all"), ("modality", "US"), ("none", "breast-1")])
 def test_a_client_trains_the_model_of_its_group(groups, group):
-    assert replace(PLAIN, groups=groups).group_of("breast-1", "US") == group
+    assert replace(PLAIN, groups=groups).model_group_of("breast-1", "US") == group
 
 
 def test_steps_are_needed_where_they_weigh_or_normalise():

@@ -127,7 +127,11 @@ def test_a_fedbn_newcomer_gets_the_mean_of_everything():
 
 @pytest.mark.parametrize(("weight", "expected"), [("examples", 1.3), ("steps", 3.4), ("uniform", 2.5)])
 def test_a_report_counts_what_the_algorithm_says(weight, expected):
-    blend = make_blend(Algorithm("plain", "all", "mean", weight), weights([0] * 3, [0] * 3), ENTRIES)
+    blend = make_blend(
+        Algorithm(local_update="plain", groups="all", blend="mean", weight=weight),
+        weights([0] * 3, [0] * 3),
+        ENTRIES,
+    )
     for one in reports_of([([1] * 3, [0] * 3, 90, 4), ([4] * 3, [0] * 3, 10, 16)]):
         blend.add(one)
     np.testing.assert_allclose(blend.server()["conv.weight"], expected, rtol=1e-6)

@@ -4,11 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flames_cli.core.federated.local_rules import add_weights, control_change, scaling_factor
+from tests.support.datasets import find_shared
 
 
 @pytest.mark.parametrize("batch", ["pf0", "pf1"])
-def test_the_scaling_factor_is_the_authors(batch, shared):
-    with np.load(shared("golden/fedgs.npz")) as numbers:
+def test_the_scaling_factor_is_the_authors(batch):
+    with np.load(find_shared("golden/fedgs.npz")) as numbers:
         masks, small = numbers[f"{batch}_masks"], numbers[f"{batch}_small"]
         base, expected = int(numbers[f"{batch}_log_base"]), float(numbers[f"{batch}_value"])
     areas = masks.reshape(len(masks), -1).sum(1)

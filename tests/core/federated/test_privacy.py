@@ -19,11 +19,11 @@ from flames_cli.core.federated.privacy import (
     clip_update,
     draw_normal,
 )
-from flames_cli.core.federated.reports import Entries, Moved, Report, State, count_again
+from flames_cli.core.federated.reports import Entries, Moved, Report, State, count_releases_again
 from flames_cli.core.federated.wire import narrow, widen
 from flames_cli.errors import FlamesError
 
-FEDAVG = Algorithm("plain", "all", "mean", "uniform")
+FEDAVG = Algorithm(local_update="plain", groups="all", blend="mean", weight="uniform")
 KEY = NoiseKey(bytes(range(32)))
 ENTRIES = Entries(frozenset({"w"}), frozenset({"m", "v", "n"}), variances=frozenset({"v"}))
 VALUES = hnp.arrays(np.float32, 4, elements=st.floats(-1000, 1000, width=32))
@@ -80,7 +80,7 @@ def test_what_is_not_finite_stays_so_that_the_server_refuses_it(bad):
         [Report("bad", "MRI", sent, 1), Report("good", "MRI", model(0.1), 1)],
         replace(FEDAVG, privacy=Privacy(1.0, 1.0, 1e-5)),
         noise=KEY,
-    ).refused
+    ).rejected
     assert refused == {"bad": "'w' holds values that are not finite"}
 
 
@@ -160,7 +160,7 @@ def test_a_clipped_report_is_taken_whatever_it_travelled_as_and_clipped_once_mor
     key, entries = NoiseKey(KEY.secret, wire), Entries.of(server)
     blend = PrivateMean(server, entries, Privacy(TINY, 0.5, 1e-5), Release(key, 1, "all"))
     report = Report("a", "MRI", arrived, 1)
-    assert blend.refuse(report) is None
+    assert blend.rejection_reason(report) is None
     blend.add(report)
     assert norm(blend.server(), received) <= 0.5 * (1 + 1e-6) + 2.0**-24 * norm(received, {"w": 0.0})
 
@@ -171,7 +171,7 @@ def test_a_report_that_was_not_clipped_is_refused_by_name_and_the_round_goes_on(
     reports = [Report("a", "MRI", model(5.0), 1), Report("b", "US", clip_update(model(5.0), model(), 0.5), 1)]
     result = apply_round(state, reports, replace(FEDAVG, privacy=privacy), ENTRIES, noise=KEY)
     assert result.accepted == ("b",)
-    reason = result.refused["a"]
+    reason = result.rejected["a"]
     assert reason.startswith("its update has a norm of 10.6")
     assert reason.endswith("expected at most 0.5 (--dp-clip)")
     assert (result.state.round, result.state.releases) == (5, 7)
@@ -197,7 +197,7 @@ def test_momentum_and_adam_step_from_what_was_released():
         for noise in (1.0, TINY):
             private = replace(FEDAVG, privacy=Privacy(noise, 1.0, 1e-5), **changes)
             states.append(apply_round(State(0, {"all": model()}), reports, private, ENTRIES, noise=KEY).state)
-        blurred, bare = (next(iter(state.memory["all"].values()))["w"] for state in states)
+        blurred, bare = (next(iter(state.optimiser_state["all"].values()))["w"] for state in states)
         assert not np.array_equal(blurred, bare)
 
 
@@ -211,7 +211,7 @@ def test_a_plain_algorithm_releases_nothing_and_privacy_needs_a_key():
 
 
 def test_rounds_that_are_done_again_are_paid_for_again():
-    assert count_again(State(4, {}, releases=4), 2) == State(4, {}, releases=6)
+    assert count_releases_again(State(4, {}, releases=4), 2) == State(4, {}, releases=6)
 
 
 @pytest.mark.parametrize("values", [(0.0, 1.0, 0.5), (1.0, math.inf, 0.5), (1.0, -1.0, 0.5), (1.0, 1.0, 1.0)])

@@ -6,7 +6,7 @@ from flwr.serverapp.strategy.multikrum import compute_distances
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flames_cli.core.federated.robust import bad_borne, krum, lacks, robust_mean
+from flames_cli.core.federated.robust import krum, robust_mean, shortage, tolerated_bad
 from flames_cli.core.rng import derive_rng
 
 
@@ -30,7 +30,7 @@ def test_the_median_is_numpys_by_value(values):
 
 @given(rows.filter(lambda values: len(values) >= 3))
 def test_the_trimmed_mean_is_flowers(values):
-    cut = bad_borne("trimmed-mean", len(values), None)
+    cut = tolerated_bad("trimmed-mean", len(values), None)
     mean = robust_mean("trimmed-mean", models_of(values), START, None)
     expected = trim_mean(np.array(values, np.float64), (cut + 0.25) / len(values))
     np.testing.assert_allclose(mean["w"], expected, rtol=1e-6, atol=1e-5)
@@ -81,11 +81,11 @@ def test_the_result_is_a_copy(kind):
     ],
 )
 def test_too_few_reports_are_told(kind, n, bad, problem):
-    assert lacks(kind, n, bad) == problem
+    assert shortage(kind, n, bad) == problem
 
 
 @given(st.integers(1, 300))
 def test_what_is_borne_by_default_always_suffices(n):
-    assert lacks("trimmed-mean", n, None) is None
-    assert lacks("krum", n, None) is None or n < 3
-    assert 2 * bad_borne("trimmed-mean", n, None) < n
+    assert shortage("trimmed-mean", n, None) is None
+    assert shortage("krum", n, None) is None or n < 3
+    assert 2 * tolerated_bad("trimmed-mean", n, None) < n

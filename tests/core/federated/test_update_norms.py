@@ -14,7 +14,7 @@ from flames_cli.core.federated.update_norms import NO_LIMIT, NormLimit, distance
 ENTRIES = Entries(frozenset({"w"}), frozenset({"norm.running_mean"}))
 START = {"w": np.ones(4, np.float32), "norm.running_mean": np.zeros(2, np.float32), "n": np.array(0)}
 FIVE = NormLimit(5.0)
-FEDAVG = Algorithm("plain", "all", "mean")
+FEDAVG = Algorithm(local_update="plain", groups="all", blend="mean")
 
 
 def report_of(client, step, steps=1, mean=0.1, **more):
@@ -62,12 +62,14 @@ def test_counters_do_not_count():
 
 
 def test_nobody_is_too_far_without_a_limit_or_others():
-    assert NO_LIMIT.refuse(report_of("a", 1), moved(1e30), [moved(1.0)] * 5) is None
-    assert NormLimit(5.0).refuse(report_of("a", 1), moved(1e30), []) is None
+    assert NO_LIMIT.rejection_reason(report_of("a", 1), moved(1e30), [moved(1.0)] * 5) is None
+    assert NormLimit(5.0).rejection_reason(report_of("a", 1), moved(1e30), []) is None
 
 
 def test_who_moves_too_far_is_told_how_far():
-    reason = NormLimit(5.0).refuse(report_of("a", 1), moved(60.0), [moved(1.0), moved(2.0), moved(3.0)])
+    reason = NormLimit(5.0).rejection_reason(
+        report_of("a", 1), moved(60.0), [moved(1.0), moved(2.0), moved(3.0)]
+    )
     assert reason == (
         "its weights moved 30 times as far as the median of 4 clients', "
         "expected at most 5 times (--max-update-norm)"
@@ -77,7 +79,7 @@ def test_who_moves_too_far_is_told_how_far():
 @pytest.mark.parametrize("part", ["statistics", "control variate", "image decoder"])
 def test_every_part_is_judged_by_itself(part):
     others = [moved(1.0, **{part: 1.0})] * 2
-    reason = NormLimit(5.0).refuse(report_of("a", 1), moved(1.0, **{part: 6.0}), others)
+    reason = NormLimit(5.0).rejection_reason(report_of("a", 1), moved(1.0, **{part: 6.0}), others)
     assert reason is not None
     assert reason.startswith(f"its {part} moved 6 times")
 
@@ -85,9 +87,9 @@ def test_every_part_is_judged_by_itself(part):
 def test_more_steps_may_go_further_and_few_steps_no_less():
     others = [moved(1.0, steps=10)] * 3
     limit = NormLimit(5.0)
-    assert limit.refuse(report_of("a", 1, steps=100), moved(49.0, steps=100), others) is None
-    assert limit.refuse(report_of("a", 1, steps=100), moved(51.0, steps=100), others)
-    assert limit.refuse(report_of("a", 1, steps=1), moved(4.9, steps=1), others) is None
+    assert limit.rejection_reason(report_of("a", 1, steps=100), moved(49.0, steps=100), others) is None
+    assert limit.rejection_reason(report_of("a", 1, steps=100), moved(51.0, steps=100), others)
+    assert limit.rejection_reason(report_of("a", 1, steps=1), moved(4.9, steps=1), others) is None
 
 
 @given(
@@ -100,14 +102,14 @@ def test_honest_clients_stay_and_the_one_far_out_goes(honest, far, order):
     names = list(steps)
     order.shuffle(names)
     result = round_of(State(0, {"all": START}), {name: steps[name] for name in names})
-    assert set(result.refused) == {"bad"}
+    assert set(result.rejected) == {"bad"}
     expected = np.mean([np.float32(START["w"][0] + np.float32(step)) for step in honest], dtype=np.float64)
     np.testing.assert_allclose(result.state.server["all"]["w"], expected, rtol=1e-6)
 
 
 def test_of_two_the_one_that_moved_less_is_taken():
     result = round_of(State(0, {"all": START}), {"a": 1.0, "b": 1e3})
-    assert set(result.refused) == {"b"}
+    assert set(result.rejected) == {"b"}
 
 
 def test_one_alone_is_taken_as_it_comes():
@@ -116,13 +118,13 @@ def test_one_alone_is_taken_as_it_comes():
 
 def test_who_did_not_move_at_all_makes_nobody_else_look_far():
     result = round_of(State(0, {"all": START}), {"a": 0.0, "b": 0.0, "c": 0.0, "d": 1.0})
-    assert not result.refused
+    assert not result.rejected
 
 
 def test_later_rounds_compare_with_the_last_reports_taken():
     first = round_of(State(0, {"all": START}), {"a": 1.0, "b": 1.2, "c": 0.8})
     later = round_of(first.state, {"c": 1e3})
-    assert set(later.refused) == {"c"}
+    assert set(later.rejected) == {"c"}
     known = known_moves(later.state.clients, "b")
     assert {client: last.moved.norms["weights"] for client, last in known.items()} == {"a": 2.0, "c": 1.6}
 
@@ -133,7 +135,7 @@ def test_who_is_alone_is_not_compared_with_its_own_past():
 
 
 def test_steps_that_nobody_can_check_buy_ten_times_the_way_at_most():
-    reason = NormLimit(5.0).refuse(report_of("a", 1, 10**9), moved(51.0, 10**9), [moved(1.0)] * 3)
+    reason = NormLimit(5.0).rejection_reason(report_of("a", 1, 10**9), moved(51.0, 10**9), [moved(1.0)] * 3)
     assert reason is not None
     assert reason.startswith("its weights moved 5.1 times")
 
@@ -141,14 +143,14 @@ def test_steps_that_nobody_can_check_buy_ten_times_the_way_at_most():
 def test_statistics_do_not_depend_on_the_learning_rate():
     limit = NormLimit(5.0, {"a": 1.0, "b": 1.0, "c": 1e-3})
     result = round_of(State(0, {"all": START}), {"a": 1.0, "b": 1.0, "c": 1e-3}, limit)
-    assert not result.refused
+    assert not result.rejected
 
 
 def of_two_modalities(state, mri, us, means=(0.1, 0.1)):
     """A round of a model for each modality, steps by client."""
     reports = [report_of(client, step, mean=means[0]) for client, step in mri.items()]
     reports += [replace(report_of(client, step, mean=means[1]), modality="US") for client, step in us.items()]
-    algorithm = Algorithm("plain", "modality", "mean")
+    algorithm = Algorithm(local_update="plain", groups="modality", blend="mean")
     return apply_round(state, reports, algorithm, ENTRIES, limit=FIVE)
 
 
@@ -156,7 +158,7 @@ def test_the_first_client_of_a_modality_may_come_when_the_others_hardly_move_any
     state = State(0, {"MRI": START, "US": START})
     honest = dict.fromkeys("abc", 1.0)
     trained = of_two_modalities(state, honest, {}, (0.001, 0.1)).state
-    assert not of_two_modalities(trained, honest, {"d": 1.0}, (0.001, 0.1)).refused
+    assert not of_two_modalities(trained, honest, {"d": 1.0}, (0.001, 0.1)).rejected
 
 
 @pytest.mark.parametrize("started", [False, True])
@@ -166,12 +168,12 @@ def test_a_bad_client_among_the_first_two_of_a_modality_is_found(started):
     if started:
         state = of_two_modalities(state, honest, {}).state
     for us in ({"d": 1.0, "e": 1e3}, {"e": 1e3, "d": 1.0}):
-        assert set(of_two_modalities(state, honest, us).refused) == {"e"}
+        assert set(of_two_modalities(state, honest, us).rejected) == {"e"}
 
 
 def test_who_hardly_moves_gets_the_other_one_of_its_modality_not_refused():
     state = State(0, {"MRI": START, "US": START})
-    assert not of_two_modalities(state, dict.fromkeys("abc", 1.0), {"d": 1e-3, "e": 1.0}).refused
+    assert not of_two_modalities(state, dict.fromkeys("abc", 1.0), {"d": 1e-3, "e": 1.0}).rejected
 
 
 def test_reports_are_held_only_until_others_are_known():
@@ -199,7 +201,7 @@ def test_a_limit_that_nobody_exceeds_changes_no_bit():
 
 
 def test_a_client_is_measured_from_its_own_model():
-    algorithm = Algorithm("plain", "all", "flames")
+    algorithm = Algorithm(local_update="plain", groups="all", blend="flames")
     own = {**START, "w": START["w"] + np.float32(100)}
     state = State(3, {"all": START}, {"a": own})
     near = replace(report_of("a", 1.0), weights={**own, "w": own["w"] + np.float32(1)})
@@ -211,7 +213,7 @@ def test_a_second_report_is_refused_while_the_first_is_held():
     reports = [report_of("a", 1.0), report_of("a", 1.0), report_of("b", 1.0)]
     result = apply_round(State(0, {"all": START}), reports, FEDAVG, ENTRIES, limit=NormLimit(5.0))
     assert result.accepted == ("a", "b")
-    assert result.refused == {"a": "it reported twice in one round"}
+    assert result.rejected == {"a": "it reported twice in one round"}
 
 
 def test_a_negative_variance_is_refused():
@@ -220,17 +222,17 @@ def test_a_negative_variance_is_refused():
     bad = Report("a", "MRI", {"bn.running_var": np.array([1, -1e-3, 1], np.float32)}, 1)
     good = Report("b", "MRI", weights, 1)
     result = apply_round(State(0, {"all": weights}), [bad, good], FEDAVG, entries)
-    assert result.refused == {"a": "'bn.running_var' holds a negative variance"}
+    assert result.rejected == {"a": "'bn.running_var' holds a negative variance"}
 
 
 def test_a_group_too_small_for_its_mean_keeps_its_model_and_its_clients_are_told():
-    algorithm = Algorithm("plain", "modality", "mean", aggregation="krum")
+    algorithm = Algorithm(local_update="plain", groups="modality", blend="mean", aggregation="krum")
     state = State(0, {"MRI": START, "US": START})
     reports = [report_of(client, 1.0) for client in "abc"]
     reports += [replace(report_of(client, 1.0), modality="US") for client in "de"]
     result = apply_round(state, reports, algorithm, ENTRIES)
     assert result.accepted == ("a", "b", "c")
-    assert result.refused == dict.fromkeys("de", "krum needs 3 good reports to bear 0 bad, there are 2")
-    assert result.kept == ("US",)
+    assert result.rejected == dict.fromkeys("de", "krum needs 3 good reports to bear 0 bad, there are 2")
+    assert result.unchanged_groups == ("US",)
     assert result.state.server["US"] is START
     assert "d" not in result.state.clients

@@ -16,8 +16,8 @@ from flames_cli.core.imaging.geometry import (
     warp_matrix,
 )
 from flames_cli.core.rng import derive_rng
-from flames_cli.readers import otu2d
 from flames_cli.readers.base import ReadOptions
+from flames_cli.readers.otu2d import OTU2D
 
 SHARED = Path(__file__).parents[4] / "shared"
 GOLDEN = SHARED / "golden" / "otu_preprocess.npz"
@@ -62,8 +62,8 @@ def move(mask, warp):
 @pytest.mark.parametrize("number", [1, 2, 37, 150, 300, 350])
 def test_squares_match_the_authors(number):
     golden = np.load(GOLDEN)
-    source = next(s for s in otu2d.list_sources(OTU) if s.patient == str(number))
-    (case,) = otu2d.read_source(source, ReadOptions())
+    source = next(s for s in OTU2D.list_sources(OTU) if s.patient == str(number))
+    (case,) = OTU2D.read_source(source, ReadOptions())
     image, mask = to_square(case.image, case.mask, 240)
     np.testing.assert_allclose(image / 255, golden[f"{number}_img"], rtol=0, atol=1 / 255 + 1e-6)
     np.testing.assert_array_equal(mask, golden[f"{number}_mask"])

@@ -16,8 +16,8 @@ from flames_cli.core.imaging.intensity import (
     quantise,
     scale,
 )
-from flames_cli.readers import brats
 from flames_cli.readers.base import ReadOptions
+from flames_cli.readers.msd import BRATS
 
 SHARED = Path(__file__).parents[4] / "shared"
 GOLDEN = SHARED / "golden" / "msd_preprocess.npz"
@@ -31,8 +31,8 @@ IMAGES = hnp.arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32))
 @pytest.mark.parametrize("name", ["BRATS_001", "BRATS_007", "BRATS_013"])
 def test_slices_match_the_authors(name):
     golden = np.load(GOLDEN)
-    source = next(source for source in brats.list_sources(MSD) if source.name == name)
-    cases = {case.slice_index: case for case in brats.read_source(source, ReadOptions(slice_half_width=20))}
+    source = next(source for source in BRATS.list_sources(MSD) if source.name == name)
+    cases = {case.slice_index: case for case in BRATS.read_source(source, ReadOptions(slice_half_width=20))}
     assert list(cases) == golden[f"{name}_slices"].tolist()
     for case in cases.values():
         assert (case.low, case.high) == (0.0, pytest.approx(float(golden[f"{name}_p95"]), rel=1e-4))

@@ -6,7 +6,7 @@ from flames_cli.fed.engines.submitted import run_submitted
 from flames_cli.fed.event_log import EventLog, Lost
 from flames_cli.fed.events import ClientAsked
 from flames_cli.fed.jobs import JOB, Job, events_path
-from flames_cli.fed.participation import Attendance
+from flames_cli.fed.participation import Participation
 
 EVENT = ClientAsked("a", 1)
 
@@ -53,7 +53,7 @@ def follow(tmp_path):
 
     def run(play, status=("running", ""), on_event=None, error=None, answering=True):
         cli, told = StubCli(tmp_path / "home", play, status, answering), []
-        job = Job(tmp_path / "run", Attendance())
+        job = Job(tmp_path / "run", Participation())
         if error is None:
             run_submitted(cli, job, on_event or told.append, tmp_path / "log")
         else:

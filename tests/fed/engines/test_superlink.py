@@ -8,7 +8,7 @@ from flames_cli.fed.engines.superlink import run_at_server
 from flames_cli.fed.event_log import Lost
 from flames_cli.fed.events import RoundDone, Waiting
 from flames_cli.fed.jobs import Job
-from flames_cli.fed.participation import Attendance
+from flames_cli.fed.participation import Participation
 
 
 class StubCli:
@@ -37,7 +37,7 @@ def at_server(tmp_path, monkeypatch):
         cli, told, left = StubCli(), [], list(plays)
         looks = iter(there or [])
         monkeypatch.setattr(superlink, "run_submitted", lambda cli, job, on_event, log: left.pop(0)(on_event))
-        job = Job(tmp_path / "run", Attendance())
+        job = Job(tmp_path / "run", Participation())
         arguments = (lambda: cli if next(looks, there is None) else None, job, last_round, told.append)
         if error:
             with pytest.raises(FlamesError, match=error):

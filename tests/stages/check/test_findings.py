@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS
 from flames_cli.core.imaging.quality import Intensity
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import Source
+from flames_cli.readers.otu2d import OTU2D
 from flames_cli.stages.check.copies import find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
 from flames_cli.stages.check.inspection import CaseFigures, Inspected
@@ -21,7 +21,7 @@ SIZE = 16
 
 
 def reader(knows_patients):
-    return SimpleNamespace(STILL=True, KNOWS_PATIENTS=knows_patients, COMPLETE=0, MODALITY="US", ORGAN="skin")
+    return replace(OTU2D, complete=0, knows_patients=knows_patients)
 
 
 def survey(*sources, knows_patients=True, name="made"):

@@ -17,6 +17,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
 from flames_cli.stages.check.stage import check
 from flames_cli.store.schema import CHECK, check_stamp
+from tests.support.datasets import find_shared
 
 SIDE = 64
 
@@ -480,8 +481,8 @@ def test_options_that_mean_nothing_here_are_refused(phantom_raw, tmp_path):
         run(tmp_path, "otu2d", raw=phantom_raw, channels="rgb")
 
 
-def test_the_copy_in_the_real_breast_set_is_found(shared, tmp_path):
-    report = run(tmp_path, "busi", raw={"busi": shared("data/busi")}, size=96)["busi"]
+def test_the_copy_in_the_real_breast_set_is_found(tmp_path):
+    report = run(tmp_path, "busi", raw={"busi": find_shared("data/busi")}, size=96)["busi"]
     (text,) = texts(report, "copies-across-classes")
     assert text.startswith("benign (433) = malignant (145) (benign and malignant, equal pixel for pixel")
     assert len(texts(report, "copies")) >= 4

@@ -16,6 +16,7 @@ from flames_cli.store.cases import SetInfo
 from flames_cli.store.deployment import certificates
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.h5 import Selection, write_shard
+from tests.support.datasets import write_noise
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,9 +24,9 @@ MEMBERS = {"client_train": [("a", "a", 3)], "client_test": [("b", "b", 1)], "ser
 
 
 @pytest.fixture
-def shard(preprocessed, tmp_path):
+def shard(tmp_path):
     source = tmp_path / "busi.h5"
-    preprocessed(source, MEMBERS, SetInfo("busi", "US", "breast", 6, 255))
+    write_noise(source, MEMBERS, SetInfo("busi", "US", "breast", 6, 255))
     rows = {"train": [0, 1], "val": [2], "test": []}
     sets = {name: Selection(source, {"client_train": chosen}) for name, chosen in rows.items()}
     write_shard(tmp_path / "hospital a.h5", "a", "US", sets)

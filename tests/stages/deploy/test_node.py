@@ -84,7 +84,7 @@ def test_what_its_owner_sets_arrives_at_the_client(name, deployment, tmp_path):
     assert settings_of(SimpleNamespace(node_config=arrived, run_config={})) == settings
     assert settings.shards[0] == tmp_path / name
     assert settings.private
-    assert settings.memory == deployment.site("a").memory
+    assert settings.client_state == deployment.site("a").client_state
 
 
 def test_a_setting_that_a_node_does_not_send_on_is_a_mistake():

@@ -93,7 +93,7 @@ def test_a_server_that_is_away_is_told_once_and_once_when_it_is_back(reader):
         ),
         (
             "ERROR :     ClientApp raised an exception\nTraceback (most recent call last):\n"
-            '  File "client.py", line 1, in test\nflames_cli.fed.node.Refusal: its test set is too small\n',
+            '  File "client.py", line 1, in test\nflames_cli.fed.node.Declined: its test set is too small\n',
             "could not do it: its test set is too small",
         ),
     ],

@@ -11,6 +11,8 @@ from flames_cli.core.scores.summaries import METRICS
 from flames_cli.stages.evaluate import files as evaluation_files
 from flames_cli.stages.evaluate.files import CASE_COLUMNS
 from flames_cli.stages.evaluate.lesion_rows import SIZES
+from tests.support.asserts import read_csv
+from tests.support.stages import evaluate_run
 
 FILES = [
     "cases.csv",
@@ -26,8 +28,8 @@ FILES = [
 LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
 
 
-def test_a_round_of_evaluation_writes_these_files(trained, run):
-    result = run(trained, overlays=True)
+def test_a_round_of_evaluation_writes_these_files(trained):
+    result = evaluate_run(trained, overlays=True)
     assert sorted(path.name for path in result.folder.iterdir()) == FILES
     assert result.folder == trained / "runs" / "flames" / "evaluation"
     for name in FILES:
@@ -36,8 +38,8 @@ def test_a_round_of_evaluation_writes_these_files(trained, run):
                 assert np.asarray(picture.convert("L")).std() > 0
 
 
-def test_cases_are_tidy(trained, run, read_csv):
-    result = run(trained)
+def test_cases_are_tidy(trained):
+    result = evaluate_run(trained)
     rows = read_csv(result.folder / "cases.csv")
     assert tuple(rows[0]) == CASE_COLUMNS
     assert {row["run"] for row in rows} == {"flames"}
@@ -49,8 +51,8 @@ def test_cases_are_tidy(trained, run, read_csv):
 
 
 @pytest.mark.parametrize("compare", [None, "fedavg"])
-def test_every_line_of_a_table_fits_its_header(compare, trained, run):
-    result = run(trained, compare=compare)
+def test_every_line_of_a_table_fits_its_header(compare, trained):
+    result = evaluate_run(trained, compare=compare)
     for name in ("clients.csv", "server.csv", "lesions-clients.csv", "lesions-server.csv"):
         with (result.folder / name).open(encoding="utf-8", newline="") as file:
             header, *lines = list(csv.reader(file))
@@ -61,8 +63,8 @@ def test_every_line_of_a_table_fits_its_header(compare, trained, run):
         assert ("dice_gain" in header) is (compare is not None)
 
 
-def test_tables_hold_the_summaries_in_full_precision(trained, run, read_csv):
-    result = run(trained, compare="fedavg")
+def test_tables_hold_the_summaries_in_full_precision(trained):
+    result = evaluate_run(trained, compare="fedavg")
     for row, line in zip(result.clients, read_csv(result.folder / "clients.csv"), strict=True):
         assert (line["model"], line["modality"], line["organ"], int(line["n"])) == (
             row.label,
@@ -81,8 +83,8 @@ def test_tables_hold_the_summaries_in_full_precision(trained, run, read_csv):
         assert float(line["dice_gain"]) == row.dice_gain.mean
 
 
-def test_the_summary_says_the_same_in_json(trained, run):
-    result = run(trained, compare="fedavg")
+def test_the_summary_says_the_same_in_json(trained):
+    result = evaluate_run(trained, compare="fedavg")
     summary = json.loads(
         (result.folder / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )
@@ -98,9 +100,9 @@ def test_the_summary_says_the_same_in_json(trained, run):
 
 
 @pytest.mark.parametrize("split", ["client_test", "server_test"])
-def test_one_split_alone_can_be_asked_for(split, trained, run, read_csv):
+def test_one_split_alone_can_be_asked_for(split, trained):
     shutil.rmtree(trained / "runs" / "flames" / "evaluation", ignore_errors=True)
-    result = run(trained, **{split: True})
+    result = evaluate_run(trained, **{split: True})
     assert {row["split"] for row in read_csv(result.folder / "cases.csv")} == {split}
     assert (result.clients == []) is (split == "server_test")
     assert (result.server == []) is (split == "client_test")
@@ -109,21 +111,21 @@ def test_one_split_alone_can_be_asked_for(split, trained, run, read_csv):
     assert sorted(path.name for path in result.folder.iterdir()) == sorted(files)
 
 
-def test_the_splits_asked_for_one_by_one_make_the_same_files_as_both_at_once(trained, run):
-    run(trained, client_test=True, compare="fedavg")
-    by_one = run(trained, server_test=True, compare="fedavg").folder
+def test_the_splits_asked_for_one_by_one_make_the_same_files_as_both_at_once(trained):
+    evaluate_run(trained, client_test=True, compare="fedavg")
+    by_one = evaluate_run(trained, server_test=True, compare="fedavg").folder
     kept = {path.name: path.read_text() for path in sorted(by_one.glob("*.[cj]s*"))}
-    both = run(trained, compare="fedavg").folder
+    both = evaluate_run(trained, compare="fedavg").folder
     assert set(kept) == {name for name in FILES if not name.endswith(".png")}
     assert kept == {path.name: path.read_text() for path in sorted(both.glob("*.[cj]s*"))}
 
 
-def test_tables_of_other_models_are_removed(trained, run, read_csv):
-    folder = run(trained, client_test=True, overlays=True).folder
+def test_tables_of_other_models_are_removed(trained):
+    folder = evaluate_run(trained, client_test=True, overlays=True).folder
     summary = json.loads((folder / "summary.json").read_text())
     summary["models"] = {"flames": "of an earlier checkpoint"}
     (folder / "summary.json").write_text(json.dumps(summary))
-    run(trained, server_test=True)
+    evaluate_run(trained, server_test=True)
     for name in ("clients.csv", "lesions-clients.csv", "overlays-client.png"):
         assert not (folder / name).exists()
     assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
@@ -131,16 +133,14 @@ def test_tables_of_other_models_are_removed(trained, run, read_csv):
     assert summary["clients"] == summary["lesions_clients"] == []
 
 
-def test_a_call_that_is_interrupted_leaves_no_summary_of_tables_that_are_gone(
-    trained, monkeypatch, run, read_csv
-):
-    first = run(trained, compare="fedavg")
+def test_a_call_that_is_interrupted_leaves_no_summary_of_tables_that_are_gone(trained, monkeypatch):
+    first = evaluate_run(trained, compare="fedavg")
     monkeypatch.setattr(evaluation_files, "write_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run(trained, client_test=True)
+        evaluate_run(trained, client_test=True)
     assert not (first.folder / "summary.json").exists()
     monkeypatch.undo()
-    again = run(trained, server_test=True, compare="fedavg")
+    again = evaluate_run(trained, server_test=True, compare="fedavg")
     summary = json.loads((again.folder / "summary.json").read_text(encoding="utf-8"))
     assert summary["clients"] == []
     assert not (again.folder / "clients.csv").exists()
@@ -151,39 +151,39 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_pictures_of_other_tables_do_not_stay_beside_new_ones(trained, run):
-    folder = run(trained, overlays=True).folder
-    run(trained, client_test=True)
+def test_pictures_of_other_tables_do_not_stay_beside_new_ones(trained):
+    folder = evaluate_run(trained, overlays=True).folder
+    evaluate_run(trained, client_test=True)
     assert not (folder / "overlays-client.png").exists()
     assert (folder / "overlays-server.png").exists()
 
 
-def test_a_damaged_summary_of_an_earlier_call_is_replaced(trained, run):
-    folder = run(trained, client_test=True).folder
+def test_a_damaged_summary_of_an_earlier_call_is_replaced(trained):
+    folder = evaluate_run(trained, client_test=True).folder
     (folder / "summary.json").write_text("{")
-    run(trained, server_test=True)
+    evaluate_run(trained, server_test=True)
     assert json.loads((folder / "summary.json").read_text())["clients"] == []
 
 
-def test_earlier_tables_outlive_a_missing_list_of_cases(trained, run, read_csv):
-    folder = run(trained, client_test=True).folder
+def test_earlier_tables_outlive_a_missing_list_of_cases(trained):
+    folder = evaluate_run(trained, client_test=True).folder
     (folder / "cases.csv").unlink()
-    run(trained, server_test=True)
+    evaluate_run(trained, server_test=True)
     assert json.loads((folder / "summary.json").read_text())["clients"]
     assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
 
 
-def test_tables_of_an_earlier_release_are_not_kept(trained, run, read_csv):
-    folder = run(trained, client_test=True).folder
+def test_tables_of_an_earlier_release_are_not_kept(trained):
+    folder = evaluate_run(trained, client_test=True).folder
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps({**summary, "version": 1}))
-    run(trained, server_test=True)
+    evaluate_run(trained, server_test=True)
     assert json.loads((folder / "summary.json").read_text())["clients"] == []
     assert {row["split"] for row in read_csv(folder / "cases.csv")} == {"server_test"}
 
 
-def test_the_table_by_size_is_of_the_cases_in_cases_csv(trained, run, read_csv):
-    result = run(trained, "local", compare="fedavg")
+def test_the_table_by_size_is_of_the_cases_in_cases_csv(trained):
+    result = evaluate_run(trained, "local", compare="fedavg")
     for split, name in (("client_test", "clients"), ("server_test", "server")):
         rows = read_csv(result.folder / "cases.csv")
         dice = [row for row in rows if (row["split"], row["metric"]) == (split, "dice")]
@@ -212,8 +212,8 @@ def belongs(case, line):
     return of_model and of_organ and line["lesion"] in (case["lesion"], "lesion", "all")
 
 
-def test_lesions_are_counted_in_the_table_as_in_cases_csv(trained, run, read_csv):
-    result = run(trained, "local", server_test=True)
+def test_lesions_are_counted_in_the_table_as_in_cases_csv(trained):
+    result = evaluate_run(trained, "local", server_test=True)
     rows = read_csv(result.folder / "cases.csv")
     for row in result.lesions["server_test"]:
         counts = row.sizes["all"].lesions
@@ -226,9 +226,9 @@ def test_lesions_are_counted_in_the_table_as_in_cases_csv(trained, run, read_csv
     assert counts.n_predicted >= counts.n_right > 0
 
 
-def test_the_same_run_gives_the_same_bytes(trained, run):
+def test_the_same_run_gives_the_same_bytes(trained):
     files = []
     for _ in range(2):
-        folder = run(trained, compare="fedavg", overlays=True).folder
+        folder = evaluate_run(trained, compare="fedavg", overlays=True).folder
         files.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert files[0] == files[1]

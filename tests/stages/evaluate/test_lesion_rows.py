@@ -7,27 +7,28 @@ from flames_cli.core.scores.detection import LesionCounts
 from flames_cli.core.scores.intervals import paired_interval
 from flames_cli.stages.evaluate.lesion_rows import SIZES, make_lesion_row
 from flames_cli.stages.evaluate.parts import divide, pool
+from tests.support.scores import make_score, make_scored
 
 
 @pytest.fixture
-def row(scored):
+def row():
     """row(scores, compared, seed=0): of one server model and one organ."""
 
     def make(scores, compared=None, seed=0):
-        (part,) = divide(scored(scores, compared))
+        (part,) = divide(make_scored(scores, compared))
         return make_lesion_row(part, seed)
 
     return make
 
 
 @pytest.fixture
-def cases(score):
+def cases():
     """Two small ones of one patient, one large, and one whose true mask is empty, not so the prediction."""
     return [
-        score("a", 0.1, lesion="small", patient="p", lesions=LesionCounts(2, 1, 3, 1)),
-        score("b", 0.3, lesion="small", patient="p", lesions=LesionCounts(1, 0, 0, 0)),
-        score("c", 0.8, lesion="large", patient="q", lesions=LesionCounts(1, 1, 1, 1)),
-        score("d", 0.0, lesion="none", patient="q", lesions=LesionCounts(0, 0, 1, 0)),
+        make_score("a", 0.1, lesion="small", patient="p", lesions=LesionCounts(2, 1, 3, 1)),
+        make_score("b", 0.3, lesion="small", patient="p", lesions=LesionCounts(1, 0, 0, 0)),
+        make_score("c", 0.8, lesion="large", patient="q", lesions=LesionCounts(1, 1, 1, 1)),
+        make_score("d", 0.0, lesion="none", patient="q", lesions=LesionCounts(0, 0, 1, 0)),
     ]
 
 
@@ -48,8 +49,8 @@ def test_lesions_are_pooled_before_their_shares(row, cases):
     assert sizes["all"].lesions.precision() == 0.4
 
 
-def test_gains_are_paired_by_size_with_intervals_over_patients(row, score, cases):
-    others = [score(case.case, 0.05, lesion=case.lesion, patient=case.patient) for case in cases]
+def test_gains_are_paired_by_size_with_intervals_over_patients(row, cases):
+    others = [make_score(case.case, 0.05, lesion=case.lesion, patient=case.patient) for case in cases]
     made = row(cases, others, seed=4)
     gains = made.gains
     assert [gains[size].mean for size in SIZES] == pytest.approx([0.15, 0.75, 0.35, 0.25])
@@ -59,10 +60,10 @@ def test_gains_are_paired_by_size_with_intervals_over_patients(row, score, cases
     assert made.compared["all"].dice.mean == pytest.approx(0.05)
 
 
-def test_patients_called_alike_in_two_data_sets_are_two_and_in_one_collection_one(score, scored):
+def test_patients_called_alike_in_two_data_sets_are_two_and_in_one_collection_one():
     def people(*collections):
         models = [
-            scored([score(case, 0.5, patient="1", collection=collection)], modality=case)
+            make_scored([make_score(case, 0.5, patient="1", collection=collection)], modality=case)
             for case, collection in zip(("CT", "MRI"), collections, strict=True)
         ]
         (part,) = pool(models)
@@ -73,9 +74,9 @@ def test_patients_called_alike_in_two_data_sets_are_two_and_in_one_collection_on
     assert people("", "ward") == 2
 
 
-def test_what_cannot_be_told_is_null_in_json(row, score):
-    one = score("a", 0.2, lesion="none", lesions=LesionCounts())
-    made = row([one], [score("a", 0.1, lesion="none")])
+def test_what_cannot_be_told_is_null_in_json(row):
+    one = make_score("a", 0.2, lesion="none", lesions=LesionCounts())
+    made = row([one], [make_score("a", 0.1, lesion="none")])
     plain = json.loads(json.dumps(made.as_json(), allow_nan=False))
     nothing = plain["sizes"]["small"]
     assert (nothing["n"], nothing["dice"]["mean"], nothing["recall"], nothing["precision"]) == (

@@ -11,9 +11,11 @@ from flames_cli.fed.events import ClientDone
 from flames_cli.learn.models import build_model
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
-from flames_cli.store.client_state import recall
+from flames_cli.store.client_state import load_client_state
 from flames_cli.store.partition import read_partition
 from flames_cli.store.runs import read_config
+from tests.support.asserts import assert_same_state, assert_same_tree, without_timings
+from tests.support.stages import federate_config
 
 pytestmark = pytest.mark.federated
 
@@ -30,35 +32,25 @@ def state_of(result):
 def memories_of(result):
     """{client: {kind: what it keeps now}} of those that keep anything."""
     folders = (result.folder / "clients").glob(f"{token_of(result)}/*")
-    return {unquote(folder.name): recall(folder, 99999) for folder in folders}
+    return {unquote(folder.name): load_client_state(folder, 99999) for folder in folders}
 
 
 def token_of(result):
     return read_config(result.folder / "config.toml")["run"]["token"]
 
 
-def assert_same_memories(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for client, kinds in theirs.items():
-        assert ours[client].keys() == kinds.keys()
-        for kind, weights in kinds.items():
-            assert all(np.array_equal(ours[client][kind][entry], a) for entry, a in weights.items())
-
-
 @pytest.mark.parametrize("strategy", ALGORITHMS)
-def test_every_strategy_gives_the_same_bytes_for_the_same_seed(
-    strategy, workspace, quick, assert_same_state, timeless
-):
+def test_every_strategy_gives_the_same_bytes_for_the_same_seed(strategy, workspace):
     options = {"strategy": strategy, **NEEDS.get(strategy, {})}
-    one, other = (federate(quick(workspace(), rounds=rounds, **options)) for rounds in (2, 1))
+    one, other = (federate(federate_config(workspace(), rounds=rounds, **options)) for rounds in (2, 1))
     assert_same_state(load_state(one.folder / "checkpoints", 1), state_of(other))
-    assert timeless(one.records)[:1] == timeless(other.records)
+    assert without_timings(one.records)[:1] == without_timings(other.records)
     assert [record["round"] for record in one.records] == [1, 2]
     assert one.records[-1]["refused"] == {}
     assert one.folder.name == one.run == strategy
 
 
-def test_who_trains_and_what_is_shared_follows_the_strategy(workspace, quick):
+def test_who_trains_and_what_is_shared_follows_the_strategy(workspace):
     root = workspace()
     clients = [entry.name for entry in read_partition(root / "partition.json").clients]
     expected = {
@@ -72,7 +64,7 @@ def test_who_trains_and_what_is_shared_follows_the_strategy(workspace, quick):
         "centralised": (["MRI", "US"], []),
     }
     for strategy, (groups, personal) in expected.items():
-        state = state_of(federate(quick(root, strategy=strategy, rounds=1)))
+        state = state_of(federate(federate_config(root, strategy=strategy, rounds=1)))
         assert (sorted(state.server), sorted(state.personal)) == (sorted(groups), sorted(personal))
 
 
@@ -84,28 +76,26 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_what_is_remembered_between_rounds_survives_a_stop(
-    name, workspace, quick, assert_same_state, timeless
-):
+def test_what_is_remembered_between_rounds_survives_a_stop(name, workspace):
     options = {**RESUMED[name], "run": name}
-    whole = federate(quick(workspace(), rounds=3, **options))
+    whole = federate(federate_config(workspace(), rounds=3, **options))
     root = workspace()
-    federate(quick(root, rounds=1, **options))
-    resumed = federate(quick(root, rounds=3, **options))
+    federate(federate_config(root, rounds=1, **options))
+    resumed = federate(federate_config(root, rounds=3, **options))
     assert resumed.resumed_from == 1
     assert_same_state(state_of(resumed), state_of(whole))
-    assert timeless(resumed.records) == timeless(whole.records)
-    assert_same_memories(memories_of(resumed), memories_of(whole))
+    assert without_timings(resumed.records) == without_timings(whole.records)
+    assert_same_tree(memories_of(resumed), memories_of(whole))
 
 
 class PulledPlug(Exception):
     """Nothing that the program expects."""
 
 
-def test_clients_go_back_with_the_server(workspace, quick, assert_same_state, timeless):
+def test_clients_go_back_with_the_server(workspace):
     """As tests/survival does with SCAFFOLD's memory; here with a style that stays at the client."""
     options = {**RESUMED["content"], "run": "content", "rounds": 3}
-    whole = federate(quick(workspace(), **options))
+    whole = federate(federate_config(workspace(), **options))
 
     def pull_plug(event):
         if isinstance(event, ClientDone) and event.round == 3:
@@ -113,29 +103,29 @@ def test_clients_go_back_with_the_server(workspace, quick, assert_same_state, ti
 
     root = workspace()
     with pytest.raises(PulledPlug):
-        federate(quick(root, **options), pull_plug)
-    resumed = federate(quick(root, **options))
+        federate(federate_config(root, **options), pull_plug)
+    resumed = federate(federate_config(root, **options))
     assert resumed.resumed_from == 2
     assert_same_state(state_of(resumed), state_of(whole))
-    assert timeless(resumed.records) == timeless(whole.records)
-    assert_same_memories(memories_of(resumed), memories_of(whole))
+    assert without_timings(resumed.records) == without_timings(whole.records)
+    assert_same_tree(memories_of(resumed), memories_of(whole))
 
 
-def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_memory(workspace, quick):
+def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_memory(workspace):
     root, options = workspace(), {"strategy": "scaffold", **SGD}
-    first = token_of(federate(quick(root, rounds=1, **options)))
-    assert token_of(federate(quick(root, rounds=2, **options))) == first
-    fresh = federate(quick(root, rounds=1, fresh=True, **options))
+    first = token_of(federate(federate_config(root, rounds=1, **options)))
+    assert token_of(federate(federate_config(root, rounds=2, **options))) == first
+    fresh = federate(federate_config(root, rounds=1, fresh=True, **options))
     assert token_of(fresh) != first
     assert [path.name for path in (fresh.folder / "clients").iterdir()] == [token_of(fresh)]
 
 
-def test_a_run_without_a_token_is_given_one_when_it_goes_on(workspace, quick):
+def test_a_run_without_a_token_is_given_one_when_it_goes_on(workspace):
     root = workspace()
-    file = federate(quick(root, rounds=1)).folder / "config.toml"
+    file = federate(federate_config(root, rounds=1)).folder / "config.toml"
     lines = file.read_text(encoding="utf-8").splitlines()
     file.write_text("\n".join(line for line in lines if not line.startswith("token")), encoding="utf-8")
-    resumed = federate(quick(root, rounds=2))
+    resumed = federate(federate_config(root, rounds=2))
     assert resumed.resumed_from == 1
     assert len(bytes.fromhex(token_of(resumed))) == 8
 
@@ -148,11 +138,11 @@ def test_a_run_without_a_token_is_given_one_when_it_goes_on(workspace, quick):
         ("fp16", "lending", {"strategy": "flames", "style_from": 2, "share": "content", **SDNET}),
     ],
 )
-def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, workspace, quick):
+def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, workspace):
     root = workspace()
     full, half = (
         # Adam would make steps of one size of gradients that are zero but for rounding.
-        federate(quick(root, run=f"{name}-{dtype}", wire_dtype=dtype, **{**options, **SGD}))
+        federate(federate_config(root, run=f"{name}-{dtype}", wire_dtype=dtype, **{**options, **SGD}))
         for dtype in ("fp32", wire)
     )
     for one, other in zip(full.records, half.records, strict=True):
@@ -173,9 +163,9 @@ MANY_STEPS = {"strategy": "fedavg", "batch_size": 2, "rounds": 1}
 
 
 @pytest.fixture(scope="module")
-def plain(workspace, quick):
+def plain(workspace):
     """A finished run of MANY_STEPS."""
-    return federate(quick(workspace(), **MANY_STEPS))
+    return federate(federate_config(workspace(), **MANY_STEPS))
 
 
 @pytest.mark.parametrize(
@@ -191,9 +181,9 @@ def plain(workspace, quick):
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
-def test_every_option_of_training_and_of_the_server_counts(changes, plain, workspace, quick):
+def test_every_option_of_training_and_of_the_server_counts(changes, plain, workspace):
     assert len({client["n_steps"] for client in plain.records[0]["clients"]}) > 1
-    changed = state_of(federate(quick(workspace(), **{**MANY_STEPS, **changes})))
+    changed = state_of(federate(federate_config(workspace(), **{**MANY_STEPS, **changes})))
     assert any(
         not np.array_equal(array, changed.server["all"][name])
         for name, array in state_of(plain).server["all"].items()
@@ -210,9 +200,10 @@ def test_every_option_of_training_and_of_the_server_counts(changes, plain, works
     ],
     ids=["server_lr", "precise_norm", "keep_epoch", "median"],
 )
-def test_an_option_of_some_strategies_counts(options, changes, workspace, quick):
+def test_an_option_of_some_strategies_counts(options, changes, workspace):
     one, other = (
-        state_of(federate(quick(workspace(), **{**MANY_STEPS, **options, **more}))) for more in ({}, changes)
+        state_of(federate(federate_config(workspace(), **{**MANY_STEPS, **options, **more})))
+        for more in ({}, changes)
     )
     assert any(
         not np.array_equal(array, other.server[group][name])
@@ -221,10 +212,12 @@ def test_an_option_of_some_strategies_counts(options, changes, workspace, quick)
     )
 
 
-def test_server_momentum_counts_from_the_second_round_on(workspace, quick):
+def test_server_momentum_counts_from_the_second_round_on(workspace):
     first, second = (
         [
-            state_of(federate(quick(root, strategy="fedavg", rounds=rounds, server_momentum=momentum)))
+            state_of(
+                federate(federate_config(root, strategy="fedavg", rounds=rounds, server_momentum=momentum))
+            )
             for root, momentum in ((workspace(), 0.0), (workspace(), 0.5))
         ]
         for rounds in (1, 2)
@@ -234,13 +227,15 @@ def test_server_momentum_counts_from_the_second_round_on(workspace, quick):
         assert any(not np.array_equal(one, other) for one, other in pairs) == differs
 
 
-def test_style_never_reaches_the_server(workspace, quick):
+def test_style_never_reaches_the_server(workspace):
     root = workspace()
-    result = federate(quick(root, strategy="fedavg", share="content", run="content", **SDNET))
-    whole = federate(quick(root, strategy="fedavg", run="whole", **SDNET))
+    result = federate(federate_config(root, strategy="fedavg", share="content", run="content", **SDNET))
+    whole = federate(federate_config(root, strategy="fedavg", run="whole", **SDNET))
     model = build_model("sdnet", seed=0, base_channels=2, depth=2)
     server, other = state_of(result).server["all"], state_of(whole).server["all"]
-    start = federate(quick(root, strategy="fedavg", share="content", run="start", rounds=1, **SDNET))
+    start = federate(
+        federate_config(root, strategy="fedavg", share="content", run="start", rounds=1, **SDNET)
+    )
     for name in model.style_entries():
         np.testing.assert_array_equal(server[name], state_of(start).server["all"][name])
     assert any(not np.array_equal(server[name], other[name]) for name in model.style_entries())
@@ -253,18 +248,18 @@ def test_style_never_reaches_the_server(workspace, quick):
         assert one["bytes_down"] < both["bytes_down"]
 
 
-def test_scaffold_corrects_only_what_is_shared(workspace, quick):
-    result = federate(quick(workspace(), strategy="scaffold", share="content", **{**SDNET, **SGD}))
+def test_scaffold_corrects_only_what_is_shared(workspace):
+    result = federate(federate_config(workspace(), strategy="scaffold", share="content", **{**SDNET, **SGD}))
     style = build_model("sdnet", seed=0, base_channels=2, depth=2).style_entries()
     assert result.records[-1]["refused"] == {}
-    assert not style & state_of(result).memory["all"]["control"].keys()
+    assert not style & state_of(result).optimiser_state["all"]["control"].keys()
     assert all(not style & memory["control"].keys() for memory in memories_of(result).values())
 
 
-def test_renderers_are_lent_only_when_asked_for(workspace, quick):
+def test_renderers_are_lent_only_when_asked_for(workspace):
     root = workspace()
-    lent = federate(quick(root, run="lent", share="content", style_from=2, **SDNET))
-    kept = federate(quick(root, run="kept", share="content", **SDNET))
+    lent = federate(federate_config(root, run="lent", share="content", style_from=2, **SDNET))
+    kept = federate(federate_config(root, run="kept", share="content", **SDNET))
     clients = {entry.name for entry in read_partition(root / "partition.json").clients}
     assert state_of(lent).styles.keys() == clients
     assert state_of(kept).styles == {}
@@ -307,10 +302,8 @@ def test_renderers_are_lent_only_when_asked_for(workspace, quick):
         "private median",
     ],
 )
-def test_options_that_do_not_go_together_are_refused_before_anything_is_written(
-    options, message, workspace, quick
-):
+def test_options_that_do_not_go_together_are_refused_before_anything_is_written(options, message, workspace):
     root = workspace()
     with pytest.raises(FlamesError, match=message):
-        federate(quick(root, **options))
+        federate(federate_config(root, **options))
     assert not (root / "runs").exists()

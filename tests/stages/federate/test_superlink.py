@@ -29,6 +29,8 @@ from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.deployment.folders import Deployment
+from tests.support.asserts import assert_same_state, without_timings
+from tests.support.stages import federate_config
 
 pytestmark = [pytest.mark.federated, pytest.mark.long]
 
@@ -146,12 +148,10 @@ def kill_command(cluster: Cluster, config) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_run_outlives_its_command_its_superlink_and_its_process(
-    cluster, quick, assert_same_state, timeless
-):
+def test_a_run_outlives_its_command_its_superlink_and_its_process(cluster):
     """And it ends as a run in one process, to the last bit."""
     options = {"engine": "superlink", "deployment": cluster.deployment.path, "wait_for_clients": SECONDS}
-    config = quick(cluster.workspace, run="real", **options)
+    config = federate_config(cluster.workspace, run="real", **options)
     kill_command(cluster, config)
 
     events: list[Event] = []
@@ -169,9 +169,9 @@ def test_a_run_outlives_its_command_its_superlink_and_its_process(
     assert cluster.said("server").count("it starts anew") == 1
     lost = [event.round for event in events if isinstance(event, Waiting) and "was lost" in event.missing]
     assert lost == [1, 2]
-    inline = federate(quick(cluster.workspace, run="inline"))
+    inline = federate(federate_config(cluster.workspace, run="inline"))
     assert_same_state(*(load_state(result.folder / "checkpoints") for result in (real, inline)))
-    assert timeless(real.records) == timeless(inline.records)
+    assert without_timings(real.records) == without_timings(inline.records)
     assert {event.client: event.modality for event in events if isinstance(event, ClientJoined)} == {
         "brats": "MRI",
         "busi": "US",
@@ -194,7 +194,7 @@ def test_a_run_outlives_its_command_its_superlink_and_its_process(
     assert list((cluster.deployment.flower_home / "jobs").iterdir()) == []
 
 
-def test_a_node_that_is_killed_is_left_out_and_comes_back_and_a_run_without_nodes_ends(cluster, quick):
+def test_a_node_that_is_killed_is_left_out_and_comes_back_and_a_run_without_nodes_ends(cluster):
     gone = cluster.commands["busi"]
 
     def kill_one() -> None:
@@ -232,7 +232,7 @@ def test_a_node_that_is_killed_is_left_out_and_comes_back_and_a_run_without_node
     options["min_clients_by_modality"] = {"US": 0}  # else the next round would wait for the only one
     scaffold = {"strategy": "scaffold", "optimiser": "sgd", "lr": 0.05, "run": "left"}
     with pytest.raises(FlamesError, match=r"^round 4 got no good report") as ended:
-        federate(quick(cluster.workspace, rounds=5, **scaffold, **options), watch)
+        federate(federate_config(cluster.workspace, rounds=5, **scaffold, **options), watch)
 
     assert turns == {}
     assert all(name in str(ended.value) for name in SITES)

@@ -20,8 +20,8 @@ NAN = float("nan")
 SETS = ("client_train", "client_val", "client_test", "server_test")
 
 
-def case(number, patient, group="", site="", stratum=""):
-    return CaseInfo(f"{patient}/{number}", patient, group or patient, stratum, -1, (NAN, NAN), 9, site)
+def case(number, patient, unit="", site="", stratum=""):
+    return CaseInfo(f"{patient}/{number}", patient, unit or patient, stratum, -1, (NAN, NAN), 9, site)
 
 
 def dataset(name, sets, collection="", modality="CT"):
@@ -63,20 +63,20 @@ def names_in(found, client, role):
 
 @st.composite
 def collections(draw):
-    """One or two data sets of the same people, each group in one set and mostly of one site."""
-    groups = draw(st.integers(4, 24))
+    """One or two data sets of the same people, each unit in one set and mostly of one site."""
+    units = draw(st.integers(4, 24))
     names = draw(st.sampled_from([["a"], ["a-ct", "a-mri"]]))
     own_validation = draw(st.booleans())
     weights = [0, 0, 0, 0, 2, 2, 3] + ([1] if own_validation else [])
     sets = {name: {own: [] for own in SETS} for name in names}
-    for group in range(groups):
+    for unit in range(units):
         own = SETS[draw(st.sampled_from(weights))]
         site = f"C{draw(st.integers(1, 3))}"
         stratum = draw(st.sampled_from(["", "x"]))
         for name in draw(st.lists(st.sampled_from(names), min_size=1, unique=True)):
             for person in range(draw(st.sampled_from([1, 1, 1, 2]))):
                 elsewhere = draw(st.sampled_from([site] * 9 + ["C1"]))
-                one = case(group, f"p{group}-{person}", f"g{group}", elsewhere, stratum)
+                one = case(unit, f"p{unit}-{person}", f"g{unit}", elsewhere, stratum)
                 sets[name][own].append(one)
     return [dataset(name, own, "a", name[-3:].upper()) for name, own in sets.items()]
 
@@ -104,14 +104,14 @@ def try_plan(config, datasets):
 
 
 def under_pseudonyms(data, salt):
-    """The data set, its patients and groups called by `salt`."""
+    """The data set, its patients and units called by `salt`."""
     members = [
         replace(
             member,
             case=replace(
                 member.case,
                 patient=pseudonym(salt, member.case.patient),
-                group=pseudonym(salt, member.case.group),
+                split_unit=pseudonym(salt, member.case.split_unit),
             ),
         )
         for member in data.members
@@ -159,7 +159,7 @@ def placed(found, wanted):
 def test_nobody_is_in_two_roles_and_no_case_is_lost(datasets, asked):
     config = PartitionConfig(**asked)
     found, entries, left_out = try_plan(config, datasets)
-    for identity in ("patient", "group"):
+    for identity in ("patient", "split_unit"):
         roles = {}
         for (_, role), cases in found.items():
             for _, one in cases:

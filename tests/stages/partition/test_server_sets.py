@@ -11,10 +11,10 @@ NAN = float("nan")
 
 
 def dataset(name, rows, collection="", modality="CT"):
-    """A data set of (set, patient, group, site) rows, one image each."""
+    """A data set of (set, patient, unit, site) rows, one image each."""
     cases = [
-        Member(own, index, CaseInfo(f"{name}/{index}", patient, group, "", -1, (NAN, NAN), 9, site))
-        for index, (own, patient, group, site) in enumerate(rows)
+        Member(own, index, CaseInfo(f"{name}/{index}", patient, unit, "", -1, (NAN, NAN), 9, site))
+        for index, (own, patient, unit, site) in enumerate(rows)
     ]
     return DataSet(Path(f"{name}.h5"), SetInfo(name, modality, "liver", 4, 255, 1, collection), cases)
 

@@ -14,8 +14,10 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.stages.partition.stage import partition, verify_partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import SetInfo
-from flames_cli.store.h5 import hash_file, read_preprocessed_cases, read_shard_cases, read_shard_sets
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import read_preprocessed_cases, read_shard_cases, read_shard_sets
 from flames_cli.store.partition import Partition, read_partition
+from tests.support.datasets import find_shared, write_noise
 
 SIZE = 4
 INFOS = {
@@ -49,7 +51,7 @@ def digests(workspace: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def small(preprocessed, tmp_path):
+def small(tmp_path):
     """small(busi={...}): a workspace with these preprocessed data sets; by default of eight patients."""
 
     def make(**datasets) -> Path:
@@ -59,7 +61,7 @@ def small(preprocessed, tmp_path):
                 "client_test": single(*"fg"),
                 "server_test": single("h"),
             }
-            preprocessed(source(tmp_path, dataset), sets, INFOS[dataset])
+            write_noise(source(tmp_path, dataset), sets, INFOS[dataset])
         return tmp_path
 
     return make
@@ -92,7 +94,7 @@ def check_partition(workspace: Path, made: Partition) -> None:
     }
     found = Counter((dataset, str(case), origin_of(shard, name)) for dataset, case, shard, name in lying)
     assert found == Counter(expected), "every case once, and in a set that its own set became"
-    for identity in ("patient", "group"):
+    for identity in ("patient", "split_unit"):
         places: dict[tuple[str, str], set[tuple[str, str]]] = {}
         for dataset, case, shard, set_name in lying:
             places.setdefault((dataset, getattr(case, identity)), set()).add((shard, set_name))
@@ -149,11 +151,11 @@ def members(groups: list[str]):
 @given(
     datasets(), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.none() | st.floats(0.01, 50), st.integers(0, 2**32)
 )
-def test_no_patient_and_no_group_stands_in_two_sets(preprocessed, drawn, val_fraction, skew, seed):
+def test_no_patient_and_no_group_stands_in_two_sets(drawn, val_fraction, skew, seed):
     with TemporaryDirectory() as folder:
         workspace = Path(folder)
         for dataset, (_, sets) in drawn.items():
-            preprocessed(source(workspace, dataset), sets, INFOS[dataset])
+            write_noise(source(workspace, dataset), sets, INFOS[dataset])
         split = {dataset: parts for dataset, (parts, _) in drawn.items()}
         made = run(workspace, split=split, val_fraction=val_fraction, skew=skew, seed=seed)
         check_partition(workspace, made)
@@ -183,9 +185,9 @@ def test_patients_are_spread_evenly_over_the_clients(small):
     assert sorted(len(client.patients["test"]) for client in made.clients) == [1, 1, 2]
 
 
-def test_pixels_are_copied_unchanged(preprocessed, tmp_path):
+def test_pixels_are_copied_unchanged(tmp_path):
     sets = {"client_train": single(*"abc", images=2), "client_test": single("d"), "server_test": single("e")}
-    drawn = preprocessed(source(tmp_path, "otu2d"), sets, INFOS["otu2d"])
+    drawn = write_noise(source(tmp_path, "otu2d"), sets, INFOS["otu2d"])
     pixels = {case.case: (image, mask) for case, image, mask in drawn}
     made = run(tmp_path)
     read = [one for name in CLIENT_SETS for one in read_shard_sets(tmp_path / made.clients[0].shard, name)]
@@ -284,10 +286,10 @@ def test_a_split_that_cannot_be_is_refused_and_nothing_changes(split, found, sma
     assert digests(workspace) == before
 
 
-def test_data_sets_of_differing_size_are_refused_with_their_sizes(small, preprocessed):
+def test_data_sets_of_differing_size_are_refused_with_their_sizes(small):
     workspace = small(busi={})
     larger = SetInfo("otu2d", "US", "ovary", 8, 255)
-    preprocessed(source(workspace, "otu2d"), {"client_train": single(*"abc")}, larger)
+    write_noise(source(workspace, "otu2d"), {"client_train": single(*"abc")}, larger)
     with pytest.raises(
         FlamesError, match=r"differ in image size \(busi 4, otu2d 8\); preprocess them with one --size"
     ):
@@ -300,8 +302,14 @@ def test_data_sets_of_differing_size_are_refused_with_their_sizes(small, preproc
         ({"client_train": single(*"abc"), "client_test": single("c")}, "patient busi/c is in .* and in "),
         ({"client_train": single(*"abc"), "server_test": single("c")}, "patient busi/c is in .* and in "),
         ({"client_test": single("c"), "server_test": single("c")}, "patient busi/c is in .* and in "),
-        ({"client_train": [("x", "g", 1)], "client_test": [("y", "g", 1)]}, "group busi/g is in .* and in "),
-        ({"client_test": [("x", "g", 1)], "server_test": [("y", "g", 1)]}, "group busi/g is in .* and in "),
+        (
+            {"client_train": [("x", "g", 1)], "client_test": [("y", "g", 1)]},
+            "split unit busi/g is in .* and in ",
+        ),
+        (
+            {"client_test": [("x", "g", 1)], "server_test": [("y", "g", 1)]},
+            "split unit busi/g is in .* and in ",
+        ),
     ],
 )
 def test_a_doctored_file_with_a_patient_or_group_in_two_sets_is_refused(sets, found, small):
@@ -463,7 +471,7 @@ def test_a_patient_trained_on_in_one_modality_and_tested_in_another_is_found(sma
         run(workspace)
     assert not (workspace / "partition.json").exists()
     small(**{"sts-mri": {**mri, "server_test": [("z", "d", 1)], "client_train": single("e", "f")}})
-    with pytest.raises(FlamesError, match=r"group sts/d is in .*sts-ct\.h5:test and in .*server-MRI"):
+    with pytest.raises(FlamesError, match=r"split unit sts/d is in .*sts-ct\.h5:test and in .*server-MRI"):
         run(workspace)
 
 
@@ -486,20 +494,20 @@ def test_a_data_set_that_no_reader_knows_is_taken_by_its_file_s_name(small):
         run(workspace, datasets=("lung",), overwrite=True)
 
 
-def test_data_sets_of_differing_channels_are_refused(small, preprocessed):
+def test_data_sets_of_differing_channels_are_refused(small):
     workspace = small(busi={})
     colour = SetInfo("otu2d", "US", "ovary", SIZE, 255, 3)
-    preprocessed(source(workspace, "otu2d"), {"client_train": single(*"abc")}, colour)
+    write_noise(source(workspace, "otu2d"), {"client_train": single(*"abc")}, colour)
     with pytest.raises(
         FlamesError, match=r"differ in channels \(busi 1, otu2d 3\); preprocess them with the same --channels"
     ):
         run(workspace)
 
 
-def test_shards_that_would_overwrite_each_other_are_refused(small, preprocessed):
+def test_shards_that_would_overwrite_each_other_are_refused(small):
     workspace = small(brats={})
     twin = SetInfo("BRATS-1", "CT", "brain", SIZE, 4095)
-    preprocessed(source(workspace, "BRATS-1"), {"client_train": single(*"abc")}, twin)
+    write_noise(source(workspace, "BRATS-1"), {"client_train": single(*"abc")}, twin)
     with pytest.raises(
         FlamesError, match=r"two shards would be called shards/.*; preprocess one with another"
     ):
@@ -533,8 +541,8 @@ def test_the_real_data_are_divided_without_a_patient_in_two_sets(real_preprocess
 
 
 @pytest.mark.slow
-def test_real_livers_are_divided_by_centre_and_one_held_out(shared, tmp_path):
-    raw = {"lits-slices": shared("data/lits-slices")}
+def test_real_livers_are_divided_by_centre_and_one_held_out(tmp_path):
+    raw = {"lits-slices": find_shared("data/lits-slices")}
     preprocess(PreprocessConfig(workspace=tmp_path, raw=raw, size=32), "lits-slices")
     made = run(tmp_path)
     check_partition(tmp_path, made)

@@ -16,6 +16,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
 from flames_cli.readers.formats.png import SIGNATURE
 from flames_cli.stages.preprocess.stage import preprocess
+from tests.support.datasets import private_rows, reveal_cases
 
 Damage = Callable[[Path], None]
 
@@ -155,9 +156,9 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def patients_in(revealed) -> Callable[[Path], set[str]]:
+def patients_in() -> Callable[[Path], set[str]]:
     """patients_in(a preprocessed file), as the raw data call them."""
-    return lambda path: {case.patient for cases in revealed(path).values() for case in cases}
+    return lambda path: {case.patient for cases in reveal_cases(path).values() for case in cases}
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +183,7 @@ def test_a_bad_case_is_named_and_nothing_is_written(what, raw_copy, tmp_path):
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_case_is_left_out_and_reported_where_that_is_wished(
-    what, raw_copy, phantom_raw, whole, patients_in, who_is, tmp_path
+    what, raw_copy, phantom_raw, whole, patients_in, tmp_path
 ):
     dataset, name, damage, _ = BAD[what]
     raw = raw_copy(dataset)
@@ -190,7 +191,7 @@ def test_a_bad_case_is_left_out_and_reported_where_that_is_wished(
     report = run(tmp_path / "made", dataset, raw, skip_bad=True)
     patient = {IMAGE: "BRATS_002", LABELS: "BRATS_002", PHOTO: "3", BINARY: "3"}.get(name, "benign (2)")
     made = tmp_path / "made" / "preprocessed" / f"{dataset}.h5"
-    (bad,) = [row for row in who_is(tmp_path / "made") if row["what"] == "bad"]
+    (bad,) = [row for row in private_rows(tmp_path / "made") if row["what"] == "bad"]
     assert report["bad"] == [bad["pseudonym"]]
     assert (bad["patient"], patient in bad["why"]) == (patient, True)
     assert report["sources"] == len(READERS[dataset].list_sources(phantom_raw[dataset]))

@@ -21,9 +21,11 @@ from flames_cli.errors import FlamesError
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import read_set
-from flames_cli.store.h5 import hash_file, open_checked, read_preprocessed_cases
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import open_checked, read_preprocessed_cases
 from flames_cli.store.salts import read_salt
 from flames_cli.store.schema import PREPROCESSED
+from tests.support.datasets import private_rows
 
 COLUMNS = ("image", "mask", "patient_id", "modality", "organ", "site")
 SIDE = 16
@@ -76,17 +78,17 @@ def site(folder, salt):
     return folder
 
 
-def test_people_are_called_by_the_sites_salt_in_every_modality(hospital, who_is, tmp_path):
+def test_people_are_called_by_the_sites_salt_in_every_modality(hospital, tmp_path):
     run(tmp_path, hospital)
     salt = read_salt(tmp_path / "private" / "salt")
     expected = {pseudonym(salt, f"P{number}") for number in range(12)}
     found = {}
     for dataset in ("own-us", "own-mri"):
         _, sets = read_preprocessed_cases(tmp_path / "preprocessed" / f"{dataset}.h5")
-        assert all(case.group == case.patient for cases in sets.values() for case in cases)
+        assert all(case.split_unit == case.patient for cases in sets.values() for case in cases)
         found[dataset] = {case.patient for cases in sets.values() for case in cases}
     assert found["own-us"] == expected > found["own-mri"]
-    assert {row["pseudonym"]: row["patient"] for row in who_is(tmp_path)} == {
+    assert {row["pseudonym"]: row["patient"] for row in private_rows(tmp_path)} == {
         pseudonym(salt, f"P{number}"): f"P{number}" for number in range(12)
     }
 
@@ -129,13 +131,13 @@ def test_a_name_stays_when_a_file_before_it_is_bad(hospital, tmp_path):
     assert names(tmp_path / "damaged") == names(tmp_path / "whole") - {bad}
 
 
-def test_the_sites_own_table_tells_what_became_of_every_source(who_is, tmp_path):
+def test_the_sites_own_table_tells_what_became_of_every_source(tmp_path):
     raw = draw(tmp_path, [(f"P{number}", "US") for number in (1, 2, 3, 4, 5, 6, 7)])
     (raw / "scan 0.png").write_bytes(b"")
     Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(raw / "spot 1.png")
     (raw / "scan 2.png").write_bytes((raw / "scan 3.png").read_bytes())
     run(tmp_path / "made", raw, skip_bad=True)
-    rows = who_is(tmp_path / "made")
+    rows = private_rows(tmp_path / "made")
     assert [(row["patient"], row["source"]) for row in rows] == [
         (f"P{n + 1}", f"scan {n}.png") for n in range(7)
     ]
@@ -170,7 +172,7 @@ def stored(workspace):
                 held = read_set(file[own])
                 called = [one.case.rpartition("/")[0] if one.place else one.case for one in held.cases]
                 found[path.name, own] = [
-                    (people[one.patient], people[one.group], sources[path.stem, name], image.tobytes())
+                    (people[one.patient], people[one.split_unit], sources[path.stem, name], image.tobytes())
                     for one, name, image in zip(held.cases, called, held.images, strict=True)
                 ]
     return found
@@ -219,11 +221,11 @@ def test_data_preprocessed_again_are_called_alike_and_never_in_two_sets(hospital
     partition(PartitionConfig(workspace=tmp_path, split={"own": 2}))
 
 
-def test_a_person_in_two_collections_of_a_site_has_one_pseudonym(hospital, who_is, tmp_path):
+def test_a_person_in_two_collections_of_a_site_has_one_pseudonym(hospital, tmp_path):
     run(tmp_path, hospital)
     run(tmp_path, hospital, name="other")
     names = {}
-    for row in who_is(tmp_path):
+    for row in private_rows(tmp_path):
         assert names.setdefault(row["patient"], row["pseudonym"]) == row["pseudonym"]
     assert len(set(names.values())) == 12
 

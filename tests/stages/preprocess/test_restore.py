@@ -15,15 +15,16 @@ from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import read_set
 from flames_cli.store.h5 import open_checked
 from flames_cli.store.schema import PREPROCESSED
+from tests.support.datasets import find_shared, reveal_cases
 
 
 @pytest.fixture
-def stored_masks(revealed) -> Callable[[Path], dict[str, list]]:
+def stored_masks() -> Callable[[Path], dict[str, list]]:
     """stored_masks(a preprocessed file): (mask in raw size, case) of every slice, by volume."""
 
     def read(path: Path) -> dict[str, list]:
         volumes: dict[str, list] = {}
-        known = revealed(path)
+        known = reveal_cases(path)
         with open_checked(path, PREPROCESSED) as file:
             for name in SETS:
                 for case, mask in zip(known[name], read_set(file[name]).masks, strict=True):
@@ -67,8 +68,8 @@ def label_file(root: Path, dataset: str, name: str) -> nib.Nifti1Image:
     return nib.load(path)
 
 
-def test_masks_of_real_volumes_go_back_voxel_by_voxel(shared, stored_masks, tmp_path):
-    root = shared("data/sts")
+def test_masks_of_real_volumes_go_back_voxel_by_voxel(stored_masks, tmp_path):
+    root = find_shared("data/sts")
     config = PreprocessConfig(workspace=tmp_path, raw={"manifest": root}, slices="all", server_test=0.2)
     for report in preprocess(config, "manifest"):
         volumes = stored_masks(tmp_path / "preprocessed" / report["file"])

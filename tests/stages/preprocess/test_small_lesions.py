@@ -3,13 +3,13 @@
 import pytest
 
 from flames_cli.config import PreprocessConfig
-from flames_cli.core.imaging.lesions import DEFAULT_SMALL, SmallRule
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
 
-ASKED = SmallRule("area", 500, 500)
-OTHER = SmallRule("box", 7, 7)
+ASKED = SmallLesionRule("area", 500, 500)
+OTHER = SmallLesionRule("box", 7, 7)
 
 
 def config(datasets=(), **small):
@@ -20,7 +20,7 @@ def config(datasets=(), **small):
 
 @pytest.mark.parametrize("name", READERS)
 def test_where_the_user_does_not_say_the_reader_does(name):
-    assert choose_rule(config(unheard_of=ASKED), READERS[name], name) == READERS[name].SMALL
+    assert choose_rule(config(unheard_of=ASKED), READERS[name], name) == READERS[name].small_lesion_rule
 
 
 @pytest.mark.parametrize("name", ["lits-slices", "lits_slices", "DATA_LITS", "Lits-Slices"])
@@ -35,7 +35,7 @@ def test_one_of_a_manifests_data_sets_has_the_rule_of_its_own_name_first():
     assert choose_rule(given, manifest, "sts-ct", "sts") == ASKED
     assert choose_rule(given, manifest, "sts-mri", "sts") == OTHER
     assert choose_rule(config(manifest=ASKED), manifest, "sts-mri", "sts") == ASKED
-    assert choose_rule(config(), manifest, "sts-mri", "sts") == DEFAULT_SMALL
+    assert choose_rule(config(), manifest, "sts-mri", "sts") == DEFAULT_RULE
 
 
 def test_rules_for_known_data_sets_pass():

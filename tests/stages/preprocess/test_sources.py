@@ -11,6 +11,7 @@ from flames_cli.config import PreprocessConfig
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.stages.preprocess.stage import preprocess
+from tests.support.datasets import reveal_cases, reveal_report
 
 COLUMNS = ("image", "mask", "patient_id", "modality", "organ")
 SIDE = 20
@@ -56,11 +57,11 @@ def made(folder, dataset):
 
 
 @pytest.fixture
-def groups_of(revealed):
+def groups_of():
     """groups_of(folder, dataset): {patient: (group, set)}, as the raw data call them."""
     return lambda folder, dataset: {
-        case.patient: (case.group, name)
-        for name, cases in revealed(made(folder, dataset)).items()
+        case.patient: (case.split_unit, name)
+        for name, cases in reveal_cases(made(folder, dataset)).items()
         for case in cases
     }
 
@@ -86,7 +87,7 @@ def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_se
     assert groups_of(tmp_path, "own-us")["one"] == groups_of(tmp_path, "own-pet")["two"]
 
 
-def test_patients_who_share_a_volume_under_masks_of_other_slices_are_in_one_set(tmp_path, revealed_report):
+def test_patients_who_share_a_volume_under_masks_of_other_slices_are_in_one_set(tmp_path):
     rows = []
     for number in range(8):
         # The last is the first one's volume again, marked one slice further up.
@@ -97,17 +98,17 @@ def test_patients_who_share_a_volume_under_masks_of_other_slices_are_in_one_set(
             nib.save(nib.Nifti1Image(content, np.eye(4)), tmp_path / name)
         rows.append((f"{number}.nii", f"m{number}.nii", f"p{number}", "MRI", "brain"))
     (report,) = run(write(tmp_path, rows))
-    told = revealed_report(made(tmp_path, "own"), report)
+    told = reveal_report(made(tmp_path, "own"), report)
     assert told["near_copies_kept_together"] == [["p0", "p7"]]
     assert told["copies_left_out"] == []
 
 
-def test_a_list_of_duplicates_names_a_manifests_images_too(tmp_path, revealed_report):
+def test_a_list_of_duplicates_names_a_manifests_images_too(tmp_path):
     stills(tmp_path, [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)])
     listed = tmp_path / "list.csv"
     listed.write_text("Filename\n{a1.png&a3.png}\n")
     (report,) = run(tmp_path, duplicate_list=listed)
-    told = revealed_report(made(tmp_path, "own"), report)
+    told = reveal_report(made(tmp_path, "own"), report)
     assert told["copies_left_out"] == [{"name": "a3.png", "same_as": "a1.png"}]
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.imaging.geometry import to_square
 from flames_cli.core.imaging.intensity import quantise, scale
-from flames_cli.core.imaging.lesions import SmallRule, measure_lesions
+from flames_cli.core.imaging.lesions import measure_lesions
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
@@ -19,13 +20,15 @@ from flames_cli.readers.base import RawCase, ReadOptions, SkippedCase
 from flames_cli.readers.phantoms import draw_brats, draw_otu2d
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import read_set
-from flames_cli.store.h5 import hash_file, open_checked, read_preprocessed_cases
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import open_checked, read_preprocessed_cases
 from flames_cli.store.schema import PREPROCESSED
+from tests.support.datasets import find_shared, reveal_cases, reveal_report
 
 DRAWN = [name for name in SETS if name != "client_val"]
 """The sets that a split makes."""
 
-ONE_KIND = [name for name, reader in READERS.items() if reader.MODALITY]
+ONE_KIND = [name for name, reader in READERS.items() if reader.modality]
 """The readers of one modality and organ: all but manifests."""
 
 
@@ -41,9 +44,9 @@ def output(folder: Path, dataset: str) -> Path:
 
 
 @pytest.fixture
-def cases_of(revealed):
+def cases_of():
     """cases_of(folder, dataset): {set: cases} of what `run` wrote, called as in the raw data."""
-    return lambda folder, dataset: revealed(output(folder, dataset))
+    return lambda folder, dataset: reveal_cases(output(folder, dataset))
 
 
 @pytest.fixture
@@ -57,9 +60,9 @@ def patients_of(cases_of):
 
 
 @pytest.fixture
-def left_out(revealed_report):
+def left_out():
     """left_out(folder, report): what it tells of what was left out, called as in the raw data."""
-    return lambda folder, report: revealed_report(output(folder, report["dataset"]), report)
+    return lambda folder, report: reveal_report(output(folder, report["dataset"]), report)
 
 
 def raw_cases(dataset: str, root: Path) -> dict[str, RawCase]:
@@ -104,7 +107,7 @@ def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(
     with open_checked(output(tmp_path, dataset), PREPROCESSED) as file:
         for name in SETS:
             stored = read_set(file[name])
-            assert stored.images.dtype == (np.uint8 if READERS[dataset].STILL else np.uint16)
+            assert stored.images.dtype == (np.uint8 if READERS[dataset].is_still else np.uint16)
             for info, image, mask in zip(names[name], stored.images, stored.masks, strict=True):
                 case = raw[info.case]
                 squared, expected = to_square(scale(case.image, case.low, case.high), case.mask, 32)
@@ -146,14 +149,14 @@ def test_small_lesions_are_counted_by_the_reader_s_rule_or_the_user_s(small, rul
         assert sum(counts["small"] for counts in told["sets"].values()) > 0
 
 
-def test_lesions_are_measured_alike_at_every_size(shared, tmp_path, cases_of):
-    root = shared("data/lits-slices")
+def test_lesions_are_measured_alike_at_every_size(tmp_path, cases_of):
+    root = find_shared("data/lits-slices")
     small = {}
     for size in (64, 128):
         run(tmp_path / str(size), "lits-slices", root, size=size)
         info, _ = read_preprocessed_cases(output(tmp_path / str(size), "lits-slices"))
         sets = cases_of(tmp_path / str(size), "lits-slices")
-        assert info.small == SmallRule("area", 1000, 1000)
+        assert info.small == SmallLesionRule("area", 1000, 1000)
         small[size] = {case.case for cases in sets.values() for case in cases if info.judge(case) == "small"}
     assert len(small[128]) == 103  # as many as at 512×512
     assert len(small[64] ^ small[128]) <= 10
@@ -395,8 +398,8 @@ def test_a_duplicate_list_that_cannot_be_read_leaves_no_output(phantom_raw, tmp_
     assert files_in(tmp_path) == []
 
 
-def test_known_copies_in_the_real_breast_images_are_found(shared, tmp_path, left_out):
-    real, root = shared("data/busi") / READERS["busi"].FOLDER, tmp_path / "raw"
+def test_known_copies_in_the_real_breast_images_are_found(tmp_path, left_out):
+    real, root = find_shared("data/busi") / READERS["busi"].folder, tmp_path / "raw"
     copies = {
         "benign (433)",
         "malignant (145)",
@@ -427,7 +430,7 @@ def test_the_real_data_preprocess_without_a_bad_case(dataset, sources, real_prep
     assert report["sources"] == sources
     assert report["bad"] == []
     sets = read_preprocessed_cases(real_preprocessed / f"{dataset}.h5")[1]
-    for identity in ("patient", "group"):
+    for identity in ("patient", "split_unit"):
         names = [{getattr(case, identity) for case in sets[name]} for name in DRAWN]
         assert all(names)
         assert len(set.union(*names)) == sum(map(len, names))

@@ -37,7 +37,7 @@ def test_every_file_lies_where_the_layout_says(tmp_path):
         "server/superlink.db", "server/superlink.log", "server/nodes.json", "server/keys/x.pub",
     ]  # fmt: skip
     site = Site(tmp_path, "x", "a.org:1")
-    paths = [site.ca_certificate, site.private_key, site.public_key, site.flower_home, site.memory]
+    paths = [site.ca_certificate, site.private_key, site.public_key, site.flower_home, site.client_state]
     assert [path.name for path in paths] == ["ca.crt", "node.key", "node.pub", "flower", "memory"]
 
 
