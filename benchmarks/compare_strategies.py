@@ -27,15 +27,15 @@ from flames_cli.config import (
     PreprocessConfig,
     load_section,
 )
-from flames_cli.core.detection import LesionCounts, pool_counts
-from flames_cli.core.intervals import paired_interval
+from flames_cli.core.scores.detection import LesionCounts, pool_counts
+from flames_cli.core.scores.intervals import paired_interval
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Event, OnEvent, RoundDone
-from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.evaluating.lesion_rows import SIZES, is_of
-from flames_cli.stages.federate import federate
-from flames_cli.stages.partition import partition
-from flames_cli.stages.preprocess import preprocess
+from flames_cli.stages.evaluate.lesion_rows import SIZES, is_of
+from flames_cli.stages.evaluate.stage import evaluate
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.preprocess.stage import preprocess
 
 COUNTS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
 

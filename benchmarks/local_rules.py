@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import MODELS, build_model
@@ -71,7 +71,7 @@ def draw_cases(n: int, size: int) -> ShardDataset:
     masks = np.zeros((n, size, size), np.uint8)
     masks[::2, 5:8, 5:8] = 1
     masks[1::2, : size // 2, : size // 2] = 1
-    info = SetInfo("noise", "US", "breast", size, 255, small=SmallRule("area", 100, 100))
+    info = SetInfo("noise", "US", "breast", size, 255, small=SmallLesionRule("area", 100, 100))
     cases = [
         CaseInfo(str(i), str(i), str(i), "", i, (1.0, 1.0), int(mask.sum()), n_lesions=1)
         for i, mask in enumerate(masks)

@@ -22,9 +22,9 @@ import psutil
 from flames_cli.config import FederateConfig, PartitionConfig, PreprocessConfig
 from flames_cli.fed.events import Event, RoundDone
 from flames_cli.readers.phantoms import PHANTOMS
-from flames_cli.stages.federate import federate
-from flames_cli.stages.partition import partition
-from flames_cli.stages.preprocess import preprocess
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.preprocess.stage import preprocess
 
 PATIENTS = {"brats": 18, "busi": 16, "otu2d": 16}
 

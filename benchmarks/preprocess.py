@@ -20,7 +20,7 @@ from PIL import Image
 
 from flames_cli.config import PreprocessConfig
 from flames_cli.readers.phantoms import PHANTOMS
-from flames_cli.stages.preprocess import preprocess
+from flames_cli.stages.preprocess.stage import preprocess
 
 SIZE, HALF_WIDTH = 240, 20
 PHANTOM_PATIENTS = {"otu2d": 200, "brats": 12}

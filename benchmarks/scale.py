@@ -27,7 +27,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from flames_cli.store.figures import DPI, MARKERS, PALETTE, STYLE
+from flames_cli.report.figures import DPI, MARKERS, PALETTE, STYLE
 
 FREE_GB = 2.0
 """Left to others on the machine."""

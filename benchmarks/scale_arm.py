@@ -26,7 +26,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from flames_cli.arrays import Weights
-from flames_cli.core.reports import Report, State
+from flames_cli.core.federated.reports import Report, State
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm

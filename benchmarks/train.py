@@ -17,7 +17,7 @@ import torch
 
 from flames_cli.learn.devices import DEVICES, Precision, autocast, pick_device
 from flames_cli.learn.models import MODELS, build_model
-from flames_cli.learn.objectives import training_loss
+from flames_cli.learn.training_loss import training_loss
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 

@@ -17,9 +17,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from flames_cli.core.lesions import RULE_FORM, SmallRule, parse_rule
+from flames_cli.core.imaging.small_lesion_rule import (
+    RULE_FORM,
+    SmallLesionRule,
+    parse_small_lesion_rule,
+)
 from flames_cli.errors import FlamesError
-from flames_cli.store.parse import parse_toml
+from flames_cli.store.files.parse import parse_toml
 
 DEFAULT_WORKSPACE = Path("flames-workspace")
 
@@ -36,11 +40,11 @@ def _check_window(window: tuple[float, float]) -> tuple[float, float]:
     return window
 
 
-def _read_rule(value: Any) -> SmallRule:
-    if isinstance(value, SmallRule):
+def _read_rule(value: Any) -> SmallLesionRule:
+    if isinstance(value, SmallLesionRule):
         return value
     try:
-        return parse_rule(str(value))
+        return parse_small_lesion_rule(str(value))
     except ValueError as error:
         raise PydanticCustomError("rule", f"Input should be {RULE_FORM}") from error
 
@@ -81,7 +85,7 @@ Sites = Annotated[
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
 Window = Annotated[tuple[float, float], BeforeValidator(_check_window_size), AfterValidator(_check_window)]
-Rule = Annotated[SmallRule, BeforeValidator(_read_rule), PlainSerializer(str)]
+Rule = Annotated[SmallLesionRule, BeforeValidator(_read_rule), PlainSerializer(str)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 

@@ -19,7 +19,7 @@ from flames_cli.config import (
     TsneConfig,
     load_section,
 )
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
 
 EVERY_SECTION = pytest.mark.parametrize("kind", SECTIONS.values(), ids=SECTIONS.keys())
@@ -139,8 +139,10 @@ def test_what_is_no_rule_for_small_lesions_is_refused_in_one_sentence(rule):
 
 
 def test_a_rule_for_small_lesions_is_dumped_as_it_is_typed():
-    made = load_section(PreprocessConfig, {"small": {"lits": "area:500", "kvasir": SmallRule("box", 9, 2)}})
-    assert made.small["lits"] == SmallRule("area", 500, 500)
+    made = load_section(
+        PreprocessConfig, {"small": {"lits": "area:500", "kvasir": SmallLesionRule("box", 9, 2)}}
+    )
+    assert made.small["lits"] == SmallLesionRule("area", 500, 500)
     assert made.model_dump(mode="json")["small"] == {"lits": "area:500:500", "kvasir": "box:9:2"}
 
 

@@ -18,34 +18,34 @@ SOURCE = ROOT / "flames_cli"
 GAP = "\0"
 """Stands for what varies in a message."""
 
-ERRORS = {"FlamesError", "RefusedApp"}
+ERRORS = {"FlamesError", "RejectedApp"}
 """And the classes made from them: the message is their first argument."""
 OTHERS = {"PydanticCustomError": 1, "problem": 0, "warning": 0, "Finding": 2, "Waiting": 1}
 """What else makes a message, and which of its arguments that is."""
 
 TELLING = {
     "cli/group.py": {"_one_line_errors", "_explain"},
-    "cli/live.py": {"_note_client"},
+    "cli/live.py": {"_note_rejection"},
     "config.py": {"_read_tables"},
-    "fed/attendance.py": {"missing"},
+    "fed/participation.py": {"shortage"},
     "fed/exchange.py": {"exchange", "push", "_note_lost"},
     "fed/jobs.py": {"make_job_server_app"},
-    "fed/joining.py": {"_admit", "_lacks", "_explain"},
+    "fed/roster.py": {"_admit", "_shortage", "_explain"},
     "fed/server.py": {"_collect"},
     "learn/models/weights.py": {"_no_imagenet"},
     "readers/formats/volumes.py": {"_why_none"},
     "readers/manifest.py": {"_path_faults"},
     "readers/manifest_table.py": {"_check_names", "_faults", "_faults_together"},
-    "stages/checking/findings.py": {"_odd_images"},
-    "stages/deploying/check_connection.py": {"here", "what"},
-    "stages/deploying/node.py": {"join"},
-    "stages/deploying/node_log.py": {"EXPLAINED", "_say_lost"},
-    "stages/deploying/server.py": {"_keep_up"},
-    "stages/federating/resuming.py": {"resume"},
-    "store/deployment.py": {"_WHERE"},
-    "store/locks.py": {"reading_shards", "writing_shards"},
-    "store/node_keys.py": {"_unusable"},
-    "store/runs.py": {"keep_rounds_until"},
+    "stages/check/findings.py": {"_odd_images"},
+    "stages/deploy/check_connection.py": {"here", "what"},
+    "stages/deploy/node.py": {"join"},
+    "stages/deploy/node_log.py": {"EXPLAINED", "_say_lost"},
+    "stages/deploy/server.py": {"_keep_up"},
+    "stages/federate/resuming.py": {"resume"},
+    "store/deployment/folders.py": {"_WHERE"},
+    "store/files/locks.py": {"reading_shards", "writing_shards"},
+    "store/deployment/node_keys.py": {"_unusable"},
+    "store/runs.py": {"truncate_rounds"},
 }
 """Functions and constants whose every text is a user's: they say why, for others to tell. Functions of core
 and fed that give a reason or None are known by that."""
@@ -54,18 +54,18 @@ ELSEWHERE = {
     "config.py",
     "fed/engines/submitted.py",
     "fed/event_log.py",
-    "fed/joining.py",
+    "fed/roster.py",
     "learn/models/weights.py",
     "readers/formats/any_kind.py",
     "readers/formats/volumes.py",
     "readers/kits23.py",
     "readers/manifest_table.py",
-    "stages/checking/findings.py",
-    "stages/deploying/check_connection.py",
-    "stages/deploying/check_files.py",
-    "stages/deploying/findings.py",
+    "stages/check/findings.py",
+    "stages/deploy/check_connection.py",
+    "stages/deploy/check_files.py",
+    "stages/deploy/findings.py",
     "stages/raw.py",
-    "store/node_keys.py",
+    "store/deployment/node_keys.py",
 }
 """Modules that tell what another function has said: it is in TELLING, or is told where it is raised."""
 

@@ -131,7 +131,7 @@ def partition(
     from flames_cli.cli.live import progress_bars
     from flames_cli.cli.render import print_json, print_partition
     from flames_cli.config import PartitionConfig
-    from flames_cli.stages.partition import partition as run_partition
+    from flames_cli.stages.partition.stage import partition as run_partition
 
     pairs = parse_pairs("--split", split)
     counts = {name: parse_number(value) for name, value in pairs.items()} if pairs else None
@@ -180,8 +180,8 @@ def evaluate(
     from flames_cli.config import EvaluateConfig
 
     options = build_config(ctx, EvaluateConfig)
-    from flames_cli.stages.evaluate import evaluate as run_evaluate
-    from flames_cli.stages.evaluating.files import summary_json
+    from flames_cli.stages.evaluate.files import summary_json
+    from flames_cli.stages.evaluate.stage import evaluate as run_evaluate
 
     with progress_bars(watching()) as progress:
         result = run_evaluate(options, progress)
@@ -217,7 +217,7 @@ def tsne(
     from flames_cli.config import TsneConfig
 
     options = build_config(ctx, TsneConfig)
-    from flames_cli.stages.tsne import tsne as run_tsne
+    from flames_cli.stages.tsne.stage import tsne as run_tsne
 
     with progress_bars(watching()) as progress:
         made = run_tsne(options, progress)
@@ -257,7 +257,7 @@ def info(workspace: Workspace = DEFAULT_WORKSPACE, json_output: Json = False) ->
     """Versions, devices, and what the workspace holds."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_info, print_json
-    from flames_cli.stages.info import info as gather_info
+    from flames_cli.stages.info.stage import info as gather_info
 
     check_workspace(workspace)
     found = gather_info(workspace)

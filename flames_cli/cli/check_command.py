@@ -48,7 +48,7 @@ def check(
     from flames_cli.cli.render import print_json
     from flames_cli.cli.render_check import print_check
     from flames_cli.config import CheckConfig
-    from flames_cli.stages.check import check as run_check
+    from flames_cli.stages.check.stage import check as run_check
 
     changed = {"datasets": dataset, "raw": raw_folders(dataset, raw), "window": parse_windows(window)}
     options = build_config(ctx, CheckConfig, dataset=None, **changed)

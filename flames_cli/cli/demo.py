@@ -19,8 +19,8 @@ from flames_cli.cli.render import (
 from flames_cli.cli.text import duration
 from flames_cli.config import DemoConfig
 from flames_cli.fed.events import Event, OnEvent, RoundDone
-from flames_cli.stages.demo import demo
-from flames_cli.stages.evaluating.files import summary_json
+from flames_cli.stages.demo.stage import demo
+from flames_cli.stages.evaluate.files import summary_json
 from flames_cli.stages.progress import Progress
 
 

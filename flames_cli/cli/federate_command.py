@@ -314,7 +314,7 @@ def federate(
     }
     options = build_config(ctx, FederateConfig, **changed)
     from flames_cli.learn.devices import pick_device
-    from flames_cli.stages.federate import federate as run_federate
+    from flames_cli.stages.federate.stage import federate as run_federate
 
     on_cpu = pick_device(options.device).type == "cpu"
     with FederationView(watching(), options.run_name, on_cpu) as view:

@@ -15,13 +15,14 @@ from rich.text import Text
 from flames_cli.cli.text import duration, epsilon_spent
 from flames_cli.fed.events import (
     ClientAsked,
-    ClientDone,
     ClientJoined,
     Estimated,
     Event,
     FederationStarted,
-    NodeRefused,
+    NodeRejected,
     Noted,
+    ReportReceived,
+    ReportRejected,
     RoundDone,
     StepDone,
     Waiting,
@@ -100,7 +101,7 @@ class FederationView:
                 self._rows[client] = {"modality": modality, "images": str(n_train)}
         elif isinstance(event, ClientJoined):
             self._rows[event.client] = {"modality": event.modality, "images": str(event.n_train)}
-        elif isinstance(event, NodeRefused):
+        elif isinstance(event, NodeRejected):
             self._say(f"{event.node} cannot join: {event.reason}", "red")
         elif isinstance(event, Noted):
             self._say(event.note)
@@ -115,8 +116,10 @@ class FederationView:
         elif isinstance(event, StepDone):
             self._round = event.round
             self._rows[event.client]["state"] = f"training {event.step}/{event.steps}"
-        elif isinstance(event, ClientDone):
-            self._note_client(event)
+        elif isinstance(event, ReportReceived):
+            self._note_report(event)
+        elif isinstance(event, ReportRejected):
+            self._note_rejection(event)
         elif isinstance(event, Estimated):
             about = "at least" if event.at_least else "about"
             self._left = f"{about} {duration(event.seconds_left)} left"
@@ -129,12 +132,15 @@ class FederationView:
     def _say(self, line: str, style: str = "yellow") -> None:
         self._console.print(Text(line, style=style))
 
-    def _note_client(self, event: ClientDone) -> None:
+    def _note_rejection(self, event: ReportRejected) -> None:
         row = self._rows[event.client]
-        if event.reason:
-            row["state"] = f"refused: {event.reason}"
-            self._say(f"round {event.round}: {event.client} refused: {event.reason}", "red")
-            return
+        row["state"] = f"rejected: {event.reason}"
+        for column in ("loss", "received", "trained"):
+            row.pop(column, None)
+        self._say(f"round {event.round}: {event.client} was rejected: {event.reason}", "red")
+
+    def _note_report(self, event: ReportReceived) -> None:
+        row = self._rows[event.client]
         row["state"] = "done"
         row["loss"] = f"{event.metrics.get('train_loss', math.nan):.3f}"
         for column in ("received", "trained"):
@@ -145,9 +151,9 @@ class FederationView:
         for row in self._rows.values():
             row["state"] = "waiting"
         record = event.record
-        if kept := record["kept_models"]:
+        if unchanged := record["unchanged_groups"]:
             self._say(
-                f"round {record['round']}: no good report of {', '.join(kept)}: the model stays as it was"
+                f"round {record['round']}: no good report of {', '.join(unchanged)}: the model is unchanged"
             )
         if "epsilon" in record:
             self._spent = epsilon_spent(record)
@@ -155,8 +161,8 @@ class FederationView:
             return
         dice = [client["trained_val_dice"] for client in record["clients"] if "trained_val_dice" in client]
         shown = f", validation Dice {sum(dice) / len(dice):.3f} (mean of {len(dice)} clients)" if dice else ""
-        if "epsilon" in record:
-            shown += f", {epsilon_spent(record)}"
+        if self._spent:
+            shown += f", {self._spent}"
         self._console.print(
             f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}",
             soft_wrap=True,

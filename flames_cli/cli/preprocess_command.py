@@ -84,7 +84,7 @@ def preprocess(
     from flames_cli.cli.render import print_json, print_preprocessed
     from flames_cli.config import PreprocessConfig
     from flames_cli.readers import get_reader
-    from flames_cli.stages.preprocess import preprocess as run_preprocess
+    from flames_cli.stages.preprocess.stage import preprocess as run_preprocess
 
     changed = {
         "datasets": dataset,
@@ -96,7 +96,7 @@ def preprocess(
     if not options.datasets:
         raise FlamesError("no data set was named; pass --dataset NAME (`flames info` lists them)")
     reports = []
-    for known in dict.fromkeys(get_reader(named).NAME for named in options.datasets):
+    for known in dict.fromkeys(get_reader(named).name for named in options.datasets):
         with progress_bars(watching()) as progress:
             made = run_preprocess(options, known, progress)
         reports += made

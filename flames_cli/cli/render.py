@@ -12,13 +12,15 @@ from rich.table import Table
 from flames_cli.cli.render_client_tests import print_client_tests
 from flames_cli.cli.render_evaluation import NOT_PRIVATE, evaluation_notes, evaluation_tables
 from flames_cli.cli.text import count, duration, epsilon_spent, size
-from flames_cli.store.atomic import finite
+from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
+from flames_cli.store.files.atomic import finite
+from flames_cli.store.salts import table_path
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
-    from flames_cli.stages.evaluating.files import Evaluation
-    from flames_cli.stages.federate import FederationResult
-    from flames_cli.stages.tsne import Map
-    from flames_cli.store.manifest import Partition
+    from flames_cli.stages.evaluate.files import Evaluation
+    from flames_cli.stages.federate.stage import FederationResult
+    from flames_cli.stages.tsne.stage import Map
+    from flames_cli.store.partition import Partition
 
 
 def print_json(result: Any) -> None:
@@ -55,17 +57,15 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     if bad := report["bad"]:
         console.print(f"left out {count(len(bad), 'bad case')}", style="yellow")
     console.print("who is who, and why what was left out, for this site alone:")
-    _say_where(console, workspace / "private" / f"{report['dataset']}.csv")
+    _say_where(console, table_path(workspace, report["dataset"]))
     _say_where(console, workspace / "preprocessed" / report["file"])
 
 
 def _small_lesions(found: dict[str, Any]) -> str:
     """`small lesions (image area / lesion area ≥ 1000): 103 of 302 images`."""
-    from flames_cli.core.lesions import parse_rule  # loads OpenCV, which most commands print without
-
     small, large, none = (sum(n[kind] for n in found["sets"].values()) for kind in ("small", "large", "none"))
     without = f", {none} without a lesion" if none else ""
-    condition = parse_rule(found["rule"]).condition
+    condition = parse_small_lesion_rule(found["rule"]).condition
     return f"small lesions ({condition}): {small} of {count(small + large + none, 'image')}{without}"
 
 
@@ -114,12 +114,12 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
             f"{size(moved)} of weights moved"
         )
         for record in records:
-            for client, reason in record["refused"].items():
-                console.print(f"round {record['round']}: {client} was refused: {reason}", style="yellow")
-            if kept := record["kept_models"]:
+            for client, reason in record["rejected"].items():
+                console.print(f"round {record['round']}: {client} was rejected: {reason}", style="yellow")
+            if unchanged := record["unchanged_groups"]:
                 console.print(
-                    f"round {record['round']}: the model of {', '.join(kept)} stayed as it was, "
-                    "for want of a good report",
+                    f"round {record['round']}: the model of {', '.join(unchanged)} is unchanged: "
+                    "no good report arrived",
                     style="yellow",
                 )
     if result.records and "epsilon" in (last := result.records[-1]):

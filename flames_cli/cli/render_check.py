@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.text import count
-from flames_cli.store.report_html import percent
-from flames_cli.store.report_page import group_name, spacing, verdict
+from flames_cli.report.check_page import group_name, spacing, verdict
+from flames_cli.report.html import percent
 
 LISTED = 5
 """Places of a finding that are named; the report has all."""

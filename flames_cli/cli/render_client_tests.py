@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.render_evaluation import TITLES, metric_cell, plain_table
-from flames_cli.core.metrics import Summary
+from flames_cli.core.scores.metrics import Summary
 
 
 def print_client_tests(console: Console, tests: Mapping[str, Any]) -> None:

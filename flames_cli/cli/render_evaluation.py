@@ -9,11 +9,11 @@ from rich.table import Table
 from flames_cli.cli.text import count, epsilon_spent
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
-    from flames_cli.core.intervals import Interval
-    from flames_cli.core.metrics import Summary
-    from flames_cli.stages.evaluating.files import Evaluation
-    from flames_cli.stages.evaluating.lesion_rows import LesionRow, SizeScores
-    from flames_cli.stages.evaluating.rows import Row
+    from flames_cli.core.scores.intervals import Interval
+    from flames_cli.core.scores.metrics import Summary
+    from flames_cli.stages.evaluate.files import Evaluation
+    from flames_cli.stages.evaluate.lesion_rows import LesionRow, SizeScores
+    from flames_cli.stages.evaluate.rows import Row
 
 FOUND = ("small", "large", "lesion")
 """Sizes of the table of lesions found: images without lesions have none to find."""

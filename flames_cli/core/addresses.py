@@ -1,4 +1,4 @@
-"""Where machines find each other: hosts, ports, and the two written as HOST:PORT."""
+"""Network addresses: hosts, ports, and both written as HOST:PORT."""
 
 import ipaddress
 import re
@@ -16,15 +16,15 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 
 def join_address(host: str, port: int) -> str:
-    """HOST:PORT, an IPv6 address in brackets."""
+    """Return HOST:PORT, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """The host and the port of HOST:PORT, checked.
+    """Return the host and the port of HOST:PORT, both checked.
 
     Raises:
-        FlamesError: it is not such an address.
+        FlamesError: `address` is not HOST:PORT.
     """
     host, _, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
@@ -36,15 +36,16 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def check_host(host: str) -> str:
-    """`host`, a name or an IP address that others can connect to.
+    """Return `host` if it is a name or an IP address that other machines can connect to.
 
     Raises:
-        FlamesError: it is neither, or it means no one machine.
+        FlamesError: it is neither a host name nor an IP address, or it does not identify one machine.
     """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        # What ends in a number is an IP address with a mistake, never a name (RFC 1123, section 2.1).
+        # A name that ends in a number is an IP address with a mistake, never a host name (RFC 1123, section
+        # 2.1).
         if HOST_NAME.fullmatch(host) and not host.rpartition(".")[2].isdigit():
             return host
         raise FlamesError(
@@ -52,12 +53,14 @@ def check_host(host: str) -> str:
             "without https:// and port"
         ) from None
     if address.is_unspecified or address.is_multicast or "%" in host:
-        raise FlamesError(f"nobody can connect to {host}; give the name or address by which sites reach it")
+        raise FlamesError(
+            f"no machine can connect to {host}; give the name or address by which sites reach it"
+        )
     return host
 
 
 def check_port(port: int) -> int:
-    """`port`, from 1 to 65535.
+    """Return `port` if it is from 1 to 65535.
 
     Raises:
         FlamesError: it is another number.

@@ -1,4 +1,4 @@
-"""Names for patients that tell nothing of them to anyone without their site's salt."""
+"""Pseudonyms of patients, which reveal nothing about the patient without the site's salt."""
 
 import hmac
 import unicodedata
@@ -7,25 +7,28 @@ from collections.abc import Iterable
 from flames_cli.errors import FlamesError
 
 SALT_BYTES = 32
-"""As many as SHA-256 gives; with fewer, whoever guesses ids could guess salts too."""
+"""As many bytes as SHA-256 returns. With fewer bytes, a person who guesses ids could also guess salts."""
 
 DIGITS = 16
-"""64 bits: among a million patients, two alike once in 37 million sites."""
+"""64 bits: with a million patients per site, two pseudonyms collide at one site in 37 million."""
 
 
 def pseudonym(salt: bytes, patient: str) -> str:
-    """`p-` and the first DIGITS hex digits of HMAC-SHA256 (RFC 2104) under `salt`, of `patient` in NFC and
-    UTF-8: é counts alike as one character and as two."""
-    # Names of files may hold bytes that are no text; they come back as they were.
+    """Return `p-` and the first DIGITS hex digits of the HMAC-SHA256 (RFC 2104) of `patient` under `salt`.
+
+    The patient's id is normalised to NFC and encoded in UTF-8, so é written as one character or as two gives
+    the same pseudonym.
+    """
+    # File names may contain bytes that are not text; surrogateescape gives these bytes back unchanged.
     known = unicodedata.normalize("NFC", patient).encode("utf-8", "surrogateescape")
     return f"p-{hmac.digest(salt, known, 'sha256').hex()[:DIGITS]}"
 
 
 def pseudonyms(salt: bytes, patients: Iterable[str]) -> dict[str, str]:
-    """{patient: pseudonym}, one each.
+    """Return {patient: pseudonym}, with a different pseudonym for each patient.
 
     Raises:
-        FlamesError: two patients would have the same.
+        FlamesError: two patients would have the same pseudonym.
     """
     names: dict[str, str] = {}
     bearers: dict[str, str] = {}
@@ -33,7 +36,7 @@ def pseudonyms(salt: bytes, patients: Iterable[str]) -> dict[str, str]:
         name = names[patient] = pseudonym(salt, patient)
         if (other := bearers.setdefault(name, patient)) != patient:
             raise FlamesError(
-                f"patients {other!a} and {patient!a} would have one pseudonym, expected one each; "
-                "call them alike if they are one person, else give one of them another id"
+                f"patients {other!a} and {patient!a} would have the same pseudonym, expected different "
+                "ones; give them the same id if they are one person, else change the id of one of them"
             )
     return names

@@ -1,6 +1,7 @@
-"""Randomness by scope: the same seed and scope give the same stream, whatever ran before.
+"""Random numbers by scope: the same seed and scope give the same stream, whatever ran before.
 
-After fedjax `core/client_samplers.py::get_pseudo_random_state`: no global generator, no shared state.
+There is no global generator and no shared state, as in fedjax
+`core/client_samplers.py::get_pseudo_random_state`.
 """
 
 import hashlib
@@ -9,9 +10,9 @@ import numpy as np
 
 
 def derive_seed(seed: int, *scope: str | int) -> int:
-    """A 63-bit seed for `scope`, such as `("augment", client, round, epoch, index)`.
+    """Return a 63-bit seed for `scope`, such as `("augment", client, round, epoch, index)`.
 
-    Each part carries its type and length into the hash, so ("ab", "c") and ("a", "bc") differ.
+    The type and the length of each part enter the hash, so ("ab", "c") and ("a", "bc") give different seeds.
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in (seed, *scope):
@@ -21,5 +22,5 @@ def derive_seed(seed: int, *scope: str | int) -> int:
 
 
 def derive_rng(seed: int, *scope: str | int) -> np.random.Generator:
-    """A generator of its own for `scope` (see `derive_seed`)."""
+    """Return a new generator for `scope` (see `derive_seed`)."""
     return np.random.Generator(np.random.PCG64(derive_seed(seed, *scope)))

@@ -1,7 +1,8 @@
 """Splits by patient, never by image.
 
-What is drawn is a group: one patient, or several whose images are near copies of each other. Draws follow the
-order in which groups are listed, never their names: those are pseudonyms, by a secret of each site.
+A draw takes split units. A split unit is one patient, or several patients whose images are near copies of
+each other. A draw follows the order in which the units are listed and does not depend on their names: the
+names are pseudonyms, made with a secret that every site has for itself.
 """
 
 import math
@@ -12,116 +13,119 @@ from dataclasses import dataclass
 import numpy as np
 
 SETS = ("client_train", "client_val", "client_test", "server_test")
-"""Of a preprocessed data set. `client_val` is empty unless the data set itself names validation patients:
-clients hold out theirs of `client_train`."""
+"""Sets of a preprocessed data set. `client_val` is empty unless the data set itself names validation
+patients; else the clients hold validation patients out of `client_train`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """How much a group weighs."""
+class SplitUnit:
+    """Size of a split unit."""
 
     images: int
     patients: int = 1
     datasets: frozenset[str] = frozenset({""})
-    """That it has images in; tells apart those that are divided together."""
+    """Data sets in which the unit has images; units of different data sets are divided separately."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How much a set is to hold: about so many images, and at most so many patients."""
+    """Size that a set should reach: about so many images, and at most so many patients."""
 
     images: float = math.inf
     patients: float = math.inf
 
     @classmethod
-    def fraction(cls, fraction: float, groups: Mapping[str, Group]) -> "Share":
-        """`fraction` of the patients, rounded up."""
-        total = sum(group.patients for group in groups.values())
+    def fraction(cls, fraction: float, units: Mapping[str, SplitUnit]) -> "Share":
+        """Return the share that is `fraction` of the patients, rounded up."""
+        total = sum(unit.patients for unit in units.values())
         return cls(patients=math.ceil(fraction * total - 1e-9))
 
 
-def take_groups(groups: Mapping[str, Group], share: Share, rng: np.random.Generator) -> list[str]:
-    """Whole groups, in random order, until they come nearest to `share`.
+def take_units(units: Mapping[str, SplitUnit], share: Share, rng: np.random.Generator) -> list[str]:
+    """Take units in random order until their size is nearest to `share`.
 
-    Takes at least one group (the smallest, where none fits) unless the share is nothing; always leaves one.
+    Takes at least one unit (the smallest if none fits) unless the share is zero; always leaves one unit.
     """
-    names = list(groups)
+    names = list(units)
     if share.images <= 0 or share.patients <= 0 or len(names) < 2:
         return []
     order = [names[i] for i in rng.permutation(len(names))]
     taken: list[str] = []
     images = patients = 0
     for name in order:
-        group = groups[name]
+        unit = units[name]
         if len(taken) == len(order) - 1:
             break
-        if images + group.images / 2 <= share.images and patients + group.patients / 2 <= share.patients:
+        if images + unit.images / 2 <= share.images and patients + unit.patients / 2 <= share.patients:
             taken.append(name)
-            images += group.images
-            patients += group.patients
-    return taken or [min(order, key=lambda name: groups[name].images)]
+            images += unit.images
+            patients += unit.patients
+    return taken or [min(order, key=lambda name: units[name].images)]
 
 
-def split_groups(
-    groups: Mapping[str, Group], server_test: Share, test_fraction: float, rng: np.random.Generator
+def split_units(
+    units: Mapping[str, SplitUnit], server_test: Share, test_fraction: float, rng: np.random.Generator
 ) -> dict[str, str]:
-    """Which of SETS each group is in: the server's test first, then `test_fraction` of the other patients.
+    """Return the set of SETS that each unit is in: first the server's test set, then `test_fraction` of the
+    other patients for the clients' test sets.
 
-    Never client_val.
+    No unit is put into client_val.
     """
-    server = set(take_groups(groups, server_test, rng))
-    rest = {name: group for name, group in groups.items() if name not in server}
-    test = set(take_groups(rest, Share.fraction(test_fraction, rest), rng))
+    server = set(take_units(units, server_test, rng))
+    rest = {name: unit for name, unit in units.items() if name not in server}
+    test = set(take_units(rest, Share.fraction(test_fraction, rest), rng))
     return {
         name: "server_test" if name in server else "client_test" if name in test else "client_train"
-        for name in groups
+        for name in units
     }
 
 
-def divide_groups(
-    groups: Mapping[str, Group],
+def divide_units(
+    units: Mapping[str, SplitUnit],
     parts: int,
     rng: np.random.Generator,
     shares: Sequence[float] | None = None,
     least: int = 1,
 ) -> list[list[str]]:
-    """The groups in `parts` lists, balanced in each data set that they have images in.
+    """Divide the units into `parts` lists, balanced in each data set in which they have images.
 
     Args:
-        groups: those in most data sets are dealt first.
-        parts: how many lists.
-        rng: draws the order.
-        shares: what each part is to hold of the groups, summing to 1; None: near equal in groups first and
-            in images next, dealt largest first, each to the part with fewest groups and then fewest images.
-        least: groups of a data set that every part keeps whatever its share, as long as there are so many.
+        units: the units; those in most data sets are dealt first.
+        parts: number of lists.
+        rng: generator that draws the order.
+        shares: share of the units for each part, summing to 1. None: the parts get nearly equal numbers of
+            units, then of images; the largest unit is dealt first, each to the part with the fewest units and
+            then the fewest images.
+        least: number of units of a data set that every part gets whatever its share, if there are enough.
 
     Raises:
-        ValueError: fewer groups than parts.
+        ValueError: there are fewer units than parts.
     """
-    if len(groups) < parts:
-        raise ValueError(f"{len(groups)} patients cannot be divided into {parts} parts")
-    names = list(groups)
+    if len(units) < parts:
+        raise ValueError(f"{len(units)} patients cannot be divided into {parts} parts")
+    names = list(units)
     order = [names[i] for i in rng.permutation(len(names))]
-    # With shares, largest first would hand the large groups to the large parts.
-    order.sort(key=lambda name: (-len(groups[name].datasets), 0 if shares else -groups[name].images))
+    # With shares, dealing the largest first would give the large units to the large parts.
+    order.sort(key=lambda name: (-len(units[name].datasets), 0 if shares else -units[name].images))
     room = {
-        dataset: _quotas(sum(dataset in group.datasets for group in groups.values()), parts, shares, least)
-        for dataset in {dataset for group in groups.values() for dataset in group.datasets}
+        dataset: _quotas(sum(dataset in unit.datasets for unit in units.values()), parts, shares, least)
+        for dataset in {dataset for unit in units.values() for dataset in unit.datasets}
     }
     divided: list[list[str]] = [[] for _ in range(parts)]
     images = [0] * parts
     for name in order:
-        own = [room[dataset] for dataset in groups[name].datasets]
+        own = [room[dataset] for dataset in units[name].datasets]
         chosen = max(range(parts), key=lambda part: (min(left[part] for left in own), -images[part]))
         divided[chosen].append(name)
-        images[chosen] += groups[name].images
+        images[chosen] += units[name].images
         for left in own:
             left[chosen] -= 1
     return divided
 
 
 def _quotas(total: int, parts: int, shares: Sequence[float] | None, least: int) -> list[int]:
-    """`total` in whole numbers by `shares` (largest remainders), each `least` or more; else zeros."""
+    """Divide `total` into whole numbers by `shares` (largest remainders), each at least `least`; return zeros
+    without shares."""
     if shares is None:
         return [0] * parts
     least = min(least, total // parts)
@@ -134,9 +138,10 @@ def _quotas(total: int, parts: int, shares: Sequence[float] | None, least: int) 
 
 
 def draw_shares(parts: int, concentration: float, rng: np.random.Generator) -> list[float]:
-    """Shares of `parts` that sum to 1, of a symmetric Dirichlet distribution: the smaller, the more uneven.
+    """Draw shares of `parts` that sum to 1 from a symmetric Dirichlet distribution; a smaller concentration
+    gives more uneven shares.
 
-    As in Hsu et al. 2019 (arXiv:1909.06335), there over classes, here over patients.
+    Hsu et al. 2019 (arXiv:1909.06335) draw such shares over classes; here they are drawn over patients.
     """
     return [float(share) for share in rng.dirichlet([concentration] * parts)]
 
@@ -147,13 +152,15 @@ def deal_folds(
     rng: np.random.Generator,
     dealt: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """The fold, 1..`folds`, of every group: near equal in groups, and within what `strata` names first.
+    """Return the fold, 1..`folds`, of every unit: nearly equal numbers of units in each fold, first within
+    the first entry of `strata`.
 
     Args:
-        strata: what is to be spread of each group, such as its class and its site; the first weighs most.
-        folds: how many.
-        rng: draws the order.
-        dealt: groups whose fold is given; the others are dealt around them.
+        strata: properties of each unit that the folds should spread evenly, such as its class and its site;
+            the first has priority.
+        folds: number of folds.
+        rng: generator that draws the order.
+        dealt: units whose fold is given; the other units are dealt around them.
     """
     fold_of = {name: fold for name, fold in (dealt or {}).items() if name in strata}
     counts: Counter[int] = Counter(fold_of.values())
@@ -170,7 +177,8 @@ def deal_folds(
 
 
 def find_overlaps(sets: Mapping[str, Sequence[str]]) -> list[tuple[str, str, str]]:
-    """(patient, set, other set) for every patient that stands in two sets; empty where all is well."""
+    """Return (patient, set, other set) for every patient that is in two sets; an empty list if there is
+    none."""
     seen: dict[str, str] = {}
     overlaps = []
     for name, patients in sets.items():

@@ -14,7 +14,7 @@ class Requirements:
     size: int
     channels: int
 
-    def refuse(self, profile: Profile, registered: str, taken: Collection[str]) -> str | None:
+    def rejection_reason(self, profile: Profile, registered: str, taken: Collection[str]) -> str | None:
         """Why a client cannot join, or None.
 
         Args:

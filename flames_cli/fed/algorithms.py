@@ -1,44 +1,94 @@
-"""Every algorithm is one entry: how clients train, who shares, how reports become models."""
+"""The known algorithms, one entry each: local update rule, model groups, blend."""
 
-from flames_cli.core.algorithm import Algorithm
+from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.errors import FlamesError
 
 ALGORITHMS: dict[str, Algorithm] = {
     "flames": Algorithm(
-        "plain", "modality", "flames", summary="one model per modality, personalised for each client (FLAMES)"
+        local_update="plain",
+        groups="modality",
+        blend="flames",
+        summary="one model per modality, personalised for each client (FLAMES)",
     ),
-    "fedavg": Algorithm("plain", "all", "mean", summary="one global model, mean by examples (the baseline)"),
-    "fedavg-modality": Algorithm("plain", "modality", "mean", summary="FedAvg within each modality"),
+    "fedavg": Algorithm(
+        local_update="plain",
+        groups="all",
+        blend="mean",
+        summary="one global model, mean by examples (the baseline)",
+    ),
+    "fedavg-modality": Algorithm(
+        local_update="plain",
+        groups="modality",
+        blend="mean",
+        summary="FedAvg within each modality",
+    ),
     "fedgs": Algorithm(
-        "fedgs", "all", "mean", "steps", summary="one global model; steps on small lesions count more (FedGS)"
+        local_update="fedgs",
+        groups="all",
+        blend="mean",
+        weight="steps",
+        summary="one global model; steps on small lesions count more (FedGS)",
     ),
     "flames-fedgs": Algorithm(
-        "fedgs", "modality", "flames", summary="FLAMES over FedGS' reports: both papers at once"
+        local_update="fedgs",
+        groups="modality",
+        blend="flames",
+        summary="FLAMES over FedGS' reports: both papers at once",
     ),
     "fedprox": Algorithm(
-        "fedprox", "all", "mean", summary="FedAvg, clients held near the global model (FedProx)"
+        local_update="fedprox",
+        groups="all",
+        blend="mean",
+        summary="FedAvg, clients held near the global model (FedProx)",
     ),
     "fedbn": Algorithm(
-        "plain", "all", "fedbn", summary="FedAvg, every client with its own BatchNorm (FedBN)"
+        local_update="plain",
+        groups="all",
+        blend="fedbn",
+        summary="FedAvg, every client with its own BatchNorm (FedBN)",
     ),
     "fedadam": Algorithm(
-        "plain", "all", "mean", server="adam", summary="FedAvg, the server steps by Adam (FedAdam)"
+        local_update="plain",
+        groups="all",
+        blend="mean",
+        server="adam",
+        summary="FedAvg, the server steps by Adam (FedAdam)",
     ),
     "fednova": Algorithm(
-        "plain", "all", "fednova", summary="FedAvg, updates normalised by number of steps (FedNova)"
+        local_update="plain",
+        groups="all",
+        blend="fednova",
+        summary="FedAvg, updates normalised by number of steps (FedNova)",
     ),
     "scaffold": Algorithm(
-        "scaffold", "all", "mean", "uniform", summary="control variates against clients' drift (SCAFFOLD)"
+        local_update="scaffold",
+        groups="all",
+        blend="mean",
+        weight="uniform",
+        summary="control variates against clients' drift (SCAFFOLD)",
     ),
-    "local": Algorithm("plain", "none", "mean", summary="every client alone: the lower bound"),
+    "local": Algorithm(
+        local_update="plain",
+        groups="none",
+        blend="mean",
+        summary="every client alone: the lower bound",
+    ),
     "centralised": Algorithm(
-        "plain", "modality", "mean", pooled=True, summary="one pooled data set per modality: the upper bound"
+        local_update="plain",
+        groups="modality",
+        blend="mean",
+        pooled=True,
+        summary="one pooled data set per modality: the upper bound",
     ),
 }
 
 
 def get_algorithm(name: str) -> Algorithm:
-    """The algorithm called `name`; unknown names list the known ones."""
+    """Return the algorithm called `name`.
+
+    Raises:
+        FlamesError: the name is unknown; the message lists the known ones.
+    """
     if name not in ALGORITHMS:
         raise FlamesError(f"strategy '{name}' is not known; choose one of {', '.join(ALGORITHMS)}")
     return ALGORITHMS[name]

@@ -7,10 +7,10 @@ from flwr.clientapp import ClientApp
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.dataset_cache import DatasetCache
+from flames_cli.fed.evaluation_report import pack_evaluation
 from flames_cli.fed.events import OnEvent, StepDone, ignore
 from flames_cli.fed.messages import pack_profile, pack_report, unpack_task
-from flames_cli.fed.node import NodeSettings, Refusal, read_profile, settings_of
-from flames_cli.fed.reported_tests import pack_test_report
+from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
 
 
 def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
@@ -45,7 +45,7 @@ def _answer(context: Context, work: Callable[[NodeSettings], Message]) -> Messag
     settings = settings_of(context)
     try:
         return work(settings)
-    except Refusal:
+    except Declined:
         raise
     except Exception as error:
         if settings.private:
@@ -69,7 +69,9 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
 
 
 def _test(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
-    from flames_cli.fed.node_test import run_test
+    from flames_cli.fed.client_evaluation import evaluate_client
 
     tests = cache.load(settings, "test")
-    return pack_test_report(run_test(unpack_task(message), settings, read_profile(settings), tests), message)
+    return pack_evaluation(
+        evaluate_client(unpack_task(message), settings, read_profile(settings), tests), message
+    )

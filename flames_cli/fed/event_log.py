@@ -1,4 +1,4 @@
-"""What happens in a ServerApp's process, told to the one that started the run, through a file."""
+"""Events of a ServerApp's process, passed through a file to the process that started the run."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,77 +7,85 @@ from typing import Any
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.events import (
     ClientAsked,
-    ClientDone,
     ClientJoined,
     Event,
     FederationStarted,
-    NodeRefused,
+    NodeRejected,
+    ReportReceived,
+    ReportRejected,
     RoundDone,
     Waiting,
 )
-from flames_cli.store.lines import Tail, append_line
+from flames_cli.store.files.jsonl import Tail, append_line
 
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         ClientAsked,
-        ClientDone,
         ClientJoined,
         FederationStarted,
-        NodeRefused,
+        NodeRejected,
+        ReportReceived,
+        ReportRejected,
         RoundDone,
         Waiting,
     )
 }
-"""Events that a server tells; the others are of the process that shows them."""
+"""Events that a server logs; the other events arise in the process that shows them."""
 
 _BEGUN = "begun"
 _ENDED = "ended"
 
 
 class Lost(FlamesError):
-    """A run's process died, or lost its SuperLink; the run may go on after its last whole round."""
+    """A run's process died, or lost its SuperLink; the run can continue after its last complete round."""
 
     run_id: int | None = None
-    """Of the SuperLink, where it got so far."""
+    """Number of the run at the SuperLink; None: the run was not submitted."""
 
 
 class EventLog:
-    """Writes events, and at last how the run ended."""
+    """Writes events to a file and, at last, how the run ended."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __call__(self, event: Event) -> None:
-        """Tell `event`."""
+        """Write `event`, if it is one that a server logs."""
         if type(event).__name__ in _KINDS:
             append_line(self._path, {"event": type(event).__name__, **asdict(event)})
 
     def begin(self) -> None:
-        """Tell that the run's process is at work, and holds its lock."""
+        """Write that the run's process is working and has its lock."""
         append_line(self._path, {"event": _BEGUN})
 
     def end(self, problem: str = "", exit_code: int = 0, lost: bool = False) -> None:
-        """Tell that the run is over, and why where it failed; `lost`: by something that passes."""
+        """Write that the run has ended.
+
+        Args:
+            problem: reason for the end, if the run failed; empty if it succeeded.
+            exit_code: exit code of the error class; see `FlamesError`.
+            lost: True if the cause is temporary, so that the run can be started again.
+        """
         append_line(self._path, {"event": _ENDED, "problem": problem, "exit_code": exit_code, "lost": lost})
 
 
 class EventReader:
-    """Reads what an `EventLog` writes."""
+    """Reads the file that an `EventLog` writes."""
 
     def __init__(self, path: Path) -> None:
         self._tail = Tail(path)
         self._end: dict[str, Any] | None = None
         self.begun = False
-        """Whether the run's process has told that it is at work."""
+        """True once the run's process has written that it is working."""
 
     @property
     def ended(self) -> bool:
-        """Whether the run is over, as far as it has been read."""
+        """True if the run has ended, according to what was read so far."""
         return self._end is not None
 
     def read(self) -> list[Event]:
-        """The new events."""
+        """Return the events that were written since the last call."""
         events = []
         for record in self._tail.read():
             kind = record.pop("event")
@@ -90,12 +98,12 @@ class EventReader:
         return events
 
     def raise_problem(self) -> None:
-        """Fail as the run did.
+        """Raise the error with which the run ended, if it failed.
 
         Raises:
-            Lost: it ended by something that passes.
-            FlamesError: it ended so.
-            RuntimeError: it ended by a fault in the program.
+            Lost: the cause is temporary.
+            FlamesError: the run ended with this error.
+            RuntimeError: a bug in the program ended the run.
         """
         if self._end and self._end["problem"]:
             if self._end["lost"]:

@@ -1,4 +1,4 @@
-"""What happens in a federation, for whoever watches."""
+"""Events of a federation, for the code that shows or logs its progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +7,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class FederationStarted:
-    """The clients have joined: their names with their modality and number of training images."""
+    """The first round begins."""
 
     clients: tuple[tuple[str, str, int], ...]
+    """Name, modality and number of training images of each client that has joined."""
     first_round: int
+    """First round of this call, from 1; above 1 if the run is resumed."""
     rounds: int
+    """Number of the last round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +28,17 @@ class ClientJoined:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeRefused:
-    """A node (a client, where it could tell its name) cannot join for `reason`."""
+class NodeRejected:
+    """A node may not join, for `reason`."""
 
     node: str
+    """The client's name if the node has given a valid one, else the node's number or registered name."""
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Before `round`, for what is missing; at most for so long."""
+    """The server waits before `round`, at most `seconds`, for what `missing` says."""
 
     round: int
     missing: str
@@ -43,7 +47,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class ClientAsked:
-    """A client was sent its model to train."""
+    """The server has sent a client its model to train."""
 
     client: str
     round: int
@@ -51,7 +55,7 @@ class ClientAsked:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A client made a training step."""
+    """A client has made a training step."""
 
     client: str
     round: int
@@ -60,45 +64,55 @@ class StepDone:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientDone:
-    """A client reported, or was refused for `reason`."""
+class ReportReceived:
+    """A client's report has arrived and can be read; it may still be rejected."""
 
     client: str
     round: int
     metrics: dict[str, float]
-    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRejected:
+    """A client's report was rejected, or the client sent none, for `reason`."""
+
+    client: str
+    round: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class RoundDone:
-    """A round is over and saved; `record` is its line in rounds.jsonl."""
+    """A round is finished and saved; `record` is its line in rounds.jsonl."""
 
     record: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something that a person should know of the run's files, such as that a checkpoint is damaged."""
+    """The user should know something about the run's files, for example that a checkpoint is damaged."""
 
     note: str
 
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
-    """What is left takes about so long; at least, while no round with its validation is over."""
+    """Estimate of the time that is left, in seconds."""
 
     seconds_left: float
     at_least: bool = False
+    """True before the first complete round: the estimate does not include validation."""
 
 
 Event = (
     FederationStarted
     | ClientJoined
-    | NodeRefused
+    | NodeRejected
     | Waiting
     | ClientAsked
     | StepDone
-    | ClientDone
+    | ReportReceived
+    | ReportRejected
     | RoundDone
     | Noted
     | Estimated
@@ -107,4 +121,4 @@ OnEvent = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """Nobody watches."""
+    """Ignore the event."""

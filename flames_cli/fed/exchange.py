@@ -8,7 +8,7 @@ from typing import TypeVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from flames_cli.fed.quoted import error_reason, in_one_line
+from flames_cli.fed.sanitise import error_reason, sanitise
 
 POLL_SECONDS = 0.05
 """Before a look after something has come; twice as long after every look in vain."""
@@ -42,7 +42,7 @@ class Reply:
         try:
             return unpack(self.message), ""
         except Exception as error:  # what a node sends may fail to be read in any way at all
-            return None, in_one_line(f"its {what} cannot be read ({type(error).__name__}: {error})")
+            return None, sanitise(f"its {what} cannot be read ({type(error).__name__}: {error})")
 
 
 def note_nothing(*_: object) -> None:

@@ -19,12 +19,12 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from flames_cli.errors import INTERNAL, FlamesError
-from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.event_log import EventLog
+from flames_cli.fed.participation import Participation
 from flames_cli.fed.server import Federation, run_rounds
-from flames_cli.store.atomic import write_json
-from flames_cli.store.locks import is_locked, locked, rounds_of
-from flames_cli.store.parse import parse_json
+from flames_cli.store.files.atomic import write_json
+from flames_cli.store.files.locks import is_locked, lock_file, locked, rounds_of
+from flames_cli.store.files.parse import parse_json
 
 JOB = "job"
 """In a run's configuration: the job's name."""
@@ -45,7 +45,7 @@ class Job:
 
     run: Path
     """Its folder."""
-    attendance: Attendance
+    participation: Participation
 
 
 @contextmanager
@@ -56,8 +56,11 @@ def handed_over(home: Path, name: str, job: Job) -> Iterator[None]:
     """
     with locked(_caller(home, name)):
         _sweep(home)
-        attendance = {**asdict(job.attendance), "least_by_modality": dict(job.attendance.least_by_modality)}
-        write_json(_path(home, name), {"run": str(job.run.resolve()), "attendance": attendance})
+        participation = {
+            **asdict(job.participation),
+            "min_clients_by_modality": dict(job.participation.min_clients_by_modality),
+        }
+        write_json(_path(home, name), {"run": str(job.run.resolve()), "participation": participation})
         try:
             yield
         finally:
@@ -90,7 +93,7 @@ def read_job(run_config: Mapping[str, Any]) -> tuple[Path, str, Job]:
         _drop(Path(home), name)
         raise FlamesError(f"the `flames federate` that started job '{name}' is gone; run it again")
     content = parse_json(_path(Path(home), name).read_text(encoding="utf-8"))
-    return Path(home), name, Job(Path(content["run"]), Attendance(**content["attendance"]))
+    return Path(home), name, Job(Path(content["run"]), Participation(**content["participation"]))
 
 
 def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
@@ -105,7 +108,7 @@ def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
             log.begin()
             try:
                 with locked(rounds_of(job.run), seconds=ORPHAN_SECONDS):
-                    run_rounds(grid, replace(open_job(job), on_event=log, attendance=job.attendance))
+                    run_rounds(grid, replace(open_job(job), on_event=log, participation=job.participation))
             except FlamesError as error:
                 log.end(str(error), error.exit_code)
                 raise
@@ -154,7 +157,7 @@ def _sweep(home: Path) -> None:
 
 
 def _drop(home: Path, name: str) -> None:
-    locks = [path.with_name(f".{path.name}.lock") for path in (_caller(home, name), _worker(home, name))]
+    locks = [lock_file(_caller(home, name)), lock_file(_worker(home, name))]
     for path in (_path(home, name), events_path(home, name), *locks):
         path.unlink(missing_ok=True)
 

@@ -6,14 +6,14 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
 from flames_cli.arrays import Weights
-from flames_cli.core.reports import Report
-from flames_cli.core.wire import check_wire
+from flames_cli.core.federated.reports import Report
+from flames_cli.core.federated.wire import check_wire
 from flames_cli.errors import FlamesError
 from flames_cli.fed.records import Packed, add_arrays, config_of, record_of, unpack_weights
-from flames_cli.store.parse import parse_json
+from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Of these messages; a node that speaks another one is refused."""
 
 REPORTED = {
@@ -47,7 +47,7 @@ LONGEST_NAME = 200
 """Of a client, a modality or an organ."""
 
 LIMITS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("round", "kept"), (0, 99_999)),
+    **dict.fromkeys(("round", "last_accepted_round"), (0, 99_999)),
     "epochs": (1, 10_000),
     "batch_size": (1, 65_536),
     "lr": (0, 100),
@@ -83,7 +83,7 @@ class TrainRequest:
     keep: str = "best"
     """Which local epoch is reported: best or last."""
     rule: str = "plain"
-    """What is reported (`Algorithm.local`)."""
+    """What is reported (`Algorithm.local_update`)."""
     proximal_mu: float = 0.0
     precise_norm: bool = False
     share: str = "all"
@@ -92,7 +92,7 @@ class TrainRequest:
     """Whether the client sends its renderer, for others to draw their images with."""
     wire_dtype: str = "fp32"
     """What floats travel as, both ways (`core.wire`)."""
-    kept: int = 0
+    last_accepted_round: int = 0
     """The round of the client's last report that the server took: what it kept after that round holds."""
     run: str = ""
     """The run's token, by which the client finds what it keeps between rounds."""

@@ -25,7 +25,7 @@ PARTITION = "partition-id"
 """In a simulated node's configuration: its place in that file."""
 
 
-class Refusal(FlamesError):
+class Declined(FlamesError):
     """A node takes no part, for a reason that its owner lets be told."""
 
 
@@ -38,8 +38,8 @@ class NodeSettings:
     """Its name; None: its shard's."""
     device: str = "auto"
     precision: str = "auto"
-    memory: Path | None = None
-    """Folder of what the client keeps between rounds."""
+    client_state: Path | None = None
+    """Folder of the client state, which a client stores between rounds."""
     min_examples: int = 1
     """Training images below which the node takes no part."""
     per_case: bool = False
@@ -64,12 +64,13 @@ def settings_of(context: Context) -> NodeSettings:
         raise FlamesError(
             "the node's configuration names no shard, expected --node-config 'shard=\"FILE.h5\"'"
         )
+    folder = config.get("client-state") or config.get("memory")  # the name of earlier releases
     return NodeSettings(
         shards=tuple(Path(path) for path in shards.split(SHARD_SEPARATOR)),
         client=str(config["client"]) if config.get("client") else None,
         device=str(config.get("device", "auto")),
         precision=str(config.get("precision", "auto")),
-        memory=Path(str(config["memory"])) if config.get("memory") else None,
+        client_state=Path(str(folder)) if folder else None,
         min_examples=int(config.get("min-examples", 1)),
         per_case=bool(config.get("per-case", False)),
         cache_share=float(config.get("cache-share", 0.25)),
@@ -92,7 +93,7 @@ def read_profile(settings: NodeSettings) -> Profile:
     n_train = sum(summary.images["train"] for summary in summaries)
     if n_train < settings.min_examples:
         # Not how many there are: that is what the owner keeps to itself.
-        raise Refusal(
+        raise Declined(
             f"its owner takes part with {settings.min_examples} training images or more, and it has fewer"
         )
     return Profile(

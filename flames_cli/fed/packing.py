@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from flwr.app import Message, MessageType
 
-from flames_cli.core.reports import State
+from flames_cli.core.federated.reports import State
 from flames_cli.fed.messages import Profile, TrainTask, pack_task
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.records import Packed, narrow_and_pack
@@ -20,7 +20,7 @@ class Packer:
     def __init__(self, plan: Plan, state: State, profiles: Iterable[Profile]) -> None:
         self._plan = plan
         self._personal = state.personal.keys()
-        self._in_group = Counter(plan.group_of(profile) for profile in profiles)
+        self._in_group = Counter(plan.model_group_of(profile) for profile in profiles)
         self._packed: dict[str, Packed] = {}
 
     def pack(self, task: TrainTask, profile: Profile, node_id: int, kind: str = MessageType.TRAIN) -> Message:
@@ -29,7 +29,7 @@ class Packer:
 
     def _shared(self, task: TrainTask, profile: Profile) -> Packed | None:
         """The weights of `task`, where others are sent the same."""
-        group = self._plan.group_of(profile)
+        group = self._plan.model_group_of(profile)
         if profile.client in self._personal or self._in_group[group] == 1:
             return None
         if group not in self._packed:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from flames_cli.arrays import Weights
-from flames_cli.core.algorithm import Algorithm
-from flames_cli.core.reports import Entries, LastReport, State
+from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.reports import Entries, LastReport, State
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 
@@ -61,11 +61,12 @@ class Plan:
         return self.entries or Entries.of(self.initial)
 
     def request(
-        self, round_: int, profile: Profile, report_style: bool = False, kept: int = 0
+        self, round_: int, profile: Profile, report_style: bool = False, last_accepted_round: int = 0
     ) -> TrainRequest:
         """What `profile`'s client is asked in `round_`, and whether it is to lend its renderer.
 
-        `kept` is the round of its last report that was taken: what it kept of later ones was in vain.
+        `last_accepted_round` is the round of the client's last report that the server accepted; client state
+        of later rounds is not used.
         """
         return TrainRequest(
             round=round_,
@@ -83,12 +84,12 @@ class Plan:
             optimiser=self.optimiser,
             weight_decay=self.weight_decay,
             keep=self.keep,
-            rule=self.algorithm.local,
+            rule=self.algorithm.local_update,
             proximal_mu=self.proximal_mu,
             precise_norm=self.precise_norm,
             share=self.share,
             report_style=report_style,
-            kept=kept,
+            last_accepted_round=last_accepted_round,
             wire_dtype=self.wire_dtype,
             run=self.run,
             clip=self.algorithm.privacy.clip if self.algorithm.privacy else 0.0,
@@ -104,11 +105,11 @@ class Plan:
 
     def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:
         """What `profile`'s client is sent in `round_`."""
-        group = self.group_of(profile)
+        group = self.model_group_of(profile)
         last = state.clients.get(profile.client)
         others: list[str] = []
         if self.style_from is not None and round_ >= self.style_from - 1:
-            others = [one.client for one in profiles if one != profile and self.group_of(one) == group]
+            others = [one.client for one in profiles if one != profile and self.model_group_of(one) == group]
         return TrainTask(
             self.request(round_, profile, bool(others), last.round if last else 0),
             self.known_entries.shared_of(state.model_for(profile.client, group)),
@@ -116,16 +117,16 @@ class Plan:
             self._style(state, round_, profile.client, others),
         )
 
-    def group_of(self, profile: Profile) -> str:
+    def model_group_of(self, profile: Profile) -> str:
         """The name of the server model that `profile`'s client trains."""
-        return self.algorithm.group_of(profile.client, profile.modality)
+        return self.algorithm.model_group_of(profile.client, profile.modality)
 
     def _control(self, state: State, group: str) -> Weights | None:
-        if self.algorithm.local != "scaffold":
+        if not self.algorithm.clients_correct_gradients:
             return None
         parameters = self.known_entries.parameters_of(state.server[group])
         zeros = {name: np.zeros_like(array) for name, array in parameters.items()}
-        return state.memory.get(group, {}).get("control", zeros)
+        return state.optimiser_state.get(group, {}).get("control", zeros)
 
     def _style(self, state: State, round_: int, client: str, others: Sequence[str]) -> Weights | None:
         """The renderer of one of the `others` in its group, drawn by seed; None where there is none."""
@@ -141,13 +142,13 @@ def initial_seed(seed: int) -> int:
     return derive_seed(seed, "initial weights")
 
 
-def with_groups(state: State | None, plan: Plan, profiles: Iterable[Profile]) -> State:
+def with_model_groups(state: State | None, plan: Plan, profiles: Iterable[Profile]) -> State:
     """`state` (None: before the first round) with all that have joined, and a model for every group.
 
     All models start alike, whenever the first client of their group joins.
     """
     started = state or State(0, {})
-    of_client = {profile.client: plan.group_of(profile) for profile in profiles}
+    of_client = {profile.client: plan.model_group_of(profile) for profile in profiles}
     groups = dict.fromkeys(of_client.values())
     new = {
         group: {name: array.copy() for name, array in plan.initial.items()}

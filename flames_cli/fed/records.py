@@ -12,8 +12,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
-from flames_cli.core.wire import narrow, widen
-from flames_cli.fed.quoted import in_one_line
+from flames_cli.core.federated.wire import narrow, widen
+from flames_cli.fed.sanitise import sanitise
 
 R = TypeVar("R", ArrayRecord, ConfigRecord, MetricRecord)
 
@@ -91,7 +91,7 @@ def _view(array: Array) -> NDArray[Any]:
     looks at what is there, and knows arrays of anything.
     """
     if array.stype != "numpy.ndarray":
-        raise TypeError(f"an array is {in_one_line(array.stype)!r}, expected 'numpy.ndarray'")
+        raise TypeError(f"an array is {sanitise(array.stype)!r}, expected 'numpy.ndarray'")
     if not array.data.startswith(_NUMPY_FORMAT):
         raise ValueError(
             "an array is not as numpy saves numbers (format 1.0); nothing else is read, no pickle"
@@ -116,7 +116,7 @@ def _read_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     except Exception as error:  # numpy has Python parse it, which can fail in any way at all
         raise ValueError(f"an array's header cannot be read ({type(error).__name__})") from error
     if dtype.kind not in "biuf":
-        raise TypeError(f"an array is of {in_one_line(str(dtype))}, expected numbers")
+        raise TypeError(f"an array is of {sanitise(str(dtype))}, expected numbers")
     return shape, columns_first, dtype
 
 

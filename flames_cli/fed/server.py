@@ -14,23 +14,31 @@ import psutil
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from flames_cli.core.aggregation import apply_round
-from flames_cli.core.privacy import NoiseKey
-from flames_cli.core.reports import Report, RoundResult, State
-from flames_cli.core.update_norms import NormLimit
+from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.privacy import NoiseKey
+from flames_cli.core.federated.reports import Report, RoundResult, State
+from flames_cli.core.federated.update_norms import NormLimit
 from flames_cli.errors import FlamesError
-from flames_cli.fed.attendance import ALL_AT_ONCE, Attendance
-from flames_cli.fed.events import ClientAsked, ClientDone, FederationStarted, OnEvent, RoundDone, ignore
+from flames_cli.fed.evaluation_report import EvaluationReport
+from flames_cli.fed.events import (
+    ClientAsked,
+    FederationStarted,
+    OnEvent,
+    ReportReceived,
+    ReportRejected,
+    RoundDone,
+    ignore,
+)
 from flames_cli.fed.exchange import Reply, exchange
-from flames_cli.fed.joining import Members, Roster
 from flames_cli.fed.messages import Profile, unpack_report
 from flames_cli.fed.packing import Packer
-from flames_cli.fed.plan import Plan, with_groups
-from flames_cli.fed.privacy_spent import privacy_spent
-from flames_cli.fed.quoted import in_one_line
+from flames_cli.fed.participation import ALL_AT_ONCE, Participation
+from flames_cli.fed.plan import Plan, with_model_groups
+from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.records import message_bytes
-from flames_cli.fed.reported_tests import TestReport
-from flames_cli.fed.server_test import gather_tests
+from flames_cli.fed.roster import Clients, Roster
+from flames_cli.fed.sanitise import sanitise
+from flames_cli.fed.server_evaluation import collect_evaluations
 
 
 @dataclass(slots=True)
@@ -47,7 +55,7 @@ class _Traffic:
 Save = Callable[[State, dict[str, Any]], None]
 
 
-SaveTests = Callable[[int, list[TestReport], dict[str, str]], None]
+SaveEvaluations = Callable[[int, list[EvaluationReport], dict[str, str]], None]
 
 
 def nothing_to_save(state: State, record: dict[str, Any]) -> None:
@@ -64,9 +72,10 @@ class Federation:
     resumed: State | None = None
     """To go on from."""
     on_event: OnEvent = ignore
-    attendance: Attendance = ALL_AT_ONCE
-    save_tests: SaveTests | None = None
-    """save_tests(round, reports, silent) after the last round, where clients are to test the final models."""
+    participation: Participation = ALL_AT_ONCE
+    save_evaluations: SaveEvaluations | None = None
+    """save_evaluations(round, reports, missing), called after the last round; None: the clients do not
+    evaluate the final models."""
     noise_secret: bytes = field(default=b"", repr=False)
     """What noise is drawn from, where the plan's algorithm has privacy."""
 
@@ -93,42 +102,44 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
         FlamesError: not enough clients came in time, or a round in which nobody gave a good report.
     """
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
-    roster = Roster(grid, plan.size, plan.channels, federation.attendance, on_event)
+    roster = Roster(grid, plan.size, plan.channels, federation.participation, on_event)
     first = state.round + 1 if state else 1
     for round_ in range(first, plan.rounds + 1):
-        members = roster.gather(round_)
+        clients = roster.wait_for_clients(round_)
         if round_ == first:
-            clients = tuple((one.client, one.modality, one.n_train) for _, one in members)
-            on_event(FederationStarted(clients, first, plan.rounds))
-        state = _run_round(grid, federation, with_groups(state, plan, roster.known), members, roster)
-    final = state or with_groups(None, plan, [])
-    if federation.save_tests:
-        members = roster.whoever_comes()
-        federation.save_tests(final.round, *gather_tests(grid, plan, final, members, roster, on_event))
+            joined = tuple((one.client, one.modality, one.n_train) for _, one in clients)
+            on_event(FederationStarted(joined, first, plan.rounds))
+        state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), clients, roster)
+    final = state or with_model_groups(None, plan, [])
+    if federation.save_evaluations:
+        clients = roster.available_clients()
+        reports, missing = collect_evaluations(grid, plan, final, clients, roster, on_event)
+        federation.save_evaluations(final.round, reports, missing)
     return final
 
 
-def _run_round(grid: Grid, federation: Federation, state: State, members: Members, roster: Roster) -> State:
-    """One round over `members`: ask, gather, blend, save."""
+def _run_round(grid: Grid, federation: Federation, state: State, clients: Clients, roster: Roster) -> State:
+    """One round over `clients`: ask, gather, blend, save."""
     plan, on_event = federation.plan, federation.on_event
     started, round_ = time.monotonic(), state.round + 1
     traffic = _Traffic()
-    reports = _collect(grid, federation, state, members, roster, traffic)
+    reports = _collect(grid, federation, state, clients, roster, traffic)
     sizes = Counter(client.group for client in state.clients.values())
-    limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one) for _, one in members})
+    limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one) for _, one in clients})
     noise = NoiseKey(federation.noise_secret, plan.wire_dtype) if plan.algorithm.privacy else None
     result = apply_round(state, reports, plan.algorithm, plan.known_entries, sizes, limit, noise)
-    not_taken = {client: in_one_line(reason) for client, reason in result.refused.items()}
-    refused = {**traffic.failed, **not_taken}
-    for client, reason in not_taken.items():
-        on_event(ClientDone(client, round_, {}, reason))
+    unusable = {client: sanitise(reason) for client, reason in result.rejected.items()}
+    rejected = {**traffic.failed, **unusable}
+    for client, reason in unusable.items():
+        on_event(ReportRejected(client, round_, reason))
     if not result.accepted:
-        reasons = "; ".join(f"{client}: {reason}" for client, reason in refused.items())
+        reasons = "; ".join(f"{client}: {reason}" for client, reason in rejected.items())
         raise FlamesError(
-            f"round {round_} got no good report ({reasons}); mend that, and the same command goes on"
+            f"round {round_} got no good report ({reasons}); fix the cause, then run the same command again "
+            "to continue"
         )
-    profiles = [profile for _, profile in members]
-    record = _record(round_, profiles, result, traffic, refused, time.monotonic() - started)
+    profiles = [profile for _, profile in clients]
+    record = _record(round_, profiles, result, traffic, rejected, time.monotonic() - started)
     if plan.algorithm.privacy:
         record |= privacy_spent(plan.algorithm.privacy, result.state.releases)
     federation.save(result.state, record)
@@ -137,16 +148,16 @@ def _run_round(grid: Grid, federation: Federation, state: State, members: Member
 
 
 def _collect(
-    grid: Grid, federation: Federation, state: State, members: Members, roster: Roster, traffic: _Traffic
+    grid: Grid, federation: Federation, state: State, clients: Clients, roster: Roster, traffic: _Traffic
 ) -> Iterator[Report]:
     """The round's reports, in order of the clients' names; failures are noted in `traffic`."""
     plan, on_event, round_ = federation.plan, federation.on_event, state.round + 1
-    profiles = dict(members)
+    profiles = dict(clients)
     sent: dict[int, float] = {}
     packer = Packer(plan, state, profiles.values())
 
     def requests() -> Iterator[Message]:
-        for node, profile in members:
+        for node, profile in clients:
             task = plan.task(state, round_, profile, list(profiles.values()))
             message = packer.pack(task, profile, node)
             traffic.bytes_down += message_bytes(message)
@@ -162,7 +173,7 @@ def _collect(
         profile = profiles[reply.node]
         yield from _take(reply, profile, traffic, on_event, round_, plan.most_steps(profile))
         del reply  # or it would be held while the next one is waited for
-    for node, profile in members:
+    for node, profile in clients:
         if node not in sent:
             traffic.failed[profile.client] = "the round was over before it could be asked"
 
@@ -175,11 +186,11 @@ def _take(
     report, reason = _read_report(reply, profile, round_, most_steps)
     if report is None or reply.message is None:
         traffic.failed[client] = reason
-        on_event(ClientDone(client, round_, {}, reason))
+        on_event(ReportRejected(client, round_, reason))
         return
     traffic.bytes_up += message_bytes(reply.message)
     traffic.metrics[client] = {**report.metrics, "n_examples": report.n_examples, "n_steps": report.n_steps}
-    on_event(ClientDone(client, round_, traffic.metrics[client]))
+    on_event(ReportReceived(client, round_, traffic.metrics[client]))
     yield report
 
 
@@ -195,7 +206,7 @@ def _read_report(reply: Reply, profile: Profile, round_: int, most_steps: int) -
     if not 0 <= report.n_steps <= most_steps:
         return None, f"it reports {report.n_steps} steps, its images make at most {most_steps}"
     if (report.client, report.modality) != (profile.client, profile.modality):
-        told = in_one_line(f"'{report.client}' ({report.modality})")
+        told = sanitise(f"'{report.client}' ({report.modality})")
         return None, f"it reports as {told}, it joined as {profile.modality}"
     return report, ""
 
@@ -211,7 +222,7 @@ def _record(
     profiles: list[Profile],
     result: RoundResult,
     traffic: _Traffic,
-    refused: dict[str, str],
+    rejected: dict[str, str],
     seconds: float,
 ) -> dict[str, Any]:
     """The round's line in rounds.jsonl."""
@@ -223,15 +234,17 @@ def _record(
                 "client": profile.client,
                 "modality": profile.modality,
                 "seconds": round(traffic.seconds.get(profile.client, 0.0), 3),
-                **traffic.metrics.get(profile.client, {}),
-                **_moved(profile.client, result),
-                **({"refused": refused[profile.client]} if profile.client in refused else {}),
+                **(
+                    {"rejection_reason": rejected[profile.client]}
+                    if profile.client in rejected
+                    else {**traffic.metrics.get(profile.client, {}), **_moved(profile.client, result)}
+                ),
             }
             for profile in profiles
         ],
         "accepted": list(result.accepted),
-        "kept_models": list(result.kept),
-        "refused": refused,
+        "unchanged_groups": list(result.unchanged_groups),
+        "rejected": rejected,
         "bytes_down": traffic.bytes_down,
         "bytes_up": traffic.bytes_up,
         "rss_mb": round(psutil.Process().memory_info().rss / 2**20, 1),

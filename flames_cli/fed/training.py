@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from flames_cli.arrays import Weights
-from flames_cli.core.local_rules import add_weights
-from flames_cli.core.privacy import clip_update
-from flames_cli.core.reports import Report, find_not_finite, select
+from flames_cli.core.federated.local_rules import add_weights
+from flames_cli.core.federated.privacy import clip_update
+from flames_cli.core.federated.reports import Report, find_not_finite, select
+from flames_cli.fed.client_state import CONTROL, STYLE, client_state_folder
 from flames_cli.fed.dataset_cache import DatasetCache
-from flames_cli.fed.memory import CONTROL, STYLE, memory_folder
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
@@ -21,8 +21,8 @@ from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import Validation
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
-from flames_cli.store.memory import forget_from, recall, remember
-from flames_cli.store.parse import parse_json
+from flames_cli.store.client_state import delete_client_state_from, load_client_state, save_client_state
+from flames_cli.store.files.parse import parse_json
 
 Keep = Callable[[], None]
 
@@ -38,8 +38,8 @@ def train_client(
     request = task.request
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
-    folder = memory_folder(settings, request.run, profile.client) if _keeps(task) else None
-    kept = _recall(folder, request.kept) if folder else {}
+    folder = client_state_folder(settings, request.run, profile.client) if _keeps(task) else None
+    kept = _recall(folder, request.last_accepted_round) if folder else {}
     model = receive_model(task, kept)
     result = train_epochs(
         model.to(device).to(memory_format=memory_format(device, precision)),
@@ -55,7 +55,7 @@ def train_client(
 
     def keep() -> None:
         if folder and _is_finite(result):
-            remember(folder, request.round, _to_keep(request, model, result, kept))
+            save_client_state(folder, request.round, _to_keep(request, model, result, kept))
 
     return _report(profile, task, model, result), keep
 
@@ -67,8 +67,8 @@ def _keeps(task: TrainTask) -> bool:
 
 def _recall(folder: Path, last: int) -> dict[str, Weights]:
     """What was kept of round `last`, whose report the server took; of later ones it was in vain."""
-    forget_from(folder, last + 1)
-    return recall(folder, last + 1)
+    delete_client_state_from(folder, last + 1)
+    return load_client_state(folder, last + 1)
 
 
 def _is_finite(result: TrainResult) -> bool:

@@ -1,29 +1,32 @@
-"""Online augmentation: draw, then apply. The draw is plain data; image and mask share it."""
+"""Online augmentation in two steps, draw and apply. The draw is plain data that image and mask share."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from flames_cli.core.geometry import Warp
+from flames_cli.core.imaging.geometry import Warp
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentRanges:
-    """How far each part may go; the paper names the parts (section 5.3), not the ranges."""
+    """Limits of each part of the augmentation. The paper names the parts (section 5.3) but not the limits."""
 
     rotation_deg: float = 20.0
+    """Largest rotation, to either side."""
     zoom: float = 0.15
-    """1 ± this."""
+    """Largest zoom: images grow or shrink by a factor of up to 1 + zoom."""
     stretch: float = 0.15
+    """Largest stretch of one axis against the other, a factor like zoom."""
     shift: float = 0.08
-    """Fraction of the side."""
+    """Largest shift, as a fraction of the image's side."""
     flip_x: float = 0.5
-    """Probability."""
+    """Probability of a flip from left to right."""
     flip_y: float = 0.5
+    """Probability of a flip from top to bottom."""
 
 
 def draw_warp(rng: np.random.Generator, ranges: AugmentRanges = AugmentRanges()) -> Warp:
-    """One warp: zoom and stretch log-uniform, so that growing and shrinking are as likely."""
+    """Draw one warp. Zoom and stretch are log-uniform, so that growing and shrinking are equally likely."""
     spread = rng.uniform(-1.0, 1.0, size=5)
     zoom = np.log1p([ranges.zoom, ranges.stretch]) * spread[1:3]
     flips = rng.random(2)

@@ -1,4 +1,7 @@
-"""Cases as tensors: images in [-1, 1], masks 0 and 1. B batch, C channels (1 grey, 3 colour), H W pixels."""
+"""Cases as tensors: images in [-1, 1], masks of 0 and 1.
+
+B batch, C channels (1 grey, 3 colour), H W pixels.
+"""
 
 import os
 from collections import deque
@@ -11,22 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flames_cli.arrays import Mask
-from flames_cli.core.geometry import Warp, apply_warp
-from flames_cli.core.intensity import dequantise
-from flames_cli.core.lesions import Lesion, SmallRule
+from flames_cli.core.imaging.geometry import Warp, apply_warp
+from flames_cli.core.imaging.intensity import dequantise
+from flames_cli.core.imaging.small_lesion_rule import Lesion, SmallLesionRule
 from flames_cli.store.cases import CaseInfo, CaseSet
 
 MEAN, STD = 0.5, 0.5
-"""Of the normalisation (FLAMES, section 5.1): [0, 1] becomes [-1, 1]."""
+"""Constants of the normalisation (FLAMES paper, section 5.1): [0, 1] becomes [-1, 1]."""
 
 AHEAD = 2
-"""Batches prepared while one is trained on."""
+"""Number of batches that threads prepare while the model trains on one."""
 
 Example = tuple[NDArray[np.float32], Mask]
 
 
 class ShardDataset:
-    """The cases of one or several sets, kept in memory in the precision of their files."""
+    """Cases of one or several sets, stored in memory in the precision of their files."""
 
     def __init__(self, sets: Sequence[CaseSet]) -> None:
         self._sets = [cases for cases in sets if len(cases)]
@@ -36,29 +39,29 @@ class ShardDataset:
         return len(self._where)
 
     def case(self, index: int) -> CaseInfo:
-        """What is known of case `index` beside its pixels."""
+        """Return what is known about case `index` in addition to its pixels."""
         number, row = self._where[index]
         return self._sets[number].cases[row]
 
     def organ(self, index: int) -> str:
-        """The organ of case `index`."""
+        """Return the organ of case `index`."""
         return self._sets[self._where[index][0]].info.organ
 
     def dataset(self, index: int) -> str:
-        """The data set of case `index`."""
+        """Return the name of the data set of case `index`."""
         return self._sets[self._where[index][0]].info.dataset
 
-    def small_rule(self, index: int) -> SmallRule:
-        """Which images of the data set of case `index` hold small lesions."""
+    def small_rule(self, index: int) -> SmallLesionRule:
+        """Return the rule for small lesions of the data set that contains case `index`."""
         return self._sets[self._where[index][0]].info.small
 
     def lesion(self, index: int) -> Lesion:
-        """Whether the lesions of case `index` are small or large by that rule; none: its mask is empty."""
+        """Return the size of case `index`: "small" or "large" by that rule, "none" for an empty mask."""
         number, row = self._where[index]
         return self._sets[number].info.judge(self._sets[number].cases[row])
 
     def example(self, index: int, warp: Warp | None = None) -> Example:
-        """Image (H×W or H×W×3, float32 in [0, 1]) and mask (H×W) of case `index`, warped alike."""
+        """Return case `index`, warped: image (H×W or H×W×3, float32 in [0, 1]) and mask (H×W)."""
         number, row = self._where[index]
         cases = self._sets[number]
         image = dequantise(cases.images[row], cases.info.max_value)
@@ -67,20 +70,20 @@ class ShardDataset:
 
     @property
     def n_bytes(self) -> int:
-        """Memory that the pixels take."""
+        """Memory that images and masks occupy, in bytes."""
         return sum(cases.images.nbytes + cases.masks.nbytes for cases in self._sets)
 
 
 def no_warp(_: int) -> Warp | None:
-    """Cases as they are."""
+    """Return None: every case is used without a warp."""
     return None
 
 
 def in_batches(order: Sequence[int], batch_size: int, merge_lone: bool = False) -> list[Sequence[int]]:
-    """`order` in pieces of `batch_size`; the last one may be smaller.
+    """Divide `order` into batches of `batch_size` cases; the last batch may be smaller.
 
-    With `merge_lone`, a last batch of one case joins the one before: BatchNorm has too little to average over
-    in one small image, and nothing where its deepest map is 1×1.
+    With `merge_lone`, a last batch of one case is added to the batch before it. BatchNorm has too few values
+    to average in one small image, and only one value where the deepest feature map has 1×1 pixels.
     """
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if merge_lone and batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
@@ -97,15 +100,15 @@ def iterate_batches(
     workers: int = 0,
     merge_lone: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(images B×C×H×W in [-1, 1], masks B×1×H×W), float32, in `order`, prepared ahead in threads.
+    """Yield batches (images B×C×H×W in [-1, 1], masks B×1×H×W) in float32; threads prepare them ahead.
 
     Args:
-        dataset: where the cases are.
-        order: indices of the cases.
-        batch_size: images a batch (see `in_batches`, also for `merge_lone`).
-        warp_of: the warp of a case, by index.
-        workers: threads; 0: one a core, at most 8.
-        merge_lone: whether a last batch of one joins the one before, as training wants.
+        dataset: the data set that contains the cases.
+        order: indices of the cases, in the order in which they are yielded.
+        batch_size: number of images in a batch (see `in_batches`, also for `merge_lone`).
+        warp_of: function that returns the warp of the case with the given index, or None.
+        workers: number of threads; 0: one per core, at most 8.
+        merge_lone: add a last batch of one case to the batch before it, as training needs.
     """
     waiting: deque[list[Future[Example]]] = deque()
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:

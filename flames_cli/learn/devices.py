@@ -1,4 +1,4 @@
-"""Where to train and in which precision."""
+"""Choice of the device and of the precision of training."""
 
 from typing import Literal
 
@@ -12,9 +12,10 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device `name` of DEVICES; "auto" takes CUDA, else MPS, else the CPU.
+    """Return the device `name` of DEVICES; "auto" takes CUDA, else MPS, else the CPU.
 
-    Raises FlamesError where the name is unknown or this machine has no such device.
+    Raises:
+        FlamesError: the name is unknown, or this machine has no such device.
     """
     available = _available()
     if name == "auto":
@@ -22,24 +23,28 @@ def pick_device(name: str) -> torch.device:
     if name not in DEVICES:
         raise FlamesError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
     if name not in available:
-        raise FlamesError(f"no device {name} here: this machine has {', '.join(available)}; use one, or auto")
+        raise FlamesError(
+            f"no device {name} here: this machine has {', '.join(available)}; use one of these, or auto"
+        )
     return torch.device(name)
 
 
 def count_gpus() -> int:
-    """CUDA devices of this machine."""
+    """Return the number of CUDA devices of this machine."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def pick_precision(name: str, device: torch.device, model_name: str) -> Precision:
-    """The precision `name` of PRECISIONS for training `model_name` on `device`.
+    """Return the precision `name` of PRECISIONS for training `model_name` on `device`.
 
     "auto" takes bf16 on a CUDA device with native bfloat16, and for a densenet-unet on a CPU with bfloat16
-    instructions; else fp32. Measured (`benchmarks/train.py`) on 2 cores with AVX2 and no such instructions:
-    bf16 trains a unet (96×96) at 0.07 to 0.09 of the speed of fp32, and a densenet-unet (240×240) at about
-    0.1 to 0.3; channels_last memory gains or loses a tenth. CUDA devices and CPUs that have the instructions
-    are not measured; on such a CPU a unet keeps fp32, being quick enough.
-    Raises FlamesError where the name is unknown or the device cannot do it.
+    instructions; otherwise fp32. Measured with `benchmarks/train.py` on 2 cores with AVX2 and without such
+    instructions: bf16 trains a unet (96×96) at 0.07 to 0.09 of the speed of fp32, and a densenet-unet
+    (240×240) at about 0.1 to 0.3; channels-last memory changes it by a tenth either way. CUDA devices and
+    CPUs with these instructions are not measured. On such a CPU a unet uses fp32, since it is fast enough.
+
+    Raises:
+        FlamesError: the name is unknown, or the device does not support the precision.
     """
     if name not in PRECISIONS:
         raise FlamesError(f"unknown precision {name!r}: choose one of {', '.join(PRECISIONS)}")
@@ -51,21 +56,21 @@ def pick_precision(name: str, device: torch.device, model_name: str) -> Precisio
 
 
 def memory_format(device: torch.device, precision: Precision) -> torch.memory_format:
-    """Channels-last where it pays: on CUDA and in bfloat16. In float32 on a CPU the two measure alike."""
+    """Return channels-last on CUDA and for bfloat16. In float32 on a CPU both formats are as fast."""
     last = device.type == "cuda" or precision == "bf16"
     return torch.channels_last if last else torch.contiguous_format
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context for a forward pass: bfloat16 where torch holds it safe, or plain float32.
+    """Return the context of a forward pass: bfloat16 where torch considers it safe, or plain float32.
 
-    The backward pass and the optimiser step belong outside it.
+    The backward pass and the optimiser's step must be outside the context.
     """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def _available() -> list[str]:
-    """Best first."""
+    """Return the names of the available devices, the fastest first."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     return [name for name, available in there.items() if available]
 
@@ -81,17 +86,17 @@ def _gains_from_bf16(device: torch.device, model_name: str) -> bool:
 
 
 def _has_bf16_instructions() -> bool:
-    """Whether this CPU multiplies bfloat16 natively (AVX512_BF16 or AMX_BF16), as far as torch can tell."""
+    """Return whether torch reports native bfloat16 multiplication on this CPU (AVX512_BF16 or AMX_BF16)."""
     if hasattr(torch.cpu, "get_capabilities"):
         found = torch.cpu.get_capabilities()
         return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    # Older releases have only these private probes; one that is gone counts as a no.
+    # Older releases of torch have only these private functions; a missing function counts as False.
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(bool(getattr(torch.cpu, name)()) for name in names if hasattr(torch.cpu, name))
 
 
 def describe_devices() -> list[str]:
-    """A line for each accelerator that torch sees here, with its memory."""
+    """Return one line for each accelerator that torch finds, with its memory."""
     lines = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)

@@ -1,4 +1,4 @@
-"""The epochs of one client's round: every case once, in an order and with warps of their own."""
+"""The epochs of one client's round. Each uses every case once, in its own order and with its own warps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,28 +7,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flames_cli.core.geometry import Warp
+from flames_cli.core.imaging.geometry import Warp
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
 from flames_cli.learn.devices import Precision, autocast, memory_format
+from flames_cli.learn.local_updates import LocalUpdate, batch_scale
 from flames_cli.learn.models.base import SegmentationModel
-from flames_cli.learn.objectives import OtherStyle, training_loss
 from flames_cli.learn.predict import Validation, validate
-from flames_cli.learn.rules import Plain, batch_scale
 from flames_cli.learn.train_options import TrainOptions
+from flames_cli.learn.training_loss import OtherStyle, training_loss
 
 OnStep = Callable[[int, int], None]
-"""Called after every step with steps done and steps in all."""
+"""Function that is called after every step with the number of steps done and the total."""
 
 
 @dataclass(slots=True)
 class Epochs:
-    """One client's round: what its epochs share, and how many steps they have made."""
+    """One client's round: what its epochs share, and the number of steps done."""
 
     model: SegmentationModel
-    rule: Plain
+    local_update: LocalUpdate
     train: ShardDataset
     val: ShardDataset
     options: TrainOptions
@@ -40,12 +40,12 @@ class Epochs:
 
     @property
     def steps(self) -> int:
-        """Of all epochs."""
+        """Total number of steps of all epochs."""
         batches = in_batches(range(len(self.train)), self.options.batch_size, merge_lone=True)
         return len(batches) * self.options.epochs
 
     def validate(self) -> Validation | None:
-        """Loss and Dice on the validation patients, where there are any."""
+        """Return loss and Dice on the validation patients; None without validation patients."""
         if not len(self.val):
             return None
         options = self.options
@@ -60,7 +60,7 @@ class Epochs:
         )
 
     def run_epoch(self, epoch: int) -> float:
-        """Train on every case once; the mean loss over them."""
+        """Train on every case once and return the mean loss over the cases."""
         self.model.train()
         options, steps, total = self.options, self.steps, 0.0
         shuffled = derive_rng(options.seed, "shuffle", *options.scope, epoch).permutation(len(self.train))
@@ -81,9 +81,9 @@ class Epochs:
         return total / len(self.train)
 
     def _step(self, images: Tensor, masks: Tensor, cases: Sequence[int]) -> float:
-        """One step of the local rule; the batch's loss."""
+        """Make one step of the local update and return the loss of the batch."""
         options = self.options
-        self.rule.optimiser.zero_grad(set_to_none=True)
+        self.local_update.optimiser.zero_grad(set_to_none=True)
         layout = memory_format(self.device, self.precision)
         with autocast(self.device, self.precision):
             loss = training_loss(
@@ -101,7 +101,7 @@ class Epochs:
                 f"lower --lr (now {options.lr:g})"
             )
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.rule.scales:
-            self.rule.scale = batch_scale(masks, cases, self.train)
-        self.rule.step()
+        if self.local_update.uses_scale:
+            self.local_update.scale = batch_scale(masks, cases, self.train)
+        self.local_update.step()
         return value

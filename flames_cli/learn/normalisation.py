@@ -1,4 +1,4 @@
-"""BatchNorm's statistics for weights that they were not gathered with."""
+"""BatchNorm's running statistics: estimating them for other weights, and freezing them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,23 +26,26 @@ def estimate_statistics(
     device: torch.device,
     precision: Precision,
 ) -> Weights:
-    """`weights` with the running means and variances that they have on `data`, in one pass without gradients.
+    """Return `weights` with the running means and variances that they have on `data`.
 
-    The mean over batches of each batch's statistics (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021:
-    precise BatchNorm). Counters stay. `model`, on `device`, is left with these weights.
+    One pass over `data` without gradients. The result is the mean over batches of each batch's statistics
+    (precise BatchNorm; Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021). The counters
+    (num_batches_tracked) do not change. Afterwards `model`, on `device`, has the returned weights.
     """
     load_weights(model, weights)
     layout = memory_format(device, precision)
     batches = iterate_batches(data, range(len(data)), batch_size, merge_lone=True)
     with autocast(device, precision):
-        update_bn((images.contiguous(memory_format=layout) for images, _ in batches), _Whole(model), device)
+        update_bn(
+            (images.contiguous(memory_format=layout) for images, _ in batches), _AllParts(model), device
+        )
     found = to_weights(model)
     return {name: found[name] if name.endswith(STATISTICS) else array for name, array in weights.items()}
 
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Within, BatchNorm normalises by each batch as ever, and its running statistics stay as they are."""
+    """Freeze BatchNorm's running statistics inside the block; normalisation by batch works as usual."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -54,15 +57,15 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
 
 
-class _Whole(nn.Module):
-    """Runs every part of a model: prediction alone leaves out what a disentangled one knows of style."""
+class _AllParts(nn.Module):
+    """Forward pass through every part of a model; prediction skips a disentangled model's style."""
 
     def __init__(self, model: SegmentationModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Probabilities B×1×H×W."""
+        """Return probabilities, B×1×H×W."""
         if isinstance(self.model, DisentangledModel):
             return self.model.reconstruct(images).probabilities
         probabilities: Tensor = self.model(images)

@@ -1,4 +1,4 @@
-"""Optimisers by name, and FedGS' cumulative update kept beside any of them."""
+"""The registry of optimisers, and the cumulative update of FedGS for any of them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,24 +12,25 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
 }
 WEIGHT_DECAY = {"adam": 0.0, "adamw": 0.01, "sgd": 0.0}
-"""Of each optimiser where none is asked for: torch's own."""
+"""Default weight decay of each optimiser, the same as torch's."""
 
 
 def make_optimiser(
     name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """A fresh optimiser `name` of OPTIMISERS; KeyError where there is none."""
+    """Return a new optimiser `name` of OPTIMISERS; raise KeyError for an unknown name."""
     return OPTIMISERS[name](parameters, lr=lr, weight_decay=weight_decay)
 
 
 class ScaledOptimiser:
-    """Any torch optimiser, and beside its steps the update that FedGS reports.
+    """A torch optimiser that also computes the scaled update which FedGS reports.
 
-    FedGS wants G = Σ p_t·u_t, u_t being what step t takes from the weights apart from decoupled weight decay
-    (AdamW's; an L2 penalty, as Adam's and SGD's, is a part of the gradient), and reports w0 − G. Kept here is
-    only what sets this apart from the weights as trained, E = Σ ((p_t − 1)·u_t − decay_t): w0 − G = w − E. So
-    steps that count once cost nothing, and a client without small lesions (and decay) reports its weights to
-    the last bit.
+    FedGS reports w0 − G with G = Σ p_t·u_t (Schutte et al. 2024), where w0 are the weights received, p_t is
+    the scaling factor of step t, and u_t is what step t subtracts from the weights without decoupled weight
+    decay (AdamW's; an L2 penalty, as in Adam and SGD, is part of the gradient). This class stores only the
+    difference from the trained weights w, E = Σ ((p_t − 1)·u_t − decay_t), so that w0 − G = w − E. Steps with
+    p_t = 1 therefore cost nothing, and a client without small lesions and without weight decay reports its
+    trained weights bit for bit.
     """
 
     def __init__(self, optimiser: torch.optim.Optimizer) -> None:
@@ -38,7 +39,7 @@ class ScaledOptimiser:
 
     @torch.no_grad()
     def step(self, scale: float = 1.0) -> None:
-        """One step of the optimiser, which counts `scale` times in what is reported."""
+        """Make one step of the optimiser that counts `scale` times in the report."""
         before = [
             (parameter, decay, parameter.detach().clone())
             for parameter, decay in self._parameters()
@@ -54,7 +55,7 @@ class ScaledOptimiser:
                 self._excess[parameter] = excess
 
     def _parameters(self) -> Iterable[tuple[Tensor, float]]:
-        """Every parameter that the next step moves, and the share of it that decoupled weight decay takes."""
+        """Yield every parameter that the next step changes, and its fraction that weight decay removes."""
         for group in self._optimiser.param_groups:
             decay = float(group["lr"]) * group["weight_decay"] if self._decoupled(group) else 0.0
             yield from ((parameter, decay) for parameter in group["params"] if parameter.grad is not None)
@@ -63,12 +64,12 @@ class ScaledOptimiser:
         return isinstance(self._optimiser, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
 
     @property
-    def differs(self) -> bool:
-        """Whether what is reported is anything but the weights."""
+    def changes_report(self) -> bool:
+        """True if the report differs from the trained weights."""
         return bool(self._excess)
 
     def reported(self, parameter: Tensor) -> Tensor:
-        """w0 − G of a parameter, as it now stands, in memory of its own."""
+        """Return w0 − G of a parameter in its current state, as a copy."""
         excess = self._excess.get(parameter)
         value = parameter.detach()
         return value.clone() if excess is None else value - excess

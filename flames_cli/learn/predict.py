@@ -1,4 +1,4 @@
-"""Predictions and validation, without gradients."""
+"""Prediction and validation, without gradients."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flames_cli.arrays import Mask
-from flames_cli.core.metrics import EPSILON
+from flames_cli.core.scores.metrics import EPSILON
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.losses import dice_focal_loss
@@ -17,7 +17,10 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Of `n_cases` cases: mean loss a batch weighted by its cases, mean Dice a case at THRESHOLD."""
+    """Mean loss and mean Dice over `n_cases` cases; the Dice is of masks at THRESHOLD.
+
+    The loss is that of each batch, weighted by the number of its cases.
+    """
 
     loss: float
     dice: float
@@ -32,14 +35,14 @@ def predict_probabilities(
     precision: Precision,
     order: Sequence[int] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(probabilities, masks), each B×1×H×W float32 on `device`, of the cases in `order` (None: all)."""
+    """Yield (probabilities, masks), each B×1×H×W float32 on `device`, of the cases in `order` (None: all)."""
     model.eval()
     wanted = range(len(dataset)) if order is None else order
     for images, masks in iterate_batches(dataset, wanted, batch_size):
         with torch.inference_mode(), autocast(device, precision):
             inputs = images.to(device, memory_format=memory_format(device, precision))
             probabilities = model(inputs).float()
-        # Outside: a generator that yields inside leaves its caller in inference mode until it is done.
+        # The yield is outside: inside, the caller would stay in inference mode until the generator ends.
         yield probabilities, masks.to(device)
 
 
@@ -51,7 +54,7 @@ def predict_masks(
     precision: Precision,
     order: Sequence[int] | None = None,
 ) -> Iterator[Mask]:
-    """One H×W mask of 0 and 1 a case, of the cases in `order` (None: all)."""
+    """Yield one H×W mask of 0 and 1 for each case in `order` (None: all)."""
     for probabilities, _ in predict_probabilities(model, dataset, batch_size, device, precision, order):
         masks: Mask = (probabilities[:, 0] > THRESHOLD).to(torch.uint8).cpu().numpy()
         yield from masks
@@ -66,7 +69,7 @@ def validate(
     dice_weight: float,
     per_pixel_focal: bool = False,
 ) -> Validation:
-    """Loss and Dice of `model` on `dataset` (at least one case)."""
+    """Return loss and Dice of `model` on `dataset` (at least one case)."""
     loss = dice = 0.0
     for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision):
         loss += float(dice_focal_loss(probabilities, masks, dice_weight, per_pixel_focal)) * len(masks)
@@ -75,7 +78,10 @@ def validate(
 
 
 def _dice_per_case(probabilities: Tensor, masks: Tensor) -> Tensor:
-    """As `core.metrics.dice`, for a whole batch: counted on its device, divided on the CPU in float64."""
+    """Return Dice of each case, equal to `core.scores.metrics.dice`.
+
+    Pixels are counted on the batch's device; the division is done on the CPU in float64.
+    """
     predicted, truth = (probabilities > THRESHOLD).flatten(1), (masks > 0).flatten(1)
     counted = torch.stack([(predicted & truth).sum(1), predicted.sum(1) + truth.sum(1)])
     overlap, both = counted.cpu().double()  # Apple's MPS has no float64

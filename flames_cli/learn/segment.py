@@ -1,4 +1,4 @@
-"""A model of a run, asked for masks or features: what later stages need of torch, without torch."""
+"""Masks and features of a run's model, for stages that do not use torch themselves."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from flames_cli.learn.predict import predict_masks
 
 
 class Segmenter:
-    """One architecture on one device; each call brings its weights."""
+    """One architecture on one device; each call passes the weights to use."""
 
     def __init__(
         self, model: str, options: Mapping[str, Any], device: str, precision: str, batch_size: int
@@ -31,12 +31,12 @@ class Segmenter:
     def masks(
         self, weights: Weights, dataset: ShardDataset, order: Sequence[int] | None = None
     ) -> Iterator[Mask]:
-        """One H×W mask of 0 and 1 a case, of the cases in `order` (None: all)."""
+        """Yield one H×W mask of 0 and 1 for each case in `order` (None: all)."""
         load_weights(self._model, weights)
         yield from predict_masks(self._model, dataset, self._batch_size, self._device, self._precision, order)
 
     def features(self, weights: Weights, dataset: ShardDataset, order: Sequence[int]) -> NDArray[np.float32]:
-        """N×C: the bottleneck of each case in `order`, averaged over its pixels."""
+        """Return the bottleneck features of each case in `order`, averaged over pixels: N×C float32."""
         load_weights(self._model, weights)
         self._model.eval()
         pooled = []

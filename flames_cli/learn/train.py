@@ -1,4 +1,4 @@
-"""Local training: some epochs over a client's own cases; what is reported of the best, or the last one."""
+"""Local training: some epochs over a client's own cases, of which the best or the last is reported."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 import torch
 
 from flames_cli.arrays import Weights
-from flames_cli.core.local_rules import control_change
+from flames_cli.core.federated.local_rules import control_change
 from flames_cli.core.rng import derive_seed
 from flames_cli.errors import FlamesError
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
 from flames_cli.learn.epochs import Epochs, OnStep
+from flames_cli.learn.local_updates import LocalUpdate, make_local_update
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
-from flames_cli.learn.objectives import OtherStyle
 from flames_cli.learn.optimisers import make_optimiser
 from flames_cli.learn.predict import Validation
-from flames_cli.learn.rules import Plain, make_rule
 from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
+from flames_cli.learn.training_loss import OtherStyle
 
 
 def train_epochs(
@@ -34,21 +34,24 @@ def train_epochs(
     controls: Controls | None = None,
     style: Weights | None = None,
 ) -> TrainResult:
-    """Train `model` (already on `device`, changed in place) with a fresh optimiser.
+    """Train `model` (already on `device`, changed in place) with a new optimiser.
 
-    The best epoch has the highest mean Dice on `val`, then the lowest loss; test sets are never seen here.
-    The same options, weights and cases give the same result on a CPU.
+    The best epoch has the highest mean Dice on `val`; equal Dice is decided by the lowest loss. Test sets are
+    never used here. The same options, weights and cases give the same result on a CPU.
 
     Args:
-        model: as received.
+        model: the model with the received weights.
         train: cases to train on.
-        val: cases to choose the epoch by; may be empty.
-        options: how.
-        device: where the model is.
-        precision: of the model's arithmetic.
-        on_step: told after every step.
-        controls: for the rule scaffold.
-        style: of another client's renderer, to draw the images with as well (disentangled models).
+        val: cases by which the epoch is selected; may be empty.
+        options: settings of the training.
+        device: device of the model.
+        precision: precision of the model's arithmetic.
+        on_step: function that is called after every step.
+        controls: SCAFFOLD's control variates; None for other rules.
+        style: weights of another client's renderer, with which images are also drawn (disentangled models).
+
+    Returns:
+        The weights to report, with the numbers that describe the training.
 
     Raises:
         FlamesError: no training cases, or a loss that is not finite.
@@ -58,42 +61,70 @@ def train_epochs(
             f"client {options.client} has no training cases; partition again with another --split"
         )
     start = to_weights(model) if controls else {}
-    rule = _make_rule(model, options, controls)
+    local_update = _make_local_update(model, options, controls)
     other = OtherStyle(model, style) if style else None
-    training = Epochs(model, rule, train, val, options, device, precision, on_step, other)
+    training = Epochs(
+        model=model,
+        local_update=local_update,
+        train=train,
+        val=val,
+        options=options,
+        device=device,
+        precision=precision,
+        on_step=on_step,
+        style=other,
+    )
     received = training.validate()
-    kept: _Kept | None = None
+    selected: _SelectedEpoch | None = None
     with _torch_randomness(options, device):
         for epoch in range(1, options.epochs + 1):
             loss = training.run_epoch(epoch)
             trained = training.validate()
             rank = _rank(trained if options.keep == "best" else None, epoch)
-            if kept is None or rank < kept.rank:
-                kept = _Kept(rank, epoch, training.done, rule.weights(), loss, trained)
-    if kept is None:
+            if selected is None or rank < selected.rank:
+                selected = _SelectedEpoch(
+                    rank=rank,
+                    epoch=epoch,
+                    steps=training.done,
+                    weights=local_update.weights(),
+                    loss=loss,
+                    trained=trained,
+                )
+    if selected is None:
         raise FlamesError(
             f"client {options.client} was asked to train {options.epochs} epochs, expected at least 1"
         )
-    change, weights = None, kept.weights
+    change, weights = None, selected.weights
     if controls:
-        change = control_change(start, weights, controls.server, kept.steps, options.lr)
-    if options.precise_norm and rule.differs:
+        change = control_change(start, weights, controls.server, selected.steps, options.lr)
+    if options.precise_norm and local_update.changes_report:
         with _torch_randomness(options, device):
             weights = estimate_statistics(model, weights, train, options.batch_size, device, precision)
-    return TrainResult(weights, len(train), kept.steps, kept.epoch, kept.loss, received, kept.trained, change)
+    return TrainResult(
+        weights=weights,
+        n_examples=len(train),
+        n_steps=selected.steps,
+        best_epoch=selected.epoch,
+        train_loss=selected.loss,
+        received=received,
+        trained=selected.trained,
+        control_change=change,
+    )
 
 
-def _make_rule(model: SegmentationModel, options: TrainOptions, controls: Controls | None) -> Plain:
+def _make_local_update(
+    model: SegmentationModel, options: TrainOptions, controls: Controls | None
+) -> LocalUpdate:
     optimiser = make_optimiser(options.optimiser, model.parameters(), options.lr, options.weight_decay)
     correction = None
     if controls:
         correction = {name: control - controls.client[name] for name, control in controls.server.items()}
-    return make_rule(options.rule, model, optimiser, options.proximal_mu, correction)
+    return make_local_update(options.rule, model, optimiser, options.proximal_mu, correction)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """The epoch to report, so far."""
+class _SelectedEpoch:
+    """The best epoch so far, whose weights would be reported."""
 
     rank: tuple[float, float]
     epoch: int
@@ -104,13 +135,13 @@ class _Kept:
 
 
 def _rank(validation: Validation | None, epoch: int) -> tuple[float, float]:
-    """The lower, the better; the later one where there is nothing to judge by."""
+    """Return the rank of an epoch; the lowest is selected. Without validation it is the latest epoch."""
     return (-validation.dice, validation.loss) if validation else (0.0, float(-epoch))
 
 
 @contextmanager
 def _torch_randomness(options: TrainOptions, device: torch.device) -> Iterator[None]:
-    """Dropout draws from torch's own stream: seeded by scope here, as it was before afterwards."""
+    """Seed torch's generators (for dropout) by the client and round, and restore their state afterwards."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(derive_seed(options.seed, "torch", *options.scope))

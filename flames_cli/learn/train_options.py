@@ -26,7 +26,7 @@ class TrainOptions:
     keep: Literal["best", "last"] = "best"
     """Which epoch is reported: the best one by the validation patients, or the last."""
     rule: str = "plain"
-    """What is reported (see `make_rule`)."""
+    """What is reported (see `make_local_update`)."""
     proximal_mu: float = 0.0
     """Of the rule fedprox."""
     precise_norm: bool = False

@@ -1,75 +1,75 @@
-"""What every reader shares: sources, cases, and the two ways in which a source gives none."""
+"""Types that every reader uses: the description of a data set, its sources, its cases, and its errors."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.lesions import SmallRule
-from flames_cli.core.volumes import Placement
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
+from flames_cli.core.imaging.volumes import Placement
 from flames_cli.errors import FlamesError
 
 
 class BadCase(FlamesError):
-    """A source that cannot be trusted: corrupt, without a mask, mis-sized, of unknown labels."""
+    """A source that cannot be trusted: a corrupt file, a missing mask, a wrong size, or unknown labels."""
 
     def __init__(self, message: str) -> None:
-        # Files' names and headers are quoted, and may hold anything; a message is one line.
+        # The message quotes file names and headers, which may contain any character; it must stay one line.
         super().__init__("".join(char if char.isprintable() else "?" for char in message))
 
 
 class SkippedCase(Exception):
-    """A sound source that the data set's rules leave out, such as one whose mask is empty.
+    """A sound source that the rules of its data set leave out, such as one whose mask is empty.
 
-    Its words enter the report of preprocessing: they name no file and no patient.
+    The message is written to the report of preprocessing, so it names no file and no patient.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One raw image or volume with its masks, not yet read; `patient` is unique within the data set."""
+    """One raw image or volume with its masks, not yet read."""
 
     name: str
-    """As a user finds it in the raw folder: the file's name."""
+    """Name of the file or folder, as the user finds it in the raw folder."""
     patient: str
+    """Identifier of the patient, unique within the data set."""
     image: Path
     masks: tuple[Path, ...]
     case: str = ""
-    """Name of a still image's case, where it is not the patient's."""
+    """Name of the case of a still image; empty: the patient's identifier."""
     stratum: str = ""
-    """A class to keep in proportion between sets, such as benign and malignant."""
+    """Class whose proportion every split preserves, such as benign or malignant."""
     site: str = ""
-    """The centre that it comes from, where the data set tells."""
+    """Hospital or centre that the image comes from; empty where the data set does not state it."""
     modality: str = ""
-    """Where it is not its reader's."""
+    """Modality of the image; empty: the modality of its data set."""
     organ: str = ""
-    """Where it is not its reader's."""
+    """Organ in the image; empty: the organ of its data set."""
     fixed_set: str = ""
-    """The one of core.splits.SETS that the data set itself puts it in; empty: a split decides."""
+    """The one of core.splits.SETS to which the data set itself assigns the source; empty: a split decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What a user may choose about reading."""
+    """The user's choices about how images are read."""
 
     slice_half_width: int = 20
-    """For slices `near`: kept on either side of the mean index of those that hold tumour."""
+    """Distance, in slices, from the mean index of the slices with tumour; `near` keeps slices within it."""
     slices: str = ""
-    """Of a volume: `near`, `lesion` (all with tumour) or `all`; empty: as the data set's paper does."""
+    """Slices of a volume: `near`, `lesion` (all that contain tumour) or `all`; empty: the data set's own."""
     plane: str = "axial"
-    """One of core.volumes.PLANES."""
+    """One of core.imaging.volumes.PLANES."""
     windows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Intensities low..high that become 0..1, by modality, in place of the data set's own."""
+    """Intensities (low, high) that become 0..1, by modality; they replace the data set's own window."""
     percentile: float = 95.0
-    """Of the whole volume, that becomes 1 where no window applies."""
+    """Percentile of the complete volume that becomes 1 where no window applies."""
     colour: bool = False
-    """Keep red, green and blue where the data set has them."""
+    """True to keep red, green and blue where the data set has them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawCase:
-    """One 2D image with its mask, in its source's precision, before geometry and intensity."""
+    """One 2D image with its mask, in the precision of its source, before geometry and intensity change."""
 
     case: str
     patient: str
@@ -81,89 +81,92 @@ class RawCase:
     high: float = 255.0
     """Intensities low..high become 0..1."""
     max_value: int = 255
-    """Full scale that the case is kept in (see `core.intensity`)."""
+    """Full scale of the integers in which the case is stored (see `core.imaging.intensity`)."""
     slice_index: int = -1
-    """Along the plane's axis in RAS, or in the data set's own count; -1 for still images."""
+    """Index along the axis of the plane in RAS, or the data set's own count; -1 for still images."""
     spacing_mm: tuple[float, float] = field(default=(float("nan"), float("nan")))
-    """Rows, columns; NaN where the source does not tell."""
+    """Distance between rows and between columns; NaN where the source does not state it."""
     place: Placement | None = None
-    """Where a slice lies in its volume."""
+    """Position of a slice in its volume; None for still images."""
 
 
-class Reader(Protocol):
-    """What each reader module provides (a module is one raw layout)."""
+@dataclass(frozen=True, slots=True)
+class VolumeRules:
+    """Choices that a data set makes about its volumes where the user makes none (see ReadOptions)."""
 
-    NAME: str
-    ALIASES: tuple[str, ...]
-    MODALITY: str
-    ORGAN: str
-    LICENCE: str
-    FOLDER: str
-    """The folder that the original download unpacks to."""
-    LAYOUT: str
-    """What the reader expects to find, for error messages."""
-    COMPLETE: int
-    """Sources with a mask in the complete download; 0 where it is the user's own."""
-    SERVER_TEST: int
-    """Images in the server's test set in the paper; 0 where no paper says: a tenth of the patients."""
-    STILL: bool
-    """Single images (which may be copies of each other) rather than volumes."""
-    KNOWS_PATIENTS: bool
-    """Whether patients are named; where they are not, every image counts as one."""
-    COLOUR: bool
-    """Whether its images can be read in colour."""
-    SMALL: SmallRule
-    """Which of its images hold small lesions, where the user does not say."""
-
-    def list_sources(self, root: Path) -> list[Source]:
-        """The sources under `root`, in natural order; nothing is decoded."""
-        ...
-
-    def read_source(self, source: Source, options: ReadOptions) -> list[RawCase]:
-        """The cases of one source. Raises BadCase or SkippedCase."""
-        ...
-
-    def iter_raw_cases(self, root: Path) -> Iterator[RawCase]:
-        """Every sound case under `root`, one source in memory at a time."""
-        ...
+    modality: str
+    window: tuple[float, float] | None = None
+    """Intensities that become 0..1; None: `formats.volumes.WINDOWS`, else 0 to a percentile of the volume."""
+    slices: str = "lesion"
+    """`near`, `lesion` or `all`."""
+    min_lesion_px: int = 1
+    """Least number of tumour pixels in a slice that counts as containing tumour."""
 
 
-def read_all(
-    sources: list[Source], read_source: Callable[[Source, ReadOptions], list[RawCase]]
-) -> Iterator[RawCase]:
-    """The cases of all sources, those that rules leave out passed over. Raises BadCase."""
-    for source in sources:
-        try:
-            yield from read_source(source, ReadOptions())
-        except SkippedCase:
-            continue
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """One data set: facts about it, and the two functions that read its raw layout."""
+
+    name: str
+    modality: str
+    """Empty where every source states its own, as in a manifest; so is `organ`."""
+    organ: str
+    licence: str
+    folder: str
+    """Name of the folder to which the original download unpacks."""
+    layout: str
+    """Files that the reader expects, for error messages."""
+    list_sources: Callable[[Path], list[Source]]
+    """Function from the root folder to its sources, in natural order; it decodes no image."""
+    read_source: Callable[[Source, ReadOptions], list[RawCase]]
+    """Function from one source to its cases. Raises BadCase or SkippedCase."""
+    complete: int = 0
+    """Number of sources with a mask in the complete download; 0 where the data is the user's own."""
+    server_test: int = 0
+    """Images in the paper's test set of the server; 0 where no paper states it: a tenth of the patients."""
+    volume_rules: VolumeRules | None = None
+    """Slices and intensities of volumes; None for data sets of still images."""
+    knows_patients: bool = True
+    """True if the data set names its patients; otherwise every image counts as a patient."""
+    has_colour: bool = False
+    """True if the images can be read in colour."""
+    small_lesion_rule: SmallLesionRule = DEFAULT_RULE
+    """Rule for images with small lesions, where the user gives none."""
+
+    @property
+    def is_still(self) -> bool:
+        """True if sources are single images, which may be copies of each other, rather than volumes.
+
+        A manifest's sources may be either; for it this is True.
+        """
+        return self.volume_rules is None
 
 
 def find_root(reader: Reader, raw: Path) -> Path:
-    """`raw` itself, or the folder (or the manifest) of the original download inside it.
+    """Return `raw` itself, or the folder (or the manifest) of the original download inside it.
 
     Raises:
-        FlamesError: `raw` is not a folder, nor a manifest where one is read.
+        FlamesError: `raw` is not a folder, nor a manifest for the reader of manifests.
     """
-    is_manifest = Path(reader.FOLDER).suffix == ".csv" and raw.suffix.lower() == ".csv" and raw.is_file()
+    is_manifest = Path(reader.folder).suffix == ".csv" and raw.suffix.lower() == ".csv" and raw.is_file()
     if not (raw.is_dir() or is_manifest):
         raise FlamesError(
-            f"no folder {raw}: expected the raw {reader.NAME} data ({reader.LAYOUT}); "
+            f"no folder {raw}: expected the raw {reader.name} data ({reader.layout}); "
             "put it there or pass --raw DIR"
         )
-    inside = raw / reader.FOLDER
+    inside = raw / reader.folder
     return inside if inside.exists() else raw
 
 
 def require_sources(reader: Reader, root: Path) -> list[Source]:
-    """The reader's sources, at least one.
+    """Return the sources under `root`, at least one.
 
     Raises:
-        FlamesError: the folder holds none, or one whose name no file of ours could hold.
+        FlamesError: there are none, or one has a name that cannot be written as UTF-8.
     """
     sources = reader.list_sources(root)
     if not sources:
-        raise FlamesError(f"no {reader.NAME} images in {root}: expected {reader.LAYOUT}; check --raw")
+        raise FlamesError(f"no {reader.name} images in {root}: expected {reader.layout}; check --raw")
     for source in sources:
         try:
             f"{source.name}{source.patient}".encode()

@@ -3,35 +3,21 @@
 import csv
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
-from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import find_named, pair_up
 
-NAME = "cvc-clinicdb"
-ALIASES: tuple[str, ...] = ("cvc", "cvc-612", "cvcclinicdb")
-MODALITY = "Endoscopy"
-ORGAN = "colon"
-LICENCE = "research and education only (Bernal et al. 2015)"
-FOLDER = "CVC-ClinicDB"
-LAYOUT = "Original/1.tif (or .png) with Ground Truth/1.tif, or both folders inside PNG/ or TIF/"
 COMPLETE = 612
-SERVER_TEST = 0
-STILL = True
-KNOWS_PATIENTS = False
-COLOUR = True
-SMALL = SmallRule("box", 150.0, 100.0)
-"""As FedGS has it for PolypGen: endoscopy of the colon too."""
 
 SEQUENCE_STARTS = (
     *(1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298),
     *(318, 343, 364, 384, 409, 429, 448, 467, 479, 504, 529, 547, 572, 592),
 )
-"""The first frame of each sequence, by the set's own page (polyp.grand-challenge.org/CVCClinicDB)."""
+"""First frame of each sequence, from the data set's own page (polyp.grand-challenge.org/CVCClinicDB)."""
 
 METADATA = "metadata.csv"
 COLUMNS = ("sequence_id", "png_image_path")
@@ -40,14 +26,14 @@ _FILE = re.compile(r"(\d+)\.(?:png|tiff?)", re.IGNORECASE)
 
 
 def list_sources(root: Path) -> list[Source]:
-    """Every numbered frame; its sequence counts as its patient, so that neighbouring frames stay together.
+    """Return every numbered frame; its sequence counts as its patient, so that neighbours stay together.
 
-    Whose sequences they are stays unknown: the 29 come from 25 studies. The sequence is that of Kaggle's
-    `metadata.csv`, else that of SEQUENCE_STARTS. Where a download holds the frames as PNG and as TIFF, PNG is
-    read.
+    The patients of the sequences are unknown: the 29 come from 25 studies. The sequence is taken from
+    Kaggle's `metadata.csv`, or else from SEQUENCE_STARTS. If a download contains the frames both as PNG and
+    as TIFF, PNG is read.
 
     Raises:
-        FlamesError: there is a `metadata.csv` that cannot be read or does not name sequences.
+        FlamesError: `metadata.csv` exists but cannot be read or does not name sequences.
     """
     folders = [folder for folder in (root, root / "PNG", root / "TIF") if (folder / "Original").is_dir()]
     if not folders:
@@ -68,12 +54,12 @@ def list_sources(root: Path) -> list[Source]:
 
 
 def _sequence_of(frame: int) -> str:
-    """A frame beyond the set's own is a sequence of its own."""
+    """Return the sequence of a frame; a frame that the data set does not have is a sequence by itself."""
     return str(bisect_right(SEQUENCE_STARTS, frame)) if 1 <= frame <= COMPLETE else f"of-{frame}"
 
 
 def _read_sequences(path: Path) -> dict[str, str]:
-    """{frame: sequence} by the CSV, where there is one."""
+    """Read {frame: sequence} from the CSV; without a CSV the result is empty."""
     if not path.is_file():
         return {}
     try:
@@ -91,10 +77,22 @@ def _read_sequences(path: Path) -> dict[str, str]:
 
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
-    """One case: the frame with its mask, whose border some copies of the set have smoothed."""
+    """Return one case: the frame with its mask, whose border is smoothed in some copies of the data set."""
     return read_still(source, options, f"Ground Truth/{source.image.name}", allowed=None)
 
 
-def iter_raw_cases(root: Path) -> Iterator[RawCase]:
-    """Every case under `root`, one image in memory at a time."""
-    return read_all(list_sources(root), read_source)
+CVC_CLINICDB = Reader(
+    name="cvc-clinicdb",
+    modality="Endoscopy",
+    organ="colon",
+    licence="research and education only (Bernal et al. 2015)",
+    folder="CVC-ClinicDB",
+    layout="Original/1.tif (or .png) with Ground Truth/1.tif, or both folders inside PNG/ or TIF/",
+    list_sources=list_sources,
+    read_source=read_source,
+    complete=COMPLETE,
+    knows_patients=False,
+    has_colour=True,
+    # FedGS's rule for PolypGen, which is endoscopy of the colon too.
+    small_lesion_rule=SmallLesionRule("box", 150.0, 100.0),
+)

@@ -1,31 +1,18 @@
 """Kvasir-SEG: polyps in colonoscopy frames."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.lesions import SmallRule
-from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
+from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import JPEG, find_named, pair_up
 
-NAME = "kvasir"
-ALIASES: tuple[str, ...] = ("kvasir-seg", "kvasir_seg")
-MODALITY = "Endoscopy"
-ORGAN = "colon"
-LICENCE = "research and education only (Jha et al. 2020)"
-FOLDER = "Kvasir-SEG"
-LAYOUT = "images/X.jpg with masks/X.jpg"
-COMPLETE = 1000
-SERVER_TEST = 0
-STILL = True
-KNOWS_PATIENTS = False
-COLOUR = True
-SMALL = SmallRule("box", 150.0, 100.0)
-"""As FedGS has it for PolypGen: endoscopy of the colon too."""
-
 
 def list_sources(root: Path) -> list[Source]:
-    """Every image with the mask of its name. The set does not say which frames are of one patient."""
+    """Return every image with the mask of the same name.
+
+    The data set does not state which frames show the same patient.
+    """
     images, masks = find_named(root / "images", JPEG), find_named(root / "masks", JPEG)
     return [
         Source(name=pair.image.name, patient=pair.key, image=pair.image, masks=pair.masks)
@@ -34,10 +21,22 @@ def list_sources(root: Path) -> list[Source]:
 
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
-    """One case: the frame with its mask, which is a JPEG."""
+    """Return one case: the frame with its mask, which is a JPEG."""
     return read_still(source, options, f"masks/{source.image.name}", allowed=None)
 
 
-def iter_raw_cases(root: Path) -> Iterator[RawCase]:
-    """Every case under `root`, one image in memory at a time."""
-    return read_all(list_sources(root), read_source)
+KVASIR = Reader(
+    name="kvasir",
+    modality="Endoscopy",
+    organ="colon",
+    licence="research and education only (Jha et al. 2020)",
+    folder="Kvasir-SEG",
+    layout="images/X.jpg with masks/X.jpg",
+    list_sources=list_sources,
+    read_source=read_source,
+    complete=1000,
+    knows_patients=False,
+    has_colour=True,
+    # FedGS's rule for PolypGen, which is endoscopy of the colon too.
+    small_lesion_rule=SmallLesionRule("box", 150.0, 100.0),
+)

@@ -1,34 +1,18 @@
-"""TCGA-LGG on Kaggle: slices of lower-grade gliomas in MRI, with the abnormality in FLAIR as mask."""
+"""TCGA-LGG on Kaggle: slices of lower-grade gliomas in MRI; masks mark the abnormality in FLAIR."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from flames_cli.core.lesions import DEFAULT_SMALL
-from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import find_named, natural_order, pair_up
 
-NAME = "lgg"
-ALIASES: tuple[str, ...] = ("tcga-lgg", "lgg-mri-segmentation", "kaggle_3m")
-MODALITY = "MRI"
-ORGAN = "brain"
-LICENCE = "CC BY-NC-SA 4.0 (Buda et al. 2019, on Kaggle)"
-FOLDER = "kaggle_3m"
-LAYOUT = "TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_1.tif with TCGA_CS_4941_19960909_1_mask.tif beside it"
-COMPLETE = 3929
-SERVER_TEST = 0
-STILL = True
-KNOWS_PATIENTS = True
-COLOUR = True
-SMALL = DEFAULT_SMALL
-
 FLAIR = 1
-"""The channel that the masks were drawn on. Before it: pre-contrast, after it: post-contrast; FLAIR again
-where a patient lacks one."""
+"""Channel on which the masks were drawn. Channel 0 is pre-contrast and channel 2 post-contrast; if a patient
+has no such image, the channel repeats FLAIR."""
 
 _FOLDER = re.compile(r"(TCGA_[A-Z0-9]+_[A-Z0-9]+_\d+)")
 _IMAGE = re.compile(r"(TCGA_\w+_\d{1,9})\.tiff?", re.IGNORECASE)
@@ -36,7 +20,7 @@ _MASK = re.compile(r"(TCGA_\w+_\d{1,9})_mask\.tiff?", re.IGNORECASE)
 
 
 def list_sources(root: Path) -> list[Source]:
-    """Every slice of every folder; the site is the code of the tissue's source, such as CS or DU."""
+    """Return every slice of every folder; the site is the code of the tissue source, such as CS or DU."""
     folders = find_named(root, _FOLDER)
     return [source for name in sorted(folders, key=natural_order) for source in _list_folder(folders[name])]
 
@@ -57,13 +41,22 @@ def _list_folder(folder: Path) -> list[Source]:
 
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
-    """One case: the slice's FLAIR, or in colour all three channels, with its mask."""
+    """Return one case: the slice's FLAIR, or in colour all three channels, with its mask."""
     coloured = replace(options, colour=True)
     (case,) = read_still(source, coloured, f"{source.case}_mask.tif beside it")
     image = case.image if options.colour else np.ascontiguousarray(case.image[..., FLAIR])
     return [replace(case, image=image, slice_index=int(source.case.rsplit("_")[-1]))]
 
 
-def iter_raw_cases(root: Path) -> Iterator[RawCase]:
-    """Every case under `root`, one image in memory at a time."""
-    return read_all(list_sources(root), read_source)
+LGG = Reader(
+    name="lgg",
+    modality="MRI",
+    organ="brain",
+    licence="CC BY-NC-SA 4.0 (Buda et al. 2019, on Kaggle)",
+    folder="kaggle_3m",
+    layout="TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_1.tif with TCGA_CS_4941_19960909_1_mask.tif",
+    list_sources=list_sources,
+    read_source=read_source,
+    complete=3929,
+    has_colour=True,
+)

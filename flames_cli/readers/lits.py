@@ -1,43 +1,27 @@
 """LiTS, the liver tumour segmentation challenge: CT in HU (Bilic et al. 2023); rules as in FedGS."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.lesions import SmallRule
-from flames_cli.core.volumes import from_ras, to_ras
-from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
+from flames_cli.core.imaging.volumes import from_ras, to_ras
+from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source, VolumeRules
 from flames_cli.readers.formats.nifti import read_labels, read_volume
-from flames_cli.readers.formats.volumes import Volume, VolumeRules, read_slices, require_same_grid
-
-NAME = "lits"
-ALIASES: tuple[str, ...] = ("lits17",)
-MODALITY = "CT"
-ORGAN = "liver"
-LICENCE = "CC BY-NC-ND 4.0 (LiTS, codalab.org)"
-FOLDER = "LITS"
-LAYOUT = "volume-0.nii with segmentation-0.nii, together or in folders such as 'Training Batch 1'"
-COMPLETE = 131
-SERVER_TEST = 0
-STILL = False
-KNOWS_PATIENTS = True
-COLOUR = False
-SMALL = SmallRule("area", 1000.0, 1000.0)
-"""As FedGS."""
+from flames_cli.readers.formats.volumes import Volume, read_slices, require_same_grid
 
 LABELS = frozenset({0, 1, 2})
 """Background, liver, tumour."""
 TUMOUR = 2
-RULES = VolumeRules(MODALITY, window=(-200.0, 200.0), min_lesion_px=51)
-"""HU; slices with more than 50 tumour pixels."""
+RULES = VolumeRules("CT", window=(-200.0, 200.0), min_lesion_px=51)
+"""Window in HU; slices with more than 50 tumour pixels."""
 VOLUMES_PER_SITE, LAST_SITE = 30, 5
-"""FedGS tells five centres by the volumes' numbers: 0-29, 30-59, 60-89, 90-119, 120-130."""
+"""FedGS distinguishes five centres by the numbers of the volumes: 0-29, 30-59, 60-89, 90-119, 120-130."""
 
 _FILE = re.compile(r"^(volume|segmentation)-(\d+)\.nii(\.gz)?$")
 
 
 def list_sources(root: Path) -> list[Source]:
-    """Every volume with its segmentation, in `root` or up to two folders below.
+    """Return every volume with its segmentation, in `root` or up to two folders below.
 
     A segmentation without its volume is listed too, so that it is reported as bad.
     """
@@ -55,7 +39,7 @@ def list_sources(root: Path) -> list[Source]:
 
 
 def _numbered(root: Path, kind: str) -> dict[int, Path]:
-    """By number; of several files the one nearest to `root`."""
+    """Return {number: file}; of several files with one number, the nearest to `root`."""
     found: dict[int, Path] = {}
     for depth in ("*", "*/*", "*/*/*"):
         for path in sorted(root.glob(depth)):
@@ -66,11 +50,11 @@ def _numbered(root: Path, kind: str) -> dict[int, Path]:
 
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
-    """The axial slices with more than 50 tumour pixels.
+    """Return the axial slices with more than 50 tumour pixels.
 
     Raises:
         BadCase: volume or segmentation cannot be trusted.
-        SkippedCase: no slice is kept.
+        SkippedCase: no slice has enough tumour pixels.
     """
     image, mask = read_volume(source.image), read_labels(source.masks[0], LABELS)
     mask = _with_header_of(image, mask)
@@ -79,15 +63,26 @@ def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
 
 
 def _with_header_of(image: Volume, mask: Volume) -> Volume:
-    """`mask` under the header of `image`.
+    """Return `mask` with the header of `image`.
 
-    Some of LiTS's segmentations have a header of no meaning (an identity with origin 1, while the volume is
-    LAS with its spacing: MIC-DKFZ/nnUNet issues 850 and 2751). Their voxels are in the volume's order, which
-    those who train on LiTS go by, so its header holds for both; only the shapes must agree.
+    Some of LiTS's segmentations have a meaningless header (an identity with origin 1, while the volume is LAS
+    with its spacing: MIC-DKFZ/nnUNet issues 850 and 2751). Their voxels are in the order of the volume, which
+    is what others who train on LiTS rely on. So the volume's header is used for both; only the shapes must
+    agree.
     """
     return Volume(to_ras(from_ras(mask.voxels, mask.axes), image.axes), image.affine, image.axes)
 
 
-def iter_raw_cases(root: Path) -> Iterator[RawCase]:
-    """Every kept slice under `root`, one volume in memory at a time."""
-    return read_all(list_sources(root), read_source)
+LITS = Reader(
+    name="lits",
+    modality="CT",
+    organ="liver",
+    licence="CC BY-NC-ND 4.0 (LiTS, codalab.org)",
+    folder="LITS",
+    layout="volume-0.nii with segmentation-0.nii, together or in folders such as 'Training Batch 1'",
+    list_sources=list_sources,
+    read_source=read_source,
+    complete=131,
+    volume_rules=RULES,
+    small_lesion_rule=SmallLesionRule("area", 1000.0, 1000.0),  # as in FedGS
+)

@@ -1,40 +1,24 @@
-"""LiTS as the authors of FedGS slice it: axial CT of the liver, display window, tumour masks, by centre.
+"""LiTS as the authors of FedGS slice it: axial CT of the liver in a display window, by centre.
 
-Volumes are numbered as in LiTS, across the centres. Which slices there are was decided when they were cut:
-those with more than 50 tumour pixels.
+Volumes are numbered as in LiTS, across the centres. The slices were selected when they were cut: those with
+more than 50 tumour pixels.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from flames_cli.core.lesions import SmallRule
-from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
+from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import Centre, Pair, find_centres, find_named, pair_up
-
-NAME = "lits-slices"
-ALIASES: tuple[str, ...] = ("lits_slices", "data_lits")
-MODALITY = "CT"
-ORGAN = "liver"
-LICENCE = "CC BY-NC-ND (LiTS, Bilic et al. 2023)"
-FOLDER = "data_lits"
-LAYOUT = "data_C1/images_C1/image4_slice340.jpg with data_C1/masks_C1/mask4_slice340.jpg, for each centre"
-COMPLETE = 0
-SERVER_TEST = 0
-STILL = True
-KNOWS_PATIENTS = True
-COLOUR = False
-SMALL = SmallRule("area", 1000.0, 1000.0)
-"""As FedGS."""
 
 _IMAGE = re.compile(r"image(\d+_slice\d{1,9})\.jpe?g", re.IGNORECASE)
 _MASK = re.compile(r"mask(\d+_slice\d{1,9})\.jpe?g", re.IGNORECASE)
 
 
 def list_sources(root: Path) -> list[Source]:
-    """Every slice of every centre, by volume; a volume is a patient."""
+    """Return every slice of every centre, by volume; a volume is a patient."""
     return [_source(centre, pair) for centre in find_centres(root) for pair in _pairs(centre)]
 
 
@@ -56,12 +40,20 @@ def _source(centre: Centre, pair: Pair) -> Source:
 
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
-    """One case: the grey slice with its mask, which is a JPEG."""
+    """Return one case: the grey slice with its mask, which is a JPEG."""
     expected = f"masks_{source.site}/{source.image.name.replace('image', 'mask')}"
     cases = read_still(source, options, expected, allowed=None)
     return [replace(case, slice_index=int(source.case.rsplit("z")[-1])) for case in cases]
 
 
-def iter_raw_cases(root: Path) -> Iterator[RawCase]:
-    """Every case under `root`, one image in memory at a time."""
-    return read_all(list_sources(root), read_source)
+LITS_SLICES = Reader(
+    name="lits-slices",
+    modality="CT",
+    organ="liver",
+    licence="CC BY-NC-ND (LiTS, Bilic et al. 2023)",
+    folder="data_lits",
+    layout="data_C1/images_C1/image4_slice340.jpg with data_C1/masks_C1/mask4_slice340.jpg, for each centre",
+    list_sources=list_sources,
+    read_source=read_source,
+    small_lesion_rule=SmallLesionRule("area", 1000.0, 1000.0),  # as in FedGS
+)

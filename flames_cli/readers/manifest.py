@@ -8,27 +8,14 @@ mask of a still is a still, that of a volume NIfTI, DICOM-SEG or a DICOM series.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from flames_cli.core.lesions import DEFAULT_SMALL
-from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.formats.any_kind import read_any
 from flames_cli.readers.manifest_table import Row, read_table, refuse
 
-NAME = "manifest"
-ALIASES: tuple[str, ...] = ()
-MODALITY = ""
-ORGAN = ""
-LICENCE = "your own"
 FOLDER = "manifest.csv"
-LAYOUT = "manifest.csv with the columns image, mask, patient_id, modality, organ, and if known site and split"
-COMPLETE = 0
-SERVER_TEST = 0
-STILL = True
-KNOWS_PATIENTS = True
-COLOUR = True
-SMALL = DEFAULT_SMALL
 
 
 def list_sources(root: Path) -> list[Source]:
@@ -103,11 +90,14 @@ def _inside(home: Path, text: str) -> Path | None:
     return found if found != home and all(item.is_relative_to(home) for item in (found, *links)) else None
 
 
-def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
-    """A still's one case, or the slices of a volume that hold tumour (or those that `options` ask for)."""
-    return read_any(source, options)
-
-
-def iter_raw_cases(root: Path) -> Iterator[RawCase]:
-    """Every case under `root`, one image or volume in memory at a time."""
-    return read_all(list_sources(root), read_source)
+MANIFEST = Reader(
+    name="manifest",
+    modality="",
+    organ="",
+    licence="your own",
+    folder=FOLDER,
+    layout=f"{FOLDER} with the columns image, mask, patient_id, modality, organ, and if known site and split",
+    list_sources=list_sources,
+    read_source=read_any,
+    has_colour=True,
+)

@@ -1,33 +1,17 @@
 """OTU_2d of MMOTU: ovarian tumours in ultrasound."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.lesions import DEFAULT_SMALL
-from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
 from flames_cli.readers.formats.images import read_still
-
-NAME = "otu2d"
-ALIASES: tuple[str, ...] = ("otu_2d", "mmotu")
-MODALITY = "US"
-ORGAN = "ovary"
-LICENCE = "as its download page states (MMOTU, Zhao et al. 2022)"
-FOLDER = "OTU_2d"
-LAYOUT = "images/1.JPG with annotations/1_binary.PNG"
-COMPLETE = 1469
-SERVER_TEST = 230
-STILL = True
-KNOWS_PATIENTS = False
-COLOUR = False
-SMALL = DEFAULT_SMALL
 
 _IMAGE = re.compile(r"^(\d+)\.jpe?g$", re.IGNORECASE)
 _MASK = re.compile(r"^(\d+)_binary\.png$", re.IGNORECASE)
 
 
 def list_sources(root: Path) -> list[Source]:
-    """Every numbered image with its `N_binary.PNG`; colour and doubled annotations are junk.
+    """Return every numbered image with its `N_binary.PNG`; other annotation files are ignored.
 
     A mask without its image is listed too, so that it is reported as bad.
     """
@@ -49,10 +33,20 @@ def _numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
 
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
-    """One case: the grey image with its binary mask."""
+    """Return one case: the grey image with its binary mask."""
     return read_still(source, options, f"annotations/{source.patient}_binary.PNG")
 
 
-def iter_raw_cases(root: Path) -> Iterator[RawCase]:
-    """Every case under `root`, one image in memory at a time."""
-    return read_all(list_sources(root), read_source)
+OTU2D = Reader(
+    name="otu2d",
+    modality="US",
+    organ="ovary",
+    licence="as its download page states (MMOTU, Zhao et al. 2022)",
+    folder="OTU_2d",
+    layout="images/1.JPG with annotations/1_binary.PNG",
+    list_sources=list_sources,
+    read_source=read_source,
+    complete=1469,
+    server_test=230,
+    knows_patients=False,
+)

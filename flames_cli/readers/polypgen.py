@@ -1,38 +1,22 @@
 """PolypGen: colonoscopy frames of six centres, one polyp mask each."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from flames_cli.core.lesions import SmallRule
-from flames_cli.readers.base import RawCase, ReadOptions, Source, read_all
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
+from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
 from flames_cli.readers.formats.images import read_still
 from flames_cli.readers.pairs import JPEG, Centre, Pair, find_centres, find_named, pair_up
-
-NAME = "polypgen"
-ALIASES: tuple[str, ...] = ("polypgen2021",)
-MODALITY = "Endoscopy"
-ORGAN = "colon"
-LICENCE = "CC BY 4.0 (Ali et al. 2023)"
-FOLDER = "PolypGen2021_MultiCenterData_v3"
-LAYOUT = "data_C1/images_C1/X.jpg with data_C1/masks_C1/X_mask.jpg, and so on to C6"
-COMPLETE = 1537
-SERVER_TEST = 0
-STILL = True
-KNOWS_PATIENTS = False
-COLOUR = True
-SMALL = SmallRule("box", 150.0, 100.0)
-"""As FedGS, whose blob detector takes a rough box of the smallest polyp of 512×512 pixels."""
 
 _MASK = re.compile(r"([^.].*)_mask\.jpe?g", re.IGNORECASE | re.DOTALL)
 _PATIENT = re.compile(r"(\d+)(?=OLC|_endocv2021_)", re.IGNORECASE)
 
 
 def list_sources(root: Path) -> list[Source]:
-    """The single frames of every centre; the video sequences beside them (`sequenceData`) name no centre.
+    """Return the single frames of every centre, without the video sequences (`sequenceData`).
 
-    Some names hold the patient, as nki-radiology/interpretability_augmentation on GitHub reads them: C1's
-    `144OLCV1_100H0024` (144) and C4's `4_endocv2021_positive_34` (4). The others only count frames (C1's
+    Some file names contain the patient, as nki-radiology/interpretability_augmentation on GitHub reads them:
+    C1's `144OLCV1_100H0024` (144) and C4's `4_endocv2021_positive_34` (4). The others only count frames (C1's
     `100H0050`, C2's `EndoCV2021_001000`, C3's `C3_EndoCV2021_00489`, C5's `EndoCV2021_C5_50000346`): there an
     image counts as a patient.
     """
@@ -40,7 +24,7 @@ def list_sources(root: Path) -> list[Source]:
 
 
 def _pairs(centre: Centre) -> list[Pair]:
-    """One image of C3 ends in an underscore that its mask does not have."""
+    # The name of one image of C3 ends in an underscore that the name of its mask does not have.
     named, masks = find_named(centre.images, JPEG), find_named(centre.masks, _MASK)
     images = {
         stem if stem in masks or stem.rstrip("_") in named else stem.rstrip("_"): path
@@ -50,7 +34,7 @@ def _pairs(centre: Centre) -> list[Pair]:
 
 
 def _source(centre: Centre, pair: Pair) -> Source:
-    """Named with the centre: two of them may call a frame the same."""
+    # Names include the centre: two centres may give a frame the same name.
     known = _PATIENT.match(pair.key)
     return Source(
         name=f"{centre.site}/{pair.image.name}",
@@ -63,11 +47,23 @@ def _source(centre: Centre, pair: Pair) -> Source:
 
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
-    """One case: the frame with its mask, which is a JPEG."""
+    """Return one case: the frame with its mask, which is a JPEG."""
     expected = f"masks_{source.site}/{Path(source.case).name}_mask.jpg"
     return read_still(source, options, expected, allowed=None)
 
 
-def iter_raw_cases(root: Path) -> Iterator[RawCase]:
-    """Every case under `root`, one image in memory at a time."""
-    return read_all(list_sources(root), read_source)
+POLYPGEN = Reader(
+    name="polypgen",
+    modality="Endoscopy",
+    organ="colon",
+    licence="CC BY 4.0 (Ali et al. 2023)",
+    folder="PolypGen2021_MultiCenterData_v3",
+    layout="data_C1/images_C1/X.jpg with data_C1/masks_C1/X_mask.jpg, and so on to C6",
+    list_sources=list_sources,
+    read_source=read_source,
+    complete=1537,
+    knows_patients=False,
+    has_colour=True,
+    # FedGS's rule: its blob detector takes a rough box of the smallest polyp of 512×512 pixels.
+    small_lesion_rule=SmallLesionRule("box", 150.0, 100.0),
+)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from flames_cli.config import ReadConfig
 from flames_cli.errors import FlamesError
-from flames_cli.readers import get_reader
+from flames_cli.readers import get_reader, names_of
 from flames_cli.readers.base import BadCase, Reader, ReadOptions, Source, find_root, require_sources
 from flames_cli.readers.manifest_table import MODALITIES
 
@@ -44,10 +44,10 @@ def check_options(reader: Reader, config: ReadConfig) -> None:
     Raises:
         FlamesError: naming the option.
     """
-    if config.channels == "rgb" and not reader.COLOUR:
-        raise FlamesError(f"{reader.NAME} has no colour images; leave out --channels rgb")
-    if config.name and reader.MODALITY:
-        raise FlamesError(f"--name is for a manifest; {reader.NAME} has a name of its own")
+    if config.channels == "rgb" and not reader.has_colour:
+        raise FlamesError(f"{reader.name} has no colour images; leave out --channels rgb")
+    if config.name and reader.modality:
+        raise FlamesError(f"--name is for a manifest; {reader.name} has a name of its own")
     for name in config.raw:
         get_reader(name)
 
@@ -73,19 +73,19 @@ def _spell(modality: str) -> str:
 def raw_folder(config: ReadConfig, reader: Reader) -> Path:
     """The user's folder, under any of the data set's names; else the workspace's place."""
     named = {name.lower(): folder for name, folder in config.raw.items()}
-    for name in (reader.NAME, *reader.ALIASES):
+    for name in names_of(reader):
         if name in named:
             return named[name]
-    places = [config.workspace / "raw" / name for name in (reader.NAME, *reader.ALIASES, reader.FOLDER)]
+    places = [config.workspace / "raw" / name for name in (*names_of(reader), reader.folder)]
     return next((place for place in places if place.is_dir()), places[0])
 
 
 def own_name(reader: Reader, root: Path) -> str:
     """The reader's, or for a manifest that of its folder."""
-    if reader.MODALITY:
-        return reader.NAME
+    if reader.modality:
+        return reader.name
     folder = root.parent.resolve() if root.is_file() else root.resolve()
-    return slug(folder.name) or reader.NAME
+    return slug(folder.name) or reader.name
 
 
 def slug(text: str) -> str:
@@ -96,7 +96,7 @@ def slug(text: str) -> str:
 
 def kind_of(reader: Reader, source: Source) -> Kind:
     """The source's modality and organ: its own, else its reader's."""
-    return source.modality or reader.MODALITY, source.organ or reader.ORGAN
+    return source.modality or reader.modality, source.organ or reader.organ
 
 
 def read_options(config: ReadConfig) -> ReadOptions:

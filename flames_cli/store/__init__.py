@@ -1,1 +1,1 @@
-"""Every file format: versioned, checked on reading, written to a temporary name and moved."""
+"""Files of every format: versioned, checked when read, written to a temporary name and then moved."""

@@ -1,4 +1,4 @@
-"""Cases in HDF5: one group a set, one chunk a case, so that sets are copied without decoding them."""
+"""Cases in HDF5: one group per set and one chunk per case, so sets can be copied without decoding."""
 
 import operator
 import os
@@ -14,53 +14,69 @@ import numpy as np
 from isal import isal_zlib
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.lesions import DEFAULT_SMALL, Lesion, LesionSize, SmallRule, parse_rule
-from flames_cli.core.volumes import Placement
-from flames_cli.store.atomic import telling_in_one_line, write_all
+from flames_cli.core.imaging.lesions import LesionSize
+from flames_cli.core.imaging.small_lesion_rule import (
+    DEFAULT_RULE,
+    Lesion,
+    SmallLesionRule,
+    parse_small_lesion_rule,
+)
+from flames_cli.core.imaging.volumes import Placement
+from flames_cli.store.files.atomic import raising_not_written, write_all
 
 LEVEL = 1
-"""Of ISA-L's deflate: its highest saves 0.2 % of disk on ultrasound and takes twice the time."""
+"""Compression level of ISA-L's deflate. Its highest level saves 0.2 % of disk on ultrasound and takes twice
+the time."""
 
-_IDENTITY = ("case", "patient", "group", "stratum", "site")
+_IDENTITY = {
+    "case": "case",
+    "patient": "patient",
+    "group": "split_unit",
+    "stratum": "stratum",
+    "site": "site",
+}
+"""Field of `CaseInfo` by column of the file. The split unit is called `group` in the file."""
+
 _LESIONS = ("lesion_px", "n_lesions", "smallest_px", "smallest_box_px")
 
 
 NO_PLACE = Placement("", -1, (0, 0, 0), "", (0.0,) * 16)
-"""Stands in a file for a still image among slices."""
+"""Placeholder in the file for a still image among slices."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseInfo:
-    """What is known of a case beside its pixels; patients go by their pseudonyms in every file."""
+    """Information about a case besides its pixels; every file names patients by their pseudonyms."""
 
     case: str
     patient: str
-    group: str
-    """The patient, or the first of those whose images are near copies: what no split may divide."""
+    split_unit: str
+    """The patient, or the first of several patients whose images are near copies: no split divides it."""
     stratum: str
     slice_index: int
     spacing_mm: tuple[float, float]
     lesion_px: int
     site: str = ""
-    """The centre that the case comes from; empty where the data set does not tell."""
+    """The centre that the case comes from; empty if the data set does not name it."""
     raw_shape: tuple[int, int] = (0, 0)
-    """Rows, columns before the case was made square."""
+    """Rows and columns before the case was made square."""
     place: Placement | None = None
-    """Where the slice lies in its volume; None for still images."""
+    """Position of the slice in its volume; None for still images."""
     n_lesions: int = 0
-    """Connected parts of the stored mask; these four figures are of `core.lesions.LesionSize`."""
+    """Number of connected parts of the stored mask; these four numbers are those of
+    `core.imaging.lesions.LesionSize`."""
     smallest_px: int = 0
     smallest_box_px: int = 0
 
     @property
     def lesions(self) -> LesionSize:
-        """How large its lesions are, at the stored size."""
+        """Size of its lesions, at the stored image size."""
         return LesionSize(self.lesion_px, self.n_lesions, self.smallest_px, self.smallest_box_px)
 
 
 @dataclass(frozen=True, slots=True)
 class SetInfo:
-    """What all cases of a set share."""
+    """Properties that all cases of a set share."""
 
     dataset: str
     modality: str
@@ -68,31 +84,32 @@ class SetInfo:
     size: int
     max_value: int
     channels: int = 1
-    """1 grey, or 3: red, green, blue."""
+    """1 for grey, or 3 for red, green, blue."""
     collection: str = ""
-    """What shares its patients with other data sets (one manifest's modalities); empty: the data set."""
-    small: SmallRule = DEFAULT_SMALL
-    """Which of its images hold small lesions."""
+    """Name that data sets with common patients share (the modalities of one manifest); empty: the data set's
+    own."""
+    small: SmallLesionRule = DEFAULT_RULE
+    """Rule that decides which of its images have small lesions."""
 
     def judge(self, case: CaseInfo) -> Lesion:
-        """Whether the lesions of one of its cases are small, large, or none."""
+        """Return whether the lesions of `case` are small, large, or none."""
         return self.small.judge(self.size * self.size, case.lesions)
 
     @property
     def pixel_shape(self) -> tuple[int, ...]:
-        """Of one image: H×W, or H×W×3."""
+        """Shape of one image: H×W, or H×W×3."""
         return (self.size, self.size) if self.channels == 1 else (self.size, self.size, self.channels)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the stored images."""
+        """Type of the stored images."""
         return np.dtype(np.uint8 if self.max_value <= 255 else np.uint16)
 
 
 @dataclass(frozen=True, slots=True)
 class CaseSet:
-    """A set of N cases in memory: images N×H×W (N×H×W×3 in colour) in their stored precision, masks N×H×W of
-    0 and 1."""
+    """Set of N cases in memory: images N×H×W (N×H×W×3 in colour) in their stored precision, masks N×H×W of 0
+    and 1."""
 
     info: SetInfo
     cases: list[CaseInfo]
@@ -104,7 +121,7 @@ class CaseSet:
 
 
 def encode_chunk(pixels: Pixels) -> bytes:
-    """The bytes that HDF5's shuffle and deflate filters would make of one chunk: H×W or H×W×3."""
+    """Return the bytes that HDF5's shuffle and deflate filters would make of one chunk: H×W or H×W×3."""
     flat = np.ascontiguousarray(pixels)
     if flat.itemsize > 1:
         flat = np.ascontiguousarray(flat.view(np.uint8).reshape(-1, flat.itemsize).T)
@@ -114,31 +131,32 @@ def encode_chunk(pixels: Pixels) -> bytes:
 class Spool:
     """Encoded cases on disk, between decoding and the split, so that memory does not grow with the set.
 
-    Its file has no name and lies in `folder`, or the nearest above it that is there: on the disk of the
-    result, whose folder is made only once all went well. None: the system's temporary one, often memory.
+    The file has no name. It is in `folder` or in the nearest existing folder above it: this is the disk of
+    the result, whose folder is made only at the end. None: the system's temporary folder, which is often in
+    memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         above = [folder.absolute(), *folder.absolute().parents] if folder else []
         beside = next((one for one in above if one.is_dir()), None)
         self._folder = beside or Path(gettempdir())
-        with telling_in_one_line(self._folder):
+        with raising_not_written(self._folder):
             self._file = TemporaryFile(dir=beside, buffering=0)  # noqa: SIM115 (closed by __exit__)
         self._spans: list[tuple[int, int]] = []
 
     def add(self, chunk: bytes) -> int:
-        """Keep `chunk`; the number to `get` it by.
+        """Store `chunk` and return the number with which `get` reads it.
 
         Raises:
             NotWritten: the disk is full.
         """
-        with telling_in_one_line(self._folder):
+        with raising_not_written(self._folder):
             self._spans.append((self._file.seek(0, os.SEEK_END), len(chunk)))
             write_all(self._file, chunk)
         return len(self._spans) - 1
 
     def get(self, number: int) -> bytes:
-        """The chunk that `add` numbered so."""
+        """Return the chunk for which `add` returned `number`."""
         start, length = self._spans[number]
         self._file.seek(start)
         return self._file.read(length)
@@ -195,8 +213,8 @@ def _create_chunked(
 
 
 def _write_columns(group: h5py.Group, cases: Sequence[CaseInfo]) -> None:
-    for column in _IDENTITY:
-        encoded = [str(getattr(case, column)).encode() for case in cases]
+    for column, field in _IDENTITY.items():
+        encoded = [str(getattr(case, field)).encode() for case in cases]
         width = max([len(text) for text in encoded], default=0) or 1
         group.create_dataset(column, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", width)))
     group.create_dataset("slice", data=np.array([case.slice_index for case in cases], np.int32))
@@ -216,22 +234,22 @@ def _write_places(group: h5py.Group, places: Sequence[Placement]) -> None:
         group.create_dataset(column, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", width)))
     group.create_dataset("shape", data=np.array([place.shape for place in places], np.int32))
     affine = np.array([place.affine for place in places], np.float64).reshape(-1, 4, 4)
-    # All slices of a volume share it.
+    # All slices of a volume have the same affine.
     group.create_dataset("affine", data=affine, compression="gzip", compression_opts=LEVEL)
 
 
 def read_set_info(group: h5py.Group) -> SetInfo:
-    """What all cases of `group` share."""
+    """Return the properties that all cases of `group` share."""
     attrs = group.attrs
     info = SetInfo(
-        _text(attrs["dataset"]),
-        _text(attrs["modality"]),
-        _text(attrs["organ"]),
-        operator.index(attrs["size"]),
-        operator.index(attrs["max_value"]),
-        operator.index(attrs["channels"]),
-        _text(attrs["collection"]),
-        parse_rule(_text(attrs["small"])),
+        dataset=_text(attrs["dataset"]),
+        modality=_text(attrs["modality"]),
+        organ=_text(attrs["organ"]),
+        size=operator.index(attrs["size"]),
+        max_value=operator.index(attrs["max_value"]),
+        channels=operator.index(attrs["channels"]),
+        collection=_text(attrs["collection"]),
+        small=parse_small_lesion_rule(_text(attrs["small"])),
     )
     _check_pixels(group, info)
     return info
@@ -244,39 +262,31 @@ def _text(value: object) -> str:
 
 
 def _check_pixels(group: h5py.Group, info: SetInfo) -> None:
-    """That they are as the attributes say: what reads them next counts on it."""
+    """Check that the images have the properties in the attributes; all later code relies on it."""
     images, masks = group["image"], group["mask"]
     if info.size < 1 or info.max_value < 1 or info.channels not in (1, 3):
-        raise ValueError(f"its images are said to be of size {info.size} with {info.channels} channels")
+        raise ValueError(f"its attributes give images of size {info.size} with {info.channels} channels")
     found, expected = (images.shape[1:], images.dtype), (info.pixel_shape, info.dtype)
     if found != expected or masks.shape != (len(images), info.size, info.size) or masks.dtype != np.uint8:
         raise ValueError(f"its images are {found}, expected {expected}, and its masks {masks.shape}")
 
 
 def read_cases(group: h5py.Group) -> list[CaseInfo]:
-    """The cases of `group`, without their pixels."""
-    texts = [_read_texts(group[column]) for column in _IDENTITY]
-    return [
-        CaseInfo(
-            *(case, patient, unit, stratum),
-            int(z),
-            (float(spacing[0]), float(spacing[1])),
-            int(lesion),
-            site,
-            (int(raw_shape[0]), int(raw_shape[1])),
-            place,
-            *(int(n), int(smallest), int(box)),
-        )
-        for case, patient, unit, stratum, site, z, spacing, raw_shape, place, lesion, n, smallest, box in zip(
-            *texts,
-            group["slice"][...].tolist(),
-            group["spacing_mm"][...].tolist(),
-            group["raw_shape"][...].tolist(),
-            _read_places(group),
-            *(group[column][...].tolist() for column in _LESIONS),
-            strict=True,
-        )
-    ]
+    """Return the cases of `group`, without their pixels."""
+    columns: dict[str, list[Any]] = {
+        **{field: _read_texts(group[column]) for column, field in _IDENTITY.items()},
+        "slice_index": _read_numbers(group["slice"]),
+        "spacing_mm": [(float(y), float(x)) for y, x in group["spacing_mm"][...].tolist()],
+        "raw_shape": [(int(rows), int(columns)) for rows, columns in group["raw_shape"][...].tolist()],
+        "place": _read_places(group),
+        **{column: _read_numbers(group[column]) for column in _LESIONS},
+    }
+    rows = zip(*columns.values(), strict=True)
+    return [CaseInfo(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _read_numbers(dataset: h5py.Dataset) -> list[int]:
+    return [int(value) for value in dataset[...].tolist()]
 
 
 def _read_texts(dataset: h5py.Dataset) -> list[str]:
@@ -302,12 +312,12 @@ def _read_places(group: h5py.Group) -> list[Placement | None]:
 
 
 def read_set(group: h5py.Group) -> CaseSet:
-    """All of `group`, in memory."""
+    """Return all of `group`, in memory."""
     return CaseSet(read_set_info(group), read_cases(group), group["image"][...], group["mask"][...])
 
 
 def read_chunks(group: h5py.Group, indices: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
-    """The encoded (image, mask) chunks of the cases at `indices`, not decoded."""
+    """Return the encoded (image, mask) chunks of the cases at `indices`, without decoding them."""
     for index in indices:
         _, image = group["image"].id.read_direct_chunk((index, *(0 for _ in group["image"].shape[1:])))
         _, mask = group["mask"].id.read_direct_chunk((index, 0, 0))

@@ -1,4 +1,5 @@
-"""Checkpoints: one folder a round, safetensors and a JSON, moved into place when whole."""
+"""Checkpoints: one folder per round, with safetensors files and a JSON index, moved into place when
+complete."""
 
 import errno
 import hashlib
@@ -12,37 +13,36 @@ from typing import Any
 from urllib.parse import quote
 
 from flames_cli.arrays import Weights
-from flames_cli.core.reports import LastReport, Moved, State
+from flames_cli.core.federated.reports import LastReport, Moved, State
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import (
+from flames_cli.store.files.atomic import (
+    DAMAGED,
+    raising_not_written,
     reason_of,
     remove_folder,
     remove_leftovers,
     replacing_folder,
-    telling_in_one_line,
     write_json,
 )
-from flames_cli.store.h5 import hash_file
-from flames_cli.store.parse import parse_json
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import CHECKPOINT, check_stamp, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
 INDEX = "state.json"
 
 SEAL = "index_sha256"
-"""In an index: its own checksum, of all its other entries."""
-
-DAMAGED = ".damaged"
-"""Ends the name of a checkpoint's folder that has been set aside."""
+"""Entry of an index for its own checksum, computed over all other entries."""
 
 _FILE = re.compile(r"[A-Za-z0-9._%+ ~-]+\.safetensors")
-"""What `_Writer` writes: a plain name, in the checkpoint's own folder."""
+"""File names that `_Writer` writes: plain names, in the checkpoint's own folder."""
 
 _ROUND = re.compile(r"^round-(\d{5,})$")
 
 
 class DamagedCheckpoint(FlamesError):
-    """A round's checkpoint is not as it was written; the round before may still be whole."""
+    """Error for a round's checkpoint that differs from what was written; the round before may still be
+    complete."""
 
     def __init__(self, folder: Path, what: str) -> None:
         super().__init__(
@@ -57,16 +57,16 @@ Check = Callable[[State], None]
 
 
 def nothing_more(state: State) -> None:
-    """A state that can be read is good."""
+    """Accept every state that can be read."""
 
 
 def save_state(folder: Path, state: State, keep: int) -> Path:
-    """Write `state` to `folder`/round-NNNNN and drop all but the newest `keep` rounds.
+    """Write `state` to `folder`/round-NNNNN and delete all but the newest `keep` rounds.
 
     Args:
-        folder: of the run's checkpoints.
-        state: after its round.
-        keep: rounds to keep, above 0.
+        folder: folder of the run's checkpoints.
+        state: state after its round.
+        keep: number of rounds to keep, above 0.
 
     Raises:
         FlamesError: the folder cannot be written; no partial checkpoint is left.
@@ -74,7 +74,7 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
     target = round_folder(folder, state.round)
     with replacing_folder(target) as temporary:
         _write(temporary, state)
-    keep_newest(folder, keep)
+    delete_older_rounds(folder, keep)
     return target
 
 
@@ -85,7 +85,7 @@ def _write(folder: Path, state: State) -> None:
         "round": state.round,
         "server": written.by_name("server", state.server),
         "personal": written.by_name("client", state.personal),
-        "memory": written.by_kind("memory", state.memory),
+        "memory": written.by_kind("memory", state.optimiser_state),
         "styles": written.by_name("style", state.styles),
         "releases": state.releases,
         "clients": {name: asdict(last) for name, last in state.clients.items()},
@@ -95,12 +95,12 @@ def _write(folder: Path, state: State) -> None:
 
 
 def _seal(index: Mapping[str, Any]) -> str:
-    """SHA-256 of an index: a bit of a client's name may flip as well as one of its weights."""
+    """Return the SHA-256 of an index, since a bit may flip in a client's name as well as in a weight."""
     return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 class _Writer:
-    """Writes weights to files of safe names, and remembers their checksums."""
+    """Writer of weights to files with safe names; it collects their checksums."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -110,7 +110,7 @@ class _Writer:
         return {name: self._write(f"{prefix}-{safe_name(name)}", weights) for name, weights in models.items()}
 
     def by_kind(self, prefix: str, memory: Mapping[str, Mapping[str, Weights]]) -> dict[str, dict[str, str]]:
-        # A name has no + once it is safe, so no two of these can be the same.
+        # A safe name contains no +, so no two of these names can be the same.
         return {
             owner: {
                 kind: self._write(f"{prefix}-{safe_name(owner)}+{safe_name(kind)}", weights)
@@ -127,46 +127,48 @@ class _Writer:
 
 
 def safe_name(name: str) -> str:
-    """`name` as a file's or its part: a modality may be called PET/CT. Two names never give the same."""
+    """Return `name` as a file name or a part of one: a modality may be called PET/CT. Different names give
+    different results."""
     quoted = quote(name, safe=" ")
-    # The folder itself and the one above are names as well.
+    # "." and ".." are valid names too.
     return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
 
 
 def round_folder(folder: Path, round_: int) -> Path:
-    """Where in `folder` what is of `round_` lies."""
+    """Return the folder of `round_` in `folder`."""
     return folder / f"round-{round_:05d}"
 
 
 def index_path(folder: Path, round_: int) -> Path:
-    """The index of the checkpoint of `round_`: the names and checksums of its files."""
+    """Return the path of the checkpoint index of `round_`, which has the names and checksums of its files."""
     return round_folder(folder, round_) / INDEX
 
 
 def list_rounds(folder: Path) -> list[int]:
-    """The rounds that have a folder in `folder`, in order."""
+    """Return the rounds that have a folder in `folder`, in order."""
     if not folder.is_dir():
         return []
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _ROUND.match(path.name)))
 
 
-def keep_newest(folder: Path, keep: int) -> None:
-    """Drop the folders of all but the newest `keep` rounds; what cannot be dropped stays."""
+def delete_older_rounds(folder: Path, keep: int) -> None:
+    """Delete the folders of all but the newest `keep` rounds; folders that cannot be deleted stay."""
     remove_leftovers(folder)
     for old in list_rounds(folder)[:-keep]:
         with suppress(OSError):
             remove_folder(round_folder(folder, old))
 
 
-def load_newest_whole(folder: Path, check: Check = nothing_more) -> tuple[State, list[DamagedCheckpoint]]:
-    """The state after the newest round that is whole, and what is wrong with those after it.
+def load_newest_complete(folder: Path, check: Check = nothing_more) -> tuple[State, list[DamagedCheckpoint]]:
+    """Return the state after the newest complete round, and the damage of the rounds after it.
 
     Args:
-        folder: of the run's checkpoints.
-        check: of a state that is read; raises DamagedCheckpoint where it cannot be gone on with.
+        folder: folder of the run's checkpoints.
+        check: checks a state that was read; raises DamagedCheckpoint if the run cannot continue from it.
 
     Raises:
-        FlamesError: none is whole; or one is of another version, or cannot be read as things are.
+        FlamesError: no round is complete; or a checkpoint has another version, or cannot be read for a reason
+            outside of it.
     """
     damaged: list[DamagedCheckpoint] = []
     for round_ in reversed(list_rounds(folder)):
@@ -178,31 +180,31 @@ def load_newest_whole(folder: Path, check: Check = nothing_more) -> tuple[State,
             damaged.append(error)
     found = f"{damaged[0].round_folder.name}: {damaged[0].what}" if damaged else "there is none"
     raise FlamesError(
-        f"no checkpoint in {folder} is whole ({found}); copy one back from a backup, or pass --fresh to "
+        f"no checkpoint in {folder} is complete ({found}); copy one back from a backup, or pass --fresh to "
         "start anew"
     )
 
 
 def set_aside(damaged: Path) -> Path:
-    """Rename a checkpoint's folder, so that nothing meets it again; where it lies now.
+    """Rename a checkpoint's folder so that no command reads it again, and return its new path.
 
     Raises:
         NotWritten: it cannot be renamed.
     """
     aside = damaged.with_name(f"{damaged.name}{DAMAGED}")
-    with telling_in_one_line(aside):
+    with raising_not_written(aside):
         remove_folder(aside)
         damaged.replace(aside)
     return aside
 
 
 def load_state(folder: Path, round_: int | None = None) -> State:
-    """The state after `round_`, by default the newest.
+    """Return the state after `round_`, by default the newest round.
 
     Raises:
         MissingArtifact: there is no checkpoint.
-        DamagedCheckpoint: a file is missing, or not as it was written (its checksum differs).
-        FlamesError: it is of another version, or cannot be read as things are.
+        DamagedCheckpoint: a file is missing, or differs from what was written (its checksum differs).
+        FlamesError: it has another version, or cannot be read for a reason outside of it.
     """
     stored = _Reader(folder, round_)
     return State(
@@ -217,7 +219,7 @@ def load_state(folder: Path, round_: int | None = None) -> State:
 
 
 class _Reader:
-    """Reads what one checkpoint's index names, each file against its checksum."""
+    """Reader of the files that one checkpoint's index names; it checks each file against its checksum."""
 
     def __init__(self, folder: Path, round_: int | None) -> None:
         self._path = _find(folder, round_)
@@ -233,7 +235,7 @@ class _Reader:
         if not isinstance(index, dict) or index.get("format") != CHECKPOINT.name:
             raise self._damaged(f"{INDEX} is not of {CHECKPOINT.name}")
         check_stamp(index, CHECKPOINT, path)
-        if index.pop(SEAL, None) not in (None, _seal(index)):  # none: of an earlier release
+        if index.pop(SEAL, None) not in (None, _seal(index)):  # None: written by an earlier release
             raise self._damaged(f"the checksum of {INDEX} differs")
         return index
 
@@ -266,9 +268,9 @@ class _Reader:
             }
 
     def _read(self, file: str) -> Weights:
-        # The index may come from elsewhere: only what lies beside it is of this checkpoint.
+        # The index may come from elsewhere: only files in the same folder belong to this checkpoint.
         if not _FILE.fullmatch(file):
-            raise self._damaged(f"{INDEX} names '{file}', which is no file of a checkpoint")
+            raise self._damaged(f"{INDEX} names '{file}', which is not a file of a checkpoint")
         with self._reading(file):
             checksum = hash_file(self._path / file)
         if checksum != self._index["sha256"][file]:
@@ -293,7 +295,7 @@ class _Reader:
         try:
             yield
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            raise self._damaged(f"{INDEX} lacks entries ({error})") from error
+            raise self._damaged(f"{INDEX} has missing entries ({error})") from error
 
     def _damaged(self, what: str) -> DamagedCheckpoint:
         return DamagedCheckpoint(self._path, what)
@@ -305,7 +307,7 @@ def _last_report(group: str, round: int, moved: dict[str, Any]) -> LastReport:
 
 
 def _find(folder: Path, round_: int | None) -> Path:
-    """The folder of the checkpoint of `round_`, by default the newest."""
+    """Return the checkpoint folder of `round_`, by default of the newest round."""
     rounds = list_rounds(folder)
     if not rounds or (round_ is not None and round_ not in rounds):
         wanted = "checkpoint" if round_ is None else f"checkpoint of round {round_}"

@@ -1,6 +1,5 @@
-"""The HDF5 files: `preprocessed/<dataset>.h5` and the shards, opened with their format checked."""
+"""HDF5 files: `preprocessed/<dataset>.h5` and the shards, opened with a check of their format."""
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,6 @@ import h5py
 
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import replacing
 from flames_cli.store.cases import (
     CaseInfo,
     CaseSet,
@@ -24,6 +22,7 @@ from flames_cli.store.cases import (
     read_set_info,
 )
 from flames_cli.store.cases import write_set as write_case_set
+from flames_cli.store.files.atomic import replacing
 from flames_cli.store.h5_contents import check_contents
 from flames_cli.store.schema import MADE_BY, PREPROCESSED, SHARD, Format, check_stamp, stamp
 
@@ -32,7 +31,7 @@ CLIENT_SETS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class SpooledCase:
-    """A case whose encoded pixels lie in a spool, under these numbers."""
+    """Case whose encoded pixels are in a spool, under these numbers."""
 
     info: CaseInfo
     image: int
@@ -49,16 +48,17 @@ DAMAGE = (
     ArithmeticError,
     MemoryError,
 )
-"""What reading stumbles on where entries are missing, of other kinds, or damaged."""
+"""Exceptions that reading raises if entries are missing, have other types, or are damaged."""
 
 
 @contextmanager
 def open_checked(path: Path, expected: Format) -> Iterator[h5py.File]:
-    """`path` for reading, its format and version checked.
+    """Open `path` for reading, with a check of its format and version.
 
     Raises:
-        MissingArtifact: no such file; names the command that makes it.
-        FlamesError: not HDF5, damaged, of another format or version, or holding what FLAMES never writes.
+        MissingArtifact: there is no such file; the message names the command that makes it.
+        FlamesError: it is not HDF5, is damaged, has another format or version, or contains objects that
+            FLAMES never writes.
     """
     if not path.exists():
         raise MissingArtifact(f"{path} is not there; make it with `{MADE_BY[expected.name]}`")
@@ -70,28 +70,28 @@ def open_checked(path: Path, expected: Format) -> Iterator[h5py.File]:
             yield file
     except DAMAGE as error:
         command = MADE_BY[expected.name]
-        raise FlamesError(f"{path} is damaged or no HDF5 file; make it anew with `{command}`") from error
+        raise FlamesError(f"{path} is damaged or not an HDF5 file; make it again with `{command}`") from error
 
 
 def _require_file(path: Path) -> None:
-    """HDF5 would wait for whoever writes to a pipe."""
+    """Check that `path` is a file: HDF5 would wait for the process that writes to a pipe."""
     if not path.is_file():
-        raise ValueError("it is no file")
+        raise ValueError("it is not a file")
 
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[h5py.File]:
-    """`path` for writing.
+    """Open `path` for writing.
 
     Raises:
-        OSError: the disk is full. HDF5 tells so in a RuntimeError where it notices on closing the file.
+        OSError: the disk is full. HDF5 raises a RuntimeError if it notices this when it closes the file.
     """
     try:
         with h5py.File(path, "w") as file:
             yield file
     except RuntimeError as error:
-        if told := re.search(r"errno = (\d+)", str(error)):
-            raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+        if found := re.search(r"errno = (\d+)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
         raise
 
 
@@ -105,7 +105,7 @@ def write_preprocessed(
 def write_collection(
     files: Mapping[Path, tuple[SetInfo, Mapping[str, list[SpooledCase]]]], spool: Spool
 ) -> None:
-    """Write data sets that were split together: all of them, or where one fails none."""
+    """Write data sets that were split together: all of them, or none if one fails."""
     with ExitStack() as stack:
         for path, (info, sets) in files.items():
             temporary = stack.enter_context(replacing(path))
@@ -123,14 +123,14 @@ def _write_sets(file: h5py.File, info: SetInfo, sets: Mapping[str, list[SpooledC
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Cases of one preprocessed file: indices by set."""
+    """Selection of cases from one preprocessed file: indices by set."""
 
     path: Path
     indices: Mapping[str, Sequence[int]]
 
 
 def write_shard(path: Path, name: str, modality: str, sets: Mapping[str, Selection]) -> None:
-    """Write a shard: each set (`train`, `test/busi`, …) copied chunk by chunk from preprocessed files."""
+    """Write a shard: copy each set (`train`, `test/busi`, …) chunk by chunk from preprocessed files."""
     with replacing(path) as temporary, _new_file(temporary) as file:
         file.attrs.update(stamp(SHARD))
         file.attrs.update(name=name, modality=modality)
@@ -149,8 +149,8 @@ def _copy_cases(source: h5py.File, indices: Mapping[str, Sequence[int]], file: h
 
 
 def files_of(collection: str, folder: Path) -> list[Path]:
-    """The preprocessed files in `folder` that belong to `collection`; those that cannot be read are passed
-    over."""
+    """Return the preprocessed files in `folder` that belong to `collection`; skip files that cannot be
+    read."""
     found = []
     for path in sorted(folder.glob("*.h5")):
         with suppress(FlamesError), open_checked(path, PREPROCESSED) as file:
@@ -161,14 +161,14 @@ def files_of(collection: str, folder: Path) -> list[Path]:
 
 
 def read_preprocessed_cases(path: Path) -> tuple[SetInfo, dict[str, list[CaseInfo]]]:
-    """The cases of every set of a preprocessed file, without pixels."""
+    """Return the cases of every set of a preprocessed file, without pixels."""
     with open_checked(path, PREPROCESSED) as file:
         return read_set_info(file[SETS[0]]), {name: read_cases(file[name]) for name in SETS}
 
 
 @dataclass(frozen=True, slots=True)
 class ShardSummary:
-    """What a client's shard says of itself."""
+    """Properties of a client's shard."""
 
     name: str
     modality: str
@@ -179,7 +179,7 @@ class ShardSummary:
 
 
 def read_shard_summary(path: Path) -> ShardSummary:
-    """What a client's shard says of itself, with its number of images per set; no pixels are read."""
+    """Return the properties of a client's shard, with its number of images per set; no pixels are read."""
     with open_checked(path, SHARD) as file:
         info = read_set_info(file["train"])
         images = {name: int(file[name]["image"].shape[0]) for name in CLIENT_SETS}
@@ -194,34 +194,28 @@ def read_shard_summary(path: Path) -> ShardSummary:
 
 
 def read_shard_sets(path: Path, set_name: str) -> list[CaseSet]:
-    """The case sets of a shard's `set_name`: one, or for a server's shard one a data set."""
+    """Return the case sets of a shard's `set_name`: one set, or one per data set for a server's shard."""
     with open_checked(path, SHARD) as file:
-        if _holds_cases(file[set_name]):
+        if _has_cases(file[set_name]):
             return [read_set(file[set_name])]
         return [read_set(group) for _, group in _case_groups(file[set_name], "")]
 
 
 def read_shard_cases(path: Path) -> dict[str, tuple[SetInfo, list[CaseInfo]]]:
-    """The cases of every set of a shard (`train`, `test/busi`, …), without pixels."""
+    """Return the cases of every set of a shard (`train`, `test/busi`, …), without pixels."""
     with open_checked(path, SHARD) as file:
         return {name: (read_set_info(group), read_cases(group)) for name, group in _case_groups(file, "")}
 
 
 def _case_groups(parent: h5py.Group, prefix: str) -> Iterator[tuple[str, h5py.Group]]:
-    """Every group that holds cases below `parent`, with its path."""
+    """Return every group with cases below `parent`, with its path."""
     for name in sorted(parent):
-        if _holds_cases(parent[name]):
+        if _has_cases(parent[name]):
             yield f"{prefix}{name}", parent[name]
         else:
             yield from _case_groups(parent[name], f"{prefix}{name}/")
 
 
-def _holds_cases(group: h5py.Group) -> bool:
-    """A group of test sets may have one called `image`."""
+def _has_cases(group: h5py.Group) -> bool:
+    """Return whether `group` contains cases; a group of test sets may contain a test set called `image`."""
     return isinstance(group.get("image"), h5py.Dataset)
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of the file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""A run's folder: `config.toml` as run, `rounds.jsonl`, `checkpoints/`, `evaluation/`."""
+"""Folder of a run: `config.toml` as run, `rounds.jsonl`, `checkpoints/`, `evaluation/`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,18 @@ from typing import Any
 import tomli_w
 
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.atomic import finite, reason_of, remove_folder, write_bytes, write_json, write_text
-from flames_cli.store.lines import append_line, to_line
-from flames_cli.store.parse import parse_json, parse_toml
+from flames_cli.store.files.atomic import DAMAGED, finite, reason_of, write_bytes, write_json, write_text
+from flames_cli.store.files.jsonl import append_line, to_line
+from flames_cli.store.files.parse import parse_json, parse_toml
 from flames_cli.store.schema import RUN, check_stamp, stamp
+
+_NAMES_OF_VERSION_2 = {"kept_models": "unchanged_groups", "refused": "rejected"}
+"""Names in a line of rounds.jsonl that version 3 of flames-run changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Where the files of one run lie."""
+    """Paths of the files of one run."""
 
     path: Path
 
@@ -32,37 +35,37 @@ class RunFolder:
 
     @property
     def rounds(self) -> Path:
-        """A JSON line a round."""
+        """The record of every round, one JSON line each."""
         return self.path / "rounds.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """A folder a round."""
+        """The checkpoints, one folder per round."""
         return self.path / "checkpoints"
 
     @property
     def evaluation(self) -> Path:
-        """What `flames evaluate` writes."""
+        """The results of `flames evaluate`."""
         return self.path / "evaluation"
 
     @property
     def clients(self) -> Path:
-        """What the clients on this machine keep between rounds."""
+        """The client state of the clients on this machine."""
         return self.path / "clients"
 
     @property
     def initial(self) -> Path:
-        """What every model starts from, where that is not drawn by seed alone."""
+        """The weights that every model starts from, unless they are drawn by seed alone."""
         return self.path / "initial.safetensors"
 
     @property
     def noise_secret(self) -> Path:
-        """What the noise of a run with privacy is drawn from; its owner's alone."""
+        """The secret from which the noise of a run with privacy is drawn; readable only by the owner."""
         return self.path / "noise.key"
 
     @property
     def client_tests(self) -> Path:
-        """What real nodes tell of the final models on their own test sets."""
+        """The reports of real nodes about the final models on their own test sets."""
         return self.path / "client-tests.json"
 
     @property
@@ -72,34 +75,26 @@ class RunFolder:
 
     @property
     def engine_log(self) -> Path:
-        """What Flower says while it simulates nodes."""
+        """The output of Flower while it simulates nodes."""
         return self.path / "engine.log"
-
-    def remove(self) -> None:
-        """Delete the run with all its files.
-
-        Raises:
-            OSError: it cannot be taken away.
-        """
-        remove_folder(self.path)
 
 
 def run_folder(workspace: Path, name: str) -> RunFolder:
-    """The folder of run `name`, there or not."""
+    """Return the folder of run `name`, whether or not it exists."""
     return RunFolder(workspace / "runs" / name)
 
 
 def list_runs(workspace: Path) -> list[Path]:
-    """The folders of all runs, in order; not what a killed process left of one."""
+    """Return the folders of all runs, in order, without folders that a killed process left half deleted."""
     found = (path.parent for path in workspace.glob("runs/*/config.toml"))
     return sorted(path for path in found if not path.name.startswith("."))
 
 
 def find_run(workspace: Path, name: str | None) -> RunFolder:
-    """Run `name`, or the newest one.
+    """Return run `name`, or the newest run.
 
     Raises:
-        MissingArtifact: there is none; names the command and the runs that are there.
+        MissingArtifact: there is none; the message names the command and the existing runs.
     """
     folder = workspace / "runs"
     there = list_runs(workspace)
@@ -107,13 +102,13 @@ def find_run(workspace: Path, name: str | None) -> RunFolder:
         return RunFolder(max(there, key=_last_written))
     if name is not None and folder / name in there:
         return RunFolder(folder / name)
-    known = f" (there: {', '.join(sorted(path.name for path in there))})" if there else ""
+    known = f" (existing: {', '.join(sorted(path.name for path in there))})" if there else ""
     wanted = f"no run '{name}'" if name else "no run"
     raise MissingArtifact(f"{wanted} in {folder}{known}; make it with `flames federate`")
 
 
 def _last_written(run: Path) -> tuple[int, str]:
-    """When its newest round ended, or it began."""
+    """Return the time at which the newest round of the run ended, or at which the run began."""
     written = [
         path.stat().st_mtime_ns for path in (run / "rounds.jsonl", run / "config.toml") if path.exists()
     ]
@@ -121,7 +116,7 @@ def _last_written(run: Path) -> tuple[int, str]:
 
 
 def write_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
-    """Write a run's configuration, stamped; entries without a value are left out."""
+    """Write a run's configuration with its format and version; entries without a value are left out."""
     kept = {
         name: {key: value for key, value in table.items() if value is not None}
         for name, table in tables.items()
@@ -130,16 +125,16 @@ def write_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A run's configuration.
+    """Read a run's configuration.
 
     Raises:
-        FlamesError: it cannot be read, or is of another format or version.
+        FlamesError: it cannot be read, or has another format or version.
     """
     try:
         tables = parse_toml(path.read_text(encoding="utf-8"))
         check_stamp(tables, RUN, path)
         if not all(isinstance(tables.get(name, {}), dict) for name in ("federate", "run")):
-            raise ValueError("its tables are none")
+            raise ValueError("its entries are not tables")
     except (OSError, ValueError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); federate again with --fresh") from error
     return tables
@@ -151,10 +146,10 @@ def write_nodes(path: Path, nodes: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_nodes(path: Path) -> list[dict[str, Any]]:
-    """What `write_nodes` wrote.
+    """Return the configurations that `write_nodes` wrote.
 
     Raises:
-        FlamesError: it cannot be read.
+        FlamesError: the file cannot be read.
     """
     try:
         return [dict(node) for node in parse_json(path.read_text(encoding="utf-8"))]
@@ -163,7 +158,7 @@ def read_nodes(path: Path) -> list[dict[str, Any]]:
 
 
 def append_round(path: Path, record: dict[str, Any]) -> None:
-    """Append one round's line; a number that is not finite becomes null, as JSON has none.
+    """Append one round's line; a number that is not finite becomes null, because JSON has no such numbers.
 
     Raises:
         NotWritten: the disk is full; the file is as it was.
@@ -173,19 +168,20 @@ def append_round(path: Path, record: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a rounds.jsonl holds."""
+    """Content of a rounds.jsonl."""
 
     records: list[dict[str, Any]]
-    """Of every round, in order."""
+    """Records of all rounds, in order."""
     garbled: list[int]
-    """Numbers of the lines that are none, from 1; but for one cut short at the end, which a crash leaves."""
+    """Numbers, from 1, of the lines that are not records. A line that a crash cut short at the end is not
+    counted."""
 
 
 def read_history(path: Path) -> History:
-    """Every round's record, and which lines are damaged; nothing where there is no file yet.
+    """Return every round's record, and which lines are damaged; both are empty if there is no file yet.
 
     Raises:
-        FlamesError: it cannot be read.
+        FlamesError: the file cannot be read.
     """
     try:
         lines = path.read_bytes().split(b"\n") if path.is_file() else []
@@ -196,31 +192,51 @@ def read_history(path: Path) -> History:
     parsed = {number: _parse(line) for number, line in enumerate(lines, start=1) if line}
     return History(
         [record for record in parsed.values() if record],
-        # What stands after the last line's end is of a write that was cut short.
+        # Bytes after the last line's end belong to a write that was cut short.
         [number for number, record in parsed.items() if not record and number < len(lines)],
     )
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The record in a line; None where it is no round's."""
+    """Return the record in a line; None if it is not the record of a round."""
     try:
         record = parse_json(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("round"), int) else None
+    if not isinstance(record, dict) or not isinstance(record.get("round"), int):
+        return None
+    return _with_current_names(record)
+
+
+def _with_current_names(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a round's record with the names of this version; version 2 of flames-run had other ones.
+
+    A rejected client had the numbers of its rejected report next to `refused`: they are left out.
+    """
+    renamed = {_NAMES_OF_VERSION_2.get(name, name): value for name, value in record.items()}
+    if isinstance(clients := record.get("clients"), list):
+        renamed["clients"] = [_client_with_current_names(client) for client in clients]
+    return renamed
+
+
+def _client_with_current_names(client: Any) -> Any:
+    if not isinstance(client, dict) or "refused" not in client:
+        return client
+    identity = {name: client[name] for name in ("client", "modality", "seconds") if name in client}
+    return {**identity, "rejection_reason": client["refused"]}
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:
-    """Every round's record, in order; empty where there is no file yet. A damaged line is passed over."""
+    """Return every round's record, in order; empty if there is no file yet. Damaged lines are skipped."""
     return read_history(path).records
 
 
-def keep_rounds_until(path: Path, last: int) -> list[str]:
-    """Drop the records of rounds after `last`: those that a resumed run will do again.
+def truncate_rounds(path: Path, last: int) -> list[str]:
+    """Delete the records of rounds after `last`: a resumed run repeats these rounds.
 
     Returns:
-        What is wrong with the records that are left, in words. A file with damaged lines stays beside the
-        mended one.
+        Descriptions of what is wrong with the remaining records. A file with damaged lines is kept next to
+            the repaired one.
 
     Raises:
         NotWritten: the disk is full; the file is as it was.
@@ -229,10 +245,13 @@ def keep_rounds_until(path: Path, last: int) -> list[str]:
     kept = {record["round"]: record for record in history.records if record["round"] <= last}
     notes = []
     if history.garbled:
-        aside = path.with_name(f"{path.name}.damaged")
+        aside = path.with_name(f"{path.name}{DAMAGED}")
         write_bytes(aside, path.read_bytes())
         lines = ", ".join(str(number) for number in history.garbled)
-        notes.append(f"{path} is damaged in line {lines}; it is kept as {aside.name}, and goes on without")
+        notes.append(
+            f"{path} is damaged in line {lines}; the file is kept as {aside.name}, and the run continues "
+            "without these lines"
+        )
     if lost := [str(round_) for round_ in range(1, last + 1) if round_ not in kept]:
         notes.append(f"{path} has no line of round {', '.join(lost)}; the models have all rounds")
     text = "".join(to_line(finite(kept[round_])) for round_ in sorted(kept))

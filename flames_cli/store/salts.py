@@ -1,4 +1,5 @@
-"""The secret by which a site's patients get their pseudonyms: made once, kept by the site, never sent."""
+"""Salt: the secret with which a site makes its patients' pseudonyms. It is drawn once, stays at the site and
+is never sent."""
 
 import os
 import re
@@ -10,17 +11,27 @@ from pathlib import Path
 
 from flames_cli.core.pseudonyms import SALT_BYTES
 from flames_cli.errors import FlamesError
-from flames_cli.store.atomic import make_private_folder, reason_of, write_private
+from flames_cli.store.files.atomic import make_private_folder, raising_not_written, reason_of, write_private
 
 PRIVATE = "private"
-"""The folder of a workspace that never leaves the site."""
+"""Folder of a workspace that never leaves the site."""
 
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2})+")
 _MAKE = "umask 077; openssl rand -hex 32 > FILE"
 
 
+def salt_path(workspace: Path) -> Path:
+    """Return the path of the workspace's own salt."""
+    return workspace / PRIVATE / "salt"
+
+
+def table_path(workspace: Path, dataset: str) -> Path:
+    """Return the path of the private table of `dataset`, which maps pseudonyms to patients."""
+    return workspace / PRIVATE / f"{dataset}.csv"
+
+
 def make_salt(path: Path) -> None:
-    """Draw a salt and keep it at `path`, for its owner's eyes alone; one that is there already stays.
+    """Draw a salt and store it at `path`, readable only by the owner; an existing salt stays.
 
     Raises:
         FlamesError: it cannot be written.
@@ -29,16 +40,16 @@ def make_salt(path: Path) -> None:
     make_private_folder(path.parent)
     try:
         write_private(new, secrets.token_hex(SALT_BYTES).encode() + b"\n")
-        _move_unless_there(new, path)
-    except OSError as error:
-        raise FlamesError(f"{path} cannot be written: {reason_of(error)}; check space and rights") from error
+        with raising_not_written(path):
+            _move_unless_there(new, path)
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
 
 
 def _move_unless_there(new: Path, path: Path) -> None:
-    """Of two that begin at once both go on with the first one's."""
+    """Move `new` to `path` unless it exists: of two processes that begin simultaneously, both use the first
+    one's salt."""
     try:
         os.link(new, path)
     except FileExistsError:
@@ -48,27 +59,27 @@ def _move_unless_there(new: Path, path: Path) -> None:
 
 
 def read_salt(path: Path) -> bytes:
-    """The salt in `path`, SALT_BYTES or more of them.
+    """Return the salt in `path`, SALT_BYTES bytes or more.
 
     Raises:
-        FlamesError: it cannot be read, holds too little or something else, or is open to others.
+        FlamesError: it cannot be read, is too short, is not hexadecimal, or others may read it.
     """
     try:
         content = path.read_bytes().strip()
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
         raise FlamesError(
-            f"the salt {path} cannot be read: {reason_of(error)}; pass one that is there with --salt-file, "
+            f"the salt {path} cannot be read: {reason_of(error)}; pass an existing one with --salt-file, "
             f"such as another workspace's {PRIVATE}/salt, or make one ({_MAKE})"
         ) from error
     if not _HEX.fullmatch(content) or len(content) < 2 * SALT_BYTES:
         raise FlamesError(
-            f"the salt {path} holds {len(content)} characters, expected {2 * SALT_BYTES} or more hex digits; "
+            f"the salt {path} has {len(content)} characters, expected {2 * SALT_BYTES} or more hex digits; "
             f"put the site's salt back or make one ({_MAKE})"
         )
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise FlamesError(
-            f"the salt {path} is open to others (mode {mode:04o}), expected its owner's alone (0600); run "
-            "chmod 600 on it, or keep it on a disk that has rights and pass --salt-file"
+            f"the salt {path} can be read by others (mode {mode:04o}), expected only by its owner (0600); "
+            "run chmod 600 on it, or keep it on a disk that has rights and pass --salt-file"
         )
     return bytes.fromhex(content.decode())

@@ -1,7 +1,7 @@
 """Model weights in safetensors files: arrays by name, and strings about them. No pickle.
 
-safetensors sorts the arrays and shuffles the metadata, so one metadata entry holds both the arrays' order and
-the caller's metadata as JSON: the same weights give the same bytes, and come back in the same order.
+safetensors sorts the arrays and shuffles the metadata. Therefore one metadata entry stores the arrays' order
+and the caller's metadata as JSON: the same weights give the same bytes, and are read in the same order.
 """
 
 import json
@@ -16,44 +16,49 @@ from safetensors.numpy import save_file
 
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
-from flames_cli.store.atomic import replacing
-from flames_cli.store.parse import parse_json
+from flames_cli.store.files.atomic import replacing
+from flames_cli.store.files.parse import parse_json
 
 _ENTRY = "flames"
 
 MAX_HEADER_BYTES = 4 * 2**20
-"""Of names, types and shapes, which the library reads whole; a DenseNet121's take 0.1 MB."""
+"""Largest header of names, types and shapes, which the library reads completely; that of a DenseNet121 has
+0.1 MB."""
 
 
 def write_safetensors(path: Path, weights: Weights, metadata: dict[str, str] | None = None) -> None:
-    """Write `weights` to `path`, whole or not at all; its folder is made where it is missing.
+    """Write `weights` to `path`, completely or not at all; make its folder if it is missing.
 
-    Raises NotWritten where the disk is full, FlamesError where the arrays are none that can be written.
+    Raises:
+        NotWritten: the disk is full.
+        FlamesError: the arrays cannot be written.
     """
     header = json.dumps({"order": list(weights), "metadata": metadata or {}}, sort_keys=True)
-    # safetensors copies memory as it lies, so it would silently transpose an array in another order.
+    # safetensors copies the memory as it is, so it would silently transpose an array in another memory order.
     arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
     with replacing(path) as temporary:
         try:
             save_file(arrays, temporary, metadata={_ENTRY: header})
         except SafetensorError as error:
             reason = str(error).splitlines()[0]
-            if told := re.search(r"os error (\d+)", reason):
-                raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+            if found := re.search(r"os error (\d+)", reason):
+                raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
             raise FlamesError(f"{path} cannot be written ({reason}): check the arrays") from error
 
 
 def read_safetensors(path: Path) -> Weights:
-    """The arrays of a safetensors file, in the order they were written (by name where another tool wrote it).
+    """Return the arrays of a safetensors file, in the order in which they were written (by name if another
+    tool wrote it).
 
-    Raises FlamesError where the file is missing or damaged.
+    Raises:
+        FlamesError: the file is missing or damaged.
     """
     _, order, weights = _read(path, arrays=True)
     return {name: weights[name] for name in order} if sorted(order) == sorted(weights) else weights
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What the writer said about the weights; {} where it said nothing. Raises as `read_safetensors`."""
+    """Return the metadata of the file; {} if it has none. Raises as `read_safetensors`."""
     return _read(path, arrays=False)[0]
 
 
@@ -69,7 +74,7 @@ def _read(path: Path, arrays: bool) -> tuple[dict[str, str], list[str], Weights]
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FlamesError(
-            f"cannot read {path} ({reason}): expected a whole safetensors file; make or copy it again"
+            f"cannot read {path} ({reason}): expected a complete safetensors file; make or copy it again"
         ) from error
 
 
@@ -81,11 +86,12 @@ def _check_header(path: Path) -> None:
 
 
 def _unpacked(raw: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The caller's metadata and the arrays' order; a file of another tool has its metadata as it stands."""
+    """Return the caller's metadata and the arrays' order; the metadata of another tool's file is returned
+    unchanged."""
     if _ENTRY not in raw:
         return raw, []
     entry: dict[str, Any] = parse_json(raw[_ENTRY])
     metadata, order = dict(entry["metadata"]), list(entry["order"])
     if not all(isinstance(text, str) for text in (*metadata, *metadata.values(), *order)):
-        raise ValueError(f"its entry '{_ENTRY}' holds more than strings")
+        raise ValueError(f"its entry '{_ENTRY}' contains more than strings")
     return metadata, order

@@ -1,30 +1,16 @@
 """The command line as tests call it: in this process, or as a user's shell does."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from flames_cli.cli.app import app
-
-ROOT = Path(__file__).parents[2]
-PLAIN = {"FLAMES_WORKSPACE": None, "FORCE_COLOR": None, "COLUMNS": "80"}
-"""Nothing of the tester's own terminal."""
-
-SMALL = ("--model", "unet", "--model-option", "base_channels=4", "--model-option", "depth=2")
-SMALL += ("--batch-size", "8", "--lr", "1e-3", "--device", "cpu")
-
-
-@pytest.fixture(scope="session")
-def small() -> tuple[str, ...]:
-    """Options of a federation that takes seconds."""
-    return SMALL
+from tests.support.command_line import PLAIN, shell_environment
 
 
 @pytest.fixture
@@ -76,28 +62,3 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
-
-
-@pytest.fixture(scope="session")
-def environment() -> Callable[..., dict[str, str]]:
-    """environment(NAME="value"): of a process that finds the package from any folder."""
-    return shell_environment
-
-
-def shell_environment(**changes: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in PLAIN}
-    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **changes}
-
-
-@pytest.fixture(scope="session")
-def snapshot() -> Callable[[Path], dict[str, Any]]:
-    """snapshot(folder): every file below it, with its size and time of writing."""
-
-    def take(folder: Path) -> dict[str, Any]:
-        return {
-            str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-
-    return take

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flames_cli import __version__
+from tests.support.command_line import SMALL_FEDERATION, shell_environment
 
 STAGES = ("preprocess", "partition", "federate", "evaluate", "tsne")
 
@@ -27,7 +28,7 @@ def reported(result):
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("one_thread")
-def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw, small):
+def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw):
     """One test, because each stage reads the last one's files."""
     at = ("--workspace", studied)
     for name in ("brats", "busi"):
@@ -46,14 +47,14 @@ def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw, small)
     clients = ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
     assert [client["name"] for client in again["clients"]] == clients
 
-    result = flames("federate", "--strategy", "fedavg", *small, "--rounds", 2, *at)
+    result = flames("federate", "--strategy", "fedavg", *SMALL_FEDERATION, "--rounds", 2, *at)
     assert result.exit_code == 0, result.output
     assert "fedavg: round 2/2 in " in result.stderr
     assert "run 'fedavg': 2 rounds in " in result.stdout
-    run = reported(flames("federate", *small, "--rounds", 2, *at, "--json"))
+    run = reported(flames("federate", *SMALL_FEDERATION, "--rounds", 2, *at, "--json"))
     assert (run["run"], run["resumed_from"], len(run["rounds"])) == ("flames", 0, 2)
     assert run["rounds"][1]["accepted"] == clients
-    result = flames("federate", *small, "--rounds", 2, *at)
+    result = flames("federate", *SMALL_FEDERATION, "--rounds", 2, *at)
     assert "run 'flames' has 2 rounds already, 2 were asked for" in result.stdout
 
     result = flames("evaluate", "--compare", "fedavg", *at)
@@ -81,15 +82,13 @@ def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw, small)
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("one_thread")
-def test_an_interrupted_federation_goes_on_with_the_same_command(
-    flames, workspace, small, tmp_path, environment
-):
+def test_an_interrupted_federation_goes_on_with_the_same_command(flames, workspace, tmp_path):
     space = workspace()
-    command = ("federate", *small, "--workspace", str(space), "--rounds", "200")
+    command = ("federate", *SMALL_FEDERATION, "--workspace", str(space), "--rounds", "200")
     with subprocess.Popen(
         [sys.executable, "-m", "flames_cli", *command, "--json"],
         cwd=tmp_path,
-        env=environment(),
+        env=shell_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -145,10 +144,10 @@ def test_a_log_without_unicode_does_not_stop_a_command(shell, phantom_raw):
     assert result.stdout.endswith("? flames-workspace/preprocessed/busi.h5\n")
 
 
-def test_a_reader_that_leaves_early_is_no_error(environment, tmp_path):
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     command = [sys.executable, "-m", "flames_cli", "--version"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, cwd=tmp_path, env=shell_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         process.stdout.close()
         assert b"error:" not in process.stderr.read()
@@ -191,7 +190,7 @@ def test_a_shell_completes_commands_and_options(flames, monkeypatch):
 
 
 def test_an_internal_error_is_one_line_that_asks_for_a_report(flames, monkeypatch):
-    monkeypatch.setattr("flames_cli.stages.info.info", fail_with(RuntimeError("two\nlines")))
+    monkeypatch.setattr("flames_cli.stages.info.stage.info", fail_with(RuntimeError("two\nlines")))
     result = flames("info")
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -201,7 +200,7 @@ def test_an_internal_error_is_one_line_that_asks_for_a_report(flames, monkeypatc
 
 
 def test_an_interruption_ends_with_130(flames, monkeypatch):
-    monkeypatch.setattr("flames_cli.stages.info.info", fail_with(KeyboardInterrupt()))
+    monkeypatch.setattr("flames_cli.stages.info.stage.info", fail_with(KeyboardInterrupt()))
     result = flames("info")
     assert result.exit_code == 130
     assert result.stderr.startswith("error: interrupted; run the same command again")
@@ -211,7 +210,7 @@ def test_an_interruption_ends_with_130(flames, monkeypatch):
     "error", [PermissionError(13, "Permission denied", "/there"), OSError(28, "No space")]
 )
 def test_what_the_system_refuses_is_the_users_to_mend(error, refused, monkeypatch):
-    monkeypatch.setattr("flames_cli.stages.info.info", fail_with(error))
+    monkeypatch.setattr("flames_cli.stages.info.stage.info", fail_with(error))
     message = refused("info")
     assert error.strerror in message
     assert (error.filename or "") in message

@@ -10,13 +10,13 @@ from flames_cli.cli.demo import _watch
 from flames_cli.cli.live import progress_bars
 from flames_cli.fed.events import FederationStarted, RoundDone
 
-RECORD = {"round": 1, "seconds": 2.0, "clients": [], "kept_models": []}
+RECORD = {"round": 1, "seconds": 2.0, "clients": [], "unchanged_groups": []}
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("flames_cli.stages.demo.PATIENTS", {"brats": 15, "busi": 8, "otu2d": 8})
-    monkeypatch.setattr("flames_cli.stages.demo.BASE_CHANNELS", 2)
+    monkeypatch.setattr("flames_cli.stages.demo.stage.PATIENTS", {"brats": 15, "busi": 8, "otu2d": 8})
+    monkeypatch.setattr("flames_cli.stages.demo.stage.BASE_CHANNELS", 2)
     return ("demo", "--size", "32", "--rounds", "1", "--device", "cpu")
 
 

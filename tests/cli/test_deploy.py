@@ -5,7 +5,7 @@ import json
 import pytest
 
 from flames_cli.errors import FlamesError
-from flames_cli.fed.deployed.processes import free_port
+from flames_cli.flower.processes import free_port
 
 SITES = ("--site", "hospital-a", "--site", "hospital-b")
 INIT = ("deploy", "init", "--host", "localhost", *SITES)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from flames_cli.fed.deployed.processes import free_port
-from flames_cli.stages.deploying import node as node_stage
-from flames_cli.stages.deploying import server as server_stage
-from flames_cli.stages.deploying.init import init_deployment
-from flames_cli.store.atomic import write_json
+from flames_cli.flower.processes import free_port
+from flames_cli.stages.deploy import node as node_stage
+from flames_cli.stages.deploy import server as server_stage
+from flames_cli.stages.deploy.init import init_deployment
+from flames_cli.store.files.atomic import write_json
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.asserts import snapshot
+from tests.support.command_line import SMALL_FEDERATION
+
 PREPROCESS = ("preprocess", "--dataset")
 BUSI = (*PREPROCESS, "busi")
 
@@ -165,19 +168,17 @@ def test_too_large_a_share_for_the_server_is_refused(refused, phantom_raw, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_is_kept_unless_overwriting_is_asked_for(
-    refused, flames, workspace, phantom_raw, snapshot
-):
+def test_what_is_there_is_kept_unless_overwriting_is_asked_for(refused, flames, workspace, phantom_raw):
     space = workspace()
     preprocess = (*BUSI, "--raw", phantom_raw["busi"], "--size", 32, "--workspace", space)
     for command in (preprocess, ("partition", "--workspace", space)):
         before = snapshot(space)
-        assert "is there already; pass --overwrite to make it anew" in refused(*command)
+        assert "is there already; pass --overwrite to make it again" in refused(*command)
         assert snapshot(space) == before
         assert flames(*command, "--overwrite").exit_code == 0
 
 
-def test_a_partition_that_cannot_be_made_leaves_the_old_one(refused, workspace, snapshot):
+def test_a_partition_that_cannot_be_made_leaves_the_old_one(refused, workspace):
     space = workspace()
     before = snapshot(space)
     at = ("--overwrite", "--workspace", space)
@@ -219,7 +220,7 @@ FEDERATIONS = {
 
 
 @pytest.mark.parametrize("what", FEDERATIONS)
-def test_a_federation_that_cannot_start_leaves_nothing(what, refused, workspace, snapshot, monkeypatch):
+def test_a_federation_that_cannot_start_leaves_nothing(what, refused, workspace, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     options, says = FEDERATIONS[what]
     space = workspace()
@@ -236,7 +237,7 @@ def test_without_the_imagenet_weights_the_other_ways_are_named(refused, workspac
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     space = workspace()
     message = refused("federate", "--workspace", space)
-    assert message.startswith("cannot download the ImageNet weights (<urlopen error no route to host>): put ")
+    assert message.startswith("cannot download the ImageNet weights (<urlopen error no route to host>); put ")
     assert str(tmp_path / "hub") in message
     assert "--encoder-weights FILE (.safetensors, .pth or .pt), or --encoder-weights none" in message
     assert not (space / "runs").exists()
@@ -244,18 +245,18 @@ def test_without_the_imagenet_weights_the_other_ways_are_named(refused, workspac
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("one_thread")
-def test_runs_that_do_not_fit_are_told_apart(refused, flames, workspace, small, snapshot):
+def test_runs_that_do_not_fit_are_told_apart(refused, flames, workspace):
     space = workspace()
     at = ("--workspace", space)
     assert "`flames federate`" in refused("evaluate", *at, code=3)
     assert "`flames federate`" in refused("tsne", "--features", "deep", *at, code=3)
-    assert flames("federate", *small, "--rounds", 1, "--run", "first", *at).exit_code == 0
+    assert flames("federate", *SMALL_FEDERATION, "--rounds", 1, "--run", "first", *at).exit_code == 0
     before = snapshot(space)
     for command in (("evaluate", "--run", "second"), ("evaluate", "--compare", "second")):
         message = refused(*command, *at, code=3)
-        assert f"no run 'second' in {space / 'runs'} (there: first)" in message
-    assert "(there: first)" in refused("tsne", "--features", "deep", "--run", "x", *at, code=3)
-    message = refused("federate", *small, "--seed", 4, "--rounds", 2, "--run", "first", *at)
+        assert f"no run 'second' in {space / 'runs'} (existing: first)" in message
+    assert "(existing: first)" in refused("tsne", "--features", "deep", "--run", "x", *at, code=3)
+    message = refused("federate", *SMALL_FEDERATION, "--seed", 4, "--rounds", 2, "--run", "first", *at)
     assert "run 'first' was made with other options (seed 0 → 4); pass --fresh" in message
     assert snapshot(space) == before
     assert flames("partition", "--overwrite", "--seed", 4, *at).exit_code == 0
@@ -264,7 +265,7 @@ def test_runs_that_do_not_fit_are_told_apart(refused, flames, workspace, small, 
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("one_thread")
-def test_images_too_small_for_the_model_are_refused(refused, workspace, small):
+def test_images_too_small_for_the_model_are_refused(refused, workspace):
     deep = ("--model", "unet", "--model-option", "depth=6", "--model-option", "base_channels=1")
     message = refused("federate", *deep, "--device", "cpu", "--workspace", workspace())
     assert "the images are 32×32, this unet needs 64×64; preprocess with a larger --size" in message

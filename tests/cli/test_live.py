@@ -5,7 +5,15 @@ import pytest
 from rich.console import Console
 
 from flames_cli.cli.live import LONG_SECONDS, FederationView, progress_bars
-from flames_cli.fed.events import ClientDone, Estimated, FederationStarted, Noted, RoundDone, StepDone
+from flames_cli.fed.events import (
+    Estimated,
+    FederationStarted,
+    Noted,
+    ReportReceived,
+    ReportRejected,
+    RoundDone,
+    StepDone,
+)
 
 CLIENTS = (("brats-1", "MRI", 6223), ("brats-2", "MRI", 6130), ("otu2d", "US", 991))
 METRICS = {"train_loss": 0.4567, "received_val_dice": 0.51, "trained_val_dice": 0.625}
@@ -38,14 +46,14 @@ def round_done(number, *dice, refused=None):
     clients = [
         {"client": name, "trained_val_dice": one} for (name, _, _), one in zip(CLIENTS, dice, strict=False)
     ]
-    told = {"clients": clients, "refused": refused or {}, "kept_models": []}
+    told = {"clients": clients, "rejected": refused or {}, "unchanged_groups": []}
     return RoundDone({"round": number, "seconds": 75.0, **told})
 
 
 def test_a_terminal_shows_clients_steps_losses_and_what_is_left(show):
     written = show(
         StepDone("brats-1", 1, 3, 98),
-        ClientDone("brats-1", 1, METRICS),
+        ReportReceived("brats-1", 1, METRICS),
         StepDone("brats-2", 1, 1, 96),
         Estimated(12_000),
         terminal=True,
@@ -64,8 +72,8 @@ def test_the_table_keeps_within_80_columns_and_its_height(show):
     long = "images of 32×32 pixels: this model needs at least 64×64; take larger images"
     written = show(
         *(StepDone(name, 50, 10_000, 10_000) for name, _, _ in CLIENTS),
-        ClientDone("brats-1", 50, METRICS),
-        ClientDone("otu2d", 50, {}, long),
+        ReportReceived("brats-1", 50, METRICS),
+        ReportRejected("otu2d", 50, long),
         terminal=True,
     )
     tables = [frame.split(" left")[0].splitlines() for frame in frames(written)]
@@ -74,14 +82,23 @@ def test_the_table_keeps_within_80_columns_and_its_height(show):
 
 
 def test_a_metric_that_was_not_measured_stays_empty(show):
-    last = frames(show(ClientDone("otu2d", 1, {"train_loss": 0.5}), terminal=True))[-1]
+    last = frames(show(ReportReceived("otu2d", 1, {"train_loss": 0.5}), terminal=True))[-1]
     assert re.search(r"otu2d +US +991 +0\.500 +done", last)
+
+
+def test_a_rejected_report_leaves_no_numbers(show):
+    written = show(
+        ReportReceived("otu2d", 3, METRICS), ReportRejected("otu2d", 3, "it is far out"), terminal=True
+    )
+    shown = frames(written)
+    assert any(re.search(r"otu2d +US +991 +0\.457 +0\.510 +0\.625 +done", frame) for frame in shown)
+    assert re.search(r"otu2d +US +991 +rejected: it is", shown[-1])
 
 
 def test_where_nobody_watches_a_line_a_round_is_printed(show):
     written = show(
         StepDone("brats-1", 1, 1, 98),
-        ClientDone("brats-1", 1, METRICS),
+        ReportReceived("brats-1", 1, METRICS),
         Estimated(60),
         round_done(1, 0.5, 0.75),
         round_done(2),
@@ -94,8 +111,8 @@ def test_where_nobody_watches_a_line_a_round_is_printed(show):
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_refused_client_is_named_with_its_reason(show, terminal):
-    written = show(ClientDone("otu2d", 3, {}, "its weights [head.bias] are not finite"), terminal=terminal)
-    assert "round 3: otu2d refused: its weights [head.bias] are not finite" in written
+    written = show(ReportRejected("otu2d", 3, "its weights [head.bias] are not finite"), terminal=terminal)
+    assert "round 3: otu2d was rejected: its weights [head.bias] are not finite" in written
 
 
 @pytest.mark.parametrize("terminal", [False, True])

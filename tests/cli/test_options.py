@@ -15,10 +15,10 @@ from flames_cli.cli.options import parse_by_modality, parse_lists, parse_number,
 from flames_cli.config import SECTIONS, SHARED, Section
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
-from flames_cli.learn.models import MODELS
+from flames_cli.learn.models import MODELS, model_class
 from flames_cli.learn.optimisers import OPTIMISERS
-from flames_cli.stages.federating.engines import SUPERLINK_WAIT_SECONDS
-from flames_cli.stages.federating.resuming import FREE_TO_CHANGE
+from flames_cli.stages.federate.engines import SUPERLINK_WAIT_SECONDS
+from flames_cli.stages.federate.resuming import FREE_TO_CHANGE
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -293,7 +293,7 @@ def configured(monkeypatch, *args) -> Section:
     """What `flames federate` would run with."""
     seen = []
     monkeypatch.setattr(
-        "flames_cli.stages.federate.federate", lambda config, watch: seen.append(config) or stop()
+        "flames_cli.stages.federate.stage.federate", lambda config, watch: seen.append(config) or stop()
     )
     with pytest.raises(SystemExit, match=r"^0$"):
         app(["federate", "--device", "cpu", *args])
@@ -309,8 +309,8 @@ def test_the_reference_describes_every_strategy_and_model_with_its_options():
         line.split("`")[1]: line for line in section("## `flames federate`").splitlines() if line[:3] == "| `"
     }
     assert told.keys() >= set(ALGORITHMS) | set(MODELS)
-    for name, build in MODELS.items():
-        parameters = inspect.signature(build).parameters
+    for name in MODELS:
+        parameters = inspect.signature(model_class(name)).parameters
         expected = {f"`{one}` {parameters[one].default}" for one in parameters if one != "in_channels"}
         assert set(re.findall(r"`[a-z_]+` [0-9.]+", told[name])) == expected
 

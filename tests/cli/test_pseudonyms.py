@@ -14,8 +14,10 @@ from PIL import Image
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.fed import training
-from flames_cli.stages import preprocess as stage
+from flames_cli.stages.preprocess import stage as stage
 from flames_cli.store.h5 import read_shard_cases
+from tests.support.command_line import SMALL_FEDERATION
+from tests.support.datasets import private_rows
 
 WHO, FILE, FOLDER = "Zqxsmith", "Zqwthorax", "Zqvfolder"
 MARKS = (WHO, FILE, FOLDER)
@@ -91,7 +93,7 @@ def logged(caplog) -> Iterator[pytest.LogCaptureFixture]:
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("one_thread")
-def test_no_patient_can_be_found_in_a_study(flames, hospital, small, logged, monkeypatch, who_is):
+def test_no_patient_can_be_found_in_a_study(flames, hospital, logged, monkeypatch):
     study = Path("study")
 
     def fail(task, settings, profile, cache, on_step):
@@ -106,13 +108,13 @@ def test_no_patient_can_be_found_in_a_study(flames, hospital, small, logged, mon
     commands = (
         ("preprocess", *named, "--size", 32, "--skip-bad"),
         ("partition", "--split", "own=2"),
-        ("federate", *small, "--rounds", 1),
+        ("federate", *SMALL_FEDERATION, "--rounds", 1),
         ("evaluate",),
         ("tsne",),
     )
     said = [flames(*command, "--workspace", study) for command in commands]
     assert [result.exit_code for result in said] == [0] * 5, [result.output for result in said]
-    told = {row["what"] for row in who_is(study)}
+    told = {row["what"] for row in private_rows(study)}
     assert told == {"kept", "copy", "bad", "skipped"}, "or there was less to hide"
     assert "patient='p-" in (study / "runs" / "flames" / "rounds.jsonl").read_text(encoding="utf-8")
     written = {path.suffix for path in study.rglob("*")}

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from flames_cli.cli import consoles, render
-from flames_cli.stages.federate import FederationResult
-from flames_cli.stages.tsne import Map
-from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry
+from flames_cli.stages.federate.stage import FederationResult
+from flames_cli.stages.tsne.stage import Map
+from flames_cli.store.partition import ClientEntry, Partition, ServerEntry
 
 
 def console_of(width=80):
@@ -142,8 +142,8 @@ def record(number):
         "seconds": 30.0,
         "bytes_up": 2**20,
         "bytes_down": 2**20,
-        "refused": {},
-        "kept_models": [],
+        "rejected": {},
+        "unchanged_groups": [],
     }
 
 
@@ -189,7 +189,7 @@ def test_a_map_tells_how_modalities_separate(tmp_path):
 
 
 def test_info_says_none_where_there_is_nothing(tmp_path):
-    from flames_cli.stages.info import info
+    from flames_cli.stages.info.stage import info
 
     shown = written(render.print_info, info(tmp_path / "gone"))
     assert max(map(len, shown.splitlines())) <= 80
@@ -197,9 +197,9 @@ def test_info_says_none_where_there_is_nothing(tmp_path):
 
 
 def test_a_refused_client_is_named_at_the_end(tmp_path):
-    refused = {**record(1), "refused": {"busi": "its report is empty"}}
+    refused = {**record(1), "rejected": {"busi": "its report is empty"}}
     shown = written(render.print_federation, FederationResult("mine", tmp_path, 0, [refused]), 1)
-    assert "round 1: busi was refused: its report is empty" in shown
+    assert "round 1: busi was rejected: its report is empty" in shown
 
 
 def test_what_nodes_tell_of_their_tests_is_shown_and_who_tells_nothing(tmp_path):

@@ -7,13 +7,13 @@ from rich.console import Console
 
 from flames_cli.cli.render import print_evaluation
 from flames_cli.cli.render_evaluation import found_table, gain_table, lesion_table, score_table
-from flames_cli.core.detection import LesionCounts
-from flames_cli.core.intervals import Interval
-from flames_cli.core.lesions import DEFAULT_SMALL, SmallRule
-from flames_cli.core.metrics import Summary
-from flames_cli.stages.evaluating.files import Evaluation
-from flames_cli.stages.evaluating.lesion_rows import SIZES, LesionRow, SizeScores
-from flames_cli.stages.evaluating.rows import Row
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
+from flames_cli.core.scores.detection import LesionCounts
+from flames_cli.core.scores.intervals import Interval
+from flames_cli.core.scores.metrics import Summary
+from flames_cli.stages.evaluate.files import Evaluation
+from flames_cli.stages.evaluate.lesion_rows import SIZES, LesionRow, SizeScores
+from flames_cli.stages.evaluate.rows import Row
 
 NAMES = ("fedavg", "fedavg-modality", "a-run-with-a-name-of-its-own-as-long-as-names-may-be-0123456789ab")
 CELLS = ("0.120 (457)", "0.830 (1117)", "0.620 (1574)", "0.620 (1574)")
@@ -257,7 +257,9 @@ def test_an_evaluation_shows_every_split_by_size_and_explains_it(tmp_path):
     rows = {"client_test": of_five_clients(False), "server_test": [lesion_row("MRI")]}
     server = [row_of("MRI", "MRI", "brain")]
     made = replace(
-        evaluation(tmp_path, server_test=server), lesions=rows, small=dict.fromkeys("ab", DEFAULT_SMALL)
+        evaluation(tmp_path, server_test=server),
+        lesions=rows,
+        small=dict.fromkeys("ab", DEFAULT_RULE),
     )
     shown = written(print_evaluation, made)
     assert max(map(len, shown.removesuffix(f"→ {tmp_path}\n").splitlines())) <= 80
@@ -274,14 +276,15 @@ def test_an_evaluation_shows_every_split_by_size_and_explains_it(tmp_path):
     assert "found: lesions that the prediction touches" in shown
     assert "gain" not in shown
     of_two = written(
-        print_evaluation, replace(made, small={"a": DEFAULT_SMALL, "b": SmallRule("area", 1000, 1000)})
+        print_evaluation,
+        replace(made, small={"a": DEFAULT_RULE, "b": SmallLesionRule("area", 1000, 1000)}),
     )
     assert "small: a: image area / lesion area ≥ 100; b: image area / lesion area ≥ 1000\n" in of_two
 
 
 def test_gains_are_shown_where_there_is_another_run(tmp_path):
     rows = {"client_test": of_five_clients(True)}
-    made = replace(evaluation(tmp_path, compare="fedavg"), lesions=rows, small={"a": DEFAULT_SMALL})
+    made = replace(evaluation(tmp_path, compare="fedavg"), lesions=rows, small={"a": DEFAULT_RULE})
     shown = written(print_evaluation, made)
     assert "clients, own test sets: gain in DSC (patients)" in shown
     assert "[…]: 95 % bootstrap interval over patients" in shown

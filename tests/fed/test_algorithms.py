@@ -5,18 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flames_cli.core.blending import weighted_mean
+from flames_cli.core.federated.running_sum import weighted_mean
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
+from tests.support.federation import drift, make_profile, run_federation
 
 CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "u1": ("US", 5), "u2": ("US", 20)}
 
 
 @pytest.fixture
-def run(federation, profile):
+def run():
     def run_algorithm(name, **options):
-        clients = [profile(client, modality, n) for client, (modality, n) in CLIENTS.items()]
-        return federation(clients, name, **options)
+        clients = [make_profile(client, modality, n) for client, (modality, n) in CLIENTS.items()]
+        return run_federation(clients, name, **options)
 
     return run_algorithm
 
@@ -59,7 +60,7 @@ def test_an_unknown_algorithm_lists_the_known_ones():
 )
 def test_an_algorithm_is_its_choices(name, choices):
     one = get_algorithm(name)
-    assert (one.local, one.groups, one.blend, one.weight, one.server) == choices
+    assert (one.local_update, one.groups, one.blend, one.weight, one.server) == choices
     assert (one.pooled, one.server_momentum) == (False, 0)
 
 
@@ -69,7 +70,7 @@ def test_algorithms_are_listed_without_numpy():
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False, timeout=60).returncode == 0
 
 
-def test_scaffolds_control_is_the_sum_of_good_changes_over_all_clients(run, drift):
+def test_scaffolds_control_is_the_sum_of_good_changes_over_all_clients(run):
     def spoil(request, weights, who):
         report = drift(request, weights, who)
         if who.client == "u1":
@@ -79,7 +80,7 @@ def test_scaffolds_control_is_the_sum_of_good_changes_over_all_clients(run, drif
     seen = run("scaffold", rounds=1, train=spoil)
     changes = [report.control["conv.weight"] for report in seen.reports if report.client != "u1"]
     assert len(changes) == len(CLIENTS) - 1
-    control = seen.state.memory["all"]["control"]["conv.weight"]
+    control = seen.state.optimiser_state["all"]["control"]["conv.weight"]
     np.testing.assert_allclose(control, sum(changes) / len(CLIENTS), rtol=1e-6)
 
 
@@ -128,7 +129,7 @@ def test_flames_gives_every_client_another_model_and_keeps_one_a_modality(run):
 
 
 @pytest.mark.parametrize("name", ["flames", "fedavg-modality"])
-def test_one_modality_is_untouched_by_what_the_other_does(name, run, drift):
+def test_one_modality_is_untouched_by_what_the_other_does(name, run):
     def louder(request, weights, who):
         report = drift(request, weights, who)
         if who.modality == "US":

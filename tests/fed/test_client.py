@@ -6,7 +6,7 @@ import pytest
 import torch
 from flwr.app import Context, RecordDict
 
-from flames_cli.core.wire import narrow, widen
+from flames_cli.core.federated.wire import narrow, widen
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed import dataset_cache, training
 from flames_cli.fed.client import make_client_app
@@ -28,8 +28,10 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, TrainOptions
 from flames_cli.store.cases import SetInfo
+from flames_cli.store.client_state import load_client_state
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
-from flames_cli.store.memory import recall
+from tests.support.asserts import assert_same
+from tests.support.datasets import write_noise
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -45,7 +47,7 @@ def shards(workspace):
 
 def request(**changes):
     """Of round 2 by default; the server has taken the report of the round before."""
-    changes = {"kept": changes.get("round", 2) - 1, **changes}
+    changes = {"last_accepted_round": changes.get("round", 2) - 1, **changes}
     asked = TrainRequest(
         round=2,
         seed=3,
@@ -136,10 +138,10 @@ def test_shards_of_two_sizes_cannot_be_one_client(shards, workspace):
 
 
 @pytest.fixture
-def colour(preprocessed, tmp_path):
+def colour(tmp_path):
     """The shard of a client of colour images."""
     info = SetInfo("kvasir", "US", "colon", 32, 255, channels=3)
-    preprocessed(tmp_path / "kvasir.h5", {"client_train": [("a", "a", 3), ("b", "b", 2)]}, info)
+    write_noise(tmp_path / "kvasir.h5", {"client_train": [("a", "a", 3), ("b", "b", 2)]}, info)
     rows = {"train": range(3), "val": range(3, 5), "test": []}
     chosen = {name: Selection(tmp_path / "kvasir.h5", {"client_train": own}) for name, own in rows.items()}
     write_shard(tmp_path / "shard.h5", "kvasir", "US", chosen)
@@ -157,7 +159,7 @@ def test_a_client_of_colour_images_says_so_and_trains_on_them(colour):
 
 
 def test_a_client_of_colour_images_is_asked_for_a_model_of_grey_ones_in_vain(colour):
-    with pytest.raises(FlamesError, match=r"\(2, 3, 32, 32\): this model takes B×1×H×W"):
+    with pytest.raises(FlamesError, match=r"\(2, 3, 32, 32\), expected B×1×H×W"):
         train(config(colour))
 
 
@@ -236,7 +238,7 @@ def memory(tmp_path):
 
 def kept_in(memory, client="busi"):
     """What `client` keeps now, by kind."""
-    return recall(memory / RUN / client, 99999)
+    return load_client_state(memory / RUN / client, 99999)
 
 
 @pytest.fixture
@@ -246,7 +248,9 @@ def disentangled(shards, memory):
     def run(weights, control=None, style=None, folder=memory, **changes):
         asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, initial_seed=9, **changes)
         message = pack_task(TrainTask(asked, weights, control, style), 2)
-        return unpack_report(ask(config(shards / "busi.h5", memory=str(folder)), message)), kept_in(folder)
+        return unpack_report(
+            ask(config(shards / "busi.h5", **{"client-state": str(folder)}), message)
+        ), kept_in(folder)
 
     return run
 
@@ -287,9 +291,9 @@ def test_what_was_kept_of_a_report_that_the_server_did_not_take_is_in_vain(disen
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     disentangled(content, share="content", round=1)
     disentangled(content, share="content", round=2)
-    late = disentangled(content, share="content", round=3, kept=1)
-    again = disentangled(content, share="content", round=3, kept=1)
-    taken = disentangled(content, share="content", round=4, kept=3)
+    late = disentangled(content, share="content", round=3, last_accepted_round=1)
+    again = disentangled(content, share="content", round=3, last_accepted_round=1)
+    taken = disentangled(content, share="content", round=4, last_accepted_round=3)
     for name, array in late[1]["style"].items():
         np.testing.assert_array_equal(array, again[1]["style"][name])
     assert any(not np.array_equal(array, taken[1]["style"][name]) for name, array in late[1]["style"].items())
@@ -303,17 +307,11 @@ def test_a_round_that_was_missed_does_not_cost_what_was_kept(disentangled, memor
     assert_same(kept_in(memory)["style"], kept["style"])
 
 
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array)
-
-
 def test_two_runs_and_two_clients_of_one_machine_keep_apart(disentangled, shards, memory):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     _, kept = disentangled(content, share="content", round=1)
     disentangled(content, share="content", round=1, seed=8, run=RUN[::-1])
-    node = config(shards / "busi.h5", client="../busi", memory=str(memory))
+    node = config(shards / "busi.h5", client="../busi", **{"client-state": str(memory)})
     asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, share="content", seed=7)
     ask(node, pack_task(TrainTask(asked, content), 2))
     assert_same(kept_in(memory)["style"], kept["style"])
@@ -325,7 +323,7 @@ def test_a_node_without_a_memory_takes_part_only_where_none_is_needed(shards):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
     train(config(shards / "busi.h5"), epochs=1)
     asked = request(model="sdnet", model_options=json.dumps(SDNET), share="content")
-    with pytest.raises(FlamesError, match="pass --node-config 'memory="):
+    with pytest.raises(FlamesError, match="pass --node-config 'client-state="):
         ask(config(shards / "busi.h5"), pack_task(TrainTask(asked, content), 2))
 
 
@@ -375,13 +373,13 @@ def test_another_clients_renderer_changes_training(disentangled):
 
 
 def test_scaffold_reports_the_change_of_what_the_client_keeps(shards, memory):
-    node = config(shards / "busi.h5", memory=str(memory))
+    node = config(shards / "busi.h5", **{"client-state": str(memory)})
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     control = {name: np.full_like(WEIGHTS[name], 0.01) for name in parameters}
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
     total = {name: np.zeros_like(array) for name, array in control.items()}
     for round_ in (1, 2):
-        task = TrainTask(replace(asked, round=round_, kept=round_ - 1), WEIGHTS, control)
+        task = TrainTask(replace(asked, round=round_, last_accepted_round=round_ - 1), WEIGHTS, control)
         report = unpack_report(ask(node, pack_task(task, 2)))
         for name, change in report.control.items():
             total[name] += change
@@ -393,11 +391,11 @@ def test_scaffold_reports_the_change_of_what_the_client_keeps(shards, memory):
 
 
 def test_a_second_round_of_scaffold_starts_from_what_the_client_kept(shards, memory):
-    node = config(shards / "busi.h5", memory=str(memory))
+    node = config(shards / "busi.h5", **{"client-state": str(memory)})
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     asked = request(rule="scaffold", optimiser="sgd", lr=0.1)
     controls = [{name: np.full_like(WEIGHTS[name], value) for name in parameters} for value in (0.01, -0.02)]
-    ask(node, pack_task(TrainTask(replace(asked, round=1, kept=0), WEIGHTS, controls[0]), 2))
+    ask(node, pack_task(TrainTask(replace(asked, round=1, last_accepted_round=0), WEIGHTS, controls[0]), 2))
     kept = kept_in(memory)["control"]
     reply = ask(node, pack_task(TrainTask(asked, WEIGHTS, controls[1]), 2))
     options = TrainOptions(
@@ -451,7 +449,7 @@ def test_plain_rounds_leave_nothing_behind(disentangled, memory):
 
 
 def test_a_clients_context_stays_empty(shards, memory):
-    contexts = make_contexts({2: config(shards / "busi.h5", memory=str(memory))})
+    contexts = make_contexts({2: config(shards / "busi.h5", **{"client-state": str(memory)})})
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     control = {name: np.zeros_like(WEIGHTS[name]) for name in parameters}
     asked = request(rule="scaffold", optimiser="sgd", epochs=1)

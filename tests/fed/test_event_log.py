@@ -6,11 +6,12 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.event_log import EventLog, EventReader, Lost
 from flames_cli.fed.events import (
     ClientAsked,
-    ClientDone,
     ClientJoined,
     Estimated,
     FederationStarted,
-    NodeRefused,
+    NodeRejected,
+    ReportReceived,
+    ReportRejected,
     RoundDone,
     Waiting,
 )
@@ -18,11 +19,11 @@ from flames_cli.fed.events import (
 EVENTS = [
     Waiting(1, "1 of 2 expected clients can be asked", 12.5),
     ClientJoined("ä", "MRI", "brain", 10),
-    NodeRefused("node 7", "its shard is gone"),
+    NodeRejected("node 7", "its shard is gone"),
     FederationStarted((("ä", "MRI", 10), ("b", "US", 3)), 1, 4),
     ClientAsked("b", 1),
-    ClientDone("b", 1, {"train_loss": 0.5}),
-    ClientDone("ä", 1, {}, "late"),
+    ReportReceived("b", 1, {"train_loss": 0.5}),
+    ReportRejected("ä", 1, "late"),
     RoundDone({"round": 1, "clients": [{"client": "b"}]}),
 ]
 

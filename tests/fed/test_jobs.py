@@ -7,17 +7,25 @@ from flwr.app import Context, RecordDict
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed import jobs
-from flames_cli.fed.attendance import Attendance
 from flames_cli.fed.event_log import EventReader, Lost
 from flames_cli.fed.jobs import JOB, Job, events_path, handed_over, is_at_work, make_job_server_app, read_job
-from flames_cli.store.locks import locked, rounds_of
+from flames_cli.fed.participation import Participation
+from flames_cli.store.files.locks import locked, rounds_of
 
-ATTENDANCE = Attendance(2, {"US": 1}, 3, 60.0, False, 600.0, 4)
+PARTICIPATION = Participation(
+    min_clients=2,
+    min_clients_by_modality={"US": 1},
+    expected_nodes=3,
+    join_timeout_s=60.0,
+    all_must_join=False,
+    round_timeout_s=600.0,
+    in_flight=4,
+)
 
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(tmp_path / "runs" / "ä b", ATTENDANCE)
+    return Job(tmp_path / "runs" / "ä b", PARTICIPATION)
 
 
 @pytest.fixture

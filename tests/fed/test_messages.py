@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flames_cli.core.reports import Report
+from flames_cli.core.federated.reports import Report
 from flames_cli.errors import FlamesError
 from flames_cli.fed.messages import (
     ARRAYS,
@@ -30,8 +30,10 @@ from flames_cli.fed.messages import (
     unpack_report,
     unpack_task,
 )
-from flames_cli.fed.quoted import error_reason
 from flames_cli.fed.records import WIRE, message_bytes, pack_weights, unpack_weights
+from flames_cli.fed.sanitise import error_reason
+from tests.support.asserts import assert_same
+from tests.support.federation import make_profile
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -43,14 +45,6 @@ WEIGHTS = {
 }
 REQUEST = TrainRequest(3, 5, "brats-1", 2, 8, 1e-3, 0.3, True, False, "unet", json.dumps({"depth": 2}))
 REPORTED = Report("brats-1", "MRI", WEIGHTS, 12, 4, {"train_loss": 0.25, "best_epoch": 2.0})
-
-
-def assert_same(found, expected):
-    assert list(found) == list(expected)
-    for name, array in expected.items():
-        assert found[name].dtype == array.dtype
-        assert found[name].shape == array.shape
-        np.testing.assert_array_equal(found[name], array)
 
 
 def test_a_request_comes_back_as_it_was_sent():
@@ -188,8 +182,8 @@ def test_a_report_comes_back_as_it_was_sent():
     assert type(report.n_examples) is int
 
 
-def test_a_profile_comes_back_as_it_was_sent(profile):
-    sent = profile("busi", "US", n_train=99)
+def test_a_profile_comes_back_as_it_was_sent():
+    sent = make_profile("busi", "US", n_train=99)
     assert unpack_profile(pack_profile(sent, make_query(NODE))) == sent
     assert sent.protocol == PROTOCOL
 

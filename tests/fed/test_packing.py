@@ -3,11 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flames_cli.core.reports import Entries, State
+from flames_cli.core.federated.reports import Entries, State
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.messages import ARRAYS, pack_task, unpack_task
 from flames_cli.fed.packing import Packer
-from flames_cli.fed.plan import Plan, with_groups
+from flames_cli.fed.plan import Plan, with_model_groups
+from tests.support.federation import make_profile
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -15,8 +16,8 @@ WEIGHTS = {"conv.weight": np.linspace(-1, 1, 6, dtype=np.float32), "count": np.a
 
 
 @pytest.fixture
-def clients(profile):
-    return [profile("m1"), profile("m2"), profile("u1", "US")]
+def clients():
+    return [make_profile("m1"), make_profile("m2"), make_profile("u1", "US")]
 
 
 def plan(strategy, **changes):
@@ -36,7 +37,7 @@ def pack_all(made, state, clients):
 )
 def test_clients_of_one_group_are_sent_one_record(clients, changes):
     made = plan("fedavg-modality", **changes)
-    first, second, other = pack_all(made, with_groups(None, made, clients), clients)
+    first, second, other = pack_all(made, with_model_groups(None, made, clients), clients)
     assert first.content[ARRAYS] is second.content[ARRAYS]
     assert first.content[ARRAYS] is not other.content[ARRAYS]
     assert [message.metadata.dst_node_id for message in (first, second, other)] == [2, 3, 4]
@@ -45,7 +46,7 @@ def test_clients_of_one_group_are_sent_one_record(clients, changes):
 @pytest.mark.parametrize("wire", ["fp32", "bf16"])
 def test_a_message_says_what_it_would_say_alone(clients, wire):
     made = plan("fedavg", wire_dtype=wire)
-    state = with_groups(None, made, clients)
+    state = with_model_groups(None, made, clients)
     for client, message in zip(clients, pack_all(made, state, clients), strict=True):
         alone = pack_task(made.task(state, 1, client, clients), 2)
         assert message.content == alone.content

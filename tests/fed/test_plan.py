@@ -3,9 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flames_cli.core.reports import Entries, State
+from flames_cli.core.federated.reports import Entries, State
 from flames_cli.fed.algorithms import get_algorithm
-from flames_cli.fed.plan import Plan, with_groups
+from flames_cli.fed.plan import Plan, with_model_groups
+from tests.support.federation import make_profile
 
 WEIGHTS = {
     "content.w": np.ones((2, 2), np.float32),
@@ -21,8 +22,8 @@ ENTRIES = Entries(
 
 
 @pytest.fixture
-def clients(profile):
-    return [profile("m1"), profile("m2"), profile("m3"), profile("u1", "US")]
+def clients():
+    return [make_profile("m1"), make_profile("m2"), make_profile("m3"), make_profile("u1", "US")]
 
 
 def plan(strategy="flames", **changes):
@@ -36,19 +37,20 @@ def styles(*names):
 
 def test_a_task_holds_what_is_shared_and_no_more(clients):
     made = plan(entries=ENTRIES, share="content")
-    task = made.task(with_groups(None, made, clients), 1, clients[0], clients)
+    task = made.task(with_model_groups(None, made, clients), 1, clients[0], clients)
     assert set(task.weights) == {"content.w", "content.count"}
     assert (task.control, task.style, task.request.share) == (None, None, "content")
 
 
 def test_a_task_holds_every_entry_where_all_is_shared(clients):
     made = plan()
-    assert set(made.task(with_groups(None, made, clients), 1, clients[0], clients).weights) == set(WEIGHTS)
+    task = made.task(with_model_groups(None, made, clients), 1, clients[0], clients)
+    assert set(task.weights) == set(WEIGHTS)
 
 
 def test_scaffold_starts_from_control_variates_of_zero(clients):
     made = plan("scaffold", entries=replace(ENTRIES, shared=None))
-    task = made.task(with_groups(None, made, clients), 1, clients[0], clients)
+    task = made.task(with_model_groups(None, made, clients), 1, clients[0], clients)
     assert set(task.control) == {"content.w", "renderer.w"}
     assert not any(array.any() for array in task.control.values())
 
@@ -56,7 +58,7 @@ def test_scaffold_starts_from_control_variates_of_zero(clients):
 def test_scaffold_sends_the_servers_control_variate(clients):
     made = plan("scaffold")
     control = {"content.w": np.full((2, 2), 2, np.float32)}
-    state = State(1, {"all": WEIGHTS}, memory={"all": {"control": control}})
+    state = State(1, {"all": WEIGHTS}, optimiser_state={"all": {"control": control}})
     assert made.task(state, 2, clients[0], clients).control is control
 
 
@@ -65,7 +67,7 @@ def test_scaffold_sends_the_servers_control_variate(clients):
 )
 def test_renderers_are_reported_from_the_round_before_they_are_lent(round_, reports, redraws, clients):
     made = plan(entries=ENTRIES, style_from=3)
-    state = replace(with_groups(None, made, clients), styles=styles("m1", "m2", "m3"))
+    state = replace(with_model_groups(None, made, clients), styles=styles("m1", "m2", "m3"))
     task = made.task(state, round_, clients[0], clients)
     assert task.request.report_style == reports
     assert (task.style is not None) == redraws
@@ -73,7 +75,7 @@ def test_renderers_are_reported_from_the_round_before_they_are_lent(round_, repo
 
 def test_a_client_that_is_alone_in_its_group_keeps_its_renderer(clients):
     made = plan(entries=ENTRIES, style_from=2)
-    state = with_groups(None, made, clients)
+    state = with_model_groups(None, made, clients)
     asked = [made.task(state, 1, client, clients).request.report_style for client in clients]
     assert asked == [True, True, True, False]
 
@@ -81,7 +83,7 @@ def test_a_client_that_is_alone_in_its_group_keeps_its_renderer(clients):
 def test_a_client_is_lent_renderers_of_its_group_but_never_its_own(clients):
     made = plan(entries=ENTRIES, style_from=1)
     lent = styles("m1", "m2", "u1")
-    state = replace(with_groups(None, made, clients), styles=lent)
+    state = replace(with_model_groups(None, made, clients), styles=lent)
     drawn = [made.task(state, round_, clients[0], clients).style for round_ in range(1, 20)]
     assert all(one is lent["m2"] for one in drawn)
     assert made.task(state, 1, clients[3], clients).style is None
@@ -90,7 +92,7 @@ def test_a_client_is_lent_renderers_of_its_group_but_never_its_own(clients):
 def test_which_renderer_is_lent_follows_from_the_seed(clients):
     made = plan(entries=ENTRIES, style_from=1)
     lent = styles("m1", "m2", "m3")
-    state = replace(with_groups(None, made, clients), styles=lent)
+    state = replace(with_model_groups(None, made, clients), styles=lent)
 
     def draws(seed):
         one = replace(made, seed=seed)
@@ -104,7 +106,7 @@ def test_which_renderer_is_lent_follows_from_the_seed(clients):
 def test_groups_start_alike_and_share_no_memory(clients):
     initial = {"conv.weight": np.ones((2, 3), np.float32)}
     made = Plan(get_algorithm("flames"), 1, 0, "stub", {}, initial, 8)
-    started = with_groups(None, made, clients)
+    started = with_model_groups(None, made, clients)
     assert started.round == 0
     for model in started.server.values():
         np.testing.assert_array_equal(model["conv.weight"], initial["conv.weight"])

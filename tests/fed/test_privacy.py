@@ -11,20 +11,20 @@ from flwr.app import Array, ArrayRecord, Message
 from flwr.common.serde import message_to_proto
 
 from flames_cli.config import FederateConfig
-from flames_cli.core.scoring import METRICS
+from flames_cli.core.scores.summaries import METRICS
 from flames_cli.errors import FlamesError
-from flames_cli.fed import node_test
+from flames_cli.fed import client_evaluation as node_test
 from flames_cli.fed.client import make_client_app
 from flames_cli.fed.engines import inline
+from flames_cli.fed.evaluation_report import FIELDS
 from flames_cli.fed.messages import ARRAYS, CONTROL, REPORT, STYLE, TRAIN, Profile, TrainRequest
 from flames_cli.fed.messages import METRICS as METRICS_RECORD
 from flames_cli.fed.records import WIRE
-from flames_cli.fed.reported_tests import FIELDS
 from flames_cli.fed.server import Federation, make_server_app
-from flames_cli.stages.federating.nodes import node_configs
-from flames_cli.stages.federating.planning import choose_algorithm, make_plan
+from flames_cli.stages.federate.nodes import node_configs
+from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.store.h5 import read_shard_sets
-from flames_cli.store.manifest import read_partition
+from flames_cli.store.partition import read_partition
 
 METRICS_TOLD = {
     *("n_examples", "n_steps", "train_loss", "best_epoch"),
@@ -86,7 +86,7 @@ def record(data, monkeypatch, tmp_path):
         monkeypatch.setattr(inline, "InlineGrid", Recorder)
         monkeypatch.setattr(node_test, "LEAST_CASES", 1)
         Recorder.kept = []
-        federation = Federation(plan, save_tests=lambda *told: None)
+        federation = Federation(plan, save_evaluations=lambda *told: None)
         contexts = inline.make_contexts(dict(enumerate(nodes, 2)))
         # A server of ours refuses some of what leaks; it has been sent all the same.
         with suppress(FlamesError) if leak else nullcontext():

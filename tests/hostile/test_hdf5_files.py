@@ -19,6 +19,7 @@ from flames_cli.store.h5 import (
     write_preprocessed,
     write_shard,
 )
+from tests.support.memory import message_with_little_memory
 
 INFO = SetInfo("brats", "MRI", "brain", 8, 4095)
 
@@ -182,15 +183,15 @@ def test_the_shard_of_these_tests_is_sound(good):
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
-def test_what_flames_never_writes_is_refused(attack, good, tmp_path, little_memory):
+def test_what_flames_never_writes_is_refused(attack, good, tmp_path):
     path = tmp_path / "shard.h5"
     shutil.copy(good, path)
     shutil.copy(good, tmp_path / "other.h5")
     with h5py.File(path, "r+") as file:
         attack(file)
-    told = little_memory(lambda: read(path))
+    told = message_with_little_memory(lambda: read(path))
     assert told.startswith("FlamesError")
-    assert "is damaged or no HDF5 file" in refusal(path)
+    assert "is damaged or not an HDF5 file" in refusal(path)
 
 
 def test_a_link_to_another_shard_would_be_followed(good, tmp_path):

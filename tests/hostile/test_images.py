@@ -11,6 +11,7 @@ from flames_cli.readers.base import find_root, require_sources
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.images import read_deep_image
 from flames_cli.readers.kvasir import NAME
+from tests.support.memory import message_with_little_memory
 
 ZEROS = zlib.compress(bytes(2**25), 9)
 """32 kB that inflate to 32 MB."""
@@ -55,10 +56,10 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("claim", BOMBS)
-def test_images_that_claim_too_much_are_refused(claim, tmp_path, little_memory):
+def test_images_that_claim_too_much_are_refused(claim, tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(BOMBS[claim])
-    assert little_memory(lambda: read_deep_image(path)).startswith("BadCase")
+    assert message_with_little_memory(lambda: read_deep_image(path)).startswith("BadCase")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -67,10 +68,10 @@ def test_images_that_claim_too_much_are_refused(claim, tmp_path, little_memory):
     [png(colour=2, content=ZEROS), tiff(after=8), tiff([(700, 1, 2**32 - 1, 8)])],
     ids=["more pixels than said", "pages in a circle", "a tag without end"],
 )
-def test_what_is_too_much_beside_the_pixels_is_not_read(content, tmp_path, little_memory):
+def test_what_is_too_much_beside_the_pixels_is_not_read(content, tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    assert little_memory(lambda: read_deep_image(path).shape).startswith(("read", "BadCase"))
+    assert message_with_little_memory(lambda: read_deep_image(path).shape).startswith(("read", "BadCase"))
 
 
 def element(group, tag, kind, value):
@@ -101,10 +102,10 @@ def frames(count):
     ],
     ids=["items within items", "a length", "frames", "more frames"],
 )
-def test_dicom_that_claims_too_much_is_refused(content, tmp_path, little_memory):
+def test_dicom_that_claims_too_much_is_refused(content, tmp_path):
     path = tmp_path / "a.dcm"
     path.write_bytes(dicom(content))
-    assert little_memory(lambda: read_series(path)).startswith("BadCase")
+    assert message_with_little_memory(lambda: read_series(path)).startswith("BadCase")
 
 
 def test_a_name_that_no_file_of_ours_could_hold_is_refused(tmp_path):

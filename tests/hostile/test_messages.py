@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from flames_cli.core.reports import Report
+from flames_cli.core.federated.reports import Report
 from flames_cli.errors import FlamesError
+from flames_cli.fed.client_state import client_state_folder
 from flames_cli.fed.exchange import Reply
-from flames_cli.fed.memory import memory_folder
 from flames_cli.fed.messages import (
     ARRAYS,
     LIMITS,
@@ -27,9 +27,10 @@ from flames_cli.fed.messages import (
     unpack_task,
 )
 from flames_cli.fed.node import NodeSettings
-from flames_cli.fed.quoted import LONGEST_REASON, error_reason
 from flames_cli.fed.records import unpack_weights
+from flames_cli.fed.sanitise import LONGEST_REASON, error_reason
 from flames_cli.fed.training import receive_model
+from tests.support.memory import message_with_little_memory
 
 NODE = 7
 REQUEST = TrainRequest(3, 5, "busi", 2, 8, 1e-3, 0.3, True, False, "unet", '{"depth": 2}')
@@ -79,11 +80,13 @@ HEADERS = (
 
 
 @pytest.mark.parametrize("header", HEADERS, ids=str)
-def test_headers_of_arrays_are_not_believed(header, little_memory):
+def test_headers_of_arrays_are_not_believed(header):
     message = carrying(npy(**header))
     with pytest.raises((TypeError, ValueError)):
         unpack_weights(message, ARRAYS)
-    assert little_memory(lambda: unpack_weights(message, ARRAYS)).startswith(("TypeError", "ValueError"))
+    assert message_with_little_memory(lambda: unpack_weights(message, ARRAYS)).startswith(
+        ("TypeError", "ValueError")
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,10 +106,10 @@ def test_only_what_numpy_saves_of_numbers_is_read(data, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_numpys_own_reader_would_allocate_what_a_header_claims(little_memory):
+def test_numpys_own_reader_would_allocate_what_a_header_claims():
     """What the tests above are against."""
     array = Array("float32", (2,), "numpy.ndarray", npy(version=2, shape=(10**11,)))
-    assert little_memory(array.numpy).startswith(("MemoryError", "_ArrayMemoryError"))
+    assert message_with_little_memory(array.numpy).startswith(("MemoryError", "_ArrayMemoryError"))
 
 
 @pytest.mark.parametrize("what", ["reason", "metric", "array kind", "array name", "client"])
@@ -195,21 +198,21 @@ def test_options_of_a_model_are_small_numbers(options):
         ("sdnet", '{"style_dims": 4096}'),
     ],
 )
-def test_a_model_that_is_not_known_is_not_built(model, options, little_memory):
+def test_a_model_that_is_not_known_is_not_built(model, options):
     task = unpack_task(asked(model=model, model_options=options))
-    told = little_memory(lambda: receive_model(task, {}))
+    told = message_with_little_memory(lambda: receive_model(task, {}))
     assert told.startswith(("FlamesError", "TypeError"))
 
 
 @pytest.mark.parametrize("run", ["", "../../x", "/etc", "0" * 15, "0" * 17, "0" * 15 + "/", "0" * 16 + "\n"])
 def test_a_run_cannot_be_called_as_a_path(run, tmp_path):
     with pytest.raises(FlamesError, match="expected 16 hex digits"):
-        memory_folder(NodeSettings((), memory=tmp_path), run, "busi")
+        client_state_folder(NodeSettings((), client_state=tmp_path), run, "busi")
 
 
 @pytest.mark.parametrize("client", ["../../x", "/etc/passwd", "..", ".", "a/b", "a\0b", "C:\\x", "\x1b[31m"])
 def test_whatever_a_client_is_called_it_has_a_folder_in_its_runs(client, tmp_path):
-    folder = memory_folder(NodeSettings((), memory=tmp_path), "0" * 16, client)
+    folder = client_state_folder(NodeSettings((), client_state=tmp_path), "0" * 16, client)
     assert folder.resolve().parent == (tmp_path / ("0" * 16)).resolve()
     assert folder.name.isprintable()
 

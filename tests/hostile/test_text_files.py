@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flames_cli.config import FederateConfig, load_section
-from flames_cli.core.reports import LastReport, State
+from flames_cli.core.federated.reports import LastReport, State
 from flames_cli.errors import FlamesError
-from flames_cli.stages.deploying.server import read_node_ids
+from flames_cli.stages.deploy.server import read_node_ids
 from flames_cli.store.checkpoint import INDEX, SEAL, load_state, save_state
-from flames_cli.store.deployment import Deployment, Site, read_deployment, read_site
-from flames_cli.store.manifest import ClientEntry, Partition, ServerEntry, read_partition, write_partition
-from flames_cli.store.memory import recall, remember
+from flames_cli.store.client_state import load_client_state, save_client_state
+from flames_cli.store.deployment.folders import Deployment, Site, read_deployment, read_site
+from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, read_partition, write_partition
 from flames_cli.store.runs import read_config, read_nodes, read_rounds, write_config
 
 SETS = ("train", "val", "test")
@@ -89,7 +89,7 @@ def partition_file(folder):
 
 
 def memory_file(folder):
-    remember(folder, 1, {"control": {}})
+    save_client_state(folder, 1, {"control": {}})
     return folder / "round-00001" / "memory.json"
 
 
@@ -102,7 +102,7 @@ def nodes_file(folder):
 JSON = {
     "partition": (partition_file, read_partition),
     "checkpoint": (checkpoint, lambda path: load_state(path.parents[1])),
-    "memory": (memory_file, lambda path: recall(path.parents[1], 2)),
+    "memory": (memory_file, lambda path: load_client_state(path.parents[1], 2)),
     "nodes": (nodes_file, read_nodes),
 }
 
@@ -146,7 +146,7 @@ def test_a_shard_elsewhere_is_refused(shard, tmp_path):
         moved = deepcopy(content)
         moved[owner][0]["shard"] = shard
         path.write_text(json.dumps(moved))
-        with pytest.raises(FlamesError, match="is no path within the folder"):
+        with pytest.raises(FlamesError, match="is not a path inside the folder"):
             read_partition(path)
 
 
@@ -156,7 +156,7 @@ def test_weights_of_a_checkpoint_lie_in_its_folder(name, tmp_path):
     content = json.loads(path.read_text())
     del content[SEAL]
     path.write_text(json.dumps({**content, "server": {"US": name}, "sha256": {name: "0"}}))
-    with pytest.raises(FlamesError, match="which is no file of a checkpoint"):
+    with pytest.raises(FlamesError, match="which is not a file of a checkpoint"):
         load_state(tmp_path)
 
 
@@ -164,8 +164,8 @@ def test_what_a_client_keeps_lies_in_its_folder(tmp_path):
     path = memory_file(tmp_path)
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "sha256": {"../../x": "0"}}))
-    with pytest.raises(FlamesError, match="is nothing that a client keeps"):
-        recall(tmp_path, 2)
+    with pytest.raises(FlamesError, match="is not a kind of client state"):
+        load_client_state(tmp_path, 2)
 
 
 def read_federate(path):
@@ -187,7 +187,7 @@ TABLES = {
         "sites": ["a"],
     },
     "site.toml": {"format": "flames-site", "version": 1, "name": "a", "superlink": "a.org:9092"},
-    "config.toml": {"format": "flames-run", "version": 2, "run": {"size": 64}, "federate": {"rounds": 2}},
+    "config.toml": {"format": "flames-run", "version": 3, "run": {"size": 64}, "federate": {"rounds": 2}},
     "flames.toml": {"seed": 1, "federate": {"rounds": 2, "lr_by_modality": {"US": 0.1}}},
 }
 
@@ -227,7 +227,7 @@ def test_a_site_cannot_be_called_as_a_path(name, tmp_path):
 def test_the_names_of_these_tests_would_lead_elsewhere(tmp_path):
     deployment = Deployment(tmp_path / "deployment", "a.org", 9, ())
     assert not deployment.site("../../x").path.resolve().is_relative_to(deployment.path)
-    assert Site(tmp_path, "a", "a.org:9").memory.is_relative_to(tmp_path)
+    assert Site(tmp_path, "a", "a.org:9").client_state.is_relative_to(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -252,5 +252,5 @@ def test_a_runs_tables_are_tables(tmp_path):
     write_config(tmp_path / "config.toml", {"run": {"size": 64}})
     text = (tmp_path / "config.toml").read_text().replace("[run]", 'federate = "x"\n[run]')
     (tmp_path / "config.toml").write_text(text)
-    with pytest.raises(FlamesError, match="its tables are none"):
+    with pytest.raises(FlamesError, match="its entries are not tables"):
         read_config(tmp_path / "config.toml")

@@ -14,6 +14,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.models import weights
 from flames_cli.learn.models.weights import read_weights
 from flames_cli.store.weights import MAX_HEADER_BYTES, read_metadata, read_safetensors
+from tests.support.memory import message_with_little_memory
 
 PROTO = b"\x80\x02"
 
@@ -141,17 +142,17 @@ CLAIMS = {
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_claims_of_a_torch_file_are_not_believed(claim, tmp_path, little_memory):
+def test_claims_of_a_torch_file_are_not_believed(claim, tmp_path):
     path = tmp_path / "weights.pt"
     path.write_bytes(CLAIMS[claim])
-    told = little_memory(lambda: read_weights(path))
+    told = message_with_little_memory(lambda: read_weights(path))
     assert told.startswith("FlamesError")
     assert "\n" not in told
 
 
-def test_the_limit_of_these_tests_is_felt(little_memory):
-    assert little_memory(lambda: bytearray(2**36)).startswith("MemoryError")
-    assert little_memory(lambda: 3) == "read: 3"
+def test_the_limit_of_these_tests_is_felt():
+    assert message_with_little_memory(lambda: bytearray(2**36)).startswith("MemoryError")
+    assert message_with_little_memory(lambda: 3) == "read: 3"
 
 
 ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -200,4 +201,4 @@ def test_headers_of_safetensors_are_not_believed(content, tmp_path):
 def test_metadata_are_texts_or_none(tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(about('{"order": ["w"], "metadata": {"a": {}}}'))
-    assert "holds more than strings" in refusal(path, read_metadata)
+    assert "contains more than strings" in refusal(path, read_metadata)

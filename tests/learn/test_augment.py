@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flames_cli.core.geometry import Warp, apply_warp
+from flames_cli.core.imaging.geometry import Warp, apply_warp
 from flames_cli.core.rng import derive_rng
 from flames_cli.learn.augment import AugmentRanges, draw_warp
 
@@ -32,12 +32,12 @@ def test_any_part_of_the_scope_changes_the_warp():
     assert len({draw_warp(derive_rng(0, *scope)) for scope in scopes}) == len(scopes)
 
 
-def test_no_range_draws_no_change():
+def test_ranges_of_zero_draw_no_change():
     assert draw_warp(derive_rng(0), STILL) == Warp()
 
 
 @pytest.mark.parametrize("axis", ["flip_x", "flip_y"])
-def test_flips_come_as_often_as_asked(axis):
+def test_flips_have_the_requested_frequency(axis):
     drawn = [draw_warp(derive_rng(0, axis, index)) for index in range(400)]
     assert 0.42 < np.mean([getattr(warp, axis) for warp in drawn]) < 0.58
     certain = AugmentRanges(flip_x=1, flip_y=1)

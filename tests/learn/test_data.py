@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from flames_cli.core.geometry import Warp, apply_warp
-from flames_cli.core.lesions import DEFAULT_SMALL, SmallRule
+from flames_cli.core.imaging.geometry import Warp, apply_warp
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
+from tests.support.datasets import draw_discs
 
 
 @pytest.fixture
-def mixed(discs):
-    """Two data sets of different precision, an empty one between them."""
-    empty = discs(0, dataset="none")
-    return ShardDataset([discs(3), empty, discs(2, seed=1, max_value=65535, dataset="otu2d", organ="ovary")])
+def mixed():
+    """Two data sets of different precision with an empty one between them."""
+    empty = draw_discs(0, dataset="none")
+    return ShardDataset(
+        [draw_discs(3), empty, draw_discs(2, seed=1, max_value=65535, dataset="otu2d", organ="ovary")]
+    )
 
 
 def all_of(dataset, **options):
@@ -21,7 +24,7 @@ def all_of(dataset, **options):
     return torch.cat(images), torch.cat(masks)
 
 
-def test_sets_stand_behind_one_another(mixed):
+def test_sets_follow_one_another(mixed):
     assert len(mixed) == 5
     assert [mixed.case(index).case for index in range(5)] == [
         "busi-0",
@@ -34,9 +37,9 @@ def test_sets_stand_behind_one_another(mixed):
     assert [mixed.organ(index) for index in range(5)] == ["breast"] * 3 + ["ovary"] * 2
 
 
-def test_lesions_are_small_or_large_by_the_rule_of_their_data_set(discs):
-    discs_, others = discs(2), discs(1, dataset="otu2d", organ="ovary")
-    rule = SmallRule("area", 16 * 16, 100)
+def test_lesions_are_small_or_large_by_the_rule_of_their_data_set():
+    discs_, others = draw_discs(2), draw_discs(1, dataset="otu2d", organ="ovary")
+    rule = SmallLesionRule("area", 16 * 16, 100)
     cases = [replace(discs_.cases[0], lesion_px=1), replace(discs_.cases[1], lesion_px=2)]
     empty = replace(others.cases[0], lesion_px=0)
     dataset = ShardDataset(
@@ -45,12 +48,12 @@ def test_lesions_are_small_or_large_by_the_rule_of_their_data_set(discs):
             replace(others, cases=[empty]),
         ]
     )
-    assert [dataset.small_rule(index) for index in range(3)] == [rule, rule, DEFAULT_SMALL]
+    assert [dataset.small_rule(index) for index in range(3)] == [rule, rule, DEFAULT_RULE]
     assert [dataset.lesion(index) for index in range(3)] == ["small", "large", "none"]
 
 
-def test_nothing_makes_an_empty_data_set(discs):
-    for dataset in (ShardDataset([]), ShardDataset([discs(0)])):
+def test_no_sets_make_an_empty_data_set():
+    for dataset in (ShardDataset([]), ShardDataset([draw_discs(0)])):
         assert len(dataset) == dataset.n_bytes == 0
         assert list(iterate_batches(dataset, [], 4)) == []
 
@@ -61,8 +64,8 @@ def test_cases_stay_in_the_precision_of_their_files(mixed):
 
 
 @pytest.mark.parametrize(("max_value", "dtype"), [(255, np.uint8), (65535, np.uint16)])
-def test_the_whole_range_becomes_minus_one_to_one(max_value, dtype, discs):
-    cases = discs(1, max_value=max_value)
+def test_the_whole_range_becomes_minus_one_to_one(max_value, dtype):
+    cases = draw_discs(1, max_value=max_value)
     cases.images[0, 0, :3] = (0, max_value, max_value // 2)
     dataset = ShardDataset([cases])
     assert cases.images.dtype == dtype
@@ -95,8 +98,8 @@ def test_a_batch_larger_than_the_set_is_the_set(mixed):
     assert len(images) == 5
 
 
-def test_colour_images_are_three_channels_with_the_warp_of_their_mask(discs):
-    dataset = ShardDataset([discs(3, channels=3)])
+def test_colour_images_are_three_channels_with_the_warp_of_their_mask():
+    dataset = ShardDataset([draw_discs(3, channels=3)])
     warp = Warp(rotation_deg=25, zoom=1.1, flip_x=True)
     images, masks = all_of(dataset, warp_of=lambda _: warp)
     assert images.shape == (3, 3, 16, 16)
@@ -126,7 +129,7 @@ def test_image_and_mask_share_the_warp_of_their_case(mixed):
         np.testing.assert_array_equal(masks[index, 0].numpy(), mask)
 
 
-def test_warping_leaves_the_cases_as_they_are(mixed):
+def test_warping_does_not_change_the_stored_cases(mixed):
     before = [array.copy() for array in mixed.example(1)]
     all_of(mixed, warp_of=lambda _: Warp(rotation_deg=30, flip_y=True))
     for found, expected in zip(mixed.example(1), before, strict=True):
@@ -138,7 +141,7 @@ def test_an_error_in_a_thread_is_not_lost(mixed):
         list(iterate_batches(mixed, [0, 99], 2))
 
 
-def test_batches_left_early_leave_no_thread_waiting(mixed):
+def test_leaving_the_batches_early_leaves_no_thread_waiting(mixed):
     batches = iterate_batches(mixed, list(range(5)) * 4, 1)
     images, _ = next(batches)
     batches.close()
@@ -149,7 +152,7 @@ def test_batches_left_early_leave_no_thread_waiting(mixed):
     ("n", "size", "merged"),
     [(7, 3, [3, 4]), (8, 3, [3, 3, 2]), (1, 3, [1]), (3, 1, [1, 1, 1]), (4, 3, [4]), (0, 3, [])],
 )
-def test_a_lone_last_case_joins_the_batch_before_where_training_asks_for_it(n, size, merged):
+def test_a_lone_last_case_joins_the_previous_batch_when_training_asks_for_it(n, size, merged):
     batches = in_batches(range(n), size, merge_lone=True)
     assert [len(batch) for batch in batches] == merged
     assert [index for batch in batches for index in batch] == list(range(n))

@@ -17,7 +17,7 @@ def set_bf16_instructions(monkeypatch, there: bool) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": there}, raising=False)
 
 
-def test_auto_takes_the_cpu_where_there_is_nothing_better(no_accelerator):
+def test_auto_takes_the_cpu_without_an_accelerator(no_accelerator):
     assert pick_device("auto") == CPU
     assert pick_device("cpu") == CPU
 
@@ -30,12 +30,12 @@ def test_auto_prefers_cuda_and_then_mps(monkeypatch, no_accelerator):
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_told_what_is(name, no_accelerator):
+def test_the_error_of_a_missing_device_lists_the_available_ones(name, no_accelerator):
     with pytest.raises(FlamesError, match=f"no device {name} here: this machine has cpu"):
         pick_device(name)
 
 
-def test_an_unknown_device_is_told_the_known_ones():
+def test_the_error_of_an_unknown_device_lists_the_known_ones():
     with pytest.raises(FlamesError, match=r"unknown device 'gpu'.*auto, cpu, cuda, mps"):
         pick_device("gpu")
 
@@ -56,7 +56,7 @@ def test_auto_takes_bf16_for_densenet_unet_only_where_the_cpu_has_the_instructio
     assert pick_precision("auto", CPU, "unet") == "fp32"
 
 
-def test_auto_reads_the_private_probes_of_older_torch(monkeypatch):
+def test_auto_uses_the_private_functions_of_older_torch(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
@@ -79,7 +79,7 @@ def test_mps_trains_in_fp32_only():
         pick_precision("bf16", torch.device("mps"), "unet")
 
 
-def test_an_unknown_precision_is_told_the_known_ones():
+def test_the_error_of_an_unknown_precision_lists_the_known_ones():
     with pytest.raises(FlamesError, match=r"unknown precision 'fp16'.*auto, fp32, bf16"):
         pick_precision("fp16", CPU, "unet")
 

@@ -5,7 +5,7 @@ from flames_cli.learn.models import build_model
 from flames_cli.learn.models.entries import describe_entries
 
 
-def test_parameters_buffers_and_batchnorm_are_told_apart():
+def test_parameters_buffers_and_batchnorm_are_distinguished():
     model = build_model("unet", seed=1, base_channels=2, depth=1)
     entries = describe_entries(model)
     assert entries.trainable == {name for name, _ in model.named_parameters()}
@@ -35,5 +35,5 @@ def test_lent_style_is_the_renderer():
     [({"share": "content"}, "share its content"), ({"lend_style": True}, "lend its style")],
 )
 def test_plain_models_have_no_style(options, what):
-    with pytest.raises(FlamesError, match=f"cannot {what}.*take sd-utnet or sdnet"):
+    with pytest.raises(FlamesError, match=f"cannot {what}.*use --model sd-utnet or sdnet"):
         describe_entries(build_model("unet", seed=1, base_channels=2, depth=1), **options)

@@ -18,7 +18,7 @@ def batch(*shape: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.skipif(not GOLDEN.is_file(), reason="../shared/golden is not here")
 @pytest.mark.parametrize("case", range(4))
-def test_losses_equal_the_authors(case):
+def test_losses_equal_those_of_the_authors(case):
     with np.load(GOLDEN) as golden:
         pred, target = (torch.from_numpy(golden[f"{case}_{name}"]) for name in ("pred", "target"))
         found = {
@@ -53,7 +53,7 @@ def test_focal_forms_agree_on_a_single_pixel_and_differ_on_many():
     assert focal_loss(*many).item() != pytest.approx(focal_loss(*many, per_pixel=True).item(), rel=1e-3)
 
 
-def test_dice_focal_uses_the_focal_form_it_is_told():
+def test_dice_focal_uses_the_requested_focal_form():
     pred, target = batch(2, 1, 8, 8)
     expected = 0.3 * dice_loss(pred, target) + 0.7 * focal_loss(pred, target, per_pixel=True)
     torch.testing.assert_close(dice_focal_loss(pred, target, per_pixel_focal=True), expected)
@@ -153,7 +153,7 @@ def test_the_disentangled_loss_stays_in_float32_under_autocast():
     assert inside == disentangled_loss(made, images, masks)
 
 
-def test_the_disentangled_loss_refuses_images_of_another_shape():
+def test_the_disentangled_loss_rejects_images_of_another_shape():
     made, images, masks = reconstruction()
     with pytest.raises(ValueError, match=r"\(2, 3, 6, 5\).*\(2, 1, 6, 5\)"):
         disentangled_loss(made, images[:, :1], masks)

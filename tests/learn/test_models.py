@@ -86,7 +86,7 @@ def check_output(model, size, channels):
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_images_below_the_smallest_size_are_refused(name):
+def test_images_below_the_smallest_size_are_rejected(name):
     model = build_model(name)
     wide, small = model.min_size + 9, model.min_size - 1
     with pytest.raises(
@@ -97,7 +97,7 @@ def test_images_below_the_smallest_size_are_refused(name):
         model.bottleneck(torch.zeros(1, 1, small, wide))
 
 
-def test_images_of_other_channels_are_refused_by_shape():
+def test_images_of_other_channels_are_rejected_by_shape():
     with pytest.raises(FlamesError, match=r"\(1, 3, 32, 32\).*B×1×H×W"):
         build_model("unet")(torch.zeros(1, 3, 32, 32))
 
@@ -171,7 +171,7 @@ def test_densenet_unet_takes_more_input_channels():
         ),
     ],
 )
-def test_a_wrong_name_or_option_is_told_what_is_there(name, options, message):
+def test_the_error_of_a_wrong_name_or_option_lists_the_known_ones(name, options, message):
     with pytest.raises(FlamesError, match=message):
         build_model(name, **options)
 
@@ -259,6 +259,23 @@ def test_cuda_agrees_with_the_cpu_and_trains_in_bf16(name):
 
 
 @pytest.mark.parametrize("options", [{"depth": 40}, {"base_channels": 1000, "depth": 4}])
-def test_a_unet_too_large_to_build_is_refused(options):
+def test_a_unet_too_large_to_build_is_rejected(options):
     with pytest.raises(FlamesError, match=r"expected a depth of at most 10 and base_channels"):
         build_model("unet", **options)
+
+
+def test_the_names_of_the_models_are_known_without_torch():
+    """A wrong name is rejected before any heavy import."""
+    code = """
+import sys
+from flames_cli.errors import FlamesError
+from flames_cli.learn.models import MODELS, model_class
+assert "unet" in MODELS
+try:
+    model_class("unte")
+except FlamesError as error:
+    print(error)
+assert "torch" not in sys.modules
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert result.stdout.startswith("unknown model 'unte': choose one of densenet-unet, ")

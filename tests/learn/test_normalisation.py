@@ -6,13 +6,14 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.normalisation import STATISTICS, estimate_statistics, frozen_statistics
+from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def cases(discs):
-    return ShardDataset([discs(8)])
+def cases():
+    return ShardDataset([draw_discs(8)])
 
 
 def make(name="unet", seed=1):
@@ -34,7 +35,7 @@ def test_the_first_layers_statistics_are_those_of_its_input(cases):
     np.testing.assert_allclose(found["encoders.0.1.running_var"], np.mean(halves, axis=0), rtol=1e-4)
 
 
-def test_statistics_do_not_depend_on_those_before_and_nothing_else_changes(cases):
+def test_statistics_do_not_depend_on_earlier_ones_and_nothing_else_changes(cases):
     weights = to_weights(make())
     spoiled = {name: array + 5 if is_statistic(name) else array for name, array in weights.items()}
     one, other = (estimate_statistics(make(), given, cases, 4, CPU, "fp32") for given in (weights, spoiled))
@@ -45,7 +46,7 @@ def test_statistics_do_not_depend_on_those_before_and_nothing_else_changes(cases
     assert list(one) == list(weights)
 
 
-def test_frozen_statistics_stay_and_thaw():
+def test_frozen_statistics_do_not_change_until_the_block_ends():
     model, images = make(), torch.rand(2, 1, 8, 8)
     before = to_weights(model)
     with frozen_statistics(model):

@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from flames_cli.learn.optimisers import OPTIMISERS, WEIGHT_DECAY, ScaledOptimiser, make_optimiser
+from tests.support.datasets import find_shared
 
 
 @pytest.fixture(scope="module")
-def numbers(shared):
-    with np.load(shared("golden/fedgs.npz")) as file:
+def numbers():
+    with np.load(find_shared("golden/fedgs.npz")) as file:
         return dict(file)
 
 
@@ -31,7 +32,7 @@ def quadratic(parameter):
 
 
 def run(name, factors, weight_decay=0.0, lr=0.1):
-    """The parameter, its wrapper, and the update of every step apart from decoupled decay."""
+    """Return the parameter, its optimiser, and each step's update without decoupled weight decay."""
     parameter = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
     scaled = ScaledOptimiser(make_optimiser(name, [parameter], lr, weight_decay))
     updates = []
@@ -46,7 +47,7 @@ def run(name, factors, weight_decay=0.0, lr=0.1):
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_what_is_reported_is_the_start_less_the_scaled_updates(name, weight_decay):
+def test_the_report_is_the_start_minus_the_scaled_updates(name, weight_decay):
     factors = [1.0, 2.5, 1.0, 1.7]
     _, scaled, updates = run(name, factors, weight_decay)
     total = sum(factor * update for factor, update in zip(factors, updates, strict=True))
@@ -62,12 +63,12 @@ def test_scaling_does_not_change_training(name):
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_steps_that_count_once_are_reported_to_the_last_bit(name):
+def test_steps_that_count_once_are_reported_bit_for_bit(name):
     parameter, scaled, _ = run(name, [1.0] * 7)
     assert torch.equal(scaled.reported(parameter), parameter)
 
 
-def test_what_is_reported_does_not_move_with_later_steps():
+def test_a_report_does_not_change_with_later_steps():
     parameter, scaled, _ = run("sgd", [1.0])
     reported = scaled.reported(parameter)
     kept = reported.clone()
@@ -76,7 +77,7 @@ def test_what_is_reported_does_not_move_with_later_steps():
     assert torch.equal(reported, kept)
 
 
-def test_parameters_without_gradients_stay():
+def test_parameters_without_gradients_do_not_change():
     used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     scaled = ScaledOptimiser(make_optimiser("adamw", [used, unused], 0.1, 0.1))
     quadratic(used)

@@ -3,25 +3,26 @@ import pytest
 import torch
 from torch import nn
 
-from flames_cli.core.metrics import dice
+from flames_cli.core.scores.metrics import dice
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
 from flames_cli.learn.predict import predict_masks, predict_probabilities, validate
+from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
 
 
 class Brightness(nn.Module):
-    """The image itself as its probability: (x + 1) / 2."""
+    """A model that returns the image as its probability: (x + 1) / 2."""
 
     def forward(self, x):
         return (x + 1) / 2
 
 
 @pytest.fixture
-def dataset(discs):
-    return ShardDataset([discs(3), discs(2, seed=4, organ="ovary")])
+def dataset():
+    return ShardDataset([draw_discs(3), draw_discs(2, seed=4, organ="ovary")])
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_probabilities_are_those_of_the_model_on_normalised_images(dataset):
         np.testing.assert_array_equal(masks[index, 0].numpy(), mask)
 
 
-def test_masks_are_what_lies_above_one_half(dataset):
+def test_masks_are_the_pixels_above_one_half(dataset):
     masks = list(predict_masks(Brightness(), dataset, 2, CPU, "fp32"))
     assert len(masks) == len(dataset)
     for index, mask in enumerate(masks):
@@ -50,12 +51,12 @@ def test_masks_are_what_lies_above_one_half(dataset):
         np.testing.assert_array_equal(mask, dataset.example(index)[0] > 0.5)
 
 
-def test_exactly_one_half_is_no_tumour(discs):
+def test_exactly_one_half_is_no_tumour():
     class Half(nn.Module):
         def forward(self, x):
             return torch.full_like(x, 0.5)
 
-    (mask,) = predict_masks(Half(), ShardDataset([discs(1)]), 1, CPU, "fp32")
+    (mask,) = predict_masks(Half(), ShardDataset([draw_discs(1)]), 1, CPU, "fp32")
     assert mask.sum() == 0
 
 
@@ -66,7 +67,7 @@ def test_predictions_follow_the_order_asked_for(dataset):
         np.testing.assert_array_equal(found, every[index])
 
 
-def test_dropout_and_batch_statistics_rest_while_predicting(dataset, model):
+def test_prediction_uses_neither_dropout_nor_batch_statistics(dataset, model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     one, other = (probabilities_of(model.train(), dataset)[0] for _ in range(2))
     assert torch.equal(one, other)
@@ -77,7 +78,7 @@ def test_predictions_carry_no_gradients(dataset, model):
     assert not probabilities_of(model, dataset)[0].requires_grad
 
 
-def test_whoever_takes_predictions_one_by_one_is_not_left_in_inference_mode(dataset, model):
+def test_a_caller_that_iterates_predictions_is_not_in_inference_mode(dataset, model):
     for _ in predict_probabilities(model, dataset, 2, CPU, "bf16"):
         assert not torch.is_inference_mode_enabled()
         assert not torch.is_autocast_enabled("cpu")
@@ -105,8 +106,8 @@ def test_validation_is_mean_loss_and_mean_dice_a_case(per_pixel_focal, dataset, 
     assert found.n_cases == 5
 
 
-def test_validation_scores_an_empty_prediction_of_an_empty_mask_as_one(discs):
-    cases = discs(1)
+def test_validation_scores_an_empty_prediction_of_an_empty_mask_as_one():
+    cases = draw_discs(1)
     cases.masks[:] = 0
     cases.images[:] = 0
     assert validate(Brightness(), ShardDataset([cases]), 1, CPU, "fp32", 0.3).dice == 1

@@ -8,14 +8,15 @@ from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.predict import predict_masks
 from flames_cli.learn.segment import Segmenter
+from tests.support.datasets import draw_discs
 
 OPTIONS = {"base_channels": 4, "depth": 2}
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def dataset(discs):
-    return ShardDataset([discs(5)])
+def dataset():
+    return ShardDataset([draw_discs(5)])
 
 
 def make(seed):
@@ -52,8 +53,8 @@ def test_features_are_the_bottleneck_averaged_over_its_pixels(dataset):
         np.testing.assert_allclose(found, model.bottleneck(images).mean((2, 3)).numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_colour_images_are_segmented_and_embedded(discs):
-    dataset, options = ShardDataset([discs(3, channels=3)]), {**OPTIONS, "in_channels": 3}
+def test_colour_images_are_segmented_and_embedded():
+    dataset, options = ShardDataset([draw_discs(3, channels=3)]), {**OPTIONS, "in_channels": 3}
     model = build_model("unet", seed=1, **options).eval()
     colour = Segmenter("unet", options, "cpu", "fp32", 2)
     masks = list(colour.masks(to_weights(model), dataset))
@@ -62,9 +63,9 @@ def test_colour_images_are_segmented_and_embedded(discs):
     assert colour.features(to_weights(model), dataset, range(3)).shape == (3, 16)
 
 
-def test_images_of_other_channels_than_the_models_are_refused(discs):
-    with pytest.raises(FlamesError, match=r"\(2, 3, 16, 16\): this model takes B×1×H×W"):
-        list(segmenter().masks(to_weights(make(1)), ShardDataset([discs(3, channels=3)])))
+def test_images_of_other_channels_than_the_models_are_rejected():
+    with pytest.raises(FlamesError, match=r"\(2, 3, 16, 16\), expected B×1×H×W"):
+        list(segmenter().masks(to_weights(make(1)), ShardDataset([draw_discs(3, channels=3)])))
 
 
 def test_the_batch_size_does_not_change_features(dataset):
@@ -73,7 +74,7 @@ def test_the_batch_size_does_not_change_features(dataset):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_weights_are_not_changed_by_their_use(dataset):
+def test_weights_do_not_change_when_they_are_used(dataset):
     weights = to_weights(make(1))
     before = {name: array.copy() for name, array in weights.items()}
     segmenter().features(weights, dataset, [0])
@@ -82,19 +83,19 @@ def test_weights_are_not_changed_by_their_use(dataset):
         np.testing.assert_array_equal(weights[name], array)
 
 
-def test_weights_of_another_model_are_refused(dataset):
+def test_weights_of_another_model_are_rejected(dataset):
     other = to_weights(build_model("unet", seed=1, base_channels=8, depth=2))
     with pytest.raises(FlamesError, match="weights do not fit the model"):
         list(segmenter().masks(other, dataset))
 
 
 @pytest.mark.parametrize("options", [{"device": "tpu"}, {"precision": "fp8"}])
-def test_an_unknown_device_or_precision_is_refused(options):
+def test_an_unknown_device_or_precision_is_rejected(options):
     with pytest.raises(FlamesError, match="unknown"):
         segmenter(**options)
 
 
-def test_the_callers_random_state_is_left_alone():
+def test_the_callers_random_state_does_not_change():
     before = torch.get_rng_state()
     segmenter()
     assert torch.equal(torch.get_rng_state(), before)

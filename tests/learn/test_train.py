@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
-from flames_cli.learn import epochs, objectives
+from flames_cli.learn import epochs
+from flames_cli.learn import training_loss as objectives
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
@@ -17,25 +18,27 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.predict import Validation, validate
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, TrainOptions
+from tests.support.asserts import assert_same
+from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
 OPTIONS = TrainOptions(seed=0, round=1, client="a", epochs=2, batch_size=3, lr=1e-2)
 
 
 @pytest.fixture
-def cases(discs):
-    return ShardDataset([discs(8)])
+def cases():
+    return ShardDataset([draw_discs(8)])
 
 
 @pytest.fixture
-def small_discs(discs):
-    drawn = discs(8)
-    return ShardDataset([replace(drawn, info=replace(drawn.info, small=SmallRule("area", 2.0, 100.0)))])
+def small_discs():
+    drawn = draw_discs(8)
+    return ShardDataset([replace(drawn, info=replace(drawn.info, small=SmallLesionRule("area", 2.0, 100.0)))])
 
 
 @pytest.fixture
-def held_out(discs):
-    return ShardDataset([discs(3, seed=1)])
+def held_out():
+    return ShardDataset([draw_discs(3, seed=1)])
 
 
 @pytest.fixture
@@ -51,10 +54,8 @@ def run(cases, val, model=None, on_step=None, **changes):
     return train_epochs(model or make(), cases, val, replace(OPTIONS, **changes), CPU, "fp32", on_step)
 
 
-def assert_same(one, other):
-    assert list(one.weights) == list(other.weights)
-    for name, array in one.weights.items():
-        np.testing.assert_array_equal(array, other.weights[name])
+def assert_same_weights(one, other):
+    assert_same(one.weights, other.weights)
 
 
 def differ(one, other):
@@ -68,8 +69,8 @@ def test_the_loss_falls_and_the_discs_are_found(cases, held_out):
     assert result.train_loss < 0.2
 
 
-def test_discs_are_found_by_their_colour(discs):
-    cases, held_out = (ShardDataset([discs(n, seed=n, channels=3)]) for n in (8, 3))
+def test_discs_are_found_by_their_colour():
+    cases, held_out = (ShardDataset([draw_discs(n, seed=n, channels=3)]) for n in (8, 3))
     model = build_model("unet", seed=1, base_channels=4, depth=2, in_channels=3)
     result = run(cases, held_out, model, epochs=15)
     assert result.received.dice < 0.1
@@ -79,7 +80,7 @@ def test_discs_are_found_by_their_colour(discs):
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_same_scope_gives_the_same_weights(dropout, cases, held_out):
     one, other = (run(cases, held_out, make(dropout)) for _ in range(2))
-    assert_same(one, other)
+    assert_same_weights(one, other)
     assert (one.train_loss, one.trained, one.received) == (other.train_loss, other.trained, other.received)
 
 
@@ -92,7 +93,7 @@ def test_what_ran_before_does_not_matter(cases, nothing):
     expected = run(cases, nothing, make(dropout=0.5))
     torch.rand(17)
     np.random.default_rng().random()
-    assert_same(run(cases, nothing, make(dropout=0.5)), expected)
+    assert_same_weights(run(cases, nothing, make(dropout=0.5)), expected)
 
 
 def test_no_global_generator_moves(cases, held_out):
@@ -106,7 +107,7 @@ def test_no_global_generator_moves(cases, held_out):
 
 @pytest.fixture
 def warps(monkeypatch):
-    """Every warp drawn, in order."""
+    """All warps that are drawn, in order."""
     drawn = []
 
     def draw(rng):
@@ -117,13 +118,13 @@ def warps(monkeypatch):
     return drawn
 
 
-def test_every_case_of_every_epoch_is_warped_otherwise(cases, nothing, warps):
+def test_every_case_of_every_epoch_has_its_own_warp(cases, nothing, warps):
     run(cases, nothing, epochs=3)
     assert len(warps) == len(set(warps)) == 3 * len(cases)
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"round": 2}, {"client": "b"}])
-def test_rounds_and_clients_warp_otherwise_and_the_same_scope_alike(changes, cases, nothing, warps):
+def test_rounds_and_clients_have_their_own_warps_and_the_same_scope_the_same(changes, cases, nothing, warps):
     for options in ({}, {}, changes):
         run(cases, nothing, epochs=1, **options)
     first, again, other = (set(warps[start : start + 8]) for start in (0, 8, 16))
@@ -167,7 +168,7 @@ def test_every_epoch_takes_every_case_once_in_another_order(cases, nothing, batc
 
 
 def judged(monkeypatch, *verdicts):
-    """Validation says `verdicts`, (Dice, loss): the first is of the model as received."""
+    """Replace validation: it returns `verdicts` (Dice, loss), the first for the received model."""
     weights = []
 
     def validate(model, *rest):
@@ -189,7 +190,7 @@ def judged(monkeypatch, *verdicts):
     ],
     ids=["highest Dice", "then lowest loss, then first", "first", "last"],
 )
-def test_the_best_epoch_is_that_of_the_validation_patients(verdicts, best, cases, held_out, monkeypatch):
+def test_the_best_epoch_is_selected_by_the_validation_patients(verdicts, best, cases, held_out, monkeypatch):
     weights = judged(monkeypatch, *verdicts)
     result = run(cases, held_out, epochs=3)
     assert result.best_epoch == best
@@ -199,7 +200,7 @@ def test_the_best_epoch_is_that_of_the_validation_patients(verdicts, best, cases
         np.testing.assert_array_equal(result.weights[name], array)
 
 
-def test_without_validation_patients_the_last_epoch_counts(cases, nothing):
+def test_without_validation_patients_the_last_epoch_is_selected(cases, nothing):
     model = make()
     result = run(cases, nothing, model, epochs=3)
     assert result.best_epoch == 3
@@ -218,7 +219,7 @@ def test_validation_does_not_change_training(cases, held_out, nothing):
 
 
 @pytest.mark.parametrize("per_pixel_focal", [False, True])
-def test_validation_takes_the_loss_that_training_takes(per_pixel_focal, cases, held_out):
+def test_validation_uses_the_same_loss_as_training(per_pixel_focal, cases, held_out):
     result = run(cases, held_out, epochs=1, dice_weight=0.6, per_pixel_focal=per_pixel_focal)
     assert result.received == validate(make(), held_out, 3, CPU, "fp32", 0.6, per_pixel_focal)
 
@@ -237,7 +238,7 @@ def test_the_training_loss_is_the_mean_over_cases(cases, nothing, monkeypatch):
     assert result.train_loss == pytest.approx(sum(value * n for value, n in seen) / 8)
 
 
-def test_steps_are_counted_and_told(cases, nothing):
+def test_steps_are_counted_and_reported(cases, nothing):
     told = []
     result = run(cases, nothing, on_step=lambda *step: told.append(step))
     assert told == [(step, 6) for step in range(1, 7)]
@@ -245,8 +246,8 @@ def test_steps_are_counted_and_told(cases, nothing):
     assert result.n_examples == 8
 
 
-def test_one_case_is_enough(discs, nothing):
-    result = run(ShardDataset([discs(1)]), nothing)
+def test_one_case_is_enough(nothing):
+    result = run(ShardDataset([draw_discs(1)]), nothing)
     assert (result.n_examples, result.n_steps) == (1, 2)
 
 
@@ -262,17 +263,17 @@ def test_a_batch_larger_than_the_set_is_one_step(cases, held_out):
         ({"lr": 1e30}, r"client a: the loss is nan in round 1; lower --lr \(now 1e\+30\)"),
     ],
 )
-def test_training_that_cannot_work_is_refused(changes, message, cases, nothing):
+def test_training_that_cannot_work_is_rejected(changes, message, cases, nothing):
     with pytest.raises(FlamesError, match=message):
         run(cases, nothing, **changes)
 
 
-def test_no_training_cases_are_refused(held_out, nothing):
+def test_no_training_cases_are_rejected(held_out, nothing):
     with pytest.raises(FlamesError, match="client a has no training cases"):
         run(nothing, held_out)
 
 
-def test_the_learning_rate_counts(cases, nothing):
+def test_the_learning_rate_has_an_effect(cases, nothing):
     assert differ(run(cases, nothing), run(cases, nothing, lr=2e-2))
 
 
@@ -283,20 +284,20 @@ def test_counters_of_batches_stay_integers(cases, nothing):
     assert all(counter.dtype == np.int64 and counter == 6 for counter in counters)
 
 
-def test_a_last_batch_of_one_case_joins_the_one_before(discs, nothing):
+def test_a_last_batch_of_one_case_joins_the_previous_one(nothing):
     told = []
-    run(ShardDataset([discs(7)]), nothing, epochs=1, on_step=lambda *steps: told.append(steps))
+    run(ShardDataset([draw_discs(7)]), nothing, epochs=1, on_step=lambda *steps: told.append(steps))
     assert told == [(1, 2), (2, 2)]
 
 
-def test_the_last_epoch_is_kept_where_that_is_asked_for(cases, held_out, monkeypatch):
+def test_the_last_epoch_is_selected_on_request(cases, held_out, monkeypatch):
     verdicts = iter([0.1, 0.9, 0.2, 0.3])
     monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
     result = run(cases, held_out, epochs=3, keep="last")
     assert (result.best_epoch, result.n_steps, result.trained.dice) == (3, 9, 0.3)
 
 
-def test_the_steps_told_are_those_that_led_to_the_kept_epoch(cases, held_out, monkeypatch):
+def test_the_reported_steps_led_to_the_selected_epoch(cases, held_out, monkeypatch):
     verdicts = iter([0.1, 0.2, 0.9, 0.3])
     monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
     result = run(cases, held_out, epochs=3)
@@ -306,33 +307,33 @@ def test_the_steps_told_are_those_that_led_to_the_kept_epoch(cases, held_out, mo
 @pytest.mark.parametrize(
     "changes", [{"optimiser": "sgd"}, {"optimiser": "adamw", "weight_decay": 0.1}, {"weight_decay": 0.1}]
 )
-def test_the_optimiser_counts(changes, cases, nothing):
+def test_the_optimiser_has_an_effect(changes, cases, nothing):
     assert differ(run(cases, nothing), run(cases, nothing, **changes))
 
 
-def test_fedgs_trains_as_plain_and_reports_otherwise(cases, small_discs, held_out):
+def test_fedgs_trains_like_plain_and_reports_other_weights(cases, small_discs, held_out):
     plain, scaled = (run(small_discs, held_out, rule=rule) for rule in ("plain", "fedgs"))
     assert (plain.trained, plain.train_loss) == (scaled.trained, scaled.train_loss)
     assert differ(plain, scaled)
-    # Lesions that are not small: to the last bit what plain training reports.
-    assert_same(*(run(cases, held_out, rule=rule) for rule in ("plain", "fedgs")))
+    # Without small lesions the report equals that of plain training bit for bit.
+    assert_same_weights(*(run(cases, held_out, rule=rule) for rule in ("plain", "fedgs")))
 
 
-def test_precise_statistics_are_of_the_reported_weights_and_touch_plain_reports_not(small_discs, nothing):
+def test_precise_statistics_fit_the_reported_weights_and_do_not_change_plain_reports(small_discs, nothing):
     plain, published, precise = (
         run(small_discs, nothing, rule=rule, precise_norm=norm)
         for rule, norm in (("plain", True), ("fedgs", False), ("fedgs", True))
     )
-    assert_same(plain, run(small_discs, nothing))
+    assert_same_weights(plain, run(small_discs, nothing))
     for name, array in precise.weights.items():
         alike = not name.endswith(("running_mean", "running_var"))
         assert np.array_equal(array, published.weights[name]) == alike, name
-    assert_same(precise, run(small_discs, nothing, rule="fedgs", precise_norm=True))
+    assert_same_weights(precise, run(small_discs, nothing, rule="fedgs", precise_norm=True))
 
 
-def test_a_pull_of_nothing_is_plain_training_and_a_strong_one_stays_near(cases, nothing):
+def test_fedprox_with_mu_zero_is_plain_training_and_a_large_mu_stays_near_the_start(cases, nothing):
     plain = run(cases, nothing)
-    assert_same(run(cases, nothing, rule="fedprox"), plain)
+    assert_same_weights(run(cases, nothing, rule="fedprox"), plain)
     start = to_weights(make())
     near = run(cases, nothing, rule="fedprox", proximal_mu=1e3)
 
@@ -346,7 +347,7 @@ def parameters():
     return [name for name, _ in make().named_parameters()]
 
 
-def test_a_step_of_scaffold_goes_along_g_less_the_clients_control_plus_the_servers(cases, nothing):
+def test_a_step_of_scaffold_follows_g_minus_the_clients_control_plus_the_servers(cases, nothing):
     server = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
     client = {name: np.full_like(array, 0.2) for name, array in server.items()}
     one_step = {"optimiser": "sgd", "epochs": 1, "batch_size": 8, "lr": 0.1}
@@ -361,12 +362,12 @@ def test_equal_control_variates_leave_plain_sgd(cases, nothing):
     control = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
     options = replace(OPTIONS, optimiser="sgd", rule="scaffold")
     result = train_epochs(make(), cases, nothing, options, CPU, "fp32", controls=Controls(control, control))
-    assert_same(result, run(cases, nothing, optimiser="sgd"))
+    assert_same_weights(result, run(cases, nothing, optimiser="sgd"))
     assert set(result.control_change) == set(parameters())
     assert run(cases, nothing, optimiser="sgd").control_change is None
 
 
-def test_a_client_control_of_its_own_changes_training(cases, nothing):
+def test_a_different_client_control_changes_training(cases, nothing):
     server = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
     client = {name: np.zeros_like(array) for name, array in server.items()}
     options = replace(OPTIONS, optimiser="sgd", rule="scaffold")

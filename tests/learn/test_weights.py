@@ -28,12 +28,12 @@ def densenet():
 
 @pytest.fixture(scope="module")
 def model():
-    """Shared: tests that load into it must not rely on what it holds."""
+    """One model for all tests; a test that loads into it must not rely on its weights."""
     return build_model("densenet-unet", seed=0)
 
 
 def old_spelling(state):
-    """Names as in the file torchvision offers for download, which has no batch counters."""
+    """The state dict with the names of torchvision's download, which has no batch counters."""
     kept = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     return {
         name.replace("norm1.", "norm.1.").replace("norm2.", "norm.2.").replace("conv1.", "conv.1.")
@@ -59,7 +59,7 @@ def scramble(model):
     return to_weights(model)
 
 
-def check_refused(model, source, message):
+def check_rejected(model, source, message):
     before = to_weights(model)
     with pytest.raises(FlamesError, match=message) as caught:
         load_encoder(model, source)
@@ -97,7 +97,7 @@ def test_a_densenet121_in_the_oldest_torch_format_is_read(tmp_path, model, dense
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_whole_state_dict_fills_everything(tmp_path, model, suffix):
+def test_a_complete_state_dict_fills_everything(tmp_path, model, suffix):
     path, expected = tmp_path / f"whole{suffix}", build_model("densenet-unet", seed=9)
     if suffix == ".safetensors":
         write_safetensors(path, to_weights(expected))
@@ -108,14 +108,14 @@ def test_a_whole_state_dict_fills_everything(tmp_path, model, suffix):
     assert all(np.array_equal(found[name], array) for name, array in to_weights(expected).items())
 
 
-def test_build_model_loads_a_whole_unet(tmp_path):
+def test_build_model_loads_a_complete_unet(tmp_path):
     expected = build_model("unet", seed=1, **SMALL)
     torch.save(expected.state_dict(), tmp_path / "unet.pth")
     found = to_weights(build_model("unet", tmp_path / "unet.pth", seed=2, **SMALL))
     assert all(np.array_equal(found[name], array) for name, array in to_weights(expected).items())
 
 
-def test_none_leaves_the_model_alone():
+def test_none_does_not_change_the_model():
     model = build_model("unet", seed=1, **SMALL)
     before = to_weights(model)
     load_encoder(model, "none")
@@ -131,19 +131,19 @@ class Bomb:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_hostile_pickle_is_refused_and_never_run(tmp_path, zipped):
+def test_a_hostile_pickle_is_rejected_and_never_run(tmp_path, zipped):
     state = {"head.weight": torch.zeros(1), "bomb": Bomb(tmp_path / "exploded")}
     torch.save(state, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
-    check_refused(build_model("unet", **SMALL), tmp_path / "bad.pth", "cannot read.*tensors only")
+    check_rejected(build_model("unet", **SMALL), tmp_path / "bad.pth", "cannot read.*tensors only")
     assert not (tmp_path / "exploded").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04 cut zip", b"\x80\x02}q\x00."])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_damaged_file_is_refused(tmp_path, content, suffix):
+def test_a_damaged_file_is_rejected(tmp_path, content, suffix):
     path = tmp_path / f"bad{suffix}"
     path.write_bytes(content)
-    check_refused(build_model("unet", **SMALL), path, "bad")
+    check_rejected(build_model("unet", **SMALL), path, "bad")
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_a_damaged_file_is_refused(tmp_path, content, suffix):
         ({"head.weight": torch.zeros(1, dtype=torch.bfloat16)}, "not a plain array"),
     ],
 )
-def test_a_file_of_something_else_is_refused(tmp_path, state, message):
+def test_a_file_of_something_else_is_rejected(tmp_path, state, message):
     torch.save(state, tmp_path / "other.pth")
-    check_refused(build_model("unet", **SMALL), tmp_path / "other.pth", message)
+    check_rejected(build_model("unet", **SMALL), tmp_path / "other.pth", message)
 
 
 @pytest.mark.parametrize(
@@ -170,40 +170,40 @@ def test_a_file_of_something_else_is_refused(tmp_path, state, message):
         (lambda s: s.update({"head.bias": torch.tensor([float("nan")])}), r"head\.bias is not finite"),
     ],
 )
-def test_a_state_dict_that_does_not_fit_is_refused_by_entry(tmp_path, change, message):
+def test_a_state_dict_that_does_not_fit_is_rejected_by_entry(tmp_path, change, message):
     model = build_model("unet", **SMALL)
     state = dict(build_model("unet", **SMALL).state_dict())
     change(state)
     torch.save(state, tmp_path / "w.pth")
-    check_refused(model, tmp_path / "w.pth", message)
+    check_rejected(model, tmp_path / "w.pth", message)
 
 
-def test_a_densenet_that_does_not_fit_is_refused_by_entry(tmp_path, model, densenet):
+def test_a_densenet_that_does_not_fit_is_rejected_by_entry(tmp_path, model, densenet):
     name = "features.denseblock1.denselayer1.conv1.weight"
     path = tmp_path / "d.pth"
     torch.save({key: tensor for key, tensor in densenet.items() if key != name}, path)
-    check_refused(model, path, f"missing {name}".replace(".", r"\."))
+    check_rejected(model, path, f"{name} is missing".replace(".", r"\."))
     torch.save({**densenet, name: torch.zeros(1)}, path)
-    check_refused(model, path, r"encoder1\.denselayer1\.conv1\.weight has shape \(1,\)")
+    check_rejected(model, path, r"encoder1\.denselayer1\.conv1\.weight has shape \(1,\)")
 
 
-def test_a_densenet_is_no_start_for_a_unet(tmp_path, densenet):
+def test_densenet_weights_are_rejected_for_a_unet(tmp_path, densenet):
     torch.save(densenet, tmp_path / "d.pth")
-    check_refused(build_model("unet", **SMALL), tmp_path / "d.pth", "only a densenet-unet takes them")
+    check_rejected(build_model("unet", **SMALL), tmp_path / "d.pth", "got weights of a DenseNet121")
 
 
 def test_unet_has_no_imagenet_weights():
-    check_refused(build_model("unet", **SMALL), "imagenet", "no ImageNet weights.*none")
+    check_rejected(build_model("unet", **SMALL), "imagenet", "no ImageNet weights.*none")
 
 
-def test_a_missing_or_foreign_file_is_named(tmp_path):
+def test_a_missing_file_or_one_of_another_kind_is_named(tmp_path):
     model = build_model("unet", **SMALL)
-    check_refused(model, tmp_path / "absent.pth", r"no weights file .*absent\.pth.*imagenet.*none")
+    check_rejected(model, tmp_path / "absent.pth", r"no weights file .*absent\.pth.*imagenet.*none")
     (tmp_path / "w.onnx").touch()
-    check_refused(model, tmp_path / "w.onnx", r"'\.onnx': expected \.safetensors, \.pth or \.pt")
+    check_rejected(model, tmp_path / "w.onnx", r"'\.onnx', expected \.safetensors, \.pth or \.pt")
 
 
-def test_without_a_network_imagenet_names_the_ways_that_remain(tmp_path, monkeypatch, model, capsys):
+def test_without_a_network_imagenet_names_the_alternatives(tmp_path, monkeypatch, model, capsys):
     def refuse(*args, **kwargs):
         assert socket.getdefaulttimeout() == DOWNLOAD_TIMEOUT_S
         raise OSError("network is unreachable\nand more")
@@ -211,7 +211,7 @@ def test_without_a_network_imagenet_names_the_ways_that_remain(tmp_path, monkeyp
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     folder = str(tmp_path / "hub" / "checkpoints")
-    check_refused(
+    check_rejected(
         model,
         "imagenet",
         rf"unreachable\).*put densenet121-\w+\.pth into {folder}"
@@ -244,7 +244,7 @@ def test_a_hostile_file_in_the_download_cache_is_never_run(tmp_path, monkeypatch
     cached.parent.mkdir(parents=True)
     torch.save({"bomb": Bomb(tmp_path / "exploded")}, cached)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    check_refused(model, "imagenet", f"cannot read {cached}")
+    check_rejected(model, "imagenet", f"cannot read {cached}")
     assert not (tmp_path / "exploded").exists()
 
 
@@ -286,12 +286,12 @@ def test_load_weights_copies_read_only_arrays():
     ("name", "value", "message"),
     [
         ("head.bias", np.zeros(2), r"head\.bias has shape \(2,\), expected \(1,\)"),
-        ("head.bias", np.array(["x"]), r"head\.bias holds <U1"),
+        ("head.bias", np.array(["x"]), r"head\.bias is of type <U1"),
         ("encoders.0.1.num_batches_tracked", np.array(np.nan), "is not finite"),
         ("surplus", np.zeros(1), "unknown surplus"),
     ],
 )
-def test_load_weights_refuses_what_does_not_fit_and_changes_nothing(name, value, message):
+def test_load_weights_rejects_what_does_not_fit_and_changes_nothing(name, value, message):
     model = build_model("unet", seed=1, **SMALL)
     before = to_weights(model)
     foreign = {**to_weights(build_model("unet", seed=2, **SMALL)), name: value}

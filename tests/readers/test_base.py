@@ -1,51 +1,32 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from flames_cli.errors import FlamesError
-from flames_cli.readers import READERS, get_reader
+from flames_cli.readers import ALIASES, READERS, get_reader, names_of
 from flames_cli.readers.base import (
-    BadCase,
-    RawCase,
-    ReadOptions,
-    SkippedCase,
-    Source,
     find_root,
-    read_all,
     require_sources,
 )
-
-
-def source(name: str) -> Source:
-    return Source(name, name, Path(name), ())
-
-
-def read_by_name(one: Source, options: ReadOptions) -> list[RawCase]:
-    if one.name == "empty":
-        raise SkippedCase("the mask is empty")
-    if one.name == "bad":
-        raise BadCase("bad: no mask")
-    return [RawCase(one.name, one.patient, np.zeros((2, 2), np.uint8), np.ones((2, 2), np.uint8))]
+from tests.support.raw_cases import iter_raw_cases
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_every_reader_says_what_it_reads(name, phantom_raw):
     reader = READERS[name]
-    assert name == reader.NAME
-    assert reader.MODALITY in {"MRI", "US", "CT", "Endoscopy"} or name == "manifest"
-    assert bool(reader.ORGAN) == bool(reader.MODALITY)
-    for text in (reader.LICENCE, reader.FOLDER, reader.LAYOUT):
+    assert name == reader.name
+    assert reader.modality in {"MRI", "US", "CT", "Endoscopy"} or name == "manifest"
+    assert bool(reader.organ) == bool(reader.modality)
+    for text in (reader.licence, reader.folder, reader.layout):
         assert text
-    assert reader.SERVER_TEST >= 0
-    assert reader.COMPLETE >= 0
-    assert sum(1 for _ in reader.iter_raw_cases(phantom_raw[name])) > 9
+    assert reader.server_test >= 0
+    assert reader.complete >= 0
+    assert sum(1 for _ in iter_raw_cases(reader, phantom_raw[name])) > 9
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_reading_twice_gives_the_same_cases(name, phantom_raw):
-    first = READERS[name].iter_raw_cases(phantom_raw[name])
-    for one, other in zip(first, READERS[name].iter_raw_cases(phantom_raw[name]), strict=True):
+    first = iter_raw_cases(READERS[name], phantom_raw[name])
+    for one, other in zip(first, iter_raw_cases(READERS[name], phantom_raw[name]), strict=True):
         assert (one.case, one.patient, one.slice_index) == (other.case, other.patient, other.slice_index)
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.mask, other.mask)
@@ -55,7 +36,7 @@ def test_reading_twice_gives_the_same_cases(name, phantom_raw):
 def test_sources_and_cases_have_names_of_their_own(name, phantom_raw):
     sources = READERS[name].list_sources(phantom_raw[name])
     assert len({one.name for one in sources}) == len(sources)
-    cases = [case.case for case in READERS[name].iter_raw_cases(phantom_raw[name])]
+    cases = [case.case for case in iter_raw_cases(READERS[name], phantom_raw[name])]
     assert len(set(cases)) == len(cases)
 
 
@@ -71,6 +52,13 @@ def test_sources_and_cases_have_names_of_their_own(name, phantom_raw):
 )
 def test_a_reader_is_found_by_its_name_or_alias(name, expected):
     assert get_reader(name) is READERS[expected]
+
+
+def test_every_alias_is_another_name_of_one_reader():
+    for alias, name in ALIASES.items():
+        assert alias == alias.lower()
+        assert alias not in READERS
+        assert alias in names_of(READERS[name])
 
 
 def test_an_unknown_data_set_lists_the_known_ones():
@@ -90,7 +78,7 @@ def test_the_downloads_folder_is_found_inside_the_raw_folder(tmp_path):
 def test_a_missing_raw_folder_says_what_was_expected(name, tmp_path):
     with pytest.raises(FlamesError, match=r"no folder .* put it there or pass --raw") as refused:
         find_root(READERS[name], tmp_path / "gone")
-    assert READERS[name].LAYOUT in str(refused.value)
+    assert READERS[name].layout in str(refused.value)
 
 
 def test_a_file_is_no_raw_folder(tmp_path):
@@ -103,16 +91,4 @@ def test_a_file_is_no_raw_folder(tmp_path):
 def test_a_folder_without_images_says_what_was_expected(name, tmp_path):
     with pytest.raises(FlamesError, match="check --raw") as refused:
         require_sources(READERS[name], tmp_path)
-    assert READERS[name].LAYOUT in str(refused.value)
-
-
-def test_sources_that_are_skipped_are_passed_over():
-    cases = read_all([source("a"), source("empty"), source("b")], read_by_name)
-    assert [case.case for case in cases] == ["a", "b"]
-
-
-def test_a_bad_source_ends_the_reading_after_those_before_it():
-    cases = read_all([source("a"), source("bad"), source("b")], read_by_name)
-    assert next(cases).case == "a"
-    with pytest.raises(BadCase, match="bad: no mask"):
-        next(cases)
+    assert READERS[name].layout in str(refused.value)

@@ -5,12 +5,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from flames_cli.core.geometry import to_square
-from flames_cli.core.intensity import quantise, scale
+from flames_cli.core.imaging.geometry import to_square
+from flames_cli.core.imaging.intensity import quantise, scale
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
-from flames_cli.readers import brats
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from flames_cli.readers.msd import BRATS
+from tests.support.datasets import find_shared
+from tests.support.raw_cases import iter_raw_cases
 
 SHAPE = (6, 8, 10)
 RAS = np.diag([1.0, 2.0, 3.0, 1.0])
@@ -42,14 +44,14 @@ def write(
 
 
 def read_one(root: Path, half_width: int = 20):
-    (source,) = brats.list_sources(root)
-    return brats.read_source(source, ReadOptions(half_width))
+    (source,) = BRATS.list_sources(root)
+    return BRATS.read_source(source, ReadOptions(half_width))
 
 
 def test_sources_are_the_labelled_volumes_in_order(tmp_path):
     for name in ("BRATS_010.nii.gz", "BRATS_002.nii", "BRATS_001.nii.gz"):
         write(tmp_path, draw_image(), draw_labels(4), name)
-    sources = brats.list_sources(tmp_path)
+    sources = BRATS.list_sources(tmp_path)
     assert [source.name for source in sources] == ["BRATS_001", "BRATS_002", "BRATS_010"]
     assert [source.patient for source in sources] == ["BRATS_001", "BRATS_002", "BRATS_010"]
     assert sources[1].image.name == sources[1].masks[0].name == "BRATS_002.nii"
@@ -63,12 +65,12 @@ def test_junk_in_the_folders_is_ignored(tmp_path):
             (tmp_path / folder / name).write_bytes(b"junk")
     (tmp_path / "imagesTs").mkdir()
     (tmp_path / "imagesTs" / "BRATS_700.nii.gz").write_bytes(b"unlabelled")
-    assert [source.name for source in brats.list_sources(tmp_path)] == ["BRATS_001"]
+    assert [source.name for source in BRATS.list_sources(tmp_path)] == ["BRATS_001"]
 
 
 def test_a_folder_of_another_layout_has_no_sources(tmp_path):
     (tmp_path / "benign").mkdir()
-    assert brats.list_sources(tmp_path) == []
+    assert BRATS.list_sources(tmp_path) == []
 
 
 def test_the_first_channel_is_read_and_turned_by_ninety_degrees(tmp_path):
@@ -155,21 +157,21 @@ def test_a_volume_that_cannot_be_trusted_is_refused_by_name(parts, found, tmp_pa
 def test_iterating_passes_over_volumes_without_tumour(tmp_path):
     write(tmp_path, draw_image(), draw_labels(), "BRATS_001.nii.gz")
     write(tmp_path, draw_image(), draw_labels(4), "BRATS_002.nii.gz")
-    assert [case.patient for case in brats.iter_raw_cases(tmp_path)] == ["BRATS_002"]
+    assert [case.patient for case in iter_raw_cases(BRATS, tmp_path)] == ["BRATS_002"]
 
 
-def test_the_real_download_lists_as_its_index_says(shared):
-    root = shared("data/Task01_BrainTumour")
+def test_the_real_download_lists_as_its_index_says():
+    root = find_shared("data/Task01_BrainTumour")
     index = json.loads((root / "dataset.json").read_text())
-    listed = [source.image.name for source in brats.list_sources(root)]
+    listed = [source.image.name for source in BRATS.list_sources(root)]
     assert listed == sorted(Path(entry["image"]).name for entry in index["training"])
 
 
 @pytest.mark.parametrize("name", ["BRATS_001", "BRATS_007", "BRATS_013"])
-def test_real_volumes_become_what_the_authors_code_makes_of_them(name, shared):
-    golden = np.load(shared("golden/msd_preprocess.npz"))
-    sources = {source.name: source for source in brats.list_sources(shared("data/Task01_BrainTumour"))}
-    cases = {case.slice_index: case for case in brats.read_source(sources[name], ReadOptions())}
+def test_real_volumes_become_what_the_authors_code_makes_of_them(name):
+    golden = np.load(find_shared("golden/msd_preprocess.npz"))
+    sources = {source.name: source for source in BRATS.list_sources(find_shared("data/Task01_BrainTumour"))}
+    cases = {case.slice_index: case for case in BRATS.read_source(sources[name], ReadOptions())}
     assert list(cases) == golden[f"{name}_slices"].tolist()
     compared = [key for key in golden if key.startswith(f"{name}_z") and key.endswith("_img")]
     for key in compared:

@@ -80,7 +80,7 @@ def test_a_segmentation_of_the_right_name_is_put_before_a_misnamed_one(tmp_path)
 @pytest.mark.parametrize("name", FIRST)
 def test_only_folders_of_patients_are_listed(name, tmp_path):
     reader = READERS[name]
-    root = tmp_path / reader.FOLDER
+    root = tmp_path / reader.folder
     for other in ("BraTS20_Validation_001", "BraTS20_Training_002", "BraTS2021_00002", "notes"):
         (root / other).mkdir(parents=True)
     (root / FIRST[name]).write_bytes(b"a file")
@@ -131,4 +131,4 @@ def test_a_segmentation_that_cannot_be_used_is_told(labels, error, found, tmp_pa
 
 @pytest.mark.parametrize("name", FIRST)
 def test_a_year_is_found_by_its_name(name):
-    assert name == get_reader(name.upper()).NAME
+    assert name == get_reader(name.upper()).name

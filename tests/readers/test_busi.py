@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 from flames_cli.errors import FlamesError
-from flames_cli.readers import busi
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from flames_cli.readers.busi import BUSI
+from tests.support.datasets import find_shared
+from tests.support.raw_cases import iter_raw_cases
 
 SHAPE = (5, 7)
 
@@ -30,15 +32,15 @@ def save(root: Path, name: str, pixels: np.ndarray, mode: str = "L") -> None:
 
 
 def read_one(root: Path):
-    (source,) = busi.list_sources(root)
-    (case,) = busi.read_source(source, ReadOptions())
+    (source,) = BUSI.list_sources(root)
+    (case,) = BUSI.read_source(source, ReadOptions())
     return case
 
 
 def test_sources_are_in_order_of_number_benign_first(tmp_path):
     for name in ("malignant (3)", "benign (10)", "benign (2)", "benign (1)"):
         save(tmp_path, name, blank())
-    sources = busi.list_sources(tmp_path)
+    sources = BUSI.list_sources(tmp_path)
     assert [source.name for source in sources] == ["benign (1)", "benign (2)", "benign (10)", "malignant (3)"]
     assert [source.stratum for source in sources] == ["benign"] * 3 + ["malignant"]
     assert len({source.patient for source in sources}) == 4
@@ -48,13 +50,13 @@ def test_sources_are_in_order_of_number_benign_first(tmp_path):
 def test_a_download_of_one_class_alone_is_refused(missing, tmp_path):
     save(tmp_path, "benign (1)", blank())
     shutil.rmtree(tmp_path / missing)
-    with pytest.raises(FlamesError, match=f"no folder .*{missing}: expected benign/.*; unpack .* whole"):
-        busi.list_sources(tmp_path)
+    with pytest.raises(FlamesError, match=f"no folder .*{missing}: expected benign/.*; unpack all of "):
+        BUSI.list_sources(tmp_path)
 
 
 def test_a_folder_of_another_layout_has_no_sources(tmp_path):
     (tmp_path / "imagesTr").mkdir()
-    assert busi.list_sources(tmp_path) == []
+    assert BUSI.list_sources(tmp_path) == []
 
 
 def test_a_mask_without_its_image_is_bad(tmp_path):
@@ -77,7 +79,7 @@ def test_normal_images_and_junk_are_ignored(tmp_path):
         "benign (2)_mask.txt",
     ):
         (tmp_path / "benign" / name).write_bytes(b"junk")
-    (source,) = busi.list_sources(tmp_path)
+    (source,) = BUSI.list_sources(tmp_path)
     assert source.name == "benign (1)"
     assert [path.name for path in source.masks] == ["benign (1)_mask.png"]
 
@@ -97,7 +99,7 @@ def test_masks_go_to_the_image_of_their_number(tmp_path):
     for number in (1, 11):
         save(tmp_path, f"benign ({number})", blank())
         save(tmp_path, f"benign ({number})_mask", spot(0, 0))
-    assert [len(source.masks) for source in busi.list_sources(tmp_path)] == [1, 1]
+    assert [len(source.masks) for source in BUSI.list_sources(tmp_path)] == [1, 1]
 
 
 def test_masks_of_ones_count_as_masks(tmp_path):
@@ -111,7 +113,7 @@ def test_an_empty_mask_is_skipped(tmp_path):
     save(tmp_path, "benign (1)_mask", spot(0, 0, value=0))
     with pytest.raises(SkippedCase, match="the mask is empty"):
         read_one(tmp_path)
-    assert list(busi.iter_raw_cases(tmp_path)) == []
+    assert list(iter_raw_cases(BUSI, tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -130,15 +132,15 @@ def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path)
     with pytest.raises(BadCase, match=found):
         read_one(tmp_path)
     with pytest.raises(BadCase, match=found):
-        list(busi.iter_raw_cases(tmp_path))
+        list(iter_raw_cases(BUSI, tmp_path))
 
 
-def test_the_real_images_are_all_sound(shared):
-    root = shared("data/busi") / busi.FOLDER
-    sources = busi.list_sources(root)
+def test_the_real_images_are_all_sound():
+    root = find_shared("data/busi") / BUSI.folder
+    sources = BUSI.list_sources(root)
     assert len(sources) == 132
     several = [source for source in sources if len(source.masks) > 1]
     for source in (*several[:3], *sources[:3], *sources[-3:]):
-        (case,) = busi.read_source(source, ReadOptions())
+        (case,) = BUSI.read_source(source, ReadOptions())
         assert case.image.dtype == np.uint8
         assert 0 < case.mask.mean() < 0.7

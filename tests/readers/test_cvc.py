@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from flames_cli.errors import FlamesError
-from flames_cli.readers import cvc
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from flames_cli.readers.cvc import CVC_CLINICDB, SEQUENCE_STARTS
+from tests.support.raw_cases import iter_raw_cases
 
 SHAPE = (6, 8)
 HEADER = "frame_id,sequence_id,png_image_path,png_mask_path"
@@ -26,13 +27,13 @@ def write(root: Path, name: str, mask: np.ndarray | None = None) -> None:
 
 
 def read_one(root: Path, **options):
-    (source,) = cvc.list_sources(root)
-    (case,) = cvc.read_source(source, ReadOptions(**options))
+    (source,) = CVC_CLINICDB.list_sources(root)
+    (case,) = CVC_CLINICDB.read_source(source, ReadOptions(**options))
     return case
 
 
 def patients(root: Path) -> dict[str, str]:
-    return {source.name: source.patient for source in cvc.list_sources(root)}
+    return {source.name: source.patient for source in CVC_CLINICDB.list_sources(root)}
 
 
 @pytest.mark.parametrize("inside", ["", "PNG", "TIF"])
@@ -40,14 +41,14 @@ def patients(root: Path) -> dict[str, str]:
 def test_both_formats_are_read_in_every_layout(inside, suffix, tmp_path):
     for number in (10, 2):
         write(tmp_path / inside, f"{number}.{suffix}", half())
-    assert [source.name for source in cvc.list_sources(tmp_path)] == [f"2.{suffix}", f"10.{suffix}"]
-    assert [case.case for case in cvc.iter_raw_cases(tmp_path)] == ["2", "10"]
+    assert [source.name for source in CVC_CLINICDB.list_sources(tmp_path)] == [f"2.{suffix}", f"10.{suffix}"]
+    assert [case.case for case in iter_raw_cases(CVC_CLINICDB, tmp_path)] == ["2", "10"]
 
 
 def test_frames_that_are_there_twice_are_read_once(tmp_path):
     write(tmp_path / "PNG", "1.png", half())
     write(tmp_path / "TIF", "1.tif", half())
-    (source,) = cvc.list_sources(tmp_path)
+    (source,) = CVC_CLINICDB.list_sources(tmp_path)
     assert source.image == tmp_path / "PNG" / "Original" / "1.png"
 
 
@@ -66,8 +67,8 @@ def test_the_sequences_of_the_sets_page_keep_neighbouring_frames_together(tmp_pa
 
 
 def test_the_sets_page_names_29_sequences():
-    assert len(cvc.SEQUENCE_STARTS) == 29
-    assert list(cvc.SEQUENCE_STARTS) == sorted(set(cvc.SEQUENCE_STARTS))
+    assert len(SEQUENCE_STARTS) == 29
+    assert list(SEQUENCE_STARTS) == sorted(set(SEQUENCE_STARTS))
 
 
 def test_metadata_goes_before_the_sets_page(tmp_path):
@@ -93,7 +94,7 @@ def test_metadata_without_sequences_is_refused(content, found, tmp_path):
     write(tmp_path, "1.png", half())
     (tmp_path / "metadata.csv").write_bytes(content)
     with pytest.raises(FlamesError, match=found):
-        cvc.list_sources(tmp_path)
+        CVC_CLINICDB.list_sources(tmp_path)
 
 
 def test_rows_that_end_early_are_passed_over(tmp_path):
@@ -147,4 +148,4 @@ def test_a_mask_without_its_image_is_bad(tmp_path):
 
 def test_another_layout_has_no_sources(tmp_path):
     (tmp_path / "images").mkdir()
-    assert cvc.list_sources(tmp_path) == []
+    assert CVC_CLINICDB.list_sources(tmp_path) == []

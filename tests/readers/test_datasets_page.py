@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flames_cli.core.lesions import DEFAULT_SMALL, parse_rule
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, parse_small_lesion_rule
 from flames_cli.readers import READERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
@@ -23,11 +23,11 @@ def test_the_page_lists_every_reader_and_no_other():
 def test_its_rows_are_what_the_readers_say(name):
     reader = READERS[name]
     _, modality, organ, images, _, _, colour, small = ROWS[name]
-    assert modality == (reader.MODALITY or "yours")
-    assert organ == (reader.ORGAN or "yours")
-    assert images == (str(reader.COMPLETE) if reader.COMPLETE else "")
-    assert (colour == "yes") == reader.COLOUR
-    assert parse_rule(small.strip("`")) == reader.SMALL
+    assert modality == (reader.modality or "yours")
+    assert organ == (reader.organ or "yours")
+    assert images == (str(reader.complete) if reader.complete else "")
+    assert (colour == "yes") == reader.has_colour
+    assert parse_small_lesion_rule(small.strip("`")) == reader.small_lesion_rule
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -35,13 +35,15 @@ def test_every_reader_has_its_paragraph(name):
     assert re.search(rf"\*\*[^*]*`{name}`[^*]*\*\*", PAGE) or name == "manifest"
 
 
-@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if hasattr(reader, "RULES")])
+@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.volume_rules])
 def test_windows_are_told(name):
-    window = READERS[name].RULES.window
+    window = READERS[name].volume_rules.window
     assert window is None or f"({window[0]:g}, {window[1]:g})" in PAGE
 
 
-@pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.SMALL != DEFAULT_SMALL])
+@pytest.mark.parametrize(
+    "name", [name for name, reader in READERS.items() if reader.small_lesion_rule != DEFAULT_RULE]
+)
 def test_where_a_rule_for_small_lesions_comes_from_is_told(name):
     assert f"`{name}`" in PAGE.split("## Small lesions")[1].split("\n## ")[0]
 

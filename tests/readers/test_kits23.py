@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from flames_cli.core.rng import derive_rng
-from flames_cli.readers import get_reader, kits23
+from flames_cli.readers import get_reader
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase, find_root
+from flames_cli.readers.kits23 import KITS23
 
 SHAPE = (5, 10, 12)
 IPL = np.array([[0, 0, -0.8, 0], [0, -0.8, 0, 0], [-3.0, 0, 0, 0], [0, 0, 0, 1.0]])
@@ -29,8 +30,8 @@ def write(case: Path, labels, suffix="nii.gz") -> np.ndarray:
 
 
 def read_one(root: Path):
-    (source,) = kits23.list_sources(root)
-    return kits23.read_source(source, ReadOptions())
+    (source,) = KITS23.list_sources(root)
+    return KITS23.read_source(source, ReadOptions())
 
 
 def test_cases_are_found_in_the_data_sets_folder_and_in_its_clone(tmp_path):
@@ -39,9 +40,9 @@ def test_cases_are_found_in_the_data_sets_folder_and_in_its_clone(tmp_path):
     (tmp_path / "dataset" / "kits23.json").write_text("[]")
     (tmp_path / "dataset" / "._case_00001").write_bytes(b"junk")
     (tmp_path / "dataset" / "case_00002").write_bytes(b"no folder")
-    root = find_root(kits23, tmp_path)
-    assert root == find_root(kits23, tmp_path / "dataset") == tmp_path / "dataset"
-    sources = kits23.list_sources(root)
+    root = find_root(KITS23, tmp_path)
+    assert root == find_root(KITS23, tmp_path / "dataset") == tmp_path / "dataset"
+    sources = KITS23.list_sources(root)
     assert [source.name for source in sources] == ["case_00000", "case_00400", "case_00588"]
     assert [source.patient for source in sources] == [source.name for source in sources]
 
@@ -86,4 +87,4 @@ def test_an_unknown_label_is_refused(tmp_path):
 
 
 def test_the_reader_is_found_by_name():
-    assert get_reader("KiTS23") is get_reader("kits") is kits23
+    assert get_reader("KiTS23") is get_reader("kits") is KITS23

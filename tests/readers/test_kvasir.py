@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flames_cli.readers import kvasir
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from flames_cli.readers.kvasir import KVASIR
+from tests.support.datasets import find_shared
+from tests.support.raw_cases import iter_raw_cases
 
 SHAPE = (16, 32)
 
@@ -23,24 +25,24 @@ def write(root: Path, stem: str, mask: np.ndarray | None = None) -> None:
 
 
 def read_one(root: Path, **options):
-    (source,) = kvasir.list_sources(root)
-    (case,) = kvasir.read_source(source, ReadOptions(**options))
+    (source,) = KVASIR.list_sources(root)
+    (case,) = KVASIR.read_source(source, ReadOptions(**options))
     return case
 
 
 def test_every_image_is_a_patient_of_its_own(tmp_path):
     for stem in ("cju2", "cju10", "cju1"):
         write(tmp_path, stem, half())
-    sources = kvasir.list_sources(tmp_path)
+    sources = KVASIR.list_sources(tmp_path)
     assert [source.name for source in sources] == ["cju1.jpg", "cju2.jpg", "cju10.jpg"]
-    assert [case.patient for case in kvasir.iter_raw_cases(tmp_path)] == ["cju1", "cju2", "cju10"]
+    assert [case.patient for case in iter_raw_cases(KVASIR, tmp_path)] == ["cju1", "cju2", "cju10"]
 
 
 def test_junk_is_ignored(tmp_path):
     write(tmp_path, "cju1", half())
     for name in ("kavsir_bboxes.json", "images/._cju1.jpg", "masks/.DS_Store", "images/Thumbs.db"):
         (tmp_path / name).write_bytes(b"junk")
-    assert [source.name for source in kvasir.list_sources(tmp_path)] == ["cju1.jpg"]
+    assert [source.name for source in KVASIR.list_sources(tmp_path)] == ["cju1.jpg"]
 
 
 def test_masks_are_cut_at_half_and_images_are_grey_or_coloured(tmp_path):
@@ -78,11 +80,11 @@ def test_a_mask_without_its_image_is_bad(tmp_path):
         read_one(tmp_path)
 
 
-def test_the_real_images_all_have_masks(shared):
-    sources = kvasir.list_sources(shared("data/kvasir"))
+def test_the_real_images_all_have_masks():
+    sources = KVASIR.list_sources(find_shared("data/kvasir"))
     assert len(sources) == 220
     assert all(len(source.masks) == 1 for source in sources)
     for source in sources[::50]:
-        (case,) = kvasir.read_source(source, ReadOptions(colour=True))
+        (case,) = KVASIR.read_source(source, ReadOptions(colour=True))
         assert case.image.shape == (352, 352, 3)
         assert 0 < case.mask.mean() < 0.9

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flames_cli.readers import lgg
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from flames_cli.readers.lgg import LGG
+from tests.support.raw_cases import iter_raw_cases
 
 SHAPE = (6, 8)
 NAME = "TCGA_CS_4941_19960909"
@@ -25,21 +26,21 @@ def write(root: Path, folder: str, number: int, mask: np.ndarray | None = None) 
 
 
 def read_one(root: Path, **options):
-    (source,) = lgg.list_sources(root)
-    (case,) = lgg.read_source(source, ReadOptions(**options))
+    (source,) = LGG.list_sources(root)
+    (case,) = LGG.read_source(source, ReadOptions(**options))
     return case
 
 
 def test_a_folder_is_a_patient_of_the_site_in_its_name(tmp_path):
     for folder, number in (("TCGA_DU_A5TP_19970614", 3), (NAME, 10), (NAME, 9)):
         write(tmp_path, folder, number, spot())
-    sources = lgg.list_sources(tmp_path)
+    sources = LGG.list_sources(tmp_path)
     assert [(source.patient, source.site) for source in sources] == [
         ("TCGA_CS_4941", "CS"),
         ("TCGA_CS_4941", "CS"),
         ("TCGA_DU_A5TP", "DU"),
     ]
-    cases = list(lgg.iter_raw_cases(tmp_path))
+    cases = list(iter_raw_cases(LGG, tmp_path))
     assert [case.slice_index for case in cases] == [9, 10, 3]
     assert [case.case for case in cases] == [f"{NAME}_9", f"{NAME}_10", "TCGA_DU_A5TP_19970614_3"]
 
@@ -49,7 +50,7 @@ def test_data_and_other_junk_are_ignored(tmp_path):
     for name in ("data.csv", "README.md", f"._{NAME}", f"{NAME}/._{NAME}_1.tif", f"{NAME}/Thumbs.db"):
         (tmp_path / name).write_bytes(b"junk")
     (tmp_path / "other").mkdir()
-    assert [source.name for source in lgg.list_sources(tmp_path)] == [f"{NAME}_1.tif"]
+    assert [source.name for source in LGG.list_sources(tmp_path)] == [f"{NAME}_1.tif"]
 
 
 def test_grey_is_flair_and_colour_is_all_three_channels(tmp_path):
@@ -63,8 +64,8 @@ def test_empty_masks_are_skipped(tmp_path):
     write(tmp_path, NAME, 1, spot(0))
     write(tmp_path, NAME, 2, spot())
     with pytest.raises(SkippedCase, match="the mask is empty"):
-        lgg.read_source(lgg.list_sources(tmp_path)[0], ReadOptions())
-    assert [case.slice_index for case in lgg.iter_raw_cases(tmp_path)] == [2]
+        LGG.read_source(LGG.list_sources(tmp_path)[0], ReadOptions())
+    assert [case.slice_index for case in iter_raw_cases(LGG, tmp_path)] == [2]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from flames_cli.core.rng import derive_rng
-from flames_cli.readers import get_reader, lits
+from flames_cli.readers import get_reader
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from flames_cli.readers.lits import LITS
 
 SHAPE = (20, 24, 6)
 LAS = np.diag([-0.8, 0.8, 2.5, 1.0])
@@ -31,15 +32,15 @@ def write(folder: Path, number: int, labels, affine=LAS, labels_affine=LAS, suff
 
 
 def read_one(root: Path, **options):
-    (source,) = lits.list_sources(root)
-    return lits.read_source(source, ReadOptions(**options))
+    (source,) = LITS.list_sources(root)
+    return LITS.read_source(source, ReadOptions(**options))
 
 
 def place(root: Path, *names: str) -> list[str]:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"")
-    return [source.image.relative_to(root).as_posix() for source in lits.list_sources(root)]
+    return [source.image.relative_to(root).as_posix() for source in LITS.list_sources(root)]
 
 
 @pytest.mark.parametrize(
@@ -63,13 +64,13 @@ def place(root: Path, *names: str) -> list[str]:
 )
 def test_volumes_are_found_flat_in_batches_and_as_kaggle_has_them(volumes, segmentations, tmp_path):
     assert place(tmp_path, *segmentations, *volumes) == list(volumes)
-    masks = [source.masks[0].relative_to(tmp_path).as_posix() for source in lits.list_sources(tmp_path)]
+    masks = [source.masks[0].relative_to(tmp_path).as_posix() for source in LITS.list_sources(tmp_path)]
     assert masks == list(segmentations)
 
 
 def test_volumes_are_listed_by_number_and_named_as_their_files(tmp_path):
     place(tmp_path, "volume-10.nii", "volume-9.nii", "volume-100.nii")
-    sources = lits.list_sources(tmp_path)
+    sources = LITS.list_sources(tmp_path)
     assert [source.name for source in sources] == ["volume-9", "volume-10", "volume-100"]
     assert [source.patient for source in sources] == ["volume-9", "volume-10", "volume-100"]
 
@@ -101,7 +102,7 @@ def test_junk_and_the_challenges_test_volumes_are_ignored(tmp_path):
 )
 def test_centres_are_told_by_number(number, site, tmp_path):
     place(tmp_path, f"volume-{number}.nii")
-    assert lits.list_sources(tmp_path)[0].site == site
+    assert LITS.list_sources(tmp_path)[0].site == site
 
 
 def test_slices_with_more_than_fifty_tumour_pixels_are_kept(tmp_path):
@@ -164,4 +165,4 @@ def test_a_liver_without_tumour_or_with_small_ones_only_is_skipped(tumour_px, wh
 
 
 def test_the_reader_is_found_by_name():
-    assert get_reader("LiTS") is get_reader("lits17") is lits
+    assert get_reader("LiTS") is get_reader("lits17") is LITS

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flames_cli.readers import lits_slices
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from flames_cli.readers.lits_slices import LITS_SLICES
+from tests.support.datasets import find_shared
+from tests.support.raw_cases import iter_raw_cases
 
 SHAPE = (16, 16)
 
@@ -26,22 +28,22 @@ def write(root: Path, site: str, volume: int, index: int, mask: np.ndarray | Non
 
 
 def read_one(root: Path):
-    (source,) = lits_slices.list_sources(root)
-    (case,) = lits_slices.read_source(source, ReadOptions())
+    (source,) = LITS_SLICES.list_sources(root)
+    (case,) = LITS_SLICES.read_source(source, ReadOptions())
     return case
 
 
 def test_slices_come_by_centre_volume_and_index(tmp_path):
     for site, volume, index in (("C2", 30, 7), ("C1", 10, 5), ("C1", 9, 100), ("C1", 9, 20)):
         write(tmp_path, site, volume, index, spot())
-    sources = lits_slices.list_sources(tmp_path)
+    sources = LITS_SLICES.list_sources(tmp_path)
     assert [(source.site, source.patient) for source in sources] == [
         ("C1", "volume-9"),
         ("C1", "volume-9"),
         ("C1", "volume-10"),
         ("C2", "volume-30"),
     ]
-    cases = list(lits_slices.iter_raw_cases(tmp_path))
+    cases = list(iter_raw_cases(LITS_SLICES, tmp_path))
     assert [case.slice_index for case in cases] == [20, 100, 5, 7]
     assert [case.patient for case in cases] == [source.patient for source in sources]
 
@@ -49,7 +51,7 @@ def test_slices_come_by_centre_volume_and_index(tmp_path):
 def test_centres_may_number_their_volumes_alike(tmp_path):
     for site in ("C1", "C2"):
         write(tmp_path, site, 4, 340, spot())
-    sources = lits_slices.list_sources(tmp_path)
+    sources = LITS_SLICES.list_sources(tmp_path)
     assert len({source.name for source in sources}) == len({source.case for source in sources}) == 2
 
 
@@ -64,7 +66,7 @@ def test_junk_is_ignored(tmp_path):
             "mask4_slice.jpg",
         ):
             (tmp_path / "data_C1" / folder / name).write_bytes(b"junk")
-    assert [source.name for source in lits_slices.list_sources(tmp_path)] == ["C1/image4_slice340.jpg"]
+    assert [source.name for source in LITS_SLICES.list_sources(tmp_path)] == ["C1/image4_slice340.jpg"]
 
 
 def test_masks_are_cut_at_half(tmp_path):
@@ -100,8 +102,8 @@ def test_a_mask_without_its_image_is_bad(tmp_path):
         read_one(tmp_path)
 
 
-def test_the_real_slices_are_those_of_ten_volumes_at_two_centres(shared):
-    sources = lits_slices.list_sources(shared("data/lits-slices"))
+def test_the_real_slices_are_those_of_ten_volumes_at_two_centres():
+    sources = LITS_SLICES.list_sources(find_shared("data/lits-slices"))
     assert len(sources) == len({source.case for source in sources}) == 302
     volumes = {site: {source.patient for source in sources if source.site == site} for site in ("C1", "C2")}
     assert volumes == {
@@ -109,6 +111,6 @@ def test_the_real_slices_are_those_of_ten_volumes_at_two_centres(shared):
         "C2": {f"volume-{number}" for number in (8, 9, 10, 11, 12)},
     }
     for source in sources[::60]:
-        (case,) = lits_slices.read_source(source, ReadOptions())
+        (case,) = LITS_SLICES.read_source(source, ReadOptions())
         assert case.image.shape == (512, 512)
         assert 0 < case.mask.mean() < 0.1

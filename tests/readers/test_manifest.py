@@ -14,12 +14,13 @@ from PIL import Image
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
-from flames_cli.readers import manifest
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, find_root
+from flames_cli.readers.manifest import MANIFEST
 from flames_cli.readers.manifest_table import SPLITS
 from flames_cli.readers.phantoms.dicom import write_segmentation, write_series
 from flames_cli.readers.phantoms.hospital import draw_manifest
-from flames_cli.stages.preprocess import preprocess
+from flames_cli.stages.preprocess.stage import preprocess
+from tests.support.datasets import find_shared, reveal_cases, reveal_report
 
 COLUMNS = ("image", "mask", "patient_id", "modality", "organ")
 ROW = ("a.png", "a_mask.png", "p1", "US", "breast")
@@ -34,8 +35,8 @@ def write(root: Path, *rows: Sequence[str], columns: Sequence[str] = COLUMNS, de
 
 
 def read_one(root: Path, options: ReadOptions | None = None) -> list[RawCase]:
-    (source,) = manifest.list_sources(root)
-    return manifest.read_source(source, options or ReadOptions())
+    (source,) = MANIFEST.list_sources(root)
+    return MANIFEST.read_source(source, options or ReadOptions())
 
 
 def save(path: Path, pixels: np.ndarray, **options: object) -> None:
@@ -60,18 +61,18 @@ def nifti(path: Path, voxels: np.ndarray, affine: np.ndarray = LPS) -> None:
 def test_the_manifest_is_a_file_or_lies_in_a_folder(tmp_path):
     write(tmp_path, ROW)
     (tmp_path / "manifest.csv").rename(tmp_path / "liste.csv")
-    assert manifest.list_sources(tmp_path) == []
-    assert [source.name for source in manifest.list_sources(tmp_path / "liste.csv")] == ["a.png"]
-    assert find_root(manifest, tmp_path / "liste.csv") == tmp_path / "liste.csv"
+    assert MANIFEST.list_sources(tmp_path) == []
+    assert [source.name for source in MANIFEST.list_sources(tmp_path / "liste.csv")] == ["a.png"]
+    assert find_root(MANIFEST, tmp_path / "liste.csv") == tmp_path / "liste.csv"
     write(tmp_path, ROW)
-    assert find_root(manifest, tmp_path) == tmp_path / "manifest.csv"
-    assert len(manifest.list_sources(tmp_path)) == 1
+    assert find_root(MANIFEST, tmp_path) == tmp_path / "manifest.csv"
+    assert len(MANIFEST.list_sources(tmp_path)) == 1
 
 
 def test_a_row_is_a_source(tmp_path):
     row = ("Größe 1/Bild 1.png", "Größe 1/Maske 1.png; Größe 1/Maske 2.png", "Ä 7", "us", " Breast ")
     write(tmp_path, (*row, "Köln", "server"), columns=(*COLUMNS, "site", "split"))
-    (source,) = manifest.list_sources(tmp_path)
+    (source,) = MANIFEST.list_sources(tmp_path)
     assert (source.name, source.case, source.patient) == ("Größe 1/Bild 1.png", "Größe 1/Bild 1", "Ä 7")
     assert source.image == tmp_path / "Größe 1" / "Bild 1.png"
     assert [mask.name for mask in source.masks] == ["Maske 1.png", "Maske 2.png"]
@@ -81,7 +82,7 @@ def test_a_row_is_a_source(tmp_path):
 
 def test_images_that_differ_in_suffix_alone_are_two_cases(tmp_path):
     write(tmp_path, ROW, ("a.jpg", *ROW[1:]), ("b.png", *ROW[1:]))
-    assert [source.case for source in manifest.list_sources(tmp_path)] == ["a.png", "a.jpg", "b"]
+    assert [source.case for source in MANIFEST.list_sources(tmp_path)] == ["a.png", "a.jpg", "b"]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_images_that_differ_in_suffix_alone_are_two_cases(tmp_path):
 )
 def test_known_modalities_are_spelt_alike(written, read, tmp_path):
     write(tmp_path, (*ROW[:3], written, "organ"))
-    assert manifest.list_sources(tmp_path)[0].modality == read
+    assert MANIFEST.list_sources(tmp_path)[0].modality == read
 
 
 def test_the_splits_are_the_sets(tmp_path):
@@ -101,7 +102,7 @@ def test_the_splits_are_the_sets(tmp_path):
         (f"{name}.png", "m.png", name, "US", "breast", name) for name in ("train", "val", "Test", "server")
     ]
     write(tmp_path, *rows, columns=(*COLUMNS, "split"))
-    sets = [source.fixed_set for source in manifest.list_sources(tmp_path)]
+    sets = [source.fixed_set for source in MANIFEST.list_sources(tmp_path)]
     assert sets == ["client_train", "client_val", "client_test", "server_test"]
 
 
@@ -113,26 +114,26 @@ def test_tables_of_every_spreadsheet_are_read(delimiter, mark, newline, tmp_path
     write(tmp_path, row, ("", "", "", "", ""), delimiter=delimiter)
     path = tmp_path / "manifest.csv"
     path.write_bytes(mark + path.read_bytes().replace(b"\r\n", newline) + newline)
-    (source,) = manifest.list_sources(tmp_path)
+    (source,) = MANIFEST.list_sources(tmp_path)
     assert len(source.masks) == 2
     assert source.patient == "Müller, 1"
 
 
 def test_columns_may_stand_in_any_order_and_case(tmp_path):
     write(tmp_path, ROW[::-1], columns=[name.upper() for name in COLUMNS[::-1]])
-    assert manifest.list_sources(tmp_path)[0].name == "a.png"
+    assert MANIFEST.list_sources(tmp_path)[0].name == "a.png"
 
 
 def test_paths_may_be_written_as_windows_does(tmp_path):
     write(tmp_path, ("one\\a.png", ".\\one\\a_mask.png", *ROW[2:]))
-    (source,) = manifest.list_sources(tmp_path)
+    (source,) = MANIFEST.list_sources(tmp_path)
     assert source.name == "one/a.png"
     assert source.masks == (tmp_path / "one" / "a_mask.png",)
 
 
 def test_a_letter_of_two_characters_is_the_same_patient(tmp_path):
     write(tmp_path, (*ROW[:2], "Zoe\u0308", *ROW[3:]), ("b.png", ROW[1], "Zo\u00eb", *ROW[3:]))
-    first, second = manifest.list_sources(tmp_path)
+    first, second = MANIFEST.list_sources(tmp_path)
     assert first.patient == second.patient
 
 
@@ -169,10 +170,10 @@ def with_cell(column: str, value: str) -> tuple[str, ...]:
 def test_a_wrong_row_is_named(row, message, tmp_path):
     write(tmp_path, ("first.png", *ROW[1:]), row)
     if message is None:
-        assert len(manifest.list_sources(tmp_path)) == 2
+        assert len(MANIFEST.list_sources(tmp_path)) == 2
         return
     with pytest.raises(FlamesError, match=message) as refused:
-        manifest.list_sources(tmp_path)
+        MANIFEST.list_sources(tmp_path)
     assert "\n" not in str(refused.value)
 
 
@@ -190,7 +191,7 @@ def test_a_wrong_row_is_named(row, message, tmp_path):
 def test_wrong_columns_are_named(columns, message, tmp_path):
     write(tmp_path, columns=columns)
     with pytest.raises(FlamesError, match=message):
-        manifest.list_sources(tmp_path)
+        MANIFEST.list_sources(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -205,13 +206,13 @@ def test_wrong_columns_are_named(columns, message, tmp_path):
 def test_optional_columns_are_filled_in_all_rows_or_none(column, cells, message, tmp_path):
     write(tmp_path, (*ROW, cells[0]), ("b.png", *ROW[1:], cells[1]), columns=(*COLUMNS, column))
     with pytest.raises(FlamesError, match=message):
-        manifest.list_sources(tmp_path)
+        MANIFEST.list_sources(tmp_path)
 
 
 def test_a_few_faults_are_listed_and_the_rest_are_counted(tmp_path):
     write(tmp_path, *[(f"{number}.png", "", *ROW[2:]) for number in range(12)])
     with pytest.raises(FlamesError, match=r"row 2: mask is empty; .*; row 6: mask is empty; and 7 more$"):
-        manifest.list_sources(tmp_path)
+        MANIFEST.list_sources(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -234,13 +235,13 @@ def test_a_few_faults_are_listed_and_the_rest_are_counted(tmp_path):
 def test_what_is_no_such_table_is_refused(content, message, tmp_path):
     (tmp_path / "manifest.csv").write_bytes(content)
     with pytest.raises(FlamesError, match=message):
-        manifest.list_sources(tmp_path)
+        MANIFEST.list_sources(tmp_path)
 
 
 def test_a_manifest_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / "manifest.csv").mkdir()
     with pytest.raises(FlamesError, match="cannot be read"):
-        manifest.list_sources(tmp_path)
+        MANIFEST.list_sources(tmp_path)
 
 
 def test_links_may_lead_elsewhere_inside_the_folder_but_not_out_of_it(tmp_path):
@@ -250,17 +251,17 @@ def test_links_may_lead_elsewhere_inside_the_folder_but_not_out_of_it(tmp_path):
         save(target, draw(8, 8))
     (home / "deep" / "link.png").symlink_to(home / "in.png")
     write(home, ("deep/link.png", *ROW[1:]))
-    assert len(manifest.list_sources(home)) == 1
+    assert len(MANIFEST.list_sources(home)) == 1
     write(home, ("deep/link.png", *ROW[1:]), ("in.png", *ROW[1:]))
     with pytest.raises(FlamesError, match="row 3: the image of row 2 again"):
-        manifest.list_sources(home)
+        MANIFEST.list_sources(home)
     for target in (tmp_path / "out.png", tmp_path):
         (home / "deep" / "link.png").unlink()
         (home / "deep" / "link.png").symlink_to(target)
         for path in ("deep/link.png", "deep"):
             write(home, (path, *ROW[1:]))
             with pytest.raises(FlamesError, match="row 2: a path is not inside the manifest's folder"):
-                manifest.list_sources(home)
+                MANIFEST.list_sources(home)
 
 
 def test_links_in_a_circle_are_refused(tmp_path):
@@ -281,12 +282,12 @@ tables = st.lists(st.lists(cells, min_size=4, max_size=7).map(",".join), max_siz
 def test_whatever_the_bytes_there_are_sources_or_one_error(content, tmp_path):
     (tmp_path / "manifest.csv").write_bytes(content)
     try:
-        sources = manifest.list_sources(tmp_path)
+        sources = MANIFEST.list_sources(tmp_path)
     except FlamesError:
         return
     for source in sources:
         with pytest.raises((BadCase, SkippedCase)):
-            manifest.read_source(source, ReadOptions())
+            MANIFEST.read_source(source, ReadOptions())
 
 
 def write_still(root: Path, image: np.ndarray, *masks: np.ndarray, suffix: str = ".png") -> Path:
@@ -461,8 +462,8 @@ def test_a_mask_on_another_grid_is_bad(tmp_path):
         read_one(tmp_path)
 
 
-def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(shared, revealed, patients_of, tmp_path):
-    path = shared("data/sts") / "manifest.csv"
+def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(patients_of, tmp_path):
+    path = find_shared("data/sts") / "manifest.csv"
     slices = {"STS_001": 31, "STS_002": 16, "STS_003": 20, "STS_004": 53, "STS_005": 47}
     reports = preprocess(PreprocessConfig(workspace=tmp_path, raw={"manifest": path}, size=96), "manifest")
     assert [report["dataset"] for report in reports] == ["sts-ct", "sts-mri"]
@@ -470,16 +471,16 @@ def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(shared, rev
     assert [report["sources"] for report in reports] == [5, 5]
     assert not any(report["bad"] or report["skipped"] for report in reports)
     for report in reports:
-        sets = revealed(tmp_path / "preprocessed" / f"{report['dataset']}.h5")
+        sets = reveal_cases(tmp_path / "preprocessed" / f"{report['dataset']}.h5")
         assert Counter(case.patient for cases in sets.values() for case in cases) == slices
     ct, mri = (patients_of(tmp_path, report["dataset"]) for report in reports)
     assert ct == mri
     assert [len(ct[name]) for name in ("client_train", "client_test", "server_test")] == [3, 1, 1]
 
 
-def test_real_volumes_have_the_window_of_their_modality(shared):
-    sources = manifest.list_sources(shared("data/sts"))
-    ct, mri = (manifest.read_source(source, ReadOptions()) for source in sources[2:4])
+def test_real_volumes_have_the_window_of_their_modality():
+    sources = MANIFEST.list_sources(find_shared("data/sts"))
+    ct, mri = (MANIFEST.read_source(source, ReadOptions()) for source in sources[2:4])
     tumour = np.asanyarray(nib.load(sources[2].masks[0]).dataobj) > 0
     assert [case.slice_index for case in ct] == np.flatnonzero(tumour.any(axis=(0, 1))).tolist()
     assert sum(int(case.mask.sum()) for case in ct) == tumour.sum()
@@ -494,11 +495,11 @@ def hospital(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def patients_of(revealed):
+def patients_of():
     """patients_of(workspace, dataset): {set: patients}, as the manifest calls them."""
 
     def find(workspace: Path, dataset: str) -> dict[str, set[str]]:
-        sets = revealed(workspace / "preprocessed" / f"{dataset}.h5")
+        sets = reveal_cases(workspace / "preprocessed" / f"{dataset}.h5")
         return {name: {case.patient for case in cases} for name, cases in sets.items()}
 
     return find
@@ -541,7 +542,7 @@ def test_a_manifests_own_split_is_kept(hospital, patients_of, tmp_path):
         assert patients_of(tmp_path, dataset) == expected
 
 
-def test_deep_stills_are_preprocessed_and_their_copies_found(revealed_report, tmp_path):
+def test_deep_stills_are_preprocessed_and_their_copies_found(tmp_path):
     rows = []
     for number in range(10):
         image = draw(20, 30 + number % 9, dtype=np.uint16, high=60_000)
@@ -552,7 +553,7 @@ def test_deep_stills_are_preprocessed_and_their_copies_found(revealed_report, tm
     (report,) = preprocess(
         PreprocessConfig(workspace=tmp_path / "made", raw=raw, size=32, name="deep"), "manifest"
     )
-    told = revealed_report(tmp_path / "made" / "preprocessed" / "deep.h5", report)
+    told = reveal_report(tmp_path / "made" / "preprocessed" / "deep.h5", report)
     assert told["copies_left_out"] == [{"name": "9.png", "same_as": "0.png"}]
     assert sum(count["images"] for count in report["sets"].values()) == 9
 

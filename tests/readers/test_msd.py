@@ -4,8 +4,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from flames_cli.readers import READERS, get_reader, msd
+from flames_cli.readers import READERS, get_reader
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase, find_root
+from flames_cli.readers.msd import LIVER
+from tests.support.datasets import find_shared
 
 TASKS = {
     "msd-liver": ("Task03_Liver", "liver", (-200.0, 200.0), 2),
@@ -38,7 +40,7 @@ def read_one(name: str, root: Path, **options):
 def test_volumes_are_listed_by_number(tmp_path):
     for number in (10, 2, 1, 100):
         write(tmp_path, every_label(2), f"liver_{number}.nii.gz")
-    assert [source.name for source in msd.list_sources(tmp_path)] == [
+    assert [source.name for source in LIVER.list_sources(tmp_path)] == [
         "liver_1",
         "liver_2",
         "liver_10",
@@ -50,7 +52,7 @@ def test_volumes_are_listed_by_number(tmp_path):
 def test_a_task_is_found_by_its_folder_and_its_downloads_name(name, tmp_path):
     folder, organ, _, _ = TASKS[name]
     reader = get_reader(folder)
-    assert (name, folder, organ, "CT") == (reader.NAME, reader.FOLDER, reader.ORGAN, reader.MODALITY)
+    assert (name, folder, organ, "CT") == (reader.name, reader.folder, reader.organ, reader.modality)
     (tmp_path / folder).mkdir()
     assert find_root(reader, tmp_path) == tmp_path / folder
 
@@ -88,8 +90,8 @@ def test_an_organ_without_tumour_is_skipped(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_real_ct_in_the_decathlons_layout_is_read(name, shared, tmp_path):
-    patient = shared("data/sts/STS_002")
+def test_a_real_ct_in_the_decathlons_layout_is_read(name, tmp_path):
+    patient = find_shared("data/sts/STS_002")
     mask = nib.load(patient / "CT_mask.nii.gz")
     labels = np.asarray(mask.dataobj) * np.uint8(TASKS[name][3])
     write(tmp_path, np.zeros_like(labels), "sts_002.nii.gz")

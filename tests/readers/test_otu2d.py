@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flames_cli.core.geometry import to_square
-from flames_cli.readers import otu2d
+from flames_cli.core.imaging.geometry import to_square
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from flames_cli.readers.otu2d import OTU2D
+from tests.support.datasets import find_shared
+from tests.support.raw_cases import iter_raw_cases
 
 SHAPE = (5, 7)
 
@@ -27,8 +29,8 @@ def spot(value: int = 1) -> np.ndarray:
 
 
 def read_one(root: Path):
-    (source,) = otu2d.list_sources(root)
-    (case,) = otu2d.read_source(source, ReadOptions())
+    (source,) = OTU2D.list_sources(root)
+    (case,) = OTU2D.read_source(source, ReadOptions())
     return case
 
 
@@ -36,7 +38,7 @@ def test_sources_are_in_order_of_number(tmp_path):
     for number in (10, 9, 1):
         write(tmp_path, number, spot())
     write(tmp_path, 2, spot(), ".jpeg")
-    sources = otu2d.list_sources(tmp_path)
+    sources = OTU2D.list_sources(tmp_path)
     assert [source.name for source in sources] == ["1.JPG", "2.jpeg", "9.JPG", "10.JPG"]
     assert [source.patient for source in sources] == ["1", "2", "9", "10"]
 
@@ -48,12 +50,12 @@ def test_colour_and_doubled_annotations_and_other_junk_are_ignored(tmp_path):
             Image.fromarray(np.ones(SHAPE, np.uint8)).save(tmp_path / "annotations" / name)
     for name in ("._1.JPG", "Thumbs.db", "cover.jpg", "1.txt"):
         (tmp_path / "images" / name).write_bytes(b"junk")
-    sources = otu2d.list_sources(tmp_path)
+    sources = OTU2D.list_sources(tmp_path)
     assert [source.name for source in sources] == [f"{number}.JPG" for number in range(1, 9)]
     assert [[path.name for path in source.masks] for source in sources] == [
         [f"{number}_binary.PNG"] for number in range(1, 9)
     ]
-    assert all(case.mask.sum() == 1 for case in otu2d.iter_raw_cases(tmp_path))
+    assert all(case.mask.sum() == 1 for case in iter_raw_cases(OTU2D, tmp_path))
 
 
 def test_a_mask_without_its_image_is_bad(tmp_path):
@@ -76,8 +78,8 @@ def test_an_empty_mask_is_skipped(tmp_path):
     write(tmp_path, 1, spot(0))
     write(tmp_path, 2, spot())
     with pytest.raises(SkippedCase, match="the mask is empty"):
-        otu2d.read_source(otu2d.list_sources(tmp_path)[0], ReadOptions())
-    assert [case.patient for case in otu2d.iter_raw_cases(tmp_path)] == ["2"]
+        OTU2D.read_source(OTU2D.list_sources(tmp_path)[0], ReadOptions())
+    assert [case.patient for case in iter_raw_cases(OTU2D, tmp_path)] == ["2"]
 
 
 @pytest.mark.parametrize(
@@ -94,17 +96,17 @@ def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path)
         read_one(tmp_path)
 
 
-def test_the_real_images_are_listed_without_their_junk(shared):
-    sources = otu2d.list_sources(shared("data/otu2d"))
+def test_the_real_images_are_listed_without_their_junk():
+    sources = OTU2D.list_sources(find_shared("data/otu2d"))
     assert len(sources) == 360
     assert all([path.name for path in source.masks] == [f"{source.patient}_binary.PNG"] for source in sources)
 
 
 @pytest.mark.parametrize("number", ["1", "2", "37", "150", "300", "350"])
-def test_real_images_become_what_the_authors_code_makes_of_them(number, shared):
-    golden = np.load(shared("golden/otu_preprocess.npz"))
-    sources = {source.patient: source for source in otu2d.list_sources(shared("data/otu2d"))}
-    (case,) = otu2d.read_source(sources[number], ReadOptions())
+def test_real_images_become_what_the_authors_code_makes_of_them(number):
+    golden = np.load(find_shared("golden/otu_preprocess.npz"))
+    sources = {source.patient: source for source in OTU2D.list_sources(find_shared("data/otu2d"))}
+    (case,) = OTU2D.read_source(sources[number], ReadOptions())
     image, mask = to_square(case.image, case.mask, 240)
     np.testing.assert_allclose(image / 255, golden[f"{number}_img"], atol=1.0001 / 255)
     np.testing.assert_array_equal(mask, golden[f"{number}_mask"])

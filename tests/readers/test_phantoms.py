@@ -12,6 +12,7 @@ from scipy import ndimage
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
 from flames_cli.readers.phantoms import draw_brats, draw_busi, draw_otu2d, lesion_area
+from tests.support.raw_cases import iter_raw_cases
 
 PATIENTS = 12
 FOLDERS = {"brats": "Task01_BrainTumour", "busi": "Dataset_BUSI_with_GT", "otu2d": "OTU_2d"}
@@ -34,7 +35,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def cases(name, drawn):
-    return list(READERS[name].iter_raw_cases(drawn[name]))
+    return list(iter_raw_cases(READERS[name], drawn[name]))
 
 
 def load(path: Path) -> tuple[str, np.ndarray]:
@@ -75,7 +76,7 @@ def test_another_seed_gives_other_patients(name, drawn, tmp_path):
 
 @pytest.mark.parametrize("name", DRAW)
 def test_the_root_is_named_as_the_download(name, drawn):
-    assert drawn[name].name == FOLDERS[name] == READERS[name].FOLDER
+    assert drawn[name].name == FOLDERS[name] == READERS[name].folder
 
 
 def test_brats_lies_as_in_the_decathlon(drawn):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flames_cli.readers import polypgen
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
+from flames_cli.readers.polypgen import POLYPGEN
 
 SHAPE = (16, 32)
 
@@ -25,15 +25,15 @@ def write(root: Path, site: str, stem: str, mask: np.ndarray | None = None, mask
 
 
 def read_one(root: Path, **options):
-    (source,) = polypgen.list_sources(root)
-    (case,) = polypgen.read_source(source, ReadOptions(**options))
+    (source,) = POLYPGEN.list_sources(root)
+    (case,) = POLYPGEN.read_source(source, ReadOptions(**options))
     return case
 
 
 def test_every_centre_is_a_site_in_order(tmp_path):
     for site, stem in (("C6", "EndoCV2021_C6_0100025"), ("C1", "100H0051"), ("C1", "100H0050")):
         write(tmp_path, site, stem, half())
-    sources = polypgen.list_sources(tmp_path)
+    sources = POLYPGEN.list_sources(tmp_path)
     assert [source.site for source in sources] == ["C1", "C1", "C6"]
     assert [source.image.name for source in sources] == [
         "100H0050.jpg",
@@ -56,13 +56,13 @@ def test_every_centre_is_a_site_in_order(tmp_path):
 )
 def test_patients_are_those_that_names_hold_else_the_images(site, stem, patient, tmp_path):
     write(tmp_path, site, stem, half())
-    assert [source.patient for source in polypgen.list_sources(tmp_path)] == [patient]
+    assert [source.patient for source in POLYPGEN.list_sources(tmp_path)] == [patient]
 
 
 def test_centres_may_name_frames_and_patients_alike(tmp_path):
     for site in ("C1", "C4"):
         write(tmp_path, site, "4_endocv2021_positive_34", half())
-    sources = polypgen.list_sources(tmp_path)
+    sources = POLYPGEN.list_sources(tmp_path)
     for key in ("name", "patient", "case"):
         assert len({getattr(source, key) for source in sources}) == 2
 
@@ -75,9 +75,9 @@ def test_a_stray_underscore_of_an_image_does_not_hide_its_mask(tmp_path):
 def test_two_images_that_differ_by_an_underscore_stay_two(tmp_path):
     for stem in ("a", "a_"):
         write(tmp_path, "C3", stem, half())
-    assert [source.image.name for source in polypgen.list_sources(tmp_path)] == ["a.jpg", "a_.jpg"]
+    assert [source.image.name for source in POLYPGEN.list_sources(tmp_path)] == ["a.jpg", "a_.jpg"]
     (tmp_path / "data_C3" / "masks_C3" / "a__mask.jpg").unlink()
-    assert [len(source.masks) for source in polypgen.list_sources(tmp_path)] == [1, 0]
+    assert [len(source.masks) for source in POLYPGEN.list_sources(tmp_path)] == [1, 0]
 
 
 def test_boxes_sequences_and_junk_are_ignored(tmp_path):
@@ -86,7 +86,7 @@ def test_boxes_sequences_and_junk_are_ignored(tmp_path):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         for name in ("._100H0050.jpg", "._100H0050_mask.jpg", ".DS_Store", "Thumbs.db", "100H0050.txt"):
             (tmp_path / folder / name).write_bytes(b"junk")
-    assert [source.name for source in polypgen.list_sources(tmp_path)] == ["C1/100H0050.jpg"]
+    assert [source.name for source in POLYPGEN.list_sources(tmp_path)] == ["C1/100H0050.jpg"]
 
 
 def test_masks_are_cut_at_half_and_images_are_grey_or_coloured(tmp_path):
@@ -126,4 +126,4 @@ def test_a_mask_without_its_image_is_bad(tmp_path):
 
 def test_another_layout_has_no_sources(tmp_path):
     (tmp_path / "images").mkdir()
-    assert polypgen.list_sources(tmp_path) == []
+    assert POLYPGEN.list_sources(tmp_path) == []

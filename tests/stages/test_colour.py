@@ -8,13 +8,15 @@ from PIL import Image
 
 from flames_cli.config import EvaluateConfig, PartitionConfig, TsneConfig
 from flames_cli.errors import FlamesError
-from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.federate import federate
-from flames_cli.stages.partition import partition
-from flames_cli.stages.tsne import tsne
+from flames_cli.stages.evaluate.stage import evaluate
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.tsne.stage import tsne
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.runs import read_config
+from tests.support.datasets import write_noise
+from tests.support.stages import federate_config
 
 pytestmark = pytest.mark.federated
 
@@ -27,13 +29,13 @@ SETS = {
 
 
 @pytest.fixture
-def divide(preprocessed, tmp_path):
+def divide(tmp_path):
     """divide(3): the workspace, with two clients and a server of noise of so many channels."""
 
     def make(channels):
         for dataset, organ in ORGANS.items():
             info = SetInfo(dataset, "US", organ, 16, 255, channels)
-            preprocessed(tmp_path / "preprocessed" / f"{dataset}.h5", SETS, info)
+            write_noise(tmp_path / "preprocessed" / f"{dataset}.h5", SETS, info)
         partition(PartitionConfig(workspace=tmp_path, overwrite=True))
         return tmp_path
 
@@ -44,11 +46,11 @@ def score(root, **options):
     return evaluate(EvaluateConfig(workspace=root, device="cpu", precision="fp32", batch_size=4, **options))
 
 
-def test_colour_images_are_trained_on_scored_and_drawn(divide, quick):
+def test_colour_images_are_trained_on_scored_and_drawn(divide):
     root = divide(3)
-    run = federate(quick(root, batch_size=4))
+    run = federate(federate_config(root, batch_size=4))
     assert read_config(run.folder / "config.toml")["run"]["channels"] == 3
-    assert [record["refused"] for record in run.records] == [{}, {}]
+    assert [record["rejected"] for record in run.records] == [{}, {}]
     state = load_state(run.folder / "checkpoints")
     assert state.server["US"]["encoders.0.0.weight"].shape == (4, 3, 3, 3)
     result = score(root)
@@ -61,24 +63,24 @@ def test_colour_images_are_trained_on_scored_and_drawn(divide, quick):
 
 
 @pytest.mark.parametrize("features", ["pixels", "deep"])
-def test_colour_images_have_a_map(features, divide, quick):
+def test_colour_images_have_a_map(features, divide):
     root = divide(3)
     if features == "deep":
-        federate(quick(root, rounds=1))
+        federate(federate_config(root, rounds=1))
     made = tsne(TsneConfig(workspace=root, features=features, device="cpu"))
     images = json.loads((root / "partition.json").read_text(encoding="utf-8"))["clients"]
     assert made.images == {entry["name"]: entry["images"]["train"] for entry in images}
 
 
-def test_a_run_of_grey_images_does_not_go_on_with_colour_images(divide, quick):
-    federate(quick(divide(1), rounds=1))
+def test_a_run_of_grey_images_does_not_go_on_with_colour_images(divide):
+    federate(federate_config(divide(1), rounds=1))
     with pytest.raises(FlamesError, match=r"was made with other options \(channels 1 → 3; partition "):
-        federate(quick(divide(3)))
-    assert federate(quick(divide(3), fresh=True)).resumed_from == 0
+        federate(federate_config(divide(3)))
+    assert federate(federate_config(divide(3), fresh=True)).resumed_from == 0
 
 
-def test_a_model_of_grey_images_is_refused_before_any_training(divide, quick):
+def test_a_model_of_grey_images_is_refused_before_any_training(divide):
     root = divide(3)
     with pytest.raises(FlamesError, match="in_channels = 1, but the images have 3; leave it out"):
-        federate(quick(root, model_options={"base_channels": 4, "depth": 2, "in_channels": 1}))
+        federate(federate_config(root, model_options={"base_channels": 4, "depth": 2, "in_channels": 1}))
     assert not (root / "runs").exists()

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flames_cli.core.lesions import DEFAULT_SMALL, LesionSize, SmallRule
+from flames_cli.core.imaging.lesions import LesionSize
+from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
+from flames_cli.core.imaging.volumes import PLANES, Placement
 from flames_cli.core.rng import derive_rng
-from flames_cli.core.volumes import PLANES, Placement
 from flames_cli.store.cases import (
     CaseInfo,
     SetInfo,
@@ -37,7 +38,7 @@ STILLS = st.builds(
     CaseInfo,
     case=NAMES,
     patient=NAMES,
-    group=NAMES,
+    split_unit=NAMES,
     stratum=NAMES,
     slice_index=st.integers(-1, 2**31 - 1),
     spacing_mm=st.tuples(*[st.floats(0.125, 8, width=32)] * 2),
@@ -116,7 +117,7 @@ def test_the_collection_of_a_set_is_kept():
         assert read_set_info(file["train"]) == about
 
 
-@pytest.mark.parametrize("rule", [DEFAULT_SMALL, SmallRule("box", 150.25, 1e9)])
+@pytest.mark.parametrize("rule", [DEFAULT_RULE, SmallLesionRule("box", 150.25, 1e9)])
 def test_the_rule_of_a_set_is_kept(rule):
     about = replace(info(), small=rule)
     with memory_file() as file:
@@ -128,7 +129,7 @@ def test_the_rule_of_a_set_is_kept(rule):
 def test_cases_are_judged_by_the_rule_of_their_set():
     case = replace(some_cases(1)[0], lesion_px=6, n_lesions=2, smallest_px=2, smallest_box_px=4)
     assert case.lesions == LesionSize(6, 2, 2, 4)
-    by_area, by_box = (replace(info(), small=SmallRule(measure, 9, 9)) for measure in ("area", "box"))
+    by_area, by_box = (replace(info(), small=SmallLesionRule(measure, 9, 9)) for measure in ("area", "box"))
     assert (by_area.judge(case), by_box.judge(case)) == ("large", "small")
     assert by_box.judge(CaseInfo("1", "1", "1", "", -1, (1.0, 1.0), 0)) == "none"
 

@@ -7,21 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flames_cli.core.aggregation import apply_round
-from flames_cli.core.algorithm import Algorithm
-from flames_cli.core.reports import Entries, Report, State
+from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.reports import Entries, Report, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store import checkpoint
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
     list_rounds,
-    load_newest_whole,
+    load_newest_complete,
     load_state,
     safe_name,
     save_state,
     set_aside,
 )
-from flames_cli.store.h5 import hash_file
+from flames_cli.store.files.hashes import hash_file
+from tests.support.asserts import assert_same_state
 
 
 def weights(value):
@@ -36,30 +37,6 @@ def state(round_):
     return State(round_, {"MRI": weights(round_), "US": weights(-round_)}, {"brats-1": weights(0.5 + round_)})
 
 
-def assert_same(found, expected):
-    assert found.round == expected.round
-    assert_same_models(found.server, expected.server)
-    assert_same_models(found.personal, expected.personal)
-    assert_same_models(found.styles, expected.styles)
-    assert_same_kinds(found.memory, expected.memory)
-
-
-def assert_same_kinds(ours, theirs):
-    assert list(ours) == list(theirs)
-    for owner, kinds in theirs.items():
-        assert_same_models(ours[owner], kinds)
-
-
-def assert_same_models(ours, theirs):
-    assert list(ours) == list(theirs)
-    for name, model in theirs.items():
-        assert list(ours[name]) == list(model)
-        for entry, array in model.items():
-            assert ours[name][entry].dtype == array.dtype
-            assert ours[name][entry].shape == array.shape
-            np.testing.assert_array_equal(ours[name][entry], array)
-
-
 def save(folder, *rounds, keep=99):
     for round_ in rounds:
         save_state(folder, state(round_), keep)
@@ -68,20 +45,20 @@ def save(folder, *rounds, keep=99):
 
 def test_a_state_comes_back_as_it_was_saved(tmp_path):
     assert save(tmp_path, 3) == tmp_path / "round-00003"
-    assert_same(load_state(tmp_path), state(3))
+    assert_same_state(load_state(tmp_path), state(3))
 
 
 def test_a_state_without_personal_models_comes_back(tmp_path):
     plain = State(1, {"all": weights(1)})
     save_state(tmp_path, plain, 1)
-    assert_same(load_state(tmp_path), plain)
+    assert_same_state(load_state(tmp_path), plain)
 
 
 def test_the_newest_round_is_loaded_unless_another_is_named(tmp_path):
     save(tmp_path, 9, 10, 2)
     assert list_rounds(tmp_path) == [2, 9, 10]
     assert load_state(tmp_path).round == 10
-    assert_same(load_state(tmp_path, 9), state(9))
+    assert_same_state(load_state(tmp_path, 9), state(9))
 
 
 @pytest.mark.parametrize("keep", [1, 2, 4])
@@ -107,7 +84,7 @@ def test_saving_a_round_again_replaces_it(tmp_path):
     save(tmp_path, 1)
     again = State(1, {"all": weights(7)})
     save_state(tmp_path, again, 1)
-    assert_same(load_state(tmp_path), again)
+    assert_same_state(load_state(tmp_path), again)
 
 
 def test_a_save_that_breaks_off_leaves_the_last_round_alone(tmp_path, monkeypatch):
@@ -120,7 +97,7 @@ def test_a_save_that_breaks_off_leaves_the_last_round_alone(tmp_path, monkeypatc
     with pytest.raises(FlamesError, match="No space left on device; check space and rights"):
         save_state(tmp_path, state(2), 1)
     assert [path.name for path in tmp_path.iterdir()] == ["round-00001"]
-    assert_same(load_state(tmp_path), state(1))
+    assert_same_state(load_state(tmp_path), state(1))
 
 
 def test_what_a_killed_save_left_is_not_a_checkpoint(tmp_path):
@@ -130,7 +107,7 @@ def test_what_a_killed_save_left_is_not_a_checkpoint(tmp_path):
     (tmp_path / "notes").mkdir()
     assert list_rounds(tmp_path) == [1]
     save(tmp_path, 2)
-    assert_same(load_state(tmp_path), state(2))
+    assert_same_state(load_state(tmp_path), state(2))
     assert not (tmp_path / ".round-00002.tmp").exists()
 
 
@@ -170,9 +147,9 @@ DAMAGE = [
     ("state.json", garble, r"state\.json cannot be read as JSON"),
     ("state.json", lambda file: file.write_text("[]"), r"state\.json is not of flames-checkpoint"),
     ("state.json", change(format="flames-shard"), r"state\.json is not of flames-checkpoint"),
-    ("state.json", change(sha256={}), r"state\.json lacks entries"),
-    ("state.json", change(server=None), r"state\.json lacks entries"),
-    ("state.json", change(server={"MRI": 3}), r"state\.json lacks entries"),
+    ("state.json", change(sha256={}), r"state\.json has missing entries"),
+    ("state.json", change(server=None), r"state\.json has missing entries"),
+    ("state.json", change(server={"MRI": 3}), r"state\.json has missing entries"),
     ("state.json", change(round=8), r"state\.json is of round 8"),
     (
         "state.json",
@@ -192,8 +169,8 @@ def test_damage_is_told_with_what_to_do_and_the_round_before_is_gone_back_to(nam
         DamagedCheckpoint, match=rf"{folder} is damaged \(.*{problem}.*`flames federate` again"
     ):
         load_state(tmp_path)
-    found, damaged = load_newest_whole(tmp_path)
-    assert_same(found, state(1))
+    found, damaged = load_newest_complete(tmp_path)
+    assert_same_state(found, state(1))
     assert [one.round_folder for one in damaged] == [folder]
     assert list_rounds(tmp_path) == [1, 2], "whoever asked decides what becomes of it"
 
@@ -204,7 +181,7 @@ def test_no_bit_of_the_index_that_flips_changes_what_is_read(tmp_path):
     for bit in range(0, 8 * len(whole), 23):
         flip(index, bit)
         try:
-            assert_same(load_state(tmp_path), state(1))  # a bit of the checksum's own name
+            assert_same_state(load_state(tmp_path), state(1))  # a bit of the checksum's own name
         except FlamesError:
             refused += 1
         index.write_bytes(whole)
@@ -213,13 +190,13 @@ def test_no_bit_of_the_index_that_flips_changes_what_is_read(tmp_path):
 
 def test_a_checkpoint_of_a_release_that_did_not_seal_its_index_is_read(tmp_path):
     change()(save(tmp_path, 1) / "state.json")
-    assert_same(load_state(tmp_path), state(1))
+    assert_same_state(load_state(tmp_path), state(1))
 
 
 def test_another_version_is_no_damage(tmp_path):
     change(version=99)(save(tmp_path, 1, 2) / "state.json")
     with pytest.raises(FlamesError, match="has version 99 of flames-checkpoint, this release reads 4"):
-        load_newest_whole(tmp_path)
+        load_newest_complete(tmp_path)
 
 
 def test_a_file_that_may_not_be_read_is_no_damage_but_a_disk_that_fails_is(tmp_path, monkeypatch):
@@ -235,18 +212,18 @@ def test_a_file_that_may_not_be_read_is_no_damage_but_a_disk_that_fails_is(tmp_p
 
     fail(errno.EACCES)
     with pytest.raises(FlamesError, match="cannot be read: Permission denied; check its rights"):
-        load_newest_whole(tmp_path)
+        load_newest_complete(tmp_path)
     fail(errno.EIO)
-    assert load_newest_whole(tmp_path)[0].round == 1
+    assert load_newest_complete(tmp_path)[0].round == 1
 
 
 def test_where_all_are_damaged_one_line_says_so_and_nothing_is_touched(tmp_path):
     for round_ in (1, 2):
         flip(save(tmp_path, round_) / "server-MRI.safetensors")
     with pytest.raises(
-        FlamesError, match=r"no checkpoint in .* is whole \(round-00002: the checksum of .*--fresh"
+        FlamesError, match=r"no checkpoint in .* is complete \(round-00002: the checksum of .*--fresh"
     ):
-        load_newest_whole(tmp_path)
+        load_newest_complete(tmp_path)
     assert list_rounds(tmp_path) == [1, 2]
 
 
@@ -280,18 +257,19 @@ def remembering(round_):
         "MRI": {"adam_m": weights(1e-9), "adam_v": weights(round_)},
         "US": {"control": weights(-round_)},
     }
-    return replace(state(round_), memory=memory, styles={"brats-1": weights(3), "busi-1": weights(4)})
+    styles = {"brats-1": weights(3), "busi-1": weights(4)}
+    return replace(state(round_), optimiser_state=memory, styles=styles)
 
 
 def test_what_the_server_remembers_comes_back(tmp_path):
     save_state(tmp_path, remembering(3), 2)
-    assert_same(load_state(tmp_path), remembering(3))
+    assert_same_state(load_state(tmp_path), remembering(3))
 
 
 def test_a_client_with_nothing_of_its_own_comes_back(tmp_path):
     bare = State(1, {"all": weights(1)}, {"one": {}}, {"all": {"momentum": {}}}, {"one": {}})
     save_state(tmp_path, bare, 1)
-    assert_same(load_state(tmp_path), bare)
+    assert_same_state(load_state(tmp_path), bare)
 
 
 NAMES = ["PET/CT", "PET-CT", "PET%2FCT", "a+b", "a", ".", "..", "%2E.", "../../out", "T2 FLAIR", "Ödem"]
@@ -307,7 +285,7 @@ def test_any_name_makes_a_file_of_its_own_in_its_folder(tmp_path):
     assert [path.name for path in (tmp_path / "here").iterdir()] == [folder.name]
     assert len(list(folder.iterdir())) == 5 * len(NAMES) + 1
     assert all(path.is_file() and re.fullmatch(r"[A-Za-z0-9._%+ -]+", path.name) for path in folder.iterdir())
-    assert_same(load_state(tmp_path / "here"), odd)
+    assert_same_state(load_state(tmp_path / "here"), odd)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -327,7 +305,7 @@ def test_a_damaged_memory_is_found_by_its_checksum(name, tmp_path):
 
 
 def test_a_round_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
-    algorithm = Algorithm("scaffold", "all", "mean", server="adam")
+    algorithm = Algorithm(local_update="scaffold", groups="all", blend="mean", server="adam")
     entries = Entries(frozenset({"z.weight"}), frozenset())
 
     def round_of(before):
@@ -339,7 +317,7 @@ def test_a_round_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
 
     middle = round_of(State(0, {"all": weights(0)}))
     save_state(tmp_path, middle, 1)
-    assert_same(round_of(load_state(tmp_path)), round_of(middle))
+    assert_same_state(round_of(load_state(tmp_path)), round_of(middle))
 
 
 def test_releases_are_kept_and_a_checkpoint_from_before_there_were_any_has_none(tmp_path):

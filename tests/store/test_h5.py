@@ -5,15 +5,15 @@ import h5py
 import numpy as np
 import pytest
 
-from flames_cli.core.lesions import SmallRule
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.cases import SetInfo, Spool, encode_chunk
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import (
     CLIENT_SETS,
     Selection,
     SpooledCase,
-    hash_file,
     open_checked,
     read_preprocessed_cases,
     read_shard_cases,
@@ -24,11 +24,12 @@ from flames_cli.store.h5 import (
     write_shard,
 )
 from flames_cli.store.schema import PREPROCESSED, SHARD
+from tests.support.datasets import write_noise
 
 BUSI = SetInfo("busi", "US", "breast", 6, 255)
 OTU = SetInfo("otu2d", "US", "ovary", 6, 255)
 BRATS = SetInfo("brats", "MRI", "brain", 6, 4095)
-POLYPS = SetInfo("kvasir", "Endoscopy", "colon", 6, 255, 3, "polyps", SmallRule("box", 5, 2))
+POLYPS = SetInfo("kvasir", "Endoscopy", "colon", 6, 255, 3, "polyps", SmallLesionRule("box", 5, 2))
 MEMBERS = {
     "client_train": [("a", "a", 2), ("b", "b", 1)],
     "client_test": [("c", "c", 1)],
@@ -37,10 +38,10 @@ MEMBERS = {
 
 
 @pytest.fixture
-def source(preprocessed, tmp_path):
+def source(tmp_path):
     """A preprocessed file, and the cases in it."""
     path = tmp_path / "preprocessed" / "brats.h5"
-    return path, preprocessed(path, MEMBERS, BRATS)
+    return path, write_noise(path, MEMBERS, BRATS)
 
 
 @pytest.fixture
@@ -62,11 +63,11 @@ def test_a_preprocessed_file_reads_back_as_it_was_written(source):
     assert info == BRATS
     assert list(sets) == list(SETS)
     assert [case for cases in sets.values() for case in cases] == [case for case, _, _ in drawn]
-    assert [case.group for case in sets["server_test"]] == ["d", "d", "d"]
+    assert [case.split_unit for case in sets["server_test"]] == ["d", "d", "d"]
 
 
-def test_a_set_may_be_empty(preprocessed, tmp_path):
-    preprocessed(tmp_path / "busi.h5", {"client_train": [("a", "a", 1)]}, BUSI)
+def test_a_set_may_be_empty(tmp_path):
+    write_noise(tmp_path / "busi.h5", {"client_train": [("a", "a", 1)]}, BUSI)
     _, sets = read_preprocessed_cases(tmp_path / "busi.h5")
     assert {name: len(cases) for name, cases in sets.items()} == {
         "client_train": 1,
@@ -76,8 +77,8 @@ def test_a_set_may_be_empty(preprocessed, tmp_path):
     }
 
 
-def test_the_same_cases_give_the_same_bytes(source, preprocessed, tmp_path):
-    preprocessed(tmp_path / "again.h5", MEMBERS, BRATS)
+def test_the_same_cases_give_the_same_bytes(source, tmp_path):
+    write_noise(tmp_path / "again.h5", MEMBERS, BRATS)
     assert hash_file(tmp_path / "again.h5") == hash_file(source[0])
 
 
@@ -104,8 +105,8 @@ def test_a_shard_tells_of_itself_without_reading_pixels(shard):
     assert summary.images == {"train": 2, "val": 1, "test": 1}
 
 
-def test_a_shard_of_colour_images_holds_what_was_written(preprocessed, tmp_path):
-    drawn = preprocessed(tmp_path / "kvasir.h5", MEMBERS, POLYPS)
+def test_a_shard_of_colour_images_holds_what_was_written(tmp_path):
+    drawn = write_noise(tmp_path / "kvasir.h5", MEMBERS, POLYPS)
     chosen = {name: Selection(tmp_path / "kvasir.h5", {"client_train": [2, 0]}) for name in CLIENT_SETS}
     write_shard(tmp_path / "shard.h5", "kvasir", "Endoscopy", chosen)
     (train,) = read_shard_sets(tmp_path / "shard.h5", "train")
@@ -115,11 +116,11 @@ def test_a_shard_of_colour_images_holds_what_was_written(preprocessed, tmp_path)
     assert read_shard_summary(tmp_path / "shard.h5").channels == 3
 
 
-def test_a_server_shard_holds_a_set_for_each_of_its_data_sets(preprocessed, tmp_path):
+def test_a_server_shard_holds_a_set_for_each_of_its_data_sets(tmp_path):
     files = {}
     for info in (OTU, BUSI):
         files[info.dataset] = tmp_path / f"{info.dataset}.h5"
-        preprocessed(files[info.dataset], MEMBERS, info)
+        write_noise(files[info.dataset], MEMBERS, info)
     path = tmp_path / "server-US.h5"
     selections = {f"test/{name}": Selection(file, {"server_test": range(3)}) for name, file in files.items()}
     write_shard(path, "server-US", "US", selections)
@@ -181,7 +182,7 @@ def test_what_is_no_hdf5_file_is_refused_with_the_command(content, tmp_path):
     path = tmp_path / "a.h5"
     path.write_bytes(content)
     with pytest.raises(
-        FlamesError, match=r"a\.h5 is damaged or no HDF5 file; make it anew with `flames preprocess`"
+        FlamesError, match=r"a\.h5 is damaged or not an HDF5 file; make it again with `flames preprocess`"
     ):
         read_preprocessed_cases(path)
 
@@ -267,8 +268,8 @@ def test_a_disk_that_fills_up_as_a_file_is_closed_is_told_in_one_line(monkeypatc
     assert files_in(tmp_path) == []
 
 
-def test_a_data_set_may_be_called_image(preprocessed, tmp_path):
-    drawn = preprocessed(tmp_path / "image.h5", MEMBERS, SetInfo("image", "US", "breast", 6, 255))
+def test_a_data_set_may_be_called_image(tmp_path):
+    drawn = write_noise(tmp_path / "image.h5", MEMBERS, SetInfo("image", "US", "breast", 6, 255))
     write_shard(
         tmp_path / "s.h5",
         "server",

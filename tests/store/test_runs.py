@@ -7,17 +7,17 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.runs import (
     append_round,
     find_run,
-    keep_rounds_until,
     list_runs,
     read_config,
     read_history,
     read_rounds,
     run_folder,
+    truncate_rounds,
     write_config,
 )
 
 RECORDS = [
-    {"round": round_, "seconds": 0.1 * round_, "refused": {"örtlich": "größer"}} for round_ in (1, 2, 3)
+    {"round": round_, "seconds": 0.1 * round_, "rejected": {"örtlich": "größer"}} for round_ in (1, 2, 3)
 ]
 
 
@@ -59,7 +59,7 @@ def test_a_configuration_comes_back_without_what_was_not_set(tmp_path):
     }
     write_config(tmp_path / "new" / "config.toml", tables)
     del tables["federate"]["run"]
-    assert read_config(tmp_path / "new" / "config.toml") == {"format": "flames-run", "version": 2, **tables}
+    assert read_config(tmp_path / "new" / "config.toml") == {"format": "flames-run", "version": 3, **tables}
 
 
 @pytest.mark.parametrize("text", ["lr = ", None])
@@ -94,7 +94,7 @@ def test_a_line_cut_short_ends_the_records(rounds):
 
 @pytest.mark.parametrize("last", [0, 1, 3, 9])
 def test_rounds_that_will_be_done_again_are_dropped(last, rounds):
-    keep_rounds_until(rounds, last)
+    truncate_rounds(rounds, last)
     assert read_rounds(rounds) == RECORDS[:last]
     append_round(rounds, {"round": last + 1})
     assert read_rounds(rounds) == [*RECORDS[:last], {"round": last + 1}]
@@ -102,14 +102,14 @@ def test_rounds_that_will_be_done_again_are_dropped(last, rounds):
 
 def test_dropping_nothing_leaves_the_same_bytes(rounds):
     before = rounds.read_bytes()
-    keep_rounds_until(rounds, 3)
+    truncate_rounds(rounds, 3)
     assert rounds.read_bytes() == before
-    assert json.loads(before.splitlines()[0])["refused"] == {"örtlich": "größer"}
+    assert json.loads(before.splitlines()[0])["rejected"] == {"örtlich": "größer"}
 
 
 def test_a_line_cut_short_is_dropped_before_others_follow(rounds):
     rounds.write_bytes(rounds.read_bytes()[:-5])
-    keep_rounds_until(rounds, 2)
+    truncate_rounds(rounds, 2)
     append_round(rounds, RECORDS[2])
     assert read_rounds(rounds) == RECORDS
 
@@ -131,7 +131,7 @@ def test_a_run_that_is_not_there_lists_those_that_are(make, tmp_path):
     make("flames")
     make("fedavg")
     with pytest.raises(
-        MissingArtifact, match=r"no run 'local' in .* \(there: fedavg, flames\); make it with"
+        MissingArtifact, match=r"no run 'local' in .* \(existing: fedavg, flames\); make it with"
     ):
         find_run(tmp_path, "local")
 
@@ -150,13 +150,6 @@ def test_a_folder_without_a_configuration_is_no_run(make, tmp_path):
         find_run(tmp_path, "notes")
 
 
-def test_removing_a_run_leaves_the_others(make, tmp_path):
-    make("flames").remove()
-    make("fedavg")
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["fedavg"]
-    run_folder(tmp_path, "never").remove()
-
-
 def test_a_record_holds_no_number_that_json_lacks(tmp_path):
     append_round(tmp_path / "rounds.jsonl", {"round": 1, "clients": [{"train_loss": float("nan"), "n": 2}]})
     assert "NaN" not in (tmp_path / "rounds.jsonl").read_text()
@@ -165,11 +158,11 @@ def test_a_record_holds_no_number_that_json_lacks(tmp_path):
 
 def test_a_reason_with_another_end_of_line_costs_no_round(tmp_path):
     path = tmp_path / "rounds.jsonl"
-    records = [{"round": number, "refused": {"a": "x\u2028y\x85z"}} for number in (1, 2, 3)]
+    records = [{"round": number, "rejected": {"a": "x\u2028y\x85z"}} for number in (1, 2, 3)]
     for record in records:
         append_round(path, record)
     assert read_rounds(path) == records
-    keep_rounds_until(path, 2)
+    truncate_rounds(path, 2)
     assert read_rounds(path) == records[:2]
 
 
@@ -180,24 +173,24 @@ def test_a_damaged_line_is_passed_over_told_and_kept_beside(garbage, rounds, tmp
     rounds.write_bytes(b"\n".join(lines))
     history = read_history(rounds)
     assert (history.records, history.garbled) == ([RECORDS[0], RECORDS[2]], [2])
-    damaged, lost = keep_rounds_until(rounds, 3)
-    assert "is damaged in line 2; it is kept as rounds.jsonl.damaged" in damaged
+    damaged, lost = truncate_rounds(rounds, 3)
+    assert "is damaged in line 2; the file is kept as rounds.jsonl.damaged" in damaged
     assert "has no line of round 2" in lost
     assert (tmp_path / "rounds.jsonl.damaged").read_bytes() == b"\n".join(lines)
     assert read_history(rounds).garbled == []
-    assert len(keep_rounds_until(rounds, 3)) == 1, "the file is whole now, the round still missing"
+    assert len(truncate_rounds(rounds, 3)) == 1, "the file is whole now, the round still missing"
 
 
 def test_a_last_line_without_its_end_counts_where_it_is_whole(rounds):
     rounds.write_bytes(rounds.read_bytes()[:-1])
     assert read_rounds(rounds) == RECORDS
-    assert keep_rounds_until(rounds, 3) == []
+    assert truncate_rounds(rounds, 3) == []
     append_round(rounds, {"round": 4})
     assert read_rounds(rounds) == [*RECORDS, {"round": 4}]
 
 
 def test_a_history_that_is_gone_is_told(tmp_path):
-    (note,) = keep_rounds_until(tmp_path / "rounds.jsonl", 2)
+    (note,) = truncate_rounds(tmp_path / "rounds.jsonl", 2)
     assert note.endswith("has no line of round 1, 2; the models have all rounds")
 
 
@@ -208,3 +201,54 @@ def test_what_a_killed_process_left_of_a_run_is_none(make, tmp_path):
         (tmp_path / "runs" / left / "config.toml").touch()
     assert list_runs(tmp_path) == [run.path]
     assert find_run(tmp_path, None) == run
+
+
+VERSION_2_LINE = {
+    "round": 1,
+    "seconds": 2.5,
+    "clients": [
+        {"client": "a", "modality": "MRI", "seconds": 1.0, "n_examples": 9, "train_loss": 0.5},
+        {"client": "b", "modality": "US", "seconds": 1.5, "train_loss": 0.25, "refused": "it lies"},
+    ],
+    "accepted": ["a"],
+    "kept_models": ["US"],
+    "refused": {"b": "it lies"},
+}
+"""A line of a run whose config.toml has version 2 of flames-run."""
+
+
+def test_lines_of_version_2_are_read_with_the_names_of_version_3(tmp_path):
+    path = tmp_path / "rounds.jsonl"
+    append_round(path, VERSION_2_LINE)
+    (record,) = read_rounds(path)
+    assert record == {
+        "round": 1,
+        "seconds": 2.5,
+        "clients": [
+            VERSION_2_LINE["clients"][0],
+            {"client": "b", "modality": "US", "seconds": 1.5, "rejection_reason": "it lies"},
+        ],
+        "accepted": ["a"],
+        "unchanged_groups": ["US"],
+        "rejected": {"b": "it lies"},
+    }
+
+
+def test_a_resumed_run_of_version_2_writes_its_lines_again_in_version_3(tmp_path):
+    path = tmp_path / "rounds.jsonl"
+    append_round(path, VERSION_2_LINE)
+    append_round(path, {**VERSION_2_LINE, "round": 2})
+    assert truncate_rounds(path, 1) == []
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == read_rounds(path)
+    assert "refused" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("version", "is_read"), [(1, False), (2, True), (3, True), (4, False)])
+def test_a_configuration_of_version_2_is_still_read(version, is_read, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(f'format = "flames-run"\nversion = {version}\n[federate]\nlr = 0.5\n', encoding="utf-8")
+    if is_read:
+        assert read_config(path)["federate"] == {"lr": 0.5}
+    else:
+        with pytest.raises(FlamesError, match=f"has version {version} of flames-run, this release reads 3"):
+            read_config(path)

@@ -79,16 +79,16 @@ def test_a_salt_of_the_users_own_may_be_longer_and_end_in_a_line(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "ab" * 31, "ab" * 32 + "c", "zz" * 32, "ab " * 32, "p" + "ab" * 32])
 def test_what_is_no_salt_is_refused(text, tmp_path):
-    with pytest.raises(
-        FlamesError, match=r"own holds \d+ characters, expected 64 or more hex digits; put the"
-    ):
+    with pytest.raises(FlamesError, match=r"own has \d+ characters, expected 64 or more hex digits; put the"):
         read_salt(put(tmp_path / "own", text))
 
 
 @posix
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o666])
 def test_a_salt_that_is_open_to_others_is_refused(mode, tmp_path):
-    with pytest.raises(FlamesError, match=rf"open to others \(mode {mode:04o}\), expected .*; run chmod 600"):
+    with pytest.raises(
+        FlamesError, match=rf"can be read by others \(mode {mode:04o}\), expected .*; run chmod 600"
+    ):
         read_salt(put(tmp_path / "own", "ab" * 32, mode))
 
 

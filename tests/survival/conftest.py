@@ -1,25 +1,20 @@
 """A workspace so small that a federation takes a fraction of a second, and processes that may die."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from flames_cli.config import PartitionConfig
-from flames_cli.stages.partition import partition
+from flames_cli.stages.partition.stage import partition
 from flames_cli.store.cases import SetInfo
-
-KILLING = Path(__file__).with_name("killing.py")
+from tests.support.datasets import write_noise
+from tests.support.tiny import Killer
 
 
 @pytest.fixture(scope="session")
-def tiny(preprocessed: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     """tiny(): a workspace of the caller's own: brats-1, brats-2 (MRI) and busi (US), 32×32 noise."""
     root = tmp_path_factory.mktemp("tiny") / "made"
     for name, modality, n in (("brats", "MRI", 12), ("busi", "US", 6)):
@@ -30,76 +25,10 @@ def tiny(preprocessed: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
             "server_test": [(f"{name}-s{number}", f"{name}-s{number}", 1) for number in range(2)],
         }
         info = SetInfo(name, modality, "brain" if modality == "MRI" else "breast", 32, 255)
-        preprocessed(root / "preprocessed" / f"{name}.h5", members, info)
+        write_noise(root / "preprocessed" / f"{name}.h5", members, info)
     partition(PartitionConfig(workspace=root, split={"brats": 2}))
     copies = tmp_path_factory.mktemp("tiny-copies")
     return lambda: Path(shutil.copytree(root, copies / str(len(list(copies.iterdir())))))
-
-
-OPTIONS: dict[str, Any] = {
-    "rounds": 4,
-    "batch_size": 4,
-    "lr": 0.02,
-    "model": "unet",
-    "model_options": {"base_channels": 2, "depth": 1},
-    "device": "cpu",
-}
-
-
-def _options(workspace: Path, **options: Any) -> dict[str, Any]:
-    return {**OPTIONS, "workspace": workspace, **options}
-
-
-@pytest.fixture(scope="session")
-def options() -> Callable[..., dict[str, Any]]:
-    """options(workspace, run="one", …): of a federation that takes a moment."""
-    return _options
-
-
-class Killer:
-    """Runs stages in children of a process that has everything loaded; they may be killed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._log = folder / "log"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, str(KILLING)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        assert json.loads(self._line()) == "ready"
-
-    def _line(self) -> str:
-        assert self._process.stdout
-        return self._process.stdout.readline()
-
-    def run(self, stage: str, options: dict[str, Any], **how: Any) -> dict[str, Any]:
-        """How a child ended: seconds, and `exit` or `signal`."""
-        options = {**options, "workspace": str(options["workspace"])}
-        assert self._process.stdin
-        self._process.stdin.write(
-            json.dumps({"stage": stage, "options": options, "log": str(self._log), **how}) + "\n"
-        )
-        self._process.stdin.flush()
-        ended: dict[str, Any] = json.loads(self._line())
-        return ended
-
-    def federate(self, workspace: Path, **options: Any) -> float:
-        """A federation that is left alone; the seconds it took."""
-        ended = self.run("federate", _options(workspace, **options))
-        assert ended.get("exit") == 0, self.said()
-        return float(ended["seconds"])
-
-    def said(self) -> str:
-        """What the last child wrote on stdout and stderr."""
-        return self._log.read_text(encoding="utf-8")
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,9 @@ def main() -> None:
     import torch
     import torch._dynamo
 
+    import flames_cli.stages.evaluate.stage
+    import flames_cli.stages.federate.stage  # noqa: F401
     from flames_cli.fed import training  # noqa: F401
-    from flames_cli.stages import evaluate, federate  # noqa: F401
 
     torch.set_num_threads(1)
 
@@ -83,7 +84,7 @@ def work(
 def run_federate(options: dict[str, Any], watch: Callable[[Any], None] | None) -> None:
     from flames_cli.config import FederateConfig
     from flames_cli.fed.events import Noted
-    from flames_cli.stages.federate import federate
+    from flames_cli.stages.federate.stage import federate
 
     def listen(event: Any) -> None:
         if isinstance(event, Noted):
@@ -96,7 +97,7 @@ def run_federate(options: dict[str, Any], watch: Callable[[Any], None] | None) -
 
 def run_evaluate(options: dict[str, Any], watch: Callable[[Any], None] | None) -> None:
     from flames_cli.config import EvaluateConfig
-    from flames_cli.stages.evaluate import evaluate
+    from flames_cli.stages.evaluate.stage import evaluate
 
     def progress(task: str, done: int, total: int) -> None:
         if watch:
@@ -121,10 +122,10 @@ def at_step(round: int, client: str, step: int) -> Callable[[Any], None]:
 
 def after_client(round: int, client: str) -> Callable[[Any], None]:
     """Between one client's report and the next one's training."""
-    from flames_cli.fed.events import ClientDone
+    from flames_cli.fed.events import ReportReceived
 
     def watch(event: Any) -> None:
-        if isinstance(event, ClientDone) and (event.round, event.client) == (round, client):
+        if isinstance(event, ReportReceived) and (event.round, event.client) == (round, client):
             die()
 
     return watch
@@ -189,21 +190,21 @@ def half_removed(name: str) -> None:
 
 def before_line(round: int) -> None:
     """After a round is blended, before its line."""
-    from flames_cli.stages.federating import keeping
+    from flames_cli.stages.federate import run_files
 
-    append = keeping.append_round
+    append = run_files.append_round
 
     def wait(path: Path, record: dict[str, Any]) -> None:
         if record["round"] == round:
             die()
         append(path, record)
 
-    keeping.append_round = wait
+    run_files.append_round = wait
 
 
 def half_line(round: int) -> None:
     """With half of a round's line written."""
-    from flames_cli.store import lines
+    from flames_cli.store.files import jsonl as lines
 
     write_all = lines.write_all
 
@@ -218,16 +219,16 @@ def half_line(round: int) -> None:
 
 def after_line(round: int) -> None:
     """Between a round's line and its checkpoint."""
-    from flames_cli.stages.federating import keeping
+    from flames_cli.stages.federate import run_files
 
-    save = keeping.save_state
+    save = run_files.save_state
 
     def wait(folder: Path, state: Any, keep: int) -> Path:
         if state.round == round:
             die()
         return save(folder, state, keep)
 
-    keeping.save_state = wait
+    run_files.save_state = wait
 
 
 def scored(task: str, done: int) -> Callable[[Any], None]:

@@ -9,11 +9,12 @@ from flames_cli.cli.render import federation_json
 from flames_cli.config import EvaluateConfig, FederateConfig, PartitionConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Noted
-from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.federate import federate
-from flames_cli.stages.partition import partition
+from flames_cli.stages.evaluate.stage import evaluate
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
 from flames_cli.store.checkpoint import list_rounds
-from flames_cli.store.locks import locked, reading_shards, writing_shards
+from flames_cli.store.files.locks import locked, reading_shards, writing_shards
+from tests.support.tiny import tiny_options
 
 pytestmark = pytest.mark.federated
 
@@ -21,12 +22,12 @@ SCAFFOLD = {"strategy": "scaffold", "optimiser": "sgd", "run": "one"}
 
 
 @pytest.fixture(scope="module")
-def go(options):
+def go():
     """go(workspace, rounds=…): a federation, and the notes that its watcher was shown."""
 
     def run(workspace, **more):
         events = []
-        result = federate(FederateConfig(**options(workspace, **{**SCAFFOLD, **more})), events.append)
+        result = federate(FederateConfig(**tiny_options(workspace, **{**SCAFFOLD, **more})), events.append)
         assert result.notes == [event.note for event in events if isinstance(event, Noted)]
         return result
 
@@ -122,7 +123,7 @@ def test_where_no_round_is_whole_nothing_is_touched_and_one_line_says_so(workspa
         flip(folder / f"round-{round_:05d}" / "server-all.safetensors")
     before = sorted(folder.rglob("*"))
     with pytest.raises(
-        FlamesError, match=r"no checkpoint in .* is whole \(round-00003: .*pass --fresh to start"
+        FlamesError, match=r"no checkpoint in .* is complete \(round-00003: .*pass --fresh to start"
     ):
         go(workspace, rounds=4)
     assert sorted(folder.rglob("*")) == before
@@ -162,7 +163,8 @@ def test_a_garbled_line_of_the_history_is_told_and_kept_beside(line, workspace, 
     result = go(workspace, rounds=4)
     damaged, missing = result.notes
     assert damaged.endswith(
-        f"is damaged in line {line + 1}; it is kept as rounds.jsonl.damaged, and goes on without"
+        f"is damaged in line {line + 1}; the file is kept as rounds.jsonl.damaged, and the run continues "
+        "without these lines"
     )
     assert missing.endswith(f"has no line of round {line + 1}; the models have all rounds")
     assert [record["round"] for record in result.records] == [one for one in (1, 2, 3, 4) if one != line + 1]
@@ -178,7 +180,7 @@ def test_missing_lines_of_the_history_are_told(workspace, go, assert_as_undamage
 @pytest.mark.parametrize("text", ["federate = 3\n", "lr = ", "\x00"])
 def test_a_damaged_configuration_is_refused(text, workspace, go):
     config = workspace / "runs" / "one" / "config.toml"
-    config.write_text('format = "flames-run"\nversion = 2\n' + text)
+    config.write_text('format = "flames-run"\nversion = 3\n' + text)
     with pytest.raises(FlamesError, match=r"config\.toml cannot be read \(.*; federate again with --fresh"):
         go(workspace, rounds=4)
 

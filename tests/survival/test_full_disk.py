@@ -13,10 +13,11 @@ import pytest
 from flames_cli.config import EvaluateConfig, FederateConfig, PartitionConfig, PreprocessConfig
 from flames_cli.errors import FlamesError, NotWritten
 from flames_cli.readers.phantoms import PHANTOMS
-from flames_cli.stages.evaluate import evaluate
-from flames_cli.stages.federate import federate
-from flames_cli.stages.partition import partition
-from flames_cli.stages.preprocess import preprocess
+from flames_cli.stages.evaluate.stage import evaluate
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.preprocess.stage import preprocess
+from tests.support.tiny import tiny_options
 
 pytestmark = pytest.mark.federated
 
@@ -81,12 +82,12 @@ def go_on(disk, step, work, limit=400):
     raise AssertionError("there was never room enough")
 
 
-def test_a_federation_goes_on_once_there_is_room(tiny, options, disk, one_thread):
+def test_a_federation_goes_on_once_there_is_room(tiny, disk, one_thread):
     root = tiny()
     how = {"rounds": 2, "strategy": "scaffold", "optimiser": "sgd", "run": "one"}
-    federate(FederateConfig(**options(root, **how)))
+    federate(FederateConfig(**tiny_options(root, **how)))
     full = shutil.copytree(root, disk / "workspace", ignore=shutil.ignore_patterns("runs"))
-    assert go_on(disk, 3, lambda: federate(FederateConfig(**options(full, **how)))) > 3
+    assert go_on(disk, 3, lambda: federate(FederateConfig(**tiny_options(full, **how)))) > 3
     one, other = (workspace / "runs" / "one" for workspace in (full, root))
     assert files_of(one / "checkpoints") == files_of(other / "checkpoints")
     kept, expected = (files_of(next((run / "clients").iterdir())) for run in (one, other))
@@ -94,7 +95,7 @@ def test_a_federation_goes_on_once_there_is_room(tiny, options, disk, one_thread
     assert len((full / "runs" / "one" / "rounds.jsonl").read_bytes().splitlines()) == 2
 
 
-def test_the_other_stages_begin_again_once_there_is_room(raw, tiny, options, disk, one_thread):
+def test_the_other_stages_begin_again_once_there_is_room(raw, tiny, disk, one_thread):
     root = disk / "workspace"
     made = PreprocessConfig(workspace=root, raw=raw, size=32)
     assert go_on(disk, 2, lambda: preprocess(made, "busi"))
@@ -105,21 +106,21 @@ def test_the_other_stages_begin_again_once_there_is_room(raw, tiny, options, dis
     partition(PartitionConfig(workspace=aside))
     for part in ("preprocessed", "shards"):
         assert files_of(root / part) == files_of(aside / part)
-    federate(FederateConfig(**options(root, rounds=1, run="one")))
+    federate(FederateConfig(**tiny_options(root, rounds=1, run="one")))
     tested = EvaluateConfig(workspace=root, run="one", device="cpu", overlays=False)
     assert go_on(disk, 1, lambda: evaluate(tested))
     assert (root / "runs" / "one" / "evaluation" / "summary.json").is_file()
 
 
-def test_a_folder_that_may_not_be_written_is_told_in_one_line(tiny, options, disk, raw, one_thread):
+def test_a_folder_that_may_not_be_written_is_told_in_one_line(tiny, disk, raw, one_thread):
     root = shutil.copytree(tiny(), disk / "workspace")
-    federate(FederateConfig(**options(root, rounds=1, run="one")))
+    federate(FederateConfig(**tiny_options(root, rounds=1, run="one")))
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, capture_output=True)
     stages = (
         lambda: preprocess(PreprocessConfig(workspace=root, raw=raw, size=32, overwrite=True), "busi"),
         lambda: partition(PartitionConfig(workspace=root, overwrite=True)),
-        lambda: federate(FederateConfig(**options(root, rounds=2, run="one"))),
-        lambda: federate(FederateConfig(**options(root, rounds=1, run="other"))),
+        lambda: federate(FederateConfig(**tiny_options(root, rounds=2, run="one"))),
+        lambda: federate(FederateConfig(**tiny_options(root, rounds=1, run="other"))),
         lambda: evaluate(EvaluateConfig(workspace=root, run="one", device="cpu", overlays=False)),
     )
     for stage in stages:
@@ -130,23 +131,24 @@ def test_a_folder_that_may_not_be_written_is_told_in_one_line(tiny, options, dis
 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.6, 0.9, 0.999])
-def test_hdf5_that_was_cut_short_is_one_line_at_every_stage(share, tiny, options, one_thread):
+def test_hdf5_that_was_cut_short_is_one_line_at_every_stage(share, tiny, one_thread):
     root = tiny()
     for file in (root / "preprocessed" / "busi.h5", root / "shards" / "busi.h5"):
         data = file.read_bytes()
         file.write_bytes(data[: int(len(data) * share)])
-    anew = r"is damaged or no HDF5 file; make it anew with `flames preprocess`"
+    anew = r"is damaged or not an HDF5 file; make it again with `flames preprocess`"
     with pytest.raises(FlamesError, match=anew):
         partition(PartitionConfig(workspace=root, overwrite=True, split={"brats": 2}))
     changed = (
-        r"busi\.h5 is not as `flames partition` wrote it .* make it anew with `flames partition --overwrite`"
+        r"busi\.h5 has changed since `flames partition` wrote it .* "
+        "make it again with `flames partition --overwrite`"
     )
     with pytest.raises(FlamesError, match=changed):
-        federate(FederateConfig(**options(root)))
+        federate(FederateConfig(**tiny_options(root)))
 
 
 def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-    from flames_cli.store import lines
+    from flames_cli.store.files import jsonl as lines
 
     path = tmp_path / "rounds.jsonl"
     lines.append_line(path, {"round": 1})
@@ -162,13 +164,13 @@ def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path, monkeypatc
     assert path.read_bytes() == whole
 
 
-def test_swapped_files_are_noticed(tiny, options, one_thread):
+def test_swapped_files_are_noticed(tiny, one_thread):
     root = tiny()
     made = root / "preprocessed"
     shutil.copyfile(made / "busi.h5", made / "brats.h5")
     with pytest.raises(FlamesError, match=r"brats\.h5 holds busi"):
         partition(PartitionConfig(workspace=root, overwrite=True))
     shutil.copyfile(root / "shards" / "busi.h5", root / "shards" / "brats-1.h5")
-    with pytest.raises(FlamesError, match=r"brats-1\.h5 is not as `flames partition` wrote it"):
-        federate(FederateConfig(**options(root)))
+    with pytest.raises(FlamesError, match=r"brats-1\.h5 has changed since `flames partition` wrote it"):
+        federate(FederateConfig(**tiny_options(root)))
     assert not Path(root / "runs" / "flames").exists()

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.asserts import without_timings
+from tests.support.tiny import tiny_options
+
 pytestmark = [pytest.mark.slow, pytest.mark.federated]
 
 STRATEGIES = {
@@ -83,16 +86,10 @@ def content(workspace):
     }
     config = (run / "config.toml").read_text().splitlines()
     files["config.toml"] = [line for line in config if not line.startswith("token")]
-    files["rounds.jsonl"] = [timeless(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+    files["rounds.jsonl"] = without_timings(
+        json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()
+    )
     return files | {"names": sorted(path.name for path in run.iterdir())}
-
-
-def timeless(line):
-    record = json.loads(line)
-    for client in record["clients"]:
-        del client["seconds"]
-    del record["seconds"], record["rss_mb"]
-    return record
 
 
 def assert_same_as(found, expected):
@@ -107,30 +104,28 @@ def die_at(killer, stage, options, points):
 
 
 @pytest.mark.parametrize("strategy", ["flames", "scaffold"])
-def test_a_run_killed_at_every_point_ends_as_one_left_alone(strategy, killer, tiny, options, left_alone):
+def test_a_run_killed_at_every_point_ends_as_one_left_alone(strategy, killer, tiny, left_alone):
     root = tiny()
-    how = options(root, run="one", **STRATEGIES[strategy])
+    how = tiny_options(root, run="one", **STRATEGIES[strategy])
     die_at(killer, "federate", how, BEGINNING + MIDDLE)
     killer.federate(root, run="one", **STRATEGIES[strategy])
     assert_same_as(content(root), content(left_alone(strategy)[0]))
     assert "noted" not in killer.said(), "a kill damages nothing"
 
 
-def test_clients_killed_while_they_remember_go_on_from_what_they_kept(killer, tiny, options, left_alone):
+def test_clients_killed_while_they_remember_go_on_from_what_they_kept(killer, tiny, left_alone):
     root = tiny()
     how = STRATEGIES["scaffold"]
-    die_at(killer, "federate", options(root, run="one", **how), MEMORY)
+    die_at(killer, "federate", tiny_options(root, run="one", **how), MEMORY)
     killer.federate(root, run="one", **how)
     assert_same_as(content(root), content(left_alone("scaffold")[0]))
 
 
-def test_a_run_begun_anew_and_killed_while_the_old_one_goes_leaves_nothing_of_it(
-    killer, tiny, options, left_alone
-):
+def test_a_run_begun_anew_and_killed_while_the_old_one_goes_leaves_nothing_of_it(killer, tiny, left_alone):
     root, how = tiny(), STRATEGIES["scaffold"]
-    other = options(root, run="one", strategy="fedavg", rounds=2)
+    other = tiny_options(root, run="one", strategy="fedavg", rounds=2)
     killer.run("federate", other)
-    fresh = options(root, run="one", fresh=True, **how)
+    fresh = tiny_options(root, run="one", fresh=True, **how)
     die_at(killer, "federate", fresh, [("move", {"to": "runs/one", "when": "before"})])
     assert not (root / "runs" / "one").exists()
     killer.run("federate", other)
@@ -141,12 +136,14 @@ def test_a_run_begun_anew_and_killed_while_the_old_one_goes_leaves_nothing_of_it
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_run_killed_at_random_moments_ends_as_one_left_alone(strategy, killer, tiny, options, left_alone):
+def test_a_run_killed_at_random_moments_ends_as_one_left_alone(strategy, killer, tiny, left_alone):
     alone, seconds = left_alone(strategy)
     root, draw = tiny(), random.Random(f"kills of {strategy}")
     for _ in range(4):
         killer.run(
-            "federate", options(root, run="one", **STRATEGIES[strategy]), after=draw.uniform(0, 0.7 * seconds)
+            "federate",
+            tiny_options(root, run="one", **STRATEGIES[strategy]),
+            after=draw.uniform(0, 0.7 * seconds),
         )
     killer.federate(root, run="one", **STRATEGIES[strategy])
     assert_same_as(content(root), content(alone))

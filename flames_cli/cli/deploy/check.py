@@ -15,7 +15,7 @@ from flames_cli.errors import FlamesError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flames_cli.stages.deploying.findings import Finding
+    from flames_cli.stages.deploy.findings import Finding
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "red", "skipped": "dim"}
 
@@ -46,7 +46,7 @@ def check(
     """Look for what would stop a federation between machines: PASSED, or each problem and what to do."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
-    from flames_cli.stages.deploying.findings import passed
+    from flames_cli.stages.deploy.findings import passed
 
     who, findings = _check(deployment, site, shard or [], superlink)
     if json_output:
@@ -62,8 +62,8 @@ def _check(
     deployment: Path | None, site: Path | None, shards: list[Path], superlink: str | None
 ) -> "tuple[str, list[Finding]]":
     """Who was checked, and what was found."""
-    from flames_cli.stages.deploying.check import check_node, check_server
-    from flames_cli.store.deployment import read_deployment, read_site
+    from flames_cli.stages.deploy.check import check_node, check_server
+    from flames_cli.store.deployment.folders import read_deployment, read_site
 
     here = Path()
     if site is None and deployment is None and (here / "site.toml").is_file():

@@ -12,7 +12,7 @@ from flames_cli.cli.options import Json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flames_cli.store.deployment import Deployment, Site
+    from flames_cli.store.deployment.folders import Deployment, Site
 
 Days = Annotated[int, typer.Option("--days", help="How long the server's certificate holds.")]
 DEFAULT_DAYS = 825
@@ -33,7 +33,7 @@ def init(
     """Make a deployment: certificates, and a folder with its own keys for every site."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
-    from flames_cli.stages.deploying.init import init_deployment
+    from flames_cli.stages.deploy.init import init_deployment
 
     made = init_deployment(out, host, port, site, days)
     if json_output:
@@ -56,8 +56,8 @@ def add(
     """Add a site to a deployment; a server that runs takes it up."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
-    from flames_cli.stages.deploying.init import add_site
-    from flames_cli.store.deployment import read_deployment
+    from flames_cli.stages.deploy.init import add_site
+    from flames_cli.store.deployment.folders import read_deployment
 
     made = add_site(read_deployment(deployment), name, public_key)
     if json_output:
@@ -74,8 +74,8 @@ def remove(
     """Let a site take part no more; a server that runs takes its key back within seconds."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
-    from flames_cli.stages.deploying.init import remove_site
-    from flames_cli.store.deployment import read_deployment
+    from flames_cli.stages.deploy.init import remove_site
+    from flames_cli.store.deployment.folders import read_deployment
 
     left = remove_site(read_deployment(deployment), name)
     if json_output:
@@ -96,7 +96,7 @@ def key(
     """Make a site's key pair at the site, so that its private key never travels."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
-    from flames_cli.stages.deploying.init import make_key
+    from flames_cli.stages.deploy.init import make_key
 
     private, public = make_key(name, out)
     if json_output:
@@ -115,7 +115,7 @@ def renew(
     """Give the server a new certificate; the sites' folders stay as they are."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
-    from flames_cli.stages.deploying.init import renew_certificate
+    from flames_cli.stages.deploy.init import renew_certificate
 
     made = renew_certificate(deployment, days)
     if json_output:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from flames_cli.fed.messages import Profile
     from flames_cli.fed.node import NodeSettings
-    from flames_cli.store.deployment import Site
+    from flames_cli.store.deployment.folders import Site
 
 
 def node(
@@ -54,7 +54,7 @@ def node(
     """Run this site's node until Ctrl-C: it trains on the shard, which never leaves the machine."""
     from flames_cli.cli.consoles import results
     from flames_cli.fed.node import NodeSettings, read_profile
-    from flames_cli.stages.deploying.node import find_site, join, settings_for
+    from flames_cli.stages.deploy.node import find_site, join, settings_for
 
     found = find_site(site, superlink, shard[0].stem if insecure else None, name)
     typed = NodeSettings(

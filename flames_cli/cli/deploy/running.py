@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flames_cli.stages.deploying.foreground import Tell
+    from flames_cli.stages.deploy.foreground import Tell
 
 INSECURE_SERVER = (
     "INSECURE: no TLS, and no node is asked for a key.",

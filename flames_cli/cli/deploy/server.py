@@ -28,7 +28,7 @@ def server(
 ) -> None:
     """Run the server until Ctrl-C: sites connect to it, and `flames federate` here starts runs."""
     from flames_cli.cli.consoles import results
-    from flames_cli.stages.deploying.server import serve
+    from flames_cli.stages.deploy.server import serve
 
     if insecure:
         shout(INSECURE_SERVER)

@@ -9,7 +9,7 @@ from flames_cli.cli.options import Json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flames_cli.stages.deploying.status import DeploymentStatus
+    from flames_cli.stages.deploy.status import DeploymentStatus
 
 STYLES = {"online": "green", "offline": "yellow", "unregistered": "red", "not registered": "red"}
 
@@ -18,7 +18,7 @@ def status(deployment: DeploymentFolder = DEFAULT_DEPLOYMENT, json_output: Json 
     """Tell, at the server, each site's state and the newest runs."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
-    from flames_cli.stages.deploying.status import read_status
+    from flames_cli.stages.deploy.status import read_status
 
     found = read_status(deployment)
     if json_output:

@@ -1,1 +1,21 @@
-"""Where the same ServerApp and ClientApp run."""
+"""Engines: the ways to run a federation's ServerApp and ClientApp. All of them write the same files."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Properties in which engines differ for the rest of the code."""
+
+    clients_hold_their_data: bool = False
+    """True if clients run at their sites: shards, test results and client state are never on this machine."""
+    needs_ray: bool = False
+    """True if Flower's simulation runtime, an optional dependency, must be installed."""
+
+
+ENGINES = {
+    "inline": Engine(),
+    "ray": Engine(needs_ray=True),
+    "superlink": Engine(clients_hold_their_data=True),
+}
+"""Every engine by the name that `--engine` takes."""

@@ -1,43 +1,43 @@
-"""The inline engine: a Grid in this process that calls the ClientApp itself, one node at a time.
+"""The inline engine: a Grid in this process that calls the ClientApp itself, one node after another.
 
-Deterministic, debuggable, no start-up cost; one GPU is shared by taking turns.
+It is deterministic, easy to debug and starts without delay; clients use the GPU one after another.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import NoReturn
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from flames_cli.errors import FlamesError, NotWritten
 from flames_cli.fed.node import NodeConfig
+from flames_cli.flower.task_identity import send_messages_as
 
 RUN_ID = 1
 SERVER_NODE = 1
 FIRST_NODE = 2
 FAILED = 1
-"""Flower's code of an error whose cause is in its reason."""
+"""Flower's error code for an error with a free text as its reason."""
 
 
 class InlineGrid(Grid):
-    """Messages pushed wait until they are pulled; pulling runs the next one."""
+    """Grid that stores pushed messages; pulling runs the client of the next one."""
 
     def __init__(self, app: ClientApp, contexts: Mapping[int, Context]) -> None:
         self._app = app
         self._contexts = contexts
         self.fault: Exception | None = None
-        """The last exception that was not a client's own complaint: a fault in the program."""
+        """The last exception that was not a FlamesError: a bug in the program."""
         self._waiting: dict[str, Message] = {}
         self._sent = 0
 
-    def set_run(self, run: Run) -> None:
-        """There is one run only."""
+    def set_run(self, run: object) -> None:
+        """Do nothing: there is only one run."""
 
     @property
-    def run(self) -> Run:
-        """There is no SuperLink whose run it could be."""
+    def run(self) -> NoReturn:
+        """Raise FlamesError: there is no SuperLink that could have a run."""
         raise FlamesError("the inline engine has no SuperLink run")
 
     def create_message(
@@ -48,33 +48,33 @@ class InlineGrid(Grid):
         group_id: str,
         ttl: float | None = None,
     ) -> Message:
-        """A message to a node (Flower's deprecated way; `Message(...)` does the same)."""
+        """Return a message to a node (Flower's deprecated way; `Message(...)` does the same)."""
         return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)
 
     def get_node_ids(self) -> list[int]:
-        """Every node, in order."""
+        """Return the numbers of all nodes, sorted."""
         return sorted(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Take messages in; their numbers."""
+        """Store messages, and return their numbers."""
         numbers = []
         for message in messages:
             self._sent += 1
             number = str(self._sent)
-            # As Flower's own grids do: the constructor leaves this to the sender.
+            # The constructor does not set the number: the sender does, as in Flower's own grids.
             message.metadata.__dict__["_message_id"] = number
             self._waiting[number] = message
             numbers.append(number)
         return numbers
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Run the first waiting message among `message_ids`; its reply."""
+        """Run the client of the first stored message among `message_ids`, and return its reply."""
         wanted = set(message_ids)
         number = next((number for number in self._waiting if number in wanted), None)
         return [] if number is None else [self._run_client(self._waiting.pop(number))]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Run every message; all replies. Nothing can be late here, so `timeout` has no effect."""
+        """Run the client of every message, and return all replies; `timeout` has no effect."""
         numbers = self.push_messages(messages)
         return [reply for _ in numbers for reply in self.pull_messages(numbers)]
 
@@ -86,13 +86,13 @@ class InlineGrid(Grid):
         except FlamesError as error:
             return Message(Error(FAILED, str(error)), reply_to=message)
         except Exception as error:
-            # A client's fault must not end the round for the others, as on Flower's own engines.
+            # A bug in one client must not end the round of the others, as on Flower's own engines.
             self.fault = error
             return Message(Error(FAILED, f"{type(error).__name__}: {error}"), reply_to=message)
 
 
 def make_contexts(nodes: Mapping[int, NodeConfig]) -> dict[int, Context]:
-    """One context a node, with its configuration."""
+    """Return a context with the configuration of each node."""
     return {
         node: Context(RUN_ID, node, dict(config), RecordDict(), run_config={})
         for node, config in nodes.items()
@@ -100,13 +100,12 @@ def make_contexts(nodes: Mapping[int, NodeConfig]) -> dict[int, Context]:
 
 
 def run_inline(server: ServerApp, client: ClientApp, contexts: Mapping[int, Context]) -> None:
-    """Run `server` over `client` on the nodes with these contexts.
+    """Run `server` with `client` on the nodes with these contexts.
 
     Raises:
-        FlamesError: what the server raises; its cause is the clients' last fault, for --debug to show.
+        FlamesError: the server's error; its cause is the last exception of a client, which --debug shows.
     """
-    # A message takes its sender from this process-wide identity, which Flower's own engines set likewise.
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SERVER_NODE
+    send_messages_as(RUN_ID, SERVER_NODE)
     context = Context(RUN_ID, SERVER_NODE, {}, RecordDict(), run_config={})
     grid = InlineGrid(client, contexts)
     try:

@@ -1,4 +1,4 @@
-"""The ray engine: Flower's simulation runtime, many clients at once on one machine."""
+"""The ray engine: Flower's simulation runtime, which trains many clients simultaneously on one machine."""
 
 import importlib.util
 import os
@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
-from flames_cli.fed.deployed.flower_cli import FlowerCli
-from flames_cli.fed.deployed.processes import child_environment, free_port, start, stop, wait_until_healthy
 from flames_cli.fed.engines.submitted import run_submitted
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import Job
+from flames_cli.fed.messages import PROTOCOL
+from flames_cli.flower.flwr_command import FlowerCli
+from flames_cli.flower.health import wait_until_healthy
+from flames_cli.flower.processes import child_environment, free_port, start, stop
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What each simulated client takes of the machine, and how many there are."""
+    """Number of simulated clients, and the part of the machine that each of them uses."""
 
     n_clients: int
     cpus_per_client: int = 1
@@ -25,39 +27,40 @@ class Resources:
     gpus: int = 0
 
     @property
-    def at_once(self) -> int:
-        """Clients that train at the same time, at least 1."""
+    def simultaneous(self) -> int:
+        """Number of clients that train simultaneously, at least 1."""
         by_cpu = (os.cpu_count() or 1) // self.cpus_per_client
         return max(1, min(by_cpu, self.gpus * self.clients_per_gpu) if self.gpus else by_cpu)
 
 
 def check_ray(cpus_per_client: int) -> None:
-    """Raises FlamesError where ray is not installed, or a client wants more CPUs than there are."""
+    """Raise FlamesError if ray is not installed, or if a client needs more CPUs than this machine has."""
     if cpus_per_client > (os.cpu_count() or 1):
         raise FlamesError(
-            f"--cpus-per-client {cpus_per_client} is more than this machine has ({os.cpu_count()})"
+            f"--cpus-per-client is {cpus_per_client}, expected at most {os.cpu_count()}, as this machine has"
         )
     if importlib.util.find_spec("ray") is None:
         raise FlamesError(
             "--engine ray needs Flower's simulation runtime, which is not installed; "
-            "run pip install 'flames-cli[ray]', or take --engine inline"
+            "run pip install 'flames-cli[ray]', or use --engine inline"
         )
 
 
 def run_ray(job: Job, nodes: Path, resources: Resources, on_event: OnEvent, log: Path) -> None:
     """Run `job` over the simulated nodes whose configurations are in `nodes`.
 
-    A SuperLink of this run alone listens on a free port of the loopback interface while it lasts. It asks
-    nobody who he is, as Flower's own simulations: on a machine with users that are not trusted, take the
-    inline engine.
+    A SuperLink for this run only listens on a free port of the loopback interface until the run ends. As in
+    Flower's own simulations, it does not authenticate its users: on a machine with users that you do not
+    trust, use the inline engine.
 
     Raises:
-        FlamesError: ray is not installed, or what ended the run.
+        FlamesError: ray is not installed, or the error that ended the run.
     """
     check_ray(resources.cpus_per_client)
     with tempfile.TemporaryDirectory(prefix="flames-ray-") as folder:
         home, port = Path(folder), free_port()
-        command = [sys.executable, "-m", "flames_cli.fed.deployed.superlink", "--insecure", "--simulation"]
+        command = [sys.executable, "-m", "flames_cli.flower", "superlink", "--flames-protocol", str(PROTOCOL)]
+        command += ["--insecure", "--simulation"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
         environment = {**child_environment(home), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
         process = start(command, log, environment)

@@ -1,83 +1,100 @@
-"""The superlink engine: a federation of real nodes, by the SuperLink that `flames deploy server` runs.
+"""The superlink engine: a federation of real nodes, at the SuperLink that `flames deploy server` runs.
 
-The SuperLink or the run's process may die in the middle: the run is then handed over again, as soon as the
-SuperLink is back, and goes on after its last whole round.
+The SuperLink or the run's process may die during the run. The run is then submitted again when the SuperLink
+is back, and continues after its last complete round.
 """
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
-from flames_cli.fed.deployed.flower_cli import FlowerCli, find_superlink
 from flames_cli.fed.engines.submitted import run_submitted, stop_if_alive
 from flames_cli.fed.event_log import Lost
 from flames_cli.fed.events import Event, OnEvent, RoundDone, Waiting
 from flames_cli.fed.jobs import Job
+from flames_cli.flower.flwr_command import FlowerCli, find_superlink
 
 ATTEMPTS = 4
-"""In a row without a new whole round, before the run is given up."""
-
-LEAST_WAIT_SECONDS = 60.0
-"""For a server that is gone, however short nodes are waited for: it needs seconds to start."""
-
-POLL_SECONDS = 1.0
+"""Number of times that a run may be lost in a row, without a new complete round, before it is given up."""
 
 Find = Callable[[], FlowerCli | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Times, in seconds, of the wait for a server that is gone."""
+
+    at_least_s: float = 60.0
+    """Shortest wait, however short the timeout for nodes is: a server needs seconds to start."""
+    poll_s: float = 1.0
+    """Time between two attempts to reach the server."""
+
+
+DEFAULT_PATIENCE = Patience()
+
+
 def require_superlink(home: Path, port: int, root_certificates: Path) -> FlowerCli:
-    """The SuperLink that listens on `port` of this machine.
+    """Return the SuperLink that listens on `port` of this machine.
 
     Raises:
-        FlamesError: none answers.
+        FlamesError: no SuperLink answers.
     """
     cli = find_superlink(home, port, root_certificates)
     if cli is None:
         raise FlamesError(
             f"no server answers at port {port} of this machine; start it with `flames deploy server` here, "
-            "and look with `flames deploy status`"
+            "and check it with `flames deploy status`"
         )
     return cli
 
 
-def run_at_server(find: Find, job: Job, last_round: int, on_event: OnEvent, log: Path) -> None:
-    """Run `job` at the server, through the death of its SuperLink or of its process.
+def run_at_server(
+    find: Find,
+    job: Job,
+    last_round: int,
+    on_event: OnEvent,
+    log: Path,
+    patience: Patience = DEFAULT_PATIENCE,
+) -> None:
+    """Run `job` at the server, and submit it again when its SuperLink or its process has died.
 
     Args:
-        find: the SuperLink; None while none answers.
+        find: returns the SuperLink, or None while it does not answer.
         job: the run.
-        last_round: the round after which it goes on.
-        on_event: told of all that happens.
-        log: of the SuperLink, for error messages.
+        last_round: the last complete round, after which the run continues.
+        on_event: called with every event.
+        log: the SuperLink's log, for error messages.
+        patience: times of the wait for the server.
 
     Raises:
-        FlamesError: what ended the run; the server was away for too long, or the run was lost ATTEMPTS times
-            without a new whole round.
+        FlamesError: the error that ended the run; the server did not answer for too long, or the run was lost
+            ATTEMPTS times without a new complete round.
     """
-    seconds = max(job.attendance.wait_seconds, LEAST_WAIT_SECONDS)
+    seconds = max(job.participation.join_timeout_s, patience.at_least_s)
     attempts = _Attempts(on_event, last_round)
-    cli = _wait_for(find, 0.0, attempts)
+    cli = _wait_for(find, 0.0, patience.poll_s, attempts)
     while True:
         try:
             return run_submitted(cli, job, attempts, log)
         except Lost as lost:
-            attempts.note(lost)
+            attempts.count(lost)
             on_event(
                 Waiting(
                     attempts.last_round + 1,
-                    f"the run was lost, and goes on once the server answers: {lost}",
+                    f"the run was lost, and continues when the server answers: {lost}",
                     seconds,
                 )
             )
-            cli = _wait_for(find, seconds, attempts)
+            cli = _wait_for(find, seconds, patience.poll_s, attempts)
             if lost.run_id is not None:
-                # Its messages still wait for the nodes, which would train in vain.
+                # Its messages still wait for the nodes, whose replies no ServerApp would use.
                 stop_if_alive(cli, lost.run_id)
 
 
 class _Attempts:
-    """Passes events on; counts how often the run was lost since its last whole round."""
+    """Counter of how often the run was lost since its last complete round; it passes events on."""
 
     def __init__(self, on_event: OnEvent, last_round: int) -> None:
         self._on_event = on_event
@@ -90,31 +107,31 @@ class _Attempts:
         self._on_event(event)
 
     @property
-    def how_to_go_on(self) -> str:
-        return f"run the same command again: it goes on after round {self.last_round}"
+    def how_to_continue(self) -> str:
+        return f"run the same command again: it continues after round {self.last_round}"
 
-    def note(self, lost: Lost) -> None:
-        """Raises FlamesError where the run was lost too often."""
+    def count(self, lost: Lost) -> None:
+        """Raise FlamesError if the run was lost too often."""
         self._lost += 1
         if self._lost == ATTEMPTS:
             raise FlamesError(
-                f"round {self.last_round + 1} was lost {ATTEMPTS} times in a row; at last: {lost}; mend "
-                f"that, and {self.how_to_go_on}"
+                f"round {self.last_round + 1} was lost {ATTEMPTS} times in a row; the last time: {lost}; fix "
+                f"the cause, then {self.how_to_continue}"
             ) from lost
 
 
-def _wait_for(find: Find, seconds: float, attempts: _Attempts) -> FlowerCli:
-    """The SuperLink, once it answers.
+def _wait_for(find: Find, seconds: float, poll_s: float, attempts: _Attempts) -> FlowerCli:
+    """Return the SuperLink as soon as it answers.
 
     Raises:
-        FlamesError: it does not, `seconds` long.
+        FlamesError: it has not answered for `seconds`.
     """
     deadline = time.monotonic() + seconds
     while (cli := find()) is None:
         if time.monotonic() >= deadline:
             raise FlamesError(
                 f"no server has answered on this machine for {seconds:g} s; start it with `flames deploy "
-                f"server`, and {attempts.how_to_go_on}"
+                f"server`, then {attempts.how_to_continue}"
             )
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_s)
     return cli

@@ -1,51 +1,70 @@
-"""The segmentation models, by name."""
+"""The registry of segmentation models. Their names are available without importing torch."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from flames_cli.errors import FlamesError
-from flames_cli.learn.models.base import SegmentationModel
-from flames_cli.learn.models.densenet_unet import DenseNetUNet
-from flames_cli.learn.models.sdnet import SDNet, SDUTNet
-from flames_cli.learn.models.unet import UNet
-from flames_cli.learn.models.utnet import UTNet
-from flames_cli.learn.models.weights import load_encoder
 
-MODELS: dict[str, Callable[..., SegmentationModel]] = {
-    "densenet-unet": DenseNetUNet,
-    "unet": UNet,
-    "utnet": UTNet,
-    "sd-utnet": SDUTNet,
-    "sdnet": SDNet,
+if TYPE_CHECKING:
+    from flames_cli.learn.models.base import SegmentationModel
+
+MODELS = {
+    "densenet-unet": "densenet_unet.DenseNetUNet",
+    "unet": "unet.UNet",
+    "utnet": "utnet.UTNet",
+    "sd-utnet": "sdnet.SDUTNet",
+    "sdnet": "sdnet.SDNet",
 }
-"""A model's options are the keyword arguments of its class."""
+"""Module and class of each model, within this package. A model's options are its class' keyword arguments."""
+
+
+def model_class(name: str) -> Callable[..., "SegmentationModel"]:
+    """Import and return the class of the model `name`.
+
+    Raises:
+        FlamesError: the name is not one of MODELS.
+    """
+    if name not in MODELS:
+        raise FlamesError(f"unknown model {name!r}: choose one of {', '.join(sorted(MODELS))}")
+    module, _, class_name = MODELS[name].partition(".")
+    found: Callable[..., SegmentationModel] = getattr(import_module(f"{__name__}.{module}"), class_name)
+    return found
 
 
 def build_model(
     name: str, encoder_weights: str | Path = "none", *, seed: int | None = None, **options: Any
-) -> SegmentationModel:
-    """The model `name` of MODELS on the CPU, in training mode.
+) -> "SegmentationModel":
+    """Build the model `name` of MODELS on the CPU, in training mode.
 
-    encoder_weights: "none", "imagenet" or a weights file (see `load_encoder`). seed: where given, the same
-    seed gives the same weights and no global generator moves. Raises FlamesError for an unknown name, an
-    unknown or wrong option, or weights that do not fit.
+    Args:
+        name: a name in MODELS.
+        encoder_weights: "none", "imagenet" or a weights file (see `load_encoder`).
+        seed: the same seed gives the same weights, and no global generator changes. None: torch's own
+            generator draws them.
+        **options: keyword arguments of the model's class.
+
+    Raises:
+        FlamesError: an unknown name, an unknown or wrong option, or weights that do not fit.
     """
-    _check_options(name, options)
+    from flames_cli.learn.models.weights import load_encoder  # here, since it imports torch
+
+    build = model_class(name)
+    _check_options(name, build, options)
     with _seeded(seed) if seed is not None else nullcontext():
-        model = MODELS[name](**options)
+        model = build(**options)
     load_encoder(model, encoder_weights)
     return model
 
 
 def options_for(channels: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's `options` with the in_channels of images of `channels` channels.
+    """Return a model's `options` with in_channels set to `channels`, the number of channels of the images.
 
-    Raises FlamesError where `options` ask for another in_channels.
+    Raises:
+        FlamesError: `options` already contain a different in_channels.
     """
     asked = options.get("in_channels", channels)
     if asked != channels:
@@ -56,10 +75,8 @@ def options_for(channels: int, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "in_channels": channels}
 
 
-def _check_options(name: str, options: dict[str, Any]) -> None:
-    if name not in MODELS:
-        raise FlamesError(f"unknown model {name!r}: choose one of {', '.join(sorted(MODELS))}")
-    allowed = inspect.signature(MODELS[name]).parameters
+def _check_options(name: str, build: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    allowed = inspect.signature(build).parameters
     for option, value in options.items():
         if option not in allowed:
             raise FlamesError(f"unknown option {option!r} of model {name}: it has {', '.join(allowed)}")
@@ -70,7 +87,10 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    # Not torch.manual_seed, which would seed the CUDA and MPS generators too; models are built on the CPU.
+    """Seed torch's CPU generator inside the block, and restore its state afterwards."""
+    import torch
+
+    # Not torch.manual_seed, which would also seed the CUDA and MPS generators; models are built on the CPU.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

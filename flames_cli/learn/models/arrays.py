@@ -1,4 +1,4 @@
-"""A model's state dict to numpy and back."""
+"""Conversion of a model's state dict to numpy arrays and back."""
 
 from collections.abc import Collection
 from typing import Any
@@ -15,15 +15,16 @@ _NUMERIC_KINDS = "biuf"
 
 
 def to_weights(model: nn.Module) -> Weights:
-    """Copies of every parameter and buffer, in state-dict order, C-contiguous, on the CPU; dtypes kept."""
+    """Copy every parameter and buffer to the CPU, C-contiguous, in state-dict order, with its own dtype."""
     return {name: _copy(tensor) for name, tensor in model.state_dict().items()}
 
 
 def load_weights(model: nn.Module, weights: Weights) -> None:
-    """Copy `weights` into `model`, each cast to the entry's own dtype; their order does not matter.
+    """Copy `weights` into `model` and cast each array to the dtype of its entry; the order does not matter.
 
-    Raises FlamesError naming the first missing, unknown, misshapen or non-numeric entry; the model is
-    then unchanged.
+    Raises:
+        FlamesError: an entry is missing, unknown, not numeric or has a wrong shape; the message names the
+            first one, and the model is unchanged.
     """
     state = model.state_dict()
     _check_keys(state, weights)
@@ -53,7 +54,7 @@ def _count(what: str, names: list[str]) -> str:
 
 
 def _fitted(name: str, value: NDArray[Any], like: Tensor) -> Tensor:
-    """`value` as a tensor of the dtype of `like`, in memory of its own."""
+    """Copy `value` to a tensor with the dtype of `like`."""
     array = np.asarray(value)
     if array.shape != tuple(like.shape):
         raise FlamesError(
@@ -61,9 +62,15 @@ def _fitted(name: str, value: NDArray[Any], like: Tensor) -> Tensor:
             "use weights of the same model and options"
         )
     if array.dtype.kind not in _NUMERIC_KINDS:
-        raise FlamesError(f"weights do not fit the model: {name} holds {array.dtype}, expected real numbers")
+        raise FlamesError(
+            f"weights do not fit the model: {name} is of type {array.dtype}, expected real numbers; "
+            "use weights of the same model and options"
+        )
     if not like.is_floating_point() and not np.isfinite(array).all():
-        raise FlamesError(f"weights do not fit the model: {name} is not finite, expected a count")
-    # A copy in native byte order, since torch warns about read-only arrays and refuses swapped ones.
+        raise FlamesError(
+            f"weights do not fit the model: {name} is not finite, expected a count; "
+            "use weights without NaN or infinity"
+        )
+    # A copy in native byte order: torch warns about read-only arrays and does not accept swapped bytes.
     native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     return torch.from_numpy(native).to(like.dtype)

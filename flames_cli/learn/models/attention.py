@@ -1,19 +1,19 @@
 """Efficient attention between feature maps (Gao et al., "UTNet", MICCAI 2021).
 
-B batch, C channels, h w places.
+B batch, C channels, h w rows and columns of a feature map.
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 GRID = 8
-"""Keys and values lie on at most GRID×GRID places, so that memory grows as the number of queries."""
+"""Most rows and columns of keys and values, so that memory grows linearly with the queries."""
 
 
 class EfficientAttention(nn.Module):
-    """Every place of one map looks at another map, shrunk by interpolation to at most GRID×GRID places.
+    """Attention of every pixel of one map to another map, reduced to at most GRID×GRID pixels.
 
-    `channels`, of the queries and the result, must be a multiple of `heads`.
+    `channels`, the number of channels of the queries and of the result, must be a multiple of `heads`.
     """
 
     def __init__(self, channels: int, source_channels: int, heads: int) -> None:
@@ -25,7 +25,7 @@ class EfficientAttention(nn.Module):
         self.out = nn.Conv2d(channels, channels, kernel_size=1)
 
     def forward(self, queries: Tensor, source: Tensor) -> Tensor:
-        """B×channels×h×w at the size of `queries`; `source` is B×source_channels of any size."""
+        """Return B×channels×h×w at the size of `queries`; `source` is B×source_channels of any size."""
         small = _shrink(source)
         found = F.scaled_dot_product_attention(
             self._by_head(self.to_queries(queries)),
@@ -36,15 +36,15 @@ class EfficientAttention(nn.Module):
         return mixed
 
     def _by_head(self, x: Tensor) -> Tensor:
-        """B×C×h×w as B×heads×(h·w)×(C/heads)."""
+        """Reshape B×C×h×w to B×heads×(h·w)×(C/heads)."""
         by_head = x.reshape(len(x), self.heads, x.shape[1] // self.heads, -1).transpose(2, 3)
-        return by_head.contiguous()  # as torch's fused kernels want it
+        return by_head.contiguous()  # required by torch's fused kernels
 
 
 class AttentionBlock(nn.Module):
-    """x + attention(BN(queries), BN(source)), then x + conv 1×1 of ReLU(BN(x)); keeps the size of x.
+    """Attention and mixing: x + attention(BN(queries), BN(source)), then x + conv 1×1 of ReLU(BN(x)).
 
-    Self-attention where all three are one map.
+    The size of x does not change. With one map for x, queries and source it is self-attention.
     """
 
     def __init__(self, channels: int, source_channels: int, heads: int) -> None:
@@ -57,7 +57,7 @@ class AttentionBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, queries: Tensor, source: Tensor) -> Tensor:
-        """x and `queries`: B×channels×h×w; `source`: B×source_channels of any size."""
+        """Return B×channels×h×w, the shape of x and `queries`; `source` is B×source_channels of any size."""
         x = x + self.attention(self.query_norm(queries), self.source_norm(source))
         mixed: Tensor = x + self.mix(x)
         return mixed

@@ -1,4 +1,4 @@
-"""FLAMES' U-Net on the start of a DenseNet121 (Huang et al., 2017): 31,264,705 parameters.
+"""FLAMES' U-Net on the first layers of a DenseNet121 (Huang et al., 2017): 31,264,705 parameters.
 
 Attribute names and their order are those of the FLAMES authors' model, so that their checkpoints load.
 """
@@ -13,15 +13,18 @@ DROPOUT = 0.3
 
 
 class DenseNetUNet(SegmentationModel):
-    """H and W from 31 up: a stride-2 convolution (rounding up) and four halvings leave at least one pixel.
+    """U-Net with a DenseNet121 block as its first encoder, for images of 31×31 pixels or more.
 
-    Raises FlamesError for in_channels < 1.
+    A stride-2 convolution (which rounds up) and four halvings leave at least one pixel of 31.
+
+    Raises:
+        FlamesError: in_channels is below 1.
     """
 
     def __init__(self, in_channels: int = 1) -> None:
         check_positive("densenet-unet", in_channels=in_channels)
         super().__init__(in_channels, min_size=31)
-        # Imported here because torchvision takes seconds, which no other model should pay.
+        # Imported here because torchvision takes seconds to load and no other model needs it.
         from torchvision.models import densenet121
 
         densenet = densenet121(weights=None).features
@@ -38,7 +41,7 @@ class DenseNetUNet(SegmentationModel):
         self.final_conv = nn.Conv2d(64, 1, kernel_size=1)
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Five feature maps of 256, 128, 256, 512 and 1024 channels, at about 1/2, 1/4, … 1/32 of H and W."""
+        """Return five maps of 256, 128, 256, 512 and 1024 channels, at about 1/2, 1/4, … 1/32 of H and W."""
         features = [self.encoder1(self.encoder0(x).relu())]
         features.append(self.encoder2(features[-1]))
         for encoder in (self.encoder3, self.encoder4, self.encoder5):
@@ -46,7 +49,7 @@ class DenseNetUNet(SegmentationModel):
         return features
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Logits B×1×h×w at half of the images' H and W, rounded up."""
+        """Return logits B×1×h×w at half of the images' H and W, rounded up."""
         *skips, x = features
         stages = (
             (self.upconv1, self.decoder1),

@@ -1,4 +1,4 @@
-"""Models that tell anatomy from a scanner's style: SDNet (Chartsias et al., 2019) with AdaIN.
+"""Models that separate anatomy from a scanner's style: SDNet (Chartsias et al., 2019) with AdaIN.
 
 B batch, C content channels, D style dimensions, H W pixels.
 """
@@ -14,48 +14,51 @@ from flames_cli.learn.models.unet import UNet
 
 CONTENT_PARTS = ("content", "segmentor")
 STYLE_PARTS = ("style", "renderer")
-"""Which attributes of a DisentangledModel a federation may share, and which may stay at the client."""
+"""Attributes of a DisentangledModel: CONTENT_PARTS are always shared, STYLE_PARTS may stay at the client."""
 
 SEGMENTOR_WIDTH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """All that the loss of a disentangled model looks at; float32 throughout."""
+    """The tensors from which the loss of a disentangled model is computed, all float32."""
 
     probabilities: Tensor
-    """Of tumour, B×1×H×W, as `forward` gives them."""
+    """Tumour probabilities, B×1×H×W, equal to those of `forward`."""
     content: Tensor
     """The anatomy, B×C×H×W in [-1, 1]."""
     mean: Tensor
-    """Of z, B×D."""
+    """Mean of z, B×D."""
     log_var: Tensor
-    """Of z, B×D."""
+    """Log-variance of z, B×D."""
     z: Tensor
-    """The style that the image was rebuilt with, B×D."""
+    """The style with which the image was rebuilt, B×D."""
     rebuilt: Tensor
     """The image from content and z, B×in_channels×H×W in [-1, 1]."""
     z_again: Tensor
-    """Mean of z by the style encoder on the rebuilt image, B×D."""
+    """Mean of z that the style encoder finds in the rebuilt image, B×D."""
 
 
 class DisentangledModel(SegmentationModel):
-    """Anatomy ("content") and style of an image; the tumour is found in the anatomy alone.
+    """A model of an image's anatomy ("content") and style; it finds the tumour in the anatomy alone.
 
-    Parts, as attributes: `content` (a U-Net with content_channels maps in place of its logit; tanh follows),
-    `segmentor` (maps to a logit), `style` (image to the distribution of z), `renderer` (maps and z to image).
+    Its parts are attributes: `content` (a U-Net with content_channels maps in place of its logit, followed by
+    tanh), `segmentor` (maps to a logit), `style` (image to the distribution of z) and `renderer` (maps and z
+    to an image).
 
-    What differs from SDNet's public code with AdaIN: the style encoder averages over places, where flattening
-    would fix the image's size, and has no BatchNorm on its 32 features, so that a batch of one trains (from
-    17×17 pixels up: less leaves one place after four halvings); the renderer scales by 1 + s, s of any sign,
-    and has ReLUs between its blocks; one logit under a sigmoid is what two classes under a softmax come to.
+    Differences from SDNet's public code with AdaIN:
+    - The style encoder averages over pixels, since flattening would fix the image's size. It has no BatchNorm
+      on its 32 features, so that a batch of one image can be trained (from 17×17 pixels up: smaller images
+      have one pixel after four halvings).
+    - The renderer scales by 1 + s, where s has any sign, and has ReLUs between its blocks.
+    - There is one logit under a sigmoid, which is equivalent to two classes under a softmax.
     """
 
     def __init__(self, content: UNet, content_channels: int, style_dims: int) -> None:
         super().__init__(content.in_channels, content.min_size)
         self.style_dims = style_dims
         self.content = content
-        # Its logit is never asked for: these maps take the place of it.
+        # The U-Net's own logit is not needed: the content maps replace it.
         self.content.head = nn.Conv2d(content.head.in_channels, content_channels, kernel_size=1)
         self.segmentor = nn.Sequential(
             double_conv(content_channels, SEGMENTOR_WIDTH, dropout=0.0),
@@ -65,26 +68,26 @@ class DisentangledModel(SegmentationModel):
         self.renderer = Renderer(self.in_channels, content_channels, style_dims)
 
     def style_entries(self) -> frozenset[str]:
-        """Names of the state dict's entries in STYLE_PARTS, buffers included."""
+        """Return the names of the state-dict entries in STYLE_PARTS, buffers included."""
         return self._entries(*STYLE_PARTS)
 
     def renderer_entries(self) -> frozenset[str]:
-        """Names of the state dict's entries of the renderer, buffers included."""
+        """Return the names of the state-dict entries of the renderer, buffers included."""
         return self._entries("renderer")
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """The content net's feature maps, the first at the size of `x`."""
+        """Return the feature maps of the content U-Net, the first at the size of `x`."""
         return self.content.encode(x)
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Logits B×1×H×W."""
+        """Return logits B×1×H×W."""
         return self._logits(self._content(features))
 
     def reconstruct(self, images: Tensor) -> Reconstruction:
-        """Tumour, anatomy, style and the image again, of `images` B×in_channels×H×W in [-1, 1].
+        """Return tumour, anatomy, style and the rebuilt image of `images` B×in_channels×H×W in [-1, 1].
 
         In training mode z is drawn as mean + exp(log_var / 2)·noise, by torch's own generator; in evaluation
-        mode it is the mean. Raises as `forward`.
+        mode z is the mean. Same errors as `forward`.
         """
         self._check(images)
         content = self._content(self.encode(images))
@@ -96,7 +99,7 @@ class DisentangledModel(SegmentationModel):
         return Reconstruction(probabilities, content, mean, log_var, z, rebuilt, z_again)
 
     def render(self, content: Tensor, z: Tensor) -> Tensor:
-        """Images B×in_channels×H×W float32 in [-1, 1], of content B×C×H×W and z B×D."""
+        """Draw images B×in_channels×H×W float32 in [-1, 1] from content B×C×H×W and z B×D."""
         images: Tensor = self.renderer(content, z)
         return images
 

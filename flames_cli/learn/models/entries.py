@@ -1,10 +1,10 @@
-"""Which entries of a model's state dict are what, for those who know arrays only."""
+"""Description of the entries of a model's state dict, for code that works on arrays only."""
 
 from typing import Literal
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from flames_cli.core.reports import Entries
+from flames_cli.core.federated.reports import Entries
 from flames_cli.errors import FlamesError
 from flames_cli.learn.models.base import SegmentationModel
 
@@ -12,15 +12,21 @@ from flames_cli.learn.models.base import SegmentationModel
 def describe_entries(
     model: SegmentationModel, share: Literal["all", "content"] = "all", lend_style: bool = False
 ) -> Entries:
-    """Parameters, BatchNorm's entries, what clients report, and the renderer where they lend theirs.
+    """Return which entries are parameters, BatchNorm's, shared, or part of the renderer.
+
+    Args:
+        model: the model to describe.
+        share: "all": clients report all entries; "content": style entries stay at the client.
+        lend_style: clients also exchange their renderers.
 
     Raises:
-        FlamesError: a model that knows no style is to share content only, or to lend its style.
+        FlamesError: the model does not separate content from style, but `share` or `lend_style` need it.
     """
     if (share == "content" or lend_style) and not model.style_entries():
         what = "share its content only" if share == "content" else "lend its style"
         raise FlamesError(
-            f"this model cannot {what}, since it does not tell content from style; take sd-utnet or sdnet"
+            f"this model cannot {what}, expected one that separates content from style; "
+            "use --model sd-utnet or sdnet"
         )
     names = frozenset(model.state_dict())
     trainable = frozenset(name for name, _ in model.named_parameters())

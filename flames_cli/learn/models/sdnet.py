@@ -1,4 +1,4 @@
-"""The disentangled models by name: SDNet on a plain U-Net, SD-UTNet on a UTNet."""
+"""The disentangled models SDNet (on a plain U-Net) and SD-UTNet (on a UTNet)."""
 
 from flames_cli.errors import FlamesError
 from flames_cli.learn.models.base import check_positive
@@ -7,11 +7,15 @@ from flames_cli.learn.models.unet import UNet, check_shape
 from flames_cli.learn.models.utnet import UTNet, check_heads
 
 MAX_CODE = 1024
-"""Of content channels and of style dimensions: far beyond use, and still built in a moment."""
+"""Largest number of content channels and of style dimensions. It is far above useful values."""
 
 
 class SDNet(DisentangledModel):
-    """Content by a `UNet`; H and W from 2**depth up. Raises FlamesError for an option out of range."""
+    """Disentangled model with a `UNet` for the content; H and W at least 2**depth.
+
+    Raises:
+        FlamesError: an option is out of range.
+    """
 
     def __init__(
         self,
@@ -27,9 +31,10 @@ class SDNet(DisentangledModel):
 
 
 class SDUTNet(DisentangledModel):
-    """Content by a `UTNet`, whose options it has; H and W from 2**depth up.
+    """Disentangled model with a `UTNet` for the content, and its options; H and W at least 2**depth.
 
-    Raises FlamesError for an option out of range, or `heads` that do not divide 2 · base_channels.
+    Raises:
+        FlamesError: an option is out of range, or `heads` do not divide 2 · base_channels.
     """
 
     def __init__(
@@ -51,4 +56,6 @@ def _check_code(model: str, **options: int) -> None:
     check_positive(model, **options)
     for name, value in options.items():
         if value > MAX_CODE:
-            raise FlamesError(f"{name} = {value} of model {model}: expected at most {MAX_CODE}")
+            raise FlamesError(
+                f"{name} = {value} of model {model}: expected at most {MAX_CODE}; change the model option"
+            )

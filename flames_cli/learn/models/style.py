@@ -1,4 +1,4 @@
-"""Style beside anatomy: what tells an image's scanner, and how to draw an image from both.
+"""Style of an image: an encoder that finds it, and a renderer that draws an image from anatomy and style.
 
 B batch, C content channels, D style dimensions, H W pixels.
 """
@@ -14,9 +14,10 @@ RENDERER_HIDDEN = 64
 
 
 class StyleEncoder(nn.Module):
-    """An image's style as a normal distribution over z.
+    """Network from an image to its style, a normal distribution over z.
 
-    Four stride-2 blocks (conv 3×3, BatchNorm, leaky ReLU), the mean over places, a layer of HIDDEN features.
+    It has four stride-2 blocks (conv 3×3, BatchNorm, leaky ReLU), the mean over pixels, and a layer of HIDDEN
+    features.
     """
 
     def __init__(self, in_channels: int, style_dims: int) -> None:
@@ -28,21 +29,22 @@ class StyleEncoder(nn.Module):
         self.log_var = nn.Linear(HIDDEN, style_dims)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of z, B×D float32 each, of images B×in_channels×H×W."""
+        """Return mean and log-variance of z, B×D float32 each, of images B×in_channels×H×W."""
         hidden = self.hidden(self.blocks(images).mean(dim=(2, 3)))
         return self.mean(hidden).float(), self.log_var(hidden).float()
 
 
 class Renderer(nn.Module):
-    """Draws an image: three blocks (conv 3×3, AdaIN by z, ReLU), a conv 3×3 and tanh; keeps H and W.
+    """Network that draws an image from content and style; H and W do not change.
 
-    AdaIN is Huang and Belongie's, "Arbitrary Style Transfer in Real-time", 2017: every channel of an image is
-    brought to mean 0 and variance 1, then scaled and shifted as z says.
+    It has three blocks (conv 3×3, AdaIN by z, ReLU), a conv 3×3 and tanh. AdaIN (Huang and Belongie,
+    "Arbitrary Style Transfer in Real-time", 2017) normalises every channel of an image to mean 0 and
+    variance 1, then scales and shifts it by values computed from z.
     """
 
     def __init__(self, out_channels: int, content_channels: int, style_dims: int) -> None:
         super().__init__()
-        # No bias: AdaIN takes a channel's mean away.
+        # No bias: AdaIN subtracts the mean of each channel.
         self.convs = nn.ModuleList(
             nn.Conv2d(content_channels, content_channels, kernel_size=3, padding=1, bias=False)
             for _ in range(RENDERER_BLOCKS)
@@ -55,7 +57,7 @@ class Renderer(nn.Module):
         self.head = nn.Conv2d(content_channels, out_channels, kernel_size=3, padding=1)
 
     def forward(self, content: Tensor, z: Tensor) -> Tensor:
-        """Images B×out_channels×H×W float32 in [-1, 1], of content B×C×H×W and z B×D."""
+        """Draw images B×out_channels×H×W float32 in [-1, 1] from content B×C×H×W and z B×D."""
         x = content
         styles = self.scales_and_shifts(z).chunk(RENDERER_BLOCKS, dim=1)
         for conv, style in zip(self.convs, styles, strict=True):
@@ -65,9 +67,9 @@ class Renderer(nn.Module):
 
 
 def adain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """(1 + scale)·x̂ + shift, x̂ being `x` B×C×H×W at mean 0 and variance 1 by image and channel.
+    """Return (1 + scale)·x̂ + shift, where x̂ is `x` normalised to mean 0 and variance 1 per image and channel.
 
-    scale, shift: B×C. H·W must be 2 or more.
+    x: B×C×H×W, H·W at least 2; scale, shift: B×C.
     """
     return torch.addcmul(shift[:, :, None, None], F.instance_norm(x), 1 + scale[:, :, None, None])
 

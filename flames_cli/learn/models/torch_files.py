@@ -1,8 +1,9 @@
-"""A look into a torch file before torch reads it: torch runs none of its code, but bounds none of its claims.
+"""Check of a torch file before torch reads it.
 
-A file by `torch.save` is a zip archive of a pickle and the tensors' bytes, or (before torch 1.6) pickles in a
-row. What torch's restricted unpickler lets a pickle call includes `bytearray(n)`, whatever n. The pickles are
-only listed here, opcode by opcode; nothing is unpickled.
+With weights_only torch runs no code of the file, but it does not limit the memory that the file asks for. A
+file of `torch.save` is a zip archive of a pickle and the tensors' bytes, or (before torch 1.6) a sequence of
+pickles. Torch's restricted unpickler allows a pickle to call `bytearray(n)` for any n. This module only lists
+the pickles' opcodes one by one; it unpickles nothing.
 """
 
 import pickletools
@@ -13,27 +14,27 @@ from pathlib import Path
 from typing import IO
 
 MAX_PICKLE_BYTES = 2**20
-"""Of names and shapes; a DenseNet121's take 0.1 MB."""
+"""Largest pickle, which contains names and shapes; a DenseNet121's has 0.1 MB."""
 
 _KNOWN = re.compile(r"collections OrderedDict|torch(\.\w+)* \w+")
-"""What the pickle of a state dict names, as `module name`; which of torch's are harmless, torch knows."""
+"""The names that a state dict's pickle may use, as `module name`. Torch itself checks the names of torch."""
 
 _OLD_PICKLES = 5
-"""A magic number, a version, the machine's sizes, the state dict, the storages' keys; then bytes."""
+"""Pickles in an old file: magic number, version, machine's sizes, state dict, keys of the storages."""
 
 
 def check_torch_file(path: Path) -> None:
-    """Look whether reading the file at `path` takes no more memory than its size makes likely.
+    """Check that the file at `path` is a state dict by `torch.save` which asks for no unlikely memory.
 
     Raises:
-        ValueError, OSError, zipfile.BadZipFile: no file that `torch.save` writes of a state dict.
+        ValueError, OSError, zipfile.BadZipFile: the file is not such a state dict.
     """
     for stream in _pickles(path):
         for opcode, value, position in pickletools.genops(stream):
             if opcode.name == "GLOBAL" and not _KNOWN.fullmatch(str(value)):
-                raise ValueError("its pickle names more than tensors")
-            if opcode.name == "PROTO" and value != 2:  # torch would warn, then stumble
-                raise ValueError(f"its pickle is of protocol {value}")
+                raise ValueError("its pickle contains more than tensors")
+            if opcode.name == "PROTO" and value != 2:  # torch would warn, then fail
+                raise ValueError(f"its pickle has protocol {value}, expected 2")
             if position is not None and position > MAX_PICKLE_BYTES:
                 raise ValueError("its pickle is too long")
 

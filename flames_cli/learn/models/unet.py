@@ -9,13 +9,16 @@ from flames_cli.learn.models.base import SegmentationModel, check_positive, doub
 
 MAX_DEPTH = 10
 MAX_CHANNELS = 4096
-"""At the deepest level: half a billion parameters at a depth of 4."""
+"""Most channels of the deepest level, which gives half a billion parameters at a depth of 4."""
 
 
 class UNet(SegmentationModel):
-    """`depth` halvings, doubling the channels from `base_channels`; H and W from 2**depth up.
+    """U-Net with `depth` halvings that double the channels from `base_channels`; H and W at least 2**depth.
 
-    dropout in [0, 1) follows every block. Raises FlamesError for an option out of range.
+    Dropout with probability `dropout`, in [0, 1), follows every block.
+
+    Raises:
+        FlamesError: an option is out of range.
     """
 
     def __init__(
@@ -23,7 +26,9 @@ class UNet(SegmentationModel):
     ) -> None:
         check_shape("unet", in_channels, base_channels, depth)
         if not 0 <= dropout < 1:
-            raise FlamesError(f"dropout = {dropout} of model unet: expected 0 <= dropout < 1")
+            raise FlamesError(
+                f"dropout = {dropout} of model unet: expected 0 <= dropout < 1; change the model option"
+            )
         super().__init__(in_channels, min_size=2**depth)
         widths = [base_channels * 2**level for level in range(depth + 1)]
         ins = [in_channels, *widths[:-1]]
@@ -34,14 +39,14 @@ class UNet(SegmentationModel):
         self.head = nn.Conv2d(base_channels, 1, kernel_size=1)
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """depth + 1 feature maps, the first at the size of `x`."""
+        """Return depth + 1 feature maps, the first at the size of `x`."""
         features = [self.encoders[0](x)]
         for encoder in self.encoders[1:]:
             features.append(encoder(F.max_pool2d(features[-1], 2)))
         return features
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Logits B×1×H×W."""
+        """Return logits B×1×H×W."""
         *skips, x = features
         for upconv, decoder, skip in zip(self.upconvs, self.decoders, reversed(skips), strict=True):
             x = decoder(torch.cat([resize(upconv(x), like=skip), skip], dim=1))
@@ -50,10 +55,11 @@ class UNet(SegmentationModel):
 
 
 def check_shape(model: str, in_channels: int, base_channels: int, depth: int) -> None:
-    """Raises FlamesError naming `model` where no U-Net of this shape can be built."""
+    """Raise FlamesError, which names `model`, if no U-Net of this shape can be built."""
     check_positive(model, in_channels=in_channels, base_channels=base_channels, depth=depth)
     if depth > MAX_DEPTH or base_channels * 2**depth > MAX_CHANNELS:
         raise FlamesError(
             f"base_channels = {base_channels} and depth = {depth} of model {model}: "
-            f"expected a depth of at most {MAX_DEPTH} and base_channels · 2^depth of at most {MAX_CHANNELS}"
+            f"expected a depth of at most {MAX_DEPTH} and base_channels · 2^depth of at most {MAX_CHANNELS}; "
+            "change the model options"
         )

@@ -11,16 +11,19 @@ from flames_cli.learn.models.unet import UNet, check_shape
 
 
 class UTNet(UNet):
-    """Our `UNet` with an attention block after every encoder and before every decoder but the finest.
+    """`UNet` with an attention block after every encoder and before every decoder except the finest.
 
-    In the encoder a map looks at itself, in the decoder the skip at the deeper map. H and W from 2**depth up.
+    The encoders use self-attention; in the decoders the skip attends to the deeper map. H and W are at least
+    2**depth.
 
-    What differs from the paper: no relative positions (which would fix the image's size); queries, keys and
-    values by 1×1 convolutions alone, not depth-wise separable ones; the U-Net's own blocks and transposed
-    convolutions in place of residual blocks and interpolation; and one logit under a sigmoid, which is what
-    two classes under a softmax come to.
+    Differences from the paper:
+    - There are no relative positions, which would fix the image's size.
+    - Queries, keys and values are computed by 1×1 convolutions, not by depth-wise separable ones.
+    - The U-Net's own blocks and transposed convolutions replace residual blocks and interpolation.
+    - There is one logit under a sigmoid, which is equivalent to two classes under a softmax.
 
-    Raises FlamesError for an option out of range, or `heads` that do not divide 2 · base_channels.
+    Raises:
+        FlamesError: an option is out of range, or `heads` do not divide 2 · base_channels.
     """
 
     def __init__(self, in_channels: int = 1, base_channels: int = 32, depth: int = 4, heads: int = 4) -> None:
@@ -32,7 +35,7 @@ class UTNet(UNet):
         self.decoder_attention = nn.ModuleList(AttentionBlock(w, 2 * w, heads) for w in widths[-2::-1])
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """depth + 1 feature maps, the first at the size of `x`."""
+        """Return depth + 1 feature maps, the first at the size of `x`."""
         features = [self.encoders[0](x)]
         for encoder, attention in zip(self.encoders[1:], self.encoder_attention, strict=True):
             deeper = encoder(F.max_pool2d(features[-1], 2))
@@ -40,7 +43,7 @@ class UTNet(UNet):
         return features
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Logits B×1×H×W."""
+        """Return logits B×1×H×W."""
         *skips, x = features
         attentions = [*self.decoder_attention, None]
         stages = zip(self.upconvs, self.decoders, attentions, reversed(skips), strict=True)
@@ -54,9 +57,10 @@ class UTNet(UNet):
 
 
 def check_heads(model: str, base_channels: int, heads: int) -> None:
-    """Raises FlamesError naming `model` where `heads` do not divide the channels that attention works on."""
+    """Raise FlamesError, which names `model`, if `heads` do not divide the attention's channels."""
     check_positive(model, heads=heads)
     if 2 * base_channels % heads:
         raise FlamesError(
             f"heads = {heads} of model {model}: expected a divisor of 2 · base_channels = {2 * base_channels}"
+            "; change the model options"
         )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from flames_cli.arrays import Floats, Pixels
-from flames_cli.core.volumes import to_ras
+from flames_cli.core.imaging.volumes import to_ras
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.dicom_files import count_bytes, list_files, read_frames, read_header
 from flames_cli.readers.formats.dicom_planes import Plane, describe_planes

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flames_cli.arrays import Pixels
-from flames_cli.core.groups import PHASH_SIZE
+from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
 
 REDUCED = 192
 """Pixels of the short side that suffice; larger images are first averaged towards it, in whole steps.

@@ -12,7 +12,7 @@ import simplejpeg
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.intensity import count_values
+from flames_cli.core.imaging.intensity import count_values
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.png import decode_simple
 

@@ -16,8 +16,8 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from flames_cli.core.intensity import count_values
-from flames_cli.core.volumes import to_ras
+from flames_cli.core.imaging.intensity import count_values
+from flames_cli.core.imaging.volumes import to_ras
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.volumes import Volume
 

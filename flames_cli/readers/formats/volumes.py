@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flames_cli.core.intensity import MAX_12_BIT, percentile_range
-from flames_cli.core.volumes import PLANES, Placement, ras_order, take_slice
-from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source
+from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
+from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order, take_slice
+from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
 
 WINDOWS = {"CT": (-160.0, 240.0)}
 """HU of soft tissue (width 400, level 40), for CT whose data set has no window of its own."""
@@ -57,19 +57,6 @@ def _from_ras(axes: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
         matrix[column, axis] = -1.0 if backwards else 1.0
         matrix[column, 3] = size - 1 if backwards else 0
     return matrix
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeRules:
-    """What a data set decides about its volumes where the user does not (see ReadOptions)."""
-
-    modality: str
-    window: tuple[float, float] | None = None
-    """Intensities that become 0..1; None: WINDOWS by modality, else 0 to a percentile of the volume."""
-    slices: str = "lesion"
-    """`near`, `lesion` or `all`."""
-    min_lesion_px: int = 1
-    """A slice with fewer tumour pixels does not count as bearing tumour."""
 
 
 def require_same_grid(source: Source, image: Volume, mask: Volume) -> None:

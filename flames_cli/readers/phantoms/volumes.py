@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 
 from flames_cli.arrays import Floats, Pixels
+from flames_cli.core.imaging.volumes import from_ras, ras_order
 from flames_cli.core.rng import derive_rng
-from flames_cli.core.volumes import from_ras, ras_order
 from flames_cli.readers.phantoms.shapes import FIELD_MM, draw_brain
 from flames_cli.readers.phantoms.trunks import KIDNEYS, LIVER, LUNGS, PANCREAS, SPACING_MM, Organ, draw_trunk
 

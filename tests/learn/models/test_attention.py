@@ -10,7 +10,7 @@ def maps(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def by_head(x: np.ndarray, weight: np.ndarray, heads: int) -> np.ndarray:
-    """1×1 convolution of C×h×w, as heads×(C/heads)×(h·w)."""
+    """Return the 1×1 convolution of C×h×w as heads×(C/heads)×(h·w)."""
     channels = np.tensordot(weight[:, :, 0, 0], x.reshape(len(x), -1), axes=1)
     return channels.reshape(heads, len(weight) // heads, -1)
 

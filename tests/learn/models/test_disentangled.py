@@ -29,7 +29,7 @@ def batch(size: tuple[int, int] = (24, 20), channels: int = 1) -> tuple[torch.Te
 @each_model
 @pytest.mark.parametrize("size", [(4, 4), (17, 31)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_size_and_number_of_channels_is_taken_apart_and_rebuilt(name, size, channels):
+def test_every_size_and_number_of_channels_is_reconstructed(name, size, channels):
     model, (images, masks) = small(name, in_channels=channels, style_dims=5), batch(size, channels)
     made = model.reconstruct(images)
     assert made.probabilities.shape == masks.shape == model(images).shape
@@ -66,7 +66,7 @@ def test_the_loss_reaches_every_parameter(name):
 
 
 @each_model
-def test_training_on_probabilities_leaves_the_style_alone(name):
+def test_training_on_probabilities_does_not_change_the_style(name):
     model, (images, _) = small(name), batch()
     model(images).mean().backward()
     reached = {key for key, p in model.named_parameters() if p.grad is not None}
@@ -74,7 +74,7 @@ def test_training_on_probabilities_leaves_the_style_alone(name):
 
 
 @each_model
-def test_style_and_content_share_the_state_dict_between_them(name):
+def test_style_and_content_together_are_the_state_dict(name):
     model = small(name)
     names = set(model.state_dict())
     content = {key for key in names if key.split(".")[0] in CONTENT_PARTS}
@@ -86,7 +86,7 @@ def test_style_and_content_share_the_state_dict_between_them(name):
 
 
 @each_model
-def test_style_weights_do_not_touch_the_prediction(name):
+def test_style_weights_do_not_change_the_prediction(name):
     model, other, (images, _) = small(name).eval(), small(name, seed=1).eval(), batch()
     before, foreign = model(images), to_weights(other)
     swapped = {
@@ -98,7 +98,7 @@ def test_style_weights_do_not_touch_the_prediction(name):
 
 
 @each_model
-def test_reconstruction_predicts_what_forward_does(name):
+def test_reconstruction_and_forward_predict_the_same(name):
     model, (images, _) = small(name).eval(), batch()
     made = model.reconstruct(images)
     assert torch.equal(made.probabilities, model(images))
@@ -149,7 +149,7 @@ def test_bf16_gives_float32_close_to_fp32(name):
         assert getattr(half, field).dtype == torch.float32, field
     assert loss.dtype == torch.float32
     torch.testing.assert_close(half.probabilities, plain.probabilities, atol=2e-2, rtol=0)
-    # AdaIN stretches maps of little contrast, and their rounding with them: a few pixels are further off.
+    # AdaIN amplifies maps of little contrast and their rounding errors, so a few pixels differ more.
     assert (half.rebuilt - plain.rebuilt).abs().mean() < 1e-2
 
 

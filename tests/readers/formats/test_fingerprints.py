@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flames_cli.core.groups import NEAR_BITS, PHASH_SIZE
-from flames_cli.readers.busi import iter_raw_cases
+from flames_cli.core.imaging.near_duplicates import NEAR_BITS, PHASH_SIZE
+from flames_cli.readers.busi import BUSI
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
+from tests.support.raw_cases import iter_raw_cases
 
 
 @pytest.fixture(scope="module")
 def scans(phantom_raw):
     """Images of distinct patients: the phantoms' copy, the last of the malignant, is left out."""
-    return [case.image for case in iter_raw_cases(phantom_raw["busi"]) if case.case != "malignant (3)"]
+    return [case.image for case in iter_raw_cases(BUSI, phantom_raw["busi"]) if case.case != "malignant (3)"]
 
 
 def resave(image: np.ndarray, quality: int) -> np.ndarray:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flames_cli.core.imaging.volumes import PLANES, restore_volume
 from flames_cli.core.rng import derive_rng
-from flames_cli.core.volumes import PLANES, restore_volume
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.nifti import read_labels, read_volume
 from flames_cli.readers.formats.volumes import (

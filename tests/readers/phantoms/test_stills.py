@@ -14,6 +14,7 @@ from flames_cli.readers.phantoms.stills import (
     draw_lits_slices,
     draw_polypgen,
 )
+from tests.support.raw_cases import iter_raw_cases
 
 PATIENTS = 9
 DRAW = {
@@ -61,24 +62,24 @@ def test_another_seed_gives_other_images(name, drawn, tmp_path):
 @pytest.mark.parametrize("name", DRAW)
 def test_the_layout_is_the_readers(name, drawn):
     reader = READERS[name]
-    assert drawn[name].name == reader.FOLDER
+    assert drawn[name].name == reader.folder
     sources = reader.list_sources(drawn[name])
     assert {source.site for source in sources} == SITES[name]
     assert len({source.patient for source in sources}) == PATIENTS
     assert len({source.name for source in sources}) == len(
         {source.case or source.patient for source in sources}
     )
-    assert {case.patient for case in reader.iter_raw_cases(drawn[name])} == {s.patient for s in sources}
+    assert {case.patient for case in iter_raw_cases(reader, drawn[name])} == {s.patient for s in sources}
 
 
 @pytest.mark.parametrize("name", DRAW)
 def test_lesions_are_of_many_sizes_but_never_most_of_the_image(name, drawn):
-    areas = [case.mask.mean() for case in READERS[name].iter_raw_cases(drawn[name])]
+    areas = [case.mask.mean() for case in iter_raw_cases(READERS[name], drawn[name])]
     assert max(areas) < 0.4
     assert max(areas) > 3 * min(areas)
 
 
-@pytest.mark.parametrize("name", [name for name in DRAW if READERS[name].COLOUR])
+@pytest.mark.parametrize("name", [name for name in DRAW if READERS[name].has_colour])
 def test_the_channels_of_a_colour_image_differ(name, drawn):
     sources = READERS[name].list_sources(drawn[name])
     (case,) = READERS[name].read_source(sources[len(sources) // 2], ReadOptions(colour=True))

@@ -9,7 +9,8 @@ import pytest
 from flames_cli.readers import READERS
 from flames_cli.readers.base import ReadOptions
 from flames_cli.readers.phantoms import PHANTOMS
-from flames_cli.stages.preparing.decoding import decode
+from flames_cli.stages.preprocess.decoding import decode
+from tests.support.raw_cases import iter_raw_cases
 
 PATIENTS = 12
 CT = ("msd-liver", "msd-lung", "msd-pancreas", "lits", "kits23")
@@ -46,7 +47,7 @@ def test_another_seed_gives_other_patients(name, drawn, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_folder_is_named_as_the_download(name, drawn):
-    assert drawn[name].name == READERS[name].FOLDER
+    assert drawn[name].name == READERS[name].folder
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,7 +63,7 @@ def test_most_patients_are_kept_at_a_small_size(name, drawn):
 
 @pytest.mark.parametrize("name", CT)
 def test_a_window_shows_the_tumour_apart_from_its_organ(name, drawn):
-    for case in READERS[name].iter_raw_cases(drawn[name]):
+    for case in iter_raw_cases(READERS[name], drawn[name]):
         inside = case.image[case.mask > 0]
         assert case.low < np.median(inside) < case.high
         assert np.median(np.abs(np.median(inside) - case.image[case.mask == 0])) > 2.0

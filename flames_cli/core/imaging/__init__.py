@@ -1,0 +1,1 @@
+"""Images and masks as arrays: geometry, intensity, lesions, near duplicates; no files."""

@@ -1,0 +1,119 @@
+"""Square images of one size and the way back, and the one affine warp of augmentation. H W pixels."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flames_cli.arrays import Floats, Mask, Pixels
+from flames_cli.core.imaging.resampling import resample_padded
+
+
+def pad_to_square(image: Pixels) -> Pixels:
+    """`image` (H×W or H×W×3) with black added to its short side; the odd pixel goes before (FLAMES, section
+    5.1)."""
+    height, width = image.shape[:2]
+    side = max(height, width)
+    if height == width:
+        return image
+    (top, bottom), (left, right) = _margins(side - height), _margins(side - width)
+    return cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
+
+
+def _margins(missing: int) -> tuple[int, int]:
+    half = missing // 2
+    return half + missing % 2, half
+
+
+def to_square(image: Pixels, mask: Mask, size: int) -> tuple[Pixels, Mask]:
+    """Image (H×W or H×W×3) and mask (H×W) padded to a square and resized to `size`×`size`.
+
+    The image by Lanczos over 8×8 pixels (floats may overshoot their range: clip after), the mask by nearest
+    neighbour. An input that is already `size`×`size` is returned as it is. 8-bit images stay so; others come
+    back as float32.
+
+    Raises:
+        ValueError: image and mask differ in shape.
+    """
+    if image.shape[:2] != mask.shape:
+        raise ValueError(f"image is {image.shape[:2]}, its mask {mask.shape}; they must have one shape")
+    height, width = mask.shape
+    side = max(height, width)
+    square_mask = pad_to_square(mask)
+    if side == size:
+        return pad_to_square(image), square_mask
+    top, left = _margins(side - height)[0], _margins(side - width)[0]
+    resized = resample_padded(image, side, top, left, size)
+    if image.dtype == np.uint8:
+        resized = np.rint(np.clip(resized, 0, 255)).astype(np.uint8)
+    resized_mask = cv2.resize(square_mask, (size, size), interpolation=cv2.INTER_NEAREST)
+    return resized, resized_mask.astype(np.uint8, copy=False)
+
+
+def from_square(mask: Mask, height: int, width: int) -> Mask:
+    """The way back from `to_square`: a square mask by nearest neighbour as `height`×`width`, margins cut.
+
+    Exactly what `to_square` was given, where the square is no smaller than that.
+    """
+    side = max(height, width)
+    if mask.shape[0] != side:
+        nearest = _nearest_taken(side, mask.shape[0])
+        mask = mask[np.ix_(nearest, nearest)]
+    top, left = _margins(side - height)[0], _margins(side - width)[0]
+    return mask[top : top + height, left : left + width]
+
+
+def _nearest_taken(side: int, size: int) -> NDArray[np.intp]:
+    """For each of `side` raw rows, which of `size` rows `to_square` took from it, or from nearest to it.
+
+    Resizing back would not do: OpenCV's nearest neighbour rounds down, so that going there and back moves a
+    mask by a pixel or two.
+    """
+    raw = np.arange(side, dtype=np.float32)
+    taken = cv2.resize(raw[None], (size, 1), interpolation=cv2.INTER_NEAREST)[0]
+    return np.asarray(np.abs(raw[:, None] - taken).argmin(axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Warp:
+    """One draw of augmentation, as plain data: what image and mask share."""
+
+    rotation_deg: float = 0.0
+    zoom: float = 1.0
+    """Above 1 enlarges."""
+    stretch: float = 1.0
+    """Width over height, above 1 widens; area is kept."""
+    shift_x: float = 0.0
+    """To the right, as a fraction of the width."""
+    shift_y: float = 0.0
+    """Down, as a fraction of the height."""
+    flip_x: bool = False
+    flip_y: bool = False
+
+
+def warp_matrix(warp: Warp, height: int, width: int) -> Floats:
+    """The 2×3 affine matrix (source → destination pixels, about the image's centre) of `warp`."""
+    angle = np.deg2rad(warp.rotation_deg)
+    cos, sin = np.cos(angle), np.sin(angle)
+    rotation = np.array([[cos, sin], [-sin, cos]])
+    root = np.sqrt(warp.stretch)
+    scale = np.diag([warp.zoom * root, warp.zoom / root])
+    mirror = np.diag([-1.0 if warp.flip_x else 1.0, -1.0 if warp.flip_y else 1.0])
+    linear = rotation @ scale @ mirror
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    shift = np.array([warp.shift_x * width, warp.shift_y * height])
+    offset = centre + shift - linear @ centre
+    return np.column_stack([linear, offset])
+
+
+def apply_warp(image: Pixels, mask: Mask, warp: Warp) -> tuple[Pixels, Mask]:
+    """Image (H×W or H×W×3, float32 in [0, 1]) by Lanczos, clipped to [0, 1]; mask (H×W) by nearest.
+
+    What comes in from outside is black.
+    """
+    height, width = mask.shape
+    matrix = warp_matrix(warp, height, width)
+    moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LANCZOS4)
+    moved_mask = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_NEAREST)
+    return np.clip(moved, 0.0, 1.0), moved_mask.astype(np.uint8, copy=False)

@@ -1,0 +1,1 @@
+"""Scores of predicted masks, their summaries and intervals, and the embedding of images."""

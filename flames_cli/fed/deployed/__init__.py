@@ -1,1 +1,0 @@
-"""A deployment's processes: Flower's SuperLink and SuperNode, gated and guarded."""

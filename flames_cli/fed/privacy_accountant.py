@@ -1,0 +1,37 @@
+"""What a run's releases have cost in privacy so far, by Flower's accountant."""
+
+import importlib.util
+
+from flwr import serverapp
+from flwr.serverapp import GaussianPrivacyEvent, NeighboringRelation, PrivacyConfig, SamplingMethod
+
+from flames_cli.core.federated.algorithm import Privacy
+from flames_cli.errors import FlamesError
+
+
+def check_accountant() -> None:
+    """Raises FlamesError where the accountant is not installed."""
+    if importlib.util.find_spec("dp_accounting") is None:
+        raise FlamesError(
+            "--dp-noise needs Flower's privacy accountant, which is not installed; "
+            "run pip install 'flames-cli[privacy]', or leave --dp-noise and --dp-clip out"
+        )
+
+
+def privacy_spent(privacy: Privacy, releases: int) -> dict[str, float]:
+    """`epsilon` at `delta` after so many releases (1 or more), for a client that took part in all of them.
+
+    Rényi differential privacy of the Gaussian mechanism (Mironov 2017), converted by Google's dp-accounting.
+    Clients are not drawn by chance, so nothing is gained by sampling, and how many there are does not matter.
+
+    Raises:
+        FlamesError: the accountant is not installed.
+    """
+    check_accountant()
+    config = PrivacyConfig(
+        privacy.delta, 1, NeighboringRelation.ADD_OR_REMOVE_ONE, SamplingMethod.NO_AMPLIFICATION
+    )
+    # Looked up when it is needed: it takes more than a second to load.
+    accountant = serverapp.RdpAccountant(config)
+    accountant.compose(GaussianPrivacyEvent(privacy.noise, 1, 1), releases)
+    return {"epsilon": accountant.get_epsilon(privacy.delta), "delta": privacy.delta}

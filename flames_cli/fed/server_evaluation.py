@@ -1,0 +1,50 @@
+"""The server's side of the final test: every client tests its final model on its own test set."""
+
+from collections.abc import Iterator
+
+from flwr.app import Message, MessageType
+from flwr.serverapp import Grid
+
+from flames_cli.core.federated.reports import State
+from flames_cli.fed.evaluation_report import EvaluationReport, unpack_evaluation
+from flames_cli.fed.events import ClientAsked, OnEvent
+from flames_cli.fed.exchange import Reply, exchange
+from flames_cli.fed.messages import Profile
+from flames_cli.fed.packing import Packer
+from flames_cli.fed.plan import Plan
+from flames_cli.fed.roster import Clients, Roster
+from flames_cli.fed.sanitise import sanitise
+
+
+def collect_evaluations(
+    grid: Grid, plan: Plan, state: State, clients: Clients, roster: Roster, on_event: OnEvent
+) -> tuple[list[EvaluationReport], dict[str, str]]:
+    """What the clients tell of their tests, by name; and by client why one tells nothing."""
+    profiles = dict(clients)
+    packer = Packer(plan, state, profiles.values())
+
+    def requests() -> Iterator[Message]:
+        for node, profile in clients:
+            task = plan.task(state, state.round + 1, profile, [profile])
+            on_event(ClientAsked(profile.client, state.round))
+            yield packer.pack(task, profile, node, MessageType.EVALUATE)
+
+    asked = {profile.client for _, profile in clients}
+    silent = {client: "it was not there for the test" for client in state.clients if client not in asked}
+    reports = []
+    for reply in exchange(grid, requests(), roster.terms()):
+        roster.settle(reply)
+        profile = profiles[reply.node]
+        report, reason = _read(reply, profile)
+        if report:
+            reports.append(report)
+        else:
+            silent[profile.client] = reason
+    return reports, silent
+
+
+def _read(reply: Reply, profile: Profile) -> tuple[EvaluationReport | None, str]:
+    report, reason = reply.read(unpack_evaluation, "test report")
+    if report and report.client != profile.client:
+        return None, sanitise(f"it reports as '{report.client}'")
+    return report, reason

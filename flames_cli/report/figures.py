@@ -1,0 +1,272 @@
+"""Figures as files: the map of the cases, masks over images, learning curves.
+
+They are drawn on an Agg canvas, not with pyplot, whose figures are global. The same input gives the same
+bytes with one version of matplotlib. The colours are those of Okabe and Ito, which colour-blind readers can
+also distinguish.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flames_cli.store.files.atomic import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito 2008, without the yellow, which is hard to see on white.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+LINES = ("-", "--", ":", "-.")
+TRUTH, PREDICTION = "#56B4E9", "#E69F00"
+DPI = 200
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#666666",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "svg.hashsalt": "flames",
+}
+
+# Sizes in inches.
+TILE, TILE_GAP, CASE_GAP = 1.15, 0.03, 0.16
+MARGIN, HEAD, TITLE, CAPTION, ROW_GAP = 0.12, 0.3, 0.27, 0.17, 0.1
+CAPTION_LETTERS = 62
+MAP, MAP_GAP, MAP_HEAD, MAP_FOOT, LEGEND_LINE = 4.1, 0.45, 0.62, 0.42, 0.19
+LEGEND_COLUMNS = 2
+
+
+@dataclass(frozen=True)
+class OverlayPanel:
+    """One case: `image` (H×W or H×W×3) in [0, 1], `truth` and `prediction` (H×W) of 0 and 1, and its line of
+    text."""
+
+    image: NDArray[Any]
+    truth: NDArray[Any]
+    prediction: NDArray[Any]
+    caption: str
+
+
+@dataclass(frozen=True)
+class OverlayRow:
+    """Cases of one client or server model, such as its best, median and worst."""
+
+    title: str
+    panels: Sequence[OverlayPanel]
+
+
+def draw_embedding(
+    path_png: Path,
+    path_svg: Path,
+    xy: NDArray[Any],
+    modalities: Sequence[str],
+    clients: Sequence[str],
+    title: str,
+) -> None:
+    """Draw two maps of the same N×2 positions: coloured by modality on the left, by client on the right.
+
+    Raises:
+        ValueError: there is not one modality and one client per case.
+    """
+    if xy.shape != (len(modalities), 2) or len(clients) != len(modalities):
+        raise ValueError(
+            f"got positions of shape {xy.shape}, {len(modalities)} modalities and {len(clients)} clients, "
+            "expected N×2 with one modality and one client per case"
+        )
+    groups = max(len(set(modalities)), len(set(clients)))
+    foot = MAP_FOOT + LEGEND_LINE * -(-groups // LEGEND_COLUMNS)
+    width, height = 3 * MAP_GAP + 2 * MAP, MAP_HEAD + MAP + foot
+    with _figure(width, height) as figure:
+        figure.text(0.5, 1 - 0.1 / height, title, ha="center", va="top", fontsize=11, fontweight="bold")
+        for column, (labels, name) in enumerate(((modalities, "by modality"), (clients, "by client"))):
+            left = MAP_GAP + column * (MAP + MAP_GAP)
+            axes = figure.add_axes((left / width, foot / height, MAP / width, MAP / height))
+            _draw_map(axes, xy, labels, name)
+        _save(figure, path_png, "png")
+        _save(figure, path_svg, "svg")
+
+
+def draw_overlays(path_png: Path, rows: Sequence[OverlayRow]) -> None:
+    """Draw a row per model, with three tiles per case: the image, with its true mask, with the predicted
+    mask.
+
+    The tile with the prediction also shows the true outline.
+
+    Raises:
+        ValueError: there is no case to draw.
+    """
+    columns = max((len(row.panels) for row in rows), default=0)
+    if columns == 0:
+        raise ValueError("got no case to draw, expected rows with panels; evaluate at least one case")
+    case_width = 3 * TILE + 2 * TILE_GAP
+    row_height = TITLE + CAPTION + TILE + ROW_GAP
+    width = 2 * MARGIN + columns * case_width + (columns - 1) * CASE_GAP
+    height = HEAD + len(rows) * row_height
+    with _figure(width, height) as figure:
+        _draw_key(figure, width, height)
+        for index, row in enumerate(rows):
+            top = height - HEAD - index * row_height
+            baseline = (top - TITLE + 0.06) / height
+            figure.text(MARGIN / width, baseline, row.title, fontsize=9, fontweight="bold")
+            for column, panel in enumerate(row.panels):
+                left = MARGIN + column * (case_width + CASE_GAP)
+                _draw_case(figure, panel, left, top - TITLE)
+        _save(figure, path_png, "png")
+
+
+def draw_rounds(path_png: Path, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Draw learning curves: validation Dice over rounds, one line per label.
+
+    Raises:
+        ValueError: there is no series.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if not series:
+        raise ValueError(
+            "got no series to draw, expected at least one; run a federation with validation first"
+        )
+    with _figure(7.0, 3.6, layout="constrained") as figure:
+        axes = figure.subplots()
+        for index, (label, points) in enumerate(series.items()):
+            _draw_curve(axes, index, label, points)
+        axes.set(xlabel="round", ylabel="validation Dice", ylim=(0, 1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
+        _save(figure, path_png, "png")
+
+
+def _draw_map(axes: "Axes", xy: NDArray[Any], labels: Sequence[str], title: str) -> None:
+    names = np.asarray(labels)
+    sizes = Counter(labels)
+    drawn_first = [name for name, _ in sizes.most_common()]
+    for index, name in enumerate(sizes):
+        own = xy[names == name]
+        axes.scatter(
+            own[:, 0],
+            own[:, 1],
+            s=14 if len(xy) < 2000 else 6,
+            color=PALETTE[index % len(PALETTE)],
+            marker=MARKERS[index // len(PALETTE) % len(MARKERS)],
+            alpha=0.75,
+            linewidths=0,
+            # Small groups are drawn last, so that large groups do not hide them.
+            zorder=2 + drawn_first.index(name) / len(sizes),
+            label=f"{name} (n={sizes[name]})",
+        )
+    axes.set(title=title, xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.06),
+        ncols=LEGEND_COLUMNS,
+        markerscale=1.8,
+        handletextpad=0.2,
+        borderaxespad=0,
+    )
+
+
+def _draw_curve(axes: "Axes", index: int, label: str, points: Sequence[tuple[int, float]]) -> None:
+    axes.plot(
+        [number for number, _ in points],
+        [value for _, value in points],
+        color=PALETTE[index % len(PALETTE)],
+        linestyle=LINES[index // len(PALETTE) % len(LINES)],
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=4,
+        markevery=max(1, len(points) // 10),
+        linewidth=1.3,
+        label=label,
+    )
+
+
+def _draw_key(figure: "Figure", width: float, height: float) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(facecolor=f"{TRUTH}66", edgecolor=TRUTH, label="ground truth"),
+        Patch(facecolor=f"{PREDICTION}66", edgecolor=PREDICTION, label="prediction"),
+        Line2D([], [], color=TRUTH, linewidth=0.9, label="outline of the ground truth, for comparison"),
+    ]
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(MARGIN / width, 1 - 0.1 / height),
+        ncols=3,
+        borderpad=0,
+        borderaxespad=0,
+    )
+
+
+def _draw_case(figure: "Figure", panel: OverlayPanel, left: float, top: float) -> None:
+    """Draw one case's caption and three tiles, from its upper left corner in inches."""
+    width, height = figure.get_size_inches()
+    caption = _shorten(panel.caption, CAPTION_LETTERS)
+    figure.text(left / width, (top - 0.02) / height, caption, va="top", fontsize=7.5, color="#333333")
+    for tile in range(3):
+        x, y = left + tile * (TILE + TILE_GAP), top - CAPTION - TILE
+        axes = figure.add_axes((x / width, y / height, TILE / width, TILE / height), facecolor="black")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        axes.imshow(panel.image, cmap="gray", vmin=0, vmax=1)
+        if tile == 1:
+            _fill(axes, panel.truth, TRUTH)
+        if tile == 2:
+            _fill(axes, panel.prediction, PREDICTION)
+            _outline(axes, panel.truth, TRUTH, 0.7)
+
+
+def _fill(axes: "Axes", mask: NDArray[Any], colour: str) -> None:
+    from matplotlib.colors import to_rgba
+
+    tint = np.zeros((*mask.shape, 4))
+    tint[mask > 0] = to_rgba(colour, 0.35)
+    axes.imshow(tint, interpolation="nearest")
+    _outline(axes, mask, colour, 1.0)
+
+
+def _outline(axes: "Axes", mask: NDArray[Any], colour: str, linewidth: float) -> None:
+    # A mask without an edge has no contour, and matplotlib would warn.
+    if mask.any() and not mask.all():
+        axes.contour(mask > 0, levels=[0.5], colors=[colour], linewidths=linewidth)
+
+
+def _shorten(text: str, letters: int) -> str:
+    """Cut the middle of `text`, because a caption begins with its case and ends with its score."""
+    half = (letters - 1) // 2
+    return text if len(text) <= letters else f"{text[:half]}…{text[-half:]}"
+
+
+@contextmanager
+def _figure(width: float, height: float, layout: Any = None) -> Iterator["Figure"]:
+    """Give a figure of that size in inches; the style applies only inside the block, so draw and save it
+    there."""
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Reset first: a user's own matplotlibrc would change the bytes.
+    with style.context(STYLE, after_reset=True):
+        figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def _save(figure: "Figure", path: Path, file_format: str) -> None:
+    # Dates and version numbers would make every file differ.
+    metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=file_format, metadata=metadata)

@@ -1,0 +1,188 @@
+"""Pictures that are there twice: within a data set, or in two of those that are checked together."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS, PHASH_SIZE, first_alike
+from flames_cli.core.imaging.quality import nearest_links
+from flames_cli.core.scores.metrics import Counts, count_pixels
+from flames_cli.stages.check.inspection import Inspected, unpack_mask
+from flames_cli.stages.check.survey import Finding, Survey, Where, say
+
+# Dice of the two masks below which copies contradict each other; our choice. Equal pictures deserve equal
+# masks; one that was cropped, or marked by another hand, does not quite get them.
+EQUAL_DICE = 0.9
+ALIKE_DICE = 0.5
+
+CONTRADICTIONS = {
+    "data sets": "remove one: data sets are split one by one, so it could be trained on and tested",
+    "sites": "remove one: two clients would share a picture",
+    "sets": "remove one: a test set would share a picture with training",
+    "patients": "give both the same patient, or remove one; preprocess keeps such patients in one set",
+    "classes": "find out which class is right and remove the other; preprocess keeps the first of equal ones",
+}
+"""What copies may not differ in, and what to do where they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One source of those that are compared."""
+
+    survey: Survey
+    inspected: Inspected
+
+    def name_in(self, survey: Survey) -> str:
+        """Its name; with its data set's before it where that is another."""
+        own = self.inspected.source.name
+        return own if self.survey is survey else f"{self.survey.name}: {own}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two sources that show one picture, or nearly."""
+
+    first: Member
+    second: Member
+    bits: int
+    """In which their perceptual hashes differ; -1: equal pixel for pixel."""
+    dice: float
+    """Of their masks."""
+
+    @property
+    def is_copy(self) -> bool:
+        """One picture, perhaps saved again; else a neighbouring one."""
+        return self.bits <= COPY_BITS
+
+    @property
+    def masks_disagree(self) -> bool:
+        """Two copies with two truths."""
+        return self.is_copy and self.dice < (EQUAL_DICE if self.bits < 0 else ALIKE_DICE)
+
+    @property
+    def contradictions(self) -> dict[str, tuple[str, str]]:
+        """What the two differ in, of CONTRADICTIONS."""
+        one, other = self.first.inspected.source, self.second.inspected.source
+        if self.first.survey is not self.second.survey:
+            return {"data sets": (self.first.survey.name, self.second.survey.name)}
+        known = self.first.survey.reader.knows_patients
+        pairs = {
+            "sites": (one.site, other.site),
+            "sets": (one.fixed_set, other.fixed_set),
+            "patients": (one.patient, other.patient) if known else ("", ""),
+            "classes": (one.stratum, other.stratum),
+        }
+        return {what: both for what, both in pairs.items() if all(both) and both[0] != both[1]}
+
+    def where(self, survey: Survey, what: str = "") -> Where:
+        """The two as a finding of `survey` names them."""
+        names = (self.first.name_in(survey), self.second.name_in(survey))
+        relation = "=" if self.bits < 0 else "≈"
+        how = "equal pixel for pixel" if self.bits < 0 else f"{self.bits} of {PHASH_SIZE**2} bits apart"
+        differ = self.contradictions
+        said = [" and ".join(differ[what])] if what in differ else [f"two {one}" for one in differ]
+        details = [*said, how, f"Dice of the masks {self.dice:.2f}"]
+        return Where(f"{names[0]} {relation} {names[1]} ({', '.join(details)})", names)
+
+
+def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
+    """The pairs that hold every group of copies together: one fewer than it has members.
+
+    Still images are compared by pixels and by perceptual hash, volumes by the pixels of each slice. Images
+    that are merely near count where no patients are named, as in preprocess.
+    """
+    members = [Member(survey, one) for survey in surveys for one in survey.usable]
+    links = [(*link, -1) for link in _equal(members)]
+    copies = {second for _, second, _ in links}
+    shown = [
+        index
+        for index, member in enumerate(members)
+        if index not in copies and member.inspected.look is not None
+    ]
+    links += _alike(members, shown, -1, COPY_BITS)
+    nameless = [index for index in shown if not members[index].survey.reader.knows_patients]
+    links += _alike(members, nameless, COPY_BITS, NEAR_BITS)
+    pairs = (Pair(members[a], members[b], bits, _dice(members[a], members[b])) for a, b, bits in links)
+    return [pair for pair in pairs if not _is_expected(pair)]
+
+
+def _equal(members: Sequence[Member]) -> Iterator[tuple[int, int]]:
+    marks = {
+        str(index): {case.digest for case in member.inspected.cases if case.digest}
+        for index, member in enumerate(members)
+    }
+    return ((int(first), int(index)) for index, first in first_alike(marks).items() if index != first)
+
+
+def _alike(
+    members: Sequence[Member], chosen: Sequence[int], above: int, most: int
+) -> list[tuple[int, int, int]]:
+    """Links of more than `above` and at most `most` bits between the members `chosen`."""
+    looks = [look for index in chosen if (look := members[index].inspected.look) is not None]
+    links = nearest_links(np.stack(looks), most) if len(looks) > 1 else []
+    return [(chosen[link.first], chosen[link.second], link.bits) for link in links if link.bits > above]
+
+
+def _is_expected(pair: Pair) -> bool:
+    """Two images of one patient, or of one sequence, look alike."""
+    one, other = pair.first, pair.second
+    together = one.survey is other.survey and one.inspected.source.patient == other.inspected.source.patient
+    return together and pair.bits >= 0
+
+
+def _dice(one: Member, other: Member) -> float:
+    """Of the two still images' masks, or of all slices that two volumes share."""
+    size = one.survey.size
+    cases, others = one.inspected.cases, other.inspected.cases
+    if len(cases) == len(others) == 1:
+        matched = [(cases[0], others[0])]
+    else:
+        by_digest = {case.digest: case for case in others if case.digest}
+        matched = [(case, by_digest[case.digest]) for case in cases if case.digest in by_digest]
+    counts = [count_pixels(unpack_mask(a, size), unpack_mask(b, size)) for a, b in matched]
+    return Counts(
+        sum(one.true_positive for one in counts),
+        sum(one.false_positive for one in counts),
+        sum(one.false_negative for one in counts),
+        0,
+    ).dice()
+
+
+def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
+    """What `pairs` mean for one data set."""
+    own = [pair for pair in pairs if survey in (pair.first.survey, pair.second.survey)]
+    copies = [pair for pair in own if pair.is_copy]
+    for what, fix in CONTRADICTIONS.items():
+        if torn := [pair for pair in copies if what in pair.contradictions]:
+            yield Finding(
+                "problem",
+                f"copies-across-{what.replace(' ', '-')}",
+                f"{say(len(torn), 'picture is', 'pictures are')} there twice, in two {what}",
+                fix,
+                tuple(pair.where(survey, what) for pair in torn),
+            )
+    if differ := [pair for pair in copies if pair.masks_disagree]:
+        yield Finding(
+            "problem",
+            "copies-with-other-masks",
+            f"{say(len(differ), 'picture is', 'pictures are')} there twice with masks that disagree",
+            "find out which mask is right, and remove the other with its image",
+            tuple(pair.where(survey) for pair in differ),
+        )
+    if plain := [pair for pair in copies if not pair.contradictions and not pair.masks_disagree]:
+        yield Finding(
+            "note",
+            "copies",
+            f"{say(len(plain), 'picture is', 'pictures are')} there twice",
+            "nothing: preprocess leaves equal ones out and keeps the others in one set",
+            tuple(pair.where(survey) for pair in plain),
+        )
+    if near := [pair for pair in own if not pair.is_copy]:
+        yield Finding(
+            "note",
+            "near-copies",
+            f"{say(len(near), 'pair')} of pictures that look like neighbouring frames of one lesion",
+            "nothing within a data set: preprocess keeps them in one set",
+            tuple(pair.where(survey) for pair in near),
+        )

@@ -1,0 +1,199 @@
+"""What check finds in one data set: each finding says what, where, and what to do about it."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from flames_cli.readers.base import Source
+from flames_cli.stages.check.inspection import CaseFigures
+from flames_cli.stages.check.intensities import find_odd_levels
+from flames_cli.stages.check.survey import Finding, Survey, Where, say
+from flames_cli.stages.raw import kind_of
+
+# Limits of our own choice.
+FULL_MASK = 0.9
+"""Of the image: a mask that covers more is most likely inverted."""
+FAINT = 0.01
+"""Of the window: an image whose sd is less shows hardly anything."""
+TINY_PX = 10
+"""Pixels, at the size asked for: a smaller lesion is a few pixels of noise to the loss."""
+FEWEST_PATIENTS = 3
+"""One each to train, to test the clients and to test the server."""
+
+EMPTY = "the mask is empty"
+"""As readers say it."""
+
+
+def find_all(survey: Survey) -> list[Finding]:
+    """Everything that is found in one data set by itself; copies are found elsewhere."""
+    finders = (
+        _unreadable,
+        _left_out,
+        _odd_images,
+        _odd_masks,
+        _mixed,
+        _torn_patients,
+        _count,
+        find_odd_levels,
+    )
+    return [finding for find in finders for finding in find(survey)]
+
+
+def _unreadable(survey: Survey) -> Iterator[Finding]:
+    bad = [one for one in survey.inspected if one.bad]
+    if bad:
+        yield Finding(
+            "problem",
+            "unreadable",
+            f"{say(len(bad), survey.noun)} cannot be trusted",
+            "mend or replace the files; or leave them out with `flames preprocess --skip-bad`",
+            tuple(Where(one.bad, (one.source.name,)) for one in bad),
+        )
+
+
+def _left_out(survey: Survey) -> Iterator[Finding]:
+    reasons: dict[str, list[str]] = {}
+    for one in survey.inspected:
+        if one.skipped:
+            reasons.setdefault(one.skipped, []).append(one.source.name)
+    for reason, names in reasons.items():
+        yield Finding(
+            "note",
+            "empty-mask" if reason == EMPTY else "left-out",
+            f"{say(len(names), survey.noun)} will be left out: {reason}",
+            "nothing, where there is no lesion to see; else mend the masks",
+            tuple(Where(name, (name,)) for name in names),
+        )
+
+
+def _odd_images(survey: Survey) -> Iterator[Finding]:
+    # A slice without tumour may well be blank: the first and last of a volume are.
+    cases = [case for one in survey.inspected for case in one.cases if one.look is not None or case.lesion_px]
+    flat = [case for case in cases if case.intensity.sd == 0]
+    look = "replace the files; for slices, see whether --window suits and whether the mask is in place"
+    for code, what, chosen in (
+        ("black-image", "all black", [case for case in flat if case.level <= 0]),
+        ("constant-image", "of one value throughout", [case for case in flat if case.level > 0]),
+    ):
+        if chosen:
+            yield Finding("problem", code, _are(chosen, what), look, _named(chosen))
+    faint = [case for case in cases if 0 < case.contrast < FAINT]
+    if faint:
+        yield Finding(
+            "note",
+            "faint-image",
+            _are(faint, f"nearly of one value (sd below {FAINT:.0%} of the window)"),
+            look,
+            _named(faint, lambda case: f"sd {case.contrast:.2%}"),
+        )
+
+
+def _odd_masks(survey: Survey) -> Iterator[Finding]:
+    side = f"{survey.size}×{survey.size}"
+    bearing = [case for case in survey.cases if case.lesion_px]
+    full = [case for case in bearing if case.share > FULL_MASK]
+    if full:
+        yield Finding(
+            "problem",
+            "full-mask",
+            f"{say(len(full), 'mask covers', 'masks cover')} more than {FULL_MASK:.0%} of the image",
+            "see whether lesion and background are swapped",
+            _named(full, lambda case: f"{case.share:.1%}"),
+        )
+    gone = [case for case in bearing if not case.lesion_px_at_size]
+    if gone:
+        yield Finding(
+            "note",
+            "vanishing-lesion",
+            f"{say(len(gone), 'lesion vanishes', 'lesions vanish')} at {side} and will be left out",
+            "take a larger --size",
+            _named(gone, lambda case: f"{case.lesion_px} px of {case.shape[0]}×{case.shape[1]}"),
+        )
+    tiny = [case for case in bearing if 0 < case.lesion_px_at_size < TINY_PX]
+    if tiny:
+        yield Finding(
+            "note",
+            "tiny-lesion",
+            f"{say(len(tiny), 'image')} with less than {TINY_PX} px of lesion at {side}",
+            "see whether these are stray pixels of a mask; a larger --size keeps more of small lesions",
+            _named(tiny, lambda case: f"{case.lesion_px_at_size} px"),
+        )
+
+
+def _mixed(survey: Survey) -> Iterator[Finding]:
+    """What preprocess refuses to put into one file."""
+    depths: dict[tuple[str, str], dict[tuple[int, int], list[str]]] = {}
+    for one in survey.usable:
+        own = depths.setdefault(kind_of(survey.reader, one.source), {})
+        own.setdefault(one.cases[0].depth, []).append(one.source.name)
+    for kind, by_depth in depths.items():
+        if len(by_depth) > 1:
+            yield Finding(
+                "problem",
+                "mixed-depths",
+                f"{' '.join(kind)} comes in {len(by_depth)} depths, of which a data set can have one",
+                "put each into a data set of its own",
+                tuple(
+                    Where(f"{channels} channel(s) of 0..{top}: {say(len(names), survey.noun)}", (names[0],))
+                    for (channels, top), names in by_depth.items()
+                ),
+            )
+
+
+def _torn_patients(survey: Survey) -> Iterator[Finding]:
+    checks: list[tuple[str, str, Callable[[Source], str]]] = [
+        ("sites", "two clients would share a patient", lambda source: source.site),
+        ("sets", "a test set would share a patient with training", lambda source: source.fixed_set),
+    ]
+    if survey.reader.knows_patients:
+        checks.append(("classes", "one of them may be wrong", lambda source: source.stratum))
+    for what, why, place in checks:
+        torn = _torn([one.source for one in survey.inspected], place)
+        if torn:
+            yield Finding(
+                "problem",
+                f"patient-in-two-{what}",
+                f"{say(len(torn), 'patient')} in two {what}: {why}",
+                f"see whether two people share a name; else put all {survey.noun}s of a patient in one place",
+                torn,
+            )
+
+
+def _torn(sources: Iterable[Source], place: Callable[[Source], str]) -> tuple[Where, ...]:
+    places: dict[str, dict[str, str]] = {}
+    for source in sources:
+        if place(source):
+            places.setdefault(source.patient, {}).setdefault(place(source), source.name)
+    return tuple(
+        Where(f"{patient}: {', '.join(found)}", tuple(found.values()))
+        for patient, found in places.items()
+        if len(found) > 1
+    )
+
+
+def _count(survey: Survey) -> Iterator[Finding]:
+    patients = {one.source.patient for one in survey.usable}
+    if len(patients) < FEWEST_PATIENTS:
+        yield Finding(
+            "problem",
+            "few-patients",
+            f"{say(len(patients), 'usable patient')}, too few to train on and to test with",
+            f"add patients: {FEWEST_PATIENTS} at the least",
+        )
+    complete, found = survey.reader.complete, sum(bool(one.source.masks) for one in survey.inspected)
+    if complete and found != complete:
+        yield Finding(
+            "note",
+            "other-count",
+            f"{found:,} {survey.noun}s with a mask; the complete download has {complete:,}",
+            "nothing, where a part is meant; else download it again",
+        )
+
+
+def _are(cases: Sequence[CaseFigures], what: str) -> str:
+    return f"{say(len(cases), 'image is', 'images are')} {what}"
+
+
+def _named(
+    cases: Sequence[CaseFigures], detail: Callable[[CaseFigures], str] = lambda _: ""
+) -> tuple[Where, ...]:
+    texts = [f"{case.name}: {detail(case)}".removesuffix(": ") for case in cases]
+    return tuple(Where(text, (case.name,)) for text, case in zip(texts, cases, strict=True))

@@ -1,0 +1,140 @@
+"""One raw source → figures of its cases and small pictures: what check does in parallel."""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
+from flames_cli.core.imaging.lesions import measure_lesions
+from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
+from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order
+from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
+from flames_cli.readers.formats.fingerprints import content_hash
+from flames_cli.stages.preprocess.decoding import look_of, square
+from flames_cli.stages.raw import say_bad
+from flames_cli.store.cases import encode_chunk
+
+PICTURE = 160
+"""Side of the pictures that are kept, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFigures:
+    """What check keeps of a case; pixels are those of the raw image unless said otherwise."""
+
+    name: str
+    """A still image's is its source's."""
+    shape: tuple[int, int]
+    depth: tuple[int, int]
+    """Channels, full scale."""
+    spacing_mm: tuple[float, float, float]
+    """Rows, columns, from slice to slice; NaN where unknown."""
+    lesion_px: int
+    lesion_px_at_size: int
+    lesions: int
+    intensity: Intensity
+    level: float
+    """The mean as the model sees it: 0 at the window's low end, 1 at its high end."""
+    contrast: float
+    """The sd, likewise."""
+    digest: str
+    """Of the raw pixels: equal for exact copies; empty for blank ones, which are no copies of each other."""
+    packed_mask: bytes
+    """At the size asked for."""
+
+    @property
+    def share(self) -> float:
+        """Of the image that is lesion, 0..1."""
+        return self.lesion_px / (self.shape[0] * self.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What became of one source: cases, or why there are none."""
+
+    source: Source
+    cases: tuple[CaseFigures, ...] = ()
+    look: NDArray[np.bool_] | None = None
+    """Perceptual hash; None for volumes."""
+    skipped: str = ""
+    bad: str = ""
+
+
+Pictures = dict[str, bytes]
+"""Encoded square pictures by case."""
+
+
+def inspect(reader: Reader, options: ReadOptions, size: int, source: Source) -> tuple[Inspected, Pictures]:
+    """Read and measure `source`; never raises for what is wrong with the data.
+
+    There are pictures of a volume's slices with the smallest and the largest lesion: enough to see it by.
+    """
+    try:
+        raw = reader.read_source(source, options)
+    except BadCase as error:
+        return Inspected(source, bad=say_bad(source, error)), {}
+    except SkippedCase as error:
+        return Inspected(source, skipped=str(error)), {}
+    still = reader.is_still and raw[0].place is None
+    pictured = _extremes(raw)
+    cases, pictures = [], {}
+    for index, case in enumerate(raw):
+        name = source.name if still else case.case
+        image, mask = square(case, size)
+        cases.append(_measure(name, case, mask))
+        if index in pictured:
+            pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))
+    return Inspected(source, tuple(cases), look_of(raw[0]) if still else None), pictures
+
+
+def _extremes(raw: list[RawCase]) -> set[int]:
+    areas = [int(case.mask.sum()) for case in raw]
+    bearing = [index for index, area in enumerate(areas) if area] or list(range(len(areas)))
+    return {min(bearing, key=areas.__getitem__), max(bearing, key=areas.__getitem__)}
+
+
+def _in_8_bits(image: Pixels, max_value: int) -> Pixels:
+    return image if image.dtype == np.uint8 else quantise(dequantise(image, max_value), MAX_8_BIT)
+
+
+def _measure(name: str, case: RawCase, mask_at_size: Mask) -> CaseFigures:
+    height, width = case.mask.shape
+    intensity = measure_intensity(case.image, case.low, case.high)
+    window = case.high - case.low
+    lesions = measure_lesions(case.mask)
+    return CaseFigures(
+        name=name,
+        shape=(height, width),
+        depth=(1 if case.image.ndim == 2 else int(case.image.shape[2]), case.max_value),
+        spacing_mm=(*case.spacing_mm, _slice_distance(case.place)),
+        lesion_px=lesions.area_px,
+        lesion_px_at_size=int(mask_at_size.sum()),
+        lesions=lesions.n,
+        intensity=intensity,
+        level=(intensity.mean - case.low) / window,
+        contrast=intensity.sd / window,
+        digest=content_hash(case.image) if intensity.sd else "",
+        packed_mask=encode_chunk(np.packbits(mask_at_size)),
+    )
+
+
+def _slice_distance(place: Placement | None) -> float:
+    if place is None:
+        return float("nan")
+    along_axes = np.linalg.norm(np.reshape(place.affine, (4, 4))[:3, :3], axis=0)
+    return float(along_axes[ras_order(place.axes)[PLANES[place.plane]]])
+
+
+def unpack_mask(case: CaseFigures, size: int) -> Mask:
+    """The mask of `case` at the size asked for."""
+    bits = np.frombuffer(zlib.decompress(case.packed_mask), np.uint8)
+    return np.unpackbits(bits, count=size * size).reshape(size, size)
+
+
+def unpack_picture(picture: bytes, size: int) -> Pixels:
+    """A picture that `inspect` took at `size`: S×S, or S×S×3 in colour."""
+    side = min(size, PICTURE)
+    return np.frombuffer(zlib.decompress(picture), np.uint8).reshape(side, side, -1).squeeze()

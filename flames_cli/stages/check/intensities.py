@@ -1,0 +1,70 @@
+"""Images and sites that are far brighter or darker than those they are trained with."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from flames_cli.arrays import Floats
+from flames_cli.core.imaging.quality import distance_from, robust_z
+from flames_cli.stages.check.survey import Finding, Part, Survey, Where, say
+
+# Limits of our own choice.
+OUTLIER_Z = 6.0
+"""Robust sds of its site's images from their median."""
+SITE_DISTANCE = 3.0
+"""Robust sds of the other sites' images from their median."""
+ENOUGH = 10
+"""Images or volumes that a robust sd takes."""
+
+
+def find_odd_levels(survey: Survey) -> Iterator[Finding]:
+    """Images unlike their site's others, and sites unlike the others, by brightness as the model sees it."""
+    levels = {
+        part: np.array([np.mean([case.level for case in one.cases]) for one in own])
+        for part, own in survey.parts().items()
+    }
+    odd = tuple(_outliers(survey, levels))
+    if odd:
+        yield Finding(
+            "note",
+            "intensity-outlier",
+            f"{say(len(odd), survey.noun)} far brighter or darker than their site's others",
+            "look at them for another device, inverted intensities or a wrong unit",
+            odd,
+        )
+    apart = tuple(_sites_apart(levels))
+    if apart:
+        yield Finding(
+            "note",
+            "site-apart",
+            f"{say(len(apart), 'site')} far brighter or darker than the others",
+            "expect models to transfer less well; see whether units and windows are the same everywhere",
+            apart,
+        )
+
+
+def _outliers(survey: Survey, levels: dict[Part, Floats]) -> Iterator[Where]:
+    for part, own in survey.parts().items():
+        if len(own) < ENOUGH:
+            continue
+        middle = float(np.median(levels[part]))
+        for one, level, z in zip(own, levels[part], robust_z(levels[part]), strict=True):
+            if abs(z) > OUTLIER_Z:
+                text = (
+                    f"{one.source.name}: mean {level:.2f} of the window, the median {middle:.2f} (z {z:+.1f})"
+                )
+                yield Where(text, (one.source.name,))
+
+
+def _sites_apart(levels: dict[Part, Floats]) -> Iterator[Where]:
+    for part, own in levels.items():
+        beside = [other for key, other in levels.items() if key[:2] == part[:2] and key != part and part.site]
+        if len(own) < ENOUGH or sum(map(len, beside)) < ENOUGH:
+            continue
+        others = np.concatenate(beside)
+        distance = distance_from(own, others)
+        if distance > SITE_DISTANCE:
+            yield Where(
+                f"{part.site}: mean {own.mean():.2f} of the window, others' median {np.median(others):.2f} "
+                f"({distance:.1f} robust sds apart)"
+            )

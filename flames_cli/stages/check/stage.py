@@ -1,0 +1,114 @@
+"""Raw folders → `check/<dataset>.json` and a page beside it: what is wrong with the data, before training.
+
+One pass over the files; of each case its figures and at most a small picture are kept.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from flames_cli import __version__
+from flames_cli.config import CheckConfig
+from flames_cli.errors import FlamesError
+from flames_cli.readers import get_reader
+from flames_cli.report.check_page import shown_cases, write_page
+from flames_cli.report.html import legible
+from flames_cli.stages.check.copies import Pair, find_copies, find_pairs
+from flames_cli.stages.check.findings import find_all
+from flames_cli.stages.check.inspection import Inspected, inspect
+from flames_cli.stages.check.pictures import Album, find_pictures, pick_samples
+from flames_cli.stages.check.survey import Finding, Survey
+from flames_cli.stages.check.tables import tabulate
+from flames_cli.stages.parallel import ordered_map
+from flames_cli.stages.progress import Progress, silent
+from flames_cli.stages.raw import Opened, check_windows, kind_of, open_raw, read_options
+from flames_cli.store.cases import Spool
+from flames_cli.store.files.atomic import finite, write_json
+from flames_cli.store.schema import CHECK, stamp
+
+NOT_READING = {"workspace", "seed", "raw", "datasets", "name", "workers"}
+"""Options that do not change what is found."""
+
+
+def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, Any]]:
+    """Check the raw data of every data set by itself, and all of them for copies of each other's images.
+
+    Returns the reports that are also written as JSON, one a data set; `passed` is whether there are no
+    problems.
+
+    Raises:
+        FlamesError: a data set is not there, or its folder is not as its reader expects. Nothing is written.
+    """
+    named = dict.fromkeys(get_reader(name).name for name in config.datasets)
+    opened = [open_raw(config, name) for name in named]
+    if len({one.name for one in opened}) < len(opened):
+        raise FlamesError(f"two data sets are called {opened[-1].name}; name the manifest's with --name")
+    check_windows(config, (kind_of(one.reader, source)[0] for one in opened for source in one.sources))
+    with Spool(config.workspace) as spool:
+        album = Album(spool, config.size)
+        surveys = [_survey(one, config, album, progress) for one in opened]
+        pairs = find_pairs(surveys)
+        return [_write(survey, config, pairs, album) for survey in surveys]
+
+
+def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progress) -> Survey:
+    task = partial(inspect, opened.reader, read_options(config), config.size)
+    inspected: list[Inspected] = []
+    for one, pictures in ordered_map(task, opened.sources, config.workers):
+        inspected.append(one)
+        album.add(opened.name, one, pictures)
+        progress(f"check {opened.name}", len(inspected), len(opened.sources))
+    return Survey(opened.reader, opened.name, config.size, inspected)
+
+
+def _write(survey: Survey, config: CheckConfig, pairs: Sequence[Pair], album: Album) -> dict[str, Any]:
+    findings = [*find_all(survey), *find_copies(survey, pairs)]
+    findings.sort(key=lambda finding: finding.severity != "problem")
+    report = _report(survey, config, findings)
+    samples = pick_samples(survey, album)
+    pictures = find_pictures(shown_cases(report, samples), survey, album)
+    folder = config.workspace / "check"
+    write_page(folder / report["page"], report, samples, pictures)
+    shown: dict[str, Any] = _legible(finite(report))
+    write_json(folder / f"{survey.name}.json", shown)
+    return shown
+
+
+def _report(survey: Survey, config: CheckConfig, findings: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        **stamp(CHECK),
+        "flames": __version__,
+        "dataset": survey.name,
+        "reader": survey.reader.name,
+        "source": survey.noun,
+        "licence": survey.reader.licence,
+        "options": config.model_dump(mode="json", exclude=NOT_READING),
+        "passed": all(finding.severity != "problem" for finding in findings),
+        "counts": _count(survey),
+        "findings": [finding.as_json() for finding in findings],
+        "groups": tabulate(survey),
+        "page": f"{survey.name}.html",
+    }
+
+
+def _count(survey: Survey) -> dict[str, int]:
+    usable = survey.usable
+    return {
+        "sources": len(survey.inspected),
+        "usable": len(usable),
+        "left_out": sum(bool(one.skipped) for one in survey.inspected),
+        "bad": sum(bool(one.bad) for one in survey.inspected),
+        "patients": len({one.source.patient for one in usable}),
+        "images": sum(len(one.cases) for one in usable),
+    }
+
+
+def _legible(value: Any) -> Any:
+    """File names may hold what no JSON file or terminal should."""
+    if isinstance(value, str):
+        return legible(value)
+    if isinstance(value, dict):
+        return {
+            key if not isinstance(key, str) else legible(key): _legible(item) for key, item in value.items()
+        }
+    return [_legible(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,86 @@
+"""All sources of a data set as check sees them, and what it says about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from flames_cli.readers.base import Reader, Source
+from flames_cli.stages.check.inspection import CaseFigures, Inspected
+from flames_cli.stages.raw import kind_of
+
+
+class Where(NamedTuple):
+    """One place of a finding."""
+
+    text: str
+    cases: tuple[str, ...] = ()
+    """Whose pictures show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to mend (problem) or to know (note)."""
+
+    severity: Literal["problem", "note"]
+    code: str
+    what: str
+    fix: str
+    where: tuple[Where, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the report."""
+        where = [{"text": place.text, "cases": list(place.cases)} for place in self.where]
+        head = {"severity": self.severity, "code": self.code, "what": self.what, "fix": self.fix}
+        return {**head, "count": len(where), "where": where}
+
+
+class Part(NamedTuple):
+    """What can be compared: one modality and organ, at one site."""
+
+    modality: str
+    organ: str
+    site: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survey:
+    """All sources of one data set, inspected."""
+
+    reader: Reader
+    name: str
+    size: int
+    inspected: Sequence[Inspected]
+
+    @property
+    def noun(self) -> str:
+        """What a source is; a manifest may hold both."""
+        nouns = {"volume" if one.look is None else "image" for one in self.usable}
+        if not nouns:
+            return "image" if self.reader.is_still else "volume"
+        return nouns.pop() if len(nouns) == 1 else "file"
+
+    @property
+    def usable(self) -> list[Inspected]:
+        """The sources that gave cases."""
+        return [one for one in self.inspected if one.cases]
+
+    def part_of(self, source: Source) -> Part:
+        """Where `source` belongs."""
+        return Part(*kind_of(self.reader, source), source.site)
+
+    def parts(self) -> dict[Part, list[Inspected]]:
+        """The usable sources by part, in alphabetical order."""
+        parts: dict[Part, list[Inspected]] = {}
+        for one in self.usable:
+            parts.setdefault(self.part_of(one.source), []).append(one)
+        return dict(sorted(parts.items()))
+
+    @property
+    def cases(self) -> list[CaseFigures]:
+        """Of all sources."""
+        return [case for one in self.inspected for case in one.cases]
+
+
+def say(n: int, one: str, many: str = "") -> str:
+    """`n` with its noun: 1 image, 2 images."""
+    return f"{n:,} {one}" if n == 1 else f"{n:,} {many or one + 's'}"

@@ -1,0 +1,108 @@
+"""The main job on phantoms: draw raw data, then every real stage, the baseline and FLAMES side by side."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flames_cli.config import (
+    DemoConfig,
+    EvaluateConfig,
+    FederateConfig,
+    PartitionConfig,
+    PreprocessConfig,
+    TsneConfig,
+)
+from flames_cli.errors import FlamesError
+from flames_cli.fed.events import OnEvent
+from flames_cli.readers.phantoms import draw_brats, draw_busi, draw_otu2d
+from flames_cli.stages.evaluate.files import Evaluation
+from flames_cli.stages.evaluate.stage import evaluate
+from flames_cli.stages.federate.stage import FederationResult, federate
+from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.preprocess.stage import preprocess
+from flames_cli.stages.progress import Progress, silent
+from flames_cli.stages.tsne.stage import Map, tsne
+from flames_cli.store.files.atomic import write_text
+from flames_cli.store.partition import Partition
+
+MARKER = "DEMO.txt"
+
+BASELINE, OURS = "fedavg", "flames"
+
+PATIENTS = {"brats": 24, "busi": 60, "otu2d": 60}
+LOCAL_EPOCHS, BATCH_SIZE, LEARNING_RATE, BASE_CHANNELS = 2, 8, 2e-3, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What every stage gave."""
+
+    preprocessed: list[dict[str, Any]]
+    partition: Partition
+    runs: dict[str, FederationResult]
+    evaluation: Evaluation
+    map: Map
+
+
+def demo(
+    config: DemoConfig, progress: Progress = silent, watch: Callable[[str], OnEvent] | None = None
+) -> Demo:
+    """Draw phantoms of brain MRI, breast US and ovary US, then preprocess, partition, federate twice,
+    evaluate and embed them, in a workspace of its own.
+
+    Args:
+        config: workspace, size, rounds and seed.
+        progress: told of the stages' steps.
+        watch: gives the listener to a run, by the strategy's name.
+    """
+    _claim(config.workspace)
+    shared = {"workspace": config.workspace, "seed": config.seed}
+    raw = draw_phantoms(config.workspace / "raw", config.seed, progress)
+    preparing = PreprocessConfig(**shared, size=config.size, raw=raw, overwrite=True)
+    reports = [report for name in raw for report in preprocess(preparing, name, progress)]
+    divided = partition(PartitionConfig(**shared, overwrite=True), progress)
+    runs = {}
+    for strategy in (BASELINE, OURS):
+        options = FederateConfig(
+            **shared,
+            strategy=strategy,
+            rounds=config.rounds,
+            local_epochs=LOCAL_EPOCHS,
+            batch_size=BATCH_SIZE,
+            lr=LEARNING_RATE,
+            model="unet",
+            model_options={"base_channels": BASE_CHANNELS, "depth": 4},
+            device=config.device,
+            fresh=True,
+        )
+        runs[strategy] = federate(options, watch(strategy)) if watch else federate(options)
+    scored = evaluate(EvaluateConfig(**shared, run=OURS, compare=BASELINE, device=config.device), progress)
+    return Demo(reports, divided, runs, scored, tsne(TsneConfig(**shared, device=config.device), progress))
+
+
+def _claim(workspace: Path) -> None:
+    """Mark `workspace` as the demo's, which overwrites what is in it.
+
+    Raises:
+        FlamesError: it holds artifacts, and not the demo's.
+    """
+    marker = workspace / MARKER
+    taken = any((workspace / name).exists() for name in ("raw", "preprocessed", "partition.json", "runs"))
+    if taken and not marker.is_file():
+        raise FlamesError(f"{workspace} holds artifacts that are not the demo's; pass another --workspace")
+    write_text(marker, "Made by `flames demo` from synthetic images, which overwrites all files here.\n")
+
+
+def draw_phantoms(folder: Path, seed: int, progress: Progress = silent) -> dict[str, Path]:
+    """The three raw data sets below `folder`; where each lies, by name."""
+    drawers: dict[str, Callable[[Path, int, int], Path]] = {
+        "brats": draw_brats,
+        "busi": draw_busi,
+        "otu2d": draw_otu2d,
+    }
+    raw = {}
+    for done, (name, draw) in enumerate(drawers.items(), start=1):
+        raw[name] = draw(folder / name, PATIENTS[name], seed)
+        progress("draw phantoms", done, len(drawers))
+    return raw

@@ -1,0 +1,47 @@
+"""Before a federation between machines begins: what would stop it, at the server and at a site."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flames_cli.stages.deploy.check_connection import check_connection, check_port
+from flames_cli.stages.deploy.check_files import (
+    check_authority,
+    check_node_key,
+    check_server_files,
+    check_site_keys,
+)
+from flames_cli.stages.deploy.check_machine import check_device, check_machine, check_shards
+from flames_cli.stages.deploy.findings import Finding
+from flames_cli.store.deployment.folders import Deployment, Site
+
+
+def check_server(deployment: Deployment) -> list[Finding]:
+    """What is well and what is not at the server's machine, whether or not the server runs."""
+    return [
+        *check_authority(deployment.ca_certificate),
+        *check_server_files(deployment),
+        *check_site_keys(deployment),
+        check_port(deployment.port, deployment.ca_certificate),
+        *check_machine(deployment.path),
+    ]
+
+
+def check_node(site: Site, shards: Sequence[Path] = (), superlink: str | None = None) -> list[Finding]:
+    """What is well and what is not at a site's machine.
+
+    Args:
+        site: its folder.
+        shards: the client's data; none: not looked at.
+        superlink: HOST:PORT of the server; None: as the site's folder says.
+
+    Raises:
+        FlamesError: `superlink` is no address.
+    """
+    return [
+        *check_authority(site.ca_certificate),
+        *check_node_key(site),
+        *check_shards(shards),
+        *check_machine(site.path),
+        check_device(),
+        *check_connection(superlink or site.superlink, site.ca_certificate),
+    ]

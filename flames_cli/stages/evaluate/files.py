@@ -1,0 +1,209 @@
+"""What `flames evaluate` leaves behind: metrics a case, tables and a summary."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flames_cli import __version__
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
+from flames_cli.core.scores.intervals import DRAWS, LEVEL
+from flames_cli.core.scores.summaries import METRICS
+from flames_cli.errors import FlamesError
+from flames_cli.stages.evaluate.lesion_rows import SIZES, LesionRow, SizeScores
+from flames_cli.stages.evaluate.parts import Scored
+from flames_cli.stages.evaluate.pictures import overlay_name
+from flames_cli.stages.evaluate.rows import Row
+from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
+from flames_cli.store.files.atomic import write_csv, write_json
+from flames_cli.store.schema import EVALUATION, read_json, stamp
+
+CASE_COLUMNS = (
+    *("run", "client", "modality", "dataset", "organ", "site", "patient", "lesion"),
+    *("split", "case", "metric", "value"),
+)
+SPLIT = CASE_COLUMNS.index("split")
+
+TABLE_OF = {"client_test": "clients", "server_test": "server"}
+"""By split: the table's name in summary.json and of its CSV."""
+LESIONS_OF = {split: f"lesions_{table}" for split, table in TABLE_OF.items()}
+"""The same of the table by size of lesion, whose CSV has a hyphen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The tables of one run, beside another's where one was named; of the splits that were asked for."""
+
+    run: str
+    strategy: str
+    round: int
+    compare: str | None
+    models: dict[str, str]
+    """By run: SHA-256 of its checkpoint's index; tells whether earlier tables are of the same models."""
+    tables: dict[str, list[Row]]
+    """By split."""
+    folder: Path
+    untested: dict[str, str] = field(default_factory=dict)
+    """Clients and modalities that are in no table, each with its reason."""
+    lesions: dict[str, list[LesionRow]] = field(default_factory=dict)
+    """By split: the table by size of lesion."""
+    small: dict[str, SmallLesionRule] = field(default_factory=dict)
+    """By data set: which of its images hold small lesions."""
+    seed: int = 0
+    """Of the intervals' draws: the run's own."""
+    privacy: dict[str, Any] | None = None
+    """What the run's models have cost in privacy, where they are private."""
+
+    @property
+    def clients(self) -> list[Row]:
+        """Every client's own test set with its personalised model."""
+        return self.tables.get("client_test", [])
+
+    @property
+    def server(self) -> list[Row]:
+        """Every server model on the unseen patients of its modality, by organ; unseen sites apart."""
+        return self.tables.get("server_test", [])
+
+
+def case_rows(result: Evaluation, scored: Sequence[Scored]) -> list[tuple[object, ...]]:
+    """The lines of cases.csv: both runs' scores of every model, each once however often it is compared."""
+    rows: dict[tuple[object, ...], None] = {}
+    for one in scored:
+        rows |= dict.fromkeys(_metric_rows(result.run, one.model.label, one.model, one.scores))
+        if result.compare and one.compared is not None:
+            counterpart = one.compared_label
+            rows |= dict.fromkeys(_metric_rows(result.compare, counterpart, one.model, one.compared))
+    return list(rows)
+
+
+def _metric_rows(
+    run: str, label: str, model: ModelUnderTest, scores: Sequence[Score]
+) -> Iterator[tuple[object, ...]]:
+    for score in scores:
+        who = (run, label, model.modality, score.dataset, score.organ, score.site, score.patient)
+        for metric, value in score.values.items():
+            yield (*who, score.lesion, model.split, score.case, metric, value)
+
+
+def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> None:
+    """Write cases.csv (`cases`, from `case_rows`), the tables and summary.json.
+
+    A split that was not asked for keeps what an earlier call said of the same models; what it said of others
+    is removed, and so are the pictures of a split that is made again.
+    """
+    folder = result.folder
+    earlier = _earlier_tables(result)
+    # First: a call that is interrupted from here on leaves no summary of tables that are no more.
+    (folder / "summary.json").unlink(missing_ok=True)
+    for split, table in TABLE_OF.items():
+        if table not in earlier:
+            for stale in (f"{table}.csv", _lesion_csv(split), overlay_name(split)):
+                (folder / stale).unlink(missing_ok=True)
+    header = _table_header(result.compare)
+    for split, rows in result.tables.items():
+        write_csv(folder / f"{TABLE_OF[split]}.csv", header, [_table_row(row, header) for row in rows])
+    header = _lesion_header(result.compare)
+    for split, by_size in result.lesions.items():
+        lines = [line for row in by_size for line in _lesion_lines(row, header)]
+        write_csv(folder / _lesion_csv(split), header, lines)
+    kept = _earlier_cases(folder / "cases.csv", set(TABLE_OF) - set(result.tables)) if earlier else []
+    write_csv(folder / "cases.csv", CASE_COLUMNS, [*kept, *cases])
+    write_json(folder / "summary.json", {**summary_json(result), **earlier})
+
+
+def _earlier_tables(result: Evaluation) -> dict[str, Any]:
+    """What summary.json keeps of the splits that this call leaves out, where it is of the same models."""
+    try:
+        before = read_json(result.folder / "summary.json", EVALUATION)
+    except FlamesError:  # none yet, or a damaged one, which is replaced
+        return {}
+    same = {**stamp(EVALUATION), "models": result.models}
+    if any(before.get(key) != value for key, value in same.items()):
+        return {}
+    splits = [split for split in TABLE_OF if split not in result.tables]
+    missing = [name[split] for name in (TABLE_OF, LESIONS_OF) for split in splits]
+    kept = {table: before[table] for table in missing if before.get(table)}
+    rules = {**before.get("small", {}), **_small_json(result)}
+    return {**kept, "small": dict(sorted(rules.items()))} if kept else {}
+
+
+def _earlier_cases(path: Path, splits: set[str]) -> list[list[str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.reader(file) if len(row) > SPLIT and row[SPLIT] in splits]
+
+
+def summary_json(result: Evaluation) -> dict[str, Any]:
+    """What summary.json holds; an empty table is of a split that was not asked for."""
+    return {
+        **stamp(EVALUATION),
+        "flames": __version__,
+        "run": result.run,
+        "strategy": result.strategy,
+        "round": result.round,
+        "compare": result.compare,
+        "models": result.models,
+        "clients": [row.as_json() for row in result.clients],
+        "server": [row.as_json() for row in result.server],
+        **{
+            table: [row.as_json() for row in result.lesions.get(split, [])]
+            for split, table in LESIONS_OF.items()
+        },
+        "small": _small_json(result),
+        "interval": {"level": LEVEL, "draws": DRAWS, "seed": result.seed},
+        "untested": result.untested,
+        **({"privacy": result.privacy} if result.privacy else {}),
+    }
+
+
+def _small_json(result: Evaluation) -> dict[str, str]:
+    return {dataset: str(rule) for dataset, rule in sorted(result.small.items())}
+
+
+def _table_header(compare: str | None) -> list[str]:
+    columns = [f"{metric}_{part}" for metric in METRICS for part in ("mean", "sd", "n")]
+    header = ["model", "modality", "organ", "n", *columns]
+    return [*header, *(f"{compare}_{column}" for column in columns), "dice_gain"] if compare else header
+
+
+def _table_row(row: Row, header: Sequence[str]) -> list[object]:
+    """The cells of `row`; empty ones where the other run has no model to compare with."""
+
+    def flat(metrics: dict[str, Any]) -> list[object]:
+        return [value for m in METRICS for value in (metrics[m].mean, metrics[m].sd, metrics[m].n)]
+
+    start: list[object] = [row.label, row.modality, row.organ, row.n, *flat(row.metrics)]
+    if row.compared and row.dice_gain:
+        return [*start, *flat(row.compared), row.dice_gain.mean]
+    return [*start, *[""] * (len(header) - len(start))]
+
+
+def _lesion_csv(split: str) -> str:
+    return f"{LESIONS_OF[split].replace('_', '-')}.csv"
+
+
+def _lesion_header(compare: str | None) -> list[str]:
+    counts = ("lesions", "lesions_found", "lesions_predicted", "lesions_right", "recall", "precision")
+    columns = ["dice_mean", "dice_sd", *counts]
+    header = ["model", "modality", "organ", "lesion", "n", "patients", *columns]
+    gains = ["dice_gain", "dice_gain_low", "dice_gain_high"]
+    return [*header, *(f"{compare}_{column}" for column in columns), *gains] if compare else header
+
+
+def _lesion_lines(row: LesionRow, header: Sequence[str]) -> Iterator[list[object]]:
+    """A line a size; empty cells where the other run has no model to compare with."""
+    for size in SIZES:
+        own = row.sizes[size]
+        line = [row.label, row.modality, row.organ, size, own.dice.n, own.n_patients, *_lesion_cells(own)]
+        if row.compared and row.gains:
+            gain = row.gains[size]
+            line += [*_lesion_cells(row.compared[size]), gain.mean, gain.low, gain.high]
+        yield [*line, *[""] * (len(header) - len(line))]
+
+
+def _lesion_cells(scores: SizeScores) -> list[object]:
+    counts = scores.lesions
+    found = (counts.n, counts.found, counts.n_predicted, counts.n_right, counts.recall(), counts.precision())
+    return [scores.dice.mean, scores.dice.sd, *found]

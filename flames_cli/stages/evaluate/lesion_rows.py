@@ -1,0 +1,112 @@
+"""The table of small and large lesions: Dice by size, lesions found, and gains with their intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flames_cli.core.scores.detection import LesionCounts, pool_counts
+from flames_cli.core.scores.intervals import Interval, paired_interval
+from flames_cli.core.scores.metrics import Summary, summarise
+from flames_cli.stages.evaluate.parts import Part
+from flames_cli.stages.evaluate.rows import number_or_null, summary_as_json
+from flames_cli.stages.evaluate.scoring import Score
+
+SIZES = ("small", "large", "lesion", "all")
+"""Cases with small lesions and with large ones, both together, and with those whose true mask is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeScores:
+    """The cases of one size."""
+
+    dice: Summary
+    lesions: LesionCounts
+    n_patients: int
+
+    def as_json(self) -> dict[str, Any]:
+        """For summary.json; a share of nothing is null."""
+        return {
+            "n": self.dice.n,
+            "patients": self.n_patients,
+            "dice": summary_as_json(self.dice),
+            "lesions": self.lesions.n,
+            "lesions_found": self.lesions.found,
+            "lesions_predicted": self.lesions.n_predicted,
+            "lesions_right": self.lesions.n_right,
+            "recall": number_or_null(self.lesions.recall()),
+            "precision": number_or_null(self.lesions.precision()),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LesionRow:
+    """One line of the table: each size of SIZES, beside another run's where there is one."""
+
+    label: str
+    modality: str
+    """Empty where models of several are pooled."""
+    organ: str
+    sizes: dict[str, SizeScores]
+    compared: dict[str, SizeScores] | None = None
+    gains: dict[str, Interval] | None = None
+    """Of this run's Dice over the other's, paired case by case."""
+    unseen: str = ""
+    """The sites that no client has seen and that the cases are from; else empty."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For summary.json; a mean of nothing, or a limit that cannot be told, is null."""
+        plain: dict[str, Any] = {
+            "model": self.label,
+            "modality": self.modality or None,
+            "organ": self.organ,
+            "unseen_site": self.unseen or None,
+            "sizes": {size: value.as_json() for size, value in self.sizes.items()},
+        }
+        if self.compared is not None and self.gains is not None:
+            plain["compared"] = {size: value.as_json() for size, value in self.compared.items()}
+            plain["dice_gain"] = {size: _interval_as_json(value) for size, value in self.gains.items()}
+        return plain
+
+
+def _interval_as_json(value: Interval) -> dict[str, float | int | None]:
+    limits = {name: number_or_null(getattr(value, name)) for name in ("mean", "low", "high")}
+    return {**limits, "n": value.n, "patients": value.n_patients}
+
+
+def make_lesion_row(part: Part, seed: int) -> LesionRow:
+    """The cases of `part` by size; `seed` is of the intervals' draws."""
+    return LesionRow(
+        label=part.label,
+        modality=part.modality,
+        organ=part.organ,
+        sizes=_by_size(part.scores),
+        compared=None if part.compared is None else _by_size(part.compared),
+        gains=None if part.compared is None else _gains(part.pairs(), seed),
+        unseen=part.unseen,
+    )
+
+
+def _by_size(scores: Sequence[Score]) -> dict[str, SizeScores]:
+    return {size: _summarise([score for score in scores if is_of(score.lesion, size)]) for size in SIZES}
+
+
+def is_of(lesion: str, size: str) -> bool:
+    """Whether a case whose lesions are `lesion` (small, large, none) counts among `size` of SIZES."""
+    return size == "all" or lesion == size or (size == "lesion" and lesion != "none")
+
+
+def _summarise(scores: Sequence[Score]) -> SizeScores:
+    return SizeScores(
+        summarise(score.metrics["dice"] for score in scores),
+        pool_counts(score.lesions for score in scores),
+        len({score.person for score in scores}),
+    )
+
+
+def _gains(pairs: Sequence[tuple[Score, Score]], seed: int) -> dict[str, Interval]:
+    gains = {}
+    for size in SIZES:
+        chosen = [(ours, theirs) for ours, theirs in pairs if is_of(ours.lesion, size)]
+        differences = [ours.metrics["dice"] - theirs.metrics["dice"] for ours, theirs in chosen]
+        gains[size] = paired_interval(differences, [ours.person for ours, _ in chosen], seed)
+    return gains

@@ -1,0 +1,58 @@
+"""What `flames evaluate` draws: overlays of every model, and the learning curves of the run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flames_cli.learn.segment import Segmenter
+from flames_cli.report.figures import OverlayPanel, OverlayRow, draw_overlays, draw_rounds
+from flames_cli.stages.evaluate.parts import Scored
+from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
+
+
+def overlay_name(split: str) -> str:
+    """The picture of a split."""
+    return f"overlays-{split.removesuffix('_test')}.png"
+
+
+def draw_evaluation(
+    folder: Path,
+    segmenter: Segmenter,
+    scored: dict[str, list[Scored]],
+    rounds: Sequence[dict[str, Any]],
+) -> None:
+    """Draw the best, median and worst case of every model, a picture a split, and the learning curves."""
+    for split, tested in scored.items():
+        if chosen := [one for one in tested if one.scores]:
+            rows = [_overlay_row(segmenter, one.model, one.scores) for one in chosen]
+            draw_overlays(folder / overlay_name(split), rows)
+    if series := learning_curves(rounds):
+        draw_rounds(folder / "rounds.png", series)
+
+
+def _overlay_row(segmenter: Segmenter, model: ModelUnderTest, scores: Sequence[Score]) -> OverlayRow:
+    """Best, median and worst case by Dice."""
+    ranked = sorted(range(len(scores)), key=lambda index: (-scores[index].metrics["dice"], index))
+    picks = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+    panels = []
+    for (name, index), predicted in zip(
+        picks.items(), segmenter.masks(model.weights, model.data, list(picks.values())), strict=True
+    ):
+        image, truth = model.data.example(index)
+        caption = f"{name}: {scores[index].case}, Dice {scores[index].metrics['dice']:.2f}"
+        panels.append(OverlayPanel(image, truth, predicted, caption))
+    who = "server model" if model.split == "server_test" else "client"
+    where = f", unseen site {model.unseen}" if model.unseen else ""
+    return OverlayRow(f"{who} {model.label} ({model.modality}, {len(scores)} cases{where})", panels)
+
+
+def learning_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """{client: (rounds done, validation Dice of the model it received then)}."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        for client in record["clients"]:
+            if client.get("received_val_dice") is not None:
+                curves.setdefault(client["client"], []).append(
+                    (record["round"] - 1, client["received_val_dice"])
+                )
+    return curves

@@ -1,0 +1,206 @@
+"""A run and its shards → metrics a case, tables of clients and server models, and pictures."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flames_cli.config import EvaluateConfig, FederateConfig, check_section
+from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.reports import State
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
+from flames_cli.errors import FlamesError
+from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.engines import ENGINES
+from flames_cli.learn.models import options_for
+from flames_cli.learn.segment import Segmenter
+from flames_cli.stages.evaluate.files import Evaluation, case_rows, write_evaluation
+from flames_cli.stages.evaluate.lesion_rows import LesionRow, make_lesion_row
+from flames_cli.stages.evaluate.models_under_test import (
+    find_counterpart,
+    find_models_under_test,
+    find_untested,
+    load_held_out,
+)
+from flames_cli.stages.evaluate.parts import Scored, divide, pool
+from flames_cli.stages.evaluate.pictures import draw_evaluation
+from flames_cli.stages.evaluate.rows import make_row
+from flames_cli.stages.evaluate.scoring import ModelUnderTest, score_model
+from flames_cli.stages.federate.planning import choose_privacy
+from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.checkpoint import index_path, load_state
+from flames_cli.store.files.atomic import remove_leftovers
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.files.locks import in_turn, reading_shards
+from flames_cli.store.partition import Partition, read_partition
+from flames_cli.store.runs import RunFolder, find_run, read_config, read_rounds
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRun:
+    """A run, its newest models and what they were made with."""
+
+    folder: RunFolder
+    strategy: str
+    algorithm: Algorithm
+    state: State
+    checkpoint: str
+    """SHA-256 of the checkpoint's index, which holds those of its files."""
+    segmenter: Segmenter
+    seed: int
+    """Of everything random in the run."""
+    at_sites: bool = False
+    """Whether its clients were real nodes, whose data are not here."""
+    privacy: dict[str, Any] | None = None
+    """What its models have cost in privacy, where they are private."""
+
+
+def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
+    """Score a run's newest models on the test sets, which no other stage has touched.
+
+    Without a choice of `client_test` or `server_test`, both are done. Intervals are drawn by the run's own
+    seed, so that the same run gives the same files.
+
+    Raises:
+        MissingArtifact: no partition, no such run, no checkpoint.
+        FlamesError: the run was made on another partition, or a file is damaged.
+    """
+    with reading_shards(config.workspace):
+        return _evaluate(config, progress)
+
+
+def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
+    partition_file = config.workspace / "partition.json"
+    partition = read_partition(partition_file)
+    run = load_run(config, config.run, partition_file)
+    other = load_run(config, config.compare, partition_file) if config.compare else None
+    splits = _choose_splits(config, run)
+    scored = {
+        split: _score_split(config.workspace, partition, run, other, split, progress) for split in splits
+    }
+    result = Evaluation(
+        run=run.folder.name,
+        strategy=run.strategy,
+        round=run.state.round,
+        compare=other.folder.name if other else None,
+        models={loaded.folder.name: loaded.checkpoint for loaded in (run, other) if loaded},
+        tables={
+            split: [make_row(part) for one in tested for part in divide(one)]
+            for split, tested in scored.items()
+        },
+        folder=run.folder.evaluation,
+        untested=find_untested(partition, run.state),
+        lesions={split: _lesion_rows(tested, run.seed) for split, tested in scored.items()},
+        small=_find_rules(one.model for tested in scored.values() for one in tested),
+        seed=run.seed,
+        privacy=run.privacy,
+    )
+    # In turn: a call for one split reads and keeps what another wrote.
+    with in_turn(result.folder):
+        remove_leftovers(result.folder)
+        write_evaluation(result, [row for tested in scored.values() for row in case_rows(result, tested)])
+        if config.overlays:
+            draw_evaluation(result.folder, run.segmenter, scored, read_rounds(run.folder.rounds))
+    return result
+
+
+def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
+    """What is to be tested.
+
+    Raises:
+        FlamesError: tests of clients were asked for whose data lie elsewhere.
+    """
+    chosen = {"client_test": config.client_test, "server_test": config.server_test}
+    splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
+    if not run.at_sites:
+        return splits
+    if config.client_test:
+        raise FlamesError(
+            f"the clients of run '{run.folder.name}' test at their own sites, and what they told is in "
+            f"{run.folder.client_tests}; leave --client-test out"
+        )
+    return ["server_test"]
+
+
+def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> LoadedRun:
+    """Run `name` (None: the newest) with its newest checkpoint.
+
+    Raises:
+        MissingArtifact: no such run, or it has no checkpoint.
+        FlamesError: it was made on another partition (its test patients may have been trained on), or with
+            options that this release does not know.
+    """
+    folder = find_run(config.workspace, name)
+    tables = read_config(folder.config)
+    facts = tables.get("run", {})
+    if facts.get("partition_sha256") != hash_file(partition_file):
+        raise FlamesError(
+            f"run '{folder.name}' was made on another partition than {partition_file}, so its test patients "
+            "may have been trained on; federate again with --fresh"
+        )
+    made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
+    options = options_for(facts.get("channels", 1), made.model_options)
+    segmenter = Segmenter(made.model, options, config.device, config.precision, config.batch_size)
+    state = load_state(folder.checkpoints)
+    return LoadedRun(
+        folder=folder,
+        strategy=made.strategy,
+        algorithm=get_algorithm(made.strategy),
+        state=state,
+        checkpoint=hash_file(index_path(folder.checkpoints, state.round)),
+        segmenter=segmenter,
+        seed=made.seed,
+        at_sites=ENGINES[made.engine].clients_hold_their_data,
+        privacy=_privacy_told(made, folder, state),
+    )
+
+
+def _privacy_told(made: FederateConfig, folder: RunFolder, state: State) -> dict[str, Any] | None:
+    """What the rounds that led to `state` have cost, as the last one's line tells; None without privacy."""
+    privacy = choose_privacy(made)
+    if privacy is None:
+        return None
+    lines = (record for record in read_rounds(folder.rounds) if record["round"] == state.round)
+    spent = next(lines, {}).get("epsilon")
+    told = {"unit": "client", "relation": "add or remove one", "accountant": "rdp"}
+    return {"epsilon": spent, **asdict(privacy), "rounds": state.round, "releases": state.releases, **told}
+
+
+def _score_split(
+    workspace: Path,
+    partition: Partition,
+    run: LoadedRun,
+    other: LoadedRun | None,
+    split: str,
+    progress: Progress,
+) -> list[Scored]:
+    """Every model with its test set, beside the other run's model on the same cases."""
+    tests = load_held_out(workspace, partition, split)
+    counterparts = (
+        find_models_under_test(tests, partition, other.algorithm, other.state, split) if other else []
+    )
+    models = find_models_under_test(tests, partition, run.algorithm, run.state, split)
+    scored = []
+    for done, model in enumerate(models, start=1):
+        scores, compared, counterpart = (
+            score_model(run.segmenter, model),
+            None,
+            find_counterpart(counterparts, model),
+        )
+        if other and counterpart:
+            compared = score_model(other.segmenter, counterpart)
+        scored.append(Scored(model, scores, compared, counterpart.label if counterpart else ""))
+        progress(f"evaluate {split}", done, len(models))
+    return scored
+
+
+def _lesion_rows(scored: list[Scored], seed: int) -> list[LesionRow]:
+    """A line a model and organ, then all models together."""
+    parts = [*(part for one in scored for part in divide(one)), *pool(scored)]
+    return [make_lesion_row(part, seed) for part in parts]
+
+
+def _find_rules(models: Iterable[ModelUnderTest]) -> dict[str, SmallLesionRule]:
+    """By data set: which of its images hold small lesions."""
+    tests = (model.data for model in models)
+    return {data.dataset(index): data.small_rule(index) for data in tests for index in range(len(data))}

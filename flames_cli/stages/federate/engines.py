@@ -1,0 +1,134 @@
+"""A planned run on one of the engines: inline, ray or superlink. All write the same files."""
+
+from dataclasses import dataclass
+
+from flames_cli.config import FederateConfig
+from flames_cli.core.federated.reports import State
+from flames_cli.errors import FlamesError
+from flames_cli.fed.client import make_client_app
+from flames_cli.fed.engines import ENGINES
+from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
+from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
+from flames_cli.fed.engines.superlink import require_superlink, run_at_server
+from flames_cli.fed.events import OnEvent
+from flames_cli.fed.jobs import Job
+from flames_cli.fed.node import NodeConfig, NodeSettings
+from flames_cli.fed.participation import Participation
+from flames_cli.fed.plan import Plan
+from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.flower.flwr_command import find_superlink
+from flames_cli.learn.devices import count_gpus
+from flames_cli.stages.deploy.foreground import interrupted_by_signals
+from flames_cli.stages.federate.run_files import ensure_noise_secret, make_round_saver
+from flames_cli.store.deployment.folders import read_deployment
+from flames_cli.store.runs import RunFolder, write_nodes
+
+RAY_WAIT_SECONDS = 120.0
+"""For ray to start its simulated nodes."""
+
+SUPERLINK_WAIT_SECONDS = 300.0
+"""For real nodes, where nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that an engine needs to run."""
+
+    config: FederateConfig
+    run: RunFolder
+    plan: Plan
+    resumed: State | None
+    nodes: list[NodeConfig]
+    """On this machine; none where they are elsewhere."""
+
+
+def check_engine(config: FederateConfig, pooled: bool) -> None:
+    """Find out before anything is written whether the engine can run.
+
+    Raises:
+        MissingArtifact: there is no deployment.
+        FlamesError: ray is not installed, no server answers, or the strategy pools what lies at other nodes.
+    """
+    if ENGINES[config.engine].needs_ray:
+        check_ray(config.cpus_per_client)
+    if ENGINES[config.engine].clients_hold_their_data:
+        if pooled:
+            raise FlamesError(
+                f"strategy {config.strategy} pools the clients' data, which real nodes never give away; "
+                "take another --strategy, or --engine inline where the data lie on this machine"
+            )
+        deployment = read_deployment(config.deployment)
+        require_superlink(deployment.flower_home, deployment.port, deployment.ca_certificate)
+
+
+def run_engine(made: Prepared, on_event: OnEvent) -> None:
+    """Run what is prepared, to its last round.
+
+    Raises:
+        FlamesError: what ended the run.
+    """
+    run = {"inline": _run_inline, "ray": _run_ray, "superlink": _run_superlink}[made.config.engine]
+    with interrupted_by_signals():
+        run(made, on_event)
+
+
+def _run_inline(made: Prepared, on_event: OnEvent) -> None:
+    save = make_round_saver(made.run, made.config.keep_rounds)
+    participation = _participation(made.config, len(made.nodes), 0.0, strict=True)
+    secret = ensure_noise_secret(made.run, made.plan.algorithm)
+    federation = Federation(
+        plan=made.plan,
+        save=save,
+        resumed=made.resumed,
+        on_event=on_event,
+        participation=participation,
+        noise_secret=secret,
+    )
+    contexts = make_contexts(dict(enumerate(made.nodes, FIRST_NODE)))
+    run_inline(make_server_app(lambda _: federation), make_client_app(on_event), contexts)
+
+
+def _run_ray(made: Prepared, on_event: OnEvent) -> None:
+    resources = Resources(
+        len(made.nodes),
+        made.config.cpus_per_client,
+        made.config.clients_per_gpu,
+        0 if made.config.device == "cpu" else count_gpus(),
+    )
+    # Each simulated client has a process, and a cache, of its own.
+    share = NodeSettings(()).cache_share / resources.simultaneous
+    write_nodes(made.run.nodes, [{**node, "cache-share": share} for node in made.nodes])
+    participation = _participation(
+        made.config, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.simultaneous
+    )
+    job = Job(made.run.path, participation)
+    try:
+        run_ray(job, made.run.nodes, resources, on_event, made.run.engine_log)
+    finally:
+        made.run.nodes.unlink(missing_ok=True)
+
+
+def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
+    deployment = read_deployment(made.config.deployment)
+    wait = made.config.wait_for_clients
+    participation = _participation(
+        made.config, len(deployment.sites), SUPERLINK_WAIT_SECONDS if wait is None else wait, strict=False
+    )
+    job = Job(made.run.path, participation)
+    last_round = made.resumed.round if made.resumed else 0
+    server = (deployment.flower_home, deployment.port, deployment.ca_certificate)
+    run_at_server(lambda: find_superlink(*server), job, last_round, on_event, deployment.log)
+
+
+def _participation(
+    config: FederateConfig, expected: int, wait: float, strict: bool, in_flight: int | None = None
+) -> Participation:
+    return Participation(
+        min_clients=config.min_clients,
+        min_clients_by_modality=config.min_clients_by_modality,
+        expected_nodes=expected,
+        join_timeout_s=wait,
+        all_must_join=strict,
+        round_timeout_s=config.round_timeout,
+        in_flight=in_flight,
+    )

@@ -1,0 +1,45 @@
+"""The ServerApp that Flower's own engines load by name: it goes on with a run from its folder."""
+
+from flames_cli.config import FederateConfig, check_section
+from flames_cli.fed.engines import ENGINES
+from flames_cli.fed.jobs import Job, make_job_server_app
+from flames_cli.fed.server import Federation
+from flames_cli.stages.federate.planning import make_plan
+from flames_cli.stages.federate.run_files import (
+    ensure_noise_secret,
+    make_evaluation_saver,
+    make_round_saver,
+    read_initial,
+)
+from flames_cli.store.checkpoint import list_rounds, load_state
+from flames_cli.store.runs import RunFolder, read_config, truncate_rounds
+
+
+def open_job(job: Job) -> Federation:
+    """The federation that the job's run folder describes, after its newest round.
+
+    What is damaged in it, `flames federate` has set aside before it started this job.
+
+    Raises:
+        FlamesError: the folder's configuration or checkpoint cannot be used.
+    """
+    run = RunFolder(job.run)
+    tables = read_config(run.config)
+    config = check_section(FederateConfig, tables["federate"], where=f"{run.config}: ")
+    facts = tables["run"]
+    resumed = load_state(run.checkpoints) if list_rounds(run.checkpoints) else None
+    # A process that died before this one may have left the line of a round whose checkpoint is not there.
+    truncate_rounds(run.rounds, resumed.round if resumed else 0)
+    plan = make_plan(config, facts, read_initial(run, facts))
+    tests = make_evaluation_saver(run) if ENGINES[config.engine].clients_hold_their_data else None
+    secret = ensure_noise_secret(run, plan.algorithm)
+    return Federation(
+        plan=plan,
+        save=make_round_saver(run, config.keep_rounds),
+        resumed=resumed,
+        save_evaluations=tests,
+        noise_secret=secret,
+    )
+
+
+server_app = make_job_server_app(open_job)

@@ -1,0 +1,57 @@
+"""What is installed, what this machine has, what the workspace holds."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from flames_cli import __version__
+from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.learn.devices import describe_devices
+from flames_cli.learn.models import MODELS
+from flames_cli.readers import READERS
+from flames_cli.store.runs import list_runs
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "flwr",
+    "numpy",
+    "h5py",
+    "safetensors",
+    "nibabel",
+    "opencv-python-headless",
+    "dp-accounting",
+)
+
+
+def info(workspace: Path) -> dict[str, Any]:
+    """Versions, devices, known names, and the files of `workspace`."""
+    return {
+        "flames": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "cpus": os.cpu_count(),
+        "devices": describe_devices(),
+        "datasets": {
+            name: f"{reader.organ} {reader.modality}" if reader.modality else "your own, listed in a CSV"
+            for name, reader in READERS.items()
+        },
+        "models": sorted(MODELS),
+        "strategies": {name: algorithm.summary for name, algorithm in ALGORITHMS.items()},
+        "workspace": {
+            "path": str(workspace),
+            "preprocessed": sorted(path.stem for path in workspace.glob("preprocessed/*.h5")),
+            "partition": (workspace / "partition.json").is_file(),
+            "runs": [path.name for path in list_runs(workspace)],
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

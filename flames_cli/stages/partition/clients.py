@@ -1,0 +1,181 @@
+"""Who holds what: the cases of each data set between its clients, and each client's between its sets.
+
+Data sets that share patients are planned together: a patient has one role in all of them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+
+from flames_cli.config import PartitionConfig
+from flames_cli.core.rng import derive_rng
+from flames_cli.core.splits import divide_units, draw_shares
+from flames_cli.errors import FlamesError
+from flames_cli.readers.pairs import natural_order
+from flames_cli.stages.partition.cases import DataSet, Member, find_named, patients_of, select, weigh
+from flames_cli.stages.partition.split_sets import ROLES, Draft, Roles, advise_fewer, draw_roles
+from flames_cli.stages.raw import slug
+from flames_cli.store.h5 import CLIENT_SETS, Selection
+from flames_cli.store.partition import ClientEntry
+
+Split = int | str
+"""Clients of a data set, divided by patient; or SITE."""
+
+SITE = "site"
+
+DEFAULT_SPLIT: Mapping[str, Split] = {"brats": 3, "polypgen": SITE, "lits": SITE, "lits-slices": SITE}
+"""By data set, as in the papers; every other data set is one client."""
+
+POOL = "clients"
+"""Scope of a cross-validation, which divides all patients of the clients at once."""
+
+ClientPlan = tuple[ClientEntry, dict[str, Selection]]
+
+
+def resolve_split(split: Mapping[str, Split], datasets: Sequence[DataSet]) -> dict[str, Split]:
+    """The split of every data set: its own, else its collection's, else the default.
+
+    Raises:
+        FlamesError: a name that is neither a data set's nor a collection's.
+    """
+    resolved = {dataset.name: DEFAULT_SPLIT.get(dataset.name, 1) for dataset in datasets}
+    found = {name: find_named("--split", name, datasets) for name in split}
+    for name in sorted(split, key=lambda name: -len(found[name])):
+        resolved |= {dataset.name: split[name] for dataset in found[name]}
+    return resolved
+
+
+def plan_clients(
+    config: PartitionConfig, together: Sequence[DataSet], split: Mapping[str, Split]
+) -> list[ClientPlan]:
+    """The clients of data sets that share patients, none of whom is in two roles.
+
+    Raises:
+        FlamesError: too few patients for the clients asked for, or a data set by site that names none.
+    """
+    drafts = _draft_clients(config, together, split)
+    roles = draw_roles(config, drafts)
+    return [_plan_client(draft, roles) for draft in drafts]
+
+
+def _draft_clients(
+    config: PartitionConfig, together: Sequence[DataSet], split: Mapping[str, Split]
+) -> list[Draft]:
+    part_of = {
+        parts: _divide(config, [dataset for dataset in together if split[dataset.name] == parts], parts)
+        for parts in {split[dataset.name] for dataset in together}
+        if isinstance(parts, int)
+    }
+    drafts: list[Draft] = []
+    for dataset in (dataset for dataset in together if dataset.of_clients()):
+        parts = split[dataset.name]
+        drafts += (
+            _draft_parts(config, dataset, part_of[parts], parts)
+            if isinstance(parts, int)
+            else _draft_sites(dataset)
+        )
+    return drafts
+
+
+def _draft_parts(
+    config: PartitionConfig, dataset: DataSet, part_of: Mapping[tuple[str, str], int], parts: int
+) -> list[Draft]:
+    members: list[list[Member]] = [[] for _ in range(parts)]
+    for member in dataset.of_clients():
+        members[part_of[_scope(config, member), member.case.split_unit]].append(member)
+    names = [dataset.name] if parts == 1 else [f"{dataset.name}-{part + 1}" for part in range(parts)]
+    return [Draft(name, dataset, own) for name, own in zip(names, members, strict=True)]
+
+
+def _draft_sites(dataset: DataSet) -> list[Draft]:
+    members: dict[str, list[Member]] = {}
+    for member in dataset.of_clients():
+        members.setdefault(member.case.site, []).append(member)
+    if "" in members:
+        raise FlamesError(
+            f"{dataset.name} names no site for {len(members[''])} of its {len(dataset.of_clients())} images, "
+            f"so it cannot be divided by site; pass --split {dataset.name}=N for N clients by patient"
+        )
+    drafts: dict[str, Draft] = {}
+    for site in sorted(members, key=natural_order):
+        start = f"{dataset.name}-{slug(site) or SITE}"
+        name = next(name for name in _numbered(start) if name not in drafts)
+        drafts[name] = Draft(name, dataset, members[site], site)
+    return list(drafts.values())
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """`name`, then `name-2` and so on: two sites may differ in signs that a file's name leaves out."""
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))
+
+
+def _scope(config: PartitionConfig, member: Member) -> str:
+    """What is divided between clients on its own: each set, or with folds all at once."""
+    return POOL if config.fold else member.set_name
+
+
+def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) -> dict[tuple[str, str], int]:
+    """{(scope, unit): part} of data sets that share patients and are divided into as many clients."""
+    collection = datasets[0].collection
+    part_of: dict[tuple[str, str], int] = {}
+    for scope in (POOL,) if config.fold else tuple(ROLES):
+        members_of = {
+            dataset.name: [member for member in dataset.of_clients() if _scope(config, member) == scope]
+            for dataset in datasets
+        }
+        counts = {name: len(weigh({name: members})) for name, members in members_of.items()}
+        units = weigh(members_of)
+        if not units:
+            continue
+        for name, patients in counts.items():
+            if 0 < patients < parts:
+                raise _too_few(name, patients, scope, parts)
+        # Drawn anew for every scope, but the same: one draw serves train and test.
+        shares = None
+        if config.skew is not None:
+            shares = draw_shares(parts, config.skew, derive_rng(config.seed, "skew", collection))
+        least = _least(config, scope, datasets)
+        rng = derive_rng(config.seed, "partition", collection, scope)
+        for part, names in enumerate(divide_units(units, parts, rng, shares, least)):
+            part_of |= {(scope, name): part for name in names}
+    return part_of
+
+
+def _too_few(dataset: str, patients: int, scope: str, parts: int) -> FlamesError:
+    where = "its clients' sets" if scope == POOL else scope
+    return FlamesError(
+        f"{dataset} has {patients} patients in {where}, too few for {parts} clients; "
+        f"pass --split {dataset}={patients}"
+    )
+
+
+def _least(config: PartitionConfig, scope: str, datasets: Sequence[DataSet]) -> int:
+    """Groups of patients that a client cannot do without, however small its share."""
+    validates = any(member.set_name == "client_val" for dataset in datasets for member in dataset.members)
+    draws = config.val_fraction > 0 and (config.fold is not None or not validates)
+    train = 2 if draws else 1
+    if config.fold_numbers:
+        _, folds = config.fold_numbers
+        # The largest fold takes ceil(n/folds) units.
+        return next(n for n in range(folds, folds + 4) if n - -(-n // folds) >= train)
+    return train if scope == "client_train" else 1
+
+
+def _plan_client(draft: Draft, roles: Roles) -> ClientPlan:
+    sets: dict[str, list[Member]] = {name: [] for name in CLIENT_SETS}
+    for member in draft.members:
+        sets[roles.of(member)].append(member)
+    if not sets["train"]:
+        raise FlamesError(f"client {draft.name} has no patient to train on; {advise_fewer(draft)}")
+    info = draft.dataset.info
+    entry = ClientEntry(
+        name=draft.name,
+        dataset=info.dataset,
+        modality=info.modality,
+        organ=info.organ,
+        shard=f"shards/{draft.name}.h5",
+        images={name: len(members) for name, members in sets.items()},
+        patients={name: patients_of(members) for name, members in sets.items()},
+        site=draft.site,
+    )
+    return entry, {name: select(draft.dataset, members) for name, members in sets.items()}

@@ -1,0 +1,104 @@
+"""The server's test sets: unseen patients of the clients' sites, and sites that no client has seen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from flames_cli.errors import FlamesError
+from flames_cli.readers.pairs import natural_order
+from flames_cli.stages.partition.cases import DataSet, Member, by_collection, find_named, patients_of, select
+from flames_cli.store.h5 import Selection
+from flames_cli.store.partition import ServerEntry
+
+ServerPlan = tuple[ServerEntry, dict[str, Selection]]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What is left when sites are held out."""
+
+    seen: list[DataSet]
+    """Of patients who were never at a held-out site."""
+    unseen: dict[str, dict[str, list[Member]]] = field(default_factory=dict)
+    """By data set, by site."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """By data set: images of other sites that share a unit with a held-out one."""
+
+
+def hold_out_sites(wanted: Mapping[str, Sequence[str]], datasets: Sequence[DataSet]) -> HeldOut:
+    """Take the sites that no client is to see out of the data sets.
+
+    A site is held out of every data set that shares patients with the one it is named for.
+
+    Raises:
+        FlamesError: no such data set, or no such site in it; lists the sites.
+    """
+    sites: dict[str, set[str]] = {}
+    for name, own in wanted.items():
+        for dataset in find_named("--hold-out-site", name, datasets):
+            sites.setdefault(dataset.collection, set()).update(own)
+    held_out = HeldOut([])
+    for together in by_collection(datasets):
+        own_sites = sites.get(together[0].collection, set())
+        _require_sites(together, own_sites)
+        units = {
+            member.case.split_unit
+            for dataset in together
+            for member in dataset.members
+            if member.case.site in own_sites
+        }
+        for dataset in together:
+            _hold_out(dataset, own_sites, units, held_out)
+    order = [dataset.name for dataset in datasets]
+    held_out.seen.sort(key=lambda dataset: order.index(dataset.name))
+    return held_out
+
+
+def _hold_out(dataset: DataSet, sites: set[str], units: set[str], held_out: HeldOut) -> None:
+    apart = [member for member in dataset.members if member.case.split_unit in units]
+    rest = [member for member in dataset.members if member.case.split_unit not in units]
+    held_out.seen.append(replace(dataset, members=rest))
+    by_site: dict[str, list[Member]] = {}
+    for member in apart:
+        by_site.setdefault(member.case.site, []).append(member)
+    held_out.unseen[dataset.name] = {
+        site: by_site[site] for site in sorted(sites & set(by_site), key=natural_order)
+    }
+    others = sum(len(members) for site, members in by_site.items() if site not in sites)
+    if others:
+        held_out.left_out[dataset.name] = others
+
+
+def _require_sites(together: Sequence[DataSet], wanted: set[str]) -> None:
+    known = {member.case.site for dataset in together for member in dataset.members} - {""}
+    if unknown := sorted(wanted - known, key=natural_order):
+        name = together[0].collection
+        listed = ", ".join(sorted(known, key=natural_order))
+        there = f"the sites of {name} are {listed}" if known else f"the images of {name} name no site"
+        raise FlamesError(f"--hold-out-site names {name}={unknown[0]}; {there}")
+
+
+def plan_server(held_out: HeldOut) -> list[ServerPlan]:
+    """One shard a modality, with a test set for each of its data sets and one for each unseen site."""
+    plans = []
+    for modality in dict.fromkeys(dataset.info.modality for dataset in held_out.seen):
+        entry = ServerEntry(modality, f"shards/server-{modality.replace('/', '-')}.h5", {}, {}, {})
+        selections: dict[str, Selection] = {}
+        for dataset in (dataset for dataset in held_out.seen if dataset.info.modality == modality):
+            unseen = held_out.unseen.get(dataset.name, {})
+            own = [member for member in dataset.members if member.set_name == "server_test"]
+            tests = {dataset.name: own} | {_set_name(dataset, site): unseen[site] for site in unseen}
+            for name, members in tests.items():
+                if members:
+                    entry.organs[name] = dataset.info.organ
+                    entry.images[name] = len(members)
+                    entry.patients[name] = patients_of(members)
+                    selections[f"test/{name}"] = select(dataset, members)
+            entry.sites.update({_set_name(dataset, site): site for site in unseen})
+        if selections:
+            plans.append((entry, selections))
+    return plans
+
+
+def _set_name(dataset: DataSet, site: str) -> str:
+    """Of a site's test set: a part of an HDF5 path, which knows no other slash."""
+    return f"{dataset.name}@{site.replace('/', '%2F')}"

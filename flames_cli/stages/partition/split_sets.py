@@ -1,0 +1,110 @@
+"""Which of a client's sets its cases are in: trained, validated or tested on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flames_cli.config import PartitionConfig
+from flames_cli.core.rng import derive_rng
+from flames_cli.core.splits import Share, deal_folds, take_units
+from flames_cli.errors import FlamesError
+from flames_cli.stages.partition.cases import DataSet, Member, weigh
+
+ROLES = {"client_train": "train", "client_val": "val", "client_test": "test"}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A client whose cases are known, but not yet which of its sets they are in."""
+
+    name: str
+    dataset: DataSet
+    members: list[Member]
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Which of a client's sets a case is in; the same for all cases of a unit."""
+
+    tested: set[str] | None
+    """Groups of the fold under test; None: as preprocessed."""
+    validation: set[str]
+    """Groups held out for validation."""
+
+    def of(self, member: Member) -> str:
+        """`train`, `val` or `test`."""
+        unit = member.case.split_unit
+        if self.tested is not None and unit in self.tested:
+            return "test"
+        role = ROLES[member.set_name] if self.tested is None else "train"
+        return "val" if role == "train" and unit in self.validation else role
+
+
+def draw_roles(config: PartitionConfig, drafts: Sequence[Draft]) -> Roles:
+    """The roles of all cases of clients that may share patients.
+
+    Raises:
+        FlamesError: a client has nobody to validate on.
+    """
+    roles = Roles(_draw_fold(config, drafts), set())
+    for draft in drafts:
+        roles.validation.update(_hold_out(config, draft, roles))
+    return roles
+
+
+def _draw_fold(config: PartitionConfig, drafts: Sequence[Draft]) -> set[str] | None:
+    """The units of all clients that this fold tests; None where the preprocessed sets do.
+
+    All folds are dealt, each client's units on their own, whichever of them is asked for.
+    """
+    if config.fold_numbers is None:
+        return None
+    k, folds = config.fold_numbers
+    datasets_of = _datasets_of(drafts)
+    fold_of: dict[str, int] = {}
+    for draft in drafts:
+        strata = {
+            member.case.split_unit: (
+                member.case.stratum,
+                datasets_of[member.case.split_unit],
+                member.case.site,
+            )
+            for member in reversed(draft.members)
+        }
+        fold_of |= deal_folds(strata, folds, derive_rng(config.seed, "folds", draft.name), fold_of)
+    return {unit for unit, fold in fold_of.items() if fold == k}
+
+
+def _datasets_of(drafts: Sequence[Draft]) -> dict[str, str]:
+    """For every unit, the data sets that it has images in."""
+    members_of: dict[str, list[Member]] = {}
+    for draft in drafts:
+        members_of.setdefault(draft.dataset.name, []).extend(draft.members)
+    return {name: " ".join(sorted(unit.datasets)) for name, unit in weigh(members_of).items()}
+
+
+def _hold_out(config: PartitionConfig, draft: Draft, roles: Roles) -> set[str]:
+    """The units that a client validates on: at least one, unless it has some or `val_fraction` is 0."""
+    found = [roles.of(member) for member in draft.members]
+    weighed = weigh({"": [m for m, role in zip(draft.members, found, strict=True) if role == "train"]})
+    if "val" in found or config.val_fraction == 0:
+        return set()
+    if len(weighed) == 1:
+        raise FlamesError(
+            f"client {draft.name} has 1 patient to train on and none to validate on; "
+            f"{advise_fewer(draft)} or pass --val-fraction 0"
+        )
+    patients = Share.fraction(config.val_fraction, weighed).patients
+    images = config.val_fraction * sum(unit.images for unit in weighed.values())
+    share = Share(images, patients)
+    return set(take_units(weighed, share, derive_rng(config.seed, "validation", draft.name)))
+
+
+def advise_fewer(draft: Draft) -> str:
+    """What to do about a client of too few patients."""
+    if draft.site:
+        return (
+            f"hold the site out (--hold-out-site '{draft.dataset.name}={draft.site}'), "
+            f"divide by patient (--split {draft.dataset.name}=N)"
+        )
+    return "use fewer clients (--split)"

@@ -1,0 +1,224 @@
+"""`preprocessed/*.h5` → `partition.json` and the shards: one file a client, one a modality for the server."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flames_cli.config import PartitionConfig
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.readers import READERS
+from flames_cli.stages.partition.cases import DataSet, by_collection, read_dataset, reader_name
+from flames_cli.stages.partition.clients import ClientPlan, Split, plan_clients, resolve_split
+from flames_cli.stages.partition.server_sets import HeldOut, ServerPlan, hold_out_sites, plan_server
+from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.cases import CaseInfo
+from flames_cli.store.files.atomic import remove_leftovers
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.files.locks import writing_shards
+from flames_cli.store.h5 import read_shard_cases, write_shard
+from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, write_partition
+
+Entry = TypeVar("Entry", ClientEntry, ServerEntry)
+
+
+def partition(config: PartitionConfig, progress: Progress = silent) -> Partition:
+    """Divide the preprocessed data sets between clients and write their shards.
+
+    Raises:
+        MissingArtifact: a data set is not preprocessed.
+        FlamesError: sizes or channels differ, too few patients for the clients asked for, no such site, a
+            patient in two roles, or a partition that exists without `overwrite`. Nothing has changed then,
+            but for a patient in two roles, who is found last.
+    """
+    with writing_shards(config.workspace):
+        return _partition(config, progress)
+
+
+def _partition(config: PartitionConfig, progress: Progress) -> Partition:
+    target = config.workspace / "partition.json"
+    if target.exists() and not config.overwrite:
+        raise FlamesError(f"{target} is there already; pass --overwrite to make it again")
+    files = _find_files(config)
+    before = [_mark(path) for path in files]
+    datasets = [read_dataset(path) for path in files]
+    size = _common(datasets, "size", "image size", "preprocess them with one --size")
+    channels = _common(datasets, "channels", "channels", "preprocess them with the same --channels")
+    split = resolve_split(config.split, datasets)
+    held_out = hold_out_sites(config.hold_out_site, datasets)
+    clients = _plan_all_clients(config, held_out, split)
+    server = plan_server(held_out)
+    _refuse_twins(clients, server)
+    remove_leftovers(config.workspace / "shards")
+    target.unlink(missing_ok=True)  # from here on it would describe shards that are half old, half new
+    _write_shards(config.workspace, clients, server, progress)
+    made = Partition(
+        seed=config.seed,
+        size=size,
+        clients=[_with_checksum(config.workspace, client) for client, _ in clients],
+        server=[_with_checksum(config.workspace, entry) for entry, _ in server],
+        channels=channels,
+        options=_options_as_run(config, split),
+        left_out=held_out.left_out,
+    )
+    if [_mark(path) for path in files] != before:
+        raise FlamesError(
+            "a data set was preprocessed anew while it was divided; run `flames partition` again"
+        )
+    verify_partition(config.workspace, made)
+    write_partition(target, made)
+    _remove_strangers(config.workspace / "shards", made)
+    return made
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    """Differs once the file is replaced."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _find_files(config: PartitionConfig) -> list[Path]:
+    folder = config.workspace / "preprocessed"
+    there = {path.stem: path for path in sorted(folder.glob("*.h5"))}
+    if not (there or config.datasets):
+        raise MissingArtifact(f"no data set in {folder}; make one with `flames preprocess --dataset NAME`")
+    names = dict.fromkeys(_resolve_name(name, there) for name in config.datasets) or there
+    files = [folder / f"{name}.h5" for name in names]
+    for path in files:
+        if not path.exists():
+            raise MissingArtifact(
+                f"{path} is not there; make it with `flames preprocess --dataset {path.stem}`"
+            )
+    return files
+
+
+def _resolve_name(name: str, there: dict[str, Path]) -> str:
+    """The file's name: `name` in any case, or that of the reader which has it among its names.
+
+    Raises:
+        FlamesError: there is no such file, and no reader that would make it.
+    """
+    known = {stem.lower(): stem for stem in there}
+    for asked in (name, reader_name(name)):
+        if asked.lower() in known:
+            return known[asked.lower()]
+    if reader_name(name) in READERS:
+        return reader_name(name)
+    raise FlamesError(
+        f"data set '{name}' is not known; preprocessed are {', '.join(there) or 'none'}, "
+        f"and `flames preprocess` reads {', '.join(READERS)}"
+    )
+
+
+def _common(datasets: Sequence[DataSet], field: str, what: str, advice: str) -> int:
+    values = {dataset.name: int(getattr(dataset.info, field)) for dataset in datasets}
+    if len(set(values.values())) > 1:
+        listed = ", ".join(f"{name} {value}" for name, value in values.items())
+        raise FlamesError(f"the data sets differ in {what} ({listed}); {advice}")
+    return next(iter(values.values()))
+
+
+def _plan_all_clients(
+    config: PartitionConfig, held_out: HeldOut, split: dict[str, Split]
+) -> list[ClientPlan]:
+    """In order of the data sets."""
+    order = [dataset.name for dataset in held_out.seen]
+    plans = [
+        plan for together in by_collection(held_out.seen) for plan in plan_clients(config, together, split)
+    ]
+    if not plans:
+        raise FlamesError("no client is left; hold out fewer sites (--hold-out-site)")
+    if config.fold and not any(client.images["test"] for client, _ in plans):
+        raise FlamesError(
+            f"fold {config.fold} has no patient to test: no client has so many; use fewer folds"
+        )
+    return sorted(plans, key=lambda plan: order.index(plan[0].dataset))
+
+
+def _refuse_twins(clients: Sequence[ClientPlan], server: Sequence[ServerPlan]) -> None:
+    """Two shards of one name would overwrite each other, on some disks whatever their case."""
+    seen: set[str] = set()
+    for shard in [*(entry.shard for entry, _ in clients), *(entry.shard for entry, _ in server)]:
+        if shard.lower() in seen:
+            raise FlamesError(f"two shards would be called {shard}; preprocess one with another --name")
+        seen.add(shard.lower())
+
+
+def _write_shards(
+    workspace: Path, clients: Sequence[ClientPlan], server: Sequence[ServerPlan], progress: Progress
+) -> None:
+    for done, (client, selections) in enumerate(clients, start=1):
+        write_shard(workspace / client.shard, client.name, client.modality, selections)
+        progress("partition", done, len(clients))
+    for entry, selections in server:
+        write_shard(workspace / entry.shard, Path(entry.shard).stem, entry.modality, selections)
+
+
+def _with_checksum(workspace: Path, entry: Entry) -> Entry:
+    return replace(entry, sha256=hash_file(workspace / entry.shard))
+
+
+def _options_as_run(config: PartitionConfig, split: dict[str, Split]) -> dict[str, Any]:
+    options = config.model_dump(mode="json", include={"skew", "fold", "hold_out_site", "val_fraction"})
+    return {"split": split, **options}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a patient stands."""
+
+    set_name: str
+    """With its shard."""
+    role: str
+    """`train`, `val`, `test`, or `server`."""
+    dataset: str
+    site: str
+    """Of the client or test set; empty where it is not of one site."""
+
+    def clashes(self, other: "Place") -> bool:
+        """Whether nobody may stand in both: two roles, or two clients that were not divided by site."""
+        by_site = self.site and other.site
+        return self.role != other.role or (self.dataset == other.dataset and not by_site)
+
+
+def verify_partition(workspace: Path, made: Partition) -> None:
+    """Read every shard back: no patient, and no split unit, may have two roles anywhere.
+
+    Clients whose modalities share patients may train on the same one, and clients divided by site on what
+    each has of him; else a patient is in one shard only.
+
+    Raises:
+        FlamesError: naming the patient and both sets.
+    """
+    for identity in ("patient", "split_unit"):
+        places: dict[str, list[Place]] = {}
+        for place, collection, cases in _read_places(workspace, made):
+            for name in sorted({f"{collection}/{getattr(case, identity)}" for case in cases}):
+                if clash := next((one for one in places.get(name, ()) if one.clashes(place)), None):
+                    what = identity.replace("_", " ")
+                    raise FlamesError(
+                        f"{what} {name} is in {clash.set_name} and in {place.set_name}; "
+                        "preprocess the data set again"
+                    )
+                places.setdefault(name, []).append(place)
+
+
+def _read_places(workspace: Path, made: Partition) -> Iterator[tuple[Place, str, list[CaseInfo]]]:
+    """(place, collection, cases) of every set of every shard."""
+    for client in made.clients:
+        for role, (info, cases) in read_shard_cases(workspace / client.shard).items():
+            place = Place(f"{client.shard}:{role}", role, info.dataset, client.site)
+            yield place, info.collection or info.dataset, cases
+    for server in made.server:
+        for name, (info, cases) in read_shard_cases(workspace / server.shard).items():
+            site = server.sites.get(name.removeprefix("test/"), "")
+            place = Place(f"{server.shard}:{name}", "server", info.dataset, site)
+            yield place, info.collection or info.dataset, cases
+
+
+def _remove_strangers(shards: Path, made: Partition) -> None:
+    """Shards of an earlier partition would be mistaken for this one's."""
+    known = {Path(shard).name for shard in made.shards}
+    for path in shards.glob("*.h5"):
+        if path.name not in known:
+            path.unlink()

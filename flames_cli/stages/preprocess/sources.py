@@ -1,0 +1,202 @@
+"""All sources of a raw folder: decoded in parallel into a spool, copies found, split units found."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flames_cli.config import PreprocessConfig
+from flames_cli.core.imaging.intensity import MAX_8_BIT
+from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS, first_alike, group_duplicates
+from flames_cli.errors import FlamesError
+from flames_cli.readers.base import Reader, Source
+from flames_cli.readers.duplicate_list import read_duplicate_list
+from flames_cli.stages.parallel import ordered_map
+from flames_cli.stages.preprocess.decoding import Decoded, EncodedCase, decode
+from flames_cli.stages.progress import Progress
+from flames_cli.stages.raw import Kind, kind_of, read_options
+from flames_cli.store.cases import Spool
+from flames_cli.store.h5 import SpooledCase
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A sound source whose pixels lie in the spool."""
+
+    source: Source
+    cases: list[SpooledCase]
+    """Each `case` tells it from others of its patient alone: `2/z077`, or nothing where there is one."""
+    copied: tuple[str, ...]
+    """Marks that it shares with its copies: its content, and the groups of the user's list that it is in."""
+    pictures: tuple[str, ...]
+    look: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A source, whatever becomes of it."""
+
+    source: Source
+    number: str
+    """Among the patient's sources of one kind, from 1; empty where it is the only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What the data set's rules leave out."""
+
+    source: str
+    """Its name."""
+    place: str
+    """The slice, such as `z077`; empty where it is the whole source."""
+    reason: str
+
+
+@dataclass(slots=True)
+class Gathered:
+    """All sources of one kind."""
+
+    listed: dict[str, Listed] = field(default_factory=dict)
+    """By source's name, all of them."""
+    sound: dict[str, Sound] = field(default_factory=dict)
+    """By source's name, copies among them."""
+    skipped: list[Skipped] = field(default_factory=list)
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    """(source's name, what is wrong with it)"""
+    copies: list[tuple[str, str]] = field(default_factory=list)
+    """(left out, kept): exact copies and those that a duplicate list names."""
+    max_value: int = MAX_8_BIT
+    channels: int = 1
+
+    @property
+    def kept(self) -> list[Sound]:
+        """The sound sources that are no copy of another, in order."""
+        left_out = {copy for copy, _ in self.copies}
+        return [sound for name, sound in self.sound.items() if name not in left_out]
+
+    @property
+    def cases(self) -> Iterator[SpooledCase]:
+        """Of what is kept, in order."""
+        return (case for sound in self.kept for case in sound.cases)
+
+
+def gather(
+    reader: Reader, sources: Sequence[Source], config: PreprocessConfig, spool: Spool, progress: Progress
+) -> dict[Kind, Gathered]:
+    """Decode every source in parallel; keep the first of exact and of listed copies.
+
+    Raises:
+        FlamesError: one data set has images of several channels or depths that cannot be told as one.
+    """
+    gathered = _list_by_kind(reader, sources)
+    listed = _listed_groups(config, sources)
+    task = partial(decode, reader, read_options(config), config.size)
+    for done, decoded in enumerate(ordered_map(task, sources, config.workers), start=1):
+        progress(f"preprocess {reader.name}", done, len(sources))
+        kind, name = kind_of(reader, decoded.source), decoded.source.name
+        part = gathered[kind]
+        part.skipped.extend(Skipped(name, place, reason) for place, reason in decoded.skipped)
+        if decoded.bad:
+            part.bad.append((name, decoded.bad))
+        elif decoded.cases:
+            _require_alike(part, decoded)
+            cases = [_spool(case, part.listed[name].number, spool) for case in decoded.cases]
+            copied = (decoded.content, *listed.get(name, ()))
+            part.sound[name] = Sound(decoded.source, cases, copied, decoded.pictures, decoded.look)
+    for part in gathered.values():
+        _leave_out_copies(part)
+    return gathered
+
+
+def _list_by_kind(reader: Reader, sources: Sequence[Source]) -> dict[Kind, Gathered]:
+    """The sources of every kind, numbered before any is read: a name stays, whatever is bad or skipped."""
+    owners = [(kind_of(reader, source), source.patient) for source in sources]
+    total, seen = Counter(owners), Counter[tuple[Kind, str]]()
+    gathered: dict[Kind, Gathered] = {}
+    for source, owner in zip(sources, owners, strict=True):
+        seen[owner] += 1
+        number = str(seen[owner]) if total[owner] > 1 else ""
+        gathered.setdefault(owner[0], Gathered()).listed[source.name] = Listed(source, number)
+    return gathered
+
+
+def _require_alike(part: Gathered, decoded: Decoded) -> None:
+    first = decoded.cases[0]
+    if not part.sound:
+        part.max_value, part.channels = first.max_value, first.channels
+    if (part.max_value, part.channels) != (first.max_value, first.channels):
+        raise FlamesError(
+            f"{decoded.source.name} has {first.channels} channel(s) of 0..{first.max_value}, those before it "
+            f"{part.channels} of 0..{part.max_value}: volumes, 16-bit and 8-bit images of one modality and "
+            "organ cannot be one data set; list them in manifests of their own"
+        )
+
+
+def _spool(case: EncodedCase, number: str, spool: Spool) -> SpooledCase:
+    info = replace(case.info, case=join_name(number, case.info.case))
+    return SpooledCase(info, spool.add(case.image), spool.add(case.mask))
+
+
+def join_name(*parts: str) -> str:
+    """A name of its parts, those that are empty left out: `2/z077`."""
+    return "/".join(filter(None, parts))
+
+
+def _leave_out_copies(part: Gathered) -> None:
+    """Only once all are read: a later source may show that two earlier ones are copies of one another."""
+    for name, first in first_alike({name: sound.copied for name, sound in part.sound.items()}).items():
+        if first != name:
+            part.copies.append((name, first))
+
+
+def _listed_groups(config: PreprocessConfig, sources: Iterable[Source]) -> dict[str, list[str]]:
+    """{source's name: marks of the groups of the user's list that it is in}.
+
+    Raises:
+        FlamesError: the list cannot be read, or names no source.
+    """
+    marks: dict[str, list[str]] = {}
+    groups = read_duplicate_list(config.duplicate_list) if config.duplicate_list else []
+    for number, group in enumerate(groups):
+        for name in group:
+            marks.setdefault(name, []).append(f"list {number}")
+    names = {source.name: re.sub(r"\.png$", "", source.name, flags=re.IGNORECASE) for source in sources}
+    found = {name: marks[stem] for name, stem in names.items() if stem in marks}
+    if groups and not found:
+        raise FlamesError(
+            f"{config.duplicate_list} names {groups[0][0]} and others, none of which is among the images "
+            f"({next(iter(names))}, …); check --duplicate-list"
+        )
+    return found
+
+
+def find_split_units(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str]:
+    """For every patient, the first by name of those whose images are (near) copies: what no split divides.
+
+    Where patients are not named, neighbouring frames count as near (NEAR_BITS); where they are, only copies
+    do (COPY_BITS). Copies count across modalities and organs: one image may be listed for each of two organs.
+    """
+    sounds = [sound for part in parts for sound in part.sound.values()]
+    alike: dict[str, list[str]] = {}
+    for sound in sounds:
+        alike.setdefault(sound.source.patient, []).extend((*sound.copied, *sound.pictures))
+    _mark_near(sounds, alike, COPY_BITS if reader.knows_patients else NEAR_BITS)
+    return first_alike({patient: alike[patient] for patient in sorted(alike)})
+
+
+def _mark_near(sounds: Sequence[Sound], alike: dict[str, list[str]], bits: int) -> None:
+    shown = [sound for sound in sounds if sound.look is not None]
+    if len(shown) < 2:
+        return
+    firsts = group_duplicates(np.stack([sound.look for sound in shown if sound.look is not None]), bits)
+    for sound, first in zip(shown, firsts, strict=True):
+        alike[sound.source.patient].append(f"near {first}")
+
+
+def set_split_units(cases: Iterable[SpooledCase], unit_of: dict[str, str]) -> list[SpooledCase]:
+    """`cases` with each one's split unit."""
+    return [replace(case, info=replace(case.info, split_unit=unit_of[case.info.patient])) for case in cases]

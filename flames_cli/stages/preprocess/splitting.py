@@ -1,0 +1,178 @@
+"""Which case goes into which set: server test, client test, client train."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+
+from flames_cli.config import PreprocessConfig
+from flames_cli.core.rng import derive_rng
+from flames_cli.core.splits import SETS, Share, SplitUnit, find_overlaps, split_units
+from flames_cli.errors import FlamesError
+from flames_cli.readers.base import Reader
+from flames_cli.store.h5 import SpooledCase
+
+TENTH = 0.1
+"""Of the patients, for the server's test set of a data set that no paper splits."""
+
+SMALLEST = 4
+"""Groups of patients that it takes to be split on their own: of the same modalities, or of every site (and
+class in it)."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stratum:
+    """Groups of patients that are split on their own."""
+
+    label: str
+    """Class, such as benign or malignant; empty where the data set tells none."""
+    modalities: str = ""
+    """Data sets that the patients are in; empty where all are split alike."""
+    site: str = ""
+
+    @property
+    def scope(self) -> str:
+        """Of its randomness."""
+        return "/".join([*filter(None, (self.modalities, self.site)), self.label])
+
+
+Strata = dict[Stratum, dict[str, SplitUnit]]
+
+
+def split_cases(
+    reader: Reader,
+    collection: str,
+    cases: Mapping[str, Sequence[SpooledCase]],
+    fixed: Mapping[str, str],
+    config: PreprocessConfig,
+) -> dict[str, str]:
+    """Which of SETS every unit is in: each stratum (see `_stratify`) on its own.
+
+    Args:
+        reader: tells the paper's numbers.
+        collection: scope of the randomness.
+        cases: by data set, of all whose patients are split together.
+        fixed: the set of every unit, where the data set itself tells it; else empty.
+        config: shares, seed.
+
+    Raises:
+        FlamesError: too few patients for the sets asked for.
+    """
+    if fixed:
+        return dict(fixed)
+    strata = _stratify(cases)
+    images: Counter[str] = Counter()
+    for stratum, units in strata.items():
+        images[stratum.label] += _count_images(units)
+    set_of: dict[str, str] = {}
+    for stratum, units in sorted(strata.items(), key=itemgetter(0)):
+        share = _server_share(
+            reader, collection, config.server_test, units, images[stratum.label], len(images)
+        )
+        rng = derive_rng(config.seed, "split", collection, stratum.scope)
+        set_of |= split_units(dict(sorted(units.items())), share, config.test_fraction, rng)
+    return set_of
+
+
+def _count_images(units: Mapping[str, SplitUnit]) -> int:
+    return sum(unit.images for unit in units.values())
+
+
+def _stratify(cases: Mapping[str, Sequence[SpooledCase]]) -> Strata:
+    """Groups by class and modalities, and within those by site where every site has enough of them."""
+    members: dict[str, list[SpooledCase]] = {}
+    datasets: dict[str, set[str]] = {}
+    for dataset, own in cases.items():
+        for case in own:
+            members.setdefault(case.info.split_unit, []).append(case)
+            datasets.setdefault(case.info.split_unit, set()).add(dataset)
+    pooled = _pool_modalities({name: frozenset(own) for name, own in datasets.items()})
+    by_modalities: dict[str, Strata] = {}
+    for name, listed in members.items():
+        unit = SplitUnit(images=len(listed), patients=len({case.info.patient for case in listed}))
+        stratum = Stratum(listed[0].info.stratum, pooled[name], listed[0].info.site)
+        by_modalities.setdefault(pooled[name], {}).setdefault(stratum, {})[name] = unit
+    return {key: units for strata in by_modalities.values() for key, units in _merge_sites(strata).items()}
+
+
+def _merge_sites(strata: Strata) -> Strata:
+    """`strata` as they are where every one is large enough, else without sites."""
+    if all(len(units) >= SMALLEST for units in strata.values()):
+        return strata
+    merged: Strata = {}
+    for stratum, units in strata.items():
+        merged.setdefault(replace(stratum, site=""), {}).update(units)
+    return merged
+
+
+def _pool_modalities(datasets: Mapping[str, frozenset[str]]) -> dict[str, str]:
+    """For each unit, which modalities those that it is split with have; empty where that is one pool.
+
+    They have the same ones where there are enough such units; the others are split with those of a modality
+    that they share, the rarest first, so that each modality of three units or more can fill every set.
+    """
+    alike = Counter(datasets.values())
+    covered = {one for own, units in alike.items() if units >= SMALLEST for one in own}
+    spread = Counter(one for own in datasets.values() for one in own)
+    pooled = {
+        name: " ".join(sorted(own))
+        if alike[own] >= SMALLEST
+        else min(own, key=lambda one: (one in covered, spread[one], one))
+        for name, own in datasets.items()
+    }
+    return pooled if len(set(pooled.values())) > 1 else dict.fromkeys(pooled, "")
+
+
+def _server_share(
+    reader: Reader,
+    collection: str,
+    server_test: float | None,
+    units: Mapping[str, SplitUnit],
+    images: int,
+    classes: int,
+) -> Share:
+    """What the server's test set takes of one stratum: a fraction of its patients, or its part of a number.
+
+    A number is shared evenly between `classes` classes, and within a class, which has `images` images, by the
+    strata's images. By default the paper's number, but no more than a quarter of the patients; without a
+    paper, a tenth.
+    """
+    part = _count_images(units) / images / classes
+    if server_test is None and reader.server_test:
+        patients = sum(unit.patients for unit in units.values())
+        return Share(images=reader.server_test * part, patients=max(1, patients // 4))
+    wanted = TENTH if server_test is None else server_test
+    if wanted < 1:
+        return Share.fraction(wanted, units)
+    if wanted / classes >= images:
+        raise FlamesError(
+            f"--server-test asks for {wanted / classes:g} of {images} {collection} images; "
+            "leave some to train on"
+        )
+    return Share(images=wanted * part)
+
+
+def divide_cases(
+    name: str, cases: Sequence[SpooledCase], set_of: Mapping[str, str], config: PreprocessConfig
+) -> dict[str, list[SpooledCase]]:
+    """The cases of each of SETS of data set `name`.
+
+    Raises:
+        FlamesError: a set that was asked for is empty.
+    """
+    sets = {own: [case for case in cases if set_of[case.info.split_unit] == own] for own in SETS}
+    units = {own: sorted({case.info.split_unit for case in listed}) for own, listed in sets.items()}
+    needed = ["client_train"]
+    needed += ["client_test"] if config.test_fraction > 0 else []
+    needed += ["server_test"] if config.server_test != 0 else []
+    if empty := [own for own in needed if not units[own]]:
+        total = sum(len(patients) for patients in units.values())
+        fewer = ["--server-test 0"] if config.server_test != 0 else []
+        fewer += ["--test-fraction 0"] if config.test_fraction > 0 else []
+        raise FlamesError(
+            f"{name} has {total} usable patients, too few for {', '.join(empty)}; "
+            f"add patients{', or pass ' if fewer else ''}{' or '.join(fewer)}"
+        )
+    if overlaps := find_overlaps(units):
+        raise FlamesError(f"{name}: patient {overlaps[0][0]} is in {overlaps[0][1]} and {overlaps[0][2]}")
+    return sets

@@ -1,0 +1,240 @@
+"""Raw folder → `preprocessed/<dataset>.h5` and the JSON beside it: one pass, bounded memory.
+
+Patients keep their names up to here. Everything is split by them, so that no set depends on the site's salt;
+only then do they get their pseudonyms.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flames_cli.config import PreprocessConfig
+from flames_cli.core.pseudonyms import pseudonyms
+from flames_cli.errors import FlamesError
+from flames_cli.readers.base import Reader, Source
+from flames_cli.stages.preprocess.pseudonymise import call_cases, write_table
+from flames_cli.stages.preprocess.report import Sets, make_report
+from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
+from flames_cli.stages.preprocess.sources import Gathered, find_split_units, gather, set_split_units
+from flames_cli.stages.preprocess.splitting import divide_cases, split_cases
+from flames_cli.stages.progress import Progress, silent
+from flames_cli.stages.raw import Kind, Opened, check_windows, kind_of, open_raw, slug
+from flames_cli.store.cases import SetInfo, Spool
+from flames_cli.store.files.atomic import remove_leftovers, write_json
+from flames_cli.store.files.locks import in_turn
+from flames_cli.store.h5 import files_of, write_collection
+from flames_cli.store.salts import make_salt, read_salt, salt_path, table_path
+
+LISTED_BAD = 5
+"""Bad cases that an error message names; the rest are counted."""
+
+
+def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = silent) -> list[dict[str, Any]]:
+    """Preprocess the raw data of one reader; returns the reports that are also written as JSON.
+
+    There is one report, and one HDF5 file, for every modality and organ: one, but for a manifest of several.
+    Those are split together, so that nobody is trained on in one modality and tested in another.
+
+    Raises:
+        FlamesError: no raw data, bad cases without `skip_bad`, too few patients, a salt that is none, or
+            output that exists without `overwrite`. Nothing is written then.
+    """
+    opened = open_raw(config, dataset)
+    reader, collection, sources = opened.reader, opened.name, opened.sources
+    if len(config.datasets) < 2:  # a window may be for another of them
+        check_windows(config, (kind_of(reader, source)[0] for source in sources))
+    names = _name_datasets(collection, dict.fromkeys(kind_of(reader, source) for source in sources))
+    check_rules(config, reader, list(dict.fromkeys([*names.values(), collection])))
+    targets = {kind: config.workspace / "preprocessed" / f"{name}.h5" for kind, name in names.items()}
+    _find_earlier(collection, list(targets.values()), config.overwrite)
+    salt_file = _find_salt(config)
+    with Spool(config.workspace / "preprocessed") as spool:
+        gathered = gather(reader, sources, config, spool, progress)
+        bad = [told for part in gathered.values() for _, told in part.bad]
+        _refuse_bad(collection, bad, config.skip_bad)
+        unit_of = find_split_units(reader, gathered.values())
+        sets = _split(reader, collection, names, gathered, unit_of, config)
+        pseudonym_of = _give_pseudonyms(salt_file, sources)
+        datasets = [
+            _DataSet(
+                info=SetInfo(
+                    dataset=names[modality, organ],
+                    modality=modality,
+                    organ=organ,
+                    size=config.size,
+                    max_value=part.max_value,
+                    channels=part.channels,
+                    collection=collection,
+                    small=choose_rule(config, reader, names[modality, organ], collection),
+                ),
+                sets={own: call_cases(cases, pseudonym_of) for own, cases in sets[modality, organ].items()},
+                part=part,
+                near=_near_copies(unit_of, part),
+                target=targets[modality, organ],
+            )
+            for (modality, organ), part in gathered.items()
+        ]
+        with in_turn(config.workspace / "preprocessed"):
+            return _write(config, opened, datasets, pseudonym_of, spool)
+
+
+@dataclass(frozen=True, slots=True)
+class _DataSet:
+    """One kind of what a reader reads, ready to be written."""
+
+    info: SetInfo
+    sets: Sets
+    part: Gathered
+    near: list[list[str]]
+    """Groups of patients kept together since their images are near copies."""
+    target: Path
+
+
+def _write(
+    config: PreprocessConfig,
+    opened: Opened,
+    datasets: Sequence[_DataSet],
+    pseudonym_of: Mapping[str, str],
+    spool: Spool,
+) -> list[dict[str, Any]]:
+    """Write the files of all data sets in place of earlier ones; their reports, which are written last."""
+    targets = [made.target for made in datasets]
+    earlier = _find_earlier(opened.name, targets, config.overwrite)
+    for target in targets:
+        remove_leftovers(target.parent, f"{target.stem}.*")
+    write_collection({made.target: (made.info, made.sets) for made in datasets}, spool)
+    for path in earlier:
+        path.unlink()
+        path.with_suffix(".json").unlink(missing_ok=True)
+        table_path(config.workspace, path.stem).unlink(missing_ok=True)
+    reports = []
+    for made in datasets:
+        report = make_report(
+            reader=opened.reader,
+            config=config,
+            info=made.info,
+            part=made.part,
+            sets=made.sets,
+            near=made.near,
+            pseudonym_of=pseudonym_of,
+            target=made.target,
+        )
+        write_table(table_path(config.workspace, made.info.dataset), made.part, pseudonym_of)
+        write_json(made.target.with_suffix(".json"), report)
+        reports.append(report)
+    return reports
+
+
+def _find_salt(config: PreprocessConfig) -> Path:
+    """Where the salt lies, or will: what is there is read once before the work, so that it is not in vain.
+
+    Raises:
+        FlamesError: it is no salt, or the user's file is not there.
+    """
+    own = salt_path(config.workspace)
+    if config.salt_file or own.exists():
+        read_salt(config.salt_file or own)
+    return config.salt_file or own
+
+
+def _give_pseudonyms(salt_file: Path, sources: Sequence[Source]) -> dict[str, str]:
+    """{patient: pseudonym}, with the workspace's own salt drawn if it is its first data set."""
+    if not salt_file.exists():
+        make_salt(salt_file)
+    return pseudonyms(read_salt(salt_file), (source.patient for source in sources))
+
+
+def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> list[Path]:
+    """Files of the collection that go by other names, as before a modality was added: its people would be
+    there twice.
+
+    Raises:
+        FlamesError: there are such files, or one of `targets` is there, and neither may be replaced.
+    """
+    for target in targets:
+        # Without its report, it is what is left of a call that was interrupted.
+        if target.exists() and target.with_suffix(".json").exists() and not overwrite:
+            raise FlamesError(f"{target} is there already; pass --overwrite to make it again")
+    others = [path for path in files_of(collection, targets[0].parent) if path not in targets]
+    if others and not overwrite:
+        raise FlamesError(
+            f"{others[0]} is of {collection} too, preprocessed when its modalities were others; "
+            "pass --overwrite to replace it, or another --name"
+        )
+    return others
+
+
+def _name_datasets(collection: str, kinds: Iterable[Kind]) -> dict[Kind, str]:
+    """`sts` where there is one kind, else `sts-ct`, or `sts-ct-liver` where a modality has several organs.
+
+    Raises:
+        FlamesError: two kinds would have one name.
+    """
+    kinds = list(kinds)
+    if len(kinds) == 1:
+        return {kinds[0]: collection}
+    modalities = [modality for modality, _ in kinds]
+    names = {
+        (modality, organ): "-".join(
+            [collection, slug(modality), *([slug(organ)] if modalities.count(modality) > 1 else [])]
+        )
+        for modality, organ in kinds
+    }
+    by_name: dict[str, Kind] = {}
+    for kind, name in names.items():
+        if (other := by_name.setdefault(name, kind)) != kind:
+            raise FlamesError(
+                f"{' of '.join(other)} and {' of '.join(kind)} would both be called {name}; spell them alike "
+                "if they are one, else so that their Latin letters and digits differ"
+            )
+    return names
+
+
+def _refuse_bad(name: str, bad: Sequence[str], skip_bad: bool) -> None:
+    if not bad or skip_bad:
+        return
+    named = "; ".join(bad[:LISTED_BAD]) + (
+        f"; and {len(bad) - LISTED_BAD} more" if len(bad) > LISTED_BAD else ""
+    )
+    raise FlamesError(
+        f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {named}. "
+        "Mend them, or leave them out with --skip-bad"
+    )
+
+
+def _split(
+    reader: Reader,
+    collection: str,
+    names: dict[Kind, str],
+    gathered: dict[Kind, Gathered],
+    unit_of: dict[str, str],
+    config: PreprocessConfig,
+) -> dict[Kind, Sets]:
+    cases = {kind: set_split_units(part.cases, unit_of) for kind, part in gathered.items()}
+    by_name = {names[kind]: part for kind, part in cases.items()}
+    fixed = _fixed_sets(collection, gathered.values(), unit_of)
+    set_of = split_cases(reader, collection, by_name, fixed, config)
+    return {kind: divide_cases(names[kind], part, set_of, config) for kind, part in cases.items()}
+
+
+def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, str]) -> dict[str, str]:
+    """The set of every unit, where the data set itself tells it."""
+    fixed: dict[str, str] = {}
+    for part in parts:
+        for source in (sound.source for sound in part.kept):
+            unit = unit_of[source.patient]
+            if source.fixed_set and fixed.setdefault(unit, source.fixed_set) != source.fixed_set:
+                raise FlamesError(
+                    f"{collection}: patient {source.patient}, or a copy of one of its images, is in "
+                    f"{fixed[unit]} and in {source.fixed_set}; a patient belongs in one set"
+                )
+    return fixed
+
+
+def _near_copies(unit_of: dict[str, str], part: Gathered) -> list[list[str]]:
+    """Groups of several patients, kept together because their images are near copies."""
+    members: dict[str, list[str]] = {}
+    for patient in sorted({sound.source.patient for sound in part.kept}):
+        members.setdefault(unit_of[patient], []).append(patient)
+    return [unit for unit in members.values() if len(unit) > 1]

@@ -1,0 +1,142 @@
+"""Shards (and a run, for deep features) → a map of the clients' training images (the paper's Figure 6)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flames_cli.config import EvaluateConfig, TsneConfig
+from flames_cli.core.rng import derive_rng
+from flames_cli.core.scores.embedding import embed, separation, thumbnail_features
+from flames_cli.errors import FlamesError
+from flames_cli.learn.data import ShardDataset
+from flames_cli.report.figures import draw_embedding
+from flames_cli.stages.evaluate.stage import LoadedRun, load_run
+from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.files.atomic import remove_leftovers, write_csv, write_json
+from flames_cli.store.files.locks import in_turn, reading_shards
+from flames_cli.store.h5 import read_shard_sets
+from flames_cli.store.partition import ClientEntry, Partition, checked_shard, read_partition
+from flames_cli.store.schema import EMBEDDING, stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Where every image lies, and how well the modalities separate."""
+
+    features: str
+    run: str | None
+    models: int
+    """Networks that the features come from; above 1 their spaces differ, and separation is overstated."""
+    images: dict[str, int]
+    """By client."""
+    silhouette_modality: float | None
+    """Of the features that t-SNE started from, in [-1, 1]; None with one modality."""
+    silhouette_modality_map: float | None
+    """Of the two-dimensional map."""
+    silhouette_client: float | None
+    folder: Path
+    files: list[str]
+
+
+def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
+    """Embed the clients' training images and draw them twice: by modality and by client.
+
+    Raises:
+        MissingArtifact: no partition, or no run for deep features.
+        FlamesError: too few images, or all alike.
+    """
+    with reading_shards(config.workspace):
+        return _draw_map(config, progress)
+
+
+def _draw_map(config: TsneConfig, progress: Progress) -> Map:
+    partition_file = config.workspace / "partition.json"
+    partition = read_partition(partition_file)
+    run = None
+    if config.features == "deep":
+        run = load_run(
+            EvaluateConfig(workspace=config.workspace, device=config.device), config.run, partition_file
+        )
+    features, chosen = _gather(config, partition, run, progress)
+    modalities = [entry.modality for entry, _ in chosen]
+    clients = [entry.name for entry, _ in chosen]
+    progress("t-SNE", 0, 1)
+    try:
+        places = embed(features, config.seed, config.perplexity)
+    except ValueError as error:
+        raise FlamesError(f"cannot draw the map: {error}") from error
+    progress("t-SNE", 1, 1)
+    made = Map(
+        features=config.features,
+        run=run.folder.name if run else None,
+        models=len(run.state.server) if run else 0,
+        images={entry.name: clients.count(entry.name) for entry in partition.clients},
+        silhouette_modality=separation(features, modalities),
+        silhouette_modality_map=separation(places, modalities),
+        silhouette_client=separation(features, clients),
+        folder=config.workspace / "tsne",
+        files=["embedding.csv", "tsne.png", "tsne.svg", "tsne.json"],
+    )
+    with in_turn(made.folder):
+        remove_leftovers(made.folder)
+        _write(made, places, modalities, clients, [case for _, case in chosen])
+    return made
+
+
+def _gather(
+    config: TsneConfig, partition: Partition, run: LoadedRun | None, progress: Progress
+) -> tuple[NDArray[Any], list[tuple[ClientEntry, str]]]:
+    """Features N×D, and the client and case of each row."""
+    blocks: list[NDArray[Any]] = []
+    chosen: list[tuple[ClientEntry, str]] = []
+    for done, entry in enumerate(partition.clients, start=1):
+        data = ShardDataset(read_shard_sets(checked_shard(config.workspace, entry), "train"))
+        order = _draw(config, entry.name, len(data))
+        blocks.append(_features(data, order, entry, run))
+        chosen += [(entry, data.case(index).case) for index in order]
+        progress("features", done, len(partition.clients))
+    return np.concatenate(blocks), chosen
+
+
+def _draw(config: TsneConfig, client: str, n: int) -> list[int]:
+    """At most `max_images` of a client, drawn by seed, in order."""
+    if n <= config.max_images:
+        return list(range(n))
+    drawn = derive_rng(config.seed, "tsne", client).choice(n, config.max_images, replace=False)
+    return sorted(int(index) for index in drawn)
+
+
+def _features(
+    data: ShardDataset, order: list[int], entry: ClientEntry, run: LoadedRun | None
+) -> NDArray[Any]:
+    if run is None:
+        return thumbnail_features(data.example(index)[0] for index in order)
+    group = run.algorithm.model_group_of(entry.name, entry.modality)
+    return run.segmenter.features(run.state.server[group], data, order)
+
+
+def _write(
+    made: Map, places: NDArray[Any], modalities: list[str], clients: list[str], cases: list[str]
+) -> None:
+    rows = [
+        (client, modality, case, float(x), float(y))
+        for client, modality, case, (x, y) in zip(clients, modalities, cases, places, strict=True)
+    ]
+    write_csv(made.folder / "embedding.csv", ("client", "modality", "case", "x", "y"), rows)
+    summary = {
+        **stamp(EMBEDDING),
+        "features": made.features,
+        "run": made.run,
+        "models": made.models,
+        "images": made.images,
+        "silhouette_modality": made.silhouette_modality,
+        "silhouette_modality_map": made.silhouette_modality_map,
+        "silhouette_client": made.silhouette_client,
+    }
+    write_json(made.folder / "tsne.json", summary)
+    source = f"bottleneck features of run {made.run}" if made.run else "pixels"
+    title = f"t-SNE of the clients' training images ({source})"
+    draw_embedding(made.folder / "tsne.png", made.folder / "tsne.svg", places, modalities, clients, title)

@@ -1,0 +1,1 @@
+"""Files of a deployment: its folders, certificates and keys."""

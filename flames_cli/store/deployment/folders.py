@@ -1,0 +1,220 @@
+"""Folder of a federation between machines: the files of the server, and a folder that is sent to each site.
+
+deployment.toml  ca.crt  ca.key
+server/          server.crt  server.key  keys/NAME.pub, and files that the server writes while it runs
+sites/NAME/      site.toml  ca.crt  node.key  node.pub, and files that the node writes there
+"""
+
+import re
+from dataclasses import dataclass
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from flames_cli.core.addresses import check_host, check_port, join_address, split_address
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.files.atomic import write_text
+from flames_cli.store.files.parse import parse_toml
+from flames_cli.store.schema import DEPLOYMENT, SITE, Format, check_stamp, stamp
+
+SITE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,62}")
+"""Pattern of the names of sites, which become names of files and of clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Folder of a site: the client's `name` and the `superlink` to which it connects, as HOST:PORT."""
+
+    path: Path
+    name: str
+    superlink: str
+
+    @property
+    def description(self) -> Path:
+        """The file with the site's name and the address of its server."""
+        return self.path / "site.toml"
+
+    @property
+    def ca_certificate(self) -> Path:
+        """The certificate with which the node checks its server."""
+        return self.path / "ca.crt"
+
+    @property
+    def private_key(self) -> Path:
+        """The private key with which the node identifies itself to the server."""
+        return self.path / "node.key"
+
+    @property
+    def public_key(self) -> Path:
+        """The public key of the node, which the server also has."""
+        return self.path / "node.pub"
+
+    @property
+    def flower_home(self) -> Path:
+        """Flower's folder of the node (FLWR_HOME)."""
+        return self.path / "flower"
+
+    @property
+    def client_state(self) -> Path:
+        """The folder of the client state, which the client stores between rounds; it is called `memory` on
+        disk."""
+        return self.path / "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Folder of the server: `host` (a name or an IP address) and `port`, and the `sites`' names, in order."""
+
+    path: Path
+    host: str
+    port: int
+    sites: tuple[str, ...]
+
+    @property
+    def description(self) -> Path:
+        """The file with the host, port and sites."""
+        return self.path / "deployment.toml"
+
+    @property
+    def superlink(self) -> str:
+        """The address to which nodes connect, as HOST:PORT."""
+        return join_address(self.host, self.port)
+
+    @property
+    def ca_certificate(self) -> Path:
+        """The certificate of the authority that signed the server's certificate."""
+        return self.path / "ca.crt"
+
+    @property
+    def ca_key(self) -> Path:
+        """The key that signs servers' certificates; it never leaves the server."""
+        return self.path / "ca.key"
+
+    @property
+    def server(self) -> Path:
+        """The folder of the running server."""
+        return self.path / "server"
+
+    @property
+    def server_certificate(self) -> Path:
+        """The certificate that the server shows to nodes."""
+        return self.server / "server.crt"
+
+    @property
+    def server_key(self) -> Path:
+        """The private key of the server's certificate."""
+        return self.server / "server.key"
+
+    @property
+    def flower_home(self) -> Path:
+        """Flower's folder of the server (FLWR_HOME)."""
+        return self.server / "flower"
+
+    @property
+    def database(self) -> Path:
+        """Flower's database of nodes and runs."""
+        return self.server / "superlink.db"
+
+    @property
+    def log(self) -> Path:
+        """The log of Flower's server."""
+        return self.server / "superlink.log"
+
+    @property
+    def nodes(self) -> Path:
+        """The file with the node id of each site, as assigned by Flower."""
+        return self.server / "nodes.json"
+
+    def node_key(self, name: str) -> Path:
+        """Return the path of site `name`'s public key in the server's folder."""
+        return self.server / "keys" / f"{name}.pub"
+
+    def site(self, name: str) -> Site:
+        """Return site `name`'s folder, whether or not it exists."""
+        return Site(self.path / "sites" / name, name, self.superlink)
+
+
+def check_site_name(name: str) -> str:
+    """Return `name` if it can name a file and a client.
+
+    Raises:
+        FlamesError: it cannot.
+    """
+    if not SITE_NAME.fullmatch(name):
+        raise FlamesError(
+            f"'{name}' cannot name a site; use letters, digits, '-', '_' and '.', "
+            "at most 63 of them and no '.' first"
+        )
+    return name
+
+
+def write_deployment(deployment: Deployment) -> None:
+    """Write `deployment.toml`, atomically."""
+    _write(deployment.description, DEPLOYMENT, _deployment_table(deployment))
+
+
+def _deployment_table(deployment: Deployment) -> dict[str, Any]:
+    return {"host": deployment.host, "port": deployment.port, "sites": list(deployment.sites)}
+
+
+def read_deployment(path: Path) -> Deployment:
+    """Return the deployment in folder `path`.
+
+    Raises:
+        MissingArtifact: there is none.
+        FlamesError: the file cannot be read, has another format or version, or has missing or wrong entries.
+    """
+    table = _read(path / "deployment.toml", DEPLOYMENT)
+    try:
+        host, port = str(table["host"]), index(table["port"])
+        sites = [str(name) for name in table["sites"]]
+    except (KeyError, TypeError) as error:
+        raise FlamesError(f"{path / 'deployment.toml'} has no host, port or sites; restore it") from error
+    names = tuple(check_site_name(name) for name in sites)
+    return Deployment(path, check_host(host), check_port(port), names)
+
+
+def write_site(site: Site) -> None:
+    """Write `site.toml`, atomically."""
+    _write(site.description, SITE, {"name": site.name, "superlink": site.superlink})
+
+
+def read_site(path: Path) -> Site:
+    """Return the site in folder `path`.
+
+    Raises:
+        MissingArtifact: there is none.
+        FlamesError: the file cannot be read, has another format or version, or has missing or wrong entries.
+    """
+    table = _read(path / "site.toml", SITE)
+    try:
+        name, superlink = str(table["name"]), str(table["superlink"])
+    except KeyError as error:
+        raise FlamesError(
+            f"{path / 'site.toml'} has no name or superlink; ask the server for the file"
+        ) from error
+    split_address(superlink)
+    return Site(path, check_site_name(name), superlink)
+
+
+def _write(path: Path, format_: Format, table: dict[str, Any]) -> None:
+    write_text(path, tomli_w.dumps({**stamp(format_), **table}))
+
+
+def _read(path: Path, format_: Format) -> dict[str, Any]:
+    if not path.is_file():
+        raise MissingArtifact(f"no {path.name} in {path.parent}; {_WHERE[format_.name]}")
+    try:
+        table = parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FlamesError(f"{path} cannot be read ({error}); restore it or copy it again") from error
+    check_stamp(table, format_, path)
+    return table
+
+
+_WHERE = {
+    DEPLOYMENT.name: "make it with `flames deploy init`, or name its folder with --deployment",
+    SITE.name: "name with --site the folder that the server gave to this site",
+}

@@ -1,0 +1,1 @@
+"""Tools for every file that FLAMES writes: atomic replacement, locks, JSON lines, hashes."""

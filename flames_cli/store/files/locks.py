@@ -1,0 +1,160 @@
+"""Locks: one process at a time writes a folder, while no process reads the files that it replaces."""
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from flames_cli.errors import FlamesError
+from flames_cli.store.files.atomic import raising_not_written
+
+WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
+"""Error codes of disks without locks, as on some clusters; no process is kept out there."""
+
+POLL_SECONDS = 0.2
+
+ROUNDS = "+rounds"
+"""Suffix after a run's name, which contains no +."""
+
+
+@contextmanager
+def locked(folder: Path, busy: str = "", shared: bool = False, seconds: float = 0.0) -> Iterator[None]:
+    """Lock `folder`, whether or not it exists, for the block; the system unlocks it however the process ends.
+
+    The lock file is next to the folder, so that it remains when the folder is deleted.
+
+    Args:
+        folder: the folder to lock.
+        busy: message if another process has locked the folder; by default, the message for a run.
+        shared: True if other processes may hold a shared lock simultaneously: all of them only read.
+        seconds: time to wait until the other process unlocks the folder.
+
+    Raises:
+        FlamesError: another process still has the lock, or the parent folder cannot be written.
+    """
+    with _opened(folder, shared) as descriptor:
+        try:
+            _hold_within(descriptor, shared, seconds)
+        except BlockingIOError:
+            raise FlamesError(
+                busy
+                or f"another process runs '{folder.name.removesuffix(ROUNDS)}'; wait for its end, stop it, "
+                "or pass another --run"
+            ) from None
+        yield
+
+
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Wait until no process has locked `folder`; makes no lock file if there is none.
+
+    Raises:
+        FlamesError: it is still locked.
+    """
+    if lock_file(folder).exists():
+        with locked(folder, seconds=seconds):
+            return
+
+
+def rounds_of(run: Path) -> Path:
+    """Return the folder that stands for the rounds of `run` in locks.
+
+    The process that does the rounds locks it, for the command that locks `run` itself. That process may run
+    some seconds longer than the command.
+    """
+    return run.with_name(f"{run.name}{ROUNDS}")
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Lock `folder` like `locked`, but wait for the other process: for files that take long to compute and
+    are written quickly."""
+    with _opened(folder, shared=False) as descriptor:
+        _lock(descriptor, shared=False, wait=True)
+        yield
+
+
+def reading_shards(workspace: Path) -> AbstractContextManager[None]:
+    """Lock the shards of `workspace` against writing for a block, together with other readers."""
+    if not (workspace / "partition.json").is_file():
+        return nullcontext()  # there is nothing to read, and a lock should not make the folder
+    busy = "`flames partition` is writing this workspace's shards; wait for its end"
+    return locked(workspace / "shards", busy, shared=True)
+
+
+def writing_shards(workspace: Path) -> AbstractContextManager[None]:
+    """Lock the shards of `workspace` for one writer for a block."""
+    if not (workspace / "preprocessed").is_dir():
+        return nullcontext()  # there is no data from which shards could be made
+    busy = "another command is reading or writing this workspace's shards; wait for its end"
+    return locked(workspace / "shards", busy)
+
+
+def lock_file(folder: Path) -> Path:
+    """Return the lock file of `folder`, which is next to it."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+@contextmanager
+def _opened(folder: Path, shared: bool) -> Iterator[int]:
+    """Open the lock file. Its owner may write it; other users without that right may still lock it for
+    reading."""
+    path = lock_file(folder)
+    with raising_not_written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, (os.O_RDONLY if shared else os.O_RDWR) | os.O_CREAT, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a process has locked `folder` now; True if the system cannot answer."""
+    try:
+        descriptor = os.open(lock_file(folder), os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _lock(descriptor, shared=False, wait=False)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _hold_within(descriptor: int, shared: bool, seconds: float) -> None:
+    """Try `_lock` for `seconds`. Not with `is_locked`, which itself holds the lock for a moment."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            _lock(descriptor, shared, wait=False)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+if sys.platform == "win32":
+
+    def _lock(descriptor: int, shared: bool, wait: bool) -> bool:  # noqa: ARG001
+        """Return False: Windows has no such locks, so no process is kept out."""
+        return False
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int, shared: bool, wait: bool) -> bool:
+        """Lock and return whether the disk has locks; raise BlockingIOError if another process has the lock
+        and `wait` is False."""
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            return False
+        return True

@@ -1,0 +1,5 @@
+"""The tests, a package so that they can import `tests.support` by name."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.support")

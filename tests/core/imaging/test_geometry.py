@@ -1,0 +1,273 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from flames_cli.core.imaging.geometry import (
+    Warp,
+    apply_warp,
+    from_square,
+    pad_to_square,
+    to_square,
+    warp_matrix,
+)
+from flames_cli.core.rng import derive_rng
+from flames_cli.readers.base import ReadOptions
+from flames_cli.readers.otu2d import OTU2D
+
+SHARED = Path(__file__).parents[4] / "shared"
+GOLDEN = SHARED / "golden" / "otu_preprocess.npz"
+OTU = SHARED / "data" / "otu2d"
+
+SIDES = st.integers(1, 40)
+WARPS = st.builds(
+    Warp,
+    rotation_deg=st.floats(-180, 180),
+    zoom=st.floats(0.7, 1.5),
+    stretch=st.floats(0.8, 1.25),
+    shift_x=st.floats(-0.2, 0.2),
+    shift_y=st.floats(-0.2, 0.2),
+    flip_x=st.booleans(),
+    flip_y=st.booleans(),
+)
+
+
+def noise(height, width):
+    return derive_rng(0, "noise", height, width).random((height, width), np.float32)
+
+
+def disc(size=64, x=26, y=36, radius=14):
+    rows, columns = np.ogrid[:size, :size]
+    return ((rows - y) ** 2 + (columns - x) ** 2 <= radius**2).astype(np.uint8)
+
+
+def one_pixel(row, column, size=8):
+    mask = np.zeros((size, size), np.uint8)
+    mask[row, column] = 1
+    return mask
+
+
+def move(mask, warp):
+    image, moved = apply_warp(mask.astype(np.float32), mask, warp)
+    assert image.dtype == np.float32
+    assert moved.dtype == np.uint8
+    return image, moved
+
+
+@pytest.mark.skipif(not (GOLDEN.exists() and OTU.exists()), reason="the shared OTU_2d images are not here")
+@pytest.mark.parametrize("number", [1, 2, 37, 150, 300, 350])
+def test_squares_match_the_authors(number):
+    golden = np.load(GOLDEN)
+    source = next(s for s in OTU2D.list_sources(OTU) if s.patient == str(number))
+    (case,) = OTU2D.read_source(source, ReadOptions())
+    image, mask = to_square(case.image, case.mask, 240)
+    np.testing.assert_allclose(image / 255, golden[f"{number}_img"], rtol=0, atol=1 / 255 + 1e-6)
+    np.testing.assert_array_equal(mask, golden[f"{number}_mask"])
+
+
+def test_the_odd_pixel_goes_before():
+    wide = pad_to_square(np.ones((2, 5), np.uint8))
+    assert wide.sum(axis=1).tolist() == [0, 0, 5, 5, 0]
+    tall = pad_to_square(np.ones((4, 3), np.uint8))
+    assert tall.sum(axis=0).tolist() == [0, 4, 4, 4]
+
+
+@settings(deadline=None, max_examples=50)
+@given(hnp.arrays(np.uint16, st.tuples(SIDES, SIDES)))
+def test_padding_keeps_every_pixel_and_adds_black(image):
+    padded = pad_to_square(image)
+    assert padded.shape == (max(image.shape),) * 2
+    assert padded.dtype == image.dtype
+    assert padded.sum(dtype=np.int64) == image.sum(dtype=np.int64)
+    top, left = ((max(image.shape) - side + 1) // 2 for side in image.shape)
+    np.testing.assert_array_equal(padded[top : top + image.shape[0], left : left + image.shape[1]], image)
+
+
+@settings(deadline=None, max_examples=50)
+@given(SIDES, SIDES, st.sampled_from([np.uint8, np.float32]), st.integers(16, 48))
+def test_squares_have_the_size_asked_for_and_binary_masks(height, width, dtype, size):
+    image, mask = (noise(height, width) * 200).astype(dtype), (noise(height, width) > 0.5).astype(np.uint8)
+    before = image.copy(), mask.copy()
+    square, square_mask = to_square(image, mask, size)
+    assert square.shape == square_mask.shape == (size, size)
+    assert (square.dtype, square_mask.dtype) == (dtype, np.uint8)
+    assert set(np.unique(square_mask)) <= {0, 1}
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(mask, before[1])
+
+
+@settings(deadline=None, max_examples=50)
+@given(SIDES, SIDES, st.sampled_from([np.uint8, np.float32]), st.integers(16, 48))
+def test_colour_images_are_squared_channel_by_channel(height, width, dtype, size):
+    image = (np.stack([noise(height, width)] * 3, axis=2) * (200, 100, 50)).astype(dtype)
+    mask = (noise(height, width) > 0.5).astype(np.uint8)
+    square, square_mask = to_square(image, mask, size)
+    assert square.shape == (size, size, 3)
+    assert square.dtype == dtype
+    for channel in range(3):
+        grey, grey_mask = to_square(image[..., channel], mask, size)
+        np.testing.assert_allclose(square[..., channel], grey, rtol=1e-5, atol=1e-3)
+        np.testing.assert_array_equal(square_mask, grey_mask)
+
+
+@settings(deadline=None, max_examples=50)
+@given(SIDES, SIDES, st.integers(0, 60))
+def test_masks_come_back_from_a_square_no_smaller_than_they_are(height, width, larger):
+    mask = (noise(height, width) > 0.5).astype(np.uint8)
+    _, square = to_square(mask, mask, max(height, width) + larger)
+    back = from_square(square, height, width)
+    assert back.dtype == np.uint8
+    np.testing.assert_array_equal(back, mask)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 48), (51, 64)])
+def test_masks_come_back_from_a_smaller_square_where_they_were(shape):
+    mask = disc()[: shape[0], : shape[1]]
+    back = from_square(to_square(mask, mask, 40)[1], *shape)
+    overlap = 2 * (back & mask).sum() / (back.sum() + mask.sum())
+    centres = [np.argwhere(one).mean(axis=0) for one in (back, mask)]
+    assert overlap > 0.95
+    np.testing.assert_allclose(*centres, atol=0.8)
+
+
+@settings(deadline=None, max_examples=50)
+@given(SIDES, SIDES, st.integers(1, 48))
+def test_a_square_that_is_all_tumour_fills_the_raw_image(height, width, size):
+    full = np.ones((size, size), np.uint8)
+    np.testing.assert_array_equal(from_square(full, height, width), np.ones((height, width), np.uint8))
+
+
+@settings(deadline=None, max_examples=25)
+@given(WARPS, SIDES, SIDES)
+def test_colours_move_together(warp, height, width):
+    image, mask = np.stack([noise(height, width)] * 3, axis=2), np.zeros((height, width), np.uint8)
+    colour, _ = apply_warp(image, mask, warp)
+    grey, _ = apply_warp(noise(height, width), mask, warp)
+    for channel in range(3):
+        np.testing.assert_allclose(colour[..., channel], grey, atol=1e-5)
+
+
+def test_what_has_the_size_already_is_left_alone():
+    image, mask = noise(24, 24), disc(24)
+    square, square_mask = to_square(image, mask, 24)
+    assert square is image
+    assert square_mask is mask
+
+
+def test_padding_to_the_size_does_not_resample():
+    image, mask = to_square(noise(24, 10), np.ones((24, 10), np.uint8), 24)
+    np.testing.assert_array_equal(image[:, 7:17], noise(24, 10))
+    assert mask.sum() == 240
+
+
+def test_turned_views_are_squared_like_copies():
+    image, mask = np.rot90((noise(20, 30) * 255).astype(np.uint8)), np.rot90(np.ones((20, 30), np.uint8))
+    for got, expected in zip(
+        to_square(image, mask, 16), to_square(image.copy(), mask.copy(), 16), strict=True
+    ):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_image_and_mask_of_different_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"image is \(4, 5\), its mask \(5, 4\)"):
+        to_square(np.zeros((4, 5)), np.zeros((5, 4), np.uint8), 16)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (15, 22)])
+def test_the_identity_warp_returns_the_image(shape):
+    image, mask = noise(*shape), (noise(*shape) > 0.5).astype(np.uint8)
+    warped, warped_mask = apply_warp(image, mask, Warp())
+    np.testing.assert_allclose(warped, image, atol=1e-6)
+    np.testing.assert_array_equal(warped_mask, mask)
+
+
+@settings(deadline=None, max_examples=50)
+@given(WARPS, SIDES, SIDES)
+def test_the_centre_moves_by_the_shift_alone(warp, height, width):
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    matrix = warp_matrix(warp, height, width)
+    expected = centre + np.array([warp.shift_x * width, warp.shift_y * height])
+    np.testing.assert_allclose(matrix[:, :2] @ centre + matrix[:, 2], expected, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(WARPS)
+def test_area_grows_with_zoom_alone_and_each_flip_mirrors(warp):
+    sign = -1 if warp.flip_x != warp.flip_y else 1
+    assert np.linalg.det(warp_matrix(warp, 64, 64)[:, :2]) == pytest.approx(sign * warp.zoom**2)
+
+
+def test_stretch_is_width_over_height():
+    linear = warp_matrix(Warp(stretch=1.44), 64, 64)[:, :2]
+    np.testing.assert_allclose(linear, [[1.2, 0], [0, 1 / 1.2]])
+
+
+def test_a_warp_flips_then_scales_then_rotates():
+    linear = warp_matrix(Warp(rotation_deg=90, zoom=2, stretch=4, flip_x=True), 64, 64)[:, :2]
+    np.testing.assert_allclose(linear, [[0, 1], [4, 0]], atol=1e-12)
+
+
+def test_positive_rotation_turns_counterclockwise_as_rot90_does():
+    _, moved = move(one_pixel(3, 6, size=9), Warp(rotation_deg=90))
+    np.testing.assert_array_equal(moved, np.rot90(one_pixel(3, 6, size=9)))
+
+
+@pytest.mark.parametrize(
+    ("flips", "axes"),
+    [({"flip_x": True}, 1), ({"flip_y": True}, 0), ({"flip_x": True, "flip_y": True}, (0, 1))],
+)
+def test_a_flip_mirrors_and_twice_is_the_identity(flips, axes):
+    image, mask = noise(16, 16), (noise(16, 16) > 0.5).astype(np.uint8)
+    once = apply_warp(image, mask, Warp(**flips))
+    np.testing.assert_allclose(once[0], np.flip(image, axes), atol=1e-6)
+    np.testing.assert_array_equal(once[1], np.flip(mask, axes))
+    twice = apply_warp(*once, Warp(**flips))
+    np.testing.assert_allclose(twice[0], image, atol=1e-6)
+    np.testing.assert_array_equal(twice[1], mask)
+
+
+@pytest.mark.parametrize(
+    ("shift", "row", "column"),
+    [
+        ({"shift_x": 0.25}, 3, 4),
+        ({"shift_x": -0.25}, 3, 0),
+        ({"shift_y": 0.5}, 7, 2),
+        ({"shift_y": -0.25}, 1, 2),
+    ],
+)
+def test_shifts_move_right_and_down(shift, row, column):
+    image, mask = move(one_pixel(3, 2), Warp(**shift))
+    np.testing.assert_array_equal(mask, one_pixel(row, column))
+    np.testing.assert_allclose(image, one_pixel(row, column), atol=1e-6)
+
+
+def test_what_leaves_the_image_is_gone_and_black_comes_in():
+    image, mask = move(np.ones((8, 8), np.uint8), Warp(shift_x=0.5))
+    assert mask.sum(axis=0).tolist() == [0] * 4 + [8] * 4
+    assert not image[:, :3].any()
+
+
+@pytest.mark.parametrize("zoom", [1.25, 1.5, 2.0])
+def test_zoom_above_1_enlarges_the_mask(zoom):
+    mask = disc(radius=10, x=32, y=32)
+    assert move(mask, Warp(zoom=zoom))[1].sum() == pytest.approx(zoom**2 * mask.sum(), rel=0.05)
+    assert move(mask, Warp(zoom=1 / zoom))[1].sum() == pytest.approx(mask.sum() / zoom**2, rel=0.1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(WARPS)
+@example(Warp(rotation_deg=179.0, zoom=1.09375, stretch=0.80078125, shift_x=0.2))
+def test_image_and_mask_move_alike(warp):
+    image, mask = move(disc(), warp)
+    assert image.min() >= 0
+    assert image.max() <= 1
+    assert set(np.unique(mask)) <= {0, 1}
+    kernel = np.ones((3, 3), np.uint8)
+    # A disc that leaves the picture ends there: beyond the border is background too.
+    inside = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    edge = cv2.dilate(mask, kernel) - inside
+    assert not ((image > 0.5) != (mask > 0))[edge == 0].any()

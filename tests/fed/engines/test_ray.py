@@ -1,0 +1,24 @@
+import pytest
+
+from flames_cli.fed.engines import ray
+from flames_cli.fed.engines.ray import Resources
+
+
+@pytest.mark.parametrize(
+    ("cpus", "per_client", "gpus", "per_gpu", "simultaneous"),
+    [(8, 1, 0, 1, 8), (8, 3, 0, 1, 2), (2, 2, 0, 5, 1), (16, 1, 2, 3, 6), (4, 1, 2, 3, 4), (16, 1, 1, 1, 1)],
+)
+def test_as_many_clients_train_simultaneously_as_cpus_and_gpus_allow(
+    cpus, per_client, gpus, per_gpu, simultaneous, monkeypatch
+):
+    monkeypatch.setattr(ray.os, "cpu_count", lambda: cpus)
+    assert Resources(200, per_client, per_gpu, gpus).simultaneous == simultaneous
+
+
+@pytest.mark.parametrize(("gpus", "share"), [(0, 0.0), (1, 0.25), (2, 0.25)])
+def test_flower_is_told_the_share_of_a_gpu_that_a_client_takes(gpus, share):
+    assert ray._federation_config(Resources(5, 2, 4, gpus)) == {
+        "num-supernodes": 5,
+        "client-resources-num-cpus": 2,
+        "client-resources-num-gpus": share,
+    }

@@ -1,0 +1,246 @@
+"""A node's view of its server, which a stub on loopback plays: right, wrong, or in another time."""
+
+import socket
+import ssl
+import threading
+import time
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from flames_cli import __version__
+from flames_cli.fed.messages import PROTOCOL
+from flames_cli.stages.deploy import check_connection as module
+from flames_cli.stages.deploy.check_connection import Answer, check_clock, check_connection, check_port
+from flames_cli.stages.deploy.findings import passed
+from flames_cli.stages.deploy.init import init_deployment, renew_certificate
+from flames_cli.store.deployment import certificates
+
+OURS = {"x-flames-version": __version__, "x-flames-protocol": str(PROTOCOL)}
+WELL = [
+    "is reached",
+    "the server shows a certificate for",
+    f"both run FLAMES {__version__}",
+    "the clocks agree",
+]
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    """Nothing of the tester's own network."""
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def serve(deployment):
+    """serve(headers, ahead, tls): a server at the deployment's port, its clock so many seconds ahead."""
+    running = []
+
+    def start(headers=OURS, ahead=0.0, tls=True):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200 if self.path == "/health" else 404)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+
+            def date_time_string(self, timestamp=None):
+                return formatdate(time.time() + ahead, usegmt=True)
+
+            def log_message(self, *args):
+                pass
+
+        server = HTTPServer(("127.0.0.1", deployment.port), Handler)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(deployment.server_certificate, deployment.server_key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        running.append((server, thread))
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def at_site(deployment, host="127.0.0.1"):
+    return list(check_connection(f"{host}:{deployment.port}", deployment.site("a").ca_certificate))
+
+
+def only_problem(findings):
+    (found,) = [one for one in findings if one.state == "problem"]
+    assert found.fix
+    return found.what
+
+
+def skips(findings):
+    return [one.what.split(" were ")[0] for one in findings if one.state == "skipped"]
+
+
+def test_a_server_as_it_should_be_passes(deployment, serve):
+    serve()
+    findings = at_site(deployment)
+    assert [one.state for one in findings] == ["ok"] * 4
+    for finding, says in zip(findings, WELL, strict=True):
+        assert says in finding.what
+
+
+CLOCKS = {
+    # how far the server's clock is ahead of this one, in seconds
+    -3600: ("problem", "this clock is 3600 s ahead of the server's, and the server refuses the node"),
+    -4: ("warning", "s ahead of the server's; refused are more than 5 s ahead or 300 s behind"),
+    120: ("warning", "s behind the server's; refused are"),
+    3600: ("problem", "this clock is 3600 s behind the server's, and the server refuses the node"),
+}
+
+
+@pytest.mark.parametrize("ahead", CLOCKS)
+def test_a_clock_that_goes_wrong_is_told(ahead, deployment, serve):
+    state, says = CLOCKS[ahead]
+    serve(ahead=ahead)
+    found = at_site(deployment)[-1]
+    assert found.state == state
+    assert says in found.what
+    assert "timedatectl" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state"),
+    [(-310, "problem"), (-290, "warning"), (-50, "ok"), (2, "ok"), (4, "warning"), (6, "problem")],
+)
+def test_flower_s_limits_are_kept(seconds, state):
+    """Flower refuses what was signed more than 5 s later or 300 s earlier than its own clock says."""
+    told = 1_800_000_000
+    answer = Answer(200, {"date": formatdate(told, usegmt=True)}, told + 0.5 + seconds)
+    assert check_clock(answer).state == state
+
+
+@pytest.mark.parametrize("headers", [{}, {"date": "yesterday"}])
+def test_a_server_that_tells_no_time_is_not_judged(headers):
+    assert check_clock(Answer(200, headers, 0.0)).state == "skipped"
+
+
+def test_another_protocol_is_a_problem_and_another_release_a_warning(deployment, serve):
+    serve({"x-flames-version": "9.0.0", "x-flames-protocol": "99"})
+    says = f"this machine has FLAMES {__version__} (protocol {PROTOCOL}), the server 9.0.0 (99)"
+    assert only_problem(at_site(deployment)) == says
+
+
+def test_another_release_of_the_same_protocol_is_warned_of(deployment, serve):
+    serve({**OURS, "x-flames-version": "9.0.0"})
+    findings = at_site(deployment)
+    assert passed(findings)
+    assert [one.state for one in findings] == ["ok", "ok", "warning", "ok"]
+
+
+def test_a_server_that_is_not_flames_is_told(deployment, serve):
+    serve({})
+    assert only_problem(at_site(deployment)) == "the server does not say that it is FLAMES (status 200)"
+
+
+def test_a_server_without_tls_is_told(deployment, serve):
+    serve(tls=False)
+    findings = at_site(deployment)
+    assert "does not speak TLS" in only_problem(findings)
+    assert skips(findings) == ["the releases of FLAMES", "the clocks"]
+
+
+def test_a_server_of_another_authority_is_told(deployment, serve, tmp_path):
+    serve()
+    other = init_deployment(tmp_path / "other", "localhost", 1, ["a"], 825)
+    findings = list(check_connection(f"localhost:{deployment.port}", other.ca_certificate))
+    assert only_problem(findings).endswith("did not sign the server's certificate: it may be another server")
+    assert skips(findings) == ["the releases of FLAMES", "the clocks"]
+
+
+def test_a_server_under_another_name_is_told(deployment, serve, monkeypatch):
+    serve()
+    real = socket.getaddrinfo
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, *args: real("127.0.0.1", *args))
+    assert only_problem(at_site(deployment, "other.org")) == "the server's certificate is for another host"
+
+
+@pytest.mark.parametrize(
+    ("backdated", "days", "says"),
+    [(30, -1, "has expired, by this machine's clock"), (-2, 9, "does not hold yet, by this machine's clock")],
+)
+def test_a_server_whose_certificate_does_not_hold_is_told(
+    backdated, days, says, deployment, serve, monkeypatch
+):
+    monkeypatch.setattr(certificates, "BACKDATED", certificates.timedelta(days=backdated))
+    monkeypatch.setattr("flames_cli.stages.deploy.init._check_days", lambda days: None)
+    renew_certificate(deployment.path, days)
+    serve()
+    assert says in only_problem(at_site(deployment))
+
+
+def test_a_server_that_does_not_answer_is_told(deployment, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", deployment.port)):
+        assert "gave no answer over TLS: timed out" in only_problem(at_site(deployment))
+
+
+def test_a_silent_firewall_is_told(deployment, monkeypatch):
+    def drop(*args, **kwargs):
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr("socket.create_connection", drop)
+    findings = at_site(deployment)
+    assert f"gave no answer at port {deployment.port} in 10 s" in only_problem(findings)
+    assert len(skips(findings)) == 3
+
+
+def test_a_name_that_nobody_knows_is_told(deployment, monkeypatch):
+    def unknown(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr("socket.create_connection", unknown)
+    assert only_problem(at_site(deployment, "nowhere.example")) == "the name nowhere.example is unknown here"
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("damaged")])
+def test_without_the_authority_the_server_is_not_judged(damage, deployment, serve):
+    serve()
+    damage(deployment.site("a").ca_certificate)
+    findings = at_site(deployment)
+    assert [one.state for one in findings] == ["ok", "skipped", "skipped", "skipped"]
+
+
+def test_a_proxy_is_warned_of_without_its_password(deployment, serve, monkeypatch):
+    serve()
+    monkeypatch.setenv("https_proxy", "http://user:password@proxy:3128")
+    findings = at_site(deployment)
+    assert findings[0].state == "warning"
+    assert "127.0.0.1 to NO_PROXY" in findings[0].fix
+    assert "password" not in str(findings)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert [one.state for one in at_site(deployment)] == ["ok"] * 4
+
+
+def test_a_free_port_and_one_with_our_own_server_are_well(deployment, serve):
+    assert check_port(deployment.port, deployment.ca_certificate).what == f"port {deployment.port} is free"
+    serve()
+    found = check_port(deployment.port, deployment.ca_certificate)
+    assert found.state == "ok"
+    assert found.what.endswith("is in use by this deployment's own server")
+
+
+@pytest.mark.parametrize("options", [{"tls": False}, {"headers": {}}])
+def test_a_port_that_another_program_has_is_told(options, deployment, serve):
+    serve(**options)
+    found = check_port(deployment.port, deployment.ca_certificate)
+    assert (found.state, found.what) == ("problem", f"port {deployment.port} is in use by another program")
+
+
+def test_a_port_that_only_root_may_use_is_told(deployment, monkeypatch):
+    def forbid(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socket.create_server", forbid)
+    assert check_port(443, deployment.ca_certificate).what == "port 443 may not be used by this user"

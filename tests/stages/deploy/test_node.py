@@ -1,0 +1,207 @@
+"""A site's node: what it is told, and how it is run."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from flames_cli.errors import FlamesError
+from flames_cli.fed.node import NodeSettings, settings_of
+from flames_cli.stages.deploy import node
+from flames_cli.stages.deploy.node import find_site, join, node_command, node_config, settings_for
+
+FAILS = "print('[code: 2004] Failed to activate SuperNode.')"
+JOINS = "print('SuperNode ID: 5', flush=True)"
+STAYS = f"{JOINS}; import time; time.sleep(60)"
+
+
+@pytest.fixture(scope="module")
+def shard(workspace) -> Path:
+    return Path(workspace() / "shards" / "busi.h5")
+
+
+def option(command: list[str], name: str) -> str:
+    return command[command.index(name) + 1]
+
+
+def test_a_site_is_where_its_folder_is(deployment, monkeypatch):
+    monkeypatch.chdir(deployment.site("a").path)
+
+    assert find_site(None, None).name == "a"
+    assert find_site(deployment.site("b").path, None) == replace(deployment.site("b"))
+    assert find_site(None, "other:9092").superlink == "other:9092"
+    assert find_site(None, "other:9092", stand_in="busi").name == "a"
+
+
+def test_without_a_folder_a_trial_gets_one_named_after_its_shard_or_as_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert find_site(None, "localhost:9092", stand_in="busi").path == Path("flames-node-busi")
+    assert find_site(None, "localhost:9092", stand_in="busi", name="x").name == "x"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, r"no site\.toml"),
+        ({"superlink": "server"}, "not HOST:PORT"),
+        ({"stand_in": "busi"}, "needs --superlink"),
+        ({"stand_in": "busi", "superlink": "s:1", "name": "../x"}, "cannot name a site"),
+    ],
+)
+def test_a_site_that_cannot_be_found_is_told(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(FlamesError, match=words):
+        find_site(None, **{"superlink": None, **arguments})
+
+
+def test_a_site_with_a_folder_has_its_name_from_there(deployment):
+    with pytest.raises(FlamesError, match=r"site\.toml has the name"):
+        find_site(deployment.site("a").path, None, name="x")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my shard.h5", 'it\'s "here".h5', "données 日本.h5", "a=1 b=2.h5", "x.toml", "back\\slash.h5", "#.h5"],
+)
+def test_what_its_owner_sets_arrives_at_the_client(name, deployment, tmp_path):
+    from flwr.common.config import parse_config_args
+
+    typed = NodeSettings(
+        (tmp_path / name, tmp_path / "b.h5"), device="cpu", precision="fp32", min_examples=7, per_case=True
+    )
+    settings = settings_for(deployment.site("a"), typed)
+
+    command = node_command(deployment.site("a"), settings, False, 5000)
+
+    arrived: Mapping[str, Any] = parse_config_args([option(command, "--node-config")])
+    assert settings_of(SimpleNamespace(node_config=arrived, run_config={})) == settings
+    assert settings.shards[0] == tmp_path / name
+    assert settings.private
+    assert settings.client_state == deployment.site("a").client_state
+
+
+def test_a_setting_that_a_node_does_not_send_on_is_a_mistake():
+    names = {field.replace("_", "-") for field in NodeSettings.__dataclass_fields__}
+
+    assert set(node_config(NodeSettings((Path("x"),)))) == (names - {"shards"}) | {"shard"}
+
+
+def test_a_node_shows_its_key_and_asks_for_the_servers(deployment):
+    site = deployment.site("a")
+
+    command = node_command(site, NodeSettings((Path("x"),)), False, 5000)
+
+    assert option(command, "--root-certificates") == str(site.ca_certificate)
+    assert option(command, "--auth-supernode-private-key") == str(site.private_key)
+    assert (option(command, "--host"), option(command, "--port")) == ("127.0.0.1", "5000")
+    assert "--insecure" not in command
+
+
+def test_an_insecure_node_shows_no_key(deployment):
+    command = node_command(deployment.site("a"), NodeSettings((Path("x"),)), True, 5000)
+
+    assert "--insecure" in command
+    assert "--root-certificates" not in command
+    assert "--auth-supernode-private-key" not in command
+
+
+@pytest.fixture
+def runs(monkeypatch) -> Callable[..., list[psutil.Process]]:
+    """runs(code, …): the programs that stand in for Flower's node, one after the other; the processes."""
+
+    def run(*codes: str) -> list[psutil.Process]:
+        started: list[psutil.Process] = []
+        left = list(codes)
+        monkeypatch.setattr(node, "node_command", lambda *_: [sys.executable, "-c", left.pop(0)])
+
+        def start(*arguments: Any) -> Any:
+            process = real(*arguments)
+            started.append(psutil.Process(process.pid))
+            return process
+
+        real = node.start
+        monkeypatch.setattr(node, "start", start)
+        return started
+
+    return run
+
+
+class Pauses:
+    """Waits less than asked; ends the node once `until` was told."""
+
+    def __init__(self, until: str) -> None:
+        self.told: list[str] = []
+        self.retries: list[float] = []
+        self._until = until
+
+    def __call__(self, seconds: float) -> None:
+        import time
+
+        if seconds >= 5:
+            self.retries.append(seconds)
+        if any(self._until in line for line in self.told):
+            raise KeyboardInterrupt
+        time.sleep(0.02)
+
+
+def settings(deployment: Any, shard: Path, **changes: Any) -> NodeSettings:
+    return settings_for(deployment.site("a"), NodeSettings((shard,), **changes))
+
+
+def test_a_node_runs_until_it_is_told_to_end(deployment, shard, runs):
+    processes, pauses = runs(STAYS), Pauses("connected")
+
+    join(deployment.site("a"), settings(deployment, shard), False, pauses.told.append, pauses)
+
+    assert pauses.told == [f"connected to {deployment.superlink} (node 5)", "the node has ended"]
+    assert len(processes) == 1
+    assert not processes[0].is_running()
+
+
+def test_a_node_that_ends_by_itself_is_started_again_ever_more_slowly(deployment, shard, runs):
+    runs(FAILS, FAILS, FAILS, JOINS, FAILS, STAYS)
+    pauses = Pauses("impossible")
+    pauses_until = 5
+
+    def pause(seconds: float) -> None:
+        pauses(seconds)
+        if len(pauses.retries) == pauses_until:
+            raise KeyboardInterrupt
+
+    join(deployment.site("a"), settings(deployment, shard), False, pauses.told.append, pause)
+
+    assert pauses.retries == [5, 10, 10, 5, 10]
+    assert sum("does not know this site's key" in line for line in pauses.told) == 4
+    assert "starts anew in 10 s" in pauses.told[5]
+
+
+def test_a_shard_that_cannot_be_read_is_told_before_anything_starts(deployment, tmp_path, runs):
+    (tmp_path / "broken.h5").write_bytes(b"no HDF5")
+    processes = runs(STAYS)
+
+    for name in ("broken.h5", "missing.h5"):
+        with pytest.raises(FlamesError, match=name):
+            join(deployment.site("a"), settings(deployment, tmp_path / name), False, print)
+    assert processes == []
+
+
+def test_too_few_images_are_told_before_anything_starts(deployment, shard, runs):
+    processes = runs(STAYS)
+
+    with pytest.raises(FlamesError, match="100000 training images or more"):
+        join(deployment.site("a"), settings(deployment, shard, min_examples=100_000), False, print)
+    assert processes == []
+
+
+def test_a_site_without_its_key_is_told_what_to_do(deployment, shard):
+    deployment.site("a").private_key.unlink()
+
+    with pytest.raises(FlamesError, match=r"node\.key; `flames deploy check --site"):
+        join(deployment.site("a"), settings(deployment, shard), False, print)

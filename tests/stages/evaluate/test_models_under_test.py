@@ -1,0 +1,27 @@
+from flames_cli.config import PartitionConfig
+from flames_cli.stages.evaluate.models_under_test import load_held_out
+from flames_cli.stages.partition.stage import partition
+from flames_cli.store.cases import SetInfo
+from flames_cli.store.partition import read_partition
+from tests.support.datasets import write_noise
+
+MEMBERS = {
+    "client_train": [("a", "a", 2), ("b", "b", 2), ("c", "c", 2)],
+    "client_test": [("d", "d", 1)],
+    "server_test": [("e", "e", 2)],
+}
+
+
+def test_a_test_set_tells_with_whom_its_patients_are_shared(tmp_path):
+    for modality in ("CT", "MRI"):
+        info = SetInfo(f"ward-{modality.lower()}", modality, "liver", 32, 255, collection="ward")
+        write_noise(tmp_path / "preprocessed" / f"{info.dataset}.h5", MEMBERS, info)
+    write_noise(tmp_path / "preprocessed" / "kits.h5", MEMBERS, SetInfo("kits", "CT", "kidney", 32, 255))
+    partition(PartitionConfig(workspace=tmp_path))
+    made = read_partition(tmp_path / "partition.json")
+    clients = load_held_out(tmp_path, made, "client_test")
+    shared = {client.dataset: clients[client.shard, ""].collections for client in made.clients}
+    assert shared == {"kits": {}, "ward-ct": {"ward-ct": "ward"}, "ward-mri": {"ward-mri": "ward"}}
+    server = load_held_out(tmp_path, made, "server_test")
+    by_modality = {entry.modality: server[entry.shard, ""].collections for entry in made.server}
+    assert by_modality == {"CT": {"ward-ct": "ward"}, "MRI": {"ward-mri": "ward"}}

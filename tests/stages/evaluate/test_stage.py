@@ -1,0 +1,338 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from flames_cli.config import EvaluateConfig, PartitionConfig
+from flames_cli.core.scores.detection import count_lesions
+from flames_cli.core.scores.metrics import case_metrics
+from flames_cli.core.scores.summaries import METRICS
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import load_weights
+from flames_cli.stages.evaluate.stage import evaluate
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
+from flames_cli.store.cases import SetInfo
+from flames_cli.store.checkpoint import load_state
+from flames_cli.store.h5 import read_shard_sets
+from flames_cli.store.partition import read_partition
+from tests.support.asserts import read_csv
+from tests.support.datasets import write_noise
+from tests.support.stages import evaluate_run, federate_config
+
+LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
+
+
+@pytest.fixture
+def cases_of():
+    """cases_of(result, split=…): {(client, case, metric): value} of cases.csv, where columns hold these."""
+
+    def find(result, **wanted):
+        rows = read_csv(result.folder / "cases.csv")
+        chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+        return {(row["client"], row["case"], row["metric"]): float(row["value"]) for row in chosen}
+
+    return find
+
+
+def predictions(weights, data):
+    """Masks of the model, by torch alone."""
+    model = build_model("unet", seed=0, base_channels=4, depth=2).eval()
+    load_weights(model, weights)
+    with torch.no_grad():
+        for images, _ in iterate_batches(data, range(len(data)), 8):
+            yield from (model(images)[:, 0] > 0.5).to(torch.uint8).numpy()
+
+
+def expected_of(label, weights, shard):
+    """{(label, case, metric): value}, worked out again."""
+    data = ShardDataset(read_shard_sets(shard, "test"))
+    found = {}
+    for index, predicted in enumerate(predictions(weights, data)):
+        truth, case = data.example(index)[1], data.case(index).case
+        values, counts = case_metrics(predicted, truth), count_lesions(predicted, truth)
+        found |= {(label, case, metric): values[metric] for metric in METRICS}
+        lesions = (counts.n, counts.found, counts.n_predicted, counts.n_right)
+        found |= {(label, case, metric): n for metric, n in zip(LESIONS, lesions, strict=True)}
+    return found
+
+
+def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(trained, cases_of):
+    result = evaluate_run(trained)
+    state = load_state(trained / "runs" / "flames" / "checkpoints")
+    made = read_partition(trained / "partition.json")
+    own, unseen = {}, {}
+    for entry in made.clients:
+        own |= expected_of(entry.name, state.personal[entry.name], trained / entry.shard)
+    for server in made.server:
+        unseen |= expected_of(server.modality, state.server[server.modality], trained / server.shard)
+    assert cases_of(result, split="client_test") == own
+    assert cases_of(result, split="server_test") == unseen
+    assert len({value for (_, _, metric), value in own.items() if metric == "dice"}) > 3
+
+
+def test_every_test_image_counts_once(trained):
+    result = evaluate_run(trained)
+    made = read_partition(trained / "partition.json")
+    assert {row.label: row.n for row in result.clients} == {
+        entry.name: entry.images["test"] for entry in made.clients
+    }
+    organs = {(row.label, row.organ): row.n for row in result.server}
+    for server in made.server:
+        for dataset, images in server.images.items():
+            assert organs[server.modality, server.organs[dataset]] == images
+    assert organs["US", "all organs"] == sum(made.server[-1].images.values())
+    assert all(row.metrics["dice"].n == row.n for row in (*result.clients, *result.server))
+
+
+def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained, cases_of):
+    result = evaluate_run(trained)
+    dice = [
+        value
+        for (_, _, metric), value in cases_of(result, split="server_test", modality="US").items()
+        if metric == "dice"
+    ]
+    pooled = next(row for row in result.server if row.organ == "all organs")
+    assert pooled.label == pooled.modality == "US"
+    assert pooled.metrics["dice"].mean == pytest.approx(np.mean(dice), rel=1e-12)
+    assert [row.organ for row in result.server] == ["brain", "all organs", "breast", "ovary"]
+
+
+def test_each_shard_is_decoded_once_for_both_runs(trained, monkeypatch):
+    read = []
+
+    def count_reads(path, set_name):
+        read.append(path.name)
+        return read_shard_sets(path, set_name)
+
+    monkeypatch.setattr("flames_cli.stages.evaluate.models_under_test.read_shard_sets", count_reads)
+    evaluate_run(trained, "local", compare="fedavg")
+    assert sorted(read) == sorted(set(read))
+
+
+def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained):
+    result = evaluate_run(trained)
+    for split, label in (("client_test", "all clients"), ("server_test", "all models")):
+        *rows, pooled = result.lesions[split]
+        assert (pooled.label, pooled.modality, pooled.organ) == (label, "", "all organs")
+        whole = {row.label: row for row in reversed(rows)}.values()  # of each model, the first line
+        assert pooled.sizes["all"].dice.n == sum(row.sizes["all"].dice.n for row in whole)
+        assert pooled.sizes["all"].lesions.n == sum(row.sizes["all"].lesions.n for row in whole)
+    assert [row.organ for row in result.lesions["server_test"]] == [
+        *(row.organ for row in result.server),
+        "all organs",
+    ]
+
+
+def test_a_run_with_options_of_another_release_is_refused_in_one_line(trained):
+    config = trained / "runs" / "flames" / "config.toml"
+    config.write_text(config.read_text().replace("[federate]", '[federate]\ncolour = "red"'))
+    with pytest.raises(FlamesError, match=r"config\.toml: colour: extra inputs are not permitted"):
+        evaluate_run(trained)
+
+
+def test_gains_are_paired_case_by_case(trained, cases_of):
+    result = evaluate_run(trained, compare="fedavg")
+    ours, theirs = (
+        cases_of(result, run=name, metric="dice", split="client_test") for name in ("flames", "fedavg")
+    )
+    assert set(ours) == set(theirs)
+    for row in result.clients:
+        differences = [ours[key] - theirs[key] for key in ours if key[0] == row.label]
+        assert row.dice_gain.mean == pytest.approx(np.mean(differences), abs=1e-12)
+        assert row.dice_gain.n == row.n == len(differences)
+    assert any(row.dice_gain.mean != 0 for row in result.clients)
+
+
+def test_the_other_run_is_scored_as_if_it_stood_alone(trained, cases_of):
+    beside = evaluate_run(trained, compare="fedavg")
+    alone = evaluate_run(trained, "fedavg")
+    assert cases_of(beside, run="fedavg") == cases_of(alone)
+    assert [row.compared for row in beside.clients] == [row.metrics for row in alone.clients]
+    assert [row.compared for row in beside.server] == [row.metrics for row in alone.server]
+
+
+def test_server_models_of_one_modality_are_compared_with_its_only_model(trained):
+    result = evaluate_run(trained, "local", compare="fedavg", server_test=True)
+    labels = [row.label for row in result.server if row.organ in ("brain", "all organs")]
+    assert labels == ["MRI by brats-1", "MRI by brats-2", "MRI by brats-3", "US by busi", "US by otu2d"]
+    assert all(row.compared for row in result.server)
+    theirs = [row.compared["dice"].mean for row in result.server if row.label.startswith("MRI")]
+    assert len(set(theirs)) == 1
+    with (result.folder / "cases.csv").open(encoding="utf-8") as file:
+        lines = file.readlines()
+    assert len(lines) == len(set(lines))  # however many models it is compared with
+
+
+def test_a_model_that_has_no_counterpart_is_left_blank_not_guessed(trained):
+    result = evaluate_run(trained, compare="local", server_test=True)
+    assert all(row.compared is row.dice_gain is None for row in result.server)
+    assert all(row.compared is row.gains is None for row in result.lesions["server_test"])
+    assert {line["dice_gain"] for line in read_csv(result.folder / "lesions-server.csv")} == {""}
+    lines = read_csv(result.folder / "server.csv")
+    assert {line["local_dice_mean"] for line in lines} == {line["dice_gain"] for line in lines} == {""}
+    assert all(float(line["dice_mean"]) >= 0 for line in lines)
+
+
+def test_the_only_model_of_a_modality_is_a_counterpart_under_any_name(workspace):
+    root = workspace()
+    partition(PartitionConfig(workspace=root, datasets=("busi",), overwrite=True))
+    for strategy in ("flames", "local"):
+        federate(federate_config(root, strategy=strategy, rounds=1))
+    (row,) = evaluate_run(root, compare="local", server_test=True).server
+    assert row.dice_gain.mean == 0
+    assert row.compared == row.metrics
+
+
+def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained, cases_of):
+    result = evaluate_run(trained, "local")
+    state = load_state(trained / "runs" / "local" / "checkpoints")
+    made = read_partition(trained / "partition.json")
+    for client in made.clients:
+        server = next(entry for entry in made.server if entry.modality == client.modality)
+        label = f"{client.modality} by {client.name}"
+        expected = expected_of(label, state.server[client.name], trained / server.shard)
+        assert cases_of(result, client=label) == expected
+
+
+def test_without_a_name_the_newest_run_is_taken(trained):
+    config = EvaluateConfig(workspace=trained, device="cpu", overlays=False)
+    assert evaluate(config).run == "local"
+    os.utime(trained / "runs" / "fedavg" / "rounds.jsonl", (2**31 - 1, 2**31 - 1))
+    assert evaluate(config).run == "fedavg"
+
+
+@pytest.mark.parametrize("options", [{"name": "flames"}, {"name": "fedavg", "compare": "flames"}])
+def test_a_run_of_another_partition_is_refused(options, trained):
+    partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
+    with pytest.raises(
+        FlamesError, match=r"was made on another partition than .*federate again with --fresh"
+    ):
+        evaluate_run(trained, **options)
+    assert not list(trained.glob("runs/*/evaluation"))
+
+
+@pytest.mark.parametrize("options", [{"name": "none"}, {"compare": "none"}])
+def test_a_run_that_is_not_there_is_named(options, trained):
+    with pytest.raises(MissingArtifact, match="no run 'none' in"):
+        evaluate_run(trained, **options)
+
+
+def test_a_run_without_a_checkpoint_names_the_command(trained):
+    for path in sorted((trained / "runs" / "flames" / "checkpoints").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    with pytest.raises(MissingArtifact, match="make it with `flames federate`"):
+        evaluate_run(trained)
+
+
+def test_a_missing_shard_names_the_command(trained):
+    (trained / "shards" / "server-US.h5").unlink()
+    with pytest.raises(MissingArtifact, match=r"server-US\.h5 is not there; make it with `flames partition"):
+        evaluate_run(trained)
+
+
+def test_progress_counts_every_model(trained):
+    told = []
+    config = EvaluateConfig(workspace=trained, run="flames", device="cpu", overlays=False)
+    evaluate(config, lambda *step: told.append(step))
+    assert told == [
+        *(("evaluate client_test", done, 5) for done in range(1, 6)),
+        *(("evaluate server_test", done, 2) for done in range(1, 3)),
+    ]
+
+
+CENTRES = {
+    "client_train": [
+        (f"{site}-{n}", f"{site}-{n}", 2, site) for site in ("C1", "C2", "C6") for n in range(3)
+    ],
+    "client_test": [("t", "t", 3, "C1"), ("u", "u", 2, "C6")],
+    "server_test": [("v", "v", 2, "C2"), ("w", "w", 1, "C6"), ("x", "x", 1, "C5")],
+}
+KIDNEYS = {"client_train": [("k", "k", 3), ("l", "l", 3)], "server_test": [("m", "m", 2)]}
+LIVER = SetInfo("lits", "CT", "liver", 32, 255)
+
+
+@pytest.fixture
+def centres(tmp_path):
+    """centres("C6"): livers of several centres, these held out, and kidneys; with a run a strategy."""
+
+    def make(*sites, strategies=("fedavg",), modality="CT"):
+        kidney = SetInfo("kits", modality, "kidney", 32, 255)
+        write_noise(tmp_path / "preprocessed" / "lits.h5", CENTRES, LIVER)
+        write_noise(tmp_path / "preprocessed" / "kits.h5", KIDNEYS, kidney)
+        split = {"kits": 1, "lits": "site"}
+        partition(PartitionConfig(workspace=tmp_path, split=split, hold_out_site={"lits": sites}))
+        for strategy in strategies:
+            federate(federate_config(tmp_path, strategy=strategy, rounds=1))
+        return tmp_path
+
+    return make
+
+
+def test_unseen_sites_have_rows_of_their_own_after_the_others(centres):
+    result = evaluate_run(centres("C6", "C5"), "fedavg", overlays=True)
+    assert [(row.label, row.organ, row.unseen, row.n) for row in result.server] == [
+        ("CT", "all organs", "", 4),
+        ("CT", "kidney", "", 2),
+        ("CT", "liver", "", 2),
+        ("CT", "liver, C5 (unseen)", "C5", 1),
+        ("CT", "liver, C6 (unseen)", "C6", 9),
+    ]
+    rows = read_csv(result.folder / "cases.csv")
+    assert {row["site"] for row in rows if row["split"] == "client_test"} == {"C1"}
+    assert {row["site"] for row in rows if row["split"] == "server_test"} == {"", "C2", "C5", "C6"}
+    summary = json.loads((result.folder / "summary.json").read_text())
+    assert [row["unseen_site"] for row in summary["server"]] == [None, None, None, "C5", "C6"]
+    lines = read_csv(result.folder / "server.csv")
+    assert [line["organ"] for line in lines] == [row.organ for row in result.server]
+    unseen = [(row.label, row.organ, row.unseen) for row in result.lesions["server_test"] if row.unseen]
+    assert unseen[-1] == ("all models", "liver, C5, C6 (unseen)", "C5, C6")
+    assert unseen[:-1] == [("CT", f"liver, {site} (unseen)", site) for site in ("C5", "C6")]
+
+
+def test_unseen_sites_are_compared_with_the_same_site(centres):
+    space = centres("C6", strategies=("fedavg", "flames"))
+    beside = evaluate_run(space, "flames", compare="fedavg", server_test=True)
+    alone = evaluate_run(space, "fedavg", server_test=True)
+    assert [row.compared for row in beside.server] == [row.metrics for row in alone.server]
+
+
+def test_a_client_without_test_patients_is_named_and_passed_over(centres):
+    result = evaluate_run(centres("C6"), "fedavg")
+    assert [row.label for row in result.clients] == ["lits-c1"]
+    assert result.untested == {"kits": "no test patients", "lits-c2": "no test patients"}
+    assert json.loads((result.folder / "summary.json").read_text())["untested"] == result.untested
+
+
+def test_a_modality_that_nobody_trained_on_is_scored_by_a_model_of_all_else_named(centres):
+    space = centres("C1", "C2", "C5", "C6", strategies=("fedavg", "flames"), modality="MRI")
+    assert [row.organ for row in evaluate_run(space, "fedavg").server] == [
+        "kidney",
+        *(f"liver, {site} (unseen)" for site in ("C1", "C2", "C5", "C6")),
+    ]
+    alone = evaluate_run(space, "flames")
+    assert [row.organ for row in alone.server] == ["kidney"]
+    assert alone.untested["CT"] == "no client of this modality trained a model"
+
+
+def test_a_run_of_real_nodes_is_tested_at_the_server_alone(trained):
+    config = trained / "runs" / "flames" / "config.toml"
+    config.write_text(config.read_text().replace('engine = "inline"', 'engine = "superlink"'))
+    result = evaluate_run(trained, "flames")
+    assert result.clients == []
+    assert result.server
+    with pytest.raises(FlamesError, match=r"test at their own sites, and what they told is in .*tests\.json"):
+        evaluate_run(trained, "flames", client_test=True)
+
+
+def test_a_modality_in_which_nobody_trained_is_left_out(trained):
+    index = trained / "runs" / "flames" / "checkpoints" / "round-00002" / "state.json"
+    content = json.loads(index.read_text())
+    del content["server"]["US"], content["index_sha256"]
+    index.write_text(json.dumps(content))
+    result = evaluate_run(trained, "flames", server_test=True)
+    assert {row.modality for row in result.server} == {"MRI"}

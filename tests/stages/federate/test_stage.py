@@ -1,0 +1,389 @@
+import json
+import shutil
+import tomllib
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+
+from flames_cli.config import FederateConfig, PartitionConfig
+from flames_cli.core.rng import derive_rng
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.fed.client import make_client_app
+from flames_cli.fed.events import (
+    ClientJoined,
+    Estimated,
+    FederationStarted,
+    ReportReceived,
+    RoundDone,
+    StepDone,
+)
+from flames_cli.fed.messages import Profile, TrainRequest
+from flames_cli.fed.records import message_bytes
+from flames_cli.stages.federate import engines
+from flames_cli.stages.federate.planning import encoder_weights_of
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
+from flames_cli.store.checkpoint import list_rounds, load_state
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import read_shard_cases
+from flames_cli.store.partition import read_partition, write_partition
+from tests.support.asserts import assert_same_state, without_timings
+from tests.support.stages import federate_config
+
+pytestmark = pytest.mark.federated
+
+
+def differ(one, other):
+    return any(
+        not np.array_equal(array, other.server[name][entry])
+        for name, model in one.server.items()
+        for entry, array in model.items()
+    )
+
+
+def state_of(result):
+    return load_state(result.folder / "checkpoints")
+
+
+def files_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_another_seed_gives_other_weights(workspace):
+    root = workspace()
+    one, other = (federate(federate_config(root, rounds=1, seed=seed, run=f"seed-{seed}")) for seed in (0, 1))
+    assert differ(state_of(one), state_of(other))
+
+
+def test_models_move_and_modalities_part(workspace):
+    root = workspace()
+    first, second = (state_of(federate(federate_config(root, rounds=rounds))) for rounds in (1, 2))
+    assert differ(first, second)
+    assert not np.array_equal(
+        second.server["MRI"]["encoders.0.0.weight"], second.server["US"]["encoders.0.0.weight"]
+    )
+
+
+def test_the_centralised_bound_trains_on_all_cases_of_a_modality(workspace):
+    root = workspace()
+    (record,) = federate(federate_config(root, strategy="centralised", rounds=1)).records
+    images: dict[str, int] = {}
+    for entry in read_partition(root / "partition.json").clients:
+        images[entry.modality] = images.get(entry.modality, 0) + entry.images["train"]
+    assert {entry["client"]: entry["n_examples"] for entry in record["clients"]} == images
+    assert all(entry["n_steps"] == -(-entry["n_examples"] // 8) for entry in record["clients"])
+
+
+def test_a_local_client_is_untouched_by_the_others(workspace):
+    every, few = workspace(), workspace()
+    partition(PartitionConfig(workspace=few, datasets=("busi", "otu2d"), overwrite=True))
+    together = state_of(federate(federate_config(every, strategy="local")))
+    apart = state_of(federate(federate_config(few, strategy="local")))
+    assert set(apart.server) == {"busi", "otu2d"}
+    for name, model in apart.server.items():
+        assert all(np.array_equal(array, together.server[name][entry]) for entry, array in model.items())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(workspace):
+    """{strategy: (state, records) after three rounds without a stop}."""
+    results = [
+        federate(federate_config(workspace(), strategy=strategy, rounds=3))
+        for strategy in ("flames", "fedavg")
+    ]
+    return {result.run: (state_of(result), without_timings(result.records)) for result in results}
+
+
+@pytest.mark.parametrize("strategy", ["flames", "fedavg"])
+def test_a_run_that_goes_on_ends_as_one_that_never_stopped(strategy, workspace, uninterrupted):
+    root = workspace()
+    federate(federate_config(root, strategy=strategy, rounds=1))
+    resumed = federate(federate_config(root, strategy=strategy, rounds=3))
+    state, records = uninterrupted[strategy]
+    assert resumed.resumed_from == 1
+    assert_same_state(state_of(resumed), state)
+    assert without_timings(resumed.records) == records
+
+
+class PulledPlug(Exception):
+    """Nothing that the program expects."""
+
+
+def stop_at(wanted):
+    """A listener that ends the program at the first event that `wanted` accepts."""
+
+    def listen(event):
+        if wanted(event):
+            raise PulledPlug
+
+    return listen
+
+
+def test_a_line_cut_short_by_a_crash_is_written_again(workspace, uninterrupted):
+    root = workspace()
+    rounds = federate(federate_config(root, rounds=2)).folder / "rounds.jsonl"
+    with rounds.open("a") as file:
+        file.write('{"round": 3, "sec')
+    assert without_timings(federate(federate_config(root, rounds=3)).records) == uninterrupted["flames"][1]
+
+
+def test_a_finished_run_is_left_as_it_is(workspace):
+    root, events = workspace(), []
+    folder = federate(federate_config(root)).folder
+    before = files_of(folder)
+    again = federate(federate_config(root), events.append)
+    assert (again.resumed_from, len(again.records), events) == (2, 2, [])
+    assert files_of(folder) == before
+    assert federate(federate_config(root, rounds=1)).resumed_from == 2
+
+
+def test_other_options_are_refused_with_every_difference(workspace):
+    root = workspace()
+    before = files_of(federate(federate_config(root, rounds=1)).folder)
+    changed = federate_config(root, lr=0.5, batch_size=2, seed=4, lr_by_modality={"US": 0.1}, run="flames")
+    with pytest.raises(FlamesError, match="run 'flames' was made with other options") as caught:
+        federate(changed)
+    for difference in ("batch_size 8 → 2", "lr 0.01 → 0.5", "seed 0 → 4", "lr_by_modality {} → {'US': 0.1}"):
+        assert difference in str(caught.value)
+    assert "pass --fresh to start it anew, or another --run NAME" in str(caught.value)
+    assert "rounds" not in str(caught.value)
+    assert files_of(root / "runs" / "flames") == before
+
+
+def test_options_that_change_nothing_may_change(workspace):
+    root = workspace()
+    federate(federate_config(root, rounds=1))
+    resumed = federate(federate_config(root, rounds=2, keep_rounds=1, precision="fp32"))
+    assert resumed.resumed_from == 1
+    assert list_rounds(resumed.folder / "checkpoints") == [2]
+
+
+def test_another_partition_is_refused(workspace):
+    root = workspace()
+    federate(federate_config(root, rounds=1))
+    partition(PartitionConfig(workspace=root, seed=1, overwrite=True))
+    with pytest.raises(FlamesError, match=r"made with other options \(partition '\w+' → '\w+'\)"):
+        federate(federate_config(root, rounds=2))
+
+
+def test_fresh_starts_anew(workspace, uninterrupted):
+    root = workspace()
+    federate(federate_config(root, rounds=2, lr=0.5))
+    (root / "runs" / "flames" / "evaluation").mkdir()
+    fresh = federate(federate_config(root, rounds=3, fresh=True))
+    state, records = uninterrupted["flames"]
+    assert fresh.resumed_from == 0
+    assert_same_state(state_of(fresh), state)
+    assert without_timings(fresh.records) == records
+    assert not (fresh.folder / "evaluation").exists()
+
+
+@pytest.mark.parametrize("options", [{"model": "vgg"}, {"model_options": {"width": 3}}, {"strategy": "sgd"}])
+def test_a_wrong_option_does_not_cost_the_run_that_fresh_replaces(options, workspace):
+    root = workspace()
+    before = files_of(federate(federate_config(root, rounds=1)).folder)
+    with pytest.raises(FlamesError, match=r"unknown|not known"):
+        federate(federate_config(root, run="flames", fresh=True, **options))
+    assert files_of(root / "runs" / "flames") == before
+
+
+def test_what_is_left_of_a_run_without_its_configuration_is_neither_mixed_in_nor_lost(workspace):
+    root = workspace()
+    folder = federate(federate_config(root, rounds=3)).folder
+    (folder / "config.toml").unlink()
+    with pytest.raises(FlamesError, match=r"holds files but no config\.toml of a run; pass --fresh"):
+        federate(federate_config(root, rounds=1))
+    assert list_rounds(folder / "checkpoints") == [2, 3]
+    result = federate(federate_config(root, rounds=1, fresh=True))
+    assert list_rounds(folder / "checkpoints") == [1]
+    assert [record["round"] for record in result.records] == [1]
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_only_the_newest_checkpoints_are_kept(keep, workspace):
+    result = federate(federate_config(workspace(), strategy="fedavg", rounds=3, keep_rounds=keep))
+    assert list_rounds(result.folder / "checkpoints") == [1, 2, 3][-keep:]
+
+
+def test_a_missing_shard_or_partition_names_its_command(workspace, tmp_path):
+    root = workspace()
+    (root / "shards" / "busi.h5").unlink()
+    with pytest.raises(MissingArtifact, match=r"busi\.h5 is not there; make it with `flames partition"):
+        federate(federate_config(root))
+    with pytest.raises(
+        MissingArtifact, match=r"partition\.json is not there; make it with `flames partition"
+    ):
+        federate(federate_config(tmp_path))
+    assert not (root / "runs").exists()
+
+
+def test_a_shard_of_another_size_cannot_join(workspace):
+    root = workspace()
+    (root / "shards" / "busi.h5").write_bytes((workspace(size=48) / "shards" / "busi.h5").read_bytes())
+    seal(root)
+    with pytest.raises(FlamesError, match="client busi cannot join: its images are 48×48"):
+        federate(federate_config(root))
+
+
+def test_a_learning_rate_for_no_modality_is_refused(workspace):
+    with pytest.raises(FlamesError, match="--lr names 'CT', expected a modality of MRI, US"):
+        federate(federate_config(workspace(), lr_by_modality={"CT": 0.1}))
+
+
+def test_the_learning_rate_of_a_modality_is_its_clients_alone(workspace):
+    root = workspace()
+    plain = state_of(federate(federate_config(root, rounds=1)))
+    other = state_of(federate(federate_config(root, rounds=1, lr_by_modality={"US": 0.05}, run="other")))
+    for group, alike in (("MRI", True), ("US", False)):
+        assert np.array_equal(plain.server[group]["head.weight"], other.server[group]["head.weight"]) is alike
+
+
+def test_test_sets_have_no_influence_at_all(workspace, uninterrupted):
+    root = workspace()
+    for shard in (root / "shards").glob("*.h5"):
+        scramble_test_set(shard)
+    with pytest.raises(FlamesError, match=r"brats-1\.h5 has changed since `flames partition` wrote it"):
+        federate(federate_config(root))
+    seal(root)
+    result = federate(federate_config(root, rounds=3))
+    state, records = uninterrupted["flames"]
+    assert_same_state(state_of(result), state)
+    assert without_timings(result.records) == records
+
+
+def seal(root):
+    """Let the partition vouch for its shards as they are now."""
+    file = root / "partition.json"
+    made = read_partition(file)
+    entries = {
+        key: [replace(entry, sha256=hash_file(root / entry.shard)) for entry in getattr(made, key)]
+        for key in ("clients", "server")
+    }
+    write_partition(file, replace(made, **entries))
+
+
+def scramble_test_set(shard):
+    """Noise in place of every test image and mask."""
+    rng = derive_rng(0, shard.name)
+    with h5py.File(shard, "r+") as file:
+        groups = [file["test"]] if "image" in file["test"] else list(file["test"].values())
+        for group in groups:
+            group["image"][...] = rng.integers(0, 200, group["image"].shape)
+            group["mask"][...] = rng.integers(0, 2, group["mask"].shape)
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    """Every message to a client and its reply."""
+    passed = []
+
+    def record(on_event):
+        app = make_client_app(on_event)
+
+        def call(message, context):
+            passed.append(message)
+            passed.append(app(message, context))
+            return passed[-1]
+
+        return call
+
+    monkeypatch.setattr(engines, "make_client_app", record)
+    return passed
+
+
+def test_only_weights_counts_and_means_leave_a_client(workspace, messages):
+    root = workspace()
+    result = federate(federate_config(root))
+    model = {name: array.shape for name, array in state_of(result).server["MRI"].items()}
+    scalars = set(TrainRequest.__dataclass_fields__) | set(Profile.__dataclass_fields__)
+    assert len(messages) == 2 * 5 * 3
+    for message in messages:
+        for record in message.content.values():
+            if isinstance(record, ArrayRecord):
+                assert {name: array.numpy().shape for name, array in record.items()} == model
+            elif isinstance(record, ConfigRecord):
+                assert set(record) <= scalars
+            else:
+                assert isinstance(record, MetricRecord)
+                assert all(isinstance(value, int | float) for value in record.values())
+
+
+def test_no_message_names_a_patient_or_a_case(workspace, messages):
+    root = workspace()
+    federate(federate_config(root, rounds=1))
+    names = {
+        name
+        for shard in (root / "shards").glob("*.h5")
+        for _, cases in read_shard_cases(shard).values()
+        for case in cases
+        for name in (case.case, case.patient)
+        if len(name) > 3
+    }
+    texts = [
+        f"{key}={value}"
+        for message in messages
+        for record in (*message.content.config_records.values(), *message.content.metric_records.values())
+        for key, value in record.items()
+    ]
+    assert names
+    assert not [name for name in names if any(name in text for text in texts)]
+
+
+def test_each_client_gets_one_model_a_round_and_sends_one(workspace, messages):
+    records = federate(federate_config(workspace(), rounds=1)).records
+    sizes = [message_bytes(message) for message in messages if message.content.array_records]
+    assert len(set(sizes)) == 1
+    assert len(sizes) == 2 * 5
+    assert [(record["bytes_down"], record["bytes_up"]) for record in records] == [(5 * sizes[0],) * 2]
+
+
+def test_a_run_keeps_what_it_was_made_with(workspace):
+    root = workspace()
+    config = federate_config(root, rounds=1, lr_by_modality={"US": 0.002})
+    folder = federate(config).folder
+    written = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+    assert FederateConfig(workspace=root, **written["federate"]) == config.model_copy(
+        update={"run": "flames", "encoder_weights": "none"}
+    )
+    assert written["run"]["partition_sha256"] == hash_file(root / "partition.json")
+    assert (written["run"]["size"], written["run"]["device"]) == (32, "cpu")
+    lines = (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["round"] for line in lines] == [1]
+
+
+def test_encoder_weights_are_imagenets_only_where_the_model_has_them(tmp_path):
+    assert encoder_weights_of(FederateConfig(workspace=tmp_path)) == "imagenet"
+    assert encoder_weights_of(FederateConfig(workspace=tmp_path, model="unet")) == "none"
+    assert encoder_weights_of(FederateConfig(workspace=tmp_path, encoder_weights="a.pth")) == "a.pth"
+
+
+def test_watchers_are_told_all(workspace):
+    events = []
+    result = federate(federate_config(workspace()), events.append)
+    started = next(event for event in events if isinstance(event, FederationStarted))
+    joined = [event.client for event in events[: events.index(started)] if isinstance(event, ClientJoined)]
+    names = ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
+    assert [name for name, _, _ in started.clients] == joined == names
+    steps = sum(entry["n_steps"] for record in result.records for entry in record["clients"])
+    assert sum(isinstance(event, StepDone) for event in events) == steps
+    assert [event.record for event in events if isinstance(event, RoundDone)] == result.records
+    assert sum(isinstance(event, ReportReceived) for event in events) == 10
+    assert isinstance(events[-1], Estimated)
+    assert events[-1].seconds_left == 0
+
+
+def test_images_too_small_for_the_model_are_refused_before_any_training(workspace):
+    root = workspace()
+    with pytest.raises(FlamesError, match=r"the images are 32×32, this unet needs 128×128; preprocess with"):
+        federate(federate_config(root, model_options={"base_channels": 2, "depth": 7}))
+    assert not (root / "runs").exists()
+
+
+def test_a_workspace_may_have_a_colon_in_its_name(workspace, tmp_path):
+    root = tmp_path / "12:30 Uhr"
+    shutil.copytree(workspace(), root)
+    result = federate(federate_config(root, strategy="centralised", rounds=1))
+    assert [client["client"] for client in result.records[0]["clients"]] == ["MRI", "US"]

@@ -1,0 +1,309 @@
+"""What strategies, optimisers and disentangled models make of a federation, from shards to checkpoints."""
+
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from flames_cli.errors import FlamesError
+from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.fed.events import ReportReceived
+from flames_cli.learn.models import build_model
+from flames_cli.stages.federate.stage import federate
+from flames_cli.store.checkpoint import load_state
+from flames_cli.store.client_state import load_client_state
+from flames_cli.store.partition import read_partition
+from flames_cli.store.runs import read_config
+from tests.support.asserts import assert_same_state, assert_same_tree, without_timings
+from tests.support.stages import federate_config
+
+pytestmark = pytest.mark.federated
+
+SGD = {"optimiser": "sgd", "lr": 0.1}
+SDNET = {"model": "sdnet", "model_options": {"base_channels": 2, "depth": 2}, "lr": 1e-3}
+NEEDS = {"scaffold": SGD}
+"""What a strategy cannot do without."""
+
+
+def state_of(result):
+    return load_state(result.folder / "checkpoints")
+
+
+def memories_of(result):
+    """{client: {kind: what it keeps now}} of those that keep anything."""
+    folders = (result.folder / "clients").glob(f"{token_of(result)}/*")
+    return {unquote(folder.name): load_client_state(folder, 99999) for folder in folders}
+
+
+def token_of(result):
+    return read_config(result.folder / "config.toml")["run"]["token"]
+
+
+@pytest.mark.parametrize("strategy", ALGORITHMS)
+def test_every_strategy_gives_the_same_bytes_for_the_same_seed(strategy, workspace):
+    options = {"strategy": strategy, **NEEDS.get(strategy, {})}
+    one, other = (federate(federate_config(workspace(), rounds=rounds, **options)) for rounds in (2, 1))
+    assert_same_state(load_state(one.folder / "checkpoints", 1), state_of(other))
+    assert without_timings(one.records)[:1] == without_timings(other.records)
+    assert [record["round"] for record in one.records] == [1, 2]
+    assert one.records[-1]["rejected"] == {}
+    assert one.folder.name == one.run == strategy
+
+
+def test_who_trains_and_what_is_shared_follows_the_strategy(workspace):
+    root = workspace()
+    clients = [entry.name for entry in read_partition(root / "partition.json").clients]
+    expected = {
+        "flames": (["MRI", "US"], clients),
+        "flames-fedgs": (["MRI", "US"], clients),
+        "fedavg": (["all"], []),
+        "fedgs": (["all"], []),
+        "fedbn": (["all"], clients),
+        "fedavg-modality": (["MRI", "US"], []),
+        "local": (clients, []),
+        "centralised": (["MRI", "US"], []),
+    }
+    for strategy, (groups, personal) in expected.items():
+        state = state_of(federate(federate_config(root, strategy=strategy, rounds=1)))
+        assert (sorted(state.server), sorted(state.personal)) == (sorted(groups), sorted(personal))
+
+
+RESUMED = {
+    "fedadam": {"strategy": "fedadam"},
+    "momentum": {"strategy": "fedgs", "server_momentum": 0.5},
+    "content": {"strategy": "flames-fedgs", "share": "content", "style_from": 2, **SDNET},
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_what_is_remembered_between_rounds_survives_a_stop(name, workspace):
+    options = {**RESUMED[name], "run": name}
+    whole = federate(federate_config(workspace(), rounds=3, **options))
+    root = workspace()
+    federate(federate_config(root, rounds=1, **options))
+    resumed = federate(federate_config(root, rounds=3, **options))
+    assert resumed.resumed_from == 1
+    assert_same_state(state_of(resumed), state_of(whole))
+    assert without_timings(resumed.records) == without_timings(whole.records)
+    assert_same_tree(memories_of(resumed), memories_of(whole))
+
+
+class PulledPlug(Exception):
+    """Nothing that the program expects."""
+
+
+def test_clients_go_back_with_the_server(workspace):
+    """As tests/survival does with SCAFFOLD's memory; here with a style that stays at the client."""
+    options = {**RESUMED["content"], "run": "content", "rounds": 3}
+    whole = federate(federate_config(workspace(), **options))
+
+    def pull_plug(event):
+        if isinstance(event, ReportReceived) and event.round == 3:
+            raise PulledPlug
+
+    root = workspace()
+    with pytest.raises(PulledPlug):
+        federate(federate_config(root, **options), pull_plug)
+    resumed = federate(federate_config(root, **options))
+    assert resumed.resumed_from == 2
+    assert_same_state(state_of(resumed), state_of(whole))
+    assert without_timings(resumed.records) == without_timings(whole.records)
+    assert_same_tree(memories_of(resumed), memories_of(whole))
+
+
+def test_a_run_keeps_its_token_and_a_fresh_one_has_another_and_no_memory(workspace):
+    root, options = workspace(), {"strategy": "scaffold", **SGD}
+    first = token_of(federate(federate_config(root, rounds=1, **options)))
+    assert token_of(federate(federate_config(root, rounds=2, **options))) == first
+    fresh = federate(federate_config(root, rounds=1, fresh=True, **options))
+    assert token_of(fresh) != first
+    assert [path.name for path in (fresh.folder / "clients").iterdir()] == [token_of(fresh)]
+
+
+def test_a_run_without_a_token_is_given_one_when_it_goes_on(workspace):
+    root = workspace()
+    file = federate(federate_config(root, rounds=1)).folder / "config.toml"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join(line for line in lines if not line.startswith("token")), encoding="utf-8")
+    resumed = federate(federate_config(root, rounds=2))
+    assert resumed.resumed_from == 1
+    assert len(bytes.fromhex(token_of(resumed))) == 8
+
+
+@pytest.mark.parametrize(
+    ("wire", "name", "options"),
+    [
+        ("fp16", "fedgs", {"strategy": "fedgs"}),
+        ("bf16", "scaffold", {"strategy": "scaffold"}),
+        ("fp16", "lending", {"strategy": "flames", "style_from": 2, "share": "content", **SDNET}),
+    ],
+)
+def test_half_the_bytes_end_near_where_all_of_them_do(wire, name, options, workspace):
+    root = workspace()
+    full, half = (
+        # Adam would make steps of one size of gradients that are zero but for rounding.
+        federate(federate_config(root, run=f"{name}-{dtype}", wire_dtype=dtype, **{**options, **SGD}))
+        for dtype in ("fp32", wire)
+    )
+    for one, other in zip(full.records, half.records, strict=True):
+        assert other["rejected"] == {}
+        assert other["bytes_down"] < one["bytes_down"]
+        assert other["bytes_up"] < one["bytes_up"]
+    for group, model in state_of(full).server.items():
+        for entry, array in model.items():
+            if not np.issubdtype(array.dtype, np.floating):
+                continue
+            found = state_of(half).server[group][entry]
+            assert found.dtype == array.dtype
+            np.testing.assert_allclose(found, array, atol={"fp16": 0.01, "bf16": 0.04}[wire])
+
+
+MANY_STEPS = {"strategy": "fedavg", "batch_size": 2, "rounds": 1}
+"""Clients with several steps, and not all with as many: else FedProx and FedNova are FedAvg."""
+
+
+@pytest.fixture(scope="module")
+def plain(workspace):
+    """A finished run of MANY_STEPS."""
+    return federate(federate_config(workspace(), **MANY_STEPS))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimiser": "adamw"},
+        {"optimiser": "sgd"},
+        {"weight_decay": 0.1},
+        {"strategy": "fedprox", "proximal_mu": 10.0},
+        {"strategy": "fedadam"},
+        {"strategy": "fednova"},
+        {"strategy": "fedgs"},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_every_option_of_training_and_of_the_server_counts(changes, plain, workspace):
+    assert len({client["n_steps"] for client in plain.records[0]["clients"]}) > 1
+    changed = state_of(federate(federate_config(workspace(), **{**MANY_STEPS, **changes})))
+    assert any(
+        not np.array_equal(array, changed.server["all"][name])
+        for name, array in state_of(plain).server["all"].items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ({"strategy": "fedadam"}, {"server_lr": 0.1}),
+        ({"strategy": "fedgs"}, {"precise_norm": False}),
+        ({"strategy": "local", "local_epochs": 4}, {"keep_epoch": "last"}),
+        ({"strategy": "fedavg"}, {"aggregation": "median"}),
+    ],
+    ids=["server_lr", "precise_norm", "keep_epoch", "median"],
+)
+def test_an_option_of_some_strategies_counts(options, changes, workspace):
+    one, other = (
+        state_of(federate(federate_config(workspace(), **{**MANY_STEPS, **options, **more})))
+        for more in ({}, changes)
+    )
+    assert any(
+        not np.array_equal(array, other.server[group][name])
+        for group, model in one.server.items()
+        for name, array in model.items()
+    )
+
+
+def test_server_momentum_counts_from_the_second_round_on(workspace):
+    first, second = (
+        [
+            state_of(
+                federate(federate_config(root, strategy="fedavg", rounds=rounds, server_momentum=momentum))
+            )
+            for root, momentum in ((workspace(), 0.0), (workspace(), 0.5))
+        ]
+        for rounds in (1, 2)
+    )
+    for (plain, moved), differs in ((first, False), (second, True)):
+        pairs = [(array, moved.server["all"][name]) for name, array in plain.server["all"].items()]
+        assert any(not np.array_equal(one, other) for one, other in pairs) == differs
+
+
+def test_style_never_reaches_the_server(workspace):
+    root = workspace()
+    result = federate(federate_config(root, strategy="fedavg", share="content", run="content", **SDNET))
+    whole = federate(federate_config(root, strategy="fedavg", run="whole", **SDNET))
+    model = build_model("sdnet", seed=0, base_channels=2, depth=2)
+    server, other = state_of(result).server["all"], state_of(whole).server["all"]
+    start = federate(
+        federate_config(root, strategy="fedavg", share="content", run="start", rounds=1, **SDNET)
+    )
+    for name in model.style_entries():
+        np.testing.assert_array_equal(server[name], state_of(start).server["all"][name])
+    assert any(not np.array_equal(server[name], other[name]) for name in model.style_entries())
+    clients = {entry.name for entry in read_partition(root / "partition.json").clients}
+    assert memories_of(result).keys() == clients
+    assert all(memory["style"].keys() == model.style_entries() for memory in memories_of(result).values())
+    assert memories_of(whole) == {}
+    for one, both in zip(result.records, whole.records, strict=True):
+        assert one["bytes_up"] < both["bytes_up"]
+        assert one["bytes_down"] < both["bytes_down"]
+
+
+def test_scaffold_corrects_only_what_is_shared(workspace):
+    result = federate(federate_config(workspace(), strategy="scaffold", share="content", **{**SDNET, **SGD}))
+    style = build_model("sdnet", seed=0, base_channels=2, depth=2).style_entries()
+    assert result.records[-1]["rejected"] == {}
+    assert not style & state_of(result).optimiser_state["all"]["control"].keys()
+    assert all(not style & memory["control"].keys() for memory in memories_of(result).values())
+
+
+def test_renderers_are_lent_only_when_asked_for(workspace):
+    root = workspace()
+    lent = federate(federate_config(root, run="lent", share="content", style_from=2, **SDNET))
+    kept = federate(federate_config(root, run="kept", share="content", **SDNET))
+    clients = {entry.name for entry in read_partition(root / "partition.json").clients}
+    assert state_of(lent).styles.keys() == clients
+    assert state_of(kept).styles == {}
+    assert lent.records[1]["bytes_down"] > kept.records[1]["bytes_down"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "scaffold"}, "defined for plain SGD, got optimiser adam; pass --optimiser sgd"),
+        ({"strategy": "flames", "server_momentum": 0.9}, "flames has no server momentum"),
+        ({"strategy": "fedadam", "server_momentum": 0.9}, "beside Adam"),
+        ({"share": "content"}, "cannot share its content only.*sd-utnet or sdnet"),
+        ({"style_from": 3}, "cannot lend its style.*sd-utnet or sdnet"),
+        ({"style_from": 3, "strategy": "local", **SDNET}, "nobody to lend a style to"),
+        ({"strategy": "local", "server_momentum": 0.5}, "local has no server momentum"),
+        ({"strategy": "centralised", "server_momentum": 0.5}, "centralised has no server momentum"),
+        ({"strategy": "flames", "aggregation": "median"}, "takes the place of a plain mean"),
+        ({"strategy": "scaffold", **SGD, "aggregation": "krum"}, "takes the place of a plain mean"),
+        ({"strategy": "local", "aggregation": "krum"}, "takes the place of a plain mean"),
+        (
+            {"strategy": "fedavg", "bad_clients": 1},
+            "--bad-clients 1 is of --aggregation trimmed-mean or krum",
+        ),
+        ({"strategy": "fedavg", "aggregation": "median", "dp_noise": 1.0, "dp_clip": 1.0}, "blurs a mean"),
+    ],
+    ids=[
+        "scaffold",
+        "flames momentum",
+        "fedadam momentum",
+        "content",
+        "style",
+        "alone",
+        "local",
+        "centralised",
+        "median of flames",
+        "krum of scaffold",
+        "krum of one",
+        "bad clients of a mean",
+        "private median",
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_before_anything_is_written(options, message, workspace):
+    root = workspace()
+    with pytest.raises(FlamesError, match=message):
+        federate(federate_config(root, **options))
+    assert not (root / "runs").exists()

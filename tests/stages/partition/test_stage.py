@@ -1,0 +1,559 @@
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flames_cli.config import PartitionConfig, PreprocessConfig
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.stages.partition.stage import partition, verify_partition
+from flames_cli.stages.preprocess.stage import preprocess
+from flames_cli.store.cases import SetInfo
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.h5 import read_preprocessed_cases, read_shard_cases, read_shard_sets
+from flames_cli.store.partition import Partition, read_partition
+from tests.support.datasets import find_shared, write_noise
+
+SIZE = 4
+INFOS = {
+    "brats": SetInfo("brats", "MRI", "brain", SIZE, 4095),
+    "busi": SetInfo("busi", "US", "breast", SIZE, 255),
+    "otu2d": SetInfo("otu2d", "US", "ovary", SIZE, 255),
+    "lits": SetInfo("lits", "CT", "liver", SIZE, 4095),
+    "sts-ct": SetInfo("sts-ct", "CT", "muscle", SIZE, 4095, collection="sts"),
+    "sts-mri": SetInfo("sts-mri", "MRI", "muscle", SIZE, 4095, collection="sts"),
+}
+PAPER = ("brats", "busi", "otu2d")
+CLIENT_SETS = {"train": "client_train", "val": "client_train", "test": "client_test"}
+
+
+def run(workspace: Path, **options) -> Partition:
+    return partition(PartitionConfig(workspace=workspace, **options))
+
+
+def source(workspace: Path, dataset: str) -> Path:
+    return workspace / "preprocessed" / f"{dataset}.h5"
+
+
+def single(*patients: str, images: int = 1):
+    """Patients who are each a group of their own."""
+    return [(patient, patient, images) for patient in patients]
+
+
+def digests(workspace: Path) -> dict[str, str]:
+    files = [workspace / "partition.json", *(workspace / "shards").iterdir()]
+    return {path.name: hash_file(path) for path in files}
+
+
+@pytest.fixture
+def small(tmp_path):
+    """small(busi={...}): a workspace with these preprocessed data sets; by default of eight patients."""
+
+    def make(**datasets) -> Path:
+        for dataset, sets in datasets.items():
+            sets = sets or {
+                "client_train": single(*"abcde"),
+                "client_test": single(*"fg"),
+                "server_test": single("h"),
+            }
+            write_noise(source(tmp_path, dataset), sets, INFOS[dataset])
+        return tmp_path
+
+    return make
+
+
+def where_cases_lie(workspace: Path, made: Partition):
+    """(dataset, case, shard, set) of every case in the shards."""
+    shards = [entry.shard for entry in (*made.clients, *made.server)]
+    return [
+        (info.dataset, case, shard, set_name)
+        for shard in shards
+        for set_name, (info, cases) in read_shard_cases(workspace / shard).items()
+        for case in cases
+    ]
+
+
+def origin_of(shard: str, set_name: str) -> str:
+    return "server_test" if "/server-" in shard else CLIENT_SETS[set_name]
+
+
+def check_partition(workspace: Path, made: Partition) -> None:
+    """What must hold of every partition, whatever went in."""
+    files = sorted((workspace / "preprocessed").glob("*.h5"))
+    lying = where_cases_lie(workspace, made)
+    expected = {
+        (path.stem, str(case), set_name)
+        for path in files
+        for set_name, cases in read_preprocessed_cases(path)[1].items()
+        for case in cases
+    }
+    found = Counter((dataset, str(case), origin_of(shard, name)) for dataset, case, shard, name in lying)
+    assert found == Counter(expected), "every case once, and in a set that its own set became"
+    for identity in ("patient", "split_unit"):
+        places: dict[tuple[str, str], set[tuple[str, str]]] = {}
+        for dataset, case, shard, set_name in lying:
+            places.setdefault((dataset, getattr(case, identity)), set()).add((shard, set_name))
+        assert all(len(one) == 1 for one in places.values()), f"a {identity} in two sets"
+    check_manifest(workspace, made)
+
+
+def check_manifest(workspace: Path, made: Partition) -> None:
+    assert read_partition(workspace / "partition.json") == made
+    for client in made.clients:
+        cases = read_shard_cases(workspace / client.shard)
+        assert client.images == {name: len(one) for name, (_, one) in cases.items()}
+        assert client.patients == {name: sorted({c.patient for c in one}) for name, (_, one) in cases.items()}
+    for server in made.server:
+        cases = read_shard_cases(workspace / server.shard)
+        assert server.images == {name.split("/")[1]: len(one) for name, (_, one) in cases.items()}
+        assert server.patients == {
+            name.split("/")[1]: sorted({c.patient for c in one}) for name, (_, one) in cases.items()
+        }
+    shards = {path.name for path in (workspace / "shards").iterdir()}
+    assert shards == {Path(entry.shard).name for entry in (*made.clients, *made.server)}
+
+
+@st.composite
+def datasets(draw):
+    """{data set: (clients, sets of random groups of random patients, enough of them to be divided)}."""
+    drawn = {}
+    for dataset in draw(st.lists(st.sampled_from(PAPER), min_size=1, unique=True)):
+        parts = draw(st.integers(1, 3))
+        counts = {
+            "client_train": 2 * parts + draw(st.integers(0, 4)),
+            "client_test": draw(st.sampled_from([0, parts, parts + 2])),
+            "server_test": draw(st.integers(0, 3)),
+        }
+        numbers = iter(draw(st.permutations(range(sum(counts.values())))))
+        groups = {name: [f"g{next(numbers)}" for _ in range(count)] for name, count in counts.items()}
+        drawn[dataset] = (parts, {name: draw(members(names)) for name, names in groups.items()})
+    return drawn
+
+
+def members(groups: list[str]):
+    """One to three patients a group, one to three images a patient."""
+    images = st.lists(st.integers(1, 3), min_size=1, max_size=3)
+    return st.tuples(*[images for _ in groups]).map(
+        lambda drawn: [
+            (f"{group}-p{number}", group, count)
+            for group, counts in zip(groups, drawn, strict=True)
+            for number, count in enumerate(counts)
+        ]
+    )
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    datasets(), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.none() | st.floats(0.01, 50), st.integers(0, 2**32)
+)
+def test_no_patient_and_no_group_stands_in_two_sets(drawn, val_fraction, skew, seed):
+    with TemporaryDirectory() as folder:
+        workspace = Path(folder)
+        for dataset, (_, sets) in drawn.items():
+            write_noise(source(workspace, dataset), sets, INFOS[dataset])
+        split = {dataset: parts for dataset, (parts, _) in drawn.items()}
+        made = run(workspace, split=split, val_fraction=val_fraction, skew=skew, seed=seed)
+        check_partition(workspace, made)
+        assert Counter(client.dataset for client in made.clients) == split
+        assert all(client.images["train"] > 0 for client in made.clients)
+        assert all((client.images["val"] > 0) == (val_fraction > 0) for client in made.clients)
+
+
+def test_phantoms_are_divided_as_in_the_paper(workspace):
+    folder = workspace()
+    made = read_partition(folder / "partition.json")
+    check_partition(folder, made)
+    names = ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
+    assert [client.name for client in made.clients] == names
+    assert [client.modality for client in made.clients] == ["MRI"] * 3 + ["US"] * 2
+    assert [client.organ for client in made.clients] == ["brain"] * 3 + ["breast", "ovary"]
+    assert made.modalities == ["MRI", "US"]
+    assert [server.modality for server in made.server] == ["MRI", "US"]
+    assert made.server[1].organs == {"busi": "breast", "otu2d": "ovary"}
+    assert made.size == 32
+
+
+def test_patients_are_spread_evenly_over_the_clients(small):
+    workspace = small(brats={"client_train": single(*"abcdefghijk"), "client_test": single(*"lmno")})
+    made = run(workspace, val_fraction=0)
+    assert sorted(len(client.patients["train"]) for client in made.clients) == [3, 4, 4]
+    assert sorted(len(client.patients["test"]) for client in made.clients) == [1, 1, 2]
+
+
+def test_pixels_are_copied_unchanged(tmp_path):
+    sets = {"client_train": single(*"abc", images=2), "client_test": single("d"), "server_test": single("e")}
+    drawn = write_noise(source(tmp_path, "otu2d"), sets, INFOS["otu2d"])
+    pixels = {case.case: (image, mask) for case, image, mask in drawn}
+    made = run(tmp_path)
+    read = [one for name in CLIENT_SETS for one in read_shard_sets(tmp_path / made.clients[0].shard, name)]
+    read += read_shard_sets(tmp_path / made.server[0].shard, "test")
+    assert sum(len(one) for one in read) == len(drawn)
+    for one in read:
+        for case, image, mask in zip(one.cases, one.images, one.masks, strict=True):
+            np.testing.assert_array_equal(image, pixels[case.case][0])
+            np.testing.assert_array_equal(mask, pixels[case.case][1])
+
+
+def test_the_same_seed_gives_the_same_bytes(small):
+    workspace = small(brats={}, busi={})
+    options = {"split": {"brats": 2}, "overwrite": True}
+    run(workspace, **options)
+    before = digests(workspace)
+    run(workspace, **options)
+    assert digests(workspace) == before
+    run(workspace, **options, seed=1)
+    assert digests(workspace) != before
+
+
+def test_a_data_sets_shards_do_not_depend_on_the_other_data_sets(small):
+    workspace = small(busi={}, otu2d={})
+    run(workspace, datasets=("busi",))
+    alone = digests(workspace)["busi.h5"]
+    run(workspace, overwrite=True)
+    assert digests(workspace)["busi.h5"] == alone
+
+
+def test_data_sets_may_be_chosen_by_any_of_their_names(small):
+    workspace = small(brats={}, busi={}, otu2d={})
+    made = run(workspace, datasets=("OTU_2d", "Task01_BrainTumour"), split={"task01_braintumour": 2})
+    assert [client.name for client in made.clients] == ["otu2d", "brats-1", "brats-2"]
+    assert made.modalities == ["US", "MRI"]
+
+
+def test_a_partition_that_exists_is_kept_unless_told_otherwise(small):
+    workspace = small(busi={})
+    run(workspace)
+    before = digests(workspace)
+    with pytest.raises(FlamesError, match=r"partition\.json is there already; pass --overwrite"):
+        run(workspace, seed=1)
+    assert digests(workspace) == before
+
+
+def test_shards_of_an_earlier_partition_are_removed(small):
+    workspace = small(brats={}, busi={})
+    run(workspace, split={"brats": 2})
+    (workspace / "shards" / "old-client.h5").write_bytes(b"stale")
+    made = run(workspace, datasets=("brats",), split={"brats": 1}, overwrite=True)
+    assert sorted(path.name for path in (workspace / "shards").iterdir()) == ["brats.h5", "server-MRI.h5"]
+    check_manifest(workspace, made)
+
+
+@pytest.mark.parametrize(("val_fraction", "held_out"), [(0.0, 0), (0.01, 1), (0.2, 1), (0.4, 2), (0.99, 4)])
+def test_validation_takes_its_fraction_of_the_patients_and_leaves_one(val_fraction, held_out, small):
+    made = run(small(busi={}), val_fraction=val_fraction)
+    assert len(made.clients[0].patients["val"]) == held_out
+    assert len(made.clients[0].patients["train"]) == 5 - held_out
+
+
+def test_a_client_without_a_patient_to_validate_on_is_refused(small):
+    workspace = small(busi={"client_train": single("a"), "client_test": single("b")})
+    with pytest.raises(FlamesError, match=r"client busi has 1 patient to train on .*pass --val-fraction 0"):
+        run(workspace)
+    assert run(workspace, val_fraction=0).clients[0].images == {"train": 1, "val": 0, "test": 1}
+
+
+def test_a_data_set_without_server_images_has_no_server_shard(small):
+    workspace = small(busi={"client_train": single(*"abc"), "client_test": single("d")}, otu2d={})
+    made = run(workspace)
+    assert [list(server.images) for server in made.server] == [["otu2d"]]
+
+
+@pytest.mark.parametrize(
+    ("split", "found"),
+    [
+        ({"brats": 2}, "--split names 'brats', which is not among the data sets busi"),
+        ({"lung": 2}, "--split names 'lung', which is not among the data sets busi"),
+        ({"busi": "site"}, "busi names no site for 7 of its 7 images, so it cannot be divided by site"),
+        ({"busi": 6}, "busi has 5 patients in client_train, too few for 6 clients; pass --split busi=5"),
+        ({"busi": 3}, "busi has 2 patients in client_test, too few for 3 clients; pass --split busi=2"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused_and_nothing_changes(split, found, small):
+    workspace = small(busi={})
+    with pytest.raises(FlamesError, match=found):
+        run(workspace, split=split)
+    assert not (workspace / "partition.json").exists()
+    assert not (workspace / "shards").exists()
+    run(workspace)
+    before = digests(workspace)
+    with pytest.raises(FlamesError, match=found):
+        run(workspace, split=split, overwrite=True)
+    assert digests(workspace) == before
+
+
+def test_data_sets_of_differing_size_are_refused_with_their_sizes(small):
+    workspace = small(busi={})
+    larger = SetInfo("otu2d", "US", "ovary", 8, 255)
+    write_noise(source(workspace, "otu2d"), {"client_train": single(*"abc")}, larger)
+    with pytest.raises(
+        FlamesError, match=r"differ in image size \(busi 4, otu2d 8\); preprocess them with one --size"
+    ):
+        run(workspace)
+
+
+@pytest.mark.parametrize(
+    ("sets", "found"),
+    [
+        ({"client_train": single(*"abc"), "client_test": single("c")}, "patient busi/c is in .* and in "),
+        ({"client_train": single(*"abc"), "server_test": single("c")}, "patient busi/c is in .* and in "),
+        ({"client_test": single("c"), "server_test": single("c")}, "patient busi/c is in .* and in "),
+        (
+            {"client_train": [("x", "g", 1)], "client_test": [("y", "g", 1)]},
+            "split unit busi/g is in .* and in ",
+        ),
+        (
+            {"client_test": [("x", "g", 1)], "server_test": [("y", "g", 1)]},
+            "split unit busi/g is in .* and in ",
+        ),
+    ],
+)
+def test_a_doctored_file_with_a_patient_or_group_in_two_sets_is_refused(sets, found, small):
+    sound = {"client_train": single("m", "n"), "client_test": single("o"), "server_test": single("p")}
+    workspace = small(busi={name: [*sound[name], *sets.get(name, [])] for name in sound})
+    with pytest.raises(FlamesError, match=found):
+        run(workspace, split={"busi": 1}, val_fraction=0.49)
+    assert not (workspace / "partition.json").exists()
+
+
+def test_a_patient_of_two_groups_is_not_divided_between_clients(small):
+    two = {"client_train": [("c", "one", 1), ("c", "two", 1)], "client_test": single("d", "e")}
+    with pytest.raises(
+        FlamesError, match=r"patient busi/c is in shards/busi-1\.h5:train and in shards/busi-2\.h5:train"
+    ):
+        run(small(busi=two), split={"busi": 2}, val_fraction=0)
+
+
+def test_a_refused_overwrite_leaves_no_partition_that_its_shards_belie(small):
+    workspace = small(busi={})
+    run(workspace)
+    small(busi={"client_train": single(*"abc"), "client_test": single("c")})
+    with pytest.raises(FlamesError, match="patient busi/c"):
+        run(workspace, overwrite=True)
+    with pytest.raises(MissingArtifact, match="flames partition"):
+        read_partition(workspace / "partition.json")
+
+
+def test_one_name_in_two_data_sets_is_two_patients(small):
+    workspace = small(
+        busi={"client_train": single(*"abc"), "client_test": single("d")},
+        otu2d={"client_train": single(*"bcd"), "client_test": single("a")},
+    )
+    check_partition(workspace, run(workspace))
+
+
+@pytest.mark.parametrize(("options", "named"), [({}, "NAME"), ({"datasets": ("busi",)}, "busi")])
+def test_without_a_preprocessed_file_the_command_is_named(options, named, tmp_path):
+    with pytest.raises(MissingArtifact, match=f"`flames preprocess --dataset {named}`") as missing:
+        run(tmp_path, **options)
+    assert missing.value.exit_code == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_preprocessed_data_set_is_refused(small):
+    workspace = small(busi={})
+    source(workspace, "otu2d").write_bytes(b"no HDF5 file")
+    with pytest.raises(FlamesError, match=r"otu2d\.h5 is damaged or not an HDF5 file; .*`flames preprocess`"):
+        run(workspace)
+
+
+def test_progress_counts_the_clients(small):
+    steps: list[tuple[str, int, int]] = []
+    config = PartitionConfig(workspace=small(brats={}, busi={}), split={"brats": 2})
+    partition(config, lambda *step: steps.append(step))
+    assert steps == [("partition", done, 3) for done in (1, 2, 3)]
+
+
+def test_the_manifest_can_be_read_by_people(small):
+    workspace = small(busi={})
+    run(workspace, seed=7)
+    content = json.loads((workspace / "partition.json").read_text())
+    assert (content["seed"], content["size"]) == (7, SIZE)
+    assert sum(content["clients"][0]["images"].values()) == 7
+    assert content["server"][0]["patients"] == {"busi": ["h"]}
+
+
+def centres(**sets):
+    """Cases of three sites: two of each in every set but for what is said otherwise."""
+    made = {
+        own: [
+            (f"{own}-{site}-{n}", f"{own}-{site}-{n}", 1, site) for site in ("C1", "C2", "C6") for n in "ab"
+        ]
+        for own in ("client_train", "client_test", "server_test")
+    }
+    return {**made, **sets}
+
+
+def test_a_held_out_site_is_a_test_set_of_the_servers_alone(small):
+    workspace = small(lits=centres())
+    made = run(workspace, hold_out_site={"LiTS": ("C6",)})
+    assert [(client.name, client.site) for client in made.clients] == [("lits-c1", "C1"), ("lits-c2", "C2")]
+    (server,) = made.server
+    assert server.images == {"lits": 4, "lits@C6": 6}
+    assert server.sites == {"lits@C6": "C6"}
+    lying = where_cases_lie(workspace, made)
+    assert len(lying) == 18
+    assert {(case.site == "C6", name == "test/lits@C6") for _, case, _, name in lying} == {
+        (True, True),
+        (False, False),
+    }
+    assert read_partition(workspace / "partition.json") == made
+
+
+def test_the_partition_tells_how_it_was_made(small):
+    near = [("x", "both", 2, "C1"), ("y", "both", 1, "C6"), *single("z"), ("v", "v", 1, "C2")]
+    workspace = small(lits=centres(client_test=near), busi={})
+    options = {"split": {"lits": 1}, "fold": "2/2", "skew": 2.0, "hold_out_site": {"lits": ["C6"]}}
+    made = run(workspace, **options)
+    assert made.options == {**options, "split": {"busi": 1, "lits": 1}, "val_fraction": 0.1}
+    assert made.left_out == {"lits": 2}
+    assert made.channels == 1
+    assert read_partition(workspace / "partition.json") == made
+
+
+def test_a_data_set_all_of_whose_sites_are_held_out_has_no_client(small):
+    workspace = small(lits=centres(), busi={})
+    made = run(workspace, hold_out_site={"lits": ("C1", "C2", "C6")})
+    assert [client.name for client in made.clients] == ["busi"]
+    assert set(made.server[1].sites) == set(made.server[1].images)
+    with pytest.raises(FlamesError, match="no client is left; hold out fewer sites"):
+        run(workspace, datasets=("lits",), hold_out_site={"lits": ("C1", "C2", "C6")}, overwrite=True)
+
+
+def test_folds_test_every_patient_once_and_leave_the_servers_alone(small):
+    workspace = small(lits=centres(), busi={})
+    tested: Counter[str] = Counter()
+    servers = set()
+    for k in (1, 2, 3):
+        made = run(workspace, fold=f"{k}/3", overwrite=True)
+        tested.update(
+            f"{client.dataset}/{name}" for client in made.clients for name in client.patients["test"]
+        )
+        servers.add(json.dumps([server.patients for server in made.server]))
+    expected = {
+        f"{path.stem}/{case.patient}"
+        for path in (workspace / "preprocessed").glob("*.h5")
+        for set_name, cases in read_preprocessed_cases(path)[1].items()
+        for case in cases
+        if set_name != "server_test"
+    }
+    assert tested == Counter(expected)
+    assert len(servers) == 1
+
+
+def test_a_fold_with_nobody_to_test_is_refused(small):
+    workspace = small(busi={})
+    assert run(workspace, fold="7/9").clients[0].images["test"] == 1
+    with pytest.raises(FlamesError, match="fold 8/9 has no patient to test: no client has so many"):
+        run(workspace, fold="8/9", overwrite=True)
+
+
+def test_patients_of_a_collection_have_one_role_in_all_its_data_sets(small):
+    sets = {"client_train": single(*"abcdef"), "client_test": single(*"gh"), "server_test": single("i")}
+    workspace = small(**{"sts-ct": sets, "sts-mri": {**sets, "client_train": single(*"bcdefx")}})
+    made = run(workspace, split={"sts": 2})
+    assert [client.name for client in made.clients] == ["sts-ct-1", "sts-ct-2", "sts-mri-1", "sts-mri-2"]
+    shared = set(made.clients[0].patients["train"]) & set(made.clients[2].patients["train"])
+    assert shared, "two modalities train on the same people"
+
+
+def test_a_patient_trained_on_in_one_modality_and_tested_in_another_is_found(small):
+    ct = {"client_train": single(*"abc"), "client_test": single("d")}
+    mri = {"client_train": single("d", "e", "f"), "client_test": single("g")}
+    workspace = small(**{"sts-ct": ct, "sts-mri": mri})
+    with pytest.raises(
+        FlamesError, match=r"patient sts/d is in shards/sts-ct\.h5:test and in shards/sts-mri\.h5:(train|val)"
+    ):
+        run(workspace)
+    assert not (workspace / "partition.json").exists()
+    small(**{"sts-mri": {**mri, "server_test": [("z", "d", 1)], "client_train": single("e", "f")}})
+    with pytest.raises(FlamesError, match=r"split unit sts/d is in .*sts-ct\.h5:test and in .*server-MRI"):
+        run(workspace)
+
+
+def test_verification_reads_the_shards_not_the_plan(small):
+    workspace = small(busi={}, otu2d={})
+    made = run(workspace)
+    verify_partition(workspace, made)
+    shutil.copy(workspace / "shards" / "busi.h5", workspace / "shards" / "otu2d.h5")
+    with pytest.raises(FlamesError, match=r"patient busi/\w is in shards/busi\.h5:\w+ and in shards/otu2d"):
+        verify_partition(workspace, made)
+
+
+def test_a_data_set_that_no_reader_knows_is_taken_by_its_file_s_name(small):
+    workspace = small(**{"sts-ct": {}, "busi": {}})
+    assert [client.name for client in run(workspace, datasets=("STS-CT",)).clients] == ["sts-ct"]
+    known = (
+        "data set 'lung' is not known; preprocessed are busi, sts-ct, and `flames preprocess` reads .*otu2d"
+    )
+    with pytest.raises(FlamesError, match=known):
+        run(workspace, datasets=("lung",), overwrite=True)
+
+
+def test_data_sets_of_differing_channels_are_refused(small):
+    workspace = small(busi={})
+    colour = SetInfo("otu2d", "US", "ovary", SIZE, 255, 3)
+    write_noise(source(workspace, "otu2d"), {"client_train": single(*"abc")}, colour)
+    with pytest.raises(
+        FlamesError, match=r"differ in channels \(busi 1, otu2d 3\); preprocess them with the same --channels"
+    ):
+        run(workspace)
+
+
+def test_shards_that_would_overwrite_each_other_are_refused(small):
+    workspace = small(brats={})
+    twin = SetInfo("BRATS-1", "CT", "brain", SIZE, 4095)
+    write_noise(source(workspace, "BRATS-1"), {"client_train": single(*"abc")}, twin)
+    with pytest.raises(
+        FlamesError, match=r"two shards would be called shards/.*; preprocess one with another"
+    ):
+        run(workspace, split={"brats": 2})
+
+
+EXPECTED = {
+    "brats-1": ["00 02 03", "05", "t2"],
+    "brats-2": ["04 06 11", "09", "t0 t4"],
+    "brats-3": ["01 07 08", "10", "t1 t3"],
+}
+"""By client: patients to train, validate and test on, as version 0.1.0 drew them."""
+
+
+def test_the_same_seed_draws_what_it_always_drew(small):
+    sets = {
+        "client_train": [(f"{n:02d}", f"{n:02d}", 1 + n * 7 % 4) for n in range(12)],
+        "client_test": [(f"t{n}", f"t{n}", 1 + n % 3) for n in range(5)],
+    }
+    made = run(small(brats=sets), seed=3, val_fraction=0.3)
+    drawn = {client.name: [" ".join(own) for own in client.patients.values()] for client in made.clients}
+    assert drawn == EXPECTED
+
+
+@pytest.mark.slow
+def test_the_real_data_are_divided_without_a_patient_in_two_sets(real_preprocessed, tmp_path):
+    shutil.copytree(real_preprocessed, tmp_path / "preprocessed")
+    made = run(tmp_path)
+    check_partition(tmp_path, made)
+    assert len(made.clients) == 5
+
+
+@pytest.mark.slow
+def test_real_livers_are_divided_by_centre_and_one_held_out(tmp_path):
+    raw = {"lits-slices": find_shared("data/lits-slices")}
+    preprocess(PreprocessConfig(workspace=tmp_path, raw=raw, size=32), "lits-slices")
+    made = run(tmp_path)
+    check_partition(tmp_path, made)
+    assert [(client.name, client.site) for client in made.clients] == [
+        ("lits-slices-c1", "C1"),
+        ("lits-slices-c2", "C2"),
+    ]
+    images = len(where_cases_lie(tmp_path, made))
+    held_out = run(tmp_path, hold_out_site={"lits_slices": ("C2",)}, overwrite=True)
+    assert [client.name for client in held_out.clients] == ["lits-slices-c1"]
+    lying = where_cases_lie(tmp_path, held_out)
+    assert {case.site for _, case, _, set_name in lying if set_name == "test/lits-slices@C2"} == {"C2"}
+    assert {case.site for _, case, _, set_name in lying if "@" not in set_name} == {"C1"}
+    assert len(lying) == images

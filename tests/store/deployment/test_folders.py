@@ -1,0 +1,99 @@
+import pytest
+
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.deployment.folders import (
+    Deployment,
+    Site,
+    check_site_name,
+    read_deployment,
+    read_site,
+    write_deployment,
+    write_site,
+)
+
+NAMES = ["a", "hospital-a", "Hospital_2.b", "9", "-", "a" * 63]
+
+
+def test_a_deployment_is_read_back(tmp_path):
+    made = Deployment(tmp_path, "server.example.org", 9092, ("hospital-a", "b"))
+    write_deployment(made)
+    assert read_deployment(tmp_path) == made
+    assert made.superlink == "server.example.org:9092"
+    assert made.site("b") == Site(tmp_path / "sites" / "b", "b", "server.example.org:9092")
+
+
+def test_a_site_is_read_back(tmp_path):
+    made = Site(tmp_path, "hospital-a", "[2001:db8::1]:9092")
+    write_site(made)
+    assert read_site(tmp_path) == made
+
+
+def test_every_file_lies_where_the_layout_says(tmp_path):
+    made = Deployment(tmp_path, "a.org", 1, ())
+    paths = [made.ca_certificate, made.ca_key, made.server_certificate, made.server_key, made.flower_home]
+    paths += [made.database, made.log, made.nodes, made.node_key("x")]
+    assert [str(path.relative_to(tmp_path)) for path in paths] == [
+        "ca.crt", "ca.key", "server/server.crt", "server/server.key", "server/flower",
+        "server/superlink.db", "server/superlink.log", "server/nodes.json", "server/keys/x.pub",
+    ]  # fmt: skip
+    site = Site(tmp_path, "x", "a.org:1")
+    paths = [site.ca_certificate, site.private_key, site.public_key, site.flower_home, site.client_state]
+    assert [path.name for path in paths] == ["ca.crt", "node.key", "node.pub", "flower", "memory"]
+
+
+def test_a_folder_without_a_deployment_names_the_command(tmp_path):
+    with pytest.raises(
+        MissingArtifact, match=r"no deployment\.toml in .*; make it with `flames deploy init`"
+    ):
+        read_deployment(tmp_path)
+    with pytest.raises(MissingArtifact, match=r"no site\.toml in .*; name with --site the folder"):
+        read_site(tmp_path)
+
+
+HEAD = 'format = "flames-deployment"\nversion = 1\n'
+SITE_HEAD = 'format = "flames-site"\nversion = 1\n'
+
+DAMAGED = {
+    "no TOML": ("host =", "cannot be read"),
+    "another format": ('format = "flames-run"', "is flames-run, expected flames-deployment"),
+    "newer": (HEAD.replace("1", "2"), "has version 2 of flames-deployment, this release reads 1"),
+    "no host": (HEAD + "port = 1\nsites = []", "has no host, port or sites"),
+    "port of words": (HEAD + 'host = "a.org"\nport = "x"\nsites = []', "has no host, port or sites"),
+    "no list": (HEAD + 'host = "a.org"\nport = 1\nsites = 3', "has no host, port or sites"),
+    "no such host": (HEAD + 'host = "a b"\nport = 1\nsites = []', "'a b' is not a host"),
+    "no such port": (HEAD + 'host = "a.org"\nport = 0\nsites = []', "there is no port 0"),
+    "site elsewhere": (HEAD + 'host = "a.org"\nport = 1\nsites = ["../a"]', "'../a' cannot name a site"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_deployment_is_refused(what, tmp_path):
+    content, says = DAMAGED[what]
+    (tmp_path / "deployment.toml").write_text(content)
+    with pytest.raises(FlamesError, match=says.replace("(", r"\(")):
+        read_deployment(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "has no name or superlink"),
+        ('name = ".."\nsuperlink = "a.org:1"', "cannot name a site"),
+        ('name = "a"\nsuperlink = "a.org"', "'a.org' is not HOST:PORT"),
+    ],
+)
+def test_a_damaged_site_is_refused(content, says, tmp_path):
+    (tmp_path / "site.toml").write_text(SITE_HEAD + content)
+    with pytest.raises(FlamesError, match=says):
+        read_site(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_can_be_files_are_kept(name):
+    assert check_site_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".a", "a/b", "a\\b", "a b", "é", "a" * 64, "a\n", "a:b"])
+def test_names_that_cannot_be_files_are_refused(name):
+    with pytest.raises(FlamesError, match="cannot name a site; use letters, digits"):
+        check_site_name(name)

@@ -1,0 +1,1 @@
+"""Functions and classes that several test files import by name; fixtures are in the conftest files."""

@@ -1,0 +1,135 @@
+"""A federation of stub clients, whose training is arithmetic, and the messages that passed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from flames_cli.core.federated.reports import Report
+from flames_cli.core.rng import derive_rng
+from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.engines.inline import make_contexts, run_inline
+from flames_cli.fed.messages import Profile, pack_profile, pack_report, unpack_task
+from flames_cli.fed.participation import ALL_AT_ONCE
+from flames_cli.fed.plan import Plan
+from flames_cli.fed.server import Federation, make_server_app
+
+SIZE = 8
+
+
+def make_profile(client: str, modality: str = "MRI", n_train: int = 10, **changes: Any) -> Profile:
+    """Return what a client reports about itself."""
+    about = {"client": client, "modality": modality, "organ": "brain", "n_val": 1, "size": SIZE}
+    return Profile(**{**about, **changes}, n_train=n_train)
+
+
+@dataclass
+class Watched:
+    """What passed in a federation of stubs."""
+
+    requests: list[tuple[Any, dict[str, np.ndarray]]] = field(default_factory=list)
+    tasks: list[Any] = field(default_factory=list)
+    reports: list[Any] = field(default_factory=list)
+    saved: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+    tests: list[Any] = field(default_factory=list)
+
+    @property
+    def state(self) -> Any:
+        return self.saved[-1][0]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [record for _, record in self.saved]
+
+    def received(self, round_: int) -> dict[str, dict[str, np.ndarray]]:
+        """{client: the weights that it got in `round_`}."""
+        return {request.client: weights for request, weights in self.requests if request.round == round_}
+
+    def reported(self, round_: int) -> dict[str, Any]:
+        """{client: its report of `round_`}."""
+        names = [request.client for request, _ in self.requests if request.round == round_]
+        first = next(i for i, (request, _) in enumerate(self.requests) if request.round == round_)
+        return dict(zip(names, self.reports[first:], strict=False))
+
+
+def initial_weights() -> dict[str, np.ndarray]:
+    return {"conv.weight": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3), "count": np.array(3)}
+
+
+def drift(request: Any, weights: Mapping[str, np.ndarray], who: Any) -> Any:
+    """Training that moves every client elsewhere, by its name, its round and what it received."""
+    step = derive_rng(request.seed, request.client, request.round).normal(size=(2, 3))
+    moved = {
+        "conv.weight": (weights["conv.weight"] * 0.9 + step).astype(np.float32),
+        "count": weights["count"] + 1,
+    }
+    control = {"conv.weight": step.astype(np.float32)} if request.rule == "scaffold" else None
+    return Report(who.client, who.modality, moved, who.n_train, 1, {"train_loss": 0.5}, control)
+
+
+def run_federation(
+    profiles: Sequence[Any],
+    algorithm: str = "flames",
+    rounds: int = 2,
+    train: Callable[..., Any] = drift,
+    nodes: Sequence[int] | None = None,
+    resumed: Any = None,
+    watched: Watched | None = None,
+    describe: Callable[..., Any] | None = None,
+    answer: Callable[..., Any] | None = None,
+    on_event: Callable[[Any], None] | None = None,
+    participation: Any = None,
+    test: Callable[..., Any] | None = None,
+    **plan: Any,
+) -> Watched:
+    """Run a federation of stub clients, one for each profile, on the inline engine; return what passed.
+
+    `train(request, weights, profile)` returns a Report. `describe` and `answer` (a profile or a report, and
+    the message → the reply) replace the functions that pack replies. `nodes` gives the numbers of the nodes.
+    """
+    of_node = dict(zip(nodes or range(2, 2 + len(profiles)), profiles, strict=True))
+    seen = watched or Watched()
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        return (describe or pack_profile)(of_node[context.node_id], message)
+
+    @app.train()
+    def run(message: Message, context: Context) -> Message:
+        task = unpack_task(message)
+        request, weights = task.request, task.weights
+        seen.tasks.append(task)
+        seen.requests.append((request, weights))
+        report = train(request, weights, of_node[context.node_id])
+        seen.reports.append(report)
+        return (answer or pack_report)(report, message)
+
+    @app.evaluate()
+    def run_test(message: Message, context: Context) -> Message:
+        assert test is not None
+        return test(unpack_task(message), of_node[context.node_id], message)
+
+    options = {
+        "seed": 0,
+        "model": "stub",
+        "model_options": {},
+        "initial": initial_weights(),
+        "size": SIZE,
+        **plan,
+    }
+    made = Federation(
+        Plan(get_algorithm(algorithm), rounds, **options),
+        lambda state, record: seen.saved.append((state, record)),
+        resumed,
+        on_event or seen.events.append,
+        participation or ALL_AT_ONCE,
+        (lambda *told: seen.tests.append(told)) if test else None,
+    )
+    server = make_server_app(lambda _: made)
+    run_inline(server, app, make_contexts({node: {} for node in of_node}))
+    return seen
