@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flames_cli.core.metrics import dice
+from flames_cli.core.scores.metrics import dice
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.models import MODELS
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
-from flames_cli.learn.objectives import training_loss
+from flames_cli.learn.training_loss import training_loss
 from flames_cli.learn.predict import predict_masks
 from flames_cli.learn.segment import Segmenter
 from flames_cli.learn.train import train_epochs

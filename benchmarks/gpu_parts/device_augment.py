@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flames_cli.core.geometry import Warp, warp_matrix
+from flames_cli.core.imaging.geometry import Warp, warp_matrix
 from flames_cli.core.rng import derive_rng
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import MEAN, STD, ShardDataset

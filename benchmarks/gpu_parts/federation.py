@@ -7,9 +7,9 @@ from statistics import fmean
 
 import torch
 
-from flames_cli.core.aggregation import apply_round
-from flames_cli.core.algorithm import Algorithm
-from flames_cli.core.reports import Entries, Report, RoundResult, State
+from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.reports import Entries, Report, RoundResult, State
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
 from flames_cli.learn.models.arrays import load_weights
@@ -37,13 +37,13 @@ class Arm:
         """Wait for the blending of the last round, and take its models.
 
         Raises:
-            ValueError: a report was refused.
+            ValueError: a report was rejected.
         """
         if self.blending is None:
             return
         result, seconds = self.blending.result()
-        if result.refused:
-            raise ValueError(f"{self.name}, round {result.state.round}: refused {result.refused}")
+        if result.rejected:
+            raise ValueError(f"{self.name}, round {result.state.round}: rejected {result.rejected}")
         self.state, self.blending = result.state, None
         self.blending_s.append(seconds)
 
@@ -94,7 +94,7 @@ class Federation:
         return report, result.trained.dice if result.trained else None
 
     def _receive(self, arm: Arm, client: str, modality: str) -> None:
-        group = arm.algorithm.group_of(client, modality)
+        group = arm.algorithm.model_group_of(client, modality)
         load_weights(self.model, arm.state.model_for(client, group))
 
     def test(self, arm: Arm) -> dict[str, dict[str, float]]:

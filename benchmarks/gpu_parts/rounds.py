@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean
 from typing import Any
 
-from flames_cli.core.algorithm import Algorithm
-from flames_cli.core.reports import LastReport, State
+from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.reports import LastReport, State
 from flames_cli.learn.devices import memory_format, pick_precision
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
@@ -17,8 +17,8 @@ from gpu_parts.shards import Hospitals, draw_hospitals, read_hospitals
 from gpu_parts.timing import OUT_OF_MEMORY, clear, peak_gb, reset_peak
 
 ALGORITHMS = {
-    "fedavg": Algorithm("plain", "all", "mean"),
-    "flames": Algorithm("plain", "modality", "flames"),
+    "fedavg": Algorithm(local_update="plain", groups="all", blend="mean"),
+    "flames": Algorithm(local_update="plain", groups="modality", blend="flames"),
 }
 """As `fed.algorithms` has them, which is not asked since it belongs to Flower's side."""
 
@@ -117,7 +117,7 @@ def _start(name: str, run: Run, hospitals: Hospitals, pool: ThreadPoolExecutor) 
 
 
 def _begin(algorithm: Algorithm, hospitals: Hospitals, initial: dict[str, Any]) -> State:
-    groups = {one.name: algorithm.group_of(one.name, one.modality) for one in hospitals.clients}
+    groups = {one.name: algorithm.model_group_of(one.name, one.modality) for one in hospitals.clients}
     clients = {client: LastReport(group) for client, group in groups.items()}
     return State(0, dict.fromkeys(groups.values(), initial), clients=clients)
 

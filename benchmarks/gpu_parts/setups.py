@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flames_cli.learn.devices import Precision, autocast
-from flames_cli.learn.objectives import training_loss
+from flames_cli.learn.training_loss import training_loss
 from gpu_parts.inputs import Job, draw_batch
 from gpu_parts.timing import backend
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from flames_cli.learn.objectives import training_loss
+from flames_cli.learn.training_loss import training_loss
 from gpu_parts.inputs import DENSENET, TOY, UNET, Job, draw_batch, main_job
 from gpu_parts.loops import run_plain, run_toolkit
 from gpu_parts.meter import HEAD, Meter, Row, cells, describe, images_s
