@@ -17,10 +17,10 @@ from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.devices import autocast, memory_format, pick_precision
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
-from flames_cli.learn.training_loss import training_loss
 from flames_cli.learn.predict import validate
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import TrainOptions
+from flames_cli.learn.training_loss import training_loss
 from flames_cli.store.cases import CaseSet
 from flames_cli.store.h5 import read_shard_sets, read_shard_summary
 from gpu_parts.device_augment import OnDevice, compare_warps

@@ -14,11 +14,11 @@ from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.models import MODELS
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
-from flames_cli.learn.training_loss import training_loss
 from flames_cli.learn.predict import predict_masks
 from flames_cli.learn.segment import Segmenter
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
+from flames_cli.learn.training_loss import training_loss
 from gpu_parts.inputs import SMALL, copy_of, draw_batch, draw_cases, same_noise, without_dropout
 from gpu_parts.running import Clock, Run, align
 from gpu_parts.timing import backend, clear

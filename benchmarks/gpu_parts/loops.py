@@ -9,9 +9,9 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import MEAN, STD, ShardDataset
 from flames_cli.learn.devices import memory_format, pick_precision
-from flames_cli.learn.training_loss import training_loss
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import TrainOptions
+from flames_cli.learn.training_loss import training_loss
 from gpu_parts.inputs import Job, draw_cases
 from gpu_parts.meter import Meter, Row
 from gpu_parts.running import Run
