@@ -1,4 +1,4 @@
-"""Array types, named once. H W pixels; N cases."""
+"""Array types of the package. H W pixels; N cases."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ Pixels = NDArray[Any]
 """H×W image (H×W×3 in colour) in the precision of its source (uint8, uint16) or float32 in [0, 1]."""
 
 Mask = NDArray[np.uint8]
-"""H×W, 1 where there is tumour, else 0."""
+"""H×W mask: 1 in a lesion, else 0."""
 
 Floats = NDArray[np.float64]
 
 Weights = dict[str, NDArray[Any]]
-"""A model's state dict as numpy arrays: parameters and buffers, by name."""
+"""State dict of a model as numpy arrays: parameters and buffers, by name."""

@@ -1,20 +1,20 @@
-"""Errors a user can cause: one line each (what was found, what was expected, what to do)."""
+"""Errors that a user can cause. Each message is one line: what was found, what was expected, what to do."""
 
 INTERNAL = 1
-"""The exit code of a fault in the program."""
+"""Exit code after a bug in the program."""
 
 
 class FlamesError(Exception):
-    """Bad input or a bad option; the command ends with `exit_code` and this one line."""
+    """An input or an option is wrong; the command prints the message and ends with `exit_code`."""
 
     exit_code = 2
 
 
 class MissingArtifact(FlamesError):
-    """A file that an earlier stage makes is not there; the message names that command."""
+    """A file of an earlier stage is missing; the message names the command that makes it."""
 
     exit_code = 3
 
 
 class NotWritten(FlamesError):
-    """The disk is full, or a folder read-only: nothing of the run that needs it can go on."""
+    """A file cannot be written: the disk is full, or the folder is read-only; the run cannot continue."""

@@ -25,12 +25,12 @@ class Requirements:
         if profile.protocol != PROTOCOL:
             return (
                 f"it speaks protocol {profile.protocol}, this server {PROTOCOL}; "
-                "install one version everywhere"
+                "install the same version everywhere"
             )
         if profile.format != SHARD.version:
             return (
                 f"its shard has version {profile.format} of {SHARD.name}, this server reads {SHARD.version}; "
-                "install one version everywhere and run `flames partition` again"
+                "install the same version everywhere and run `flames partition` again"
             )
         if profile.size != self.size:
             return (

@@ -26,7 +26,7 @@ def client_state_folder(settings: NodeSettings, run: str, client: str) -> Path:
     """
     if not _RUN.fullmatch(run):
         raise FlamesError(
-            f"the run's token is {run!r}, expected 16 hex digits; install one version everywhere"
+            f"the run's token is {run!r}, expected 16 hex digits; install the same version everywhere"
         )
     if settings.client_state is None:
         raise FlamesError(

@@ -187,7 +187,7 @@ class Roster:
             profile = unpack_profile(answer)
         except Exception as error:  # what a node sends may fail to be read in any way at all
             what = sanitise(f"{type(error).__name__}: {error}")
-            return name, f"its profile cannot be read ({what}); install one version everywhere"
+            return name, f"its profile cannot be read ({what}); install the same version everywhere"
         taken = {other.client for number, other in self._profiles.items() if number in online}
         if problem := self._requirements.rejection_reason(profile, registered, taken):
             return f"client {profile.client}", problem

@@ -1,1 +1,1 @@
-"""One function a stage: reads artifacts, writes artifacts, prints nothing."""
+"""Stages: one function per command. It reads artifacts, writes artifacts and prints nothing."""

@@ -1,4 +1,4 @@
-"""Work in threads, results in order, with a bounded number of them in memory."""
+"""Parallel work in threads: results come in order, with a bounded number of them in memory."""
 
 import os
 from collections import deque
@@ -13,9 +13,10 @@ Result = TypeVar("Result")
 def ordered_map(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0
 ) -> Iterator[Result]:
-    """`function` over `items` in `workers` threads (0: one a core); at most twice as many wait unread.
+    """Apply `function` to `items` in `workers` threads (0: one per core); at most twice as many results wait
+    to be read.
 
-    Threads, not processes: decoding, resampling and compression all release Python's lock.
+    Threads are enough, because decoding, resampling and compression release Python's lock.
     """
     count = workers or os.cpu_count() or 1
     waiting: deque[Future[Result]] = deque()

@@ -1,15 +1,15 @@
-"""How a stage tells that it goes on; who listens decides what is shown."""
+"""Progress reports of a stage; the caller decides what is shown."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called as work goes on: `done` of `total` steps of `task`."""
+    """Callback for progress: `done` of `total` steps of `task`."""
 
     def __call__(self, task: str, done: int, total: int) -> None:
-        """Take note."""
+        """Receive one report."""
         ...
 
 
 def silent(task: str, done: int, total: int) -> None:
-    """Nobody listens."""
+    """Ignore the report."""

@@ -1,4 +1,4 @@
-"""Where raw data lies, what it is called, and how it is to be read: what `check` and `preprocess` share."""
+"""Raw data of `check` and `preprocess`: its folder, its name, and the options with which it is read."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ from flames_cli.readers.base import BadCase, Reader, ReadOptions, Source, find_r
 from flames_cli.readers.manifest_table import MODALITIES
 
 Kind = tuple[str, str]
-"""Modality, organ: a data set has one of each."""
+"""Modality and organ of a data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Opened:
 
     reader: Reader
     name: str
-    """Of the data set, or of a manifest's collection of them."""
+    """Name of the data set, or of a manifest's collection of data sets."""
     sources: list[Source]
 
 
@@ -30,7 +30,7 @@ def open_raw(config: ReadConfig, dataset: str) -> Opened:
     """List the sources of the data set called `dataset`.
 
     Raises:
-        FlamesError: an option that it has no use for, or its raw data is not there or not as expected.
+        FlamesError: an option does not apply to it, or its raw data is missing or not in the expected form.
     """
     reader = get_reader(dataset)
     check_options(reader, config)
@@ -39,10 +39,10 @@ def open_raw(config: ReadConfig, dataset: str) -> Opened:
 
 
 def check_options(reader: Reader, config: ReadConfig) -> None:
-    """Refuse options that the data set has no use for.
+    """Check that all options apply to the data set.
 
     Raises:
-        FlamesError: naming the option.
+        FlamesError: an option does not; the message names it.
     """
     if config.channels == "rgb" and not reader.has_colour:
         raise FlamesError(f"{reader.name} has no colour images; leave out --channels rgb")
@@ -53,10 +53,10 @@ def check_options(reader: Reader, config: ReadConfig) -> None:
 
 
 def check_windows(config: ReadConfig, modalities: Iterable[str]) -> None:
-    """Refuse a window that no image would be read with.
+    """Check that every window is for a modality of the images.
 
     Raises:
-        FlamesError: naming its modality, and those that there are.
+        FlamesError: a window is for another modality; the message names it and the existing modalities.
     """
     known = sorted(set(modalities))
     if strange := [name for name in config.window if _spell(name) not in known]:
@@ -66,12 +66,12 @@ def check_windows(config: ReadConfig, modalities: Iterable[str]) -> None:
 
 
 def _spell(modality: str) -> str:
-    """As readers spell it, and manifests are read."""
+    """Return `modality` in the spelling of readers, in which manifests are also read."""
     return MODALITIES.get(modality.lower(), modality)
 
 
 def raw_folder(config: ReadConfig, reader: Reader) -> Path:
-    """The user's folder, under any of the data set's names; else the workspace's place."""
+    """Return the user's folder for any of the data set's names; else the folder in the workspace."""
     named = {name.lower(): folder for name, folder in config.raw.items()}
     for name in names_of(reader):
         if name in named:
@@ -81,7 +81,7 @@ def raw_folder(config: ReadConfig, reader: Reader) -> Path:
 
 
 def own_name(reader: Reader, root: Path) -> str:
-    """The reader's, or for a manifest that of its folder."""
+    """Return the reader's name, or the name of the folder for a manifest."""
     if reader.modality:
         return reader.name
     folder = root.parent.resolve() if root.is_file() else root.resolve()
@@ -89,18 +89,18 @@ def own_name(reader: Reader, root: Path) -> str:
 
 
 def slug(text: str) -> str:
-    """`text` as part of a file's name: lower case without accents, digits and -."""
+    """Return `text` as a part of a file name: lower case without accents, digits and -."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 
 
 def kind_of(reader: Reader, source: Source) -> Kind:
-    """The source's modality and organ: its own, else its reader's."""
+    """Return the source's modality and organ: its own, else those of its reader."""
     return source.modality or reader.modality, source.organ or reader.organ
 
 
 def read_options(config: ReadConfig) -> ReadOptions:
-    """What the user chose about reading."""
+    """Return the user's options for reading."""
     return ReadOptions(
         slice_half_width=config.slice_half_width,
         slices=config.slices or "",
@@ -112,7 +112,8 @@ def read_options(config: ReadConfig) -> ReadOptions:
 
 
 def say_bad(source: Source, error: BadCase) -> str:
-    """What is wrong, with the source's whole name: in a hospital's folders many files are called alike."""
+    """Return the error with the source's complete name: in a hospital's folders many files have the same
+    name."""
     name, told = str(BadCase(source.name)), str(error)
     if name in told or ("/" not in name and name.split(".")[0] in told):
         return told

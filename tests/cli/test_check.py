@@ -20,7 +20,7 @@ def test_problems_end_with_exit_code_2_and_say_what_to_do(flames, phantom_raw):
     result = flames("check", "--dataset", "busi", "--raw", phantom_raw["busi"], "--size", 32)
     assert result.exit_code == 2
     assert (
-        "problem: 1 picture is there twice, in two classes\n  benign (1) = malignant (3) (" in result.stdout
+        "problem: 1 picture is present twice, in two classes\n  benign (1) = malignant (3) (" in result.stdout
     )
     assert "what to do: find out which class is right" in result.stdout
     assert "busi: 1 problem, " in result.stdout

@@ -73,5 +73,5 @@ def test_the_demo_does_not_touch_a_workspace_that_is_not_its_own(flames, quick, 
     (mine / "preprocessed").mkdir(parents=True)
     result = flames(*quick, "--workspace", str(mine))
     assert result.exit_code == 2
-    assert "holds artifacts that are not the demo's; pass another --workspace" in result.stderr
+    assert "contains artifacts that are not the demo's; pass another --workspace" in result.stderr
     assert [path.name for path in mine.iterdir()] == ["preprocessed"]

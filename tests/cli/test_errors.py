@@ -153,7 +153,7 @@ def test_a_bad_case_stops_unless_it_may_be_left_out(what, refused, flames, raw_c
     message = refused(*command)
     assert message.startswith(f"{name} has 1 bad case: ")
     assert says in message
-    assert message.endswith("Mend them, or leave them out with --skip-bad")
+    assert message.endswith("Correct them, or leave them out with --skip-bad")
     assert not made.exists()
     result = flames(*command, "--skip-bad")
     assert result.exit_code == 0, result.output

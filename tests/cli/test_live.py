@@ -23,18 +23,13 @@ def console_of(terminal):
     return Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None, markup=False)
 
 
-@pytest.fixture
-def show():
-    """show(events, terminal=…): what the view writes."""
-
-    def run(*events, terminal=False, on_cpu=True):
-        console = console_of(terminal)
-        with FederationView(console, "flames", on_cpu) as view:
-            for event in (FederationStarted(CLIENTS, 1, 50), *events):
-                view(event)
-        return console.file.getvalue()
-
-    return run
+def show(*events, terminal=False, on_cpu=True):
+    """Return what the view writes."""
+    console = console_of(terminal)
+    with FederationView(console, "flames", on_cpu) as view:
+        for event in (FederationStarted(CLIENTS, 1, 50), *events):
+            view(event)
+    return console.file.getvalue()
 
 
 def frames(written):
@@ -50,7 +45,7 @@ def round_done(number, *dice, refused=None):
     return RoundDone({"round": number, "seconds": 75.0, **told})
 
 
-def test_a_terminal_shows_clients_steps_losses_and_what_is_left(show):
+def test_a_terminal_shows_clients_steps_losses_and_what_is_left():
     written = show(
         StepDone("brats-1", 1, 3, 98),
         ReportReceived("brats-1", 1, METRICS),
@@ -68,7 +63,7 @@ def test_a_terminal_shows_clients_steps_losses_and_what_is_left(show):
     assert "about 3 h 20 min left" in last
 
 
-def test_the_table_keeps_within_80_columns_and_its_height(show):
+def test_the_table_keeps_within_80_columns_and_its_height():
     long = "images of 32×32 pixels: this model needs at least 64×64; take larger images"
     written = show(
         *(StepDone(name, 50, 10_000, 10_000) for name, _, _ in CLIENTS),
@@ -81,12 +76,12 @@ def test_the_table_keeps_within_80_columns_and_its_height(show):
     assert all(table[4].startswith("otu2d") for table in tables)
 
 
-def test_a_metric_that_was_not_measured_stays_empty(show):
+def test_a_metric_that_was_not_measured_stays_empty():
     last = frames(show(ReportReceived("otu2d", 1, {"train_loss": 0.5}), terminal=True))[-1]
     assert re.search(r"otu2d +US +991 +0\.500 +done", last)
 
 
-def test_a_rejected_report_leaves_no_numbers(show):
+def test_a_rejected_report_leaves_no_numbers():
     written = show(
         ReportReceived("otu2d", 3, METRICS), ReportRejected("otu2d", 3, "it is far out"), terminal=True
     )
@@ -95,7 +90,7 @@ def test_a_rejected_report_leaves_no_numbers(show):
     assert re.search(r"otu2d +US +991 +rejected: it is", shown[-1])
 
 
-def test_where_nobody_watches_a_line_a_round_is_printed(show):
+def test_where_nobody_watches_a_line_a_round_is_printed():
     written = show(
         StepDone("brats-1", 1, 1, 98),
         ReportReceived("brats-1", 1, METRICS),
@@ -110,20 +105,20 @@ def test_where_nobody_watches_a_line_a_round_is_printed(show):
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_refused_client_is_named_with_its_reason(show, terminal):
+def test_a_refused_client_is_named_with_its_reason(terminal):
     written = show(ReportRejected("otu2d", 3, "its weights [head.bias] are not finite"), terminal=terminal)
     assert "round 3: otu2d was rejected: its weights [head.bias] are not finite" in written
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_long_run_on_a_cpu_earns_one_word_about_the_small_model(show, terminal):
+def test_a_long_run_on_a_cpu_earns_one_word_about_the_small_model(terminal):
     written = show(Estimated(LONG_SECONDS), Estimated(3 * 86_400), Estimated(4 * 86_400), terminal=terminal)
     assert written.count("--model unet --batch-size 16 --lr 1e-3") == 1
     assert "about 3 days 0 h left on this CPU" in written
     assert "flames preprocess --size 96" in written
 
 
-def test_a_long_run_on_a_gpu_earns_none(show):
+def test_a_long_run_on_a_gpu_earns_none():
     assert show(Estimated(3 * 86_400), on_cpu=False) == ""
 
 
@@ -162,13 +157,13 @@ def test_bars_are_silent_where_nobody_watches():
 
 @pytest.mark.parametrize(("epsilon", "said"), [(4.7285, "epsilon 4.73"), (None, "epsilon unknown")])
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_private_run_tells_what_it_has_cost(terminal, epsilon, said, show):
+def test_a_private_run_tells_what_it_has_cost(terminal, epsilon, said):
     done = round_done(1, 0.5)
     done.record.update(epsilon=epsilon, delta=1e-5)
     assert f"{said} (delta 1e-05)" in show(done, terminal=terminal)
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_what_was_found_damaged_is_told_to_whoever_watches(terminal, show):
+def test_what_was_found_damaged_is_told_to_whoever_watches(terminal):
     note = "the checkpoint of round-00003 is damaged and is set aside"
     assert note in " ".join(show(Noted(note), terminal=terminal).split())

@@ -13,13 +13,9 @@ from tests.support.federation import drift, make_profile, run_federation
 CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "u1": ("US", 5), "u2": ("US", 20)}
 
 
-@pytest.fixture
-def run():
-    def run_algorithm(name, **options):
-        clients = [make_profile(client, modality, n) for client, (modality, n) in CLIENTS.items()]
-        return run_federation(clients, name, **options)
-
-    return run_algorithm
+def run(name, **options):
+    clients = [make_profile(client, modality, n) for client, (modality, n) in CLIENTS.items()]
+    return run_federation(clients, name, **options)
 
 
 def same(one, other):
@@ -70,7 +66,7 @@ def test_algorithms_are_listed_without_numpy():
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False, timeout=60).returncode == 0
 
 
-def test_scaffolds_control_is_the_sum_of_good_changes_over_all_clients(run):
+def test_scaffolds_control_is_the_sum_of_good_changes_over_all_clients():
     def spoil(request, weights, who):
         report = drift(request, weights, who)
         if who.client == "u1":
@@ -89,12 +85,12 @@ def test_only_the_centralised_bound_pools_data():
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_everyone_starts_from_the_same_weights(name, run):
+def test_everyone_starts_from_the_same_weights(name):
     first, *others = run(name).received(1).values()
     assert all(same(first, other) for other in others)
 
 
-def test_fedavg_gives_every_client_the_one_mean_by_examples(run):
+def test_fedavg_gives_every_client_the_one_mean_by_examples():
     seen = run("fedavg")
     expected = mean_of(seen.reported(1), CLIENTS)
     assert list(seen.state.server) == ["all"]
@@ -102,7 +98,7 @@ def test_fedavg_gives_every_client_the_one_mean_by_examples(run):
     assert all(same(weights, expected) for weights in seen.received(2).values())
 
 
-def test_fedavg_by_modality_gives_every_modality_its_own_mean(run):
+def test_fedavg_by_modality_gives_every_modality_its_own_mean():
     seen = run("fedavg-modality")
     received, reported = seen.received(2), seen.reported(1)
     assert same(received["m1"], mean_of(reported, ["m1", "m2"]))
@@ -112,7 +108,7 @@ def test_fedavg_by_modality_gives_every_modality_its_own_mean(run):
     assert not same(received["m1"], received["u1"])
 
 
-def test_a_local_client_goes_on_from_its_own_weights_alone(run):
+def test_a_local_client_goes_on_from_its_own_weights_alone():
     seen = run("local")
     received = seen.received(2)
     assert set(seen.state.server) == set(CLIENTS)
@@ -120,7 +116,7 @@ def test_a_local_client_goes_on_from_its_own_weights_alone(run):
         assert same(received[client], report.weights)
 
 
-def test_flames_gives_every_client_another_model_and_keeps_one_a_modality(run):
+def test_flames_gives_every_client_another_model_and_keeps_one_a_modality():
     seen = run("flames")
     received = list(seen.received(2).values())
     assert set(seen.state.server) == {"MRI", "US"}
@@ -129,7 +125,7 @@ def test_flames_gives_every_client_another_model_and_keeps_one_a_modality(run):
 
 
 @pytest.mark.parametrize("name", ["flames", "fedavg-modality"])
-def test_one_modality_is_untouched_by_what_the_other_does(name, run):
+def test_one_modality_is_untouched_by_what_the_other_does(name):
     def louder(request, weights, who):
         report = drift(request, weights, who)
         if who.modality == "US":

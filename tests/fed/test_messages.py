@@ -136,10 +136,10 @@ def test_a_request_for_a_type_that_is_not_known_is_refused():
     [
         ({"type": "fp8"}, "wire's type is 'fp8'"),
         ({"type": None}, "wire's type is 'None'"),
-        ({"type": "fp16"}, "'z.weight' is uint16 and said to be float32 sent as fp16"),
-        ({"type": "fp32"}, "sent as fp32, expected no such entry"),
+        ({"type": "fp16"}, "'z.weight' is uint16, described as float32 sent as fp16"),
+        ({"type": "fp32"}, "sent as fp32; expected no such entry"),
         ({"arrays/gone": "float32"}, "'gone' is missing"),
-        ({"arrays/z.weight": "complex64"}, "said to be complex64"),
+        ({"arrays/z.weight": "complex64"}, "described as complex64"),
         ({"control/m.half": "float32"}, "'m.half' is missing"),
     ],
 )
@@ -158,7 +158,7 @@ def test_a_value_beyond_fp16_is_refused_by_name_on_either_side():
         lambda: pack_task(TrainTask(replace(REQUEST, wire_dtype="fp16"), large), NODE),
         lambda: pack_report(replace(REPORTED, control=large), message),
     ):
-        with pytest.raises(FlamesError, match=r"'bn\.running_var' holds 7e\+04.*pass --wire-dtype bf16"):
+        with pytest.raises(FlamesError, match=r"'bn\.running_var' contains 7e\+04.*pass --wire-dtype bf16"):
             pack()
 
 

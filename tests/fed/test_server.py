@@ -344,7 +344,7 @@ def test_a_bad_report_is_received_then_rejected_and_its_numbers_are_not_recorded
         return replace(report, weights={**report.weights, **bad}) if who.client == "u1" else report
 
     seen = run_federation(profiles, rounds=1, train=train)
-    reason = "'conv.weight' holds values that are not finite"
+    reason = "'conv.weight' contains values that are not finite"
     kinds = (ReportReceived, ReportRejected)
     of_client = [event for event in seen.events if isinstance(event, kinds) and event.client == "u1"]
     assert [type(event) for event in of_client] == [ReportReceived, ReportRejected]

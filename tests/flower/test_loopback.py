@@ -154,20 +154,20 @@ def test_registering_a_key_again_finds_its_node(loopback):
     assert loopback.cli.register(loopback.deployment.node_key("known"), "known") == loopback.known
 
 
-def test_a_node_with_an_unknown_key_is_refused(loopback):
-    wait_for(lambda: loopback.hears("unknown", "does not know this site's key"), "the refusal")
+def test_a_node_with_an_unknown_key_is_rejected(loopback):
+    wait_for(lambda: loopback.hears("unknown", "does not know this site's key"), "the rejection")
 
     assert len(loopback.cli.nodes()) == 1
 
 
-def test_a_node_that_speaks_plain_http_is_refused(loopback):
-    wait_for(lambda: loopback.hears("plain", "no answer from"), "the refusal")
+def test_a_node_that_speaks_plain_http_is_rejected(loopback):
+    wait_for(lambda: loopback.hears("plain", "does not answer"), "the rejection")
 
     assert len(loopback.cli.nodes()) == 1
 
 
 def test_a_node_does_not_trust_a_server_that_another_authority_signed(loopback):
-    wait_for(lambda: loopback.hears("stranger", "does not trust"), "the refusal")
+    wait_for(lambda: loopback.hears("stranger", "cannot be verified"), "the rejection")
 
 
 def test_a_node_runs_no_app_but_ours(loopback, tmp_path):
@@ -179,7 +179,7 @@ def test_a_node_runs_no_app_but_ours(loopback, tmp_path):
 
     run = loopback.cli.submit(tmp_path / "app", {})
     try:
-        wait_for(lambda: loopback.hears("known", f"rejects the app of run {run}"), "the refusal")
+        wait_for(lambda: loopback.hears("known", f"rejects the app of run {run}"), "the rejection")
     finally:
         loopback.cli.stop(run)
 
@@ -189,14 +189,14 @@ def test_a_node_runs_no_app_but_ours(loopback, tmp_path):
     assert loopback.cli.run_status(run)[0] == "finished:stopped"
 
 
-def test_the_server_never_hears_where_a_nodes_data_lies(loopback):
+def test_the_server_never_gets_the_paths_of_a_nodes_data(loopback):
     wait_for(lambda: loopback.online() == {loopback.known}, "the known node online")
 
     for file in loopback.deployment.server.rglob("*"):
         assert not file.is_file() or b"secret shard" not in file.read_bytes(), file
 
 
-def test_a_key_that_is_taken_back_is_refused_from_then_on(loopback):
+def test_a_removed_key_is_rejected_from_then_on(loopback):
     wait_for(lambda: loopback.online() == {loopback.known}, "the known node online")
     loopback.cli.unregister(loopback.known)
     loopback.cli.unregister(loopback.known)
@@ -206,7 +206,7 @@ def test_a_key_that_is_taken_back_is_refused_from_then_on(loopback):
         loopback.cli.register(loopback.deployment.node_key("known"), "known")
 
 
-def test_what_a_node_and_a_server_started_ends_with_them(loopback, tmp_path):
+def test_processes_that_a_node_started_end_with_it(loopback, tmp_path):
     import psutil
 
     site = loopback.deployment.site("unknown")
@@ -226,5 +226,5 @@ def test_what_a_node_and_a_server_started_ends_with_them(loopback, tmp_path):
     assert not left
 
 
-def test_files_that_the_server_writes_are_its_own(loopback):
+def test_only_the_owner_can_read_the_servers_files(loopback):
     assert loopback.deployment.database.stat().st_mode & 0o077 == 0

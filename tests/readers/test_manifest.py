@@ -462,7 +462,7 @@ def test_a_mask_on_another_grid_is_bad(tmp_path):
         read_one(tmp_path)
 
 
-def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(patients_of, tmp_path):
+def test_people_of_a_real_manifest_are_in_one_set_in_both_modalities(tmp_path):
     path = find_shared("data/sts") / "manifest.csv"
     slices = {"STS_001": 31, "STS_002": 16, "STS_003": 20, "STS_004": 53, "STS_005": 47}
     reports = preprocess(PreprocessConfig(workspace=tmp_path, raw={"manifest": path}, size=96), "manifest")
@@ -494,18 +494,13 @@ def hospital(tmp_path_factory) -> Path:
     return draw_manifest(tmp_path_factory.mktemp("hospital"), 12, 0)
 
 
-@pytest.fixture
-def patients_of():
-    """patients_of(workspace, dataset): {set: patients}, as the manifest calls them."""
-
-    def find(workspace: Path, dataset: str) -> dict[str, set[str]]:
-        sets = reveal_cases(workspace / "preprocessed" / f"{dataset}.h5")
-        return {name: {case.patient for case in cases} for name, cases in sets.items()}
-
-    return find
+def patients_of(workspace: Path, dataset: str) -> dict[str, set[str]]:
+    """Return {set: patients} under the names of the manifest."""
+    sets = reveal_cases(workspace / "preprocessed" / f"{dataset}.h5")
+    return {name: {case.patient for case in cases} for name, cases in sets.items()}
 
 
-def test_the_phantom_gives_the_sets_of_a_hospital(hospital, patients_of, tmp_path):
+def test_the_phantom_gives_the_sets_of_a_hospital(hospital, tmp_path):
     config = PreprocessConfig(workspace=tmp_path, raw={"manifest": hospital}, size=32)
     ct, mri = preprocess(config, "manifest")
     assert [ct["dataset"], mri["dataset"]] == ["eigene-daten-ct", "eigene-daten-mri"]
@@ -526,7 +521,7 @@ def test_the_same_phantom_has_the_same_bytes(hospital, tmp_path):
         assert path.read_bytes() == (hospital / path.relative_to(again)).read_bytes()
 
 
-def test_a_manifests_own_split_is_kept(hospital, patients_of, tmp_path):
+def test_a_manifests_own_split_is_kept(hospital, tmp_path):
     with (hospital / "manifest.csv").open(encoding="utf-8-sig", newline="") as stream:
         names, *rows = csv.reader(stream)
     said = {f"P{number:03d}": ("train", "val", "test", "server")[number // 2 % 4] for number in range(1, 13)}

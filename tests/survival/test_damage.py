@@ -21,21 +21,16 @@ pytestmark = pytest.mark.federated
 SCAFFOLD = {"strategy": "scaffold", "optimiser": "sgd", "run": "one"}
 
 
-@pytest.fixture(scope="module")
-def go():
-    """go(workspace, rounds=…): a federation, and the notes that its watcher was shown."""
-
-    def run(workspace, **more):
-        events = []
-        result = federate(FederateConfig(**tiny_options(workspace, **{**SCAFFOLD, **more})), events.append)
-        assert result.notes == [event.note for event in events if isinstance(event, Noted)]
-        return result
-
-    return run
+def go(workspace, **more):
+    """Run a federation; its notes are those that its watcher was shown."""
+    events = []
+    result = federate(FederateConfig(**tiny_options(workspace, **{**SCAFFOLD, **more})), events.append)
+    assert result.notes == [event.note for event in events if isinstance(event, Noted)]
+    return result
 
 
 @pytest.fixture(scope="module")
-def finished(one_thread, go, tiny):
+def finished(one_thread, tiny):
     """The workspace of a run of three rounds, and its files once it went on to the fourth: for reading."""
     root = tiny()
     go(root, rounds=3)
@@ -103,7 +98,7 @@ def cut(file):
         ),
     ],
 )
-def test_a_damaged_round_is_set_aside_and_done_again(name, spoil, told, workspace, go, assert_as_undamaged):
+def test_a_damaged_round_is_set_aside_and_done_again(name, spoil, told, workspace, assert_as_undamaged):
     folder = workspace / "runs" / "one"
     (file,) = folder.glob(name)
     spoil(file)
@@ -117,7 +112,7 @@ def test_a_damaged_round_is_set_aside_and_done_again(name, spoil, told, workspac
     assert_as_undamaged(folder)
 
 
-def test_where_no_round_is_whole_nothing_is_touched_and_one_line_says_so(workspace, go):
+def test_where_no_round_is_whole_nothing_is_touched_and_one_line_says_so(workspace):
     folder = workspace / "runs" / "one" / "checkpoints"
     for round_ in list_rounds(folder):
         flip(folder / f"round-{round_:05d}" / "server-all.safetensors")
@@ -129,7 +124,7 @@ def test_where_no_round_is_whole_nothing_is_touched_and_one_line_says_so(workspa
     assert sorted(folder.rglob("*")) == before
 
 
-def test_checkpoints_that_are_gone_do_not_cost_the_history_in_silence(workspace, go):
+def test_checkpoints_that_are_gone_do_not_cost_the_history_in_silence(workspace):
     shutil.rmtree(workspace / "runs" / "one" / "checkpoints")
     with pytest.raises(
         FlamesError, match=r"has done 3 rounds, and .* holds no checkpoint of them; copy one back"
@@ -137,7 +132,7 @@ def test_checkpoints_that_are_gone_do_not_cost_the_history_in_silence(workspace,
         go(workspace, rounds=4)
 
 
-def test_what_all_clients_kept_being_gone_is_told(workspace, go):
+def test_what_all_clients_kept_being_gone_is_told(workspace):
     shutil.rmtree(workspace / "runs" / "one" / "clients")
     with pytest.raises(FlamesError, match="what brats-1 kept of round 3 is missing or damaged"):
         go(workspace, rounds=4)
@@ -154,7 +149,7 @@ def test_an_evaluation_never_takes_another_round_for_a_damaged_one(workspace):
 
 
 @pytest.mark.parametrize("line", [0, 1])
-def test_a_garbled_line_of_the_history_is_told_and_kept_beside(line, workspace, go):
+def test_a_garbled_line_of_the_history_is_told_and_kept_beside(line, workspace):
     folder = workspace / "runs" / "one"
     lines = (folder / "rounds.jsonl").read_bytes().split(b"\n")
     lines[line] = b"\xff" + lines[line][20:]
@@ -171,14 +166,14 @@ def test_a_garbled_line_of_the_history_is_told_and_kept_beside(line, workspace, 
     assert (folder / "rounds.jsonl.damaged").read_bytes() == spoilt
 
 
-def test_missing_lines_of_the_history_are_told(workspace, go, assert_as_undamaged):
+def test_missing_lines_of_the_history_are_told(workspace, assert_as_undamaged):
     (workspace / "runs" / "one" / "rounds.jsonl").unlink()
     (note,) = go(workspace, rounds=4).notes
     assert note.endswith("has no line of round 1, 2, 3; the models have all rounds")
 
 
 @pytest.mark.parametrize("text", ["federate = 3\n", "lr = ", "\x00"])
-def test_a_damaged_configuration_is_refused(text, workspace, go):
+def test_a_damaged_configuration_is_refused(text, workspace):
     config = workspace / "runs" / "one" / "config.toml"
     config.write_text('format = "flames-run"\nversion = 3\n' + text)
     with pytest.raises(FlamesError, match=r"config\.toml cannot be read \(.*; federate again with --fresh"):
@@ -186,7 +181,7 @@ def test_a_damaged_configuration_is_refused(text, workspace, go):
 
 
 @pytest.mark.parametrize("spoil", [flip, lambda file: file.unlink()])
-def test_what_late_clients_start_from_is_checked(spoil, tiny, go, tmp_path, one_thread):
+def test_what_late_clients_start_from_is_checked(spoil, tiny, tmp_path, one_thread):
     from flames_cli.learn.models import build_model
     from flames_cli.learn.models.arrays import to_weights
     from flames_cli.store.weights import write_safetensors
@@ -202,7 +197,7 @@ def test_what_late_clients_start_from_is_checked(spoil, tiny, go, tmp_path, one_
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_second_process_at_one_run_changes_nothing(fresh, workspace, go):
+def test_a_second_process_at_one_run_changes_nothing(fresh, workspace):
     folder = workspace / "runs" / "one"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with locked(folder), pytest.raises(FlamesError, match="another process runs 'one'; wait for its end"):
@@ -210,7 +205,7 @@ def test_a_second_process_at_one_run_changes_nothing(fresh, workspace, go):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_shards_are_not_made_anew_under_a_run_that_reads_them(workspace, go):
+def test_shards_are_not_made_anew_under_a_run_that_reads_them(workspace):
     before = (workspace / "partition.json").read_bytes()
     again = PartitionConfig(workspace=workspace, overwrite=True, seed=1)
     with reading_shards(workspace), pytest.raises(FlamesError, match="another command reads or writes"):
@@ -228,7 +223,7 @@ def test_a_data_set_preprocessed_anew_while_it_is_divided_is_noticed(workspace):
         file.with_suffix(".new").replace(file)
 
     with pytest.raises(
-        FlamesError, match="was preprocessed anew while it was divided; run `flames partition`"
+        FlamesError, match="was preprocessed again while it was divided; run `flames partition`"
     ):
         partition(PartitionConfig(workspace=workspace, overwrite=True, split={"brats": 2}), replace)
     assert not (workspace / "partition.json").exists()

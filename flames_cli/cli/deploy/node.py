@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flames_cli.cli.deploy.running import INSECURE_NODE, shout, teller
+from flames_cli.cli.deploy.running import INSECURE_NODE, line_printer, shout
 from flames_cli.cli.options import DeviceName, PrecisionName
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def node(
     _print_node(console, found, settings, read_profile(settings))
     if insecure:
         shout(INSECURE_NODE)
-    join(found, settings, insecure, teller(console))
+    join(found, settings, insecure, line_printer(console))
 
 
 def _print_node(console: "Console", site: "Site", settings: "NodeSettings", profile: "Profile") -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flames_cli.stages.deploy.foreground import Tell
+    from flames_cli.stages.deploy.foreground import Notify
 
 INSECURE_SERVER = (
     "INSECURE: no TLS, and no node is asked for a key.",
@@ -32,10 +32,10 @@ def shout(lines: tuple[str, ...]) -> None:
         console.print(f" {line:<{width}} ", style="bold white on red", soft_wrap=True)
 
 
-def teller(console: "Console") -> "Tell":
-    """Prints each line with the time."""
+def line_printer(console: "Console") -> "Notify":
+    """Return a function that prints a line with the time."""
 
-    def tell(line: str) -> None:
+    def print_line(line: str) -> None:
         console.print(f"{time.strftime('%H:%M:%S')} {line}", soft_wrap=True)
 
-    return tell
+    return print_line

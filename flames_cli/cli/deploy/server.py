@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT, DeploymentFolder
-from flames_cli.cli.deploy.running import INSECURE_SERVER, shout, teller
+from flames_cli.cli.deploy.running import INSECURE_SERVER, line_printer, shout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def server(
         for line in _next_steps(deployment, insecure):
             console.print(line, soft_wrap=True)
 
-    serve(deployment, bind, insecure, teller(console), print_next_steps)
+    serve(deployment, bind, insecure, line_printer(console), print_next_steps)
 
 
 def _next_steps(deployment: "Path", insecure: bool) -> list[str]:

@@ -1,1 +1,1 @@
-"""Federated learning as arithmetic: reports, blends, server steps, privacy; no files, no network."""
+"""Federated learning as pure functions: reports, blends, server steps, privacy; no files, no network."""

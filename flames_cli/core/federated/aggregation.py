@@ -1,6 +1,6 @@
-"""One round: reports are checked as they come, blended group by group, and move the groups' models.
+"""One round at the server: check each report on arrival, then blend and step each model group.
 
-Knows nothing of Flower, torch or files.
+This module imports neither Flower nor torch and touches no file.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,37 +34,38 @@ def apply_round(
     limit: NormLimit = NO_LIMIT,
     noise: NoiseKey | None = None,
 ) -> RoundResult:
-    """One round: check every report as it comes, then blend and step group by group.
+    """Return the state after one round: check every report on arrival, then blend and step each model group.
 
-    A refused report leaves the round to the others; a group without a good report keeps its models and its
-    optimiser_state. Means need one running sum or two a group; FLAMES keeps its reports, which become the
-    personalised models, and so do means that bear bad reports; with a limit, so does a group while earlier
-    reports of fewer than two others are known to compare with. The order in which reports come does not
-    matter beyond rounding, and `state` is not changed.
+    A rejected report does not stop the round. A group without a good report has an unchanged model and an
+    unchanged optimiser state. A mean needs memory for one or two running sums for each group. FLAMES stores
+    its reports, which become the personalised models, and so do robust means. With a limit, a group also
+    stores its reports while fewer than two other clients have an earlier report to compare with. The order of
+    arrival does not matter beyond rounding, and `state` is not changed.
 
     Args:
-        state: after the round before.
-        reports: of this round, one at a time.
-        algorithm: how they become models.
-        entries: which entries are what; None: as `Entries.of` has it.
-        n_clients: clients by group, also those that do not report (for SCAFFOLD); None: those that report.
-        limit: how far a client may move.
-        noise: what an algorithm with privacy blurs models by.
+        state: state after the previous round.
+        reports: reports of this round; they are read one at a time.
+        algorithm: rule that makes models from reports.
+        entries: roles of the model's entries; None: as `Entries.of` returns them.
+        n_clients: number of clients in each group, including those that do not report (SCAFFOLD needs it);
+            None: only those that report.
+        limit: largest distance that a client may move from its model.
+        noise: key of the noise that an algorithm with privacy adds to models.
 
     Raises:
         ValueError: a group has more reports than `n_clients` has clients (SCAFFOLD).
     """
-    gathered = _Gathered(state, algorithm, entries, limit, noise)
+    collected = _Round(state, algorithm, entries, limit, noise)
     for report in reports:
-        gathered.take(report)
-        del report  # or it would be held while the next one is waited for
-    gathered.judge_held()
-    gathered.drop_groups_too_few()
-    return gathered.result(n_clients)
+        collected.take(report)
+        del report  # frees the memory while the next report is awaited
+    collected.judge_waiting()
+    collected.reject_small_groups()
+    return collected.result(n_clients)
 
 
-class _Gathered:
-    """The reports of a round: taken into their groups, or refused and why."""
+class _Round:
+    """The reports of a round: accepted into their model group, waiting, or rejected."""
 
     def __init__(
         self,
@@ -82,17 +83,17 @@ class _Gathered:
                 algorithm,
                 start,
                 entries or Entries.of(start),
-                Release(noise, state.round + 1, name) if noise else None,
+                Release(key=noise, round=state.round + 1, group=name) if noise else None,
             )
             for name, start in state.server.items()
         }
-        self._held: dict[str, tuple[Report, Moved]] = {}
+        self._waiting: dict[str, tuple[Report, Moved]] = {}
         self._styles: dict[str, Weights] = {}
         self._accepted: dict[str, LastReport] = {}
         self._rejected: dict[str, str] = {}
 
     def take(self, report: Report) -> None:
-        """Add `report` to its group, hold it until there are others to compare with, or refuse it."""
+        """Accept `report`, reject it, or let it wait until there are other reports to compare with."""
         client, name = report.client, self._algorithm.model_group_of(report.client, report.modality)
         if reason := self._rejection_reason(report, name):
             self._rejected[client] = reason
@@ -100,45 +101,46 @@ class _Gathered:
         sent = self._state.model_for(client, name)
         moved = self._limit.measure(report, sent, self._groups[name].entries)
         known = known_moves(self._state.clients, client)
-        shared = self._limit.is_set and self._algorithm.clients_share_models
-        if shared and sum(last.group == name for last in known.values()) < FEWEST:
-            self._held[client] = report, moved
+        compared = self._limit.is_set and self._algorithm.clients_share_models
+        if compared and sum(last.group == name for last in known.values()) < FEWEST:
+            self._waiting[client] = report, moved
         else:
             self._judge(report, name, moved, known)
 
     def _rejection_reason(self, report: Report, group: str) -> str | None:
-        if report.client in self._accepted or report.client in self._held:
+        if report.client in self._accepted or report.client in self._waiting:
             return "it reported twice in one round"
         if group not in self._groups:
             return f"there is no model for '{group}', expected one of {sorted(self._groups)}"
         return self._groups[group].rejection_reason(report)
 
     def _judge(self, report: Report, name: str, moved: Moved, others: Mapping[str, LastReport]) -> None:
+        """Accept `report`, unless it moved too far compared with the reports of `others`."""
         group = [last.moved for last in others.values() if last.group == name]
         elsewhere = [last.moved for last in others.values() if last.group != name]
         if reason := self._limit.rejection_reason(report, moved, group, elsewhere):
             self._rejected[report.client] = reason
             return
-        # With privacy nothing of a single client is kept: how far one moved would stand in the checkpoint.
-        kept = Moved() if self._algorithm.privacy else moved
-        self._accepted[report.client] = LastReport(name, self._state.round + 1, kept)
+        # A private run stores nothing of a single client: its distance would be in the checkpoint.
+        stored = Moved() if self._algorithm.privacy else moved
+        self._accepted[report.client] = LastReport(group=name, round=self._state.round + 1, moved=stored)
         self._groups[name].add(report)
         if report.style is not None and self._groups[name].lends_style:
             self._styles[report.client] = report.style
 
-    def judge_held(self) -> None:
-        """Compare the reports that were held with the newest one of every other client."""
+    def judge_waiting(self) -> None:
+        """Compare each waiting report with the newest report of every other client."""
         newest = {**self._state.clients, **self._accepted}
-        for client, (report, moved) in self._held.items():
+        for client, (report, moved) in self._waiting.items():
             name = self._algorithm.model_group_of(client, report.modality)
-            newest[client] = LastReport(name, self._state.round + 1, moved)
-        while self._held:
-            client = next(iter(self._held))
-            report, moved = self._held.pop(client)
+            newest[client] = LastReport(group=name, round=self._state.round + 1, moved=moved)
+        while self._waiting:
+            client = next(iter(self._waiting))
+            report, moved = self._waiting.pop(client)
             self._judge(report, newest[client].group, moved, known_moves(newest, client))
 
-    def drop_groups_too_few(self) -> None:
-        """Refuse the reports of groups that cannot be blended of so few."""
+    def reject_small_groups(self) -> None:
+        """Reject the reports of groups that have too few reports to blend."""
         for name, group in self._groups.items():
             if group.n_reports and (reason := group.shortage()):
                 clients = [client for client, last in self._accepted.items() if last.group == name]
@@ -149,7 +151,7 @@ class _Gathered:
                 group.n_reports = 0
 
     def result(self, n_clients: Mapping[str, int] | None) -> RoundResult:
-        """The round's outcome: every group that has reports is blended."""
+        """Blend every group that has reports, and return the outcome of the round."""
         state, round_ = self._state, self._state.round + 1
         server, personal = dict(state.server), dict(state.personal)
         optimiser_state = dict(state.optimiser_state)
@@ -158,24 +160,25 @@ class _Gathered:
                 n = group.n_reports if n_clients is None else n_clients.get(name, 0)
                 server[name], optimiser_state[name] = group.finish(optimiser_state.get(name, {}), round_, n)
                 personal.update(group.personal())
-        optimiser_state = {name: kinds for name, kinds in optimiser_state.items() if kinds}
-        styles, clients = {**state.styles, **self._styles}, {**state.clients, **self._accepted}
-        releases = state.releases + (self._algorithm.privacy is not None)
         after = State(
             round=round_,
             server=server,
             personal=personal,
-            optimiser_state=optimiser_state,
-            styles=styles,
-            clients=clients,
-            releases=releases,
+            optimiser_state={name: kinds for name, kinds in optimiser_state.items() if kinds},
+            styles={**state.styles, **self._styles},
+            clients={**state.clients, **self._accepted},
+            releases=state.releases + (self._algorithm.privacy is not None),
         )
-        unchanged = tuple(name for name, group in self._groups.items() if not group.n_reports)
-        return RoundResult(after, tuple(self._accepted), self._rejected, unchanged)
+        return RoundResult(
+            state=after,
+            accepted=tuple(self._accepted),
+            rejected=self._rejected,
+            unchanged_groups=tuple(name for name, group in self._groups.items() if not group.n_reports),
+        )
 
 
 class _ModelGroup:
-    """The clients of one model in one round: checks their reports, gathers them, and makes the new model."""
+    """The clients of one model in one round: checks and collects their reports, and makes the new model."""
 
     def __init__(
         self, algorithm: Algorithm, start: Weights, entries: Entries, release: Release | None = None
@@ -192,43 +195,41 @@ class _ModelGroup:
 
     @property
     def lends_style(self) -> bool:
-        """Whether this group's models have an image decoder to lend."""
+        """True if this group's models have an image decoder that clients lend each other."""
         return bool(self._style)
 
     def rejection_reason(self, report: Report) -> str | None:
-        """Why `report` cannot be used, or None."""
-        if problem := rejection_reason(report, self._shared, self.entries.variances):
-            return problem
-        if problem := self._blend.rejection_reason(report):
-            return problem
+        """Return why `report` cannot be used; None if it can."""
+        if reason := rejection_reason(report, self._shared, self.entries.variances):
+            return reason
+        if reason := self._blend.rejection_reason(report):
+            return reason
         if self._algorithm.needs_steps and report.n_steps <= 0:
             return f"it reports {report.n_steps} steps, expected more than 0"
         if self._algorithm.clients_correct_gradients:
             if report.control is None:
-                return "it reports no control variate, which SCAFFOLD needs; install one version everywhere"
-            if problem := find_fault(report.control, self._parameters):
-                return f"its control variate: {problem}"
-        if (
-            report.style is not None
-            and self.lends_style
-            and (problem := find_fault(report.style, self._style))
-        ):
-            return f"its image decoder: {problem}"
+                return (
+                    "it reports no control variate, which SCAFFOLD needs; install the same version everywhere"
+                )
+            if fault := find_fault(report.control, self._parameters):
+                return f"its control variate: {fault}"
+        if report.style is not None and self.lends_style and (fault := find_fault(report.style, self._style)):
+            return f"its image decoder: {fault}"
         return None
 
     def add(self, report: Report) -> None:
-        """Take in a good report."""
+        """Add a good report."""
         self.n_reports += 1
         self._blend.add(report)
         if self._algorithm.clients_correct_gradients and report.control is not None:
             self._control.add(report.control, 1.0)
 
     def shortage(self) -> str | None:
-        """Why there are too few reports to blend, or None."""
+        """Return why there are too few reports to blend; None if there are enough."""
         return self._blend.shortage()
 
     def finish(self, old: OptimiserState, round_: int, n_clients: int) -> tuple[Weights, dict[str, Weights]]:
-        """The group's new model and optimiser_state; entries that are not shared stay as they are."""
+        """Return the group's new model and optimiser state; entries that are not shared are unchanged."""
         blend = {**self._start, **self._blend.server()}
         stepped, changed = self._step(blend, old, round_)
         if self._algorithm.clients_correct_gradients:
@@ -245,5 +246,5 @@ class _ModelGroup:
         return {}, {}
 
     def personal(self) -> dict[str, Weights]:
-        """By client: the entries that it has of its own from now on."""
+        """Return the entries that differ from client to client, by client."""
         return self._blend.personal()

@@ -1,4 +1,4 @@
-"""What an algorithm is. Imports no numpy, so that a command line can list algorithms at no cost."""
+"""The definition of an algorithm. Imports no numpy, so that the command line lists algorithms quickly."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,18 +15,19 @@ Aggregation = Literal["mean", "median", "trimmed-mean", "krum"]
 
 @dataclass(frozen=True, slots=True)
 class Privacy:
-    """Central differential privacy of a client's whole part in a run, by the Gaussian mechanism.
+    """Central differential privacy by the Gaussian mechanism; it protects a client's complete part in a run.
 
     Raises:
-        FlamesError: noise or clip not above 0, a delta not between 0 and 1.
+        FlamesError: `noise` or `clip` is not above 0, or `delta` is not between 0 and 1.
     """
 
     noise: float
-    """Z: the noise's standard deviation over the clip, before the division by the number of reports."""
+    """Noise multiplier Z: standard deviation of the noise divided by `clip`, before the division by the
+    number of reports."""
     clip: float
-    """C: the largest L2 norm of a client's update."""
+    """Clipping norm C: largest L2 norm of a client's update."""
     delta: float
-    """The probability with which epsilon may not hold."""
+    """Probability that the bound epsilon does not hold."""
 
     def __post_init__(self) -> None:
         for name, value in (("noise", self.noise), ("clip", self.clip)):
@@ -38,36 +39,37 @@ class Privacy:
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """Orthogonal choices, and whether clients pool their data instead of federating.
+    """Three independent choices (local update, model groups, blend) and the options of the server.
 
     Raises:
-        FlamesError: a server momentum outside [0, 1) or together with Adam, a server learning rate not
-            above 0, a robust mean where there is none to take its place.
+        FlamesError: the server momentum is outside [0, 1) or combined with Adam; the server learning rate is
+            not above 0; a robust mean is asked for although the algorithm does not take one plain mean.
     """
 
     local_update: LocalUpdate
-    """How a client trains, and so what it reports: its weights, after FedGS start minus the scaled update."""
+    """Local update rule: how a client trains and what it reports."""
     groups: Groups
-    """Who shares a model: all clients, those of one modality, none."""
+    """Model groups: one model for all clients, one for each modality, or one for each client."""
     blend: Blend
-    """How reports become models."""
+    """Rule that makes models from the reports of a group."""
     weight: Weight = "examples"
-    """What a report counts in the mean."""
+    """Weight of a report in the mean."""
     server: ServerStep = "replace"
-    """What the server does with the blend: take it, or make one step of Adam towards it."""
+    """Server step: take the blend as the new model, or make one step of Adam towards it."""
     pooled: bool = False
-    """One client a group holds the data of all: the centralised bound, no federation."""
+    """True for the centralised upper bound: one client for each group has the data of all."""
     summary: str = ""
     server_momentum: float = 0.0
-    """Of the server's steps in [0, 1); 0 takes the blend as it is (`gmf` in FedGS)."""
+    """Momentum of the server's steps, in [0, 1); 0 takes the blend as it is (`gmf` in FedGS)."""
     server_lr: float = 0.01
-    """Of the server's Adam; `replace` has none."""
+    """Learning rate of the server's Adam; `replace` does not use it."""
     aggregation: Aggregation = "mean"
-    """Which mean a blend `mean` takes: that of `weight`, or one that bears bad reports (`core.robust`)."""
+    """Mean that the blend `mean` takes: the one given by `weight`, or a robust one (see `robust`)."""
     bad_clients: int | None = None
-    """Of a round's reports in a group, that the robust mean is to bear; None: as many as it can."""
+    """Number of bad reports that the robust mean tolerates in each group and round; None: as many as it
+    can."""
     privacy: Privacy | None = None
-    """Clients clip their updates and the server blurs their mean; the blend is then `mean`, uniform."""
+    """Differential privacy: clients clip their updates, and the server adds noise to their uniform mean."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.server_momentum < 1:
@@ -76,12 +78,13 @@ class Algorithm:
             raise FlamesError(f"server learning rate is {self.server_lr}, expected a number above 0")
         if self.server_steps_by_adam and self.server_momentum:
             raise FlamesError(
-                f"server momentum is {self.server_momentum} beside Adam, which has its own; leave it at 0"
+                f"server momentum is {self.server_momentum} with a server that steps by Adam, "
+                "which has its own momentum; leave it at 0"
             )
-        if self.aggregation != "mean" and not self.is_one_mean:
+        if self.aggregation != "mean" and not self.takes_one_mean:
             raise FlamesError(
-                f"aggregation {self.aggregation} takes the place of a plain mean, which this strategy "
-                "has not; take one that averages, such as fedavg, fedavg-modality or fedgs"
+                f"aggregation {self.aggregation} replaces a plain mean, and this strategy takes none; "
+                "choose a strategy that averages, such as fedavg, fedavg-modality or fedgs"
             )
 
     @property
@@ -91,7 +94,7 @@ class Algorithm:
 
     @property
     def has_client_state(self) -> bool:
-        """True if the algorithm needs something that a client stores between rounds: its control variate."""
+        """True if clients must store something between rounds: SCAFFOLD's control variates."""
         return self.clients_correct_gradients
 
     @property
@@ -106,20 +109,22 @@ class Algorithm:
 
     @property
     def alone(self) -> bool:
-        """Whether every model has one client only."""
+        """True if every model has only one client."""
         return not self.clients_share_models or self.pooled
 
     @property
-    def is_one_mean(self) -> bool:
-        """Whether all that the server makes of the clients' weights is one plain mean a group: what a robust
-        mean may take the place of, and noise may hide."""
+    def takes_one_mean(self) -> bool:
+        """True if the server takes one plain mean of weights for each group, and nothing else.
+
+        Only such a mean can be replaced by a robust one, or be hidden by noise.
+        """
         return self.blend == "mean" and not self.clients_correct_gradients and not self.alone
 
     @property
     def needs_steps(self) -> bool:
-        """Whether a report is of use only with its number of steps."""
+        """True if a report can be used only together with its number of steps."""
         return self.weight == "steps" or self.blend == "fednova"
 
     def model_group_of(self, client: str, modality: str) -> str:
-        """The name of the server model that this client trains."""
+        """Return the name of the model group of this client."""
         return {"all": "all", "modality": modality, "none": client}[self.groups]

@@ -1,4 +1,4 @@
-"""The interface of a blend: reports are added one at a time, and it returns what they amount to."""
+"""The interface of a blend: it takes reports one at a time and makes models from them."""
 
 from abc import ABC, abstractmethod
 
@@ -7,24 +7,24 @@ from flames_cli.core.federated.reports import Report
 
 
 class Blend(ABC):
-    """Takes good reports one at a time, at least one, in any order; then says what they amount to."""
+    """A blend of one model group: takes one or more good reports, in any order, then makes the models."""
 
-    def rejection_reason(self, report: Report) -> str | None:  # noqa: ARG002 (of those that look)
-        """Why a report that is good in itself cannot be taken in, or None."""
+    def rejection_reason(self, report: Report) -> str | None:  # noqa: ARG002 (subclasses use it)
+        """Return why this blend cannot use a report that is valid in itself; None if it can."""
         return None
 
     @abstractmethod
     def add(self, report: Report) -> None:
-        """Take in a report."""
+        """Add a report."""
 
     def shortage(self) -> str | None:
-        """Why the reports taken in are too few to be blended, or None."""
+        """Return why there are too few reports to blend; None if there are enough."""
         return None
 
     @abstractmethod
     def server(self) -> Weights:
-        """The entries reported, blended."""
+        """Return the blend of the reported entries: the group's new model."""
 
     def personal(self) -> dict[str, Weights]:
-        """By client: the entries that it has of its own from now on."""
+        """Return the entries that differ from client to client, by client."""
         return {}

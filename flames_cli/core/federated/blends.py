@@ -1,11 +1,11 @@
-"""The blends: how one group's reports, as they come, become its model and its clients' own entries."""
+"""The other blends, and the choice of one: reports of a group become its model and its clients' entries."""
 
 import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.algorithm import Algorithm, Weight
 from flames_cli.core.federated.blend import Blend
-from flames_cli.core.federated.flames_blend import FlamesSums
+from flames_cli.core.federated.flames_blend import FlamesBlend
 from flames_cli.core.federated.privacy import PrivateMean, Release
 from flames_cli.core.federated.reports import Entries, Report, select
 from flames_cli.core.federated.robust import robust_mean, shortage
@@ -13,7 +13,7 @@ from flames_cli.core.federated.running_sum import RunningSum, cast
 
 
 class MeanBlend(Blend):
-    """The weighted mean: FedAvg where a report weighs its examples (McMahan et al. 2017)."""
+    """The weighted mean; FedAvg if a report's weight is its number of examples (McMahan et al. 2017)."""
 
     def __init__(self, start: Weights, entries: Entries, weight: Weight) -> None:
         self._start = entries.shared_of(start)
@@ -21,19 +21,19 @@ class MeanBlend(Blend):
         self._sum = RunningSum()
 
     def add(self, report: Report) -> None:
-        """Add the report's weights, times what it counts."""
+        """Add the report with its weight."""
         counts = {"examples": report.n_examples, "steps": report.n_steps, "uniform": 1}
         self._sum.add(report.weights, float(counts[self._weight]))
 
     def server(self) -> Weights:
-        """The mean."""
+        """Return the mean."""
         return self._sum.mean(self._start)
 
 
 class FedBNBlend(MeanBlend):
-    """The weighted mean, beside which every client keeps its own BatchNorm (Li et al. 2021, FedBN).
+    """The weighted mean, while every client has its own BatchNorm (Li et al. 2021, FedBN).
 
-    The server's model holds everybody's mean BatchNorm, for clients that have never taken part.
+    The server's model contains the mean BatchNorm of all clients, for clients that have never taken part.
     """
 
     def __init__(self, start: Weights, entries: Entries, weight: Weight) -> None:
@@ -42,55 +42,22 @@ class FedBNBlend(MeanBlend):
         self._personal: dict[str, Weights] = {}
 
     def add(self, report: Report) -> None:
-        """Add to the mean; of the report itself only BatchNorm is kept."""
+        """Add the report to the mean, and store only its BatchNorm."""
         super().add(report)
         own = select(report.weights, self._norm)
         self._personal[report.client] = {name: array.copy() for name, array in own.items()}
 
     def personal(self) -> dict[str, Weights]:
-        """Every client's BatchNorm."""
+        """Return every client's BatchNorm."""
         return self._personal
 
 
-class FlamesBlend(Blend):
-    """A personalised model for each client; keeps every report, for each becomes one (FLAMES, section 4)."""
-
-    def __init__(self) -> None:
-        self._reports: list[Report] = []
-        self._blended: tuple[dict[str, Weights], Weights] | None = None
-
-    def add(self, report: Report) -> None:
-        """Keep the report."""
-        self._reports.append(report)
-
-    def server(self) -> Weights:
-        """The plain mean."""
-        return self._blend()[1]
-
-    def personal(self) -> dict[str, Weights]:
-        """Each client's blend of its own weights and the others'."""
-        return self._blend()[0]
-
-    def _blend(self) -> tuple[dict[str, Weights], Weights]:
-        if self._blended is None:
-            # In order of name, so that the order of arrival cannot change a rounding.
-            self._reports.sort(key=lambda report: report.client)
-            counts = [report.n_examples for report in self._reports]
-            sums = FlamesSums([report.weights for report in self._reports], counts)
-            server, personal = sums.mean(self._reports[0].weights), {}
-            while self._reports:  # each is let go as its model is made, or memory would hold all twice
-                report = self._reports.pop(0)
-                personal[report.client] = sums.personalise(report.weights, report.n_examples)
-            self._blended = personal, server
-        return self._blended
-
-
 class FedNovaBlend(Blend):
-    """Updates count by step, however many steps a client makes (Wang et al. 2020, FedNova, plain SGD's a).
+    """Mean of updates normalised by their number of steps (Wang et al. 2020, FedNova, with plain SGD's a).
 
-    With dᵢ = (w − wᵢ)/τᵢ and pᵢ = nᵢ/Σn, w ← w − (Σpᵢτᵢ)·Σpᵢdᵢ. In running sums: a step of length
-    (Σnᵢτᵢ)(Σnᵢ/τᵢ)/(Σn)², which is 1 where all τᵢ are equal, to the mean by nᵢ/τᵢ.
-    Buffers are the mean by nᵢ.
+    With dᵢ = (w − wᵢ)/τᵢ and pᵢ = nᵢ/Σn, w ← w − (Σpᵢτᵢ)·Σpᵢdᵢ. As running sums: a step of length
+    (Σnᵢτᵢ)(Σnᵢ/τᵢ)/(Σn)², which is 1 if all τᵢ are equal, towards the mean weighted by nᵢ/τᵢ.
+    Buffers are the mean weighted by nᵢ.
     """
 
     def __init__(self, start: Weights, entries: Entries) -> None:
@@ -100,7 +67,7 @@ class FedNovaBlend(Blend):
         self._work = 0.0
 
     def add(self, report: Report) -> None:
-        """Add parameters by nᵢ/τᵢ, the other entries by nᵢ."""
+        """Add parameters weighted by nᵢ/τᵢ, and the other entries weighted by nᵢ."""
         n, steps = float(report.n_examples), float(report.n_steps)
         self._by_pace.add(select(report.weights, self._trainable), n / steps)
         buffers = {name: array for name, array in report.weights.items() if name not in self._trainable}
@@ -108,7 +75,7 @@ class FedNovaBlend(Blend):
         self._work += n * steps
 
     def server(self) -> Weights:
-        """Parameters after the step, the mean of the other entries; in the order of the model."""
+        """Return the parameters after the step and the mean of the other entries, in the model's order."""
         buffers = {name: array for name, array in self._start.items() if name not in self._trainable}
         blended = {**self._step(), **self._by_examples.mean(buffers)}
         return {name: blended[name] for name in self._start}
@@ -124,7 +91,7 @@ class FedNovaBlend(Blend):
 
 
 class RobustBlend(Blend):
-    """A mean that bears bad reports (`core.robust`); keeps every report."""
+    """A mean that tolerates bad reports (see `robust`); stores every report."""
 
     def __init__(self, start: Weights, entries: Entries, algorithm: Algorithm) -> None:
         self._start = entries.shared_of(start)
@@ -132,26 +99,26 @@ class RobustBlend(Blend):
         self._reports: dict[str, Weights] = {}
 
     def add(self, report: Report) -> None:
-        """Keep the report's weights."""
+        """Store the report's weights."""
         self._reports[report.client] = report.weights
 
     def server(self) -> Weights:
-        """The mean, in the order of clients' names so that the order of arrival cannot change it."""
+        """Return the mean, taken in order of clients' names: the order of arrival does not change it."""
         models = [self._reports[client] for client in sorted(self._reports)]
         return robust_mean(self._kind, models, self._start, self._bad)
 
     def shortage(self) -> str | None:
-        """As `robust.lacks`."""
+        """Return why this kind of mean needs more reports; None if there are enough."""
         return shortage(self._kind, len(self._reports), self._bad)
 
 
 def make_blend(
     algorithm: Algorithm, start: Weights, entries: Entries, release: Release | None = None
 ) -> Blend:
-    """The blend of `algorithm` for a group whose model is `start`; `release` is needed for privacy.
+    """Return the blend of `algorithm` for a group whose model is `start`; privacy needs a `release`.
 
     Raises:
-        ValueError: an algorithm with privacy has no noise to release models with, or does not average.
+        ValueError: an algorithm with privacy has no release to draw noise for, or does not take a mean.
     """
     if algorithm.aggregation != "mean":
         return RobustBlend(start, entries, algorithm)

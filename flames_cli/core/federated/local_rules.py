@@ -1,4 +1,4 @@
-"""What a client adds to plain training, in arithmetic: FedGS' scaling factor, SCAFFOLD's control variates."""
+"""Formulas of the local update rules: the scaling factor of FedGS, the control variates of SCAFFOLD."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,20 +10,20 @@ from flames_cli.arrays import Weights
 
 
 def scaling_factor(lesion_px: ArrayLike, small: ArrayLike, image_px: int, log_base: ArrayLike) -> float:
-    """How much a step counts in FedGS: p = 1 + (2/B)·Σ_{x small} tanh((log_b a_x)²), from 1 to 3.
+    """Return the scaling factor of a FedGS step: p = 1 + (2/B)·Σ_{x small} tanh((log_b a_x)²), in [1, 3].
 
-    Source: FedGS (Schutte et al. 2024) and its authors' code; a_x is image area / lesion area, B the number
-    of images in the batch.
+    Source: FedGS (Schutte et al. 2024) and its authors' code. a_x is the image area divided by the lesion
+    area, B the number of images in the batch.
 
     Args:
-        lesion_px: pixels of lesion in each of the B images; a small lesion that augmentation has moved out of
-            its image (0 pixels) counts as infinitely small.
-        small: which of the images are small by their data set's rule.
-        image_px: pixels of one image.
-        log_base: b, above 1, of each image or of all.
+        lesion_px: number of lesion pixels in each of the B images; a small lesion that augmentation has moved
+            out of its image (0 pixels) counts as infinitely small.
+        small: for each image, true if its lesion is small by the rule of its data set.
+        image_px: number of pixels of one image.
+        log_base: base b, above 1, for each image or one for all.
 
     Raises:
-        ValueError: no images.
+        ValueError: the batch has no images.
     """
     areas, chosen = np.asarray(lesion_px, np.float64), np.asarray(small, bool)
     if not areas.size:
@@ -37,16 +37,16 @@ def scaling_factor(lesion_px: ArrayLike, small: ArrayLike, image_px: int, log_ba
 def control_change(
     start: Weights, trained: Weights, server_control: Weights, n_steps: int, lr: float
 ) -> Weights:
-    """How SCAFFOLD's control variate of a client changes in a round: (x − y)/(K·η) − c.
+    """Return the change of a client's control variate in a round of SCAFFOLD: (x − y)/(K·η) − c.
 
     Source: Karimireddy et al. 2020, algorithm 1, option II, with plain SGD.
 
     Args:
-        start: x, what the client started from.
-        trained: y, what it ended with.
-        server_control: c, by parameter; its names choose the entries.
-        n_steps: K, above 0.
-        lr: η, above 0.
+        start: weights x before the local training.
+        trained: weights y after the local training.
+        server_control: the server's control variate c, by parameter; its names select the entries.
+        n_steps: number of steps K, above 0.
+        lr: learning rate η, above 0.
     """
     return {
         name: ((start[name].astype(np.float64) - trained[name]) / (n_steps * lr) - control).astype(
@@ -57,5 +57,5 @@ def control_change(
 
 
 def add_weights(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]]) -> Weights:
-    """first + second, entry by entry, for the entries of `second`; one missing in `first` counts as zero."""
+    """Return first + second for the entries of `second`; an entry that is missing in `first` counts as 0."""
     return {name: array + first[name] if name in first else array.copy() for name, array in second.items()}

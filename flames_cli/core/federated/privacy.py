@@ -1,9 +1,9 @@
-"""Differential privacy of a round: clients' updates clipped, their mean blurred before anybody sees it.
+"""Differential privacy of a round: clip the clients' updates, and add noise to their mean.
 
-Source: McMahan et al. 2018, DP-FedAvg with flat clipping and noise added by the server. An update is all
-floats that a client reports, buffers too, minus what it received. One client moves the sum of n updates by C
-at most, the sum has noise of standard deviation Z·C, and n is no secret. Integers (BatchNorm's counters) do
-not move at all.
+Source: McMahan et al. 2018, DP-FedAvg with flat clipping and noise added by the server. An update is the
+difference between all floats that a client reports, including buffers, and the floats that it received. One
+client changes the sum of n updates by at most C, the noise of the sum has standard deviation Z·C, and n is
+public. Integers (BatchNorm's counters) are not changed.
 """
 
 import hashlib
@@ -23,27 +23,29 @@ from flames_cli.core.federated.update_norms import distance
 from flames_cli.core.federated.wire import ROUNDING, narrow, widen
 
 KEY_BYTES = 32
-"""Of the secret that noise is drawn from."""
+"""Number of bytes of the secret from which noise is drawn."""
 
 LEAST_VARIANCE = 1e-5
-"""Of a running variance after noise: what BatchNorm itself adds before it takes the root."""
+"""Smallest running variance after noise; BatchNorm adds the same number before it takes the root."""
 
 _SLACK = 1e-6
-"""Of a norm that sums in another order give."""
+"""Relative tolerance of a norm, for sums taken in another order."""
 
 _LEAST_STEP = 2.0**-25
-"""How far fp16 moves what is smaller than its smallest normal number, at most."""
+"""Largest rounding error of fp16 for numbers below its smallest normal number."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseKey:
-    """The secret that a run's noise is drawn from, and what models travel as.
+    """The secret from which a run's noise is drawn, and the wire type of its models.
 
-    A secret, not the run's seed: clients know that, and whoever can draw the noise again can take it away.
+    The noise is not drawn from the run's seed: clients know the seed, and with the noise one could subtract
+    it from the model.
     """
 
     secret: bytes = field(repr=False)
     wire: str = "fp32"
+    """Type in which models travel (see `wire`)."""
 
     def __post_init__(self) -> None:
         if len(self.secret) != KEY_BYTES:
@@ -52,18 +54,18 @@ class NoiseKey:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One group's model in one round, about to be seen."""
+    """The release of one group's model in one round: clients will see the model."""
 
     key: NoiseKey
     round: int
     group: str
 
     def seed(self, digest: bytes) -> bytes:
-        """Of the noise over a sum of this digest.
+        """Return the seed of the noise for a sum with this digest.
 
-        A round done again after a crash, on the same reports, so gives the same model to the last bit, and
-        nobody learns more than before. On other reports the noise is independent: the same noise over two
-        sums would show their difference bare.
+        A round that is repeated after a crash with the same reports therefore gives exactly the same model,
+        from which nothing more can be learnt. With other reports the noise is independent: the same noise
+        on two sums would reveal their difference.
         """
         keyed = hashlib.blake2b(key=self.key.secret, digest_size=KEY_BYTES)
         keyed.update(f"{self.round} {len(self.group.encode())} {self.group} ".encode() + digest)
@@ -71,9 +73,10 @@ class Release:
 
 
 def clip_update(weights: Weights, start: Weights, clip: float) -> Weights:
-    """What a client reports that trained from `start` to `weights`: no further away than `clip`, in L2.
+    """Return what a client reports after training from `start` to `weights`: the update clipped to an L2 norm
+    of `clip`.
 
-    Integers are as in `start`. What is not finite stays as it is, for the server to refuse.
+    Integers are those of `start`. Values that are not finite are not changed; the server rejects them.
     """
     floats = floats_of(weights)
     scale = _scale(distance(floats, start), clip)
@@ -92,24 +95,26 @@ def _scale(norm: float, clip: float) -> float:
 
 
 class PrivateMean(Blend):
-    """The mean of clipped updates with Gaussian noise; every report counts the same.
+    """The mean of clipped updates with Gaussian noise; all reports have the same weight.
 
-    Reports are clipped once more here: one that was narrowed on its way, or that was not clipped at all,
-    cannot move the sum further than the noise hides. Takes one running sum of memory, as a plain mean.
+    The server clips each report again: a report that was rounded to the wire type, or not clipped at all,
+    then cannot move the sum further than the noise hides. Needs memory for one running sum, like a plain
+    mean.
     """
 
     def __init__(self, start: Weights, entries: Entries, privacy: Privacy, release: Release) -> None:
         self._start = entries.shared_of(start)
         wire = release.key.wire
-        # What clients received, which may differ from what the server has by more than they may move.
-        self._received = widen(*_travel(floats_of(self._start), wire))
+        # The weights as the clients received them: the rounding of the wire type may be larger than `clip`.
+        narrowed, dtypes = narrow(floats_of(self._start), wire)
+        self._received = widen(narrowed, wire, dtypes)
         self._variances = entries.variances
         self._privacy, self._release, self._rounding = privacy, release, ROUNDING[wire]
         self._sum = RunningSum()
         self._n = 0
 
     def rejection_reason(self, report: Report) -> str | None:
-        """Why `report` cannot have been clipped by its client, or None."""
+        """Return why `report` cannot have been clipped by its client; None if it can."""
         floats = floats_of(report.weights)
         norm, clip = distance(floats, self._received), self._privacy.clip
         size = distance(floats, {})
@@ -119,13 +124,13 @@ class PrivateMean(Blend):
         return None
 
     def add(self, report: Report) -> None:
-        """Add the report's update, clipped."""
+        """Clip the report's update and add it."""
         floats = floats_of(report.weights)
         self._sum.add(floats, _scale(distance(floats, self._received), self._privacy.clip))
         self._n += 1
 
     def server(self) -> Weights:
-        """What was received plus the mean update and noise; integers as they were."""
+        """Return the received weights plus the mean update and noise; integers are not changed."""
         seed = self._release.seed(self._digest())
         deviation = self._privacy.noise * self._privacy.clip / self._n
         # Σ received + sᵢ(wᵢ − received) = Σ sᵢwᵢ + (n − Σsᵢ)·received
@@ -141,7 +146,7 @@ class PrivateMean(Blend):
         return released
 
     def _digest(self) -> bytes:
-        """Of all that the mean without noise depends on."""
+        """Return a digest of everything on which the mean without noise depends."""
         digest = hashlib.blake2b(f"{self._n} {self._sum.total.hex()}".encode())
         for name, received in self._received.items():
             digest.update(name.encode())
@@ -151,16 +156,12 @@ class PrivateMean(Blend):
         return digest.digest()
 
 
-def _travel(weights: Weights, wire: str) -> tuple[Weights, str, dict[str, str]]:
-    narrowed, dtypes = narrow(weights, wire)
-    return narrowed, wire, dtypes
-
-
 def draw_normal(seed: bytes, n: int) -> Floats:
-    """`n` values of the standard normal distribution, by Box and Muller (1958) out of SHAKE-256.
+    """Return `n` values of the standard normal distribution, by Box and Muller (1958) from SHAKE-256.
 
-    Not by numpy's generators: some of the model's entries do not move, so that their noise stands bare, and
-    from enough of it a generator that is no cipher gives away what else it drew. No value is beyond 8.6.
+    numpy's generators are not used: the noise of entries that do not move can be read from the model, and
+    from enough such values one could predict all other values of a generator that is not cryptographic.
+    All values are within ±8.6.
     """
     pairs = -(-n // 2)
     bits = np.frombuffer(hashlib.shake_256(seed).digest(16 * pairs), "<u8") >> np.uint64(11)

@@ -1,4 +1,4 @@
-"""What comes into a round and what goes out of it, and what makes a report unusable."""
+"""Reports and states of a federation: input and output of a round, and the checks of a report."""
 
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
@@ -10,124 +10,132 @@ from flames_cli.arrays import Weights
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Which entries of a state dict are what."""
+    """Roles of the entries of a state dict, by name."""
 
     trainable: frozenset[str]
-    """Parameters; what else there is are buffers, which servers only ever average."""
+    """Parameters; the other entries are buffers, which servers only average."""
     norm: frozenset[str]
-    """BatchNorm's, parameters and buffers."""
+    """Entries of BatchNorm layers, parameters and buffers."""
     shared: frozenset[str] | None = None
-    """What clients report; the rest stays with them. None: every entry."""
+    """Entries that clients report; the other entries stay at the client. None: all entries."""
     style: frozenset[str] = frozenset()
-    """The image decoder's, which clients may lend each other to augment their images' style."""
+    """Entries of the image decoder, which clients may lend each other for style augmentation."""
     variances: frozenset[str] = frozenset()
-    """BatchNorm's running variances, which are never below 0."""
+    """Running variances of BatchNorm, which are never below 0."""
 
     @classmethod
     def of(cls, weights: Weights) -> "Entries":
-        """Of a model of which nothing is known: floats are parameters, none BatchNorm's, all are shared."""
-        return cls(frozenset(floats_of(weights)), frozenset())
+        """Return roles for an unknown model: all floats are parameters, and clients report all entries."""
+        return cls(trainable=frozenset(floats_of(weights)), norm=frozenset())
 
     def shared_of(self, weights: Weights) -> Weights:
-        """The entries of `weights` that clients report."""
+        """Return the entries of `weights` that clients report."""
         return weights if self.shared is None else select(weights, self.shared)
 
     def parameters_of(self, weights: Weights) -> Weights:
-        """The parameters among them: what server steps move and control variates are of."""
+        """Return the shared parameters: server steps move them, control variates have the same entries."""
         return select(self.shared_of(weights), self.trainable)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a client reports after its local training; `n_examples` are images, not batches."""
+    """A client's result of its local training in one round."""
 
     client: str
     modality: str
     weights: Weights
     n_examples: int
+    """Number of training images (not of batches)."""
     n_steps: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     control: Weights | None = None
-    """SCAFFOLD: how the client's control variate has changed, by parameter."""
+    """Change of the client's control variate, by parameter (SCAFFOLD)."""
     style: Weights | None = None
-    """The client's image decoder, for the others' style augmentation."""
+    """The client's image decoder, for the style augmentation of other clients."""
     round: int = 0
-    """Of the training that it tells of; 0: it does not say."""
+    """Round of the training, from 1; 0: not stated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How far a report was from what its client had been sent, and in how many steps it went there."""
+    """Distance between a report and the model that was sent to its client."""
 
     norms: dict[str, float] = field(default_factory=dict)
-    """L2, by part of the report, divided by the learning rate; empty: not known."""
+    """L2 norm of the difference divided by the learning rate, by part of the report; empty: not known."""
     steps: int = 0
+    """Number of training steps that the client made."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastReport:
-    """A client's group, and the round of its last report that was taken; 0: none was."""
+    """The last accepted report of a client."""
 
     group: str
+    """The client's model group."""
     round: int = 0
+    """Round of the report; 0: no report of this client was accepted yet."""
     moved: Moved = field(default_factory=Moved)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The models of a federation after `round` rounds, and what the server remembers between them."""
+    """The models of a federation after `round` rounds, and the state that the server needs between rounds."""
 
     round: int
     server: dict[str, Weights]
-    """By group."""
+    """Model of each model group."""
     personal: dict[str, Weights] = field(default_factory=dict)
-    """By client, where the algorithm personalises: the entries that it has of its own, all or some."""
+    """Personal entries of each client, all or some of a model's; empty if the algorithm has none."""
     optimiser_state: dict[str, dict[str, Weights]] = field(default_factory=dict)
-    """By group, by kind: momentum, adam_m, adam_v, control; by parameter, in the parameter's dtype."""
+    """Server optimiser state by model group and kind (momentum, adam_m, adam_v, control), each by parameter
+    and in the parameter's dtype."""
     styles: dict[str, Weights] = field(default_factory=dict)
-    """By client: the image decoders last reported."""
+    """Image decoder that each client reported last."""
     clients: dict[str, LastReport] = field(default_factory=dict)
     """Every client that has ever joined, by name."""
     releases: int = 0
-    """Rounds whose models were blurred for privacy and left the server, whatever became of them since."""
+    """Number of rounds whose noised models have left the server, including rounds that were lost later."""
 
     def model_for(self, client: str, group: str) -> Weights:
-        """What the client starts its next round from: its group's model with the client's own entries."""
+        """Return the model that the client trains next: its group's model with the client's own entries."""
         server, own = self.server[group], self.personal.get(client)
         return server if own is None else {**server, **own}
 
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """The new state, who took part, who was refused and why, and the groups that nobody's report moved."""
+    """The outcome of one round."""
 
     state: State
     accepted: tuple[str, ...]
+    """Clients whose report was accepted."""
     rejected: dict[str, str]
+    """Rejection reason of each client whose report was rejected."""
     unchanged_groups: tuple[str, ...] = ()
-    """Groups that keep their models for want of a good report."""
+    """Model groups without a good report: their model is unchanged."""
 
 
 def count_releases_again(state: State, rounds: int) -> State:
-    """`state`, from which `rounds` are done again that clients or readers of the run have seen already.
+    """Return `state` with `rounds` more releases, for rounds that are repeated after their models were seen.
 
-    Where other reports come this time, those see two releases of a round, and both are to be paid for.
+    If other reports arrive this time, clients and readers of the run see two releases of the same round, and
+    the privacy account must include both.
     """
     return replace(state, releases=state.releases + rounds)
 
 
 def select(weights: Weights, names: Set[str]) -> Weights:
-    """The entries of `weights` called `names`, in their order."""
+    """Return the entries of `weights` called `names`, in the order of `weights`."""
     return {name: array for name, array in weights.items() if name in names}
 
 
 def floats_of(weights: Weights) -> Weights:
-    """The entries of `weights` that are floats, in their order."""
+    """Return the entries of `weights` with a floating-point dtype, in their order."""
     return {name: array for name, array in weights.items() if np.issubdtype(array.dtype, np.floating)}
 
 
 def find_difference(weights: Weights, reference: Weights) -> str | None:
-    """The first way in which keys, shapes or dtypes differ from `reference`; None where they agree."""
+    """Describe the first difference in names, shapes or dtypes from `reference`; None if there is none."""
     if missing := [name for name in reference if name not in weights]:
         return f"'{missing[0]}' is missing"
     if extra := [name for name in weights if name not in reference]:
@@ -142,29 +150,32 @@ def find_difference(weights: Weights, reference: Weights) -> str | None:
 
 
 def find_fault(weights: Weights, reference: Weights) -> str | None:
-    """The first difference from `reference`, or entry with values not finite; None where all is well."""
+    """Describe the first difference from `reference` or the first entry that is not finite; None if valid."""
     return find_difference(weights, reference) or find_not_finite(weights)
 
 
 def find_not_finite(weights: Weights) -> str | None:
-    """The first entry that holds NaN or infinity; None where there is none."""
+    """Describe the first entry that contains NaN or infinity; None if all values are finite."""
     for name, array in weights.items():
         if not np.isfinite(array).all():
-            return f"'{name}' holds values that are not finite"
+            return f"'{name}' contains values that are not finite"
     return None
 
 
 def find_negative_variance(weights: Weights, variances: Set[str]) -> str | None:
-    """The first of the entries `variances` that holds a value below 0, which makes a model give NaN."""
+    """Describe the first entry among `variances` with a value below 0, with which a model gives NaN."""
     for name, array in weights.items():
         if name in variances and (array < 0).any():
-            return f"'{name}' holds a negative variance"
+            return f"'{name}' contains a negative variance"
     return None
 
 
 def rejection_reason(report: Report, reference: Weights, variances: Set[str] = frozenset()) -> str | None:
-    """Why `report` cannot be used, or None: no examples, entries that differ, values not finite, a negative
-    one among `variances`."""
+    """Return why `report` is invalid; None if it is valid.
+
+    A report is invalid if it has no examples, if its entries differ from `reference`, if a value is not
+    finite, or if one of the entries `variances` has a negative value.
+    """
     if report.n_examples <= 0:
         return f"it reports {report.n_examples} examples, expected more than 0"
     return find_fault(report.weights, reference) or find_negative_variance(report.weights, variances)

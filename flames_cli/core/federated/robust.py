@@ -1,6 +1,6 @@
-"""Means that bear some bad reports: of each only the definition, over K models of the same entries.
+"""Means that tolerate some bad reports, computed over K models with the same entries.
 
-They count every client alike, for what a client says of its number of images could buy it any weight.
+They weigh all clients equally, since a client could claim any number of images to get a larger weight.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +14,14 @@ from flames_cli.core.federated.running_sum import cast, in_blocks
 
 
 def robust_mean(kind: Aggregation, models: Sequence[Weights], start: Weights, bad: int | None) -> Weights:
-    """The `kind` of mean of the models (median, trimmed-mean, krum), each entry in its own dtype.
+    """Return the robust mean of the models, each entry in its own dtype.
 
     Args:
-        kind: one of the three.
-        models: of a round's good reports, in order of their clients' names; as `lacks` asks for.
-        start: what they started from.
-        bad: how many of them may be bad; None: `tolerated_bad`.
+        kind: median, trimmed-mean or krum.
+        models: models of a round's good reports, in order of their clients' names; `shortage` gives None
+            for their number.
+        start: model from which the clients started.
+        bad: number of models that may be bad; None: as `tolerated_bad` returns it.
     """
     if kind == "krum":
         chosen = models[krum(models, start, tolerated_bad(kind, len(models), bad))]
@@ -32,20 +33,23 @@ def robust_mean(kind: Aggregation, models: Sequence[Weights], start: Weights, ba
 
 
 def shortage(kind: Aggregation, n: int, bad: int | None) -> str | None:
-    """Why a mean of this kind cannot be taken of `n` reports, or None.
+    """Return why `n` reports are too few for this kind of mean; None if they are enough.
 
-    A trimmed mean needs more than 2·bad reports (Yin et al. 2018), Krum 2·bad + 3 (Blanchard et al. 2017).
+    A trimmed mean needs 2·bad + 1 reports (Yin et al. 2018), Krum 2·bad + 3 (Blanchard et al. 2017).
     """
-    borne = tolerated_bad(kind, n, bad)
-    least = {"krum": 2 * borne + 3, "trimmed-mean": 2 * borne + 1}.get(kind, 1)
+    tolerated = tolerated_bad(kind, n, bad)
+    least = {"krum": 2 * tolerated + 3, "trimmed-mean": 2 * tolerated + 1}.get(kind, 1)
     if n >= least:
         return None
-    return f"{kind} needs {least} good reports to bear {borne} bad, there are {n}"
+    return f"{kind} needs {least} good reports to tolerate {tolerated} bad, there are {n}"
 
 
 def tolerated_bad(kind: Aggregation, n: int, bad: int | None) -> int:
-    """How many of `n` reports may be bad: what is asked for, else all that Krum bears, a fifth (one at least
-    where there are three) that a trimmed mean cuts off at either end."""
+    """Return the number of bad reports among `n` that the mean tolerates.
+
+    It is `bad` if given. Otherwise it is the largest number that Krum tolerates, or the number that a trimmed
+    mean removes at either end: a fifth of `n`, and at least 1 if n ≥ 3.
+    """
     if bad is not None:
         return bad
     if kind == "krum":
@@ -54,8 +58,9 @@ def tolerated_bad(kind: Aggregation, n: int, bad: int | None) -> int:
 
 
 def krum(models: Sequence[Weights], start: Weights, bad: int) -> int:
-    """The index of the model nearest to its n − bad − 2 nearest others, by the sum of squared distances over
-    all floats; the first of equals.
+    """Return the index of the model that is nearest to its n − bad − 2 nearest other models.
+
+    The measure is the sum of squared distances over all floats; among equal models the first one is chosen.
 
     Source: Blanchard et al. 2017, section 4.
     """
@@ -72,14 +77,14 @@ def krum(models: Sequence[Weights], start: Weights, bad: int) -> int:
 
 
 def _floats(models: Sequence[Weights], start: Weights) -> Iterator[tuple[Floats, Floats]]:
-    """Blocks of every float entry: (K×B of the models, B of the start)."""
+    """Yield blocks of B values of every float entry: K×B of the models, B of `start`."""
     for name, array in floats_of(start).items():
         for before, *values in in_blocks(array, *(model[name] for model in models)):
             yield np.stack(values).astype(np.float64), before.astype(np.float64)
 
 
 def _by_value(models: Sequence[Weights], mean: Callable[[Floats], Floats]) -> Weights:
-    """`mean` over the models, value by value."""
+    """Return `mean` over the models, applied to each value separately."""
     means = {name: np.empty(array.shape, array.dtype) for name, array in models[0].items()}
     for name, out in means.items():
         for part, *values in in_blocks(out, *(model[name] for model in models)):

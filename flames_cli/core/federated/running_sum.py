@@ -1,4 +1,4 @@
-"""Sums of models in float64, one model at a time; each entry is cast back to its own dtype.
+"""Running sums of models in float64; a mean is cast back to the dtype of each entry.
 
 Source: FedAvg (McMahan et al. 2017) for the weighted mean.
 """
@@ -13,18 +13,18 @@ from flames_cli.arrays import Floats, Weights
 from flames_cli.core.federated.reports import find_difference
 
 BLOCK = 1 << 16
-"""Number of values that are converted to float64 at once, so that they stay in the processor's cache."""
+"""Number of values converted to float64 in one step, small enough for the processor's cache."""
 
 
 class RunningSum:
-    """Σ factor·weights in float64, one report at a time; memory of one model."""
+    """Σ factor·weights in float64; needs memory for one model."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Floats] = {}
         self.total = 0.0
 
     def add(self, weights: Weights, factor: float) -> None:
-        """Add `factor`·`weights`; the sum's total grows by `factor`."""
+        """Add `factor`·`weights`, and `factor` to the total."""
         self.total += factor
         for name, array in weights.items():
             if name not in self._sums:
@@ -34,7 +34,7 @@ class RunningSum:
                 sums += np.multiply(values, factor, dtype=np.float64)
 
     def mean(self, like: Weights) -> Weights:
-        """The sum divided by the total, each entry in the dtype of `like`."""
+        """Return the sum divided by the total, each entry in the dtype of `like`."""
         means = {name: np.empty(array.shape, array.dtype) for name, array in like.items()}
         for name, mean in means.items():
             for sums, out in in_blocks(self._sums[name], mean):
@@ -46,9 +46,9 @@ class RunningSum:
 
 
 def in_blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
-    """BLOCK values at a time: the same places of all `arrays`, flat.
+    """Yield blocks of up to BLOCK values from the same positions of all `arrays`, as flat arrays.
 
-    Written to, they change those whose rows follow each other.
+    Writing to a block changes its array if that array is C-contiguous.
     """
     flat = [array.reshape(-1) for array in arrays]
     for start in range(0, arrays[0].size, BLOCK):
@@ -56,16 +56,16 @@ def in_blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
 
 
 def cast(values: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """`values` in `dtype`. Integers (BatchNorm's counters) are rounded, so that they keep their type."""
+    """Return `values` in `dtype`; for an integer dtype (BatchNorm's counters), round them first."""
     return np.asarray(np.rint(values) if np.issubdtype(dtype, np.integer) else values, dtype)
 
 
 def weighted_mean(arrays: Sequence[Weights], weights: Sequence[float]) -> Weights:
-    """Σ wᵢ·arraysᵢ / Σ wᵢ, entry by entry (FedAvg where wᵢ is the number of examples).
+    """Return Σ wᵢ·arraysᵢ / Σ wᵢ, entry by entry (FedAvg if wᵢ is the number of examples).
 
     Raises:
-        ValueError: nothing to average, lengths or entries that differ, a weight that is negative or not
-            finite, or weights that sum to zero.
+        ValueError: there is nothing to average, the lengths or entries differ, a weight is negative or not
+            finite, or the weights sum to zero.
     """
     check_alike(arrays, weights)
     if not all(np.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
@@ -77,10 +77,10 @@ def weighted_mean(arrays: Sequence[Weights], weights: Sequence[float]) -> Weight
 
 
 def check_alike(arrays: Sequence[Weights], counts: Sequence[float]) -> None:
-    """Check that there are as many counts as models, at least one, and that the models have equal entries.
+    """Check that there is a count for each model, at least one model, and that all have the same entries.
 
     Raises:
-        ValueError: the lengths or the entries differ, or nothing is given.
+        ValueError: the lengths or the entries differ, or there is no model.
     """
     if not arrays or len(arrays) != len(counts):
         raise ValueError(

@@ -1,8 +1,9 @@
-"""What a server does between the blend of a round and its new model, over the parameters alone.
+"""Server steps: from the blend of a round to the new model. They change parameters only, not buffers.
 
-Every step takes the parameters `start` of the old model, those of the `blend`, and what it remembers of the
-rounds before ({} at first); it gives the new parameters and the new state. It computes in float64 and
-stores in the parameters' own dtype, so that a state read from a checkpoint goes on exactly.
+Every step takes the parameters `start` of the old model, the parameters of the `blend`, and the server's
+optimiser state after the previous round ({} at first). It returns the new parameters and the new optimiser
+state. It computes in float64 and stores the state in the parameters' own dtype, so that a run resumed from a
+checkpoint gives exactly the same results.
 """
 
 from collections.abc import Mapping
@@ -15,18 +16,18 @@ from flames_cli.arrays import Floats, Weights
 from flames_cli.core.federated.running_sum import RunningSum, cast
 
 BETA_1, BETA_2, TAU = 0.9, 0.99, 1e-3
-"""Of the server's Adam: the defaults of Flower's FedAdam (Reddi et al. 2021 tune τ)."""
+"""Constants β₁, β₂ and τ of the server's Adam: defaults of Flower's FedAdam (Reddi et al. 2021 tune τ)."""
 
 OptimiserState = Mapping[str, Weights]
-"""By kind: momentum, adam_m, adam_v, control."""
+"""Optimiser state of one model group by kind (momentum, adam_m, adam_v, control), each by parameter."""
 
 
 def momentum_step(
     start: Weights, blend: Weights, old: OptimiserState, momentum: float
 ) -> tuple[Weights, dict[str, Weights]]:
-    """v ← momentum·v + (w − blend), w ← w − v.
+    """Make a step with momentum: v ← momentum·v + (w − blend), w ← w − v.
 
-    Source: Hsu et al. 2019, FedAvgM, with a server learning rate of 1; the `gmf` of FedGS.
+    Source: Hsu et al. 2019, FedAvgM, with a server learning rate of 1; the same as `gmf` in FedGS.
     """
     stored = old.get("momentum", {})
     stepped, velocities = {}, {}
@@ -40,17 +41,20 @@ def momentum_step(
 def adam_step(
     start: Weights, blend: Weights, old: OptimiserState, lr: float, round_: int
 ) -> tuple[Weights, dict[str, Weights]]:
-    """With Δ = blend − w: m ← β₁m + (1−β₁)Δ, v ← β₂v + (1−β₂)Δ², w ← w + η·m / (√v + τ).
+    """Make a step of Adam with Δ = blend − w.
 
-    Source: Reddi et al. 2021, FedAdam. Their paper corrects no bias; as in Flower's FedAdam,
-    η = lr·√(1−β₂^(round+1)) / (1−β₁^(round+1)) (Kingma & Ba 2015 have exponent `round`).
+    m ← β₁m + (1−β₁)Δ, v ← β₂v + (1−β₂)Δ², w ← w + η·m / (√v + τ).
+
+    Source: Reddi et al. 2021, FedAdam. The paper has no bias correction. This function uses the one of
+    Flower's FedAdam: η = lr·√(1−β₂^(round+1)) / (1−β₁^(round+1)) (in Kingma & Ba 2015 the exponent is
+    `round`).
 
     Args:
-        start: the parameters w.
-        blend: those of the clients' blend.
-        old: adam_m and adam_v of the rounds before.
-        lr: above 0.
-        round_: of this round, from 1.
+        start: parameters w.
+        blend: parameters of the clients' blend.
+        old: optimiser state with adam_m and adam_v of the previous round.
+        lr: learning rate, above 0.
+        round_: number of this round, from 1.
     """
     rate = lr * np.sqrt(1 - BETA_2 ** (round_ + 1)) / (1 - BETA_1 ** (round_ + 1))
     old_m, old_v = old.get("adam_m", {}), old.get("adam_v", {})
@@ -67,15 +71,15 @@ def adam_step(
 def control_step(
     start: Weights, changes: RunningSum, old: OptimiserState, n_clients: int
 ) -> dict[str, Weights]:
-    """c ← c + (1/N)·Σ Δcᵢ, the sum over those who reported: the new state.
+    """Return the new control variate c ← c + (1/N)·Σ Δcᵢ, summed over the clients that reported.
 
     Source: Karimireddy et al. 2020, SCAFFOLD, algorithm 1, line 17.
 
     Args:
-        start: the parameters, for their dtypes.
-        changes: Σ Δcᵢ of the clients' control variates.
-        old: the server's control variate so far.
-        n_clients: N, all clients of the group, whether they reported or not.
+        start: parameters; only their names and dtypes are used.
+        changes: Σ Δcᵢ, the sum of the changes of the clients' control variates.
+        old: optimiser state with the server's old control variate.
+        n_clients: N, the number of all clients of the group, including those that did not report.
     """
     stored = old.get("control", {})
     return {

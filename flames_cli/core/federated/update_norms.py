@@ -1,7 +1,7 @@
-"""How far a report has moved from what its client was sent, and whether that is far outside of the others'.
+"""Limit on the distance between a report and the model that its client received.
 
-A client whose numbers are finite and of the right shape may still send a model scaled by a thousand, out of
-malice or of a fault, and one such report spoils a mean (Blanchard et al. 2017, proposition 1).
+A client whose numbers are finite and of the right shape may still send a model scaled by a thousand, because
+of an attack or a bug, and one such report spoils a mean (Blanchard et al. 2017, proposition 1).
 """
 
 import math
@@ -16,40 +16,50 @@ from flames_cli.core.federated.reports import Entries, LastReport, Moved, Report
 from flames_cli.core.federated.running_sum import in_blocks
 
 DIGITS = 6
-"""Kept of a norm, significant: it is for comparing, and sums of squares differ by machine in their last."""
+"""Significant digits of a stored norm: the last digits of a sum of squares differ between machines."""
 
 FEWEST = 2
-"""Others of a group that a client is compared with at once. Of two the one that moved less is taken for
-sound, as a fault seldom moves a model too little."""
+"""Number of other clients of a group that a client is compared with immediately. Of two clients the one that
+moved less is assumed to be good, since a fault seldom makes a model move too little."""
 
 MOST_STEPS = 10.0
-"""Times the median's steps that let a client go further: what it says of its images could buy it any way."""
+"""Largest factor by which more steps allow a client to move further. The number of steps follows from the
+number of images, which the client itself states: without a limit it could allow any distance."""
 
 
 @dataclass(frozen=True, slots=True)
 class NormLimit:
-    """How many times as far as the median client a client may move."""
+    """Limit on how far a client may move its model, relative to the median client."""
 
     factor: float = math.inf
-    """Above 1; infinite: as far as it will."""
+    """Largest distance in units of the median distance, above 1; infinite: no limit."""
     rates: Mapping[str, float] = field(default_factory=dict)
-    """Learning rate by client, which a norm is divided by; 1 where it is not named."""
+    """Learning rate by client, by which a norm is divided; 1 for a client without an entry."""
 
     @property
     def is_set(self) -> bool:
-        """Whether there is a limit at all."""
+        """True if there is a limit."""
         return not math.isinf(self.factor)
 
     def rejection_reason(
         self, report: Report, moved: Moved, group: Iterable[Moved], elsewhere: Iterable[Moved] = ()
     ) -> str | None:
-        """Why `report`, which has `moved`, is too far out, or None.
+        """Return why `report` moved too far; None if it did not.
 
-        It is where both the median of its `group` and that of all clients, itself among them, are exceeded,
-        each part of the report by itself; of an even number the lower middle one counts. The group's, since
-        how far a model moves depends on how long it has been trained, and its first client may join in any
-        round; that of all, so that of two clients the one that hardly moves does not make the other look far.
-        A client that made k times the median's steps, up to MOST_STEPS, may move k times as far.
+        Each part of a report (weights, statistics, …) is judged separately. A part moved too far if it
+        exceeds the limit both for the median of its model group and for the median of all clients, each with
+        this client included; of an even number of clients, the lower middle one is the median.
+
+        The median of the group is needed because the distance depends on how long a model has been trained,
+        and a group's first client may join in any round. The median of all is needed so that one of two
+        clients does not look too far only because the other one hardly moves. A client that made k times the
+        steps of the median client, up to MOST_STEPS, may move k times as far.
+
+        Args:
+            report: report of the client.
+            moved: distance of this report, as `measure` returns it.
+            group: distances of the other clients of the model group.
+            elsewhere: distances of the clients of the other model groups.
         """
         if not self.is_set:
             return None
@@ -64,29 +74,37 @@ class NormLimit:
         return None
 
     def measure(self, report: Report, start: Weights, entries: Entries) -> Moved:
-        """How far `report` has moved from `start`, by part; what training moves at a learning rate of 1."""
+        """Return the distance of each part of `report` from `start`.
+
+        The distance of what training moves is divided by the client's learning rate.
+        """
         rate = self.rates.get(report.client, 1.0)
         trainable = report.weights.keys() & entries.trainable
         parts = {
             "weights": distance(select(report.weights, trainable), start) / rate,
-            # Means of images and of gradients: the learning rate has no part in them.
+            # These are means over images, which do not depend on the learning rate.
             "statistics": distance(select(report.weights, report.weights.keys() - trainable), start),
         }
         if report.control is not None:
-            # It is of a step: a client of few steps has a large one, which says nothing against it.
+            # A control variate is a mean over steps, so it is large if there are few steps, also of a good
+            # client; multiplied by the number of steps, it can be compared.
             parts["control variate"] = distance(report.control, {}) * max(report.n_steps, 1)
         if report.style is not None:
-            # One that is never sent counts from zero: its whole size, not how far it was trained.
+            # A decoder that the server never sends has no start: its distance is its own norm, which does
+            # not depend on the learning rate.
             sent = report.style.keys() <= start.keys()
             parts["image decoder"] = distance(report.style, start) / (rate if sent else 1.0)
-        return Moved({part: _round(norm) for part, norm in parts.items()}, report.n_steps)
+        return Moved(
+            norms={part: _round(norm) for part, norm in parts.items()},
+            steps=report.n_steps,
+        )
 
 
 NO_LIMIT = NormLimit()
 
 
 def _usual(part: str, n_steps: int, among: Iterable[Moved]) -> tuple[float, int]:
-    """How far the median client would have moved in so many steps; of how many that moved at all."""
+    """Return the distance of the median client in `n_steps` steps, and the number of clients that moved."""
     known = list(among)
     norms = [one.norms[part] for one in known if one.norms.get(part, 0.0) > 0.0]
     extra = n_steps / max(median_low([one.steps for one in known]), 1)
@@ -94,12 +112,12 @@ def _usual(part: str, n_steps: int, among: Iterable[Moved]) -> tuple[float, int]
 
 
 def known_moves(clients: Mapping[str, LastReport], client: str) -> dict[str, LastReport]:
-    """The last report that was taken of every other one of `clients`, where it is known how far it moved."""
+    """Return the last accepted report of every client except `client` whose distance is known."""
     return {name: last for name, last in clients.items() if name != client and last.moved.norms}
 
 
 def distance(weights: Weights, start: Weights) -> float:
-    """‖weights − start‖₂ over all floats, in float64; entries that `start` lacks count from zero."""
+    """Return ‖weights − start‖₂ over all floats, in float64; an entry missing in `start` counts as 0."""
     total = 0.0
     for name, array in floats_of(weights).items():
         before = start.get(name)

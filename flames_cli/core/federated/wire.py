@@ -1,7 +1,7 @@
-"""Weights on their way: floats in 16 bits instead of 32, and back.
+"""Wire types of weights: conversion of floats to 16 bits for the transport, and back.
 
-fp16 (IEEE 754 binary16) keeps 11 bits of a number's size and reaches 65504; bf16, the upper half of a
-float32, keeps 8 bits and has float32's range.
+fp16 (IEEE 754 binary16) has 11 significant bits and reaches 65504. bf16, the upper half of a float32, has
+8 significant bits and the range of float32.
 """
 
 from collections.abc import Mapping
@@ -14,33 +14,33 @@ from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
 
 WIRE_TYPES = ("fp32", "fp16", "bf16")
-"""What floats travel as; fp32: as they are."""
+"""Types that floats can have in a message; fp32: floats are not changed."""
 
 _WIDE = ("float32", "float64")
-"""The types that are narrowed; what is narrower, or an integer, travels as it is."""
+"""Types that are narrowed; narrower floats and integers are sent unchanged."""
 
 _CARRIED = {"fp16": np.dtype(np.float16), "bf16": np.dtype(np.uint16)}
-"""What narrowed entries are arrays of; numpy has no bfloat16."""
+"""Array dtypes of narrowed entries; numpy has no bfloat16."""
 
 ROUNDING = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}
-"""How far a number may move on its way, relative to itself."""
+"""Largest relative rounding error of each wire type."""
 
 _WIDER = {"fp16": "bf16", "bf16": "fp32"}
 
 
 def check_wire(wire: str) -> None:
-    """Refuse a type that is not of WIRE_TYPES with a FlamesError."""
+    """Check that the wire type is known; FlamesError if not."""
     if wire not in WIRE_TYPES:
         raise FlamesError(f"the wire's type is '{wire}', expected one of {', '.join(WIRE_TYPES)}")
 
 
 def narrow(weights: Weights, wire: str) -> tuple[Weights, dict[str, str]]:
-    """`weights` as they travel, and of what type each narrowed entry was: what `widen` needs.
+    """Return `weights` in the wire type, and the original dtype of each narrowed entry (for `widen`).
 
-    To the nearest value, ties to even; NaN stays NaN, infinity stays infinite.
+    Values are rounded to the nearest, ties to even; NaN stays NaN, infinity stays infinity.
 
     Raises:
-        FlamesError: no such type, or a finite value beyond its range.
+        FlamesError: the wire type is unknown, or a finite value is outside its range.
     """
     check_wire(wire)
     dtypes = {
@@ -54,10 +54,10 @@ def narrow(weights: Weights, wire: str) -> tuple[Weights, dict[str, str]]:
 
 
 def widen(weights: Weights, wire: str, dtypes: Mapping[str, str]) -> Weights:
-    """What `narrow` narrowed, exactly as it travelled, in the types that it had before.
+    """Return weights that `narrow` converted, in their original dtypes; the values do not change.
 
     Raises:
-        FlamesError: no such type, or entries that `narrow` cannot have made.
+        FlamesError: the wire type is unknown, or `narrow` cannot have made these entries.
     """
     check_wire(wire)
     for name, dtype in dtypes.items():
@@ -65,8 +65,9 @@ def widen(weights: Weights, wire: str, dtypes: Mapping[str, str]) -> Weights:
         found = weights[name].dtype if name in weights else "missing"
         if found != carried or dtype not in _WIDE:
             raise FlamesError(
-                f"'{name}' is {found} and said to be {dtype} sent as {wire}, expected "
-                f"{carried or 'no such entry'} of {' or '.join(_WIDE)}; install one version everywhere"
+                f"'{name}' is {found}, described as {dtype} sent as {wire}; expected "
+                f"{carried or 'no such entry'} made from {' or '.join(_WIDE)}; install the same version "
+                "everywhere"
             )
     return {
         name: _widen_entry(array, wire).astype(dtypes[name], copy=False) if name in dtypes else array
@@ -75,13 +76,13 @@ def widen(weights: Weights, wire: str, dtypes: Mapping[str, str]) -> Weights:
 
 
 def _narrow_entry(name: str, array: NDArray[Any], wire: str) -> NDArray[Any]:
-    # What is lost is told below, by name.
+    # Values outside the range are reported below, with the name of their entry.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         narrowed = array.astype(np.float16) if wire == "fp16" else _to_bf16(array.astype(np.float32))
     beyond = np.isfinite(array) & ~np.isfinite(_widen_entry(narrowed, wire))
     if beyond.any():
         raise FlamesError(
-            f"'{name}' holds {array[beyond][0]:.4g}, beyond what {wire} reaches; "
+            f"'{name}' contains {array[beyond][0]:.4g}, outside the range of {wire}; "
             f"pass --wire-dtype {_WIDER[wire]}"
         )
     return narrowed
@@ -90,15 +91,15 @@ def _narrow_entry(name: str, array: NDArray[Any], wire: str) -> NDArray[Any]:
 def _widen_entry(array: NDArray[Any], wire: str) -> NDArray[np.float32]:
     if wire == "fp16":
         return array.astype(np.float32)
-    # 0-d arrays would turn into scalars, which have no view of their own memory.
+    # A 0-d array would become a scalar, of whose memory there is no view.
     bits = np.atleast_1d(array).astype(np.uint32) << np.uint32(16)
     return bits.view(np.float32).reshape(array.shape)
 
 
 def _to_bf16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """The bits of float32 `array` as bfloat16: half of the last place kept is added, less where even."""
+    """Return the bits of float32 `array` as bfloat16, rounded to the nearest value, ties to even."""
     bits = np.atleast_1d(array).view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
-    # Rounded up, a NaN whose low bits alone are set would turn into infinity or zero.
+    # Rounding up would turn a NaN with only low bits set into infinity or zero.
     return np.where(np.isnan(array), 0x7FC0, rounded.reshape(array.shape)).astype(np.uint16)

@@ -1,1 +1,1 @@
-"""What `check` does: inspect cases, survey them, find what is wrong, show it."""
+"""Parts of `flames check`: inspect cases, survey them, list findings, show them."""

@@ -1,4 +1,4 @@
-"""Pictures that are there twice: within a data set, or in two of those that are checked together."""
+"""Copies of pictures, within a data set or between data sets that are checked together."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from flames_cli.core.scores.metrics import Counts, count_pixels
 from flames_cli.stages.check.inspection import Inspected, unpack_mask
 from flames_cli.stages.check.survey import Finding, Survey, Where, say
 
-# Dice of the two masks below which copies contradict each other; our choice. Equal pictures deserve equal
-# masks; one that was cropped, or marked by another hand, does not quite get them.
+# Dice of two masks below which copies contradict each other; our own choice. Equal pictures should have equal
+# masks; a cropped copy, or one marked by another person, reaches almost 1.
 EQUAL_DICE = 0.9
 ALIKE_DICE = 0.5
 
@@ -21,48 +21,48 @@ CONTRADICTIONS = {
     "sites": "remove one: two clients would share a picture",
     "sets": "remove one: a test set would share a picture with training",
     "patients": "give both the same patient, or remove one; preprocess keeps such patients in one set",
-    "classes": "find out which class is right and remove the other; preprocess keeps the first of equal ones",
+    "classes": "find out which class is right and remove the other; preprocess keeps the first picture",
 }
-"""What copies may not differ in, and what to do where they do."""
+"""Properties in which copies must not differ, and the advice if they do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One source of those that are compared."""
+    """Source that is compared with others."""
 
     survey: Survey
     inspected: Inspected
 
     def name_in(self, survey: Survey) -> str:
-        """Its name; with its data set's before it where that is another."""
+        """Return its name, after the name of its data set if that is not `survey`."""
         own = self.inspected.source.name
         return own if self.survey is survey else f"{self.survey.name}: {own}"
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two sources that show one picture, or nearly."""
+    """Two sources that show the same picture, or nearly the same."""
 
     first: Member
     second: Member
     bits: int
-    """In which their perceptual hashes differ; -1: equal pixel for pixel."""
+    """Number of different bits of their perceptual hashes; -1: equal pixel for pixel."""
     dice: float
-    """Of their masks."""
+    """Dice of their masks."""
 
     @property
     def is_copy(self) -> bool:
-        """One picture, perhaps saved again; else a neighbouring one."""
+        """True for the same picture, perhaps saved again; False for a neighbouring picture."""
         return self.bits <= COPY_BITS
 
     @property
     def masks_disagree(self) -> bool:
-        """Two copies with two truths."""
+        """True for two copies with different masks."""
         return self.is_copy and self.dice < (EQUAL_DICE if self.bits < 0 else ALIKE_DICE)
 
     @property
     def contradictions(self) -> dict[str, tuple[str, str]]:
-        """What the two differ in, of CONTRADICTIONS."""
+        """Properties of CONTRADICTIONS in which the two differ."""
         one, other = self.first.inspected.source, self.second.inspected.source
         if self.first.survey is not self.second.survey:
             return {"data sets": (self.first.survey.name, self.second.survey.name)}
@@ -76,7 +76,7 @@ class Pair:
         return {what: both for what, both in pairs.items() if all(both) and both[0] != both[1]}
 
     def where(self, survey: Survey, what: str = "") -> Where:
-        """The two as a finding of `survey` names them."""
+        """Return the pair as a place of a finding of `survey`."""
         names = (self.first.name_in(survey), self.second.name_in(survey))
         relation = "=" if self.bits < 0 else "≈"
         how = "equal pixel for pixel" if self.bits < 0 else f"{self.bits} of {PHASH_SIZE**2} bits apart"
@@ -87,10 +87,10 @@ class Pair:
 
 
 def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
-    """The pairs that hold every group of copies together: one fewer than it has members.
+    """Return the pairs that connect every set of copies: one pair fewer than it has sources.
 
     Still images are compared by pixels and by perceptual hash, volumes by the pixels of each slice. Images
-    that are merely near count where no patients are named, as in preprocess.
+    that are only near count if the data set names no patients, as in preprocess.
     """
     members = [Member(survey, one) for survey in surveys for one in survey.usable]
     links = [(*link, -1) for link in _equal(members)]
@@ -118,21 +118,21 @@ def _equal(members: Sequence[Member]) -> Iterator[tuple[int, int]]:
 def _alike(
     members: Sequence[Member], chosen: Sequence[int], above: int, most: int
 ) -> list[tuple[int, int, int]]:
-    """Links of more than `above` and at most `most` bits between the members `chosen`."""
+    """Return the links of more than `above` and at most `most` bits between the members `chosen`."""
     looks = [look for index in chosen if (look := members[index].inspected.look) is not None]
     links = nearest_links(np.stack(looks), most) if len(looks) > 1 else []
     return [(chosen[link.first], chosen[link.second], link.bits) for link in links if link.bits > above]
 
 
 def _is_expected(pair: Pair) -> bool:
-    """Two images of one patient, or of one sequence, look alike."""
+    """Return whether the two may look alike: two images of one patient, or of one sequence."""
     one, other = pair.first, pair.second
     together = one.survey is other.survey and one.inspected.source.patient == other.inspected.source.patient
     return together and pair.bits >= 0
 
 
 def _dice(one: Member, other: Member) -> float:
-    """Of the two still images' masks, or of all slices that two volumes share."""
+    """Return the Dice of the two still images' masks, or over all slices that two volumes share."""
     size = one.survey.size
     cases, others = one.inspected.cases, other.inspected.cases
     if len(cases) == len(others) == 1:
@@ -150,7 +150,7 @@ def _dice(one: Member, other: Member) -> float:
 
 
 def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
-    """What `pairs` mean for one data set."""
+    """Return the findings that `pairs` give for one data set."""
     own = [pair for pair in pairs if survey in (pair.first.survey, pair.second.survey)]
     copies = [pair for pair in own if pair.is_copy]
     for what, fix in CONTRADICTIONS.items():
@@ -158,7 +158,7 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
             yield Finding(
                 "problem",
                 f"copies-across-{what.replace(' ', '-')}",
-                f"{say(len(torn), 'picture is', 'pictures are')} there twice, in two {what}",
+                f"{say(len(torn), 'picture is', 'pictures are')} present twice, in two {what}",
                 fix,
                 tuple(pair.where(survey, what) for pair in torn),
             )
@@ -166,7 +166,7 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
         yield Finding(
             "problem",
             "copies-with-other-masks",
-            f"{say(len(differ), 'picture is', 'pictures are')} there twice with masks that disagree",
+            f"{say(len(differ), 'picture is', 'pictures are')} present twice with masks that disagree",
             "find out which mask is right, and remove the other with its image",
             tuple(pair.where(survey) for pair in differ),
         )
@@ -174,8 +174,8 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
         yield Finding(
             "note",
             "copies",
-            f"{say(len(plain), 'picture is', 'pictures are')} there twice",
-            "nothing: preprocess leaves equal ones out and keeps the others in one set",
+            f"{say(len(plain), 'picture is', 'pictures are')} present twice",
+            "nothing: preprocess leaves equal pictures out and keeps the others in one set",
             tuple(pair.where(survey) for pair in plain),
         )
     if near := [pair for pair in own if not pair.is_copy]:
@@ -183,6 +183,6 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
             "note",
             "near-copies",
             f"{say(len(near), 'pair')} of pictures that look like neighbouring frames of one lesion",
-            "nothing within a data set: preprocess keeps them in one set",
+            "nothing to do within a data set: preprocess keeps them in one set",
             tuple(pair.where(survey) for pair in near),
         )

@@ -1,4 +1,4 @@
-"""What check finds in one data set: each finding says what, where, and what to do about it."""
+"""Findings of check in one data set: each states what was found, where, and what to do."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -8,22 +8,22 @@ from flames_cli.stages.check.intensities import find_odd_levels
 from flames_cli.stages.check.survey import Finding, Survey, Where, say
 from flames_cli.stages.raw import kind_of
 
-# Limits of our own choice.
+# These limits are our own choice.
 FULL_MASK = 0.9
-"""Of the image: a mask that covers more is most likely inverted."""
+"""Share of the image above which a mask is most likely inverted."""
 FAINT = 0.01
-"""Of the window: an image whose sd is less shows hardly anything."""
+"""Share of the window: an image with a smaller standard deviation shows hardly anything."""
 TINY_PX = 10
-"""Pixels, at the size asked for: a smaller lesion is a few pixels of noise to the loss."""
+"""Pixels, at the requested size: the loss sees a smaller lesion as a few pixels of noise."""
 FEWEST_PATIENTS = 3
-"""One each to train, to test the clients and to test the server."""
+"""Smallest number of patients: one each to train, to test the clients and to test the server."""
 
 EMPTY = "the mask is empty"
-"""As readers say it."""
+"""The reason that readers give for an empty mask."""
 
 
 def find_all(survey: Survey) -> list[Finding]:
-    """Everything that is found in one data set by itself; copies are found elsewhere."""
+    """Return all findings of one data set by itself; `find_copies` finds copies."""
     finders = (
         _unreadable,
         _left_out,
@@ -44,7 +44,7 @@ def _unreadable(survey: Survey) -> Iterator[Finding]:
             "problem",
             "unreadable",
             f"{say(len(bad), survey.noun)} cannot be trusted",
-            "mend or replace the files; or leave them out with `flames preprocess --skip-bad`",
+            "repair or replace the files; or leave them out with `flames preprocess --skip-bad`",
             tuple(Where(one.bad, (one.source.name,)) for one in bad),
         )
 
@@ -59,16 +59,16 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
             "note",
             "empty-mask" if reason == EMPTY else "left-out",
             f"{say(len(names), survey.noun)} will be left out: {reason}",
-            "nothing, where there is no lesion to see; else mend the masks",
+            "nothing, if there is no lesion to see; else correct the masks",
             tuple(Where(name, (name,)) for name in names),
         )
 
 
 def _odd_images(survey: Survey) -> Iterator[Finding]:
-    # A slice without tumour may well be blank: the first and last of a volume are.
+    # A slice without a lesion may well be constant: the first and last slices of a volume often are.
     cases = [case for one in survey.inspected for case in one.cases if one.look is not None or case.lesion_px]
     flat = [case for case in cases if case.intensity.sd == 0]
-    look = "replace the files; for slices, see whether --window suits and whether the mask is in place"
+    look = "replace the files; for slices, check --window and the position of the mask"
     for code, what, chosen in (
         ("black-image", "all black", [case for case in flat if case.level <= 0]),
         ("constant-image", "of one value throughout", [case for case in flat if case.level > 0]),
@@ -95,7 +95,7 @@ def _odd_masks(survey: Survey) -> Iterator[Finding]:
             "problem",
             "full-mask",
             f"{say(len(full), 'mask covers', 'masks cover')} more than {FULL_MASK:.0%} of the image",
-            "see whether lesion and background are swapped",
+            "check whether lesion and background are swapped",
             _named(full, lambda case: f"{case.share:.1%}"),
         )
     gone = [case for case in bearing if not case.lesion_px_at_size]
@@ -104,7 +104,7 @@ def _odd_masks(survey: Survey) -> Iterator[Finding]:
             "note",
             "vanishing-lesion",
             f"{say(len(gone), 'lesion vanishes', 'lesions vanish')} at {side} and will be left out",
-            "take a larger --size",
+            "use a larger --size",
             _named(gone, lambda case: f"{case.lesion_px} px of {case.shape[0]}×{case.shape[1]}"),
         )
     tiny = [case for case in bearing if 0 < case.lesion_px_at_size < TINY_PX]
@@ -113,13 +113,13 @@ def _odd_masks(survey: Survey) -> Iterator[Finding]:
             "note",
             "tiny-lesion",
             f"{say(len(tiny), 'image')} with less than {TINY_PX} px of lesion at {side}",
-            "see whether these are stray pixels of a mask; a larger --size keeps more of small lesions",
+            "check whether these are stray pixels of a mask; a larger --size keeps more of small lesions",
             _named(tiny, lambda case: f"{case.lesion_px_at_size} px"),
         )
 
 
 def _mixed(survey: Survey) -> Iterator[Finding]:
-    """What preprocess refuses to put into one file."""
+    """Return the kinds of images that preprocess does not put into one file."""
     depths: dict[tuple[str, str], dict[tuple[int, int], list[str]]] = {}
     for one in survey.usable:
         own = depths.setdefault(kind_of(survey.reader, one.source), {})
@@ -129,7 +129,7 @@ def _mixed(survey: Survey) -> Iterator[Finding]:
             yield Finding(
                 "problem",
                 "mixed-depths",
-                f"{' '.join(kind)} comes in {len(by_depth)} depths, of which a data set can have one",
+                f"{' '.join(kind)} has {len(by_depth)} depths, expected one per data set",
                 "put each into a data set of its own",
                 tuple(
                     Where(f"{channels} channel(s) of 0..{top}: {say(len(names), survey.noun)}", (names[0],))
@@ -152,7 +152,8 @@ def _torn_patients(survey: Survey) -> Iterator[Finding]:
                 "problem",
                 f"patient-in-two-{what}",
                 f"{say(len(torn), 'patient')} in two {what}: {why}",
-                f"see whether two people share a name; else put all {survey.noun}s of a patient in one place",
+                f"check whether two people have the same name; else put all {survey.noun}s of a patient in "
+                "one place",
                 torn,
             )
 
@@ -175,8 +176,8 @@ def _count(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "problem",
             "few-patients",
-            f"{say(len(patients), 'usable patient')}, too few to train on and to test with",
-            f"add patients: {FEWEST_PATIENTS} at the least",
+            f"{say(len(patients), 'usable patient')}, too few for training and tests",
+            f"add patients: at least {FEWEST_PATIENTS}",
         )
     complete, found = survey.reader.complete, sum(bool(one.source.masks) for one in survey.inspected)
     if complete and found != complete:
@@ -184,7 +185,7 @@ def _count(survey: Survey) -> Iterator[Finding]:
             "note",
             "other-count",
             f"{found:,} {survey.noun}s with a mask; the complete download has {complete:,}",
-            "nothing, where a part is meant; else download it again",
+            "nothing, if you want only a part; else download it again",
         )
 
 

@@ -1,4 +1,4 @@
-"""One raw source → figures of its cases and small pictures: what check does in parallel."""
+"""Inspection of one raw source: figures of its cases and small pictures. `check` does this in parallel."""
 
 import zlib
 from dataclasses import dataclass
@@ -18,42 +18,43 @@ from flames_cli.stages.raw import say_bad
 from flames_cli.store.cases import encode_chunk
 
 PICTURE = 160
-"""Side of the pictures that are kept, in pixels."""
+"""Side of the stored pictures, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFigures:
-    """What check keeps of a case; pixels are those of the raw image unless said otherwise."""
+    """Figures of a case; pixels are those of the raw image unless stated otherwise."""
 
     name: str
-    """A still image's is its source's."""
+    """Name of the case; a still image has the name of its source."""
     shape: tuple[int, int]
     depth: tuple[int, int]
-    """Channels, full scale."""
+    """Number of channels, and the full scale."""
     spacing_mm: tuple[float, float, float]
-    """Rows, columns, from slice to slice; NaN where unknown."""
+    """Spacing of rows, of columns, and from slice to slice; NaN if unknown."""
     lesion_px: int
     lesion_px_at_size: int
     lesions: int
     intensity: Intensity
     level: float
-    """The mean as the model sees it: 0 at the window's low end, 1 at its high end."""
+    """Mean of the image as the model sees it: 0 at the window's low end, 1 at its high end."""
     contrast: float
-    """The sd, likewise."""
+    """Standard deviation of the image, on the same scale."""
     digest: str
-    """Of the raw pixels: equal for exact copies; empty for blank ones, which are no copies of each other."""
+    """Digest of the raw pixels: equal for exact copies; empty for constant images, which do not count as
+    copies."""
     packed_mask: bytes
-    """At the size asked for."""
+    """The mask at the requested size, packed."""
 
     @property
     def share(self) -> float:
-        """Of the image that is lesion, 0..1."""
+        """Share of the image that is lesion, 0..1."""
         return self.lesion_px / (self.shape[0] * self.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What became of one source: cases, or why there are none."""
+    """Result for one source: its cases, or the reason why there are none."""
 
     source: Source
     cases: tuple[CaseFigures, ...] = ()
@@ -68,9 +69,10 @@ Pictures = dict[str, bytes]
 
 
 def inspect(reader: Reader, options: ReadOptions, size: int, source: Source) -> tuple[Inspected, Pictures]:
-    """Read and measure `source`; never raises for what is wrong with the data.
+    """Read and measure `source`; errors in the data are returned, not raised.
 
-    There are pictures of a volume's slices with the smallest and the largest lesion: enough to see it by.
+    There are pictures of a volume's slices with the smallest and the largest lesion, which is enough to
+    identify it.
     """
     try:
         raw = reader.read_source(source, options)
@@ -129,12 +131,12 @@ def _slice_distance(place: Placement | None) -> float:
 
 
 def unpack_mask(case: CaseFigures, size: int) -> Mask:
-    """The mask of `case` at the size asked for."""
+    """Return the mask of `case` at the requested size."""
     bits = np.frombuffer(zlib.decompress(case.packed_mask), np.uint8)
     return np.unpackbits(bits, count=size * size).reshape(size, size)
 
 
 def unpack_picture(picture: bytes, size: int) -> Pixels:
-    """A picture that `inspect` took at `size`: S×S, or S×S×3 in colour."""
+    """Return a picture that `inspect` made at `size`: S×S, or S×S×3 in colour."""
     side = min(size, PICTURE)
     return np.frombuffer(zlib.decompress(picture), np.uint8).reshape(side, side, -1).squeeze()

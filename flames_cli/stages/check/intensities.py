@@ -1,4 +1,4 @@
-"""Images and sites that are far brighter or darker than those they are trained with."""
+"""Images and sites that are far brighter or darker than the other training images."""
 
 from collections.abc import Iterator
 
@@ -8,17 +8,18 @@ from flames_cli.arrays import Floats
 from flames_cli.core.imaging.quality import distance_from, robust_z
 from flames_cli.stages.check.survey import Finding, Part, Survey, Where, say
 
-# Limits of our own choice.
+# These limits are our own choice.
 OUTLIER_Z = 6.0
-"""Robust sds of its site's images from their median."""
+"""Distance from the median of the site's images, in robust standard deviations."""
 SITE_DISTANCE = 3.0
-"""Robust sds of the other sites' images from their median."""
+"""Distance from the median of the other sites' images, in robust standard deviations."""
 ENOUGH = 10
-"""Images or volumes that a robust sd takes."""
+"""Number of images or volumes that a robust standard deviation needs."""
 
 
 def find_odd_levels(survey: Survey) -> Iterator[Finding]:
-    """Images unlike their site's others, and sites unlike the others, by brightness as the model sees it."""
+    """Return findings for images that differ from their site's other images, and for sites that differ from
+    the others, by brightness as the model sees it."""
     levels = {
         part: np.array([np.mean([case.level for case in one.cases]) for one in own])
         for part, own in survey.parts().items()
@@ -29,7 +30,7 @@ def find_odd_levels(survey: Survey) -> Iterator[Finding]:
             "note",
             "intensity-outlier",
             f"{say(len(odd), survey.noun)} far brighter or darker than their site's others",
-            "look at them for another device, inverted intensities or a wrong unit",
+            "check these images for another device, inverted intensities or a wrong unit",
             odd,
         )
     apart = tuple(_sites_apart(levels))
@@ -38,7 +39,7 @@ def find_odd_levels(survey: Survey) -> Iterator[Finding]:
             "note",
             "site-apart",
             f"{say(len(apart), 'site')} far brighter or darker than the others",
-            "expect models to transfer less well; see whether units and windows are the same everywhere",
+            "expect models to transfer less well; check whether units and windows are the same everywhere",
             apart,
         )
 
@@ -66,5 +67,5 @@ def _sites_apart(levels: dict[Part, Floats]) -> Iterator[Where]:
         if distance > SITE_DISTANCE:
             yield Where(
                 f"{part.site}: mean {own.mean():.2f} of the window, others' median {np.median(others):.2f} "
-                f"({distance:.1f} robust sds apart)"
+                f"({distance:.1f} robust standard deviations)"
             )

@@ -1,4 +1,4 @@
-"""Small pictures of the cases, kept on disk until it is known which ones are shown."""
+"""Small pictures of the cases, stored on disk until it is known which ones are shown."""
 
 from collections.abc import Iterable
 
@@ -15,11 +15,11 @@ from flames_cli.stages.check.survey import Survey
 from flames_cli.store.cases import Spool
 
 SAMPLES = 24
-"""Cases that the contact sheet of a site shows at most."""
+"""Largest number of cases on the contact sheet of a site."""
 
 
 class Album:
-    """The pictures of all data sets that are checked together."""
+    """Pictures of all data sets that are checked together."""
 
     def __init__(self, spool: Spool, size: int) -> None:
         self._spool = spool
@@ -27,7 +27,8 @@ class Album:
         self._kept: dict[tuple[str, str], tuple[int, CaseFigures]] = {}
 
     def add(self, dataset: str, inspected: Inspected, pictures: Pictures) -> None:
-        """Keep the pictures of one source: by case, and that of its largest lesion by its own name too."""
+        """Store the pictures of one source: by case, and the picture of its largest lesion also by the
+        source's name."""
         pictured = [case for case in inspected.cases if case.name in pictures]
         for case in sorted(pictured, key=lambda case: case.lesion_px):
             kept = (self._spool.add(pictures[case.name]), case)
@@ -37,7 +38,7 @@ class Album:
         return key in self._kept
 
     def get(self, dataset: str, name: str) -> Picture:
-        """The picture of a case or of a source."""
+        """Return the picture of a case or of a source."""
         number, case = self._kept[dataset, name]
         image = unpack_picture(self._spool.get(number), self._size)
         share = f"{percent(case.share)} %" if case.lesion_px else "no lesion"
@@ -45,7 +46,8 @@ class Album:
 
 
 def pick_samples(survey: Survey, album: Album) -> dict[str, list[str]]:
-    """By heading, up to SAMPLES cases of each part, evenly spaced in the order of their lesions' share."""
+    """Return up to SAMPLES cases of each part by heading, evenly spaced in the order of their lesions'
+    share."""
     parts = survey.parts()
     several = len({part[:2] for part in parts}) > 1
     sheets = {}
@@ -58,7 +60,7 @@ def pick_samples(survey: Survey, album: Album) -> dict[str, list[str]]:
 
 
 def find_pictures(names: Iterable[str], survey: Survey, album: Album) -> dict[str, Picture]:
-    """Those of `names` that there are pictures of: cases, sources, or `dataset: source` of another set."""
+    """Return the existing pictures of `names`: cases, sources, or `dataset: source` of another set."""
     found = {}
     for name in names:
         other, _, source = name.partition(": ")

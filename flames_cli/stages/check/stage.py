@@ -1,6 +1,7 @@
-"""Raw folders → `check/<dataset>.json` and a page beside it: what is wrong with the data, before training.
+"""`flames check`: raw folders → `check/<dataset>.json` and an HTML page, with the faults of the data before
+training.
 
-One pass over the files; of each case its figures and at most a small picture are kept.
+The files are read once; only the figures of each case and at most a small picture are kept.
 """
 
 from collections.abc import Sequence
@@ -27,17 +28,17 @@ from flames_cli.store.files.atomic import finite, write_json
 from flames_cli.store.schema import CHECK, stamp
 
 NOT_READING = {"workspace", "seed", "raw", "datasets", "name", "workers"}
-"""Options that do not change what is found."""
+"""Options that do not change the findings."""
 
 
 def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, Any]]:
-    """Check the raw data of every data set by itself, and all of them for copies of each other's images.
+    """Check the raw data of every data set by itself, and all data sets for copies of each other's images.
 
-    Returns the reports that are also written as JSON, one a data set; `passed` is whether there are no
+    Returns the reports, one per data set, which are also written as JSON; `passed` is True if there are no
     problems.
 
     Raises:
-        FlamesError: a data set is not there, or its folder is not as its reader expects. Nothing is written.
+        FlamesError: a data set is missing, or its folder is not what its reader expects. Nothing is written.
     """
     named = dict.fromkeys(get_reader(name).name for name in config.datasets)
     opened = [open_raw(config, name) for name in named]
@@ -104,7 +105,8 @@ def _count(survey: Survey) -> dict[str, int]:
 
 
 def _legible(value: Any) -> Any:
-    """File names may hold what no JSON file or terminal should."""
+    """Return `value` with legible texts: file names may contain bytes that no JSON file or terminal should
+    contain."""
     if isinstance(value, str):
         return legible(value)
     if isinstance(value, dict):

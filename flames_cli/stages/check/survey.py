@@ -1,4 +1,4 @@
-"""All sources of a data set as check sees them, and what it says about them."""
+"""Survey of a data set: all its sources as check sees them, and the findings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ class Where(NamedTuple):
 
     text: str
     cases: tuple[str, ...] = ()
-    """Whose pictures show it."""
+    """Cases whose pictures show it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to mend (problem) or to know (note)."""
+    """Fault to correct (problem) or fact to know (note)."""
 
     severity: Literal["problem", "note"]
     code: str
@@ -28,14 +28,14 @@ class Finding:
     where: tuple[Where, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in the report."""
+        """Return the finding as it is in the report."""
         where = [{"text": place.text, "cases": list(place.cases)} for place in self.where]
         head = {"severity": self.severity, "code": self.code, "what": self.what, "fix": self.fix}
         return {**head, "count": len(where), "where": where}
 
 
 class Part(NamedTuple):
-    """What can be compared: one modality and organ, at one site."""
+    """Sources that can be compared: one modality and organ, at one site."""
 
     modality: str
     organ: str
@@ -53,7 +53,7 @@ class Survey:
 
     @property
     def noun(self) -> str:
-        """What a source is; a manifest may hold both."""
+        """The word for a source; a manifest may contain both kinds."""
         nouns = {"volume" if one.look is None else "image" for one in self.usable}
         if not nouns:
             return "image" if self.reader.is_still else "volume"
@@ -65,7 +65,7 @@ class Survey:
         return [one for one in self.inspected if one.cases]
 
     def part_of(self, source: Source) -> Part:
-        """Where `source` belongs."""
+        """Return the part to which `source` belongs."""
         return Part(*kind_of(self.reader, source), source.site)
 
     def parts(self) -> dict[Part, list[Inspected]]:
@@ -77,10 +77,10 @@ class Survey:
 
     @property
     def cases(self) -> list[CaseFigures]:
-        """Of all sources."""
+        """The cases of all sources."""
         return [case for one in self.inspected for case in one.cases]
 
 
 def say(n: int, one: str, many: str = "") -> str:
-    """`n` with its noun: 1 image, 2 images."""
+    """Return `n` with its noun: 1 image, 2 images."""
     return f"{n:,} {one}" if n == 1 else f"{n:,} {many or one + 's'}"

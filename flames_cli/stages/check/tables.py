@@ -1,4 +1,4 @@
-"""The figures of a data set, whole and by site: what its report tabulates."""
+"""Tables of the report: the figures of a data set, in total and by site."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +11,15 @@ from flames_cli.stages.check.inspection import CaseFigures, Inspected
 from flames_cli.stages.check.survey import Survey
 
 SMALL_SHARE = 0.005
-"""Of the image: what FedGS calls a small lesion."""
+"""Share of the image below which FedGS calls a lesion small."""
 
 QUANTILES = {"min": 0.0, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
 FIGURES = tuple(Intensity.__dataclass_fields__)
 
 
 def tabulate(survey: Survey) -> list[dict[str, Any]]:
-    """A row a modality and organ, with `site` None, each followed by a row a site where sites are told."""
+    """Return a row per modality and organ, with `site` None, each followed by a row per site if sites are
+    named."""
     kinds: dict[tuple[str, str], dict[str, list[Inspected]]] = {}
     for part, own in survey.parts().items():
         kinds.setdefault((part.modality, part.organ), {})[part.site] = own
@@ -45,7 +46,7 @@ def _row(sources: Sequence[Inspected]) -> dict[str, Any]:
 
 
 def _lesions(cases: Sequence[CaseFigures]) -> dict[str, Any]:
-    """Of the images that bear one: their share of the image, and how many there are."""
+    """Return the numbers of images and lesions, and the lesions' share of the images that have one."""
     shares = [case.share for case in cases]
     return {
         "images": len(cases),
@@ -61,12 +62,13 @@ def _lesions(cases: Sequence[CaseFigures]) -> dict[str, Any]:
 
 
 def _intensity(cases: Sequence[CaseFigures]) -> dict[str, float]:
-    """Each figure's median over the images, in their own units within the window."""
+    """Return the median of each figure over the images, in their own units within the window."""
     return {name: float(np.median([getattr(case.intensity, name) for case in cases])) for name in FIGURES}
 
 
 def _spacing(cases: Sequence[CaseFigures]) -> dict[str, list[float]] | None:
-    """Rows, columns, from slice to slice: median, least and most; None where it is told of no image."""
+    """Return median, minimum and maximum of the spacing of rows, of columns and between slices; None if no
+    image has it."""
     spacing = np.array([case.spacing_mm for case in cases])
     told = spacing[np.isfinite(spacing[:, 0])]
     if not len(told):

@@ -1,4 +1,4 @@
-"""The main job on phantoms: draw raw data, then every real stage, the baseline and FLAMES side by side."""
+"""`flames demo`: raw phantoms, then all real stages, with the baseline and FLAMES next to each other."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ LOCAL_EPOCHS, BATCH_SIZE, LEARNING_RATE, BASE_CHANNELS = 2, 8, 2e-3, 8
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What every stage gave."""
+    """Results of all stages."""
 
     preprocessed: list[dict[str, Any]]
     partition: Partition
@@ -53,8 +53,8 @@ def demo(
 
     Args:
         config: workspace, size, rounds and seed.
-        progress: told of the stages' steps.
-        watch: gives the listener to a run, by the strategy's name.
+        progress: receives the steps of the stages.
+        watch: returns the listener for a run, by the strategy's name.
     """
     _claim(config.workspace)
     shared = {"workspace": config.workspace, "seed": config.seed}
@@ -82,20 +82,20 @@ def demo(
 
 
 def _claim(workspace: Path) -> None:
-    """Mark `workspace` as the demo's, which overwrites what is in it.
+    """Mark `workspace` as the demo's, which overwrites the files in it.
 
     Raises:
-        FlamesError: it holds artifacts, and not the demo's.
+        FlamesError: it contains artifacts that the demo did not make.
     """
     marker = workspace / MARKER
     taken = any((workspace / name).exists() for name in ("raw", "preprocessed", "partition.json", "runs"))
     if taken and not marker.is_file():
-        raise FlamesError(f"{workspace} holds artifacts that are not the demo's; pass another --workspace")
+        raise FlamesError(f"{workspace} contains artifacts that are not the demo's; pass another --workspace")
     write_text(marker, "Made by `flames demo` from synthetic images, which overwrites all files here.\n")
 
 
 def draw_phantoms(folder: Path, seed: int, progress: Progress = silent) -> dict[str, Path]:
-    """The three raw data sets below `folder`; where each lies, by name."""
+    """Draw the three raw data sets below `folder`; return their folders by name."""
     drawers: dict[str, Callable[[Path, int, int], Path]] = {
         "brats": draw_brats,
         "busi": draw_busi,

@@ -1,4 +1,4 @@
-"""Before a federation between machines begins: what would stop it, at the server and at a site."""
+"""Checks before a federation between machines begins, at the server and at a site."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from flames_cli.store.deployment.folders import Deployment, Site
 
 
 def check_server(deployment: Deployment) -> list[Finding]:
-    """What is well and what is not at the server's machine, whether or not the server runs."""
+    """Return the findings at the server's machine, whether or not the server runs."""
     return [
         *check_authority(deployment.ca_certificate),
         *check_server_files(deployment),
@@ -27,15 +27,15 @@ def check_server(deployment: Deployment) -> list[Finding]:
 
 
 def check_node(site: Site, shards: Sequence[Path] = (), superlink: str | None = None) -> list[Finding]:
-    """What is well and what is not at a site's machine.
+    """Return the findings at a site's machine.
 
     Args:
-        site: its folder.
-        shards: the client's data; none: not looked at.
-        superlink: HOST:PORT of the server; None: as the site's folder says.
+        site: the site's folder.
+        shards: the client's data; not checked if empty.
+        superlink: HOST:PORT of the server; None: the address in the site's folder.
 
     Raises:
-        FlamesError: `superlink` is no address.
+        FlamesError: `superlink` is not an address.
     """
     return [
         *check_authority(site.ca_certificate),

@@ -1,4 +1,4 @@
-"""Whether a node reaches its server, knows it, and agrees with it on the time and the release."""
+"""Checks of the connection from a node to its server: port, certificate, release and clock."""
 
 import http.client
 import socket
@@ -19,99 +19,102 @@ from flames_cli.store.deployment.certificates import describe_certificate
 from flames_cli.store.files.atomic import reason_of
 
 SECONDS = 10.0
-"""To wait for an answer."""
+"""Longest time to wait for an answer."""
 
 AHEAD, BEHIND = 5.0, 300.0
-"""Seconds by which a node's clock may differ: Flower refuses what is signed later, or longer ago."""
+"""Seconds by which a node's clock may differ: Flower rejects signatures from later or longer ago."""
 WARN_AHEAD, WARN_BEHIND = 2.5, 60.0
+"""Seconds from which there is a warning."""
 
 LATER = ("the server's certificate was", "the releases of FLAMES were", "the clocks were")
-"""What comes after reaching the server."""
+"""Checks that need a connection to the server."""
 
 EXPIRED, NOT_YET = 10, 9
 OTHER_NAME = (62, 64)
-"""What OpenSSL's verification answers (x509_vfy.h): dates; the host name or the IP address is another."""
+"""OpenSSL's verification codes (x509_vfy.h) for dates, and for another host name or IP address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said, its header names in lower case, and this machine's clock (s) when it did."""
+    """The server's response, with header names in lower case, and this machine's clock (s) at that time."""
 
     status: int
     headers: Mapping[str, str]
     clock: float
 
 
-def check_connection(address: str, authority: Path) -> Iterator[Finding]:
-    """Reach the server at `address` (HOST:PORT), know it by `authority`'s certificate, and compare."""
+def check_connection(address: str, authority: Path, seconds: float = SECONDS) -> Iterator[Finding]:
+    """Check the connection to the server at `address` (HOST:PORT), whose certificate `authority` signed."""
     host, port = split_address(address)
     yield from _proxy(host)
-    reached = _reach(host, port)
+    reached = _reach(host, port, seconds)
     yield reached
     if reached.state != "ok":
         yield from (skipped(what, "the server was not reached") for what in LATER)
         return
-    answer = _ask(address, authority)
+    answer = _ask(address, authority, seconds)
     if not isinstance(answer, Answer):
         yield answer
-        yield from (skipped(what, "the server is not known") for what in LATER[1:])
+        yield from (skipped(what, "the server was not identified") for what in LATER[1:])
         return
-    yield ok(f"the server shows a certificate for {host} that {authority.name} signed")
+    yield ok(f"the server has a certificate for {host} that {authority.name} signed")
     yield check_release(answer)
     yield check_clock(answer)
 
 
 def check_port(port: int, authority: Path) -> Finding:
-    """Whether a server could listen at `port` of this machine; one of ours that does is as well."""
+    """Check that `port` of this machine is free, or in use by this deployment's own server."""
     try:
         with socket.create_server(("", port)):
             return ok(f"port {port} is free")
     except PermissionError:
-        return problem(f"port {port} may not be used by this user", "choose one above 1023 (deployment.toml)")
+        return problem(f"this user may not use port {port}", "choose a port above 1023 (deployment.toml)")
     except OSError:
-        answer = _ask(f"localhost:{port}", authority)
+        answer = _ask(f"localhost:{port}", authority, SECONDS)
     if isinstance(answer, Answer) and _is_ours(answer):
         return ok(f"port {port} is in use by this deployment's own server")
     return problem(
-        f"port {port} is in use by another program", f"end it (`ss -ltnp 'sport = :{port}'` names it)"
+        f"port {port} is in use by another program", f"end it (`ss -ltnp 'sport = :{port}'` shows its name)"
     )
 
 
 def _proxy(host: str) -> Iterator[Finding]:
-    """Flower's connections, unlike these, go through a proxy where the environment names one."""
+    """Warn of a proxy in the environment: Flower's connections use it, unlike those of this check."""
     if urllib.request.getproxies().keys() & {"https", "all"} and not urllib.request.proxy_bypass(host):
         yield warning(
             "the node's connections would go through a proxy (HTTPS_PROXY), which this check does not use",
-            f"add {host} to NO_PROXY, unless the proxy is the way to it",
+            f"add {host} to NO_PROXY, unless it can be reached only through the proxy",
         )
 
 
-def _reach(host: str, port: int) -> Finding:
+def _reach(host: str, port: int, seconds: float) -> Finding:
     try:
-        with socket.create_connection((host, port), timeout=SECONDS):
-            return ok(f"port {port} of {host} is reached")
+        with socket.create_connection((host, port), timeout=seconds):
+            return ok(f"port {port} of {host} was reached")
     except socket.gaierror:
-        return problem(f"the name {host} is unknown here", "check it, or enter it in DNS or /etc/hosts")
+        return problem(
+            f"the name {host} is unknown on this machine", "check it, or add it to DNS or /etc/hosts"
+        )
     except TimeoutError:
         return problem(
-            f"{host} gave no answer at port {port} in {SECONDS:.0f} s",
-            f"open TCP port {port} in the firewalls: out of this site and into the server",
+            f"{host} did not answer at port {port} within {seconds:.0f} s",
+            f"open TCP port {port} in the firewalls: outgoing at this site, incoming at the server",
         )
     except OSError as error:
         return problem(
             f"port {port} of {host} was not reached: {reason_of(error)}",
-            "start the server there (`flames deploy server`), and check the port and the firewalls",
+            "start the server with `flames deploy server`, and check the port and the firewalls",
         )
 
 
-def _ask(address: str, authority: Path) -> Answer | Finding:
-    """The answer to a request that anybody may make; or why there is none."""
+def _ask(address: str, authority: Path, seconds: float) -> Answer | Finding:
+    """Return the response to a request that needs no key, or the reason why there is none."""
     try:
         describe_certificate(authority)
     except FlamesError:
         return skipped("the server's certificate was", f"{authority.name} cannot be read")
     try:
-        connection = connect(address, authority, SECONDS)
+        connection = connect(address, authority, seconds)
         try:
             before = time.time()
             connection.request("GET", "/health")
@@ -121,40 +124,40 @@ def _ask(address: str, authority: Path) -> Answer | Finding:
         finally:
             connection.close()
     except ssl.SSLCertVerificationError as error:
-        return _unknown(error.verify_code, authority)
+        return _untrusted(error.verify_code, authority)
     except ssl.SSLError as error:
         return problem(
-            f"what listens at {address} does not speak TLS ({error.reason or 'no reason given'})",
+            f"the program that listens at {address} does not use TLS ({error.reason or 'no reason given'})",
             "start the server without --insecure, and check the port",
         )
     except (OSError, http.client.HTTPException) as error:
         return problem(
-            f"{address} gave no answer over TLS: {_reason(error)}", "check that the server runs, and its port"
+            f"{address} did not answer over TLS: {_reason(error)}", "check that the server runs, and its port"
         )
 
 
 def _reason(error: OSError | http.client.HTTPException) -> str:
-    if isinstance(error, TimeoutError):  # its text names a line of Python's own source
+    if isinstance(error, TimeoutError):  # its text is a line of Python's own source
         return "timed out"
     return reason_of(error) if isinstance(error, OSError) else type(error).__name__
 
 
-def _unknown(code: int, authority: Path) -> Finding:
-    """Why a certificate was refused."""
+def _untrusted(code: int, authority: Path) -> Finding:
+    """Return the reason why a certificate was rejected."""
     if code == EXPIRED:
         return problem(
             "the server's certificate has expired, by this machine's clock",
-            "set the clock, or run `flames deploy renew` at the server and start it anew",
+            "set the clock, or run `flames deploy renew` at the server and restart it",
         )
     if code == NOT_YET:
         return problem(
-            "the server's certificate does not hold yet, by this machine's clock",
+            "the server's certificate is not valid yet, by this machine's clock",
             "set the clock (`timedatectl set-ntp true`)",
         )
     if code in OTHER_NAME:
         return problem(
             "the server's certificate is for another host",
-            "connect by the name or address that `flames deploy init` was given with --host",
+            "connect to the name or address that was given to `flames deploy init` with --host",
         )
     return problem(
         f"{authority} did not sign the server's certificate: it may be another server",
@@ -169,35 +172,37 @@ def _is_ours(answer: Answer) -> bool:
 
 
 def check_release(answer: Answer) -> Finding:
-    """Whether both machines run releases of FLAMES that understand each other."""
+    """Check that both machines run releases of FLAMES with the same protocol."""
     from flames_cli.fed.messages import PROTOCOL
     from flames_cli.flower.gate import PROTOCOL_HEADER, VERSION_HEADER  # loads Flower
 
     version, protocol = answer.headers.get(VERSION_HEADER), answer.headers.get(PROTOCOL_HEADER)
     if version is None or protocol is None:
         return problem(
-            f"the server does not say that it is FLAMES (status {answer.status})",
-            "start it with `flames deploy server`, and check the port",
+            f"the program that answers is not a FLAMES server (status {answer.status})",
+            "start the server with `flames deploy server`, and check the port",
         )
     here = f"this machine has FLAMES {__version__} (protocol {PROTOCOL}), the server {version} ({protocol})"
     if protocol != str(PROTOCOL):
         return problem(here, "install the same release on both")
     if version != __version__:
-        return warning(here, "install the same release on both when there is time")
+        return warning(here, "install the same release on both soon")
     return ok(f"both run FLAMES {__version__}")
 
 
 def check_clock(answer: Answer) -> Finding:
-    """Whether Flower takes what this machine signs: its header `Date` tells whole seconds, cut off."""
+    """Check that Flower accepts this machine's signatures, by the header `Date` (rounded down to seconds)."""
     try:
-        told = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+        server_time = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
     except ValueError:
-        return skipped("the clocks were", "the server told no time")
-    ahead = answer.clock - (told + 0.5)
+        return skipped("the clocks were", "the server sent no time")
+    ahead = answer.clock - (server_time + 0.5)
     fix = "set the clocks of both (`timedatectl set-ntp true`)"
     what = f"this clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's"
     if ahead > AHEAD or ahead < -BEHIND:
-        return problem(f"{what}, and the server refuses the node", fix)
+        return problem(f"{what}, so the server rejects the node", fix)
     if ahead > WARN_AHEAD or ahead < -WARN_BEHIND:
-        return warning(f"{what}; refused are more than {AHEAD:.0f} s ahead or {BEHIND:.0f} s behind", fix)
+        return warning(
+            f"{what}; the server rejects more than {AHEAD:.0f} s ahead or {BEHIND:.0f} s behind", fix
+        )
     return ok("the clocks agree")

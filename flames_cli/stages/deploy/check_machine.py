@@ -1,4 +1,4 @@
-"""Whether a machine can take part: its programs, its space, and a node's shard."""
+"""Checks of a machine: installed programs, free space, and a node's shard."""
 
 import shutil
 import tempfile
@@ -9,39 +9,35 @@ from pathlib import Path
 import psutil
 
 from flames_cli.errors import FlamesError
+from flames_cli.flower.compatibility import flower_problem, how_to_fix
 from flames_cli.stages.deploy.findings import Finding, ok, problem, problem_of, skipped, warning
 from flames_cli.store.files.atomic import reason_of
 from flames_cli.store.h5 import read_shard_summary
 
-FLOWER = "1.41"
-"""The release whose insides the server and the nodes build on."""
-
 GB = 10**9
 DISK = 5 * GB
-"""For models, memories and logs."""
+"""Free disk space that is advised for models, client states and logs."""
 MEMORY = 4 * GB
-"""For Python, torch and a small model's training."""
+"""Free memory that is advised for Python, torch and the training of a small model."""
 
 
 def check_machine(folder: Path) -> Iterator[Finding]:
-    """Flower's release, and whether there is room in memory and for writing in `folder`."""
+    """Check Flower's release, the free memory, and that files can be written in `folder`."""
     yield _flower()
     yield _writable(folder)
     free = shutil.disk_usage(folder).free
-    yield _room(f"{free / GB:.1f} GB of disk are free for {folder}", free, DISK, "make room")
+    yield _room(f"{free / GB:.1f} GB of disk are free for {folder}", free, DISK, "delete files on that disk")
     available = psutil.virtual_memory().available
     yield _room(f"{available / GB:.1f} GB of memory are free", available, MEMORY, "end other programs")
 
 
 def _flower() -> Finding:
-    fix = f"pip install 'flwr=={FLOWER}.*'"
     try:
         found = metadata.version("flwr")
     except metadata.PackageNotFoundError:
-        return problem("flwr is not installed", fix)
-    if not found.startswith(f"{FLOWER}."):
-        return problem(f"flwr {found} is installed, expected {FLOWER}", fix)
-    return ok(f"flwr {found} is installed")
+        return problem("flwr is not installed", how_to_fix())
+    untested = flower_problem(found)
+    return problem(untested, how_to_fix()) if untested else ok(f"flwr {found} is installed")
 
 
 def _writable(folder: Path) -> Finding:
@@ -49,17 +45,17 @@ def _writable(folder: Path) -> Finding:
         with tempfile.TemporaryFile(dir=folder):
             return ok(f"{folder} can be written")
     except OSError as error:
-        return problem(f"{folder} cannot be written: {reason_of(error)}", "check its owner and rights")
+        return problem(f"{folder} cannot be written: {reason_of(error)}", "check its owner and permissions")
 
 
 def _room(what: str, free: int, least: int, fix: str) -> Finding:
     if free < least:
-        return warning(f"only {what}, {least // GB} GB are advised", fix)
+        return warning(f"only {what}, at least {least // GB} GB are advised", fix)
     return ok(what)
 
 
 def check_device() -> Finding:
-    """Where this machine would train; a CPU does too."""
+    """Check on which device this machine would train; a CPU is enough."""
     from flames_cli.learn.devices import describe_devices, pick_device  # torch takes seconds to load
 
     kind = pick_device("auto").type
@@ -67,20 +63,20 @@ def check_device() -> Finding:
 
 
 def check_shards(shards: Sequence[Path]) -> Iterator[Finding]:
-    """The client's data: of this release's format, with images to train on."""
+    """Check that the client's data has this release's format and contains training images."""
     if not shards:
-        yield skipped("the shard was", "none was named with --shard FILE")
+        yield skipped("the shard was", "no --shard FILE was given")
     for shard in shards:
         yield _shard(shard)
 
 
 def _shard(shard: Path) -> Finding:
     try:
-        said = read_shard_summary(shard)
+        summary = read_shard_summary(shard)
     except FlamesError as error:
         return problem_of(error)
-    counts = ", ".join(f"{n} {name}" for name, n in said.images.items())
-    what = f"{shard}: {said.modality}, {said.organ}, {said.size}×{said.size}, images: {counts}"
-    if not said.images["train"]:
-        return problem(f"{what}; none to train on", "partition again with more patients for this client")
+    counts = ", ".join(f"{n} {name}" for name, n in summary.images.items())
+    what = f"{shard}: {summary.modality}, {summary.organ}, {summary.size}×{summary.size}, images: {counts}"
+    if not summary.images["train"]:
+        return problem(f"{what}; no training images", "partition again with more patients for this client")
     return ok(what)

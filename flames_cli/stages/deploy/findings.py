@@ -1,4 +1,4 @@
-"""What a check of a deployment found."""
+"""Findings of a check of a deployment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ State = Literal["ok", "warning", "problem", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: how it is, and what to do where it is not well."""
+    """The result of one check: its state, a description, and how to fix a problem."""
 
     state: State
     what: str
@@ -19,31 +19,31 @@ class Finding:
 
 
 def ok(what: str) -> Finding:
-    """As it should be."""
+    """Return the finding that a check has passed."""
     return Finding("ok", what)
 
 
 def warning(what: str, fix: str) -> Finding:
-    """It works, but not for ever or not well."""
+    """Return the finding that something works now, but not well or not for long."""
     return Finding("warning", what, fix)
 
 
 def problem(what: str, fix: str) -> Finding:
-    """It does not work."""
+    """Return the finding that something does not work."""
     return Finding("problem", what, fix)
 
 
 def skipped(what: str, because: str) -> Finding:
-    """It could not be looked at."""
+    """Return the finding that a check was not possible."""
     return Finding("skipped", f"{what} not checked: {because}")
 
 
 def problem_of(error: FlamesError) -> Finding:
-    """What an error says; what to do stands behind its first semicolon."""
+    """Return an error as a finding; the text after its first semicolon is the fix."""
     what, _, fix = str(error).partition("; ")
     return problem(what, fix)
 
 
 def passed(findings: Sequence[Finding]) -> bool:
-    """Whether there is no problem."""
+    """Return whether there is no problem among `findings`."""
     return all(finding.state != "problem" for finding in findings)

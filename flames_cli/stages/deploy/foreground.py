@@ -1,4 +1,4 @@
-"""A command that runs until it is told to end: by Ctrl-C, by SIGTERM or by its terminal's end, all alike."""
+"""Commands that run until a signal ends them: Ctrl-C, SIGTERM or the end of the terminal."""
 
 import signal
 import threading
@@ -7,24 +7,24 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-Tell = Callable[[str], None]
-"""Is told, in one line, what has happened."""
+Notify = Callable[[str], None]
+"""Function that shows one line about what has happened."""
 
 ENDS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @contextmanager
-def until_told_to_end() -> Iterator[None]:
-    """The block ends where a signal asks for it, and that is a good end."""
+def until_signal() -> Iterator[None]:
+    """End the block without an error when a signal of ENDS arrives."""
     with suppress(KeyboardInterrupt), interrupted_by_signals():
         yield
 
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """In the block, every signal of ENDS is KeyboardInterrupt, so that it can clean up."""
+    """Raise KeyboardInterrupt in the block for every signal of ENDS, so that the block can clean up."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers, and it has its own
+        yield  # only the main thread can set signal handlers
         return
     before = {number: signal.signal(number, _interrupt) for number in ENDS}
     try:
@@ -35,8 +35,8 @@ def interrupted_by_signals() -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """The block, which cleans up, is not interrupted: a second Ctrl-C would leave processes behind."""
+def uninterrupted() -> Iterator[None]:
+    """Ignore the signals of ENDS in the block, so that a second Ctrl-C leaves no processes behind."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDS}
     try:
         yield

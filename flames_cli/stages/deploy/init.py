@@ -1,6 +1,6 @@
-"""The folder of a federation between machines: made, given further sites, its certificate renewed.
+"""The folder of a federation between machines: create it, add sites, renew its certificate.
 
-What is made appears whole or not at all, and no key that is there is ever written over.
+A folder is created completely or not at all, and an existing key is never overwritten.
 """
 
 import shutil
@@ -28,24 +28,24 @@ LONGEST_DAYS = 36500
 
 
 def init_deployment(out: Path, host: str, port: int, sites: Sequence[str], days: int) -> Deployment:
-    """Make a deployment: an authority, the server's certificate, and a folder with a key pair for each site.
+    """Make a deployment: an authority, the server's certificate, and for each site a folder with a key pair.
 
     Args:
-        out: the folder, not there or empty.
+        out: the folder, which must not exist or be empty.
         host: the name or IP address by which the sites reach the server.
-        port: of the server.
-        sites: their names.
-        days: how long the server's certificate holds.
+        port: port of the server.
+        sites: names of the sites.
+        days: number of days for which the server's certificate is valid.
 
     Raises:
-        FlamesError: something is in `out`, or the host, the port, a name or the days cannot be.
+        FlamesError: `out` is not empty, or the host, the port, a name or the number of days is not allowed.
     """
     check_host(host)
     check_port(port)
     _check_days(days)
     names = _check_names(sites, ())
     _check_free(out)
-    with _whole_folder(out) as folder:
+    with _complete_folder(out) as folder:
         made = Deployment(folder, host, port, names)
         make_authority(made.ca_certificate, made.ca_key, days)
         _certify(made, days)
@@ -57,10 +57,10 @@ def init_deployment(out: Path, host: str, port: int, sites: Sequence[str], days:
 
 
 def add_site(deployment: Deployment, name: str, public_key: Path | None = None) -> Site:
-    """Make one more site's folder; with a `public_key` that the site made itself, without a private key.
+    """Make the folder of another site; without a private key if the site made the key of `public_key` itself.
 
     Raises:
-        FlamesError: the name cannot be or is taken, or the key is none, or another site's.
+        FlamesError: the name is not allowed or in use, or the key is invalid or another site's.
     """
     _check_names([name], deployment.sites)
     known = read_public_key(public_key) if public_key else None
@@ -68,20 +68,22 @@ def add_site(deployment: Deployment, name: str, public_key: Path | None = None) 
         _check_new_key(deployment, known)
     site = deployment.site(name)
     if site.path.exists():
-        raise FlamesError(f"{site.path} is there already and is kept; move it away or choose another name")
-    with _whole_folder(site.path) as folder:
+        raise FlamesError(
+            f"{site.path} exists already and is not overwritten; move it away or choose another name"
+        )
+    with _complete_folder(site.path) as folder:
         begun = replace(site, path=folder)
         _fill(begun, deployment.ca_certificate, known)
         write_public_key(deployment.node_key(name), read_public_key(begun.public_key))
-    # Last: a running server looks here for sites that are new, and finds their keys.
+    # Last: a running server reads the new sites here, and needs their keys then.
     write_deployment(replace(deployment, sites=(*deployment.sites, name)))
     return site
 
 
 def remove_site(deployment: Deployment, name: str) -> Deployment:
-    """Let site `name` take part no more: a running server takes its key back, another one when it starts.
+    """Remove site `name` from the federation: the server removes its key, now or at its next start.
 
-    The site's folder stays as it is. Flower never takes a key again that was taken back.
+    The site's folder stays unchanged. Flower never accepts a removed key again.
 
     Raises:
         FlamesError: there is no such site.
@@ -95,10 +97,10 @@ def remove_site(deployment: Deployment, name: str) -> Deployment:
 
 
 def make_key(name: str, out: Path) -> tuple[Path, Path]:
-    """Make site `name`'s key pair where it will be used: the private and the public key's file in `out`.
+    """Make the key pair of site `name` in folder `out`, and return the private and the public key's file.
 
     Raises:
-        FlamesError: the name cannot be, or a key is in `out` already.
+        FlamesError: the name is not allowed, or `out` contains a key already.
     """
     site = Site(out, check_site_name(name), "")
     make_node_keys(site.private_key, site.public_key)
@@ -106,12 +108,12 @@ def make_key(name: str, out: Path) -> tuple[Path, Path]:
 
 
 def renew_certificate(path: Path, days: int) -> Deployment:
-    """Give the server of the deployment in `path` a new key and a certificate of `days` from now.
+    """Make a new key and a certificate for `days` from now for the server of the deployment in `path`.
 
-    The sites notice nothing: they know the authority, which stays.
+    The sites need no change: they trust the authority, which stays the same.
 
     Raises:
-        FlamesError: the authority's key is not there, or the days cannot be.
+        FlamesError: the authority's key does not exist, or the number of days is not allowed.
     """
     _check_days(days)
     deployment = read_deployment(path)
@@ -140,13 +142,13 @@ def _fill(site: Site, authority: Path, public_key: bytes | None = None) -> None:
 
 
 def _check_names(names: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
-    """Names of files: two that differ in case alone are one where the file system says so."""
+    """Return valid, different names; case is ignored, as some file systems do."""
     if not names:
-        raise FlamesError("no site was named; pass --site NAME for each of them")
+        raise FlamesError("no site was given; pass --site NAME for each site")
     known = {name.lower() for name in taken}
     for name in names:
         if check_site_name(name).lower() in known:
-            raise FlamesError(f"there is a site '{name}' already; each needs a name of its own")
+            raise FlamesError(f"there is a site '{name}' already; choose another name")
         known.add(name.lower())
     return tuple(names)
 
@@ -154,30 +156,34 @@ def _check_names(names: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
 def _check_new_key(deployment: Deployment, key: bytes) -> None:
     for name in deployment.sites:
         if read_public_key(deployment.node_key(name)) == key:
-            raise FlamesError(f"this is the key of site {name}; each site makes its own: `flames deploy key`")
+            raise FlamesError(
+                f"this is the key of site {name}; each site makes its own key with `flames deploy key`"
+            )
 
 
 def _check_days(days: int) -> None:
     if not 1 <= days <= LONGEST_DAYS:
-        raise FlamesError(f"a certificate cannot hold for {days} days; give from 1 to {LONGEST_DAYS}")
+        raise FlamesError(
+            f"a certificate cannot be valid for {days} days; give a number from 1 to {LONGEST_DAYS}"
+        )
 
 
 def _check_free(out: Path) -> None:
     if (out / "deployment.toml").exists():
         raise FlamesError(
-            f"{out} is a deployment already and is kept; add sites with `flames deploy add`, "
+            f"{out} is a deployment already and is not overwritten; add sites with `flames deploy add`, "
             "or choose another --out"
         )
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise FlamesError(f"{out} is there already and is kept; choose another --out")
+        raise FlamesError(f"{out} exists already and is not overwritten; choose another --out")
 
 
 @contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
-    """A private folder to fill, moved to `path` where the block ends well, removed where it fails.
+def _complete_folder(path: Path) -> Iterator[Path]:
+    """Return a private folder to fill; it is moved to `path` after the block, or removed if the block fails.
 
     Raises:
-        FlamesError: it cannot be written.
+        FlamesError: the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -186,6 +192,8 @@ def _whole_folder(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise FlamesError(f"{path} cannot be written: {reason_of(error)}; check space and rights") from error
+        raise FlamesError(
+            f"{path} cannot be written: {reason_of(error)}; check the free space and the permissions"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A site's node: Flower's SuperNode with the guard, which trains on the site's own shards."""
+"""A site's node: Flower's SuperNode with the app guard, which trains on the site's own shards."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.node import SHARD_SEPARATOR, NodeSettings, read_profile
 from flames_cli.flower.processes import child_environment, free_port, start, stop
 from flames_cli.flower.toml_pairs import config_pairs
-from flames_cli.stages.deploy.foreground import Tell, undisturbed, until_told_to_end
+from flames_cli.stages.deploy.foreground import Notify, uninterrupted, until_signal
 from flames_cli.stages.deploy.node_log import LogReader
 from flames_cli.store.deployment.folders import Site, check_site_name, read_site
 
@@ -20,23 +20,25 @@ LOOPBACK = "127.0.0.1"
 LOG = "node.log"
 
 LOOK_SECONDS = 0.5
+"""Time between two reads of the node's log."""
+
 RETRY_SECONDS = (5.0, 10.0, 10.0, 10.0, 20.0, 40.0, 60.0)
-"""Before the node is started anew after it ended by itself: the first time, the second …, all later ones."""
+"""Wait before a node that ended by itself is restarted: the first time, the second …, all later times."""
 
 
 def find_site(
     folder: Path | None, superlink: str | None, stand_in: str | None = None, name: str | None = None
 ) -> Site:
-    """The site that a node is for.
+    """Return the site of a node.
 
     Args:
-        folder: that the server gave; None: the current one.
-        superlink: HOST:PORT, where it is another than the folder says.
-        stand_in: the name of a site without a folder, for a trial without keys; None: it needs one.
-        name: another one for it, as its owner has typed.
+        folder: the site's folder from the server's operator; None: the current folder.
+        superlink: HOST:PORT of the server; None: the address in the folder.
+        stand_in: name of a site without a folder, for a trial without keys; None: a folder is required.
+        name: another name for such a site, from the command line.
 
     Raises:
-        FlamesError: there is no such folder, or a name or an address is missing or cannot be.
+        FlamesError: the folder does not exist, or a name or an address is missing or not allowed.
     """
     if superlink is not None:
         split_address(superlink)
@@ -55,7 +57,7 @@ def _stand_in(superlink: str | None, name: str) -> Site:
 
 
 def settings_for(site: Site, settings: NodeSettings) -> NodeSettings:
-    """`settings`, as the owner has typed them, completed by what the site's folder says."""
+    """Return `settings` from the command line, completed by those of the site's folder."""
     return replace(
         settings,
         shards=tuple(path.resolve() for path in settings.shards),
@@ -69,17 +71,17 @@ def join(
     site: Site,
     settings: NodeSettings,
     insecure: bool,
-    tell: Tell,
+    notify: Notify,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Run the node of `site` until a signal ends it; it connects again for as long as it takes.
+    """Run the node of `site` until a signal ends it; it connects again, without a limit of attempts.
 
     Args:
-        site: of `find_site`.
-        settings: of `settings_for`.
+        site: from `find_site`.
+        settings: from `settings_for`.
         insecure: without TLS and keys.
-        tell: told what happens.
-        pause: waits that many seconds.
+        notify: called with a line about each event.
+        pause: function that waits for a number of seconds.
 
     Raises:
         FlamesError: a shard or a file of the site cannot be used.
@@ -88,49 +90,49 @@ def join(
     if not insecure:
         _check_files(site)
     log = site.path / LOG
-    with until_told_to_end():
+    with until_signal():
         n_failed = 0
         while True:
             reader = LogReader(log, site.superlink)
             reader.skip()
             command = node_command(site, settings, insecure, free_port())
-            _run_once(command, site.flower_home, reader, tell, pause)
+            _run_once(command, site.flower_home, reader, notify, pause)
             n_failed = 0 if reader.connected else n_failed
             seconds = RETRY_SECONDS[min(n_failed, len(RETRY_SECONDS) - 1)]
             n_failed += 1
-            tell(f"the node ended; it starts anew in {seconds:.0f} s (its log is {log})")
+            notify(f"the node ended; it restarts in {seconds:.0f} s (its log is {log})")
             pause(seconds)
 
 
 def _run_once(
-    command: Sequence[str], home: Path, reader: LogReader, tell: Tell, pause: Callable[[float], None]
+    command: Sequence[str], home: Path, reader: LogReader, notify: Notify, pause: Callable[[float], None]
 ) -> None:
-    """Until Flower's node ends by itself."""
+    """Run Flower's node until it ends by itself."""
     process = start(command, reader.path, child_environment(home))
     try:
         while True:
             ended = process.poll() is not None
-            for news in reader.read():
-                tell(news)
+            for line in reader.read():
+                notify(line)
             if ended:
                 return
             pause(LOOK_SECONDS)
     finally:
-        with undisturbed():
-            _end(process, tell)
+        with uninterrupted():
+            _end(process, notify)
 
 
-def _end(process: subprocess.Popen[bytes], tell: Tell) -> None:
+def _end(process: subprocess.Popen[bytes], notify: Notify) -> None:
     running = process.poll() is None
     stop(process)
     if running:
-        tell("the node has ended")
+        notify("the node has ended")
 
 
 def node_command(site: Site, settings: NodeSettings, insecure: bool, port: int) -> list[str]:
-    """What starts Flower's node with the guard; its own processes reach it at `port` of this machine."""
+    """Return the command for Flower's node with the guard, which listens at `port` for its own processes."""
     command = [sys.executable, "-m", "flames_cli.flower", "supernode", "--superlink", site.superlink]
-    # It stays in this machine's processes: Flower sends none of it.
+    # Flower does not send the configuration to the server.
     command += ["--node-config", config_pairs(node_config(settings))]
     command += ["--host", LOOPBACK, "--port", str(port)]
     if insecure:
@@ -140,7 +142,7 @@ def node_command(site: Site, settings: NodeSettings, insecure: bool, port: int) 
 
 
 def node_config(settings: NodeSettings) -> dict[str, str | int | float | bool]:
-    """`settings` as `fed.node.settings_of` reads them."""
+    """Return `settings` in the form that `fed.node.settings_of` reads."""
     return {
         "shard": SHARD_SEPARATOR.join(map(str, settings.shards)),
         "client": settings.client or "",
@@ -157,4 +159,6 @@ def node_config(settings: NodeSettings) -> dict[str, str | int | float | bool]:
 def _check_files(site: Site) -> None:
     for file in (site.ca_certificate, site.private_key):
         if not file.is_file():
-            raise MissingArtifact(f"no {file}; `flames deploy check --site {site.path}` tells what to do")
+            raise MissingArtifact(
+                f"{file} does not exist; `flames deploy check --site {site.path}` shows the fix"
+            )

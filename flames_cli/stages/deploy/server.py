@@ -1,10 +1,11 @@
-"""The server of a federation between machines: Flower's SuperLink, and who may take part in it."""
+"""The server of a federation between machines: Flower's SuperLink, and the sites that it admits."""
 
 import ipaddress
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +20,7 @@ from flames_cli.flower.processes import (
     start,
     stop,
 )
-from flames_cli.stages.deploy.foreground import Tell, undisturbed, until_told_to_end
+from flames_cli.stages.deploy.foreground import Notify, uninterrupted, until_signal
 from flames_cli.store.deployment.folders import Deployment, read_deployment
 from flames_cli.store.files.atomic import reason_of, write_json
 from flames_cli.store.files.parse import parse_json
@@ -27,50 +28,64 @@ from flames_cli.store.files.parse import parse_json
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
 
-LOOK_SECONDS = 5.0
-"""Between two looks at the deployment's sites and at the nodes."""
 
-RETRY_SECONDS = (1.0, 5.0, 20.0, 60.0)
-"""Before Flower's server is started anew after it died: the first time, the second …; then it is given up."""
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Times, in seconds, of the command that runs Flower's server."""
 
-STEADY_SECONDS = 60.0
-"""Of life, after which it counts from the first again."""
+    look_s: float = 5.0
+    """Time between two reads of the deployment's sites and of the nodes."""
+    retry_s: tuple[float, ...] = (1.0, 5.0, 20.0, 60.0)
+    """Wait before Flower's server is restarted after it died: the first time, the second …; then it ends."""
+    steady_s: float = 60.0
+    """Time after which a running server counts as stable: its restarts are counted from the first again."""
 
 
-def serve(path: Path, bind: str | None, insecure: bool, tell: Tell, on_ready: Callable[[], None]) -> None:
+DEFAULT_TIMING = Timing()
+
+
+def serve(
+    path: Path,
+    bind: str | None,
+    insecure: bool,
+    notify: Notify,
+    on_ready: Callable[[], None],
+    timing: Timing = DEFAULT_TIMING,
+) -> None:
     """Run the server of the deployment in `path` until a signal ends it.
 
     Args:
         path: the deployment's folder.
-        bind: the IP address of this machine to serve; None: all, or 127.0.0.1 where `insecure`.
-        insecure: without TLS, and for any node. Its nodes are not kept: one that joined so must not be known
-            to a server that asks for keys.
-        tell: told what happens.
+        bind: the IP address of this machine to listen at; None: all, or 127.0.0.1 if `insecure`.
+        insecure: run without TLS, and admit any node. Such nodes are not stored in the database: a server
+            that requires keys must not admit them later.
+        notify: called with a line about each event.
         on_ready: called once, when sites can connect.
+        timing: times between polls and restarts.
 
-    Flower's server may die: it is started anew, and knows its sites and nodes again by its database.
+    If Flower's server dies, it is restarted, and reads its sites and nodes from its database.
 
     Raises:
-        FlamesError: a file is missing, the port is taken, or Flower's server ends by itself again and again.
+        FlamesError: a file is missing, the port is in use, or Flower's server dies again and again.
     """
     deployment = read_deployment(path)
     host = check_bind(bind or (LOOPBACK if insecure else EVERYWHERE))
     if not insecure:
         _check_files(deployment)
     _check_free(host, deployment.port)
-    with until_told_to_end():
+    with until_signal():
         try:
-            _keep_up(_Server(deployment, host, insecure, tell), tell, on_ready)
+            _keep_running(_Server(deployment, host, insecure, notify, timing), notify, on_ready, timing)
         finally:
-            with undisturbed():
-                tell("the server has ended")
+            with uninterrupted():
+                notify("the server has ended")
 
 
 def check_bind(bind: str) -> str:
-    """`bind`, an IP address.
+    """Return `bind` without brackets.
 
     Raises:
-        FlamesError: it is none.
+        FlamesError: it is not an IP address.
     """
     try:
         return str(ipaddress.ip_address(bind.removeprefix("[").removesuffix("]")))
@@ -81,7 +96,7 @@ def check_bind(bind: str) -> str:
 
 
 def server_command(deployment: Deployment, host: str, insecure: bool) -> list[str]:
-    """What starts Flower's server behind the gate."""
+    """Return the command for Flower's server behind the gate."""
     command = [sys.executable, "-m", "flames_cli.flower", "superlink", "--flames-protocol", str(PROTOCOL)]
     command += ["--host", host, "--port", str(deployment.port), "--disable-runtime-dependency-installation"]
     if insecure:
@@ -97,7 +112,7 @@ def server_command(deployment: Deployment, host: str, insecure: bool) -> list[st
 
 
 def read_node_ids(deployment: Deployment) -> dict[str, int]:
-    """The node id of each site that has been registered; empty before the server's first start.
+    """Return the node id of each registered site; empty before the server's first start.
 
     Raises:
         FlamesError: the file cannot be read.
@@ -109,28 +124,31 @@ def read_node_ids(deployment: Deployment) -> dict[str, int]:
         return {str(name): int(node_id) for name, node_id in content.items()}
     except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise FlamesError(
-            f"{deployment.nodes} cannot be read ({error}); remove it and start the server anew"
+            f"{deployment.nodes} cannot be read ({error}); remove it and restart the server"
         ) from error
 
 
 class _Server:
-    """Flower's server while it runs: takes up new sites, tells who comes and goes."""
+    """Flower's server while it runs: it registers new sites, and reports nodes that connect or disconnect."""
 
-    def __init__(self, deployment: Deployment, host: str, insecure: bool, tell: Tell) -> None:
+    def __init__(
+        self, deployment: Deployment, host: str, insecure: bool, notify: Notify, timing: Timing
+    ) -> None:
         self._deployment = deployment
         self._host = host
         self.insecure = insecure
         self._certificates = None if insecure else deployment.ca_certificate
-        self._tell = tell
+        self._notify = notify
+        self._timing = timing
         self._ids: dict[str, int] = {}
         self._before = {} if insecure else read_node_ids(deployment)
         self._online: frozenset[str] = frozenset()
         self._problem = ""
         self.ready = False
-        """Whether sites could connect in its last life."""
+        """True if sites could connect since its last start."""
 
     def run(self, on_ready: Callable[[], None]) -> NoReturn:
-        """One life of it.
+        """Start Flower's server once, and wait until it ends.
 
         Raises:
             FlamesError: it ended by itself.
@@ -144,29 +162,29 @@ class _Server:
             wait_until_healthy(process, address, self._certificates, made.log)
             cli = FlowerCli(made.flower_home, address, self._certificates)
             self._register_sites(cli)
-            self._tell(f"ready at {made.superlink} (listens at {self._host}, port {made.port})")
+            self._notify(f"ready at {made.superlink} (listens at {self._host}, port {made.port})")
             self.ready = True
             on_ready()
             while True:
                 self._look(cli)
-                self._wait(process, LOOK_SECONDS)
+                self._wait(process, self._timing.look_s)
         finally:
-            with undisturbed():
+            with uninterrupted():
                 stop(process)
 
     def _look(self, cli: FlowerCli) -> None:
-        """What goes wrong here is told once, and must not end a federation."""
+        """Register new sites and report changes; an error is reported once and does not end the server."""
         try:
             self._register_sites(cli)
-            self._tell_changes(cli)
+            self._report_changes(cli)
             self._problem = ""
         except FlamesError as error:
             if str(error) != self._problem:
-                self._tell(str(error))
+                self._notify(str(error))
             self._problem = str(error)
 
     def _register_sites(self, cli: FlowerCli) -> None:
-        """Let every site of the deployment take part, and no other."""
+        """Admit every site of the deployment, and no other."""
         if self._certificates is None:
             return
         self._deployment = read_deployment(self._deployment.path)
@@ -174,19 +192,19 @@ class _Server:
             cli.unregister(self._ids.pop(name, 0) or self._before[name])
             self._before.pop(name, None)
             write_json(self._deployment.nodes, {**self._before, **self._ids})
-            self._tell(f"{name} may no longer take part")
+            self._notify(f"{name} is no longer admitted")
         for name in self._deployment.sites:
             if name not in self._ids:
                 self._ids[name] = cli.register(self._deployment.node_key(name), name)
                 write_json(self._deployment.nodes, {**self._before, **self._ids})
-                self._tell(f"{name} may take part (node {self._ids[name]})")
+                self._notify(f"{name} is admitted (node {self._ids[name]})")
 
-    def _tell_changes(self, cli: FlowerCli) -> None:
+    def _report_changes(self, cli: FlowerCli) -> None:
         online = frozenset(_names_online(cli, self._ids))
         for name in sorted(online - self._online):
-            self._tell(f"{name} is online")
+            self._notify(f"{name} is online")
         for name in sorted(self._online - online):
-            self._tell(f"{name} is offline")
+            self._notify(f"{name} is offline")
         self._online = online
 
     def _wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -198,12 +216,12 @@ class _Server:
         raise FlamesError(f"Flower's server ended by itself ({status}): {last_lines(log)}; its log is {log}")
 
 
-def _keep_up(server: _Server, tell: Tell, on_ready: Callable[[], None]) -> NoReturn:
-    """Run `server`, and start it anew where it dies.
+def _keep_running(server: _Server, notify: Notify, on_ready: Callable[[], None], timing: Timing) -> NoReturn:
+    """Run `server`, and restart it when it dies.
 
     Raises:
-        FlamesError: it never got ready, or died too often. Without keys where it has died once: it keeps no
-            database, and would know none of the nodes that are connected.
+        FlamesError: it was never ready, or died too often. An insecure server is not restarted: it has no
+            database, and would not know the nodes that are connected.
     """
     was_ready, n_failed = False, 0
     while True:
@@ -212,16 +230,16 @@ def _keep_up(server: _Server, tell: Tell, on_ready: Callable[[], None]) -> NoRet
             server.run(ignore if was_ready else on_ready)
         except FlamesError as error:
             was_ready = was_ready or server.ready
-            n_failed = 0 if server.ready and time.monotonic() - began > STEADY_SECONDS else n_failed
-            if server.insecure or not was_ready or n_failed == len(RETRY_SECONDS):
+            n_failed = 0 if server.ready and time.monotonic() - began > timing.steady_s else n_failed
+            if server.insecure or not was_ready or n_failed == len(timing.retry_s):
                 raise
-            tell(f"{error}; it starts anew in {RETRY_SECONDS[n_failed]:g} s")
-            time.sleep(RETRY_SECONDS[n_failed])
+            notify(f"{error}; it restarts in {timing.retry_s[n_failed]:g} s")
+            time.sleep(timing.retry_s[n_failed])
             n_failed += 1
 
 
 def ignore() -> None:
-    """Told once is enough."""
+    """Do nothing: `on_ready` is called only once."""
 
 
 def _names_online(cli: FlowerCli, ids: Mapping[str, int]) -> list[str]:
@@ -236,17 +254,17 @@ def _check_files(deployment: Deployment) -> None:
     for file in files:
         if not file.is_file():
             raise MissingArtifact(
-                f"no {file}; `flames deploy check --deployment {deployment.path}` tells what to do"
+                f"{file} does not exist; `flames deploy check --deployment {deployment.path}` shows the fix"
             )
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raises FlamesError where Flower's server could not listen."""
+    """Raise FlamesError if Flower's server cannot listen at `port`."""
     try:
         for address in dict.fromkeys([host] if host == EVERYWHERE else [host, LOOPBACK]):
             listen(address, port).close()
     except OSError as error:
         raise FlamesError(
             f"port {port} of {host} cannot be used: {reason_of(error)}; is a server running there already? "
-            "`flames deploy status` tells"
+            "`flames deploy status` shows it"
         ) from error

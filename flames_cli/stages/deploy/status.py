@@ -1,4 +1,4 @@
-"""What a deployment's server knows of its sites and runs."""
+"""State of a deployment's server, sites and runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,25 +10,29 @@ from flames_cli.stages.deploy.server import read_node_ids
 from flames_cli.store.deployment.folders import read_deployment
 
 STATES = {"registered": "never online"}
-"""What a person understands by Flower's words."""
+"""Clearer words for some of Flower's states."""
 
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class SiteStatus:
-    """A site: online, offline, never online, unregistered, not registered, or unknown without a server."""
+    """State of a site.
+
+    It is `online`, `offline`, `never online`, `unregistered`, `not registered`, or `unknown` without a
+    server.
+    """
 
     name: str
     node_id: int | None
     state: str
     since: str | None
-    """When it came online or went offline, ISO 8601 in UTC."""
+    """Time at which it came online or went offline, ISO 8601 in UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStatus:
-    """The server: whether it runs, whether it asks nodes for keys, who may take part, and what it ran."""
+    """State of the server: whether it runs, whether it requires keys, its sites and its newest runs."""
 
     superlink: str
     running: bool
@@ -38,10 +42,10 @@ class DeploymentStatus:
 
 
 def read_status(path: Path) -> DeploymentStatus:
-    """How the deployment in folder `path` is, asked at the server's own machine.
+    """Return the state of the deployment in folder `path`, on the server's own machine.
 
     Raises:
-        FlamesError: the folder cannot be read, or the server gives no answer to what it is asked.
+        FlamesError: the folder cannot be read, or the server rejects a query.
     """
     deployment = read_deployment(path)
     ids = read_node_ids(deployment)
@@ -63,14 +67,14 @@ def _site(name: str, node_id: int | None, nodes: dict[int, NodeRecord] | None) -
         return SiteStatus(name, node_id, UNKNOWN, None)
     if node_id not in nodes:
         raise FlamesError(
-            f"the server does not know node {node_id} of {name}: its database is another one; "
-            "start the server anew, which registers every site"
+            f"the server does not know node {node_id} of {name}: its database was deleted or replaced; "
+            "restart the server, which registers every site again"
         )
     return _status(name, nodes[node_id])
 
 
 def _other(node: NodeRecord) -> SiteStatus:
-    """A node of no site: it joined a server without keys, or its site was taken out of the deployment."""
+    """Return the state of a node without a site: the server needs no keys, or the site was removed."""
     return _status(node.name or "(no name)", node)
 
 

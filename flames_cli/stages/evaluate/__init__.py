@@ -1,1 +1,2 @@
-"""What `evaluate` does: find models and their test sets, score them, divide the scores into tables, draw."""
+"""Parts of `flames evaluate`: find models and their test sets, score them, divide the scores into tables,
+draw."""

@@ -1,4 +1,4 @@
-"""What `flames evaluate` leaves behind: metrics a case, tables and a summary."""
+"""Files of `flames evaluate`: metrics per case, tables and a summary."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -26,48 +26,50 @@ CASE_COLUMNS = (
 SPLIT = CASE_COLUMNS.index("split")
 
 TABLE_OF = {"client_test": "clients", "server_test": "server"}
-"""By split: the table's name in summary.json and of its CSV."""
+"""Name of the table in summary.json and of its CSV, by split."""
 LESIONS_OF = {split: f"lesions_{table}" for split, table in TABLE_OF.items()}
-"""The same of the table by size of lesion, whose CSV has a hyphen."""
+"""Name of the table by lesion size in summary.json, by split; its CSV has a hyphen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The tables of one run, beside another's where one was named; of the splits that were asked for."""
+    """Tables of one run for the requested splits, compared with another run if one was named."""
 
     run: str
     strategy: str
     round: int
     compare: str | None
     models: dict[str, str]
-    """By run: SHA-256 of its checkpoint's index; tells whether earlier tables are of the same models."""
+    """SHA-256 of the checkpoint's index by run; shows whether earlier tables belong to the same models."""
     tables: dict[str, list[Row]]
-    """By split."""
+    """Rows by split."""
     folder: Path
     untested: dict[str, str] = field(default_factory=dict)
     """Clients and modalities that are in no table, each with its reason."""
     lesions: dict[str, list[LesionRow]] = field(default_factory=dict)
-    """By split: the table by size of lesion."""
+    """Rows of the table by lesion size, by split."""
     small: dict[str, SmallLesionRule] = field(default_factory=dict)
-    """By data set: which of its images hold small lesions."""
+    """Rule that decides which images have small lesions, by data set."""
     seed: int = 0
-    """Of the intervals' draws: the run's own."""
+    """Seed of the intervals' draws: the run's own."""
     privacy: dict[str, Any] | None = None
-    """What the run's models have cost in privacy, where they are private."""
+    """Privacy cost of the run's models, if they are private."""
 
     @property
     def clients(self) -> list[Row]:
-        """Every client's own test set with its personalised model."""
+        """Rows of every client's personalised model on its own test set."""
         return self.tables.get("client_test", [])
 
     @property
     def server(self) -> list[Row]:
-        """Every server model on the unseen patients of its modality, by organ; unseen sites apart."""
+        """Rows of every server model on the unseen patients of its modality, by organ; unseen sites are
+        separate rows."""
         return self.tables.get("server_test", [])
 
 
 def case_rows(result: Evaluation, scored: Sequence[Scored]) -> list[tuple[object, ...]]:
-    """The lines of cases.csv: both runs' scores of every model, each once however often it is compared."""
+    """Return the lines of cases.csv: both runs' scores of every model, each once however often it is
+    compared."""
     rows: dict[tuple[object, ...], None] = {}
     for one in scored:
         rows |= dict.fromkeys(_metric_rows(result.run, one.model.label, one.model, one.scores))
@@ -81,20 +83,20 @@ def _metric_rows(
     run: str, label: str, model: ModelUnderTest, scores: Sequence[Score]
 ) -> Iterator[tuple[object, ...]]:
     for score in scores:
-        who = (run, label, model.modality, score.dataset, score.organ, score.site, score.patient)
+        case_facts = (run, label, model.modality, score.dataset, score.organ, score.site, score.patient)
         for metric, value in score.values.items():
-            yield (*who, score.lesion, model.split, score.case, metric, value)
+            yield (*case_facts, score.lesion, model.split, score.case, metric, value)
 
 
 def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> None:
     """Write cases.csv (`cases`, from `case_rows`), the tables and summary.json.
 
-    A split that was not asked for keeps what an earlier call said of the same models; what it said of others
-    is removed, and so are the pictures of a split that is made again.
+    A split that was not requested keeps the earlier tables if they belong to the same models. Tables of other
+    models are removed, and so are the pictures of a split that is evaluated again.
     """
     folder = result.folder
     earlier = _earlier_tables(result)
-    # First: a call that is interrupted from here on leaves no summary of tables that are no more.
+    # Remove the summary first: if this call is interrupted, no summary names tables that are gone.
     (folder / "summary.json").unlink(missing_ok=True)
     for split, table in TABLE_OF.items():
         if table not in earlier:
@@ -113,7 +115,8 @@ def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> N
 
 
 def _earlier_tables(result: Evaluation) -> dict[str, Any]:
-    """What summary.json keeps of the splits that this call leaves out, where it is of the same models."""
+    """Return the entries of summary.json for the splits that this call leaves out, if they belong to the same
+    models."""
     try:
         before = read_json(result.folder / "summary.json", EVALUATION)
     except FlamesError:  # none yet, or a damaged one, which is replaced
@@ -136,7 +139,7 @@ def _earlier_cases(path: Path, splits: set[str]) -> list[list[str]]:
 
 
 def summary_json(result: Evaluation) -> dict[str, Any]:
-    """What summary.json holds; an empty table is of a split that was not asked for."""
+    """Return the content of summary.json; the table of a split that was not requested is empty."""
     return {
         **stamp(EVALUATION),
         "flames": __version__,
@@ -169,7 +172,7 @@ def _table_header(compare: str | None) -> list[str]:
 
 
 def _table_row(row: Row, header: Sequence[str]) -> list[object]:
-    """The cells of `row`; empty ones where the other run has no model to compare with."""
+    """Return the cells of `row`; cells of the other run are empty if it has no model to compare with."""
 
     def flat(metrics: dict[str, Any]) -> list[object]:
         return [value for m in METRICS for value in (metrics[m].mean, metrics[m].sd, metrics[m].n)]
@@ -193,7 +196,7 @@ def _lesion_header(compare: str | None) -> list[str]:
 
 
 def _lesion_lines(row: LesionRow, header: Sequence[str]) -> Iterator[list[object]]:
-    """A line a size; empty cells where the other run has no model to compare with."""
+    """Return one line per size; cells of the other run are empty if it has no model to compare with."""
     for size in SIZES:
         own = row.sizes[size]
         line = [row.label, row.modality, row.organ, size, own.dice.n, own.n_patients, *_lesion_cells(own)]

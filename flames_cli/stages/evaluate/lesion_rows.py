@@ -1,4 +1,4 @@
-"""The table of small and large lesions: Dice by size, lesions found, and gains with their intervals."""
+"""Table of small and large lesions: Dice by size, lesions found, and gains with their intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,20 @@ from flames_cli.stages.evaluate.rows import number_or_null, summary_as_json
 from flames_cli.stages.evaluate.scoring import Score
 
 SIZES = ("small", "large", "lesion", "all")
-"""Cases with small lesions and with large ones, both together, and with those whose true mask is empty."""
+"""Cases with small lesions; with large ones; with either; and all cases, with those whose true mask is
+empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class SizeScores:
-    """The cases of one size."""
+    """Summary of the cases of one size."""
 
     dice: Summary
     lesions: LesionCounts
     n_patients: int
 
     def as_json(self) -> dict[str, Any]:
-        """For summary.json; a share of nothing is null."""
+        """Return the entry for summary.json; a ratio without cases is null."""
         return {
             "n": self.dice.n,
             "patients": self.n_patients,
@@ -40,21 +41,22 @@ class SizeScores:
 
 @dataclass(frozen=True, slots=True)
 class LesionRow:
-    """One line of the table: each size of SIZES, beside another run's where there is one."""
+    """One line of the table: each size of SIZES, compared with another run if there is one."""
 
     label: str
     modality: str
-    """Empty where models of several are pooled."""
+    """Empty if models of several modalities are pooled."""
     organ: str
     sizes: dict[str, SizeScores]
     compared: dict[str, SizeScores] | None = None
     gains: dict[str, Interval] | None = None
-    """Of this run's Dice over the other's, paired case by case."""
+    """Gains of this run's Dice over the other's, paired case by case."""
     unseen: str = ""
-    """The sites that no client has seen and that the cases are from; else empty."""
+    """The unseen sites of the cases, which no client has trained on; else empty."""
 
     def as_json(self) -> dict[str, Any]:
-        """For summary.json; a mean of nothing, or a limit that cannot be told, is null."""
+        """Return the entry for summary.json; a mean without cases, or a limit that is not defined, is
+        null."""
         plain: dict[str, Any] = {
             "model": self.label,
             "modality": self.modality or None,
@@ -74,7 +76,7 @@ def _interval_as_json(value: Interval) -> dict[str, float | int | None]:
 
 
 def make_lesion_row(part: Part, seed: int) -> LesionRow:
-    """The cases of `part` by size; `seed` is of the intervals' draws."""
+    """Summarise the cases of `part` by size; `seed` is the seed of the intervals' draws."""
     return LesionRow(
         label=part.label,
         modality=part.modality,
@@ -91,7 +93,7 @@ def _by_size(scores: Sequence[Score]) -> dict[str, SizeScores]:
 
 
 def is_of(lesion: str, size: str) -> bool:
-    """Whether a case whose lesions are `lesion` (small, large, none) counts among `size` of SIZES."""
+    """Return whether a case whose lesions are `lesion` (small, large, none) counts among `size` of SIZES."""
     return size == "all" or lesion == size or (size == "lesion" and lesion != "none")
 
 

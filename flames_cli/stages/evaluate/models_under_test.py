@@ -1,4 +1,4 @@
-"""Which model is scored on which test set."""
+"""Models under test: each model with the test set on which it is scored."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,17 +19,18 @@ class HeldOutCases:
 
     data: ShardDataset
     collections: dict[str, str]
-    """By data set: what shares its patients with others; only where there is something."""
+    """Name that a data set shares with others that have the same patients; data sets without such a name are
+    left out."""
 
 
 HeldOutSets = dict[tuple[str, str], HeldOutCases]
-"""By shard and name: that of an unseen site's test set, else empty."""
+"""Held-out cases by shard and name: the name of an unseen site's test set, else empty."""
 
 
 def load_held_out(workspace: Path, partition: Partition, split: str) -> HeldOutSets:
-    """The test sets of a split, decoded once however many models are scored on them.
+    """Read the test sets of a split, decoded once however many models are scored on them.
 
-    A client has one; the server one of the clients' own sites, and one for each unseen site.
+    A client has one test set. The server has one of the clients' own sites, and one for each unseen site.
     """
     tests: HeldOutSets = {}
     if split == "client_test":
@@ -56,7 +57,8 @@ def _join(sets: Sequence[CaseSet]) -> HeldOutCases:
 def find_models_under_test(
     tests: HeldOutSets, partition: Partition, algorithm: Algorithm, state: State, split: str
 ) -> list[ModelUnderTest]:
-    """Every client with its own test set; or every server model with the unseen patients of a modality.
+    """Return every client with its own test set, or every server model with the unseen patients of a
+    modality.
 
     A test set without patients is left out.
     """
@@ -82,7 +84,7 @@ def _find_server_models(
         modality = server.modality
         members = [client for client in partition.clients if client.modality == modality]
         groups = dict.fromkeys(algorithm.model_group_of(client.name, client.modality) for client in members)
-        if not members and "all" in state.server:  # one model for all, also for whom nobody trained
+        if not members and "all" in state.server:  # one model for all, also for a modality without a client
             groups = {"all": None}
         for group in (name for name in groups if name in state.server):
             label = modality if group in ("all", modality) else f"{modality} by {group}"
@@ -95,7 +97,8 @@ def _find_server_models(
 
 
 def find_counterpart(counterparts: Sequence[ModelUnderTest], model: ModelUnderTest) -> ModelUnderTest | None:
-    """The other run's model with the same test set: the same label, or its only model of that modality."""
+    """Return the other run's model with the same test set: with the same label, or its only model of that
+    modality."""
     counterparts = [counterpart for counterpart in counterparts if counterpart.data is model.data]
     for counterpart in counterparts:
         if counterpart.label == model.label:
@@ -105,7 +108,7 @@ def find_counterpart(counterparts: Sequence[ModelUnderTest], model: ModelUnderTe
 
 
 def find_untested(partition: Partition, state: State) -> dict[str, str]:
-    """Clients and modalities that are in no table, each with its reason."""
+    """Return the clients and modalities that are in no table, each with its reason."""
     untested = {client.name: "no test patients" for client in partition.clients if not client.images["test"]}
     if "all" not in state.server:
         alone = {server.modality for server in partition.server} - set(partition.modalities)

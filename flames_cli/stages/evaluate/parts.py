@@ -1,4 +1,5 @@
-"""Scores divided into the lines of the tables: by model and organ, unseen sites apart, and pooled."""
+"""Parts: scores divided into the lines of the tables, by model and organ; unseen sites are separate, and all
+are pooled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,70 +8,70 @@ from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
 
 ALL_ORGANS = "all organs"
 POOLED = {"client_test": "all clients", "server_test": "all models"}
-"""By split: what the line of all its models together is called; no client's name has a space."""
+"""Label of the line of all models together, by split; a client's name cannot contain a space."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A model with its scores, and those of the other run's model on the same cases."""
+    """A model with its scores, and the scores of the other run's model on the same cases."""
 
     model: ModelUnderTest
     scores: Sequence[Score]
     compared: Sequence[Score] | None = None
-    """None: there is no other run, or it has no such model."""
+    """None if there is no other run, or if it has no such model."""
     compared_label: str = ""
-    """Of that model in its own run."""
+    """Label of that model in its own run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The cases of one line of a table."""
+    """Cases of one line of a table."""
 
     label: str
     modality: str
-    """Empty where models of several are pooled."""
+    """Empty if models of several modalities are pooled."""
     organ: str
     scores: Sequence[Score]
     compared: Sequence[Score] | None
-    """Of the same cases, in the same order."""
+    """Scores of the same cases, in the same order."""
     unseen: str = ""
-    """The sites that no client has seen and that the cases are from; else empty."""
+    """The unseen sites of the cases, which no client has trained on; else empty."""
 
     def pairs(self) -> list[tuple[Score, Score]]:
-        """(this run's, the other's) score of every case; none without another run."""
+        """Return the (this run's, other run's) scores of every case; an empty list without another run."""
         return [] if self.compared is None else list(zip(self.scores, self.compared, strict=True))
 
 
 def divide(scored: Scored) -> list[Part]:
-    """The model's cases all together, then by organ where it has several.
+    """Return the model's cases all together, then by organ if it has several.
 
-    An unseen site is named beside its organ: its cases are never pooled with those of other sites.
+    An unseen site is named next to its organ: its cases are never pooled with those of other sites.
     """
-    model, scores, compared = scored.model, scored.scores, scored.compared
-    organs = list(dict.fromkeys(score.organ for score in scores))
+    organs = list(dict.fromkeys(score.organ for score in scored.scores))
     if not organs:
         return []
-    who = (model.label, model.modality)
-    whole = Part(*who, _name_organs(organs, model.unseen), scores, compared, model.unseen)
-    if len(organs) == 1:
-        return [whole]
-    return [whole] + [
-        Part(
-            *who,
-            _name_organs([organ], model.unseen),
-            _of_organ(scores, organ),
-            None if compared is None else _of_organ(compared, organ),
-            model.unseen,
-        )
-        for organ in organs
-    ]
+    return [_make_part(scored, organs), *(_make_part(scored, [organ]) for organ in organs if len(organs) > 1)]
+
+
+def _make_part(scored: Scored, organs: Sequence[str]) -> Part:
+    """Return the model's cases of `organs`, in their order."""
+    model, compared = scored.model, scored.compared
+    return Part(
+        label=model.label,
+        modality=model.modality,
+        organ=_name_organs(organs, model.unseen),
+        scores=_of_organs(scored.scores, organs),
+        compared=None if compared is None else _of_organs(compared, organs),
+        unseen=model.unseen,
+    )
 
 
 def pool(scored: Sequence[Scored]) -> list[Part]:
-    """The cases of all models of a split together, where they are several; then those of unseen sites.
+    """Return the cases of all models of a split together, if there are several models; then those of unseen
+    sites.
 
-    None where models share a test set: no case counts twice. There is no comparison unless every model has
-    its counterpart in the other run.
+    Models that share a test set are not pooled, so no case counts twice. There is no comparison unless every
+    model has its counterpart in the other run.
     """
     tested = [one for one in scored if one.scores]
     apart = ([one for one in tested if not one.model.unseen], [one for one in tested if one.model.unseen])
@@ -101,5 +102,5 @@ def _name_organs(organs: Sequence[str], unseen: str) -> str:
     return f"{name}, {unseen} (unseen)" if unseen else name
 
 
-def _of_organ(scores: Sequence[Score], organ: str) -> list[Score]:
-    return [score for score in scores if score.organ == organ]
+def _of_organs(scores: Sequence[Score], organs: Sequence[str]) -> list[Score]:
+    return [score for score in scores if score.organ in organs]

@@ -1,4 +1,4 @@
-"""What `flames evaluate` draws: overlays of every model, and the learning curves of the run."""
+"""Pictures of `flames evaluate`: overlays of every model, and the learning curves of the run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
 
 
 def overlay_name(split: str) -> str:
-    """The picture of a split."""
+    """Return the name of the picture of a split."""
     return f"overlays-{split.removesuffix('_test')}.png"
 
 
@@ -21,7 +21,7 @@ def draw_evaluation(
     scored: dict[str, list[Scored]],
     rounds: Sequence[dict[str, Any]],
 ) -> None:
-    """Draw the best, median and worst case of every model, a picture a split, and the learning curves."""
+    """Draw the best, median and worst case of every model, one picture per split, and the learning curves."""
     for split, tested in scored.items():
         if chosen := [one for one in tested if one.scores]:
             rows = [_overlay_row(segmenter, one.model, one.scores) for one in chosen]
@@ -31,7 +31,7 @@ def draw_evaluation(
 
 
 def _overlay_row(segmenter: Segmenter, model: ModelUnderTest, scores: Sequence[Score]) -> OverlayRow:
-    """Best, median and worst case by Dice."""
+    """Return the best, median and worst case by Dice."""
     ranked = sorted(range(len(scores)), key=lambda index: (-scores[index].metrics["dice"], index))
     picks = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
     panels = []
@@ -41,13 +41,13 @@ def _overlay_row(segmenter: Segmenter, model: ModelUnderTest, scores: Sequence[S
         image, truth = model.data.example(index)
         caption = f"{name}: {scores[index].case}, Dice {scores[index].metrics['dice']:.2f}"
         panels.append(OverlayPanel(image, truth, predicted, caption))
-    who = "server model" if model.split == "server_test" else "client"
+    owner = "server model" if model.split == "server_test" else "client"
     where = f", unseen site {model.unseen}" if model.unseen else ""
-    return OverlayRow(f"{who} {model.label} ({model.modality}, {len(scores)} cases{where})", panels)
+    return OverlayRow(f"{owner} {model.label} ({model.modality}, {len(scores)} cases{where})", panels)
 
 
 def learning_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """{client: (rounds done, validation Dice of the model it received then)}."""
+    """Return {client: (rounds done, validation Dice of the model that it received then)}."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for record in records:
         for client in record["clients"]:

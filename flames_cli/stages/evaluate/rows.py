@@ -1,4 +1,4 @@
-"""The table of all metrics: a line a model and organ."""
+"""Table of all metrics: one line per model and organ."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from flames_cli.stages.evaluate.scoring import Score
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: `n` cases summarised a metric, beside another run's where there is one."""
+    """One line of a table: `n` cases, summarised per metric, compared with another run if there is one."""
 
     label: str
     modality: str
@@ -22,12 +22,12 @@ class Row:
     metrics: dict[str, Summary]
     compared: dict[str, Summary] | None = None
     dice_gain: Summary | None = None
-    """Of this run over the other, paired case by case."""
+    """Gain of this run over the other, paired case by case."""
     unseen: str = ""
-    """The site that no client has seen and that the cases are from; else empty."""
+    """The unseen site of the cases, which no client has trained on; else empty."""
 
     def as_json(self) -> dict[str, Any]:
-        """For summary.json; a mean of no finite value is null."""
+        """Return the entry for summary.json; a mean without finite values is null."""
         plain: dict[str, Any] = {
             "model": self.label,
             "modality": self.modality,
@@ -43,18 +43,18 @@ class Row:
 
 
 def summary_as_json(value: Summary) -> dict[str, float | int | None]:
-    """A mean of no finite value is null."""
+    """Return the entry for summary.json; a mean without finite values is null."""
     mean, sd = number_or_null(value.mean), number_or_null(value.sd)
     return {"mean": mean, "sd": sd, "n": value.n, "n_infinite": value.n_infinite}
 
 
 def number_or_null(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Return `value`, or None for NaN, which JSON does not have."""
     return None if math.isnan(value) else value
 
 
 def make_row(part: Part) -> Row:
-    """The cases of `part`, summarised."""
+    """Summarise the cases of `part`."""
     gain = None
     if part.compared is not None:
         gain = summarise(ours.metrics["dice"] - theirs.metrics["dice"] for ours, theirs in part.pairs())

@@ -13,29 +13,29 @@ from flames_cli.learn.segment import Segmenter
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The metrics of one case."""
+    """Metrics of one case."""
 
     case: str
     dataset: str
     organ: str
     patient: str
-    """Or the first of those whose images are near copies (`CaseInfo.split_unit`)."""
+    """The patient, or the first of several patients whose images are near copies (`CaseInfo.split_unit`)."""
     lesion: Lesion
-    """Whether its lesions are small or large by the data set's rule; none: its true mask is empty."""
+    """Size of its lesions by the data set's rule: small, large, or none if its true mask is empty."""
     metrics: dict[str, float]
     lesions: LesionCounts
     site: str = ""
     collection: str = ""
-    """What shares its patients with other data sets; empty: the data set."""
+    """Name that data sets with common patients share; empty: the data set's own."""
 
     @property
     def person(self) -> str:
-        """The patient, by a name that no other has, in whatever data set."""
+        """The patient, by a name that is unique over all data sets."""
         return f"{self.collection or self.dataset}/{self.patient}"
 
     @property
     def values(self) -> dict[str, float]:
-        """All that is known of the case in numbers: its metrics, then its lesions counted."""
+        """All numbers of the case: its metrics, then its lesion counts."""
         counts = self.lesions
         return {
             **self.metrics,
@@ -48,7 +48,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class ModelUnderTest:
-    """One model with one test set: a client with its own, or a server model with its modality's."""
+    """One model with one test set: a client's with its own, or a server model with that of its modality."""
 
     label: str
     modality: str
@@ -57,13 +57,13 @@ class ModelUnderTest:
     data: ShardDataset
     weights: Weights
     unseen: str = ""
-    """The site that no client has seen and that all of `data` is from; else empty."""
+    """The unseen site of all cases in `data`, which no client has trained on; else empty."""
     collections: Mapping[str, str] = field(default_factory=dict)
-    """By data set: what shares its patients with others."""
+    """Name that a data set shares with others that have the same patients, by data set."""
 
 
 def score_model(segmenter: Segmenter, model: ModelUnderTest) -> list[Score]:
-    """The metrics of every case of the model's test set, in its order."""
+    """Return the metrics of every case of the model's test set, in its order."""
     scores = []
     data = model.data
     for index, predicted in enumerate(segmenter.masks(model.weights, data)):

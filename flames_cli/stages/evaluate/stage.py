@@ -1,4 +1,5 @@
-"""A run and its shards → metrics a case, tables of clients and server models, and pictures."""
+"""`flames evaluate`: a run and its shards → metrics per case, tables of clients and server models, and
+pictures."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -38,31 +39,31 @@ from flames_cli.store.runs import RunFolder, find_run, read_config, read_rounds
 
 @dataclass(frozen=True, slots=True)
 class LoadedRun:
-    """A run, its newest models and what they were made with."""
+    """A run, its newest models and the options with which they were made."""
 
     folder: RunFolder
     strategy: str
     algorithm: Algorithm
     state: State
     checkpoint: str
-    """SHA-256 of the checkpoint's index, which holds those of its files."""
+    """SHA-256 of the checkpoint's index, which contains the checksums of its files."""
     segmenter: Segmenter
     seed: int
-    """Of everything random in the run."""
+    """Seed of all random draws in the run."""
     at_sites: bool = False
-    """Whether its clients were real nodes, whose data are not here."""
+    """True if the clients were real nodes, whose data are at their sites."""
     privacy: dict[str, Any] | None = None
-    """What its models have cost in privacy, where they are private."""
+    """Privacy cost of its models, if they are private."""
 
 
 def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
-    """Score a run's newest models on the test sets, which no other stage has touched.
+    """Score a run's newest models on the test sets, which no other stage has used.
 
-    Without a choice of `client_test` or `server_test`, both are done. Intervals are drawn by the run's own
-    seed, so that the same run gives the same files.
+    Without a choice of `client_test` or `server_test`, both are scored. The intervals are drawn with the
+    run's own seed, so the same run gives the same files.
 
     Raises:
-        MissingArtifact: no partition, no such run, no checkpoint.
+        MissingArtifact: there is no partition, no such run, or no checkpoint.
         FlamesError: the run was made on another partition, or a file is damaged.
     """
     with reading_shards(config.workspace):
@@ -95,7 +96,7 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         seed=run.seed,
         privacy=run.privacy,
     )
-    # In turn: a call for one split reads and keeps what another wrote.
+    # One at a time: a call for one split reads and keeps the tables that another call wrote.
     with in_turn(result.folder):
         remove_leftovers(result.folder)
         write_evaluation(result, [row for tested in scored.values() for row in case_rows(result, tested)])
@@ -105,10 +106,10 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
 
 
 def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
-    """What is to be tested.
+    """Return the splits to test.
 
     Raises:
-        FlamesError: tests of clients were asked for whose data lie elsewhere.
+        FlamesError: tests of clients were requested whose data are at their sites.
     """
     chosen = {"client_test": config.client_test, "server_test": config.server_test}
     splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
@@ -116,17 +117,17 @@ def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
         return splits
     if config.client_test:
         raise FlamesError(
-            f"the clients of run '{run.folder.name}' test at their own sites, and what they told is in "
+            f"the clients of run '{run.folder.name}' test at their own sites, and their reports are in "
             f"{run.folder.client_tests}; leave --client-test out"
         )
     return ["server_test"]
 
 
 def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> LoadedRun:
-    """Run `name` (None: the newest) with its newest checkpoint.
+    """Return run `name` (None: the newest) with its newest checkpoint.
 
     Raises:
-        MissingArtifact: no such run, or it has no checkpoint.
+        MissingArtifact: there is no such run, or it has no checkpoint.
         FlamesError: it was made on another partition (its test patients may have been trained on), or with
             options that this release does not know.
     """
@@ -151,19 +152,20 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         segmenter=segmenter,
         seed=made.seed,
         at_sites=ENGINES[made.engine].clients_hold_their_data,
-        privacy=_privacy_told(made, folder, state),
+        privacy=_privacy_facts(made, folder, state),
     )
 
 
-def _privacy_told(made: FederateConfig, folder: RunFolder, state: State) -> dict[str, Any] | None:
-    """What the rounds that led to `state` have cost, as the last one's line tells; None without privacy."""
+def _privacy_facts(made: FederateConfig, folder: RunFolder, state: State) -> dict[str, Any] | None:
+    """Return the privacy cost of the rounds that led to `state`, from the line of the last round; None
+    without privacy."""
     privacy = choose_privacy(made)
     if privacy is None:
         return None
     lines = (record for record in read_rounds(folder.rounds) if record["round"] == state.round)
     spent = next(lines, {}).get("epsilon")
-    told = {"unit": "client", "relation": "add or remove one", "accountant": "rdp"}
-    return {"epsilon": spent, **asdict(privacy), "rounds": state.round, "releases": state.releases, **told}
+    unit = {"unit": "client", "relation": "add or remove one", "accountant": "rdp"}
+    return {"epsilon": spent, **asdict(privacy), "rounds": state.round, "releases": state.releases, **unit}
 
 
 def _score_split(
@@ -174,7 +176,7 @@ def _score_split(
     split: str,
     progress: Progress,
 ) -> list[Scored]:
-    """Every model with its test set, beside the other run's model on the same cases."""
+    """Score every model on its test set, and the other run's model on the same cases."""
     tests = load_held_out(workspace, partition, split)
     counterparts = (
         find_models_under_test(tests, partition, other.algorithm, other.state, split) if other else []
@@ -195,12 +197,12 @@ def _score_split(
 
 
 def _lesion_rows(scored: list[Scored], seed: int) -> list[LesionRow]:
-    """A line a model and organ, then all models together."""
+    """Return one line per model and organ, then a line of all models together."""
     parts = [*(part for one in scored for part in divide(one)), *pool(scored)]
     return [make_lesion_row(part, seed) for part in parts]
 
 
 def _find_rules(models: Iterable[ModelUnderTest]) -> dict[str, SmallLesionRule]:
-    """By data set: which of its images hold small lesions."""
+    """Return the rule for small lesions by data set."""
     tests = (model.data for model in models)
     return {data.dataset(index): data.small_rule(index) for data in tests for index in range(len(data))}

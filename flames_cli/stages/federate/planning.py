@@ -72,7 +72,7 @@ def choose_privacy(config: FederateConfig) -> Privacy | None:
         ]:
             raise FlamesError(f"got --dp-{given[0]} alone; pass both --dp-noise and --dp-clip, or neither")
         return None
-    able = [name for name, algorithm in ALGORITHMS.items() if algorithm.is_one_mean]
+    able = [name for name, algorithm in ALGORITHMS.items() if algorithm.takes_one_mean]
     if config.strategy not in able:
         raise FlamesError(
             f"strategy {config.strategy} has more than one mean to blur, so it cannot have --dp-noise; take "

@@ -1,4 +1,4 @@
-"""What is installed, what this machine has, what the workspace holds."""
+"""`flames info`: installed versions, this machine, and the content of the workspace."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 def info(workspace: Path) -> dict[str, Any]:
-    """Versions, devices, known names, and the files of `workspace`."""
+    """Return versions, devices, known names, and the files of `workspace`."""
     return {
         "flames": __version__,
         "python": platform.python_version(),

@@ -1,1 +1,2 @@
-"""What `partition` does: members of data sets, their roles, clients and server sets."""
+"""Parts of `flames partition`: the cases of data sets, the sets of a client, clients and the server's
+sets."""

@@ -1,4 +1,5 @@
-"""The preprocessed data sets of a partition: their cases, where each lies, and who shares patients."""
+"""Preprocessed data sets of a partition: their cases, their place in the files, and data sets that share
+patients."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from flames_cli.store.h5 import Selection, read_preprocessed_cases
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A case, and where it lies in its data set's file."""
+    """A case, and its place in its data set's file."""
 
     set_name: str
     index: int
@@ -22,7 +23,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A preprocessed data set, or what a partition takes of it."""
+    """A preprocessed data set, or the part of it that a partition uses."""
 
     path: Path
     info: SetInfo
@@ -30,29 +31,29 @@ class DataSet:
 
     @property
     def name(self) -> str:
-        """As its file."""
+        """The name of the data set, which is also that of its file."""
         return self.info.dataset
 
     @property
     def collection(self) -> str:
-        """What shares its patients with other data sets; itself where nothing does."""
+        """The name that data sets with common patients share; the data set's own name if it shares none."""
         return self.info.collection or self.info.dataset
 
     def of_clients(self) -> list[Member]:
-        """All but the server's."""
+        """Return all cases except the server's."""
         return [member for member in self.members if member.set_name != "server_test"]
 
 
 def read_dataset(path: Path) -> DataSet:
-    """The cases of a preprocessed file, without pixels.
+    """Return the cases of a preprocessed file, without pixels.
 
     Raises:
-        FlamesError: it cannot be read, or is another data set's.
+        FlamesError: it cannot be read, or belongs to another data set.
     """
     info, sets = read_preprocessed_cases(path)
     if info.dataset.lower() != path.stem.lower():
         raise FlamesError(
-            f"{path} holds {info.dataset}, not {path.stem}; give it back its name, or make it again with "
+            f"{path} contains {info.dataset}, expected {path.stem}; rename the file, or make it again with "
             f"`flames preprocess --overwrite`"
         )
     members = [Member(name, index, case) for name in SETS for index, case in enumerate(sets[name])]
@@ -60,7 +61,7 @@ def read_dataset(path: Path) -> DataSet:
 
 
 def by_collection(datasets: Iterable[DataSet]) -> list[list[DataSet]]:
-    """Those that share patients together, in order of the first of each."""
+    """Return the data sets that share patients together, in order of the first of each."""
     collections: dict[str, list[DataSet]] = {}
     for dataset in datasets:
         collections.setdefault(dataset.collection, []).append(dataset)
@@ -68,16 +69,16 @@ def by_collection(datasets: Iterable[DataSet]) -> list[list[DataSet]]:
 
 
 def reader_name(name: str) -> str:
-    """The name of the reader that has `name` among its names; `name` itself where none has."""
+    """Return the name of the reader that has `name` among its names; `name` itself if no reader has."""
     reader = find_reader(name)
     return reader.name if reader else name
 
 
 def find_named(option: str, name: str, datasets: Sequence[DataSet]) -> list[DataSet]:
-    """The data set called `name`, or those of the collection called so.
+    """Return the data set called `name`, or those of the collection called so.
 
     Raises:
-        FlamesError: neither is among `datasets`; `option` says who asks.
+        FlamesError: neither is among `datasets`; the message names `option`.
     """
     for asked in (name, reader_name(name)):
         if found := [dataset for dataset in datasets if dataset.name.lower() == asked.lower()]:
@@ -89,7 +90,7 @@ def find_named(option: str, name: str, datasets: Sequence[DataSet]) -> list[Data
 
 
 def select(dataset: DataSet, members: Iterable[Member]) -> Selection:
-    """Where `members` lie in the data set's file, in its order."""
+    """Return the places of `members` in the data set's file, in its order."""
     indices: dict[str, list[int]] = {name: [] for name in SETS}
     for member in members:
         indices[member.set_name].append(member.index)
@@ -97,8 +98,10 @@ def select(dataset: DataSet, members: Iterable[Member]) -> Selection:
 
 
 def weigh(members_of: Mapping[str, Iterable[Member]]) -> dict[str, SplitUnit]:
-    """How much every unit weighs, in `members_of` data sets together: in order of the data sets' names, and
-    in each of appearance, so that draws depend neither on a site's salt nor on how the data sets are listed.
+    """Return the size of every unit, over all data sets of `members_of`.
+
+    The units are in order of the data sets' names, and within a data set in order of appearance, so that
+    draws depend neither on a site's salt nor on the order in which the data sets are listed.
     """
     patients: dict[str, list[str]] = {}
     datasets: dict[str, set[str]] = {}
@@ -113,5 +116,5 @@ def weigh(members_of: Mapping[str, Iterable[Member]]) -> dict[str, SplitUnit]:
 
 
 def patients_of(members: Iterable[Member]) -> list[str]:
-    """Each patient once, sorted."""
+    """Return each patient once, sorted."""
     return sorted({member.case.patient for member in members})

@@ -1,4 +1,5 @@
-"""Who holds what: the cases of each data set between its clients, and each client's between its sets.
+"""Clients of a partition: the cases of each data set are divided between its clients, and each client's
+between its sets.
 
 Data sets that share patients are planned together: a patient has one role in all of them.
 """
@@ -18,24 +19,24 @@ from flames_cli.store.h5 import CLIENT_SETS, Selection
 from flames_cli.store.partition import ClientEntry
 
 Split = int | str
-"""Clients of a data set, divided by patient; or SITE."""
+"""Number of clients of a data set, divided by patient; or SITE."""
 
 SITE = "site"
 
 DEFAULT_SPLIT: Mapping[str, Split] = {"brats": 3, "polypgen": SITE, "lits": SITE, "lits-slices": SITE}
-"""By data set, as in the papers; every other data set is one client."""
+"""Split by data set, as in the papers; every other data set is one client."""
 
 POOL = "clients"
-"""Scope of a cross-validation, which divides all patients of the clients at once."""
+"""Scope of a cross-validation, which divides all patients of the clients together."""
 
 ClientPlan = tuple[ClientEntry, dict[str, Selection]]
 
 
 def resolve_split(split: Mapping[str, Split], datasets: Sequence[DataSet]) -> dict[str, Split]:
-    """The split of every data set: its own, else its collection's, else the default.
+    """Return the split of every data set: its own, else its collection's, else the default.
 
     Raises:
-        FlamesError: a name that is neither a data set's nor a collection's.
+        FlamesError: a name is neither a data set's nor a collection's.
     """
     resolved = {dataset.name: DEFAULT_SPLIT.get(dataset.name, 1) for dataset in datasets}
     found = {name: find_named("--split", name, datasets) for name in split}
@@ -47,10 +48,11 @@ def resolve_split(split: Mapping[str, Split], datasets: Sequence[DataSet]) -> di
 def plan_clients(
     config: PartitionConfig, together: Sequence[DataSet], split: Mapping[str, Split]
 ) -> list[ClientPlan]:
-    """The clients of data sets that share patients, none of whom is in two roles.
+    """Plan the clients of data sets that share patients; no patient is in two roles.
 
     Raises:
-        FlamesError: too few patients for the clients asked for, or a data set by site that names none.
+        FlamesError: there are too few patients for the requested clients, or a data set that is divided by
+            site names none.
     """
     drafts = _draft_clients(config, together, split)
     roles = draw_roles(config, drafts)
@@ -104,18 +106,21 @@ def _draft_sites(dataset: DataSet) -> list[Draft]:
 
 
 def _numbered(name: str) -> Iterator[str]:
-    """`name`, then `name-2` and so on: two sites may differ in signs that a file's name leaves out."""
+    """Return `name`, then `name-2` and so on: two sites may differ only in characters that a file name leaves
+    out."""
     yield name
     yield from (f"{name}-{number}" for number in count(2))
 
 
 def _scope(config: PartitionConfig, member: Member) -> str:
-    """What is divided between clients on its own: each set, or with folds all at once."""
+    """Return the scope that is divided between clients separately: each set, or with folds all sets
+    together."""
     return POOL if config.fold else member.set_name
 
 
 def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) -> dict[tuple[str, str], int]:
-    """{(scope, unit): part} of data sets that share patients and are divided into as many clients."""
+    """Return {(scope, unit): part} of data sets that share patients and are divided into the same number of
+    clients."""
     collection = datasets[0].collection
     part_of: dict[tuple[str, str], int] = {}
     for scope in (POOL,) if config.fold else tuple(ROLES):
@@ -130,7 +135,7 @@ def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) ->
         for name, patients in counts.items():
             if 0 < patients < parts:
                 raise _too_few(name, patients, scope, parts)
-        # Drawn anew for every scope, but the same: one draw serves train and test.
+        # The shares are drawn for every scope with the same seed: train and test have the same shares.
         shares = None
         if config.skew is not None:
             shares = draw_shares(parts, config.skew, derive_rng(config.seed, "skew", collection))
@@ -150,7 +155,7 @@ def _too_few(dataset: str, patients: int, scope: str, parts: int) -> FlamesError
 
 
 def _least(config: PartitionConfig, scope: str, datasets: Sequence[DataSet]) -> int:
-    """Groups of patients that a client cannot do without, however small its share."""
+    """Return the number of split units that a client needs, however small its share."""
     validates = any(member.set_name == "client_val" for dataset in datasets for member in dataset.members)
     draws = config.val_fraction > 0 and (config.fold is not None or not validates)
     train = 2 if draws else 1

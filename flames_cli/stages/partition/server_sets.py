@@ -1,4 +1,4 @@
-"""The server's test sets: unseen patients of the clients' sites, and sites that no client has seen."""
+"""Test sets of the server: unseen patients of the clients' sites, and sites that no client has seen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,23 +14,23 @@ ServerPlan = tuple[ServerEntry, dict[str, Selection]]
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What is left when sites are held out."""
+    """Data sets after sites were held out."""
 
     seen: list[DataSet]
-    """Of patients who were never at a held-out site."""
+    """Cases of patients who were never at a held-out site."""
     unseen: dict[str, dict[str, list[Member]]] = field(default_factory=dict)
-    """By data set, by site."""
+    """Cases of the held-out sites, by data set and site."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """By data set: images of other sites that share a unit with a held-out one."""
+    """Number of images of other sites that share a unit with a held-out image, by data set."""
 
 
 def hold_out_sites(wanted: Mapping[str, Sequence[str]], datasets: Sequence[DataSet]) -> HeldOut:
-    """Take the sites that no client is to see out of the data sets.
+    """Remove the sites that no client should see from the data sets.
 
-    A site is held out of every data set that shares patients with the one it is named for.
+    A site is held out of every data set that shares patients with the named one.
 
     Raises:
-        FlamesError: no such data set, or no such site in it; lists the sites.
+        FlamesError: there is no such data set, or no such site in it; the message lists the sites.
     """
     sites: dict[str, set[str]] = {}
     for name, own in wanted.items():
@@ -78,10 +78,11 @@ def _require_sites(together: Sequence[DataSet], wanted: set[str]) -> None:
 
 
 def plan_server(held_out: HeldOut) -> list[ServerPlan]:
-    """One shard a modality, with a test set for each of its data sets and one for each unseen site."""
+    """Plan one shard per modality, with a test set for each of its data sets and one for each unseen site."""
     plans = []
     for modality in dict.fromkeys(dataset.info.modality for dataset in held_out.seen):
-        entry = ServerEntry(modality, f"shards/server-{modality.replace('/', '-')}.h5", {}, {}, {})
+        shard = f"shards/server-{modality.replace('/', '-')}.h5"
+        entry = ServerEntry(modality=modality, shard=shard, organs={}, images={}, patients={})
         selections: dict[str, Selection] = {}
         for dataset in (dataset for dataset in held_out.seen if dataset.info.modality == modality):
             unseen = held_out.unseen.get(dataset.name, {})
@@ -100,5 +101,6 @@ def plan_server(held_out: HeldOut) -> list[ServerPlan]:
 
 
 def _set_name(dataset: DataSet, site: str) -> str:
-    """Of a site's test set: a part of an HDF5 path, which knows no other slash."""
+    """Return the name of a site's test set. It is part of an HDF5 path, so it cannot contain another
+    slash."""
     return f"{dataset.name}@{site.replace('/', '%2F')}"

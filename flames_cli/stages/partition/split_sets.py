@@ -1,4 +1,4 @@
-"""Which of a client's sets its cases are in: trained, validated or tested on."""
+"""Sets of a client: train, validation or test for each of its cases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ROLES = {"client_train": "train", "client_val": "val", "client_test": "test"}
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A client whose cases are known, but not yet which of its sets they are in."""
+    """A client whose cases are known, but not yet the sets in which they are."""
 
     name: str
     dataset: DataSet
@@ -24,15 +24,15 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Which of a client's sets a case is in; the same for all cases of a unit."""
+    """Set of each case of a client; the same for all cases of a unit."""
 
     tested: set[str] | None
-    """Groups of the fold under test; None: as preprocessed."""
+    """Units of the fold under test; None: the test sets of preprocess."""
     validation: set[str]
-    """Groups held out for validation."""
+    """Units held out for validation."""
 
     def of(self, member: Member) -> str:
-        """`train`, `val` or `test`."""
+        """Return `train`, `val` or `test`."""
         unit = member.case.split_unit
         if self.tested is not None and unit in self.tested:
             return "test"
@@ -41,10 +41,10 @@ class Roles:
 
 
 def draw_roles(config: PartitionConfig, drafts: Sequence[Draft]) -> Roles:
-    """The roles of all cases of clients that may share patients.
+    """Draw the roles of all cases of clients that may share patients.
 
     Raises:
-        FlamesError: a client has nobody to validate on.
+        FlamesError: a client has no patient for validation.
     """
     roles = Roles(_draw_fold(config, drafts), set())
     for draft in drafts:
@@ -53,9 +53,9 @@ def draw_roles(config: PartitionConfig, drafts: Sequence[Draft]) -> Roles:
 
 
 def _draw_fold(config: PartitionConfig, drafts: Sequence[Draft]) -> set[str] | None:
-    """The units of all clients that this fold tests; None where the preprocessed sets do.
+    """Return the units of all clients that this fold tests; None if the preprocessed sets are used.
 
-    All folds are dealt, each client's units on their own, whichever of them is asked for.
+    All folds are always dealt, for each client separately, whichever of them is requested.
     """
     if config.fold_numbers is None:
         return None
@@ -76,7 +76,7 @@ def _draw_fold(config: PartitionConfig, drafts: Sequence[Draft]) -> set[str] | N
 
 
 def _datasets_of(drafts: Sequence[Draft]) -> dict[str, str]:
-    """For every unit, the data sets that it has images in."""
+    """Return the data sets in which every unit has images."""
     members_of: dict[str, list[Member]] = {}
     for draft in drafts:
         members_of.setdefault(draft.dataset.name, []).extend(draft.members)
@@ -84,7 +84,8 @@ def _datasets_of(drafts: Sequence[Draft]) -> dict[str, str]:
 
 
 def _hold_out(config: PartitionConfig, draft: Draft, roles: Roles) -> set[str]:
-    """The units that a client validates on: at least one, unless it has some or `val_fraction` is 0."""
+    """Return the units on which a client validates: at least one, unless it has some already or
+    `val_fraction` is 0."""
     found = [roles.of(member) for member in draft.members]
     weighed = weigh({"": [m for m, role in zip(draft.members, found, strict=True) if role == "train"]})
     if "val" in found or config.val_fraction == 0:
@@ -101,7 +102,7 @@ def _hold_out(config: PartitionConfig, draft: Draft, roles: Roles) -> set[str]:
 
 
 def advise_fewer(draft: Draft) -> str:
-    """What to do about a client of too few patients."""
+    """Return advice for a client with too few patients."""
     if draft.site:
         return (
             f"hold the site out (--hold-out-site '{draft.dataset.name}={draft.site}'), "

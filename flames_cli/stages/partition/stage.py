@@ -1,4 +1,5 @@
-"""`preprocessed/*.h5` → `partition.json` and the shards: one file a client, one a modality for the server."""
+"""`flames partition`: `preprocessed/*.h5` → `partition.json` and the shards, one file per client and one per
+modality for the server."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,9 +28,9 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
 
     Raises:
         MissingArtifact: a data set is not preprocessed.
-        FlamesError: sizes or channels differ, too few patients for the clients asked for, no such site, a
-            patient in two roles, or a partition that exists without `overwrite`. Nothing has changed then,
-            but for a patient in two roles, who is found last.
+        FlamesError: sizes or channels differ, there are too few patients for the requested clients, no such
+            site, a patient in two roles, or a partition that exists without `overwrite`. Nothing has changed
+            then, except if a patient is in two roles: this is checked last.
     """
     with writing_shards(config.workspace):
         return _partition(config, progress)
@@ -48,9 +49,9 @@ def _partition(config: PartitionConfig, progress: Progress) -> Partition:
     held_out = hold_out_sites(config.hold_out_site, datasets)
     clients = _plan_all_clients(config, held_out, split)
     server = plan_server(held_out)
-    _refuse_twins(clients, server)
+    _require_distinct_shards(clients, server)
     remove_leftovers(config.workspace / "shards")
-    target.unlink(missing_ok=True)  # from here on it would describe shards that are half old, half new
+    target.unlink(missing_ok=True)  # from here on it would describe shards of which some are old, some new
     _write_shards(config.workspace, clients, server, progress)
     made = Partition(
         seed=config.seed,
@@ -63,16 +64,16 @@ def _partition(config: PartitionConfig, progress: Progress) -> Partition:
     )
     if [_mark(path) for path in files] != before:
         raise FlamesError(
-            "a data set was preprocessed anew while it was divided; run `flames partition` again"
+            "a data set was preprocessed again while it was divided; run `flames partition` again"
         )
     verify_partition(config.workspace, made)
     write_partition(target, made)
-    _remove_strangers(config.workspace / "shards", made)
+    _delete_other_shards(config.workspace / "shards", made)
     return made
 
 
 def _mark(path: Path) -> tuple[int, int, int]:
-    """Differs once the file is replaced."""
+    """Return a value that changes when the file is replaced."""
     found = path.stat()
     return found.st_ino, found.st_mtime_ns, found.st_size
 
@@ -93,7 +94,7 @@ def _find_files(config: PartitionConfig) -> list[Path]:
 
 
 def _resolve_name(name: str, there: dict[str, Path]) -> str:
-    """The file's name: `name` in any case, or that of the reader which has it among its names.
+    """Return the file's name: `name` in any case, or the name of the reader that has it among its names.
 
     Raises:
         FlamesError: there is no such file, and no reader that would make it.
@@ -121,7 +122,7 @@ def _common(datasets: Sequence[DataSet], field: str, what: str, advice: str) -> 
 def _plan_all_clients(
     config: PartitionConfig, held_out: HeldOut, split: dict[str, Split]
 ) -> list[ClientPlan]:
-    """In order of the data sets."""
+    """Plan all clients, in order of the data sets."""
     order = [dataset.name for dataset in held_out.seen]
     plans = [
         plan for together in by_collection(held_out.seen) for plan in plan_clients(config, together, split)
@@ -130,13 +131,14 @@ def _plan_all_clients(
         raise FlamesError("no client is left; hold out fewer sites (--hold-out-site)")
     if config.fold and not any(client.images["test"] for client, _ in plans):
         raise FlamesError(
-            f"fold {config.fold} has no patient to test: no client has so many; use fewer folds"
+            f"fold {config.fold} has no patient to test, since no client has enough patients; use fewer folds"
         )
     return sorted(plans, key=lambda plan: order.index(plan[0].dataset))
 
 
-def _refuse_twins(clients: Sequence[ClientPlan], server: Sequence[ServerPlan]) -> None:
-    """Two shards of one name would overwrite each other, on some disks whatever their case."""
+def _require_distinct_shards(clients: Sequence[ClientPlan], server: Sequence[ServerPlan]) -> None:
+    """Check that no two shards have the same name: they would overwrite each other, on some disks even if the
+    case differs."""
     seen: set[str] = set()
     for shard in [*(entry.shard for entry, _ in clients), *(entry.shard for entry, _ in server)]:
         if shard.lower() in seen:
@@ -165,30 +167,31 @@ def _options_as_run(config: PartitionConfig, split: dict[str, Split]) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a patient stands."""
+    """Place where a patient is."""
 
     set_name: str
-    """With its shard."""
+    """The set, with its shard."""
     role: str
     """`train`, `val`, `test`, or `server`."""
     dataset: str
     site: str
-    """Of the client or test set; empty where it is not of one site."""
+    """Site of the client or test set; empty if it is not of one site."""
 
     def clashes(self, other: "Place") -> bool:
-        """Whether nobody may stand in both: two roles, or two clients that were not divided by site."""
+        """Return whether no patient may be in both places: two roles, or two clients that were not divided by
+        site."""
         by_site = self.site and other.site
         return self.role != other.role or (self.dataset == other.dataset and not by_site)
 
 
 def verify_partition(workspace: Path, made: Partition) -> None:
-    """Read every shard back: no patient, and no split unit, may have two roles anywhere.
+    """Read every shard back and check that no patient and no split unit has two roles.
 
-    Clients whose modalities share patients may train on the same one, and clients divided by site on what
-    each has of him; else a patient is in one shard only.
+    Clients whose modalities share patients may train on the same patient, and clients divided by site may
+    train on the patient's images from each site; else a patient is in one shard only.
 
     Raises:
-        FlamesError: naming the patient and both sets.
+        FlamesError: a patient has two roles; the message names the patient and both sets.
     """
     for identity in ("patient", "split_unit"):
         places: dict[str, list[Place]] = {}
@@ -204,7 +207,7 @@ def verify_partition(workspace: Path, made: Partition) -> None:
 
 
 def _read_places(workspace: Path, made: Partition) -> Iterator[tuple[Place, str, list[CaseInfo]]]:
-    """(place, collection, cases) of every set of every shard."""
+    """Return (place, collection, cases) of every set of every shard."""
     for client in made.clients:
         for role, (info, cases) in read_shard_cases(workspace / client.shard).items():
             place = Place(f"{client.shard}:{role}", role, info.dataset, client.site)
@@ -216,8 +219,8 @@ def _read_places(workspace: Path, made: Partition) -> Iterator[tuple[Place, str,
             yield place, info.collection or info.dataset, cases
 
 
-def _remove_strangers(shards: Path, made: Partition) -> None:
-    """Shards of an earlier partition would be mistaken for this one's."""
+def _delete_other_shards(shards: Path, made: Partition) -> None:
+    """Delete the shards of an earlier partition, which could be mistaken for those of this one."""
     known = {Path(shard).name for shard in made.shards}
     for path in shards.glob("*.h5"):
         if path.name not in known:

@@ -1,1 +1,1 @@
-"""What `preprocess` does: decode, gather, split."""
+"""Parts of `flames preprocess`: decode, gather, split, pseudonymise, report."""

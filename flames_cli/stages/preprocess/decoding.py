@@ -1,4 +1,4 @@
-"""One raw source → its cases, square and encoded: what preprocess does in parallel."""
+"""Decoding of one raw source: its cases, made square and encoded. `preprocess` does this in parallel."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from flames_cli.store.cases import CaseInfo, encode_chunk
 
 @dataclass(frozen=True, slots=True)
 class EncodedCase:
-    """A case ready for HDF5."""
+    """A case that is ready for HDF5."""
 
     info: CaseInfo
-    """Its `case` tells it from others of its source alone."""
+    """Information about the case; its `case` is unique only within its source."""
     image: bytes
     mask: bytes
     max_value: int
@@ -31,23 +31,24 @@ class EncodedCase:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of one source: cases, or why there are none."""
+    """Result for one source: its cases, or the reason why there are none."""
 
     source: Source
     cases: tuple[EncodedCase, ...] = ()
     content: str = ""
-    """Hash of the pixels that are stored: equal for exact copies."""
+    """Hash of the stored pixels: equal for exact copies."""
     pictures: tuple[str, ...] = ()
-    """Hash of each case's pixels: shared by copies of a volume whose masks choose other slices."""
+    """Hash of each case's pixels: also equal for copies of a volume whose masks select different slices."""
     look: NDArray[np.bool_] | None = None
     """Perceptual hash of a still image before resizing, so that split units do not depend on the size."""
     skipped: tuple[tuple[str, str], ...] = ()
-    """(slice, reason) of what the data set's rules leave out; no slice: the whole source."""
+    """(slice, reason) of all that the data set's rules leave out; an empty slice means the complete
+    source."""
     bad: str = ""
 
 
 def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> Decoded:
-    """Read `source` and encode its cases at `size`×`size`; never raises for what is wrong with the data."""
+    """Read `source` and encode its cases at `size`×`size`; errors in the data are returned, not raised."""
     try:
         raw = reader.read_source(source, options)
     except BadCase as error:
@@ -65,7 +66,7 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
             skipped.append((_slice_of(case), f"the lesion vanishes at {size}×{size}"))
             continue
         encoded.append(_encode(case, source, image, mask))
-        if mask.any():  # slices of air may be equal in two people
+        if mask.any():  # slices of air may be equal in two patients
             pictures.append(content[-1])
     look = look_of(raw[0]) if reader.is_still and raw[0].place is None else None
     whole = hashlib.sha256("".join(content).encode()).hexdigest()
@@ -73,14 +74,15 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
 
 
 def look_of(case: RawCase) -> NDArray[np.bool_]:
-    """Its perceptual hash. Deep images are brought to 8 bits first, which is what the hash is made for."""
+    """Return the perceptual hash of the case. Deep images are first reduced to 8 bits, for which the hash is
+    made."""
     if case.image.dtype == np.uint8:
         return perceptual_hash(case.image)
     return perceptual_hash(quantise(scale(case.image, case.low, case.high), MAX_8_BIT))
 
 
 def square(case: RawCase, size: int) -> tuple[Pixels, Mask]:
-    """The case in its final geometry and stored precision; 8-bit images never leave 8 bits."""
+    """Return the case in its final geometry and stored precision; 8-bit images stay 8-bit."""
     if case.max_value == MAX_8_BIT and (case.low, case.high) == (0.0, float(MAX_8_BIT)):
         return to_square(case.image, case.mask, size)
     image, mask = to_square(scale(case.image, case.low, case.high), case.mask, size)
@@ -88,7 +90,7 @@ def square(case: RawCase, size: int) -> tuple[Pixels, Mask]:
 
 
 def _slice_of(case: RawCase) -> str:
-    """What tells the case from others of its source: `z077`, by axis and index; nothing of a still image."""
+    """Return the name of the case within its source: `z077`, by axis and index; empty for a still image."""
     return f"{'xyz'[PLANES[case.place.plane]]}{case.place.index:03d}" if case.place else ""
 
 

@@ -1,4 +1,4 @@
-"""What patients and cases are called in every file from here on, and the site's own table of who they are."""
+"""Pseudonyms: the names of patients and cases in every file, and the site's own table that maps them back."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ HEADER = ("pseudonym", "name", "patient", "source", "what", "why")
 
 
 def call_cases(cases: Iterable[SpooledCase], pseudonym_of: Mapping[str, str]) -> list[SpooledCase]:
-    """`cases` under their new names: the pseudonym, and what tells the patient's cases apart."""
+    """Return `cases` under their new names: the pseudonym, and the case's name among its patient's cases."""
     return [
         replace(
             case,
@@ -28,18 +28,19 @@ def call_cases(cases: Iterable[SpooledCase], pseudonym_of: Mapping[str, str]) ->
 
 
 def call_source(part: Gathered, name: str, pseudonym_of: Mapping[str, str], place: str = "") -> str:
-    """What the source that the raw data call `name` is called, or its slice at `place`."""
+    """Return the new name of the source that the raw data call `name`, or of its slice at `place`."""
     own = part.listed[name]
     return join_name(pseudonym_of[own.source.patient], own.number, place)
 
 
 def write_table(path: Path, part: Gathered, pseudonym_of: Mapping[str, str]) -> None:
-    """Write who is who, and what was left out with its reason: every source of `part` in its own words."""
+    """Write the table that maps pseudonyms to patients: every source of `part` by its own name, with the
+    reason if it was left out."""
     write_private_csv(path, HEADER, list(_rows(part, pseudonym_of)))
 
 
 def _rows(part: Gathered, pseudonym_of: Mapping[str, str]) -> Iterator[Sequence[str]]:
-    """A line a source, and one a slice that was left out of a volume that was kept."""
+    """Return one line per source, and one per slice that was left out of a volume that was kept."""
     copies, bad = dict(part.copies), dict(part.bad)
     skipped = {one.source: one.reason for one in part.skipped}
     for name, own in part.listed.items():

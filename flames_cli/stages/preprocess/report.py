@@ -1,4 +1,5 @@
-"""The report of preprocessing: counts of every set and site, and all that was left out, under pseudonyms."""
+"""Report of preprocessing: counts of every set and site, and all sources that were left out, under
+pseudonyms."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ Sets = dict[str, list[SpooledCase]]
 """Cases by set."""
 
 UNTOLD = {"workspace", "raw", "datasets", "duplicate_list", "salt_file", "workers", "overwrite"}
-"""Options that the report does not repeat: those that change nothing in the files, and the site's paths."""
+"""Options that are not in the report: they change nothing in the files, or are paths at the site."""
 
 
 def make_report(
@@ -33,17 +34,17 @@ def make_report(
     pseudonym_of: Mapping[str, str],
     target: Path,
 ) -> dict[str, Any]:
-    """What preprocessing made of one data set.
+    """Return the report of one data set.
 
     Args:
-        reader: of the data set.
-        config: as run.
-        info: what the cases share.
-        part: what was kept, and what was not.
-        sets: the cases of every set.
-        near: groups of patients kept together since their images are near copies.
-        pseudonym_of: every patient's.
-        target: the HDF5 file, written already.
+        reader: reader of the data set.
+        config: options as run.
+        info: properties that the cases share.
+        part: sources that were kept, and those that were not.
+        sets: cases of every set.
+        near: patients kept together because their images are near copies.
+        pseudonym_of: pseudonym of every patient.
+        target: the HDF5 file, which is written already.
     """
     options = config.model_dump(mode="json", exclude=UNTOLD)
     shown = {own: cases for own, cases in sets.items() if cases or own != "client_val"}
@@ -79,7 +80,7 @@ def _count(cases: Sequence[SpooledCase]) -> dict[str, int]:
 
 
 def _count_sites(sets: Sets) -> dict[str, dict[str, int]]:
-    """Images and patients of each site, over all sets; empty where the data set names none."""
+    """Return the images and patients of each site, over all sets; empty if the data set names no site."""
     sites: dict[str, list[SpooledCase]] = {}
     for case in (case for cases in sets.values() for case in cases):
         if case.info.site:
@@ -88,7 +89,7 @@ def _count_sites(sets: Sets) -> dict[str, dict[str, int]]:
 
 
 def _count_lesions(info: SetInfo, sets: Sets) -> dict[str, Any]:
-    """The rule, and how many images of each set have small lesions, large ones, or none."""
+    """Return the rule, and how many images of each set have small lesions, large ones, or none."""
     counts = {own: Counter(info.judge(case.info) for case in cases) for own, cases in sets.items()}
     return {
         "rule": str(info.small),

@@ -1,4 +1,4 @@
-"""Which images of a data set hold small lesions: the user's rule, else its reader's."""
+"""Choice of the rule for small lesions: the user's rule, else the reader's."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from flames_cli.readers.base import Reader
 
 
 def check_rules(config: PreprocessConfig, reader: Reader, own: Sequence[str]) -> None:
-    """Refuse a rule for a data set that is not preprocessed here, and two rules for one.
+    """Check that every rule is for a data set that is preprocessed here, and that no data set has two.
 
     Args:
-        config: holds the rules, and all data sets of the command.
-        reader: of the data set that is being preprocessed.
-        own: names that its data sets go by: those of a manifest are of its own.
+        config: the rules, and all data sets of the command.
+        reader: reader of the data set that is being preprocessed.
+        own: names of its data sets: a manifest may have several.
 
     Raises:
-        FlamesError: naming it.
+        FlamesError: a rule is not; the message names it.
     """
     readers = {reader.name: reader} | {one.name: one for one in map(get_reader, config.datasets)}
     known = {name.lower() for name in own}
-    # A manifest's names stand in its rows: until it is read, one that is strange may be its.
+    # A manifest's names are in its rows: an unknown name may be one of them until the manifest is read.
     unread = bool(reader.modality) and any(not one.modality for one in readers.values())
     seen: dict[str, str] = {}
     for name in config.small:
@@ -42,8 +42,8 @@ def check_rules(config: PreprocessConfig, reader: Reader, own: Sequence[str]) ->
 
 
 def choose_rule(config: PreprocessConfig, reader: Reader, *names: str) -> SmallLesionRule:
-    """The user's rule for the first of `names` (a data set's, its collection's) that has one, then for those
-    of the reader; else the reader's own."""
+    """Return the user's rule for the first of `names` (a data set's, its collection's) that has one, then for
+    the names of the reader; else the reader's own rule."""
     given = {name.lower(): rule for name, rule in config.small.items()}
     asked = (name.lower() for name in (*names, *names_of(reader)))
     return next((given[name] for name in asked if name in given), reader.small_lesion_rule)

@@ -1,4 +1,4 @@
-"""All sources of a raw folder: decoded in parallel into a spool, copies found, split units found."""
+"""Sources of a raw folder: decoded in parallel into a spool, with copies and split units found."""
 
 import re
 from collections import Counter
@@ -25,34 +25,35 @@ from flames_cli.store.h5 import SpooledCase
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A sound source whose pixels lie in the spool."""
+    """A valid source whose pixels are in the spool."""
 
     source: Source
     cases: list[SpooledCase]
-    """Each `case` tells it from others of its patient alone: `2/z077`, or nothing where there is one."""
+    """Its cases. `case` is unique only within the patient: `2/z077`, or empty if there is one case."""
     copied: tuple[str, ...]
-    """Marks that it shares with its copies: its content, and the groups of the user's list that it is in."""
+    """Marks that it shares with its copies: the hash of its content, and the groups of the user's list that
+    name it."""
     pictures: tuple[str, ...]
     look: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A source, whatever becomes of it."""
+    """A source, whether or not it is used."""
 
     source: Source
     number: str
-    """Among the patient's sources of one kind, from 1; empty where it is the only one."""
+    """Number among the patient's sources of one kind, from 1; empty if it is the only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What the data set's rules leave out."""
+    """A source or slice that the data set's rules leave out."""
 
     source: str
-    """Its name."""
+    """Name of the source."""
     place: str
-    """The slice, such as `z077`; empty where it is the whole source."""
+    """The slice, such as `z077`; empty for the complete source."""
     reason: str
 
 
@@ -61,36 +62,36 @@ class Gathered:
     """All sources of one kind."""
 
     listed: dict[str, Listed] = field(default_factory=dict)
-    """By source's name, all of them."""
+    """All sources, by name."""
     sound: dict[str, Sound] = field(default_factory=dict)
-    """By source's name, copies among them."""
+    """Valid sources, by name, with copies among them."""
     skipped: list[Skipped] = field(default_factory=list)
     bad: list[tuple[str, str]] = field(default_factory=list)
     """(source's name, what is wrong with it)"""
     copies: list[tuple[str, str]] = field(default_factory=list)
-    """(left out, kept): exact copies and those that a duplicate list names."""
+    """(left out, kept): exact copies, and copies that a duplicate list names."""
     max_value: int = MAX_8_BIT
     channels: int = 1
 
     @property
     def kept(self) -> list[Sound]:
-        """The sound sources that are no copy of another, in order."""
+        """The valid sources that are no copy of another, in order."""
         left_out = {copy for copy, _ in self.copies}
         return [sound for name, sound in self.sound.items() if name not in left_out]
 
     @property
     def cases(self) -> Iterator[SpooledCase]:
-        """Of what is kept, in order."""
+        """The cases of the sources that are kept, in order."""
         return (case for sound in self.kept for case in sound.cases)
 
 
 def gather(
     reader: Reader, sources: Sequence[Source], config: PreprocessConfig, spool: Spool, progress: Progress
 ) -> dict[Kind, Gathered]:
-    """Decode every source in parallel; keep the first of exact and of listed copies.
+    """Decode every source in parallel; keep the first of exact copies and of listed copies.
 
     Raises:
-        FlamesError: one data set has images of several channels or depths that cannot be told as one.
+        FlamesError: one data set has images with different channels or depths, which one file cannot store.
     """
     gathered = _list_by_kind(reader, sources)
     listed = _listed_groups(config, sources)
@@ -113,7 +114,8 @@ def gather(
 
 
 def _list_by_kind(reader: Reader, sources: Sequence[Source]) -> dict[Kind, Gathered]:
-    """The sources of every kind, numbered before any is read: a name stays, whatever is bad or skipped."""
+    """Return the sources of every kind, numbered before any is read: a name does not change if a source is
+    bad or skipped."""
     owners = [(kind_of(reader, source), source.patient) for source in sources]
     total, seen = Counter(owners), Counter[tuple[Kind, str]]()
     gathered: dict[Kind, Gathered] = {}
@@ -142,19 +144,20 @@ def _spool(case: EncodedCase, number: str, spool: Spool) -> SpooledCase:
 
 
 def join_name(*parts: str) -> str:
-    """A name of its parts, those that are empty left out: `2/z077`."""
+    """Return a name of all parts that are not empty: `2/z077`."""
     return "/".join(filter(None, parts))
 
 
 def _leave_out_copies(part: Gathered) -> None:
-    """Only once all are read: a later source may show that two earlier ones are copies of one another."""
+    """Find the copies. This needs all sources: a later one may show that two earlier ones are copies of each
+    other."""
     for name, first in first_alike({name: sound.copied for name, sound in part.sound.items()}).items():
         if first != name:
             part.copies.append((name, first))
 
 
 def _listed_groups(config: PreprocessConfig, sources: Iterable[Source]) -> dict[str, list[str]]:
-    """{source's name: marks of the groups of the user's list that it is in}.
+    """Return {source's name: marks of the groups of the user's list that name it}.
 
     Raises:
         FlamesError: the list cannot be read, or names no source.
@@ -175,9 +178,10 @@ def _listed_groups(config: PreprocessConfig, sources: Iterable[Source]) -> dict[
 
 
 def find_split_units(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str]:
-    """For every patient, the first by name of those whose images are (near) copies: what no split divides.
+    """Return for every patient the first by name of all patients whose images are (near) copies: the split
+    unit.
 
-    Where patients are not named, neighbouring frames count as near (NEAR_BITS); where they are, only copies
+    If patients are not named, neighbouring frames count as near (NEAR_BITS); if they are named, only copies
     do (COPY_BITS). Copies count across modalities and organs: one image may be listed for each of two organs.
     """
     sounds = [sound for part in parts for sound in part.sound.values()]
@@ -198,5 +202,5 @@ def _mark_near(sounds: Sequence[Sound], alike: dict[str, list[str]], bits: int) 
 
 
 def set_split_units(cases: Iterable[SpooledCase], unit_of: dict[str, str]) -> list[SpooledCase]:
-    """`cases` with each one's split unit."""
+    """Return `cases`, each with its split unit."""
     return [replace(case, info=replace(case.info, split_unit=unit_of[case.info.patient])) for case in cases]

@@ -1,4 +1,4 @@
-"""Which case goes into which set: server test, client test, client train."""
+"""Split of the cases into sets: server test, client test, client train."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,26 +13,26 @@ from flames_cli.readers.base import Reader
 from flames_cli.store.h5 import SpooledCase
 
 TENTH = 0.1
-"""Of the patients, for the server's test set of a data set that no paper splits."""
+"""Share of the patients in the server's test set of a data set that no paper splits."""
 
 SMALLEST = 4
-"""Groups of patients that it takes to be split on their own: of the same modalities, or of every site (and
-class in it)."""
+"""Smallest number of split units that are split separately: those of the same modalities, or of every site
+(and class in it)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stratum:
-    """Groups of patients that are split on their own."""
+    """Split units that are split separately."""
 
     label: str
-    """Class, such as benign or malignant; empty where the data set tells none."""
+    """Class, such as benign or malignant; empty if the data set names none."""
     modalities: str = ""
-    """Data sets that the patients are in; empty where all are split alike."""
+    """Data sets in which the patients are; empty if all of them are split together."""
     site: str = ""
 
     @property
     def scope(self) -> str:
-        """Of its randomness."""
+        """Scope of its random numbers."""
         return "/".join([*filter(None, (self.modalities, self.site)), self.label])
 
 
@@ -46,17 +46,17 @@ def split_cases(
     fixed: Mapping[str, str],
     config: PreprocessConfig,
 ) -> dict[str, str]:
-    """Which of SETS every unit is in: each stratum (see `_stratify`) on its own.
+    """Return the set of SETS for every unit: each stratum (see `_stratify`) is split separately.
 
     Args:
-        reader: tells the paper's numbers.
-        collection: scope of the randomness.
-        cases: by data set, of all whose patients are split together.
-        fixed: the set of every unit, where the data set itself tells it; else empty.
-        config: shares, seed.
+        reader: reader with the paper's numbers.
+        collection: scope of the random numbers.
+        cases: cases by data set, of all data sets whose patients are split together.
+        fixed: set of every unit, if the data set itself names it; else empty.
+        config: shares and seed.
 
     Raises:
-        FlamesError: too few patients for the sets asked for.
+        FlamesError: there are too few patients for the requested sets.
     """
     if fixed:
         return dict(fixed)
@@ -79,7 +79,7 @@ def _count_images(units: Mapping[str, SplitUnit]) -> int:
 
 
 def _stratify(cases: Mapping[str, Sequence[SpooledCase]]) -> Strata:
-    """Groups by class and modalities, and within those by site where every site has enough of them."""
+    """Return the units by class and modalities, and within those by site if every site has enough of them."""
     members: dict[str, list[SpooledCase]] = {}
     datasets: dict[str, set[str]] = {}
     for dataset, own in cases.items():
@@ -96,7 +96,7 @@ def _stratify(cases: Mapping[str, Sequence[SpooledCase]]) -> Strata:
 
 
 def _merge_sites(strata: Strata) -> Strata:
-    """`strata` as they are where every one is large enough, else without sites."""
+    """Return `strata` unchanged if every one is large enough, else without sites."""
     if all(len(units) >= SMALLEST for units in strata.values()):
         return strata
     merged: Strata = {}
@@ -106,10 +106,12 @@ def _merge_sites(strata: Strata) -> Strata:
 
 
 def _pool_modalities(datasets: Mapping[str, frozenset[str]]) -> dict[str, str]:
-    """For each unit, which modalities those that it is split with have; empty where that is one pool.
+    """Return for each unit the modalities of the units that it is split with; empty if all units are one
+    pool.
 
-    They have the same ones where there are enough such units; the others are split with those of a modality
-    that they share, the rarest first, so that each modality of three units or more can fill every set.
+    Units with the same modalities are split together if there are enough of them. The others are split with
+    the units of a modality that they share, the rarest first, so that each modality of three units or more
+    can fill every set.
     """
     alike = Counter(datasets.values())
     covered = {one for own, units in alike.items() if units >= SMALLEST for one in own}
@@ -131,10 +133,11 @@ def _server_share(
     images: int,
     classes: int,
 ) -> Share:
-    """What the server's test set takes of one stratum: a fraction of its patients, or its part of a number.
+    """Return the share of one stratum in the server's test set: a fraction of its patients, or its part of a
+    number.
 
     A number is shared evenly between `classes` classes, and within a class, which has `images` images, by the
-    strata's images. By default the paper's number, but no more than a quarter of the patients; without a
+    images of the strata. The default is the paper's number, but at most a quarter of the patients; without a
     paper, a tenth.
     """
     part = _count_images(units) / images / classes
@@ -155,10 +158,10 @@ def _server_share(
 def divide_cases(
     name: str, cases: Sequence[SpooledCase], set_of: Mapping[str, str], config: PreprocessConfig
 ) -> dict[str, list[SpooledCase]]:
-    """The cases of each of SETS of data set `name`.
+    """Return the cases of data set `name` in each of SETS.
 
     Raises:
-        FlamesError: a set that was asked for is empty.
+        FlamesError: a requested set is empty.
     """
     sets = {own: [case for case in cases if set_of[case.info.split_unit] == own] for own in SETS}
     units = {own: sorted({case.info.split_unit for case in listed}) for own, listed in sets.items()}

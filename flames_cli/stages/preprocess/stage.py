@@ -1,7 +1,8 @@
-"""Raw folder → `preprocessed/<dataset>.h5` and the JSON beside it: one pass, bounded memory.
+"""`flames preprocess`: raw folder → `preprocessed/<dataset>.h5` and a JSON report next to it, in one pass
+with bounded memory.
 
-Patients keep their names up to here. Everything is split by them, so that no set depends on the site's salt;
-only then do they get their pseudonyms.
+Patients keep their names until the split, so that no set depends on the site's salt. Then they get their
+pseudonyms.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,18 +28,18 @@ from flames_cli.store.h5 import files_of, write_collection
 from flames_cli.store.salts import make_salt, read_salt, salt_path, table_path
 
 LISTED_BAD = 5
-"""Bad cases that an error message names; the rest are counted."""
+"""Number of bad cases that an error message names; the others are counted."""
 
 
 def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = silent) -> list[dict[str, Any]]:
-    """Preprocess the raw data of one reader; returns the reports that are also written as JSON.
+    """Preprocess the raw data of one reader and return the reports, which are also written as JSON.
 
-    There is one report, and one HDF5 file, for every modality and organ: one, but for a manifest of several.
-    Those are split together, so that nobody is trained on in one modality and tested in another.
+    There is one report and one HDF5 file for every modality and organ; only a manifest can have several. They
+    are split together, so that no patient is trained on in one modality and tested in another.
 
     Raises:
-        FlamesError: no raw data, bad cases without `skip_bad`, too few patients, a salt that is none, or
-            output that exists without `overwrite`. Nothing is written then.
+        FlamesError: there are no raw data, bad cases without `skip_bad`, too few patients, an invalid salt,
+            or output that exists without `overwrite`. Nothing is written then.
     """
     opened = open_raw(config, dataset)
     reader, collection, sources = opened.reader, opened.name, opened.sources
@@ -51,8 +52,8 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     salt_file = _find_salt(config)
     with Spool(config.workspace / "preprocessed") as spool:
         gathered = gather(reader, sources, config, spool, progress)
-        bad = [told for part in gathered.values() for _, told in part.bad]
-        _refuse_bad(collection, bad, config.skip_bad)
+        bad = [fault for part in gathered.values() for _, fault in part.bad]
+        _require_no_bad_cases(collection, bad, config.skip_bad)
         unit_of = find_split_units(reader, gathered.values())
         sets = _split(reader, collection, names, gathered, unit_of, config)
         pseudonym_of = _give_pseudonyms(salt_file, sources)
@@ -81,13 +82,13 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
 
 @dataclass(frozen=True, slots=True)
 class _DataSet:
-    """One kind of what a reader reads, ready to be written."""
+    """One modality and organ of a reader, ready to be written."""
 
     info: SetInfo
     sets: Sets
     part: Gathered
     near: list[list[str]]
-    """Groups of patients kept together since their images are near copies."""
+    """Patients kept together because their images are near copies."""
     target: Path
 
 
@@ -98,7 +99,8 @@ def _write(
     pseudonym_of: Mapping[str, str],
     spool: Spool,
 ) -> list[dict[str, Any]]:
-    """Write the files of all data sets in place of earlier ones; their reports, which are written last."""
+    """Write the files of all data sets in place of earlier files; return the reports, which are written
+    last."""
     targets = [made.target for made in datasets]
     earlier = _find_earlier(opened.name, targets, config.overwrite)
     for target in targets:
@@ -127,10 +129,11 @@ def _write(
 
 
 def _find_salt(config: PreprocessConfig) -> Path:
-    """Where the salt lies, or will: what is there is read once before the work, so that it is not in vain.
+    """Return the path of the salt. An existing salt is read once before the long work, so that an error comes
+    early.
 
     Raises:
-        FlamesError: it is no salt, or the user's file is not there.
+        FlamesError: it is not a valid salt, or the user's file is missing.
     """
     own = salt_path(config.workspace)
     if config.salt_file or own.exists():
@@ -139,37 +142,38 @@ def _find_salt(config: PreprocessConfig) -> Path:
 
 
 def _give_pseudonyms(salt_file: Path, sources: Sequence[Source]) -> dict[str, str]:
-    """{patient: pseudonym}, with the workspace's own salt drawn if it is its first data set."""
+    """Return {patient: pseudonym}; draw the workspace's own salt if this is its first data set."""
     if not salt_file.exists():
         make_salt(salt_file)
     return pseudonyms(read_salt(salt_file), (source.patient for source in sources))
 
 
 def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> list[Path]:
-    """Files of the collection that go by other names, as before a modality was added: its people would be
-    there twice.
+    """Return earlier files of the collection with other names, for example from before a modality was added:
+    its patients would be in the workspace twice.
 
     Raises:
-        FlamesError: there are such files, or one of `targets` is there, and neither may be replaced.
+        FlamesError: there are such files, or one of `targets` exists, and they may not be replaced.
     """
     for target in targets:
-        # Without its report, it is what is left of a call that was interrupted.
+        # A file without its report was left by a call that was interrupted.
         if target.exists() and target.with_suffix(".json").exists() and not overwrite:
             raise FlamesError(f"{target} is there already; pass --overwrite to make it again")
     others = [path for path in files_of(collection, targets[0].parent) if path not in targets]
     if others and not overwrite:
         raise FlamesError(
-            f"{others[0]} is of {collection} too, preprocessed when its modalities were others; "
+            f"{others[0]} also belongs to {collection}, preprocessed when it had other modalities; "
             "pass --overwrite to replace it, or another --name"
         )
     return others
 
 
 def _name_datasets(collection: str, kinds: Iterable[Kind]) -> dict[Kind, str]:
-    """`sts` where there is one kind, else `sts-ct`, or `sts-ct-liver` where a modality has several organs.
+    """Return the names of the data sets: `sts` for one kind, else `sts-ct`, or `sts-ct-liver` if a modality
+    has several organs.
 
     Raises:
-        FlamesError: two kinds would have one name.
+        FlamesError: two kinds would have the same name.
     """
     kinds = list(kinds)
     if len(kinds) == 1:
@@ -185,13 +189,13 @@ def _name_datasets(collection: str, kinds: Iterable[Kind]) -> dict[Kind, str]:
     for kind, name in names.items():
         if (other := by_name.setdefault(name, kind)) != kind:
             raise FlamesError(
-                f"{' of '.join(other)} and {' of '.join(kind)} would both be called {name}; spell them alike "
-                "if they are one, else so that their Latin letters and digits differ"
+                f"{' of '.join(other)} and {' of '.join(kind)} would both be called {name}; use one spelling "
+                "if they are the same, else spellings whose Latin letters and digits differ"
             )
     return names
 
 
-def _refuse_bad(name: str, bad: Sequence[str], skip_bad: bool) -> None:
+def _require_no_bad_cases(name: str, bad: Sequence[str], skip_bad: bool) -> None:
     if not bad or skip_bad:
         return
     named = "; ".join(bad[:LISTED_BAD]) + (
@@ -199,7 +203,7 @@ def _refuse_bad(name: str, bad: Sequence[str], skip_bad: bool) -> None:
     )
     raise FlamesError(
         f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {named}. "
-        "Mend them, or leave them out with --skip-bad"
+        "Correct them, or leave them out with --skip-bad"
     )
 
 
@@ -219,7 +223,7 @@ def _split(
 
 
 def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, str]) -> dict[str, str]:
-    """The set of every unit, where the data set itself tells it."""
+    """Return the set of every unit, if the data set itself names it."""
     fixed: dict[str, str] = {}
     for part in parts:
         for source in (sound.source for sound in part.kept):
@@ -233,7 +237,7 @@ def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, s
 
 
 def _near_copies(unit_of: dict[str, str], part: Gathered) -> list[list[str]]:
-    """Groups of several patients, kept together because their images are near copies."""
+    """Return the lists of patients that are kept together because their images are near copies."""
     members: dict[str, list[str]] = {}
     for patient in sorted({sound.source.patient for sound in part.kept}):
         members.setdefault(unit_of[patient], []).append(patient)

@@ -1,4 +1,5 @@
-"""Shards (and a run, for deep features) → a map of the clients' training images (the paper's Figure 6)."""
+"""`flames tsne`: shards (and a run, for deep features) → a map of the clients' training images (the paper's
+Figure 6)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +25,19 @@ from flames_cli.store.schema import EMBEDDING, stamp
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Where every image lies, and how well the modalities separate."""
+    """Result: the source of the features, and how well modalities and clients separate."""
 
     features: str
     run: str | None
     models: int
-    """Networks that the features come from; above 1 their spaces differ, and separation is overstated."""
+    """Number of networks that the features come from; with more than one their spaces differ, and separation
+    is overstated."""
     images: dict[str, int]
-    """By client."""
+    """Number of images by client."""
     silhouette_modality: float | None
-    """Of the features that t-SNE started from, in [-1, 1]; None with one modality."""
+    """Silhouette of the features from which t-SNE started, in [-1, 1]; None with one modality."""
     silhouette_modality_map: float | None
-    """Of the two-dimensional map."""
+    """Silhouette of the two-dimensional map."""
     silhouette_client: float | None
     folder: Path
     files: list[str]
@@ -45,8 +47,8 @@ def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
     """Embed the clients' training images and draw them twice: by modality and by client.
 
     Raises:
-        MissingArtifact: no partition, or no run for deep features.
-        FlamesError: too few images, or all alike.
+        MissingArtifact: there is no partition, or no run for deep features.
+        FlamesError: there are too few images, or all are alike.
     """
     with reading_shards(config.workspace):
         return _draw_map(config, progress)
@@ -89,7 +91,7 @@ def _draw_map(config: TsneConfig, progress: Progress) -> Map:
 def _gather(
     config: TsneConfig, partition: Partition, run: LoadedRun | None, progress: Progress
 ) -> tuple[NDArray[Any], list[tuple[ClientEntry, str]]]:
-    """Features N×D, and the client and case of each row."""
+    """Return the features, N×D, and the client and case of each row."""
     blocks: list[NDArray[Any]] = []
     chosen: list[tuple[ClientEntry, str]] = []
     for done, entry in enumerate(partition.clients, start=1):
@@ -102,7 +104,7 @@ def _gather(
 
 
 def _draw(config: TsneConfig, client: str, n: int) -> list[int]:
-    """At most `max_images` of a client, drawn by seed, in order."""
+    """Draw at most `max_images` of a client by seed; return their indices in order."""
     if n <= config.max_images:
         return list(range(n))
     drawn = derive_rng(config.seed, "tsne", client).choice(n, config.max_images, replace=False)

@@ -29,7 +29,7 @@ def test_a_nan_client_is_refused_by_name_and_the_others_go_on(algorithm, good_re
     bad, *others = [make_report("brain-1", np.nan), *good_reports[1:]]
     result = apply_round(state, [bad, *others], algorithm)
     assert result.accepted == ("brain-2", "breast")
-    assert result.rejected == {"brain-1": "'conv.weight' holds values that are not finite"}
+    assert result.rejected == {"brain-1": "'conv.weight' contains values that are not finite"}
     assert_same_state(result.state, apply_round(state, others, algorithm).state)
 
 

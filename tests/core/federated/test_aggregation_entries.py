@@ -97,7 +97,7 @@ def test_a_decoder_lent_is_kept_until_the_next_one():
         ({"conv.weight": np.ones(2, np.float32)}, "'conv.weight' has shape (2,), expected (2, 3)"),
         (
             {"conv.weight": np.full((2, 3), np.nan, np.float32)},
-            "'conv.weight' holds values that are not finite",
+            "'conv.weight' contains values that are not finite",
         ),
     ],
 )
@@ -132,7 +132,7 @@ def test_scaffold_adds_the_changes_over_all_clients_of_the_group():
 @pytest.mark.parametrize(
     ("control", "reason"),
     [
-        (None, "it reports no control variate, which SCAFFOLD needs; install one version everywhere"),
+        (None, "it reports no control variate, which SCAFFOLD needs; install the same version everywhere"),
         ({}, "its control variate: 'conv.weight' is missing"),
         (
             {"conv.weight": np.ones((2, 3), np.float32), "norm.running_var": np.ones(3, np.float32)},
@@ -141,7 +141,7 @@ def test_scaffold_adds_the_changes_over_all_clients_of_the_group():
         ({"conv.weight": np.ones((2, 3))}, "its control variate: 'conv.weight' is float64, expected float32"),
         (
             {"conv.weight": np.full((2, 3), np.inf, np.float32)},
-            "its control variate: 'conv.weight' holds values that are not finite",
+            "its control variate: 'conv.weight' contains values that are not finite",
         ),
     ],
 )

@@ -32,5 +32,5 @@ def test_a_server_learning_rate_must_move_something(lr):
 
 
 def test_adam_takes_no_second_momentum():
-    with pytest.raises(FlamesError, match=r"server momentum is 0\.9 beside Adam, which has its own"):
+    with pytest.raises(FlamesError, match=r"server momentum is 0\.9 with a server that steps by Adam"):
         replace(PLAIN, server="adam", server_momentum=0.9)

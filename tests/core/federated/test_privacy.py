@@ -81,7 +81,7 @@ def test_what_is_not_finite_stays_so_that_the_server_refuses_it(bad):
         replace(FEDAVG, privacy=Privacy(1.0, 1.0, 1e-5)),
         noise=KEY,
     ).rejected
-    assert refused == {"bad": "'w' holds values that are not finite"}
+    assert refused == {"bad": "'w' contains values that are not finite"}
 
 
 @given(st.lists(st.tuples(VALUES, st.floats(0, 10, width=32)), min_size=1, max_size=5))

@@ -21,12 +21,12 @@ from tests.support.reports import make_model, make_report
         (
             {"conv.weight": np.full((2, 3), np.nan, np.float32)},
             1,
-            "'conv.weight' holds values that are not finite",
+            "'conv.weight' contains values that are not finite",
         ),
         (
             {"conv.weight": np.full((2, 3), -np.inf, np.float32)},
             1,
-            "'conv.weight' holds values that are not finite",
+            "'conv.weight' contains values that are not finite",
         ),
     ],
 )
@@ -74,4 +74,6 @@ def test_parameters_that_are_not_shared_are_not_counted():
 def test_a_fault_is_a_difference_or_a_value_that_is_not_finite():
     assert find_fault(make_model(1), make_model(2)) is None
     assert find_fault({}, make_model(2)) == "'conv.weight' is missing"
-    assert find_fault(make_model(np.inf), make_model(2)) == "'conv.weight' holds values that are not finite"
+    assert (
+        find_fault(make_model(np.inf), make_model(2)) == "'conv.weight' contains values that are not finite"
+    )

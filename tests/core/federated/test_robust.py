@@ -72,11 +72,11 @@ def test_the_result_is_a_copy(kind):
     [
         ("median", 1, None, None),
         ("trimmed-mean", 1, None, None),
-        ("trimmed-mean", 2, 1, "trimmed-mean needs 3 good reports to bear 1 bad, there are 2"),
+        ("trimmed-mean", 2, 1, "trimmed-mean needs 3 good reports to tolerate 1 bad, there are 2"),
         ("trimmed-mean", 3, 1, None),
-        ("krum", 2, None, "krum needs 3 good reports to bear 0 bad, there are 2"),
+        ("krum", 2, None, "krum needs 3 good reports to tolerate 0 bad, there are 2"),
         ("krum", 3, None, None),
-        ("krum", 4, 1, "krum needs 5 good reports to bear 1 bad, there are 4"),
+        ("krum", 4, 1, "krum needs 5 good reports to tolerate 1 bad, there are 4"),
         ("krum", 5, 1, None),
     ],
 )

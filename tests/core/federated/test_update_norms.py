@@ -222,7 +222,7 @@ def test_a_negative_variance_is_refused():
     bad = Report("a", "MRI", {"bn.running_var": np.array([1, -1e-3, 1], np.float32)}, 1)
     good = Report("b", "MRI", weights, 1)
     result = apply_round(State(0, {"all": weights}), [bad, good], FEDAVG, entries)
-    assert result.rejected == {"a": "'bn.running_var' holds a negative variance"}
+    assert result.rejected == {"a": "'bn.running_var' contains a negative variance"}
 
 
 def test_a_group_too_small_for_its_mean_keeps_its_model_and_its_clients_are_told():
@@ -232,7 +232,7 @@ def test_a_group_too_small_for_its_mean_keeps_its_model_and_its_clients_are_told
     reports += [replace(report_of(client, 1.0), modality="US") for client in "de"]
     result = apply_round(state, reports, algorithm, ENTRIES)
     assert result.accepted == ("a", "b", "c")
-    assert result.rejected == dict.fromkeys("de", "krum needs 3 good reports to bear 0 bad, there are 2")
+    assert result.rejected == dict.fromkeys("de", "krum needs 3 good reports to tolerate 0 bad, there are 2")
     assert result.unchanged_groups == ("US",)
     assert result.state.server["US"] is START
     assert "d" not in result.state.clients

@@ -141,7 +141,9 @@ def test_nothing_given_is_changed():
 )
 def test_a_value_beyond_the_range_is_refused_by_name(value, dtype, wire, instead):
     weights = {"first": np.ones(2, np.float32), "bn.var": np.array([1, value], dtype)}
-    with pytest.raises(FlamesError, match=rf"'bn\.var' holds .*e\+.*{wire} reaches; pass .*dtype {instead}"):
+    with pytest.raises(
+        FlamesError, match=rf"'bn\.var' contains .*e\+.* range of {wire}; pass .*dtype {instead}"
+    ):
         narrow(weights, wire)
 
 
@@ -169,11 +171,11 @@ def test_a_type_that_is_not_known_is_refused(wire):
         (
             "bf16",
             {"gone": "float32"},
-            "'gone' is missing and said to be float32 sent as bf16",
+            "'gone' is missing, described as float32 sent as bf16",
         ),
-        ("bf16", {"w": "float32"}, "'w' is float16 and said to be float32 sent as bf16, expected uint16"),
-        ("fp16", {"w": "int64"}, "'w' is float16 and said to be int64 .* of float32 or float64"),
-        ("fp32", {"w": "float32"}, "'w' is float16 and said to be float32 sent as fp32, expected no such"),
+        ("bf16", {"w": "float32"}, "'w' is float16, described as float32 sent as bf16; expected uint16"),
+        ("fp16", {"w": "int64"}, "'w' is float16, described as int64 .* from float32 or float64"),
+        ("fp32", {"w": "float32"}, "'w' is float16, described as float32 sent as fp32; expected no such"),
     ],
 )
 def test_what_was_never_narrowed_so_is_refused(wire, dtypes, problem):

@@ -1,4 +1,4 @@
-"""A node's view of its server, which a stub on loopback plays: right, wrong, or in another time."""
+"""Checks of a node's connection to its server: a stub on loopback with right or wrong answers."""
 
 import socket
 import ssl
@@ -11,7 +11,6 @@ import pytest
 
 from flames_cli import __version__
 from flames_cli.fed.messages import PROTOCOL
-from flames_cli.stages.deploy import check_connection as module
 from flames_cli.stages.deploy.check_connection import Answer, check_clock, check_connection, check_port
 from flames_cli.stages.deploy.findings import passed
 from flames_cli.stages.deploy.init import init_deployment, renew_certificate
@@ -19,8 +18,8 @@ from flames_cli.store.deployment import certificates
 
 OURS = {"x-flames-version": __version__, "x-flames-protocol": str(PROTOCOL)}
 WELL = [
-    "is reached",
-    "the server shows a certificate for",
+    "was reached",
+    "the server has a certificate for",
     f"both run FLAMES {__version__}",
     "the clocks agree",
 ]
@@ -69,8 +68,8 @@ def serve(deployment):
         thread.join()
 
 
-def at_site(deployment, host="127.0.0.1"):
-    return list(check_connection(f"{host}:{deployment.port}", deployment.site("a").ca_certificate))
+def at_site(deployment, host="127.0.0.1", **options):
+    return list(check_connection(f"{host}:{deployment.port}", deployment.site("a").ca_certificate, **options))
 
 
 def only_problem(findings):
@@ -93,15 +92,15 @@ def test_a_server_as_it_should_be_passes(deployment, serve):
 
 CLOCKS = {
     # how far the server's clock is ahead of this one, in seconds
-    -3600: ("problem", "this clock is 3600 s ahead of the server's, and the server refuses the node"),
-    -4: ("warning", "s ahead of the server's; refused are more than 5 s ahead or 300 s behind"),
-    120: ("warning", "s behind the server's; refused are"),
-    3600: ("problem", "this clock is 3600 s behind the server's, and the server refuses the node"),
+    -3600: ("problem", "this clock is 3600 s ahead of the server's, so the server rejects the node"),
+    -4: ("warning", "s ahead of the server's; the server rejects more than 5 s ahead or 300 s behind"),
+    120: ("warning", "s behind the server's; the server rejects more"),
+    3600: ("problem", "this clock is 3600 s behind the server's, so the server rejects the node"),
 }
 
 
 @pytest.mark.parametrize("ahead", CLOCKS)
-def test_a_clock_that_goes_wrong_is_told(ahead, deployment, serve):
+def test_a_clock_that_goes_wrong_is_a_problem(ahead, deployment, serve):
     state, says = CLOCKS[ahead]
     serve(ahead=ahead)
     found = at_site(deployment)[-1]
@@ -114,15 +113,15 @@ def test_a_clock_that_goes_wrong_is_told(ahead, deployment, serve):
     ("seconds", "state"),
     [(-310, "problem"), (-290, "warning"), (-50, "ok"), (2, "ok"), (4, "warning"), (6, "problem")],
 )
-def test_flower_s_limits_are_kept(seconds, state):
-    """Flower refuses what was signed more than 5 s later or 300 s earlier than its own clock says."""
-    told = 1_800_000_000
-    answer = Answer(200, {"date": formatdate(told, usegmt=True)}, told + 0.5 + seconds)
+def test_flowers_limits_are_observed(seconds, state):
+    """Flower rejects signatures that were made more than 5 s later or 300 s earlier than its own clock."""
+    server_time = 1_800_000_000
+    answer = Answer(200, {"date": formatdate(server_time, usegmt=True)}, server_time + 0.5 + seconds)
     assert check_clock(answer).state == state
 
 
 @pytest.mark.parametrize("headers", [{}, {"date": "yesterday"}])
-def test_a_server_that_tells_no_time_is_not_judged(headers):
+def test_a_server_without_a_time_is_not_judged(headers):
     assert check_clock(Answer(200, headers, 0.0)).state == "skipped"
 
 
@@ -139,19 +138,19 @@ def test_another_release_of_the_same_protocol_is_warned_of(deployment, serve):
     assert [one.state for one in findings] == ["ok", "ok", "warning", "ok"]
 
 
-def test_a_server_that_is_not_flames_is_told(deployment, serve):
+def test_a_server_that_is_not_flames_is_a_problem(deployment, serve):
     serve({})
-    assert only_problem(at_site(deployment)) == "the server does not say that it is FLAMES (status 200)"
+    assert only_problem(at_site(deployment)) == "the program that answers is not a FLAMES server (status 200)"
 
 
-def test_a_server_without_tls_is_told(deployment, serve):
+def test_a_server_without_tls_is_a_problem(deployment, serve):
     serve(tls=False)
     findings = at_site(deployment)
-    assert "does not speak TLS" in only_problem(findings)
+    assert "does not use TLS" in only_problem(findings)
     assert skips(findings) == ["the releases of FLAMES", "the clocks"]
 
 
-def test_a_server_of_another_authority_is_told(deployment, serve, tmp_path):
+def test_a_server_of_another_authority_is_a_problem(deployment, serve, tmp_path):
     serve()
     other = init_deployment(tmp_path / "other", "localhost", 1, ["a"], 825)
     findings = list(check_connection(f"localhost:{deployment.port}", other.ca_certificate))
@@ -159,7 +158,7 @@ def test_a_server_of_another_authority_is_told(deployment, serve, tmp_path):
     assert skips(findings) == ["the releases of FLAMES", "the clocks"]
 
 
-def test_a_server_under_another_name_is_told(deployment, serve, monkeypatch):
+def test_a_server_under_another_name_is_a_problem(deployment, serve, monkeypatch):
     serve()
     real = socket.getaddrinfo
     monkeypatch.setattr("socket.getaddrinfo", lambda host, *args: real("127.0.0.1", *args))
@@ -168,9 +167,9 @@ def test_a_server_under_another_name_is_told(deployment, serve, monkeypatch):
 
 @pytest.mark.parametrize(
     ("backdated", "days", "says"),
-    [(30, -1, "has expired, by this machine's clock"), (-2, 9, "does not hold yet, by this machine's clock")],
+    [(30, -1, "has expired, by this machine's clock"), (-2, 9, "is not valid yet, by this machine's clock")],
 )
-def test_a_server_whose_certificate_does_not_hold_is_told(
+def test_a_server_whose_certificate_does_not_hold_is_a_problem(
     backdated, days, says, deployment, serve, monkeypatch
 ):
     monkeypatch.setattr(certificates, "BACKDATED", certificates.timedelta(days=backdated))
@@ -180,28 +179,28 @@ def test_a_server_whose_certificate_does_not_hold_is_told(
     assert says in only_problem(at_site(deployment))
 
 
-def test_a_server_that_does_not_answer_is_told(deployment, monkeypatch):
-    monkeypatch.setattr(module, "SECONDS", 0.2)
+def test_a_server_that_does_not_answer_is_a_problem(deployment):
     with socket.create_server(("127.0.0.1", deployment.port)):
-        assert "gave no answer over TLS: timed out" in only_problem(at_site(deployment))
+        assert "did not answer over TLS: timed out" in only_problem(at_site(deployment, seconds=0.2))
 
 
-def test_a_silent_firewall_is_told(deployment, monkeypatch):
+def test_a_silent_firewall_is_a_problem(deployment, monkeypatch):
     def drop(*args, **kwargs):
         raise TimeoutError("timed out")
 
     monkeypatch.setattr("socket.create_connection", drop)
     findings = at_site(deployment)
-    assert f"gave no answer at port {deployment.port} in 10 s" in only_problem(findings)
+    assert f"did not answer at port {deployment.port} within 10 s" in only_problem(findings)
     assert len(skips(findings)) == 3
 
 
-def test_a_name_that_nobody_knows_is_told(deployment, monkeypatch):
+def test_a_name_that_nobody_knows_is_a_problem(deployment, monkeypatch):
     def unknown(*args, **kwargs):
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr("socket.create_connection", unknown)
-    assert only_problem(at_site(deployment, "nowhere.example")) == "the name nowhere.example is unknown here"
+    found = only_problem(at_site(deployment, "nowhere.example"))
+    assert found == "the name nowhere.example is unknown on this machine"
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("damaged")])
@@ -232,15 +231,15 @@ def test_a_free_port_and_one_with_our_own_server_are_well(deployment, serve):
 
 
 @pytest.mark.parametrize("options", [{"tls": False}, {"headers": {}}])
-def test_a_port_that_another_program_has_is_told(options, deployment, serve):
+def test_a_port_that_another_program_has_is_a_problem(options, deployment, serve):
     serve(**options)
     found = check_port(deployment.port, deployment.ca_certificate)
     assert (found.state, found.what) == ("problem", f"port {deployment.port} is in use by another program")
 
 
-def test_a_port_that_only_root_may_use_is_told(deployment, monkeypatch):
+def test_a_port_that_only_root_may_use_is_a_problem(deployment, monkeypatch):
     def forbid(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("socket.create_server", forbid)
-    assert check_port(443, deployment.ca_certificate).what == "port 443 may not be used by this user"
+    assert check_port(443, deployment.ca_certificate).what == "this user may not use port 443"

@@ -25,7 +25,7 @@ def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_deployment_has_all_that_server_and_sites_need(tmp_path):
+def test_a_deployment_has_all_files_of_server_and_sites(tmp_path):
     made = init_deployment(tmp_path / "made", HOST, 9092, ["a", "b"], 825)
     assert read_deployment(tmp_path / "made") == made
     of_site = ["ca.crt", "node.key", "node.pub", "site.toml"]
@@ -47,7 +47,7 @@ def test_a_deployment_has_all_that_server_and_sites_need(tmp_path):
     assert len(keys) == 2
 
 
-def test_private_keys_and_the_folder_are_their_owner_s_alone_whatever_the_mask(tmp_path):
+def test_only_the_owner_can_read_private_keys_and_the_folder_whatever_the_mask(tmp_path):
     before = os.umask(0)
     try:
         made = init_deployment(tmp_path / "made", **WELL)
@@ -62,34 +62,34 @@ WRONG = {
     "host": ({"host": "https://a.org"}, "is not a host"),
     "every address": ({"host": "0.0.0.0"}, "no machine can connect to"),
     "port": ({"port": 0}, "there is no port 0"),
-    "no site": ({"sites": []}, "no site was named"),
+    "no site": ({"sites": []}, "no site was given"),
     "site": ({"sites": ["a", "../b"]}, "'../b' cannot name a site"),
     "site twice": ({"sites": ["a", "b", "a"]}, "there is a site 'a' already"),
     "one file on some systems": ({"sites": ["Lyon", "lyon"]}, "there is a site 'lyon' already"),
-    "no days": ({"days": 0}, "cannot hold for 0 days"),
-    "too many days": ({"days": 10**9}, "cannot hold for 1000000000 days"),
+    "no days": ({"days": 0}, "cannot be valid for 0 days"),
+    "too many days": ({"days": 10**9}, "cannot be valid for 1000000000 days"),
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_cannot_be_is_refused_and_leaves_nothing(what, tmp_path):
+def test_invalid_values_are_an_error_and_leave_nothing(what, tmp_path):
     changed, says = WRONG[what]
     with pytest.raises(FlamesError, match=says):
         init_deployment(tmp_path / "made", **{**WELL, **changed})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_deployment_is_never_written_over(deployment):
+def test_a_deployment_is_never_overwritten(deployment):
     before = {path: path.read_bytes() for path in deployment.path.rglob("*") if path.is_file()}
-    with pytest.raises(FlamesError, match="is a deployment already and is kept; add sites with"):
+    with pytest.raises(FlamesError, match="is a deployment already and is not overwritten; add sites with"):
         init_deployment(deployment.path, **WELL)
     assert before == {path: path.read_bytes() for path in deployment.path.rglob("*") if path.is_file()}
 
 
-def test_other_files_are_never_written_over(tmp_path):
+def test_other_files_are_never_overwritten(tmp_path):
     (tmp_path / "file").write_text("mine")
     for there in (tmp_path, tmp_path / "file"):
-        with pytest.raises(FlamesError, match="is there already and is kept; choose another --out"):
+        with pytest.raises(FlamesError, match="exists already and is not overwritten; choose another --out"):
             init_deployment(there, **WELL)
     assert files_in(tmp_path) == ["file"]
 
@@ -100,7 +100,7 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failure_leaves_no_half_made_folder(error, tmp_path, monkeypatch):
+def test_a_failure_leaves_no_incomplete_folder(error, tmp_path, monkeypatch):
     def fail(*_):
         raise error
 
@@ -118,7 +118,7 @@ def test_a_site_is_added(deployment):
     assert stat.S_IMODE(made.private_key.stat().st_mode) == 0o600
 
 
-def test_a_site_that_made_its_own_key_keeps_its_private_key(deployment, tmp_path):
+def test_a_site_with_a_key_of_its_own_keeps_its_private_key(deployment, tmp_path):
     private, public = make_key("c", tmp_path / "at c")
     made = add_site(deployment, "c", public)
     assert files_in(made.path) == ["ca.crt", "node.pub", "site.toml"]
@@ -126,7 +126,7 @@ def test_a_site_that_made_its_own_key_keeps_its_private_key(deployment, tmp_path
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
 
 
-def test_a_site_that_cannot_be_leaves_everything_as_it_was(deployment, tmp_path):
+def test_an_invalid_site_changes_nothing(deployment, tmp_path):
     before = files_in(deployment.path)
     taken = deployment.node_key("a")
     for name, key, says in [
@@ -143,16 +143,16 @@ def test_a_site_that_cannot_be_leaves_everything_as_it_was(deployment, tmp_path)
     assert read_deployment(deployment.path) == deployment
 
 
-def test_a_folder_in_the_way_of_a_site_is_kept(deployment):
+def test_an_existing_folder_of_a_site_is_not_overwritten(deployment):
     there = deployment.site("c").path / "node.key"
     there.parent.mkdir()
     there.write_text("mine")
-    with pytest.raises(FlamesError, match="is there already and is kept; move it away"):
+    with pytest.raises(FlamesError, match="exists already and is not overwritten; move it away"):
         add_site(deployment, "c")
     assert there.read_text() == "mine"
 
 
-def test_a_site_is_removed_and_its_folder_is_kept(deployment):
+def test_a_site_is_removed_and_its_folder_stays(deployment):
     left = remove_site(deployment, "a")
     assert "a" not in left.sites
     assert read_deployment(deployment.path) == left
@@ -186,7 +186,7 @@ def test_a_certificate_is_renewed_for_the_host_of_the_deployment(deployment):
     assert describe_certificate(deployment.server_certificate).covers("new.example.org")
 
 
-def test_without_the_authority_s_key_nothing_is_renewed(deployment):
+def test_without_the_key_of_the_authority_nothing_is_renewed(deployment):
     before = deployment.server_key.read_bytes()
     deployment.ca_key.unlink()
     with pytest.raises(FlamesError, match=r"ca\.key cannot be read: No such file"):

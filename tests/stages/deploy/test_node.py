@@ -1,4 +1,4 @@
-"""A site's node: what it is told, and how it is run."""
+"""A site's node: its settings, and how it is run."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -54,7 +54,7 @@ def test_without_a_folder_a_trial_gets_one_named_after_its_shard_or_as_typed(tmp
         ({"stand_in": "busi", "superlink": "s:1", "name": "../x"}, "cannot name a site"),
     ],
 )
-def test_a_site_that_cannot_be_found_is_told(arguments, words, tmp_path, monkeypatch):
+def test_a_site_that_cannot_be_found_is_an_error(arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(FlamesError, match=words):
@@ -70,7 +70,7 @@ def test_a_site_with_a_folder_has_its_name_from_there(deployment):
     "name",
     ["my shard.h5", 'it\'s "here".h5', "données 日本.h5", "a=1 b=2.h5", "x.toml", "back\\slash.h5", "#.h5"],
 )
-def test_what_its_owner_sets_arrives_at_the_client(name, deployment, tmp_path):
+def test_settings_of_the_owner_reach_the_client_unchanged(name, deployment, tmp_path):
     from flwr.common.config import parse_config_args
 
     typed = NodeSettings(
@@ -87,13 +87,13 @@ def test_what_its_owner_sets_arrives_at_the_client(name, deployment, tmp_path):
     assert settings.client_state == deployment.site("a").client_state
 
 
-def test_a_setting_that_a_node_does_not_send_on_is_a_mistake():
+def test_every_setting_is_in_the_nodes_configuration():
     names = {field.replace("_", "-") for field in NodeSettings.__dataclass_fields__}
 
     assert set(node_config(NodeSettings((Path("x"),)))) == (names - {"shards"}) | {"shard"}
 
 
-def test_a_node_shows_its_key_and_asks_for_the_servers(deployment):
+def test_a_node_has_its_key_and_the_servers_certificate(deployment):
     site = deployment.site("a")
 
     command = node_command(site, NodeSettings((Path("x"),)), False, 5000)
@@ -104,7 +104,7 @@ def test_a_node_shows_its_key_and_asks_for_the_servers(deployment):
     assert "--insecure" not in command
 
 
-def test_an_insecure_node_shows_no_key(deployment):
+def test_an_insecure_node_has_no_key(deployment):
     command = node_command(deployment.site("a"), NodeSettings((Path("x"),)), True, 5000)
 
     assert "--insecure" in command
@@ -114,7 +114,7 @@ def test_an_insecure_node_shows_no_key(deployment):
 
 @pytest.fixture
 def runs(monkeypatch) -> Callable[..., list[psutil.Process]]:
-    """runs(code, …): the programs that stand in for Flower's node, one after the other; the processes."""
+    """runs(code, …): the programs that replace Flower's node, one after another; their processes."""
 
     def run(*codes: str) -> list[psutil.Process]:
         started: list[psutil.Process] = []
@@ -134,10 +134,10 @@ def runs(monkeypatch) -> Callable[..., list[psutil.Process]]:
 
 
 class Pauses:
-    """Waits less than asked; ends the node once `until` was told."""
+    """Pauses that are shorter than asked; they end the node once `until` was shown."""
 
     def __init__(self, until: str) -> None:
-        self.told: list[str] = []
+        self.shown: list[str] = []
         self.retries: list[float] = []
         self._until = until
 
@@ -146,7 +146,7 @@ class Pauses:
 
         if seconds >= 5:
             self.retries.append(seconds)
-        if any(self._until in line for line in self.told):
+        if any(self._until in line for line in self.shown):
             raise KeyboardInterrupt
         time.sleep(0.02)
 
@@ -155,17 +155,17 @@ def settings(deployment: Any, shard: Path, **changes: Any) -> NodeSettings:
     return settings_for(deployment.site("a"), NodeSettings((shard,), **changes))
 
 
-def test_a_node_runs_until_it_is_told_to_end(deployment, shard, runs):
+def test_a_node_runs_until_a_signal_ends_it(deployment, shard, runs):
     processes, pauses = runs(STAYS), Pauses("connected")
 
-    join(deployment.site("a"), settings(deployment, shard), False, pauses.told.append, pauses)
+    join(deployment.site("a"), settings(deployment, shard), False, pauses.shown.append, pauses)
 
-    assert pauses.told == [f"connected to {deployment.superlink} (node 5)", "the node has ended"]
+    assert pauses.shown == [f"connected to {deployment.superlink} (node 5)", "the node has ended"]
     assert len(processes) == 1
     assert not processes[0].is_running()
 
 
-def test_a_node_that_ends_by_itself_is_started_again_ever_more_slowly(deployment, shard, runs):
+def test_a_node_that_ends_by_itself_is_restarted_after_growing_waits(deployment, shard, runs):
     runs(FAILS, FAILS, FAILS, JOINS, FAILS, STAYS)
     pauses = Pauses("impossible")
     pauses_until = 5
@@ -175,14 +175,14 @@ def test_a_node_that_ends_by_itself_is_started_again_ever_more_slowly(deployment
         if len(pauses.retries) == pauses_until:
             raise KeyboardInterrupt
 
-    join(deployment.site("a"), settings(deployment, shard), False, pauses.told.append, pause)
+    join(deployment.site("a"), settings(deployment, shard), False, pauses.shown.append, pause)
 
     assert pauses.retries == [5, 10, 10, 5, 10]
-    assert sum("does not know this site's key" in line for line in pauses.told) == 4
-    assert "starts anew in 10 s" in pauses.told[5]
+    assert sum("does not know this site's key" in line for line in pauses.shown) == 4
+    assert "restarts in 10 s" in pauses.shown[5]
 
 
-def test_a_shard_that_cannot_be_read_is_told_before_anything_starts(deployment, tmp_path, runs):
+def test_a_shard_that_cannot_be_read_is_an_error_before_anything_starts(deployment, tmp_path, runs):
     (tmp_path / "broken.h5").write_bytes(b"no HDF5")
     processes = runs(STAYS)
 
@@ -192,7 +192,7 @@ def test_a_shard_that_cannot_be_read_is_told_before_anything_starts(deployment, 
     assert processes == []
 
 
-def test_too_few_images_are_told_before_anything_starts(deployment, shard, runs):
+def test_too_few_images_are_an_error_before_anything_starts(deployment, shard, runs):
     processes = runs(STAYS)
 
     with pytest.raises(FlamesError, match="100000 training images or more"):
@@ -200,8 +200,8 @@ def test_too_few_images_are_told_before_anything_starts(deployment, shard, runs)
     assert processes == []
 
 
-def test_a_site_without_its_key_is_told_what_to_do(deployment, shard):
+def test_the_error_for_a_site_without_its_key_names_the_fix(deployment, shard):
     deployment.site("a").private_key.unlink()
 
-    with pytest.raises(FlamesError, match=r"node\.key; `flames deploy check --site"):
+    with pytest.raises(FlamesError, match=r"node\.key does not exist; `flames deploy check --site"):
         join(deployment.site("a"), settings(deployment, shard), False, print)

@@ -31,25 +31,25 @@ def add(reader: LogReader, text: str) -> list[str]:
     return reader.read()
 
 
-def test_a_log_that_is_not_there_yet_tells_nothing(reader):
+def test_a_log_that_does_not_exist_yet_has_no_lines(reader):
     assert reader.read() == []
 
 
-def test_a_node_that_joins_is_told_with_its_number(reader):
+def test_a_node_that_joins_is_shown_with_its_number(reader):
     assert add(reader, JOINED) == ["connected to server:9092 (node 13568919245258877590)"]
     assert reader.connected
     assert reader.read() == []
 
 
-def test_a_round_is_told_when_it_comes_and_when_it_is_answered(reader):
+def test_the_begin_and_the_end_of_a_round_are_shown(reader):
     assert add(reader, ROUND) == ["round 3: train", "round 3: answered"]
 
 
-def test_a_message_of_no_round_is_told_without_one(reader):
+def test_a_message_without_a_round_is_shown_without_one(reader):
     assert add(reader, "INFO :      Receiving: query message (ID: 5)\n") == ["query"]
 
 
-def test_a_line_is_told_once_it_is_whole(reader):
+def test_a_line_is_shown_once_it_is_complete(reader):
     assert add(reader, "INFO :      Receiving: tr") == []
     assert add(reader, "ain message (ID: 5)\nINFO : SuperN") == ["train"]
 
@@ -63,11 +63,11 @@ def test_lines_of_an_earlier_node_are_skipped(reader):
     assert not reader.connected
 
 
-def test_a_server_that_is_away_is_told_once_and_once_when_it_is_back(reader):
+def test_a_lost_server_is_shown_once_and_once_more_when_it_is_back(reader):
     lost = "WARNING :   Connection attempt failed, retrying in 0.37 seconds\n"
     back = "INFO :      Connection successful after 8.20 seconds and 4 tries.\n"
 
-    assert add(reader, lost * 3) == ["no answer from server:9092; trying again until there is one"]
+    assert add(reader, lost * 3) == ["server:9092 does not answer; trying again until it does"]
     assert add(reader, lost) == []
     assert add(reader, back * 2) == ["server:9092 answers again"]
     assert len(add(reader, lost)) == 1
@@ -84,9 +84,9 @@ def test_a_server_that_is_away_is_told_once_and_once_when_it_is_back(reader):
         (
             "ERROR :     SSL/TLS handshake error detected.\n"
             "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired (_ssl)\n",
-            "ca.crt does not trust: certificate verify failed: certificate has expired",
+            "cannot be verified with this site's ca.crt: certificate verify failed: certificate has expired",
         ),
-        ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)\n", "does not speak TLS"),
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)\n", "does not use TLS"),
         (
             "ERROR :     FLAMES rejects the app of run 7: it contains 'x.py'\n",
             "FLAMES rejects the app of run 7: it",
@@ -94,17 +94,17 @@ def test_a_server_that_is_away_is_told_once_and_once_when_it_is_back(reader):
         (
             "ERROR :     ClientApp raised an exception\nTraceback (most recent call last):\n"
             '  File "client.py", line 1, in test\nflames_cli.fed.node.Declined: its test set is too small\n',
-            "could not do it: its test set is too small",
+            "the task failed: its test set is too small",
         ),
     ],
 )
-def test_what_goes_wrong_is_told_in_one_line(reader, lines, words):
-    (said,) = add(reader, lines)
+def test_an_error_is_shown_in_one_line(reader, lines, words):
+    (line,) = add(reader, lines)
 
-    assert words in said
+    assert words in line
 
 
-def test_bytes_that_are_no_text_do_not_end_it(reader):
+def test_bytes_that_are_not_text_are_no_error(reader):
     reader.path.write_bytes(b"\xff\xfe\n" + JOINED.encode())
 
     assert len(reader.read()) == 1

@@ -1,9 +1,10 @@
-"""The server of a deployment: who may take part, and what is told."""
+"""The server of a deployment: the sites that it admits, and the lines that it shows."""
 
 import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from flames_cli.flower.control_api import NodeRecord
 from flames_cli.flower.processes import listen
 from flames_cli.stages.deploy import server
 from flames_cli.stages.deploy.init import add_site, remove_site
-from flames_cli.stages.deploy.server import check_bind, read_node_ids, serve, server_command
+from flames_cli.stages.deploy.server import Timing, check_bind, read_node_ids, serve, server_command
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.files.atomic import write_json
 
@@ -28,11 +29,14 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
+QUICK = Timing(look_s=0.05, retry_s=(0.01, 0.02))
+
+
 def option(command: list[str], name: str) -> str:
     return command[command.index(name) + 1]
 
 
-def test_a_server_asks_for_keys_over_tls_and_keeps_what_it_knows(deployment):
+def test_a_server_requires_keys_uses_tls_and_has_a_database(deployment):
     command = server_command(deployment, "0.0.0.0", insecure=False)
 
     assert "--enable-supernode-auth" in command
@@ -45,7 +49,7 @@ def test_a_server_asks_for_keys_over_tls_and_keeps_what_it_knows(deployment):
     assert option(command, "--port") == str(deployment.port)
 
 
-def test_an_insecure_server_keeps_nobody_who_joined_it(deployment):
+def test_an_insecure_server_has_no_database(deployment):
     command = server_command(deployment, "127.0.0.1", insecure=True)
 
     assert "--insecure" in command
@@ -59,7 +63,7 @@ def test_an_address_can_be_listened_at(bind):
 
 
 @pytest.mark.parametrize("bind", ["localhost", "server.example.org", "", "1.2.3", "0.0.0.0:9092"])
-def test_what_is_no_address_is_refused(bind):
+def test_what_is_no_address_is_an_error(bind):
     with pytest.raises(FlamesError, match="--bind"):
         check_bind(bind)
 
@@ -69,7 +73,7 @@ def test_brackets_of_an_ipv6_address_are_no_mistake():
 
 
 class StubCli:
-    """Flower's command line; `records` are what it tells of nodes."""
+    """Flower's command line; `records` are the nodes that it lists."""
 
     records: list[NodeRecord]
     registered: list[str]
@@ -100,13 +104,12 @@ def record(node_id: int, status: str, name: str = "") -> NodeRecord:
 
 @pytest.fixture
 def cli(monkeypatch) -> type[StubCli]:
-    """What stands in for Flower: a server that answers, and a command line."""
+    """Replace Flower by a server that answers, and by a stub of its command line."""
     monkeypatch.setattr(StubCli, "records", [], raising=False)
     monkeypatch.setattr(StubCli, "registered", [], raising=False)
     monkeypatch.setattr(StubCli, "unregistered", [], raising=False)
     monkeypatch.setattr(StubCli, "problem", "", raising=False)
     monkeypatch.setattr(server, "FlowerCli", StubCli)
-    monkeypatch.setattr(server, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(
         server, "server_command", lambda made, *_: [sys.executable, "-c", SERVER, str(made.port)]
     )
@@ -118,8 +121,8 @@ def cli(monkeypatch) -> type[StubCli]:
     return StubCli
 
 
-class Told:
-    """What the server says; `steps` are done one after the other, each once its words were said."""
+class Shown:
+    """Lines that the server shows; each of `steps` is done when its words were shown."""
 
     def __init__(self, *steps: tuple[str, Any]) -> None:
         self.lines: list[str] = []
@@ -138,14 +141,14 @@ def end() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_every_site_may_take_part_before_the_server_says_it_is_ready(deployment, cli):
-    told = Told(("READY", end))
+def test_every_site_is_admitted_before_the_server_is_ready(deployment, cli):
+    shown = Shown(("READY", end))
 
-    serve(deployment.path, "127.0.0.1", False, told, told.ready)
+    serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
 
-    assert told.lines == [
-        "a may take part (node 101)",
-        "b may take part (node 102)",
+    assert shown.lines == [
+        "a is admitted (node 101)",
+        "b is admitted (node 102)",
         f"ready at {deployment.superlink} (listens at 127.0.0.1, port {deployment.port})",
         "READY",
         "the server has ended",
@@ -155,81 +158,81 @@ def test_every_site_may_take_part_before_the_server_says_it_is_ready(deployment,
         """The server is gone."""
 
 
-def test_a_site_that_is_added_later_may_take_part_without_a_restart(deployment, cli):
-    told = Told(("READY", lambda: add_site(deployment, "late")), ("late may take part", end))
+def test_a_site_that_is_added_later_is_admitted_without_a_restart(deployment, cli):
+    shown = Shown(("READY", lambda: add_site(deployment, "late")), ("late is admitted", end))
 
-    serve(deployment.path, "127.0.0.1", False, told, told.ready)
+    serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
 
     assert cli.registered == ["a", "b", "late"]
     assert read_node_ids(deployment)["late"] == 103
 
 
-def test_a_site_that_is_removed_may_no_longer_take_part(deployment, cli):
-    told = Told(
-        ("READY", lambda: remove_site(read_deployment(deployment.path), "a")), ("a may no longer", end)
+def test_a_site_that_is_removed_is_no_longer_admitted(deployment, cli):
+    shown = Shown(
+        ("READY", lambda: remove_site(read_deployment(deployment.path), "a")), ("a is no longer", end)
     )
 
-    serve(deployment.path, "127.0.0.1", False, told, told.ready)
+    serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
 
     assert cli.unregistered == [101]
     assert read_node_ids(deployment) == {"b": 102}
 
 
-def test_a_site_that_was_removed_while_the_server_was_down_may_not_take_part(deployment, cli):
+def test_a_site_that_was_removed_while_the_server_was_down_is_not_admitted(deployment, cli):
     write_json(deployment.nodes, {"a": 7, "b": 8})
     remove_site(deployment, "a")
-    told = Told(("READY", end))
+    shown = Shown(("READY", end))
 
-    serve(deployment.path, "127.0.0.1", False, told, told.ready)
+    serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
 
     assert cli.unregistered == [7]
-    assert told.lines[:2] == ["a may no longer take part", "b may take part (node 101)"]
+    assert shown.lines[:2] == ["a is no longer admitted", "b is admitted (node 101)"]
     assert read_node_ids(deployment) == {"b": 101}
 
 
-def test_who_comes_and_goes_is_told_by_name(deployment, cli):
-    told = Told(
+def test_nodes_that_connect_or_disconnect_are_shown_by_name(deployment, cli):
+    shown = Shown(
         ("READY", lambda: cli.records.append(record(101, "online"))),
         ("a is online", lambda: cli.records.append(record(7, "online", "stranger"))),
         ("stranger is online", lambda: cli.records.__setitem__(0, record(101, "offline"))),
         ("a is offline", end),
     )
 
-    serve(deployment.path, "127.0.0.1", False, told, told.ready)
+    serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
 
-    assert told.lines[-4:] == ["a is online", "stranger is online", "a is offline", "the server has ended"]
+    assert shown.lines[-4:] == ["a is online", "stranger is online", "a is offline", "the server has ended"]
 
 
-def test_a_problem_while_it_runs_is_told_once_and_does_not_end_it(deployment, cli):
+def test_a_problem_of_a_running_server_is_shown_once_and_does_not_end_it(deployment, cli):
     def break_it() -> None:
         cli.problem = "no answer"
 
-    def mend_it() -> None:
+    def fix_it() -> None:
         cli.problem = ""
         cli.records.append(record(101, "online"))
 
     seen: list[int] = []
 
     def later() -> None:
-        signal.signal(signal.SIGALRM, lambda *_: mend_it())
+        signal.signal(signal.SIGALRM, lambda *_: fix_it())
         signal.setitimer(signal.ITIMER_REAL, 0.4)
         seen.append(1)
 
-    told = Told(("READY", break_it), ("no answer", later), ("a is online", end))
+    shown = Shown(("READY", break_it), ("no answer", later), ("a is online", end))
 
-    serve(deployment.path, "127.0.0.1", False, told, told.ready)
+    serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
 
-    assert told.lines.count("no answer") == 1
+    assert shown.lines.count("no answer") == 1
 
 
-def test_an_insecure_server_registers_nobody(deployment, cli):
-    told = Told(("READY", lambda: cli.records.append(record(7, "online"))), ("node 7 is online", end))
+def test_an_insecure_server_registers_no_site(deployment, cli):
+    shown = Shown(("READY", lambda: cli.records.append(record(7, "online"))), ("node 7 is online", end))
 
-    serve(deployment.path, None, True, told, told.ready)
+    serve(deployment.path, None, True, shown, shown.ready, QUICK)
 
     assert cli.registered == []
     assert not deployment.nodes.exists()
-    assert "listens at 127.0.0.1," in told.lines[0]
+    assert "listens at 127.0.0.1," in shown.lines[0]
 
 
 @pytest.fixture
@@ -239,78 +242,77 @@ def dies(cli, monkeypatch):
     monkeypatch.setattr(
         server, "server_command", lambda made, *_: [sys.executable, "-c", code, str(made.port)]
     )
-    monkeypatch.setattr(server, "RETRY_SECONDS", (0.01, 0.02))
 
 
 def test_a_server_that_dies_again_and_again_is_an_error(deployment, dies):
-    told = Told()
+    shown = Shown()
 
     with pytest.raises(FlamesError, match=r"ended by itself \(1\): .*the disk is full; its log is"):
-        serve(deployment.path, "127.0.0.1", False, told, told.ready)
+        serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
 
-    assert sum("it starts anew in 0.0" in line for line in told.lines) == 2
-    assert [line for line in told.lines if line.startswith(("ready", "READY", "the server"))] == [
+    assert sum("it restarts in 0.0" in line for line in shown.lines) == 2
+    assert [line for line in shown.lines if line.startswith(("ready", "READY", "the server"))] == [
         *[f"ready at {deployment.superlink} (listens at 127.0.0.1, port {deployment.port})", "READY"],
         *[f"ready at {deployment.superlink} (listens at 127.0.0.1, port {deployment.port})"] * 2,
         "the server has ended",
     ]
 
 
-def test_a_server_without_a_database_does_not_start_anew(deployment, dies):
-    told = Told()
+def test_a_server_without_a_database_is_not_restarted(deployment, dies):
+    shown = Shown()
 
     with pytest.raises(FlamesError, match="ended by itself"):
-        serve(deployment.path, None, True, told, told.ready)
+        serve(deployment.path, None, True, shown, shown.ready, QUICK)
 
-    assert not any("starts anew" in line for line in told.lines)
+    assert not any("restarts" in line for line in shown.lines)
 
 
-def test_a_server_that_dies_after_a_long_life_has_all_its_tries_again(deployment, dies, monkeypatch):
-    monkeypatch.setattr(server, "STEADY_SECONDS", 0.0)
+def test_restarts_of_a_stable_server_are_counted_from_the_first_again(deployment, dies):
     lives: list[str] = []
 
-    def tell(line: str) -> None:
+    def notify(line: str) -> None:
         lives.extend([line] if line.startswith("ready") else [])
         if len(lives) == 4:
             raise KeyboardInterrupt
 
-    serve(deployment.path, "127.0.0.1", False, tell, lambda: None)
+    serve(deployment.path, "127.0.0.1", False, notify, lambda: None, replace(QUICK, steady_s=0.0))
 
 
-def test_a_server_that_never_gets_ready_is_an_error_at_once(deployment, cli, monkeypatch):
+def test_a_server_that_never_gets_ready_is_an_error_immediately(deployment, cli, monkeypatch):
     monkeypatch.setattr(server, "server_command", lambda *_: [sys.executable, "-c", "raise SystemExit('no')"])
-    told = Told()
+    shown = Shown()
 
     with pytest.raises(FlamesError, match="did not start: no"):
-        serve(deployment.path, "127.0.0.1", False, told, told.ready)
+        serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
 
-    assert told.lines == ["the server has ended"]
+    assert shown.lines == ["the server has ended"]
 
 
-def test_signals_are_as_before_once_it_has_ended(deployment, cli):
+def test_signal_handlers_are_restored_after_the_end(deployment, cli):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    told = Told(("READY", end))
+    shown = Shown(("READY", end))
 
-    serve(deployment.path, "127.0.0.1", False, told, told.ready)
+    serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
 
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
-def test_a_port_that_is_taken_is_told_before_anything_starts(deployment):
+def test_a_port_in_use_is_an_error_before_anything_starts(deployment):
     with listen("127.0.0.1", deployment.port), pytest.raises(FlamesError, match="flames deploy status"):
         serve(deployment.path, "127.0.0.1", False, print, print)
     assert not deployment.log.exists()
 
 
 @pytest.mark.parametrize("missing", ["ca_certificate", "server_certificate", "server_key"])
-def test_a_file_that_is_missing_is_told_before_anything_starts(deployment, missing):
-    getattr(deployment, missing).unlink()
+def test_a_missing_file_is_an_error_before_anything_starts(deployment, missing):
+    file = getattr(deployment, missing)
+    file.unlink()
 
-    with pytest.raises(FlamesError, match=f"no {getattr(deployment, missing)}; `flames deploy check"):
+    with pytest.raises(FlamesError, match=f"{file} does not exist; `flames deploy check"):
         serve(deployment.path, "127.0.0.1", False, print, print)
 
 
-def test_a_sites_key_that_is_missing_is_told(deployment):
+def test_a_missing_key_of_a_site_is_an_error(deployment):
     deployment.node_key("b").unlink()
 
     with pytest.raises(FlamesError, match=r"b\.pub"):
@@ -318,7 +320,7 @@ def test_a_sites_key_that_is_missing_is_told(deployment):
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": null}', '{"a": "x"}'])
-def test_node_ids_that_cannot_be_read_are_told(deployment, content):
+def test_node_ids_that_cannot_be_read_are_an_error(deployment, content):
     deployment.nodes.write_text(content)
 
     with pytest.raises(FlamesError, match=r"nodes\.json cannot be read"):

@@ -1,4 +1,4 @@
-"""What is told of a deployment's sites and runs."""
+"""State of a deployment's sites and runs."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def states(deployment: Any) -> list[tuple[str, str, str | None]]:
     return [(site.name, site.state, site.since) for site in read_status(deployment.path).sites]
 
 
-def test_without_a_server_it_is_said_and_nothing_is_guessed(deployment):
+def test_without_a_server_every_state_is_unknown(deployment):
     write_json(deployment.nodes, {"a": 5})
 
     found = read_status(deployment.path)
@@ -49,7 +49,7 @@ def test_without_a_server_it_is_said_and_nothing_is_guessed(deployment):
     assert found.runs == ()
 
 
-def test_each_site_is_told_with_since_when(deployment, running):
+def test_each_site_has_the_time_of_its_state(deployment, running):
     write_json(deployment.nodes, {"a": 5, "b": 6})
 
     running([record(5, "online"), record(6, "offline")])
@@ -58,7 +58,7 @@ def test_each_site_is_told_with_since_when(deployment, running):
     assert [run.run_id for run in read_status(deployment.path).runs] == [1]
 
 
-def test_a_site_that_was_never_there_and_one_that_is_new_are_told_apart(deployment, running):
+def test_a_site_that_was_never_online_differs_from_one_that_is_not_registered(deployment, running):
     write_json(deployment.nodes, {"a": 5})
 
     running([record(5, "registered")])
@@ -66,7 +66,7 @@ def test_a_site_that_was_never_there_and_one_that_is_new_are_told_apart(deployme
     assert states(deployment) == [("a", "never online", None), ("b", "not registered", None)]
 
 
-def test_a_node_of_no_site_is_told(deployment, running):
+def test_a_node_without_a_site_is_listed(deployment, running):
     write_json(deployment.nodes, {"a": 5, "b": 6})
 
     running([record(5, "online"), record(6, "offline"), record(7, "online", "removed")])
@@ -74,7 +74,7 @@ def test_a_node_of_no_site_is_told(deployment, running):
     assert states(deployment)[2] == ("removed", "online", "2026-01-02")
 
 
-def test_an_insecure_server_tells_of_its_own_nodes_alone(deployment, running):
+def test_an_insecure_server_lists_its_own_nodes_only(deployment, running):
     write_json(deployment.nodes, {"a": 5})
 
     running([record(9, "online")], secure=False)
@@ -85,7 +85,7 @@ def test_an_insecure_server_tells_of_its_own_nodes_alone(deployment, running):
     assert states(deployment) == [("(no name)", "online", "2026-01-02")]
 
 
-def test_a_server_with_another_database_is_told(deployment, running):
+def test_a_server_with_another_database_is_an_error(deployment, running):
     write_json(deployment.nodes, {"a": 5, "b": 6})
 
     running([record(6, "online")])

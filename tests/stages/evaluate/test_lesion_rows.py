@@ -10,15 +10,10 @@ from flames_cli.stages.evaluate.parts import divide, pool
 from tests.support.scores import make_score, make_scored
 
 
-@pytest.fixture
-def row():
-    """row(scores, compared, seed=0): of one server model and one organ."""
-
-    def make(scores, compared=None, seed=0):
-        (part,) = divide(make_scored(scores, compared))
-        return make_lesion_row(part, seed)
-
-    return make
+def row_of(scores, compared=None, seed=0):
+    """Return the row of one server model and one organ."""
+    (part,) = divide(make_scored(scores, compared))
+    return make_lesion_row(part, seed)
 
 
 @pytest.fixture
@@ -32,16 +27,16 @@ def cases():
     ]
 
 
-def test_an_empty_mask_counts_in_all_alone(row, cases):
-    sizes = row(cases).sizes
+def test_an_empty_mask_counts_in_all_alone(cases):
+    sizes = row_of(cases).sizes
     assert tuple(sizes) == SIZES
     assert [sizes[size].dice.n for size in SIZES] == [2, 1, 3, 4]
     assert [sizes[size].dice.mean for size in SIZES] == pytest.approx([0.2, 0.8, 0.4, 0.3])
     assert [sizes[size].n_patients for size in SIZES] == [1, 1, 2, 2]
 
 
-def test_lesions_are_pooled_before_their_shares(row, cases):
-    sizes = row(cases).sizes
+def test_lesions_are_pooled_before_their_shares(cases):
+    sizes = row_of(cases).sizes
     assert sizes["small"].lesions == LesionCounts(3, 1, 3, 1)
     assert sizes["all"].lesions == LesionCounts(4, 2, 5, 2)
     assert sizes["all"].lesions.recall() == 0.5
@@ -49,9 +44,9 @@ def test_lesions_are_pooled_before_their_shares(row, cases):
     assert sizes["all"].lesions.precision() == 0.4
 
 
-def test_gains_are_paired_by_size_with_intervals_over_patients(row, cases):
+def test_gains_are_paired_by_size_with_intervals_over_patients(cases):
     others = [make_score(case.case, 0.05, lesion=case.lesion, patient=case.patient) for case in cases]
-    made = row(cases, others, seed=4)
+    made = row_of(cases, others, seed=4)
     gains = made.gains
     assert [gains[size].mean for size in SIZES] == pytest.approx([0.15, 0.75, 0.35, 0.25])
     assert [(gains[size].n, gains[size].n_patients) for size in SIZES] == [(2, 1), (1, 1), (3, 2), (4, 2)]
@@ -74,9 +69,9 @@ def test_patients_called_alike_in_two_data_sets_are_two_and_in_one_collection_on
     assert people("", "ward") == 2
 
 
-def test_what_cannot_be_told_is_null_in_json(row):
+def test_what_cannot_be_told_is_null_in_json():
     one = make_score("a", 0.2, lesion="none", lesions=LesionCounts())
-    made = row([one], [make_score("a", 0.1, lesion="none")])
+    made = row_of([one], [make_score("a", 0.1, lesion="none")])
     plain = json.loads(json.dumps(made.as_json(), allow_nan=False))
     nothing = plain["sizes"]["small"]
     assert (nothing["n"], nothing["dice"]["mean"], nothing["recall"], nothing["precision"]) == (
@@ -89,4 +84,4 @@ def test_what_cannot_be_told_is_null_in_json(row):
     assert plain["dice_gain"]["all"]["mean"] == pytest.approx(0.1)
     assert plain["dice_gain"]["all"]["low"] is None
     assert (plain["model"], plain["modality"], plain["unseen_site"]) == ("US", "US", None)
-    assert {"compared", "dice_gain"}.isdisjoint(row([one]).as_json())
+    assert {"compared", "dice_gain"}.isdisjoint(row_of([one]).as_json())

@@ -8,57 +8,56 @@ from flames_cli.stages.evaluate.rows import make_row
 from tests.support.scores import make_score, make_scored
 
 
-@pytest.fixture
-def rows():
-    """rows(scores, compared): of one server model."""
-    return lambda *scores: [make_row(part) for part in divide(make_scored(*scores))]
+def rows_of(*scores):
+    """Return the rows of one server model."""
+    return [make_row(part) for part in divide(make_scored(*scores))]
 
 
-def test_one_organ_is_one_row(rows):
-    (row,) = rows([make_score("a", 0.2), make_score("b", 0.6)])
+def test_one_organ_is_one_row():
+    (row,) = rows_of([make_score("a", 0.2), make_score("b", 0.6)])
     assert (row.label, row.modality, row.organ, row.n) == ("US", "US", "breast", 2)
     assert row.metrics["dice"].mean == pytest.approx(0.4)
     assert row.metrics["dice"].sd == pytest.approx(0.4 / math.sqrt(2))
     assert row.compared is row.dice_gain is None
 
 
-def test_several_organs_are_pooled_over_cases_not_over_organs(rows):
+def test_several_organs_are_pooled_over_cases_not_over_organs():
     scores = [
         make_score("a", 0.9),
         make_score("b", 0.0, "ovary"),
         make_score("c", 0.0, "ovary"),
         make_score("d", 0.3, "ovary"),
     ]
-    made = rows(scores)
+    made = rows_of(scores)
     assert [(row.organ, row.n) for row in made] == [(ALL_ORGANS, 4), ("breast", 1), ("ovary", 3)]
     assert [row.metrics["dice"].mean for row in made] == pytest.approx([0.3, 0.9, 0.1])
 
 
-def test_distances_to_nothing_are_set_aside_and_counted(rows):
-    (row,) = rows([make_score("a", 0.2), make_score("b", 0.6, hausdorff=math.inf)])
+def test_distances_to_nothing_are_set_aside_and_counted():
+    (row,) = rows_of([make_score("a", 0.2), make_score("b", 0.6, hausdorff=math.inf)])
     distance = row.metrics["hausdorff_px"]
     assert (distance.mean, distance.n, distance.n_infinite) == (1, 1, 1)
     assert row.metrics["dice"].n == row.n == 2
 
 
-def test_the_gain_is_the_mean_of_paired_differences(rows):
+def test_the_gain_is_the_mean_of_paired_differences():
     ours, theirs = [make_score("a", 0.5), make_score("b", 0.9)], [make_score("a", 0.6), make_score("b", 0.4)]
-    (row,) = rows(ours, theirs)
+    (row,) = rows_of(ours, theirs)
     assert row.dice_gain.mean == pytest.approx((-0.1 + 0.5) / 2)
     assert row.dice_gain.n == 2
     assert row.compared["dice"].mean == pytest.approx(0.5)
 
 
-def test_gains_are_paired_within_each_organ(rows):
+def test_gains_are_paired_within_each_organ():
     ours = [make_score("a", 0.5), make_score("b", 0.9, "ovary")]
     theirs = [make_score("a", 0.4), make_score("b", 0.6, "ovary")]
-    assert [row.dice_gain.mean for row in rows(ours, theirs)] == pytest.approx([0.2, 0.1, 0.3])
+    assert [row.dice_gain.mean for row in rows_of(ours, theirs)] == pytest.approx([0.2, 0.1, 0.3])
 
 
-def test_a_mean_of_nothing_is_null_in_json(rows):
-    (row,) = rows([make_score("a", 0.2, hausdorff=math.inf)], [make_score("a", 0.1)])
+def test_a_mean_of_nothing_is_null_in_json():
+    (row,) = rows_of([make_score("a", 0.2, hausdorff=math.inf)], [make_score("a", 0.1)])
     plain = json.loads(json.dumps(row.as_json(), allow_nan=False))
     assert plain["metrics"]["hausdorff_px"] == {"mean": None, "sd": None, "n": 0, "n_infinite": 1}
     assert plain["dice_gain"]["mean"] == pytest.approx(0.1)
     assert (plain["model"], plain["organ"], plain["n"]) == ("US", "breast", 1)
-    assert "compared" not in rows([make_score("a", 0.2)])[0].as_json()
+    assert "compared" not in rows_of([make_score("a", 0.2)])[0].as_json()

@@ -27,16 +27,11 @@ from tests.support.stages import evaluate_run, federate_config
 LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
 
 
-@pytest.fixture
-def cases_of():
-    """cases_of(result, split=…): {(client, case, metric): value} of cases.csv, where columns hold these."""
-
-    def find(result, **wanted):
-        rows = read_csv(result.folder / "cases.csv")
-        chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-        return {(row["client"], row["case"], row["metric"]): float(row["value"]) for row in chosen}
-
-    return find
+def cases_of(result, **wanted):
+    """Return {(client, case, metric): value} of the rows of cases.csv whose columns contain these values."""
+    rows = read_csv(result.folder / "cases.csv")
+    chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+    return {(row["client"], row["case"], row["metric"]): float(row["value"]) for row in chosen}
 
 
 def predictions(weights, data):
@@ -61,7 +56,7 @@ def expected_of(label, weights, shard):
     return found
 
 
-def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(trained, cases_of):
+def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(trained):
     result = evaluate_run(trained)
     state = load_state(trained / "runs" / "flames" / "checkpoints")
     made = read_partition(trained / "partition.json")
@@ -89,7 +84,7 @@ def test_every_test_image_counts_once(trained):
     assert all(row.metrics["dice"].n == row.n for row in (*result.clients, *result.server))
 
 
-def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained, cases_of):
+def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained):
     result = evaluate_run(trained)
     dice = [
         value
@@ -135,7 +130,7 @@ def test_a_run_with_options_of_another_release_is_refused_in_one_line(trained):
         evaluate_run(trained)
 
 
-def test_gains_are_paired_case_by_case(trained, cases_of):
+def test_gains_are_paired_case_by_case(trained):
     result = evaluate_run(trained, compare="fedavg")
     ours, theirs = (
         cases_of(result, run=name, metric="dice", split="client_test") for name in ("flames", "fedavg")
@@ -148,7 +143,7 @@ def test_gains_are_paired_case_by_case(trained, cases_of):
     assert any(row.dice_gain.mean != 0 for row in result.clients)
 
 
-def test_the_other_run_is_scored_as_if_it_stood_alone(trained, cases_of):
+def test_the_other_run_is_scored_as_if_it_stood_alone(trained):
     beside = evaluate_run(trained, compare="fedavg")
     alone = evaluate_run(trained, "fedavg")
     assert cases_of(beside, run="fedavg") == cases_of(alone)
@@ -188,7 +183,7 @@ def test_the_only_model_of_a_modality_is_a_counterpart_under_any_name(workspace)
     assert row.compared == row.metrics
 
 
-def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained, cases_of):
+def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained):
     result = evaluate_run(trained, "local")
     state = load_state(trained / "runs" / "local" / "checkpoints")
     made = read_partition(trained / "partition.json")
@@ -325,7 +320,7 @@ def test_a_run_of_real_nodes_is_tested_at_the_server_alone(trained):
     result = evaluate_run(trained, "flames")
     assert result.clients == []
     assert result.server
-    with pytest.raises(FlamesError, match=r"test at their own sites, and what they told is in .*tests\.json"):
+    with pytest.raises(FlamesError, match=r"test at their own sites, and their reports are in .*tests\.json"):
         evaluate_run(trained, "flames", client_test=True)
 
 

@@ -448,7 +448,7 @@ def test_folds_test_every_patient_once_and_leave_the_servers_alone(small):
 def test_a_fold_with_nobody_to_test_is_refused(small):
     workspace = small(busi={})
     assert run(workspace, fold="7/9").clients[0].images["test"] == 1
-    with pytest.raises(FlamesError, match="fold 8/9 has no patient to test: no client has so many"):
+    with pytest.raises(FlamesError, match="fold 8/9 has no patient to test, since no client has enough"):
         run(workspace, fold="8/9", overwrite=True)
 
 

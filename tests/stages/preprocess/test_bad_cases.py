@@ -155,14 +155,13 @@ BAD = {
 }
 
 
-@pytest.fixture(scope="module")
-def patients_in() -> Callable[[Path], set[str]]:
-    """patients_in(a preprocessed file), as the raw data call them."""
-    return lambda path: {case.patient for cases in reveal_cases(path).values() for case in cases}
+def patients_in(path: Path) -> set[str]:
+    """Return the patients of a preprocessed file under the names of the raw data."""
+    return {case.patient for cases in reveal_cases(path).values() for case in cases}
 
 
 @pytest.fixture(scope="module")
-def whole(workspace, patients_in) -> dict[str, set[str]]:
+def whole(workspace) -> dict[str, set[str]]:
     """The patients of the undamaged data sets."""
     return {path.stem: patients_in(path) for path in (workspace() / "preprocessed").glob("*.h5")}
 
@@ -183,7 +182,7 @@ def test_a_bad_case_is_named_and_nothing_is_written(what, raw_copy, tmp_path):
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_case_is_left_out_and_reported_where_that_is_wished(
-    what, raw_copy, phantom_raw, whole, patients_in, tmp_path
+    what, raw_copy, phantom_raw, whole, tmp_path
 ):
     dataset, name, damage, _ = BAD[what]
     raw = raw_copy(dataset)

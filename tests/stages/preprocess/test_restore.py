@@ -1,6 +1,5 @@
 """A stored mask can go back to its volume: spacing, orientation and place are kept with each case."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -18,21 +17,16 @@ from flames_cli.store.schema import PREPROCESSED
 from tests.support.datasets import find_shared, reveal_cases
 
 
-@pytest.fixture
-def stored_masks() -> Callable[[Path], dict[str, list]]:
-    """stored_masks(a preprocessed file): (mask in raw size, case) of every slice, by volume."""
-
-    def read(path: Path) -> dict[str, list]:
-        volumes: dict[str, list] = {}
-        known = reveal_cases(path)
-        with open_checked(path, PREPROCESSED) as file:
-            for name in SETS:
-                for case, mask in zip(known[name], read_set(file[name]).masks, strict=True):
-                    volume = case.case.rpartition("/")[0]
-                    volumes.setdefault(volume, []).append((from_square(mask, *case.raw_shape), case))
-        return volumes
-
-    return read
+def stored_masks(path: Path) -> dict[str, list]:
+    """Return (mask in raw size, case) of every slice of a preprocessed file, by volume."""
+    volumes: dict[str, list] = {}
+    known = reveal_cases(path)
+    with open_checked(path, PREPROCESSED) as file:
+        for name in SETS:
+            for case, mask in zip(known[name], read_set(file[name]).masks, strict=True):
+                volume = case.case.rpartition("/")[0]
+                volumes.setdefault(volume, []).append((from_square(mask, *case.raw_shape), case))
+    return volumes
 
 
 def restored(slices: list) -> np.ndarray:
@@ -42,7 +36,7 @@ def restored(slices: list) -> np.ndarray:
 @pytest.mark.parametrize(
     ("dataset", "plane"), [("brats", "axial"), ("kits23", "coronal"), ("msd-liver", "sagittal")]
 )
-def test_masks_of_phantoms_go_back_voxel_by_voxel(dataset, plane, phantom_raw, stored_masks, tmp_path):
+def test_masks_of_phantoms_go_back_voxel_by_voxel(dataset, plane, phantom_raw, tmp_path):
     """Some of them are stored as LPS, some with the slices first."""
     config = PreprocessConfig(
         workspace=tmp_path, raw={dataset: phantom_raw[dataset]}, size=64, plane=plane, slices="all"
@@ -68,7 +62,7 @@ def label_file(root: Path, dataset: str, name: str) -> nib.Nifti1Image:
     return nib.load(path)
 
 
-def test_masks_of_real_volumes_go_back_voxel_by_voxel(stored_masks, tmp_path):
+def test_masks_of_real_volumes_go_back_voxel_by_voxel(tmp_path):
     root = find_shared("data/sts")
     config = PreprocessConfig(workspace=tmp_path, raw={"manifest": root}, slices="all", server_test=0.2)
     for report in preprocess(config, "manifest"):

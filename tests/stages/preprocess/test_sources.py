@@ -56,26 +56,25 @@ def made(folder, dataset):
     return folder / "made" / "preprocessed" / f"{dataset}.h5"
 
 
-@pytest.fixture
-def groups_of():
-    """groups_of(folder, dataset): {patient: (group, set)}, as the raw data call them."""
-    return lambda folder, dataset: {
+def split_units_of(folder, dataset):
+    """Return {patient: (split unit, set)} under the names of the raw data."""
+    return {
         case.patient: (case.split_unit, name)
         for name, cases in reveal_cases(made(folder, dataset)).items()
         for case in cases
     }
 
 
-def test_patients_who_share_an_image_listed_for_two_organs_are_in_one_set(tmp_path, groups_of):
+def test_patients_who_share_an_image_listed_for_two_organs_are_in_one_set(tmp_path):
     rows = [(f"a{n}", f"a{n}", "CT", "liver", n) for n in range(8)]
     rows += [(f"b{n}", f"b{n}", "CT", "lung", n) for n in range(8)]
     reports = run(stills(tmp_path, rows))
-    liver, lung = (groups_of(tmp_path, report["dataset"]) for report in reports)
+    liver, lung = (split_units_of(tmp_path, report["dataset"]) for report in reports)
     assert len(liver) == len(lung) == 8, "each organ keeps its own mask of the image"
     assert all(liver[f"a{n}"] == lung[f"b{n}"] for n in range(8))
 
 
-def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_set(tmp_path, groups_of):
+def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_set(tmp_path):
     smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
     stills(tmp_path, rows := [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)])
     rows += [("one", "one", "US", "breast", 0), ("two", "two", "PET", "breast", 0)]
@@ -84,7 +83,7 @@ def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_se
     save_still(tmp_path, "one", smooth)
     save_still(tmp_path, "two", smooth + 3)
     run(tmp_path)
-    assert groups_of(tmp_path, "own-us")["one"] == groups_of(tmp_path, "own-pet")["two"]
+    assert split_units_of(tmp_path, "own-us")["one"] == split_units_of(tmp_path, "own-pet")["two"]
 
 
 def test_patients_who_share_a_volume_under_masks_of_other_slices_are_in_one_set(tmp_path):
@@ -124,7 +123,9 @@ def test_a_manifest_that_gains_a_modality_leaves_nobody_there_twice(tmp_path):
     rows = [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)]
     run(stills(tmp_path, rows))
     stills(tmp_path, rows + [(f"b{n}", f"a{n}", "CT", "breast", 10 + n) for n in range(6)])
-    with pytest.raises(FlamesError, match=r"own.h5 is of own too, .*--overwrite to replace it, or another"):
+    with pytest.raises(
+        FlamesError, match=r"own.h5 also belongs to own, .*--overwrite to replace it, or another"
+    ):
         run(tmp_path)
     assert files_in(tmp_path / "made") == ["own.csv", "own.h5", "own.json", "salt"]
     run(tmp_path, overwrite=True)

@@ -43,26 +43,19 @@ def output(folder: Path, dataset: str) -> Path:
     return folder / "workspace" / "preprocessed" / f"{dataset}.h5"
 
 
-@pytest.fixture
-def cases_of():
-    """cases_of(folder, dataset): {set: cases} of what `run` wrote, called as in the raw data."""
-    return lambda folder, dataset: reveal_cases(output(folder, dataset))
+def cases_of(folder: Path, dataset: str):
+    """Return {set: cases} of what `run` wrote, under the names of the raw data."""
+    return reveal_cases(output(folder, dataset))
 
 
-@pytest.fixture
-def patients_of(cases_of):
-    """patients_of(folder, dataset): {set: patients}."""
-
-    def find(folder: Path, dataset: str) -> dict[str, set[str]]:
-        return {name: {case.patient for case in cases} for name, cases in cases_of(folder, dataset).items()}
-
-    return find
+def patients_of(folder: Path, dataset: str) -> dict[str, set[str]]:
+    """Return {set: patients}, as `cases_of`."""
+    return {name: {case.patient for case in cases} for name, cases in cases_of(folder, dataset).items()}
 
 
-@pytest.fixture
-def left_out():
-    """left_out(folder, report): what it tells of what was left out, called as in the raw data."""
-    return lambda folder, report: reveal_report(output(folder, report["dataset"]), report)
+def left_out(folder: Path, report: dict) -> dict:
+    """Return what a report says was left out, under the names of the raw data."""
+    return reveal_report(output(folder, report["dataset"]), report)
 
 
 def raw_cases(dataset: str, root: Path) -> dict[str, RawCase]:
@@ -81,7 +74,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_every_sound_case_stands_in_one_set(dataset, phantom_raw, tmp_path, cases_of, left_out):
+def test_every_sound_case_stands_in_one_set(dataset, phantom_raw, tmp_path):
     report = run(tmp_path, dataset, phantom_raw[dataset])
     kept = [case.case for cases in cases_of(tmp_path, dataset).values() for case in cases]
     told = left_out(tmp_path, report)
@@ -91,7 +84,7 @@ def test_every_sound_case_stands_in_one_set(dataset, phantom_raw, tmp_path, case
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_no_patient_stands_in_two_sets(dataset, phantom_raw, tmp_path, patients_of):
+def test_no_patient_stands_in_two_sets(dataset, phantom_raw, tmp_path):
     run(tmp_path, dataset, phantom_raw[dataset])
     sets = patients_of(tmp_path, dataset)
     assert all(sets[name] for name in DRAWN)
@@ -99,9 +92,7 @@ def test_no_patient_stands_in_two_sets(dataset, phantom_raw, tmp_path, patients_
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(
-    dataset, phantom_raw, tmp_path, cases_of
-):
+def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(dataset, phantom_raw, tmp_path):
     run(tmp_path, dataset, phantom_raw[dataset])
     raw, names = raw_cases(dataset, phantom_raw[dataset]), cases_of(tmp_path, dataset)
     with open_checked(output(tmp_path, dataset), PREPROCESSED) as file:
@@ -119,7 +110,7 @@ def test_pixels_are_squared_scaled_and_stored_in_their_sources_precision(
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_the_report_counts_what_the_file_holds(dataset, phantom_raw, tmp_path, cases_of):
+def test_the_report_counts_what_the_file_holds(dataset, phantom_raw, tmp_path):
     report = run(tmp_path, dataset, phantom_raw[dataset])
     path = output(tmp_path, dataset)
     assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == report
@@ -149,7 +140,7 @@ def test_small_lesions_are_counted_by_the_reader_s_rule_or_the_user_s(small, rul
         assert sum(counts["small"] for counts in told["sets"].values()) > 0
 
 
-def test_lesions_are_measured_alike_at_every_size(tmp_path, cases_of):
+def test_lesions_are_measured_alike_at_every_size(tmp_path):
     root = find_shared("data/lits-slices")
     small = {}
     for size in (64, 128):
@@ -180,7 +171,7 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(
 
 
 @pytest.mark.parametrize("dataset", ONE_KIND)
-def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw, tmp_path, patients_of):
+def test_another_seed_gives_another_split_of_the_same_cases(dataset, phantom_raw, tmp_path):
     for seed in (0, 1):
         run(tmp_path / str(seed), dataset, phantom_raw[dataset], seed=seed)
     one, other = (patients_of(tmp_path / str(seed), dataset) for seed in (0, 1))
@@ -241,13 +232,13 @@ def test_the_servers_share_is_a_number_or_a_fraction(dataset, server_test, image
     assert report["sets"]["client_train"]["images"] > report["sets"]["client_test"]["images"] > 0
 
 
-def test_the_servers_images_are_shared_between_the_classes(phantom_raw, tmp_path, cases_of):
+def test_the_servers_images_are_shared_between_the_classes(phantom_raw, tmp_path):
     run(tmp_path, "busi", phantom_raw["busi"], server_test=4)
     strata = [case.stratum for case in cases_of(tmp_path, "busi")["server_test"]]
     assert sorted(strata) == ["benign", "benign", "malignant", "malignant"]
 
 
-def test_the_servers_slices_come_as_whole_patients(phantom_raw, tmp_path, cases_of):
+def test_the_servers_slices_come_as_whole_patients(phantom_raw, tmp_path):
     run(tmp_path, "brats", phantom_raw["brats"], server_test=8)
     sets = cases_of(tmp_path, "brats")
     assert 4 <= len(sets["server_test"]) <= 12
@@ -296,7 +287,7 @@ def test_the_half_width_narrows_the_slices(tmp_path):
     assert counts[0] < counts[1] < counts[2]
 
 
-def test_empty_masks_and_lesions_that_vanish_are_reported(tmp_path, left_out):
+def test_empty_masks_and_lesions_that_vanish_are_reported(tmp_path):
     raw = draw_otu2d(tmp_path, 12, seed=0)
     name = "3_binary.PNG"
     mask = np.zeros_like(np.asarray(Image.open(raw / "annotations" / name)))
@@ -310,7 +301,7 @@ def test_empty_masks_and_lesions_that_vanish_are_reported(tmp_path, left_out):
     assert report["bad"] == []
 
 
-def test_of_exact_copies_the_first_is_kept(phantom_raw, tmp_path, patients_of, left_out):
+def test_of_exact_copies_the_first_is_kept(phantom_raw, tmp_path):
     report = run(tmp_path, "busi", phantom_raw["busi"])
     assert left_out(tmp_path, report)["copies_left_out"] == [
         {"name": "malignant (3)", "same_as": "benign (1)"}
@@ -331,7 +322,7 @@ def save_again(root: Path, original: str, copy: str, brighter: float = 0.0, qual
 
 
 @pytest.mark.parametrize("size", [32, 48, 240])
-def test_near_copies_never_straddle_sets(size, raw_copy, tmp_path, patients_of, left_out):
+def test_near_copies_never_straddle_sets(size, raw_copy, tmp_path):
     root = raw_copy("busi")
     save_again(root, "benign (2)", "benign (90)")
     save_again(root, "benign (3)", "malignant (90)", brighter=12)
@@ -356,7 +347,7 @@ def write_list(folder: Path, *groups: str) -> Path:
     return path
 
 
-def test_listed_duplicates_are_left_out(phantom_raw, tmp_path, patients_of, left_out):
+def test_listed_duplicates_are_left_out(phantom_raw, tmp_path):
     listed = write_list(tmp_path, "benign (4).png&benign (2).png&benign (400).png", "malignant (1).png")
     report = run(tmp_path, "busi", phantom_raw["busi"], duplicate_list=listed)
     assert left_out(tmp_path, report)["copies_left_out"] == [
@@ -366,7 +357,7 @@ def test_listed_duplicates_are_left_out(phantom_raw, tmp_path, patients_of, left
     assert "benign (4)" not in set.union(*patients_of(tmp_path, "busi").values())
 
 
-def test_lists_and_exact_copies_are_followed_from_one_to_the_other(phantom_raw, tmp_path, left_out):
+def test_lists_and_exact_copies_are_followed_from_one_to_the_other(phantom_raw, tmp_path):
     listed = write_list(tmp_path, "benign (1).png&benign (2).png", "benign (2).png&benign (4).png")
     report = run(tmp_path, "busi", phantom_raw["busi"], duplicate_list=listed)
     copies = left_out(tmp_path, report)["copies_left_out"]
@@ -374,7 +365,7 @@ def test_lists_and_exact_copies_are_followed_from_one_to_the_other(phantom_raw, 
     assert kept == dict.fromkeys(("benign (2)", "benign (4)", "malignant (3)"), "benign (1)")
 
 
-def test_two_images_that_a_later_one_links_are_copies_too(phantom_raw, tmp_path, left_out):
+def test_two_images_that_a_later_one_links_are_copies_too(phantom_raw, tmp_path):
     listed = write_list(tmp_path, "benign (2).png&benign (5).png", "benign (4).png&benign (5).png")
     report = run(tmp_path, "busi", phantom_raw["busi"], duplicate_list=listed, skip_bad=True)
     copies = left_out(tmp_path, report)["copies_left_out"]
@@ -384,7 +375,7 @@ def test_two_images_that_a_later_one_links_are_copies_too(phantom_raw, tmp_path,
     assert report["options"]["skip_bad"] is True
 
 
-def test_a_listed_duplicate_of_an_unreadable_image_is_kept(raw_copy, tmp_path, patients_of):
+def test_a_listed_duplicate_of_an_unreadable_image_is_kept(raw_copy, tmp_path):
     root = raw_copy("busi")
     (root / "benign" / "benign (2).png").write_bytes(b"")
     listed = write_list(tmp_path, "benign (2).png&benign (4).png")
@@ -398,7 +389,7 @@ def test_a_duplicate_list_that_cannot_be_read_leaves_no_output(phantom_raw, tmp_
     assert files_in(tmp_path) == []
 
 
-def test_known_copies_in_the_real_breast_images_are_found(tmp_path, left_out):
+def test_known_copies_in_the_real_breast_images_are_found(tmp_path):
     real, root = find_shared("data/busi") / READERS["busi"].folder, tmp_path / "raw"
     copies = {
         "benign (433)",
