@@ -10,7 +10,8 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", *sorted(map(st
 
 CODE = re.compile(r"`([\w./-]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-PATH = re.compile(r"(?:flames_cli|tests|docs|benchmarks|sample_configs|deploy|\.ci)(?:/[\w.-]+)*/?|\w+\.(?:md|toml)")
+FOLDERS = r"flames_cli|tests|docs|benchmarks|sample_configs|deploy|\.ci"
+PATH = re.compile(rf"(?:{FOLDERS})(?:/[\w.-]+)*/?|\w+\.(?:md|toml)")
 
 NOT_HERE = {"config.toml", "deployment.toml", "site.toml"}
 """Files that FLAMES or a user writes."""

@@ -19,7 +19,7 @@ from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.predict import validate
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import TrainOptions
+from flames_cli.learn.train_options import LocalRound, TrainOptions
 from flames_cli.learn.training_loss import training_loss
 from flames_cli.store.cases import CaseSet
 from flames_cli.store.h5 import read_shard_sets, read_shard_summary
@@ -128,10 +128,10 @@ def _measure(
         validate(model, val, job.batch, device, precision, 0.3)
         seconds = wall_seconds(lambda: validate(model, val, job.batch, device, precision, 0.3), device)
         note("validate once (twice a round)", seconds, len(val))
-    options = TrainOptions(seed=0, round=1, client="a", batch_size=job.batch)
+    local = LocalRound(seed=0, round=1, client="a", options=TrainOptions(batch_size=job.batch))
     # Once to warm up: the epoch's last batch has a size of its own.
     times = [
-        wall_seconds(lambda: train_epochs(model, train, val, options, device, precision), device)
+        wall_seconds(lambda: train_epochs(model, train, val, local, device, precision), device)
         for _ in range(2)
     ]
     note("the whole epoch, with validation and weights", times[1], n)

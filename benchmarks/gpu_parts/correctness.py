@@ -1,7 +1,7 @@
 """Section correctness: what the device computes beside what the CPU computes, in float32 without TF32."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import predict_masks
 from flames_cli.learn.segment import Segmenter
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
+from flames_cli.learn.train_options import Controls, LocalRound, TrainOptions, TrainResult
 from flames_cli.learn.training_loss import training_loss
 from gpu_parts.inputs import SMALL, copy_of, draw_batch, draw_cases, same_noise, without_dropout
 from gpu_parts.running import Clock, Run, align
@@ -173,28 +173,28 @@ def check_training(bench: Bench, name: str) -> dict[str, float]:
     }
 
 
-def train(bench: Bench, name: str, device: torch.device, style: bool = False, **changes: Any) -> TrainResult:
-    """Return what a few steps of the toolkit's own training give, in float32."""
+def train(
+    bench: Bench, name: str, device: torch.device, rule: str = "plain", style: bool = False, **changes: Any
+) -> TrainResult:
+    """Train for a few steps with the toolkit's own function, in float32; `changes` are options of training."""
     model = bench.place(bench.build(name), device)
-    options = TrainOptions(seed=0, round=1, client="a", batch_size=bench.batch)
     weights = to_weights(model)
     controls = style_weights = None
-    if changes.get("rule") == "scaffold":
+    if rule == "scaffold":
         parameters = {key: np.full_like(weights[key], 1e-3) for key, _ in model.named_parameters()}
         controls = Controls(parameters, {key: np.zeros_like(array) for key, array in parameters.items()})
     if style:
         style_weights = {key: weights[key] for key in weights if key in model.renderer_entries()}
+    options = TrainOptions(batch_size=bench.batch, **changes)
+    local = LocalRound(0, 1, "a", options, rule, controls, style_weights)
     with same_noise():
         return train_epochs(
             model,
             bench.cases(STEPS * bench.batch),
             bench.cases(bench.batch, seed=1),
-            replace(options, **changes),
+            local,
             device,
             "fp32",
-            None,
-            controls,
-            style_weights,
         )
 
 

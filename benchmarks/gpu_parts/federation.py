@@ -16,7 +16,7 @@ from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import validate
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import TrainOptions
+from flames_cli.learn.train_options import LocalRound, TrainOptions
 from gpu_parts.shards import Client, Hospitals
 
 
@@ -86,10 +86,9 @@ class Federation:
     def _train(self, arm: Arm, client: Client) -> tuple[Report, float | None]:
         """Train a client's model for its local epoch; return its report and its validation Dice."""
         self._receive(arm, client.name, client.modality)
-        options = TrainOptions(
-            seed=0, round=arm.state.round + 1, client=client.name, batch_size=self.batch_size, lr=self.lr
-        )
-        result = train_epochs(self.model, client.train, client.val, options, self.device, self.precision)
+        options = TrainOptions(batch_size=self.batch_size, lr=self.lr)
+        local = LocalRound(seed=0, round=arm.state.round + 1, client=client.name, options=options)
+        result = train_epochs(self.model, client.train, client.val, local, self.device, self.precision)
         report = Report(client.name, client.modality, result.weights, result.n_examples, result.n_steps)
         return report, result.trained.dice if result.trained else None
 

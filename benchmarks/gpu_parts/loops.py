@@ -10,7 +10,7 @@ from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import MEAN, STD, ShardDataset
 from flames_cli.learn.devices import memory_format, pick_precision
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import TrainOptions
+from flames_cli.learn.train_options import LocalRound, TrainOptions
 from flames_cli.learn.training_loss import training_loss
 from gpu_parts.inputs import Job, draw_cases
 from gpu_parts.meter import Meter, Row
@@ -57,14 +57,14 @@ def run_toolkit(job: Job, run: Run, meter: Meter) -> Row:
     precision = pick_precision("auto", device, job.model)
     model = job.build().to(device).to(memory_format=memory_format(device, precision))
     train, val = (ShardDataset([draw_cases(n * job.batch, job.size)]) for n in (steps, 1))
-    options = TrainOptions(seed=0, round=1, client="a", batch_size=job.batch)
+    local = LocalRound(seed=0, round=1, client="a", options=TrainOptions(batch_size=job.batch))
     warm = ShardDataset([draw_cases(2 * job.batch, job.size)])
-    train_epochs(model, warm, val, options, device, precision)
+    train_epochs(model, warm, val, local, device, precision)
     marks: list[float] = []
     reset_peak(device)
     synchronise(device)
     started = time.perf_counter()
-    train_epochs(model, train, val, options, device, precision, lambda *_: marks.append(time.perf_counter()))
+    train_epochs(model, train, val, local, device, precision, lambda *_: marks.append(time.perf_counter()))
     synchronise(device)
     seconds = (time.perf_counter() - started) / steps
     row = _end_to_end(f"toolkit end to end, {precision}", job, seconds, device, meter, roof_of(precision))

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import memory_format, pick_precision
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import TrainOptions
+from flames_cli.learn.train_options import LocalRound, TrainOptions
 from gpu_parts.inputs import Job, draw_cases, main_job
 from gpu_parts.running import Clock, OutOfTimeError, Run, align
 from gpu_parts.setups import EAGER, Setup, Trainer
@@ -88,10 +88,10 @@ def profile_toolkit(job: Job, run: Run) -> dict[str, Any]:
     precision = pick_precision("auto", device, job.model)
     model = job.build().to(device).to(memory_format=memory_format(device, precision))
     train, val = (ShardDataset([draw_cases(n * job.batch, job.size)]) for n in (STEPS, 1))
-    options = TrainOptions(seed=0, round=1, client="a", batch_size=job.batch)
+    local = LocalRound(seed=0, round=1, client="a", options=TrainOptions(batch_size=job.batch))
 
     def work() -> None:
-        train_epochs(model, train, val, options, device, precision)
+        train_epochs(model, train, val, local, device, precision)
 
     work()
     return profile_work(work, STEPS, device)

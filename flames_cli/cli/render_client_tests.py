@@ -12,7 +12,7 @@ from flames_cli.core.scores.metrics import Summary
 
 
 def print_client_tests(console: Console, tests: Mapping[str, Any]) -> None:
-    """Their table, and by name whoever tells nothing."""
+    """Print the table of the tests, and the names of the clients without a result."""
     if tests["clients"]:
         console.print(_table(tests))
         console.print("mean±sd over n cases, as each node tells it of its own", style="dim")

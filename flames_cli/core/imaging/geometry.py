@@ -112,8 +112,8 @@ def warp_matrix(warp: Warp, height: int, width: int) -> Floats:
 def apply_warp(image: Pixels, mask: Mask, warp: Warp) -> tuple[Pixels, Mask]:
     """Warp an image (H×W or H×W×3, float32 in [0, 1]) and its mask (H×W).
 
-    The image is resampled by Lanczos and clipped to [0, 1], the mask by nearest neighbour. Pixels from outside
-    the image are black.
+    The image is resampled by Lanczos and clipped to [0, 1], the mask by nearest neighbour. Pixels from
+    outside the image are black.
     """
     height, width = mask.shape
     matrix = warp_matrix(warp, height, width)

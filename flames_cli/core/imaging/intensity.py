@@ -30,7 +30,7 @@ def count_values(voxels: Pixels) -> tuple[NDArray[Any], NDArray[np.int64]]:
     if not flat.dtype.isnative:
         flat = flat.astype(flat.dtype.newbyteorder("="))
     lowest = min(int(flat.min()), 0)
-    # Subtract the lowest value, so that it becomes 0; in two's complement the bits are the same, signed or not.
+    # Subtract the lowest value, so that it becomes 0; in two's complement, signed and unsigned bits agree.
     whole = (flat - np.int16(lowest)).view(np.uint16) if lowest < 0 else flat.view(f"u{flat.itemsize}")
     bins = int(whole.max()) + 1
     counts = np.zeros(bins, np.int64)

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# The thresholds were chosen on 132 BUSI and 360 OTU_2d images by inspecting the closest pairs. Neither data set
-# names its patients, so "same" is a visual judgement. Distances between hashes of 16×16 = 256 bits:
+# The thresholds were chosen on 132 BUSI and 360 OTU_2d images by inspecting the closest pairs. Neither data
+# set names its patients, so "same" is a visual judgement. Distances between hashes of 16×16 = 256 bits:
 #   0-28   one frame saved again: crop, calipers, text, JPEG (BUSI 0-20; benign (433) = malignant (145) is 0)
 #   32-44  the same lesion, about one frame later
 #   54-70  nearby frames of what looks like one patient; from 72 (BUSI: from 90), other patients
-# So 44 is at the lower end of the gap. Above the gap, the number of pairs doubles every 3.3 bits; extrapolated
-# down, that predicts fewer than one false pair among the 1,469 images of OTU_2d. 8×8 hashes have no clear gap:
-# copies of one frame reach 8, other lesions start near 10. For other data the margin is small: other patients
-# start at 48 in liver CT and in endoscopy with a black border, and at 66 in brain MRI. So where patients are
-# named, and the frames of one patient stay together anyway, only a distance of 0-28 joins two patients.
-# Not detected: mirror images, and many crops of more than 2 % per side. Copies may have different masks (OTU_2d
-# 282 and 285 mark two lesions of one frame), so masks do not show whether an image is a copy.
+# So 44 is at the lower end of the gap. Above the gap, the number of pairs doubles every 3.3 bits;
+# extrapolated down, that predicts fewer than one false pair among the 1,469 images of OTU_2d. 8×8 hashes
+# have no clear gap: copies of one frame reach 8, other lesions start near 10. For other data the margin is
+# small: other patients start at 48 in liver CT and in endoscopy with a black border, and at 66 in brain
+# MRI. So where patients are named, and the frames of one patient stay together anyway, only a distance of
+# 0-28 joins two patients. Not detected: mirror images, and many crops of more than 2 % per side. Copies may
+# have different masks (OTU_2d 282 and 285 mark two lesions of one frame), so masks do not show whether an
+# image is a copy.
 PHASH_SIZE = 16
 NEAR_BITS = 44
 """Largest distance between neighbouring frames of one lesion."""
@@ -76,7 +77,7 @@ def cluster_by_marks(marks: Mapping[str, Collection[str]]) -> dict[str, str]:
 
 
 def _distances(rows: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return Hamming distances; the product of ±1 rows is the number of equal bits minus that of unequal ones."""
+    """Return Hamming distances: the product of ±1 rows is the number of equal bits minus the unequal ones."""
     return np.asarray((signs.shape[1] - rows @ signs.T) / 2)
 
 
