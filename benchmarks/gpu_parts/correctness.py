@@ -1,7 +1,7 @@
 """Section correctness: what the device computes beside what the CPU computes, in float32 without TF32."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -176,7 +176,7 @@ def check_training(bench: Bench, name: str) -> dict[str, float]:
 def train(
     bench: Bench, name: str, device: torch.device, rule: str = "plain", style: bool = False, **changes: Any
 ) -> TrainResult:
-    """Train for a few steps with the toolkit's own function, in float32; `changes` are options of training."""
+    """Train for a few steps with the toolkit's own function, in float32; `changes` are its options."""
     model = bench.place(bench.build(name), device)
     weights = to_weights(model)
     controls = style_weights = None
