@@ -10,6 +10,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,24 +21,27 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import MODELS, build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import Controls, TrainOptions
+from flames_cli.learn.train_options import Controls, LocalRound, TrainOptions
 from flames_cli.store.cases import CaseInfo, CaseSet, SetInfo
 
+SGD = TrainOptions(lr=1e-3, optimiser="sgd", keep_epoch="last")
+
 RULES = {
-    "plain": {},
-    "plain again": {},
-    "fedgs": {"rule": "fedgs", "precise_norm": True},
-    "fedgs as published": {"rule": "fedgs"},
-    "fedprox": {"rule": "fedprox", "proximal_mu": 0.01},
-    "scaffold": {"rule": "scaffold"},
+    "plain": ("plain", SGD),
+    "plain again": ("plain", SGD),
+    "fedgs": ("fedgs", SGD),
+    "fedgs as published": ("fedgs", replace(SGD, precise_norm=False)),
+    "fedprox": ("fedprox", SGD),
+    "scaffold": ("scaffold", SGD),
 }
+"""Local update rule and options of each measured case."""
 
 
 def main() -> None:
     """Print seconds a round of every rule, and its ratio to plain training."""
     options = parse_options()
     cases, nothing = draw_cases(options.images, options.size), ShardDataset([])
-    rounds = {name: make_round(options, changes, cases, nothing) for name, changes in RULES.items()}
+    rounds = {name: make_round(options, *case, cases, nothing) for name, case in RULES.items()}
     seconds: dict[str, list[float]] = {name: [] for name in rounds}
     for _ in range(options.rounds + 1):
         for name, run in rounds.items():
@@ -80,21 +84,19 @@ def draw_cases(n: int, size: int) -> ShardDataset:
 
 
 def make_round(
-    options: argparse.Namespace, changes: dict[str, object], cases: ShardDataset, nothing: ShardDataset
+    options: argparse.Namespace, rule: str, training: TrainOptions, cases: ShardDataset, nothing: ShardDataset
 ) -> Callable[[], object]:
     """One local epoch from the same weights."""
-    asked = TrainOptions(
-        0, 1, "client", batch_size=options.batch, lr=1e-3, optimiser="sgd", keep="last", **changes
-    )
+    local = LocalRound(0, 1, "client", replace(training, batch_size=options.batch), rule)
 
     def run() -> object:
         model = build_model(options.model, seed=0)
         controls = None
-        if asked.rule == "scaffold":
+        if rule == "scaffold":
             zeros = {name: np.zeros_like(to_weights(model)[name]) for name, _ in model.named_parameters()}
             controls = Controls(zeros, zeros)
         device = torch.device("cpu")
-        return train_epochs(model, cases, nothing, asked, device, "fp32", controls=controls)
+        return train_epochs(model, cases, nothing, replace(local, controls=controls), device, "fp32")
 
     return run
 

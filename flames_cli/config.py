@@ -1,10 +1,15 @@
-"""Every option of every command: frozen, checked, all errors shown at once."""
+"""Options of all commands, each declared once: type, limits, default, help text and panel.
 
+The command line is built from these fields (`cli.section_command`).
+"""
+
+import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +19,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    create_model,
 )
 from pydantic_core import PydanticCustomError
 
@@ -23,7 +29,9 @@ from flames_cli.core.imaging.small_lesion_rule import (
     parse_small_lesion_rule,
 )
 from flames_cli.errors import FlamesError
+from flames_cli.learn.train_options import STRATEGY, TRAINING, TrainOptions
 from flames_cli.store.files.parse import parse_toml
+from flames_cli.store.schema import RUN, check_stamp
 
 DEFAULT_WORKSPACE = Path("flames-workspace")
 
@@ -50,7 +58,7 @@ def _read_rule(value: Any) -> SmallLesionRule:
 
 
 def _check_split(value: Any) -> Any:
-    """An integer of 1 or more, or "site"; told here in one message, where a union would tell two."""
+    """Accept an integer of 1 or more, or "site"; a union would report one mistake as two."""
     if value == "site":
         return value
     if isinstance(value, bool) or not isinstance(value, int):
@@ -90,197 +98,371 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
+MODEL, FEDERATION, TRUST, ENGINE, RUN_PANEL = "Model", "Federation", "Trust", "Engine", "Run"
+PANELS = ("", TRAINING, MODEL, STRATEGY, FEDERATION, TRUST, ENGINE, RUN_PANEL)
+"""Panels of `--help`, in their order; the first one has the options that matter most."""
+
+
+def option(default: Any, help: str, panel: str = "", **extra: Any) -> Any:
+    """Declare one option of a command: its default, help text and panel.
+
+    Args:
+        default: value where neither the file nor the command line gives one.
+        help: text of `--help`, one or more sentences.
+        panel: panel of `--help`, one of PANELS.
+        extra: further facts for the command line and for resumed runs.
+            `flag`: name of the option, if it is not the key's.
+            `shown`: text that `--help` shows as the default.
+            `metavar`: form of the value.
+            `names`: kind of names that the value is one of: strategies, models, datasets or runs.
+            `envvar`: environment variable that also sets the option.
+            `may_change`: True if the option may differ when a run is resumed.
+            `stored`: False if the option is not stored with the run.
+    """
+    return Field(default=default, description=help, json_schema_extra={"panel": panel, **extra})
+
+
 class Section(BaseModel):
-    """What all commands share; unknown keys are refused."""
+    """Options that all commands share; unknown keys are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
-    workspace: Path = DEFAULT_WORKSPACE
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    no_option: ClassVar[tuple[str, ...]] = ()
+    """Keys that the command has no option for."""
+
+    workspace: Path = option(
+        DEFAULT_WORKSPACE, "Folder of all artifacts.", RUN_PANEL, envvar="FLAMES_WORKSPACE", stored=False
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = option(
+        0, "Seed of everything random; the same seed gives the same bytes.", RUN_PANEL
+    )
 
 
 class ReadConfig(Section):
-    """What every command that reads raw data shares."""
+    """Options of the commands that read raw data."""
 
-    datasets: tuple[str, ...] = ()
-    raw: dict[str, Path] = {}
-    """Raw folder by data set; default <workspace>/raw/<dataset>."""
-    size: Annotated[int, Field(ge=16, le=2048)] = 240
-    name: Name | None = None
-    """Of a manifest's data sets; None: its folder's name."""
-    channels: Literal["grey", "rgb"] = "grey"
-    plane: Literal["axial", "coronal", "sagittal"] = "axial"
-    slices: Literal["near", "lesion", "all"] | None = None
-    """Of a volume; None: as the data set's paper."""
-    slice_half_width: Annotated[int, Field(ge=0)] = 20
-    window: dict[str, Window] = {}
-    """Intensities low, high that become 0 and 1, by modality; CT has 0 at water (HU)."""
-    percentile: Annotated[float, Field(gt=0, le=100)] = 95.0
-    """Of a volume without a window, that becomes 1."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Threads; 0: one a core."""
+    datasets: tuple[str, ...] = option(
+        (),
+        "Data set to read (`flames info` lists them), or manifest for your own data; may be repeated.",
+        flag="--dataset",
+        names="datasets",
+    )
+    raw: dict[str, Path] = option(
+        {},
+        "Raw folder of the one data set, or the CSV of a manifest.",
+        shown="WORKSPACE/raw/DATASET",
+        metavar="PATH",
+    )
+    size: Annotated[int, Field(ge=16, le=2048)] = option(240, "Side of the square images, in pixels.")
+    name: Name | None = option(None, "Name of the data sets of a manifest.", shown="name of its folder")
+    channels: Literal["grey", "rgb"] = option("grey", "Channels to read: rgb for data sets with colour.")
+    plane: Literal["axial", "coronal", "sagittal"] = option("axial", "Plane of the slices of a volume.")
+    slices: Literal["near", "lesion", "all"] | None = option(
+        None,
+        "Slices of a volume: those near the mean slice of the tumour, all with tumour, or all.",
+        shown="as in the paper of the data set",
+    )
+    slice_half_width: Annotated[int, Field(ge=0)] = option(
+        20, "Slices on either side of the tumour's mean slice, for --slices near."
+    )
+    window: dict[str, Window] = option(
+        {},
+        "Intensities that become black and white, such as CT=-160,240 in HU.",
+        shown="window of the data set",
+        metavar="MODALITY=LOW,HIGH",
+    )
+    percentile: Annotated[float, Field(gt=0, le=100)] = option(
+        95.0, "Percentile that becomes white in a volume without a window."
+    )
+    workers: Annotated[int, Field(ge=0)] = option(0, "Number of threads; 0: one for each core.", RUN_PANEL)
 
 
 class CheckConfig(ReadConfig):
     """Options of `flames check`."""
 
+    no_option = ("seed",)
+
 
 class PreprocessConfig(ReadConfig):
     """Options of `flames preprocess`."""
 
-    server_test: Annotated[float, Field(ge=0)] | None = None
-    """Images (1 or more) or a fraction (below 1); None: the paper's number, at most a quarter."""
-    test_fraction: Fraction = 0.2
-    small: dict[str, Rule] = {}
-    """Which images hold small lesions, by data set, where it is not as its reader says."""
-    duplicate_list: Path | None = None
-    salt_file: Path | None = None
-    """The site's salt; None: the workspace's own, drawn when it is first needed."""
-    skip_bad: bool = False
-    overwrite: bool = False
+    server_test: Annotated[float, Field(ge=0)] | None = option(
+        None,
+        "Images (1 or more) or fraction of patients (below 1) for the server's test set.",
+        shown="number of the paper, at most a quarter of the patients; without a paper a tenth",
+    )
+    test_fraction: Fraction = option(0.2, "Fraction of the other patients for the clients' test sets.")
+    small: dict[str, Rule] = option(
+        {},
+        "Rule for small lesions: DATASET=area:RATIO or DATASET=box:RATIO. Lesions are small if the image is "
+        "at least RATIO times as large as they, or as the box of the smallest. :BASE of FedGS's logarithm "
+        "may follow.",
+        shown="rule of the data set",
+        metavar="DATASET=RULE",
+    )
+    duplicate_list: Path | None = option(None, "CSV of known copies, column Filename: {a.png&b.png}.")
+    salt_file: Path | None = option(
+        None,
+        "File with the site's salt, from which the pseudonyms of patients are made: 64 or more hex digits.",
+        shown="WORKSPACE/private/salt, drawn at the first use",
+    )
+    skip_bad: bool = option(False, "Leave bad cases out instead of stopping.")
+    overwrite: bool = option(False, "Replace existing output.", RUN_PANEL)
 
 
 class PartitionConfig(Section):
     """Options of `flames partition`."""
 
-    datasets: tuple[str, ...] = ()
-    """Empty: all that are preprocessed."""
-    split: dict[str, Split] = {}
-    """Clients by data set or collection; where it is not named: as DEFAULT_SPLIT, else 1."""
-    skew: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Dirichlet concentration of the clients' shares, small for uneven ones; None: even."""
-    fold: Fold | None = None
-    """k/n: fold k of an n-fold cross-validation is the clients' test set; None: as preprocessed."""
-    hold_out_site: dict[str, Sites] = {}
-    """By data set: sites that no client sees, test sets of the server's."""
-    val_fraction: Fraction = 0.1
-    overwrite: bool = False
+    datasets: tuple[str, ...] = option(
+        (),
+        "Data set to divide between clients; may be repeated.",
+        flag="--dataset",
+        names="datasets",
+        shown="all preprocessed",
+    )
+    split: dict[str, Split] = option(
+        {},
+        "Number of clients, divided by patient, or DATASET=site for one client per centre; may be repeated.",
+        shown="brats=3; polypgen, lits, lits-slices by site; others 1",
+        metavar="DATASET=CLIENTS",
+    )
+    skew: Annotated[float, Field(gt=0, le=1e6)] | None = option(
+        None,
+        "Dirichlet concentration of the clients' shares; small values are uneven, such as 0.5.",
+        shown="even shares",
+    )
+    fold: Fold | None = option(
+        None,
+        "Fold K of an N-fold cross-validation becomes the clients' test set.",
+        shown="as preprocessed",
+        metavar="K/N",
+    )
+    hold_out_site: dict[str, Sites] = option(
+        {},
+        "Centre whose images no client gets; the server tests on them. May be repeated.",
+        metavar="DATASET=SITE",
+    )
+    val_fraction: Fraction = option(
+        0.1, "Fraction of each client's training patients, held out to select the epoch."
+    )
+    overwrite: bool = option(False, "Replace existing output.", RUN_PANEL)
 
     @property
     def fold_numbers(self) -> tuple[int, int] | None:
-        """k, n of `fold`."""
+        """Numbers K and N of `fold`; None without a fold."""
         if self.fold is None:
             return None
         k, n = self.fold.split("/")
         return int(k), int(n)
 
 
-class FederateConfig(Section):
-    """Options of `flames federate`."""
+def _field_of(entry: dataclasses.Field[Any]) -> Any:
+    """Return the pydantic field of an option that is declared in a dataclass."""
+    return Field(default=entry.default, **entry.metadata)
 
-    strategy: str = "flames"
-    rounds: Annotated[int, Field(ge=1)] = 50
-    local_epochs: Annotated[int, Field(ge=1)] = 1
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    lr: Rate = 1e-4
-    lr_by_modality: dict[str, Rate] = {}
-    """Learning rate where a modality has its own."""
-    dice_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
-    per_pixel_focal: bool = False
-    augment: bool = True
-    model: str = "densenet-unet"
-    model_options: dict[str, int | float] = {}
-    encoder_weights: str | None = None
-    """None: imagenet for densenet-unet, none for the others."""
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = None
-    """None: the optimiser's own, 0.01 for adamw, else 0."""
-    keep_epoch: Literal["best", "last"] = "best"
-    """Which local epoch is reported: the best one by the validation patients, or the last."""
-    proximal_mu: Annotated[float, Field(ge=0, le=1e6)] = 0.01
-    """Of fedprox."""
-    precise_norm: bool = True
-    """Of fedgs and flames-fedgs: BatchNorm's statistics are those of the weights reported."""
-    server_lr: Rate = 0.01
-    """Of fedadam."""
-    server_momentum: Fraction = 0.0
-    """Of strategies that average; 0 takes the average as it is."""
-    aggregation: Literal["mean", "median", "trimmed-mean", "krum"] = "mean"
-    """Of strategies that average: the mean, or one that bears bad reports."""
-    bad_clients: Annotated[int, Field(ge=0)] | None = None
-    """That a robust mean is to bear, of every model's; None: as many as it can."""
-    max_update_norm: Factor | None = None
-    """How many times as far as the median client a client may move its model; 0: no limit; None: 10 with
-    superlink, no limit elsewhere."""
-    share: Literal["all", "content"] = "all"
-    """content: the style of a disentangled model stays at the client."""
-    style_from: Annotated[int, Field(ge=2)] | None = None
-    """First round in which clients also train on images in each other's styles; None: never. The round before
-    is the first after which there are any."""
-    wire_dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """What floats travel as between server and clients."""
-    dp_noise: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Standard deviation of differential privacy's noise, in clips; None: no privacy."""
-    dp_clip: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """The largest L2 norm of a client's update in a round."""
-    dp_delta: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """At which epsilon is told; None: 1e-5."""
-    engine: Literal["inline", "ray", "superlink"] = "inline"
-    """In this process; Flower's simulation on this machine; real nodes over the network."""
-    cpus_per_client: Annotated[int, Field(ge=1)] = 1
-    """Of ray."""
-    clients_per_gpu: Annotated[int, Field(ge=1)] = 1
-    """Of ray: clients that share a GPU."""
-    deployment: Path = Path("flames-deployment")
-    """Of superlink: the folder that `flames deploy init` made."""
-    size: Annotated[int, Field(ge=32)] | None = None
-    """Of superlink: the side of the nodes' images; None: as this machine's partition, else 240."""
-    channels: Literal["grey", "rgb"] | None = None
-    """Of superlink: of the nodes' images; None: as this machine's partition, else grey."""
-    min_clients: Annotated[int, Field(ge=1)] = 1
-    """Of every modality, for a round to start."""
-    min_clients_by_modality: dict[str, Annotated[int, Field(ge=0)]] = {}
-    wait_for_clients: Annotated[float, Field(ge=0)] | None = None
-    """Seconds that a round waits for enough clients; None: 300 for superlink."""
-    round_timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds after which a round goes on without the late; None: it waits for all."""
-    device: Device = "auto"
-    precision: Precision = "auto"
-    run: Name | None = None
-    """None: the strategy's name."""
-    keep_rounds: Annotated[int, Field(ge=1)] = 2
-    """Checkpoints kept, the newest."""
-    fresh: bool = False
+
+_TRAINING_KEYS: dict[str, Any] = {
+    entry.name: (entry.type, _field_of(entry)) for entry in fields(TrainOptions)
+}
+_TrainSection = create_model("_TrainSection", __base__=Section, **_TRAINING_KEYS)
+"""Section with a key for every option of `TrainOptions`."""
+
+
+class FederateConfig(_TrainSection, Section):
+    """Options of `flames federate`; those of local training are the fields of `TrainOptions`."""
+
+    strategy: str = option(
+        "flames", "Federated strategy; see the list below.", names="strategies", metavar="STRATEGY"
+    )
+    model: str = option(
+        "densenet-unet", "Segmentation model; see the list below.", names="models", metavar="MODEL"
+    )
+    rounds: Annotated[int, Field(ge=1)] = option(50, "Number of rounds in total.", may_change=True)
+    engine: Literal["inline", "ray", "superlink"] = option(
+        "inline",
+        "Engine that runs the clients: inline in this process; ray as many simulated nodes on this machine "
+        "(needs the extra flames-cli\\[ray]); superlink on real nodes, which `flames deploy` sets up.",
+        may_change=True,
+    )
+    device: Device = option("auto", "Device for training.", may_change=True)
+    precision: Precision = option("auto", "Precision of the model's arithmetic.", may_change=True)
+    lr_by_modality: dict[str, Rate] = option({}, "Learning rates of modalities that have their own.")
+    model_options: dict[str, int | float] = option(
+        {},
+        "Option of the model, such as base_channels=8; may be repeated.",
+        MODEL,
+        flag="--model-option",
+        metavar="NAME=NUMBER",
+    )
+    encoder_weights: str | None = option(
+        None,
+        "Initial weights of the encoder: imagenet, none or a weights file.",
+        MODEL,
+        shown="imagenet for densenet-unet, else none",
+        metavar="imagenet|none|FILE",
+    )
+    share: Literal["all", "content"] = option(
+        "all",
+        "Entries that clients share: with content, the style of sd-utnet or sdnet stays at the client.",
+        FEDERATION,
+    )
+    style_from: Annotated[int, Field(ge=2)] | None = option(
+        None,
+        "First round, 2 or later, in which clients also train on images drawn in the styles of others.",
+        FEDERATION,
+        shown="never",
+    )
+    server_lr: Rate = option(0.01, "Learning rate of the server's Adam in fedadam.", STRATEGY)
+    server_momentum: Fraction = option(
+        0.0, "Momentum of the server, below 1, for strategies that average.", STRATEGY
+    )
+    wire_dtype: Literal["fp32", "fp16", "bf16"] = option(
+        "fp32",
+        "Type in which weights travel; fp16 and bf16 take half the bytes.",
+        FEDERATION,
+        may_change=True,
+    )
+    aggregation: Literal["mean", "median", "trimmed-mean", "krum"] = option(
+        "mean",
+        "Mean of strategies that average; all but mean tolerate bad reports.",
+        TRUST,
+    )
+    bad_clients: Annotated[int, Field(ge=0)] | None = option(
+        None,
+        "Number of bad reports per model that trimmed-mean or krum tolerates.",
+        TRUST,
+        shown="as many as possible",
+    )
+    max_update_norm: Factor | None = option(
+        None,
+        "Reject a report that moved its model more than this many times as far as the median client's; "
+        "0: never.",
+        TRUST,
+        shown="10 with superlink, else 0",
+        may_change=True,
+    )
+    dp_noise: Annotated[float, Field(gt=0, le=1e6)] | None = option(
+        None,
+        "Differential privacy: standard deviation of the noise on the sum of a round's updates, in clips. "
+        "Every client then has the same weight.",
+        TRUST,
+        shown="no privacy",
+    )
+    dp_clip: Annotated[float, Field(gt=0, le=1e6)] | None = option(
+        None, "Largest L2 norm of a client's update in a round; needs --dp-noise.", TRUST, shown="none"
+    )
+    dp_delta: Annotated[float, Field(gt=0, lt=1)] | None = option(
+        None,
+        "Delta for which epsilon is reported: far below 1 / number of clients.",
+        TRUST,
+        shown="1e-5",
+    )
+    cpus_per_client: Annotated[int, Field(ge=1)] = option(
+        1, "CPU cores for each client, with ray.", ENGINE, may_change=True
+    )
+    clients_per_gpu: Annotated[int, Field(ge=1)] = option(
+        1, "Clients that share a GPU, with ray.", ENGINE, may_change=True
+    )
+    deployment: Path = option(
+        Path("flames-deployment"),
+        "Folder that `flames deploy init` made, with superlink.",
+        ENGINE,
+        stored=False,
+    )
+    size: Annotated[int, Field(ge=32)] | None = option(
+        None,
+        "Side of the nodes' images in pixels, with superlink.",
+        ENGINE,
+        shown="as in the partition on this machine, else 240",
+    )
+    channels: Literal["grey", "rgb"] | None = option(
+        None,
+        "Channels of the nodes' images, with superlink.",
+        ENGINE,
+        shown="as in the partition on this machine, else grey",
+    )
+    min_clients: Annotated[int, Field(ge=1)] = option(
+        1,
+        "Clients of each modality, or of one with MODALITY=NUMBER, that a round needs to start.",
+        ENGINE,
+        may_change=True,
+        shown="1",
+        metavar="NUMBER",
+    )
+    min_clients_by_modality: dict[str, Annotated[int, Field(ge=0)]] = option(
+        {}, "Smallest numbers of clients of modalities that have their own.", ENGINE, may_change=True
+    )
+    wait_for_clients: Annotated[float, Field(ge=0)] | None = option(
+        None,
+        "Seconds that a round waits for enough clients, with superlink; the first round waits for all sites.",
+        ENGINE,
+        shown="300",
+        may_change=True,
+    )
+    round_timeout: Annotated[float, Field(gt=0)] | None = option(
+        None,
+        "Seconds after which a round continues without late clients; they may join a later round.",
+        ENGINE,
+        shown="none",
+        may_change=True,
+    )
+    run: Name | None = option(None, "Name of the run.", RUN_PANEL, shown="name of the strategy", names="runs")
+    keep_rounds: Annotated[int, Field(ge=1)] = option(
+        2, "Number of newest checkpoints to keep.", RUN_PANEL, may_change=True
+    )
+    fresh: bool = option(False, "Delete the run and start it again.", RUN_PANEL, stored=False)
+
+    @property
+    def training(self) -> TrainOptions:
+        """Options of local training."""
+        return TrainOptions(**{entry.name: getattr(self, entry.name) for entry in fields(TrainOptions)})
 
     @property
     def run_name(self) -> str:
-        """The run's folder under `runs/`."""
+        """Name of the run's folder under `runs/`."""
         return self.run or self.strategy
 
 
 class EvaluateConfig(Section):
     """Options of `flames evaluate`."""
 
-    run: Name | None = None
-    """None: the newest run."""
-    client_test: bool = False
-    server_test: bool = False
-    compare: Name | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    device: Device = "auto"
-    precision: Precision = "auto"
-    overlays: bool = True
+    no_option = ("seed",)
+
+    run: Name | None = option(None, "Run to evaluate.", shown="the newest", names="runs")
+    client_test: bool = option(
+        False, "Evaluate every personalised model on the test set of its own client only."
+    )
+    server_test: bool = option(
+        False, "Evaluate every server model on the unseen patients of its modality only."
+    )
+    compare: Name | None = option(None, "Another run to compare with.", names="runs")
+    batch_size: Annotated[int, Field(ge=1)] = option(64, "Images in a step.")
+    overlays: bool = option(True, "Draw the pictures.")
+    device: Device = option("auto", "Device for prediction.", RUN_PANEL)
+    precision: Precision = option("auto", "Precision of the model's arithmetic.", RUN_PANEL)
 
 
 class TsneConfig(Section):
     """Options of `flames tsne`."""
 
-    features: Literal["pixels", "deep"] = "pixels"
-    run: Name | None = None
-    """Whose bottleneck features, for `deep`; None: the newest run."""
-    max_images: Annotated[int, Field(ge=10)] = 1000
-    """Per client at most, drawn by seed."""
-    perplexity: Annotated[float, Field(gt=1)] = 30.0
-    device: Device = "auto"
+    features: Literal["pixels", "deep"] = option(
+        "pixels", "Features of an image: its pixels, or the bottleneck of a run's model (deep)."
+    )
+    run: Name | None = option(None, "Run for deep features.", shown="the newest", names="runs")
+    max_images: Annotated[int, Field(ge=10)] = option(
+        1000, "Largest number of images of each client, drawn by seed."
+    )
+    perplexity: Annotated[float, Field(gt=1)] = option(30.0, "Perplexity of t-SNE.")
+    device: Device = option("auto", "Device for deep features.", RUN_PANEL)
 
 
 class DemoConfig(Section):
     """Options of `flames demo`."""
 
-    workspace: Path = Path("flames-demo")
-    size: Annotated[int, Field(ge=32, le=240)] = 64
-    rounds: Annotated[int, Field(ge=1)] = 12
-    device: Device = "auto"
+    workspace: Path = option(Path("flames-demo"), "Folder of the demo's artifacts.", RUN_PANEL)
+    size: Annotated[int, Field(ge=32, le=240)] = option(64, "Side of the square images, in pixels.")
+    rounds: Annotated[int, Field(ge=1)] = option(12, "Number of rounds of each run.")
+    device: Device = option("auto", "Device for training.")
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -298,9 +480,10 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | None = None) -> SectionT:
-    """The options of one command: defaults, then `file`, then what was typed (`options`).
+    """Return the options of one command: defaults, then `file`, then the typed `options`.
 
-    Paths in a file are relative to that file. The whole file is checked, not only this command's table.
+    Paths in a file are relative to that file. The complete file is checked, not only this command's table.
+    The config.toml of a run is also accepted.
 
     Raises:
         FlamesError: every wrong option as `field: message`, or a file that cannot be read.
@@ -311,13 +494,17 @@ def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | 
 
 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
-    """Each command's values in `file`: the shared keys at its top, overlaid with the command's table."""
+    """Return each command's values in `file`: its table, and the shared keys where the table has none."""
     try:
         content = parse_toml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FlamesError(f"no configuration {file}; check --config") from error
     except (OSError, ValueError) as error:
         raise FlamesError(f"{file} cannot be read as TOML: {error}") from error
+    if "format" in content:
+        # This is the config.toml of a run; its stamp and its facts are not options.
+        check_stamp(content, RUN, file)
+        content = {"federate": content.get("federate", {})}
     unknown = [key for key in content if key not in (*SECTIONS, *SHARED)]
     if unknown:
         known = ", ".join((*SHARED, *(f"[{name}]" for name in SECTIONS)))
@@ -350,7 +537,7 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def check_section(kind: type[SectionT], values: Mapping[str, Any], where: str = "") -> SectionT:
-    """The options of one command, from `values` alone.
+    """Return the options of one command, from `values` alone.
 
     Raises:
         FlamesError: every wrong option as `field: message`, with `where` before each.
@@ -366,17 +553,31 @@ def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> lis
     except ValidationError as error:
         found = {}
         for item in error.errors():
-            # A number that is neither whole nor a float is refused as both: it is one mistake.
+            # A union of int and float reports one mistake twice.
             field = ".".join(str(part) for part in item["loc"] if part not in ("int", "float"))
             message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
             if item["type"] == "extra_forbidden":
-                message += _suggest(kind, field)
+                message += suggest(field, kind.model_fields)
+            if item["type"] == "literal_error":
+                message += suggest(item["input"], re.findall("'([^']*)'", item["ctx"]["expected"]))
             message += f" (got {item['input']!r})"
             found[field] = f"{where}{field}: {message}"
         return list(found.values())
     return []
 
 
-def _suggest(kind: type[Section], key: str) -> str:
-    alike = get_close_matches(key, kind.model_fields, n=1)
-    return f"; did you mean {alike[0]}?" if alike else ""
+def suggest(word: object, known: Iterable[str]) -> str:
+    """Return ", did you mean …?" with the known word nearest to `word`; "" if none is near."""
+    near = get_close_matches(str(word), known, n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def facts_of(kind: type[Section], key: str) -> dict[str, Any]:
+    """Return what `option` declares of a key besides its default, help text and limits."""
+    extra = kind.model_fields[key].json_schema_extra
+    return dict(extra) if isinstance(extra, dict) else {}
+
+
+def keys_with(kind: type[Section], fact: str, value: object) -> set[str]:
+    """Return the keys of a section for which `option` declares this value of `fact`."""
+    return {key for key in kind.model_fields if facts_of(kind, key).get(fact) == value}

@@ -126,7 +126,7 @@ def test_unknown_keys_are_refused(kind):
 
 def test_a_key_that_is_nearly_right_is_suggested():
     message = refusal(PreprocessConfig, {"siz": 64})
-    assert message == "siz: extra inputs are not permitted; did you mean size? (got 64)"
+    assert message == "siz: extra inputs are not permitted, did you mean size? (got 64)"
 
 
 @pytest.mark.parametrize(

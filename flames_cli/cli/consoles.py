@@ -1,5 +1,7 @@
-"""Where a person reads. Text is taken as it stands: a path with [brackets] or :colons: is no markup, and what
-would steer the terminal is shown as ?, for names of files and nodes may hold anything.
+"""Consoles for standard output and standard error.
+
+Text is printed unchanged: a path with [brackets] or :colons: is not markup. A character that would control
+the terminal is shown as ?, since names of files and nodes may contain any character.
 """
 
 from collections.abc import Iterable
@@ -11,19 +13,19 @@ from flames_cli.cli.text import harmless
 
 
 class _SafeConsole(Console):
-    """Colours and cursor moves are rich's own alone."""
+    """Console whose colours and cursor moves come from rich only."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As rich renders it, every text made harmless."""
+        """Render as rich does, with control characters of the text replaced."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=harmless(segment.text))
 
 
 def results() -> Console:
-    """Standard output: what a command found."""
+    """Return the console for results, on standard output."""
     return _SafeConsole(markup=False, emoji=False, highlight=False)
 
 
 def watching() -> Console:
-    """Standard error: progress, for whoever watches."""
+    """Return the console for progress, on standard error."""
     return _SafeConsole(stderr=True, markup=False, emoji=False, highlight=False)

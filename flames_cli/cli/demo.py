@@ -1,4 +1,4 @@
-"""What `flames demo` shows."""
+"""Output of `flames demo`."""
 
 import time
 
@@ -46,7 +46,7 @@ def show_demo(config: DemoConfig, json_output: bool) -> None:
 
 
 def _watch(console: Console, progress: Progress, strategy: str, rounds: int) -> OnEvent:
-    """A bar of rounds among the other stages' bars; off a terminal a line a round."""
+    """Return a listener that shows rounds as a bar on a terminal, else as one line per round."""
     if not console.is_terminal:
         return FederationView(console, strategy, on_cpu=False)
 

@@ -1,4 +1,4 @@
-"""How every command ends: one line for a user's error, its exit code, a traceback only with --debug."""
+"""Errors of all commands: one line and an exit code; a traceback with --debug only."""
 
 import errno
 import json
@@ -19,10 +19,10 @@ INTERRUPTED = 130
 USAGE = 2
 
 TWICE = r"( Did you mean [^?]+\?)\1"
-"""Typer and newer releases of click make the same suggestion."""
+"""Suggestion that both Typer and newer releases of click make."""
 
 HELP_SHOWN = getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exit)
-"""How click 8.2 and later end a group without a command; earlier ones exit."""
+"""Exception by which click 8.2 and later end a group without a command; earlier releases exit."""
 
 ENVIRONMENT = {
     errno.ENOENT,
@@ -39,16 +39,16 @@ ENVIRONMENT = {
     errno.ENAMETOOLONG,
     errno.ELOOP,
 }
-"""What the system refuses for reasons that lie with the user's files: rights, space, a file for a folder."""
+"""Errors of the system that the user's files cause: permissions, space, a file in place of a folder."""
 
 
 class FlamesGroup(TyperGroup):
-    """Turns errors into one line on stderr (and a JSON object on stdout where --json was given)."""
+    """Group that turns errors into one line on stderr, and with --json also into a JSON object on stdout."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Parse what stands before the command."""
+        """Parse the options before the command."""
         with _one_line_errors("--json" in args, "--debug" in args):
             return super().make_context(info_name, args, parent, **extra)
 
@@ -68,7 +68,7 @@ def _one_line_errors(as_json: bool, debug: bool) -> Iterator[None]:
         _end(_usage(error), USAGE, as_json)
     except KeyboardInterrupt:
         _end(
-            "interrupted; run the same command again (a federation goes on after its last whole round)",
+            "interrupted; run the same command again (a federation continues after its last complete round)",
             INTERRUPTED,
             as_json,
         )
@@ -85,7 +85,7 @@ def _usage(error: click.UsageError) -> str:
 
 
 def _explain(error: Exception) -> tuple[str, int]:
-    """The line and the exit code of an error."""
+    """Return the line and the exit code of an error."""
     if isinstance(error, FlamesError):
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.errno in ENVIRONMENT:

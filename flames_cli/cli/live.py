@@ -1,4 +1,4 @@
-"""Progress while a person watches; a line a round where nobody does."""
+"""Progress: a live view on a terminal, else one line per round."""
 
 import math
 from collections.abc import Iterator
@@ -38,15 +38,15 @@ COLUMNS: tuple[tuple[str, int, Literal["left", "right"]], ...] = (
     ("trained", 7, "right"),
     ("state", 18, "left"),
 )
-"""Of the live table: name, least width, side."""
+"""Columns of the live table: name, smallest width, alignment."""
 
 LONG_SECONDS = 6 * 3600
-"""A longer estimate on a CPU earns a word about the small model."""
+"""Estimate on a CPU above which the small model is recommended."""
 
 
 @contextmanager
 def progress_bars(console: Console) -> Iterator[OnProgress]:
-    """A bar a task, on stderr, where a person watches."""
+    """Show one progress bar per task on stderr, on a terminal only."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -67,7 +67,7 @@ def progress_bars(console: Console) -> Iterator[OnProgress]:
 
 
 class FederationView:
-    """A live table of clients and rounds, or a line a round; the estimate of what is left in both."""
+    """Live table of clients and rounds, or one line per round; both with the estimated remaining time."""
 
     def __init__(self, console: Console, title: str, on_cpu: bool) -> None:
         self._console = console
@@ -94,7 +94,7 @@ class FederationView:
             self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Show what happened."""
+        """Show an event."""
         if isinstance(event, FederationStarted):
             self._round, self._rounds = event.first_round, event.rounds
             for client, modality, n_train in event.clients:
@@ -179,7 +179,7 @@ class FederationView:
             )
 
     def _draw(self) -> Group:
-        """Within 80 columns, and no wider or higher as it fills."""
+        """Return the table, at most 80 columns wide, of constant width and height while it fills."""
         title = f"{self._title}: round {self._round} of {self._rounds} (Dice on validation)"
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for name, least, justify in COLUMNS:

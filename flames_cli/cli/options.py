@@ -1,17 +1,21 @@
-"""Options that several commands share, and how what was typed becomes a configuration."""
+"""The typed options of a command as its configuration, and the options that other commands share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import click
 import typer
 from click.core import ParameterSource
 
+from flames_cli.cli.names import check_name
+from flames_cli.cli.section_command import BY_MODALITY, has_option
 from flames_cli.errors import FlamesError
 
 if TYPE_CHECKING:
     from flames_cli.config import Section
 
-# The configuration is imported where it is read: its pydantic takes a third of the time of `flames --help`.
+# The configuration is imported where it is used: pydantic takes a third of the time of `flames --help`.
 DEFAULT_WORKSPACE = Path("flames-workspace")
 
 Workspace = Annotated[
@@ -20,121 +24,85 @@ Workspace = Annotated[
         "--workspace", envvar="FLAMES_WORKSPACE", help="Folder of all artifacts.", show_default=True
     ),
 ]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with any of these options; what is typed wins.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Seed = Annotated[
-    int, typer.Option("--seed", help="Of everything random; the same seed gives the same bytes.")
+DeviceName = Annotated[
+    str, typer.Option("--device", metavar="[auto|cpu|cuda|mps]", help="Device for training.")
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Make the output anew where it is there already.")
+PrecisionName = Annotated[
+    str,
+    typer.Option("--precision", metavar="[auto|fp32|bf16]", help="Precision of the model's arithmetic."),
 ]
-DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
-
-
-# What the commands that read raw data share.
-DatasetNames = Annotated[
-    list[str] | None,
-    typer.Option("--dataset", help="Data set to read; `flames info` lists them; may be given several times."),
-]
-RawFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--raw",
-        help="Raw folder of the one data set, or a manifest's CSV.",
-        show_default="WORKSPACE/raw/DATASET",
-    ),
-]
-CollectionName = Annotated[
-    str | None,
-    typer.Option("--name", help="Name of a manifest's data sets.", show_default="its folder's"),
-]
-Size = Annotated[int, typer.Option("--size", help="Side of the square images, in pixels.")]
-Channels = Annotated[str, typer.Option("--channels", help="grey, or rgb where a data set has colour.")]
-Plane = Annotated[str, typer.Option("--plane", help="axial, coronal or sagittal slices of a volume.")]
-Slices = Annotated[
-    str | None,
-    typer.Option(
-        "--slices",
-        help="near, lesion or all: those near the tumour's mean slice, all that bear tumour, or every one.",
-        show_default="as the data set's paper",
-    ),
-]
-SliceHalfWidth = Annotated[
-    int,
-    typer.Option("--slice-half-width", help="For near: slices on either side of the tumour's mean slice."),
-]
-Windows = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--window",
-        help="MODALITY=LOW,HIGH intensities that become black and white, CT=-160,240 in HU.",
-        show_default="the data set's",
-    ),
-]
-SmallRules = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--small",
-        help="DATASET=area:RATIO or box:RATIO: lesions are small where the image is so many times as large "
-        "as they, or as the box of the smallest; :BASE of FedGS's logarithm may follow.",
-        show_default="the data set's",
-    ),
-]
-Percentile = Annotated[
-    float, typer.Option("--percentile", help="Of a volume without a window, that becomes white.")
-]
-Workers = Annotated[int, typer.Option("--workers", help="Threads; 0: one a core.")]
 
 SectionT = TypeVar("SectionT", bound="Section")
 
-NOT_OPTIONS = {"config", "json_output"}
 
+def build_config(ctx: click.Context, kind: type[SectionT]) -> SectionT:
+    """Return the command's configuration: defaults, the file of --config, then the typed options.
 
-def build_config(ctx: typer.Context, kind: type[SectionT], **changed: Any) -> SectionT:
-    """The command's configuration: defaults, the file of --config, then what was typed.
-
-    Args:
-        ctx: the command's context, which tells what was typed (or set in the environment).
-        kind: the command's section.
-        changed: options whose typed form is not their configured one; None where nothing was typed.
+    Raises:
+        FlamesError: an option is wrong, or names a strategy or a model that is not known.
     """
     from flames_cli.config import load_section
 
-    typed = {
-        name: value
-        for name, value in ctx.params.items()
-        if name not in NOT_OPTIONS and name not in changed and _was_given(ctx, name)
-    }
-    typed |= {name: value for name, value in changed.items() if value is not None}
-    # Typer turns text into a Path only for the function itself.
     file = ctx.params.get("config")
-    options = load_section(kind, typed, Path(file) if file else None)
-    check_workspace(options.workspace)
+    options = load_section(kind, typed_options(ctx, kind), Path(file) if file else None)
+    check_options(options)
     return options
 
 
-def check_workspace(workspace: Path) -> None:
-    """Refuse a file where the workspace's folder should be.
+def check_options(options: "Section") -> None:
+    """Check what the limits of an option cannot express: names, and the folder of the workspace.
 
     Raises:
-        FlamesError: it is one.
+        FlamesError: a strategy or a model is not known, or the workspace is a file.
+    """
+    for kind, key in (("strategies", "strategy"), ("models", "model")):
+        if name := getattr(options, key, ""):
+            check_name(kind, name, options.workspace)
+    check_workspace(options.workspace)
+
+
+def check_workspace(workspace: Path) -> None:
+    """Check that the workspace is not a file.
+
+    Raises:
+        FlamesError: it is a file.
     """
     if workspace.is_file():
         raise FlamesError(f"{workspace} is a file, expected the workspace's folder; check --workspace")
 
 
-def _was_given(ctx: typer.Context, name: str) -> bool:
+def typed_options(ctx: click.Context, kind: "type[Section]") -> dict[str, Any]:
+    """Return the options that were typed or set in the environment, by key.
+
+    Raises:
+        FlamesError: the text of an option does not have its form.
+    """
+    typed: dict[str, Any] = {}
+    flags = {one.name: one.opts[0] for one in ctx.command.params}
+    for key in kind.model_fields:
+        if not has_option(kind, key) or not _was_given(ctx, key):
+            continue
+        value, flag = ctx.params[key], flags[key]
+        if key == "raw":
+            typed[key] = raw_folders(ctx.params["datasets"], Path(value))
+        elif key + BY_MODALITY in kind.model_fields:
+            found = parse_by_modality(flag, key, value)
+            typed |= {name: one for name, one in found.items() if one is not None}
+        else:
+            typed[key] = PARSERS[key](flag, value) if key in PARSERS else value
+    return typed
+
+
+def _was_given(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
 def parse_pairs(option: str, items: list[str] | None) -> dict[str, str] | None:
-    """`NAME=VALUE` items as a dict; None where none was typed.
+    """Return `NAME=VALUE` items as a dict; None without items.
 
     Raises:
-        FlamesError: an item without a name or a value, or a name twice.
+        FlamesError: an item has no name or no value, or a name is repeated.
     """
     if not items:
         return None
@@ -150,10 +118,10 @@ def parse_pairs(option: str, items: list[str] | None) -> dict[str, str] | None:
 
 
 def parse_lists(option: str, items: list[str] | None) -> dict[str, list[str]] | None:
-    """`NAME=VALUE` items as a dict of lists, for names that come several times; None where none was typed.
+    """Return `NAME=VALUE` items as a dict of lists, for names that may be repeated; None without items.
 
     Raises:
-        FlamesError: an item without a name or a value.
+        FlamesError: an item has no name or no value.
     """
     lists: dict[str, list[str]] = {}
     for item in items or []:
@@ -163,7 +131,7 @@ def parse_lists(option: str, items: list[str] | None) -> dict[str, list[str]] | 
 
 
 def parse_number(text: str) -> int | float | str:
-    """`text` as a whole number or a float; itself where it is neither, for the configuration to refuse."""
+    """Return `text` as an integer or a float; unchanged if it is neither, for the configuration to reject."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -172,40 +140,45 @@ def parse_number(text: str) -> int | float | str:
     return text
 
 
+def parse_numbers(option: str, items: list[str] | None) -> dict[str, int | float | str] | None:
+    """Return `NAME=NUMBER` items as a dict; raises as `parse_pairs`."""
+    pairs = parse_pairs(option, items)
+    return {name: parse_number(value) for name, value in pairs.items()} if pairs else None
+
+
 def parse_by_modality(option: str, field: str, items: list[str] | None) -> dict[str, Any]:
-    """`--lr 1e-4 --lr US=3e-4` as the options `lr` and `lr_by_modality`; None where nothing was typed.
+    """Return `--lr 1e-4 --lr US=3e-4` as the options `lr` and `lr_by_modality`; None for what was not typed.
 
     Raises:
-        FlamesError: an item without a value, or a modality twice.
+        FlamesError: an item has no value, or a modality is repeated.
     """
     plain = [item for item in items or [] if "=" not in item]
-    named = parse_pairs(option, [item for item in items or [] if "=" in item])
-    return {
-        field: parse_number(plain[-1]) if plain else None,
-        f"{field}_by_modality": {name: parse_number(value) for name, value in named.items()}
-        if named
-        else None,
-    }
+    named = parse_numbers(option, [item for item in items or [] if "=" in item])
+    return {field: parse_number(plain[-1]) if plain else None, f"{field}{BY_MODALITY}": named}
 
 
-def parse_windows(items: list[str] | None) -> dict[str, list[int | float | str]] | None:
-    """`--window CT=-160,240` as {modality: [low, high]}; the configuration refuses what is no window."""
-    pairs = parse_pairs("--window", items)
-    return (
-        {name: [parse_number(part) for part in text.split(",")] for name, text in pairs.items()}
-        if pairs
-        else None
-    )
+def parse_windows(option: str, items: list[str] | None) -> dict[str, list[int | float | str]] | None:
+    """Return `--window CT=-160,240` as {modality: [low, high]}; the configuration checks the numbers."""
+    pairs = parse_pairs(option, items) or {}
+    return {name: [parse_number(part) for part in text.split(",")] for name, text in pairs.items()} or None
 
 
-def raw_folders(datasets: list[str] | None, raw: Path | None) -> dict[str, Path] | None:
-    """`--raw` as folders by data set; None where it was not typed.
+def raw_folders(datasets: tuple[str, ...] | None, raw: Path) -> dict[str, Path]:
+    """Return `--raw` as folders by data set.
 
     Raises:
-        FlamesError: it is the folder of no data set, or of several.
+        FlamesError: there is not exactly one data set.
     """
-    if raw is None:
-        return None
     if not datasets or len(datasets) != 1:
         raise FlamesError("--raw is the folder of one data set; pass exactly one --dataset with it")
     return {datasets[0]: raw}
+
+
+PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    "window": parse_windows,
+    "small": parse_pairs,
+    "split": parse_numbers,
+    "hold_out_site": parse_lists,
+    "model_options": parse_numbers,
+}
+"""Parser of each option whose typed form is not that of its key."""

@@ -16,7 +16,7 @@ from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
 from flames_cli.store.files.atomic import finite
 from flames_cli.store.salts import table_path
 
-if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
+if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` does not need
     from flames_cli.stages.evaluate.files import Evaluation
     from flames_cli.stages.federate.stage import FederationResult
     from flames_cli.stages.tsne.stage import Map
@@ -24,14 +24,14 @@ if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has 
 
 
 def print_json(result: Any) -> None:
-    """One JSON value on stdout, alone; a number that is not finite, which JSON has not, is null."""
+    """Print one JSON value on stdout; a number that is not finite becomes null, since JSON has none."""
     sys.stdout.write(json.dumps(finite(result), allow_nan=False) + "\n")
 
 
 def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path) -> None:
-    """The counts of one data set and of what was left out.
+    """Print the counts of one data set and of the cases left out.
 
-    Which patients and files that was tells the site's own table alone: what a terminal shows ends in logs.
+    Only the site's own table names the patients and files, since the text of a terminal ends in logs.
     """
     table = Table(
         title=f"{report['dataset']} ({report['modality']}, {report['organ']})", title_justify="left"
@@ -56,13 +56,13 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         console.print(f"skipped {count(n, 'case')}: {reason}")
     if bad := report["bad"]:
         console.print(f"left out {count(len(bad), 'bad case')}", style="yellow")
-    console.print("who is who, and why what was left out, for this site alone:")
+    console.print("pseudonyms, and reasons for cases left out, for this site only:")
     _say_where(console, table_path(workspace, report["dataset"]))
     _say_where(console, workspace / "preprocessed" / report["file"])
 
 
 def _small_lesions(found: dict[str, Any]) -> str:
-    """`small lesions (image area / lesion area ≥ 1000): 103 of 302 images`."""
+    """Return a line such as `small lesions (image area / lesion area ≥ 1000): 103 of 302 images`."""
     small, large, none = (sum(n[kind] for n in found["sets"].values()) for kind in ("small", "large", "none"))
     without = f", {none} without a lesion" if none else ""
     condition = parse_small_lesion_rule(found["rule"]).condition
@@ -70,7 +70,7 @@ def _small_lesions(found: dict[str, Any]) -> str:
 
 
 def print_partition(console: Console, partition: "Partition", workspace: Path) -> None:
-    """Images (patients) of every client and of the server's test sets, and the proof that they are apart."""
+    """Print images and patients of every client and of the server's test sets."""
     table = Table(title="clients: images (patients)", title_justify="left")
     for name in ("client", "modality", "organ", "train", "val", "test"):
         table.add_column(name, justify="right" if name in ("train", "val", "test") else "left")
@@ -88,7 +88,7 @@ def print_partition(console: Console, partition: "Partition", workspace: Path) -
     console.print(unseen)
     for client in partition.clients:
         if not client.images["test"]:
-            console.print(f"{client.name} has no test patients: its model is tested by the server alone")
+            console.print(f"{client.name} has no test patients: its model is tested by the server only")
     for name, images in partition.left_out.items():
         what = "near copies or patients of a held-out site"
         console.print(f"left out {count(images, 'image')} of {name}: {what}")
@@ -97,12 +97,12 @@ def print_partition(console: Console, partition: "Partition", workspace: Path) -
 
 
 def print_federation(console: Console, result: "FederationResult", rounds: int) -> None:
-    """What a run did, and where it lies."""
+    """Print a summary of a run and its folder."""
     done = len(result.records) - result.resumed_from
     if done <= 0:
         console.print(
             f"run '{result.run}' has {count(len(result.records), 'round')} already, {rounds} were asked for; "
-            "raise --rounds to go on, or pass --fresh to start anew"
+            "raise --rounds to continue, or pass --fresh to start again"
         )
     else:
         records = result.records[result.resumed_from :]
@@ -130,7 +130,7 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
 
 
 def print_evaluation(console: Console, result: "Evaluation") -> None:
-    """The clients' tables and the server's, beside the other run's where there is one."""
+    """Print the tables of clients and server models, with those of the other run if there is one."""
     for table in evaluation_tables(result):
         console.print(table)
     for name, reason in result.untested.items():
@@ -141,7 +141,7 @@ def print_evaluation(console: Console, result: "Evaluation") -> None:
 
 
 def print_map(console: Console, made: "Map") -> None:
-    """How well modalities separate, and where the pictures lie."""
+    """Print how well the modalities separate, and the path of the picture."""
     if made.silhouette_modality is None:
         console.print("one modality only: nothing to separate")
     else:
@@ -166,7 +166,7 @@ def _say_where(console: Console, path: Path) -> None:
 
 
 def federation_json(result: "FederationResult") -> dict[str, Any]:
-    """A finished run as a JSON object."""
+    """Return a finished run as a JSON object."""
     return {
         "run": result.run,
         "folder": str(result.folder),
@@ -178,12 +178,12 @@ def federation_json(result: "FederationResult") -> dict[str, Any]:
 
 
 def map_json(made: "Map") -> dict[str, Any]:
-    """A map as a JSON object."""
+    """Return a map as a JSON object."""
     return {**asdict(made), "folder": str(made.folder)}
 
 
 def print_info(console: Console, found: dict[str, Any]) -> None:
-    """Versions, devices, known names and the workspace."""
+    """Print versions, devices, known names and the contents of the workspace."""
     table = Table(show_header=False, box=None)
     table.add_row("flames", f"{found['flames']} (Python {found['python']}, {found['platform']})")
     table.add_row("packages", ", ".join(f"{name} {version}" for name, version in found["packages"].items()))

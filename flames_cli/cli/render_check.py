@@ -1,4 +1,4 @@
-"""What `flames check` found, in a terminal."""
+"""Findings of `flames check` on a terminal."""
 
 from pathlib import Path
 from typing import Any
@@ -7,18 +7,18 @@ from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.text import count
-from flames_cli.report.check_page import group_name, spacing, verdict
 from flames_cli.report.html import percent
+from flames_cli.report.pages import group_name, spacing, verdict
 
 LISTED = 5
-"""Places of a finding that are named; the report has all."""
+"""Largest number of places shown for a finding; the report contains all."""
 
 STYLES = {"problem": "red", "note": "yellow"}
 COLUMNS = ("patients", "images", "lesion %", "< 0.5 %", "intensity", "spacing mm")
 
 
 def print_check(console: Console, report: dict[str, Any], workspace: Path) -> None:
-    """The figures of one data set, its findings, and whether it passed."""
+    """Print the numbers of one data set, its findings, and whether it passed."""
     if report["groups"]:
         console.print(_table(report))
     for finding in report["findings"]:
@@ -29,7 +29,7 @@ def print_check(console: Console, report: dict[str, Any], workspace: Path) -> No
 
 
 def _table(report: dict[str, Any]) -> Table:
-    """Medians, but for the counts."""
+    """Return the table of one data set: counts, and medians of all other numbers."""
     table = Table(
         title=report["dataset"], title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim"
     )

@@ -1,4 +1,4 @@
-"""What real nodes tell of the final models on their own test sets."""
+"""Scores that real nodes report for the final models on their own test sets."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from flames_cli.core.scores.metrics import Summary
 
 
 def print_client_tests(console: Console, tests: Mapping[str, Any]) -> None:
-    """Their table, and by name whoever tells nothing."""
+    """Print the table of the tests, and the names of the clients without a result."""
     if tests["clients"]:
         console.print(_table(tests))
         console.print("mean±sd over n cases, as each node tells it of its own", style="dim")
@@ -32,6 +32,6 @@ def _table(tests: Mapping[str, Any]) -> Table:
     return table
 
 
-def _summary(told: Mapping[str, Any]) -> Summary:
-    mean, sd = (math.nan if told[key] is None else told[key] for key in ("mean", "sd"))
-    return Summary(mean, sd, told["n"], told["n_infinite"])
+def _summary(summary: Mapping[str, Any]) -> Summary:
+    mean, sd = (math.nan if summary[key] is None else summary[key] for key in ("mean", "sd"))
+    return Summary(mean, sd, summary["n"], summary["n_infinite"])

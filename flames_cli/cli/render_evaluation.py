@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has 
     from flames_cli.stages.evaluate.rows import Row
 
 FOUND = ("small", "large", "lesion")
-"""Sizes of the table of lesions found: images without lesions have none to find."""
+"""Sizes of lesion in the table of found lesions."""
 
 NOT_PRIVATE = "it does not cover the losses, Dice and counts that clients tell"
 
@@ -24,7 +24,7 @@ TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px"
 
 
 def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
-    """All metrics, then Dice by size of lesion and its gains, of the clients and of the server models."""
+    """Yield the tables of clients and of server models: all metrics, Dice by size of lesion, gains."""
     by = f"{result.run} ({result.strategy}, {count(result.round, 'round')})"
     shown = (
         ("client_test", "client", "clients, own test sets", result.clients),
@@ -41,11 +41,11 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
 
 
 def evaluation_notes(result: "Evaluation") -> Iterator[str]:
-    """What the tables' words mean."""
-    if told := result.privacy:
+    """Yield notes that explain the words of the tables."""
+    if spent := result.privacy:
         yield (
-            f"privacy: {epsilon_spent(told)} after {count(told['releases'], 'release')} with noise "
-            f"{told['noise']:g} and clip {told['clip']:g}, for each client; {NOT_PRIVATE}"
+            f"privacy: {epsilon_spent(spent)} after {count(spent['releases'], 'release')} with noise "
+            f"{spent['noise']:g} and clip {spent['clip']:g}, for each client; {NOT_PRIVATE}"
         )
     yield "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
     if any(result.lesions.values()):
@@ -58,7 +58,7 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
 
 
 def _small_note(result: "Evaluation") -> str:
-    """`small: image area / lesion area ≥ 100`; by data set where their rules differ."""
+    """Return the rules for small lesions, such as `small: image area / lesion area ≥ 100`."""
     rules: dict[str, list[str]] = {}
     for dataset, rule in result.small.items():
         rules.setdefault(rule.condition, []).append(dataset)
@@ -68,13 +68,15 @@ def _small_note(result: "Evaluation") -> str:
 
 
 def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare: str | None) -> Table:
-    """Rows of models, columns of metrics; with another run, a line of each and the paired gain in Dice.
+    """Return the table with a row per model and a column per metric.
+
+    With another run, a row has a line for each run and the paired gain in Dice.
 
     Narrow enough for a terminal of 80 columns: where it is not, the runs' names are cut short.
     """
     table = plain_table(title)
     table.add_column(first, no_wrap=True)
-    # The names of unseen sites may be long; the numbers are not to be cut short for them.
+    # Names of unseen sites may be long; numbers must not be truncated for them.
     table.add_column("images", no_wrap=not any(row.unseen for row in rows))
     if compare:
         table.add_column("run", overflow="ellipsis")
@@ -92,12 +94,12 @@ def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare
 
 
 def lesion_table(title: str, first: str, rows: "Sequence[LesionRow]", result: "Evaluation") -> Table:
-    """Dice by size of lesion with the number of cases."""
+    """Return the table of Dice by size of lesion, with the number of cases."""
     return _run_table(title, first, rows, result, list(rows[0].sizes), _dice_cells)
 
 
 def found_table(title: str, first: str, rows: "Sequence[LesionRow]", result: "Evaluation") -> Table:
-    """Lesions found, of how many, by size of the image's lesions; precision of what was predicted."""
+    """Return the table of found lesions by size of the image's lesions, with the precision of predictions."""
     return _run_table(title, first, rows, result, [*FOUND, "prec."], _found_cells)
 
 
@@ -109,7 +111,7 @@ def _run_table(
     columns: list[str],
     cells: "Callable[[dict[str, SizeScores], bool], list[str]]",
 ) -> Table:
-    """A line of each run a row; narrow enough for 80 columns: names are wrapped before a number is cut."""
+    """Return a table with one line per run in each row, at most 80 columns wide; only names are wrapped."""
     table = plain_table(title)
     table.add_column(first, overflow="fold")
     table.add_column("run" if result.compare else "images", overflow="ellipsis" if result.compare else "fold")
@@ -126,7 +128,7 @@ def _run_table(
 
 
 def gain_table(title: str, first: str, rows: "Sequence[LesionRow]") -> Table:
-    """The paired gain in Dice by size of lesion with the number of patients; below it, its interval."""
+    """Return the table of paired gains in Dice by size of lesion, with patients and intervals."""
     table = plain_table(title)
     table.add_column(first, overflow="fold")
     for name in rows[0].sizes:
@@ -139,14 +141,14 @@ def gain_table(title: str, first: str, rows: "Sequence[LesionRow]") -> Table:
 
 
 def plain_table(title: str) -> Table:
-    """Without lines, as wide as it must be."""
+    """Return an empty table without lines, as narrow as its content."""
     return Table(
         title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold underline"
     )
 
 
 def _what(row: "Row | LesionRow") -> str:
-    """What the images are of: a model's modality stands beside their organ, unless a site does."""
+    """Return the organ of the images, with the modality if the row is not an unseen site."""
     return row.organ if row.unseen else f"{row.organ} {row.modality}".rstrip()
 
 
@@ -155,7 +157,7 @@ def _cells(row: "Row", metrics: "dict[str, Summary]") -> list[str]:
 
 
 def metric_cell(metric: str, value: "Summary", n: int) -> str:
-    """mean±sd; the number of cases beside it where not all of the row's count."""
+    """Return mean±sd, with the number of cases if some of the row's have no value."""
     if math.isnan(value.mean):
         return "none"
     factor, digits = {"pixel_accuracy": (100, 1), "hausdorff_px": (1, 1)}.get(metric, (1, 2))
@@ -164,17 +166,17 @@ def metric_cell(metric: str, value: "Summary", n: int) -> str:
 
 
 def _dice_cells(sizes: "dict[str, SizeScores]", with_n: bool) -> list[str]:
-    """Of each size."""
+    """Return the cells of Dice, one per size."""
     return [_dice_cell(value.dice, with_n) for value in sizes.values()]
 
 
 def _found_cells(sizes: "dict[str, SizeScores]", with_n: bool) -> list[str]:
-    """Of each size of FOUND, then precision over all cases; recall, with its counts in a row's first line."""
+    """Return the cells of recall, one per size of FOUND, and of precision over all cases."""
     cells = []
     for size in FOUND:
         counts = sizes[size].lesions
-        told = f"{counts.found}/{counts.n}" if with_n else f"{counts.found}"
-        cells.append(f"{counts.recall():.2f} ({told})" if counts.n else "none")
+        shown = f"{counts.found}/{counts.n}" if with_n else f"{counts.found}"
+        cells.append(f"{counts.recall():.2f} ({shown})" if counts.n else "none")
     every = sizes["all"].lesions
     return [*cells, f"{every.precision():.2f}" if every.n_predicted else "none"]
 

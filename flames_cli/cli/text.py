@@ -1,22 +1,22 @@
-"""Small pieces of text."""
+"""Numbers, durations and sizes as text."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves a terminal's cursor, colours it or turns its text round, and halves of characters."""
+"""Characters that move the cursor, change colours or the direction of text, and unpaired surrogates."""
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def harmless(text: str) -> str:
-    """`text` with a ? for every character that would steer a terminal; line ends stay."""
+    """Return `text` with a ? for every character that would control a terminal; line ends stay."""
     return _STEERING.sub("?", text)
 
 
 def duration(seconds: float) -> str:
-    """`seconds` as a person says it: 40 s, 12 min, 3 h 20 min, 2 days 5 h."""
+    """Return `seconds` in readable units: 40 s, 12 min, 3 h 20 min, 2 days 5 h."""
     if seconds < MINUTE:
         return f"{seconds:.0f} s"
     if seconds < HOUR:
@@ -28,12 +28,12 @@ def duration(seconds: float) -> str:
 
 
 def count(n: int, thing: str) -> str:
-    """`n` with its noun: 1 patient, 2 patients."""
+    """Return `n` with its noun: 1 patient, 2 patients."""
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
 def size(n_bytes: int) -> str:
-    """`n_bytes` as a person says it: 800 B, 12 KiB, 3.4 MiB, 120 MiB, 2.1 GiB."""
+    """Return `n_bytes` in readable units: 800 B, 12 KiB, 3.4 MiB, 120 MiB, 2.1 GiB."""
     value, unit = float(n_bytes), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if value < 1000:
@@ -42,7 +42,7 @@ def size(n_bytes: int) -> str:
     return f"{value:.1f} {unit}" if unit != "B" and value < 10 else f"{value:.0f} {unit}"
 
 
-def epsilon_spent(told: Mapping[str, Any]) -> str:
-    """`epsilon` at `delta` of a round's record or a summary: epsilon 4.73 (delta 1e-05)."""
-    epsilon = told["epsilon"]
-    return f"epsilon {'unknown' if epsilon is None else f'{epsilon:.3g}'} (delta {told['delta']:g})"
+def epsilon_spent(spent: Mapping[str, Any]) -> str:
+    """Return `epsilon` at `delta` of a round's record or a summary: epsilon 4.73 (delta 1e-05)."""
+    epsilon = spent["epsilon"]
+    return f"epsilon {'unknown' if epsilon is None else f'{epsilon:.3g}'} (delta {spent['delta']:g})"

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from flames_cli.errors import FlamesError
 
 SALT_BYTES = 32
-"""As many bytes as SHA-256 returns. With fewer bytes, a person who guesses ids could also guess salts."""
+"""Number of bytes of a salt, as many as SHA-256 returns.
+
+With fewer bytes, a person who guesses ids could also guess salts.
+"""
 
 DIGITS = 16
 """64 bits: with a million patients per site, two pseudonyms collide at one site in 37 million."""

@@ -14,7 +14,7 @@ from flames_cli.arrays import Floats, Mask
 from flames_cli.demo_data.noise import smooth_noise
 
 FIELD_MM = (196.0, 196.0, 152.0)
-"""What a brain volume covers: closer around the head than the MSD's 240×240×155, to make few pixels do."""
+"""Extent of a brain volume: closer around the head than the MSD's 240×240×155, so that few pixels suffice."""
 
 HEAD_MM = (70.0, 86.0, 72.0)
 """The mean head's half axes."""

@@ -27,7 +27,7 @@ ODD_PATIENT = 7
 """Index of the patient that tests the readers: a copy in BUSI, an image without a lesion in OTU_2d."""
 
 JUNK_VARIANTS = 3
-"""How many OTU_2d images also have the real download's files that are not binary masks."""
+"""Number of OTU_2d images that also have the real download's files that are not binary masks."""
 
 APPLE_DOUBLE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(188)
 

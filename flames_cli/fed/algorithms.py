@@ -1,4 +1,4 @@
-"""The known algorithms, one entry each: local update rule, model groups, blend."""
+"""The known algorithms: each is a choice of local update, model groups and blend."""
 
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.errors import FlamesError
@@ -33,45 +33,45 @@ ALGORITHMS: dict[str, Algorithm] = {
         local_update="fedgs",
         groups="modality",
         blend="flames",
-        summary="FLAMES over FedGS' reports: both papers at once",
+        summary="FLAMES with the local update of FedGS: both papers combined",
     ),
     "fedprox": Algorithm(
         local_update="fedprox",
         groups="all",
         blend="mean",
-        summary="FedAvg, clients held near the global model (FedProx)",
+        summary="FedAvg; a penalty keeps clients near the global model (FedProx)",
     ),
     "fedbn": Algorithm(
         local_update="plain",
         groups="all",
         blend="fedbn",
-        summary="FedAvg, every client with its own BatchNorm (FedBN)",
+        summary="FedAvg; every client has its own BatchNorm (FedBN)",
     ),
     "fedadam": Algorithm(
         local_update="plain",
         groups="all",
         blend="mean",
         server="adam",
-        summary="FedAvg, the server steps by Adam (FedAdam)",
+        summary="FedAvg; the server makes steps of Adam (FedAdam)",
     ),
     "fednova": Algorithm(
         local_update="plain",
         groups="all",
         blend="fednova",
-        summary="FedAvg, updates normalised by number of steps (FedNova)",
+        summary="FedAvg; updates are divided by their number of steps (FedNova)",
     ),
     "scaffold": Algorithm(
         local_update="scaffold",
         groups="all",
         blend="mean",
         weight="uniform",
-        summary="control variates against clients' drift (SCAFFOLD)",
+        summary="control variates correct the drift of clients (SCAFFOLD)",
     ),
     "local": Algorithm(
         local_update="plain",
         groups="none",
         blend="mean",
-        summary="every client alone: the lower bound",
+        summary="each client trains alone: the lower bound",
     ),
     "centralised": Algorithm(
         local_update="plain",

@@ -43,7 +43,7 @@ def evaluate_client(
         options=parse_json(request.model_options),
         device=settings.device,
         precision=settings.precision,
-        batch_size=request.batch_size,
+        batch_size=request.training.batch_size,
     )
     scores = [
         case_metrics(predicted, cases.example(index)[1])

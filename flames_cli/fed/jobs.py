@@ -1,7 +1,7 @@
-"""Jobs: runs submitted to Flower. A job's file on the server tells its ServerApp which run to execute.
+"""Jobs: runs submitted to Flower. A job's file on the server names the run that its ServerApp executes.
 
 A run's configuration travels to every node, so it contains only the job's name and no path of the server.
-While a run executes, the process that submitted it holds one lock and the ServerApp holds another. The system
+While a run executes, the process that submitted it has one lock and the ServerApp has another. The system
 frees a lock however its process ends, so each side notices within a second or two that the other has ended.
 """
 

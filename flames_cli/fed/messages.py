@@ -1,5 +1,6 @@
-"""What travels: profiles, models and reports, as Flower messages and back."""
+"""Messages between server and nodes: profiles, models and reports, packed into Flower messages and back."""
 
+from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, fields
 from typing import Any
 
@@ -10,26 +11,27 @@ from flames_cli.core.federated.reports import Report
 from flames_cli.core.federated.wire import check_wire
 from flames_cli.errors import FlamesError
 from flames_cli.fed.records import Packed, add_arrays, config_of, record_of, unpack_weights
+from flames_cli.learn.train_options import TrainOptions, rejection_reason
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
 PROTOCOL = 6
-"""Of these messages; a node that speaks another one is refused."""
+"""Version of these messages; a node with another version is rejected."""
 
 REPORTED = {
     *("n_examples", "n_steps", "train_loss", "best_epoch"),
     *("received_val_loss", "received_val_dice", "trained_val_loss", "trained_val_dice"),
 }
-"""The numbers that a report may tell beside its weights."""
+"""Names of the numbers that a report may contain in addition to its weights."""
 
 ARRAYS, TRAIN, REPORT, METRICS = "arrays", "train", "report", "metrics"
 CONTROL, STYLE = "control", "style"
-"""Arrays beside the weights: SCAFFOLD's control variates, and a client's renderer."""
+"""Names of further records with arrays: control variates (SCAFFOLD), and a client's renderer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a client says of itself when it joins."""
+    """A client's description of itself when it joins."""
 
     client: str
     modality: str
@@ -39,65 +41,52 @@ class Profile:
     size: int
     channels: int = 1
     format: int = SHARD.version
-    """Of its shard."""
+    """Version of the format of its shard."""
     protocol: int = PROTOCOL
 
 
 LONGEST_NAME = 200
-"""Of a client, a modality or an organ."""
+"""Largest number of characters in the name of a client, a modality or an organ."""
 
 LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("round", "last_accepted_round"), (0, 99_999)),
-    "epochs": (1, 10_000),
-    "batch_size": (1, 65_536),
-    "lr": (0, 100),
-    **dict.fromkeys(("dice_weight", "weight_decay"), (0, 1)),
-    "proximal_mu": (0, 1e6),
     "clip": (0, 1e9),
 }
-"""What a server may ask for: beyond any use, and still no way to keep a node busy for ever."""
+"""Smallest and largest value that a server may ask for (`TrainOptions` has its own limits): far
+above any use, and still a limit on how long a request can keep a node busy."""
+TRAIN_OPTIONS = tuple(entry.name for entry in fields(TrainOptions))
 LARGEST_OPTION = 4096
-"""Of a model."""
+"""Largest absolute value of a model's option."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """What the server asks of a client in one round, beside the weights."""
+    """A server's request to a client in one round, without the weights."""
 
     round: int
     seed: int
     client: str
-    epochs: int
-    batch_size: int
-    lr: float
-    dice_weight: float
-    per_pixel_focal: bool
-    augment: bool
+    training: TrainOptions
+    """Options of local training; `lr` is the learning rate of this client."""
     model: str
     model_options: str
-    """JSON of the model's options."""
+    """Options of the model, as JSON."""
     initial_seed: int = 0
-    """Of the weights that the server never sends."""
-    optimiser: str = "adam"
-    weight_decay: float = 0.0
-    keep: str = "best"
-    """Which local epoch is reported: best or last."""
+    """Seed of the initial values of those weights that the server never sends."""
     rule: str = "plain"
-    """What is reported (`Algorithm.local_update`)."""
-    proximal_mu: float = 0.0
-    precise_norm: bool = False
+    """Local update rule (`Algorithm.local_update`)."""
     share: str = "all"
-    """all, or content: the style of a disentangled model stays at the client."""
+    """Entries that clients share: all, or content (the style of a disentangled model stays at the client)."""
     report_style: bool = False
-    """Whether the client sends its renderer, for others to draw their images with."""
+    """True: the client also reports its renderer, for the style augmentation of other clients."""
     wire_dtype: str = "fp32"
-    """What floats travel as, both ways (`core.wire`)."""
+    """Type in which floats travel, in both directions (`core.federated.wire`)."""
     last_accepted_round: int = 0
-    """The round of the client's last report that the server took: what it kept after that round holds."""
+    """Round of the client's last accepted report; client state of later rounds is not used."""
     run: str = ""
-    """The run's token, by which the client finds what it keeps between rounds."""
+    """Token of the run, which names the client's folder of client state."""
     clip: float = 0.0
-    """The largest norm of the client's update, for privacy; 0: any."""
+    """Largest L2 norm of the client's update, for privacy; 0: no limit."""
 
     @property
     def style_stays(self) -> bool:
@@ -107,30 +96,34 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrainTask:
-    """What a client is sent in one round."""
+    """A request with the weights that the server sends to a client in one round."""
 
     request: TrainRequest
     weights: Weights
-    """What is shared of the model to start from."""
+    """Shared entries of the model from which the client starts."""
     control: Weights | None = None
-    """SCAFFOLD's control variate of the server."""
+    """The server's control variate (SCAFFOLD)."""
     style: Weights | None = None
-    """Another client's renderer."""
+    """Renderer of another client."""
 
 
 def pack_profile(profile: Profile, query: Message) -> Message:
-    """A client's answer to `query`."""
+    """Return a client's reply to `query`."""
     return Message(RecordDict({REPORT: ConfigRecord(asdict(profile))}), reply_to=query)
 
 
 def unpack_profile(reply: Message) -> Profile:
-    """The profile in `reply`. Raises KeyError, TypeError or ValueError where it is none."""
+    """Return the profile in `reply`.
+
+    Raises:
+        KeyError, TypeError, ValueError: the reply does not contain a valid profile.
+    """
     profile = Profile(**config_of(reply, REPORT))
     for entry in fields(Profile):
         value = getattr(profile, entry.name)
         _check_type(entry, value)
         if isinstance(value, str) and not (0 < len(value) <= LONGEST_NAME and value.isprintable()):
-            raise ValueError(f"{entry.name} is no name of at most {LONGEST_NAME} letters")
+            raise ValueError(f"{entry.name} is not a name of 1 to {LONGEST_NAME} printable letters")
     return profile
 
 
@@ -141,51 +134,78 @@ def _check_type(entry: Field[Any], value: object) -> None:
 
 
 def make_query(node_id: int) -> Message:
-    """Ask a node who it is."""
+    """Return the message that asks a node for its profile."""
     return Message(RecordDict(), node_id, MessageType.QUERY)
 
 
 def pack_task(
     task: TrainTask, node_id: int, kind: str = MessageType.TRAIN, weights: Packed | None = None
 ) -> Message:
-    """Ask a node to train, or to do something else (`kind`) with that model.
+    """Return the message that asks a node to train a model, or to do something else (`kind`) with it.
 
-    `weights`: the task's, where they were packed before.
+    Args:
+        task: request and weights.
+        node_id: node that receives the message.
+        kind: one of Flower's message types.
+        weights: the task's weights, if they are packed already.
     """
-    content = RecordDict({TRAIN: ConfigRecord(asdict(task.request))})
+    content = RecordDict({TRAIN: ConfigRecord(flatten_request(task.request))})
     parts = {ARRAYS: weights or task.weights, CONTROL: task.control, STYLE: task.style}
     add_arrays(content, task.request.wire_dtype, parts)
     return Message(content, node_id, kind, group_id=str(task.request.round))
 
 
 def unpack_task(message: Message) -> TrainTask:
-    """What the server asks, and what to start from.
+    """Return the request in `message` with its weights.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no request.
-        FlamesError: floats that travel, or are to travel back, as no type that is known; numbers beyond
-            LIMITS.
+        KeyError, TypeError, ValueError: the message does not contain a valid request.
+        FlamesError: the wire type is unknown, or a value is outside its limits.
     """
-    request = TrainRequest(**config_of(message, TRAIN))
+    request = _unflatten_request(config_of(message, TRAIN))
     check_wire(str(request.wire_dtype))
     _check_request(request)
     return TrainTask(
-        request, unpack_weights(message, ARRAYS), _find_arrays(message, CONTROL), _find_arrays(message, STYLE)
+        request=request,
+        weights=unpack_weights(message, ARRAYS),
+        control=_find_arrays(message, CONTROL),
+        style=_find_arrays(message, STYLE),
     )
+
+
+def flatten_request(request: TrainRequest) -> dict[str, Any]:
+    """Return the entries of `request` as they travel: one table, training options included.
+
+    An option without a value (None) does not travel.
+    """
+    entries = asdict(request)
+    entries |= entries.pop("training")
+    return {name: value for name, value in entries.items() if value is not None}
+
+
+def _unflatten_request(entries: Mapping[str, Any]) -> TrainRequest:
+    options = {name: entries[name] for name in TRAIN_OPTIONS if name in entries}
+    rest = {name: value for name, value in entries.items() if name not in options}
+    return TrainRequest(training=TrainOptions(**options), **rest)
 
 
 def _check_request(request: TrainRequest) -> None:
     for entry in fields(TrainRequest):
         _check_type(entry, getattr(request, entry.name))
+    if reason := rejection_reason(request.training):
+        raise FlamesError(f"the server asks for {reason}")
     for name, (low, high) in LIMITS.items():
         if not low <= (value := getattr(request, name)) <= high:
             raise FlamesError(f"the server asks for {name} {value}, expected {low:g} to {high:g}")
     options = parse_json(request.model_options)
-    # Numbers only: a text could name a file of the node's.
+    # Only numbers are accepted: a text could name a file of the node.
     if not isinstance(options, dict) or not all(
         isinstance(value, int | float) and abs(value) <= LARGEST_OPTION for value in options.values()
     ):
-        raise FlamesError(f"the server's model options are not numbers up to {LARGEST_OPTION}")
+        raise FlamesError(
+            f"the server asks for model options that are not numbers up to {LARGEST_OPTION}; "
+            "install the same version everywhere"
+        )
 
 
 def _find_arrays(message: Message, name: str) -> Weights | None:
@@ -193,10 +213,10 @@ def _find_arrays(message: Message, name: str) -> Weights | None:
 
 
 def pack_report(report: Report, request: Message) -> Message:
-    """A client's answer to a training request, whose floats travel as those of the request.
+    """Return a client's reply to a training request; floats travel in the same type as in the request.
 
     Raises:
-        FlamesError: a value beyond the range of what they are to travel as.
+        FlamesError: a value is outside the range of the wire type.
     """
     asked = config_of(request, TRAIN)
     identity = ConfigRecord(
@@ -210,23 +230,26 @@ def pack_report(report: Report, request: Message) -> Message:
 
 
 def unpack_report(reply: Message) -> Report:
-    """The report in `reply`. Raises KeyError, TypeError, ValueError or FlamesError where it is none."""
+    """Return the report in `reply`.
+
+    Raises:
+        KeyError, TypeError, ValueError, FlamesError: the reply does not contain a valid report.
+    """
     identity = config_of(reply, REPORT)
     metrics = {name: _scalar(value) for name, value in record_of(reply, METRICS, MetricRecord).items()}
     if unknown := metrics.keys() - REPORTED:
-        raise ValueError(f"it tells of {min(unknown)!r}, which no report does")
+        raise ValueError(f"it contains {min(unknown)!r}, which is not a number of a report")
     n_examples, n_steps = int(metrics.pop("n_examples")), int(metrics.pop("n_steps"))
-    weights = unpack_weights(reply, ARRAYS)
     return Report(
-        str(identity["client"]),
-        str(identity["modality"]),
-        weights,
-        n_examples,
-        n_steps,
-        metrics,
-        _find_arrays(reply, CONTROL),
-        _find_arrays(reply, STYLE),
-        int(identity["round"]),
+        client=str(identity["client"]),
+        modality=str(identity["modality"]),
+        weights=unpack_weights(reply, ARRAYS),
+        n_examples=n_examples,
+        n_steps=n_steps,
+        metrics=metrics,
+        control=_find_arrays(reply, CONTROL),
+        style=_find_arrays(reply, STYLE),
+        round=int(identity["round"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""A client's side of a round: the model that it gets, trained on its own shard, and what it tells of that."""
+"""The client's side of a round: train the received model on the client's own shard, and make the report."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,114 +20,113 @@ from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import Validation
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
+from flames_cli.learn.train_options import Controls, LocalRound, TrainResult
 from flames_cli.store.client_state import delete_client_state_from, load_client_state, save_client_state
 from flames_cli.store.files.parse import parse_json
 
-Keep = Callable[[], None]
+SaveState = Callable[[], None]
+"""Function that saves the client state of this round."""
 
 
 def train_client(
     task: TrainTask, settings: NodeSettings, profile: Profile, cache: DatasetCache, on_step: OnStep
-) -> tuple[Report, Keep]:
-    """Train as `task` asks; what the client reports, and what is to be called once the report is packed.
+) -> tuple[Report, SaveState]:
+    """Train as `task` asks, and return the report and a function that saves the client state.
+
+    Call this function after the report is packed: a report that cannot be packed is not sent, and the next
+    round must then start from the old state.
 
     Raises:
-        FlamesError: the shard, the device or what was kept of earlier rounds cannot be used.
+        FlamesError: the shard, the device or the client state cannot be used.
     """
     request = task.request
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
-    folder = client_state_folder(settings, request.run, profile.client) if _keeps(task) else None
-    kept = _recall(folder, request.last_accepted_round) if folder else {}
-    model = receive_model(task, kept)
+    folder = client_state_folder(settings, request.run, profile.client) if _has_client_state(task) else None
+    state = _load_valid_state(folder, request.last_accepted_round) if folder else {}
+    model = receive_model(task, state)
     result = train_epochs(
         model.to(device).to(memory_format=memory_format(device, precision)),
         cache.load(settings, "train"),
         cache.load(settings, "val"),
-        _options(request),
+        _local_round(task, state),
         device,
         precision,
         on_step,
-        _controls(task, kept),
-        task.style,
     )
 
-    def keep() -> None:
+    def save_state() -> None:
         if folder and _is_finite(result):
-            save_client_state(folder, request.round, _to_keep(request, model, result, kept))
+            save_client_state(folder, request.round, _new_state(request, model, result, state))
 
-    return _report(profile, task, model, result), keep
+    return _report(profile, task, model, result), save_state
 
 
-def _keeps(task: TrainTask) -> bool:
-    """Whether the client has to keep anything between rounds."""
+def _has_client_state(task: TrainTask) -> bool:
+    """Return True if the client must store something between rounds."""
     return task.control is not None or task.request.style_stays
 
 
-def _recall(folder: Path, last: int) -> dict[str, Weights]:
-    """What was kept of round `last`, whose report the server took; of later ones it was in vain."""
+def _load_valid_state(folder: Path, last: int) -> dict[str, Weights]:
+    """Return the client state of round `last`, the last accepted one; delete the state of later rounds."""
     delete_client_state_from(folder, last + 1)
     return load_client_state(folder, last + 1)
 
 
 def _is_finite(result: TrainResult) -> bool:
-    """The server refuses a report that is not finite; kept, any of it would spoil every round to come."""
+    """Return True if all results are finite.
+
+    The server rejects a report that is not finite. Its state must not be saved: it would spoil all later
+    rounds.
+    """
     return not (find_not_finite(result.weights) or find_not_finite(result.control_change or {}))
 
 
-def receive_model(task: TrainTask, kept: Mapping[str, Weights]) -> SegmentationModel:
-    """The client's model: what the server sends of it, and what the client keeps for itself."""
+def receive_model(task: TrainTask, state: Mapping[str, Weights]) -> SegmentationModel:
+    """Return the client's model: the entries that the server sends, and those in the client state."""
     request = task.request
     model = build_model(request.model, seed=request.initial_seed, **parse_json(request.model_options))
     own: Weights = {}
     if request.style_stays:
-        own = kept.get(STYLE) or select(to_weights(model), model.style_entries())
+        own = state.get(STYLE) or select(to_weights(model), model.style_entries())
     load_weights(model, {**own, **task.weights})
     return model
 
 
-def _controls(task: TrainTask, kept: Mapping[str, Weights]) -> Controls | None:
+def _controls(task: TrainTask, state: Mapping[str, Weights]) -> Controls | None:
     if task.control is None:
         return None
     zeros = {name: np.zeros_like(array) for name, array in task.control.items()}
-    return Controls(task.control, kept.get(CONTROL) or zeros)
+    return Controls(server=task.control, client=state.get(CONTROL) or zeros)
 
 
-def _options(request: TrainRequest) -> TrainOptions:
-    return TrainOptions(
+def _local_round(task: TrainTask, state: Mapping[str, Weights]) -> LocalRound:
+    request = task.request
+    return LocalRound(
         seed=request.seed,
         round=request.round,
         client=request.client,
-        epochs=request.epochs,
-        batch_size=request.batch_size,
-        lr=request.lr,
-        dice_weight=request.dice_weight,
-        per_pixel_focal=request.per_pixel_focal,
-        augment=request.augment,
-        optimiser=request.optimiser,
-        weight_decay=request.weight_decay,
-        keep="last" if request.keep == "last" else "best",
+        options=request.training,
         rule=request.rule,
-        proximal_mu=request.proximal_mu,
-        precise_norm=request.precise_norm,
+        controls=_controls(task, state),
+        style=task.style,
     )
 
 
-def _to_keep(
-    request: TrainRequest, model: SegmentationModel, result: TrainResult, kept: Mapping[str, Weights]
+def _new_state(
+    request: TrainRequest, model: SegmentationModel, result: TrainResult, old: Mapping[str, Weights]
 ) -> dict[str, Weights]:
-    """What the client keeps until the next round, in full precision whatever travels."""
-    keep: dict[str, Weights] = {}
+    """Return the client state after the round, in full precision whatever the wire type."""
+    state: dict[str, Weights] = {}
     if result.control_change is not None:
-        keep[CONTROL] = add_weights(kept.get(CONTROL, {}), result.control_change)
+        state[CONTROL] = add_weights(old.get(CONTROL, {}), result.control_change)
     if request.style_stays:
-        keep[STYLE] = select(result.weights, model.style_entries())
-    return keep
+        state[STYLE] = select(result.weights, model.style_entries())
+    return state
 
 
 def _report(profile: Profile, task: TrainTask, model: SegmentationModel, result: TrainResult) -> Report:
-    """What leaves the client."""
+    """Return the report, which is all that leaves the client."""
     request = task.request
     metrics = {"train_loss": result.train_loss, "best_epoch": float(result.best_epoch)}
     metrics |= _validation_metrics("received", result.received) | _validation_metrics(
@@ -139,10 +138,18 @@ def _report(profile: Profile, task: TrainTask, model: SegmentationModel, result:
     if request.style_stays:
         weights = select(weights, weights.keys() - model.style_entries())
     if request.clip:
-        # Here rather than in a mod around the ClientApp, which has only what was narrowed for its way.
+        # A mod around the ClientApp could clip only the weights after their conversion to the wire type.
         weights = clip_update(weights, task.weights, request.clip)
-    counts = (result.n_examples, result.n_steps)
-    return Report(profile.client, profile.modality, weights, *counts, metrics, result.control_change, style)
+    return Report(
+        client=profile.client,
+        modality=profile.modality,
+        weights=weights,
+        n_examples=result.n_examples,
+        n_steps=result.n_steps,
+        metrics=metrics,
+        control=result.control_change,
+        style=style,
+    )
 
 
 def _validation_metrics(prefix: str, validation: Validation | None) -> dict[str, float]:

@@ -16,7 +16,7 @@ from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.local_updates import LocalUpdate, batch_scale
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import Validation, validate
-from flames_cli.learn.train_options import TrainOptions
+from flames_cli.learn.train_options import LocalRound
 from flames_cli.learn.training_loss import OtherStyle, training_loss
 
 OnStep = Callable[[int, int], None]
@@ -31,7 +31,7 @@ class Epochs:
     local_update: LocalUpdate
     train: ShardDataset
     val: ShardDataset
-    options: TrainOptions
+    local: LocalRound
     device: torch.device
     precision: Precision
     on_step: OnStep | None
@@ -41,14 +41,14 @@ class Epochs:
     @property
     def steps(self) -> int:
         """Total number of steps of all epochs."""
-        batches = in_batches(range(len(self.train)), self.options.batch_size, merge_lone=True)
-        return len(batches) * self.options.epochs
+        batches = in_batches(range(len(self.train)), self.local.options.batch_size, merge_lone=True)
+        return len(batches) * self.local.options.local_epochs
 
     def validate(self) -> Validation | None:
         """Return loss and Dice on the validation patients; None without validation patients."""
         if not len(self.val):
             return None
-        options = self.options
+        options = self.local.options
         return validate(
             self.model,
             self.val,
@@ -62,14 +62,15 @@ class Epochs:
     def run_epoch(self, epoch: int) -> float:
         """Train on every case once and return the mean loss over the cases."""
         self.model.train()
-        options, steps, total = self.options, self.steps, 0.0
-        shuffled = derive_rng(options.seed, "shuffle", *options.scope, epoch).permutation(len(self.train))
+        local, options = self.local, self.local.options
+        steps, total = self.steps, 0.0
+        shuffled = derive_rng(local.seed, "shuffle", *local.scope, epoch).permutation(len(self.train))
         order = shuffled.tolist()
 
         def warp_of(index: int) -> Warp | None:
             if not options.augment:
                 return None
-            return draw_warp(derive_rng(options.seed, "augment", *options.scope, epoch, index))
+            return draw_warp(derive_rng(local.seed, "augment", *local.scope, epoch, index))
 
         batches = iterate_batches(self.train, order, options.batch_size, warp_of, merge_lone=True)
         parts = in_batches(order, options.batch_size, merge_lone=True)
@@ -82,7 +83,7 @@ class Epochs:
 
     def _step(self, images: Tensor, masks: Tensor, cases: Sequence[int]) -> float:
         """Make one step of the local update and return the loss of the batch."""
-        options = self.options
+        options = self.local.options
         self.local_update.optimiser.zero_grad(set_to_none=True)
         layout = memory_format(self.device, self.precision)
         with autocast(self.device, self.precision):
@@ -97,10 +98,12 @@ class Epochs:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FlamesError(
-                f"client {options.client}: the loss is {value} in round {options.round}; "
+                f"client {self.local.client}: the loss is {value} in round {self.local.round}; "
                 f"lower --lr (now {options.lr:g})"
             )
         loss.backward()  # type: ignore[no-untyped-call]
+        if options.grad_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.grad_clip)
         if self.local_update.uses_scale:
             self.local_update.scale = batch_scale(masks, cases, self.train)
         self.local_update.step()

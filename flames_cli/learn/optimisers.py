@@ -16,10 +16,15 @@ WEIGHT_DECAY = {"adam": 0.0, "adamw": 0.01, "sgd": 0.0}
 
 
 def make_optimiser(
-    name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float
+    name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float | None
 ) -> torch.optim.Optimizer:
-    """Return a new optimiser `name` of OPTIMISERS; raise KeyError for an unknown name."""
-    return OPTIMISERS[name](parameters, lr=lr, weight_decay=weight_decay)
+    """Return a new optimiser `name` of OPTIMISERS; a weight decay of None is the optimiser's own.
+
+    Raises:
+        KeyError: the name is unknown.
+    """
+    decay = WEIGHT_DECAY[name] if weight_decay is None else weight_decay
+    return OPTIMISERS[name](parameters, lr=lr, weight_decay=decay)
 
 
 class ScaledOptimiser:

@@ -19,7 +19,7 @@ from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.learn.optimisers import make_optimiser
 from flames_cli.learn.predict import Validation
-from flames_cli.learn.train_options import Controls, TrainOptions, TrainResult
+from flames_cli.learn.train_options import LocalRound, TrainResult
 from flames_cli.learn.training_loss import OtherStyle
 
 
@@ -27,12 +27,10 @@ def train_epochs(
     model: SegmentationModel,
     train: ShardDataset,
     val: ShardDataset,
-    options: TrainOptions,
+    local: LocalRound,
     device: torch.device,
     precision: Precision,
     on_step: OnStep | None = None,
-    controls: Controls | None = None,
-    style: Weights | None = None,
 ) -> TrainResult:
     """Train `model` (already on `device`, changed in place) with a new optimiser.
 
@@ -43,12 +41,10 @@ def train_epochs(
         model: the model with the received weights.
         train: cases to train on.
         val: cases by which the epoch is selected; may be empty.
-        options: settings of the training.
+        local: the client's round with its options.
         device: device of the model.
         precision: precision of the model's arithmetic.
         on_step: function that is called after every step.
-        controls: SCAFFOLD's control variates; None for other rules.
-        style: weights of another client's renderer, with which images are also drawn (disentangled models).
 
     Returns:
         The weights to report, with the numbers that describe the training.
@@ -58,17 +54,18 @@ def train_epochs(
     """
     if not len(train):
         raise FlamesError(
-            f"client {options.client} has no training cases; partition again with another --split"
+            f"client {local.client} has no training cases; partition again with another --split"
         )
+    options, controls = local.options, local.controls
     start = to_weights(model) if controls else {}
-    local_update = _make_local_update(model, options, controls)
-    other = OtherStyle(model, style) if style else None
+    local_update = _make_local_update(model, local)
+    other = OtherStyle(model, local.style) if local.style else None
     training = Epochs(
         model=model,
         local_update=local_update,
         train=train,
         val=val,
-        options=options,
+        local=local,
         device=device,
         precision=precision,
         on_step=on_step,
@@ -76,11 +73,11 @@ def train_epochs(
     )
     received = training.validate()
     selected: _SelectedEpoch | None = None
-    with _torch_randomness(options, device):
-        for epoch in range(1, options.epochs + 1):
+    with _torch_randomness(local, device):
+        for epoch in range(1, options.local_epochs + 1):
             loss = training.run_epoch(epoch)
             trained = training.validate()
-            rank = _rank(trained if options.keep == "best" else None, epoch)
+            rank = _rank(trained if options.keep_epoch == "best" else None, epoch)
             if selected is None or rank < selected.rank:
                 selected = _SelectedEpoch(
                     rank=rank,
@@ -92,13 +89,13 @@ def train_epochs(
                 )
     if selected is None:
         raise FlamesError(
-            f"client {options.client} was asked to train {options.epochs} epochs, expected at least 1"
+            f"client {local.client} was asked to train {options.local_epochs} epochs, expected at least 1"
         )
     change, weights = None, selected.weights
     if controls:
         change = control_change(start, weights, controls.server, selected.steps, options.lr)
     if options.precise_norm and local_update.changes_report:
-        with _torch_randomness(options, device):
+        with _torch_randomness(local, device):
             weights = estimate_statistics(model, weights, train, options.batch_size, device, precision)
     return TrainResult(
         weights=weights,
@@ -112,14 +109,13 @@ def train_epochs(
     )
 
 
-def _make_local_update(
-    model: SegmentationModel, options: TrainOptions, controls: Controls | None
-) -> LocalUpdate:
+def _make_local_update(model: SegmentationModel, local: LocalRound) -> LocalUpdate:
+    options, controls = local.options, local.controls
     optimiser = make_optimiser(options.optimiser, model.parameters(), options.lr, options.weight_decay)
     correction = None
     if controls:
         correction = {name: control - controls.client[name] for name, control in controls.server.items()}
-    return make_local_update(options.rule, model, optimiser, options.proximal_mu, correction)
+    return make_local_update(local.rule, model, optimiser, options.proximal_mu, correction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +136,9 @@ def _rank(validation: Validation | None, epoch: int) -> tuple[float, float]:
 
 
 @contextmanager
-def _torch_randomness(options: TrainOptions, device: torch.device) -> Iterator[None]:
+def _torch_randomness(local: LocalRound, device: torch.device) -> Iterator[None]:
     """Seed torch's generators (for dropout) by the client and round, and restore their state afterwards."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(derive_seed(options.seed, "torch", *options.scope))
+        torch.manual_seed(derive_seed(local.seed, "torch", *local.scope))
         yield

@@ -1,66 +1,163 @@
-"""What a client is asked to train in a round, and what comes of it."""
+"""The options of local training, declared once, and the input and result of one client's round.
 
-from dataclasses import dataclass
-from typing import Literal
+Imports neither torch nor numpy, so that the command line is built from these fields at no cost.
+"""
 
-from flames_cli.arrays import Weights
-from flames_cli.learn.predict import Validation
+import operator
+from dataclasses import Field, dataclass, field, fields
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+if TYPE_CHECKING:
+    from flames_cli.arrays import Weights
+    from flames_cli.learn.predict import Validation
+
+TRAINING, STRATEGY = "Training", "Strategy"
+"""Panels of the help of `flames federate`."""
+
+
+def option(default: Any, help: str, panel: str = TRAINING, shown: str | None = None, **limits: float) -> Any:
+    """Declare one option: its default, help text and limits.
+
+    The metadata has the names of pydantic's `Field`, so that the configuration takes it as it is.
+
+    Args:
+        default: value where the user gives none.
+        help: text of `--help`, one or more sentences.
+        panel: panel of `--help` that lists the option.
+        shown: text that `--help` shows as the default, where the value does not explain itself.
+        limits: any of `gt`, `ge`, `lt` and `le`.
+    """
+    extra = {"panel": panel, "shown": shown}
+    return field(default=default, metadata={"description": help, "json_schema_extra": extra, **limits})
 
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """How a client trains in one round; the server sends it."""
+    """Options of local training that a user may choose.
 
-    seed: int
-    round: int
-    client: str
-    epochs: int = 1
-    batch_size: int = 64
-    lr: float = 1e-4
-    dice_weight: float = 0.3
-    per_pixel_focal: bool = False
-    augment: bool = True
-    optimiser: str = "adam"
-    """Of OPTIMISERS."""
-    weight_decay: float = 0.0
-    keep: Literal["best", "last"] = "best"
-    """Which epoch is reported: the best one by the validation patients, or the last."""
-    rule: str = "plain"
-    """What is reported (see `make_local_update`)."""
-    proximal_mu: float = 0.0
-    """Of the rule fedprox."""
-    precise_norm: bool = False
-    """Whether BatchNorm's statistics are estimated anew where weights are reported that were not trained."""
+    The configuration has the same names as keys, the plan of a federation carries the options, and so does
+    every request to a client. A new option is one field here, and its use.
+    """
 
-    @property
-    def scope(self) -> tuple[str | int, ...]:
-        """Of everything that is random in this client's round."""
-        return (self.client, self.round)
+    local_epochs: int = option(1, "Epochs that a client trains in a round.", ge=1, le=10_000)
+    batch_size: int = option(64, "Images in a step.", ge=1, le=65_536)
+    lr: float = option(1e-4, "Learning rate, or MODALITY=RATE for one modality.", shown="1e-4", gt=0, le=100)
+    optimiser: Literal["adam", "adamw", "sgd"] = option("adam", "Optimiser, fresh in every round.")
+    weight_decay: float | None = option(
+        None, "Weight decay of the optimiser.", shown="0.01 for adamw, else 0", ge=0, le=1
+    )
+    grad_clip: float | None = option(
+        None,
+        "Largest L2 norm of all gradients of a step together; longer ones are shortened.",
+        shown="no clipping",
+        gt=0,
+        le=1e9,
+    )
+    keep_epoch: Literal["best", "last"] = option(
+        "best", "Local epoch to report: the best by the validation patients, or the last."
+    )
+    dice_weight: float = option(
+        0.3, "Weight of Dice in the loss; the rest is the weight of Focal.", ge=0, le=1
+    )
+    per_pixel_focal: bool = option(
+        False, "Compute the Focal loss for each pixel, not on the mean of the batch."
+    )
+    augment: bool = option(True, "Warp the training images.")
+    proximal_mu: float = option(
+        0.01, "Proximal coefficient μ of fedprox (0: plain fedavg).", STRATEGY, ge=0, le=1e6
+    )
+    precise_norm: bool = option(
+        True,
+        "For fedgs and flames-fedgs: estimate the statistics of BatchNorm for the reported weights.",
+        STRATEGY,
+    )
+
+
+COMPARE: dict[str, Any] = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
+WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+
+
+def limits_of(entry: Field[Any]) -> dict[str, float]:
+    """Return the limits of an option's field, by their names in COMPARE."""
+    return {name: entry.metadata[name] for name in COMPARE if name in entry.metadata}
+
+
+def rejection_reason(options: TrainOptions) -> str:
+    """Return which option has a wrong type or is outside its limits, and what was expected; else ""."""
+    for entry in fields(TrainOptions):
+        value = getattr(options, entry.name)
+        if not _has_type(entry.type, value):
+            return f"{entry.name} {value!r}, expected {_describe(entry.type)}"
+        if value is not None and not _is_within(value, limits := limits_of(entry)):
+            expected = " and ".join(f"{WORDS[name]} {limit:g}" for name, limit in limits.items())
+            return f"{entry.name} {value!r}, expected {expected}"
+    return ""
+
+
+def _is_within(value: Any, limits: dict[str, float]) -> bool:
+    """Return whether `value` is within `limits`; NaN never is."""
+    return all(COMPARE[name](value, limit) for name, limit in limits.items())
+
+
+def _has_type(kind: Any, value: object) -> bool:
+    if isinstance(kind, UnionType):
+        return any(_has_type(part, value) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return type(value) is str and value in get_args(kind)
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _describe(kind: Any) -> str:
+    if isinstance(kind, UnionType):
+        return " or ".join(_describe(part) for part in get_args(kind) if part is not type(None))
+    return " or ".join(get_args(kind)) if get_origin(kind) is Literal else kind.__name__
 
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """SCAFFOLD's control variates as a round starts, by parameter."""
+    """SCAFFOLD's control variates at the start of a round, by parameter."""
 
-    server: Weights
-    client: Weights
+    server: "Weights"
+    client: "Weights"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRound:
+    """One client's round: its place in the run, its options and its input."""
+
+    seed: int
+    round: int
+    client: str
+    options: TrainOptions = TrainOptions()
+    rule: str = "plain"
+    """Local update rule, which decides what is reported (see `make_local_update`)."""
+    controls: Controls | None = None
+    """Control variates, for the rule scaffold."""
+    style: "Weights | None" = None
+    """Another client's renderer, to draw the images with as well (disentangled models)."""
+
+    @property
+    def scope(self) -> tuple[str | int, ...]:
+        """Scope of everything that is random in this client's round."""
+        return (self.client, self.round)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What is reported of the epoch that is kept, and how training went."""
+    """Weights and numbers that a client reports of the selected epoch."""
 
-    weights: Weights
+    weights: "Weights"
     n_examples: int
     n_steps: int
-    """That led to these weights."""
+    """Number of steps that led to these weights."""
     best_epoch: int
-    """The one that is kept, from 1."""
+    """Number of the selected epoch, from 1."""
     train_loss: float
-    """Mean over the cases of that epoch."""
-    received: Validation | None
-    """Of the model as it came, before training; None without validation patients."""
-    trained: Validation | None
-    """Of the epoch that is kept."""
-    control_change: Weights | None = None
-    """Of the client's control variate, by parameter; with the rule scaffold only."""
+    """Mean loss over the cases of that epoch."""
+    received: "Validation | None"
+    """Validation of the model as received, before training; None without validation patients."""
+    trained: "Validation | None"
+    """Validation of the selected epoch."""
+    control_change: "Weights | None" = None
+    """Change of the client's control variate, by parameter; with the rule scaffold only."""

@@ -208,13 +208,13 @@ def load_state(folder: Path, round_: int | None = None) -> State:
     """
     stored = _Reader(folder, round_)
     return State(
-        stored.round,
-        stored.by_name("server"),
-        stored.by_name("personal"),
-        stored.by_kind("memory"),
-        stored.by_name("styles"),
-        stored.clients,
-        stored.releases,
+        round=stored.round,
+        server=stored.by_name("server"),
+        personal=stored.by_name("personal"),
+        optimiser_state=stored.by_kind("memory"),
+        styles=stored.by_name("styles"),
+        clients=stored.clients,
+        releases=stored.releases,
     )
 
 

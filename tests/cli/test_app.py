@@ -97,7 +97,7 @@ def test_an_interrupted_federation_goes_on_with_the_same_command(flames, tiny, t
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    line = "interrupted; run the same command again (a federation goes on after its last whole round)"
+    line = "interrupted; run the same command again (a federation continues after its last complete round)"
     assert stderr.endswith(f"error: {line}\n")
     assert "Traceback" not in stderr
     assert json.loads(stdout) == {"error": line, "exit_code": 130}
@@ -188,6 +188,27 @@ def test_a_shell_completes_commands_and_options(flames, monkeypatch):
     assert flames().stdout.split() == ["--rounds", "--round-timeout"]
     monkeypatch.setenv("COMP_WORDS", "flames deploy sta")
     assert flames().stdout.split() == ["status"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("flames federate --device c", ["cpu", "cuda"]),
+        ("flames federate --strategy fedavg", ["fedavg", "fedavg-modality"]),
+        ("flames federate --model sd", ["sd-utnet", "sdnet"]),
+        ("flames preprocess --dataset msd", ["msd-liver", "msd-lung", "msd-pancreas"]),
+        ("flames evaluate --run s", ["second"]),
+        ("flames federate --resume s", ["second"]),
+    ],
+)
+def test_a_shell_completes_values(typed, completed, flames, monkeypatch, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / "flames-workspace" / "runs" / name).mkdir(parents=True)
+        (tmp_path / "flames-workspace" / "runs" / name / "config.toml").touch()
+    monkeypatch.setenv("_FLAMES_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert flames().stdout.split() == completed
 
 
 def test_an_internal_error_is_one_line_that_asks_for_a_report(flames, monkeypatch):

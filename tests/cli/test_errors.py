@@ -17,7 +17,8 @@ BUSI = (*PREPROCESS, "busi")
 WRONG = {
     # name: (exit code, what the line says, command)
     "no data set": (2, "no data set was named; pass --dataset NAME", ("preprocess",)),
-    "unknown data set": (2, "'lung' is not known; choose one of brats, busi", (*PREPROCESS, "lung")),
+    "unknown data set": (2, "'lung' is not known (did you mean msd-lung?)", (*PREPROCESS, "lung")),
+    "unknown data set's list": (2, "choose one of brats, busi", (*PREPROCESS, "lung")),
     "unknown second": (2, "'lung' is not known", (*BUSI, "--dataset", "lung")),
     "raw of two": (2, "exactly one --dataset", (*BUSI, "--dataset", "otu2d", "--raw", "x")),
     "raw of none": (2, "exactly one --dataset", ("preprocess", "--raw", "x")),
@@ -90,7 +91,7 @@ def test_a_mistake_is_json_where_that_is_asked_for(what, refused):
 
 def test_all_mistakes_are_told_at_once(refused):
     message = refused("federate", "--rounds", 0, "--lr", -1, "--device", "tpu", "--dice-weight", 7)
-    assert [part.split(":")[0] for part in message.split("; ")] == ["rounds", "lr", "dice_weight", "device"]
+    assert {part.split(":")[0] for part in message.split("; ")} == {"rounds", "lr", "dice_weight", "device"}
 
 
 def test_a_configuration_file_is_checked_whole(refused, tmp_path):
@@ -210,7 +211,7 @@ def test_data_sets_of_different_sizes_are_refused(refused, flames, workspace, ph
 UNET = ("--model", "unet", "--model-option")
 
 FEDERATIONS = {
-    "model": (("--model", "vit"), "choose one of densenet-unet, sd-utnet, sdnet, unet, utnet"),
+    "model": (("--model", "vit"), "choose one of densenet-unet, unet, utnet, sd-utnet, sdnet"),
     "option": ((*UNET, "heads=2"), "unknown option 'heads' of model unet: it has in_channels"),
     "value": ((*UNET, "depth=0"), "depth = 0 of model unet: expected 1 or more"),
     "modality": (("--lr", "CT=1e-3"), "--lr names 'CT', expected a modality of MRI, US"),

@@ -3,30 +3,32 @@
 import inspect
 import re
 from pathlib import Path
-from typing import get_args
 
+import click
 import pytest
 import typer
 
 from flames_cli import config
 from flames_cli.cli import options
 from flames_cli.cli.app import app
+from flames_cli.cli.names import known_names
 from flames_cli.cli.options import parse_by_modality, parse_lists, parse_number, parse_pairs
 from flames_cli.config import SECTIONS, SHARED, Section
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
-from flames_cli.learn.models import MODELS, model_class
+from flames_cli.learn.models import MODEL_SUMMARIES, MODELS, model_class
 from flames_cli.learn.optimisers import OPTIMISERS
+from flames_cli.readers import READERS
 from flames_cli.stages.federate.engines import SUPERLINK_WAIT_SECONDS
 from flames_cli.stages.federate.resuming import FREE_TO_CHANGE
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 COMMANDS = typer.main.get_command(app).commands
-KEY_OF = {"dataset": "datasets", "model_option": "model_options"}
-"""Options whose key has another name."""
+for _name, _command in COMMANDS.items():
+    _command.get_params(click.Context(_command, info_name=_name))  # builds the options
 
-NO_KEYS = {"config", "json_output", "help"}
+NO_KEYS = {"config", "json_output", "help", "resume"}
 UNTYPED = {
     "federate": {"lr_by_modality", "min_clients_by_modality"},
     "check": {"seed"},
@@ -50,7 +52,7 @@ EVERY_DEPLOY = pytest.mark.parametrize("name", DEPLOY)
 def typed(name):
     """{key: option} of a command."""
     parameters = [one for one in COMMANDS[name].params if one.name not in NO_KEYS]
-    return {KEY_OF.get(one.name, one.name): one for one in parameters}
+    return {one.name: one for one in parameters}
 
 
 def test_every_command_has_its_section_and_every_section_its_command():
@@ -93,16 +95,34 @@ def test_every_option_of_a_deployment_says_what_it_is_for(name):
         assert parameter.help.endswith("."), parameter.name
 
 
-def names_in(text):
-    return set(re.split(r", | or ", text.split(";")[0].rstrip(".")))
+def test_help_shows_every_closed_set():
+    options = typed("federate")
+    assert options["device"].metavar == "[auto|cpu|cuda|mps]"
+    assert options["precision"].metavar == "[auto|fp32|bf16]"
+    assert set(options["optimiser"].metavar.strip("[]").split("|")) == set(OPTIMISERS)
+    closed = [
+        key for key, field in SECTIONS["federate"].model_fields.items() if "Literal" in str(field.annotation)
+    ]
+    assert all(options[key].metavar.startswith("[") for key in closed)
 
 
-def test_help_names_what_can_be_chosen():
-    assert names_in(typed("federate")["strategy"].help) == set(ALGORITHMS)
-    assert names_in(typed("federate")["device"].help) == set(get_args(config.Device))
-    assert names_in(typed("federate")["precision"].help) == set(get_args(config.Precision))
-    assert names_in(typed("federate")["optimiser"].help) == set(OPTIMISERS)
-    assert set(re.findall(r"[a-z-]*u?t?net", typed("federate")["model"].help)) == set(MODELS)
+def test_names_are_those_of_the_registries():
+    assert list(MODEL_SUMMARIES) == list(MODELS)
+    assert known_names("strategies", Path()) == list(ALGORITHMS)
+    assert known_names("datasets", Path("gone")) == list(READERS)
+
+
+def test_the_panels_of_help_are_in_their_order_and_open_with_what_matters():
+    options = [one for one in COMMANDS["federate"].params if one.name != "help"]
+    panels = list(dict.fromkeys(one.rich_help_panel or "" for one in options))
+    assert panels == [panel for panel in config.PANELS if panel in panels]
+    assert [one.opts[0] for one in options[:3]] == ["--strategy", "--model", "--rounds"]
+
+
+def test_check_and_preprocess_share_the_options_of_raw_data():
+    shared = set(config.ReadConfig.model_fields) - {"seed"}
+    for name in ("check", "preprocess"):
+        assert shared <= set(typed(name))
 
 
 @EVERY_SECTION

@@ -119,7 +119,7 @@ def test_a_partition_shows_images_and_patients(tmp_path):
     assert "│ busi   │ US       │ breast │ 5 (2) │ 1 (1) │ 0 (0) │" in shown
     assert "│             7 (2) │" in shown
     assert "no patient is in two sets" in shown
-    assert "busi has no test patients: its model is tested by the server alone\n" in shown
+    assert "busi has no test patients: its model is tested by the server only\n" in shown
     assert "left out" not in shown
 
 
@@ -152,7 +152,7 @@ def record(number):
     [
         (0, 2, "run 'mine': 2 rounds in 1 min, 4.0 MiB of weights moved"),
         (3, 1, "run 'mine': 1 round after round 3 in 30 s, 2.0 MiB of weights moved"),
-        (4, 0, "run 'mine' has 4 rounds already, 4 were asked for; raise --rounds to go on, or"),
+        (4, 0, "run 'mine' has 4 rounds already, 4 were asked for; raise --rounds to continue,"),
     ],
 )
 def test_a_finished_run_tells_what_this_call_did(before, done, says, tmp_path):

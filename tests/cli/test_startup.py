@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from flames_cli.config import SECTIONS
 from tests.support.command_line import shell_environment
 
 ROOT = Path(__file__).parents[2]
 
 HEAVY = {
     "PIL", "cv2", "flwr", "grpc", "h5py", "imagehash", "matplotlib", "nibabel", "numpy", "pandas", "psutil",
-    "pydantic", "ray", "safetensors", "scipy", "skimage", "sklearn", "torch", "torchvision",
+    "ray", "safetensors", "scipy", "skimage", "sklearn", "torch", "torchvision",
 }  # fmt: skip
 
 LOADED = """
@@ -35,15 +36,35 @@ def loaded_by(environment, folder, *args):
     return set(result.stdout.split("LOADED ")[1].split())
 
 
-@pytest.mark.parametrize("args", [("--help",), ("federate", "--help"), ("--version",), ("fedrate",)])
-def test_help_loads_nothing_that_works_on_data(args, tmp_path):
-    assert loaded_by(shell_environment, tmp_path, *args) & HEAVY == set()
+@pytest.mark.parametrize("args", [("--help",), ("--version",), ("fedrate",)])
+def test_the_help_of_flames_does_not_even_load_the_configuration(args, tmp_path):
+    assert loaded_by(shell_environment, tmp_path, *args) & {*HEAVY, "pydantic"} == set()
 
 
-@pytest.mark.parametrize("command", ["federate", "evaluate", "tsne", "demo"])
-def test_a_mistyped_option_is_told_before_torch_is_loaded(command, tmp_path):
-    loaded = loaded_by(shell_environment, tmp_path, command, "--device", "tpu")
-    assert loaded & {"torch", "flwr", "sklearn", "matplotlib"} == set()
+@pytest.mark.parametrize("command", [*SECTIONS, "info", "deploy"])
+def test_the_help_of_a_command_loads_nothing_that_works_on_data(command, tmp_path):
+    assert loaded_by(shell_environment, tmp_path, command, "--help") & HEAVY == set()
+
+
+WRONG = {
+    "option": ("federate", "--bogus", "1"),
+    "kind of value": ("federate", "--rounds", "many"),
+    "choice": ("federate", "--device", "tpu"),
+    "choice of evaluate": ("evaluate", "--device", "tpu"),
+    "choice of tsne": ("tsne", "--features", "colour"),
+    "choice of demo": ("demo", "--device", "tpu"),
+    "strategy": ("federate", "--strategy", "flamse"),
+    "model": ("federate", "--model", "unte"),
+    "data set": ("preprocess", "--dataset", "bus"),
+    "key": ("federate", "--config", "flames.toml"),
+    "run to resume": ("federate", "--resume", "gone"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_option_is_reported_before_anything_heavy_is_loaded(what, tmp_path):
+    (tmp_path / "flames.toml").write_text("[federate]\nround = 3\n")
+    assert loaded_by(shell_environment, tmp_path, *WRONG[what]) & HEAVY == set()
 
 
 def test_preprocessing_and_partitioning_load_neither_torch_nor_flower(phantom_raw, tmp_path):

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import Controls, TrainOptions
+from flames_cli.learn.train_options import Controls, LocalRound, TrainOptions
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.client_state import load_client_state
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.usefixtures("identity")
 MODEL = {"base_channels": 4, "depth": 2}
 WEIGHTS = to_weights(build_model("unet", seed=1, **MODEL))
 RUN = "00112233445566ff"
+TRAINING = TrainOptions(local_epochs=2, batch_size=3, lr=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +53,13 @@ def request(**changes):
         round=2,
         seed=3,
         client="busi",
-        epochs=2,
-        batch_size=3,
-        lr=1e-2,
-        dice_weight=0.3,
-        per_pixel_focal=False,
-        augment=True,
+        training=TRAINING,
         model="unet",
         model_options=json.dumps(MODEL),
         run=RUN,
     )
-    return replace(asked, **changes)
+    options = {name: changes.pop(name) for name in asdict(TRAINING) if name in changes}
+    return replace(asked, training=replace(TRAINING, **options), **changes)
 
 
 def config(*shards, **options):
@@ -100,9 +97,9 @@ def test_a_report_is_the_result_of_training(shards):
     report = train(config(shards / "busi.h5"))
     model = build_model("unet", seed=9, **MODEL)
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in WEIGHTS.items()})
-    options = TrainOptions(3, 2, "busi", epochs=2, batch_size=3, lr=1e-2)
+    local = LocalRound(3, 2, "busi", TRAINING)
     data = [sets(shards / "busi.h5", name=name) for name in ("train", "val")]
-    expected = train_epochs(model, *data, options, torch.device("cpu"), "fp32")
+    expected = train_epochs(model, *data, local, torch.device("cpu"), "fp32")
     for name, array in expected.weights.items():
         np.testing.assert_array_equal(report.weights[name], array)
     assert (report.n_examples, report.n_steps) == (expected.n_examples, expected.n_steps)
@@ -119,7 +116,7 @@ def test_a_report_is_the_result_of_training(shards):
 def test_pooled_shards_are_one_client(shards):
     both = shards / "busi.h5", shards / "otu2d.h5"
     found = unpack_profile(ask(config(*both, client="US"), make_query(2)))
-    report = train(config(*both, client="US"), epochs=1)
+    report = train(config(*both, client="US"), local_epochs=1)
     assert (found.client, found.modality, found.organ) == ("US", "US", "breast, ovary")
     assert found.n_train == report.n_examples == len(sets(*both, name="train"))
     assert report.n_steps == len(in_batches(range(found.n_train), 3, merge_lone=True))
@@ -246,7 +243,9 @@ def disentangled(shards, memory):
     """Rounds of one client with an sdnet: rounds(weights, share=…, …) → (its report, its client state)."""
 
     def run(weights, control=None, style=None, folder=memory, **changes):
-        asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, initial_seed=9, **changes)
+        asked = request(
+            model="sdnet", model_options=json.dumps(SDNET), local_epochs=1, initial_seed=9, **changes
+        )
         message = pack_task(TrainTask(asked, weights, control, style), 2)
         return unpack_report(
             ask(config(shards / "busi.h5", **{"client-state": str(folder)}), message)
@@ -312,7 +311,7 @@ def test_two_runs_and_two_clients_of_one_machine_keep_apart(disentangled, shards
     _, kept = disentangled(content, share="content", round=1)
     disentangled(content, share="content", round=1, seed=8, run=RUN[::-1])
     node = config(shards / "busi.h5", client="../busi", **{"client-state": str(memory)})
-    asked = request(model="sdnet", model_options=json.dumps(SDNET), epochs=1, share="content", seed=7)
+    asked = request(model="sdnet", model_options=json.dumps(SDNET), local_epochs=1, share="content", seed=7)
     ask(node, pack_task(TrainTask(asked, content), 2))
     assert_same(kept_in(memory)["style"], kept["style"])
     assert sorted(path.name for path in memory.iterdir()) == sorted([RUN, RUN[::-1]])
@@ -321,7 +320,7 @@ def test_two_runs_and_two_clients_of_one_machine_keep_apart(disentangled, shards
 
 def test_a_node_without_a_memory_takes_part_only_where_none_is_needed(shards):
     content = without(to_weights(of_sdnet()), of_sdnet().style_entries())
-    train(config(shards / "busi.h5"), epochs=1)
+    train(config(shards / "busi.h5"), local_epochs=1)
     asked = request(model="sdnet", model_options=json.dumps(SDNET), share="content")
     with pytest.raises(FlamesError, match="pass --node-config 'client-state="):
         ask(config(shards / "busi.h5"), pack_task(TrainTask(asked, content), 2))
@@ -398,15 +397,17 @@ def test_a_second_round_of_scaffold_starts_from_the_client_state(shards, memory)
     ask(node, pack_task(TrainTask(replace(asked, round=1, last_accepted_round=0), WEIGHTS, controls[0]), 2))
     kept = kept_in(memory)["control"]
     reply = ask(node, pack_task(TrainTask(asked, WEIGHTS, controls[1]), 2))
-    options = TrainOptions(
-        seed=3, round=2, client="busi", epochs=2, batch_size=3, lr=0.1, optimiser="sgd", rule="scaffold"
+    local = LocalRound(
+        seed=3,
+        round=2,
+        client="busi",
+        options=replace(TRAINING, lr=0.1, optimiser="sgd"),
+        rule="scaffold",
+        controls=Controls(controls[1], kept),
     )
     model = build_model("unet", seed=1, **MODEL)
     train_set, val_set = (sets(shards / "busi.h5", name=name) for name in ("train", "val"))
-    expected = train_epochs(
-        *(model, train_set, val_set, options, torch.device("cpu"), "fp32"),
-        controls=Controls(controls[1], kept),
-    )
+    expected = train_epochs(model, train_set, val_set, local, torch.device("cpu"), "fp32")
     for name, array in unpack_report(reply).weights.items():
         np.testing.assert_array_equal(array, expected.weights[name])
 
@@ -430,17 +431,17 @@ def test_client_state_that_is_not_finite_is_not_saved(spoiled, disentangled, mon
 def test_the_client_does_as_the_request_says(shards, monkeypatch):
     asked = []
 
-    def train(model, train_set, val_set, options, *rest):
-        asked.append(options)
-        return train_epochs(model, train_set, val_set, options, *rest)
+    def train(model, train_set, val_set, local, *rest):
+        asked.append(local)
+        return train_epochs(model, train_set, val_set, local, *rest)
 
     monkeypatch.setattr(training, "train_epochs", train)
-    changes = {"keep": "last", "rule": "fedgs", "optimiser": "adamw", "weight_decay": 0.5, "proximal_mu": 2.0}
-    message = pack_task(TrainTask(request(precise_norm=True, **changes), WEIGHTS), 2)
-    ask(config(shards / "busi.h5"), message)
-    (options,) = asked
-    assert {name: getattr(options, name) for name in changes} == changes
-    assert options.precise_norm
+    options = {"keep_epoch": "last", "optimiser": "adamw", "weight_decay": 0.5, "proximal_mu": 2.0}
+    sent = request(rule="fedgs", precise_norm=False, **options)
+    ask(config(shards / "busi.h5"), pack_task(TrainTask(sent, WEIGHTS), 2))
+    (local,) = asked
+    assert local.options == sent.training == replace(TRAINING, precise_norm=False, **options)
+    assert local.rule == "fedgs"
 
 
 def test_plain_rounds_leave_nothing_behind(disentangled, memory):
@@ -452,7 +453,7 @@ def test_a_clients_context_stays_empty(shards, memory):
     contexts = make_contexts({2: config(shards / "busi.h5", **{"client-state": str(memory)})})
     parameters = [name for name, _ in build_model("unet", seed=1, **MODEL).named_parameters()]
     control = {name: np.zeros_like(WEIGHTS[name]) for name in parameters}
-    asked = request(rule="scaffold", optimiser="sgd", epochs=1)
+    asked = request(rule="scaffold", optimiser="sgd", local_epochs=1)
     message = pack_task(TrainTask(asked, WEIGHTS, control), 2)
     (reply,) = InlineGrid(make_client_app(), contexts).send_and_receive([message])
     assert not reply.has_error()

@@ -1,7 +1,7 @@
 import gc
 import json
 import weakref
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from flames_cli.fed.messages import (
     TRAIN,
     TrainRequest,
     TrainTask,
+    flatten_request,
     make_query,
     pack_profile,
     pack_report,
@@ -32,6 +33,7 @@ from flames_cli.fed.messages import (
 )
 from flames_cli.fed.records import WIRE, message_bytes, pack_weights, unpack_weights
 from flames_cli.fed.sanitise import error_reason
+from flames_cli.learn.train_options import TrainOptions
 from tests.support.asserts import assert_same
 from tests.support.federation import make_profile
 
@@ -43,7 +45,8 @@ WEIGHTS = {
     "a.num_batches_tracked": np.array(41),
     "m.half": np.array([0.5, -1], np.float16),
 }
-REQUEST = TrainRequest(3, 5, "brats-1", 2, 8, 1e-3, 0.3, True, False, "unet", json.dumps({"depth": 2}))
+OPTIONS = TrainOptions(local_epochs=2, batch_size=8, lr=1e-3, per_pixel_focal=True, augment=False)
+REQUEST = TrainRequest(3, 5, "brats-1", OPTIONS, "unet", json.dumps({"depth": 2}))
 REPORTED = Report("brats-1", "MRI", WEIGHTS, 12, 4, {"train_loss": 0.25, "best_epoch": 2.0})
 
 
@@ -222,8 +225,15 @@ def test_a_request_carries_weights_and_the_options_of_training_only():
     content = pack_task(TrainTask(REQUEST, WEIGHTS), NODE).content
     assert set(content) == {ARRAYS, TRAIN}
     assert set(content.array_records[ARRAYS]) == set(WEIGHTS)
-    assert dict(content.config_records[TRAIN]) == asdict(REQUEST)
-    assert set(content.config_records[TRAIN]) == {entry.name for entry in fields(TrainRequest)}
+    assert dict(content.config_records[TRAIN]) == flatten_request(REQUEST)
+    names = {entry.name for kind in (TrainRequest, TrainOptions) for entry in fields(kind)}
+    assert set(content.config_records[TRAIN]) == names - {"training", "weight_decay", "grad_clip"}
+
+
+def test_an_option_without_a_value_does_not_travel():
+    for decay in (None, 0.1):
+        request = replace(REQUEST, training=replace(OPTIONS, weight_decay=decay))
+        assert unpack_task(pack_task(TrainTask(request, WEIGHTS), NODE)).request == request
 
 
 def test_a_report_carries_weights_a_name_and_means_only():

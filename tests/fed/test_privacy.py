@@ -21,7 +21,8 @@ from flames_cli.fed.messages import ARRAYS, CONTROL, REPORT, STYLE, TRAIN, Profi
 from flames_cli.fed.messages import METRICS as METRICS_RECORD
 from flames_cli.fed.records import WIRE
 from flames_cli.fed.server import Federation, make_server_app
-from flames_cli.stages.federate.nodes import node_configs
+from flames_cli.learn.train_options import TrainOptions
+from flames_cli.stages.federate.inputs import node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import read_partition
@@ -156,7 +157,7 @@ def find_leaks(messages, plan, data, per_case=False) -> list[str]:
 
 def expected_config(record, key, shapes) -> bool:
     if record == TRAIN:
-        return key in {field.name for field in fields(TrainRequest)}
+        return key in {field.name for kind in (TrainRequest, TrainOptions) for field in fields(kind)}
     if record == REPORT:
         return key == "round" or key in {field.name for field in fields(Profile)}
     return record == WIRE and (key == "type" or key.partition("/")[2] in shapes)

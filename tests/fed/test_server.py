@@ -22,6 +22,7 @@ from flames_cli.fed.events import (
 from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, TrainTask, pack_report, pack_task
 from flames_cli.fed.plan import initial_seed
 from flames_cli.fed.records import message_bytes
+from flames_cli.learn.train_options import TrainOptions
 from tests.support.asserts import assert_same, assert_same_state, without_timings
 from tests.support.federation import Watched, drift, make_profile, run_federation
 
@@ -75,31 +76,25 @@ def test_the_last_state_is_saved_after_every_round(profiles):
 
 
 def test_a_request_contains_everything_that_training_needs(profiles):
+    training = TrainOptions(
+        local_epochs=3, batch_size=4, lr=1e-3, augment=False, optimiser="adamw", weight_decay=0.02
+    )
     options = {
         "seed": 9,
-        "epochs": 3,
-        "batch_size": 4,
-        "lr": 1e-3,
+        "training": training,
         "lr_by_modality": {"US": 0.5},
-        "augment": False,
-        "optimiser": "adamw",
-        "weight_decay": 0.02,
-        "keep": "last",
-        "proximal_mu": 0.5,
-        "precise_norm": True,
         "wire_dtype": "bf16",
         "run": "0123456789abcdef",
     }
     seen = run_federation(profiles, rounds=1, model_options={"b": 2, "a": 1}, **options)
     requests = {request.client: request for request, _ in seen.requests}
-    assert {client: request.lr for client, request in requests.items()} == {
+    assert {client: request.training.lr for client, request in requests.items()} == {
         client: 0.5 if modality == "US" else 1e-3 for client, (modality, _) in CLIENTS.items()
     }
     one = requests["m1"]
-    assert (one.seed, one.epochs, one.batch_size, one.augment, one.round) == (9, 3, 4, False, 1)
+    assert (one.seed, one.round) == (9, 1)
+    assert one.training == training
     assert one.model_options == '{"a": 1, "b": 2}'
-    assert (one.optimiser, one.weight_decay, one.keep, one.proximal_mu) == ("adamw", 0.02, "last", 0.5)
-    assert one.precise_norm
     assert (one.wire_dtype, one.run) == ("bf16", "0123456789abcdef")
     assert (one.rule, one.initial_seed) == ("plain", initial_seed(9))
 
@@ -488,7 +483,7 @@ def test_a_client_far_outside_is_rejected_and_the_round_continues(algorithm, bad
 
 
 def test_a_record_contains_the_distance_of_each_client(profiles):
-    (record,) = run_federation(profiles, rounds=1, lr=0.5).records
+    (record,) = run_federation(profiles, rounds=1, training=TrainOptions(lr=0.5)).records
     assert all(entry["update_norm"] > 0 for entry in record["clients"])
 
 
@@ -503,7 +498,7 @@ def test_numbers_that_no_report_contains_are_rejected(profiles):
         return replace(report, metrics={"client": 1.0}) if who.client == "u1" else report
 
     (record,) = run_federation(profiles, rounds=1, train=tell).records
-    assert "it tells of 'client', which no report does" in record["rejected"]["u1"]
+    assert "it contains 'client', which is not a number of a report" in record["rejected"]["u1"]
     assert [client["client"] for client in record["clients"]] == list(CLIENTS)
 
 

@@ -1,7 +1,7 @@
 """What a node can send its server and a server its nodes, where either means harm."""
 
 import struct
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from flames_cli.fed.messages import (
     TRAIN,
     TrainRequest,
     TrainTask,
+    flatten_request,
     make_query,
     pack_report,
     pack_task,
@@ -30,10 +31,14 @@ from flames_cli.fed.node import NodeSettings
 from flames_cli.fed.records import unpack_weights
 from flames_cli.fed.sanitise import LONGEST_REASON, error_reason
 from flames_cli.fed.training import receive_model
+from flames_cli.learn.train_options import TrainOptions, limits_of
 from tests.support.memory import message_with_little_memory
 
 NODE = 7
-REQUEST = TrainRequest(3, 5, "busi", 2, 8, 1e-3, 0.3, True, False, "unet", '{"depth": 2}')
+OPTIONS = TrainOptions(local_epochs=2, batch_size=8, lr=1e-3, weight_decay=0.1, grad_clip=1.0, augment=False)
+REQUEST = TrainRequest(3, 5, "busi", OPTIONS, "unet", '{"depth": 2}')
+ENTRIES = flatten_request(REQUEST)
+LIMITED = {entry.name: limits for entry in fields(TrainOptions) if (limits := limits_of(entry))}
 WEIGHTS = {"w": np.ones((2, 3), np.float32)}
 STEERING = "\x1b[2J\x1b]0;owned\x07\r\n\u202e" * 1000
 REFUSED = (FlamesError, KeyError, TypeError, ValueError)
@@ -138,21 +143,21 @@ def test_a_nodes_text_is_shown_as_one_short_line(what):
 def test_a_name_that_steers_a_terminal_is_no_profile(name):
     profile = {"modality": "US", "organ": "breast", "n_train": 1, "n_val": 1, "size": 8}
     content = RecordDict({REPORT: ConfigRecord({"client": name, **profile})})
-    with pytest.raises(ValueError, match="is no name"):
+    with pytest.raises(ValueError, match="is not a name"):
         unpack_profile(Message(content, NODE, "query"))
 
 
 def asked(**changes):
     """A request, some of its entries changed."""
     message = pack_task(TrainTask(REQUEST, WEIGHTS), NODE)
-    message.content[TRAIN] = ConfigRecord({**asdict(REQUEST), **changes})
+    message.content[TRAIN] = ConfigRecord({**ENTRIES, **changes})
     return message
 
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_a_server_may_not_ask_for_just_any_number(name):
     low, high = LIMITS[name]
-    kind = type(getattr(REQUEST, name))
+    kind = type(ENTRIES[name])
     for value in (kind(low), kind(high)):
         unpack_task(asked(**{name: value}))
     for value in (kind(low - 1), kind(high + 1), kind(2**62), *([np.nan, np.inf] if kind is float else [])):
@@ -160,10 +165,27 @@ def test_a_server_may_not_ask_for_just_any_number(name):
             unpack_task(asked(**{name: value}))
 
 
-@pytest.mark.parametrize("name", asdict(REQUEST))
+@pytest.mark.parametrize("name", LIMITED)
+def test_a_server_may_not_ask_for_options_beyond_their_limits(name):
+    limits, kind = LIMITED[name], type(ENTRIES[name])
+    low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
+    assert high is not None
+    unpack_task(asked(**{name: kind(high)}))
+    too_low = kind(low) if "gt" in limits else kind(low - 1)
+    for value in (too_low, kind(high + 1), kind(2**62), *([np.nan, np.inf] if kind is float else [])):
+        with pytest.raises(FlamesError, match=f"asks for {name} .*, expected "):
+            unpack_task(asked(**{name: value}))
+
+
+def test_a_server_may_not_ask_for_a_choice_that_is_not_known():
+    with pytest.raises(FlamesError, match="asks for optimiser 'lion', expected adam or adamw or sgd"):
+        unpack_task(asked(optimiser="lion"))
+
+
+@pytest.mark.parametrize("name", ENTRIES)
 @pytest.mark.parametrize("value", ["x", b"x", [1], True, 1.5, 2])
 def test_every_entry_of_a_request_has_its_type(name, value):
-    expected = getattr(REQUEST, name)
+    expected = ENTRIES[name]
     fits = type(value) is type(expected) or (type(expected) is float and type(value) is int)
     if not fits:
         with pytest.raises(REFUSED):
@@ -219,4 +241,4 @@ def test_whatever_a_client_is_called_it_has_a_folder_in_its_runs(client, tmp_pat
 
 def test_a_good_request_is_read():
     assert unpack_task(asked()).request == REQUEST
-    assert unpack_task(asked(lr=1)).request == replace(REQUEST, lr=1)
+    assert unpack_task(asked(lr=1)).request == replace(REQUEST, training=replace(OPTIONS, lr=1))

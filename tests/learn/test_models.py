@@ -245,7 +245,9 @@ def test_cuda_agrees_with_the_cpu_and_trains_in_bf16(name):
     images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = model(images)
-        found = model.cuda()(images.cuda())
+    model = model.cuda()  # out here: buffers that were moved in inference mode could not be trained
+    with torch.inference_mode():
+        found = model(images.cuda())
     torch.testing.assert_close(found.cpu(), expected, atol=1e-2, rtol=0)
     masks, model = (images > 0.8).cuda(), model.train()
     with autocast(torch.device("cuda"), "bf16"):

@@ -1,5 +1,5 @@
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -17,12 +17,13 @@ from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.predict import Validation, validate
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import Controls, TrainOptions
+from flames_cli.learn.train_options import Controls, LocalRound, TrainOptions
 from tests.support.asserts import assert_same
 from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
-OPTIONS = TrainOptions(seed=0, round=1, client="a", epochs=2, batch_size=3, lr=1e-2)
+OPTIONS = TrainOptions(local_epochs=2, batch_size=3, lr=1e-2, precise_norm=False)
+ROUND = LocalRound(seed=0, round=1, client="a", options=OPTIONS)
 
 
 @pytest.fixture
@@ -51,7 +52,13 @@ def make(dropout=0.0):
 
 
 def run(cases, val, model=None, on_step=None, **changes):
-    return train_epochs(model or make(), cases, val, replace(OPTIONS, **changes), CPU, "fp32", on_step)
+    return train_epochs(model or make(), cases, val, changed(**changes), CPU, "fp32", on_step)
+
+
+def changed(**changes):
+    """ROUND with other options, or otherwise another round."""
+    options = {name: changes.pop(name) for name in asdict(OPTIONS) if name in changes}
+    return replace(ROUND, options=replace(OPTIONS, **options), **changes)
 
 
 def assert_same_weights(one, other):
@@ -63,7 +70,7 @@ def differ(one, other):
 
 
 def test_the_loss_falls_and_the_discs_are_found(cases, held_out):
-    result = run(cases, held_out, epochs=30, augment=False)
+    result = run(cases, held_out, local_epochs=30, augment=False)
     assert result.trained.loss < 0.5 * result.received.loss
     assert result.trained.dice > 0.8
     assert result.train_loss < 0.2
@@ -72,7 +79,7 @@ def test_the_loss_falls_and_the_discs_are_found(cases, held_out):
 def test_discs_are_found_by_their_colour():
     cases, held_out = (ShardDataset([draw_discs(n, seed=n, channels=3)]) for n in (8, 3))
     model = build_model("unet", seed=1, base_channels=4, depth=2, in_channels=3)
-    result = run(cases, held_out, model, epochs=15)
+    result = run(cases, held_out, model, local_epochs=15)
     assert result.received.dice < 0.1
     assert result.trained.dice > 0.8
 
@@ -119,21 +126,21 @@ def warps(monkeypatch):
 
 
 def test_every_case_of_every_epoch_has_its_own_warp(cases, nothing, warps):
-    run(cases, nothing, epochs=3)
+    run(cases, nothing, local_epochs=3)
     assert len(warps) == len(set(warps)) == 3 * len(cases)
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"round": 2}, {"client": "b"}])
 def test_rounds_and_clients_have_their_own_warps_and_the_same_scope_the_same(changes, cases, nothing, warps):
     for options in ({}, {}, changes):
-        run(cases, nothing, epochs=1, **options)
+        run(cases, nothing, local_epochs=1, **options)
     first, again, other = (set(warps[start : start + 8]) for start in (0, 8, 16))
     assert first == again
     assert not first & other
 
 
 def test_a_case_is_warped_by_its_number_not_by_its_place(cases, nothing, warps):
-    run(cases, nothing, epochs=1)
+    run(cases, nothing, local_epochs=1)
     expected = {draw_warp(derive_rng(0, "augment", "a", 1, 1, index)) for index in range(len(cases))}
     assert set(warps) == expected
 
@@ -144,7 +151,7 @@ def test_without_augmentation_nothing_is_warped(cases, nothing, warps):
 
 
 def test_validation_cases_are_never_warped(cases, held_out, warps):
-    run(cases, held_out, epochs=1)
+    run(cases, held_out, local_epochs=1)
     assert len(warps) == len(cases)
 
 
@@ -162,7 +169,7 @@ def batches(monkeypatch):
 
 
 def test_every_epoch_takes_every_case_once_in_another_order(cases, nothing, batches):
-    run(cases, nothing, epochs=3)
+    run(cases, nothing, local_epochs=3)
     assert all(sorted(order) == list(range(len(cases))) for order in batches)
     assert len({tuple(order) for order in batches}) == 3
 
@@ -192,7 +199,7 @@ def judged(monkeypatch, *verdicts):
 )
 def test_the_best_epoch_is_selected_by_the_validation_patients(verdicts, best, cases, held_out, monkeypatch):
     weights = judged(monkeypatch, *verdicts)
-    result = run(cases, held_out, epochs=3)
+    result = run(cases, held_out, local_epochs=3)
     assert result.best_epoch == best
     assert (result.trained.dice, result.trained.loss) == verdicts[best]
     assert (result.received.dice, result.received.loss) == verdicts[0]
@@ -202,7 +209,7 @@ def test_the_best_epoch_is_selected_by_the_validation_patients(verdicts, best, c
 
 def test_without_validation_patients_the_last_epoch_is_selected(cases, nothing):
     model = make()
-    result = run(cases, nothing, model, epochs=3)
+    result = run(cases, nothing, model, local_epochs=3)
     assert result.best_epoch == 3
     assert result.received is None
     assert result.trained is None
@@ -212,15 +219,15 @@ def test_without_validation_patients_the_last_epoch_is_selected(cases, nothing):
 
 def test_validation_does_not_change_training(cases, held_out, nothing):
     model, other = make(dropout=0.5), make(dropout=0.5)
-    run(cases, held_out, model, epochs=2)
-    run(cases, nothing, other, epochs=2)
+    run(cases, held_out, model, local_epochs=2)
+    run(cases, nothing, other, local_epochs=2)
     for name, array in to_weights(model).items():
         np.testing.assert_array_equal(to_weights(other)[name], array)
 
 
 @pytest.mark.parametrize("per_pixel_focal", [False, True])
 def test_validation_uses_the_same_loss_as_training(per_pixel_focal, cases, held_out):
-    result = run(cases, held_out, epochs=1, dice_weight=0.6, per_pixel_focal=per_pixel_focal)
+    result = run(cases, held_out, local_epochs=1, dice_weight=0.6, per_pixel_focal=per_pixel_focal)
     assert result.received == validate(make(), held_out, 3, CPU, "fp32", 0.6, per_pixel_focal)
 
 
@@ -233,7 +240,7 @@ def test_the_training_loss_is_the_mean_over_cases(cases, nothing, monkeypatch):
         return value
 
     monkeypatch.setattr(objectives, "dice_focal_loss", loss)
-    result = run(cases, nothing, epochs=1)
+    result = run(cases, nothing, local_epochs=1)
     assert [n for _, n in seen] == [3, 3, 2]
     assert result.train_loss == pytest.approx(sum(value * n for value, n in seen) / 8)
 
@@ -252,14 +259,14 @@ def test_one_case_is_enough(nothing):
 
 
 def test_a_batch_larger_than_the_set_is_one_step(cases, held_out):
-    result = run(cases, held_out, batch_size=64, epochs=1)
+    result = run(cases, held_out, batch_size=64, local_epochs=1)
     assert (result.n_examples, result.n_steps) == (8, 1)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 0}, "client a was asked to train 0 epochs, expected at least 1"),
+        ({"local_epochs": 0}, "client a was asked to train 0 epochs, expected at least 1"),
         ({"lr": 1e30}, r"client a: the loss is nan in round 1; lower --lr \(now 1e\+30\)"),
     ],
 )
@@ -286,21 +293,21 @@ def test_counters_of_batches_stay_integers(cases, nothing):
 
 def test_a_last_batch_of_one_case_joins_the_previous_one(nothing):
     told = []
-    run(ShardDataset([draw_discs(7)]), nothing, epochs=1, on_step=lambda *steps: told.append(steps))
+    run(ShardDataset([draw_discs(7)]), nothing, local_epochs=1, on_step=lambda *steps: told.append(steps))
     assert told == [(1, 2), (2, 2)]
 
 
 def test_the_last_epoch_is_selected_on_request(cases, held_out, monkeypatch):
     verdicts = iter([0.1, 0.9, 0.2, 0.3])
     monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
-    result = run(cases, held_out, epochs=3, keep="last")
+    result = run(cases, held_out, local_epochs=3, keep_epoch="last")
     assert (result.best_epoch, result.n_steps, result.trained.dice) == (3, 9, 0.3)
 
 
 def test_the_reported_steps_led_to_the_selected_epoch(cases, held_out, monkeypatch):
     verdicts = iter([0.1, 0.2, 0.9, 0.3])
     monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
-    result = run(cases, held_out, epochs=3)
+    result = run(cases, held_out, local_epochs=3)
     assert (result.best_epoch, result.n_steps) == (2, 6)
 
 
@@ -333,7 +340,7 @@ def test_precise_statistics_fit_the_reported_weights_and_do_not_change_plain_rep
 
 def test_fedprox_with_mu_zero_is_plain_training_and_a_large_mu_stays_near_the_start(cases, nothing):
     plain = run(cases, nothing)
-    assert_same_weights(run(cases, nothing, rule="fedprox"), plain)
+    assert_same_weights(run(cases, nothing, rule="fedprox", proximal_mu=0.0), plain)
     start = to_weights(make())
     near = run(cases, nothing, rule="fedprox", proximal_mu=1e3)
 
@@ -350,9 +357,9 @@ def parameters():
 def test_a_step_of_scaffold_follows_g_minus_the_clients_control_plus_the_servers(cases, nothing):
     server = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
     client = {name: np.full_like(array, 0.2) for name, array in server.items()}
-    one_step = {"optimiser": "sgd", "epochs": 1, "batch_size": 8, "lr": 0.1}
-    options = replace(OPTIONS, rule="scaffold", **one_step)
-    corrected = train_epochs(make(), cases, nothing, options, CPU, "fp32", controls=Controls(server, client))
+    one_step = {"optimiser": "sgd", "local_epochs": 1, "batch_size": 8, "lr": 0.1}
+    local = changed(rule="scaffold", controls=Controls(server, client), **one_step)
+    corrected = train_epochs(make(), cases, nothing, local, CPU, "fp32")
     plain = run(cases, nothing, **one_step)
     for name in parameters():
         np.testing.assert_allclose(corrected.weights[name], plain.weights[name] - 0.1 * 0.3, atol=1e-6)
@@ -360,8 +367,8 @@ def test_a_step_of_scaffold_follows_g_minus_the_clients_control_plus_the_servers
 
 def test_equal_control_variates_leave_plain_sgd(cases, nothing):
     control = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
-    options = replace(OPTIONS, optimiser="sgd", rule="scaffold")
-    result = train_epochs(make(), cases, nothing, options, CPU, "fp32", controls=Controls(control, control))
+    local = changed(optimiser="sgd", rule="scaffold", controls=Controls(control, control))
+    result = train_epochs(make(), cases, nothing, local, CPU, "fp32")
     assert_same_weights(result, run(cases, nothing, optimiser="sgd"))
     assert set(result.control_change) == set(parameters())
     assert run(cases, nothing, optimiser="sgd").control_change is None
@@ -370,6 +377,20 @@ def test_equal_control_variates_leave_plain_sgd(cases, nothing):
 def test_a_different_client_control_changes_training(cases, nothing):
     server = {name: np.full_like(to_weights(make())[name], 0.5) for name in parameters()}
     client = {name: np.zeros_like(array) for name, array in server.items()}
-    options = replace(OPTIONS, optimiser="sgd", rule="scaffold")
-    result = train_epochs(make(), cases, nothing, options, CPU, "fp32", controls=Controls(server, client))
+    local = changed(optimiser="sgd", rule="scaffold", controls=Controls(server, client))
+    result = train_epochs(make(), cases, nothing, local, CPU, "fp32")
     assert differ(result, run(cases, nothing, optimiser="sgd"))
+
+
+def test_clipped_gradients_bound_the_first_step_of_sgd(cases, nothing):
+    start = to_weights(make())
+    one_step = {"optimiser": "sgd", "local_epochs": 1, "batch_size": 8, "lr": 1.0, "augment": False}
+
+    def distance(result):
+        moved = (result.weights[name] - start[name] for name in parameters())
+        return float(np.sqrt(sum((change.astype(np.float64) ** 2).sum() for change in moved)))
+
+    free = run(cases, nothing, **one_step)
+    limit = distance(free) / 4
+    np.testing.assert_allclose(distance(run(cases, nothing, grad_clip=limit, **one_step)), limit, rtol=1e-4)
+    assert_same_weights(run(cases, nothing, grad_clip=1e6, **one_step), free)

@@ -109,7 +109,7 @@ class FlamesBlend(Blend):
             counts = [report.n_examples for report in self._reports]
             sums = FlamesSums([report.weights for report in self._reports], counts)
             server, personal = sums.mean(self._reports[0].weights), {}
-            while self._reports:  # each report is freed once its model is made: else memory holds all twice
+            while self._reports:  # freed one by one, so that memory never contains all reports and all models
                 report = self._reports.pop(0)
                 personal[report.client] = sums.personalise(report.weights, report.n_examples)
             self._blended = personal, server

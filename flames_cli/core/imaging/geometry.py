@@ -1,4 +1,4 @@
-"""Square images of one size and the way back, and the one affine warp of augmentation. H W pixels."""
+"""Resizing to squares and back, and the affine warp of augmentation. H W pixels."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,10 @@ from flames_cli.core.imaging.resampling import resample_padded
 
 
 def pad_to_square(image: Pixels) -> Pixels:
-    """`image` (H×W or H×W×3) with black added to its short side; the odd pixel goes before (FLAMES, section
-    5.1)."""
+    """Return `image` (H×W or H×W×3) padded with black along its shorter side (FLAMES, section 5.1).
+
+    If the number of missing pixels is odd, the side before the image gets one more.
+    """
     height, width = image.shape[:2]
     side = max(height, width)
     if height == width:
@@ -27,17 +29,17 @@ def _margins(missing: int) -> tuple[int, int]:
 
 
 def to_square(image: Pixels, mask: Mask, size: int) -> tuple[Pixels, Mask]:
-    """Image (H×W or H×W×3) and mask (H×W) padded to a square and resized to `size`×`size`.
+    """Pad image (H×W or H×W×3) and mask (H×W) to a square and resize both to `size`×`size`.
 
-    The image by Lanczos over 8×8 pixels (floats may overshoot their range: clip after), the mask by nearest
-    neighbour. An input that is already `size`×`size` is returned as it is. 8-bit images stay so; others come
-    back as float32.
+    The image is resampled by Lanczos over 8×8 pixels, the mask by nearest neighbour. An input that is already
+    `size`×`size` is returned unchanged. 8-bit images stay 8-bit; others become float32, whose values may
+    exceed the range of the input: clip them afterwards.
 
     Raises:
         ValueError: image and mask differ in shape.
     """
     if image.shape[:2] != mask.shape:
-        raise ValueError(f"image is {image.shape[:2]}, its mask {mask.shape}; they must have one shape")
+        raise ValueError(f"image is {image.shape[:2]}, its mask {mask.shape}; both must have the same shape")
     height, width = mask.shape
     side = max(height, width)
     square_mask = pad_to_square(mask)
@@ -52,9 +54,9 @@ def to_square(image: Pixels, mask: Mask, size: int) -> tuple[Pixels, Mask]:
 
 
 def from_square(mask: Mask, height: int, width: int) -> Mask:
-    """The way back from `to_square`: a square mask by nearest neighbour as `height`×`width`, margins cut.
+    """Undo `to_square`: resize a square mask by nearest neighbour and cut its margins to `height`×`width`.
 
-    Exactly what `to_square` was given, where the square is no smaller than that.
+    The result equals the mask that `to_square` was given, unless the square is smaller than that mask.
     """
     side = max(height, width)
     if mask.shape[0] != side:
@@ -65,10 +67,10 @@ def from_square(mask: Mask, height: int, width: int) -> Mask:
 
 
 def _nearest_taken(side: int, size: int) -> NDArray[np.intp]:
-    """For each of `side` raw rows, which of `size` rows `to_square` took from it, or from nearest to it.
+    """Return for each of `side` raw rows the one of `size` rows that `to_square` took from it.
 
-    Resizing back would not do: OpenCV's nearest neighbour rounds down, so that going there and back moves a
-    mask by a pixel or two.
+    For a raw row from which none was taken, the row that was taken nearest to it counts. Resizing back is not
+    an option: OpenCV's nearest neighbour rounds down, so resizing twice moves a mask by a pixel or two.
     """
     raw = np.arange(side, dtype=np.float32)
     taken = cv2.resize(raw[None], (size, 1), interpolation=cv2.INTER_NEAREST)[0]
@@ -77,23 +79,23 @@ def _nearest_taken(side: int, size: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, slots=True)
 class Warp:
-    """One draw of augmentation, as plain data: what image and mask share."""
+    """Parameters of one random augmentation, which image and mask share."""
 
     rotation_deg: float = 0.0
     zoom: float = 1.0
-    """Above 1 enlarges."""
+    """Scale factor; above 1 enlarges."""
     stretch: float = 1.0
-    """Width over height, above 1 widens; area is kept."""
+    """Change of width / height at constant area; above 1 widens."""
     shift_x: float = 0.0
-    """To the right, as a fraction of the width."""
+    """Shift to the right, as a fraction of the width."""
     shift_y: float = 0.0
-    """Down, as a fraction of the height."""
+    """Shift down, as a fraction of the height."""
     flip_x: bool = False
     flip_y: bool = False
 
 
 def warp_matrix(warp: Warp, height: int, width: int) -> Floats:
-    """The 2×3 affine matrix (source → destination pixels, about the image's centre) of `warp`."""
+    """Return the 2×3 affine matrix (source → destination pixels, about the image's centre) of `warp`."""
     angle = np.deg2rad(warp.rotation_deg)
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.array([[cos, sin], [-sin, cos]])
@@ -108,9 +110,10 @@ def warp_matrix(warp: Warp, height: int, width: int) -> Floats:
 
 
 def apply_warp(image: Pixels, mask: Mask, warp: Warp) -> tuple[Pixels, Mask]:
-    """Image (H×W or H×W×3, float32 in [0, 1]) by Lanczos, clipped to [0, 1]; mask (H×W) by nearest.
+    """Warp an image (H×W or H×W×3, float32 in [0, 1]) and its mask (H×W).
 
-    What comes in from outside is black.
+    The image is resampled by Lanczos and clipped to [0, 1], the mask by nearest neighbour. Pixels from
+    outside the image are black.
     """
     height, width = mask.shape
     matrix = warp_matrix(warp, height, width)

@@ -1,4 +1,4 @@
-"""Intensities: from a scanner's units to [0, 1], and to the integers that files keep."""
+"""Intensities: scaling from a scanner's units to [0, 1], and to the integers that files store."""
 
 from typing import Any
 
@@ -12,16 +12,17 @@ MAX_8_BIT = 255
 """Full scale of images from 8-bit files."""
 
 MAX_12_BIT = 4095
-"""Full scale of MRI and CT: their scanners deliver 12 bits; more only costs disk."""
-
+"""Full scale of MRI and CT: scanners deliver 12 bits, and more would only take disk space."""
 
 _SLAB = 2**24
-"""Voxels counted at once: as many as a float32 counts exactly."""
+"""Number of voxels counted in one step: the largest that a float32 counts exactly."""
 
 
 def count_values(voxels: Pixels) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The values of an array of any shape, ascending, and how often each occurs (as `numpy.unique`, which is
-    many times slower on the 8 and 16-bit integers of images)."""
+    """Return the distinct values of an array of any shape, ascending, and how often each occurs.
+
+    The result is that of `numpy.unique`, which is many times slower for 8-bit and 16-bit integers.
+    """
     if voxels.dtype.newbyteorder("=") not in (np.uint8, np.int16, np.uint16) or not voxels.size:
         values, counts = np.unique(voxels, return_counts=True)
         return values, counts.astype(np.int64)
@@ -29,7 +30,7 @@ def count_values(voxels: Pixels) -> tuple[NDArray[Any], NDArray[np.int64]]:
     if not flat.dtype.isnative:
         flat = flat.astype(flat.dtype.newbyteorder("="))
     lowest = min(int(flat.min()), 0)
-    # Shifted so that the lowest is 0; two's complement makes the same bits of it, signed or not.
+    # Subtract the lowest value, so that it becomes 0; in two's complement, signed and unsigned bits agree.
     whole = (flat - np.int16(lowest)).view(np.uint16) if lowest < 0 else flat.view(f"u{flat.itemsize}")
     bins = int(whole.max()) + 1
     counts = np.zeros(bins, np.int64)
@@ -41,12 +42,12 @@ def count_values(voxels: Pixels) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def percentile_range(volume: Pixels, percentile: float = 95.0) -> tuple[float, float]:
-    """(0, the percentile of the whole volume): the clip of FLAMES for MRI.
+    """Return 0 and a percentile of the complete volume: the range to which FLAMES clips MRI.
 
-    The percentile is that of `numpy.percentile`, between two voxels by linear interpolation.
+    The percentile is that of `numpy.percentile`, with linear interpolation between two voxels.
 
     Raises:
-        ValueError: the percentile is not above 0, so nothing could be told apart.
+        ValueError: the percentile is not above 0, so that all intensities would become equal.
     """
     if volume.dtype.kind == "f":
         high = float(np.percentile(volume, percentile))
@@ -67,18 +68,18 @@ def _percentile_of_counts(values: NDArray[Any], counts: NDArray[np.int64], perce
 
 
 def scale(image: Pixels, low: float, high: float) -> NDArray[np.float32]:
-    """`image` clipped to [low, high] and mapped to [0, 1], float32."""
+    """Clip `image` to [low, high] and map it to [0, 1], float32."""
     spread = (np.clip(image, low, high).astype(np.float64) - low) / (high - low)
     return spread.astype(np.float32)
 
 
 def quantise(image: Pixels, max_value: int) -> Pixels:
-    """Float image in [0, 1] (clipped to it) as integers 0..max_value: uint8 up to 255, else uint16."""
+    """Clip a float image to [0, 1] and map it to integers 0..max_value (uint8 up to 255, else uint16)."""
     dtype = np.uint8 if max_value <= MAX_8_BIT else np.uint16
     whole: Pixels = np.rint(np.clip(image, 0.0, 1.0) * max_value).astype(dtype)
     return whole
 
 
 def dequantise(image: Pixels, max_value: int) -> NDArray[np.float32]:
-    """The inverse of `quantise`: float32 in [0, 1]."""
+    """Map integers 0..max_value back to float32 in [0, 1], the inverse of `quantise`."""
     return image.astype(np.float32) / np.float32(max_value)

@@ -10,16 +10,16 @@ from flames_cli.arrays import Mask
 
 @dataclass(frozen=True, slots=True)
 class LesionSize:
-    """The lesions of one mask; all 0 where it is empty."""
+    """Number and size of the lesions of one mask; all values are 0 if the mask is empty."""
 
     area_px: int
-    """Of all of them together."""
+    """Area of all lesions together."""
     n: int
-    """Connected parts; pixels that touch at a corner belong together."""
+    """Number of connected parts; pixels that touch at a corner are connected."""
     smallest_px: int
-    """Area of the smallest part; of equal ones, that of the smaller box."""
+    """Area of the smallest part (of equal ones, the one with the smaller box)."""
     smallest_box_px: int
-    """Area of that part's bounding box, upright."""
+    """Area of the upright bounding box of the smallest part."""
 
 
 NO_LESION = LesionSize(0, 0, 0, 0)
@@ -30,7 +30,7 @@ def measure_lesions(mask: Mask) -> LesionSize:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
         return NO_LESION
-    # Most of an image is background, which takes as long to label.
+    # Only the bounding box is labelled: most of an image is background, which takes as long to label.
     box = np.ascontiguousarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
     n, _, stats, _ = cv2.connectedComponentsWithStats(box, connectivity=8)
     parts = stats[1:]

@@ -9,28 +9,28 @@ from scipy import sparse
 from flames_cli.arrays import Floats, Pixels
 
 TAPS = 8
-"""Source pixels a target pixel is made of, along each axis."""
+"""Number of source pixels per target pixel, along each axis."""
 
 
 def resample_padded(image: Pixels, side: int, top: int, left: int, size: int) -> NDArray[np.float32]:
-    """What `cv2.resize(padded, (size, size), interpolation=cv2.INTER_LANCZOS4)` gives in float32.
+    """Return `cv2.resize(padded, (size, size), interpolation=cv2.INTER_LANCZOS4)` in float32.
 
-    OpenCV resamples every row of the padded image, black ones included, before it drops most of them; as two
-    sparse products, rows first, only pixels that count are touched: a third of the time on ultrasound.
+    OpenCV resamples every row of the padded image, including black ones, before it drops most of them. Two
+    sparse products, rows first, use only the pixels that contribute: a third of the time for ultrasound.
 
     Args:
         image: H×W or H×W×3.
-        side: of the padded square.
-        top: black rows before the image.
-        left: black columns before the image.
-        size: of the result, size×size or size×size×3; it may overshoot the image's range.
+        side: side of the padded square.
+        top: number of black rows before the image.
+        left: number of black columns before the image.
+        size: side of the result, size×size or size×size×3, whose values may exceed the image's range.
     """
     height, width = image.shape[:2]
     rows = _lanczos_matrix(height, top, side, size)
     columns = _lanczos_matrix(width, left, side, size)
     flat = np.asarray(image, np.float32).reshape(height, -1)
     thin = (rows @ flat).reshape(size, width, -1)
-    # Columns first in memory, so that each product adds whole rows.
+    # Columns come first in memory, so that each product adds complete rows.
     turned = np.ascontiguousarray(thin.transpose(1, 0, 2)).reshape(width, -1)
     result = (columns @ turned).reshape(size, size, -1).transpose(1, 0, 2)
     return np.ascontiguousarray(result[..., 0] if image.ndim == 2 else result)
@@ -38,9 +38,9 @@ def resample_padded(image: Pixels, side: int, top: int, left: int, size: int) ->
 
 @lru_cache(maxsize=1024)
 def _lanczos_matrix(n: int, before: int, side: int, size: int) -> sparse.csr_array:
-    """size×n: the weights of n pixels, which stand after `before` black ones of `side` in all.
+    """Return the size×n weights of n pixels, which follow `before` black ones in a row of `side` pixels.
 
-    Beyond its border OpenCV repeats the outermost pixel.
+    OpenCV repeats the outermost pixel beyond the border.
     """
     centre = (np.arange(size) + 0.5) * (side / size) - 0.5
     first = np.floor(centre).astype(int)
@@ -52,9 +52,9 @@ def _lanczos_matrix(n: int, before: int, side: int, size: int) -> sparse.csr_arr
 
 
 def _lanczos_weights(offset: Floats) -> Floats:
-    """N×TAPS weights that add up to 1, for N positions `offset` (0 to 1) after the fourth tap.
+    """Return N×TAPS weights with sum 1, for N positions `offset` (0 to 1) after the fourth tap.
 
-    Lanczos with a = 4: sinc(x)·sinc(x/4) (Duchon, 1979).
+    The kernel is Lanczos with a = 4: sinc(x)·sinc(x/4) (Duchon, 1979).
     """
     distance = offset[:, None] - (np.arange(TAPS) - (TAPS // 2 - 1))
     weights = np.sinc(distance) * np.sinc(distance / (TAPS // 2))

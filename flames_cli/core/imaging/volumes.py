@@ -1,4 +1,4 @@
-"""Slices of volumes, and the way back. X Y Z voxels in RAS (right, anterior, superior); H W pixels."""
+"""Slices of volumes, and volumes from slices. X Y Z voxels in RAS (right, anterior, superior); H W pixels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,65 +10,65 @@ from numpy.typing import NDArray
 from flames_cli.arrays import Mask, Pixels
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
-"""The RAS axis that stands on each plane."""
+"""Index of the RAS axis perpendicular to each plane."""
 
 _OPPOSITE = {"R": "L", "A": "P", "S": "I"}
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a slice lies in its volume's file: enough to put its mask back."""
+    """Position of a slice in its volume's file, sufficient to put its mask back."""
 
     plane: str
     """One of PLANES."""
     index: int
-    """Along the plane's axis, in RAS."""
+    """Index along the plane's axis, in RAS."""
     shape: tuple[int, int, int]
-    """Of the volume as its file has it."""
+    """Shape of the volume in its file."""
     axes: str
-    """Axis codes as its file has them, such as LPS."""
+    """Axis codes in its file, such as LPS."""
     affine: tuple[float, ...]
-    """Voxel (as the file has it) to mm (RAS), 4×4 row by row."""
+    """Matrix from voxel indices of the file to mm (RAS), 4×4 row by row."""
 
 
 def to_ras(voxels: NDArray[Any], axes: str) -> NDArray[Any]:
-    """A view of `voxels` (3 axes with the codes `axes`) as X×Y×Z in RAS."""
+    """Return a view of `voxels` (3 axes with the codes `axes`) as X×Y×Z in RAS."""
     order, flips = _turn(axes)
     return voxels.transpose(order)[flips]
 
 
 def from_ras(volume: NDArray[Any], axes: str) -> NDArray[Any]:
-    """The inverse of `to_ras`: a view of `volume` (X×Y×Z in RAS) with the axis codes `axes`."""
+    """Return a view of `volume` (X×Y×Z in RAS) with the axis codes `axes`, the inverse of `to_ras`."""
     order, flips = _turn(axes)
     return volume[flips].transpose(np.argsort(order))
 
 
 def ras_order(axes: str) -> list[int]:
-    """Which axis of a volume with the codes `axes` runs right-left, which front-back, which up-down."""
+    """Return the indices of the right-left, front-back and up-down axes of a volume with codes `axes`."""
     return [next(i for i, code in enumerate(axes) if code in pair) for pair in _OPPOSITE.items()]
 
 
 def _turn(axes: str) -> tuple[list[int], tuple[slice, ...]]:
-    """`ras_order`, and which of those axes run backwards."""
+    """Return `ras_order`, and slices that reverse those axes that run against RAS."""
     order = ras_order(axes)
     flips = tuple(slice(None, None, -1) if axes[i] in _OPPOSITE.values() else slice(None) for i in order)
     return order, flips
 
 
 def take_slice(volume: Pixels, plane: str, index: int) -> Pixels:
-    """The H×W slice of a volume in RAS, turned by 90° (as FLAMES shows axial slices): a view."""
+    """Return a view of one H×W slice of a volume in RAS, turned by 90° (as FLAMES shows axial slices)."""
     return np.rot90(np.moveaxis(volume, PLANES[plane], 2)[:, :, index])
 
 
 def restore_volume(masks: Mapping[int, Mask], placement: Placement) -> Mask:
-    """The mask of a whole volume, as its file has it, from the masks of its slices.
+    """Return the mask of a complete volume, with the axes of its file, from the masks of its slices.
 
     Args:
-        masks: H×W masks by index along the plane's axis, in the raw slices' size.
-        placement: of any of those slices.
+        masks: H×W masks by index along the plane's axis, in the size of the raw slices.
+        placement: position of any of those slices.
 
     Raises:
-        ValueError: a mask is not of the slices' size.
+        ValueError: a mask does not have the size of the slices.
     """
     volume = to_ras(np.zeros(placement.shape, np.uint8), placement.axes)
     slices = np.moveaxis(volume, PLANES[placement.plane], 2)

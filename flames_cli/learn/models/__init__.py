@@ -21,6 +21,15 @@ MODELS = {
 }
 """Module and class of each model, within this package. A model's options are its class' keyword arguments."""
 
+MODEL_SUMMARIES = {
+    "densenet-unet": "U-Net of FLAMES on the first blocks of a DenseNet121, 31 million parameters",
+    "unet": "plain and small U-Net",
+    "utnet": "U-Net with efficient self-attention",
+    "sd-utnet": "disentangled model: content by a UTNet, and a style of its own for each client",
+    "sdnet": "disentangled model: content by a plain U-Net, and a style of its own for each client",
+}
+"""Description of each model, in one line, for the help."""
+
 
 def model_class(name: str) -> Callable[..., "SegmentationModel"]:
     """Import and return the class of the model `name`.

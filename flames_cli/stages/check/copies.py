@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS, PHASH_SIZE, first_alike
+from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS, PHASH_SIZE, cluster_by_marks
 from flames_cli.core.imaging.quality import nearest_links
 from flames_cli.core.scores.metrics import Counts, count_pixels
 from flames_cli.stages.check.inspection import Inspected, unpack_mask
@@ -112,7 +112,7 @@ def _equal(members: Sequence[ComparedSource]) -> Iterator[tuple[int, int]]:
         str(index): {case.digest for case in member.inspected.cases if case.digest}
         for index, member in enumerate(members)
     }
-    return ((int(first), int(index)) for index, first in first_alike(marks).items() if index != first)
+    return ((int(first), int(index)) for index, first in cluster_by_marks(marks).items() if index != first)
 
 
 def _alike(

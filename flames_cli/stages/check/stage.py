@@ -12,8 +12,8 @@ from flames_cli import __version__
 from flames_cli.config import CheckConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader
-from flames_cli.report.check_page import shown_cases, write_page
 from flames_cli.report.html import legible
+from flames_cli.report.pages import shown_cases, write_check_page
 from flames_cli.stages.check.copies import Pair, find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
 from flames_cli.stages.check.inspection import Inspected, inspect
@@ -69,7 +69,7 @@ def _write(survey: Survey, config: CheckConfig, pairs: Sequence[Pair], album: Al
     samples = pick_samples(survey, album)
     pictures = find_pictures(shown_cases(report, samples), survey, album)
     folder = config.workspace / "check"
-    write_page(folder / report["page"], report, samples, pictures)
+    write_check_page(folder / report["page"], report, samples, pictures)
     shown: dict[str, Any] = _legible(finite(report))
     write_json(folder / f"{survey.name}.json", shown)
     return shown

@@ -1,7 +1,7 @@
 """`flames demo`: raw phantoms, then all real stages, with the baseline and FLAMES next to each other."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from flames_cli.config import (
 from flames_cli.demo_data import DEMO_DATA
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import OnEvent
+from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.evaluate.files import Evaluation
 from flames_cli.stages.evaluate.stage import evaluate
 from flames_cli.stages.federate.stage import FederationResult, federate
@@ -31,7 +32,8 @@ MARKER = "DEMO.txt"
 BASELINE, OURS = "fedavg", "flames"
 
 PATIENTS = {"brats": 24, "busi": 60, "otu2d": 60}
-LOCAL_EPOCHS, BATCH_SIZE, LEARNING_RATE, BASE_CHANNELS = 2, 8, 2e-3, 8
+TRAINING = TrainOptions(local_epochs=2, batch_size=8, lr=2e-3)
+BASE_CHANNELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,7 @@ def demo(
             **shared,
             strategy=strategy,
             rounds=config.rounds,
-            local_epochs=LOCAL_EPOCHS,
-            batch_size=BATCH_SIZE,
-            lr=LEARNING_RATE,
+            **asdict(TRAINING),
             model="unet",
             model_options={"base_channels": BASE_CHANNELS, "depth": 4},
             device=config.device,

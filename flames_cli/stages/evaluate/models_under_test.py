@@ -73,7 +73,12 @@ def _find_clients(
         group = algorithm.model_group_of(entry.name, entry.modality)
         weights, test = state.model_for(entry.name, group), tests[entry.shard, ""]
         yield ModelUnderTest(
-            entry.name, entry.modality, "client_test", test.data, weights, collections=test.collections
+            label=entry.name,
+            modality=entry.modality,
+            split="client_test",
+            data=test.data,
+            weights=weights,
+            collections=test.collections,
         )
 
 
@@ -92,7 +97,13 @@ def _find_server_models(
             for name in ("", *server.sites):
                 test, site = tests[server.shard, name], server.sites.get(name, "")
                 yield ModelUnderTest(
-                    label, modality, "server_test", test.data, weights, site, test.collections
+                    label=label,
+                    modality=modality,
+                    split="server_test",
+                    data=test.data,
+                    weights=weights,
+                    unseen=site,
+                    collections=test.collections,
                 )
 
 

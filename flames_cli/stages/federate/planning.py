@@ -16,7 +16,6 @@ from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.entries import describe_entries
-from flames_cli.learn.optimisers import WEIGHT_DECAY
 
 MAX_UPDATE_NORM = 10.0
 """Default limit for real nodes: honest clients stay well below it (docs/security.md)."""
@@ -32,10 +31,10 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         FlamesError: there is no such strategy, or it cannot have one of the options.
     """
     algorithm = get_algorithm(config.strategy)
-    if algorithm.clients_correct_gradients and config.optimiser != "sgd":
+    if algorithm.clients_correct_gradients and config.training.optimiser != "sgd":
         raise FlamesError(
-            f"strategy {config.strategy} is defined for plain SGD, got optimiser {config.optimiser}; "
-            "pass --optimiser sgd, with a larger --lr such as 0.1"
+            f"strategy {config.strategy} is defined for plain SGD, got optimiser "
+            f"{config.training.optimiser}; pass --optimiser sgd, with a larger --lr such as 0.1"
         )
     if config.style_from is not None and algorithm.alone:
         raise FlamesError(
@@ -115,7 +114,6 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
     size, channels = int(facts["size"]), int(facts.get("channels", 1))
     options = options_for(channels, config.model_options)
     model = _initial_model(config, options, size, encoder_weights_of(config) if initial is None else "none")
-    decay = WEIGHT_DECAY[config.optimiser] if config.weight_decay is None else config.weight_decay
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
@@ -125,18 +123,8 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         initial=to_weights(model) if initial is None else initial,
         size=size,
         channels=channels,
-        epochs=config.local_epochs,
-        batch_size=config.batch_size,
-        lr=config.lr,
+        training=config.training,
         lr_by_modality=dict(config.lr_by_modality),
-        dice_weight=config.dice_weight,
-        per_pixel_focal=config.per_pixel_focal,
-        augment=config.augment,
-        optimiser=config.optimiser,
-        weight_decay=decay,
-        keep=config.keep_epoch,
-        proximal_mu=config.proximal_mu,
-        precise_norm=config.precise_norm,
         share=config.share,
         style_from=config.style_from,
         wire_dtype=config.wire_dtype,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from flames_cli.config import FederateConfig
+from flames_cli.config import FederateConfig, keys_with
 from flames_cli.core.federated.reports import State, count_releases_again
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
@@ -25,15 +25,10 @@ from flames_cli.store.client_state import check_client_state, client_folder
 from flames_cli.store.files.atomic import remove_leftovers
 from flames_cli.store.runs import RunFolder, read_config, read_rounds, truncate_rounds
 
-NOT_STORED = {"workspace", "fresh", "deployment"}
+NOT_STORED = keys_with(FederateConfig, "stored", False)
 """Options of this call or this machine, which are not stored with the run."""
 
-FREE_TO_CHANGE = {
-    *("rounds", "keep_rounds", "device", "precision"),
-    *("engine", "cpus_per_client", "clients_per_gpu"),
-    *("wire_dtype", "max_update_norm"),
-    *("min_clients", "min_clients_by_modality", "wait_for_clients", "round_timeout"),
-}
+FREE_TO_CHANGE = keys_with(FederateConfig, "may_change", True)
 """Options that may differ when a run is resumed: they do not change what was computed so far."""
 
 

@@ -16,8 +16,7 @@ from flames_cli.fed.privacy_accountant import check_accountant
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.stages.federate.engines import Prepared, check_engine, run_engine
 from flames_cli.stages.federate.estimate import Estimator
-from flames_cli.stages.federate.images import Images, find_images
-from flames_cli.stages.federate.nodes import node_configs
+from flames_cli.stages.federate.inputs import Images, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
 from flames_cli.stages.federate.run_files import read_initial, write_new_run
@@ -71,15 +70,15 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         for note in notes:
             on_event(Noted(note))
         if made:
-            run_engine(made, Estimator(on_event, config.batch_size, config.local_epochs))
+            run_engine(made, Estimator(on_event, config.training.batch_size, config.training.local_epochs))
     tests = folder.client_tests
     return FederationResult(
-        folder.name,
-        folder.path,
-        resumed.state.round if resumed else 0,
-        read_rounds(folder.rounds),
-        read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
-        notes,
+        run=folder.name,
+        folder=folder.path,
+        resumed_from=resumed.state.round if resumed else 0,
+        records=read_rounds(folder.rounds),
+        tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
+        notes=notes,
     )
 
 

@@ -70,7 +70,14 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
             pictures.append(content[-1])
     look = look_of(raw[0]) if reader.is_still and raw[0].place is None else None
     digest = hashlib.sha256("".join(content).encode()).hexdigest()
-    return Decoded(source, tuple(encoded), digest, tuple(pictures), look, tuple(skipped))
+    return Decoded(
+        source=source,
+        cases=tuple(encoded),
+        content=digest,
+        pictures=tuple(pictures),
+        look=look,
+        skipped=tuple(skipped),
+    )
 
 
 def look_of(case: RawCase) -> NDArray[np.bool_]:

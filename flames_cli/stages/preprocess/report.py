@@ -3,6 +3,7 @@ pseudonyms."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,28 +25,25 @@ NOT_REPORTED = {"workspace", "raw", "datasets", "duplicate_list", "salt_file", "
 """Options that are not in the report: they change nothing in the files, or are paths at the site."""
 
 
-def make_report(
-    reader: Reader,
-    config: PreprocessConfig,
-    info: SetInfo,
-    part: Gathered,
-    sets: Sets,
-    near: list[list[str]],
-    pseudonym_of: Mapping[str, str],
-    target: Path,
-) -> dict[str, Any]:
-    """Return the report of one data set.
+@dataclass(frozen=True, slots=True)
+class PreparedDataSet:
+    """One modality and organ of a reader, ready to be written."""
 
-    Args:
-        reader: reader of the data set.
-        config: options as run.
-        info: properties that the cases share.
-        part: sources that were kept, and those that were not.
-        sets: cases of every set.
-        near: patients kept together because their images are near copies.
-        pseudonym_of: pseudonym of every patient.
-        target: the HDF5 file, which is written already.
-    """
+    info: SetInfo
+    sets: Sets
+    part: Gathered
+    """Sources that were kept, and those that were not."""
+    near: list[list[str]]
+    """Patients kept together because their images are near copies."""
+    target: Path
+    """The HDF5 file."""
+
+
+def make_report(
+    reader: Reader, config: PreprocessConfig, prepared: PreparedDataSet, pseudonym_of: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the report of one data set, whose HDF5 file is written already."""
+    info, part, sets = prepared.info, prepared.part, prepared.sets
     options = config.model_dump(mode="json", exclude=NOT_REPORTED)
     shown = {own: cases for own, cases in sets.items() if cases or own != "client_val"}
     options["duplicate_list"] = config.duplicate_list is not None
@@ -69,9 +67,11 @@ def make_report(
         "skipped": [{"name": call(one.source, one.place), "reason": one.reason} for one in part.skipped],
         "bad": [call(name) for name, _ in part.bad],
         "copies_left_out": [{"name": call(copy), "same_as": call(kept)} for copy, kept in part.copies],
-        "near_copies_kept_together": [[pseudonym_of[patient] for patient in group] for group in near],
-        "file": target.name,
-        "sha256": hash_file(target),
+        "near_copies_kept_together": [
+            [pseudonym_of[patient] for patient in group] for group in prepared.near
+        ],
+        "file": prepared.target.name,
+        "sha256": hash_file(prepared.target),
     }
 
 

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.imaging.intensity import MAX_8_BIT
-from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS, first_alike, group_duplicates
+from flames_cli.core.imaging.near_duplicates import (
+    COPY_BITS,
+    NEAR_BITS,
+    cluster_by_marks,
+    cluster_near_duplicates,
+)
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.duplicate_list import read_duplicate_list
@@ -151,7 +156,7 @@ def join_name(*parts: str) -> str:
 def _leave_out_copies(part: Gathered) -> None:
     """Find the copies. This needs all sources: a later one may show that two earlier ones are copies of each
     other."""
-    for name, first in first_alike({name: sound.copied for name, sound in part.sound.items()}).items():
+    for name, first in cluster_by_marks({name: sound.copied for name, sound in part.sound.items()}).items():
         if first != name:
             part.copies.append((name, first))
 
@@ -189,14 +194,16 @@ def find_split_units(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str
     for sound in sounds:
         alike.setdefault(sound.source.patient, []).extend((*sound.copied, *sound.pictures))
     _mark_near(sounds, alike, COPY_BITS if reader.knows_patients else NEAR_BITS)
-    return first_alike({patient: alike[patient] for patient in sorted(alike)})
+    return cluster_by_marks({patient: alike[patient] for patient in sorted(alike)})
 
 
 def _mark_near(sounds: Sequence[Sound], alike: dict[str, list[str]], bits: int) -> None:
     shown = [sound for sound in sounds if sound.look is not None]
     if len(shown) < 2:
         return
-    firsts = group_duplicates(np.stack([sound.look for sound in shown if sound.look is not None]), bits)
+    firsts = cluster_near_duplicates(
+        np.stack([sound.look for sound in shown if sound.look is not None]), bits
+    )
     for sound, first in zip(shown, firsts, strict=True):
         alike[sound.source.patient].append(f"near {first}")
 

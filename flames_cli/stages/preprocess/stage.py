@@ -6,7 +6,6 @@ pseudonyms.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
 from flames_cli.stages.preprocess.pseudonymise import rename_cases, write_table
-from flames_cli.stages.preprocess.report import Sets, make_report
+from flames_cli.stages.preprocess.report import PreparedDataSet, Sets, make_report
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
 from flames_cli.stages.preprocess.sources import Gathered, find_split_units, gather, set_split_units
 from flames_cli.stages.preprocess.splitting import divide_cases, split_cases
@@ -58,7 +57,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         sets = _split(reader, collection, names, gathered, unit_of, config)
         pseudonym_of = _give_pseudonyms(salt_file, sources)
         datasets = [
-            _DataSet(
+            PreparedDataSet(
                 info=SetInfo(
                     dataset=names[modality, organ],
                     modality=modality,
@@ -80,22 +79,10 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
             return _write(config, opened, datasets, pseudonym_of, spool)
 
 
-@dataclass(frozen=True, slots=True)
-class _DataSet:
-    """One modality and organ of a reader, ready to be written."""
-
-    info: SetInfo
-    sets: Sets
-    part: Gathered
-    near: list[list[str]]
-    """Patients kept together because their images are near copies."""
-    target: Path
-
-
 def _write(
     config: PreprocessConfig,
     opened: Opened,
-    datasets: Sequence[_DataSet],
+    datasets: Sequence[PreparedDataSet],
     pseudonym_of: Mapping[str, str],
     spool: Spool,
 ) -> list[dict[str, Any]]:
@@ -112,16 +99,7 @@ def _write(
         table_path(config.workspace, path.stem).unlink(missing_ok=True)
     reports = []
     for made in datasets:
-        report = make_report(
-            reader=opened.reader,
-            config=config,
-            info=made.info,
-            part=made.part,
-            sets=made.sets,
-            near=made.near,
-            pseudonym_of=pseudonym_of,
-            target=made.target,
-        )
+        report = make_report(opened.reader, config, made, pseudonym_of)
         write_table(table_path(config.workspace, made.info.dataset), made.part, pseudonym_of)
         write_json(made.target.with_suffix(".json"), report)
         reports.append(report)

@@ -9,7 +9,12 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy.spatial.distance import cdist
 
-from flames_cli.core.imaging.near_duplicates import NEAR_BITS, PHASH_SIZE, first_alike, group_duplicates
+from flames_cli.core.imaging.near_duplicates import (
+    NEAR_BITS,
+    PHASH_SIZE,
+    cluster_by_marks,
+    cluster_near_duplicates,
+)
 from flames_cli.core.rng import derive_rng
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -32,21 +37,21 @@ def hash_of(path):
 
 def test_near_hashes_share_the_index_of_their_first():
     hashes = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1], [0, 1, 1, 1]])
-    assert group_duplicates(hashes, 1) == [0, 1, 0, 1]
+    assert cluster_near_duplicates(hashes, 1) == [0, 1, 0, 1]
 
 
 def test_a_case_in_between_links_its_neighbours():
     hashes = np.array([[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]])
-    assert group_duplicates(hashes, 1) == [0, 0, 0]
+    assert cluster_near_duplicates(hashes, 1) == [0, 0, 0]
 
 
 def test_zero_distance_groups_only_equal_hashes():
     hashes = np.array([[0, 1], [1, 1], [0, 1]], dtype=bool)
-    assert group_duplicates(hashes, 0) == [0, 1, 0]
+    assert cluster_near_duplicates(hashes, 0) == [0, 1, 0]
 
 
 def test_no_case_gives_no_group():
-    assert group_duplicates(np.zeros((0, 8), bool), 3) == []
+    assert cluster_near_duplicates(np.zeros((0, 8), bool), 3) == []
 
 
 @given(
@@ -54,31 +59,31 @@ def test_no_case_gives_no_group():
     st.integers(0, 4),
 )
 def test_groups_equal_the_slow_way(hashes, max_distance):
-    assert group_duplicates(hashes, max_distance) == slow_groups(hashes.astype(float), max_distance)
+    assert cluster_near_duplicates(hashes, max_distance) == slow_groups(hashes.astype(float), max_distance)
 
 
 def test_groups_reach_across_blocks():
     hashes = derive_rng(0, "groups").random((1500, 256)) < 0.5
     hashes[1400] = hashes[3]
     hashes[1400, :NEAR_BITS] ^= True
-    groups = group_duplicates(hashes, NEAR_BITS)
+    groups = cluster_near_duplicates(hashes, NEAR_BITS)
     assert groups[1400] == 3
     assert len(set(groups)) == 1499
 
 
 def test_five_thousand_equal_cases_are_one_group():
-    assert set(group_duplicates(np.ones((5000, 256), bool), 0)) == {0}
+    assert set(cluster_near_duplicates(np.ones((5000, 256), bool), 0)) == {0}
 
 
 @pytest.mark.parametrize("hashes", [np.full((2, 4), 2), np.zeros(4), np.full((2, 4), 255, np.uint8)])
 def test_anything_but_rows_of_bits_is_refused(hashes):
     with pytest.raises(ValueError, match="expected N×B bits"):
-        group_duplicates(hashes, 1)
+        cluster_near_duplicates(hashes, 1)
 
 
 def test_negative_distance_is_refused():
     with pytest.raises(ValueError, match="max_distance -1"):
-        group_duplicates(np.zeros((2, 4), bool), -1)
+        cluster_near_duplicates(np.zeros((2, 4), bool), -1)
 
 
 @pytest.mark.skipif(not BUSI.exists(), reason="the shared BUSI images are not here")
@@ -90,24 +95,24 @@ def test_known_breast_duplicates_are_found_and_others_are_not():
     ]
     names = [name for pair in pairs for name in pair] + ["benign (135)", "benign (347)"]
     hashes = np.array([hash_of(BUSI / name.split()[0] / f"{name}.png") for name in names])
-    assert group_duplicates(hashes, NEAR_BITS) == [0, 0, 2, 2, 4, 4, 6, 7]
+    assert cluster_near_duplicates(hashes, NEAR_BITS) == [0, 0, 2, 2, 4, 4, 6, 7]
 
 
 @pytest.mark.skipif(not OTU.exists(), reason="the shared OTU_2d images are not here")
 def test_ovary_frames_group_without_chaining_patients():
     numbers = (192, 194, 195, 216, 217, 72, 346)
     hashes = np.array([hash_of(OTU / f"{number}.JPG") for number in numbers])
-    assert group_duplicates(hashes, NEAR_BITS) == [0, 0, 0, 3, 3, 5, 6]
+    assert cluster_near_duplicates(hashes, NEAR_BITS) == [0, 0, 0, 3, 3, 5, 6]
 
 
 def test_names_that_share_a_mark_are_alike_directly_or_through_others():
     marks = {"a": ["x"], "b": ["y"], "c": ["z"], "d": ["y", "x"], "e": [], "f": ["z", "z"]}
-    assert first_alike(marks) == {"a": "a", "b": "a", "c": "c", "d": "a", "e": "e", "f": "c"}
+    assert cluster_by_marks(marks) == {"a": "a", "b": "a", "c": "c", "d": "a", "e": "e", "f": "c"}
 
 
 @given(st.dictionaries(st.integers(0, 99).map(str), st.lists(st.sampled_from("pqrstu"), max_size=3)))
 def test_no_mark_stands_in_two_groups_of_alike(marks):
-    found = first_alike(marks)
+    found = cluster_by_marks(marks)
     for mark in "pqrstu":
         assert len({found[name] for name, own in marks.items() if mark in own}) <= 1
     order = list(marks)

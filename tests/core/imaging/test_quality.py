@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flames_cli.core.imaging.near_duplicates import group_duplicates
+from flames_cli.core.imaging.near_duplicates import cluster_near_duplicates
 from flames_cli.core.imaging.quality import (
     Intensity,
     count_shares,
@@ -112,7 +112,7 @@ def test_equal_hashes_are_linked_at_no_distance():
 def test_links_span_every_group_and_none_is_too_long(numbers, most):
     hashes = np.unpackbits(np.array(numbers, np.uint8)[:, None], axis=1).astype(bool)
     links = nearest_links(hashes, most)
-    groups = group_duplicates(hashes, most)
+    groups = cluster_near_duplicates(hashes, most)
     assert len(links) == len(groups) - len(set(groups))
     for link in links:
         assert link.first < link.second

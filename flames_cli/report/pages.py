@@ -26,7 +26,7 @@ def shown_cases(report: Report, samples: Samples) -> list[str]:
     return list(dict.fromkeys([*cases, *(case for sheet in samples.values() for case in sheet)]))
 
 
-def write_page(path: Path, report: Report, samples: Samples, pictures: Mapping[str, Picture]) -> None:
+def write_check_page(path: Path, report: Report, samples: Samples, pictures: Mapping[str, Picture]) -> None:
     """Write the page of `report` (a flames-check), with the `pictures` that it names, by case."""
     body = [
         *_head(report),

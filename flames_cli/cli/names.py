@@ -1,0 +1,67 @@
+"""Names of strategies, models, data sets and runs, found without loading what they stand for."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from flames_cli.errors import FlamesError
+
+Kind = Literal["strategies", "models", "datasets", "runs"]
+
+WORDS = {"strategies": "strategy", "models": "model", "datasets": "data set"}
+
+
+def known_names(kind: str, workspace: Path) -> list[str]:
+    """Return the known names of a kind; those of runs are read from the workspace."""
+    match kind:
+        case "strategies":
+            from flames_cli.fed.algorithms import ALGORITHMS
+
+            return list(ALGORITHMS)
+        case "models":
+            from flames_cli.learn.models import MODELS
+
+            return list(MODELS)
+        case "datasets":
+            from flames_cli.readers import READERS
+
+            preprocessed = (path.stem for path in workspace.glob("preprocessed/*.h5"))
+            return list(dict.fromkeys((*READERS, *preprocessed)))
+        case _:
+            from flames_cli.store.runs import list_runs
+
+            return [path.name for path in list_runs(workspace)]
+
+
+def check_name(kind: str, name: str, workspace: Path) -> None:
+    """Check that a strategy, a model or a data set has a known name.
+
+    Raises:
+        FlamesError: the name is not known.
+    """
+    known = known_names(kind, workspace)
+    if name not in known:
+        raise FlamesError(
+            f"{WORDS[kind]} '{name}' is not known{_nearest(name, known)}; choose one of {', '.join(known)}"
+        )
+
+
+def check_datasets(names: Iterable[str]) -> None:
+    """Check that every data set has a reader, without loading one.
+
+    Raises:
+        FlamesError: a name is not known.
+    """
+    from flames_cli.readers import ALIASES, READERS
+
+    for name in names:
+        if ALIASES.get(name.lower(), name.lower()) not in READERS:
+            raise FlamesError(
+                f"data set '{name}' is not known{_nearest(name, READERS)}; choose one of {', '.join(READERS)}"
+            )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -1,0 +1,77 @@
+"""Inputs of a federation: the size and channels of its images, and the nodes on one machine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flames_cli.config import FederateConfig, PreprocessConfig
+from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.errors import FlamesError
+from flames_cli.fed.engines import ENGINES
+from flames_cli.fed.node import SHARD_SEPARATOR, NodeConfig
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.partition import ClientEntry, Partition, checked_shard, read_partition
+
+CHANNELS = {"grey": 1, "rgb": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Size and channels that every client's images must have."""
+
+    size: int
+    channels: int
+    partition: Partition | None
+    """Partition of this machine; None if there is none, because the data are at the nodes."""
+    sha256: str | None
+    """SHA-256 of the partition's file."""
+
+
+def find_images(config: FederateConfig) -> Images:
+    """Return the properties of the images.
+
+    Raises:
+        MissingArtifact: there is no partition, which engines on one machine read.
+        FlamesError: the partition cannot be read.
+    """
+    path = config.workspace / "partition.json"
+    if ENGINES[config.engine].clients_hold_their_data:
+        partition = read_partition(path) if path.is_file() else None
+        size = config.size or (partition.size if partition else PreprocessConfig().size)
+        channels = CHANNELS[config.channels] if config.channels else partition.channels if partition else 1
+    else:
+        partition = read_partition(path)
+        size, channels = partition.size, partition.channels
+    return Images(size, channels, partition, hash_file(path) if partition else None)
+
+
+def node_configs(
+    config: FederateConfig, algorithm: Algorithm, partition: Partition, client_state: Path
+) -> list[NodeConfig]:
+    """Return one node per client; if the algorithm pools, one per model group with the shards of all its
+    clients.
+
+    Raises:
+        MissingArtifact: a shard is missing.
+        FlamesError: a shard has changed, or a learning rate is for a modality that no client has.
+    """
+    unknown = [name for name in config.lr_by_modality if name not in partition.modalities]
+    if unknown:
+        raise FlamesError(
+            f"--lr names '{unknown[0]}', expected a modality of {', '.join(partition.modalities)}"
+        )
+    members: dict[str, list[ClientEntry]] = {}
+    for entry in partition.clients:
+        name = algorithm.model_group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
+        members.setdefault(name, []).append(entry)
+    return [
+        {
+            "client": name,
+            "shard": SHARD_SEPARATOR.join(
+                str(checked_shard(config.workspace, entry).resolve()) for entry in entries
+            ),
+            "device": config.device,
+            "precision": config.precision,
+            "client-state": str(client_state.resolve()),
+        }
+        for name, entries in members.items()
+    ]
