@@ -1,14 +1,16 @@
-"""Strategies side by side over several seeds, on centres that no client has seen: Dice by size of lesion.
+"""Comparison of strategies over several seeds on centres that no client has seen: Dice by size of lesion.
 
     python benchmarks/compare_strategies.py sample_configs/lits-slices-fedgs.toml --unseen C1 C2 --seeds 0 1 2
 
-Each centre of --unseen is held out in turn, and clients are made of the rest. Every seed gives all strategies
-the same partition, initial weights and order of images. A case's Dice is its mean over the seeds; differences
-are paired by case against the first strategy, with 95 % limits by a bootstrap that draws patients, so that
-many slices of one patient do not count as so many patients. What differs between seeds alone is told beside.
+Each centre of --unseen is held out in turn, and the other centres are the clients. Each seed gives all
+strategies the same partition, initial weights and order of images. The Dice of a case is its mean over the
+seeds. Differences are paired by case with the first strategy; their 95 % limits come from a bootstrap that
+draws patients, so that many slices of one patient do not count as many patients. The differences of the
+single seeds are printed next to them.
 
-A strategy may bring options of its own, `fedavg,lr=0.002`. It must have one model for all, or for all of a
-modality. Run again, it goes on where it stopped; where the configuration was changed, remove the workspace.
+A strategy may have its own options, as in `fedavg,lr=0.002`. It must have one model for all clients, or one
+for each modality. The same command resumes where it stopped; delete the workspace after a change of the
+configuration.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from flames_cli.core.scores.detection import LesionCounts, pool_counts
 from flames_cli.core.scores.intervals import paired_interval
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Event, OnEvent, RoundDone
-from flames_cli.stages.evaluate.lesion_rows import SIZES, is_of
+from flames_cli.stages.evaluate.lesion_rows import SIZES, has_size
 from flames_cli.stages.evaluate.stage import evaluate
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
@@ -50,11 +52,11 @@ class Case:
 
 
 Run = dict[str, Case]
-"""By case: all unseen centres with one strategy and seed."""
+"""Results by case name, of all unseen centres with one strategy and seed."""
 
 
 def main() -> None:
-    """Run what is missing, then print the tables."""
+    """Run the missing federations, then print the tables."""
     options = parse_options()
     started = time.monotonic()
     runs: dict[str, list[Run]] = {strategy: [{} for _ in options.seeds] for strategy in options.strategies}
@@ -70,7 +72,7 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    """The configuration, the strategies, the centres and the seeds."""
+    """Return the options: configuration, strategies, centres and seeds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -82,8 +84,11 @@ def parse_options() -> argparse.Namespace:
 
 
 def prepare(config: Path, site: str) -> Path:
-    """The workspace in which `site` is unseen. Made anew each time: the same options give the same bytes, and
-    `federate` refuses to go on with others."""
+    """Make the workspace in which `site` is unseen.
+
+    The data are preprocessed again each time: the same options give the same bytes, and `federate` resumes a
+    run only with the same partition.
+    """
     read = load_section(PreprocessConfig, {"overwrite": True}, config)
     workspace = read.workspace / f"unseen-{site}"
     (dataset,) = read.datasets
@@ -94,29 +99,31 @@ def prepare(config: Path, site: str) -> Path:
 
 
 def run(config: Path, workspace: Path, strategy: str, seed: int) -> Run:
-    """Train and evaluate one model; its cases."""
+    """Train and evaluate one model and return its cases."""
     name, *pairs = strategy.split(",")
     changes = {key: parse_number(text) for key, _, text in (pair.partition("=") for pair in pairs)}
     label = "-".join([name, *(f"{key}-{value}" for key, value in changes.items())])
     typed = {"workspace": workspace, "strategy": name, "seed": seed, "run": f"{label}-seed-{seed}", **changes}
-    made = federate(load_section(FederateConfig, typed, config), tell(f"{workspace.name} {label} {seed}"))
+    made = federate(
+        load_section(FederateConfig, typed, config), print_rounds(f"{workspace.name} {label} {seed}")
+    )
     evaluate(EvaluateConfig(workspace=workspace, run=made.run, server_test=True, overlays=False))
     return read_cases(made.folder / "evaluation" / "cases.csv")
 
 
-def tell(what: str) -> OnEvent:
-    """Prints a line a round."""
+def print_rounds(label: str) -> OnEvent:
+    """Return a function that prints one line for each round."""
 
     def on_event(event: Event) -> None:
         if isinstance(event, RoundDone):
             losses = " ".join(f"{client.get('train_loss', 0):.3f}" for client in event.record["clients"])
-            print(f"{what}: round {event.record['round']}, {event.record['seconds']:.0f} s, loss {losses}")
+            print(f"{label}: round {event.record['round']}, {event.record['seconds']:.0f} s, loss {losses}")
 
     return on_event
 
 
 def read_cases(path: Path) -> Run:
-    """What was measured of every case in a run's cases.csv."""
+    """Read the metrics of every case from a run's cases.csv."""
     found: Run = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -128,7 +135,7 @@ def read_cases(path: Path) -> Run:
 
 
 def print_table(baseline: str, theirs: Sequence[Run], strategy: str, ours: Sequence[Run]) -> None:
-    """Dice of both by size, with the paired difference; then lesions found."""
+    """Print Dice of both strategies by size, with the paired difference, then the lesions found."""
     print(f"\n{strategy} against {baseline}: Dice, mean over {len(ours)} seeds of each case")
     width = max(len(baseline), len(strategy))
     print(
@@ -136,7 +143,7 @@ def print_table(baseline: str, theirs: Sequence[Run], strategy: str, ours: Seque
         "  difference (95 % limits)   by seed"
     )
     for size in SIZES:
-        names = sorted(name for name, case in theirs[0].items() if is_of(case.lesion, size))
+        names = sorted(name for name, case in theirs[0].items() if has_size(case.lesion, size))
         if not names:
             continue
         before, after = (mean_dice(runs, names) for runs in (theirs, ours))
@@ -157,13 +164,13 @@ def print_table(baseline: str, theirs: Sequence[Run], strategy: str, ours: Seque
 
 
 def mean_dice(runs: Sequence[Run], names: Sequence[str]) -> list[float]:
-    """Of each case, over the runs."""
+    """Return the mean Dice of each case over the runs."""
     return [statistics.fmean(one[name].values["dice"] for one in runs) for name in names]
 
 
 def lesions_found(runs: Sequence[Run], size: str) -> str:
-    """Lesion-wise recall and precision over all runs, of images of one size."""
-    cases = [case for one in runs for case in one.values() if is_of(case.lesion, size)]
+    """Return a text with lesion-wise recall and precision over all runs, for images of one size."""
+    cases = [case for one in runs for case in one.values() if has_size(case.lesion, size)]
     counts = pool_counts(LesionCounts(*(int(case.values[name]) for name in COUNTS)) for case in cases)
     return (
         f"{size}: {counts.found} of {counts.n} lesions found ({counts.recall():.2f}), "

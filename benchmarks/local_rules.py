@@ -1,9 +1,10 @@
-"""What FedGS, FedProx and the others add to a client's round, beside plain training in the same run.
+"""Time that FedGS, FedProx and SCAFFOLD add to a client's round, compared with plain training.
 
     python benchmarks/local_rules.py --size 96 --batch 16 --images 96
 
-The rules take turns, round by round, on the same random images, half of them with a small lesion, so that
-most steps of FedGS count otherwise than once. The figure is the median round of each, after one of warm-up.
+The local update rules take turns, round by round, on the same random images. Half of the images have a small
+lesion, so that most steps of FedGS have a scale other than 1. The result is the median round of each rule
+after one round of warm-up.
 """
 
 import argparse
@@ -38,7 +39,7 @@ RULES = {
 
 
 def main() -> None:
-    """Print seconds a round of every rule, and its ratio to plain training."""
+    """Print the seconds of a round of every rule, and the ratio to plain training."""
     options = parse_options()
     cases, nothing = draw_cases(options.images, options.size), ShardDataset([])
     rounds = {name: make_round(options, *case, cases, nothing) for name, case in RULES.items()}
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    """Model, images, their size, images a batch, and rounds of each rule."""
+    """Return the options: model, number and size of images, batch size, and rounds of each rule."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -69,7 +70,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def draw_cases(n: int, size: int) -> ShardDataset:
-    """Noise with a square each, small ones in every second image."""
+    """Draw images of noise with one square each; it is small in every second image."""
     rng = derive_rng(0, "benchmark")
     images = rng.integers(0, 256, (n, size, size), dtype=np.uint8)
     masks = np.zeros((n, size, size), np.uint8)
@@ -86,7 +87,7 @@ def draw_cases(n: int, size: int) -> ShardDataset:
 def make_round(
     options: argparse.Namespace, rule: str, training: TrainOptions, cases: ShardDataset, nothing: ShardDataset
 ) -> Callable[[], object]:
-    """One local epoch from the same weights."""
+    """Return a function that trains one local epoch from the same initial weights."""
     local = LocalRound(0, 1, "client", replace(training, batch_size=options.batch), rule)
 
     def run() -> object:

@@ -1,10 +1,11 @@
-"""What a long run holds on to: memory, open files and threads at round 20 and at the last of 200.
+"""Resources of a long run: memory, open files and threads at round 20 and at the last of 200 rounds.
 
     OMP_NUM_THREADS=1 python benchmarks/long_run.py --rounds 200
 
-Every strategy runs inline in a process of its own, on phantoms of three data sets at 32×32, with a U-Net of
-four base channels: rounds so short that only what a round leaves behind can grow. Each is measured when it
-has been saved, the clients' caches filled. Aim: memory within 5 %, files and threads the same.
+Every strategy runs inline in its own process, on phantoms of three data sets at 32×32, with a U-Net of four
+base channels. The rounds are short, so that growth can only come from data that a round does not release. A
+round is measured after it was saved, with the clients' caches filled. Aim: memory within 5 %, the same number
+of files and threads.
 """
 
 import argparse
@@ -39,7 +40,7 @@ Figures = Mapping[str, float]
 
 
 def main() -> None:
-    """Run every arm in its own process; print what each held early and late."""
+    """Run every arm in its own process and print its resources in an early and in the last round."""
     options = parse_options()
     if options.arm:
         print(json.dumps(run_arm(options.arm, options.workspace, options.rounds)))
@@ -49,11 +50,11 @@ def main() -> None:
         workspace = Path(folder) / "workspace"
         prepare(workspace)
         for name in options.strategies:
-            print_arm(name, run_apart(name, workspace, options.rounds))
+            print_arm(name, run_in_process(name, workspace, options.rounds))
 
 
 def parse_options() -> argparse.Namespace:
-    """Rounds and strategies; the arm and its workspace are for the processes that this one starts."""
+    """Return the options: rounds and strategies. Child processes also receive their arm and workspace."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -65,15 +66,15 @@ def parse_options() -> argparse.Namespace:
 
 
 def prepare(workspace: Path) -> None:
-    """Few small images of every data set of the paper, partitioned."""
+    """Preprocess and partition a few small images of every data set of the paper."""
     for name, patients in PATIENTS.items():
         raw = DEMO_DATA[name](workspace / "raw" / name, patients, 0)
         preprocess(PreprocessConfig(workspace=workspace, raw={name: raw}, size=32, slice_half_width=2), name)
     partition(PartitionConfig(workspace=workspace))
 
 
-def run_apart(name: str, workspace: Path, rounds: int) -> dict[str, Figures]:
-    """The figures of one arm by round."""
+def run_in_process(name: str, workspace: Path, rounds: int) -> dict[str, Figures]:
+    """Run one arm in its own process and return its figures by round."""
     command = [
         sys.executable,
         __file__,
@@ -89,7 +90,7 @@ def run_apart(name: str, workspace: Path, rounds: int) -> dict[str, Figures]:
 
 
 def run_arm(name: str, workspace: Path, rounds: int) -> dict[int, Figures]:
-    """Federate, and measure this process after round 20, or half of them, and after the last."""
+    """Federate, and measure this process after round 20 (or half of the rounds) and after the last round."""
     at, measured = {min(20, rounds // 2), rounds}, {}
 
     def watch(event: Event) -> None:
@@ -103,9 +104,9 @@ def run_arm(name: str, workspace: Path, rounds: int) -> dict[int, Figures]:
 
 
 def measure() -> Figures:
-    """This process: resident memory in MB, open files, threads, and objects that Python keeps track of."""
+    """Return resident memory in MB, open files, threads and tracked Python objects of this process."""
     process = psutil.Process()
-    memory = process.memory_info().rss / 1e6  # before the garbage is collected, as a long run has it
+    memory = process.memory_info().rss / 1e6  # before the garbage collection, as in a long run
     gc.collect()
     return {
         "mb": memory,
@@ -116,7 +117,7 @@ def measure() -> Figures:
 
 
 def print_arm(name: str, measured: Mapping[str, Figures]) -> None:
-    """A line a round that was measured; the ratio is to the first."""
+    """Print a line for each measured round; ratios are relative to the first one."""
     first = next(iter(measured.values()))
     for round_, at in measured.items():
         ratio = f"{at['mb'] / first['mb']:.3f}x"

@@ -1,9 +1,9 @@
-"""Preprocessing against a plain re-statement of the authors' scripts, in the same run.
+"""Speed of preprocessing, compared with a plain version of the authors' scripts in the same run.
 
 python benchmarks/preprocess.py --otu2d ../shared/data/otu2d --brats ../shared/data/Task01_BrainTumour
 
-The reference decodes one file after the other, keeps every image as float32 and writes one npz. Each is run
-`--repeats` times, and the quickest counts. Without a folder, phantoms are drawn.
+The reference decodes one file after the other, stores every image as float32 and writes one npz. Both run
+`--repeats` times, and the fastest run counts. Phantoms are drawn for a data set without a folder.
 """
 
 import argparse
@@ -27,7 +27,7 @@ PHANTOM_PATIENTS = {"otu2d": 200, "brats": 12}
 
 
 def to_square(image: np.ndarray, interpolation: int) -> np.ndarray:
-    """The authors' padding and resizing."""
+    """Pad and resize an image as the authors do."""
     height, width = image.shape
     missing = abs(height - width)
     margins = (missing // 2 + missing % 2, missing // 2)
@@ -36,7 +36,7 @@ def to_square(image: np.ndarray, interpolation: int) -> np.ndarray:
 
 
 def reference_otu2d(root: Path, target: Path) -> int:
-    """OTU_2d as the authors do it; the number of images read."""
+    """Preprocess OTU_2d as the authors do, and return the number of images read."""
     images, masks = [], []
     paths = sorted((root / "images").glob("*.JPG"))
     for path in paths:
@@ -50,7 +50,7 @@ def reference_otu2d(root: Path, target: Path) -> int:
 
 
 def reference_brats(root: Path, target: Path) -> int:
-    """BrainTumour as the authors do it; the number of volumes read."""
+    """Preprocess BrainTumour as the authors do, and return the number of volumes read."""
     images, masks = [], []
     paths = sorted((root / "imagesTr").glob("[!.]*.nii.gz"))
     for path in paths:
@@ -74,7 +74,7 @@ REFERENCES: dict[str, tuple[str, Callable[[Path, Path], int]]] = {
 
 
 def measure(run: Callable[[Path], int], suffix: str, repeats: int) -> tuple[float, int, int]:
-    """(seconds of the quickest run, sources read, bytes written)."""
+    """Return (seconds of the fastest run, sources read, bytes written)."""
     best, sources, size = float("inf"), 0, 0
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
@@ -86,14 +86,14 @@ def measure(run: Callable[[Path], int], suffix: str, repeats: int) -> tuple[floa
 
 
 def main() -> None:
-    """Measure both kinds of data set and print the ratios."""
+    """Measure both data sets and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--otu2d", type=Path, help="folder of OTU_2d")
     parser.add_argument("--brats", type=Path, help="folder of Task01_BrainTumour")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=0, help="threads; 0: one a core")
+    parser.add_argument("--workers", type=int, default=0, help="threads; 0: one per core")
     options = parser.parse_args()
-    print(f"{os.cpu_count()} cores, quickest of {options.repeats} runs each")
+    print(f"{os.cpu_count()} cores, fastest of {options.repeats} runs each")
     for name, (noun, reference) in REFERENCES.items():
         with tempfile.TemporaryDirectory() as drawn:
             root = getattr(options, name) or DEMO_DATA[name](Path(drawn), PHANTOM_PATIENTS[name], 0)
@@ -115,7 +115,7 @@ def main() -> None:
         print(f"{name} ({kind}, {n} {noun})")
         print(f"  plain   {plain_n / plain:8.1f} {noun}/s {plain_bytes / 1e6:8.1f} MB")
         print(f"  flames  {n / fast:8.1f} {noun}/s {size / 1e6:8.1f} MB")
-        print(f"  ratio   {plain / fast * n / plain_n:8.1f}x quicker {plain_bytes / size:6.1f}x smaller")
+        print(f"  ratio   {plain / fast * n / plain_n:8.1f}x faster {plain_bytes / size:6.1f}x smaller")
 
 
 if __name__ == "__main__":

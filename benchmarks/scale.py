@@ -1,14 +1,13 @@
-"""Memory and time of a round by number of clients: FLAMES's server beside Flower's stock FedAvg.
+"""Memory and time of a round by number of clients: FLAMES' server compared with Flower's stock FedAvg.
 
     OMP_NUM_THREADS=1 python benchmarks/scale.py --clients 2 10 50 100 200 --out build/scale
 
-Every federation runs in a process of its own (`scale_arm.py`): the same weights, the same in-process Grid,
-the same clients, which send back what they got plus a constant. Memory is the peak beyond that of the same
-process with everything imported and the initial weights made (`base`). Time is the mean round after a first
-one, clients included: processor seconds, which other load on the machine does not stretch as it does those on
-the clock (both are in scale.csv). `flames` keeps a personalised model a client from round to round, so that
-its memory grows with the clients by nature. What would need more than --limit-gb, or than is free, is left
-out.
+Every federation runs in its own process (`scale_arm.py`), with the same weights, the same in-process Grid and
+the same clients, which return the received weights plus a constant. Memory is the peak minus the memory of
+the process after the imports and with the initial weights (`base`). Time is the mean round after a first one,
+clients included. It is processor time, which other load on the machine changes less than wall time (both are
+in scale.csv). `flames` stores one personalised model per client from round to round, so its memory grows with
+the number of clients. A federation that would need more memory than --limit-gb, or than is free, is left out.
 """
 
 import argparse
@@ -30,14 +29,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from flames_cli.report.figures import DPI, MARKERS, PALETTE, STYLE
 
 FREE_GB = 2.0
-"""Left to others on the machine."""
+"""Memory that is left to other programs on the machine."""
 
 Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One server, and the models that it holds at its peak: `fixed`, and `each` for every client."""
+    """One server, with the models that it has in memory at its peak: `fixed`, and `each` per client."""
 
     label: str
     fixed: int
@@ -73,7 +72,7 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    """Numbers of clients, the model's size, rounds measured, the limit of memory and where results go."""
+    """Return the options: numbers of clients, model size, measured rounds, memory limit, output folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -86,12 +85,12 @@ def parse_options() -> argparse.Namespace:
 
 
 def estimate_gb(arm: Arm, n: int, megabytes: float) -> float:
-    """What an arm is going to need."""
+    """Return an estimate of the memory of an arm with `n` clients, in GB."""
     return (arm.fixed + arm.each * n) * megabytes / 1000
 
 
 def too_much(arm: Arm, n: int, megabytes: float, limit_gb: float) -> str | None:
-    """Why an arm cannot be run, or None."""
+    """Return the reason why an arm cannot be run, or None."""
     needed, free = estimate_gb(arm, n, megabytes), psutil.virtual_memory().available / 1e9
     if needed > limit_gb:
         return f"it would need about {needed:.0f} GB, the limit is {limit_gb:g}"
@@ -101,7 +100,7 @@ def too_much(arm: Arm, n: int, megabytes: float, limit_gb: float) -> str | None:
 
 
 def run(name: str, n: int, options: argparse.Namespace) -> Figures:
-    """One federation's figures."""
+    """Run one federation and return its figures."""
     script = Path(__file__).with_name("scale_arm.py")
     command = [sys.executable, str(script), name, str(n)]
     command += ["--megabytes", str(options.megabytes), "--rounds", str(options.rounds)]
@@ -110,7 +109,7 @@ def run(name: str, n: int, options: argparse.Namespace) -> Figures:
 
 
 def print_head(options: argparse.Namespace) -> None:
-    """What is measured, and the names of the columns."""
+    """Print the measured quantities and the names of the columns."""
     print(f"model of {options.megabytes:g} MB, {options.rounds} rounds after a first one; ratios to {STOCK}")
     print(
         f"{'clients':>7}  {'server':15}{'peak memory':>17}{'base':>9}"
@@ -119,7 +118,7 @@ def print_head(options: argparse.Namespace) -> None:
 
 
 def print_line(n: int, arm: Arm, figures: Figures, stock: Figures | None) -> None:
-    """One row of the table; the server's part of a round is what is not its clients'."""
+    """Print one row of the table; the server's time is the time of the round minus that of the clients."""
 
     def cell(name: str, unit: str, digits: int) -> str:
         ratio = f"{figures[name] / stock[name]:.2f}x" if stock else ""
@@ -136,7 +135,7 @@ def print_line(n: int, arm: Arm, figures: Figures, stock: Figures | None) -> Non
 
 
 def write_csv(path: Path, measured: Mapping[tuple[str, int], Figures]) -> None:
-    """All figures, a row a federation."""
+    """Write all figures, one row for each federation."""
     names = next(iter(measured.values())).keys()
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -145,7 +144,7 @@ def write_csv(path: Path, measured: Mapping[tuple[str, int], Figures]) -> None:
 
 
 def draw(path: Path, measured: Mapping[tuple[str, int], Figures], options: argparse.Namespace) -> None:
-    """Peak memory and seconds a round over clients."""
+    """Draw peak memory and seconds of a round by number of clients."""
     with style.context(STYLE, after_reset=True):
         figure = Figure(figsize=(7.4, 3.3), dpi=DPI, facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
@@ -164,7 +163,7 @@ def draw(path: Path, measured: Mapping[tuple[str, int], Figures], options: argpa
 
 
 def draw_line(axes: Axes, arm: Arm, values: Mapping[int, float]) -> None:
-    """What was measured."""
+    """Draw the measured values of an arm."""
     axes.plot(
         list(values),
         list(values.values()),
@@ -177,7 +176,7 @@ def draw_line(axes: Axes, arm: Arm, values: Mapping[int, float]) -> None:
 
 
 def draw_left_out(axes: Axes, arm: Arm, of_arm: Mapping[int, Figures], options: argparse.Namespace) -> None:
-    """What was not run, where it is estimated to be."""
+    """Draw the estimates of the federations that were not run."""
     left_out = [n for n in options.clients if n not in of_arm and of_arm and n > max(of_arm)]
     if not left_out:
         return
@@ -195,7 +194,7 @@ def draw_left_out(axes: Axes, arm: Arm, of_arm: Mapping[int, Figures], options: 
 
 
 def finish(axes: Axes, title: str, unit: str, clients: Sequence[int]) -> None:
-    """Both axes by powers, with the numbers of clients that were asked for."""
+    """Set both axes to logarithmic, with ticks at the requested numbers of clients."""
     axes.set(xscale="log", yscale="log", xlabel="clients")
     axes.set_title(f"{title} ({unit})", loc="left", fontsize=9, fontweight="bold")
     axes.xaxis.set_major_locator(FixedLocator(list(clients)))

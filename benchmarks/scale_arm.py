@@ -1,9 +1,9 @@
-"""One federation of `scale.py`, in a process of its own: prints its peak memory and seconds a round as JSON.
+"""One federation of `scale.py` in its own process: prints peak memory and seconds of a round as JSON.
 
     python benchmarks/scale_arm.py flower 10 --megabytes 54 --rounds 2
 
-Its clients send back what they got plus a constant, so that what is measured is the server, the making and
-reading of messages, and nothing of training. All servers run over the same in-process Grid.
+Its clients return the received weights plus a constant, so that the figures show the server and the messages
+but no training. All servers run over the same in-process Grid.
 """
 
 import argparse
@@ -39,24 +39,24 @@ from flames_cli.fed.server import Federation, make_server_app
 ARMS = ("fedavg", "flames", "flower")
 STEP, EXAMPLES, SIZE = 0.25, 100, 8
 WITNESS = "0.norm.weight"
-"""A small entry, by which a round is seen to have done its work."""
+"""A small entry, by which the script checks that the rounds have changed the weights."""
 
 
 @dataclass
 class Watch:
-    """What the end of every round and the clients note down."""
+    """Times that are recorded at the end of every round and by the clients."""
 
     wall: list[float] = field(default_factory=list)
-    """Seconds, at the start of the first round and at the end of each."""
+    """Wall time in seconds, at the start of the first round and at the end of each."""
     processor: list[float] = field(default_factory=list)
-    """As `wall`, of processor time."""
+    """Processor time in seconds, at the same moments as `wall`."""
     clients: list[float] = field(default_factory=list)
-    """As `processor`, what of it was the clients'."""
+    """Part of `processor` that the clients used."""
     in_clients: float = 0.0
     witness: float = 0.0
 
     def end_round(self, weights: Weights) -> None:
-        """A round is over (or the first is to begin), with these weights."""
+        """Record the end of a round, or the start of the first one, with these weights."""
         self.witness = float(weights[WITNESS].mean())
         self.clients.append(self.in_clients)
         self.processor.append(time.process_time())
@@ -64,7 +64,7 @@ class Watch:
 
 
 def main() -> None:
-    """Run the federation; print its figures."""
+    """Run the federation and print its figures."""
     logging.getLogger("flwr").setLevel(logging.ERROR)
     options = parse_options()
     weights = make_weights(options.megabytes)
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    """The arm, its number of clients, the model's size and the rounds measured after a first one."""
+    """Return the options: arm, number of clients, model size, and rounds measured after a first one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -104,7 +104,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def make_weights(megabytes: float) -> Weights:
-    """Float32 weights of about that size: 24 convolutions of growing width, each with BatchNorm's four."""
+    """Return float32 weights of about that size: 24 convolutions of growing width, each with a BatchNorm."""
     width = round((megabytes * 1e6 / 4 / sum(9 * 6 * scale**2 for scale in (1, 2, 4, 8))) ** 0.5)
     rng = derive_rng(0, "benchmark")
     weights: Weights = {}
@@ -117,12 +117,12 @@ def make_weights(megabytes: float) -> Weights:
 
 
 def make_server(arm: str, weights: Weights, rounds: int, watch: Watch) -> ServerApp:
-    """The server of an arm, which tells `watch` of every round."""
+    """Return the server of an arm, which calls `watch` after every round."""
     return make_flower(weights, rounds, watch) if arm == "flower" else make_ours(arm, weights, rounds, watch)
 
 
 def make_ours(strategy: str, weights: Weights, rounds: int, watch: Watch) -> ServerApp:
-    """FLAMES's own; nothing is written to disk."""
+    """Return FLAMES' own server, which writes no files."""
 
     def save(state: State, record: object) -> None:  # noqa: ARG001 (the server gives both)
         watch.end_round(next(iter(state.server.values())))
@@ -135,7 +135,7 @@ def make_ours(strategy: str, weights: Weights, rounds: int, watch: Watch) -> Ser
 
 
 def make_flower(weights: Weights, rounds: int, watch: Watch) -> ServerApp:
-    """Flower's stock FedAvg."""
+    """Return a server with Flower's stock FedAvg."""
     app = ServerApp()
 
     def evaluate(_: int, arrays: ArrayRecord) -> None:
@@ -150,7 +150,7 @@ def make_flower(weights: Weights, rounds: int, watch: Watch) -> ServerApp:
 
 
 def make_client(watch: Watch) -> ClientApp:
-    """Answers FLAMES's messages and those of Flower's strategies alike."""
+    """Return a client that answers FLAMES' messages and those of Flower's strategies."""
     app = ClientApp()
 
     @app.query()
@@ -170,25 +170,25 @@ def make_client(watch: Watch) -> ClientApp:
 
 
 def answer_flames(message: Message) -> Message:
-    """A report for FLAMES's server."""
+    """Return a report for FLAMES' server."""
     task = unpack_task(message)
     return pack_report(Report(task.request.client, "MRI", move(task.weights), EXAMPLES, 1), message)
 
 
 def answer_flower(message: Message) -> Message:
-    """A reply for Flower's strategies."""
+    """Return a reply for Flower's strategies."""
     weights = move(unpack_weights(message, ARRAYS))
     metrics = MetricRecord({"num-examples": EXAMPLES})
     return Message(RecordDict({ARRAYS: pack_weights(weights), METRICS: metrics}), reply_to=message)
 
 
 def move(weights: Weights) -> Weights:
-    """The stub's training."""
+    """Return weights plus STEP, in place of training."""
     return {name: array + np.float32(STEP) for name, array in weights.items()}
 
 
 def peak_mb() -> float:
-    """The most memory that this process has had so far."""
+    """Return the peak memory of this process so far, in MB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

@@ -1,8 +1,8 @@
-"""How long `flames --help` takes: the median wall time over several runs, beside an empty Python.
+"""Time of `flames --help`: the median wall time of several runs, compared with an empty Python.
 
     python benchmarks/startup.py --runs 10
 
-The two take turns, so that other load on the machine falls on both alike. Aim: under 0.4 s.
+The two take turns, so that other load on the machine affects both. Aim: under 0.4 s.
 """
 
 import argparse
@@ -18,7 +18,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Print the median of each command, and their ratio."""
+    """Print the median of each command and their ratio."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Median wall seconds of each of COMMANDS, after one run of each that fills the caches."""
+    """Return the median wall seconds of each of COMMANDS, after one run of each that fills the caches."""
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for turn in range(runs + 1):
         for name, command in COMMANDS.items():
@@ -41,7 +41,7 @@ def measure(runs: int) -> dict[str, float]:
 
 
 def time_command(command: list[str]) -> float:
-    """Wall seconds of one run; what it prints is dropped."""
+    """Return the wall seconds of one run; its output is discarded."""
     started = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - started

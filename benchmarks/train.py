@@ -3,9 +3,9 @@
     python benchmarks/train.py --model unet --size 96 --batch 16 --steps 8
     python benchmarks/train.py --model densenet-unet --size 240 --batch 4 --steps 3
 
-The variants take turns step by step, so that other load on the machine falls on all of them alike; the
-figure is from each one's median step, after one step of warm-up. On a CPU without bfloat16 instructions bf16
-takes minutes a step at full size; --fp32-only leaves it out.
+The variants take turns step by step, so that other load on the machine affects all of them. The result is the
+median step of each, after one step of warm-up. On a CPU without bfloat16 instructions, a bf16 step takes
+minutes at full size; --fp32-only leaves it out.
 """
 
 import argparse
@@ -23,7 +23,7 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 
 def main() -> None:
-    """Print images/s of every variant, and its ratio to float32 with contiguous memory."""
+    """Print images/s of every variant and the ratio to float32 with contiguous memory."""
     options = parse_options()
     device = pick_device(options.device)
     variants = [(precision, layout) for precision in options.precisions for layout in FORMATS]
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    """Model, image size (pixels), images a batch, timed steps, precisions and device."""
+    """Return the options: model, image size (pixels), batch size, timed steps, precisions and device."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,7 +58,7 @@ def parse_options() -> argparse.Namespace:
 def make_step(
     model_name: str, size: int, batch: int, device: torch.device, precision: Precision, layout: str
 ) -> Callable[[], None]:
-    """One training step of a model of its own; every variant starts from the same weights and images."""
+    """Return a training step with its own model; all variants start from the same weights and images."""
     model = build_model(model_name, seed=0).to(device).to(memory_format=FORMATS[layout])
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
     generator = torch.Generator().manual_seed(0)
@@ -79,7 +79,7 @@ def make_step(
 def measure(
     steps: dict[tuple[Precision, str], Callable[[], None]], count: int, device: torch.device
 ) -> dict[tuple[Precision, str], float]:
-    """Median seconds a step, by variant."""
+    """Return the median seconds of a step, by variant."""
     seconds: dict[tuple[Precision, str], list[float]] = {variant: [] for variant in steps}
     for _ in range(count + 1):
         for variant, step in steps.items():
@@ -88,7 +88,7 @@ def measure(
 
 
 def timed(step: Callable[[], None], device: torch.device) -> float:
-    """Seconds for one step, the device's queue emptied."""
+    """Return the seconds of one step, until the device has finished its work."""
     start = time.perf_counter()
     step()
     if device.type == "cuda":
@@ -99,7 +99,7 @@ def timed(step: Callable[[], None], device: torch.device) -> float:
 
 
 def describe(device: torch.device) -> str:
-    """The device's name, with the threads and vector instructions torch uses on a CPU."""
+    """Return the device's name; for a CPU with the threads and vector instructions that torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":

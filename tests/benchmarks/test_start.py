@@ -1,0 +1,51 @@
+"""Every benchmark starts: a name that it imports and that has changed is noticed here."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+
+
+def run(name, monkeypatch, *options):
+    """Run the script in this process, which is much faster than to import torch and flwr again."""
+    path = BENCHMARKS / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), *map(str, options)])
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module.main()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_benchmark_shows_its_help(name, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run(name, monkeypatch, "--help")
+    assert f"usage: {name}.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arm", ["fedavg", "flames", "flower"])
+def test_a_federation_of_the_scale_benchmark_runs(arm, monkeypatch, capsys):
+    run("scale_arm", monkeypatch, arm, 2, "--megabytes", 0.5, "--rounds", 1)
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["seconds"] > 0
+    assert figures["peak_mb"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("local_rules", ("--images", 2, "--size", 16, "--batch", 2, "--rounds", 1)),
+        ("train", ("--size", 16, "--batch", 2, "--steps", 1, "--fp32-only", "--device", "cpu")),
+    ],
+)
+def test_benchmarks_of_training_print_a_ratio(name, options, monkeypatch, capsys):
+    run(name, monkeypatch, *options)
+    lines = capsys.readouterr().out.splitlines()
+    assert "1.00x" in lines[1]
