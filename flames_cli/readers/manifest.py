@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.formats.any_kind import read_any
-from flames_cli.readers.manifest_table import Row, read_table, refuse
+from flames_cli.readers.manifest_table import Row, read_table, require_no_problems
 
 FOLDER = "manifest.csv"
 
@@ -30,7 +30,7 @@ def list_sources(root: Path) -> list[Source]:
         return []
     rows = read_table(table)
     names = [_tidy(row.image) for row in rows]
-    refuse(table, _path_faults(table.parent, rows))
+    require_no_problems(table, _path_faults(table.parent, rows))
     stems = Counter(_stem(name) for name in names)
     return [
         Source(

@@ -1,4 +1,4 @@
-"""The table of a manifest: CSV → rows that can be trusted, or every fault with its row number."""
+"""Read the table of a manifest: valid rows of a CSV, or every error with its row number."""
 
 import csv
 import io
@@ -12,10 +12,10 @@ from flames_cli.errors import FlamesError
 
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
 OPTIONAL = ("site", "split")
-"""Left out, or filled in every row."""
+"""Columns that are absent, or filled in every row."""
 
 SPLITS = {"train": "client_train", "val": "client_val", "test": "client_test", "server": "server_test"}
-"""What `split` may say, and the one of core.splits.SETS that it means."""
+"""Values of `split`, with the set of core.splits.SETS that each means."""
 
 MODALITIES = {
     **dict.fromkeys(("mr", "mri"), "MRI"),
@@ -23,13 +23,13 @@ MODALITIES = {
     **dict.fromkeys(("us", "ultrasound"), "US"),
     "endoscopy": "Endoscopy",
 }
-"""Spellings of the names that FLAMES knows, in lower case; other names stay as they are written."""
+"""Spellings of the names that FLAMES knows, in lower case; other names are unchanged."""
 
 LISTED = 5
-"""Faults that a message names; the rest are counted."""
+"""Number of errors that a message names; the rest are counted."""
 
 LONGEST = {"image": 1024, "mask": 65_536}
-"""Characters in a cell, by column; LONGEST_OTHER elsewhere."""
+"""Largest number of characters in a cell, by column; LONGEST_OTHER for the others."""
 LONGEST_OTHER = 128
 
 _MODALITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,31}")
@@ -39,23 +39,23 @@ _DELIMITERS = ",;\t"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image with its masks, as the manifest tells of it."""
+    """One row: an image with its masks."""
 
     number: int
-    """As a spreadsheet counts: the column names are row 1."""
+    """Number of the row in a spreadsheet: the column names are row 1."""
     image: str
     masks: tuple[str, ...]
     patient: str
     modality: str
     organ: str
-    """In lower case."""
+    """Organ in lower case."""
     site: str
     fixed_set: str
-    """One of core.splits.SETS, or empty."""
+    """Set of core.splits.SETS, or empty."""
 
 
 def read_table(path: Path) -> list[Row]:
-    """The rows of a manifest; empty ones are passed over.
+    """Return the rows of a manifest; empty rows are ignored.
 
     UTF-8 with or without a byte order mark; columns in any order, parted by commas, or (as Excel does in many
     countries) by semicolons or tabs. Modalities are spelt as in MODALITIES (mr, MR and mri are MRI); organs
@@ -76,12 +76,12 @@ def read_table(path: Path) -> list[Row]:
         problems += [f"row {number}: {fault}" for fault in found]
         if not found:
             rows.append(_row(number, dict(zip(names, cells, strict=True))))
-    refuse(path, problems or _faults_together(rows))
+    require_no_problems(path, problems or _faults_together(rows))
     return rows
 
 
-def refuse(path: Path, problems: Sequence[str]) -> None:
-    """Raise FlamesError with the first LISTED of `problems`, if there are any."""
+def require_no_problems(path: Path, problems: Sequence[str]) -> None:
+    """Raise FlamesError with the first LISTED problems, if there are any."""
     if problems:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         raise FlamesError(f"{path}: " + "; ".join(problems[:LISTED]) + more)
@@ -103,7 +103,7 @@ def _decode(path: Path) -> str:
 
 
 def _read_cells(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Row numbers, from 1, and stripped cells; the delimiter is the one that the first line has most of."""
+    """Yield row numbers, from 1, and stripped cells; the delimiter is the most frequent of the first line."""
     header = text.lstrip().split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=header.count)
     number = 0
@@ -124,11 +124,11 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
     problems += [f"column {name} is there twice" for name in known if names.count(name) > 1]
     if problems:
         problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site and split)"
-    refuse(path, problems)
+    require_no_problems(path, problems)
 
 
 def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
-    """What is wrong with one row by itself."""
+    """Return the errors of one row alone."""
     if len(cells) != len(names):
         return [f"it has {len(cells)} cells, the column names {len(names)}"]
     row = dict(zip(names, cells, strict=True))
@@ -163,12 +163,12 @@ def _row(number: int, row: dict[str, str]) -> Row:
 
 
 def _one_form(text: str) -> str:
-    """é may be one character or two: names count as equal either way. Files are found only as written."""
+    """Return the normal form, so that é as one or two characters is equal; file names are not changed."""
     return unicodedata.normalize("NFC", text)
 
 
 def _faults_together(rows: Sequence[Row]) -> list[str]:
-    """What is wrong between rows: a column half filled, a patient in two sets."""
+    """Return the errors between rows: a column that is partly filled, a patient in two sets."""
     problems = []
     for name, values in (("site", [row.site for row in rows]), ("split", [row.fixed_set for row in rows])):
         if any(values) and not all(values):

@@ -25,7 +25,7 @@ class Task:
     labels: tuple[int, ...]
     """Labels that a label volume may contain."""
     tumour: tuple[int, ...]
-    """Those of the labels that are tumour; the rest is background."""
+    """Labels that are tumour; all others are background."""
     channel: int = 0
     """Channel of a 4D image that is read."""
 

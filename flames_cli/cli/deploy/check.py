@@ -37,15 +37,13 @@ def check(
     ] = None,
     shard: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--shard", help="Data of the client, such as hospital-a.h5 (at a site); may be repeated."
-        ),
+        typer.Option("--shard", help="Shard of the client, such as hospital-a.h5 (at a site); repeatable."),
     ] = None,
     superlink: Annotated[
         str | None,
         typer.Option(
             "--superlink",
-            help="Address of the server, HOST:PORT (at a site).",
+            help="Address of the server: HOST:PORT (at a site).",
             show_default="from the folder",
         ),
     ] = None,
