@@ -74,8 +74,8 @@ def _decode_jpeg(path: Path, data: bytes, colour: bool) -> Pixels | None:
             return np.asarray(simplejpeg.decode_jpeg(data, "GRAY"))[..., 0]
         if space not in ("Gray", "YCbCr", "RGB"):
             return None
-        # libjpeg's own grey is the luma before colours are clipped to 0..255; on coloured marks it differs from
-        # the grey of every other tool, also from that of the authors' code.
+        # libjpeg's own grey is the luma before colours are clipped to 0..255; on coloured marks it is not
+        # the grey of other tools, such as the authors' code.
         pixels = np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
     except ValueError:
         return None
