@@ -17,7 +17,7 @@ FIELD_MM = (196.0, 196.0, 152.0)
 """Extent of a brain volume: closer around the head than the MSD's 240×240×155, so that few pixels suffice."""
 
 HEAD_MM = (70.0, 86.0, 72.0)
-"""The mean head's half axes."""
+"""Half axes of the mean head."""
 
 Flags = NDArray[np.bool_]
 Labels = NDArray[np.uint8]
@@ -30,7 +30,7 @@ T1_SIGNAL = (0.0, 0.52, 0.78, 0.18, 0.50, 0.48, 0.32, 0.62)
 
 @dataclass(frozen=True)
 class Brain:
-    """FLAIR and T1w, H×W×Z, in units where grey matter is about 0.6; labels 0..3 as in the MSD."""
+    """One brain: FLAIR and T1w, H×W×Z, with grey matter at about 0.6; labels 0..3 as in the MSD."""
 
     flair: Floats
     t1: Floats
@@ -38,7 +38,7 @@ class Brain:
 
 
 def draw_brain(rng: Generator, shape: tuple[int, int, int], area: float) -> Brain:
-    """A head in (H, W, Z) voxels, standing in RAS, whose tumour's widest slice is `area` of the head's."""
+    """Draw a head in (H, W, Z) voxels in RAS; the widest slice of its tumour is `area` of the head's."""
     spacing = np.divide(FIELD_MM, shape)
     xyz = _head_grid(rng, shape, spacing)
     wobble = smooth_noise(rng, shape, tuple(18.0 / spacing))
@@ -57,7 +57,7 @@ def _squares(xyz: list[Floats], radii: tuple[float, ...]) -> Floats:
 
 
 def _head_grid(rng: Generator, shape: tuple[int, int, int], spacing: Floats) -> list[Floats]:
-    """Voxel centres in the head's own mm axes: a little shifted, turned and scaled for each patient."""
+    """Return voxel centres in mm along the axes of the head, which differ a little in each patient."""
     axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True)]
     x, y, z = np.meshgrid(*axes, indexing="ij")
     turn, size = rng.normal(0.0, 0.06), rng.uniform(0.93, 1.07, 3)
@@ -67,7 +67,7 @@ def _head_grid(rng: Generator, shape: tuple[int, int, int], spacing: Floats) -> 
 
 
 def _ventricle_distance(rng: Generator, xyz: list[Floats]) -> Floats:
-    """Below 1 inside the two lateral ventricles: bowed ellipsoids beside the midline."""
+    """Return a distance below 1 inside the two lateral ventricles: bowed ellipsoids next to the midline."""
     x, y, z = xyz
     width = rng.uniform(0.7, 1.5)
     bowed = np.abs(x) - 6.0 - 5.0 * width - 0.011 * y**2
@@ -92,7 +92,7 @@ def _healthy_tissue(
 def _add_bright_lookalikes(
     rng: Generator, tissue: Labels, xyz: list[Floats], depth_mm: Floats, ventricles: Floats
 ) -> None:
-    """Caps on the ventricles' horns, a stretch of cortical rim, or both: bright as edema, but no tumour."""
+    """Add caps on the ventricles' horns, part of the cortical rim, or both: as bright as edema."""
     x, y, z = xyz
     reach, side, around = rng.uniform(1.25, 1.6), rng.choice([-1.0, 1.0]), rng.uniform(-np.pi, np.pi)
     caps = (ventricles < reach) & (side * y > 17.0) & (ventricles >= 1)
@@ -105,7 +105,7 @@ def _add_bright_lookalikes(
 def _add_tumour(
     rng: Generator, tissue: Labels, xyz: list[Floats], depth_mm: Floats, spacing: Floats, area: float
 ) -> None:
-    """A lumpy ellipsoid of edema around an enhancing shell around a core; `depth_mm` < 0 is out of bounds."""
+    """Add a lumpy ellipsoid of edema around an enhancing shell around a core, where `depth_mm` > 0."""
     radius = np.sqrt(area * HEAD_MM[0] * HEAD_MM[1])
     deep = np.flatnonzero(depth_mm > np.clip(0.7 * radius, 6.0, 26.0))
     centre = deep[rng.integers(deep.size)]
@@ -121,7 +121,7 @@ def _add_tumour(
 
 
 def _acquire(rng: Generator, tissue: Labels, signal: tuple[float, ...]) -> Floats:
-    """Signal by tissue, then partial volume, coil shading and Rician noise; 0 outside the head."""
+    """Return the signal of the tissues with partial volume, coil shading and Rician noise; 0 outside."""
     levels = np.asarray(signal) * rng.uniform(0.94, 1.06, len(signal))
     clean = ndimage.gaussian_filter(levels[tissue], (0.6, 0.6, 0.3))
     grain = 1.0 + 0.05 * smooth_noise(rng, tissue.shape, 1.5)

@@ -1,7 +1,7 @@
-"""Small synthetic datasets in the raw layouts of the real ones: for `flames demo`, and for tests.
+"""Small synthetic data sets in the raw layouts of the real ones, for `flames demo` and for tests.
 
-Patient i of a seed is the same however many patients are drawn, and the same seed gives the same bytes.
-Lesion areas are spread log-uniformly over a factor of 50 in each dataset.
+The same seed gives the same bytes; patient i of a seed does not depend on the number of patients drawn.
+Lesion areas are spread log-uniformly over a factor of 50 in each data set.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from flames_cli.errors import FlamesError
 
 AREA_RANGE = 50.0
 LARGEST_AREA = {"brats": 0.25, "busi": 0.25, "otu2d": 0.22}
-"""The largest lesion's share of the head (brats) or of the image (ultrasound)."""
+"""Share of the largest lesion in the head (brats) or in the image (ultrasound)."""
 
 ODD_PATIENT = 7
 """Index of the patient that tests the readers: a copy in BUSI, an image without a lesion in OTU_2d."""
@@ -36,8 +36,13 @@ def draw_brats(root: Path, patients: int, seed: int, size: int = 96, slices: int
     """Draw MSD `Task01_BrainTumour/` under `root`: volumes of size×size×slices voxels over `FIELD_MM`.
 
     Images hold FLAIR and T1w (last axis), int16 in each patient's own scanner units; labels 0 to 3. Every
-    third patient is stored with LPS axes, the others RAS. Returns the dataset's folder; files of the same
-    name are replaced. Raises FlamesError for fewer than 1 patient, 32 pixels or 8 slices.
+    third patient is stored with LPS axes, the others RAS. Existing files are replaced.
+
+    Returns:
+        The folder of the data set.
+
+    Raises:
+        FlamesError: fewer than 1 patient, 32 pixels or 8 slices.
     """
     _require("patients", patients, 1)
     _require("size", size, 32)
@@ -55,10 +60,15 @@ def draw_brats(root: Path, patients: int, seed: int, size: int = 96, slices: int
 def draw_busi(root: Path, patients: int, seed: int, normals: int = 4) -> Path:
     """Draw `Dataset_BUSI_with_GT/` under `root`: `patients` images with a lesion and `normals` without.
 
-    Two of three are benign; patients 1, 4, 7… (counted from 0) are malignant. As in the real set there is a
-    copy across classes: patient 7, `malignant (3)`, is `benign (1)` again, pixels and masks; it takes 8
-    patients to have it. Returns the dataset's folder; files of the same name are replaced. Raises FlamesError
-    for fewer than 1 patient or 0 normals.
+    Two of three are benign; patients 1, 4, 7… (counted from 0) are malignant. Like the real data set, it has
+    a copy in another class: patient 7, `malignant (3)`, has the pixels and masks of `benign (1)`; this needs
+    at least 8 patients. Existing files are replaced.
+
+    Returns:
+        The folder of the data set.
+
+    Raises:
+        FlamesError: fewer than 1 patient or 0 normals.
     """
     _require("patients", patients, 1)
     _require("normals", normals, 0)
@@ -79,9 +89,14 @@ def draw_busi(root: Path, patients: int, seed: int, normals: int = 4) -> Path:
 def draw_otu2d(root: Path, patients: int, seed: int) -> Path:
     """Draw `OTU_2d/` under `root`: `images/N.JPG` and `annotations/N_binary.PNG` (0 and 1), N from 1.
 
-    The first three also have the colour and doubled masks of the real download. Patient 7 (counted from 0, so
-    `8.JPG`) has no lesion and an empty mask. Returns the dataset's folder; files of the same name are
-    replaced. Raises FlamesError for fewer than 1 patient.
+    The first three also have the colour masks and second copies of masks of the real download. Patient 7
+    (counted from 0: `8.JPG`) has no lesion and an empty mask. Existing files are replaced.
+
+    Returns:
+        The folder of the data set.
+
+    Raises:
+        FlamesError: fewer than 1 patient.
     """
     _require("patients", patients, 1)
     folder = root / "OTU_2d"
@@ -95,7 +110,7 @@ def draw_otu2d(root: Path, patients: int, seed: int) -> Path:
 
 
 def lesion_area(seed: int, dataset: str, index: int) -> float:
-    """Patient `index`'s lesion as a share of the head or image, log-uniform over a factor of 50.
+    """Return the share of patient `index`'s lesion in the head or image, log-uniform over a factor of 50.
 
     Golden-ratio steps from a random start (a Weyl sequence) fill the range evenly for any number of patients.
     """
@@ -121,7 +136,7 @@ def _write_brats_patient(folder: Path, name: str, seed: int, index: int, shape: 
 
 
 def _write_nifti(path: Path, volume: Pixels, lps: bool) -> None:
-    """Store a volume drawn in RAS; `lps` flips its first two axes and says so in the affine."""
+    """Store a volume drawn in RAS; `lps` flips its first two axes and adapts the affine."""
     signs = np.array([-1.0, -1.0, 1.0] if lps else [1.0, 1.0, 1.0])
     spacing = signs * np.divide(FIELD_MM, volume.shape[:3])
     affine = np.diag([*spacing, 1.0])
@@ -156,7 +171,7 @@ def _busi_scan(seed: int, index: int) -> Scan:
 
 
 def _write_busi_scan(stem: Path, scan: Scan) -> None:
-    """The image as RGB, as published; the first mask in 8-bit grey, a second lesion's in 1-bit."""
+    """Write the image as RGB, as published, the first mask in 8-bit grey and a second mask in 1 bit."""
     _save_image(Image.fromarray(scan.image).convert("RGB"), stem, ".png")
     for number, mask in enumerate(scan.masks):
         picture = Image.fromarray(mask * np.uint8(255))

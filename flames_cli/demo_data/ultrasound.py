@@ -21,14 +21,14 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True)
 class Scan:
-    """One ultrasound image, H×W uint8, and a mask for each lesion (one empty mask where there is none)."""
+    """One ultrasound image, H×W uint8, and a mask for each lesion (without a lesion: one empty mask)."""
 
     image: NDArray[np.uint8]
     masks: tuple[Mask, ...]
 
 
 def draw_breast(rng: Generator, kind: str, area: float) -> Scan:
-    """A breast image, 120 to 200 pixels wide: skin, fat, gland, fascia and muscle from top to bottom.
+    """Draw a breast, 120 to 200 pixels wide: skin, fat, gland, fascia and muscle from top to bottom.
 
     `kind` is "benign" (smooth, bright behind), "malignant" (spiculated, shadow behind) or "normal" (none).
     `area` is the lesion's share of the image (unused for "normal"); one in five has a smaller one beside it.
@@ -51,7 +51,7 @@ def draw_breast(rng: Generator, kind: str, area: float) -> Scan:
 
 
 def _breast_layers(rng: Generator, shape: tuple[int, int]) -> Floats:
-    """Echo level in dB below the brightest grey, for each tissue layer; the layers' borders wave."""
+    """Return echo levels in dB below the brightest grey, in tissue layers with wavy borders."""
     depth = np.linspace(0.0, 1.0, shape[0])[:, None] + 0.012 * smooth_noise(rng, (1, shape[1]), (0.0, 24.0))
     depth = depth + 0.012 * smooth_noise(rng, shape, (8.0, 12.0))
     borders = np.cumsum([0.05, rng.uniform(0.08, 0.2), rng.uniform(0.38, 0.52), 0.06, 0.02])
@@ -64,7 +64,7 @@ def _breast_layers(rng: Generator, shape: tuple[int, int]) -> Floats:
 
 
 def _add_dark_lobules(rng: Generator, echo: Floats, where: Flags) -> None:
-    """Islands of fat in the gland: dark as many a lesion, but soft of border, with nothing behind them."""
+    """Add islands of fat in the gland: dark like lesions, but with soft borders and no shadow."""
     for _ in range(rng.integers(1, 4)):
         distance = _blob(rng, where, rng.uniform(0.004, 0.03) * where.size, rng.uniform(1.5, 2.6), 0.08)
         soft = 1.0 / (1.0 + np.exp(6.0 * (distance - 1.0)))
@@ -87,7 +87,7 @@ def _paint_breast_lesion(rng: Generator, echo: Floats, distance: Floats, kind: s
 
 
 def _contact_shadows(rng: Generator, depth: Floats) -> Floats:
-    """Dark columns under poor probe contact or a ligament: no lesion, though as dark (dB, at most 0)."""
+    """Return dark columns (dB, at most 0) under poor probe contact or a ligament: as dark as lesions."""
     columns = np.arange(depth.shape[1])
     loss = np.zeros(depth.shape)
     for _ in range(rng.integers(1, 4)):
@@ -98,7 +98,7 @@ def _contact_shadows(rng: Generator, depth: Floats) -> Floats:
 
 
 def draw_ovary(rng: Generator, area: float) -> Scan:
-    """An ovary in a sector, 140 to 220 pixels wide; `area` is the lesion's share of the image, 0 for none."""
+    """Draw an ovary in a sector, 140 to 220 pixels wide; `area` is the lesion's share of it, 0 for none."""
     width = int(rng.integers(140, 221))
     shape = (int(width * rng.uniform(0.66, 0.85)), width)
     fan, depth = _fan(rng, shape)
@@ -114,7 +114,7 @@ def draw_ovary(rng: Generator, area: float) -> Scan:
 
 
 def _fan(rng: Generator, shape: tuple[int, int]) -> tuple[Flags, Floats]:
-    """The sector a curved probe sees, and the depth in it (0 at the probe, 1 at the far end)."""
+    """Return the sector that a curved probe sees, and the depth in it (0 at the probe, 1 at the end)."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     apex = rng.uniform(0.12, 0.3) * shape[0]
     reach = np.hypot(rows + apex, columns - (shape[1] - 1) / 2)
@@ -124,7 +124,7 @@ def _fan(rng: Generator, shape: tuple[int, int]) -> tuple[Flags, Floats]:
 
 
 def _add_gas(rng: Generator, echo: Floats, fan: Flags, lesion: Floats) -> None:
-    """Bowel gas: a bright arc with a dirty shadow under it, clear of the lesion where there is room."""
+    """Add bowel gas, a bright arc with an uneven shadow, outside the lesion if there is room."""
     for _ in range(rng.integers(1, 3)):
         distance = _blob(rng, fan & (lesion > 1.5), 0.004 * fan.size, rng.uniform(3.0, 6.0), 0.1)
         echo -= rng.uniform(9.0, 18.0) * _blur(_behind(distance < 1), 2.0)
@@ -132,7 +132,7 @@ def _add_gas(rng: Generator, echo: Floats, fan: Flags, lesion: Floats) -> None:
 
 
 def _add_ovary(rng: Generator, echo: Floats, fan: Flags, lesion: Floats) -> None:
-    """The ovary, grey and oval, under or beside the lesion, with a few small black follicles."""
+    """Add the ovary, grey and oval, under or next to the lesion, with a few small black follicles."""
     near = fan & (lesion < 1.6)
     distance = _blob(rng, near, rng.uniform(0.06, 0.12) * fan.size, rng.uniform(1.3, 1.8), 0.03)
     inside = distance < 1
@@ -145,7 +145,7 @@ def _add_ovary(rng: Generator, echo: Floats, fan: Flags, lesion: Floats) -> None
 
 
 def _paint_ovarian_lesion(rng: Generator, echo: Floats, distance: Floats) -> None:
-    """A clear cyst, a mixed one (septa and a nodule) or a solid mass; bright wall, bright tissue behind."""
+    """Add a clear cyst, a mixed one (septa and a nodule) or a solid mass, with a bright wall."""
     kind = rng.choice(["cyst", "mixed", "solid"], p=[0.4, 0.35, 0.25])
     shape = (echo.shape[0], echo.shape[1])
     inside = distance < 1
@@ -162,7 +162,7 @@ def _paint_ovarian_lesion(rng: Generator, echo: Floats, distance: Floats) -> Non
 def _blob(
     rng: Generator, where: Flags, area_px: float, aspect: float, wobble: float, spikes: int = 0
 ) -> Floats:
-    """Distance from a blob's centre over its outline's: below 1 is inside. H×W.
+    """Return the distance from a blob's centre / that of its outline, H×W; it is below 1 inside.
 
     The centre is drawn from the pixels of `where` that leave room for the blob, or from the roomiest ones.
     `aspect` is width over height; `wobble` the amplitude of the outline's low harmonics; `spikes` spicules.
@@ -183,7 +183,7 @@ def _blob(
 
 
 def _outline(rng: Generator, angles: Floats, wobble: float, spikes: int) -> Floats:
-    """Radius by angle, of mean square 1 so that the blob keeps its area."""
+    """Return the radius by angle, with mean square 1, so that the blob keeps its area."""
     radius = np.ones_like(angles)
     for order in range(2, 6):
         radius += 2.0 / order * wobble * rng.normal() * np.cos(order * angles + rng.uniform(0.0, 2 * np.pi))
@@ -196,7 +196,7 @@ def _outline(rng: Generator, angles: Floats, wobble: float, spikes: int) -> Floa
 
 
 def _behind(inside: Flags) -> Floats:
-    """1 below the blob and fading sideways: where enhancement or shadow falls."""
+    """Return weights, 1 below the blob and lower to its sides, of its enhancement or shadow."""
     return _blur(np.maximum.accumulate(inside, axis=0) & ~inside, 2.0)
 
 
@@ -206,7 +206,7 @@ def _blur(image: Floats | Flags, sigma: float) -> Floats:
 
 
 def _b_mode(rng: Generator, echo_db: Floats) -> NDArray[np.uint8]:
-    """Log-compressed grey levels: correlated Rayleigh speckle multiplies the amplitude, so adds in dB."""
+    """Return log-compressed grey levels with correlated Rayleigh speckle, which adds in dB."""
     shape = (echo_db.shape[0], echo_db.shape[1])
     grain = (0.7, 1.2)
     speckle = np.hypot(smooth_noise(rng, shape, grain), smooth_noise(rng, shape, grain)) / np.sqrt(2.0)

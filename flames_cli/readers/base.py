@@ -58,7 +58,7 @@ class ReadOptions:
     slices: str = ""
     """Slices of a volume: `near`, `lesion` (all that contain tumour) or `all`; empty: the data set's own."""
     plane: str = "axial"
-    """Plane of the slice, in core.imaging.volumes.PLANES."""
+    """Plane of the slices, one of core.imaging.volumes.PLANES."""
     windows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Intensities (low, high) that become 0..1, by modality; they replace the data set's own window."""
     percentile: float = 95.0

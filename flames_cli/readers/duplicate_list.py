@@ -1,4 +1,4 @@
-"""A list of known duplicates, as the authors keep it for BUSI (`dataset_comment_list.csv`)."""
+"""List of known duplicates, in the format of the authors' list for BUSI (`dataset_comment_list.csv`)."""
 
 import csv
 from pathlib import Path
@@ -9,9 +9,10 @@ COLUMN = "Filename"
 
 
 def read_duplicate_list(path: Path) -> list[tuple[str, ...]]:
-    """Groups of names (without extension) of one picture, from column `Filename`: `{a.png&b.png&…}`.
+    """Return tuples of names, without extension, of copies of one image.
 
-    Rows without `&` name a single image and are passed over.
+    They are read from the column `Filename`: `{a.png&b.png&…}`. Rows without `&` name a single image and are
+    ignored.
 
     Raises:
         FlamesError: the file cannot be read or has no such column.
@@ -26,8 +27,8 @@ def read_duplicate_list(path: Path) -> list[tuple[str, ...]]:
             cells = [(row[COLUMN] or "").strip().strip("{}") for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FlamesError(f"{path} cannot be read as a CSV in UTF-8; check --duplicate-list") from error
-    groups = [tuple(_stem(name) for name in cell.split("&") if name.strip()) for cell in cells]
-    return [group for group in groups if len(group) > 1]
+    copies = [tuple(_stem(name) for name in cell.split("&") if name.strip()) for cell in cells]
+    return [names for names in copies if len(names) > 1]
 
 
 def _stem(name: str) -> str:

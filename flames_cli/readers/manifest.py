@@ -1,10 +1,11 @@
 """A hospital's own data: images and volumes in any folders, listed with their masks in a CSV file.
 
-One row an image: `image` and `mask` (several parted by `;`) are paths relative to the CSV; then `patient_id`,
-`modality`, `organ`; where known `site` and `split` (train, val, test or server). An image is a PNG, JPEG or
-TIFF file, a NIfTI file (of a 4D one the first channel), a folder of one DICOM series, or a .dcm file. The
-mask of a still is a still, that of a volume NIfTI, DICOM-SEG or a DICOM series. Every label above 0 is tumour
-(in a JPEG, every value from 128). A person scanned twice has one patient_id, whatever the modality.
+Each row describes one image. `image` and `mask` are paths relative to the CSV; several masks are separated by
+`;`. Further columns are `patient_id`, `modality`, `organ` and, if known, `site` and `split` (train, val, test
+or server). An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first channel), a folder with one
+DICOM series, or a .dcm file. The mask of a still image is a still image; the mask of a volume is NIfTI,
+DICOM-SEG or a DICOM series. Every label above 0 is tumour (in a JPEG, every value from 128). A person who was
+scanned twice has one patient_id, in all modalities.
 """
 
 from collections import Counter
@@ -13,13 +14,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.formats.any_kind import read_any
-from flames_cli.readers.manifest_table import Row, read_table, require_no_problems
+from flames_cli.readers.manifest_table import Row, read_table, require_no_faults
 
 FOLDER = "manifest.csv"
 
 
 def list_sources(root: Path) -> list[Source]:
-    """The rows of the manifest `root`, or of `manifest.csv` in that folder; none where there is no such file.
+    """Return the rows of the manifest `root`, or of `manifest.csv` in that folder; without a file, no rows.
 
     Raises:
         FlamesError: the table is wrong (see `manifest_table.read_table`), a path leads out of the manifest's
@@ -30,7 +31,7 @@ def list_sources(root: Path) -> list[Source]:
         return []
     rows = read_table(table)
     names = [_tidy(row.image) for row in rows]
-    require_no_problems(table, _path_faults(table.parent, rows))
+    require_no_faults(table, _path_faults(table.parent, rows))
     stems = Counter(_stem(name) for name in names)
     return [
         Source(
@@ -49,7 +50,7 @@ def list_sources(root: Path) -> list[Source]:
 
 
 def _tidy(text: str) -> str:
-    """A path as Windows or others write it, with / between its parts and nothing that says nothing."""
+    """Return a path, in the notation of Windows or others, with / between its parts and without `.` parts."""
     return PureWindowsPath(text).as_posix()
 
 
@@ -72,13 +73,13 @@ def _path_faults(folder: Path, rows: Sequence[Row]) -> list[str]:
             faults.append(f"row {row.number}: image and mask are the same file")
         elif (before := listed.setdefault(image, row.number)) != row.number:
             faults.append(
-                f"row {row.number}: the image of row {before} again; list it once, its masks parted by ;"
+                f"row {row.number}: the image of row {before} again; list it once, its masks separated by ;"
             )
     return faults
 
 
 def _inside(home: Path, text: str) -> Path | None:
-    """The file or folder, all links followed; None where it, or a link in it, is not below `home`."""
+    """Resolve a path and all its links; return None if it, or a link in that folder, leads out of `home`."""
     path = PureWindowsPath(text)
     if path.drive or path.root or ".." in path.parts:
         return None

@@ -1,4 +1,4 @@
-"""Read the table of a manifest: valid rows of a CSV, or every error with its row number."""
+"""The table of a manifest: a CSV file becomes validated rows, or an error that names rows and faults."""
 
 import csv
 import io
@@ -12,10 +12,10 @@ from flames_cli.errors import FlamesError
 
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
 OPTIONAL = ("site", "split")
-"""Columns that are absent, or filled in every row."""
+"""Columns that are either absent or filled in every row."""
 
 SPLITS = {"train": "client_train", "val": "client_val", "test": "client_test", "server": "server_test"}
-"""Values of `split`, with the set of core.splits.SETS that each means."""
+"""Values of `split`, and the one of core.splits.SETS that each means."""
 
 MODALITIES = {
     **dict.fromkeys(("mr", "mri"), "MRI"),
@@ -23,13 +23,13 @@ MODALITIES = {
     **dict.fromkeys(("us", "ultrasound"), "US"),
     "endoscopy": "Endoscopy",
 }
-"""Spellings of the names that FLAMES knows, in lower case; other names are unchanged."""
+"""Spellings, in lower case, of the modalities that FLAMES knows; other names stay unchanged."""
 
 LISTED = 5
-"""Number of errors that a message names; the rest are counted."""
+"""Number of faults that a message names; further ones are only counted."""
 
 LONGEST = {"image": 1024, "mask": 65_536}
-"""Largest number of characters in a cell, by column; LONGEST_OTHER for the others."""
+"""Largest number of characters in a cell, by column; LONGEST_OTHER for all other columns."""
 LONGEST_OTHER = 128
 
 _MODALITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,31}")
@@ -39,30 +39,30 @@ _DELIMITERS = ",;\t"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: an image with its masks."""
+    """One image with its masks, as its row describes it."""
 
     number: int
-    """Number of the row in a spreadsheet: the column names are row 1."""
+    """Row number in a spreadsheet, where the column names are row 1."""
     image: str
     masks: tuple[str, ...]
     patient: str
     modality: str
     organ: str
-    """Organ in lower case."""
+    """Name in lower case."""
     site: str
     fixed_set: str
-    """Set of core.splits.SETS, or empty."""
+    """Name of the assigned set, one of core.splits.SETS, or empty."""
 
 
 def read_table(path: Path) -> list[Row]:
-    """Return the rows of a manifest; empty rows are ignored.
+    """Return the rows of a manifest, except empty ones.
 
-    UTF-8 with or without a byte order mark; columns in any order, parted by commas, or (as Excel does in many
-    countries) by semicolons or tabs. Modalities are spelt as in MODALITIES (mr, MR and mri are MRI); organs
-    are turned to lower case.
+    The file is UTF-8, with or without a byte order mark. Columns are in any order, separated by commas, or
+    (as Excel writes them in many countries) by semicolons or tabs. Modalities become those of MODALITIES (mr,
+    MR and mri are MRI); organs become lower case.
 
     Raises:
-        FlamesError: it cannot be read as such a table, or rows are wrong: LISTED with number and reason.
+        FlamesError: the file is not such a table, or rows have faults; the message names the first LISTED.
     """
     lines = _read_cells(path, _decode(path))
     names = [name.strip().lower() for name in next(lines, (1, []))[1]]
@@ -76,12 +76,12 @@ def read_table(path: Path) -> list[Row]:
         problems += [f"row {number}: {fault}" for fault in found]
         if not found:
             rows.append(_row(number, dict(zip(names, cells, strict=True))))
-    require_no_problems(path, problems or _faults_together(rows))
+    require_no_faults(path, problems or _faults_together(rows))
     return rows
 
 
-def require_no_problems(path: Path, problems: Sequence[str]) -> None:
-    """Raise FlamesError with the first LISTED problems, if there are any."""
+def require_no_faults(path: Path, problems: Sequence[str]) -> None:
+    """Raise a FlamesError that names the first LISTED of `problems`, if there are any."""
     if problems:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         raise FlamesError(f"{path}: " + "; ".join(problems[:LISTED]) + more)
@@ -94,7 +94,7 @@ def _decode(path: Path) -> str:
         raise FlamesError(f"{path} cannot be read ({type(error).__name__}); check --raw") from error
     save = "save it as 'CSV UTF-8' (Excel: Save as type; LibreOffice: Character set)"
     if b"\0" in content:
-        raise FlamesError(f"{path} holds zero bytes, so it is UTF-16 or no text; {save}")
+        raise FlamesError(f"{path} contains zero bytes, so it is UTF-16 or not text; {save}")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -103,7 +103,10 @@ def _decode(path: Path) -> str:
 
 
 def _read_cells(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield row numbers, from 1, and stripped cells; the delimiter is the most frequent of the first line."""
+    """Yield row numbers, from 1, and stripped cells.
+
+    The delimiter is the one of _DELIMITERS that is most frequent in the first line.
+    """
     header = text.lstrip().split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=header.count)
     number = 0
@@ -113,7 +116,7 @@ def _read_cells(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         ):
             yield number, [cell.strip() for cell in cells]
     except csv.Error as error:
-        raise FlamesError(f"{path}: row {number + 1} is no CSV ({error}); check its quotes") from error
+        raise FlamesError(f"{path}: row {number + 1} is not CSV ({error}); check its quotes") from error
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
@@ -121,20 +124,20 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
     missing = [name for name in REQUIRED if name not in names]
     problems = [f"no column {', '.join(missing)}"] if missing else []
     problems += [f"unknown column {name[:40]!r}" for name in names if name not in known]
-    problems += [f"column {name} is there twice" for name in known if names.count(name) > 1]
+    problems += [f"column {name} exists twice" for name in known if names.count(name) > 1]
     if problems:
         problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site and split)"
-    require_no_problems(path, problems)
+    require_no_faults(path, problems)
 
 
 def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
-    """Return the errors of one row alone."""
+    """Return the faults of one row."""
     if len(cells) != len(names):
-        return [f"it has {len(cells)} cells, the column names {len(names)}"]
+        return [f"it has {len(cells)} cells, expected {len(names)}, as many as columns"]
     row = dict(zip(names, cells, strict=True))
     faults = [f"{name} is empty" for name in REQUIRED if not row[name].strip("; ")]
     faults += [
-        f"{name} holds a line break or control character" for name in row if _CONTROL.search(row[name])
+        f"{name} contains a line break or control character" for name in row if _CONTROL.search(row[name])
     ]
     for name, cell in row.items():
         if len(cell) > (longest := LONGEST.get(name, LONGEST_OTHER)):
@@ -163,12 +166,12 @@ def _row(number: int, row: dict[str, str]) -> Row:
 
 
 def _one_form(text: str) -> str:
-    """Return the normal form, so that é as one or two characters is equal; file names are not changed."""
+    """Normalise a name, so that é as one character equals é as two. Paths are not normalised."""
     return unicodedata.normalize("NFC", text)
 
 
 def _faults_together(rows: Sequence[Row]) -> list[str]:
-    """Return the errors between rows: a column that is partly filled, a patient in two sets."""
+    """Return the faults of several rows together: a partly filled column, a patient in two sets."""
     problems = []
     for name, values in (("site", [row.site for row in rows]), ("split", [row.fixed_set for row in rows])):
         if any(values) and not all(values):

@@ -25,7 +25,7 @@ class Task:
     labels: tuple[int, ...]
     """Labels that a label volume may contain."""
     tumour: tuple[int, ...]
-    """Labels that are tumour; all others are background."""
+    """Labels that mark tumour; all others are background."""
     channel: int = 0
     """Channel of a 4D image that is read."""
 

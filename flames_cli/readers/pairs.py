@@ -1,4 +1,4 @@
-"""Images and masks in folders of their own, matched by their names."""
+"""Matching by name of images and masks that are in separate folders."""
 
 import re
 from collections.abc import Mapping
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 JPEG = re.compile(r"([^.].*)\.jpe?g", re.IGNORECASE | re.DOTALL)
-"""Any JPEG but what macOS leaves beside it (`._a.jpg`)."""
+"""Name of a JPEG, except names that start with a dot: macOS adds `._a.jpg` next to `a.jpg`."""
 
 _CENTRE = re.compile(r"data_(C\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image with its mask, or without."""
+    """An image, with its mask if it has one."""
 
     key: str
     image: Path
@@ -22,7 +22,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Centre:
-    """One centre's folders in the layout of PolypGen, which the authors of FedGS use for LiTS too."""
+    """Folders of one centre in the layout of PolypGen, which the authors of FedGS use for LiTS too."""
 
     site: str
     images: Path
@@ -30,9 +30,9 @@ class Centre:
 
 
 def find_named(folder: Path, pattern: re.Pattern[str]) -> dict[str, Path]:
-    """{the first group of `pattern`: file} of the names that it matches whole.
+    """Return {first group of `pattern`: file} for the files whose full name matches `pattern`.
 
-    Where several names have one key, the first in the alphabet counts.
+    If several names have the same key, the first in the alphabet counts.
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("*")):
@@ -42,9 +42,11 @@ def find_named(folder: Path, pattern: re.Pattern[str]) -> dict[str, Path]:
 
 
 def pair_up(images: Mapping[str, Path], masks: Mapping[str, Path], absent: Path) -> list[Pair]:
-    """Every image, in natural order; a mask without one is listed too, so that it is reported as bad.
+    """Return every image with its mask, in natural order.
 
-    `absent` is where an image would be, with `{}` for its key.
+    A mask without an image is listed too, so that it is reported as bad.
+
+    `absent` is the expected path of an image, with `{}` for its key.
     """
     return [
         Pair(
@@ -57,7 +59,7 @@ def pair_up(images: Mapping[str, Path], masks: Mapping[str, Path], absent: Path)
 
 
 def find_centres(root: Path) -> list[Centre]:
-    """`data_C1/images_C1`, `data_C1/masks_C1` and so on, in natural order."""
+    """Return the centres (`data_C1/images_C1` with `data_C1/masks_C1`, …) in natural order."""
     found = find_named(root, _CENTRE)
     return [
         Centre(site, found[site] / f"images_{site}", found[site] / f"masks_{site}")
@@ -66,5 +68,5 @@ def find_centres(root: Path) -> list[Centre]:
 
 
 def natural_order(name: str) -> tuple[tuple[str, int], ...]:
-    """A key to sort by that puts `a2` before `a10`."""
+    """Return a sort key that puts `a2` before `a10`."""
     return tuple((text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name))

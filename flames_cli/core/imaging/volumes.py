@@ -20,7 +20,7 @@ class Placement:
     """Position of a slice in its volume's file, sufficient to put its mask back."""
 
     plane: str
-    """One of PLANES."""
+    """Name of the plane, one of PLANES."""
     index: int
     """Index along the plane's axis, in RAS."""
     shape: tuple[int, int, int]
