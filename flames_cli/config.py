@@ -418,6 +418,11 @@ class FederateConfig(_TrainSection, Section):
         return TrainOptions(**{entry.name: getattr(self, entry.name) for entry in fields(TrainOptions)})
 
     @property
+    def style_stays(self) -> bool:
+        """True if the style of a disentangled model stays at the client."""
+        return self.share == "content"
+
+    @property
     def run_name(self) -> str:
         """Name of the run's folder under `runs/`."""
         return self.run or self.strategy

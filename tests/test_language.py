@@ -43,7 +43,7 @@ def help_texts() -> Iterator[tuple[str, str]]:
 
     def walk(command: click.Command, name: str) -> Iterator[tuple[str, str]]:
         yield name, (command.help or "").strip()
-        for option in command.params:
+        for option in command.get_params(click.Context(command)):
             yield f"{name} {option.name}", (getattr(option, "help", None) or "").strip()
         for sub in getattr(command, "commands", {}).values():
             yield from walk(sub, f"{name} {sub.name}")

@@ -69,7 +69,7 @@ class TrainOptions:
     )
     precise_norm: bool = option(
         True,
-        "For fedgs and flames-fedgs: estimate the statistics of BatchNorm for the reported weights.",
+        "Estimate the statistics of BatchNorm for the reported weights (fedgs and flames-fedgs).",
         STRATEGY,
     )
 

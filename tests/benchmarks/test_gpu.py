@@ -12,6 +12,7 @@ import pytest
 
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.h5 import Selection, write_shard
+from tests.support.datasets import write_noise
 
 ROOT = Path(__file__).parents[2]
 TRAINED = ("train", "val", "test")
@@ -46,14 +47,14 @@ runpy.run_path({str(ROOT / "benchmarks" / "gpu.py")!r}, run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def shards(preprocessed, tmp_path_factory):
+def shards(tmp_path_factory):
     """Two clients of two modalities, and unseen patients of one."""
     folder = tmp_path_factory.mktemp("shards")
     for name, modality in (("brats", "MRI"), ("busi", "US")):
         source = folder.parent / f"{name}-source.h5"
         counts = {"client_train": 4, "client_val": 2, "client_test": 2, "server_test": 2}
         members = {own: [(f"{name}-{own}", f"{name}-{own}", n)] for own, n in counts.items()}
-        preprocessed(source, members, SetInfo(name, modality, "breast", 16, 255))
+        write_noise(source, members, SetInfo(name, modality, "breast", 16, 255))
         sets = {one: Selection(source, {f"client_{one}": range(counts[f"client_{one}"])}) for one in TRAINED}
         write_shard(folder / f"{name}.h5", name, modality, sets)
     unseen = {"test/busi": Selection(source, {"server_test": range(2)})}

@@ -24,25 +24,27 @@ def check(
     deployment: Annotated[
         Path | None,
         typer.Option(
-            "--deployment", help="At the server: the deployment's folder.", show_default="flames-deployment"
+            "--deployment", help="Folder of the deployment (at the server).", show_default="flames-deployment"
         ),
     ] = None,
     site: Annotated[
         Path | None,
         typer.Option(
             "--site",
-            help="At a site: the folder from the server.",
+            help="Folder from the server (at a site).",
             show_default="this folder, if it has a site.toml",
         ),
     ] = None,
     shard: Annotated[
         list[Path] | None,
-        typer.Option("--shard", help="At a site: the client's data, such as hospital-a.h5; may be repeated."),
+        typer.Option("--shard", help="Shard of the client, such as hospital-a.h5 (at a site); repeatable."),
     ] = None,
     superlink: Annotated[
         str | None,
         typer.Option(
-            "--superlink", help="At a site: HOST:PORT of the server.", show_default="from the folder"
+            "--superlink",
+            help="Address of the server: HOST:PORT (at a site).",
+            show_default="from the folder",
         ),
     ] = None,
     json_output: Json = False,

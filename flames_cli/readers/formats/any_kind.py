@@ -1,4 +1,4 @@
-"""An image and its masks in any format that FLAMES reads, as the file's name tells; above 0 is tumour."""
+"""Read an image and its masks in any format that FLAMES reads, by the file's name; above 0 is tumour."""
 
 from dataclasses import replace
 from functools import reduce
@@ -27,7 +27,7 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
 def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
-    """The case of a still image, or those of a volume: slices that hold tumour, unless told otherwise.
+    """Return the case of a still image, or those of a volume: the slices with tumour, or as `options` select.
 
     Raises:
         BadCase: image or masks cannot be trusted, or do not belong together.
@@ -41,7 +41,7 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
 
 
 def _kind(path: Path) -> str:
-    """`still`, `nifti` or `dicom`."""
+    """Return `still`, `nifti` or `dicom`."""
     name = path.name.lower()
     if name.endswith(STILL_SUFFIXES):
         return "still"
@@ -55,7 +55,7 @@ def _kind(path: Path) -> str:
 
 
 def _read_still(source: Source, options: ReadOptions) -> RawCase:
-    """8-bit images as they are; 16-bit ones from 0 to the modality's window or their own percentile."""
+    """Read a still. 8-bit values are unchanged; 16-bit ones are scaled by window or percentile."""
     image = read_deep_image(source.image, options.colour)
     mask = np.zeros(image.shape[:2], np.uint8)
     for path in source.masks:
@@ -87,7 +87,7 @@ def _read_volume(path: Path) -> Volume:
 
 
 def _read_marked(source: Source, path: Path, image: Volume) -> Flags:
-    """In the mask's own order in memory: another's takes many times longer."""
+    """Return True where the mask is tumour, in the mask's own memory order: another order is much slower."""
     mask = _read_volume_mask(path, image)
     require_same_grid(source, image, mask)
     return np.asarray(mask.voxels > 0)

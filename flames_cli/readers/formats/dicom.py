@@ -1,4 +1,4 @@
-"""DICOM volumes: a series of slices, or a segmentation (DICOM-SEG), turned to RAS."""
+"""Read DICOM volumes: a series of slices, or a segmentation (DICOM-SEG), turned to RAS."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,28 +19,28 @@ from flames_cli.readers.formats.volumes import Volume
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 EVEN = 0.2
-"""How far, in spacings, a slice may lie from its place: positions are rounded; a missing one is 1 off."""
+"""Largest distance, in spacings, of a slice from its regular position: a missing slice gives 1."""
 
 ALIKE = 1e-3
-"""How far what all slices share may differ: direction cosines, and mm between pixels."""
+"""Largest difference between slices in direction cosines, and in mm between pixels."""
 
 ON_GRID = 0.25
-"""How far, in voxels, a segmentation's voxels may lie from its image's."""
+"""Largest distance, in voxels, between a segmentation's voxels and those of its image."""
 
 
 def read_series(path: Path, labels: bool = False) -> Volume:
-    """The volume of one series: a folder of files with a slice each, or one file of one or more slices.
+    """Return the volume of one series: a folder with one file per slice, or one file of one or more slices.
 
-    Rescaled by slope and intercept (CT: to HU). MONOCHROME1 is inverted, except in CT, whose HU mean the same
-    however they are shown.
+    Values are rescaled by slope and intercept (CT: to HU). MONOCHROME1 is inverted, except in CT, whose HU do
+    not depend on the display.
 
     Args:
         path: the folder or the file.
-        labels: the series is a mask, whose values count as they are stored.
+        labels: True if the series is a mask; its stored values are returned.
 
     Raises:
-        BadCase: several series, slices that are missing, doubled, uneven or unlike each other, colour, or a
-            file that cannot be decoded.
+        BadCase: there are several series; slices are missing, double, uneven or of different kinds; the
+            images are in colour; or a file cannot be decoded.
     """
     files = list_files(path)
     headers = [read_header(file) for file in files]
@@ -90,7 +90,7 @@ def _label(plane: Plane) -> str:
 
 
 def _step(path: Path, planes: Sequence[Plane]) -> Floats:
-    """From one slice to the next, mm in LPS; the planes are sorted."""
+    """Return the vector from one slice to the next, in mm in LPS; the planes are sorted."""
     if len(planes) == 1:
         return planes[0].normal * planes[0].thickness_mm
     gaps = np.diff([plane.position for plane in planes], axis=0)
@@ -116,7 +116,7 @@ def _between(planes: Sequence[Plane], index: int) -> str:
 
 
 def _affine(first: Plane, step: Floats) -> Floats:
-    """Column, row and slice index to mm in LPS, 4×4."""
+    """Return the 4×4 matrix from column, row and slice index to mm in LPS."""
     affine = np.eye(4)
     affine[:3, 0] = first.orientation[:3] * first.spacing_mm[1]
     affine[:3, 1] = first.orientation[3:] * first.spacing_mm[0]
@@ -126,7 +126,7 @@ def _affine(first: Plane, step: Floats) -> Floats:
 
 
 def _stack(planes: Sequence[Plane], labels: bool) -> Pixels:
-    """Columns×rows×slices; one file in memory at a time."""
+    """Return the voxels as columns×rows×slices; one file is in memory at a time."""
     voxels: Pixels = np.empty((len(planes), *planes[0].shape), np.int16)
     members: dict[Path, list[int]] = {}
     for index, plane in enumerate(planes):
@@ -143,16 +143,16 @@ def _stack(planes: Sequence[Plane], labels: bool) -> Pixels:
 
 
 def _fits(values: Pixels) -> bool:
-    """Whether int16 holds them, as it does a CT's HU, in half of what float32 takes."""
+    """Return True if int16 can represent all values, such as a CT's HU, in half of the memory of float32."""
     with np.errstate(invalid="ignore"):
         return bool((values.astype(np.int16) == values).all())
 
 
 def read_segmentation(path: Path, like: Volume) -> Volume:
-    """What any segment of a DICOM-SEG marks, as 0 and 1 on the voxels of `like`.
+    """Return the union of the segments of a DICOM-SEG as 0 and 1, on the voxels of `like`.
 
     Raises:
-        BadCase: it cannot be read, is of fractions, or does not lie on the image's voxels.
+        BadCase: the file cannot be read, is fractional, or its voxels are not those of the image.
     """
     file = list_files(path)[0]
     header = read_header(file)
@@ -167,7 +167,7 @@ def read_segmentation(path: Path, like: Volume) -> Volume:
 
 
 def _voxels(plane: Plane, frame: Pixels, like: Volume) -> tuple[NDArray[np.int64], ...]:
-    """Where in `like`, as its file has it, the marked pixels of one frame lie."""
+    """Return the voxel indices of the marked pixels of one frame, in the file order of `like`."""
     step = plane.normal * (plane.between_mm or plane.thickness_mm)
     to_voxel = np.linalg.inv(like.affine) @ LPS_TO_RAS @ _affine(plane, step)
     sizes = np.linalg.norm(to_voxel[:3, : 3 if plane.between_mm else 2], axis=0)

@@ -1,6 +1,6 @@
-"""DICOM files one by one: found, their headers checked, their pixels decoded.
+"""Find single DICOM files, check their headers and decode their pixels.
 
-Only the tags in TAGS are read, so that no patient's name can get into a message.
+Only the tags in TAGS are read, so that no patient's name can appear in a message.
 """
 
 from collections.abc import Iterator
@@ -40,17 +40,17 @@ TAGS = [
 ]
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""Segmentation Storage and Label Map Segmentation Storage, which not every pydicom names."""
+"""UIDs of Segmentation Storage and Label Map Segmentation Storage; some releases of pydicom have no names."""
 
 _MAGIC = b"DICM"
-"""After 128 bytes of preamble."""
+"""Marker after 128 bytes of preamble."""
 
 
 def list_files(path: Path) -> list[Path]:
-    """`path` itself, or the DICOM files in that folder, by name; what else lies there is passed over.
+    """Return `path` itself, or the DICOM files in that folder, sorted by name; other files are ignored.
 
     Raises:
-        BadCase: nothing is there, or a file called .dcm is no DICOM file.
+        BadCase: there is no DICOM file, or a file called .dcm is not one.
     """
     with named_errors(path):
         listed = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -75,7 +75,7 @@ def _has_magic(file: Path) -> bool:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Whatever pydicom stumbles on is a BadCase; its text is left out, which may quote the file."""
+    """Turn every error of pydicom into a BadCase, without its text, which may quote the file."""
     try:
         yield
     except BadCase:
@@ -93,16 +93,16 @@ def named_errors(path: Path) -> Iterator[None]:
 
 
 def read_header(path: Path) -> Dataset:
-    """What TAGS name, without pixels.
+    """Return the header with the tags of TAGS, without pixels.
 
     Raises:
-        BadCase: damaged, stored in a way that cannot be decoded here, or of a size that cannot be right.
+        BadCase: the file is damaged, cannot be decoded here, or states an impossible size.
     """
     with named_errors(path):
         _check_syntax(path)
         _trust_values()
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-        # Elements are decoded when first looked at: all of them now, where errors are caught.
+        # Elements are decoded on first access: access all of them here, where errors are caught.
         for _ in header.iterall():
             continue
         _check_size(path, header)
@@ -110,12 +110,12 @@ def read_header(path: Path) -> Dataset:
 
 
 def _trust_values() -> None:
-    """No warnings that quote odd values: whatever matters of them is checked here."""
+    """Turn off warnings that quote values; the values that matter are checked here."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 
 def _check_syntax(path: Path) -> None:
-    """Before anything else is read: pydicom inflates a deflated file whole, however large it gets."""
+    """Check the encoding before anything else is read: pydicom would inflate a deflated file of any size."""
     syntax = UID(read_file_meta_info(path).get("TransferSyntaxUID", ""))
     if not syntax:
         raise BadCase(f"{path.name}: it does not name its transfer syntax; export it anew")
@@ -145,27 +145,27 @@ def _check_size(path: Path, header: Dataset) -> None:
 
 
 def count_frames(header: Dataset) -> int:
-    """Images in the file."""
+    """Return the number of images in the file."""
     return int(header.get("NumberOfFrames") or 1)
 
 
 def count_bytes(header: Dataset) -> int:
-    """What the pixels take once decoded."""
+    """Return the number of bytes of the decoded pixels."""
     bits = int(header.Rows) * int(header.Columns) * count_frames(header) * int(header.BitsAllocated)
     return (bits * int(header.get("SamplesPerPixel") or 1) + 7) // 8
 
 
 def is_segmentation(path: Path) -> bool:
-    """Whether the file at `path`, or the only one in that folder, is a DICOM-SEG. Raises BadCase."""
+    """Return True if the file at `path`, or the only one in that folder, is a DICOM-SEG. Raises BadCase."""
     files = list_files(path)
     return len(files) == 1 and read_header(files[0]).get("SOPClassUID") in SEGMENTATIONS
 
 
 def read_frames(path: Path) -> NDArray[Any]:
-    """The stored values of a grey file, frames×rows×columns.
+    """Return the stored values of a grey file, frames×rows×columns.
 
     Raises:
-        BadCase: pixels are missing, cut short, or cannot be decoded.
+        BadCase: pixels are missing or incomplete, or cannot be decoded.
     """
     with named_errors(path):
         dataset = pydicom.dcmread(path, specific_tags=[*PIXEL_TAGS, "PixelData"])
@@ -183,5 +183,5 @@ def _require_all(path: Path, dataset: Dataset) -> None:
         raise BadCase(
             f"{path.name}: it holds {len(dataset.PixelData)} bytes of pixels, its header claims {claimed}"
         )
-    # Some writers pad; pydicom would warn of it.
+    # Some writers pad, of which pydicom would warn.
     dataset.PixelData = dataset.PixelData[: claimed + claimed % 2]

@@ -1,4 +1,4 @@
-"""The slices that DICOM headers tell of: where each lies, and how its stored values become intensities.
+"""Slices as DICOM headers describe them: the position of each, and the scale of its stored values.
 
 DICOM's own axes are LPS (PS3.3, C.7.6.2.1.1): the column index runs along the first three numbers of
 ImageOrientationPatient, the row index along the others.
@@ -16,7 +16,7 @@ from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.dicom_files import count_frames, named_errors
 
 SQUARE = 1e-2
-"""How far lengths and right angles of direction cosines may be off: some writers keep three digits."""
+"""Largest error of lengths and right angles of direction cosines: some writers use three digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,40 +25,40 @@ class Plane:
 
     path: Path
     frame: int
-    """In the file, from 0."""
+    """Index in the file, from 0."""
     shape: tuple[int, int]
-    """Rows, columns."""
+    """Numbers of rows and columns."""
     position: Floats
-    """Of the first pixel's centre, mm in LPS."""
+    """Centre of the first pixel, mm in LPS."""
     orientation: Floats
     """Direction along the column index, then along the row index: unit vectors in LPS."""
     spacing_mm: Floats
-    """Between rows, between columns."""
+    """Distance between rows and between columns, mm."""
     thickness_mm: float
-    """1 where the file does not tell."""
+    """Thickness in mm; 1 if the file does not state it."""
     between_mm: float
-    """Between slices, where the file tells; else 0."""
+    """Distance between slices in mm; 0 if the file does not state it."""
     slope: float
     intercept: float
     turned: float | None
-    """Where small stored values are bright: what they are subtracted from."""
+    """Value from which stored values are subtracted if small values are bright; else None."""
 
     @property
     def normal(self) -> Floats:
-        """The direction in which slices are stacked."""
+        """Unit vector along which slices are stacked."""
         return np.cross(self.orientation[:3], self.orientation[3:])
 
     def intensities(self, stored: Pixels) -> Pixels:
-        """What stored values (rows×columns) mean."""
+        """Return the intensities of stored values (rows×columns)."""
         values = stored if self.turned is None else self.turned - stored.astype(np.float64)
         return values * self.slope + self.intercept
 
 
 def describe_planes(path: Path, header: Dataset) -> list[Plane]:
-    """The slices of one file.
+    """Return the slices of one file.
 
     Raises:
-        BadCase: it is no grey image, or does not tell where its slices lie.
+        BadCase: the file is not a grey image, or does not state the positions of its slices.
     """
     with named_errors(path):
         photometric = str(header.get("PhotometricInterpretation"))[:16]
@@ -89,7 +89,7 @@ def _describe(path: Path, header: Dataset, frame: int) -> Plane:
 
 
 def _scopes(path: Path, header: Dataset, frame: int) -> list[Dataset]:
-    """Where a slice's values may stand: the file's top, or its groups, then those of all slices."""
+    """Return the data sets to search for a slice's values: the top level, or its groups."""
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
     if per_frame is None:
         if count_frames(header) > 1:
@@ -106,7 +106,7 @@ def _scopes(path: Path, header: Dataset, frame: int) -> list[Dataset]:
 def _numbers(
     path: Path, scopes: Sequence[Dataset], keyword: str, count: int, default: float | None = None
 ) -> Floats:
-    """The first value of that name: `count` finite numbers."""
+    """Return the first value of that name: `count` finite numbers."""
     value = next((scope[keyword].value for scope in scopes if scope.get(keyword) is not None), default)
     if value is None:
         raise BadCase(f"{path.name}: it has no {keyword}, so its slice has no place; export the series anew")
@@ -127,7 +127,7 @@ def _orientation(path: Path, scopes: Sequence[Dataset]) -> Floats:
 
 
 def _turned(header: Dataset) -> float | None:
-    """MONOCHROME1 shows small values bright; HU (CT) mean the same however they are shown."""
+    """Return the largest value of MONOCHROME1, which shows small values bright; None for CT (HU)."""
     if header.PhotometricInterpretation != "MONOCHROME1" or header.get("Modality") == "CT":
         return None
     signed = int(header.get("PixelRepresentation") or 0)

@@ -1,4 +1,4 @@
-"""Fingerprints of images: exact (a hash of the pixels) and perceptual (alike to the eye)."""
+"""Fingerprints of images: exact (a hash of the pixels) and perceptual (equal for images that look alike)."""
 
 import hashlib
 
@@ -11,21 +11,21 @@ from flames_cli.arrays import Pixels
 from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
 
 REDUCED = 192
-"""Pixels of the short side that suffice; larger images are first averaged towards it, in whole steps.
+"""Number of pixels of the short side that is sufficient; larger images are averaged first, in whole steps.
 
-With fewer pixels, distances no longer part at `core.groups.NEAR_BITS` as they do for whole images.
+With fewer pixels, `NEAR_BITS` of `core.imaging.near_duplicates` no longer separates copies from other images.
 """
 
 
 def content_hash(image: Pixels) -> str:
-    """SHA-256 of the pixels with their shape and dtype: equal only for equal images."""
+    """Return the SHA-256 of the pixels, their shape and dtype: equal only for equal images."""
     digest = hashlib.sha256(f"{image.shape}{image.dtype}".encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
 
 
 def perceptual_hash(image: Pixels) -> NDArray[np.bool_]:
-    """PHASH_SIZE² bits of the low DCT frequencies of a uint8 H×W or H×W×3 image (imagehash.phash)."""
+    """Return PHASH_SIZE² bits of the low DCT frequencies of a uint8 H×W or H×W×3 image (imagehash.phash)."""
     picture = Image.fromarray(image)
     if (step := min(picture.size) // REDUCED) > 1:
         picture = picture.reduce(step)

@@ -1,4 +1,4 @@
-"""Still images: decoding to grey or colour, and masks with known values."""
+"""Decode still images to grey or colour, and masks with known values."""
 
 import io
 import struct
@@ -17,34 +17,34 @@ from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, 
 from flames_cli.readers.formats.png import decode_simple
 
 MAX_PIXELS = 50_000_000
-"""More than any scanner or probe writes: a larger header is a bomb or a mistake."""
+"""Largest number of pixels, more than any scanner or probe writes: more is an attack or an error."""
 
 JPEG_START = b"\xff\xd8\xff"
 MAX_16_BIT = 65535
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-"""What Pillow may take a file for, whatever it is called: it would hand others to programs (EPS) or guess."""
+"""Formats that Pillow may detect, whatever the file's name: for others it starts programs or guesses."""
 
 DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
-"""What Pillow raises for files that are damaged: some of it only for TIFF."""
+"""Exceptions that Pillow raises for damaged files; some of them only for TIFF."""
 
 Values = frozenset[int]
 
 BLACK_AND_WHITE = (frozenset({0, 255}), frozenset({0, 1}), frozenset({0, MAX_16_BIT}))
-"""What the values of a mask may be, where it is stored without loss."""
+"""Sets of values that a mask may have if it is stored without loss."""
 
 JPEG_THRESHOLD = 128
-"""Masks saved as JPEG have every value; from here on (FedGS, section Data) they mean tumour."""
+"""Smallest value that is tumour in masks saved as JPEG, which have every value (FedGS, section Data)."""
 
 
 def read_image(path: Path, colour: bool = False) -> Pixels:
-    """The image as uint8, upright by its EXIF tag: H×W grey (ITU-R 601 luma), or H×W×3 red, green, blue.
+    """Return the image as uint8, upright by its EXIF tag: H×W grey (ITU-R 601 luma), or H×W×3 RGB.
 
-    16 bits are scaled to 8.
+    16-bit values are scaled to 8 bits.
 
     Raises:
-        BadCase: the file is missing, is not an image, ends early, claims more than MAX_PIXELS, holds numbers
-            of 32 bits, or is transparent in parts.
+        BadCase: the file is missing, is not an image, ends early, states more than MAX_PIXELS, has 32-bit
+            values, or is partly transparent.
     """
     pixels = _decode(path, colour)
     if pixels.dtype == np.uint8:
@@ -53,7 +53,7 @@ def read_image(path: Path, colour: bool = False) -> Pixels:
 
 
 def _decode(path: Path, colour: bool) -> Pixels:
-    """As `read_image`, but 16 bits stay 16: uint8 or uint16."""
+    """Return the image like `read_image`, but with 16-bit values unchanged: uint8 or uint16."""
     with _named_errors(path):
         if path.exists() and not path.is_file():
             raise BadCase(f"{path.name}: it is no file; expected an image")
@@ -66,7 +66,7 @@ def _decode(path: Path, colour: bool) -> Pixels:
 
 
 def _decode_jpeg(path: Path, data: bytes, colour: bool) -> Pixels | None:
-    """By libjpeg-turbo alone, in two thirds of Pillow's time; None for CMYK and for what it doubts."""
+    """Decode by libjpeg-turbo, in two thirds of Pillow's time; None for CMYK and for rejected files."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         _check_size(path, width, height)
@@ -74,8 +74,8 @@ def _decode_jpeg(path: Path, data: bytes, colour: bool) -> Pixels | None:
             return np.asarray(simplejpeg.decode_jpeg(data, "GRAY"))[..., 0]
         if space not in ("Gray", "YCbCr", "RGB"):
             return None
-        # Not libjpeg's own grey: it is luma before the colours are cut to 0..255, and so differs from what
-        # every other tool, the authors' code included, makes of coloured marks.
+        # libjpeg's own grey is the luma before colours are clipped to 0..255; on coloured marks it is not
+        # the grey of other tools, such as the authors' code.
         pixels = np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
     except ValueError:
         return None
@@ -103,7 +103,7 @@ def _to_16_bits(path: Path, image: Image.Image) -> Pixels:
 
 
 def _require_opaque(path: Path, image: Image.Image) -> None:
-    """What lies below transparent pixels may be anything: masks are drawn in alpha alone, too."""
+    """Raise BadCase if a pixel is transparent: its colour is arbitrary; some masks are drawn in alpha."""
     if image.mode[-1] in "Aa" and image.getchannel(image.mode[-1]).getextrema() != (255, 255):
         raise BadCase(f"{path.name}: it is transparent in parts; save it without an alpha channel")
 
@@ -115,7 +115,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
 
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    """Whatever is wrong with an image is a BadCase that names its file."""
+    """Turn every error of an image into a BadCase that names its file."""
     try:
         yield
     except FileNotFoundError as error:
@@ -125,13 +125,13 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """`exif_transpose` copies every image; few have the tag."""
+    """Return the image upright; only images with the tag are copied."""
     turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     return ImageOps.exif_transpose(image) if turned else image
 
 
 def _short(error: Exception) -> str:
-    """Pillow quotes whole paths and objects; the file is already named."""
+    """Return a short reason: Pillow quotes paths and objects, and the file is already named."""
     if isinstance(error, UnidentifiedImageError):
         return "of no known format"
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -139,10 +139,10 @@ def _short(error: Exception) -> str:
 
 
 def read_deep_image(path: Path, colour: bool = False) -> Pixels:
-    """As `read_image`, but grey of 16 bits stays so: uint16, H×W or (in colour) H×W×3.
+    """Return the image like `read_image`, but 16-bit grey as uint16, H×W or (in colour) H×W×3.
 
     Raises:
-        BadCase: see `read_image`; or the file holds several pages.
+        BadCase: see `read_image`; or the file has several pages.
     """
     with _named_errors(path), Image.open(path, formats=FORMATS) as image:
         _check_size(path, image.width, image.height)
@@ -154,16 +154,16 @@ def read_deep_image(path: Path, colour: bool = False) -> Pixels:
 def read_still(
     source: Source, options: ReadOptions, mask_name: str, allowed: Sequence[Values] | None = BLACK_AND_WHITE
 ) -> list[RawCase]:
-    """One case: the source's image with the union of its masks.
+    """Return one case: the source's image with the union of its masks.
 
     Args:
         source: an image and its masks.
-        options: `colour` matters here.
-        mask_name: the mask to expect, for the message where there is none.
+        options: `colour` is used.
+        mask_name: name of the expected mask, for the message if it is missing.
         allowed: see `read_masks`.
 
     Raises:
-        BadCase: no mask, or image or mask cannot be trusted.
+        BadCase: there is no mask, or image or mask is not valid.
         SkippedCase: the mask is empty.
     """
     if not source.masks:
@@ -176,16 +176,16 @@ def read_still(
 
 
 def read_masks(paths: Sequence[Path], shape: tuple[int, ...], allowed: Sequence[Values] | None) -> Mask:
-    """The union of the masks as H×W of 0 and 1.
+    """Return the union of the masks as H×W of 0 and 1.
 
     Args:
         paths: the masks of one image.
-        shape: of the image, H×W.
+        shape: shape of the image, H×W.
         allowed: the sets of values that a mask may hold, such as {0, 255}; None: masks saved as JPEG, where
             JPEG_THRESHOLD decides.
 
     Raises:
-        BadCase: a mask is missing or corrupt, has another shape, or holds other values.
+        BadCase: a mask is missing or corrupt, has another shape, or has other values.
     """
     union = np.zeros(shape, bool)
     for path in paths:
@@ -200,7 +200,7 @@ def read_masks(paths: Sequence[Path], shape: tuple[int, ...], allowed: Sequence[
 
 
 def require_shape(path: Path, mask: Pixels, shape: tuple[int, ...]) -> None:
-    """Refuse a mask (H×W) that is not of its image's `shape`. Raises BadCase."""
+    """Raise BadCase if a mask (H×W) has not the `shape` of its image."""
     if mask.shape != shape:
         raise BadCase(
             f"{path.name}: the mask is {mask.shape[0]}×{mask.shape[1]}, its image {shape[0]}×{shape[1]}"

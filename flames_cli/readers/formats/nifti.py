@@ -1,4 +1,4 @@
-"""NIfTI volumes: read whole, so that a file cut short or damaged is seen, and turned to RAS."""
+"""Read NIfTI volumes completely, so that an incomplete or damaged file is detected, and turn them to RAS."""
 
 import gzip
 import logging
@@ -29,21 +29,21 @@ _DAMAGED = (
 )
 
 MAX_BYTES = 8 * 2**30
-"""A header that claims more than this is wrong; nothing is allocated for it."""
+"""Largest size that a header may state; nothing is allocated for more."""
 
 MAX_BESIDE = 2**26
-"""Bytes before the voxels (extensions of the header), and after them: a small file may inflate to many."""
+"""Largest number of bytes before the voxels (header extensions) and after them: small files may inflate."""
 
 MAX_INFLATION = 1032
-"""Bytes that gzip can make of one (zlib.net, Technical Details); what claims more is never allocated."""
+"""Largest number of bytes that gzip makes of one (zlib.net, Technical Details); no more is allocated."""
 
 _HEADER_BYTES, _FIRST_VOXEL = 348, 352
 _SILENT = logging.Logger("nifti", logging.CRITICAL + 1)
-"""nibabel tells of every field that it mends; what matters of them is checked here."""
+"""Logger that drops nibabel's notes on fields that it corrects; the fields that matter are checked here."""
 
 
 def read_volume(path: Path, channel: int = 0) -> Volume:
-    """Channel `channel` of a 3D or 4D NIfTI file (.nii, .nii.gz), reoriented to RAS.
+    """Return channel `channel` of a 3D or 4D NIfTI file (.nii, .nii.gz), reoriented to RAS.
 
     Raises:
         BadCase: missing, cut short, damaged (gzip's checksum is verified), a header that lies about its
@@ -90,7 +90,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, bytes]:
-    """Header and voxel bytes; reads to the end of the stream, where gzip compares its checksum."""
+    """Return header and voxel bytes; read to the end of the stream, where gzip compares its checksum."""
     header = _read_header(stream)
     size, offset = _claimed_bytes(path, header)
     stream.read(max(offset, _FIRST_VOXEL) - _HEADER_BYTES)
@@ -109,14 +109,14 @@ def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, byte
 
 
 def _read_header(stream: IO[bytes]) -> nib.Nifti1Header:
-    """By itself: extensions after it may be of any size, and are not needed."""
+    """Read the header alone: the extensions after it may have any size, and are not needed."""
     header = nib.Nifti1Header(stream.read(_HEADER_BYTES), check=False)
     header.check_fix(_SILENT)
     return header
 
 
 def _claimed_bytes(path: Path, header: nib.Nifti1Header) -> tuple[int, int]:
-    """How many bytes of voxels there are to be, and at which byte they start."""
+    """Return the number of voxel bytes that the header states, and the offset of the first."""
     shape = header.get_data_shape()
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise BadCase(f"{path.name}: its shape is {shape}, expected 3 or 4 axes")
@@ -155,7 +155,7 @@ def _channel(path: Path, header: nib.Nifti1Header, data: bytes, channel: int) ->
 
 
 def read_labels(path: Path, allowed: Set[int]) -> Volume:
-    """The labels of a volume, every one of them among `allowed`.
+    """Return the labels of a volume, all of them among `allowed`.
 
     Raises:
         BadCase: see `read_volume`; or a label is not known.

@@ -1,4 +1,4 @@
-"""Grey PNG without Pillow, where that is several times faster: masks, whose rows are filtered simply.
+"""Decode grey PNG without Pillow where that is several times faster: masks with simple row filters.
 
 Pillow inflates with zlib and undoes the filters byte by byte. What OpenCV and most annotation tools write,
 8-bit grey whose rows have no filter or Sub or Up (PNG specification, section 9), needs only ISA-L and sums of
@@ -23,7 +23,7 @@ _NONE, _SUB, _UP = 0, 1, 2
 
 
 def decode_simple(data: bytes, max_pixels: int) -> Pixels | None:
-    """The image as H×W uint8; None for every PNG that is not simple, larger than `max_pixels`, or damaged."""
+    """Return the image as H×W uint8; None if it is not simple, larger than `max_pixels`, or damaged."""
     chunks = _read_chunks(data)
     if chunks is None:
         return None
@@ -33,7 +33,7 @@ def decode_simple(data: bytes, max_pixels: int) -> Pixels | None:
         return None
     stream = isal_zlib.decompressobj()
     try:
-        # Bounded: a small file may claim to hold much.
+        # Limited, since a small file may inflate to a large one.
         rows = stream.decompress(packed, height * (width + 1))
     except _DAMAGED:
         return None
@@ -43,7 +43,7 @@ def decode_simple(data: bytes, max_pixels: int) -> Pixels | None:
 
 
 def _read_chunks(data: bytes) -> tuple[bytes, bytes] | None:
-    """IHDR's content and all of IDAT's, where every checksum is right and nothing turns the image."""
+    """Return the contents of IHDR and of all IDAT; None if a checksum is wrong or the image is rotated."""
     if not data.startswith(SIGNATURE):
         return None
     header, packed, position = b"", [], len(SIGNATURE)
@@ -78,7 +78,7 @@ def _undo_filters(filtered: Pixels) -> Pixels | None:
 
 
 def _sum_rows(pixels: Pixels, chosen: NDArray[np.bool_]) -> None:
-    """Sum the chosen rows up, in place; beside what is marked a mask is black, and stays so."""
+    """Accumulate the chosen rows in place; outside of the marked region a mask is black and unchanged."""
     rows = np.flatnonzero(chosen & pixels.any(axis=1))
     if not rows.size:
         return

@@ -1,4 +1,4 @@
-"""Volumes to slices: which plane, which slices, which intensities; whatever file the voxels come from."""
+"""Cut volumes of any file format into slices: choose plane, slices and intensities."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,10 @@ from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order, take_s
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
 
 WINDOWS = {"CT": (-160.0, 240.0)}
-"""HU of soft tissue (width 400, level 40), for CT whose data set has no window of its own."""
+"""Window of soft tissue in HU (width 400, level 40), for CT data sets without their own window."""
 
 GRID_TOLERANCE = 1.0
-"""How far, in voxels, a mask's corner may lie from its image's: headers are rounded."""
+"""Largest distance, in voxels, between the corners of mask and image: headers are rounded."""
 
 Flags = NDArray[np.bool_]
 
@@ -25,31 +25,31 @@ class Volume:
 
     voxels: NDArray[Any]
     affine: NDArray[np.float64]
-    """Voxel (as the file has it, not RAS) to mm (RAS), 4×4."""
+    """Matrix from voxel indices (in the file's order, not RAS) to mm (RAS), 4×4."""
     axes: str
-    """Axis codes as the file has them, such as LPS."""
+    """Axis codes of the file, such as LPS."""
 
     @property
     def file_shape(self) -> tuple[int, int, int]:
-        """Shape as the file has it."""
+        """Shape in the file's order."""
         x, y, z = np.array(self.voxels.shape)[np.argsort(ras_order(self.axes))]
         return int(x), int(y), int(z)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Along x, y and z of RAS."""
+        """Spacing along x, y and z of RAS, mm."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)[ras_order(self.axes)]
         return float(x), float(y), float(z)
 
 
 def stored_as(volume: Volume, axes: str) -> Volume:
-    """`volume` as a file with the axis codes `axes` would have it: the same voxels, at the same places."""
+    """Return `volume` as a file with the axis codes `axes` stores it: same voxels, same positions."""
     turn = _from_ras(volume.axes, volume.voxels.shape) @ np.linalg.inv(_from_ras(axes, volume.voxels.shape))
     return Volume(volume.voxels, volume.affine @ turn, axes)
 
 
 def _from_ras(axes: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Voxel in RAS to voxel as a file with the codes `axes` has it, 4×4; `shape` in RAS."""
+    """Return the 4×4 matrix from RAS voxels to voxels of a file with the codes `axes`; `shape` is in RAS."""
     matrix = np.zeros((4, 4))
     matrix[3, 3] = 1.0
     for axis, (column, size) in enumerate(zip(ras_order(axes), shape, strict=True)):
@@ -60,10 +60,10 @@ def _from_ras(axes: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def require_same_grid(source: Source, image: Volume, mask: Volume) -> None:
-    """Refuse a mask that does not lie on its image's voxels.
+    """Check that a mask has the voxels of its image.
 
     Raises:
-        BadCase: shape, axes or place in space differ.
+        BadCase: shape, axes or position differ.
     """
     if image.file_shape != mask.file_shape:
         raise BadCase(f"{source.name}: the mask is {mask.file_shape}, its image {image.file_shape}")
@@ -82,36 +82,36 @@ def require_same_grid(source: Source, image: Volume, mask: Volume) -> None:
 def read_slices(
     source: Source, image: Volume, tumour: Flags, options: ReadOptions, rules: VolumeRules
 ) -> list[RawCase]:
-    """The cases of one volume: H×W views of its slices, turned by 90° as FLAMES shows them.
+    """Return the cases of one volume: H×W views of its slices, turned by 90° as in the FLAMES paper.
 
     Args:
-        source: the volume; its name is part of its cases'.
-        image: its voxels.
-        tumour: X×Y×Z in RAS, True where tumour is.
-        options: what the user chose.
-        rules: what holds where the user did not choose.
+        source: the volume; its name is part of the names of its cases.
+        image: the voxels.
+        tumour: X×Y×Z in RAS, True for tumour.
+        options: choices of the user.
+        rules: rules of the data set, for all that the user did not choose.
 
     Raises:
-        SkippedCase: no slice is kept.
+        SkippedCase: no slice is selected.
         BadCase: the intensities cannot be scaled.
     """
     if not tumour.any():
         raise SkippedCase("the mask is empty")
     per_slice = np.moveaxis(tumour, PLANES[options.plane], 2).sum(axis=(0, 1))
-    kept = choose_slices(
+    chosen = choose_slices(
         per_slice, options.slices or rules.slices, options.slice_half_width, rules.min_lesion_px
     )
-    if not kept:
+    if not chosen:
         raise SkippedCase(_why_none(options, rules))
     low, high = _range(source, image, options, rules)
-    return [_case(source, image, tumour, options.plane, index, low, high) for index in kept]
+    return [_case(source, image, tumour, options.plane, index, low, high) for index in chosen]
 
 
 def choose_slices(tumour_px: NDArray[np.int_], slices: str, half_width: int, min_lesion_px: int) -> list[int]:
-    """Indices of the slices to keep, of those with `tumour_px` tumour pixels each.
+    """Return the indices of the selected slices; `tumour_px` is the number of tumour pixels of each.
 
-    `all` of them; `lesion`, those that bear tumour (`min_lesion_px` or more); `near`, of those the ones
-    within ±`half_width` of their mean index (the authors' code).
+    `all` selects every slice; `lesion` those with `min_lesion_px` tumour pixels or more; `near` those of
+    `lesion` that are within ±`half_width` of their mean index (the authors' code).
     """
     if slices == "all":
         return list(range(len(tumour_px)))

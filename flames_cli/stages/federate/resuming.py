@@ -147,7 +147,7 @@ def _check_nothing_lost(run: RunFolder) -> None:
 
 def _has_client_state(config: FederateConfig) -> bool:
     """Return whether clients store state between rounds."""
-    return config.share == "content" or get_algorithm(config.strategy).has_client_state
+    return config.style_stays or get_algorithm(config.strategy).has_client_state
 
 
 def _check_client_states(
