@@ -58,7 +58,7 @@ def list_files(path: Path) -> list[Path]:
         found = [file for file in files if _has_magic(file)]
         wrong = [file for file in files if file.suffix.lower() == ".dcm" and file not in set(found)]
     if wrong or (not found and path.is_file()):
-        raise BadCase(f"{(wrong or [path])[0].name}: it is no DICOM file, or is damaged; fetch it anew")
+        raise BadCase(f"{(wrong or [path])[0].name}: it is no DICOM file, or is damaged; fetch it again")
     if not found:
         raise BadCase(f"{path.name}: no DICOM files in it, expected those of one series")
     return found
@@ -88,7 +88,7 @@ def named_errors(path: Path) -> Iterator[None]:
         ) from error
     except Exception as error:
         raise BadCase(
-            f"{path.name}: cannot be read as DICOM ({type(error).__name__}); it is damaged, fetch it anew"
+            f"{path.name}: cannot be read as DICOM ({type(error).__name__}); it is damaged, fetch it again"
         ) from error
 
 
@@ -118,7 +118,7 @@ def _check_syntax(path: Path) -> None:
     """Check the encoding before anything else is read: pydicom would inflate a deflated file of any size."""
     syntax = UID(read_file_meta_info(path).get("TransferSyntaxUID", ""))
     if not syntax:
-        raise BadCase(f"{path.name}: it does not name its transfer syntax; export it anew")
+        raise BadCase(f"{path.name}: it does not name its transfer syntax; export it again")
     try:
         decodable = syntax != DeflatedExplicitVRLittleEndian and get_decoder(syntax).is_available
     except NotImplementedError:

@@ -109,10 +109,10 @@ def _numbers(
     """Return the first value of that name: `count` finite numbers."""
     value = next((scope[keyword].value for scope in scopes if scope.get(keyword) is not None), default)
     if value is None:
-        raise BadCase(f"{path.name}: it has no {keyword}, so its slice has no place; export the series anew")
+        raise BadCase(f"{path.name}: it has no {keyword}, so its slice has no place; export the series again")
     numbers = np.array(value, np.float64).ravel()
     if numbers.size != count or not np.isfinite(numbers).all():
-        raise BadCase(f"{path.name}: its {keyword} is not {count} finite numbers; export the series anew")
+        raise BadCase(f"{path.name}: its {keyword} is not {count} finite numbers; export the series again")
     return numbers
 
 

@@ -58,7 +58,7 @@ def read_volume(path: Path, channel: int = 0) -> Volume:
         affine = header.get_best_affine()
         codes = nib.aff2axcodes(affine)
     if not (np.isfinite(affine).all() and all(codes)):
-        raise BadCase(f"{path.name}: its header has no orientation that makes sense; fetch it anew")
+        raise BadCase(f"{path.name}: its header has no orientation that makes sense; fetch it again")
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise BadCase(f"{path.name}: it holds voxels that are not finite")
     axes = "".join(codes)
@@ -72,7 +72,7 @@ def _named_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise BadCase(f"{path.name}: there is no such file") from error
     except _DAMAGED as error:
-        raise BadCase(f"{path.name}: the gzip file is damaged or cut short; fetch it anew") from error
+        raise BadCase(f"{path.name}: the gzip file is damaged or cut short; fetch it again") from error
     except (OSError, WrapStructError, HeaderDataError) as error:
         raise BadCase(f"{path.name}: cannot be read as NIfTI ({type(error).__name__})") from error
     except (ValueError, OverflowError) as error:
@@ -103,7 +103,7 @@ def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, byte
         if rest > MAX_BESIDE:
             raise BadCase(
                 f"{path.name}: its voxels end at byte {offset + size}, more than {MAX_BESIDE // 2**20} MiB "
-                "follow; its header is wrong, fetch it anew"
+                "follow; its header is wrong, fetch it again"
             )
     return header, data
 
