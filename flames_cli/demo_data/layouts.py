@@ -35,7 +35,7 @@ APPLE_DOUBLE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(1
 def draw_brats(root: Path, patients: int, seed: int, size: int = 96, slices: int = 24) -> Path:
     """Draw MSD `Task01_BrainTumour/` under `root`: volumes of size×size×slices voxels over `FIELD_MM`.
 
-    Images hold FLAIR and T1w (last axis), int16 in each patient's own scanner units; labels 0 to 3. Every
+    Images contain FLAIR and T1w (last axis), int16 in each patient's own scanner units; labels 0 to 3. Every
     third patient is stored with LPS axes, the others RAS. Existing files are replaced.
 
     Returns:

@@ -31,7 +31,7 @@ def draw_breast(rng: Generator, kind: str, area: float) -> Scan:
     """Draw a breast, 120 to 200 pixels wide: skin, fat, gland, fascia and muscle from top to bottom.
 
     `kind` is "benign" (smooth, bright behind), "malignant" (spiculated, shadow behind) or "normal" (none).
-    `area` is the lesion's share of the image (unused for "normal"); one in five has a smaller one beside it.
+    `area` is the lesion's share of the image (unused for "normal"); one in five images has a second one.
     """
     width = int(rng.integers(120, 201))
     shape = (int(width * rng.uniform(0.68, 0.92)), width)

@@ -171,5 +171,7 @@ def require_sources(reader: Reader, root: Path) -> list[Source]:
         try:
             f"{source.name}{source.patient}".encode()
         except UnicodeEncodeError as error:
-            raise FlamesError(f"{root} holds {source.name!a}, a name that is not UTF-8; rename it") from error
+            raise FlamesError(
+                f"{root} contains {source.name!a}, a name that is not UTF-8; rename it"
+            ) from error
     return sources

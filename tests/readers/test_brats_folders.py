@@ -118,7 +118,7 @@ def test_a_file_that_is_missing_is_named(name, kind, tmp_path):
 @pytest.mark.parametrize(
     ("labels", "error", "found"),
     [
-        (draw_labels(4, label=5), BadCase, r"the mask holds the labels \[5\]"),
+        (draw_labels(4, label=5), BadCase, r"the mask contains the labels \[5\]"),
         (draw_labels(4)[1:], BadCase, r"the mask is \(7, 9, 12\), its image \(8, 9, 12\)"),
         (draw_labels(), SkippedCase, "the mask is empty"),
     ],

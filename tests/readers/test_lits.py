@@ -153,11 +153,13 @@ def test_a_file_that_is_missing_is_named(kind, tmp_path):
 
 def test_an_unknown_label_is_rejected(tmp_path):
     write(tmp_path, 1, draw_labels(60) + 1)
-    with pytest.raises(BadCase, match=r"^segmentation-1\.nii: the mask holds the labels \[3\]"):
+    with pytest.raises(BadCase, match=r"^segmentation-1\.nii: the mask contains the labels \[3\]"):
         read_one(tmp_path)
 
 
-@pytest.mark.parametrize(("tumour_px", "why"), [((), "the mask is empty"), ((50, 50), "no slice holds 51")])
+@pytest.mark.parametrize(
+    ("tumour_px", "why"), [((), "the mask is empty"), ((50, 50), "no slice contains 51")]
+)
 def test_a_liver_without_tumour_or_with_small_ones_only_is_skipped(tumour_px, why, tmp_path):
     write(tmp_path, 1, draw_labels(*tumour_px))
     with pytest.raises(SkippedCase, match=why):

@@ -361,7 +361,7 @@ def test_a_tiff_of_several_pages_is_bad(tmp_path):
     write_still(tmp_path, draw(8, 8), box((8, 8)), suffix=".tif")
     pages = [Image.fromarray(draw(8, 8)) for _ in range(3)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(BadCase, match=r"a.tif: it holds 3 pages, expected one image"):
+    with pytest.raises(BadCase, match=r"a.tif: it contains 3 pages, expected one image"):
         read_one(tmp_path)
 
 
@@ -458,7 +458,9 @@ def test_a_mask_on_another_grid_is_bad(tmp_path):
     nifti(tmp_path / "v.nii", volume())
     nifti(tmp_path / "m.nii", box(SHAPE), LPS @ np.diag([1.0, 1.0, 2.0, 1.0]))
     write(tmp_path, ("v.nii", "m.nii", "p1", "CT", "head"))
-    with pytest.raises(BadCase, match=r"v.nii: the mask lies up to 12.0 mm from its image's voxels"):
+    with pytest.raises(
+        BadCase, match=r"v.nii: the mask's header places it up to 12.0 mm from its image's voxels"
+    ):
         read_one(tmp_path)
 
 

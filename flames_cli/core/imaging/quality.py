@@ -78,8 +78,8 @@ def robust_sd(values: Floats) -> float:
 
     If that is 0, since more than half of the values are equal, the mean absolute deviation is used.
     """
-    apart = np.abs(values - np.median(values))
-    return float(SD_OF_MAD * np.median(apart)) or float(SD_OF_MEAN_DEVIATION * apart.mean())
+    distance = np.abs(values - np.median(values))
+    return float(SD_OF_MAD * np.median(distance)) or float(SD_OF_MEAN_DEVIATION * distance.mean())
 
 
 def robust_z(values: Floats) -> Floats:
@@ -96,10 +96,10 @@ def distance_from(own: Floats, others: Floats) -> float:
 
     The result is infinite if all `others` are equal and the mean differs from them.
     """
-    apart, sd = abs(float(own.mean() - np.median(others))), robust_sd(others)
+    distance, sd = abs(float(own.mean() - np.median(others))), robust_sd(others)
     if sd == 0:
-        return 0.0 if apart == 0 else float("inf")
-    return apart / sd
+        return 0.0 if distance == 0 else float("inf")
+    return distance / sd
 
 
 def nearest_links(hashes: NDArray[np.bool_], max_distance: int) -> list[Link]:
@@ -121,17 +121,17 @@ def _span(hashes: NDArray[np.bool_], names: Sequence[int]) -> list[Link]:
     signs = np.where(hashes, 1, -1).astype(np.float32)
     newest = 0
     outside = np.ones(len(signs), np.bool_)
-    apart = np.full(len(signs), np.inf, np.float32)
+    distance = np.full(len(signs), np.inf, np.float32)
     nearest = np.zeros(len(signs), np.intp)
     links = []
     for _ in range(len(signs) - 1):
         outside[newest] = False
         bits = (signs.shape[1] - signs @ signs[newest]) / 2
-        closer = bits < apart
-        apart[closer], nearest[closer] = bits[closer], newest
-        newest = int(np.where(outside, apart, np.inf).argmin())
+        closer = bits < distance
+        distance[closer], nearest[closer] = bits[closer], newest
+        newest = int(np.where(outside, distance, np.inf).argmin())
         first, second = sorted((names[nearest[newest]], names[newest]))
-        links.append(Link(first, second, int(apart[newest])))
+        links.append(Link(first, second, int(distance[newest])))
     return links
 
 

@@ -1,1 +1,1 @@
-"""File formats: stills, NIfTI and DICOM to pixels and volumes, whatever data set they come from."""
+"""Decoders of file formats: still images, NIfTI and DICOM become pixels and volumes, for every data set."""

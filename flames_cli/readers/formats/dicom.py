@@ -66,7 +66,9 @@ def _require_one_series(path: Path, headers: Sequence[Dataset]) -> None:
     if len(counts) > 1:
         named = ", ".join(f"{uid} ({count} files)" for uid, count in list(counts.items())[:3])
         more = ", …" if len(counts) > 3 else ""
-        raise BadCase(f"{path.name}: it holds {len(counts)} series, {named}{more}; give each its own folder")
+        raise BadCase(
+            f"{path.name}: it contains {len(counts)} series, {named}{more}; give each its own folder"
+        )
 
 
 def _require_alike(path: Path, planes: Sequence[Plane]) -> None:
@@ -97,14 +99,14 @@ def _step(path: Path, planes: Sequence[Plane]) -> Floats:
     sizes = np.linalg.norm(gaps, axis=1)
     if sizes.min() < ALIKE:
         between = _between(planes, int(sizes.argmin()))
-        raise BadCase(f"{path.name}: {between} lie at the same place; keep one scan of one time and echo")
+        raise BadCase(f"{path.name}: {between} have the same position; keep one scan of one time and echo")
     usual = np.median(gaps, axis=0)
     size = float(np.linalg.norm(usual))
     off = np.linalg.norm(gaps - usual, axis=1)
     worst = int(off.argmax())
     if off[worst] > EVEN * size:
         raise BadCase(
-            f"{path.name}: slices are missing or uneven: {_between(planes, worst)} lie {sizes[worst]:.2f} mm "
+            f"{path.name}: slices are missing or uneven: {_between(planes, worst)} are {sizes[worst]:.2f} mm "
             f"apart, others {size:.2f}; complete the series, or resample it"
         )
     mean: Floats = gaps.mean(axis=0)
@@ -176,7 +178,7 @@ def _voxels(plane: Plane, frame: Pixels, like: Volume) -> tuple[NDArray[np.int64
     nearest = np.rint(points).astype(np.int64)
     if np.abs(sizes - 1).max() > EVEN or np.abs(points - nearest).max(initial=0) > ON_GRID:
         raise BadCase(
-            f"{_label(plane)}: the segmentation lies between its image's voxels; resample it onto them"
+            f"{_label(plane)}: the segmentation is between its image's voxels; resample it onto them"
         )
     if (nearest < 0).any() or (like.file_shape <= nearest.T).any():
         raise BadCase(f"{_label(plane)}: the segmentation reaches beyond its image; is it another image's?")

@@ -58,7 +58,7 @@ def list_files(path: Path) -> list[Path]:
         found = [file for file in files if _has_magic(file)]
         wrong = [file for file in files if file.suffix.lower() == ".dcm" and file not in set(found)]
     if wrong or (not found and path.is_file()):
-        raise BadCase(f"{(wrong or [path])[0].name}: it is no DICOM file, or is damaged; fetch it again")
+        raise BadCase(f"{(wrong or [path])[0].name}: it is not a DICOM file, or is damaged; fetch it again")
     if not found:
         raise BadCase(f"{path.name}: no DICOM files in it, expected those of one series")
     return found
@@ -133,7 +133,9 @@ def _check_syntax(path: Path) -> None:
 
 def _check_size(path: Path, header: Dataset) -> None:
     if "Rows" not in header:
-        raise BadCase(f"{path.name}: it holds no pixels, expected slices or DICOM-SEG (RTSTRUCT is not read)")
+        raise BadCase(
+            f"{path.name}: it contains no pixels, expected slices or DICOM-SEG (RTSTRUCT is not read)"
+        )
     rows, columns, frames = int(header.Rows), int(header.Columns), count_frames(header)
     bits = int(header.BitsAllocated)
     if min(rows, columns, frames) < 1 or bits not in (1, 8, 16, 32):
@@ -170,7 +172,7 @@ def read_frames(path: Path) -> NDArray[Any]:
     with named_errors(path):
         dataset = pydicom.dcmread(path, specific_tags=[*PIXEL_TAGS, "PixelData"])
         if "PixelData" not in dataset:
-            raise BadCase(f"{path.name}: it holds no pixels, expected an image")
+            raise BadCase(f"{path.name}: it contains no pixels, expected an image")
         if not dataset.file_meta.TransferSyntaxUID.is_compressed:
             _require_all(path, dataset)
         pixels = np.asarray(dataset.pixel_array)
@@ -181,7 +183,7 @@ def _require_all(path: Path, dataset: Dataset) -> None:
     claimed = count_bytes(dataset)
     if len(dataset.PixelData) < claimed:
         raise BadCase(
-            f"{path.name}: it holds {len(dataset.PixelData)} bytes of pixels, its header claims {claimed}"
+            f"{path.name}: it contains {len(dataset.PixelData)} bytes of pixels, its header claims {claimed}"
         )
     # Some writers pad, of which pydicom would warn.
     dataset.PixelData = dataset.PixelData[: claimed + claimed % 2]

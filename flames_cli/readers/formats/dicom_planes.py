@@ -94,7 +94,7 @@ def _scopes(path: Path, header: Dataset, frame: int) -> list[Dataset]:
     if per_frame is None:
         if count_frames(header) > 1:
             raise BadCase(
-                f"{path.name}: it holds {count_frames(header)} frames without a place each (a film?)"
+                f"{path.name}: it contains {count_frames(header)} frames without a position each (a film?)"
             )
         return [header]
     if len(per_frame) != count_frames(header):
@@ -109,7 +109,9 @@ def _numbers(
     """Return the first value of that name: `count` finite numbers."""
     value = next((scope[keyword].value for scope in scopes if scope.get(keyword) is not None), default)
     if value is None:
-        raise BadCase(f"{path.name}: it has no {keyword}, so its slice has no place; export the series again")
+        raise BadCase(
+            f"{path.name}: it has no {keyword}, so its slice has no position; export the series again"
+        )
     numbers = np.array(value, np.float64).ravel()
     if numbers.size != count or not np.isfinite(numbers).all():
         raise BadCase(f"{path.name}: its {keyword} is not {count} finite numbers; export the series again")

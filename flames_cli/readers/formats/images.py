@@ -56,7 +56,7 @@ def _decode(path: Path, colour: bool) -> Pixels:
     """Return the image like `read_image`, but with 16-bit values unchanged: uint8 or uint16."""
     with _named_errors(path):
         if path.exists() and not path.is_file():
-            raise BadCase(f"{path.name}: it is no file; expected an image")
+            raise BadCase(f"{path.name}: it is not a file; expected an image")
         data = path.read_bytes()
         if data.startswith(JPEG_START) and b"Exif\0\0" not in data:
             quick = _decode_jpeg(path, data, colour)
@@ -147,7 +147,7 @@ def read_deep_image(path: Path, colour: bool = False) -> Pixels:
     with _named_errors(path), Image.open(path, formats=FORMATS) as image:
         _check_size(path, image.width, image.height)
         if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
-            raise BadCase(f"{path.name}: it holds {pages} pages, expected one image; save each as a file")
+            raise BadCase(f"{path.name}: it contains {pages} pages, expected one image; save each as a file")
     return _decode(path, colour)
 
 
@@ -181,7 +181,7 @@ def read_masks(paths: Sequence[Path], shape: tuple[int, ...], allowed: Sequence[
     Args:
         paths: the masks of one image.
         shape: shape of the image, H×W.
-        allowed: the sets of values that a mask may hold, such as {0, 255}; None: masks saved as JPEG, where
+        allowed: sets of values that a mask may contain, such as {0, 255}; None: masks saved as JPEG, where
             JPEG_THRESHOLD decides.
 
     Raises:
@@ -213,7 +213,7 @@ def _check_values(path: Path, mask: Mask, allowed: Sequence[Values]) -> None:
     values = set(count_values(mask)[0].tolist())
     if not any(values <= known for known in allowed):
         known_text = " or ".join(str(sorted(known)) for known in allowed)
-        raise BadCase(f"{path.name}: the mask holds the values {_few(values)}, expected {known_text}")
+        raise BadCase(f"{path.name}: the mask contains the values {_few(values)}, expected {known_text}")
 
 
 def _few(values: set[int]) -> str:

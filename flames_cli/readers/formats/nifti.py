@@ -46,12 +46,12 @@ def read_volume(path: Path, channel: int = 0) -> Volume:
     """Return channel `channel` of a 3D or 4D NIfTI file (.nii, .nii.gz), reoriented to RAS.
 
     Raises:
-        BadCase: missing, cut short, damaged (gzip's checksum is verified), a header that lies about its
+        BadCase: missing, cut short, damaged (gzip's checksum is verified), a header that states a wrong
             size, values that are not finite, or neither 3D nor 4D.
     """
     with _named_errors(path):
         if path.exists() and not path.is_file():
-            raise BadCase(f"{path.name}: it is no file; expected NIfTI")
+            raise BadCase(f"{path.name}: it is not a file; expected NIfTI")
         with _open(path) as stream:
             header, data = _read_checked(path, stream)
         voxels = _channel(path, header, data, channel)
@@ -60,7 +60,7 @@ def read_volume(path: Path, channel: int = 0) -> Volume:
     if not (np.isfinite(affine).all() and all(codes)):
         raise BadCase(f"{path.name}: its header has no orientation that makes sense; fetch it again")
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        raise BadCase(f"{path.name}: it holds voxels that are not finite")
+        raise BadCase(f"{path.name}: it contains voxels that are not finite")
     axes = "".join(codes)
     return Volume(to_ras(voxels, axes), affine, axes)
 
@@ -96,7 +96,7 @@ def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, byte
     stream.read(max(offset, _FIRST_VOXEL) - _HEADER_BYTES)
     data = stream.read(size)
     if len(data) < size:
-        raise BadCase(f"{path.name}: it holds {len(data)} bytes of voxels, its header claims {size}")
+        raise BadCase(f"{path.name}: it contains {len(data)} bytes of voxels, its header claims {size}")
     rest = 0
     while more := len(stream.read(2**20)):
         rest += more
@@ -164,5 +164,5 @@ def read_labels(path: Path, allowed: Set[int]) -> Volume:
     values = set(count_values(volume.voxels)[0].tolist())
     if not values <= allowed:
         unknown = sorted(values - allowed)[:5]
-        raise BadCase(f"{path.name}: the mask holds the labels {unknown}, expected only {sorted(allowed)}")
+        raise BadCase(f"{path.name}: the mask contains the labels {unknown}, expected only {sorted(allowed)}")
     return volume

@@ -74,7 +74,7 @@ def require_same_grid(source: Source, image: Volume, mask: Volume) -> None:
     apart_mm = np.linalg.norm(corners @ (image.affine - mask.affine).T, axis=1).max()
     if apart_mm > GRID_TOLERANCE * min(image.spacing_mm):
         raise BadCase(
-            f"{source.name}: the mask lies up to {apart_mm:.1f} mm from its image's voxels by its header; "
+            f"{source.name}: the mask's header places it up to {apart_mm:.1f} mm from its image's voxels; "
             "resample it onto the image"
         )
 
@@ -115,16 +115,16 @@ def choose_slices(tumour_px: NDArray[np.int_], slices: str, half_width: int, min
     """
     if slices == "all":
         return list(range(len(tumour_px)))
-    bearing = np.flatnonzero(tumour_px >= min_lesion_px)
-    if slices == "near" and bearing.size:
-        bearing = bearing[np.abs(bearing - bearing.mean()) <= half_width]
-    return [int(index) for index in bearing]
+    with_tumour = np.flatnonzero(tumour_px >= min_lesion_px)
+    if slices == "near" and with_tumour.size:
+        with_tumour = with_tumour[np.abs(with_tumour - with_tumour.mean()) <= half_width]
+    return [int(index) for index in with_tumour]
 
 
 def _why_none(options: ReadOptions, rules: VolumeRules) -> str:
     if rules.min_lesion_px > 1:
-        return f"no slice holds {rules.min_lesion_px} tumour pixels or more"
-    return f"no slice within {options.slice_half_width} of the tumour's mean index holds tumour"
+        return f"no slice contains {rules.min_lesion_px} tumour pixels or more"
+    return f"no slice within {options.slice_half_width} of the tumour's mean index contains tumour"
 
 
 def _range(source: Source, image: Volume, options: ReadOptions, rules: VolumeRules) -> tuple[float, float]:

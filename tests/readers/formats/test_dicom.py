@@ -210,7 +210,7 @@ def test_frames_without_a_place_are_refused(series, tmp_path):
     with pytest.raises(BadCase, match="it describes 4 of 5 frames"):
         read_series(path)
     change(path, PerFrameFunctionalGroupsSequence=None)
-    with pytest.raises(BadCase, match="it holds 5 frames without a place each"):
+    with pytest.raises(BadCase, match="it contains 5 frames without a position each"):
         read_series(path)
 
 
@@ -284,19 +284,19 @@ def tag(**values: object) -> Callable[[Path], None]:
 
 
 REFUSED = [
-    (other_series, r"it holds 2 series, .* \(4 files\), 1\.2\.3 \(1 files\); give each its own folder"),
-    (lose_a_slice, "slices are missing or uneven: IM0002.dcm and IM0004.dcm lie 6.00 mm apart, others 3.00"),
-    (double_a_slice, "IM0003.dcm and again.dcm lie at the same place"),
+    (other_series, r"it contains 2 series, .* \(4 files\), 1\.2\.3 \(1 files\); give each its own folder"),
+    (lose_a_slice, "slices are missing or uneven: IM0002.dcm and IM0004.dcm are 6.00 mm apart, others 3.00"),
+    (double_a_slice, "IM0003.dcm and again.dcm have the same position"),
     (shift_a_slice, "slices are missing or uneven"),
     (turn_a_slice, "IM0005.dcm and IM0001.dcm differ in direction or spacing"),
     (crop_a_slice, r"IM0005.dcm is \(3, 7\), IM0001.dcm \(6, 7\)"),
     (cut_a_file, r"IM0001.dcm: "),
-    (shorten_pixels, "it holds 60 bytes of pixels, its header claims 84"),
+    (shorten_pixels, "it contains 60 bytes of pixels, its header claims 84"),
     (claim_much, "its header claims 60000×60000 pixels × 1; it cannot be right"),
     (claim_frames, "its header claims 5000×5000 pixels × 200; it cannot be right"),
     (claim_much_together, "its headers claim more than 8 GiB of voxels"),
     (empty_the_folder, "CT: no DICOM files in it"),
-    (write_text, "IM0001.dcm: it is no DICOM file"),
+    (write_text, "IM0001.dcm: it is not a DICOM file"),
     (
         name_syntax(JPEGLosslessSV1),
         "stored as JPEG Lossless, .* cannot be decoded here; export it uncompressed",
@@ -310,8 +310,8 @@ REFUSED = [
     (tag(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "not two directions at a right angle"),
     (tag(ImagePositionPatient=[1, 2]), "ImagePositionPatient is not 3 finite numbers"),
     (tag(PixelSpacing=[0, 1]), "its PixelSpacing is"),
-    (tag(Rows=None), "it holds no pixels"),
-    (tag(PixelData=None), "it holds no pixels"),
+    (tag(Rows=None), "it contains no pixels"),
+    (tag(PixelData=None), "it contains no pixels"),
     (tag(Columns=0), "its header claims 6×0 pixels"),
 ]
 
@@ -400,10 +400,10 @@ def test_a_segmentation_of_fractions_is_refused(series, segmentation):
 @pytest.mark.parametrize(
     ("shift", "zoom", "message"),
     [
-        ((0.4, 0, 0), (1, 1, 1), "lies between its image's voxels"),
-        ((0, 0, 1.5), (1, 1, 1), "lies between its image's voxels"),
-        ((0, 0, 0), (2, 2, 1), "lies between its image's voxels"),
-        ((0, 0, 0), (1, 1, 2), "lies between its image's voxels"),
+        ((0.4, 0, 0), (1, 1, 1), "is between its image's voxels"),
+        ((0, 0, 1.5), (1, 1, 1), "is between its image's voxels"),
+        ((0, 0, 0), (2, 2, 1), "is between its image's voxels"),
+        ((0, 0, 0), (1, 1, 2), "is between its image's voxels"),
         ((0, 0, 30.0), (1, 1, 1), "reaches beyond its image"),
         ((-8.0, 0, 0), (1, 1, 1), "reaches beyond its image"),
     ],

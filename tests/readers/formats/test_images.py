@@ -196,7 +196,7 @@ def test_a_mask_of_another_shape_is_refused_with_both_shapes(tmp_path):
 )
 def test_masks_with_other_values_are_refused(values, found, tmp_path):
     path = save_mask(tmp_path, "a.png", np.array([list(values)]))
-    with pytest.raises(BadCase, match=rf"holds the values {found}, expected \[0, 255\] or \[0, 1\]"):
+    with pytest.raises(BadCase, match=rf"contains the values {found}, expected \[0, 255\] or \[0, 1\]"):
         read_masks([path], (1, len(values)), BLACK_AND_WHITE)
 
 
@@ -209,5 +209,5 @@ def test_harmless_bytes_between_a_jpegs_segments_are_passed_over_as_others_do(tm
 
 def test_a_pipe_is_no_image(tmp_path):
     os.mkfifo(tmp_path / "scan.png")
-    with pytest.raises(BadCase, match=r"^scan\.png: it is no file; expected an image$"):
+    with pytest.raises(BadCase, match=r"^scan\.png: it is not a file; expected an image$"):
         read_image(tmp_path / "scan.png")

@@ -212,7 +212,7 @@ def test_a_header_that_is_mended_prints_nothing(tmp_path, capfd):
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (with_field(DIM, "<4h", 3, 3, 4, 6), "holds 120 bytes of voxels, its header claims 144"),
+        (with_field(DIM, "<4h", 3, 3, 4, 6), "contains 120 bytes of voxels, its header claims 144"),
         (with_field(DIM, "<4h", 3, -3, 4, 5), r"shape is \(-3, 4, 5\)"),
         (with_field(DIM, "<4h", 3, 0, 4, 5), r"shape is \(0, 4, 5\)"),
         (with_field(DIM, "<3h", 2, 3, 4), r"shape is \(3, 4\), expected 3 or 4 axes"),

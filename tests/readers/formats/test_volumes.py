@@ -155,7 +155,7 @@ def test_an_empty_mask_is_skipped_whatever_slices_are_asked_for():
 
 
 def test_a_volume_whose_lesions_are_all_too_small_is_skipped():
-    with pytest.raises(SkippedCase, match="no slice holds 51 tumour pixels or more"):
+    with pytest.raises(SkippedCase, match="no slice contains 51 tumour pixels or more"):
         read(tumour(4), VolumeRules("CT", min_lesion_px=51))
 
 
@@ -192,10 +192,10 @@ def test_headers_that_differ_by_rounding_are_of_one_grid(header):
         (volume("LAS"), "the mask's axes are LAS, its image's RAS"),
         (
             volume(header=affine(1.0, 2.0, 3.0, shift=5.0)),
-            r"lies up to 8\.7 mm .* resample it onto the image",
+            r"places it up to 8\.7 mm .* resample it onto the image",
         ),
-        (volume(header=affine(1.5, 2.0, 3.0)), r"lies up to 2\.5 mm"),
-        (volume(header=affine(1.0, 2.0, 5.0)), r"lies up to 18\.0 mm"),
+        (volume(header=affine(1.5, 2.0, 3.0)), r"places it up to 2\.5 mm"),
+        (volume(header=affine(1.0, 2.0, 5.0)), r"places it up to 18\.0 mm"),
     ],
 )
 def test_a_mask_on_another_grid_is_refused(mask, found):
