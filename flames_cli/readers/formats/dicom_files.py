@@ -58,7 +58,7 @@ def list_files(path: Path) -> list[Path]:
         found = [file for file in files if _has_magic(file)]
         wrong = [file for file in files if file.suffix.lower() == ".dcm" and file not in set(found)]
     if wrong or (not found and path.is_file()):
-        raise BadCase(f"{(wrong or [path])[0].name}: it is no DICOM file, or is damaged; fetch it again")
+        raise BadCase(f"{(wrong or [path])[0].name}: it is not a DICOM file, or is damaged; fetch it again")
     if not found:
         raise BadCase(f"{path.name}: no DICOM files in it, expected those of one series")
     return found

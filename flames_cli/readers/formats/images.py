@@ -56,7 +56,7 @@ def _decode(path: Path, colour: bool) -> Pixels:
     """Return the image like `read_image`, but with 16-bit values unchanged: uint8 or uint16."""
     with _named_errors(path):
         if path.exists() and not path.is_file():
-            raise BadCase(f"{path.name}: it is no file; expected an image")
+            raise BadCase(f"{path.name}: it is not a file; expected an image")
         data = path.read_bytes()
         if data.startswith(JPEG_START) and b"Exif\0\0" not in data:
             quick = _decode_jpeg(path, data, colour)

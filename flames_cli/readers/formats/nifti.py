@@ -51,7 +51,7 @@ def read_volume(path: Path, channel: int = 0) -> Volume:
     """
     with _named_errors(path):
         if path.exists() and not path.is_file():
-            raise BadCase(f"{path.name}: it is no file; expected NIfTI")
+            raise BadCase(f"{path.name}: it is not a file; expected NIfTI")
         with _open(path) as stream:
             header, data = _read_checked(path, stream)
         voxels = _channel(path, header, data, channel)

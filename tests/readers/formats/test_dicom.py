@@ -296,7 +296,7 @@ REFUSED = [
     (claim_frames, "its header claims 5000×5000 pixels × 200; it cannot be right"),
     (claim_much_together, "its headers claim more than 8 GiB of voxels"),
     (empty_the_folder, "CT: no DICOM files in it"),
-    (write_text, "IM0001.dcm: it is no DICOM file"),
+    (write_text, "IM0001.dcm: it is not a DICOM file"),
     (
         name_syntax(JPEGLosslessSV1),
         "stored as JPEG Lossless, .* cannot be decoded here; export it uncompressed",

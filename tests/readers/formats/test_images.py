@@ -209,5 +209,5 @@ def test_harmless_bytes_between_a_jpegs_segments_are_passed_over_as_others_do(tm
 
 def test_a_pipe_is_no_image(tmp_path):
     os.mkfifo(tmp_path / "scan.png")
-    with pytest.raises(BadCase, match=r"^scan\.png: it is no file; expected an image$"):
+    with pytest.raises(BadCase, match=r"^scan\.png: it is not a file; expected an image$"):
         read_image(tmp_path / "scan.png")
