@@ -79,7 +79,7 @@ def test_the_root_is_named_as_the_download(name, drawn):
     assert drawn[name].name == FOLDERS[name] == READERS[name].folder
 
 
-def test_brats_lies_as_in_the_decathlon(drawn):
+def test_brats_has_the_layout_of_the_decathlon(drawn):
     names = [f"BRATS_{number:03d}.nii.gz" for number in range(1, PATIENTS + 1)]
     images = {path.name for path in (drawn["brats"] / "imagesTr").iterdir()}
     assert images == {*names, *(f"._{name}" for name in names)}
@@ -116,13 +116,13 @@ def test_the_axes_in_the_file_leave_the_head_where_it_is(drawn):
         assert np.allclose(centre, [31.5, 31.5, 7.5], atol=5)
 
 
-def test_tumours_lie_in_part_of_the_slices(drawn):
+def test_some_slices_have_tumour_and_some_have_none(drawn):
     for path in (drawn["brats"] / "labelsTr").iterdir():
         bearing = (np.asanyarray(nib.load(path).dataobj) > 0).any(axis=(0, 1))
         assert 1 <= bearing.sum() < bearing.size
 
 
-def test_busi_lies_as_in_the_download(drawn):
+def test_busi_has_the_layout_of_the_download(drawn):
     counts = {
         kind: len(list((drawn["busi"] / kind).glob("*).png"))) for kind in ("benign", "malignant", "normal")
     }
@@ -160,7 +160,7 @@ def test_few_breasts_hold_no_copy(tmp_path):
     assert len(images) == len(set(images))
 
 
-def test_otu2d_lies_as_in_the_download(drawn):
+def test_otu2d_has_the_layout_of_the_download(drawn):
     numbers = range(1, PATIENTS + 1)
     assert {path.name for path in (drawn["otu2d"] / "images").iterdir()} == {f"{n}.JPG" for n in numbers}
     junk = {f"{n}{suffix}" for n in (1, 2, 3) for suffix in (".PNG", "_binary_binary.PNG")}
@@ -231,7 +231,7 @@ def test_the_smallest_volumes_still_hold_a_tumour(tmp_path):
         (draw_otu2d, {"patients": 0}, "patients is 0"),
     ],
 )
-def test_too_little_to_draw_is_refused_before_anything_is_written(draw, options, named, tmp_path):
+def test_too_little_to_draw_is_rejected_before_anything_is_written(draw, options, named, tmp_path):
     with pytest.raises(FlamesError, match=f"{named}, expected at least"):
         draw(tmp_path, seed=1, **options)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Small images that claim to be large, or ask for programs and other files."""
+"""Small images that claim to be large, or that refer to programs and other files."""
 
 import struct
 import zlib
@@ -13,9 +13,9 @@ from flames_cli.readers.formats.images import read_deep_image
 from tests.support.memory import message_with_little_memory
 
 ZEROS = zlib.compress(bytes(2**25), 9)
-"""32 kB that inflate to 32 MB."""
+"""Compressed data of 32 kB that inflate to 32 MB."""
 TAGS = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 200, 277: 1, 278: 2, 279: 4}
-"""Of a sound TIFF: width, height, bits, compression, what 0 is, where its strip is, samples, rows, bytes."""
+"""Tags of a sound TIFF: width, height, bits, compression, meaning of 0, strip, samples, rows, bytes."""
 
 
 def png(*chunks, size=(1, 1), colour=2, content=None):
@@ -55,7 +55,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("claim", BOMBS)
-def test_images_that_claim_too_much_are_refused(claim, tmp_path):
+def test_images_that_claim_too_much_are_rejected(claim, tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(BOMBS[claim])
     assert message_with_little_memory(lambda: read_deep_image(path)).startswith("BadCase")
@@ -67,7 +67,7 @@ def test_images_that_claim_too_much_are_refused(claim, tmp_path):
     [png(colour=2, content=ZEROS), tiff(after=8), tiff([(700, 1, 2**32 - 1, 8)])],
     ids=["more pixels than said", "pages in a circle", "a tag without end"],
 )
-def test_what_is_too_much_beside_the_pixels_is_not_read(content, tmp_path):
+def test_excess_data_next_to_the_pixels_is_not_read(content, tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(content)
     assert message_with_little_memory(lambda: read_deep_image(path).shape).startswith(("read", "BadCase"))
@@ -101,13 +101,13 @@ def frames(count):
     ],
     ids=["items within items", "a length", "frames", "more frames"],
 )
-def test_dicom_that_claims_too_much_is_refused(content, tmp_path):
+def test_dicom_that_claims_too_much_is_rejected(content, tmp_path):
     path = tmp_path / "a.dcm"
     path.write_bytes(dicom(content))
     assert message_with_little_memory(lambda: read_series(path)).startswith("BadCase")
 
 
-def test_a_name_that_no_file_of_ours_could_hold_is_refused(tmp_path):
+def test_a_name_that_is_not_utf_8_is_rejected(tmp_path):
     reader = READERS["kvasir"]
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()

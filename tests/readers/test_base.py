@@ -11,7 +11,7 @@ from tests.support.raw_cases import iter_raw_cases
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_every_reader_says_what_it_reads(name, phantom_raw):
+def test_every_reader_describes_its_data_set(name, phantom_raw):
     reader = READERS[name]
     assert name == reader.name
     assert reader.modality in {"MRI", "US", "CT", "Endoscopy"} or name == "manifest"
@@ -75,20 +75,20 @@ def test_the_downloads_folder_is_found_inside_the_raw_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_missing_raw_folder_says_what_was_expected(name, tmp_path):
-    with pytest.raises(FlamesError, match=r"no folder .* put it there or pass --raw") as refused:
+def test_the_error_for_a_missing_raw_folder_names_the_layout(name, tmp_path):
+    with pytest.raises(FlamesError, match=r"no folder .* put it there or pass --raw") as error:
         find_root(READERS[name], tmp_path / "gone")
-    assert READERS[name].layout in str(refused.value)
+    assert READERS[name].layout in str(error.value)
 
 
-def test_a_file_is_no_raw_folder(tmp_path):
+def test_a_file_is_not_a_raw_folder(tmp_path):
     (tmp_path / "busi").write_text("")
     with pytest.raises(FlamesError, match="no folder"):
         find_root(get_reader("busi"), tmp_path / "busi")
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_folder_without_images_says_what_was_expected(name, tmp_path):
-    with pytest.raises(FlamesError, match="check --raw") as refused:
+def test_the_error_for_a_folder_without_images_names_the_layout(name, tmp_path):
+    with pytest.raises(FlamesError, match="check --raw") as error:
         require_sources(READERS[name], tmp_path)
-    assert READERS[name].layout in str(refused.value)
+    assert READERS[name].layout in str(error.value)

@@ -91,7 +91,7 @@ def test_cases_are_named_after_volume_and_slice(tmp_path):
     ]
 
 
-def test_intensities_are_scaled_to_the_whole_volumes_95th_percentile(tmp_path):
+def test_intensities_are_scaled_to_the_95th_percentile_of_the_complete_volume(tmp_path):
     image = draw_image()
     (case,) = read_one(write(tmp_path, image, draw_labels(4)))
     assert case.low == 0.0
@@ -146,12 +146,12 @@ def test_tumours_far_from_their_mean_are_not_called_empty(tmp_path):
         ({"image": np.zeros(SHAPE, np.int16)}, "95th intensity percentile is 0, expected above 0"),
     ],
 )
-def test_a_volume_that_cannot_be_trusted_is_refused_by_name(parts, found, tmp_path):
+def test_a_volume_that_cannot_be_trusted_is_rejected_by_name(parts, found, tmp_path):
     write(tmp_path, **{"image": draw_image(), "labels": draw_labels(4), **parts})
-    with pytest.raises(BadCase, match=found) as refused:
+    with pytest.raises(BadCase, match=found) as error:
         read_one(tmp_path)
-    assert "BRATS_001" in str(refused.value)
-    assert isinstance(refused.value, FlamesError)
+    assert "BRATS_001" in str(error.value)
+    assert isinstance(error.value, FlamesError)
 
 
 def test_iterating_passes_over_volumes_without_tumour(tmp_path):

@@ -123,7 +123,7 @@ def test_a_file_that_is_missing_is_named(name, kind, tmp_path):
         (draw_labels(), SkippedCase, "the mask is empty"),
     ],
 )
-def test_a_segmentation_that_cannot_be_used_is_told(labels, error, found, tmp_path):
+def test_a_segmentation_that_cannot_be_used_is_reported(labels, error, found, tmp_path):
     write(tmp_path / FIRST["brats2021"], labels)
     with pytest.raises(error, match=found):
         read_one("brats2021", tmp_path)

@@ -47,7 +47,7 @@ def test_sources_are_in_order_of_number_benign_first(tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["benign", "malignant"])
-def test_a_download_of_one_class_alone_is_refused(missing, tmp_path):
+def test_a_download_of_one_class_alone_is_rejected(missing, tmp_path):
     save(tmp_path, "benign (1)", blank())
     shutil.rmtree(tmp_path / missing)
     with pytest.raises(FlamesError, match=f"no folder .*{missing}: expected benign/.*; unpack all of "):
@@ -125,7 +125,7 @@ def test_an_empty_mask_is_skipped(tmp_path):
         (spot(1, 1, value=1) | spot(2, 2, value=254), r"holds the values \[0, 1, 254\]"),
     ],
 )
-def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path):
+def test_a_mask_that_cannot_be_trusted_is_rejected_by_name(mask, found, tmp_path):
     save(tmp_path, "benign (1)", blank())
     if mask is not None:
         save(tmp_path, "benign (1)_mask", mask)

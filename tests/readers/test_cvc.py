@@ -90,7 +90,7 @@ def test_metadata_goes_before_the_sets_page(tmp_path):
         (b"\xff\xfe\x00", r"metadata\.csv cannot be read as a CSV in UTF-8; restore it or remove it"),
     ],
 )
-def test_metadata_without_sequences_is_refused(content, found, tmp_path):
+def test_metadata_without_sequences_is_rejected(content, found, tmp_path):
     write(tmp_path, "1.png", half())
     (tmp_path / "metadata.csv").write_bytes(content)
     with pytest.raises(FlamesError, match=found):
@@ -133,7 +133,7 @@ def test_an_empty_mask_is_skipped(tmp_path):
         (np.full((7, 8), 255, np.uint8), r"^1\.tif: the mask is 7×8, its image 6×8"),
     ],
 )
-def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path):
+def test_a_mask_that_cannot_be_trusted_is_rejected_by_name(mask, found, tmp_path):
     write(tmp_path, "1.tif", mask)
     with pytest.raises(BadCase, match=found):
         read_one(tmp_path)

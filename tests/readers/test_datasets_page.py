@@ -1,4 +1,4 @@
-"""docs/datasets.md and the readers cannot drift apart."""
+"""docs/datasets.md agrees with the readers."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_the_page_lists_every_reader_and_no_other():
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_its_rows_are_what_the_readers_say(name):
+def test_rows_of_the_page_agree_with_the_readers(name):
     reader = READERS[name]
     _, modality, organ, images, _, _, colour, small = ROWS[name]
     assert modality == (reader.modality or "yours")
@@ -36,7 +36,7 @@ def test_every_reader_has_its_paragraph(name):
 
 
 @pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.volume_rules])
-def test_windows_are_told(name):
+def test_windows_are_on_the_page(name):
     window = READERS[name].volume_rules.window
     assert window is None or f"({window[0]:g}, {window[1]:g})" in PAGE
 
@@ -44,11 +44,11 @@ def test_windows_are_told(name):
 @pytest.mark.parametrize(
     "name", [name for name, reader in READERS.items() if reader.small_lesion_rule != DEFAULT_RULE]
 )
-def test_where_a_rule_for_small_lesions_comes_from_is_told(name):
+def test_the_source_of_a_rule_for_small_lesions_is_on_the_page(name):
     assert f"`{name}`" in PAGE.split("## Small lesions")[1].split("\n## ")[0]
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_sites_are_told_where_a_reader_has_them(name, phantom_raw):
+def test_the_page_names_the_sites_of_every_reader_that_has_sites(name, phantom_raw):
     sites = {source.site for source in READERS[name].list_sources(phantom_raw[name])} - {""}
     assert bool(ROWS[name][5]) or not sites

@@ -34,7 +34,7 @@ def test_rows_that_are_too_short_or_empty_are_passed_over(tmp_path):
     assert read_duplicate_list(path) == [("a", "b")]
 
 
-def test_a_list_without_the_column_is_refused_with_its_columns(tmp_path):
+def test_a_list_without_the_column_is_rejected_with_its_columns(tmp_path):
     with pytest.raises(
         FlamesError, match=r"its columns are \['File', 'Comment'\], expected one called 'Filename'"
     ):
@@ -42,11 +42,11 @@ def test_a_list_without_the_column_is_refused_with_its_columns(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00F", b"PK\x03\x04\x80\x90 a workbook"])
-def test_what_is_no_csv_is_refused(content, tmp_path):
+def test_a_file_that_is_not_csv_is_rejected(content, tmp_path):
     with pytest.raises(FlamesError, match=r"dataset_comment_list\.csv"):
         read_duplicate_list(write(tmp_path, content))
 
 
-def test_a_missing_list_is_refused_with_its_option(tmp_path):
+def test_a_missing_list_is_rejected_with_its_option(tmp_path):
     with pytest.raises(FlamesError, match="check --duplicate-list"):
         read_duplicate_list(tmp_path / "gone.csv")

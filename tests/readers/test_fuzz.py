@@ -1,4 +1,4 @@
-"""Whatever bytes a raw file holds, a reader gives cases or one clear line: never another exception."""
+"""Any bytes in a raw file give cases or an error of one line, never another exception."""
 
 import shutil
 from dataclasses import replace
@@ -20,7 +20,7 @@ Damage = tuple[str, int, bytes]
 
 @st.composite
 def damages(draw) -> Damage:
-    """(how, where as a share in thousandths, junk)."""
+    """Return damages: (kind, position in thousandths of the file, bytes)."""
     how = draw(st.sampled_from(["cut", "flip", "insert", "replace", "empty", "header"]))
     return how, draw(st.integers(0, 1000)), draw(st.binary(min_size=1, max_size=24))
 

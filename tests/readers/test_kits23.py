@@ -78,7 +78,7 @@ def test_what_is_missing_or_damaged_is_named_with_its_case(file, tmp_path):
         read_one(tmp_path)
 
 
-def test_an_unknown_label_is_refused(tmp_path):
+def test_an_unknown_label_is_rejected(tmp_path):
     write(tmp_path / "case_00003", draw_labels(1) * 2)
     with pytest.raises(
         BadCase, match=r"^case_00003/segmentation\.nii\.gz: the mask holds the labels \[4, 6\]"

@@ -76,7 +76,7 @@ def test_empty_masks_are_skipped(tmp_path):
         (spot(9), rf"^{NAME}_1_mask\.tif: the mask holds the values \[0, 9\]"),
     ],
 )
-def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path):
+def test_a_mask_that_cannot_be_trusted_is_rejected_by_name(mask, found, tmp_path):
     write(tmp_path, NAME, 1, mask)
     with pytest.raises(BadCase, match=found):
         read_one(tmp_path)

@@ -100,7 +100,7 @@ def test_junk_and_the_challenges_test_volumes_are_ignored(tmp_path):
         (130, "C5"),
     ],
 )
-def test_centres_are_told_by_number(number, site, tmp_path):
+def test_centres_are_distinguished_by_number(number, site, tmp_path):
     place(tmp_path, f"volume-{number}.nii")
     assert LITS.list_sources(tmp_path)[0].site == site
 
@@ -137,7 +137,7 @@ def test_headers_that_agree_give_the_same_as_those_that_do_not(axes, tmp_path):
         np.testing.assert_array_equal(one.mask, other.mask)
 
 
-def test_a_segmentation_of_another_shape_is_refused(tmp_path):
+def test_a_segmentation_of_another_shape_is_rejected(tmp_path):
     write(tmp_path, 1, draw_labels(60)[:, :, :5])
     with pytest.raises(BadCase, match=r"^volume-1: the mask is \(20, 24, 5\), its image \(20, 24, 6\)"):
         read_one(tmp_path)
@@ -151,7 +151,7 @@ def test_a_file_that_is_missing_is_named(kind, tmp_path):
         read_one(tmp_path)
 
 
-def test_an_unknown_label_is_refused(tmp_path):
+def test_an_unknown_label_is_rejected(tmp_path):
     write(tmp_path, 1, draw_labels(60) + 1)
     with pytest.raises(BadCase, match=r"^segmentation-1\.nii: the mask holds the labels \[3\]"):
         read_one(tmp_path)

@@ -89,7 +89,7 @@ def test_an_empty_mask_is_skipped(tmp_path):
         (np.full((24, 16), 255, np.uint8), r"^mask4_slice340\.jpg: the mask is 24×16, its image 16×16"),
     ],
 )
-def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path):
+def test_a_mask_that_cannot_be_trusted_is_rejected_by_name(mask, found, tmp_path):
     write(tmp_path, "C1", 4, 340, mask)
     with pytest.raises(BadCase, match=found):
         read_one(tmp_path)

@@ -58,7 +58,7 @@ def nifti(path: Path, voxels: np.ndarray, affine: np.ndarray = LPS) -> None:
     nib.save(nib.Nifti1Image(voxels, affine), path)
 
 
-def test_the_manifest_is_a_file_or_lies_in_a_folder(tmp_path):
+def test_the_manifest_is_a_file_or_is_in_a_folder(tmp_path):
     write(tmp_path, ROW)
     (tmp_path / "manifest.csv").rename(tmp_path / "liste.csv")
     assert MANIFEST.list_sources(tmp_path) == []
@@ -172,9 +172,9 @@ def test_a_wrong_row_is_named(row, message, tmp_path):
     if message is None:
         assert len(MANIFEST.list_sources(tmp_path)) == 2
         return
-    with pytest.raises(FlamesError, match=message) as refused:
+    with pytest.raises(FlamesError, match=message) as error:
         MANIFEST.list_sources(tmp_path)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -232,13 +232,13 @@ def test_a_few_faults_are_listed_and_the_rest_are_counted(tmp_path):
         (b"image|mask|patient_id|modality|organ\n", "no column image"),
     ],
 )
-def test_what_is_no_such_table_is_refused(content, message, tmp_path):
+def test_a_file_that_is_not_such_a_table_is_rejected(content, message, tmp_path):
     (tmp_path / "manifest.csv").write_bytes(content)
     with pytest.raises(FlamesError, match=message):
         MANIFEST.list_sources(tmp_path)
 
 
-def test_a_manifest_that_is_a_folder_is_refused(tmp_path):
+def test_a_manifest_that_is_a_folder_is_rejected(tmp_path):
     (tmp_path / "manifest.csv").mkdir()
     with pytest.raises(FlamesError, match="cannot be read"):
         MANIFEST.list_sources(tmp_path)
@@ -264,7 +264,7 @@ def test_links_may_lead_elsewhere_inside_the_folder_but_not_out_of_it(tmp_path):
                 MANIFEST.list_sources(home)
 
 
-def test_links_in_a_circle_are_refused(tmp_path):
+def test_links_in_a_circle_are_rejected(tmp_path):
     (tmp_path / "a.png").symlink_to("b.png")
     (tmp_path / "b.png").symlink_to("a.png")
     write(tmp_path, ROW)
@@ -365,7 +365,7 @@ def test_a_tiff_of_several_pages_is_bad(tmp_path):
         read_one(tmp_path)
 
 
-def test_a_tiff_that_lacks_its_width_is_bad(tmp_path):
+def test_a_tiff_without_its_width_is_bad(tmp_path):
     write_still(tmp_path, draw(8, 8), box((8, 8)), suffix=".tif")
     content = (tmp_path / "a.tif").read_bytes()
     width, other = (256).to_bytes(2, "little"), (254).to_bytes(2, "little")
@@ -553,7 +553,7 @@ def test_deep_stills_are_preprocessed_and_their_copies_found(tmp_path):
     assert sum(count["images"] for count in report["sets"].values()) == 9
 
 
-def test_kinds_that_would_have_one_name_are_refused(tmp_path):
+def test_kinds_that_would_have_one_name_are_rejected(tmp_path):
     write(tmp_path, (*ROW[:4], "soft tissue"), ("b.png", *ROW[1:4], "soft-tissue"))
     config = PreprocessConfig(workspace=tmp_path, raw={"manifest": tmp_path}, size=32, name="own")
     with pytest.raises(

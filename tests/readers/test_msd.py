@@ -77,7 +77,7 @@ def test_a_window_in_hu_becomes_the_grey_scale_unless_the_user_has_one(name, tmp
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_label_that_the_task_does_not_have_is_refused(name, tmp_path):
+def test_a_label_that_the_task_does_not_have_is_rejected(name, tmp_path):
     unknown = TASKS[name][3] + 1
     with pytest.raises(BadCase, match=rf"^a_001\.nii\.gz: the mask holds the labels \[{unknown}\]"):
         read_one(name, write(tmp_path, every_label(unknown + 1), "a_001.nii.gz"))

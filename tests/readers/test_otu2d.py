@@ -90,7 +90,7 @@ def test_an_empty_mask_is_skipped(tmp_path):
         (spot(2), r"^1_binary\.PNG: the mask holds the values \[0, 2\]"),
     ],
 )
-def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path):
+def test_a_mask_that_cannot_be_trusted_is_rejected_by_name(mask, found, tmp_path):
     write(tmp_path, 1, mask)
     with pytest.raises(BadCase, match=found):
         read_one(tmp_path)

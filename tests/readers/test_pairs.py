@@ -14,7 +14,7 @@ def test_names_are_sorted_by_their_numbers():
     ]
 
 
-def test_files_are_found_by_their_whole_names(tmp_path):
+def test_files_are_found_by_their_full_names(tmp_path):
     for name in ("a.jpg", "b.JPEG", "._a.jpg", "c.jpg.txt", "d.png"):
         (tmp_path / name).touch()
     assert find_named(tmp_path, JPEG) == {"a": tmp_path / "a.jpg", "b": tmp_path / "b.JPEG"}

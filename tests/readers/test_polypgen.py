@@ -111,7 +111,7 @@ def test_an_empty_mask_is_skipped(tmp_path):
         (np.full((20, 32), 255, np.uint8), r"^100H0050_mask\.jpg: the mask is 20×32, its image 16×32"),
     ],
 )
-def test_a_mask_that_cannot_be_trusted_is_refused_by_name(mask, found, tmp_path):
+def test_a_mask_that_cannot_be_trusted_is_rejected_by_name(mask, found, tmp_path):
     write(tmp_path, "C1", "100H0050", mask)
     with pytest.raises(BadCase, match=found):
         read_one(tmp_path)

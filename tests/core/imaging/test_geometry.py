@@ -172,7 +172,7 @@ def test_turned_views_are_squared_like_copies():
         np.testing.assert_array_equal(got, expected)
 
 
-def test_image_and_mask_of_different_shapes_are_refused():
+def test_image_and_mask_of_different_shapes_are_rejected():
     with pytest.raises(ValueError, match=r"image is \(4, 5\), its mask \(5, 4\)"):
         to_square(np.zeros((4, 5)), np.zeros((5, 4), np.uint8), 16)
 
@@ -245,7 +245,7 @@ def test_shifts_move_right_and_down(shift, row, column):
     np.testing.assert_allclose(image, one_pixel(row, column), atol=1e-6)
 
 
-def test_what_leaves_the_image_is_gone_and_black_comes_in():
+def test_pixels_that_leave_the_image_are_lost_and_black_enters():
     image, mask = move(np.ones((8, 8), np.uint8), Warp(shift_x=0.5))
     assert mask.sum(axis=0).tolist() == [0] * 4 + [8] * 4
     assert not image[:, :3].any()

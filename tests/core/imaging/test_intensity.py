@@ -46,14 +46,14 @@ def test_slices_match_the_authors(name):
         np.testing.assert_array_equal(mask, golden[key.replace("_img", "_mask")])
 
 
-def test_the_range_runs_from_0_to_the_percentile_of_the_whole_volume():
+def test_the_range_is_from_0_to_the_percentile_of_the_complete_volume():
     volume = np.arange(101, dtype=np.int16).reshape(101, 1, 1)
     assert percentile_range(volume) == (0.0, 95.0)
     assert percentile_range(volume, 50) == (0.0, 50.0)
 
 
 @pytest.mark.parametrize("value", [0, -5])
-def test_a_volume_without_contrast_is_refused(value):
+def test_a_volume_without_contrast_is_rejected(value):
     with pytest.raises(ValueError, match=f"95th intensity percentile is {value}, expected above 0"):
         percentile_range(np.full((4, 4, 4), value, np.int16))
 

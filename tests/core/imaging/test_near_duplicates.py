@@ -22,7 +22,7 @@ BUSI = DATA / "busi" / "Dataset_BUSI_with_GT"
 OTU = DATA / "otu2d" / "images"
 
 
-def slow_groups(hashes, max_distance):
+def slow_clusters(hashes, max_distance):
     near = cdist(hashes, hashes, "cityblock") <= max_distance
     first = list(range(len(hashes)))
     for i, j in np.argwhere(near):
@@ -45,12 +45,12 @@ def test_a_case_in_between_links_its_neighbours():
     assert cluster_near_duplicates(hashes, 1) == [0, 0, 0]
 
 
-def test_zero_distance_groups_only_equal_hashes():
+def test_zero_distance_joins_only_equal_hashes():
     hashes = np.array([[0, 1], [1, 1], [0, 1]], dtype=bool)
     assert cluster_near_duplicates(hashes, 0) == [0, 1, 0]
 
 
-def test_no_case_gives_no_group():
+def test_without_cases_there_is_no_cluster():
     assert cluster_near_duplicates(np.zeros((0, 8), bool), 3) == []
 
 
@@ -58,30 +58,30 @@ def test_no_case_gives_no_group():
     hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.just(8)), elements=st.integers(0, 1)),
     st.integers(0, 4),
 )
-def test_groups_equal_the_slow_way(hashes, max_distance):
-    assert cluster_near_duplicates(hashes, max_distance) == slow_groups(hashes.astype(float), max_distance)
+def test_clusters_equal_the_slow_way(hashes, max_distance):
+    assert cluster_near_duplicates(hashes, max_distance) == slow_clusters(hashes.astype(float), max_distance)
 
 
-def test_groups_reach_across_blocks():
+def test_clusters_reach_across_blocks():
     hashes = derive_rng(0, "groups").random((1500, 256)) < 0.5
     hashes[1400] = hashes[3]
     hashes[1400, :NEAR_BITS] ^= True
-    groups = cluster_near_duplicates(hashes, NEAR_BITS)
-    assert groups[1400] == 3
-    assert len(set(groups)) == 1499
+    clusters = cluster_near_duplicates(hashes, NEAR_BITS)
+    assert clusters[1400] == 3
+    assert len(set(clusters)) == 1499
 
 
-def test_five_thousand_equal_cases_are_one_group():
+def test_five_thousand_equal_cases_are_one_cluster():
     assert set(cluster_near_duplicates(np.ones((5000, 256), bool), 0)) == {0}
 
 
 @pytest.mark.parametrize("hashes", [np.full((2, 4), 2), np.zeros(4), np.full((2, 4), 255, np.uint8)])
-def test_anything_but_rows_of_bits_is_refused(hashes):
+def test_anything_but_rows_of_bits_is_rejected(hashes):
     with pytest.raises(ValueError, match="expected N×B bits"):
         cluster_near_duplicates(hashes, 1)
 
 
-def test_negative_distance_is_refused():
+def test_negative_distance_is_rejected():
     with pytest.raises(ValueError, match="max_distance -1"):
         cluster_near_duplicates(np.zeros((2, 4), bool), -1)
 
@@ -111,7 +111,7 @@ def test_names_that_share_a_mark_are_alike_directly_or_through_others():
 
 
 @given(st.dictionaries(st.integers(0, 99).map(str), st.lists(st.sampled_from("pqrstu"), max_size=3)))
-def test_no_mark_stands_in_two_groups_of_alike(marks):
+def test_no_mark_is_in_two_clusters(marks):
     found = cluster_by_marks(marks)
     for mark in "pqrstu":
         assert len({found[name] for name, own in marks.items() if mark in own}) <= 1

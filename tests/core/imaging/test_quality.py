@@ -78,12 +78,12 @@ def test_the_robust_sd_is_that_of_the_middle():
     assert robust_sd(np.array([1.0, 2.0, 3.0, 4.0, 1000.0])) == pytest.approx(1.4826)
 
 
-def test_where_most_values_are_equal_the_mean_deviation_stands_in():
+def test_the_mean_deviation_is_used_if_most_values_are_equal():
     assert robust_sd(np.array([0.0, 0.0, 0.0, 4.0])) == pytest.approx(1.2533)
     assert robust_sd(np.zeros(4)) == 0
 
 
-def test_outliers_are_told_in_robust_sds_from_the_median():
+def test_outliers_are_measured_in_robust_sds_from_the_median():
     z = robust_z(np.array([1.0, 2.0, 3.0, 4.0, 1000.0]))
     np.testing.assert_allclose(z[:4], np.array([-2, -1, 0, 1]) / 1.4826)
     assert z[4] == pytest.approx(997 / 1.4826)
@@ -109,14 +109,14 @@ def test_equal_hashes_are_linked_at_no_distance():
 
 
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=24), st.integers(0, 3))
-def test_links_span_every_group_and_none_is_too_long(numbers, most):
+def test_links_span_every_cluster_and_none_is_too_long(numbers, most):
     hashes = np.unpackbits(np.array(numbers, np.uint8)[:, None], axis=1).astype(bool)
     links = nearest_links(hashes, most)
-    groups = cluster_near_duplicates(hashes, most)
-    assert len(links) == len(groups) - len(set(groups))
+    clusters = cluster_near_duplicates(hashes, most)
+    assert len(links) == len(clusters) - len(set(clusters))
     for link in links:
         assert link.first < link.second
-        assert groups[link.first] == groups[link.second]
+        assert clusters[link.first] == clusters[link.second]
         assert link.bits == (hashes[link.first] != hashes[link.second]).sum() <= most
 
 

@@ -53,7 +53,7 @@ def test_every_rule_reads_back_as_it_was_written(rule):
     assert parse_small_lesion_rule(str(rule)) == rule
 
 
-def test_rules_are_told_in_words():
+def test_rules_are_described_in_words():
     assert parse_small_lesion_rule("area:1000").condition == "image area / lesion area ≥ 1000"
     assert parse_small_lesion_rule("box:150:100").condition == "image area / box of the smallest lesion ≥ 150"
 
@@ -77,7 +77,7 @@ def test_rules_are_told_in_words():
         ("box\n:5:5:5:5", "4 numbers"),
     ],
 )
-def test_what_is_no_rule_is_refused_in_one_line(text, why):
+def test_text_that_is_not_a_rule_is_rejected_in_one_line(text, why):
     with pytest.raises(ValueError, match="such as area:1000") as no:
         parse_small_lesion_rule(text)
     assert why in str(no.value)

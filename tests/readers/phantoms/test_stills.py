@@ -60,7 +60,7 @@ def test_another_seed_gives_other_images(name, drawn, tmp_path):
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_the_layout_is_the_readers(name, drawn):
+def test_the_layout_is_that_of_the_reader(name, drawn):
     reader = READERS[name]
     assert drawn[name].name == reader.folder
     sources = reader.list_sources(drawn[name])
@@ -88,6 +88,6 @@ def test_the_channels_of_a_colour_image_differ(name, drawn):
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_too_little_to_draw_is_refused(name, tmp_path):
+def test_too_little_to_draw_is_rejected(name, tmp_path):
     with pytest.raises(FlamesError, match="patients is 0, expected at least 1"):
         DRAW[name](tmp_path, 0, 1)

@@ -12,22 +12,22 @@ from flames_cli.arrays import Mask, Pixels
 
 CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage}
 DAY, TIME = "20200101", "120000"
-"""Of everything: the same phantom gives the same bytes."""
+"""Date and time in all files, so that the same phantom gives the same bytes."""
 
 
 def write_series(
     folder: Path, voxels: Pixels, affine: NDArray[np.float64], modality: str, patient: str, intercept: int = 0
 ) -> list[Dataset]:
-    """One file a slice, `IM0001.dcm` and so on; returns what was written.
+    """Write one file per slice, `IM0001.dcm` and so on, and return its data sets.
 
     Args:
-        folder: made where it is not there.
-        voxels: columns×rows×slices of whole numbers; `intercept` is taken off before they are stored as
+        folder: created if it does not exist.
+        voxels: columns×rows×slices of integers; `intercept` is subtracted before they are stored as
             16 bits, unsigned.
         affine: voxel to mm (RAS), 4×4.
         modality: CT or MR, as DICOM calls it.
-        patient: its pseudonym.
-        intercept: what a reader is to add.
+        patient: pseudonym of the patient.
+        intercept: number that a reader must add.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -60,7 +60,7 @@ def _describe(folder: Path, affine: NDArray[np.float64], modality: str, patient:
 
 
 def _place(dataset: Dataset, affine: NDArray[np.float64], index: int) -> None:
-    """Where slice `index` lies; `affine` in DICOM's own axes, LPS."""
+    """Set the position of slice `index`; `affine` is in DICOM's own axes, LPS."""
     columns_mm, rows_mm, slices_mm = np.linalg.norm(affine[:3, :3], axis=0)
     dataset.ImagePositionPatient = _texts(affine[:3, 3] + index * affine[:3, 2])
     dataset.ImageOrientationPatient = _texts([*affine[:3, 0] / columns_mm, *affine[:3, 1] / rows_mm])
@@ -69,7 +69,7 @@ def _place(dataset: Dataset, affine: NDArray[np.float64], index: int) -> None:
 
 
 def _texts(values: Sequence[float] | NDArray[np.float64]) -> list[str]:
-    """Numbers as DICOM keeps them: at most 16 characters each."""
+    """Return numbers as DICOM stores them, with at most 16 characters each."""
     return [f"{value:.9g}" for value in values]
 
 
@@ -83,11 +83,11 @@ def _set_pixels(dataset: Dataset, pixels: Pixels, intercept: int) -> None:
 
 
 def write_segmentation(path: Path, images: Sequence[Dataset], mask: Mask) -> None:
-    """DICOM-SEG of one binary segment; as usual, slices without tumour are left out.
+    """Write a DICOM-SEG with one binary segment; as usual, slices without tumour are left out.
 
     Args:
-        path: the file.
-        images: the series, a data set for each slice of `mask`.
+        path: file to write.
+        images: the series, one data set per slice of `mask`.
         mask: columns×rows×slices of 0 and 1.
     """
     # highdicom takes half a second to load.
@@ -126,7 +126,7 @@ def write_segmentation(path: Path, images: Sequence[Dataset], mask: Mask) -> Non
 
 
 def _fix_times(segmentation: Dataset, uid: str) -> None:
-    """Take out what differs between two runs."""
+    """Replace the values that differ between two runs."""
     segmentation.InstanceCreationDate = segmentation.ContentDate = DAY
     segmentation.InstanceCreationTime = segmentation.ContentTime = TIME
     segmentation.pop("ContributingEquipmentSequence", None)

@@ -26,9 +26,9 @@ Entry = tuple[str, ...]
 def draw_manifest(root: Path, patients: int, seed: int) -> Path:
     """Draw `Eigene Daten/` under `root`: `manifest.csv`, and a folder for each site and patient.
 
-    Everybody has a CT, a DICOM series, its mask NIfTI or (every fifth) DICOM-SEG; all but every fourth an MRI
-    too, as NIfTI. Returns the folder; files of the same name are replaced. Raises FlamesError for fewer than
-    1 patient.
+    Every patient has a CT as a DICOM series, whose mask is NIfTI or (in every fifth patient) DICOM-SEG. All
+    but every fourth patient also have an MRI, as NIfTI. Returns the folder; files of the same name are
+    replaced. Raises FlamesError for fewer than 1 patient.
     """
     if patients < 1:
         raise FlamesError(f"phantoms: patients is {patients}, expected at least 1; ask for more.")
@@ -62,7 +62,7 @@ def _draw_patient(folder: Path, seed: int, index: int) -> list[Entry]:
 
 
 def _write_ct(home: Path, patient: str, t1: Floats, mask: Mask, segmented: bool) -> tuple[Path, Path]:
-    """A series in DICOM's own LPS; its NIfTI mask in LAS, as converters turn it."""
+    """Write a series in DICOM's own LPS, and its NIfTI mask in LAS, as converters do."""
     hounsfield = np.where(t1 > 0, FIRST_HU + SPAN_HU * t1, AIR_HU).round().astype(np.int16)
     series = home / "CT Schädel"
     slices = write_series(series, hounsfield[::-1, ::-1], _affine("LPS"), "CT", patient, intercept=-1024)
@@ -82,7 +82,7 @@ def _write_mri(home: Path, flair: Floats, mask: Mask) -> tuple[Path, Path]:
 
 
 def _affine(axes: str) -> Floats:
-    """Of a volume over FIELD_MM around the origin whose voxels run as `axes` say."""
+    """Return the affine of a volume of FIELD_MM around the origin with the axis codes `axes`."""
     signs = np.array([1.0 if code in "RAS" else -1.0 for code in axes])
     spacing = signs * np.divide(FIELD_MM, SHAPE)
     affine = np.diag([*spacing, 1.0])

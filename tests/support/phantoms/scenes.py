@@ -1,4 +1,4 @@
-"""What the still phantoms show: a polyp in a colon, metastases in a liver slice, slices of a glioma.
+"""Scenes of the still phantoms: a polyp in a colon, metastases in a liver slice, slices of a glioma.
 
 As in `shapes`, these are teaching pictures with look-alikes: folds and glints, vessels and cysts.
 H W pixels.
@@ -32,13 +32,13 @@ class Frame:
 
 
 def draw_colon(rng: Generator, area: float, tint: tuple[float, float, float], frames: int = 1) -> list[Frame]:
-    """Neighbouring frames of one polyp that covers `area` of the image; the wall has the colour `tint`."""
+    """Draw neighbouring frames of a polyp that covers `area` of the image; the wall has the colour `tint`."""
     still = _colon_still(rng, area, tint)
     return [_film(rng, still, shift) for shift in range(frames)]
 
 
 def _colon_still(rng: Generator, area: float, tint: tuple[float, float, float]) -> tuple[Floats, Flags]:
-    """Reflectance H×W×3 about 0 to 1, and where the polyp is."""
+    """Return reflectance, H×W×3, about 0 to 1, and the pixels of the polyp."""
     distance = _lumpy(rng, COLON_SHAPE, area, reach=0.55)
     inside = distance < 1
     colour = _bowel_wall(rng)[..., None] * np.asarray(tint)
@@ -53,7 +53,7 @@ def _colon_still(rng: Generator, area: float, tint: tuple[float, float, float]) 
 
 
 def _bowel_wall(rng: Generator) -> Floats:
-    """How bright the wall is: dark in the lumen, folds around it, uneven light."""
+    """Return the brightness of the wall: dark in the lumen, with folds around it and uneven light."""
     rows, columns = (axis - rng.uniform(-0.8, 0.8) for axis in _grid(COLON_SHAPE))
     lumen = np.hypot(rows, columns)
     folds = np.sin(rng.uniform(9.0, 20.0) * lumen + 1.3 * smooth_noise(rng, COLON_SHAPE, 9.0))
@@ -64,7 +64,7 @@ def _bowel_wall(rng: Generator) -> Floats:
 
 
 def _film(rng: Generator, still: tuple[Floats, Flags], shift: int) -> Frame:
-    """The scene a little later: moved, with new noise, in the black frame of the endoscope."""
+    """Return the scene a little later: shifted, with new noise, in the black frame of the endoscope."""
     move = (shift, 2 * shift)
     colour, inside = np.roll(still[0], move, (0, 1)), np.roll(still[1], move, (0, 1))
     rows, columns = _grid(COLON_SHAPE)
@@ -74,7 +74,7 @@ def _film(rng: Generator, still: tuple[Floats, Flags], shift: int) -> Frame:
 
 
 def draw_liver(rng: Generator, area: float, slices: int) -> list[Frame]:
-    """Axial slices with lesions darker than the liver; the largest covers `area` of the image."""
+    """Draw axial slices with lesions darker than the liver; the largest covers `area` of the image."""
     image, where = _abdomen(rng)
     lesions = [_within(rng, where, area * share) for share in (1.0, 0.4)[: rng.integers(1, 3)]]
     contrast = rng.uniform(0.14, 0.26)
@@ -82,7 +82,7 @@ def draw_liver(rng: Generator, area: float, slices: int) -> list[Frame]:
 
 
 def _abdomen(rng: Generator) -> tuple[Floats, Flags]:
-    """Fat, muscle, spine, aorta, stomach, and the liver with its vessels; then where a lesion may be."""
+    """Return an image of the abdomen with its organs, and the pixels where a lesion may be."""
     rows, columns = (axis + rng.normal(0.0, 0.03) for axis in _grid(LIVER_SHAPE))
     wobble, size = smooth_noise(rng, LIVER_SHAPE, 10.0), rng.uniform(0.85, 1.1)
     body = np.hypot(rows / 0.72, columns / 0.92) / size + 0.02 * wobble
@@ -106,7 +106,7 @@ def _cut(
     index: int,
     slices: int,
 ) -> Frame:
-    """Slice `index`: the lesions are widest in the middle one."""
+    """Return slice `index`; the lesions are widest in the middle slice."""
     away = (index - (slices - 1) / 2) / slices
     inside = np.minimum.reduce(lesions) < np.sqrt(1.0 - away**2)
     inside &= ndimage.binary_dilation(where, iterations=3)
@@ -115,7 +115,7 @@ def _cut(
 
 
 def draw_glioma(rng: Generator, area: float) -> list[Frame]:
-    """Every axial slice of a brain; channels: pre-contrast, FLAIR, post-contrast. Outer masks are empty."""
+    """Draw every axial slice of a brain: pre-contrast, FLAIR, post-contrast. Outer masks are empty."""
     brain = draw_brain(rng, BRAIN_SHAPE, area)
     enhanced = brain.t1 + 0.35 * (brain.labels == 3)
     volume = _grey_levels(np.stack([brain.t1, brain.flair, enhanced], axis=-1) / 1.1)
@@ -126,7 +126,7 @@ def draw_glioma(rng: Generator, area: float) -> list[Frame]:
 
 
 def _grid(shape: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Rows and columns from -1 to 1."""
+    """Return row and column coordinates from -1 to 1."""
     rows, columns = np.meshgrid(*(np.linspace(-1.0, 1.0, n) for n in shape), indexing="ij")
     return rows, columns
 
@@ -138,7 +138,7 @@ def _lumpy(
     reach: float,
     centre: tuple[float, float] | None = None,
 ) -> Floats:
-    """Distance from a blob's centre over its outline's: below 1 is inside, about `area` of the image.
+    """Return the distance from a blob's centre / that of its outline; below 1 is about `area` of the image.
 
     The centre is drawn within ±`reach` of the middle of the grid, unless it is given.
     """
@@ -152,7 +152,7 @@ def _lumpy(
 
 
 def _within(rng: Generator, where: Flags, area: float) -> Floats:
-    """A blob centred well inside `where`."""
+    """Return a blob centred well inside `where`."""
     room = ndimage.distance_transform_edt(where)
     spots = np.argwhere(room > 0.5 * room.max())
     row, column = spots[rng.integers(len(spots))] / (np.asarray(where.shape) - 1) * 2.0 - 1.0

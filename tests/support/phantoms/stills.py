@@ -14,20 +14,20 @@ from flames_cli.errors import FlamesError
 from tests.support.phantoms.scenes import Frame, draw_colon, draw_glioma, draw_liver
 
 TINTS = {"C1": (0.95, 0.5, 0.38), "C3": (0.85, 0.55, 0.5), "C4": (0.98, 0.62, 0.42)}
-"""What the wall of the colon looks like under each centre's light: red, green, blue."""
+"""Colour of the colon's wall in each centre's light: red, green, blue."""
 
 LITS_CENTRES = 3
 LGG_SITES = ("CS", "DU", "HT")
 FRAMES = 2
-"""Of a patient, where the set names patients or sequences."""
+"""Number of frames per patient in data sets that name patients or sequences."""
 
 
 def draw_polypgen(root: Path, patients: int, seed: int) -> Path:
     """Draw three centres of `PolypGen2021_MultiCenterData_v3/` under `root`.
 
     C1 and C4 name patients and have two frames of each; C3 counts frames, and the first of its images has the
-    real set's stray underscore. Returns the download's folder; files of the same name are replaced. Raises
-    FlamesError for fewer than 1 patient.
+    real data set's superfluous underscore. Returns the download's folder; files of the same name are
+    replaced. Raises FlamesError for fewer than 1 patient.
     """
     _require(patients)
     folder = root / "PolypGen2021_MultiCenterData_v3"
@@ -70,7 +70,7 @@ def draw_lits_slices(root: Path, patients: int, seed: int) -> Path:
 
 
 def draw_kvasir(root: Path, patients: int, seed: int) -> Path:
-    """Draw `Kvasir-SEG/` under `root`: an image a patient, as JPEG with a JPEG mask.
+    """Draw `Kvasir-SEG/` under `root`: one image per patient, as JPEG with a JPEG mask.
 
     Returns the download's folder; files of the same name are replaced. Raises FlamesError for fewer than 1
     patient.
@@ -111,7 +111,7 @@ _CVC_SUBS = ("Original", "Ground Truth")
 
 
 def draw_lgg(root: Path, patients: int, seed: int) -> Path:
-    """Draw `kaggle_3m/` under `root`: every slice of a brain a patient, with a mask, empty in outer slices.
+    """Draw `kaggle_3m/` under `root`: every slice of one brain per patient; outer masks are empty.
 
     Returns the download's folder; files of the same name are replaced. Raises FlamesError for fewer than 1
     patient.
@@ -135,7 +135,7 @@ def _require(patients: int) -> None:
 
 
 def _area(rng: np.random.Generator, least: float, most: float) -> float:
-    """A lesion's share of the image, log-uniform."""
+    """Draw a lesion's share of the image, log-uniform."""
     return float(np.exp(rng.uniform(np.log(least), np.log(most))))
 
 

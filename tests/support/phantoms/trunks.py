@@ -17,7 +17,7 @@ SHAPE = (40, 36, 14)
 SPACING_MM = (8.0, 8.0, 10.0)
 
 AIR, FAT, SOFT, BONE, BLOOD, CYST = -1000.0, -100.0, 45.0, 450.0, 190.0, 5.0
-"""HU, as are all levels here."""
+"""Levels in HU, as all levels in this module."""
 NOISE = 12.0
 
 Triple = tuple[float, float, float]
@@ -27,17 +27,17 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class Organ:
-    """Where an organ lies in the trunk, whose half axes are 1, and how it looks."""
+    """Position of an organ in the trunk, whose half axes are 1, and its appearance."""
 
     centre: Triple
     radii: Triple
     level: float
     tumour_level: float
     tumour_px: tuple[float, float]
-    """The tumour's radius, least and most, in pixels of an axial slice."""
+    """Smallest and largest radius of the tumour, in pixels of an axial slice."""
     paired: bool = False
     labelled: bool = True
-    """Whether the organ has label 1 and its tumour 2, rather than the tumour label 1."""
+    """True if the organ has label 1 and its tumour 2; otherwise the tumour has label 1."""
 
 
 LIVER = Organ((0.36, 0.05, 0.0), (0.52, 0.58, 0.85), 115.0, 50.0, (3.4, 7.5))
@@ -49,7 +49,7 @@ KIDNEYS = Organ((0.5, -0.25, 0.0), (0.25, 0.3, 0.7), 180.0, 85.0, (1.5, 3.6), pa
 def draw_trunk(
     rng: Generator, organ: Organ, healthy: bool = False, cyst: bool = False
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """HU and labels (0 elsewhere, 1 organ, 2 tumour, 3 cyst; or 1 tumour), X×Y×Z each."""
+    """Return HU and labels (0 elsewhere, 1 organ, 2 tumour, 3 cyst; or 1 tumour), X×Y×Z each."""
     xyz = _grid(rng)
     trunk = _ellipsoid(xyz, (0.0, 0.0, 0.0), (1.0, 1.0, np.inf)) < 1
     hu = _tissue(rng, xyz, trunk)
@@ -68,14 +68,14 @@ def draw_trunk(
 
 
 def _grid(rng: Generator) -> list[Floats]:
-    """-1..1 across the trunk, which is a little larger or smaller in each patient, with air around it."""
+    """Return coordinates, -1..1 across the trunk, whose size differs a little in each patient."""
     size = rng.uniform(0.84, 0.94, 3)
     axes = [np.linspace(-1.0, 1.0, n) / part for n, part in zip(SHAPE, size, strict=True)]
     return list(np.meshgrid(*axes, indexing="ij"))
 
 
 def _ellipsoid(xyz: list[Floats], centre: Triple, radii: Triple) -> Floats:
-    """Below 1 inside."""
+    """Return a distance that is below 1 inside."""
     parts = zip(xyz, centre, radii, strict=True)
     distance: Floats = np.sqrt(sum(((axis - middle) / radius) ** 2 for axis, middle, radius in parts))
     return distance
@@ -108,7 +108,7 @@ def _paint(
     look: tuple[float, float],
     label: int,
 ) -> None:
-    """A lumpy ball of (radius in pixels, HU) about a voxel of the organ, as deep inside as there is room."""
+    """Add a lumpy ball of (radius in pixels, HU) around a voxel of the organ, as deep inside as possible."""
     radius, level = look
     room = ndimage.distance_transform_edt(organ)
     spots = np.argwhere(room >= min(0.4 * radius, 0.9 * room.max()))

@@ -1,4 +1,4 @@
-"""Small synthetic volumes in the raw layouts of the Decathlon's CT tasks, LiTS, KiTS23 and BraTS's years.
+"""Synthetic volumes in the raw layouts of the Decathlon's CT tasks, LiTS, KiTS23 and BraTS 2020 and 2021.
 
 Patient i of a seed is the same however many patients are drawn, and the same seed gives the same bytes.
 """
@@ -20,14 +20,14 @@ from tests.support.phantoms.trunks import KIDNEYS, LIVER, LUNGS, PANCREAS, SPACI
 BRAIN_SHAPE = (40, 40, 12)
 BRAIN_SPACING_MM = (FIELD_MM[0] / 40, FIELD_MM[1] / 40, FIELD_MM[2] / 12)
 BRATS_LABELS = np.array([0, 2, 1, 4], np.uint8)
-"""Of the Decathlon's background, edema, core and enhancing tumour."""
+"""BraTS labels of the Decathlon's background, edema, core and enhancing tumour."""
 
 HEALTHY = 7
 """Index of the LiTS patient without tumour: one in ten of the real ones has none."""
 MISNAMED = 4
-"""Index of the BraTS 2020 patient whose segmentation is called as the real set's no. 355 is."""
+"""Index of the BraTS 2020 patient whose segmentation has the wrong name of the real patient 355."""
 LITS_VOLUMES, LITS_STEP, LITS_BATCH_2 = 131, 11, 28
-"""Numbers 0, 11, 22, …, so that few patients are of all centres; those from 28 are in the second folder."""
+"""Numbers 0, 11, 22, …, so that few patients cover all centres; numbers from 28 are in the second folder."""
 
 APPLE_DOUBLE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(188)
 
@@ -107,7 +107,7 @@ def draw_brats2021(root: Path, patients: int, seed: int) -> Path:
 
 
 def _write_brain(case: Path, suffix: str, dataset: str, index: int, seed: int) -> None:
-    """FLAIR, T1 and segmentation, with LPS axes as all of BraTS."""
+    """Write FLAIR, T1 and segmentation, with LPS axes as in all of BraTS."""
     rng = derive_rng(seed, "phantom", dataset, index)
     brain = draw_brain(rng, BRAIN_SHAPE, 0.25 * 50.0 ** (rng.random() - 1.0))
     units = rng.uniform(300.0, 1200.0)
@@ -123,7 +123,7 @@ def _write_brain(case: Path, suffix: str, dataset: str, index: int, seed: int) -
 
 
 def _affine(axes: str, shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> Floats:
-    """Voxel (in the order of `axes`) to mm (RAS) of a volume of `shape` in RAS, its middle at 0."""
+    """Return the affine from voxels (in the order of `axes`) to mm (RAS) of a volume centred at 0."""
     affine = np.zeros((4, 4))
     affine[3, 3] = 1.0
     for ras, stored in enumerate(ras_order(axes)):
@@ -134,14 +134,14 @@ def _affine(axes: str, shape: tuple[int, ...], spacing_mm: tuple[float, float, f
 
 
 def _matlab() -> Floats:
-    """The header of no meaning that some of LiTS's segmentations have: an identity with origin 1."""
+    """Return the meaningless header of some LiTS segmentations: an identity with origin 1."""
     affine = np.eye(4)
     affine[:3, 3] = 1.0
     return affine
 
 
 def _write(path: Path, volume: Pixels, affine: Floats, axes: str) -> None:
-    """Store a volume drawn in RAS with its axes as `axes`, under `affine` as its header."""
+    """Store a volume drawn in RAS with the axis codes `axes` and the header `affine`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nib.Nifti1Image(from_ras(volume, axes), affine)
     image.header.set_xyzt_units("mm", "sec")
