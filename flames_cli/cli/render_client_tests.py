@@ -15,7 +15,7 @@ def print_client_tests(console: Console, tests: Mapping[str, Any]) -> None:
     """Print the table of the tests, and the names of the clients without a result."""
     if tests["clients"]:
         console.print(_table(tests))
-        console.print("mean±sd over n cases, as each node tells it of its own", style="dim")
+        console.print("mean±sd over n cases, as each node reports it for its own test set", style="dim")
     for client, reason in tests["silent"].items():
         console.print(f"{client} tells no test: {reason}", style="yellow")
 

@@ -271,8 +271,8 @@ def test_style_stays_at_the_client_and_is_taken_up_again(disentangled, tmp_path)
     again, later = disentangled(content, share="content", round=3)
     assert any(not np.array_equal(memory["style"][name], later["style"][name]) for name in style)
     # The same round from the same content: only the stored style differs.
-    again, _ = disentangled(content, share="content", round=3, folder=tmp_path / "other")
-    assert any(not np.array_equal(again.weights[name], again.weights[name]) for name in content)
+    fresh, _ = disentangled(content, share="content", round=3, folder=tmp_path / "other")
+    assert any(not np.array_equal(fresh.weights[name], again.weights[name]) for name in content)
 
 
 def test_a_repeated_round_starts_from_the_client_state_before_it(disentangled):

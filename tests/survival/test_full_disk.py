@@ -137,8 +137,8 @@ def test_hdf5_that_was_cut_short_is_one_line_at_every_stage(share, tiny, one_thr
     for file in (root / "preprocessed" / "busi.h5", root / "shards" / "busi.h5"):
         data = file.read_bytes()
         file.write_bytes(data[: int(len(data) * share)])
-    again = r"is damaged or not an HDF5 file; make it again with `flames preprocess`"
-    with pytest.raises(FlamesError, match=again):
+    damaged = r"is damaged or not an HDF5 file; make it again with `flames preprocess`"
+    with pytest.raises(FlamesError, match=damaged):
         partition(PartitionConfig(workspace=root, overwrite=True, split={"brats": 2}))
     changed = (
         r"busi\.h5 has changed since `flames partition` wrote it .* "
