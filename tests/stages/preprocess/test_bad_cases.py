@@ -135,7 +135,7 @@ BAD = {
     "unknown label": ("brats", LABELS, on_volume(with_value(9)), r"labels \[9\], expected only"),
     "smaller mask": ("brats", LABELS, on_volume(lambda labels: labels[:-1]), r"the mask is \(47, 48, 12\)"),
     "other axes": ("brats", LABELS, mirror_axes, "the mask's axes are LAS, its image's RAS"),
-    "shifted mask": ("brats", LABELS, shift, r"lies up to .* mm from its image's voxels"),
+    "shifted mask": ("brats", LABELS, shift, r"places it up to .* mm from its image's voxels"),
     "a folder": ("brats", IMAGE, make_folder, "it is not a file; expected NIfTI"),
     "NaN voxel": ("brats", IMAGE, on_volume(with_nan), "not finite"),
     "ten terabytes": ("brats", IMAGE, claim_ten_terabytes, "10058 GiB"),
