@@ -8,12 +8,8 @@ from typing import TypeVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.sanitise import error_reason, sanitise
-
-POLL_SECONDS = 0.05
-"""Time until the next poll after a reply has come; it doubles after every poll without a reply."""
-LONGEST_POLL_SECONDS = 2.0
-"""Longest time between two polls; each poll is a query to the SuperLink's database."""
 
 TTL_SECONDS = 7 * 86400.0
 """Lifetime of a message; Flower's default of 12 hours would end a long local training."""
@@ -71,6 +67,7 @@ class Terms:
     """Called with the node of every reply when it arrives, which may be before its turn."""
     is_lost: Callable[[int], bool] = _is_never_lost
     """Returns True if a node that has not replied never will, because it has restarted."""
+    pace: Pace = USUAL_PACE
 
 
 NO_LIMITS = Terms()
@@ -113,7 +110,7 @@ class _Turns:
         self._terms = terms
         self._nodes: dict[str, int] = {}
         self._held: dict[str, Reply] = {}
-        self._pause = POLL_SECONDS
+        self._pause = self._terms.pace.poll_s
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -149,11 +146,11 @@ class _Turns:
         before = (len(self._nodes), len(self._held))
         yield from self.due()
         if before != (len(self._nodes), len(self._held)):
-            self._pause = POLL_SECONDS
+            self._pause = self._terms.pace.poll_s
             return
         self._note_lost()
         time.sleep(self._pause)
-        self._pause = min(2 * self._pause, LONGEST_POLL_SECONDS)
+        self._pause = min(2 * self._pause, self._terms.pace.longest_poll_s)
 
     def _note_lost(self) -> None:
         for number, node in self._nodes.items():

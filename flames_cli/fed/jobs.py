@@ -29,14 +29,20 @@ from flames_cli.store.files.parse import parse_json
 JOB = "job"
 """Key in a run's configuration: the job's name."""
 
-WATCH_SECONDS = 1.0
-"""Time between two checks by a ServerApp whether the command that started it still runs."""
 
-END_SECONDS = 20.0
-"""Time that Flower has to end a ServerApp after SIGINT; then the process exits immediately."""
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Times that a job's ServerApp waits, in seconds."""
 
-ORPHAN_SECONDS = 60.0
-"""Longest time that a ServerApp waits for an earlier ServerApp of the same run to end."""
+    watch_s: float = 1.0
+    """Time between two checks whether the command that started it still runs."""
+    end_s: float = 20.0
+    """Time that Flower has to end the ServerApp after SIGINT; then the process exits immediately."""
+    orphan_s: float = 60.0
+    """Longest time until an earlier ServerApp of the same run has ended."""
+
+
+USUAL_WAITS = Waits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def read_job(run_config: Mapping[str, Any]) -> tuple[Path, str, Job]:
     return Path(home), name, Job(Path(content["run"]), Participation(**content["participation"]))
 
 
-def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
+def make_job_server_app(open_job: Callable[[Job], Federation], waits: Waits = USUAL_WAITS) -> ServerApp:
     """Return the ServerApp that Flower's own engines load: it executes the job that its run names."""
     app = ServerApp()
 
@@ -104,10 +110,10 @@ def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
     def main(grid: Grid, context: Context) -> None:
         home, name, job = read_job(context.run_config)
         log = EventLog(events_path(home, name))
-        with locked(_worker(home, name)), _ending_with_caller(home, name):
+        with locked(_worker(home, name)), _ending_with_caller(home, name, waits):
             log.begin()
             try:
-                with locked(rounds_of(job.run), seconds=ORPHAN_SECONDS):
+                with locked(rounds_of(job.run), seconds=waits.orphan_s):
                     run_rounds(grid, replace(open_job(job), on_event=log, participation=job.participation))
             except FlamesError as error:
                 log.end(str(error), error.exit_code)
@@ -125,19 +131,19 @@ def make_job_server_app(open_job: Callable[[Job], Federation]) -> ServerApp:
 
 
 @contextmanager
-def _ending_with_caller(home: Path, name: str) -> Iterator[None]:
+def _ending_with_caller(home: Path, name: str, waits: Waits) -> Iterator[None]:
     """Interrupt this process, as Ctrl-C does, when the submitting process or Flower's server ends."""
     over, parent = threading.Event(), os.getppid()
 
     def watch() -> None:
-        while not over.wait(WATCH_SECONDS):
+        while not over.wait(waits.watch_s):
             deserted = not is_locked(_caller(home, name))
             if deserted:
                 _drop(home, name)
             if deserted or os.getppid() != parent:
                 # Sent to the process, not to this thread as in Flower: it wakes a sleeping main thread.
                 os.kill(os.getpid(), signal.SIGINT)
-                if not over.wait(END_SECONDS):
+                if not over.wait(waits.end_s):
                     os._exit(INTERNAL)
                 return
 

@@ -11,20 +11,9 @@ from flames_cli.fed.admission import Requirements
 from flames_cli.fed.events import ClientJoined, NodeRejected, OnEvent, Waiting
 from flames_cli.fed.exchange import Reply, Terms, note_nothing, send
 from flames_cli.fed.messages import Profile, make_query, unpack_profile
+from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.sanitise import error_reason, sanitise
-
-QUERY_SECONDS = 300.0
-"""Time until a node that has not sent its profile is asked again; it may be busy with an earlier run."""
-
-ASK_AGAIN_SECONDS = 10.0
-"""Time until a rejected node is asked again: its owner may have corrected the problem."""
-
-POLL_SECONDS = 1.0
-"""Time between two checks of which clients are present."""
-
-LOOK_SECONDS = 5.0
-"""Time between two checks of which nodes have restarted."""
 
 Clients = list[tuple[int, Profile]]
 """Node number and profile of each client, sorted by the client's name."""
@@ -34,12 +23,18 @@ class Roster:
     """The nodes of a federation: asked once for their profile, and called for every round."""
 
     def __init__(
-        self, grid: Grid, size: int, channels: int, participation: Participation, on_event: OnEvent
+        self,
+        grid: Grid,
+        requirements: Requirements,
+        participation: Participation,
+        on_event: OnEvent,
+        pace: Pace = USUAL_PACE,
     ) -> None:
         self._grid = grid
-        self._requirements = Requirements(size, channels)
+        self._requirements = requirements
         self._participation = participation
         self._on_event = on_event
+        self._pace = pace
         self._profiles: dict[int, Profile] = {}
         self._rejected: dict[int, str] = {}
         self._queries: dict[str, int] = {}
@@ -75,7 +70,7 @@ class Roster:
             if shortage != reported:
                 reported = shortage
                 self._on_event(Waiting(round_, shortage, ends - time.monotonic()))
-            time.sleep(POLL_SECONDS)
+            time.sleep(self._pace.presence_s)
         if shortage := self._shortage(present, expected=0):
             raise FlamesError(_explain(round_, shortage, self._participation))
         return present
@@ -88,7 +83,7 @@ class Roster:
             present = self._find_present()
             if len(present) >= wanted or time.monotonic() >= ends:
                 return present
-            time.sleep(POLL_SECONDS)
+            time.sleep(self._pace.presence_s)
 
     def terms(self, on_arrival: Callable[[int], None] = note_nothing) -> Terms:
         """Return the terms of a round's exchange of messages."""
@@ -98,6 +93,7 @@ class Roster:
             on_sent=self._note_sent,
             on_arrival=on_arrival,
             is_lost=self.is_lost,
+            pace=self._pace,
         )
 
     def settle(self, reply: Reply) -> None:
@@ -107,7 +103,7 @@ class Roster:
 
     def is_lost(self, node: int) -> bool:
         """Return True if `node` has restarted since it was asked."""
-        if not self._participation.all_must_join and time.monotonic() - self._looked > LOOK_SECONDS:
+        if not self._participation.all_must_join and time.monotonic() - self._looked > self._pace.restart_s:
             self._find_online()
         return self._seen.get(node, "") != self._started.get(node, "")
 
@@ -146,7 +142,7 @@ class Roster:
         for node in sorted(online.keys() - self._profiles.keys()):
             if now < self._ask_after.get(node, 0.0):
                 continue
-            self._ask_after[node] = now + QUERY_SECONDS
+            self._ask_after[node] = now + self._pace.query_s
             if number := send(self._grid, make_query(node)):
                 self._queries[number] = node
 
@@ -163,7 +159,7 @@ class Roster:
     def _note_rejected(self, node: int, client: str, problem: str) -> None:
         if self._participation.all_must_join:
             raise FlamesError(f"{client} cannot join: {problem}")
-        self._ask_after[node] = time.monotonic() + ASK_AGAIN_SECONDS
+        self._ask_after[node] = time.monotonic() + self._pace.ask_again_s
         if self._rejected.get(node) != problem:
             self._rejected[node] = problem
             self._on_event(NodeRejected(client, problem))

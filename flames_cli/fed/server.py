@@ -19,6 +19,7 @@ from flames_cli.core.federated.privacy import NoiseKey
 from flames_cli.core.federated.reports import Report, RoundResult, State
 from flames_cli.core.federated.update_norms import NormLimit
 from flames_cli.errors import FlamesError
+from flames_cli.fed.admission import Requirements
 from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.events import (
     ClientAsked,
@@ -31,6 +32,7 @@ from flames_cli.fed.events import (
 )
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.messages import Profile, unpack_report
+from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.participation import ALL_AT_ONCE, Participation
 from flames_cli.fed.plan import Plan, with_model_groups
@@ -81,6 +83,7 @@ class Federation:
     """None: the clients do not evaluate the final models."""
     noise_secret: bytes = field(default=b"", repr=False)
     """Secret from which noise is drawn; empty if the plan's algorithm has no privacy."""
+    pace: Pace = USUAL_PACE
 
 
 Open = Callable[[Mapping[str, Any]], Federation]
@@ -105,7 +108,8 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
         FlamesError: too few clients were present in time, or no client sent a good report in a round.
     """
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
-    roster = Roster(grid, plan.size, plan.channels, federation.participation, on_event)
+    requirements = Requirements(plan.size, plan.channels)
+    roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
     first = state.round + 1 if state else 1
     for round_ in range(first, plan.rounds + 1):
         clients = roster.wait_for_clients(round_)

@@ -3,8 +3,8 @@ import itertools
 import pytest
 from flwr.app import Message, RecordDict
 
-from flames_cli.fed import exchange as module
 from flames_cli.fed.exchange import HELD, TTL_SECONDS, Reply, Terms, exchange
+from flames_cli.fed.pace import Pace
 
 
 class Node:
@@ -52,10 +52,9 @@ class Grid:
         return replies
 
 
-@pytest.fixture(autouse=True)
-def _quick(identity, monkeypatch):
-    monkeypatch.setattr(module, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(module, "LONGEST_POLL_SECONDS", 0.001)
+pytestmark = pytest.mark.usefixtures("identity")
+
+QUICK = Pace(poll_s=0.001, longest_poll_s=0.001)
 
 
 def messages(nodes):
@@ -64,7 +63,7 @@ def messages(nodes):
 
 def run(nodes, **terms):
     grid = Grid(nodes)
-    return list(exchange(grid, messages(nodes), Terms(**terms))), grid
+    return list(exchange(grid, messages(nodes), Terms(**terms, pace=QUICK))), grid
 
 
 @pytest.mark.parametrize("after", list(itertools.permutations([0, 3, 9])))
@@ -95,7 +94,7 @@ def test_messages_are_made_when_it_is_their_turn():
             made.append(node)
             yield Message(RecordDict(), node, "train")
 
-    replies = exchange(Grid({node: Node(0) for node in range(1, 10)}), make(), Terms(in_flight=2))
+    replies = exchange(Grid({node: Node(0) for node in range(1, 10)}), make(), Terms(in_flight=2, pace=QUICK))
     next(replies)
     assert len(made) <= 2
 
@@ -104,7 +103,9 @@ def test_few_replies_are_held_for_an_earlier_one():
     n = 3 * HELD
     grid = Grid({1: Node(200), **{node: Node(0) for node in range(2, n)}})
     held = []
-    for _ in exchange(grid, messages(grid.nodes), Terms(on_arrival=lambda m: held.append(len(held)))):
+    for _ in exchange(
+        grid, messages(grid.nodes), Terms(on_arrival=lambda m: held.append(len(held)), pace=QUICK)
+    ):
         if len(held) <= HELD + 1:
             assert len(grid.out) >= n - 1 - HELD - 1
         held.append(0)
@@ -154,7 +155,7 @@ class Burst(Grid):
 def test_no_more_replies_are_taken_at_once_than_may_be_held():
     grid = Burst({1: Node(3), **{node: Node(0) for node in range(2, 100)}})
     arrived, given = [], []
-    for reply in exchange(grid, messages(grid.nodes), Terms(on_arrival=arrived.append)):
+    for reply in exchange(grid, messages(grid.nodes), Terms(on_arrival=arrived.append, pace=QUICK)):
         given.append(reply.node)
         assert len(arrived) - len(given) <= HELD
     assert grid.most_asked <= HELD

@@ -1,14 +1,23 @@
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
 from flwr.app import Context, RecordDict
 
 from flames_cli.errors import FlamesError
-from flames_cli.fed import jobs
 from flames_cli.fed.event_log import EventReader, Lost
-from flames_cli.fed.jobs import JOB, Job, events_path, handed_over, is_at_work, make_job_server_app, read_job
+from flames_cli.fed.jobs import (
+    JOB,
+    Job,
+    Waits,
+    events_path,
+    handed_over,
+    is_at_work,
+    make_job_server_app,
+    read_job,
+)
 from flames_cli.fed.participation import Participation
 from flames_cli.store.files.locks import locked, rounds_of
 
@@ -34,10 +43,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(jobs, "WATCH_SECONDS", 0.01)
-    monkeypatch.setattr(jobs, "ORPHAN_SECONDS", 0.01)
+QUICK = Waits(watch_s=0.01, orphan_s=0.01)
 
 
 def test_a_job_comes_back_as_it_was_handed_over(home, job):
@@ -68,7 +74,7 @@ def test_a_jobs_server_says_why_it_could_not_begin(home, job):
 
     with handed_over(home, "0a1b", job):
         with pytest.raises(FlamesError):
-            start(make_job_server_app(refuse), "0a1b")
+            start(make_job_server_app(refuse, QUICK), "0a1b")
         with pytest.raises(FlamesError, match="the checkpoint is damaged"):
             ended(home).raise_problem()
 
@@ -79,7 +85,7 @@ def test_a_bug_in_the_server_is_logged(home, job):
 
     with handed_over(home, "0a1b", job):
         with pytest.raises(ZeroDivisionError):
-            start(make_job_server_app(break_down), "0a1b")
+            start(make_job_server_app(break_down, QUICK), "0a1b")
         with pytest.raises(RuntimeError, match=r"the server failed \(ZeroDivisionError: by nothing\)"):
             ended(home).raise_problem()
 
@@ -90,7 +96,7 @@ def test_a_superlink_that_is_lost_is_no_fault(home, job):
 
     with handed_over(home, "0a1b", job):
         with pytest.raises(httpx.ConnectError):
-            start(make_job_server_app(lose), "0a1b")
+            start(make_job_server_app(lose, QUICK), "0a1b")
         with pytest.raises(Lost, match=r"the SuperLink was lost \(ConnectError: \[SSL"):
             ended(home).raise_problem()
 
@@ -102,7 +108,7 @@ def test_a_server_that_is_interrupted_logs_no_end(home, job):
 
     with handed_over(home, "0a1b", job):
         with pytest.raises(SystemExit):
-            start(make_job_server_app(leave), "0a1b")
+            start(make_job_server_app(leave, QUICK), "0a1b")
         reader = EventReader(events_path(home, "0a1b"))
         reader.read()
         assert (reader.begun, reader.ended) == (True, False)
@@ -118,14 +124,14 @@ def test_a_server_ends_when_the_submitting_process_has_ended(home, job):
     caller = handed_over(home, "0a1b", job)
     caller.__enter__()
     with pytest.raises(KeyboardInterrupt):
-        start(make_job_server_app(wait_for_the_end), "0a1b")
+        start(make_job_server_app(wait_for_the_end, QUICK), "0a1b")
 
 
 def test_a_job_that_was_taken_back_never_begins(home, job):
     with handed_over(home, "0a1b", job):
         pass
     with pytest.raises(FlamesError, match="there is no job"):
-        start(make_job_server_app(lambda job: None), "0a1b")
+        start(make_job_server_app(lambda job: None, QUICK), "0a1b")
     assert list((home / "jobs").iterdir()) == []
 
 
@@ -140,7 +146,7 @@ def kill_caller(home, job):
 def test_a_job_whose_caller_was_killed_never_starts(home, job):
     kill_caller(home, job)
     with pytest.raises(FlamesError, match="the `flames federate` that started job '0a1b' has ended"):
-        start(make_job_server_app(lambda job: None), "0a1b")
+        start(make_job_server_app(lambda job: None, QUICK), "0a1b")
     assert list((home / "jobs").iterdir()) == []
 
 
@@ -156,16 +162,15 @@ def test_a_run_that_another_process_runs_is_left_alone(home, job):
         locked(rounds_of(job.run)),
         pytest.raises(FlamesError, match="another process runs 'ä b'"),
     ):
-        start(make_job_server_app(lambda job: None), "0a1b")
+        start(make_job_server_app(lambda job: None, QUICK), "0a1b")
 
 
-def test_a_server_waits_for_an_earlier_process_of_its_run(home, job, monkeypatch):
+def test_a_server_waits_for_an_earlier_process_of_its_run(home, job):
     def refuse(job):
         raise FlamesError("it was its turn")
 
-    monkeypatch.setattr(jobs, "ORPHAN_SECONDS", 30.0)
     held = locked(rounds_of(job.run))
     held.__enter__()
     threading.Timer(0.1, lambda: held.__exit__(None, None, None)).start()
     with handed_over(home, "0a1b", job), pytest.raises(FlamesError, match="it was its turn"):
-        start(make_job_server_app(refuse), "0a1b")
+        start(make_job_server_app(refuse, replace(QUICK, orphan_s=30.0)), "0a1b")

@@ -7,11 +7,11 @@ from flwr.app import Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
 from flames_cli.errors import FlamesError
-from flames_cli.fed import exchange as exchange_module
-from flames_cli.fed import roster as joining
+from flames_cli.fed.admission import Requirements
 from flames_cli.fed.events import ClientJoined, NodeRejected, Waiting
 from flames_cli.fed.exchange import exchange
 from flames_cli.fed.messages import pack_profile
+from flames_cli.fed.pace import Pace
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.roster import Roster
 from flames_cli.store.schema import SHARD
@@ -67,16 +67,9 @@ class Grid:
         return replies
 
 
-@pytest.fixture(autouse=True)
-def _quick(identity, monkeypatch):
-    for module, name, value in (
-        (exchange_module, "POLL_SECONDS", 0.001),
-        (exchange_module, "LONGEST_POLL_SECONDS", 0.001),
-        (joining, "POLL_SECONDS", 0.001),
-        (joining, "ASK_AGAIN_SECONDS", 0.0),
-        (joining, "LOOK_SECONDS", 0.0),
-    ):
-        monkeypatch.setattr(module, name, value)
+pytestmark = pytest.mark.usefixtures("identity")
+
+QUICK = Pace(poll_s=0.001, longest_poll_s=0.001, presence_s=0.001, restart_s=0.0, ask_again_s=0.0)
 
 
 @pytest.fixture
@@ -87,7 +80,7 @@ def events():
 @pytest.fixture
 def make(events):
     def make(grid, participation=PATIENT):
-        return Roster(grid, SIZE, 1, participation, events.append)
+        return Roster(grid, Requirements(SIZE, channels=1), participation, events.append, QUICK)
 
     return make
 

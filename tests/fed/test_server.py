@@ -9,7 +9,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 
 from flames_cli.core.federated.flames_blend import blend_flames
 from flames_cli.errors import FlamesError
-from flames_cli.fed import exchange
 from flames_cli.fed.engines import inline
 from flames_cli.fed.events import (
     ClientAsked,
@@ -20,6 +19,7 @@ from flames_cli.fed.events import (
     RoundDone,
 )
 from flames_cli.fed.messages import ARRAYS, METRICS, REPORT, TrainTask, pack_report, pack_task
+from flames_cli.fed.pace import Pace
 from flames_cli.fed.plan import initial_seed
 from flames_cli.fed.records import message_bytes
 from flames_cli.learn.train_options import TrainOptions
@@ -383,8 +383,7 @@ class LateGrid(inline.InlineGrid):
 def test_replies_may_come_late_and_in_any_order(profiles, monkeypatch):
     expected = run_federation(profiles)
     monkeypatch.setattr(inline, "InlineGrid", LateGrid)
-    monkeypatch.setattr(exchange, "POLL_SECONDS", 0)
-    seen = run_federation(profiles)
+    seen = run_federation(profiles, pace=Pace(poll_s=0))
     assert seen.records[0]["accepted"] == list(CLIENTS), "reports are taken in order of the names"
     assert_same_state(seen.state, expected.state)
     assert seen.records[1]["bytes_up"] == expected.records[1]["bytes_up"]

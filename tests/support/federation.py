@@ -13,6 +13,7 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines.inline import make_contexts, run_inline
 from flames_cli.fed.messages import Profile, pack_profile, pack_report, unpack_task
+from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import Federation, make_server_app
@@ -84,6 +85,7 @@ def run_federation(
     on_event: Callable[[Any], None] | None = None,
     participation: Any = None,
     test: Callable[..., Any] | None = None,
+    pace: Pace = USUAL_PACE,
     **plan: Any,
 ) -> Watched:
     """Run a federation of stub clients, one for each profile, on the inline engine; return what passed.
@@ -129,6 +131,7 @@ def run_federation(
         on_event or seen.events.append,
         participation or ALL_AT_ONCE,
         (lambda *told: seen.tests.append(told)) if test else None,
+        pace=pace,
     )
     server = make_server_app(lambda _: made)
     run_inline(server, app, make_contexts({node: {} for node in of_node}))
