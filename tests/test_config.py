@@ -69,7 +69,7 @@ def test_typed_options_win_over_the_file(write):
     assert (config.rounds, config.lr, config.seed) == (9, 0.5, 4)
 
 
-def test_shared_keys_stand_at_the_top_and_a_table_may_differ(write, tmp_path):
+def test_shared_keys_are_at_the_top_and_a_table_may_differ(write, tmp_path):
     file = write('workspace = "here"\nseed = 3\n[tsne]\nseed = 5\n[evaluate]\nworkspace = "there"\n')
     assert load_section(PartitionConfig, {}, file).seed == 3
     assert load_section(TsneConfig, {}, file).seed == 5
@@ -90,7 +90,7 @@ def test_paths_are_relative_to_the_file(write, tmp_path):
     assert config.workspace == DEFAULT_WORKSPACE
 
 
-def test_typed_paths_are_relative_to_where_one_stands(write):
+def test_typed_paths_are_relative_to_the_current_folder(write):
     assert load_section(TsneConfig, {"workspace": "w"}, write('workspace = "v"')).workspace == Path("w")
 
 
@@ -120,7 +120,7 @@ def test_every_error_of_every_table_is_shown_at_once(write):
 
 
 @EVERY_SECTION
-def test_unknown_keys_are_refused(kind):
+def test_unknown_keys_are_rejected(kind):
     assert refusal(kind, {"colour": "red"}) == "colour: extra inputs are not permitted (got 'red')"
 
 
@@ -132,7 +132,7 @@ def test_a_key_that_is_nearly_right_is_suggested():
 @pytest.mark.parametrize(
     "rule", ["area", "area:1", "blob:5", "area:{5}", "box:5:inf", "", 100, ["area", 5], None]
 )
-def test_what_is_no_rule_for_small_lesions_is_refused_in_one_sentence(rule):
+def test_an_invalid_rule_for_small_lesions_is_rejected_in_one_sentence(rule):
     form = "area:RATIO or box:RATIO, or with :BASE at its end, numbers above 1, such as area:1000"
     message = refusal(PreprocessConfig, {"small": {"lits": rule}})
     assert message == f"small.lits: input should be {form} (got {rule!r})"
@@ -154,19 +154,19 @@ def test_a_rule_for_small_lesions_is_dumped_as_it_is_typed():
         (7, "window.CT: input should be two numbers, LOW,HIGH, such as -160,240 (got 7)"),
     ],
 )
-def test_what_is_no_window_is_refused_in_one_sentence(window, says):
+def test_an_invalid_window_is_rejected_in_one_sentence(window, says):
     message = refusal(PreprocessConfig, {"window": {"CT": window}})
     assert message.startswith(says)
     assert message.count("got ") == 1
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.5, 1.0])
-def test_a_limit_that_half_of_all_clients_would_exceed_is_refused(value):
+def test_a_limit_that_half_of_all_clients_would_exceed_is_rejected(value):
     with pytest.raises(FlamesError, match="max_update_norm: input should be greater than 1, or 0 for no"):
         load_section(FederateConfig, {"max_update_norm": value})
 
 
-def test_unknown_tables_are_refused_with_the_known_ones(write):
+def test_unknown_tables_are_rejected_with_the_known_ones(write):
     message = refusal(TsneConfig, {}, write("[train]\nrounds = 1\n"))
     assert "'train' is not known; choose from workspace, seed, [check], [preprocess]" in message
     assert all(f"[{name}]" in message for name in SECTIONS)
@@ -208,7 +208,7 @@ def test_unknown_tables_are_refused_with_the_known_ones(write):
         ),
     ],
 )
-def test_values_of_the_wrong_kind_are_refused(write, text, problem):
+def test_values_of_the_wrong_kind_are_rejected(write, text, problem):
     assert f": {problem}" in refusal(TsneConfig, {}, write(text))
 
 
@@ -216,16 +216,16 @@ def test_values_of_the_wrong_kind_are_refused(write, text, problem):
 @pytest.mark.parametrize(
     ("kind", "key"), [(FederateConfig, "lr"), (TsneConfig, "perplexity"), (PreprocessConfig, "server_test")]
 )
-def test_numbers_that_are_not_finite_are_refused(kind, key, value):
+def test_numbers_that_are_not_finite_are_rejected(kind, key, value):
     assert refusal(kind, {key: value}).startswith(f"{key}: ")
 
 
 @pytest.mark.parametrize("name", ["", "../elsewhere", "a/b", ".hidden", "run\n", "x" * 65, "röntgen"])
-def test_run_names_that_would_not_make_a_folder_are_refused(name):
+def test_run_names_that_would_not_make_a_folder_are_rejected(name):
     assert refusal(FederateConfig, {"run": name}).startswith("run: ")
 
 
-def test_broken_toml_is_refused_with_its_place(write):
+def test_broken_toml_is_rejected_with_its_place(write):
     file = write("[federate]\nrounds = \n")
     message = refusal(FederateConfig, {}, file)
     assert message.startswith(f"{file} cannot be read as TOML: ")
@@ -237,7 +237,7 @@ def test_a_missing_file_is_named(tmp_path):
     assert refusal(FederateConfig, {}, file) == f"no configuration {file}; check --config"
 
 
-def test_a_folder_or_binary_file_is_refused(tmp_path):
+def test_a_folder_or_binary_file_is_rejected(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     for file in (tmp_path, tmp_path / "binary.toml"):
         assert "cannot be read as TOML" in refusal(FederateConfig, {}, file)

@@ -239,7 +239,7 @@ def test_no_quote_is_so_short_or_so_broad_that_it_would_hide_a_new_message():
     assert {quote: n for quote, n in broad.items() if n > BROADEST} == {}
 
 
-def test_every_error_is_told_in_words_that_stand_where_they_can_be_found():
+def test_every_error_message_is_written_where_it_can_be_found():
     """An error whose text is put together elsewhere would escape the other tests."""
     silent = {
         module
@@ -251,7 +251,7 @@ def test_every_error_is_told_in_words_that_stand_where_they_can_be_found():
     assert silent == ELSEWHERE
 
 
-def test_what_is_said_to_tell_is_there():
+def test_every_listed_function_that_reports_errors_exists():
     gone = [(module, name) for module in TELLING for name in TELLING[module] if not tells(module, name)]
     assert gone == []
 

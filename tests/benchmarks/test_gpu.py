@@ -86,7 +86,7 @@ def running(monkeypatch):
 
 
 @pytest.mark.slow
-def test_every_section_runs_without_what_a_gpu_machine_lacks(toy):
+def test_every_section_runs_without_packages_that_a_gpu_machine_may_not_have(toy):
     result, figures = toy
     assert result.returncode == 0, result.stdout + result.stderr
     assert set(figures) == SECTIONS

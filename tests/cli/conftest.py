@@ -25,8 +25,8 @@ def flames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Res
 
 
 @pytest.fixture
-def refused(flames: Callable[..., Result]) -> Callable[..., str]:
-    """refused("info", "--workspace", file): the one line of an error that is the user's; checks its form."""
+def error_line(flames: Callable[..., Result]) -> Callable[..., str]:
+    """error_line("info", "--workspace", file): the line of a user error; its form is checked."""
 
     def run(*args: object, code: int = 2) -> str:
         result = flames(*args)

@@ -82,7 +82,7 @@ def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw):
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("one_thread")
-def test_an_interrupted_federation_goes_on_with_the_same_command(flames, tiny, tmp_path):
+def test_an_interrupted_federation_resumes_with_the_same_command(flames, tiny, tmp_path):
     space = tiny()
     command = ("federate", *SMALL_FEDERATION, "--workspace", str(space), "--rounds", "200")
     with subprocess.Popen(
@@ -123,7 +123,7 @@ def test_the_environment_names_the_workspace(shell, tmp_path):
     assert result.stderr.startswith(f"error: no data set in {tmp_path / 'mine' / 'preprocessed'};")
 
 
-def test_json_is_all_that_stands_on_stdout(shell, phantom_raw):
+def test_only_json_is_written_to_stdout(shell, phantom_raw):
     result = shell("preprocess", "--dataset", "busi", "--raw", phantom_raw["busi"], "--size", 32, "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["dataset"] == "busi"
@@ -231,9 +231,9 @@ def test_an_interruption_ends_with_130(flames, monkeypatch):
 @pytest.mark.parametrize(
     "error", [PermissionError(13, "Permission denied", "/there"), OSError(28, "No space")]
 )
-def test_what_the_system_refuses_is_the_users_to_mend(error, refused, monkeypatch):
+def test_an_error_of_the_operating_system_is_a_user_error(error, error_line, monkeypatch):
     monkeypatch.setattr("flames_cli.stages.info.stage.info", fail_with(error))
-    message = refused("info")
+    message = error_line("info")
     assert error.strerror in message
     assert (error.filename or "") in message
 

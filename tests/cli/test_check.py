@@ -60,11 +60,11 @@ def test_json_is_one_report_or_a_list_and_the_exit_code_is_the_same(flames, phan
     assert [report["passed"] for report in json.loads(both.stdout)] == [False, True]
 
 
-def test_what_cannot_be_checked_is_one_line(refused, phantom_raw, tmp_path):
-    assert "pass --dataset NAME" in refused("check")
-    assert "--raw" in refused("check", "--dataset", "busi", "--json")
-    assert "slices: " in refused("check", "--dataset", "brats", "--slices", "some")
-    assert "window.CT" in refused("check", "--dataset", "brats", "--window", "CT=3,1")
+def test_what_cannot_be_checked_is_one_line(error_line, phantom_raw, tmp_path):
+    assert "pass --dataset NAME" in error_line("check")
+    assert "--raw" in error_line("check", "--dataset", "busi", "--json")
+    assert "slices: " in error_line("check", "--dataset", "brats", "--slices", "some")
+    assert "window.CT" in error_line("check", "--dataset", "brats", "--window", "CT=3,1")
 
 
 def test_the_configuration_has_a_section(flames, phantom_raw, tmp_path):

@@ -24,7 +24,7 @@ def deployed(flames, tmp_path):
     return tmp_path / "flames-deployment"
 
 
-def test_making_a_deployment_tells_what_goes_where_and_what_comes_next(flames, tmp_path):
+def test_making_a_deployment_shows_which_files_go_where_and_the_next_steps(flames, tmp_path):
     said = made(flames(*INIT))
     for name in ("hospital-a", "hospital-b"):
         assert f"→ flames-deployment/sites/{name}  goes to {name}\n" in said
@@ -39,7 +39,7 @@ def test_a_deployment_elsewhere_is_named_in_the_next_command(flames):
     assert made(flames("deploy", "check", "--deployment", "our study", "--json"))
 
 
-def test_a_deployment_is_told_as_json_without_any_key(flames):
+def test_a_deployment_is_reported_as_json_without_any_key(flames):
     told = json.loads(made(flames(*INIT, "--json")))
     assert told == {
         "deployment": "flames-deployment",
@@ -68,9 +68,9 @@ WRONG = {
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["line", "json"])
 @pytest.mark.parametrize("what", WRONG)
-def test_a_mistake_ends_in_one_line_and_makes_nothing(what, as_json, refused, tmp_path):
+def test_a_mistake_ends_in_one_line_and_makes_nothing(what, as_json, error_line, tmp_path):
     command, says = WRONG[what]
-    assert says in refused(*command, *(["--json"] if as_json else []))
+    assert says in error_line(*command, *(["--json"] if as_json else []))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,12 +80,12 @@ def test_debug_shows_a_nested_command_s_error(flames):
 
 
 @pytest.mark.parametrize("command", [("add", "c"), ("renew",), ("check",)])
-def test_without_a_deployment_its_command_is_named(command, refused):
-    assert "make it with `flames deploy init`" in refused("deploy", *command, code=3)
+def test_without_a_deployment_its_command_is_named(command, error_line):
+    assert "make it with `flames deploy init`" in error_line("deploy", *command, code=3)
 
 
-def test_a_folder_that_is_no_site_is_refused(refused, tmp_path):
-    assert "no site.toml in " in refused("deploy", "check", "--site", tmp_path, code=3)
+def test_a_folder_that_is_no_site_is_rejected(error_line, tmp_path):
+    assert "no site.toml in " in error_line("deploy", "check", "--site", tmp_path, code=3)
 
 
 def test_sites_are_added_with_and_without_keys_of_their_own(flames, deployed):
@@ -109,7 +109,7 @@ def test_a_check_of_the_server_says_passed(flames, deployed):
     assert ": PASSED" in said.splitlines()[-1]
 
 
-def test_a_check_tells_the_problem_and_its_fix_and_ends_with_2(flames, deployed):
+def test_a_check_reports_the_problem_and_its_fix_and_exits_with_2(flames, deployed):
     key = deployed / "server" / "server.key"
     key.chmod(0o644)
     result = flames("deploy", "check")
@@ -133,7 +133,7 @@ def test_a_renewed_certificate_passes(flames, deployed):
     assert "99 days from now" in made(flames("deploy", "check"))
 
 
-def test_a_site_is_checked_where_one_stands(flames, deployed, monkeypatch):
+def test_a_site_is_checked_in_the_current_folder(flames, deployed, monkeypatch):
     monkeypatch.chdir(deployed / "sites" / "hospital-a")
     told = flames("deploy", "check", "--json")
     assert told.exit_code == 2
@@ -143,7 +143,7 @@ def test_a_site_is_checked_where_one_stands(flames, deployed, monkeypatch):
     assert "skipped" in [one["state"] for one in found["findings"]]
 
 
-def test_every_command_of_a_deployment_is_there(flames):
+def test_every_command_of_a_deployment_exists(flames):
     said = made(flames("deploy", "--help"))
     for command in ("init", "add", "key", "renew", "check", "server", "node", "status"):
         assert f"│ {command} " in said

@@ -47,7 +47,7 @@ def test_status_as_json_has_every_site(flames, deployed):
     assert found["superlink"] == deployed.superlink
 
 
-def test_a_server_tells_the_next_steps_once_it_is_ready(flames, deployed, monkeypatch):
+def test_a_server_shows_the_next_steps_once_it_is_ready(flames, deployed, monkeypatch):
     def serve(path, bind, insecure, tell, on_ready) -> None:
         assert (path, bind, insecure) == (Path("flames-deployment"), None, False)
         tell("ready")
@@ -74,12 +74,12 @@ def test_an_insecure_server_is_shouted_about(flames, deployed, monkeypatch):
     assert "never with patients' data" in flat(said)
 
 
-def test_a_server_without_a_deployment_names_the_command_that_makes_one(refused):
-    assert "flames deploy init" in refused("deploy", "server", code=3)
+def test_a_server_without_a_deployment_names_the_command_that_makes_one(error_line):
+    assert "flames deploy init" in error_line("deploy", "server", code=3)
 
 
-def test_a_name_is_no_address_to_listen_at(refused, deployed):
-    assert "--bind" in refused("deploy", "server", "--bind", "localhost")
+def test_a_name_is_no_address_to_listen_at(error_line, deployed):
+    assert "--bind" in error_line("deploy", "server", "--bind", "localhost")
 
 
 def test_a_node_says_what_it_is_and_what_leaves_it(flames, deployed, shard, monkeypatch):
@@ -101,7 +101,7 @@ def test_a_node_says_what_it_is_and_what_leaves_it(flames, deployed, shard, monk
     assert not insecure
 
 
-def test_a_node_that_tells_every_score_says_so(flames, deployed, shard, monkeypatch):
+def test_a_node_that_sends_every_score_reports_it(flames, deployed, shard, monkeypatch):
     monkeypatch.setattr(node_stage, "join", lambda *_: None)
 
     said = flames("deploy", "node", "--site", deployed.site("a").path, "--shard", shard, "--per-case").stdout
@@ -120,16 +120,18 @@ def test_an_insecure_node_is_named_after_its_shard_and_shouted_about(flames, sha
     assert joined[0][2] is True
 
 
-def test_a_node_without_its_folder_is_told_which(refused, shard):
-    assert "--site" in refused("deploy", "node", "--shard", shard, code=3)
+def test_a_node_without_its_folder_names_the_folder(error_line, shard):
+    assert "--site" in error_line("deploy", "node", "--shard", shard, code=3)
 
 
-def test_a_shard_that_cannot_be_read_is_told_before_anything_else(refused, deployed, tmp_path):
+def test_a_shard_that_cannot_be_read_is_reported_first(error_line, deployed, tmp_path):
     (tmp_path / "broken.h5").write_bytes(b"no HDF5")
 
-    assert "broken.h5" in refused("deploy", "node", "--site", deployed.site("a").path, "--shard", "broken.h5")
+    assert "broken.h5" in error_line(
+        "deploy", "node", "--site", deployed.site("a").path, "--shard", "broken.h5"
+    )
 
 
 @pytest.mark.parametrize("wrong", [("--min-examples", "0"), ("--superlink", "server")])
-def test_a_wrong_option_of_a_node_ends_in_one_line(wrong, refused, deployed, shard):
-    refused("deploy", "node", "--site", deployed.site("a").path, "--shard", shard, *wrong)
+def test_a_wrong_option_of_a_node_ends_in_one_line(wrong, error_line, deployed, shard):
+    error_line("deploy", "node", "--site", deployed.site("a").path, "--shard", shard, *wrong)

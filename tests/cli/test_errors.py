@@ -75,51 +75,51 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_mistake_is_one_line_with_its_exit_code(what, refused, tmp_path):
+def test_a_mistake_is_one_line_with_its_exit_code(what, error_line, tmp_path):
     code, says, command = WRONG[what]
-    message = refused(*command, code=code)
+    message = error_line(*command, code=code)
     assert says in message
     assert message.count("Did you mean") <= 1
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["no data set", "not partitioned", "rounds", "not a number"])
-def test_a_mistake_is_json_where_that_is_asked_for(what, refused):
+def test_a_mistake_is_json_where_that_is_asked_for(what, error_line):
     code, says, command = WRONG[what]
-    assert says in refused(*command, "--json", code=code)
+    assert says in error_line(*command, "--json", code=code)
 
 
-def test_all_mistakes_are_told_at_once(refused):
-    message = refused("federate", "--rounds", 0, "--lr", -1, "--device", "tpu", "--dice-weight", 7)
+def test_all_mistakes_are_reported_together(error_line):
+    message = error_line("federate", "--rounds", 0, "--lr", -1, "--device", "tpu", "--dice-weight", 7)
     assert {part.split(":")[0] for part in message.split("; ")} == {"rounds", "lr", "dice_weight", "device"}
 
 
-def test_a_configuration_file_is_checked_whole(refused, tmp_path):
+def test_a_configuration_file_is_checked_whole(error_line, tmp_path):
     file = tmp_path / "flames.toml"
     file.write_text("[federate]\nrounds = 0\n[tsne]\ncolour = 'red'\n")
-    message = refused("partition", "--config", file)
+    message = error_line("partition", "--config", file)
     assert message.startswith(f"{file}: federate.rounds: ")
     assert "tsne.colour: extra inputs are not permitted" in message
     file.write_text("[federate\n")
-    assert "cannot be read as TOML" in refused("partition", "--config", file)
-    assert "cannot be read as TOML" in refused("partition", "--config", tmp_path)
+    assert "cannot be read as TOML" in error_line("partition", "--config", file)
+    assert "cannot be read as TOML" in error_line("partition", "--config", tmp_path)
 
 
 @pytest.mark.parametrize("command", ["partition", "federate", "evaluate", "tsne", "demo", "info"])
-def test_a_file_is_no_workspace(command, refused, tmp_path):
+def test_a_file_is_no_workspace(command, error_line, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
-    assert refused(command, "--workspace", file) == (
+    assert error_line(command, "--workspace", file) == (
         f"{file} is a file, expected the workspace's folder; check --workspace"
     )
     assert file.read_text() == "mine"
 
 
-def test_raw_data_that_are_a_file_or_an_empty_folder_are_refused(refused, tmp_path):
+def test_raw_data_that_are_a_file_or_an_empty_folder_are_rejected(error_line, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
-    assert "no folder file" in refused(*BUSI, "--raw", "file")
-    assert "no busi images in empty: expected " in refused(*BUSI, "--raw", "empty")
+    assert "no folder file" in error_line(*BUSI, "--raw", "file")
+    assert "no busi images in empty: expected " in error_line(*BUSI, "--raw", "empty")
 
 
 def cut(path: Path) -> None:
@@ -145,13 +145,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_bad_case_stops_unless_it_may_be_left_out(what, refused, flames, raw_copy, tmp_path):
+def test_a_bad_case_stops_unless_it_may_be_left_out(what, error_line, flames, raw_copy, tmp_path):
     name, file, damage, says = BAD[what]
     raw = raw_copy(name)
     damage(raw / file)
     made = tmp_path / "made"
     command = (*PREPROCESS, name, "--raw", raw, "--size", 32, "--workspace", made)
-    message = refused(*command)
+    message = error_line(*command)
     assert message.startswith(f"{name} has 1 bad case: ")
     assert says in message
     assert message.endswith("Correct them, or leave them out with --skip-bad")
@@ -163,47 +163,49 @@ def test_a_bad_case_stops_unless_it_may_be_left_out(what, refused, flames, raw_c
     assert says in (made / "private" / f"{name}.csv").read_text(encoding="utf-8")
 
 
-def test_too_large_a_share_for_the_server_is_refused(refused, phantom_raw, tmp_path):
-    message = refused(*PREPROCESS, "otu2d", "--raw", phantom_raw["otu2d"], "--server-test", 1000)
+def test_too_large_a_share_for_the_server_is_rejected(error_line, phantom_raw, tmp_path):
+    message = error_line(*PREPROCESS, "otu2d", "--raw", phantom_raw["otu2d"], "--server-test", 1000)
     assert "--server-test asks for 1000 of 15 otu2d images" in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_is_kept_unless_overwriting_is_asked_for(refused, flames, workspace, phantom_raw):
+def test_existing_output_stays_unless_overwriting_is_asked_for(error_line, flames, workspace, phantom_raw):
     space = workspace()
     preprocess = (*BUSI, "--raw", phantom_raw["busi"], "--size", 32, "--workspace", space)
     for command in (preprocess, ("partition", "--workspace", space)):
         before = snapshot(space)
-        assert "exists already; pass --overwrite to make it again" in refused(*command)
+        assert "exists already; pass --overwrite to make it again" in error_line(*command)
         assert snapshot(space) == before
         assert flames(*command, "--overwrite").exit_code == 0
 
 
-def test_a_partition_that_cannot_be_made_leaves_the_old_one(refused, workspace):
+def test_a_partition_that_cannot_be_made_leaves_the_old_one(error_line, workspace):
     space = workspace()
     before = snapshot(space)
     at = ("--overwrite", "--workspace", space)
-    assert "too few for 400 clients; pass --split brats=" in refused("partition", "--split", "brats=400", *at)
-    message = refused("partition", "--split", "lits=2", *at)
+    assert "too few for 400 clients; pass --split brats=" in error_line(
+        "partition", "--split", "brats=400", *at
+    )
+    message = error_line("partition", "--split", "lits=2", *at)
     assert "'lits', which is not among the data sets brats, busi, otu2d" in message
-    message = refused("partition", "--dataset", "lungs", *at)
+    message = error_line("partition", "--dataset", "lungs", *at)
     assert (
         "'lungs' is not known; preprocessed are brats, busi, otu2d, and `flames preprocess` reads" in message
     )
-    assert "brats=C9; the images of brats name no site" in refused(
+    assert "brats=C9; the images of brats name no site" in error_line(
         "partition", "--hold-out-site", "brats=C9", *at
     )
-    assert "fold: input should be K/N" in refused("partition", "--fold", "3/2", *at)
-    message = refused("partition", "--dataset", "busi", "--split", "brats=2", *at)
+    assert "fold: input should be K/N" in error_line("partition", "--fold", "3/2", *at)
+    message = error_line("partition", "--dataset", "busi", "--split", "brats=2", *at)
     assert "'brats', which is not among the data sets busi" in message
     assert snapshot(space) == before
 
 
-def test_data_sets_of_different_sizes_are_refused(refused, flames, workspace, phantom_raw):
+def test_data_sets_of_different_sizes_are_rejected(error_line, flames, workspace, phantom_raw):
     space = workspace()
     at = ("--overwrite", "--workspace", space)
     flames(*BUSI, "--raw", phantom_raw["busi"], "--size", 48, *at)
-    message = refused("partition", *at)
+    message = error_line("partition", *at)
     assert "brats 32, busi 48, otu2d 32" in message
     assert "one --size" in message
 
@@ -221,23 +223,23 @@ FEDERATIONS = {
 
 
 @pytest.mark.parametrize("what", FEDERATIONS)
-def test_a_federation_that_cannot_start_leaves_nothing(what, refused, workspace, monkeypatch):
+def test_a_federation_that_cannot_start_leaves_nothing(what, error_line, workspace, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     options, says = FEDERATIONS[what]
     space = workspace()
     before = snapshot(space)
-    assert says in refused("federate", *options, "--workspace", space)
+    assert says in error_line("federate", *options, "--workspace", space)
     assert snapshot(space) == before
 
 
-def test_without_the_imagenet_weights_the_other_ways_are_named(refused, workspace, monkeypatch, tmp_path):
+def test_without_the_imagenet_weights_the_other_ways_are_named(error_line, workspace, monkeypatch, tmp_path):
     def offline(*args, **kwargs):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     space = workspace()
-    message = refused("federate", "--workspace", space)
+    message = error_line("federate", "--workspace", space)
     assert message.startswith("cannot download the ImageNet weights (<urlopen error no route to host>); put ")
     assert str(tmp_path / "hub") in message
     assert "--encoder-weights FILE (.safetensors, .pth or .pt), or --encoder-weights none" in message
@@ -246,49 +248,49 @@ def test_without_the_imagenet_weights_the_other_ways_are_named(refused, workspac
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("one_thread")
-def test_runs_that_do_not_fit_are_told_apart(refused, flames, workspace):
+def test_runs_that_do_not_fit_get_different_messages(error_line, flames, workspace):
     space = workspace()
     at = ("--workspace", space)
-    assert "`flames federate`" in refused("evaluate", *at, code=3)
-    assert "`flames federate`" in refused("tsne", "--features", "deep", *at, code=3)
+    assert "`flames federate`" in error_line("evaluate", *at, code=3)
+    assert "`flames federate`" in error_line("tsne", "--features", "deep", *at, code=3)
     assert flames("federate", *SMALL_FEDERATION, "--rounds", 1, "--run", "first", *at).exit_code == 0
     before = snapshot(space)
     for command in (("evaluate", "--run", "second"), ("evaluate", "--compare", "second")):
-        message = refused(*command, *at, code=3)
+        message = error_line(*command, *at, code=3)
         assert f"no run 'second' in {space / 'runs'} (existing: first)" in message
-    assert "(existing: first)" in refused("tsne", "--features", "deep", "--run", "x", *at, code=3)
-    message = refused("federate", *SMALL_FEDERATION, "--seed", 4, "--rounds", 2, "--run", "first", *at)
+    assert "(existing: first)" in error_line("tsne", "--features", "deep", "--run", "x", *at, code=3)
+    message = error_line("federate", *SMALL_FEDERATION, "--seed", 4, "--rounds", 2, "--run", "first", *at)
     assert "run 'first' was made with other options (seed 0 → 4); pass --fresh" in message
     assert snapshot(space) == before
     assert flames("partition", "--overwrite", "--seed", 4, *at).exit_code == 0
-    assert "made on another partition" in refused("evaluate", *at)
+    assert "made on another partition" in error_line("evaluate", *at)
 
 
 @pytest.mark.federated
 @pytest.mark.usefixtures("one_thread")
-def test_images_too_small_for_the_model_are_refused(refused, workspace):
+def test_images_too_small_for_the_model_are_rejected(error_line, workspace):
     deep = ("--model", "unet", "--model-option", "depth=6", "--model-option", "base_channels=1")
-    message = refused("federate", *deep, "--device", "cpu", "--workspace", workspace())
+    message = error_line("federate", *deep, "--device", "cpu", "--workspace", workspace())
     assert "the images are 32×32, this unet needs 64×64; preprocess with a larger --size" in message
 
 
-def test_a_damaged_partition_is_told(refused, workspace):
+def test_a_damaged_partition_is_reported(error_line, workspace):
     space = workspace()
     (space / "partition.json").write_text("{")
     for command in ("federate", "evaluate", "tsne"):
-        assert "cannot be read as JSON" in refused(command, "--workspace", space)
+        assert "cannot be read as JSON" in error_line(command, "--workspace", space)
 
 
-def test_a_shard_that_is_gone_names_its_command(refused, workspace):
+def test_a_shard_that_is_gone_names_its_command(error_line, workspace):
     space = workspace()
     (space / "shards" / "busi.h5").unlink()
-    assert "`flames partition --overwrite`" in refused("federate", "--workspace", space, code=3)
+    assert "`flames partition --overwrite`" in error_line("federate", "--workspace", space, code=3)
 
 
-def test_a_folder_that_cannot_be_written_is_told(refused, phantom_raw, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(error_line, phantom_raw, tmp_path):
     space = tmp_path / "space"
     space.mkdir()
     (space / "preprocessed").write_text("in the way")
-    message = refused(*BUSI, "--raw", phantom_raw["busi"], "--size", 32, "--workspace", space)
+    message = error_line(*BUSI, "--raw", phantom_raw["busi"], "--size", 32, "--workspace", space)
     assert "cannot be written: " in message
     shutil.rmtree(space)

@@ -37,11 +37,11 @@ def frames(written):
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).split("flames: round ")[1:]
 
 
-def round_done(number, *dice, refused=None):
+def round_done(number, *dice, rejected=None):
     clients = [
         {"client": name, "trained_val_dice": one} for (name, _, _), one in zip(CLIENTS, dice, strict=False)
     ]
-    told = {"clients": clients, "rejected": refused or {}, "unchanged_groups": []}
+    told = {"clients": clients, "rejected": rejected or {}, "unchanged_groups": []}
     return RoundDone({"round": number, "seconds": 75.0, **told})
 
 
@@ -90,7 +90,7 @@ def test_a_rejected_report_leaves_no_numbers():
     assert re.search(r"otu2d +US +991 +rejected: it is", shown[-1])
 
 
-def test_where_nobody_watches_a_line_a_round_is_printed():
+def test_off_a_terminal_a_line_a_round_is_printed():
     written = show(
         StepDone("brats-1", 1, 1, 98),
         ReportReceived("brats-1", 1, METRICS),
@@ -105,7 +105,7 @@ def test_where_nobody_watches_a_line_a_round_is_printed():
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_refused_client_is_named_with_its_reason(terminal):
+def test_a_rejected_client_is_named_with_its_reason(terminal):
     written = show(ReportRejected("otu2d", 3, "its weights [head.bias] are not finite"), terminal=terminal)
     assert "round 3: otu2d was rejected: its weights [head.bias] are not finite" in written
 
@@ -148,7 +148,7 @@ def test_bars_show_where_a_person_watches():
     assert "4/4" in console.file.getvalue()
 
 
-def test_bars_are_silent_where_nobody_watches():
+def test_bars_are_not_drawn_off_a_terminal():
     console = console_of(False)
     with progress_bars(console) as progress:
         progress("preprocess busi", 1, 4)
@@ -157,13 +157,13 @@ def test_bars_are_silent_where_nobody_watches():
 
 @pytest.mark.parametrize(("epsilon", "said"), [(4.7285, "epsilon 4.73"), (None, "epsilon unknown")])
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_private_run_tells_what_it_has_cost(terminal, epsilon, said):
+def test_a_private_run_reports_its_cost(terminal, epsilon, said):
     done = round_done(1, 0.5)
     done.record.update(epsilon=epsilon, delta=1e-5)
     assert f"{said} (delta 1e-05)" in show(done, terminal=terminal)
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_what_was_found_damaged_is_told_to_whoever_watches(terminal):
+def test_damage_that_was_found_is_reported_to_the_watcher(terminal):
     note = "the checkpoint of round-00003 is damaged and is set aside"
     assert note in " ".join(show(Noted(note), terminal=terminal).split())

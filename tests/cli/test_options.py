@@ -248,7 +248,7 @@ def test_pairs_are_read_with_and_without_spaces():
     assert parse_pairs("--split", []) is None
 
 
-def test_a_name_that_is_typed_twice_is_refused():
+def test_a_name_that_is_typed_twice_is_rejected():
     with pytest.raises(FlamesError, match="--split names a twice, 1 and 2; pass it once"):
         parse_pairs("--split", ["a=1", "a=2"])
 
@@ -262,7 +262,7 @@ def test_lists_collect_the_values_of_one_name():
 
 
 @pytest.mark.parametrize("item", ["", "a", "=", "a=", "=1", "a= ", " =1"])
-def test_pairs_without_a_name_or_a_value_are_refused(item):
+def test_pairs_without_a_name_or_a_value_are_rejected(item):
     with pytest.raises(FlamesError, match=f"--split got '{item}', expected NAME=VALUE"):
         parse_pairs("--split", [item])
 

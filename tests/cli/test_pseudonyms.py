@@ -139,7 +139,7 @@ def test_the_search_finds_what_is_not_hidden(flames, hospital, monkeypatch):
     }
 
 
-def test_a_bad_case_is_named_to_who_must_mend_it_alone(refused, hospital):
-    told = refused("preprocess", "--dataset", "manifest", "--raw", hospital, "--size", 32)
+def test_a_bad_case_is_named_only_where_its_owner_reads_it(error_line, hospital):
+    told = error_line("preprocess", "--dataset", "manifest", "--raw", hospital, "--size", 32)
     assert f"{FILE} bad.png" in told
     assert not Path("flames-workspace").exists()

@@ -72,7 +72,7 @@ def report(**changes):
     return {**made, **lists, **changes}
 
 
-def test_a_data_set_s_report_tells_all_that_was_left_out(tmp_path):
+def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
     shown = written(
         render.print_preprocessed,
         report(
@@ -155,7 +155,7 @@ def record(number):
         (4, 0, "run 'mine' has 4 rounds already, 4 were asked for; raise --rounds to continue,"),
     ],
 )
-def test_a_finished_run_tells_what_this_call_did(before, done, says, tmp_path):
+def test_a_finished_run_reports_what_this_call_did(before, done, says, tmp_path):
     records = [record(number + 1) for number in range(before + done)]
     result = FederationResult("mine", tmp_path, before, records)
     assert says in written(render.print_federation, result, before + done)
@@ -175,7 +175,7 @@ def map_of(folder, **changes):
     return Map(folder=folder, files=[], **{**made, **changes})
 
 
-def test_a_map_tells_how_modalities_separate(tmp_path):
+def test_a_map_reports_how_modalities_separate(tmp_path):
     shown = written(render.print_map, map_of(tmp_path))
     assert "silhouette 0.50 in pixels, 0.70 on the map" in shown
     assert "clients with 0.10" in shown
@@ -196,13 +196,13 @@ def test_info_says_none_where_there_is_nothing(tmp_path):
     assert shown.count("none") >= 3
 
 
-def test_a_refused_client_is_named_at_the_end(tmp_path):
-    refused = {**record(1), "rejected": {"busi": "its report is empty"}}
-    shown = written(render.print_federation, FederationResult("mine", tmp_path, 0, [refused]), 1)
+def test_a_rejected_client_is_named_at_the_end(tmp_path):
+    rejected = {**record(1), "rejected": {"busi": "its report is empty"}}
+    shown = written(render.print_federation, FederationResult("mine", tmp_path, 0, [rejected]), 1)
     assert "round 1: busi was rejected: its report is empty" in shown
 
 
-def test_what_nodes_tell_of_their_tests_is_shown_and_who_tells_nothing(tmp_path):
+def test_results_of_nodes_are_shown_and_so_are_nodes_without_results(tmp_path):
     of = {"mean": 0.5, "sd": 0.25, "n": 9, "n_infinite": 0}
     metrics = {
         **dict.fromkeys(("iou", "dice", "pixel_accuracy"), of),

@@ -66,7 +66,7 @@ def test_scores_of_five_clients_fit_80_columns():
 
 @pytest.mark.parametrize("compare", NAMES)
 @pytest.mark.parametrize("run", ["flames", NAMES[2]])
-def test_scores_beside_another_run_s_fit_80_columns_and_keep_every_number(run, compare):
+def test_scores_next_to_another_run_fit_80_columns_with_every_number(run, compare):
     rows = [*clients(True), row_of("US", "US", "all organs", compare=True)]
     shown = written(lambda console: console.print(score_table("t", "client", rows, run, compare)))
     lines = shown.splitlines()
@@ -109,7 +109,7 @@ def test_an_unseen_site_s_name_is_wrapped_before_a_number_is_cut(compare):
     assert "123.4±56.7 (1513)" in shown
 
 
-def test_an_evaluation_says_what_it_scored_and_where_it_lies(tmp_path):
+def test_an_evaluation_reports_what_it_scored_and_where_its_files_are(tmp_path):
     shown = written(print_evaluation, evaluation(tmp_path))
     assert shown.startswith("clients, own test sets: flames (flames, 1 round)")
     assert "server models" not in shown
@@ -171,7 +171,7 @@ def test_dice_by_size_of_five_clients_fits_80_columns():
 
 @pytest.mark.parametrize("compare", NAMES)
 @pytest.mark.parametrize("run", ["flames", NAMES[2]])
-def test_dice_by_size_beside_another_run_s_fits_80_columns_and_keeps_every_number(run, compare):
+def test_dice_by_size_next_to_another_run_fits_80_columns_with_every_number(run, compare):
     rows = of_five_clients(True)
     shown = shown_lesions(rows, run, compare)
     assert max(map(len, shown.splitlines())) <= 80

@@ -40,7 +40,7 @@ def test_another_salt_gives_everybody_another_name(patients):
     assert one.isdisjoint(other)
 
 
-def test_an_accent_counts_alike_in_one_character_or_two():
+def test_an_accent_counts_the_same_in_one_character_or_two():
     assert pseudonym(SALT, "Ren\u00e9") == pseudonym(SALT, "Rene\u0301") != pseudonym(SALT, "Rene")
 
 

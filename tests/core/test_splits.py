@@ -162,7 +162,7 @@ def test_divided_units_are_balanced_and_complete(units, data):
     assert max(images) - min(images) <= max(unit.images for unit in units.values())
 
 
-def test_divided_units_are_balanced_in_images_by_hand():
+def test_divided_units_are_balanced_in_images_as_computed_by_hand():
     units = {"a": SplitUnit(8), "b": SplitUnit(7), "c": SplitUnit(2), "d": SplitUnit(1)}
     divided = divide_units(units, 2, derive_rng(0))
     assert sorted(divided) == [["a", "d"], ["b", "c"]]

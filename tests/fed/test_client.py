@@ -262,7 +262,7 @@ def without(weights, names):
     return {name: array for name, array in weights.items() if name not in names}
 
 
-def test_style_stays_at_the_client_and_is_taken_up_again(disentangled, tmp_path):
+def test_style_stays_at_the_client_and_is_used_again(disentangled, tmp_path):
     style = of_sdnet().style_entries()
     content = without(to_weights(of_sdnet()), style)
     report, memory = disentangled(content, share="content")

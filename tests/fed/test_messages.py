@@ -200,7 +200,7 @@ def test_any_array_survives_the_way(array):
     assert_same(unpack_weights(message, ARRAYS), {"x": array})
 
 
-def test_weights_are_read_where_they_lie():
+def test_weights_are_read_from_their_folder():
     message = pack_task(TrainTask(REQUEST, WEIGHTS), NODE)
     for array in unpack_task(message).weights.values():
         assert not array.flags.owndata

@@ -103,7 +103,7 @@ def test_which_renderer_is_lent_follows_from_the_seed(clients):
     assert set(draws(1)) == {id(lent["m2"]), id(lent["m3"])}
 
 
-def test_groups_start_alike_and_share_no_memory(clients):
+def test_groups_start_with_equal_values_and_share_no_memory(clients):
     initial = {"conv.weight": np.ones((2, 3), np.float32)}
     made = Plan(get_algorithm("flames"), 1, 0, "stub", {}, initial, 8)
     started = with_model_groups(None, made, clients)

@@ -153,7 +153,7 @@ def test_the_first_round_waits_for_all_that_are_expected_and_makes_do_with_enoug
     ]
 
 
-def test_a_round_waits_until_enough_of_each_modality_are_there(make, monkeypatch):
+def test_a_round_waits_until_enough_clients_of_each_modality_are_present(make, monkeypatch):
     grid = Grid({1: make_profile("a"), 2: make_profile("u", "US")})
     roster = make(grid, replace(PATIENT, join_timeout_s=5, min_clients_by_modality={"US": 2}))
     looks = []
@@ -202,7 +202,7 @@ def test_a_modality_that_may_be_missing_is_not_waited_for(make):
     assert names(roster.wait_for_clients(2)) == ["a"]
 
 
-def test_a_late_client_is_left_alone_until_it_is_done_and_then_taken_up_again(make):
+def test_a_late_client_is_not_asked_until_it_is_done_and_then_joins_again(make):
     grid = Grid({1: make_profile("a"), 2: make_profile("b")})
     roster = make(grid)
     grid_members = roster.wait_for_clients(1)

@@ -509,7 +509,7 @@ def test_a_reason_is_one_line_whatever_a_node_sends(profiles):
     assert len(reason) == 500
 
 
-def test_scaffold_counts_clients_that_joined_before_it_went_on(profiles):
+def test_scaffold_counts_clients_that_joined_before_it_resumed(profiles):
     whole = run_federation(profiles, "scaffold", rounds=1)
     few = [one for one in profiles if one.client != "m3"]
     rest = run_federation(few, "scaffold", rounds=2, resumed=whole.state)

@@ -151,7 +151,7 @@ def test_a_shard_outside_the_folder_is_rejected(shard, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../../x.safetensors", "/etc/passwd", "a/b"])
-def test_weights_of_a_checkpoint_lie_in_its_folder(name, tmp_path):
+def test_weights_of_a_checkpoint_are_in_its_folder(name, tmp_path):
     path = checkpoint(tmp_path)
     content = json.loads(path.read_text())
     del content[SEAL]

@@ -45,7 +45,7 @@ def test_both_formats_are_read_in_every_layout(inside, suffix, tmp_path):
     assert [case.case for case in iter_raw_cases(CVC_CLINICDB, tmp_path)] == ["2", "10"]
 
 
-def test_frames_that_are_there_twice_are_read_once(tmp_path):
+def test_frames_that_exist_twice_are_read_once(tmp_path):
     write(tmp_path / "PNG", "1.png", half())
     write(tmp_path / "TIF", "1.tif", half())
     (source,) = CVC_CLINICDB.list_sources(tmp_path)

@@ -48,7 +48,7 @@ def test_slices_come_by_centre_volume_and_index(tmp_path):
     assert [case.patient for case in cases] == [source.patient for source in sources]
 
 
-def test_centres_may_number_their_volumes_alike(tmp_path):
+def test_centres_may_give_their_volumes_the_same_numbers(tmp_path):
     for site in ("C1", "C2"):
         write(tmp_path, site, 4, 340, spot())
     sources = LITS_SLICES.list_sources(tmp_path)

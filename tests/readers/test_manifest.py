@@ -92,7 +92,7 @@ def test_images_that_differ_in_suffix_alone_are_two_cases(tmp_path):
         *[("endoscopy", "Endoscopy"), ("PET CT", "PET CT"), ("X-ray", "X-ray")],
     ],
 )
-def test_known_modalities_are_spelt_alike(written, read, tmp_path):
+def test_known_modalities_are_spelt_in_one_way(written, read, tmp_path):
     write(tmp_path, (*ROW[:3], written, "organ"))
     assert MANIFEST.list_sources(tmp_path)[0].modality == read
 
@@ -119,7 +119,7 @@ def test_tables_of_every_spreadsheet_are_read(delimiter, mark, newline, tmp_path
     assert source.patient == "Müller, 1"
 
 
-def test_columns_may_stand_in_any_order_and_case(tmp_path):
+def test_columns_may_be_in_any_order_and_case(tmp_path):
     write(tmp_path, ROW[::-1], columns=[name.upper() for name in COLUMNS[::-1]])
     assert MANIFEST.list_sources(tmp_path)[0].name == "a.png"
 

@@ -66,7 +66,7 @@ def test_a_mask_without_its_image_is_bad(tmp_path):
 
 
 @pytest.mark.parametrize("value", [1, 255])
-def test_masks_of_ones_and_of_255_are_read_alike(value, tmp_path):
+def test_masks_of_ones_and_of_255_give_the_same_mask(value, tmp_path):
     write(tmp_path, 1, spot(value))
     case = read_one(tmp_path)
     assert np.argwhere(case.mask).tolist() == [[2, 3]]

@@ -59,7 +59,7 @@ def test_patients_are_those_that_names_hold_else_the_images(site, stem, patient,
     assert [source.patient for source in POLYPGEN.list_sources(tmp_path)] == [patient]
 
 
-def test_centres_may_name_frames_and_patients_alike(tmp_path):
+def test_centres_may_use_the_same_names_for_frames_and_patients(tmp_path):
     for site in ("C1", "C4"):
         write(tmp_path, site, "4_endocv2021_positive_34", half())
     sources = POLYPGEN.list_sources(tmp_path)

@@ -72,7 +72,7 @@ def test_colour_images_have_a_map(features, divide):
     assert made.images == {entry["name"]: entry["images"]["train"] for entry in images}
 
 
-def test_a_run_of_grey_images_does_not_go_on_with_colour_images(divide):
+def test_a_run_of_grey_images_does_not_resume_with_colour_images(divide):
     federate(federate_config(divide(1), rounds=1))
     with pytest.raises(FlamesError, match=r"was made with other options \(channels 1 → 3; partition "):
         federate(federate_config(divide(3)))

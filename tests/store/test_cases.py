@@ -173,7 +173,7 @@ def test_chunks_are_copied_without_being_decoded():
     assert [case.case for case in copy.cases] == ["a3", "a1"]
 
 
-def test_views_and_other_memory_layouts_encode_alike():
+def test_views_and_other_memory_layouts_encode_to_the_same_bytes():
     image = draw(1, 4095)[0][0]
     assert encode_chunk(np.asfortranarray(image)) == encode_chunk(image)
     assert encode_chunk(np.rot90(np.rot90(image, -1))) == encode_chunk(image)

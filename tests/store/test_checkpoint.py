@@ -321,7 +321,7 @@ def test_a_round_continues_from_a_checkpoint_bit_for_bit(tmp_path):
     assert_same_state(round_of(load_state(tmp_path)), round_of(middle))
 
 
-def test_releases_are_kept_and_a_checkpoint_from_before_there_were_any_has_none(tmp_path):
+def test_releases_are_stored_and_a_checkpoint_of_an_earlier_version_has_none(tmp_path):
     save_state(tmp_path, State(3, {"all": weights(1)}, releases=4), keep=1)
     assert load_state(tmp_path).releases == 4
     index = tmp_path / "round-00003" / "state.json"

@@ -47,7 +47,7 @@ def test_the_file_begins_with_its_format(path):
     assert (content["format"], content["version"]) == ("flames-partition", 3)
 
 
-def test_modalities_stand_in_order_of_their_first_client():
+def test_modalities_are_in_the_order_of_their_first_client():
     clients = [replace(CLIENT, modality=modality) for modality in ("US", "MRI", "US", "CT", "MRI")]
     assert replace(PARTITION, clients=clients).modalities == ["US", "MRI", "CT"]
 

@@ -39,7 +39,7 @@ def test_every_site_has_another_salt(tmp_path):
     assert len({read_salt(tmp_path / site) for site in "abc"}) == 3
 
 
-def test_a_salt_that_is_there_stays(place):
+def test_an_existing_salt_stays(place):
     make_salt(place)
     before = place.read_bytes()
     make_salt(place)

@@ -276,7 +276,7 @@ def test_fedadam_leaves_buffers_the_plain_mean(good_reports):
     assert fedadam.optimiser_state["all"].keys() == {"adam_m", "adam_v"}
 
 
-def test_scaffold_may_have_momentum_beside_its_controls(good_reports):
+def test_scaffold_may_have_momentum_in_addition_to_its_controls(good_reports):
     algorithm = replace(ALGORITHMS["scaffold"], server_momentum=0.9)
     state = apply_round(start_state(algorithm), good_reports, algorithm).state
     assert state.optimiser_state["all"].keys() == {"momentum", "control"}

@@ -169,7 +169,7 @@ def test_alpha_outside_0_to_1_is_rejected(alpha):
 
 
 @pytest.mark.parametrize("counts", [[0, 1], [-2, 1]])
-def test_blend_refuses_clients_without_examples(counts):
+def test_blend_rejects_clients_without_examples(counts):
     with pytest.raises(ValueError, match="must all be above 0"):
         blend_flames([make_model(1), make_model(2)], counts)
 
@@ -184,7 +184,7 @@ def test_no_models_or_too_few_are_rejected(mix, counts):
 
 
 @pytest.mark.parametrize("weights", [[0, 0], [-1, 2], [float("nan"), 1], [float("inf"), 1]])
-def test_mean_refuses_weights_that_cannot_weigh(weights):
+def test_mean_rejects_weights_that_cannot_weigh(weights):
     with pytest.raises(ValueError, match="must be finite, not negative, and sum to more than 0"):
         weighted_mean([make_model(1), make_model(2)], weights)
 

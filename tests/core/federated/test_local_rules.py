@@ -40,7 +40,7 @@ def test_a_batch_without_images_is_rejected():
 
 
 @given(st.lists(st.tuples(st.integers(0, 4096), st.booleans()), min_size=1, max_size=8), st.floats(1.1, 1e4))
-def test_the_factor_lies_between_one_and_three_and_ignores_the_order(batch, base):
+def test_the_factor_is_between_one_and_three_and_ignores_the_order(batch, base):
     areas, small = zip(*batch, strict=True)
     factor = scaling_factor(areas, small, 4096, base)
     assert 1 <= factor <= 3

@@ -98,7 +98,7 @@ def test_adam_steps_by_hand():
     assert stepped["w"] == pytest.approx(1 + rate * 0.2 / (0.2 + 1e-3))
 
 
-def test_adam_stands_still_where_clients_do():
+def test_adam_does_not_move_where_clients_do_not():
     start = draw("start")
     stepped, _ = adam_step(start, start, {}, 0.1, 1)
     for name in NAMES:

@@ -261,7 +261,7 @@ def test_zoom_above_1_enlarges_the_mask(zoom):
 @settings(deadline=None, max_examples=50)
 @given(WARPS)
 @example(Warp(rotation_deg=179.0, zoom=1.09375, stretch=0.80078125, shift_x=0.2))
-def test_image_and_mask_move_alike(warp):
+def test_image_and_mask_move_together(warp):
     image, mask = move(disc(), warp)
     assert image.min() >= 0
     assert image.max() <= 1

@@ -105,7 +105,7 @@ def test_ovary_frames_group_without_chaining_patients():
     assert cluster_near_duplicates(hashes, NEAR_BITS) == [0, 0, 0, 3, 3, 5, 6]
 
 
-def test_names_that_share_a_mark_are_alike_directly_or_through_others():
+def test_names_that_share_a_mark_are_in_one_cluster_directly_or_through_others():
     marks = {"a": ["x"], "b": ["y"], "c": ["z"], "d": ["y", "x"], "e": [], "f": ["z", "z"]}
     assert cluster_by_marks(marks) == {"a": "a", "b": "a", "c": "c", "d": "a", "e": "e", "f": "c"}
 

@@ -54,7 +54,7 @@ def test_features_that_are_not_finite_are_rejected():
         embed(features, seed=0)
 
 
-def test_cases_all_alike_are_rejected():
+def test_cases_that_are_all_equal_are_rejected():
     with pytest.raises(ValueError, match="all alike"):
         embed(np.ones((8, 4)), seed=0)
 

@@ -101,7 +101,7 @@ def test_the_names_of_the_files_do_not_matter(series):
     np.testing.assert_array_equal(after.affine, before.affine)
 
 
-def test_what_else_lies_in_the_folder_is_passed_over(series):
+def test_other_files_in_the_folder_are_ignored(series):
     before = read_series(series)
     for name in ("._IM0001.dcm", ".DS_Store", "Thumbs.db", "notes.txt", "LICENCE"):
         (series / name).write_bytes(b"junk")
@@ -202,7 +202,7 @@ def test_frames_of_an_enhanced_file_are_slices(series, tmp_path):
     np.testing.assert_allclose(volume.affine, whole.affine, atol=1e-6)
 
 
-def test_frames_without_a_place_are_refused(series, tmp_path):
+def test_frames_without_a_place_are_rejected(series, tmp_path):
     path = write_enhanced(series, tmp_path / "enhanced.dcm")
     dataset = pydicom.dcmread(path)
     dataset.PerFrameFunctionalGroupsSequence.pop()
@@ -317,7 +317,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("damage", "message"), REFUSED)
-def test_what_cannot_be_trusted_is_refused_without_the_patients_name(damage, message, series):
+def test_untrusted_data_are_rejected_without_the_patients_name(damage, message, series):
     change_all(series, PatientName="Secret^Person")
     damage(series)
     with pytest.raises(BadCase, match=message) as refused:
@@ -338,7 +338,7 @@ def test_what_is_not_there_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("axes", AXES)
-def test_a_segmentation_lies_on_its_series(axes, tmp_path):
+def test_a_segmentation_is_aligned_with_its_series(axes, tmp_path):
     slices = write_series(tmp_path / "CT", draw(), affine_of(axes), "CT", "p1", intercept=-1024)
     write_segmentation(tmp_path / "tumour.dcm", slices, draw_mask())
     image = read_series(tmp_path / "CT")
@@ -348,7 +348,7 @@ def test_a_segmentation_lies_on_its_series(axes, tmp_path):
     assert (mask.file_shape, mask.axes) == (image.file_shape, image.axes)
 
 
-def test_a_segmentation_lies_on_a_nifti_of_its_series(tmp_path):
+def test_a_segmentation_is_aligned_with_a_nifti_of_its_series(tmp_path):
     slices = write_series(tmp_path / "CT", draw(), affine_of("LPS"), "CT", "p1", intercept=-1024)
     write_segmentation(tmp_path / "tumour.dcm", slices, draw_mask())
     image = read_volume(write_nifti(tmp_path / "image.nii", draw()[:, ::-1], flipped(affine_of("LPS"))))
@@ -371,7 +371,7 @@ def segmentation(series) -> Path:
     return series.parent / "tumour.dcm"
 
 
-def test_a_segmentation_is_told_from_a_series(series, segmentation):
+def test_a_segmentation_is_distinguished_from_a_series(series, segmentation):
     assert is_segmentation(segmentation)
     assert not is_segmentation(series)
     assert not is_segmentation(file(series, 1))
@@ -390,7 +390,7 @@ def test_any_segment_is_tumour(series, segmentation):
     np.testing.assert_array_equal(read_segmentation(segmentation, image).voxels, draw_mask()[::-1, ::-1])
 
 
-def test_a_segmentation_of_fractions_is_refused(series, segmentation):
+def test_a_segmentation_of_fractions_is_rejected(series, segmentation):
     change(segmentation, SegmentationType=SegmentationTypeValues.FRACTIONAL.value)
     change(segmentation, SegmentationFractionalType=SegmentationFractionalTypeValues.PROBABILITY.value)
     with pytest.raises(BadCase, match="of fractions, expected a binary one"):
@@ -408,7 +408,7 @@ def test_a_segmentation_of_fractions_is_refused(series, segmentation):
         ((-8.0, 0, 0), (1, 1, 1), "reaches beyond its image"),
     ],
 )
-def test_a_segmentation_of_another_grid_is_refused(shift, zoom, message, series, tmp_path):
+def test_a_segmentation_of_another_grid_is_rejected(shift, zoom, message, series, tmp_path):
     affine = affine_of("LPS") @ np.diag([*zoom, 1.0])
     affine[:3, 3] += shift
     slices = write_series(tmp_path / "other", draw(), affine, "CT", "p1", intercept=-1024)
@@ -423,7 +423,7 @@ def test_a_segmentation_of_another_grid_is_refused(shift, zoom, message, series,
     edits=st.lists(st.tuples(st.integers(0, 2**16), st.binary(min_size=1, max_size=4)), max_size=8),
     cut=st.integers(0, 2**16),
 )
-def test_whatever_the_bytes_a_file_is_read_or_refused(kind, edits, cut, series, segmentation, tmp_path):
+def test_a_file_of_any_bytes_is_read_or_rejected(kind, edits, cut, series, segmentation, tmp_path):
     source = file(series, 1) if kind == "series" else segmentation
     content = bytearray(source.read_bytes())
     for place, new in edits:

@@ -85,7 +85,7 @@ def test_an_exif_tag_far_into_a_jpeg_is_found(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("colour", [False, True])
-def test_an_image_that_is_transparent_in_parts_is_refused(mode, colour, tmp_path):
+def test_an_image_that_is_transparent_in_parts_is_rejected(mode, colour, tmp_path):
     picture, buffer = Image.fromarray(np.full_like(GREY, 255)).convert(mode), io.BytesIO()
     picture.putalpha(Image.fromarray(GREY))
     picture.save(buffer, "PNG")
@@ -93,7 +93,7 @@ def test_an_image_that_is_transparent_in_parts_is_refused(mode, colour, tmp_path
         read_image(write(tmp_path, buffer.getvalue()), colour)
 
 
-def test_numbers_of_thirty_two_bits_are_refused(tmp_path):
+def test_numbers_of_thirty_two_bits_are_rejected(tmp_path):
     with pytest.raises(BadCase, match=r"^scan\.png: its pixels are numbers of 32 bits"):
         read_image(write(tmp_path, encoded(GREY.astype(np.float32) / 255, "TIFF")))
 
@@ -123,7 +123,7 @@ def test_colour_is_kept_where_it_is_wanted(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_an_image_cut_short_is_refused_by_name(kind, tmp_path):
+def test_an_image_cut_short_is_rejected_by_name(kind, tmp_path):
     sound = encoded(GREY, kind)
     for length in range(0, len(sound) - 20, 11):
         with pytest.raises(BadCase, match=r"^scan\.png: cannot be read as an image"):
@@ -145,19 +145,19 @@ def test_no_flipped_byte_of_a_png_changes_its_pixels_unseen(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"no image, but text\n", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0" + bytes(40)]
 )
-def test_what_is_no_image_is_refused_without_its_path(content, tmp_path):
+def test_a_file_that_is_not_an_image_is_rejected_without_its_path(content, tmp_path):
     with pytest.raises(BadCase, match=r"^scan\.png: ") as refused:
         read_image(write(tmp_path, content))
     assert str(tmp_path) not in str(refused.value)
 
 
-def test_a_missing_image_is_refused_by_name(tmp_path):
+def test_a_missing_image_is_rejected_by_name(tmp_path):
     with pytest.raises(BadCase, match=r"^gone\.png: "):
         read_image(tmp_path / "gone.png")
 
 
 @pytest.mark.parametrize(("width", "height"), [(8000, 8000), (60000, 60000), (2**31 - 1, 2**31 - 1)])
-def test_a_header_that_claims_too_much_is_refused_before_decoding(width, height, tmp_path):
+def test_a_header_that_claims_too_much_is_rejected_before_decoding(width, height, tmp_path):
     with pytest.raises(BadCase, match=r"^scan\.png: "):
         read_image(write(tmp_path, png_header(width, height)))
 
@@ -175,12 +175,12 @@ def test_masks_are_joined_whatever_their_values(tmp_path):
 
 
 @pytest.mark.parametrize("tumour", [1, 255, 65535])
-def test_a_mask_of_sixteen_bits_is_not_taken_for_an_empty_one(tumour, tmp_path):
+def test_a_mask_of_sixteen_bits_is_not_read_as_an_empty_one(tumour, tmp_path):
     path = write(tmp_path, encoded(np.array([[0, tumour]], np.uint16), "PNG"))
     assert read_masks([path], (1, 2), BLACK_AND_WHITE).tolist() == [[0, 1]]
 
 
-def test_a_mask_of_another_shape_is_refused_with_both_shapes(tmp_path):
+def test_a_mask_of_another_shape_is_rejected_with_both_shapes(tmp_path):
     path = save_mask(tmp_path, "a.png", np.zeros((2, 3)))
     with pytest.raises(BadCase, match=r"^a\.png: the mask is 2×3, its image 3×2$"):
         read_masks([path], (3, 2), BLACK_AND_WHITE)
@@ -194,7 +194,7 @@ def test_a_mask_of_another_shape_is_refused_with_both_shapes(tmp_path):
         (range(0, 250, 10), r"\[0, 10, 20, 30, 40\] and 20 more"),
     ],
 )
-def test_masks_with_other_values_are_refused(values, found, tmp_path):
+def test_masks_with_other_values_are_rejected(values, found, tmp_path):
     path = save_mask(tmp_path, "a.png", np.array([list(values)]))
     with pytest.raises(BadCase, match=rf"contains the values {found}, expected \[0, 255\] or \[0, 1\]"):
         read_masks([path], (1, len(values)), BLACK_AND_WHITE)

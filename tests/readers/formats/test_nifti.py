@@ -53,7 +53,7 @@ def test_every_order_and_direction_of_axes_is_turned_to_ras(axes, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_plain_and_zipped_files_of_either_byte_order_read_alike(name, order, tmp_path):
+def test_plain_and_zipped_files_of_either_byte_order_give_the_same_volume(name, order, tmp_path):
     header = nib.Nifti1Header(endianness=order)
     header.set_data_dtype(np.int16)
     path = write(tmp_path, nib.Nifti1Image(VOXELS, RAS, header).to_bytes(), name)
@@ -96,7 +96,7 @@ def test_a_slope_that_means_none_leaves_the_voxels(slope, tmp_path):
 @pytest.mark.parametrize(
     ("channels", "channel", "found"), [((), 1, "one channel"), ((2,), 2, "2 channels, expected at least 3")]
 )
-def test_a_channel_that_is_not_there_is_refused(channels, channel, found, tmp_path):
+def test_a_missing_channel_is_rejected(channels, channel, found, tmp_path):
     path = write(tmp_path, volume_bytes(np.zeros((3, 4, 5, *channels), np.int16)))
     with pytest.raises(BadCase, match=found):
         read_volume(path, channel)
@@ -120,7 +120,7 @@ def test_no_flipped_byte_of_a_zipped_volume_goes_unseen(tmp_path):
     assert refused >= len(sound) - 10, "only gzip's own header has bytes without meaning"
 
 
-def test_a_zipped_volume_cut_anywhere_is_refused(tmp_path):
+def test_a_zipped_volume_cut_anywhere_is_rejected(tmp_path):
     sound = write(tmp_path, volume_bytes()).read_bytes()
     path = tmp_path / "cut.nii.gz"
     for length in range(len(sound)):
@@ -129,14 +129,14 @@ def test_a_zipped_volume_cut_anywhere_is_refused(tmp_path):
             read_volume(path)
 
 
-def test_a_plain_volume_cut_anywhere_is_refused(tmp_path):
+def test_a_plain_volume_cut_anywhere_is_rejected(tmp_path):
     sound = volume_bytes()
     for length in range(0, len(sound), 7):
         with pytest.raises(BadCase, match=r"^cut\.nii: "):
             read_volume(write(tmp_path, sound[:length], "cut.nii"))
 
 
-def test_rubbish_after_the_zipped_volume_is_refused(tmp_path):
+def test_extra_bytes_after_the_zipped_volume_are_rejected(tmp_path):
     path = write(tmp_path, volume_bytes())
     path.write_bytes(path.read_bytes() + b"rubbish")
     with pytest.raises(BadCase, match="damaged or cut short"):
@@ -176,7 +176,7 @@ def with_extension(claimed: int) -> bytes:
         (with_field(VOX_OFFSET, "<f", 1e30)[:348] + struct.pack("<4Bii", 1, 0, 0, 0, 2**27, 6), "start at"),
     ],
 )
-def test_what_inflates_beside_the_voxels_is_not_read_to_its_end(head, found, tmp_path):
+def test_data_after_the_voxels_are_not_decompressed_to_their_end(head, found, tmp_path):
     path = bomb(tmp_path, head, 129)
     tracemalloc.start()
     with pytest.raises(BadCase, match=found):
@@ -203,7 +203,7 @@ def test_extensions_of_the_header_are_passed_over_whatever_they_claim(claimed, t
     np.testing.assert_array_equal(read_volume(path).voxels, VOXELS)
 
 
-def test_a_header_that_is_mended_prints_nothing(tmp_path, capfd):
+def test_a_header_that_is_corrected_prints_nothing(tmp_path, capfd):
     read_volume(write(tmp_path, with_field(QFORM_CODE, "<2h", 99, 99)))
     assert capfd.readouterr() == ("", "")
 
@@ -231,13 +231,13 @@ def test_a_header_that_is_mended_prints_nothing(tmp_path, capfd):
         (b"this is no volume " * 40, "cannot be read as NIfTI"),
     ],
 )
-def test_a_header_that_lies_is_refused(content, found, name, tmp_path):
+def test_a_header_with_wrong_claims_is_rejected(content, found, name, tmp_path):
     with pytest.raises(BadCase, match=found):
         read_volume(write(tmp_path, content, name))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_voxels_that_are_not_finite_are_refused(value, tmp_path):
+def test_voxels_that_are_not_finite_are_rejected(value, tmp_path):
     voxels = VOXELS.astype(np.float32)
     voxels[1, 2, 3] = value
     with pytest.raises(BadCase, match="not finite"):

@@ -73,7 +73,7 @@ def test_slices_with_tumour_near_the_mean_index_are_kept(bearing, half_width, ke
         ("lesion", 53, []),
     ],
 )
-def test_slices_with_too_few_tumour_pixels_do_not_bear_tumour(slices, least, kept):
+def test_slices_with_too_few_tumour_pixels_count_as_without_tumour(slices, least, kept):
     assert choose_slices(np.array([0, 50, 51, 0, 52]), slices, 20, least) == kept
 
 
@@ -198,7 +198,7 @@ def test_headers_that_differ_by_rounding_are_of_one_grid(header):
         (volume(header=affine(1.0, 2.0, 5.0)), r"places it up to 18\.0 mm"),
     ],
 )
-def test_a_mask_on_another_grid_is_refused(mask, found):
+def test_a_mask_on_another_grid_is_rejected(mask, found):
     with pytest.raises(BadCase, match=found):
         require_same_grid(SOURCE, volume(header=affine(1.0, 2.0, 3.0)), mask)
 

@@ -92,7 +92,7 @@ def test_how_near_two_pictures_are_decides_what_they_are(bits, knows_patients, e
         assert f"{bits} of 256 bits apart" in place.text
 
 
-def test_images_of_one_patient_may_look_alike():
+def test_images_of_one_patient_may_be_near_copies():
     made = survey(still("a", patient="p"), still("b", 3, patient="p"))
     assert find_pairs([made]) == []
 

@@ -152,7 +152,7 @@ def test_files_with_the_same_name_are_reported_with_their_folders(tmp_path, phan
     assert texts(report, "unreadable") == [f"{row['image']}: {Path(row['mask']).name}: there is no such file"]
 
 
-def test_windows_are_named_in_any_case_and_for_what_is_there(phantom_raw, tmp_path):
+def test_windows_are_named_in_any_case_and_for_existing_modalities(phantom_raw, tmp_path):
     with pytest.raises(FlamesError, match="--window names the modality XR, expected CT or MRI"):
         run(tmp_path, "manifest", raw=phantom_raw, window={"XR": (0, 9)})
     (report,) = run(tmp_path, "manifest", raw=phantom_raw, window={"ct": (-160, -150)}).values()
@@ -222,7 +222,7 @@ def test_implausible_masks_are_reported(code, checked):
     assert texts(report, code) == [text]
 
 
-def test_blank_slices_count_only_where_they_bear_a_lesion(tmp_path, raw_copy):
+def test_blank_slices_count_only_if_they_contain_a_lesion(tmp_path, raw_copy):
     import nibabel as nib
 
     raw = raw_copy("brats")

@@ -194,7 +194,7 @@ def test_a_silent_firewall_is_a_problem(deployment, monkeypatch):
     assert len(skips(findings)) == 3
 
 
-def test_a_name_that_nobody_knows_is_a_problem(deployment, monkeypatch):
+def test_an_unknown_name_is_a_problem(deployment, monkeypatch):
     def unknown(*args, **kwargs):
         raise socket.gaierror(-2, "Name or service not known")
 

@@ -55,7 +55,7 @@ def test_gains_are_paired_by_size_with_intervals_over_patients(cases):
     assert made.compared["all"].dice.mean == pytest.approx(0.05)
 
 
-def test_patients_called_alike_in_two_data_sets_are_two_and_in_one_collection_one():
+def test_one_name_in_two_data_sets_is_two_patients_and_in_one_collection_one():
     def people(*collections):
         models = [
             make_scored([make_score(case, 0.5, patient="1", collection=collection)], modality=case)

@@ -283,7 +283,7 @@ def two_modalities(test=(16, 17, 18, 19), **more):
 
 
 @pytest.mark.parametrize("asked", [{}, {"fold": "1/4"}, {"skew": 0.5}, {"skew": 0.5, "fold": "2/3"}])
-def test_modalities_of_the_same_people_are_divided_alike(asked):
+def test_modalities_of_the_same_patients_are_divided_in_the_same_way(asked):
     found, entries, _ = plan(PartitionConfig(split={"sts": 2}, **asked), two_modalities())
     assert [entry.name for entry in entries] == ["sts-ct-1", "sts-ct-2", "sts-mri-1", "sts-mri-2"]
     for part in "12":

@@ -213,7 +213,7 @@ def test_the_same_seed_data_and_salt_give_the_same_bytes(hospital, salt_file, tm
     assert len(one) > 8
 
 
-def test_data_preprocessed_again_are_called_alike_and_never_in_two_sets(hospital, tmp_path):
+def test_data_preprocessed_again_have_the_same_names_and_are_never_in_two_sets(hospital, tmp_path):
     run(tmp_path, hospital)
     before = {path.name: hash_file(path) for path in tmp_path.glob("p*/*") if path.suffix in (".h5", ".csv")}
     run(tmp_path, hospital, overwrite=True)

@@ -154,7 +154,7 @@ def test_small_lesions_are_counted_by_the_reader_s_rule_or_the_user_s(small, rul
         assert sum(counts["small"] for counts in told["sets"].values()) > 0
 
 
-def test_lesions_are_measured_alike_at_every_size(tmp_path):
+def test_lesions_are_measured_equally_at_every_size(tmp_path):
     root = find_shared("data/lits-slices")
     small = {}
     for size in (64, 128):

@@ -55,7 +55,7 @@ def test_every_training_image_has_a_place(maps):
     assert made.images == {name: [image[0] for image in images].count(name) for name in made.images}
 
 
-def test_files_are_there_and_pictures_are_pictures(maps):
+def test_every_file_exists_and_pictures_are_pictures(maps):
     trained, made = maps["pixels"]
     assert made.folder == trained / "tsne"
     assert sorted(path.name for path in made.folder.iterdir()) == sorted(made.files)

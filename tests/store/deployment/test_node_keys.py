@@ -59,7 +59,7 @@ def test_a_key_is_never_written_over(there, tmp_path):
     assert (tmp_path / there).read_text() == "mine"
 
 
-def test_a_private_key_is_not_taken_for_a_public_one(pair):
+def test_a_private_key_is_not_accepted_as_a_public_one(pair):
     with pytest.raises(FlamesError, match=r"is a private key, which never leaves its site") as error:
         read_public_key(pair[0])
     assert "BEGIN" not in str(error.value)
