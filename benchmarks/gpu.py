@@ -1,4 +1,4 @@
-"""What a GPU makes of FLAMES: correctness beside the CPU, speed, where the time goes, and 50 rounds.
+"""Measure FLAMES on a GPU: correctness against the CPU, speed, where the time goes, and 50 rounds.
 
     python benchmarks/gpu.py --shards flames-workspace/shards --json gpu.json
     python benchmarks/gpu.py --toy --device cpu --minutes 1

@@ -30,7 +30,7 @@ from gpu_parts.shards import find_clients
 from gpu_parts.timing import clear, halving, median_seconds, synchronise, wall_seconds
 
 SECONDS = 0.5
-"""Of each timing that is repeated."""
+"""Seconds of each timing that is repeated."""
 
 N_DRAWN = 768
 """Training cases of the shard that is drawn where none is given."""

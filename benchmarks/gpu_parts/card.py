@@ -14,7 +14,7 @@ from gpu_parts.running import Clock, Run
 from gpu_parts.timing import backend, clear, median_seconds
 
 SECONDS = 0.7
-"""Of each roof's timing."""
+"""Seconds of each roof's timing."""
 
 
 def show_card(run: Run, _: Clock) -> list[str]:

@@ -26,13 +26,13 @@ from gpu_parts.timing import backend, clear
 CPU = torch.device("cpu")
 
 LIMIT = 1e-3
-"""Of the relative error of losses and gradients of one pass."""
+"""Limit of the relative error of losses and gradients of one pass."""
 
 TRAINED_LIMIT = 1e-2
-"""Of the relative error of losses after steps of Adam, which steps as far along a gradient that is noise."""
+"""Limit of the relative error of losses after steps of Adam, which also follows gradients that are noise."""
 
 DICE_LIMIT = 5e-3
-"""Of the mean difference in Dice: a pixel whose probability is 0.5 may fall on either side."""
+"""Limit of the mean difference in Dice: a pixel whose probability is 0.5 may fall on either side."""
 
 NOISE_FACTOR = 10.0
 """An error is let pass up to so many times what the CPU differs from itself in the other memory layout."""
@@ -42,7 +42,7 @@ STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What the checks of a run share."""
+    """Values that the checks of a run share."""
 
     device: torch.device
     size: int

@@ -41,7 +41,7 @@ class Job:
     batch: int
     options: Mapping[str, Any] = field(default_factory=dict)
     gflop: tuple[float, float] | None = None
-    """Of an image: forward and backward, forward alone; None: as counted."""
+    """GFLOP of an image, forward and backward, and forward alone; None: as counted."""
 
     def build(self) -> SegmentationModel:
         """Return the model with random weights that are the same each time."""
@@ -137,7 +137,7 @@ def without_dropout(model: SegmentationModel) -> SegmentationModel:
 
 @contextmanager
 def same_noise() -> Iterator[None]:
-    """Within, `torch.randn_like` draws on the CPU from a stream that starts anew, whatever the device."""
+    """Make `torch.randn_like` draw on the CPU from a stream that starts again, for every device."""
     generator = torch.Generator().manual_seed(derive_seed(0, "noise"))
 
     def draw(like: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What turns images a second into a share of what the card can do."""
+    """Converts images per second to a share of the card's roof."""
 
     gflop: tuple[float, float]
-    """Of an image: forward and backward, forward alone."""
+    """GFLOP of an image: forward and backward, and forward alone."""
     roofs: dict[str, float]
 
     def rate(self, images_s: float, roof: str, training: bool = True) -> Row:

@@ -20,7 +20,7 @@ ALGORITHMS = {
     "fedavg": Algorithm(local_update="plain", groups="all", blend="mean"),
     "flames": Algorithm(local_update="plain", groups="modality", blend="flames"),
 }
-"""As `fed.algorithms` has them, which is not asked since it belongs to Flower's side."""
+"""The same algorithms as in `fed.algorithms`, which is not imported since `fed` needs Flower."""
 
 BATCH_AND_LR = {"densenet-unet": (64, 1e-4), "unet": (16, 1e-3)}
 """The toolkit's defaults, and what its README says of the small model."""
@@ -29,7 +29,7 @@ SLOWER = 1.15
 """The rounds to come are reckoned so much slower than the second one."""
 
 TEST_SHARE = 0.08
-"""Of the section's time, kept for the tests at the end."""
+"""Share of the section's time that is reserved for the tests at the end."""
 
 
 def federate(run: Run, clock: Clock) -> list[str]:

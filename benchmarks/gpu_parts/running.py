@@ -46,7 +46,7 @@ def clock_of(seconds: float) -> Clock:
 
 @dataclass(slots=True)
 class Run:
-    """What all sections share: the device, the options, and the figures found so far."""
+    """State that all sections share: the device, the options, and the figures found so far."""
 
     device: "torch.device"
     toy: bool = False
@@ -56,7 +56,7 @@ class Run:
     batch_size: int | None = None
     lr: float | None = None
     figures: dict[str, Any] = field(default_factory=dict)
-    """By section; what is written as JSON."""
+    """Figures by section, written as JSON."""
     best: Any = None
     """The fastest setup without CUDA graphs that was measured, for the profiler."""
 
@@ -80,7 +80,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a section ended."""
+    """Outcome of a section."""
 
     name: str
     failed: bool

@@ -18,14 +18,14 @@ CUDA_GRAPHS = "reduce-overhead"
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a model is trained and asked."""
+    """Settings with which a model is trained and predicts."""
 
     name: str
     precision: Precision = "fp32"
     tf32: bool = False
     channels_last: bool = False
     benchmark: bool = False
-    """Whether cuDNN tries its algorithms out."""
+    """True if cuDNN measures its algorithms first."""
     compiled: str = ""
     """torch.compile's mode; empty: not compiled."""
     fused: tuple[bool, ...] = (False,)

@@ -17,10 +17,10 @@ from gpu_parts.setups import COMPILED, CUDA_GRAPHS, EAGER, Setup, Trainer
 from gpu_parts.timing import clear, halving, median_seconds, peak_gb, reset_peak, wall_seconds
 
 SECONDS = 1.0
-"""Of each timing."""
+"""Seconds of each timing."""
 
 DENSENET_SHARE = 0.75
-"""Of the section's time, for the paper's model."""
+"""Share of the section's time for the paper's model."""
 
 COMPILE_S = 45.0
 """A compilation is not begun with less time left."""
@@ -54,9 +54,9 @@ class Bench:
     job: Job
     run: Run
     clock: Clock
-    """Of this model."""
+    """Clock of this model."""
     whole: Clock
-    """Of the section."""
+    """Clock of the section."""
     meter: Meter
     rows: list[Row] = field(default_factory=list)
 

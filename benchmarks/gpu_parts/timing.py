@@ -1,4 +1,4 @@
-"""How work on a device is timed, with which settings, and what becomes of it where memory runs out."""
+"""Timing of work on a device, its settings, and what happens if memory runs out."""
 
 import gc
 import statistics

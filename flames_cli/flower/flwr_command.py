@@ -30,7 +30,7 @@ SECONDS = 120.0
 """Longest time that a command may take; with a slow disk even its start takes long."""
 
 
-class FlowerCli:
+class FlwrCommand:
     """`flwr` for one SuperLink at `address` (HOST:PORT), with its configuration in the folder `home`.
 
     Without `root_certificates` the connection is plain HTTP, which is only for a SuperLink on this machine. A
@@ -173,7 +173,7 @@ class FlowerCli:
         return answer
 
 
-def find_superlink(home: Path, port: int, root_certificates: Path) -> FlowerCli | None:
+def find_superlink(home: Path, port: int, root_certificates: Path) -> FlwrCommand | None:
     """Return the SuperLink that listens on `port` of this machine, or None if no SuperLink answers.
 
     The connection is plain HTTP if the SuperLink was started without TLS.
@@ -181,7 +181,7 @@ def find_superlink(home: Path, port: int, root_certificates: Path) -> FlowerCli 
     address = f"127.0.0.1:{port}"
     for certificates in (root_certificates, None):
         if is_healthy(address, certificates):
-            return FlowerCli(home, address, certificates)
+            return FlwrCommand(home, address, certificates)
     return None
 
 

@@ -12,7 +12,7 @@ import pytest
 from flames_cli.errors import FlamesError
 from flames_cli.flower import flwr_command as flower_cli
 from flames_cli.flower.control_api import NodeRecord
-from flames_cli.flower.flwr_command import FlowerCli
+from flames_cli.flower.flwr_command import FlwrCommand
 from flames_cli.store.deployment.node_keys import make_node_keys
 
 STAND_IN = """
@@ -42,14 +42,14 @@ def flwr(tmp_path, monkeypatch) -> Callable[..., Seen]:
 
 
 @pytest.fixture
-def cli(tmp_path) -> FlowerCli:
-    return FlowerCli(tmp_path / "home", "127.0.0.1:9", None)
+def cli(tmp_path) -> FlwrCommand:
+    return FlwrCommand(tmp_path / "home", "127.0.0.1:9", None)
 
 
 def test_only_its_owner_can_read_the_description_of_a_connection(tmp_path):
     (tmp_path / "ca.crt").write_text("")
 
-    FlowerCli(tmp_path / "home", "server:9092", tmp_path / "ca.crt")
+    FlwrCommand(tmp_path / "home", "server:9092", tmp_path / "ca.crt")
 
     config = tmp_path / "home" / "config.toml"
     assert tomllib.loads(config.read_text())["superlink"] == {
@@ -114,7 +114,7 @@ def test_a_program_that_is_not_there_is_a_failure(cli, monkeypatch):
 
 
 def test_a_program_that_hangs_is_a_failure(flwr, tmp_path):
-    cli = FlowerCli(tmp_path / "home", "127.0.0.1:9", None, seconds=0.5)
+    cli = FlwrCommand(tmp_path / "home", "127.0.0.1:9", None, seconds=0.5)
     (tmp_path / "flwr_stand_in.py").write_text("import time; time.sleep(60)")
 
     with pytest.raises(FlamesError, match="did not end"):
@@ -136,7 +136,7 @@ def node(key: Path, status: str = "online") -> NodeRecord:
 
 def test_a_new_key_is_registered_by_name(flwr, cli, key, monkeypatch):
     seen = flwr({"success": True, "node-id": 11})
-    monkeypatch.setattr(FlowerCli, "nodes", lambda self: [])
+    monkeypatch.setattr(FlwrCommand, "nodes", lambda self: [])
 
     assert cli.register(key, "hospital-a") == 11
     assert seen()[0][:4] == ["supernode", "register", str(key), "flames"]
@@ -145,7 +145,7 @@ def test_a_new_key_is_registered_by_name(flwr, cli, key, monkeypatch):
 
 def test_a_known_key_is_not_registered_again(cli, key, monkeypatch):
     monkeypatch.setattr(flower_cli, "MODULE", "no_such_module_here")
-    monkeypatch.setattr(FlowerCli, "nodes", lambda self: [node(key)])
+    monkeypatch.setattr(FlwrCommand, "nodes", lambda self: [node(key)])
 
     assert cli.register(key, "hospital-a") == 5
 
@@ -165,4 +165,4 @@ def test_a_runs_status_comes_with_its_details(superlink, tmp_path):
     runs = ListRunsResponse(run_dict={7: Run(run_id=7, status=status)})
     address = superlink({"/v1/control/list-runs": (200, runs.SerializeToString())})
 
-    assert FlowerCli(tmp_path, address, None).run_status(7) == ("finished:failed", "why")
+    assert FlwrCommand(tmp_path, address, None).run_status(7) == ("finished:failed", "why")

@@ -13,7 +13,7 @@ import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.node import NodeSettings
-from flames_cli.flower.flwr_command import FlowerCli
+from flames_cli.flower.flwr_command import FlwrCommand
 from flames_cli.flower.health import wait_until_healthy
 from flames_cli.flower.processes import child_environment, free_port, start, stop
 from flames_cli.stages.deploy.init import init_deployment
@@ -64,7 +64,7 @@ class Loopback:
     """A server that has registered one of the two sites, and the nodes that try to join it."""
 
     deployment: Deployment
-    cli: FlowerCli
+    cli: FlwrCommand
     known: int
     """The node id of site `known`."""
     logs: dict[str, LogReader]
@@ -97,7 +97,7 @@ def loopback(tmp_path_factory) -> Iterator[Loopback]:
         server = start(command, deployment.log, child_environment(deployment.flower_home))
         started.append(server)
         wait_until_healthy(server, deployment.superlink, deployment.ca_certificate, deployment.log)
-        cli = FlowerCli(deployment.flower_home, deployment.superlink, deployment.ca_certificate)
+        cli = FlwrCommand(deployment.flower_home, deployment.superlink, deployment.ca_certificate)
         known = cli.register(deployment.node_key("known"), "known")
         logs = {}
         plain = replace(deployment.site("unknown"), path=root / "plain")

@@ -12,7 +12,7 @@ from flames_cli.fed.engines.submitted import run_submitted
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.messages import PROTOCOL
-from flames_cli.flower.flwr_command import FlowerCli
+from flames_cli.flower.flwr_command import FlwrCommand
 from flames_cli.flower.health import wait_until_healthy
 from flames_cli.flower.processes import child_environment, free_port, start, stop
 
@@ -67,7 +67,7 @@ def run_ray(job: Job, nodes: Path, resources: Resources, on_event: OnEvent, log:
         try:
             address = f"127.0.0.1:{port}"
             wait_until_healthy(process, address, None, log)
-            cli = FlowerCli(home, address, None)
+            cli = FlwrCommand(home, address, None)
             run_submitted(cli, job, on_event, log, nodes, _federation_config(resources))
         finally:
             stop(process)

@@ -16,7 +16,7 @@ from flames_cli.fed.event_log import EventReader, Lost
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import JOB, Job, events_path, handed_over, is_at_work
 from flames_cli.fed.node import NODES
-from flames_cli.flower.flwr_command import FlowerCli
+from flames_cli.flower.flwr_command import FlwrCommand
 from flames_cli.store.files.atomic import write_text
 
 SERVER_APP = "flames_cli.stages.federate.server_app:server_app"
@@ -43,7 +43,7 @@ DEFAULT_TIMING = Timing()
 
 
 def run_submitted(
-    cli: FlowerCli,
+    cli: FlwrCommand,
     job: Job,
     on_event: OnEvent,
     log: Path,
@@ -87,7 +87,7 @@ def run_submitted(
             raise
 
 
-def stop_if_alive(cli: FlowerCli, run_id: int) -> None:
+def stop_if_alive(cli: FlwrCommand, run_id: int) -> None:
     """Stop a run that has not ended; a SuperLink that does not answer runs nothing."""
     with suppress(FlamesError):
         if cli.run_status(run_id)[0] in ALIVE:
@@ -95,7 +95,7 @@ def stop_if_alive(cli: FlowerCli, run_id: int) -> None:
 
 
 def _submit(
-    cli: FlowerCli, run_config: Mapping[str, str], federation_config: Mapping[str, int | float] | None
+    cli: FlwrCommand, run_config: Mapping[str, str], federation_config: Mapping[str, int | float] | None
 ) -> int:
     try:
         return cli.submit(_write_app(cli.home / "app"), run_config, federation_config)
@@ -138,7 +138,7 @@ class _Follower:
     """The process that submitted a run, while it reads the run's events."""
 
     def __init__(
-        self, cli: FlowerCli, run_id: int, name: str, on_event: OnEvent, log: Path, timing: Timing
+        self, cli: FlwrCommand, run_id: int, name: str, on_event: OnEvent, log: Path, timing: Timing
     ) -> None:
         self.reader = EventReader(events_path(cli.home, name))
         self._cli = cli

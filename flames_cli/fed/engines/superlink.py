@@ -14,12 +14,12 @@ from flames_cli.fed.engines.submitted import run_submitted, stop_if_alive
 from flames_cli.fed.event_log import Lost
 from flames_cli.fed.events import Event, OnEvent, RoundDone, Waiting
 from flames_cli.fed.jobs import Job
-from flames_cli.flower.flwr_command import FlowerCli, find_superlink
+from flames_cli.flower.flwr_command import FlwrCommand, find_superlink
 
 ATTEMPTS = 4
 """Number of times that a run may be lost in a row, without a new complete round, before it is given up."""
 
-Find = Callable[[], FlowerCli | None]
+Find = Callable[[], FlwrCommand | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Patience:
 DEFAULT_PATIENCE = Patience()
 
 
-def require_superlink(home: Path, port: int, root_certificates: Path) -> FlowerCli:
+def require_superlink(home: Path, port: int, root_certificates: Path) -> FlwrCommand:
     """Return the SuperLink that listens on `port` of this machine.
 
     Raises:
@@ -120,7 +120,7 @@ class _Attempts:
             ) from lost
 
 
-def _wait_for(find: Find, seconds: float, poll_s: float, attempts: _Attempts) -> FlowerCli:
+def _wait_for(find: Find, seconds: float, poll_s: float, attempts: _Attempts) -> FlwrCommand:
     """Return the SuperLink as soon as it answers.
 
     Raises:

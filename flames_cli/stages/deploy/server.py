@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.messages import PROTOCOL
-from flames_cli.flower.flwr_command import FlowerCli
+from flames_cli.flower.flwr_command import FlwrCommand
 from flames_cli.flower.health import wait_until_healthy
 from flames_cli.flower.processes import (
     child_environment,
@@ -160,7 +160,7 @@ class _Server:
         try:
             address = f"{LOOPBACK}:{made.port}"
             wait_until_healthy(process, address, self._certificates, made.log)
-            cli = FlowerCli(made.flower_home, address, self._certificates)
+            cli = FlwrCommand(made.flower_home, address, self._certificates)
             self._register_sites(cli)
             self._notify(f"ready at {made.superlink} (listens at {self._host}, port {made.port})")
             self.ready = True
@@ -172,7 +172,7 @@ class _Server:
             with uninterrupted():
                 stop(process)
 
-    def _look(self, cli: FlowerCli) -> None:
+    def _look(self, cli: FlwrCommand) -> None:
         """Register new sites and report changes; an error is reported once and does not end the server."""
         try:
             self._register_sites(cli)
@@ -183,7 +183,7 @@ class _Server:
                 self._notify(str(error))
             self._problem = str(error)
 
-    def _register_sites(self, cli: FlowerCli) -> None:
+    def _register_sites(self, cli: FlwrCommand) -> None:
         """Admit every site of the deployment, and no other."""
         if self._certificates is None:
             return
@@ -199,7 +199,7 @@ class _Server:
                 write_json(self._deployment.nodes, {**self._before, **self._ids})
                 self._notify(f"{name} is admitted (node {self._ids[name]})")
 
-    def _report_changes(self, cli: FlowerCli) -> None:
+    def _report_changes(self, cli: FlwrCommand) -> None:
         online = frozenset(_names_online(cli, self._ids))
         for name in sorted(online - self._online):
             self._notify(f"{name} is online")
@@ -242,7 +242,7 @@ def ignore() -> None:
     """Do nothing: `on_ready` is called only once."""
 
 
-def _names_online(cli: FlowerCli, ids: Mapping[str, int]) -> list[str]:
+def _names_online(cli: FlwrCommand, ids: Mapping[str, int]) -> list[str]:
     names = {node_id: name for name, node_id in ids.items()}
     nodes = [node for node in cli.nodes() if node.status == "online"]
     return [names.get(node.node_id) or node.name or f"node {node.node_id}" for node in nodes]

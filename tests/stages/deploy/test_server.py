@@ -81,7 +81,7 @@ def record(node_id: int, status: str, name: str = "") -> NodeRecord:
 def cli(monkeypatch) -> StubCli:
     """Replace Flower by a server that answers, and by a stub of its command line."""
     stub = StubCli()
-    monkeypatch.setattr(server, "FlowerCli", lambda home, address, certificates: stub)
+    monkeypatch.setattr(server, "FlwrCommand", lambda home, address, certificates: stub)
     monkeypatch.setattr(
         server, "server_command", lambda made, *_: [sys.executable, "-c", SERVER, str(made.port)]
     )

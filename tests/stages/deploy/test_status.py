@@ -28,7 +28,7 @@ def running(monkeypatch) -> Any:
 
     def run(nodes: list[NodeRecord], secure: bool = True) -> None:
         monkeypatch.setattr(Cli, "nodes", lambda self: nodes, raising=False)
-        monkeypatch.setattr(flower_cli, "FlowerCli", Cli)
+        monkeypatch.setattr(flower_cli, "FlwrCommand", Cli)
         healthy = lambda address, certificates: (certificates is not None) == secure  # noqa: E731
         monkeypatch.setattr(flower_cli, "is_healthy", healthy)
 
