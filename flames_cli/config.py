@@ -30,10 +30,9 @@ from flames_cli.core.imaging.small_lesion_rule import (
 )
 from flames_cli.errors import FlamesError
 from flames_cli.learn.train_options import STRATEGY, TRAINING, TrainOptions
+from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.store.files.parse import parse_toml
 from flames_cli.store.schema import RUN, check_stamp
-
-DEFAULT_WORKSPACE = Path("flames-workspace")
 
 
 def _check_window_size(value: Any) -> Any:

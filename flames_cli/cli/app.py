@@ -17,9 +17,10 @@ from flames_cli.cli.check_command import check
 from flames_cli.cli.deploy.app import deploy
 from flames_cli.cli.federate_command import federate, strategies_epilog
 from flames_cli.cli.group import FlamesGroup
-from flames_cli.cli.options import DEFAULT_WORKSPACE, Json, Workspace, build_config, check_workspace
+from flames_cli.cli.options import Json, Workspace, build_config, check_workspace
 from flames_cli.cli.preprocess_command import preprocess
 from flames_cli.cli.section_command import FederateCommand, SectionCommand
+from flames_cli.store import DEFAULT_WORKSPACE
 
 app = typer.Typer(
     cls=FlamesGroup,

@@ -48,7 +48,7 @@ def resumed_config(ctx: click.Context, name: str | None) -> Any:
         FlamesError: a typed option does not agree with the run's.
     """
     from flames_cli.config import FederateConfig, check_section, keys_with
-    from flames_cli.store.runs import find_run, read_config
+    from flames_cli.store.runs import find_run, list_differences, read_config
 
     typed = typed_options(ctx, FederateConfig)
     if ctx.params["config"] or typed.get("fresh"):
@@ -63,12 +63,7 @@ def resumed_config(ctx: click.Context, name: str | None) -> Any:
     options = check_section(FederateConfig, {**stored, **typed})
     asked = options.model_dump(mode="json")
     free = keys_with(FederateConfig, "may_change", True) | keys_with(FederateConfig, "stored", False)
-    differing = [
-        f"{key} {made[key]!r} → {asked[key]!r}"
-        for key in typed
-        if key not in free and made[key] != asked[key]
-    ]
-    if differing:
+    if differing := list_differences(made, asked, (key for key in typed if key not in free)):
         raise FlamesError(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); leave them out to "
             "continue it, or start another run without --resume and with --run NAME"

@@ -3,17 +3,14 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
 
 from flames_cli.errors import FlamesError
-
-Kind = Literal["strategies", "models", "datasets", "runs"]
 
 WORDS = {"strategies": "strategy", "models": "model", "datasets": "data set"}
 
 
 def known_names(kind: str, workspace: Path) -> list[str]:
-    """Return the known names of a kind; those of runs are read from the workspace."""
+    """Return the known names of a kind: strategies, models, datasets or runs, which are in the workspace."""
     match kind:
         case "strategies":
             from flames_cli.fed.algorithms import ALGORITHMS

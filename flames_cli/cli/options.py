@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from flames_cli.config import Section
 
 # The configuration is imported where it is used: pydantic takes a third of the time of `flames --help`.
-DEFAULT_WORKSPACE = Path("flames-workspace")
 
 Workspace = Annotated[
     Path,

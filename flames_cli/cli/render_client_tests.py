@@ -17,7 +17,7 @@ def print_client_tests(console: Console, tests: Mapping[str, Any]) -> None:
         console.print(_table(tests))
         console.print("mean±sd over n cases, as each node reports it for its own test set", style="dim")
     for client, reason in tests["silent"].items():
-        console.print(f"{client} tells no test: {reason}", style="yellow")
+        console.print(f"{client} reports no test: {reason}", style="yellow")
 
 
 def _table(tests: Mapping[str, Any]) -> Table:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has 
 FOUND = ("small", "large", "lesion")
 """Sizes of lesion in the table of found lesions."""
 
-NOT_PRIVATE = "it does not cover the losses, Dice and counts that clients tell"
+NOT_PRIVATE = "it does not cover the losses, Dice and counts that clients report"
 
 TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px": "HD px"}
 

@@ -13,6 +13,7 @@ import click
 from typer.core import TyperCommand, TyperOption
 
 from flames_cli.cli.names import known_names
+from flames_cli.store import DEFAULT_WORKSPACE
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -156,7 +157,7 @@ def complete(names: Any, value_type: Any = str) -> Any:
     if isinstance(names, str):
 
         def complete_names(ctx: click.Context, _: list[str], incomplete: str) -> list[str]:
-            found = known_names(names, Path(ctx.params.get("workspace") or "flames-workspace"))
+            found = known_names(names, Path(ctx.params.get("workspace") or DEFAULT_WORKSPACE))
             return [name for name in found if name.startswith(incomplete)]
 
         return complete_names

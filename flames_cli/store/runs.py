@@ -1,6 +1,6 @@
 """Folder of a run: `config.toml` as run, `rounds.jsonl`, `checkpoints/`, `evaluation/`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,11 @@ def list_runs(workspace: Path) -> list[Path]:
     """Return the folders of all runs, in order, without folders that a killed process left half deleted."""
     found = (path.parent for path in workspace.glob("runs/*/config.toml"))
     return sorted(path for path in found if not path.name.startswith("."))
+
+
+def list_differences(was: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    """Return each of the `keys` whose option differs, as `key was → now`; a missing option is None."""
+    return [f"{key} {was.get(key)!r} → {now.get(key)!r}" for key in keys if was.get(key) != now.get(key)]
 
 
 def find_run(workspace: Path, name: str | None) -> RunFolder:

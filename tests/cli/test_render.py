@@ -214,7 +214,7 @@ def test_results_of_nodes_are_shown_and_so_are_nodes_without_results(tmp_path):
     shown = written(render.print_federation, result, 2)
     assert "clients, own test sets, after round 2" in shown
     assert re.search(r"hospital-a +MRI +9 +0.50±0.25 +0.50±0.25 +50.0±25.0 +none", shown)
-    assert "hospital-b tells no test: its test set is too small" in shown
+    assert "hospital-b reports no test: its test set is too small" in shown
     assert render.federation_json(result)["client_tests"] == tests
 
 

@@ -7,6 +7,7 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.runs import (
     append_round,
     find_run,
+    list_differences,
     list_runs,
     read_config,
     read_history,
@@ -252,3 +253,13 @@ def test_a_configuration_of_version_2_is_still_read(version, is_read, tmp_path):
     else:
         with pytest.raises(FlamesError, match=f"has version {version} of flames-run, this release reads 3"):
             read_config(path)
+
+
+def test_differences_are_listed_in_the_order_of_the_keys():
+    was, now = {"lr": 1e-4, "seed": 0, "rounds": 5}, {"lr": 1e-3, "rounds": 9, "size": 96}
+    assert list_differences(was, now, ["size", "seed", "lr"]) == [
+        "size None → 96",
+        "seed 0 → None",
+        "lr 0.0001 → 0.001",
+    ]
+    assert list_differences(was, was, was) == []

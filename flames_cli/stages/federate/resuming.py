@@ -23,7 +23,7 @@ from flames_cli.store.checkpoint import (
 )
 from flames_cli.store.client_state import check_client_state, client_folder
 from flames_cli.store.files.atomic import remove_leftovers
-from flames_cli.store.runs import RunFolder, read_config, read_rounds, truncate_rounds
+from flames_cli.store.runs import RunFolder, list_differences, read_config, read_rounds, truncate_rounds
 
 NOT_STORED = keys_with(FederateConfig, "stored", False)
 """Options of this call or this machine, which are not stored with the run."""
@@ -120,12 +120,7 @@ def _check_same(run: RunFolder, was: Mapping[str, Any], now: Mapping[str, Any]) 
     Raises:
         FlamesError: options differ; the message lists all of them.
     """
-    differing = [
-        f"{key} {was.get(key)!r} → {now.get(key)!r}"
-        for key in sorted({*was, *now} - FREE_TO_CHANGE)
-        if was.get(key) != now.get(key)
-    ]
-    if differing:
+    if differing := list_differences(was, now, sorted({*was, *now} - FREE_TO_CHANGE)):
         raise FlamesError(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
             "pass --fresh to start it again, or another --run NAME"
