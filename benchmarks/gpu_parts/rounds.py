@@ -6,6 +6,7 @@ from typing import Any
 
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import LastReport, State
+from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.devices import memory_format, pick_precision
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
@@ -16,11 +17,7 @@ from gpu_parts.running import Clock, Run, align
 from gpu_parts.shards import Hospitals, draw_hospitals, read_hospitals
 from gpu_parts.timing import OUT_OF_MEMORY, clear, peak_gb, reset_peak
 
-ALGORITHMS = {
-    "fedavg": Algorithm(local_update="plain", groups="all", blend="mean"),
-    "flames": Algorithm(local_update="plain", groups="modality", blend="flames"),
-}
-"""The same algorithms as in `fed.algorithms`, which is not imported since `fed` needs Flower."""
+COMPARED = {name: ALGORITHMS[name] for name in ("fedavg", "flames")}
 
 BATCH_AND_LR = {"densenet-unet": (64, 1e-4), "unet": (16, 1e-3)}
 """The toolkit's defaults, and what its README says of the small model."""
@@ -35,7 +32,7 @@ TEST_SHARE = 0.08
 def federate(run: Run, clock: Clock) -> list[str]:
     """Run both strategies for as many rounds as there is time for, then test their models."""
     hospitals = _find_hospitals(run)
-    with ThreadPoolExecutor(len(ALGORITHMS)) as pool:
+    with ThreadPoolExecutor(len(COMPARED)) as pool:
         federation = _choose(run, clock, hospitals, pool)
         figures = run.figures.setdefault("rounds", {})
         while federation.arms[0].state.round + 1 < run.rounds and _fits(federation, clock):
@@ -112,7 +109,7 @@ def _start(name: str, run: Run, hospitals: Hospitals, pool: ThreadPoolExecutor) 
         batch_size,
         lr,
         pool,
-        [Arm(arm, algorithm, _begin(algorithm, hospitals, initial)) for arm, algorithm in ALGORITHMS.items()],
+        [Arm(arm, algorithm, _begin(algorithm, hospitals, initial)) for arm, algorithm in COMPARED.items()],
     )
 
 
@@ -154,7 +151,7 @@ def _note(figures: dict[str, Any], run: Run, federation: Federation) -> None:
 
 def _summary(figures: dict[str, Any]) -> list[str]:
     """Return the table of test Dice, and what a round takes."""
-    names = list(ALGORITHMS)
+    names = list(COMPARED)
     rows = [["test Dice", *names]]
     for kind, title in (("clients", ""), ("server", "server, ")):
         tests = [figures[name]["test"][kind] for name in names]

@@ -39,11 +39,6 @@ class Clock:
         return Clock(time.monotonic() + max(self.left(), 0.0) * share)
 
 
-def clock_of(seconds: float) -> Clock:
-    """Return a clock that ends in so many seconds."""
-    return Clock(time.monotonic() + seconds)
-
-
 @dataclass(slots=True)
 class Run:
     """State that all sections share: the device, the options, and the figures found so far."""

@@ -71,7 +71,7 @@ def read_hospitals(folder: Path) -> Hospitals:
         elif found := _read_unseen(path):
             unseen.append(found)
     if not clients:
-        raise FlamesError(f"{folder} holds no client's shard; make some with `flames partition`")
+        raise FlamesError(f"{folder} contains no client's shard; make some with `flames partition`")
     trained = {client.modality for client in clients}
     return Hospitals(clients, [one for one in unseen if one.modality in trained])
 

@@ -9,7 +9,6 @@ import pytest
 import typer
 
 from flames_cli import config
-from flames_cli.cli import options
 from flames_cli.cli.app import app
 from flames_cli.cli.names import known_names
 from flames_cli.cli.options import parse_by_modality, parse_lists, parse_number, parse_pairs
@@ -80,7 +79,8 @@ def test_defaults_that_help_spells_out_are_those_of_the_keys():
     assert float(typed("federate")["lr"].show_default) == config.FederateConfig().lr
     assert int(typed("federate")["min_clients"].show_default) == config.FederateConfig().min_clients
     assert float(typed("federate")["wait_for_clients"].show_default) == SUPERLINK_WAIT_SECONDS
-    assert options.DEFAULT_WORKSPACE == config.DEFAULT_WORKSPACE
+    (workspace,) = (one for one in COMMANDS["info"].params if one.name == "workspace")
+    assert Path(workspace.default) == config.FederateConfig().workspace
 
 
 @EVERY_SECTION
