@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
@@ -23,6 +24,13 @@ class SkippedCase(Exception):
 
     The message is written to the report of preprocessing, so it names no file and no patient.
     """
+
+
+Threshold = float | Literal["half"] | None
+"""Threshold of a soft mask."""
+
+PatientUnit = Literal["patient", "sequence", "image"]
+"""Unit that counts as a patient: a person, a sequence of frames, or every image if neither is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,14 @@ class Source:
     """Organ in the image; empty: the organ of its data set."""
     fixed_set: str = ""
     """The one of core.splits.SETS to which the data set itself assigns the source; empty: a split decides."""
+    labels: tuple[str, ...] = ()
+    """Labels of the masks that are tumour; they replace those of ReadOptions."""
+    frame: int = 0
+    """Number of the frame of a DICOM clip, from 1; 0 where the file has one image."""
+    is_healthy: bool = False
+    """True if the data set itself states that the image has no lesion; read only with `keep_empty`."""
+    place_in_series: tuple[str, int] | None = None
+    """Series and number of an image, where neighbouring numbers may show one patient; else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,14 @@ class ReadOptions:
     """Percentile of the complete volume that becomes 1 where no window applies."""
     colour: bool = False
     """True to keep red, green and blue where the data set has them."""
+    labels: tuple[str, ...] = ()
+    """Labels of a mask that are tumour, by number, name or colour; empty: the only label of the mask."""
+    mask_threshold: Threshold = None
+    """Smallest value that is tumour in a soft mask; half: half of full scale; None: it is rejected."""
+    keep_empty: bool = False
+    """True to read images and volumes without a lesion, too."""
+    percentile_of: Literal["all", "foreground"] = "all"
+    """Voxels of which `percentile` is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +112,8 @@ class RawCase:
     """Distance between rows and between columns; NaN where the source does not state it."""
     place: Placement | None = None
     """Position of a slice in its volume; None for still images."""
+    notes: tuple[str, ...] = ()
+    """Remarks about the files that the user should see, without names of files or patients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +152,17 @@ class Reader:
     """Images in the paper's test set of the server; 0 where no paper states it: a tenth of the patients."""
     volume_rules: VolumeRules | None = None
     """Slices and intensities of volumes; None for data sets of still images."""
-    knows_patients: bool = True
-    """True if the data set names its patients; otherwise every image counts as a patient."""
+    patient_unit: PatientUnit = "patient"
+    """Unit that counts as a patient."""
     has_colour: bool = False
     """True if the images can be read in colour."""
     small_lesion_rule: SmallLesionRule = DEFAULT_RULE
     """Rule for images with small lesions, where the user gives none."""
+
+    @property
+    def knows_patients(self) -> bool:
+        """True if the data set names its patients, or sequences that count as patients."""
+        return self.patient_unit != "image"
 
     @property
     def is_still(self) -> bool:

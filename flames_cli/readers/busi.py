@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
-from flames_cli.readers.formats.images import read_still
+from flames_cli.readers.formats.stills import read_still
 
 FOLDER = "Dataset_BUSI_with_GT"
 LAYOUT = "benign/benign (1).png with benign (1)_mask.png, and malignant/ likewise"
@@ -62,5 +62,5 @@ BUSI = Reader(
     read_source=read_source,
     complete=647,
     server_test=130,
-    knows_patients=False,
+    patient_unit="image",
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
-from flames_cli.readers.formats.images import read_still
+from flames_cli.readers.formats.stills import read_still
 from flames_cli.readers.pairs import JPEG, find_named, pair_up
 
 
@@ -35,7 +35,7 @@ KVASIR = Reader(
     list_sources=list_sources,
     read_source=read_source,
     complete=1000,
-    knows_patients=False,
+    patient_unit="image",
     has_colour=True,
     # FedGS's rule for PolypGen, which is endoscopy of the colon too.
     small_lesion_rule=SmallLesionRule("box", 150.0, 100.0),

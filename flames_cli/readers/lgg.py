@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
-from flames_cli.readers.formats.images import read_still
+from flames_cli.readers.formats.stills import read_still
 from flames_cli.readers.pairs import find_named, natural_order, pair_up
 
 FLAIR = 1

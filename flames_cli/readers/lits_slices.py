@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
-from flames_cli.readers.formats.images import read_still
+from flames_cli.readers.formats.stills import read_still
 from flames_cli.readers.pairs import Centre, Pair, find_centres, find_named, pair_up
 
 _IMAGE = re.compile(r"image(\d+_slice\d{1,9})\.jpe?g", re.IGNORECASE)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
-from flames_cli.readers.formats.images import read_still
+from flames_cli.readers.formats.stills import read_still
 
 _IMAGE = re.compile(r"^(\d+)\.jpe?g$", re.IGNORECASE)
 _MASK = re.compile(r"^(\d+)_binary\.png$", re.IGNORECASE)
@@ -48,5 +48,5 @@ OTU2D = Reader(
     read_source=read_source,
     complete=1469,
     server_test=230,
-    knows_patients=False,
+    patient_unit="image",
 )

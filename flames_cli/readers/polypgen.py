@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.readers.base import RawCase, Reader, ReadOptions, Source
-from flames_cli.readers.formats.images import read_still
+from flames_cli.readers.formats.stills import read_still
 from flames_cli.readers.pairs import JPEG, Centre, Pair, find_centres, find_named, pair_up
 
 _MASK = re.compile(r"([^.].*)_mask\.jpe?g", re.IGNORECASE | re.DOTALL)
@@ -62,7 +62,7 @@ POLYPGEN = Reader(
     list_sources=list_sources,
     read_source=read_source,
     complete=1537,
-    knows_patients=False,
+    patient_unit="image",
     has_colour=True,
     # FedGS's rule: its blob detector takes a rough box of the smallest polyp of 512×512 pixels.
     small_lesion_rule=SmallLesionRule("box", 150.0, 100.0),

@@ -90,6 +90,10 @@ class SetInfo:
     own."""
     small: SmallLesionRule = DEFAULT_RULE
     """Rule that decides which of its images have small lesions."""
+    patient_unit: str = "patient"
+    """Unit that counts as a patient: `patient`, `sequence`, or `image` where patients are unknown."""
+    mask_resize: str = "paper"
+    """Method by which masks were resized (`core.imaging.geometry`): `aligned` or `paper`."""
 
     def judge(self, case: CaseInfo) -> Lesion:
         """Return whether the lesions of `case` are small, large, or none."""
@@ -188,6 +192,8 @@ def write_set(
         channels=info.channels,
         collection=info.collection,
         small=str(info.small),
+        patient_unit=info.patient_unit,
+        mask_resize=info.mask_resize,
     )
     images = _create_chunked(group, "image", len(cases), info.pixel_shape, info.dtype)
     masks = _create_chunked(group, "mask", len(cases), (info.size, info.size), np.dtype(np.uint8))
@@ -250,6 +256,9 @@ def read_set_info(group: h5py.Group) -> SetInfo:
         channels=operator.index(attrs["channels"]),
         collection=_text(attrs["collection"]),
         small=parse_small_lesion_rule(_text(attrs["small"])),
+        # Files of version 4 have neither; their masks were resized as in the paper.
+        patient_unit=_text(attrs.get("patient_unit", "patient")),
+        mask_resize=_text(attrs.get("mask_resize", "paper")),
     )
     _check_pixels(group, info)
     return info

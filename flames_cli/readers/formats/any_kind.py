@@ -9,9 +9,11 @@ import numpy as np
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
-from flames_cli.readers.formats.dicom import read_segmentation, read_series
+from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation
-from flames_cli.readers.formats.images import read_deep_image, read_masks, require_shape
+from flames_cli.readers.formats.dicom_seg import read_segmentation
+from flames_cli.readers.formats.images import read_deep_image
+from flames_cli.readers.formats.masks import read_masks, require_shape
 from flames_cli.readers.formats.nifti import read_volume
 from flames_cli.readers.formats.volumes import (
     Flags,

@@ -1,11 +1,10 @@
-"""Read DICOM volumes: a series of slices, or a segmentation (DICOM-SEG), turned to RAS."""
+"""Read DICOM volumes, which are series of slices, turned to RAS."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from flames_cli.arrays import Floats, Pixels
@@ -23,9 +22,6 @@ EVEN = 0.2
 
 ALIKE = 1e-3
 """Largest difference between slices in direction cosines, and in mm between pixels."""
-
-ON_GRID = 0.25
-"""Largest distance, in voxels, between a segmentation's voxels and those of its image."""
 
 
 def read_series(path: Path, labels: bool = False) -> Volume:
@@ -53,7 +49,7 @@ def read_series(path: Path, labels: bool = False) -> Volume:
     _require_alike(path, planes)
     normal = planes[0].normal
     planes.sort(key=lambda plane: float(plane.position @ normal))
-    affine = LPS_TO_RAS @ _affine(planes[0], _step(path, planes))
+    affine = LPS_TO_RAS @ plane_affine(planes[0], _step(path, planes))
     axes = "".join(nib.aff2axcodes(affine))
     return Volume(to_ras(_stack(planes, labels), axes), affine, axes)
 
@@ -76,18 +72,20 @@ def _require_alike(path: Path, planes: Sequence[Plane]) -> None:
     for plane in planes[1:]:
         if plane.shape != first.shape:
             raise BadCase(
-                f"{path.name}: {_label(plane)} is {plane.shape}, {_label(first)} {first.shape}; "
+                f"{path.name}: {label_plane(plane)} is {plane.shape}, {label_plane(first)} {first.shape}; "
                 "a series has slices of one size"
             )
         same = np.allclose(plane.orientation, first.orientation, rtol=0, atol=ALIKE)
         if not (same and np.allclose(plane.spacing_mm, first.spacing_mm, rtol=0, atol=ALIKE)):
             raise BadCase(
-                f"{path.name}: {_label(plane)} and {_label(first)} differ in direction or spacing; "
+                f"{path.name}: {label_plane(plane)} and {label_plane(first)} differ in direction or spacing; "
                 "take out localizers and other scans"
             )
 
 
-def _label(plane: Plane) -> str:
+def label_plane(plane: Plane) -> str:
+    """Return the name of a slice for messages: its file, and its frame if it is not the first."""
+    """Return the name of a slice for messages: its file, and its frame if it is not the first."""
     return plane.path.name + (f" frame {plane.frame + 1}" if plane.frame else "")
 
 
@@ -114,10 +112,10 @@ def _step(path: Path, planes: Sequence[Plane]) -> Floats:
 
 
 def _between(planes: Sequence[Plane], index: int) -> str:
-    return f"{_label(planes[index])} and {_label(planes[index + 1])}"
+    return f"{label_plane(planes[index])} and {label_plane(planes[index + 1])}"
 
 
-def _affine(first: Plane, step: Floats) -> Floats:
+def plane_affine(first: Plane, step: Floats) -> Floats:
     """Return the 4×4 matrix from column, row and slice index to mm in LPS."""
     affine = np.eye(4)
     affine[:3, 0] = first.orientation[:3] * first.spacing_mm[1]
@@ -148,38 +146,3 @@ def _fits(values: Pixels) -> bool:
     """Return True if int16 can represent all values, such as a CT's HU, in half of the memory of float32."""
     with np.errstate(invalid="ignore"):
         return bool((values.astype(np.int16) == values).all())
-
-
-def read_segmentation(path: Path, like: Volume) -> Volume:
-    """Return the union of the segments of a DICOM-SEG as 0 and 1, on the voxels of `like`.
-
-    Raises:
-        BadCase: the file cannot be read, is fractional, or its voxels are not those of the image.
-    """
-    file = list_files(path)[0]
-    header = read_header(file)
-    if header.get("SegmentationType") == "FRACTIONAL":
-        raise BadCase(
-            f"{file.name}: it is a segmentation of fractions, expected a binary one; export it as such"
-        )
-    marked = np.zeros(like.file_shape, np.uint8)
-    for plane, frame in zip(describe_planes(file, header), read_frames(file), strict=True):
-        marked[_voxels(plane, frame, like)] = 1
-    return Volume(to_ras(marked, like.axes), like.affine, like.axes)
-
-
-def _voxels(plane: Plane, frame: Pixels, like: Volume) -> tuple[NDArray[np.int64], ...]:
-    """Return the voxel indices of the marked pixels of one frame, in the file order of `like`."""
-    step = plane.normal * (plane.between_mm or plane.thickness_mm)
-    to_voxel = np.linalg.inv(like.affine) @ LPS_TO_RAS @ _affine(plane, step)
-    sizes = np.linalg.norm(to_voxel[:3, : 3 if plane.between_mm else 2], axis=0)
-    rows, columns = np.nonzero(frame)
-    points = to_voxel[:3, :2] @ np.stack([columns, rows]) + to_voxel[:3, 3:]
-    nearest = np.rint(points).astype(np.int64)
-    if np.abs(sizes - 1).max() > EVEN or np.abs(points - nearest).max(initial=0) > ON_GRID:
-        raise BadCase(
-            f"{_label(plane)}: the segmentation is between its image's voxels; resample it onto them"
-        )
-    if (nearest < 0).any() or (like.file_shape <= nearest.T).any():
-        raise BadCase(f"{_label(plane)}: the segmentation reaches beyond its image; is it another image's?")
-    return tuple(nearest)

@@ -1,8 +1,8 @@
-"""Decode still images to grey or colour, and masks with known values."""
+"""Decode still images to grey or colour."""
 
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,9 +11,8 @@ import numpy as np
 import simplejpeg
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.imaging.intensity import count_values
-from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source
+from flames_cli.arrays import Pixels
+from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.png import decode_simple
 
 MAX_PIXELS = 50_000_000
@@ -28,14 +27,6 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 """Exceptions that Pillow raises for damaged files; some of them only for TIFF."""
 
-Values = frozenset[int]
-
-BLACK_AND_WHITE = (frozenset({0, 255}), frozenset({0, 1}), frozenset({0, MAX_16_BIT}))
-"""Sets of values that a mask may have if it is stored without loss."""
-
-JPEG_THRESHOLD = 128
-"""Smallest value that is tumour in masks saved as JPEG, which have every value (FedGS, section Data)."""
-
 
 def read_image(path: Path, colour: bool = False) -> Pixels:
     """Return the image as uint8, upright by its EXIF tag: H×W grey (ITU-R 601 luma), or H×W×3 RGB.
@@ -46,13 +37,13 @@ def read_image(path: Path, colour: bool = False) -> Pixels:
         BadCase: the file is missing, is not an image, ends early, states more than MAX_PIXELS, has 32-bit
             values, or is partly transparent.
     """
-    pixels = _decode(path, colour)
+    pixels = decode_image(path, colour)
     if pixels.dtype == np.uint8:
         return pixels
     return (pixels.astype(np.uint32) * 255 // MAX_16_BIT).astype(np.uint8)
 
 
-def _decode(path: Path, colour: bool) -> Pixels:
+def decode_image(path: Path, colour: bool = False) -> Pixels:
     """Return the image like `read_image`, but with 16-bit values unchanged: uint8 or uint16."""
     with _named_errors(path):
         if path.exists() and not path.is_file():
@@ -148,74 +139,4 @@ def read_deep_image(path: Path, colour: bool = False) -> Pixels:
         _check_size(path, image.width, image.height)
         if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
             raise BadCase(f"{path.name}: it contains {pages} pages, expected one image; save each as a file")
-    return _decode(path, colour)
-
-
-def read_still(
-    source: Source, options: ReadOptions, mask_name: str, allowed: Sequence[Values] | None = BLACK_AND_WHITE
-) -> list[RawCase]:
-    """Return one case: the source's image with the union of its masks.
-
-    Args:
-        source: an image and its masks.
-        options: `colour` is used.
-        mask_name: name of the expected mask, for the message if it is missing.
-        allowed: see `read_masks`.
-
-    Raises:
-        BadCase: there is no mask, or image or mask is not valid.
-        SkippedCase: the mask is empty.
-    """
-    if not source.masks:
-        raise BadCase(f"{source.name}: no mask, expected {mask_name}")
-    image = read_image(source.image, options.colour)
-    mask = read_masks(source.masks, image.shape[:2], allowed)
-    if not mask.any():
-        raise SkippedCase("the mask is empty")
-    return [RawCase(case=source.case or source.patient, patient=source.patient, image=image, mask=mask)]
-
-
-def read_masks(paths: Sequence[Path], shape: tuple[int, ...], allowed: Sequence[Values] | None) -> Mask:
-    """Return the union of the masks as H×W of 0 and 1.
-
-    Args:
-        paths: the masks of one image.
-        shape: shape of the image, H×W.
-        allowed: sets of values that a mask may contain, such as {0, 255}; None: masks saved as JPEG, where
-            JPEG_THRESHOLD decides.
-
-    Raises:
-        BadCase: a mask is missing or corrupt, has another shape, or has other values.
-    """
-    union = np.zeros(shape, bool)
-    for path in paths:
-        mask = read_image(path) if allowed is None else _decode(path, colour=False)
-        require_shape(path, mask, shape)
-        if allowed is None:
-            union |= mask >= JPEG_THRESHOLD
-            continue
-        _check_values(path, mask, allowed)
-        union |= mask > 0
-    return union.view(np.uint8)
-
-
-def require_shape(path: Path, mask: Pixels, shape: tuple[int, ...]) -> None:
-    """Raise BadCase if a mask (H×W) has not the `shape` of its image."""
-    if mask.shape != shape:
-        raise BadCase(
-            f"{path.name}: the mask is {mask.shape[0]}×{mask.shape[1]}, its image {shape[0]}×{shape[1]}"
-        )
-
-
-def _check_values(path: Path, mask: Mask, allowed: Sequence[Values]) -> None:
-    if mask.max() <= 1 and {0, 1} in allowed:
-        return
-    values = set(count_values(mask)[0].tolist())
-    if not any(values <= known for known in allowed):
-        known_text = " or ".join(str(sorted(known)) for known in allowed)
-        raise BadCase(f"{path.name}: the mask contains the values {_few(values)}, expected {known_text}")
-
-
-def _few(values: set[int]) -> str:
-    listed = sorted(values)
-    return str(listed) if len(listed) <= 6 else f"{listed[:5]} and {len(listed) - 5} more"
+    return decode_image(path, colour)

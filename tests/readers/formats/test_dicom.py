@@ -14,8 +14,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLosslessSV1, RLELoss
 
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase
-from flames_cli.readers.formats.dicom import read_segmentation, read_series
+from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation
+from flames_cli.readers.formats.dicom_seg import read_segmentation
 from flames_cli.readers.formats.nifti import read_volume
 from flames_cli.readers.formats.volumes import stored_as
 from tests.support.phantoms.dicom import write_segmentation, write_series

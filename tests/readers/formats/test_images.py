@@ -10,7 +10,8 @@ from PIL import Image
 
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase
-from flames_cli.readers.formats.images import BLACK_AND_WHITE, read_deep_image, read_image, read_masks
+from flames_cli.readers.formats.images import read_deep_image, read_image
+from flames_cli.readers.formats.masks import BLACK_AND_WHITE, read_masks
 
 GREY = derive_rng(0, "grey").integers(0, 256, (12, 17)).astype(np.uint8)
 

@@ -21,7 +21,7 @@ SIZE = 16
 
 
 def reader(knows_patients):
-    return replace(OTU2D, complete=0, knows_patients=knows_patients)
+    return replace(OTU2D, complete=0, patient_unit="patient" if knows_patients else "image")
 
 
 def survey(*sources, knows_patients=True, name="made"):
