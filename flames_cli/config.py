@@ -173,6 +173,10 @@ class ReadConfig(Section):
     percentile: Annotated[float, Field(gt=0, le=100)] = option(
         95.0, "Percentile that becomes white in a volume without a window."
     )
+    mask_resize: Literal["aligned", "paper"] = option(
+        "aligned",
+        "Resizing of masks: aligned with their images, or as in the FLAMES paper, up to half a pixel off.",
+    )
     workers: Annotated[int, Field(ge=0)] = option(0, "Number of threads; 0: one for each core.", RUN_PANEL)
 
 
