@@ -1,6 +1,6 @@
 """Files of a kind that was misread: the small inputs that showed it."""
 
-from tests.support.cases import check_manifest, find_manifest, preprocess_manifest
+from tests.support.cases import check_manifest, find_manifest
 
 
 def test_white_is_zero_tiffs_are_found_to_be_copies_of_their_twins(tmp_path):
