@@ -9,6 +9,7 @@ import numpy as np
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
+from flames_cli.readers.formats.content import Kind, recognise_file
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation
 from flames_cli.readers.formats.dicom_seg import read_segmentation
@@ -24,7 +25,7 @@ from flames_cli.readers.formats.volumes import (
 )
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-STILL_SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff")
+STILL_SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff", ".bmp")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -42,8 +43,8 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
     return read_slices(source, image, tumour, options, VolumeRules(source.modality))
 
 
-def _kind(path: Path) -> str:
-    """Return `still`, `nifti` or `dicom`."""
+def _kind(path: Path) -> Kind:
+    """Return the kind that the name states, or the content of a file whose name states none."""
     name = path.name.lower()
     if name.endswith(STILL_SUFFIXES):
         return "still"
@@ -53,7 +54,14 @@ def _kind(path: Path) -> str:
         return "dicom"
     if not path.exists():
         raise BadCase(f"{path.name}: there is no such file or folder")
-    raise BadCase(f"{path.name}: expected PNG, JPEG, TIFF, NIfTI, .dcm, or a folder of DICOM files")
+    content = recognise_file(path)
+    if content.kind:
+        return content.kind
+    found = f"its content is {content.name}, " if content.name else ""
+    raise BadCase(
+        f"{path.name}: {found}expected PNG, JPEG, TIFF, BMP, NIfTI, .dcm, or a folder of DICOM files; "
+        f"{content.advice}"
+    )
 
 
 def _read_still(source: Source, options: ReadOptions) -> RawCase:
