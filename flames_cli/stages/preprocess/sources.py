@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,6 +17,7 @@ from flames_cli.core.imaging.near_duplicates import (
     cluster_by_marks,
     cluster_near_duplicates,
 )
+from flames_cli.core.patient_names import find_alike
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.duplicate_list import read_duplicate_list
@@ -206,6 +207,25 @@ def _mark_near(sounds: Sequence[Sound], alike: dict[str, list[str]], bits: int) 
     )
     for sound, first in zip(shown, firsts, strict=True):
         alike[sound.source.patient].append(f"near {first}")
+
+
+def find_alike_ids(reader: Reader, sources: Iterable[Source]) -> list[list[str]]:
+    """Return groups of patients whose ids are probably spellings of one id.
+
+    Only data sets that name patients can have them: other ids are names of files.
+    """
+    if reader.patient_unit != "patient":
+        return []
+    return find_alike(sorted({source.patient for source in sources}))
+
+
+def join_alike_ids(unit_of: Mapping[str, str], alike: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Return the split unit of every patient, after patients whose ids are alike were put into one unit."""
+    marks = {patient: [f"unit {unit}"] for patient, unit in sorted(unit_of.items())}
+    for group in alike:
+        for patient in (one for one in group if one in marks):
+            marks[patient].append(f"spelt {group[0]}")
+    return cluster_by_marks(marks)
 
 
 def set_split_units(cases: Iterable[SpooledCase], unit_of: dict[str, str]) -> list[SpooledCase]:
