@@ -173,6 +173,9 @@ class ReadConfig(Section):
     percentile: Annotated[float, Field(gt=0, le=100)] = option(
         95.0, "Percentile that becomes white in a volume without a window."
     )
+    accept: Path | None = option(
+        None, "TOML file of findings to accept: [[accept]] with id and reason.", metavar="FILE"
+    )
     workers: Annotated[int, Field(ge=0)] = option(0, "Number of threads; 0: one for each core.", RUN_PANEL)
 
 
