@@ -17,7 +17,6 @@ from flames_cli.core.imaging.near_duplicates import (
     cluster_by_marks,
     cluster_near_duplicates,
 )
-from flames_cli.core.patient_names import find_alike
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.duplicate_list import read_duplicate_list
@@ -207,16 +206,6 @@ def _mark_near(sounds: Sequence[Sound], alike: dict[str, list[str]], bits: int) 
     )
     for sound, first in zip(shown, firsts, strict=True):
         alike[sound.source.patient].append(f"near {first}")
-
-
-def find_alike_ids(reader: Reader, sources: Iterable[Source]) -> list[list[str]]:
-    """Return groups of patients whose ids are probably spellings of one id.
-
-    Only data sets that name patients can have them: other ids are names of files.
-    """
-    if reader.patient_unit != "patient":
-        return []
-    return find_alike(sorted({source.patient for source in sources}))
 
 
 def join_alike_ids(unit_of: Mapping[str, str], alike: Iterable[Sequence[str]]) -> dict[str, str]:

@@ -18,7 +18,6 @@ from flames_cli.stages.preprocess.report import PreparedDataSet, Sets, make_repo
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
 from flames_cli.stages.preprocess.sources import (
     Gathered,
-    find_alike_ids,
     find_split_units,
     gather,
     join_alike_ids,
@@ -26,7 +25,7 @@ from flames_cli.stages.preprocess.sources import (
 )
 from flames_cli.stages.preprocess.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.raw import Kind, Opened, check_windows, kind_of, open_raw, slug
+from flames_cli.stages.raw import Kind, Opened, check_windows, find_alike_ids, kind_of, open_raw, slug
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.files.atomic import remove_leftovers, write_json
 from flames_cli.store.files.locks import in_turn
@@ -223,8 +222,9 @@ def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, s
             unit = unit_of[source.patient]
             if source.fixed_set and fixed.setdefault(unit, source.fixed_set) != source.fixed_set:
                 raise FlamesError(
-                    f"{collection}: patient {source.patient}, a copy of one of its images, or another spelling "
-                    f"of its id is in {fixed[unit]} and in {source.fixed_set}; a patient belongs in one set"
+                    f"{collection}: patient {source.patient}, a copy of one of its images, or another "
+                    f"spelling of its id is in {fixed[unit]} and in {source.fixed_set}; a patient belongs in "
+                    "one set"
                 )
     return fixed
 
