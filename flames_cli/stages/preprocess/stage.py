@@ -76,6 +76,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
                     collection=collection,
                     small=choose_rule(config, reader, names[modality, organ], collection),
                     patient_unit=reader.patient_unit,
+                    mask_resize=config.mask_resize,
                 ),
                 sets={own: rename_cases(cases, pseudonym_of) for own, cases in sets[modality, organ].items()},
                 part=part,
