@@ -3,6 +3,9 @@
 INTERNAL = 1
 """Exit code after a bug in the program."""
 
+PROBLEMS = 4
+"""Exit code of `flames check` if it found problems in the data."""
+
 
 class FlamesError(Exception):
     """An input or an option is wrong; the command prints the message and ends with `exit_code`."""

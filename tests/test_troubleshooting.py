@@ -37,6 +37,7 @@ TELLING = {
     "readers/formats/volumes.py": {"_why_none"},
     "readers/manifest.py": {"_path_faults"},
     "readers/manifest_table.py": {"_check_names", "_faults", "_faults_together"},
+    "stages/acceptance.py": {"_fault"},
     "stages/check/findings.py": {"_odd_images"},
     "stages/deploy/check_connection.py": {"here", "what"},
     "stages/deploy/node.py": {"join"},
@@ -153,7 +154,11 @@ def argument(node: ast.AST) -> ast.expr | None:
         return own_words(node)
     if not isinstance(node, ast.Call):
         return None
-    place = makers().get(getattr(node.func, "id", getattr(node.func, "attr", "")), len(node.args))
+    name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+    named = {keyword.arg: keyword.value for keyword in node.keywords}
+    if name == "Finding" and "what" in named:  # check's findings have keyword arguments only
+        return named["what"]
+    place = makers().get(name, len(node.args))
     return node.args[place] if place < len(node.args) else None
 
 

@@ -4,7 +4,7 @@ import typer
 
 from flames_cli.cli.names import check_datasets
 from flames_cli.cli.options import build_config
-from flames_cli.errors import FlamesError
+from flames_cli.errors import PROBLEMS, FlamesError
 
 
 def check(ctx: typer.Context) -> None:
@@ -29,4 +29,4 @@ def check(ctx: typer.Context) -> None:
         for report in reports:
             print_check(results(), report, options.workspace)
     if not all(report["passed"] for report in reports):
-        raise typer.Exit(FlamesError.exit_code)
+        raise typer.Exit(PROBLEMS)

@@ -1,5 +1,6 @@
 """Findings of `flames check` on a terminal."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,15 @@ def _print_finding(console: Console, finding: dict[str, Any]) -> None:
     )
     for place in finding["where"][:LISTED]:
         console.print(f"  {place['text']}", soft_wrap=True)
+        if finding["severity"] == "problem":
+            _print_id(console, place["id"])
     if finding["count"] > LISTED:
         console.print(f"  and {count(finding['count'] - LISTED, 'other')}")
+    if "id" in finding and finding["severity"] == "problem":
+        _print_id(console, finding["id"])
     console.print(f"  what to do: {finding['fix']}", style="dim", soft_wrap=True)
+
+
+def _print_id(console: Console, name: str) -> None:
+    """Print the id of a problem as a line of TOML, which the user copies to the file of --accept."""
+    console.print(f"    id = {json.dumps(name, ensure_ascii=False)}", style="dim", soft_wrap=True)

@@ -40,11 +40,21 @@ def write_check_page(path: Path, report: Report, samples: Samples, pictures: Map
 
 
 def verdict(report: Report) -> str:
-    """Return `PASSED` or the number of problems, with the number of notes."""
-    found = [finding["severity"] for finding in report["findings"]]
-    problems, notes = found.count("problem"), found.count("note")
-    text = "PASSED" if report["passed"] else f"{problems} problem{'s' if problems > 1 else ''}"
-    return text if not notes else f"{text}, {notes} note{'s' if notes > 1 else ''}"
+    """Return `PASSED` or the number of problems, with the numbers of accepted places and of notes."""
+    found = report["findings"]
+    problems = sum(finding["severity"] == "problem" for finding in found)
+    notes = sum(finding["severity"] == "note" and not _is_accepted(finding) for finding in found)
+    accepted = f"{report['accepted']} accepted" if report["accepted"] else ""
+    if report["passed"]:
+        parts = [f"PASSED with {accepted}" if accepted else "PASSED"]
+    else:
+        parts = [f"{problems} problem{'s' if problems > 1 else ''}", accepted]
+    parts.append(f"{notes} note{'s' if notes > 1 else ''}" if notes else "")
+    return ", ".join(filter(None, parts))
+
+
+def _is_accepted(finding: Mapping[str, Any]) -> bool:
+    return any("accepted" in place for place in finding["where"])
 
 
 def _head(report: Report) -> Iterator[str]:
@@ -69,6 +79,8 @@ def _findings(report: Report, pictures: Mapping[str, Picture]) -> Iterator[str]:
         severity = esc(found["severity"])
         yield f'<section class="finding {severity}"><span class="tag">{severity}</span>'
         yield f"<h3>{esc(found['what'])}</h3><p>What to do: {esc(found['fix'])}.</p>"
+        if "id" in found:
+            yield _id(found["id"])
         yield from _places(found["where"], pictures)
         yield "</section>"
 
@@ -81,7 +93,7 @@ def _places(where: Sequence[Mapping[str, Any]], pictures: Mapping[str, Picture])
     yield f'<ul class="where{"" if pictured else " lines"}">'
     for place in shown:
         drawn = "".join(draw_picture(pictures[case]) for case in place["cases"] if case in pictures)
-        text = esc(place["text"])
+        text = f"{esc(place['text'])}{_id(place['id'])}"
         yield (
             f'<li class="pictured"><div class="pictures">{drawn}</div>{text}</li>'
             if drawn
@@ -91,6 +103,10 @@ def _places(where: Sequence[Mapping[str, Any]], pictures: Mapping[str, Picture])
     if len(where) > len(shown):
         more = len(where) - len(shown)
         yield f'<p class="faint">and {more:,} more: see the JSON file next to this page</p>'
+
+
+def _id(name: str) -> str:
+    return f'<div class="faint id">{esc(name)}</div>'
 
 
 def _tables(report: Report) -> Iterator[str]:

@@ -16,9 +16,9 @@ def test_sound_data_pass_with_exit_code_0(flames, phantom_raw, tmp_path):
     assert (tmp_path / "flames-workspace" / "check" / "otu2d.html").is_file()
 
 
-def test_problems_end_with_exit_code_2_and_say_what_to_do(flames, phantom_raw):
+def test_problems_end_with_exit_code_4_and_say_what_to_do(flames, phantom_raw):
     result = flames("check", "--dataset", "busi", "--raw", phantom_raw["busi"], "--size", 32)
-    assert result.exit_code == 2
+    assert result.exit_code == 4
     assert (
         "problem: 1 picture is present twice, in two classes\n  benign (1) = malignant (3) (" in result.stdout
     )
@@ -27,12 +27,34 @@ def test_problems_end_with_exit_code_2_and_say_what_to_do(flames, phantom_raw):
     assert "error:" not in result.stderr
 
 
+def test_an_id_copied_from_the_terminal_accepts_its_problem(flames, phantom_raw, tmp_path):
+    command = ("check", "--dataset", "busi", "--raw", phantom_raw["busi"], "--size", 32)
+    (line,) = [line.strip() for line in flames(*command).stdout.splitlines() if line.startswith("    id = ")]
+    assert line == 'id = "copies-across-classes:benign (1)=malignant (3)"'
+    accepted = tmp_path / "accepted.toml"
+    accepted.write_text(f'[[accept]]\n{line}\nreason = "as in the original data"\n', encoding="utf-8")
+    result = flames(*command, "--accept", accepted)
+    assert result.exit_code == 0
+    assert "busi: PASSED with 1 accepted, " in result.stdout
+    assert "(accepted: as in the original data)" in result.stdout
+    page = (tmp_path / "flames-workspace" / "check" / "busi.html").read_text(encoding="utf-8")
+    assert "PASSED with 1 accepted" in page
+    assert "copies-across-classes:benign (1)=malignant (3)" in page
+
+
+def test_a_wrong_file_of_accepted_findings_ends_with_exit_code_2(flames, phantom_raw, tmp_path):
+    command = ("check", "--dataset", "otu2d", "--raw", phantom_raw["otu2d"], "--size", 32)
+    result = flames(*command, "--accept", tmp_path / "gone.toml")
+    assert result.exit_code == 2
+    assert not (tmp_path / "flames-workspace").exists()
+
+
 def test_many_places_are_counted(flames, raw_copy):
     raw = raw_copy("otu2d")
     for path in (raw / "images").iterdir():
         path.write_bytes(b"")
     result = flames("check", "--dataset", "otu2d", "--raw", raw)
-    assert result.exit_code == 2
+    assert result.exit_code == 4
     assert "problem: 16 images cannot be trusted" in result.stdout
     assert "  and 11 others\n" in result.stdout
 
@@ -56,7 +78,7 @@ def test_json_is_one_report_or_a_list_and_the_exit_code_is_the_same(flames, phan
     for name in ("busi", "otu2d"):
         (raw / name).symlink_to(phantom_raw[name])
     both = flames("check", "--dataset", "busi", "--dataset", "otu2d", "--size", 32, "--json")
-    assert both.exit_code == 2
+    assert both.exit_code == 4
     assert [report["passed"] for report in json.loads(both.stdout)] == [False, True]
 
 

@@ -83,7 +83,16 @@ class Pair:
         differ = self.contradictions
         differences = [" and ".join(differ[what])] if what in differ else [f"two {one}" for one in differ]
         details = [*differences, how, f"Dice of the masks {self.dice:.2f}"]
-        return Where(f"{names[0]} {relation} {names[1]} ({', '.join(details)})", names)
+        return Where(f"{names[0]} {relation} {names[1]} ({', '.join(details)})", names, self._ids)
+
+    @property
+    def _ids(self) -> tuple[str, ...]:
+        """The names in its id, which is the same in the reports of both data sets."""
+        both, one_set = (self.first, self.second), self.first.survey is self.second.survey
+        return tuple(
+            one.inspected.source.name if one_set else f"{one.survey.name}: {one.inspected.source.name}"
+            for one in both
+        )
 
 
 def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
@@ -156,33 +165,35 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
     for what, fix in CONTRADICTIONS.items():
         if divided := [pair for pair in copies if what in pair.contradictions]:
             yield Finding(
-                "problem",
-                f"copies-across-{what.replace(' ', '-')}",
-                f"{count_noun(len(divided), 'picture is', 'pictures are')} present twice, in two {what}",
-                fix,
-                tuple(pair.where(survey, what) for pair in divided),
+                severity="problem",
+                code=f"copies-across-{what.replace(' ', '-')}",
+                what=f"{count_noun(len(divided), 'picture is', 'pictures are')} present twice, in two {what}",
+                fix=fix,
+                where=tuple(pair.where(survey, what) for pair in divided),
             )
     if differ := [pair for pair in copies if pair.masks_disagree]:
         yield Finding(
-            "problem",
-            "copies-with-other-masks",
-            f"{count_noun(len(differ), 'picture is', 'pictures are')} present twice with masks that disagree",
-            "find out which mask is right, and remove the other with its image",
-            tuple(pair.where(survey) for pair in differ),
+            severity="problem",
+            code="copies-with-other-masks",
+            what=f"{count_noun(len(differ), 'picture is', 'pictures are')} present twice "
+            "with masks that disagree",
+            fix="find out which mask is right, and remove the other with its image",
+            where=tuple(pair.where(survey) for pair in differ),
         )
     if plain := [pair for pair in copies if not pair.contradictions and not pair.masks_disagree]:
         yield Finding(
-            "note",
-            "copies",
-            f"{count_noun(len(plain), 'picture is', 'pictures are')} present twice",
-            "nothing: preprocess leaves equal pictures out and keeps the others in one set",
-            tuple(pair.where(survey) for pair in plain),
+            severity="note",
+            code="copies",
+            what=f"{count_noun(len(plain), 'picture is', 'pictures are')} present twice",
+            fix="nothing: preprocess leaves equal pictures out and keeps the others in one set",
+            where=tuple(pair.where(survey) for pair in plain),
         )
     if near := [pair for pair in own if not pair.is_copy]:
         yield Finding(
-            "note",
-            "near-copies",
-            f"{count_noun(len(near), 'pair')} of pictures that look like neighbouring frames of one lesion",
-            "nothing to do within a data set: preprocess keeps them in one set",
-            tuple(pair.where(survey) for pair in near),
+            severity="note",
+            code="near-copies",
+            what=f"{count_noun(len(near), 'pair')} of pictures that look like neighbouring frames "
+            "of one lesion",
+            fix="nothing to do within a data set: preprocess keeps them in one set",
+            where=tuple(pair.where(survey) for pair in near),
         )

@@ -41,11 +41,11 @@ def _unreadable(survey: Survey) -> Iterator[Finding]:
     bad = [one for one in survey.inspected if one.bad]
     if bad:
         yield Finding(
-            "problem",
-            "unreadable",
-            f"{count_noun(len(bad), survey.noun)} cannot be trusted",
-            "repair or replace the files; or leave them out with `flames preprocess --skip-bad`",
-            tuple(Where(one.bad, (one.source.name,)) for one in bad),
+            severity="problem",
+            code="unreadable",
+            what=f"{count_noun(len(bad), survey.noun)} cannot be trusted",
+            fix="repair or replace the files; or leave them out with `flames preprocess --skip-bad`",
+            where=tuple(Where(one.bad, (one.source.name,)) for one in bad),
         )
 
 
@@ -56,11 +56,11 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
             reasons.setdefault(one.skipped, []).append(one.source.name)
     for reason, names in reasons.items():
         yield Finding(
-            "note",
-            "empty-mask" if reason == EMPTY else "left-out",
-            f"{count_noun(len(names), survey.noun)} will be left out: {reason}",
-            "nothing, if there is no lesion to see; else correct the masks",
-            tuple(Where(name, (name,)) for name in names),
+            severity="note",
+            code="empty-mask" if reason == EMPTY else "left-out",
+            what=f"{count_noun(len(names), survey.noun)} will be left out: {reason}",
+            fix="nothing, if there is no lesion to see; else correct the masks",
+            where=tuple(Where(name, (name,)) for name in names),
         )
 
 
@@ -74,15 +74,17 @@ def _odd_images(survey: Survey) -> Iterator[Finding]:
         ("constant-image", "of one value throughout", [case for case in flat if case.level > 0]),
     ):
         if chosen:
-            yield Finding("problem", code, _are(chosen, what), look, _named(chosen))
+            yield Finding(
+                severity="problem", code=code, what=_are(chosen, what), fix=look, where=_named(chosen)
+            )
     faint = [case for case in cases if 0 < case.contrast < FAINT]
     if faint:
         yield Finding(
-            "note",
-            "faint-image",
-            _are(faint, f"nearly of one value (sd below {FAINT:.0%} of the window)"),
-            look,
-            _named(faint, lambda case: f"sd {case.contrast:.2%}"),
+            severity="note",
+            code="faint-image",
+            what=_are(faint, f"nearly of one value (sd below {FAINT:.0%} of the window)"),
+            fix=look,
+            where=_named(faint, lambda case: f"sd {case.contrast:.2%}"),
         )
 
 
@@ -92,29 +94,31 @@ def _odd_masks(survey: Survey) -> Iterator[Finding]:
     full = [case for case in bearing if case.share > FULL_MASK]
     if full:
         yield Finding(
-            "problem",
-            "full-mask",
-            f"{count_noun(len(full), 'mask covers', 'masks cover')} more than {FULL_MASK:.0%} of the image",
-            "check whether lesion and background are swapped",
-            _named(full, lambda case: f"{case.share:.1%}"),
+            severity="problem",
+            code="full-mask",
+            what=f"{count_noun(len(full), 'mask covers', 'masks cover')} more than {FULL_MASK:.0%} "
+            "of the image",
+            fix="check whether lesion and background are swapped",
+            where=_named(full, lambda case: f"{case.share:.1%}"),
         )
     gone = [case for case in bearing if not case.lesion_px_at_size]
     if gone:
         yield Finding(
-            "note",
-            "vanishing-lesion",
-            f"{count_noun(len(gone), 'lesion vanishes', 'lesions vanish')} at {side} and will be left out",
-            "use a larger --size",
-            _named(gone, lambda case: f"{case.lesion_px} px of {case.shape[0]}×{case.shape[1]}"),
+            severity="note",
+            code="vanishing-lesion",
+            what=f"{count_noun(len(gone), 'lesion vanishes', 'lesions vanish')} at {side} "
+            "and will be left out",
+            fix="use a larger --size",
+            where=_named(gone, lambda case: f"{case.lesion_px} px of {case.shape[0]}×{case.shape[1]}"),
         )
     tiny = [case for case in bearing if 0 < case.lesion_px_at_size < TINY_PX]
     if tiny:
         yield Finding(
-            "note",
-            "tiny-lesion",
-            f"{count_noun(len(tiny), 'image')} with less than {TINY_PX} px of lesion at {side}",
-            "check whether these are stray pixels of a mask; a larger --size keeps more of small lesions",
-            _named(tiny, lambda case: f"{case.lesion_px_at_size} px"),
+            severity="note",
+            code="tiny-lesion",
+            what=f"{count_noun(len(tiny), 'image')} with less than {TINY_PX} px of lesion at {side}",
+            fix="check whether these are stray pixels of a mask; a larger --size keeps more of small lesions",
+            where=_named(tiny, lambda case: f"{case.lesion_px_at_size} px"),
         )
 
 
@@ -127,14 +131,15 @@ def _mixed(survey: Survey) -> Iterator[Finding]:
     for kind, by_depth in depths.items():
         if len(by_depth) > 1:
             yield Finding(
-                "problem",
-                "mixed-depths",
-                f"{' '.join(kind)} has {len(by_depth)} depths, expected one per data set",
-                "put each into a data set of its own",
-                tuple(
+                severity="problem",
+                code="mixed-depths",
+                what=f"{' '.join(kind)} has {len(by_depth)} depths, expected one per data set",
+                fix="put each into a data set of its own",
+                where=tuple(
                     Where(
                         f"{channels} channel(s) of 0..{top}: {count_noun(len(names), survey.noun)}",
                         (names[0],),
+                        (f"{' '.join(kind)} {channels}x{top}",),
                     )
                     for (channels, top), names in by_depth.items()
                 ),
@@ -152,12 +157,12 @@ def _divided_patients(survey: Survey) -> Iterator[Finding]:
         divided = _find_divided([one.source for one in survey.inspected], place)
         if divided:
             yield Finding(
-                "problem",
-                f"patient-in-two-{what}",
-                f"{count_noun(len(divided), 'patient')} in two {what}: {why}",
-                f"check whether two people have the same name; else put all {survey.noun}s of a patient in "
-                "one place",
-                divided,
+                severity="problem",
+                code=f"patient-in-two-{what}",
+                what=f"{count_noun(len(divided), 'patient')} in two {what}: {why}",
+                fix="check whether two people have the same name; "
+                f"else put all {survey.noun}s of a patient in one place",
+                where=divided,
             )
 
 
@@ -167,7 +172,7 @@ def _find_divided(sources: Iterable[Source], place: Callable[[Source], str]) -> 
         if place(source):
             places.setdefault(source.patient, {}).setdefault(place(source), source.name)
     return tuple(
-        Where(f"{patient}: {', '.join(found)}", tuple(found.values()))
+        Where(f"{patient}: {', '.join(found)}", tuple(found.values()), (patient,))
         for patient, found in places.items()
         if len(found) > 1
     )
@@ -177,18 +182,18 @@ def _count(survey: Survey) -> Iterator[Finding]:
     patients = {one.source.patient for one in survey.usable}
     if len(patients) < FEWEST_PATIENTS:
         yield Finding(
-            "problem",
-            "few-patients",
-            f"{count_noun(len(patients), 'usable patient')}, too few for training and tests",
-            f"add patients: at least {FEWEST_PATIENTS}",
+            severity="problem",
+            code="few-patients",
+            what=f"{count_noun(len(patients), 'usable patient')}, too few for training and tests",
+            fix=f"add patients: at least {FEWEST_PATIENTS}",
         )
     complete, found = survey.reader.complete, sum(bool(one.source.masks) for one in survey.inspected)
     if complete and found != complete:
         yield Finding(
-            "note",
-            "other-count",
-            f"{found:,} {survey.noun}s with a mask; the complete download has {complete:,}",
-            "nothing, if you want only a part; else download it again",
+            severity="note",
+            code="other-count",
+            what=f"{found:,} {survey.noun}s with a mask; the complete download has {complete:,}",
+            fix="nothing, if you want only a part; else download it again",
         )
 
 

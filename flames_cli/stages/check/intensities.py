@@ -27,20 +27,21 @@ def find_odd_levels(survey: Survey) -> Iterator[Finding]:
     odd = tuple(_outliers(survey, levels))
     if odd:
         yield Finding(
-            "note",
-            "intensity-outlier",
-            f"{count_noun(len(odd), survey.noun)} far brighter or darker than their site's others",
-            "check these images for another device, inverted intensities or a wrong unit",
-            odd,
+            severity="note",
+            code="intensity-outlier",
+            what=f"{count_noun(len(odd), survey.noun)} far brighter or darker than their site's others",
+            fix="check these images for another device, inverted intensities or a wrong unit",
+            where=odd,
         )
     apart = tuple(_sites_apart(levels))
     if apart:
         yield Finding(
-            "note",
-            "site-apart",
-            f"{count_noun(len(apart), 'site')} far brighter or darker than the others",
-            "expect models to transfer less well; check whether units and windows are the same everywhere",
-            apart,
+            severity="note",
+            code="site-apart",
+            what=f"{count_noun(len(apart), 'site')} far brighter or darker than the others",
+            fix="expect models to transfer less well; "
+            "check whether units and windows are the same everywhere",
+            where=apart,
         )
 
 
@@ -67,5 +68,6 @@ def _sites_apart(levels: dict[Part, Floats]) -> Iterator[Where]:
         if distance > SITE_DISTANCE:
             yield Where(
                 f"{part.site}: mean {own.mean():.2f} of the window, others' median {np.median(others):.2f} "
-                f"({distance:.1f} robust standard deviations)"
+                f"({distance:.1f} robust standard deviations)",
+                names=(part.modality, part.organ, part.site),
             )

@@ -6,6 +6,7 @@ The files are read once; only the figures of each case and at most a small pictu
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from flames_cli import __version__
@@ -14,7 +15,9 @@ from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader
 from flames_cli.report.html import legible
 from flames_cli.report.pages import shown_cases, write_check_page
-from flames_cli.stages.check.copies import Pair, find_copies, find_pairs
+from flames_cli.stages.acceptance import read_accepted
+from flames_cli.stages.check.accepting import accept_findings, count_accepted, find_outdated
+from flames_cli.stages.check.copies import find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
 from flames_cli.stages.check.inspection import Inspected, inspect
 from flames_cli.stages.check.pictures import Album, find_pictures, pick_samples
@@ -27,7 +30,7 @@ from flames_cli.store.cases import Spool
 from flames_cli.store.files.atomic import finite, write_json
 from flames_cli.store.schema import CHECK, stamp
 
-NOT_READING = {"workspace", "seed", "raw", "datasets", "name", "workers"}
+NOT_READING = {"workspace", "seed", "raw", "datasets", "name", "accept", "workers"}
 """Options that do not change the findings."""
 
 
@@ -44,16 +47,22 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
     opened = [open_raw(config, name) for name in named]
     if len({one.name for one in opened}) < len(opened):
         raise FlamesError(f"two data sets are called {opened[-1].name}; name the manifest's with --name")
+    accepted = read_accepted(config.accept)
     check_windows(config, (kind_of(one.reader, source)[0] for one in opened for source in one.sources))
     with Spool(config.workspace) as spool:
         album = Album(spool, config.size)
         surveys = [_survey(one, config, album, progress) for one in opened]
         pairs = find_pairs(surveys)
-        return [_write(survey, config, pairs, album) for survey in surveys]
+        found = [[*find_all(survey), *find_copies(survey, pairs)] for survey in surveys]
+        outdated = list(find_outdated(chain.from_iterable(found), accepted))
+        return [
+            _write(survey, config, [*accept_findings(own, accepted), *outdated], album)
+            for survey, own in zip(surveys, found, strict=True)
+        ]
 
 
 def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progress) -> Survey:
-    task = partial(inspect, opened.reader, read_options(config), config.size)
+    task = partial(inspect, opened.reader, read_options(config), config.size, config.mask_resize)
     inspected: list[Inspected] = []
     for one, pictures in ordered_map(task, opened.sources, config.workers):
         inspected.append(one)
@@ -62,9 +71,8 @@ def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progres
     return Survey(opened.reader, opened.name, config.size, inspected)
 
 
-def _write(survey: Survey, config: CheckConfig, pairs: Sequence[Pair], album: Album) -> dict[str, Any]:
-    findings = [*find_all(survey), *find_copies(survey, pairs)]
-    findings.sort(key=lambda finding: finding.severity != "problem")
+def _write(survey: Survey, config: CheckConfig, found: Sequence[Finding], album: Album) -> dict[str, Any]:
+    findings = sorted(found, key=lambda finding: (finding.severity != "problem", not finding.is_accepted))
     report = _report(survey, config, findings)
     samples = pick_samples(survey, album)
     pictures = find_pictures(shown_cases(report, samples), survey, album)
@@ -85,6 +93,7 @@ def _report(survey: Survey, config: CheckConfig, findings: Sequence[Finding]) ->
         "licence": survey.reader.licence,
         "options": config.model_dump(mode="json", exclude=NOT_READING),
         "passed": all(finding.severity != "problem" for finding in findings),
+        "accepted": count_accepted(findings),
         "counts": _count(survey),
         "findings": [finding.as_json() for finding in findings],
         "groups": tabulate(survey),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from flames_cli.readers.base import Reader, Source
+from flames_cli.stages.acceptance import make_id
 from flames_cli.stages.check.inspection import CaseFigures, Inspected
 from flames_cli.stages.raw import kind_of
 
@@ -15,9 +16,13 @@ class Where(NamedTuple):
     text: str
     cases: tuple[str, ...] = ()
     """Cases whose pictures show it."""
+    names: tuple[str, ...] = ()
+    """Names in its id, if they are not those of the cases, such as the patient's."""
+    accepted: str = ""
+    """Reason for which the user accepts it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """Fault to correct (problem) or fact to know (note)."""
 
@@ -27,11 +32,33 @@ class Finding:
     fix: str
     where: tuple[Where, ...] = ()
 
+    def id_of(self, place: Where) -> str:
+        """Return the id of one of its places, with which a user accepts it."""
+        return make_id(self.code, place.names or place.cases)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of its places, in order; the code, if it has no places."""
+        return [self.id_of(place) for place in self.where] or [self.code]
+
+    @property
+    def is_accepted(self) -> bool:
+        """True if the user accepts it with all its places."""
+        return bool(self.where) and all(place.accepted for place in self.where)
+
     def as_json(self) -> dict[str, Any]:
         """Return the finding as it is in the report."""
-        where = [{"text": place.text, "cases": list(place.cases)} for place in self.where]
+        where = [
+            {
+                "id": self.id_of(place),
+                "text": place.text,
+                "cases": list(place.cases),
+                **({"accepted": place.accepted} if place.accepted else {}),
+            }
+            for place in self.where
+        ]
         head = {"severity": self.severity, "code": self.code, "what": self.what, "fix": self.fix}
-        return {**head, "count": len(where), "where": where}
+        return {**head, **({} if where else {"id": self.code}), "count": len(where), "where": where}
 
 
 class Part(NamedTuple):

@@ -21,7 +21,16 @@ from flames_cli.store.schema import PREPROCESSED_REPORT, stamp
 Sets = dict[str, list[SpooledCase]]
 """Cases by set."""
 
-NOT_REPORTED = {"workspace", "raw", "datasets", "duplicate_list", "salt_file", "workers", "overwrite"}
+NOT_REPORTED = {
+    "workspace",
+    "raw",
+    "datasets",
+    "duplicate_list",
+    "salt_file",
+    "accept",
+    "workers",
+    "overwrite",
+}
 """Options that are not in the report: they change nothing in the files, or are paths at the site."""
 
 

@@ -63,7 +63,8 @@ def test_a_named_patient_in_two_places_is_a_problem(key, what, values):
     one, other = [still(value, patient="p", **{key: value}) for value in values]
     (found,) = find_all(survey(one, other, far(1), far(2)))
     assert (found.code, found.severity) == (f"patient-in-two-{what}", "problem")
-    assert found.where == ((f"p: {values[0]}, {values[1]}", values),)
+    assert found.where == ((f"p: {values[0]}, {values[1]}", values, ("p",), ""),)
+    assert found.ids == [f"patient-in-two-{what}:p"]
 
 
 def test_a_patient_without_a_name_may_be_of_two_classes():
