@@ -389,9 +389,7 @@ def test_several_segments_need_a_choice(series, segmentation):
     second.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 2
     dataset.save_as(segmentation)
     image = read_series(series)
-    with pytest.raises(
-        BadCase, match=r'2 segments, 1 "tumour" \(3 px\), 2 "" \(3 px\); expected'
-    ):
+    with pytest.raises(BadCase, match=r'2 segments, 1 "tumour" \(3 px\), 2 "" \(3 px\); expected'):
         read_segmentation(segmentation, image)
     whole = read_segmentation(segmentation, image, ["Tumour ", "2"])
     np.testing.assert_array_equal(whole.voxels, draw_mask()[::-1, ::-1])
