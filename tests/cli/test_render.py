@@ -91,7 +91,7 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
         "sites, images (patients): C1 3 (2)",
         "left out 1 image: the same as another",
         "kept 1 group of near copies together, each in one set",
-        "kept 1 group of patients together whose ids differ only in spelling; flames",
+        "kept 1 group of patients together whose ids differ only in spelling; flames \ncheck lists them",
         "skipped 3 cases: the mask is empty",
         "left out 1 bad case",
         f"→ {tmp_path / 'private' / 'busi.csv'}",
