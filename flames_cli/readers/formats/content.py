@@ -18,7 +18,7 @@ class Content:
     name: str
     """Name of the format; empty if it is not known."""
     advice: str
-    """What to do with a file of this format whose name says otherwise."""
+    """Advice for a file of this format whose name says otherwise."""
     kind: Kind = ""
 
 
