@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flames_cli.arrays import Mask
-from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
+from flames_cli.core.imaging.intensity import MAX_12_BIT
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation
@@ -15,6 +15,7 @@ from flames_cli.readers.formats.dicom_seg import read_segmentation
 from flames_cli.readers.formats.images import read_deep_image
 from flames_cli.readers.formats.masks import read_masks, require_shape
 from flames_cli.readers.formats.nifti import read_volume
+from flames_cli.readers.formats.ranges import choose_range
 from flames_cli.readers.formats.volumes import (
     Flags,
     Volume,
@@ -67,10 +68,7 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
     case = RawCase(case=source.case or source.patient, patient=source.patient, image=image, mask=mask)
     if image.dtype == np.uint8:
         return case
-    try:
-        low, high = options.windows.get(source.modality) or percentile_range(image, options.percentile)
-    except ValueError as error:
-        raise BadCase(f"{source.name}: {error}") from error
+    low, high = choose_range(source.name, image, VolumeRules(source.modality), options)
     return replace(case, low=low, high=high, max_value=MAX_12_BIT)
 
 
