@@ -13,6 +13,8 @@ from flames_cli.errors import FlamesError
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
 OPTIONAL = ("site", "split")
 """Columns that are either absent or filled in every row."""
+PER_ROW = ("frame",)
+"""Columns that may be absent, or empty in some rows."""
 
 SPLITS = {"train": "client_train", "val": "client_val", "test": "client_test", "server": "server_test"}
 """Values of `split`, and the one of core.splits.SETS that each means."""
@@ -52,6 +54,8 @@ class Row:
     site: str
     fixed_set: str
     """Name of the assigned set, one of core.splits.SETS, or empty."""
+    frame: int = 0
+    """Number of the frame of a DICOM clip, from 1; 0: the cell is empty."""
 
 
 def read_table(path: Path) -> list[Row]:
@@ -120,13 +124,13 @@ def _read_cells(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    known = (*REQUIRED, *OPTIONAL)
+    known = (*REQUIRED, *OPTIONAL, *PER_ROW)
     missing = [name for name in REQUIRED if name not in names]
     problems = [f"no column {', '.join(missing)}"] if missing else []
     problems += [f"unknown column {name[:40]!r}" for name in names if name not in known]
     problems += [f"column {name} exists twice" for name in known if names.count(name) > 1]
     if problems:
-        problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site and split)"
+        problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site, split and frame)"
     require_no_faults(path, problems)
 
 
@@ -148,6 +152,9 @@ def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
         )
     if row.get("split") and row["split"].lower() not in SPLITS:
         faults.append(f"split {row['split'][:40]!r}, expected {', '.join(SPLITS)}")
+    frame = row.get("frame", "")
+    if frame and not (frame.isascii() and frame.isdecimal() and int(frame) > 0):
+        faults.append(f"frame {frame[:40]!r}, expected a whole number from 1, or an empty cell")
     return faults
 
 
@@ -162,6 +169,7 @@ def _row(number: int, row: dict[str, str]) -> Row:
         organ=_one_form(" ".join(row["organ"].lower().split())),
         site=_one_form(row.get("site", "")),
         fixed_set=SPLITS.get(row.get("split", "").lower(), ""),
+        frame=int(row.get("frame") or 0),
     )
 
 

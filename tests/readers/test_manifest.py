@@ -180,7 +180,7 @@ def test_a_wrong_row_is_named(row, message, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (COLUMNS[1:], r"no column image \(expected image, mask, .* and split\)"),
+        (COLUMNS[1:], r"no column image \(expected image, mask, .* split and frame\)"),
         (COLUMNS[:2], "no column patient_id, modality, organ"),
         ((*COLUMNS, "age"), "unknown column 'age'"),
         ((*COLUMNS, ""), "unknown column ''"),

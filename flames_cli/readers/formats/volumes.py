@@ -26,6 +26,8 @@ class Volume:
     """Matrix from voxel indices (in the file's order, not RAS) to mm (RAS), 4×4."""
     axes: str
     """Axis codes of the file, such as LPS."""
+    notes: tuple[str, ...] = ()
+    """Remarks about the file (see RawCase)."""
 
     @property
     def file_shape(self) -> tuple[int, int, int]:
@@ -43,7 +45,7 @@ class Volume:
 def stored_as(volume: Volume, axes: str) -> Volume:
     """Return `volume` as a file with the axis codes `axes` stores it: same voxels, same positions."""
     turn = _from_ras(volume.axes, volume.voxels.shape) @ np.linalg.inv(_from_ras(axes, volume.voxels.shape))
-    return Volume(volume.voxels, volume.affine @ turn, axes)
+    return Volume(volume.voxels, volume.affine @ turn, axes, volume.notes)
 
 
 def _from_ras(axes: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
