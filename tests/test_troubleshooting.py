@@ -36,6 +36,7 @@ TELLING = {
     "learn/models/weights.py": {"_no_imagenet"},
     "readers/formats/volumes.py": {"_why_none"},
     "readers/manifest.py": {"_path_faults"},
+    "readers/manifest_names.py": {"name_faults", "_id_fault", "rounded_ids"},
     "readers/manifest_table.py": {"_check_names", "_faults", "_faults_together"},
     "stages/acceptance.py": {"_fault"},
     "stages/check/findings.py": {"_odd_images"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flames_cli.config import ReadConfig
+from flames_cli.core.patient_names import find_alike
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader, names_of
 from flames_cli.readers.base import BadCase, Reader, ReadOptions, Source, find_root, require_sources
@@ -99,6 +100,16 @@ def slug(text: str) -> str:
 def kind_of(reader: Reader, source: Source) -> Kind:
     """Return the source's modality and organ: its own, else those of its reader."""
     return source.modality or reader.modality, source.organ or reader.organ
+
+
+def find_alike_ids(reader: Reader, sources: Iterable[Source]) -> list[list[str]]:
+    """Return groups of patients whose ids are probably spellings of one id.
+
+    Only data sets that name patients have them: the other ids are names of files.
+    """
+    if reader.patient_unit != "patient":
+        return []
+    return find_alike(source.patient for source in sources)
 
 
 def read_options(config: ReadConfig) -> ReadOptions:
