@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask
-from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
+from flames_cli.core.imaging.intensity import MAX_12_BIT
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
 from flames_cli.readers.formats import dicom_stills
 from flames_cli.readers.formats.content import Kind, recognise_file
@@ -20,6 +20,7 @@ from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, read_segmentation
 from flames_cli.readers.formats.images import read_deep_image
 from flames_cli.readers.formats.masks import read_masks, require_shape
 from flames_cli.readers.formats.nifti import read_volume
+from flames_cli.readers.formats.ranges import choose_range
 from flames_cli.readers.formats.volumes import (
     Flags,
     Volume,
@@ -120,10 +121,7 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
     )
     if image.dtype == np.uint8:
         return case
-    try:
-        low, high = options.windows.get(source.modality) or percentile_range(image, options.percentile)
-    except ValueError as error:
-        raise BadCase(f"{source.name}: {error}") from error
+    low, high = choose_range(source.name, image, VolumeRules(source.modality), options)
     return replace(case, low=low, high=high, max_value=MAX_12_BIT)
 
 
