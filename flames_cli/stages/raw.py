@@ -26,6 +26,8 @@ class Opened:
     name: str
     """Name of the data set, or of a manifest's collection of data sets."""
     sources: list[Source]
+    unused_columns: tuple[str, ...] = ()
+    """Columns of a manifest that are not read."""
 
 
 def open_raw(config: ReadConfig, dataset: str) -> Opened:
@@ -37,7 +39,9 @@ def open_raw(config: ReadConfig, dataset: str) -> Opened:
     reader = get_reader(dataset)
     check_options(reader, config)
     root = find_root(reader, raw_folder(config, reader))
-    return Opened(reader, config.name or own_name(reader, root), require_sources(reader, root))
+    listing = require_sources(reader, root, config.root)
+    name = config.name or own_name(reader, root)
+    return Opened(reader, name, listing.sources, listing.unused_columns)
 
 
 def check_options(reader: Reader, config: ReadConfig) -> None:
@@ -50,6 +54,8 @@ def check_options(reader: Reader, config: ReadConfig) -> None:
         raise FlamesError(f"{reader.name} has no colour images; leave out --channels rgb")
     if config.name and reader.modality:
         raise FlamesError(f"--name is for a manifest; {reader.name} has a name of its own")
+    if config.root and not reader.list_table:
+        raise FlamesError(f"--root is for a manifest; the files of {reader.name} are in the folder of --raw")
     for name in config.raw:
         get_reader(name)
 
