@@ -35,7 +35,11 @@ def open_raw(config: ReadConfig, dataset: str) -> Opened:
     reader = get_reader(dataset)
     check_options(reader, config)
     root = find_root(reader, raw_folder(config, reader))
-    return Opened(reader, config.name or own_name(reader, root), require_sources(reader, root))
+    sources = require_sources(reader, root)
+    if reader.complete and config.empty == "skip":
+        # They are no part of the count of a public data set; those of a manifest are reported as left out.
+        sources = [source for source in sources if not source.is_healthy]
+    return Opened(reader, config.name or own_name(reader, root), sources)
 
 
 def check_options(reader: Reader, config: ReadConfig) -> None:
@@ -108,6 +112,7 @@ def read_options(config: ReadConfig) -> ReadOptions:
         windows={_spell(modality): window for modality, window in config.window.items()},
         percentile=config.percentile,
         colour=config.channels == "rgb",
+        keep_empty=config.empty == "keep",
     )
 
 

@@ -8,7 +8,16 @@ import numpy as np
 
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
-from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
+from flames_cli.readers.base import (
+    EMPTY_MASK,
+    NO_LESION,
+    BadCase,
+    RawCase,
+    ReadOptions,
+    SkippedCase,
+    Source,
+    VolumeRules,
+)
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation
 from flames_cli.readers.formats.dicom_seg import read_segmentation
@@ -33,12 +42,15 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
 
     Raises:
         BadCase: image or masks cannot be trusted, or do not belong together.
-        SkippedCase: the masks are empty.
+        SkippedCase: there is no lesion, and such images are not kept.
     """
+    if source.is_healthy and not options.keep_empty:
+        raise SkippedCase(NO_LESION)
     if _kind(source.image) == "still":
         return [_read_still(source, options)]
     image = _read_volume(source.image)
-    tumour = reduce(np.logical_or, (_read_marked(source, path, image) for path in source.masks))
+    marked = [_read_marked(source, path, image) for path in source.masks]
+    tumour = reduce(np.logical_or, marked) if marked else np.zeros_like(image.voxels, bool)
     return read_slices(source, image, tumour, options, VolumeRules(source.modality))
 
 
@@ -62,8 +74,8 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
     mask = np.zeros(image.shape[:2], np.uint8)
     for path in source.masks:
         mask |= _read_still_mask(path, mask.shape)
-    if not mask.any():
-        raise SkippedCase("the mask is empty")
+    if not mask.any() and not options.keep_empty:
+        raise SkippedCase(EMPTY_MASK)
     case = RawCase(case=source.case or source.patient, patient=source.patient, image=image, mask=mask)
     if image.dtype == np.uint8:
         return case
