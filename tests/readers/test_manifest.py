@@ -152,7 +152,8 @@ def with_cell(column: str, value: str) -> tuple[str, ...]:
         (with_cell("modality", "x" * 33), "row 3: modality 'x+', expected letters"),
         (with_cell("organ", "x" * 129), "row 3: organ has 129 characters, expected at most 128"),
         (with_cell("image", "x" * 1025), "row 3: image has 1025 characters"),
-        (with_cell("organ", "a\nb"), "row 3: organ contains a line break or control character"),
+        (with_cell("organ", "a\nb"), r"row 3: organ contains U\+000A .*control character"),
+        (with_cell("image", "a\nb"), "row 3: image contains a line break or control character"),
         (ROW[:4], "row 3: it has 4 cells, expected 5, as many as columns"),
         ((*ROW, "more"), "row 3: it has 6 cells, expected 5, as many as columns"),
         (with_cell("image", "../a.png"), "row 3: a path is not inside the manifest's folder"),
@@ -180,7 +181,7 @@ def test_a_wrong_row_is_named(row, message, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (COLUMNS[1:], r"no column image \(expected image, mask, .* and split\)"),
+        (COLUMNS[1:], r"no column image \(expected image, mask, .* split and frame\)"),
         (COLUMNS[:2], "no column patient_id, modality, organ"),
         ((*COLUMNS, "age"), "unknown column 'age'"),
         ((*COLUMNS, ""), "unknown column ''"),
@@ -600,5 +601,5 @@ def test_a_mask_of_zeros_is_an_image_without_a_lesion_too(tmp_path):
 
 def test_none_next_to_a_mask_is_a_fault_of_the_row(tmp_path):
     write(tmp_path, ("a.png", "a_mask.png; None", *ROW[2:]))
-    with pytest.raises(FlamesError, match="row 2: mask is none and a file, expected the word none alone"):
+    with pytest.raises(FlamesError, match="row 2: mask is the word none and a file, expected none alone"):
         MANIFEST.list_sources(tmp_path)
