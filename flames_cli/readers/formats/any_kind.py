@@ -21,6 +21,7 @@ from flames_cli.readers.base import (
     VolumeRules,
 )
 from flames_cli.readers.formats import dicom_stills
+from flames_cli.readers.formats.content import Kind, recognise_file
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_dicom, is_segmentation, named_errors
 from flames_cli.readers.formats.dicom_references import require_same_image, require_same_origin
@@ -38,7 +39,7 @@ from flames_cli.readers.formats.volumes import (
 )
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-STILL_SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff")
+STILL_SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff", ".bmp")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -86,8 +87,8 @@ def _require_choice(tumour: NDArray[Any], notes: Sequence[str], options: ReadOpt
         raise SkippedCase(NONE_CHOSEN)
 
 
-def _kind(path: Path) -> str:
-    """Return `still`, `nifti` or `dicom`."""
+def _kind(path: Path) -> Kind:
+    """Return the kind that the name states, or the content of a file whose name states none."""
     name = path.name.lower()
     if name.endswith(STILL_SUFFIXES):
         return "still"
@@ -97,10 +98,17 @@ def _kind(path: Path) -> str:
         return "dicom"
     if not path.exists():
         raise BadCase(f"{path.name}: there is no such file or folder")
+    content = recognise_file(path)
+    if content.kind:
+        return content.kind
     with named_errors(path):
         if path.is_file() and is_dicom(path):
             return "dicom"
-    raise BadCase(f"{path.name}: expected PNG, JPEG, TIFF, NIfTI, .dcm, or a folder of DICOM files")
+    found = f"its content is {content.name}, " if content.name else ""
+    raise BadCase(
+        f"{path.name}: {found}expected PNG, JPEG, TIFF, BMP, NIfTI, .dcm, or a folder of DICOM files; "
+        f"{content.advice}"
+    )
 
 
 def _read_still(source: Source, options: ReadOptions) -> RawCase:
