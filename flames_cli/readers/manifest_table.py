@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
+from flames_cli.readers.manifest_names import NAMED, name_faults, rounded_ids
 
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
 OPTIONAL = ("site", "split")
@@ -140,8 +141,11 @@ def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
         return [f"it has {len(cells)} cells, expected {len(names)}, as many as columns"]
     row = dict(zip(names, cells, strict=True))
     faults = [f"{name} is empty" for name in REQUIRED if not row[name].strip("; ")]
+    faults += name_faults(row)
     faults += [
-        f"{name} contains a line break or control character" for name in row if _CONTROL.search(row[name])
+        f"{name} contains a line break or control character"
+        for name in row
+        if name not in NAMED and _CONTROL.search(row[name])
     ]
     for name, cell in row.items():
         if len(cell) > (longest := LONGEST.get(name, LONGEST_OTHER)):
@@ -192,4 +196,6 @@ def _faults_together(rows: Sequence[Row]) -> list[str]:
             problems.append(
                 f"row {row.number}: patient {row.patient} is in another split than in row {before.number}"
             )
+    if fault := rounded_ids({patient: row.number for patient, row in first.items()}):
+        problems.append(fault)
     return problems

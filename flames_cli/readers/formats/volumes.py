@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
+from flames_cli.core.imaging.intensity import MAX_12_BIT
 from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order, take_slice
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
-
-WINDOWS = {"CT": (-160.0, 240.0)}
-"""Window of soft tissue in HU (width 400, level 40), for CT data sets without their own window."""
+from flames_cli.readers.formats.ranges import choose_range
 
 GRID_TOLERANCE = 1.0
 """Largest distance, in voxels, between the corners of mask and image: headers are rounded."""
@@ -105,7 +103,7 @@ def read_slices(
     )
     if not chosen:
         raise SkippedCase(_why_none(options, rules))
-    low, high = _range(source, image, options, rules)
+    low, high = choose_range(source.image.name, image.voxels, rules, options)
     return [_case(source, image, tumour, options.plane, index, low, high) for index in chosen]
 
 
@@ -127,16 +125,6 @@ def _why_none(options: ReadOptions, rules: VolumeRules) -> str:
     if rules.min_lesion_px > 1:
         return f"no slice contains {rules.min_lesion_px} tumour pixels or more"
     return f"no slice within {options.slice_half_width} of the tumour's mean index contains tumour"
-
-
-def _range(source: Source, image: Volume, options: ReadOptions, rules: VolumeRules) -> tuple[float, float]:
-    window = options.windows.get(rules.modality) or rules.window or WINDOWS.get(rules.modality)
-    if window:
-        return window
-    try:
-        return percentile_range(image.voxels, options.percentile)
-    except ValueError as error:
-        raise BadCase(f"{source.image.name}: {error}") from error
 
 
 def _case(
