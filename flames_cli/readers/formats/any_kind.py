@@ -24,7 +24,11 @@ from flames_cli.readers.formats import dicom_stills
 from flames_cli.readers.formats.content import Kind, recognise_file
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_dicom, is_segmentation, named_errors
-from flames_cli.readers.formats.dicom_references import require_same_image, require_same_origin
+from flames_cli.readers.formats.dicom_references import (
+    require_modality,
+    require_same_image,
+    require_same_origin,
+)
 from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, read_segmentation
 from flames_cli.readers.formats.images import read_deep_image
 from flames_cli.readers.formats.masks import read_masks, require_shape
@@ -53,6 +57,8 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
     if source.is_healthy and not options.keep_empty:
         raise SkippedCase(NO_LESION)
     kind = _kind(source.image)
+    if kind == "dicom":
+        require_modality(source.image, source.modality)
     if kind == "still" or (kind == "dicom" and dicom_stills.is_still(source.image, source.frame)):
         return [_read_still(source, options)]
     if source.frame:
