@@ -40,8 +40,12 @@ def open_raw(config: ReadConfig, dataset: str) -> Opened:
     check_options(reader, config)
     root = find_root(reader, raw_folder(config, reader))
     listing = require_sources(reader, root, config.root)
+    sources = listing.sources
+    if reader.complete and config.empty == "skip":
+        # They are no part of the count of a public data set; those of a manifest are reported as left out.
+        sources = [source for source in sources if not source.is_healthy]
     name = config.name or own_name(reader, root)
-    return Opened(reader, name, listing.sources, listing.unused_columns)
+    return Opened(reader, name, sources, listing.unused_columns)
 
 
 def check_options(reader: Reader, config: ReadConfig) -> None:
@@ -128,6 +132,7 @@ def read_options(config: ReadConfig) -> ReadOptions:
         percentile=config.percentile,
         percentile_of=config.percentile_of,
         colour=config.channels == "rgb",
+        keep_empty=config.empty == "keep",
     )
 
 
