@@ -11,6 +11,7 @@ from flames_cli.core.patient_names import find_alike
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader, names_of
 from flames_cli.readers.base import BadCase, Reader, ReadOptions, Source, find_root, require_sources
+from flames_cli.readers.formats.ranges import is_ct
 from flames_cli.readers.manifest_table import MODALITIES
 
 Kind = tuple[str, str]
@@ -36,7 +37,11 @@ def open_raw(config: ReadConfig, dataset: str) -> Opened:
     reader = get_reader(dataset)
     check_options(reader, config)
     root = find_root(reader, raw_folder(config, reader))
-    return Opened(reader, config.name or own_name(reader, root), require_sources(reader, root))
+    sources = require_sources(reader, root)
+    if reader.complete and config.empty == "skip":
+        # They are no part of the count of a public data set; those of a manifest are reported as left out.
+        sources = [source for source in sources if not source.is_healthy]
+    return Opened(reader, config.name or own_name(reader, root), sources)
 
 
 def check_options(reader: Reader, config: ReadConfig) -> None:
@@ -54,13 +59,14 @@ def check_options(reader: Reader, config: ReadConfig) -> None:
 
 
 def check_windows(config: ReadConfig, modalities: Iterable[str]) -> None:
-    """Check that every window is for a modality of the images.
+    """Check that every window is for a modality of the images; CT's may be for CT of any name.
 
     Raises:
         FlamesError: a window is for another modality; the message names it and the existing modalities.
     """
     known = sorted(set(modalities))
-    if strange := [name for name in config.window if _spell(name) not in known]:
+    accepted = {*known, *(["CT"] if any(map(is_ct, known)) else [])}
+    if strange := [name for name in config.window if _spell(name) not in accepted]:
         raise FlamesError(
             f"--window names the modality {strange[0]}, expected {' or '.join(known)}; check its spelling"
         )
@@ -118,7 +124,9 @@ def read_options(config: ReadConfig) -> ReadOptions:
         plane=config.plane,
         windows={_spell(modality): window for modality, window in config.window.items()},
         percentile=config.percentile,
+        percentile_of=config.percentile_of,
         colour=config.channels == "rgb",
+        keep_empty=config.empty == "keep",
     )
 
 
