@@ -15,8 +15,8 @@ LISTED = 2
 def require_different_patients(workspace: Path, datasets: Sequence[DataSet]) -> None:
     """Check that no patient is in two data sets that were not split together.
 
-    One id has one pseudonym in all data sets of a site. Where the site's own tables exist, spellings of one id
-    count, too. Images and sequences without a patient's id cannot be compared.
+    One id has one pseudonym in all data sets of a site. Where the site's own tables exist, spellings of one
+    id count, too. Images and sequences without a patient's id cannot be compared.
 
     Raises:
         FlamesError: patients are shared; the message names the data sets and pseudonyms, and no id.
