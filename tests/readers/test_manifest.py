@@ -674,4 +674,43 @@ def test_one_frame_is_listed_once_and_one_clip_is_of_one_patient(tmp_path):
         MANIFEST.list_sources(tmp_path)
     write(tmp_path, rows[0], ("a.dcm", "n.png", "p2", "US", "breast", "2"), columns=FRAMES)
     with pytest.raises(FlamesError, match="row 3: a frame of the clip of row 2, but of another patient_id"):
+
+
+KEEP = ReadOptions(keep_empty=True)
+
+
+@pytest.mark.parametrize("word", ["none", "None", " NONE "])
+def test_the_word_none_is_the_mask_of_an_image_without_a_lesion(word, tmp_path):
+    save(tmp_path / "a.png", draw(9, 8))
+    write(tmp_path, ("a.png", word, *ROW[2:]))
+    (source,) = MANIFEST.list_sources(tmp_path)
+    assert (source.masks, source.is_healthy) == ((), True)
+    (case,) = read_one(tmp_path, KEEP)
+    assert case.mask.shape == (9, 8)
+    assert not case.mask.any()
+    with pytest.raises(SkippedCase, match="the manifest lists it without a lesion"):
+        read_one(tmp_path)
+
+
+def test_a_volume_may_have_the_mask_none(tmp_path):
+    nifti(tmp_path / "a.nii.gz", draw(*SHAPE, dtype=np.int16))
+    write(tmp_path, ("a.nii.gz", "none", "p1", "MRI", "brain"))
+    cases = read_one(tmp_path, KEEP)
+    assert [case.slice_index for case in cases] == list(range(SHAPE[2]))
+    assert not any(case.mask.any() for case in cases)
+
+
+def test_a_mask_of_zeros_is_an_image_without_a_lesion_too(tmp_path):
+    save(tmp_path / "a.png", draw(9, 8))
+    save(tmp_path / "a_mask.png", np.zeros((9, 8), np.uint8))
+    write(tmp_path, ROW)
+    (case,) = read_one(tmp_path, KEEP)
+    assert not case.mask.any()
+    with pytest.raises(SkippedCase, match="the mask is empty"):
+        read_one(tmp_path)
+
+
+def test_none_next_to_a_mask_is_a_fault_of_the_row(tmp_path):
+    write(tmp_path, ("a.png", "a_mask.png; None", *ROW[2:]))
+    with pytest.raises(FlamesError, match="row 2: mask is the word none and a file, expected none alone"):
         MANIFEST.list_sources(tmp_path)

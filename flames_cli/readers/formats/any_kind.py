@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.intensity import MAX_12_BIT
-from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
+from flames_cli.readers.base import (
+    EMPTY_MASK,
+    NO_LESION,
+    BadCase,
+    RawCase,
+    ReadOptions,
+    SkippedCase,
+    Source,
+    VolumeRules,
+)
 from flames_cli.readers.formats import dicom_stills
 from flames_cli.readers.formats.content import Kind, recognise_file
 from flames_cli.readers.formats.dicom import read_series
@@ -43,8 +52,10 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
 
     Raises:
         BadCase: image or masks cannot be trusted, or do not belong together.
-        SkippedCase: the masks are empty.
+        SkippedCase: there is no lesion, and such images are not kept.
     """
+    if source.is_healthy and not options.keep_empty:
+        raise SkippedCase(NO_LESION)
     kind = _kind(source.image)
     if kind == "dicom":
         require_modality(source.image, source.modality)
@@ -63,6 +74,8 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
 
 def _read_tumour(source: Source, image: Volume, options: ReadOptions) -> tuple[Flags, tuple[str, ...]]:
     """Return the union of the masks of a volume, and the remarks about image and masks."""
+    if not source.masks:
+        return np.zeros_like(image.voxels, bool), image.notes
     tumour, notes = np.zeros((), bool), list(image.notes)
     for path in source.masks:
         mask = _read_volume_mask(source, path, image, options)
@@ -115,8 +128,8 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
         mask |= one
         notes += remarks
     _require_choice(mask, notes, options)
-    if not mask.any():
-        raise SkippedCase("the mask is empty")
+    if not mask.any() and not options.keep_empty:
+        raise SkippedCase(EMPTY_MASK)
     case = RawCase(
         case=source.case or source.patient,
         patient=source.patient,
