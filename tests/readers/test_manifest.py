@@ -674,6 +674,7 @@ def test_one_frame_is_listed_once_and_one_clip_is_of_one_patient(tmp_path):
         MANIFEST.list_sources(tmp_path)
     write(tmp_path, rows[0], ("a.dcm", "n.png", "p2", "US", "breast", "2"), columns=FRAMES)
     with pytest.raises(FlamesError, match="row 3: a frame of the clip of row 2, but of another patient_id"):
+        MANIFEST.list_sources(tmp_path)
 
 
 KEEP = ReadOptions(keep_empty=True)
