@@ -153,6 +153,10 @@ class ReadConfig(Section):
         metavar="PATH",
     )
     size: Annotated[int, Field(ge=16, le=2048)] = option(240, "Side of the square images, in pixels.")
+    mask_resize: Literal["aligned", "paper"] = option(
+        "aligned",
+        "Resizing of masks: aligned with their images, or as in the FLAMES paper, up to half a pixel off.",
+    )
     name: Name | None = option(None, "Name of the data sets of a manifest.", shown="name of its folder")
     channels: Literal["grey", "rgb"] = option("grey", "Channels to read: rgb for data sets with colour.")
     plane: Literal["axial", "coronal", "sagittal"] = option("axial", "Plane of the slices of a volume.")

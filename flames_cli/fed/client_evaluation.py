@@ -44,6 +44,7 @@ def evaluate_client(
         device=settings.device,
         precision=settings.precision,
         batch_size=request.training.batch_size,
+        norm=request.training.norm,
     )
     scores = [
         case_metrics(predicted, cases.example(index)[1])

@@ -85,7 +85,12 @@ def _is_finite(result: TrainResult) -> bool:
 def receive_model(task: TrainTask, state: Mapping[str, Weights]) -> SegmentationModel:
     """Return the client's model: the entries that the server sends, and those in the client state."""
     request = task.request
-    model = build_model(request.model, seed=request.initial_seed, **parse_json(request.model_options))
+    model = build_model(
+        request.model,
+        seed=request.initial_seed,
+        norm=request.training.norm,
+        **parse_json(request.model_options),
+    )
     own: Weights = {}
     if request.style_stays:
         own = state.get(STYLE) or select(to_weights(model), model.style_entries())

@@ -14,6 +14,7 @@ from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.disentangled import DisentangledModel
+from flames_cli.learn.models.norms import has_statistics
 
 STATISTICS = ("running_mean", "running_var")
 
@@ -30,9 +31,12 @@ def estimate_statistics(
 
     One pass over `data` without gradients. The result is the mean over batches of each batch's statistics
     (precise BatchNorm; Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021). The counters
-    (num_batches_tracked) do not change. Afterwards `model`, on `device`, has the returned weights.
+    (num_batches_tracked) do not change. Weights of a model whose layers have no statistics, or frozen ones,
+    are returned unchanged. Afterwards `model`, on `device`, has the returned weights.
     """
     load_weights(model, weights)
+    if not any(has_statistics(module) for module in model.modules()):
+        return weights
     layout = memory_format(device, precision)
     batches = iterate_batches(data, range(len(data)), batch_size, merge_lone=True)
     with autocast(device, precision):
@@ -46,7 +50,9 @@ def estimate_statistics(
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
     """Freeze BatchNorm's running statistics inside the block; normalisation by batch works as usual."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms = [
+        module for module in model.modules() if isinstance(module, _BatchNorm) and has_statistics(module)
+    ]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

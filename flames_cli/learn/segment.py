@@ -19,12 +19,18 @@ class Segmenter:
     """One architecture on one device; each call passes the weights to use."""
 
     def __init__(
-        self, model: str, options: Mapping[str, Any], device: str, precision: str, batch_size: int
+        self,
+        model: str,
+        options: Mapping[str, Any],
+        device: str,
+        precision: str,
+        batch_size: int,
+        norm: str = "batch",
     ) -> None:
         self._device = pick_device(device)
         self._precision = pick_precision(precision, self._device, model)
         self._format = memory_format(self._device, self._precision)
-        built = build_model(model, seed=0, **options).to(self._device)
+        built = build_model(model, seed=0, norm=norm, **options).to(self._device)
         self._model = built.to(memory_format=self._format)
         self._batch_size = batch_size
 

@@ -64,6 +64,11 @@ class TrainOptions:
         False, "Compute the Focal loss for each pixel, not on the mean of the batch."
     )
     augment: bool = option(True, "Warp the training images.")
+    norm: Literal["batch", "group", "frozen"] = option(
+        "batch",
+        "Normalisation of the model: BatchNorm, GroupNorm (which has no statistics of a batch), or BatchNorm "
+        "with frozen statistics, as the authors of FLAMES train.",
+    )
     proximal_mu: float = option(
         0.01, "Proximal coefficient μ of fedprox (0: plain fedavg).", STRATEGY, ge=0, le=1e6
     )

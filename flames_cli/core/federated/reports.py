@@ -15,7 +15,7 @@ class Entries:
     trainable: frozenset[str]
     """Parameters; the other entries are buffers, which servers only average."""
     norm: frozenset[str]
-    """Entries of BatchNorm layers, parameters and buffers."""
+    """Entries of normalisation layers, parameters and buffers."""
     shared: frozenset[str] | None = None
     """Entries that clients report; the other entries stay at the client. None: all entries."""
     style: frozenset[str] = frozenset()

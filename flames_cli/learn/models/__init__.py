@@ -45,7 +45,12 @@ def model_class(name: str) -> Callable[..., "SegmentationModel"]:
 
 
 def build_model(
-    name: str, encoder_weights: str | Path = "none", *, seed: int | None = None, **options: Any
+    name: str,
+    encoder_weights: str | Path = "none",
+    *,
+    seed: int | None = None,
+    norm: str = "batch",
+    **options: Any,
 ) -> "SegmentationModel":
     """Build the model `name` of MODELS on the CPU, in training mode.
 
@@ -54,17 +59,21 @@ def build_model(
         encoder_weights: "none", "imagenet" or a weights file (see `load_encoder`).
         seed: the same seed gives the same weights, and no global generator changes. None: torch's own
             generator draws them.
+        norm: normalisation layers, "batch", "group" or "frozen" (see `models.norms.set_norm`).
         **options: keyword arguments of the model's class.
 
     Raises:
         FlamesError: an unknown name, an unknown or wrong option, or weights that do not fit.
     """
-    from flames_cli.learn.models.weights import load_encoder  # here, since it imports torch
+    # Imported here, since both import torch.
+    from flames_cli.learn.models.norms import set_norm
+    from flames_cli.learn.models.weights import load_encoder
 
     build = model_class(name)
     _check_options(name, build, options)
     with _seeded(seed) if seed is not None else nullcontext():
         model = build(**options)
+    set_norm(model, norm)
     load_encoder(model, encoder_weights)
     return model
 

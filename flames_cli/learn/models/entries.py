@@ -2,17 +2,16 @@
 
 from typing import Literal
 
-from torch.nn.modules.batchnorm import _BatchNorm
-
 from flames_cli.core.federated.reports import Entries
 from flames_cli.errors import FlamesError
 from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.models.norms import is_norm
 
 
 def describe_entries(
     model: SegmentationModel, share: Literal["all", "content"] = "all", lend_style: bool = False
 ) -> Entries:
-    """Return which entries are parameters, BatchNorm's, shared, or part of the renderer.
+    """Return which entries are parameters, of normalisation layers, shared, or part of the renderer.
 
     Args:
         model: the model to describe.
@@ -33,7 +32,7 @@ def describe_entries(
     norm = {
         f"{part}.{entry}" if part else entry
         for part, module in model.named_modules()
-        if isinstance(module, _BatchNorm)
+        if is_norm(module)
         for entry in module.state_dict()
     }
     variances = frozenset(name for name in norm if name.rpartition(".")[2] == "running_var")

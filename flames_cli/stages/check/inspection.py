@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.imaging.geometry import MaskResize
 from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
 from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
@@ -68,7 +69,9 @@ Pictures = dict[str, bytes]
 """Encoded square pictures by case."""
 
 
-def inspect(reader: Reader, options: ReadOptions, size: int, source: Source) -> tuple[Inspected, Pictures]:
+def inspect(
+    reader: Reader, options: ReadOptions, size: int, mask_resize: MaskResize, source: Source
+) -> tuple[Inspected, Pictures]:
     """Read and measure `source`; errors in the data are returned, not raised.
 
     There are pictures of a volume's slices with the smallest and the largest lesion, which is enough to
@@ -85,7 +88,7 @@ def inspect(reader: Reader, options: ReadOptions, size: int, source: Source) -> 
     cases, pictures = [], {}
     for index, case in enumerate(raw):
         name = source.name if still else case.case
-        image, mask = square(case, size)
+        image, mask = square(case, size, mask_resize)
         cases.append(_measure(name, case, mask))
         if index in pictured:
             pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))

@@ -141,7 +141,9 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         )
     made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
     options = options_for(facts.get("channels", 1), made.model_options)
-    segmenter = Segmenter(made.model, options, config.device, config.precision, config.batch_size)
+    segmenter = Segmenter(
+        made.model, options, config.device, config.precision, config.batch_size, made.training.norm
+    )
     state = load_state(folder.checkpoints)
     return LoadedRun(
         folder=folder,

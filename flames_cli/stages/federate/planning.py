@@ -153,7 +153,9 @@ def _initial_model(
     Raises:
         FlamesError: the images are too small for the model, or there are no such encoder weights.
     """
-    model = build_model(config.model, encoder_weights, seed=initial_seed(config.seed), **options)
+    model = build_model(
+        config.model, encoder_weights, seed=initial_seed(config.seed), norm=config.training.norm, **options
+    )
     if size < model.min_size:
         raise FlamesError(
             f"the images are {size}×{size}, this {config.model} needs {model.min_size}×{model.min_size}; "

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.imaging.geometry import to_square
+from flames_cli.core.imaging.geometry import MaskResize, to_square
 from flames_cli.core.imaging.intensity import MAX_8_BIT, quantise, scale
 from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.volumes import PLANES
@@ -47,7 +47,9 @@ class Decoded:
     bad: str = ""
 
 
-def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> Decoded:
+def decode(
+    reader: Reader, options: ReadOptions, size: int, mask_resize: MaskResize, source: Source
+) -> Decoded:
     """Read `source` and encode its cases at `size`×`size`; errors in the data are returned, not raised."""
     try:
         raw = reader.read_source(source, options)
@@ -60,7 +62,7 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
     pictures: list[str] = []
     content: list[str] = []
     for case in raw:
-        image, mask = square(case, size)
+        image, mask = square(case, size, mask_resize)
         content.append(content_hash(image))
         if case.mask.any() and not mask.any():
             skipped.append((_slice_of(case), f"the lesion vanishes at {size}×{size}"))
@@ -88,11 +90,11 @@ def look_of(case: RawCase) -> NDArray[np.bool_]:
     return perceptual_hash(quantise(scale(case.image, case.low, case.high), MAX_8_BIT))
 
 
-def square(case: RawCase, size: int) -> tuple[Pixels, Mask]:
+def square(case: RawCase, size: int, mask_resize: MaskResize) -> tuple[Pixels, Mask]:
     """Return the case in its final geometry and stored precision; 8-bit images stay 8-bit."""
     if case.max_value == MAX_8_BIT and (case.low, case.high) == (0.0, float(MAX_8_BIT)):
-        return to_square(case.image, case.mask, size)
-    image, mask = to_square(scale(case.image, case.low, case.high), case.mask, size)
+        return to_square(case.image, case.mask, size, mask_resize)
+    image, mask = to_square(scale(case.image, case.low, case.high), case.mask, size, mask_resize)
     return quantise(image, case.max_value), mask
 
 

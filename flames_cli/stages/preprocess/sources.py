@@ -100,7 +100,7 @@ def gather(
     """
     gathered = _list_by_kind(reader, sources)
     listed = _listed_groups(config, sources)
-    task = partial(decode, reader, read_options(config), config.size)
+    task = partial(decode, reader, read_options(config), config.size, config.mask_resize)
     for done, decoded in enumerate(ordered_map(task, sources, config.workers), start=1):
         progress(f"preprocess {reader.name}", done, len(sources))
         kind, name = kind_of(reader, decoded.source), decoded.source.name

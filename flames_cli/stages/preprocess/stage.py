@@ -67,6 +67,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
                     channels=part.channels,
                     collection=collection,
                     small=choose_rule(config, reader, names[modality, organ], collection),
+                    mask_resize=config.mask_resize,
                 ),
                 sets={own: rename_cases(cases, pseudonym_of) for own, cases in sets[modality, organ].items()},
                 part=part,

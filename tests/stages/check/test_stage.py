@@ -208,8 +208,8 @@ def test_images_that_show_nothing_are_reported(code, checked):
 
 MASKS = {
     "full-mask": (1 - disc(3), "odd.png: 99.3%", "problem"),
-    "tiny-lesion": (disc(2), "odd.png: 5 px", "note"),
-    "vanishing-lesion": (disc(0, x=31, y=31), "odd.png: 1 px of 64×64", "note"),
+    "tiny-lesion": (disc(2), "odd.png: 4 px", "note"),
+    "vanishing-lesion": (disc(0, x=30, y=30), "odd.png: 1 px of 64×64", "note"),
 }
 
 

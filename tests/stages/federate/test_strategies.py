@@ -15,7 +15,7 @@ from flames_cli.store.client_state import load_client_state
 from flames_cli.store.partition import read_partition
 from flames_cli.store.runs import read_config
 from tests.support.asserts import assert_same_state, assert_same_tree, without_timings
-from tests.support.stages import federate_config
+from tests.support.stages import evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
 
@@ -62,6 +62,20 @@ def test_every_strategy_gives_the_same_bytes_for_the_same_seed(strategy, tiny):
     assert one.folder.name == one.run == strategy
     models = (sorted(state_of(other).server), sorted(state_of(other).personal))
     assert models == MODELS.get(strategy, (["all"], []))
+
+
+@pytest.mark.parametrize(("norm", "statistics"), [("group", False), ("frozen", True)])
+def test_a_federation_with_another_normalisation_trains_and_is_evaluated(norm, statistics, tiny):
+    root = tiny()
+    result = federate(federate_config(root, norm=norm, rounds=1))
+    model = state_of(result).server["MRI"]
+    means = {name: array for name, array in model.items() if name.endswith("running_mean")}
+    assert bool(means) == statistics
+    assert not any(array.any() for array in means.values())  # frozen at 0, the initial mean
+    evaluated = evaluate_run(root)
+    assert [row.n for row in evaluated.clients]
+    with pytest.raises(FlamesError, match="made with other options"):
+        federate(federate_config(root, norm="batch", rounds=2))
 
 
 RESUMED = {
