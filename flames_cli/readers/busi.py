@@ -41,8 +41,16 @@ def _list_class(folder: Path, stratum: str) -> list[Source]:
             if match["mask"]:
                 listed.append(names[name])
     return [
-        Source(name=stem, patient=stem, image=folder / f"{stem}.png", masks=tuple(found), stratum=stratum)
-        for (_, stem), found in sorted(masks.items())
+        Source(
+            name=stem,
+            patient=stem,
+            image=folder / f"{stem}.png",
+            masks=tuple(found),
+            stratum=stratum,
+            # The numbers follow the scanner: neighbours are often two images of one woman.
+            place_in_series=(stratum, number),
+        )
+        for (number, stem), found in sorted(masks.items())
     ]
 
 

@@ -68,7 +68,13 @@ def report(**changes):
         "sites": {"C1": {"images": 3, "patients": 2}},
         "file": "busi.h5",
     }
-    lists = {"skipped": [], "bad": [], "copies_left_out": [], "near_copies_kept_together": []}
+    lists = {
+        "skipped": [],
+        "bad": [],
+        "copies_left_out": [],
+        "near_copies_kept_together": [],
+        "large_groups": [],
+    }
     return {**made, **lists, **changes}
 
 

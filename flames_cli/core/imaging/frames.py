@@ -27,7 +27,7 @@ def replace_frame(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     The frame is all that is dark from an edge to the first content, seen from each of the four sides: bands,
     cut corners, and the outside of a circle. Dark areas inside the content stay.
     """
-    content = _inside(cv2.LUT(picture, _LEVELS)).astype(np.float32) / np.float32(255)
+    content = _inside(np.asarray(cv2.LUT(picture, _LEVELS), np.uint8)).astype(np.float32) / np.float32(255)
     if content.mean() < LEAST_CONTENT:
         return picture
     weights = _weights(len(picture))
