@@ -165,17 +165,24 @@ class ReadConfig(Section):
         "Slices of a volume: those near the mean slice of the tumour, all with tumour, or all.",
         shown="as in the paper of the data set",
     )
+    empty: Literal["skip", "keep"] = option(
+        "skip", "Images and volumes without a lesion: skip leaves them out, keep uses them, too."
+    )
     slice_half_width: Annotated[int, Field(ge=0)] = option(
         20, "Slices on either side of the tumour's mean slice, for --slices near."
     )
     window: dict[str, Window] = option(
         {},
-        "Intensities that become black and white, such as CT=-160,240 in HU.",
+        "Intensities that become black and white, such as CT=-160,240 in HU, also for CT of other names.",
         shown="window of the data set",
         metavar="MODALITY=LOW,HIGH",
     )
     percentile: Annotated[float, Field(gt=0, le=100)] = option(
-        95.0, "Percentile that becomes white in a volume without a window."
+        95.0, "Percentile that becomes white in a volume or 16-bit image without a window."
+    )
+    percentile_of: Literal["all", "foreground"] = option(
+        "all",
+        "Voxels of which the percentile is taken: all, as in the paper, or foreground, those above 0.",
     )
     accept: Path | None = option(
         None, "TOML file of findings to accept: [[accept]] with id and reason.", metavar="FILE"

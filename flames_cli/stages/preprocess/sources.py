@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -186,6 +186,15 @@ def find_split_units(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str
     sounds = [sound for part in parts for sound in part.sound.values()]
     pictured = [Pictured(one.source, (*one.copied, *one.pictures), one.look) for one in sounds]
     return find_units(pictured, reader.knows_patients)
+
+
+def join_alike_ids(unit_of: Mapping[str, str], alike: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Return the split unit of every patient, after patients whose ids are alike were put into one unit."""
+    marks = {patient: [f"unit {unit}"] for patient, unit in sorted(unit_of.items())}
+    for group in alike:
+        for patient in (one for one in group if one in marks):
+            marks[patient].append(f"spelt {group[0]}")
+    return cluster_by_marks(marks)
 
 
 def set_split_units(cases: Iterable[SpooledCase], unit_of: dict[str, str]) -> list[SpooledCase]:
