@@ -636,6 +636,47 @@ def test_kinds_that_would_have_one_name_are_rejected(tmp_path):
         preprocess(config, "manifest")
 
 
+FRAMES = (*COLUMNS, "frame")
+
+
+def test_frames_of_one_clip_are_sources_of_their_own(tmp_path):
+    rows = [("a.dcm", "m.png", "p1", "US", "breast", frame) for frame in ("1", "12", "")]
+    write(tmp_path, *rows, columns=FRAMES)
+    sources = MANIFEST.list_sources(tmp_path)
+    assert [source.frame for source in sources] == [1, 12, 0]
+    assert [source.name for source in sources] == ["a.dcm frame 1", "a.dcm frame 12", "a.dcm"]
+    assert [source.case for source in sources] == ["a/frame1", "a/frame12", "a"]
+
+
+def test_a_frame_and_a_file_of_the_same_name_are_two_cases(tmp_path):
+    rows = [
+        ("a.dcm", "m.png", "p1", "US", "breast", "1"),
+        ("a/frame1.png", "m.png", "p1", "US", "breast", ""),
+    ]
+    write(tmp_path, *rows, columns=FRAMES)
+    cases = [source.case for source in MANIFEST.list_sources(tmp_path)]
+    assert cases == ["a.dcm/frame1", "a/frame1.png"]
+
+
+@pytest.mark.parametrize("frame", ["0", "-1", "1.5", "x", "\u0661"])
+def test_a_frame_is_a_whole_number(frame, tmp_path):
+    write(tmp_path, (*ROW, frame), columns=FRAMES)
+    with pytest.raises(
+        FlamesError, match=r"row 2: frame .*, expected a whole number from 1, or an empty cell"
+    ):
+        MANIFEST.list_sources(tmp_path)
+
+
+def test_one_frame_is_listed_once_and_one_clip_is_of_one_patient(tmp_path):
+    rows = [("a.dcm", "m.png", "p1", "US", "breast", "1"), ("a.dcm", "m.png", "p1", "US", "breast", "1")]
+    write(tmp_path, *rows, columns=FRAMES)
+    with pytest.raises(FlamesError, match="row 3: the image of row 2 again"):
+        MANIFEST.list_sources(tmp_path)
+    write(tmp_path, rows[0], ("a.dcm", "n.png", "p2", "US", "breast", "2"), columns=FRAMES)
+    with pytest.raises(FlamesError, match="row 3: a frame of the clip of row 2, but of another patient_id"):
+        MANIFEST.list_sources(tmp_path)
+
+
 KEEP = ReadOptions(keep_empty=True)
 
 
