@@ -69,8 +69,13 @@ def report(**changes):
         "file": "busi.h5",
     }
     empty = (
-        *("skipped", "unused_columns", "bad", "copies_left_out"),
-        *("near_copies_kept_together", "ids_alike_kept_together"),
+        "skipped",
+        "unused_columns",
+        "bad",
+        "copies_left_out",
+        "near_copies_kept_together",
+        "ids_alike_kept_together",
+        "large_groups",
     )
     lists = {key: [] for key in empty}
     return {**made, **lists, **changes}
