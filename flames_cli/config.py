@@ -258,6 +258,9 @@ class PartitionConfig(Section):
     val_fraction: Fraction = option(
         0.1, "Fraction of each client's training patients, held out to select the epoch."
     )
+    different_people: bool = option(
+        False, "Divide data sets that share ids of patients: the same id means another person in each."
+    )
     overwrite: bool = option(False, "Replace existing output.", RUN_PANEL)
 
     @property

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from flames_cli.core.imaging.lesions import FULL_MASK
 from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
+from flames_cli.stages.acceptance import FULL_MASK_CODE
 from flames_cli.stages.check.inspection import CaseFigures
 from flames_cli.stages.check.intensities import find_odd_levels
 from flames_cli.stages.check.spellings import find_spellings
@@ -10,8 +12,6 @@ from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
 from flames_cli.stages.raw import kind_of
 
 # These limits are our own choice.
-FULL_MASK = 0.9
-"""Share of the image above which a mask is most likely inverted."""
 FAINT = 0.01
 """Share of the window: an image with a smaller standard deviation shows hardly anything."""
 TINY_PX = 10
@@ -116,7 +116,7 @@ def _odd_masks(survey: Survey) -> Iterator[Finding]:
     if full:
         yield Finding(
             severity="problem",
-            code="full-mask",
+            code=FULL_MASK_CODE,
             what=f"{count_noun(len(full), 'mask covers', 'masks cover')} more than {FULL_MASK:.0%} "
             "of the image",
             fix="check whether lesion and background are swapped",
