@@ -31,6 +31,7 @@ def find_all(survey: Survey) -> list[Finding]:
     finders = (
         _unreadable,
         _left_out,
+        _remarks,
         _odd_images,
         _odd_masks,
         _mixed,
@@ -66,6 +67,21 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
             code="empty-mask" if reason in LESION_FREE else "left-out",
             what=f"{count_noun(len(names), survey.noun)} will be left out: {reason}",
             fix=FIX_EMPTY if reason in LESION_FREE else "nothing, unless there is a lesion to see",
+            where=tuple(Where(name, (name,)) for name in names),
+        )
+
+
+def _remarks(survey: Survey) -> Iterator[Finding]:
+    said: dict[str, list[str]] = {}
+    for one in survey.inspected:
+        for remark in one.remarks:
+            said.setdefault(remark, []).append(one.source.name)
+    for remark, names in said.items():
+        yield Finding(
+            severity="note",
+            code="remark",
+            what=f"{count_noun(len(names), survey.noun)}: {remark}",
+            fix="compare the pictures of these images with their masks",
             where=tuple(Where(name, (name,)) for name in names),
         )
 
