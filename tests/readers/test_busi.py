@@ -148,7 +148,7 @@ def test_an_empty_mask_is_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("mask", "found"),
     [
-        (None, r"^benign \(1\): no mask, expected 'benign \(1\)_mask\.png' beside it"),
+        (None, r"^benign \(1\): no mask, expected 'benign \(1\)_mask\.png' next to it"),
         (spot(1, 1)[:4], r"^benign \(1\)_mask\.png: the mask is 4×7, its image 5×7"),
         (spot(1, 1, value=7), r"^benign \(1\)_mask\.png: the mask contains the values \[0, 7\], expected"),
         (spot(1, 1, value=1) | spot(2, 2, value=254), r"contains the values \[0, 1, 254\]"),

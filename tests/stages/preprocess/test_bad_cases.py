@@ -213,8 +213,21 @@ def test_a_data_set_of_bad_cases_alone_is_rejected_even_with_skip_bad(raw_copy, 
     raw = raw_copy("otu2d")
     for path in (raw / "images").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(FlamesError, match="otu2d has 0 usable patients"):
+    message = r"^otu2d has 0 usable cases of 7: 7 bad \(1\.JPG.*; and 2 more\); expected some\."
+    with pytest.raises(FlamesError, match=message):
         run(tmp_path / "made", "otu2d", raw, skip_bad=True)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_data_set_of_empty_masks_alone_is_rejected_with_the_reason(raw_copy, tmp_path):
+    raw = raw_copy("otu2d")
+    for path in (raw / "annotations").iterdir():
+        with Image.open(path) as mask:
+            empty = Image.new("L", mask.size)
+        empty.save(path)
+    message = r"^otu2d has 0 usable cases of 7: 7 left out \(the mask is empty\); expected some\."
+    with pytest.raises(FlamesError, match=message):
+        run(tmp_path / "made", "otu2d", raw)
     assert not (tmp_path / "made").exists()
 
 
