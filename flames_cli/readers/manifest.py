@@ -1,11 +1,12 @@
 """A hospital's own data: images and volumes in any folders, listed with their masks in a CSV file.
 
 Each row describes one image. `image` and `mask` are paths relative to the CSV; several masks are separated by
-`;`. Further columns are `patient_id`, `modality`, `organ` and, if known, `site` and `split` (train, val, test
-or server). An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first channel), a folder with one
+`;`. Further columns are `patient_id`, `modality`, `organ` and, if known, `site`, `split` (train, val, test
+or server) and `labels`. An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first channel), a folder with one
 DICOM series, or a .dcm file. The mask of a still image is a still image; the mask of a volume is NIfTI,
-DICOM-SEG or a DICOM series. Every label above 0 is tumour (in a JPEG, every value from 128). A person who was
-scanned twice has one patient_id, in all modalities.
+DICOM-SEG or a DICOM series. The only label above 0 of a mask is tumour; the column `labels` or --labels names
+those of masks with several, and --mask-threshold applies to soft masks (see `core.imaging.labels`). A person
+who was scanned twice has one patient_id, in all modalities.
 """
 
 from collections import Counter
@@ -44,6 +45,7 @@ def list_sources(root: Path) -> list[Source]:
             modality=row.modality,
             organ=row.organ,
             fixed_set=row.fixed_set,
+            labels=row.labels,
         )
         for name, row in zip(names, rows, strict=True)
     ]
@@ -97,7 +99,7 @@ MANIFEST = Reader(
     organ="",
     licence="your own",
     folder=FOLDER,
-    layout=f"{FOLDER} with the columns image, mask, patient_id, modality, organ, and if known site and split",
+    layout=f"{FOLDER} with the columns image, mask, patient_id, modality, organ, and if known site, split and labels",
     list_sources=list_sources,
     read_source=read_any,
     has_colour=True,

@@ -13,6 +13,8 @@ from flames_cli.errors import FlamesError
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
 OPTIONAL = ("site", "split")
 """Columns that are either absent or filled in every row."""
+FREE = ("labels",)
+"""Columns that may be absent, or filled in some rows only."""
 
 SPLITS = {"train": "client_train", "val": "client_val", "test": "client_test", "server": "server_test"}
 """Values of `split`, and the one of core.splits.SETS that each means."""
@@ -52,6 +54,8 @@ class Row:
     site: str
     fixed_set: str
     """Name of the assigned set, one of core.splits.SETS, or empty."""
+    labels: tuple[str, ...]
+    """Labels of the masks that are tumour; empty: those of the options."""
 
 
 def read_table(path: Path) -> list[Row]:
@@ -120,13 +124,13 @@ def _read_cells(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    known = (*REQUIRED, *OPTIONAL)
+    known = (*REQUIRED, *OPTIONAL, *FREE)
     missing = [name for name in REQUIRED if name not in names]
     problems = [f"no column {', '.join(missing)}"] if missing else []
     problems += [f"unknown column {name[:40]!r}" for name in names if name not in known]
     problems += [f"column {name} exists twice" for name in known if names.count(name) > 1]
     if problems:
-        problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site and split)"
+        problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site, split and labels)"
     require_no_faults(path, problems)
 
 
@@ -162,6 +166,7 @@ def _row(number: int, row: dict[str, str]) -> Row:
         organ=_one_form(" ".join(row["organ"].lower().split())),
         site=_one_form(row.get("site", "")),
         fixed_set=SPLITS.get(row.get("split", "").lower(), ""),
+        labels=tuple(label.strip() for label in re.split("[;,]", row.get("labels", "")) if label.strip()),
     )
 
 

@@ -48,6 +48,14 @@ def check_options(reader: Reader, config: ReadConfig) -> None:
         raise FlamesError(f"{reader.name} has no colour images; leave out --channels rgb")
     if config.name and reader.modality:
         raise FlamesError(f"--name is for a manifest; {reader.name} has a name of its own")
+    if config.labels and reader.modality:
+        raise FlamesError(f"--labels is for a manifest; {reader.name} has labels of its own")
+    if config.mask_threshold and not reader.is_still:
+        raise FlamesError(f"--mask-threshold is for soft masks; {reader.name} has labels of its own")
+    if config.labels and config.mask_threshold:
+        raise FlamesError(
+            "--labels and --mask-threshold exclude each other: a mask has labels or is soft; pass one of them"
+        )
     for name in config.raw:
         get_reader(name)
 
@@ -108,6 +116,8 @@ def read_options(config: ReadConfig) -> ReadOptions:
         windows={_spell(modality): window for modality, window in config.window.items()},
         percentile=config.percentile,
         colour=config.channels == "rgb",
+        labels=config.labels,
+        mask_threshold=config.mask_threshold,
     )
 
 

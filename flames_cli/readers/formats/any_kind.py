@@ -1,4 +1,4 @@
-"""Read an image and its masks in any format that FLAMES reads, by the file's name; above 0 is tumour."""
+"""Read an image and its masks in any format that FLAMES reads, by the file's name."""
 
 from dataclasses import replace
 from functools import reduce
@@ -6,25 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from flames_cli.arrays import Mask
 from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
+from flames_cli.core.imaging.labels import Flags
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation
 from flames_cli.readers.formats.dicom_seg import read_segmentation
 from flames_cli.readers.formats.images import read_deep_image
-from flames_cli.readers.formats.masks import read_masks, require_shape
+from flames_cli.readers.formats.masks import MaskRule, mark_tumour, read_masks, user_rule
 from flames_cli.readers.formats.nifti import read_volume
 from flames_cli.readers.formats.volumes import (
-    Flags,
     Volume,
     read_slices,
     require_same_grid,
     stored_as,
 )
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
-STILL_SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff")
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -38,8 +36,12 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
     if _kind(source.image) == "still":
         return [_read_still(source, options)]
     image = _read_volume(source.image)
-    tumour = reduce(np.logical_or, (_read_marked(source, path, image) for path in source.masks))
-    return read_slices(source, image, tumour, options, VolumeRules(source.modality))
+    rule = user_rule(source, options)
+    marked = [_read_marked(source, path, image, rule) for path in source.masks]
+    tumour = reduce(np.logical_or, (flags for flags, _ in marked))
+    labels = frozenset(label for _, found in marked for label in found)
+    cases = read_slices(source, image, tumour, options, VolumeRules(source.modality))
+    return [replace(case, labels=labels) for case in cases]
 
 
 def _kind(path: Path) -> str:
@@ -59,12 +61,14 @@ def _kind(path: Path) -> str:
 def _read_still(source: Source, options: ReadOptions) -> RawCase:
     """Read a still. 8-bit values are unchanged; 16-bit ones are scaled by window or percentile."""
     image = read_deep_image(source.image, options.colour)
-    mask = np.zeros(image.shape[:2], np.uint8)
     for path in source.masks:
-        mask |= _read_still_mask(path, mask.shape)
+        if _kind(path) != "still":
+            raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
+    mask, labels = read_masks(source.masks, image.shape[:2], user_rule(source, options))
     if not mask.any():
         raise SkippedCase("the mask is empty")
-    case = RawCase(case=source.case or source.patient, patient=source.patient, image=image, mask=mask)
+    name = source.case or source.patient
+    case = RawCase(case=name, patient=source.patient, image=image, mask=mask, labels=labels)
     if image.dtype == np.uint8:
         return case
     try:
@@ -74,33 +78,20 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
     return replace(case, low=low, high=high, max_value=MAX_12_BIT)
 
 
-def _read_still_mask(path: Path, shape: tuple[int, ...]) -> Mask:
-    if _kind(path) != "still":
-        raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
-    if path.name.lower().endswith(JPEG_SUFFIXES):
-        return read_masks([path], shape, allowed=None)
-    labels = read_deep_image(path)
-    require_shape(path, labels, shape)
-    return (labels > 0).astype(np.uint8)
-
-
 def _read_volume(path: Path) -> Volume:
     return read_volume(path) if _kind(path) == "nifti" else read_series(path)
 
 
-def _read_marked(source: Source, path: Path, image: Volume) -> Flags:
-    """Return True where the mask is tumour, in the mask's own memory order: another order is much slower."""
-    mask = _read_volume_mask(path, image)
-    require_same_grid(source, image, mask)
-    return np.asarray(mask.voxels > 0)
-
-
-def _read_volume_mask(path: Path, image: Volume) -> Volume:
-    kind = _kind(path)
-    if kind == "still":
+def _read_marked(source: Source, path: Path, image: Volume, rule: MaskRule) -> tuple[Flags, frozenset[str]]:
+    """Return where the mask is tumour, in its own memory order (another order is much slower), and the rule's
+    labels that it contains."""
+    if _kind(path) == "still":
         raise BadCase(f"{path.name}: the mask is a still, its image a volume; expected both alike")
-    if kind == "nifti":
-        return stored_as(read_volume(path), image.axes)
-    if is_segmentation(path):
-        return read_segmentation(path, image)
-    return stored_as(read_series(path, labels=True), image.axes)
+    if _kind(path) == "dicom" and is_segmentation(path):
+        mask = read_segmentation(path, image)
+        require_same_grid(source, image, mask)
+        return np.asarray(mask.voxels > 0), frozenset(rule.labels)
+    stored = read_volume(path, None) if _kind(path) == "nifti" else read_series(path, labels=True)
+    mask = stored_as(stored, image.axes)
+    require_same_grid(source, image, mask)
+    return mark_tumour(path, mask.voxels, rule)
