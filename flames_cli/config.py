@@ -75,7 +75,7 @@ def _read_mask_threshold(value: Any) -> Any:
     if not 0 < number < float("inf"):
         raise PydanticCustomError(
             "mask_threshold",
-            "Input should be HALF, or the smallest value of the masks that is tumour, above 0",
+            "Input should be HALF, or a number above 0, the smallest that is tumour",
         )
     return number
 

@@ -2,11 +2,11 @@
 
 Each row describes one image. `image` and `mask` are paths relative to the CSV; several masks are separated by
 `;`. Further columns are `patient_id`, `modality`, `organ` and, if known, `site`, `split` (train, val, test
-or server) and `labels`. An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first channel), a folder with one
-DICOM series, or a .dcm file. The mask of a still image is a still image; the mask of a volume is NIfTI,
-DICOM-SEG or a DICOM series. The only label above 0 of a mask is tumour; the column `labels` or --labels names
-those of masks with several, and --mask-threshold applies to soft masks (see `core.imaging.labels`). A person
-who was scanned twice has one patient_id, in all modalities.
+or server) and `labels`. An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first channel), a folder
+with one DICOM series, or a .dcm file. The mask of a still image is a still image; the mask of a volume is
+NIfTI, DICOM-SEG or a DICOM series. The only label above 0 of a mask is tumour; the column `labels` or
+--labels names those of masks with several, and --mask-threshold applies to soft masks (see
+`core.imaging.labels`). A person who was scanned twice has one patient_id, in all modalities.
 """
 
 from collections import Counter
@@ -99,7 +99,8 @@ MANIFEST = Reader(
     organ="",
     licence="your own",
     folder=FOLDER,
-    layout=f"{FOLDER} with the columns image, mask, patient_id, modality, organ, and if known site, split and labels",
+    layout=f"{FOLDER} with the columns image, mask, patient_id, modality, organ, and if known site, split, "
+    "labels",
     list_sources=list_sources,
     read_source=read_any,
     has_colour=True,

@@ -63,6 +63,8 @@ class Inspected:
     """Perceptual hash; None for volumes."""
     skipped: str = ""
     bad: str = ""
+    labels: frozenset[str] = frozenset()
+    """The user's labels that its masks contain."""
 
 
 Pictures = dict[str, bytes]
@@ -92,7 +94,8 @@ def inspect(
         cases.append(_measure(name, case, mask))
         if index in pictured:
             pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))
-    return Inspected(source, tuple(cases), look_of(raw[0]) if still else None), pictures
+    look = look_of(raw[0]) if still else None
+    return Inspected(source, tuple(cases), look, labels=raw[0].labels), pictures
 
 
 def _extremes(raw: list[RawCase]) -> set[int]:

@@ -77,6 +77,8 @@ class Survey:
     name: str
     size: int
     inspected: Sequence[Inspected]
+    labels: tuple[str, ...] = ()
+    """Labels of the options that are tumour in sources without labels of their own."""
 
     @property
     def noun(self) -> str:

@@ -53,6 +53,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         gathered = gather(reader, sources, config, spool, progress)
         bad = [fault for part in gathered.values() for _, fault in part.bad]
         _require_no_bad_cases(collection, bad, config.skip_bad)
+        _require_labels(config, sources, gathered)
         unit_of = find_split_units(reader, gathered.values())
         sets = _split(reader, collection, names, gathered, unit_of, config)
         pseudonym_of = _give_pseudonyms(salt_file, sources)
@@ -184,6 +185,20 @@ def _require_no_bad_cases(name: str, bad: Sequence[str], skip_bad: bool) -> None
         f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {named}. "
         "Correct them, or leave them out with --skip-bad"
     )
+
+
+def _require_labels(
+    config: PreprocessConfig, sources: Sequence[Source], gathered: Mapping[Kind, Gathered]
+) -> None:
+    """Raise FlamesError if a label that the user calls tumour is in no mask: it is misspelt, or background
+    everywhere."""
+    found = {label for part in gathered.values() for label in part.labels}
+    chosen = dict.fromkeys(label for source in sources for label in source.labels or config.labels)
+    if absent := [label for label in chosen if label not in found]:
+        raise FlamesError(
+            f"no mask has the label {', '.join(absent)}; expected each chosen one in a mask; correct "
+            "--labels or the column labels: without them the labels of each mask are listed"
+        )
 
 
 def _split(
