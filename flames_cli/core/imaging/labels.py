@@ -112,7 +112,7 @@ def count_labels(values: NDArray[Any]) -> dict[int, int]:
     """
     distinct, counts = _count(values)
     whole = np.rint(distinct) if distinct.dtype.kind == "f" else distinct
-    uneven = distinct[~(np.abs(distinct - whole) <= WHOLE)] if distinct.dtype.kind == "f" else distinct[:0]
+    uneven = distinct[~_is_whole(distinct)]
     if not uneven.size and distinct[0] < -WHOLE:
         raise ValueError(
             f"the mask has values below 0, down to {distinct[0]:g}; expected labels of 0 and above (saved as "
@@ -154,11 +154,12 @@ def _count(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         return count_values(values)
     flat = values.ravel(order="K")
     marked = flat[flat != 0]
-    if marked.dtype.kind == "f" and not (np.abs(marked - np.rint(marked)) <= WHOLE).all():
+    is_whole = _is_whole(marked)
+    if not is_whole.all():
         # The numbers of a soft mask are of no use, and a sort of all its values would take minutes.
         some = marked[:: max(1, marked.size // 1000)]
         ends = [np.nanmin(flat), np.nanmax(flat)]
-        uneven = marked[~(np.abs(marked - np.rint(marked)) <= WHOLE)][:1]
+        uneven = marked[~is_whole][:1]
         distinct = np.unique(np.concatenate([some, ends, uneven]))
         return distinct, np.ones(distinct.size, np.int64)
     distinct, counts = np.unique(marked, return_counts=True)
@@ -167,6 +168,14 @@ def _count(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         place = int(np.searchsorted(distinct, 0))
         distinct, counts = np.insert(distinct, place, 0), np.insert(counts, place, zeros)
     return distinct, counts.astype(np.int64)
+
+
+def _is_whole(values: NDArray[Any]) -> Flags:
+    if values.dtype.kind != "f":
+        return np.ones(values.shape, bool)
+    with np.errstate(invalid="ignore"):  # infinity is not whole
+        apart = np.abs(values - np.rint(values))
+    return np.asarray(apart <= WHOLE * (1 + WHOLE))  # 1.001 - 1 is more than 0.001
 
 
 def _require_few(counts: Mapping[int, int], rule: TumourRule) -> None:
