@@ -196,12 +196,16 @@ class ReadConfig(Section):
     )
     window: dict[str, Window] = option(
         {},
-        "Intensities that become black and white, such as CT=-160,240 in HU.",
+        "Intensities that become black and white, such as CT=-160,240 in HU, also for CT of other names.",
         shown="window of the data set",
         metavar="MODALITY=LOW,HIGH",
     )
     percentile: Annotated[float, Field(gt=0, le=100)] = option(
-        95.0, "Percentile that becomes white in a volume without a window."
+        95.0, "Percentile that becomes white in a volume or 16-bit image without a window."
+    )
+    percentile_of: Literal["all", "foreground"] = option(
+        "all",
+        "Voxels of which the percentile is taken: all, as in the paper, or foreground, those above 0.",
     )
     labels: Labels = option(
         (),

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
+from flames_cli.readers.manifest_names import NAMED, name_faults, rounded_ids
 
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
 OPTIONAL = ("site", "split")
 """Columns that are either absent or filled in every row."""
-FREE = ("labels",)
-"""Columns that may be absent, or filled in some rows only."""
+PER_ROW = ("frame", "labels")
+"""Columns that may be absent, or empty in some rows."""
 
 SPLITS = {"train": "client_train", "val": "client_val", "test": "client_test", "server": "server_test"}
 """Values of `split`, and the one of core.splits.SETS that each means."""
@@ -54,7 +55,9 @@ class Row:
     site: str
     fixed_set: str
     """Name of the assigned set, one of core.splits.SETS, or empty."""
-    labels: tuple[str, ...]
+    frame: int = 0
+    """Number of the frame of a DICOM clip, from 1; 0: the cell is empty."""
+    labels: tuple[str, ...] = ()
     """Labels of the masks that are tumour; empty: those of the options."""
 
 
@@ -124,13 +127,13 @@ def _read_cells(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    known = (*REQUIRED, *OPTIONAL, *FREE)
+    known = (*REQUIRED, *OPTIONAL, *PER_ROW)
     missing = [name for name in REQUIRED if name not in names]
     problems = [f"no column {', '.join(missing)}"] if missing else []
     problems += [f"unknown column {name[:40]!r}" for name in names if name not in known]
     problems += [f"column {name} exists twice" for name in known if names.count(name) > 1]
     if problems:
-        problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site, split and labels)"
+        problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site, split, frame and labels)"
     require_no_faults(path, problems)
 
 
@@ -140,8 +143,11 @@ def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
         return [f"it has {len(cells)} cells, expected {len(names)}, as many as columns"]
     row = dict(zip(names, cells, strict=True))
     faults = [f"{name} is empty" for name in REQUIRED if not row[name].strip("; ")]
+    faults += name_faults(row)
     faults += [
-        f"{name} contains a line break or control character" for name in row if _CONTROL.search(row[name])
+        f"{name} contains a line break or control character"
+        for name in row
+        if name not in NAMED and _CONTROL.search(row[name])
     ]
     for name, cell in row.items():
         if len(cell) > (longest := LONGEST.get(name, LONGEST_OTHER)):
@@ -152,6 +158,9 @@ def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
         )
     if row.get("split") and row["split"].lower() not in SPLITS:
         faults.append(f"split {row['split'][:40]!r}, expected {', '.join(SPLITS)}")
+    frame = row.get("frame", "")
+    if frame and not (frame.isascii() and frame.isdecimal() and int(frame) > 0):
+        faults.append(f"frame {frame[:40]!r}, expected a whole number from 1, or an empty cell")
     return faults
 
 
@@ -166,6 +175,7 @@ def _row(number: int, row: dict[str, str]) -> Row:
         organ=_one_form(" ".join(row["organ"].lower().split())),
         site=_one_form(row.get("site", "")),
         fixed_set=SPLITS.get(row.get("split", "").lower(), ""),
+        frame=int(row.get("frame") or 0),
         labels=tuple(label.strip() for label in re.split("[;,]", row.get("labels", "")) if label.strip()),
     )
 
@@ -189,4 +199,6 @@ def _faults_together(rows: Sequence[Row]) -> list[str]:
             problems.append(
                 f"row {row.number}: patient {row.patient} is in another split than in row {before.number}"
             )
+    if fault := rounded_ids({patient: row.number for patient, row in first.items()}):
+        problems.append(fault)
     return problems

@@ -1,20 +1,32 @@
 """Read an image and its masks in any format that FLAMES reads, by the file's name."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
-from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
-from flames_cli.core.imaging.labels import Flags
+from flames_cli.core.imaging.intensity import MAX_12_BIT
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
+from flames_cli.readers.formats import dicom_stills
+from flames_cli.readers.formats.content import Kind, recognise_file
 from flames_cli.readers.formats.dicom import read_series
-from flames_cli.readers.formats.dicom_files import is_segmentation
-from flames_cli.readers.formats.dicom_seg import read_segmentation
-from flames_cli.readers.formats.images import read_deep_image
-from flames_cli.readers.formats.masks import MaskRule, mark_tumour, read_masks, user_rule
+from flames_cli.readers.formats.dicom_files import is_dicom, is_segmentation, named_errors
+from flames_cli.readers.formats.dicom_references import require_same_image, require_same_origin
+from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, read_segmentation
+from flames_cli.readers.formats.images import StoredImage, read_deep_image
+from flames_cli.readers.formats.masks import (
+    Marked,
+    MaskRule,
+    join,
+    mark_still,
+    mark_tumour,
+    read_mask,
+    require_shape,
+    user_rule,
+)
 from flames_cli.readers.formats.nifti import read_volume
+from flames_cli.readers.formats.ranges import choose_range
 from flames_cli.readers.formats.volumes import (
     Volume,
     read_slices,
@@ -22,7 +34,7 @@ from flames_cli.readers.formats.volumes import (
     stored_as,
 )
 
-STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -33,19 +45,31 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
         BadCase: image or masks cannot be trusted, or do not belong together.
         SkippedCase: the masks are empty.
     """
-    if _kind(source.image) == "still":
+    kind = _kind(source.image)
+    if kind == "still" or (kind == "dicom" and dicom_stills.is_still(source.image, source.frame)):
         return [_read_still(source, options)]
+    if source.frame:
+        raise BadCase(
+            f"{source.name}: frame {source.frame} of a volume, expected a clip; leave the cell of the column "
+            "frame empty"
+        )
     image = _read_volume(source.image)
     rule = user_rule(source, options)
-    marked = [_read_marked(source, path, image, rule) for path in source.masks]
-    tumour = reduce(np.logical_or, (flags for flags, _ in marked))
-    labels = frozenset(label for _, found in marked for label in found)
-    cases = read_slices(source, image, tumour, options, VolumeRules(source.modality))
-    return [replace(case, labels=labels) for case in cases]
+    marked = join([_mark_volume(source, path, image, rule) for path in source.masks])
+    notes = tuple(dict.fromkeys((*image.notes, *marked.notes)))
+    _require_choice(marked, options)
+    cases = read_slices(source, image, marked.tumour, options, VolumeRules(source.modality))
+    return [replace(case, labels=marked.labels, notes=(*case.notes, *notes)) for case in cases]
 
 
-def _kind(path: Path) -> str:
-    """Return `still`, `nifti` or `dicom`."""
+def _require_choice(marked: Marked, options: ReadOptions) -> None:
+    """Raise SkippedCase with its own reason where no segment was chosen, unless empty images are kept."""
+    if NONE_CHOSEN in marked.notes and not options.keep_empty and not marked.tumour.any():
+        raise SkippedCase(NONE_CHOSEN)
+
+
+def _kind(path: Path) -> Kind:
+    """Return the kind that the name states, or the content of a file whose name states none."""
     name = path.name.lower()
     if name.endswith(STILL_SUFFIXES):
         return "still"
@@ -55,43 +79,98 @@ def _kind(path: Path) -> str:
         return "dicom"
     if not path.exists():
         raise BadCase(f"{path.name}: there is no such file or folder")
-    raise BadCase(f"{path.name}: expected PNG, JPEG, TIFF, NIfTI, .dcm, or a folder of DICOM files")
+    content = recognise_file(path)
+    if content.kind:
+        return content.kind
+    with named_errors(path):
+        if path.is_file() and is_dicom(path):
+            return "dicom"
+    found = f"its content is {content.name}, " if content.name else ""
+    raise BadCase(
+        f"{path.name}: {found}expected PNG, JPEG, TIFF, BMP, NIfTI, .dcm, or a folder of DICOM files; "
+        f"{content.advice}"
+    )
 
 
 def _read_still(source: Source, options: ReadOptions) -> RawCase:
     """Read a still. 8-bit values are unchanged; 16-bit ones are scaled by window or percentile."""
-    image = read_deep_image(source.image, options.colour)
-    for path in source.masks:
-        if _kind(path) != "still":
-            raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
-    mask, labels = read_masks(source.masks, image.shape[:2], user_rule(source, options))
-    if not mask.any():
+    still = _read_still_image(source, options.colour)
+    image, rule = still.pixels, user_rule(source, options)
+    marked = join([_mark_still(source, path, image.shape[:2], rule) for path in source.masks])
+    _require_choice(marked, options)
+    if not marked.tumour.any():
         raise SkippedCase("the mask is empty")
-    name = source.case or source.patient
-    case = RawCase(case=name, patient=source.patient, image=image, mask=mask, labels=labels)
+    case = RawCase(
+        case=source.case or source.patient,
+        patient=source.patient,
+        image=image,
+        mask=marked.tumour.view(np.uint8),
+        spacing_mm=still.spacing_mm,
+        labels=marked.labels,
+        notes=marked.notes,
+    )
     if image.dtype == np.uint8:
         return case
-    try:
-        low, high = options.windows.get(source.modality) or percentile_range(image, options.percentile)
-    except ValueError as error:
-        raise BadCase(f"{source.name}: {error}") from error
+    low, high = choose_range(source.name, image, VolumeRules(source.modality), options)
     return replace(case, low=low, high=high, max_value=MAX_12_BIT)
+
+
+def _read_still_image(source: Source, colour: bool) -> dicom_stills.Still:
+    if _kind(source.image) == "dicom":
+        return dicom_stills.read_still(source.image, colour, source.frame)
+    if source.frame:
+        raise BadCase(
+            f"{source.name}: frame {source.frame} of a single image, expected a DICOM clip; leave the cell "
+            "of the column frame empty"
+        )
+    return dicom_stills.Still(read_deep_image(source.image, colour))
+
+
+def _mark_still(source: Source, path: Path, shape: tuple[int, ...], rule: MaskRule) -> Marked:
+    """Return the tumour of one mask of a still."""
+    kind = _kind(path)
+    if kind == "still":
+        return read_mask(path, shape, rule)
+    if kind != "dicom":
+        raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
+    is_dicom_image = _kind(source.image) == "dicom"
+    remarks = tuple(require_same_image(source.image, path)) if is_dicom_image else ()
+    if is_dicom_image and is_segmentation(path):
+        mask, own = dicom_stills.read_still_segmentation(path, source.image, source.frame, rule.labels)
+        require_shape(path, mask, shape)
+        return Marked(mask.view(bool), _found(rule, own), (*own, *remarks))
+    if not dicom_stills.is_still(path):
+        raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
+    values = dicom_stills.read_still_values(path, source.image, source.frame)
+    require_shape(path, values, shape)
+    return replace(mark_still(path, StoredImage(values), rule), notes=remarks)
+
+
+def _found(rule: MaskRule, notes: Sequence[str]) -> frozenset[str]:
+    """Return the labels that a segmentation contains."""
+    return frozenset(() if NONE_CHOSEN in notes else rule.labels)
 
 
 def _read_volume(path: Path) -> Volume:
     return read_volume(path) if _kind(path) == "nifti" else read_series(path)
 
 
-def _read_marked(source: Source, path: Path, image: Volume, rule: MaskRule) -> tuple[Flags, frozenset[str]]:
-    """Return where the mask is tumour, in its own memory order (another order is much slower), and the rule's
-    labels that it contains."""
-    if _kind(path) == "still":
+def _mark_volume(source: Source, path: Path, image: Volume, rule: MaskRule) -> Marked:
+    """Return the tumour of one mask of a volume, in its own memory order: another order is much slower."""
+    kind = _kind(path)
+    if kind == "still":
         raise BadCase(f"{path.name}: the mask is a still, its image a volume; expected both alike")
-    if _kind(path) == "dicom" and is_segmentation(path):
-        mask = read_segmentation(path, image)
+    if kind == "nifti":
+        mask = stored_as(read_volume(path, None), image.axes)
         require_same_grid(source, image, mask)
-        return np.asarray(mask.voxels > 0), frozenset(rule.labels)
-    stored = read_volume(path, None) if _kind(path) == "nifti" else read_series(path, labels=True)
-    mask = stored_as(stored, image.axes)
+        return mark_tumour(path, mask.voxels, rule)
+    remarks = tuple(require_same_origin(source.image, path)) if _kind(source.image) == "dicom" else ()
+    if dicom_stills.is_still(path):
+        raise BadCase(f"{path.name}: the mask is a still, its image a volume; expected both alike")
+    if is_segmentation(path):
+        mask = read_segmentation(path, image, rule.labels)
+        require_same_grid(source, image, mask)
+        return Marked(mask.voxels > 0, _found(rule, mask.notes), (*mask.notes, *remarks))
+    mask = stored_as(read_series(path, labels=True), image.axes)
     require_same_grid(source, image, mask)
-    return mark_tumour(path, mask.voxels, rule)
+    return replace(mark_tumour(path, mask.voxels, rule), notes=(*mask.notes, *remarks))

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from flames_cli.arrays import Pixels
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats import tiff
+from flames_cli.readers.formats.content import describe, recognise_file
 from flames_cli.readers.formats.png import SIGNATURE, decode_simple, is_deep_colour
 from flames_cli.readers.formats.tiff_directory import HEIGHT, WIDTH, count_pages, is_tiff, read_directory
 
@@ -216,6 +217,10 @@ def _named_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadCase(f"{path.name}: there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise BadCase(
+            f"{path.name}: cannot be read as an image ({describe(recognise_file(path))})"
+        ) from error
     except (*DAMAGE, Image.DecompressionBombError) as error:
         raise BadCase(f"{path.name}: cannot be read as an image ({_short(error)})") from error
 
@@ -232,8 +237,6 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 
 def _short(error: Exception) -> str:
     """Return a short reason: Pillow quotes paths and objects, and the file is already named."""
-    if isinstance(error, UnidentifiedImageError):
-        return "of no known format"
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return text if "/" not in text and "\\" not in text else type(error).__name__
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flames_cli.arrays import Mask, Pixels
+from flames_cli.arrays import Pixels
 from flames_cli.core.imaging.labels import (
     NOISE,
     Flags,
@@ -34,6 +35,27 @@ class MaskRule:
     """True if the user can choose labels; it changes only the advice of errors."""
 
 
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Tumour of one or more masks."""
+
+    tumour: Flags
+    """True for tumour; H×W or X×Y×Z."""
+    labels: frozenset[str] = frozenset()
+    """Labels of the rule that exist in the masks."""
+    notes: tuple[str, ...] = ()
+    """Remarks about the masks (see RawCase)."""
+
+
+def join(marked: Sequence[Marked]) -> Marked:
+    """Return the union of at least one mask."""
+    return Marked(
+        tumour=reduce(np.logical_or, (one.tumour for one in marked)),
+        labels=frozenset(label for one in marked for label in one.labels),
+        notes=tuple(dict.fromkeys(note for one in marked for note in one.notes)),
+    )
+
+
 def user_rule(source: Source, options: ReadOptions) -> MaskRule:
     """Return the rule for the user's own data: the labels of the source, else the labels or the threshold of
     the options."""
@@ -41,27 +63,21 @@ def user_rule(source: Source, options: ReadOptions) -> MaskRule:
     return MaskRule(source.labels or options.labels, threshold, has_choice=True)
 
 
-def read_masks(paths: Sequence[Path], shape: tuple[int, ...], rule: MaskRule) -> tuple[Mask, frozenset[str]]:
-    """Return the union of the masks of a still image, H×W of 0 and 1, and the rule's labels in them.
+def read_mask(path: Path, shape: tuple[int, ...], rule: MaskRule) -> Marked:
+    """Return the tumour of a mask that is a still image.
 
     Args:
-        paths: the masks of one image.
+        path: the mask: PNG, JPEG, TIFF or BMP.
         shape: shape of the image, H×W.
         rule: values that are tumour.
 
     Raises:
-        BadCase: a mask is missing or corrupt, has another shape, or has values to which the rule does not
+        BadCase: the mask is missing or corrupt, has another shape, or has values to which the rule does not
             apply.
     """
-    union = np.zeros(shape, bool)
-    found: frozenset[str] = frozenset()
-    for path in paths:
-        stored = read_stored_image(path)
-        require_shape(path, stored.pixels, shape)
-        tumour, labels = _mark_still(path, stored, rule)
-        union |= tumour
-        found |= labels
-    return union.view(np.uint8), found
+    stored = read_stored_image(path)
+    require_shape(path, stored.pixels, shape)
+    return mark_still(path, stored, rule)
 
 
 def require_shape(path: Path, mask: Pixels, shape: tuple[int, ...]) -> None:
@@ -72,9 +88,8 @@ def require_shape(path: Path, mask: Pixels, shape: tuple[int, ...]) -> None:
         )
 
 
-def mark_tumour(path: Path, values: NDArray[Any], rule: MaskRule) -> tuple[Flags, frozenset[str]]:
-    """Return where a mask of numbers is tumour (in its shape and memory order), and the rule's labels that it
-    contains.
+def mark_tumour(path: Path, values: NDArray[Any], rule: MaskRule) -> Marked:
+    """Return the tumour of a mask of numbers, in its shape and memory order.
 
     Raises:
         BadCase: the rule does not apply to its values (see `core.imaging.labels`).
@@ -84,7 +99,12 @@ def mark_tumour(path: Path, values: NDArray[Any], rule: MaskRule) -> tuple[Flags
     return _mark(path, values, rule, named)
 
 
-def _mark_still(path: Path, stored: StoredImage, rule: MaskRule) -> tuple[Flags, frozenset[str]]:
+def mark_still(path: Path, stored: StoredImage, rule: MaskRule) -> Marked:
+    """Return the tumour of the pixels of a still image; `path` is for messages.
+
+    Raises:
+        BadCase: the rule does not apply to its values.
+    """
     pixels, palette = stored.pixels, stored.palette
     if stored.is_jpeg and 0 < pixels.max() < NOISE:
         raise BadCase(
@@ -107,9 +127,7 @@ def _mark_still(path: Path, stored: StoredImage, rule: MaskRule) -> tuple[Flags,
     return _mark(path, pixels, rule, named, find_coloured_tumour)
 
 
-def _mark_indexed(
-    path: Path, indices: Pixels, palette: Pixels, rule: MaskRule
-) -> tuple[Flags, frozenset[str]]:
+def _mark_indexed(path: Path, indices: Pixels, palette: Pixels, rule: MaskRule) -> Marked:
     """Mark tumour in an image with a palette: by the greys that are shown if these differ, by the colours if
     black is not index 0, else by the indices."""
     used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
@@ -118,7 +136,7 @@ def _mark_indexed(
         return mark_tumour(path, palette[:, 0][indices], rule)
     has_black = bool((used[~shown.any(axis=1)] > 0).any())
     if has_black and palette[0].any():
-        return _mark_still(path, StoredImage(palette[indices]), rule)
+        return mark_still(path, StoredImage(palette[indices]), rule)
     if rule.threshold is not None:
         raise BadCase(
             f"{path.name}: the mask has {len(used)} colours of a palette, which are labels without a scale; "
@@ -140,7 +158,7 @@ def _mark(
     rule: MaskRule,
     named: dict[str, list[int]],
     find: Callable[[NDArray[Any], TumourRule], tuple[Flags, frozenset[int]]] = find_tumour,
-) -> tuple[Flags, frozenset[str]]:
+) -> Marked:
     """Mark tumour by `find`; `named` has the numbers of the rule's labels."""
     if rule.labels and not named:
         raise BadCase(
@@ -154,7 +172,8 @@ def _mark(
         tumour, present = find(values, chosen)
     except ValueError as error:
         raise BadCase(f"{path.name}: {error}") from error
-    return tumour, frozenset(label for label, listed in named.items() if present.intersection(listed))
+    found = frozenset(label for label, listed in named.items() if present.intersection(listed))
+    return Marked(tumour, found)
 
 
 def _is_grey(colours: Pixels) -> bool:

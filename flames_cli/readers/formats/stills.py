@@ -1,9 +1,11 @@
 """Read a still image with its masks."""
 
+import numpy as np
+
 from flames_cli.core.imaging.labels import Threshold
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.images import read_image
-from flames_cli.readers.formats.masks import MaskRule, read_masks
+from flames_cli.readers.formats.masks import MaskRule, join, read_mask
 
 
 def read_still(
@@ -25,7 +27,7 @@ def read_still(
         raise BadCase(f"{source.name}: no mask, expected {mask_name}")
     image = read_image(source.image, options.colour)
     rule = MaskRule(threshold=options.mask_threshold or threshold)
-    mask, _ = read_masks(source.masks, image.shape[:2], rule)
+    mask = join([read_mask(path, image.shape[:2], rule) for path in source.masks]).tumour.view(np.uint8)
     if not mask.any():
         raise SkippedCase("the mask is empty")
     return [RawCase(case=source.case or source.patient, patient=source.patient, image=image, mask=mask)]

@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
+from flames_cli.core.imaging.intensity import MAX_12_BIT
 from flames_cli.core.imaging.labels import Flags
 from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order, take_slice
 from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
-
-WINDOWS = {"CT": (-160.0, 240.0)}
-"""Window of soft tissue in HU (width 400, level 40), for CT data sets without their own window."""
+from flames_cli.readers.formats.ranges import choose_range
 
 GRID_TOLERANCE = 1.0
 """Largest distance, in voxels, between the corners of mask and image: headers are rounded."""
@@ -27,6 +25,8 @@ class Volume:
     """Matrix from voxel indices (in the file's order, not RAS) to mm (RAS), 4×4."""
     axes: str
     """Axis codes of the file, such as LPS."""
+    notes: tuple[str, ...] = ()
+    """Remarks about the file (see RawCase)."""
 
     @property
     def file_shape(self) -> tuple[int, int, int]:
@@ -44,7 +44,7 @@ class Volume:
 def stored_as(volume: Volume, axes: str) -> Volume:
     """Return `volume` as a file with the axis codes `axes` stores it: same voxels, same positions."""
     turn = _from_ras(volume.axes, volume.voxels.shape) @ np.linalg.inv(_from_ras(axes, volume.voxels.shape))
-    return Volume(volume.voxels, volume.affine @ turn, axes)
+    return Volume(volume.voxels, volume.affine @ turn, axes, volume.notes)
 
 
 def _from_ras(axes: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -102,7 +102,7 @@ def read_slices(
     )
     if not chosen:
         raise SkippedCase(_why_none(options, rules))
-    low, high = _range(source, image, options, rules)
+    low, high = choose_range(source.image.name, image.voxels, rules, options)
     return [_case(source, image, tumour, options.plane, index, low, high) for index in chosen]
 
 
@@ -124,16 +124,6 @@ def _why_none(options: ReadOptions, rules: VolumeRules) -> str:
     if rules.min_lesion_px > 1:
         return f"no slice contains {rules.min_lesion_px} tumour pixels or more"
     return f"no slice within {options.slice_half_width} of the tumour's mean index contains tumour"
-
-
-def _range(source: Source, image: Volume, options: ReadOptions, rules: VolumeRules) -> tuple[float, float]:
-    window = options.windows.get(rules.modality) or rules.window or WINDOWS.get(rules.modality)
-    if window:
-        return window
-    try:
-        return percentile_range(image.voxels, options.percentile)
-    except ValueError as error:
-        raise BadCase(f"{source.image.name}: {error}") from error
 
 
 def _case(

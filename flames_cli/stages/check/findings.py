@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from flames_cli.readers.base import Source
 from flames_cli.stages.check.inspection import CaseFigures
 from flames_cli.stages.check.intensities import find_odd_levels
+from flames_cli.stages.check.spellings import find_spellings
 from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
 from flames_cli.stages.raw import kind_of
 
@@ -31,6 +32,7 @@ def find_all(survey: Survey) -> list[Finding]:
         _odd_images,
         _odd_masks,
         _mixed,
+        find_spellings,
         _divided_patients,
         _count,
         find_odd_levels,

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -209,6 +209,15 @@ def _mark_near(sounds: Sequence[Sound], alike: dict[str, list[str]], bits: int) 
     )
     for sound, first in zip(shown, firsts, strict=True):
         alike[sound.source.patient].append(f"near {first}")
+
+
+def join_alike_ids(unit_of: Mapping[str, str], alike: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Return the split unit of every patient, after patients whose ids are alike were put into one unit."""
+    marks = {patient: [f"unit {unit}"] for patient, unit in sorted(unit_of.items())}
+    for group in alike:
+        for patient in (one for one in group if one in marks):
+            marks[patient].append(f"spelt {group[0]}")
+    return cluster_by_marks(marks)
 
 
 def set_split_units(cases: Iterable[SpooledCase], unit_of: dict[str, str]) -> list[SpooledCase]:

@@ -300,7 +300,8 @@ REFUSED = [
     (write_text, "IM0001.dcm: it is not a DICOM file"),
     (
         name_syntax(JPEGLosslessSV1),
-        "stored as JPEG Lossless, .* cannot be decoded here; export it uncompressed",
+        "stored as JPEG Lossless, .* cannot be decoded here; install the Python packages pylibjpeg and "
+        "pylibjpeg-libjpeg, or export it uncompressed, or decompress it with DCMTK",
     ),
     (
         name_syntax(DeflatedExplicitVRLittleEndian),
@@ -381,14 +382,19 @@ def test_a_segmentation_is_distinguished_from_a_series(series, segmentation):
     assert is_segmentation(segmentation.rename(folder / "1.dcm").parent)
 
 
-def test_any_segment_is_tumour(series, segmentation):
+def test_several_segments_need_a_choice(series, segmentation):
     dataset = pydicom.dcmread(segmentation)
     second = dataset.PerFrameFunctionalGroupsSequence[1]
     second.SegmentIdentificationSequence = Sequence([Dataset()])
     second.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 2
     dataset.save_as(segmentation)
     image = read_series(series)
-    np.testing.assert_array_equal(read_segmentation(segmentation, image).voxels, draw_mask()[::-1, ::-1])
+    with pytest.raises(BadCase, match=r'2 segments, 1 "tumour" \(3 px\), 2 "" \(3 px\); expected'):
+        read_segmentation(segmentation, image)
+    whole = read_segmentation(segmentation, image, ["Tumour ", "2"])
+    np.testing.assert_array_equal(whole.voxels, draw_mask()[::-1, ::-1])
+    second = read_segmentation(segmentation, image, ["2"])
+    assert 0 < np.count_nonzero(second.voxels) < np.count_nonzero(whole.voxels)
 
 
 def test_a_segmentation_of_fractions_is_rejected(series, segmentation):

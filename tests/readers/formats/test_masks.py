@@ -9,7 +9,7 @@ from PIL import Image
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase, ReadOptions, Source
 from flames_cli.readers.formats.images import read_image
-from flames_cli.readers.formats.masks import MaskRule, read_masks, user_rule
+from flames_cli.readers.formats.masks import MaskRule, join, read_mask, user_rule
 
 SHAPE = (24, 20)
 LESION = np.zeros(SHAPE, bool)
@@ -74,9 +74,7 @@ def png(depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> b
 
 
 def tumour(path: Path, rule: MaskRule = PLAIN) -> np.ndarray:
-    mask, _ = read_masks([path], SHAPE, rule)
-    assert mask.dtype == np.uint8
-    return mask.astype(bool)
+    return read_mask(path, SHAPE, rule).tumour
 
 
 def assert_lesion(path: Path, rule: MaskRule = PLAIN, wanted: np.ndarray = LESION) -> None:
@@ -91,20 +89,14 @@ def assert_refused(path: Path, words: str, rule: MaskRule = PLAIN) -> None:
 
 def test_masks_are_joined_whatever_their_values(tmp_path):
     one, other = save(tmp_path / "a.png", grey(255)), save(tmp_path / "b.png", grey(0, 1))
-    union, _ = read_masks([one, other], SHAPE, PLAIN)
-    np.testing.assert_array_equal(union, (LESION | OTHER).astype(np.uint8))
-
-
-def test_one_soft_mask_of_several_is_rejected_by_name(tmp_path):
-    one, other = save(tmp_path / "a.png", grey(255)), save(tmp_path / "b.png", soft())
-    with pytest.raises(BadCase, match=r"^b\.png: the mask is soft"):
-        read_masks([one, other], SHAPE, PLAIN)
+    union = join([read_mask(path, SHAPE, PLAIN) for path in (one, other)])
+    np.testing.assert_array_equal(union.tumour, LESION | OTHER)
 
 
 def test_a_mask_of_another_shape_is_rejected_with_both_shapes(tmp_path):
     path = save(tmp_path / "a.png", np.zeros((2, 3), np.uint8))
     with pytest.raises(BadCase, match=r"^a\.png: the mask is 2×3, its image 3×2$"):
-        read_masks([path], (3, 2), PLAIN)
+        read_mask(path, (3, 2), PLAIN)
 
 
 @pytest.mark.parametrize("value", [1, 2, 128, 255, 300, 65535])
@@ -154,9 +146,7 @@ def test_labels_are_listed_with_their_areas_until_they_are_chosen(tmp_path):
     assert_refused(path, r"2 labels, 1 \(35 px, 7\.3%\), 2 \(81 px, 16\.9%\).*--labels 2")
     assert_lesion(path, pick("2"))
     assert_lesion(path, pick("2", "1"), LESION | OTHER)
-    mask, found = read_masks([path], SHAPE, pick("2", "3"))
-    assert found == {"2"}
-    np.testing.assert_array_equal(mask, LESION)
+    assert read_mask(path, SHAPE, pick("2", "3")).labels == {"2"}
     assert not tumour(path, pick("3")).any()
 
 
@@ -211,7 +201,7 @@ def test_several_colours_are_listed_until_they_are_chosen(tmp_path):
     assert_lesion(path, pick("#FF0000"))
     assert_lesion(path, pick("#ff0000", "#00ff00"), LESION | OTHER)
     assert_lesion(path, HALF, LESION | OTHER)
-    assert read_masks([path], SHAPE, pick("#ff0000", "#0000ff"))[1] == {"#ff0000"}
+    assert read_mask(path, SHAPE, pick("#ff0000", "#0000ff")).labels == {"#ff0000"}
 
 
 def test_noisy_colours_are_soft_and_any_bright_channel_counts(tmp_path):

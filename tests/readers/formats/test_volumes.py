@@ -30,8 +30,9 @@ def affine(*spacing: float, shift: float = 0.0) -> np.ndarray:
     return made
 
 
-def volume(axes="RAS", shape=SHAPE, header=None) -> Volume:
+def volume(axes="RAS", shape=SHAPE, header=None, lowest=0) -> Volume:
     voxels = derive_rng(0, "volume").integers(1, 900, shape).astype(np.int16)
+    voxels += np.int16(lowest)
     return Volume(voxels, affine(1.0, 2.0, 3.0) if header is None else header, axes)
 
 
@@ -134,7 +135,7 @@ def test_slices_are_views_of_the_volume():
 def test_the_users_window_then_the_data_sets_then_the_modalitys_then_a_percentile(
     rules, windows, expected, percentile
 ):
-    image = volume()
+    image = volume(lowest=-300 if rules.modality == "CT" else 0)
     (case,) = read(tumour(4), rules, image, windows=windows, percentile=percentile)
     assert (case.low, case.high) == (
         expected or (0.0, pytest.approx(np.percentile(image.voxels, percentile)))
