@@ -61,7 +61,7 @@ def _split_labels(value: Any) -> Any:
     items = value if isinstance(value, list | tuple) else [value]
     labels = [part.strip() for item in items for part in str(item).split(",")]
     if not all(labels):
-        raise PydanticCustomError("labels", "Input should be labels, separated by commas, such as 2,3")
+        raise PydanticCustomError("labels", "Labels should be separated by commas, such as 2,3")
     return tuple(dict.fromkeys(labels))
 
 
@@ -75,7 +75,7 @@ def _read_mask_threshold(value: Any) -> Any:
     if not 0 < number < float("inf"):
         raise PydanticCustomError(
             "mask_threshold",
-            "Input should be HALF, or a number above 0, the smallest that is tumour",
+            "A threshold should be HALF, or a number above 0",
         )
     return number
 

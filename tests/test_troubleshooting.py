@@ -67,6 +67,7 @@ ELSEWHERE = {
     "fed/event_log.py",
     "fed/roster.py",
     "learn/models/weights.py",
+    "readers/formats/masks.py",
     "readers/formats/ranges.py",
     "readers/kits23.py",
     "readers/manifest_table.py",

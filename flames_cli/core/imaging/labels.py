@@ -254,7 +254,7 @@ def _above(values: NDArray[Any], threshold: float | Literal["half"]) -> Flags:
     top, lowest = float(values.max()), float(values.min())
     half = threshold == "half"
     limit = _full_scale(values, top) / 2 if threshold == "half" else float(threshold)
-    given = f"HALF, here {limit:g}" if half else f"{limit:g}"
+    given = f"HALF ({limit:g})" if half else f"{limit:g}"
     if not np.isfinite(top) or lowest < (1 - OVERSHOOT) * max(top, 1.0):
         raise ValueError(
             f"the mask has values from {lowest:g} to {top:g}; expected 0 and above for --mask-threshold "

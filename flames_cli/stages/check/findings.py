@@ -76,7 +76,7 @@ def _absent_labels(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             severity="problem",
             code="absent-labels",
-            what=f"no mask has the {'label' if len(absent) == 1 else 'labels'} {', '.join(absent)}",
+            what=f"no mask has the label {', '.join(absent)}",
             fix="correct --labels or the column labels: without them the labels of each mask are listed",
         )
 
