@@ -28,6 +28,11 @@ class SkippedCase(Exception):
     """
 
 
+EMPTY_MASK = "the mask is empty"
+"""Reason for which a source without a lesion is left out."""
+NO_LESION = "the manifest lists it without a lesion"
+"""Reason for which a row of a manifest without a mask is left out."""
+
 PatientUnit = Literal["patient", "sequence", "image"]
 """Unit that counts as a patient: a person, a sequence of frames, or every image if neither is named."""
 

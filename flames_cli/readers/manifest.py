@@ -1,13 +1,14 @@
 """A hospital's own data: images and volumes in any folders, listed with their masks in a CSV file.
 
 Each row describes one image. `image` and `mask` are paths relative to the CSV; several masks are separated by
-`;`. Further columns are `patient_id`, `modality`, `organ` and, if known, `site`, `split` (train, val, test or
-server), `frame`, the number of one frame of a DICOM clip, and `labels`. An image is a PNG, JPEG or TIFF file,
-a NIfTI file (4D: its first channel), a folder with one DICOM series, or a DICOM file. The mask of a still
-image is a still image, or the DICOM-SEG of a DICOM still; the mask of a volume is NIfTI, DICOM-SEG or a DICOM
-series. The only label above 0 of a mask is tumour; the column `labels` or --labels names those of masks with
-several, and --mask-threshold applies to soft masks (see `core.imaging.labels`). A person who was scanned
-twice has one patient_id, in all modalities.
+`;`, and the word `none` in place of a mask means that the image has no lesion. Further columns are
+`patient_id`, `modality`, `organ` and, if known, `site`, `split` (train, val, test or server), `labels` and
+`frame`, the number of one frame of a DICOM clip. An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first
+channel), a folder with one DICOM series, or a DICOM file. The mask of a still image is a still image, or the
+DICOM-SEG of a DICOM still; the mask of a volume is NIfTI, DICOM-SEG or a DICOM series. The only label
+above 0 of a mask is tumour; the column `labels` or --labels names those of masks with several, and
+--mask-threshold applies to soft masks (see `core.imaging.labels`). A person who was scanned twice has one
+patient_id, in all modalities.
 """
 
 from collections import Counter
@@ -48,6 +49,7 @@ def list_sources(root: Path) -> list[Source]:
             modality=row.modality,
             organ=row.organ,
             fixed_set=row.fixed_set,
+            is_healthy=not row.masks,
             frame=row.frame,
             labels=row.labels,
         )

@@ -636,3 +636,84 @@ def test_kinds_that_would_have_one_name_are_rejected(tmp_path):
         FlamesError, match="US of soft tissue and US of soft-tissue would both be called own-us-soft"
     ):
         preprocess(config, "manifest")
+
+
+FRAMES = (*COLUMNS, "frame")
+
+
+def test_frames_of_one_clip_are_sources_of_their_own(tmp_path):
+    rows = [("a.dcm", "m.png", "p1", "US", "breast", frame) for frame in ("1", "12", "")]
+    write(tmp_path, *rows, columns=FRAMES)
+    sources = MANIFEST.list_sources(tmp_path)
+    assert [source.frame for source in sources] == [1, 12, 0]
+    assert [source.name for source in sources] == ["a.dcm frame 1", "a.dcm frame 12", "a.dcm"]
+    assert [source.case for source in sources] == ["a/frame1", "a/frame12", "a"]
+
+
+def test_a_frame_and_a_file_of_the_same_name_are_two_cases(tmp_path):
+    rows = [
+        ("a.dcm", "m.png", "p1", "US", "breast", "1"),
+        ("a/frame1.png", "m.png", "p1", "US", "breast", ""),
+    ]
+    write(tmp_path, *rows, columns=FRAMES)
+    cases = [source.case for source in MANIFEST.list_sources(tmp_path)]
+    assert cases == ["a.dcm/frame1", "a/frame1.png"]
+
+
+@pytest.mark.parametrize("frame", ["0", "-1", "1.5", "x", "\u0661"])
+def test_a_frame_is_a_whole_number(frame, tmp_path):
+    write(tmp_path, (*ROW, frame), columns=FRAMES)
+    with pytest.raises(
+        FlamesError, match=r"row 2: frame .*, expected a whole number from 1, or an empty cell"
+    ):
+        MANIFEST.list_sources(tmp_path)
+
+
+def test_one_frame_is_listed_once_and_one_clip_is_of_one_patient(tmp_path):
+    rows = [("a.dcm", "m.png", "p1", "US", "breast", "1"), ("a.dcm", "m.png", "p1", "US", "breast", "1")]
+    write(tmp_path, *rows, columns=FRAMES)
+    with pytest.raises(FlamesError, match="row 3: the image of row 2 again"):
+        MANIFEST.list_sources(tmp_path)
+    write(tmp_path, rows[0], ("a.dcm", "n.png", "p2", "US", "breast", "2"), columns=FRAMES)
+    with pytest.raises(FlamesError, match="row 3: a frame of the clip of row 2, but of another patient_id"):
+        MANIFEST.list_sources(tmp_path)
+
+
+KEEP = ReadOptions(keep_empty=True)
+
+
+@pytest.mark.parametrize("word", ["none", "None", " NONE "])
+def test_the_word_none_is_the_mask_of_an_image_without_a_lesion(word, tmp_path):
+    save(tmp_path / "a.png", draw(9, 8))
+    write(tmp_path, ("a.png", word, *ROW[2:]))
+    (source,) = MANIFEST.list_sources(tmp_path)
+    assert (source.masks, source.is_healthy) == ((), True)
+    (case,) = read_one(tmp_path, KEEP)
+    assert case.mask.shape == (9, 8)
+    assert not case.mask.any()
+    with pytest.raises(SkippedCase, match="the manifest lists it without a lesion"):
+        read_one(tmp_path)
+
+
+def test_a_volume_may_have_the_mask_none(tmp_path):
+    nifti(tmp_path / "a.nii.gz", draw(*SHAPE, dtype=np.int16))
+    write(tmp_path, ("a.nii.gz", "none", "p1", "MRI", "brain"))
+    cases = read_one(tmp_path, KEEP)
+    assert [case.slice_index for case in cases] == list(range(SHAPE[2]))
+    assert not any(case.mask.any() for case in cases)
+
+
+def test_a_mask_of_zeros_is_an_image_without_a_lesion_too(tmp_path):
+    save(tmp_path / "a.png", draw(9, 8))
+    save(tmp_path / "a_mask.png", np.zeros((9, 8), np.uint8))
+    write(tmp_path, ROW)
+    (case,) = read_one(tmp_path, KEEP)
+    assert not case.mask.any()
+    with pytest.raises(SkippedCase, match="the mask is empty"):
+        read_one(tmp_path)
+
+
+def test_none_next_to_a_mask_is_a_fault_of_the_row(tmp_path):
+    write(tmp_path, ("a.png", "a_mask.png; None", *ROW[2:]))
+    with pytest.raises(FlamesError, match="row 2: mask is the word none and a file, expected none alone"):
+        MANIFEST.list_sources(tmp_path)

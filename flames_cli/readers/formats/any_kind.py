@@ -7,12 +7,25 @@ from pathlib import Path
 import numpy as np
 
 from flames_cli.core.imaging.intensity import MAX_12_BIT
-from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
+from flames_cli.readers.base import (
+    EMPTY_MASK,
+    NO_LESION,
+    BadCase,
+    RawCase,
+    ReadOptions,
+    SkippedCase,
+    Source,
+    VolumeRules,
+)
 from flames_cli.readers.formats import dicom_stills
 from flames_cli.readers.formats.content import Kind, recognise_file
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_dicom, is_segmentation, named_errors
-from flames_cli.readers.formats.dicom_references import require_same_image, require_same_origin
+from flames_cli.readers.formats.dicom_references import (
+    require_modality,
+    require_same_image,
+    require_same_origin,
+)
 from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, read_segmentation
 from flames_cli.readers.formats.images import StoredImage, read_deep_image
 from flames_cli.readers.formats.masks import (
@@ -43,9 +56,13 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
 
     Raises:
         BadCase: image or masks cannot be trusted, or do not belong together.
-        SkippedCase: the masks are empty.
+        SkippedCase: there is no lesion, and such images are not kept.
     """
+    if source.is_healthy and not options.keep_empty:
+        raise SkippedCase(NO_LESION)
     kind = _kind(source.image)
+    if kind == "dicom":
+        require_modality(source.image, source.modality)
     if kind == "still" or (kind == "dicom" and dicom_stills.is_still(source.image, source.frame)):
         return [_read_still(source, options)]
     if source.frame:
@@ -55,7 +72,8 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
         )
     image = _read_volume(source.image)
     rule = user_rule(source, options)
-    marked = join([_mark_volume(source, path, image, rule) for path in source.masks])
+    masks = [_mark_volume(source, path, image, rule) for path in source.masks]
+    marked = join(masks) if masks else Marked(np.zeros_like(image.voxels, bool))
     notes = tuple(dict.fromkeys((*image.notes, *marked.notes)))
     _require_choice(marked, options)
     cases = read_slices(source, image, marked.tumour, options, VolumeRules(source.modality))
@@ -96,10 +114,12 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
     """Read a still. 8-bit values are unchanged; 16-bit ones are scaled by window or percentile."""
     still = _read_still_image(source, options.colour)
     image, rule = still.pixels, user_rule(source, options)
-    marked = join([_mark_still(source, path, image.shape[:2], rule) for path in source.masks])
+    shape = image.shape[:2]
+    masks = [_mark_still(source, path, shape, rule) for path in source.masks]
+    marked = join(masks) if masks else Marked(np.zeros(shape, bool))
     _require_choice(marked, options)
-    if not marked.tumour.any():
-        raise SkippedCase("the mask is empty")
+    if not marked.tumour.any() and not options.keep_empty:
+        raise SkippedCase(EMPTY_MASK)
     case = RawCase(
         case=source.case or source.patient,
         patient=source.patient,

@@ -116,7 +116,7 @@ def _decode_tiff(path: Path, data: bytes, colour: bool) -> Pixels:
     samples = tiff.read_samples(path.name, data, directory)
     if samples.alpha is not None:
         _require_opaque(path, bool((samples.alpha == np.iinfo(samples.alpha.dtype).max).all()))
-    return _turn(_to_channels(samples.pixels, colour), samples.orientation)
+    return _turn(to_channels(samples.pixels, colour), samples.orientation)
 
 
 def _decode_any(path: Path, data: bytes, colour: bool) -> Pixels:
@@ -125,11 +125,11 @@ def _decode_any(path: Path, data: bytes, colour: bool) -> Pixels:
         image.load()
         if is_deep_colour(data):  # Pillow keeps the high bytes only
             _require_opaque(path, _is_opaque(image, data))
-            return _turn(_to_channels(_decode_deep_png(data), colour), _orientation(image))
+            return _turn(to_channels(_decode_deep_png(data), colour), _orientation(image))
         upright = _turn_upright(image)
         if upright.mode[0] in "IF":
             _require_opaque(path, _is_opaque(upright, data))
-            return _to_channels(_to_16_bits(path, upright), colour)
+            return to_channels(_to_16_bits(path, upright), colour)
         _require_opaque(path, _is_opaque(upright, data))
         wanted = "RGB" if colour else "L"
         return np.asarray(upright if upright.mode == wanted else upright.convert(wanted))
@@ -143,7 +143,7 @@ def _decode_deep_png(data: bytes) -> Pixels:
     return np.ascontiguousarray(pixels[..., 2::-1])
 
 
-def _to_channels(pixels: Pixels, colour: bool) -> Pixels:
+def to_channels(pixels: Pixels, colour: bool) -> Pixels:
     """Return H×W grey or H×W×3 RGB as H×W×3 if `colour`, else as H×W luma."""
     if colour:
         return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels

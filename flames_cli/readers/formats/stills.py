@@ -3,7 +3,7 @@
 import numpy as np
 
 from flames_cli.core.imaging.labels import Threshold
-from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source
+from flames_cli.readers.base import EMPTY_MASK, BadCase, RawCase, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.images import read_image
 from flames_cli.readers.formats.masks import MaskRule, join, read_mask
 
@@ -15,19 +15,19 @@ def read_still(
 
     Args:
         source: an image and its masks.
-        options: `colour` is used, and `mask_threshold` in place of `threshold`.
+        options: `colour` and `keep_empty` are used, and `mask_threshold` in place of `threshold`.
         mask_name: name of the expected mask, for the message if it is missing.
         threshold: smallest value that is tumour, if the masks of the data set are soft.
 
     Raises:
         BadCase: there is no mask, or image or mask is not valid.
-        SkippedCase: the mask is empty.
+        SkippedCase: the mask is empty, and such images are not kept.
     """
     if not source.masks:
         raise BadCase(f"{source.name}: no mask, expected {mask_name}")
     image = read_image(source.image, options.colour)
     rule = MaskRule(threshold=options.mask_threshold or threshold)
     mask = join([read_mask(path, image.shape[:2], rule) for path in source.masks]).tumour.view(np.uint8)
-    if not mask.any():
-        raise SkippedCase("the mask is empty")
+    if not mask.any() and not options.keep_empty:
+        raise SkippedCase(EMPTY_MASK)
     return [RawCase(case=source.case or source.patient, patient=source.patient, image=image, mask=mask)]
