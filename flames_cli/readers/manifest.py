@@ -3,9 +3,9 @@
 Each row describes one image. `image` and `mask` are paths relative to the CSV; several masks are separated by
 `;`, and the word `none` in place of a mask means that the image has no lesion. Further columns are
 `patient_id`, `modality`, `organ` and, if known, `site`, `split` (train, val, test or server), `labels` and
-`frame`, the number of one frame of a DICOM clip. An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first
-channel), a folder with one DICOM series, or a DICOM file. The mask of a still image is a still image, or the
-DICOM-SEG of a DICOM still; the mask of a volume is NIfTI, DICOM-SEG or a DICOM series. The only label
+`frame`, the number of one frame of a DICOM clip. An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its
+first channel), a folder with one DICOM series, or a DICOM file. The mask of a still image is a still image,
+or the DICOM-SEG of a DICOM still; the mask of a volume is NIfTI, DICOM-SEG or a DICOM series. The only label
 above 0 of a mask is tumour; the column `labels` or --labels names those of masks with several, and
 --mask-threshold applies to soft masks (see `core.imaging.labels`). A person who was scanned twice has one
 patient_id, in all modalities.
