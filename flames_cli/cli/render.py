@@ -55,6 +55,13 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
             "flames check lists them",
             style="yellow",
         )
+    total = sum(counts["images"] for counts in report["sets"].values())
+    for group in report["large_groups"]:
+        console.print(
+            f"one group of near copies has {group['images']} of {count(total, 'image')}, all in "
+            f"{group['set']}: `flames check` shows its pictures",
+            style="yellow",
+        )
     reasons: dict[str, int] = {}
     for item in report["skipped"]:
         reasons[item["reason"]] = reasons.get(item["reason"], 0) + 1

@@ -68,7 +68,14 @@ def report(**changes):
         "sites": {"C1": {"images": 3, "patients": 2}},
         "file": "busi.h5",
     }
-    empty = ("skipped", "bad", "copies_left_out", "near_copies_kept_together", "ids_alike_kept_together")
+    empty = (
+        "skipped",
+        "bad",
+        "copies_left_out",
+        "near_copies_kept_together",
+        "ids_alike_kept_together",
+        "large_groups",
+    )
     lists = {key: [] for key in empty}
     return {**made, **lists, **changes}
 

@@ -32,6 +32,7 @@ def find_all(survey: Survey) -> list[Finding]:
         _unreadable,
         _left_out,
         _absent_labels,
+        _remarks,
         _odd_images,
         _odd_masks,
         _mixed,
@@ -81,6 +82,21 @@ def _absent_labels(survey: Survey) -> Iterator[Finding]:
             code="absent-labels",
             what=f"no mask has the label {', '.join(absent)}",
             fix="correct --labels or the column labels: without them the labels of each mask are listed",
+        )
+
+
+def _remarks(survey: Survey) -> Iterator[Finding]:
+    said: dict[str, list[str]] = {}
+    for one in survey.inspected:
+        for remark in one.remarks:
+            said.setdefault(remark, []).append(one.source.name)
+    for remark, names in said.items():
+        yield Finding(
+            severity="note",
+            code="remark",
+            what=f"{count_noun(len(names), survey.noun)}: {remark}",
+            fix="compare the pictures of these images with their masks",
+            where=tuple(Where(name, (name,)) for name in names),
         )
 
 

@@ -65,6 +65,8 @@ class Inspected:
     bad: str = ""
     labels: frozenset[str] = frozenset()
     """The user's labels that its masks contain."""
+    remarks: tuple[str, ...] = ()
+    """Remarks of the reader about the files, each once."""
 
 
 Pictures = dict[str, bytes]
@@ -95,7 +97,8 @@ def inspect(
         if index in pictured:
             pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))
     look = look_of(raw[0]) if still else None
-    return Inspected(source, tuple(cases), look, labels=raw[0].labels), pictures
+    remarks = tuple(dict.fromkeys(remark for case in raw for remark in case.notes))
+    return Inspected(source, tuple(cases), look, labels=raw[0].labels, remarks=remarks), pictures
 
 
 def _extremes(raw: list[RawCase]) -> set[int]:

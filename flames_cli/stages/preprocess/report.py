@@ -13,6 +13,7 @@ from flames_cli.core.imaging.small_lesion_rule import Lesion
 from flames_cli.readers.base import Reader
 from flames_cli.stages.preprocess.pseudonymise import new_source_name
 from flames_cli.stages.preprocess.sources import Gathered
+from flames_cli.stages.split_units import find_large_units
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import SpooledCase
@@ -82,6 +83,7 @@ def make_report(
         "near_copies_kept_together": [
             [pseudonym_of[patient] for patient in group] for group in prepared.near
         ],
+        "large_groups": _large_groups(prepared),
         "ids_alike_kept_together": [[pseudonym_of[patient] for patient in group] for group in prepared.alike],
         "file": prepared.target.name,
         "sha256": hash_file(prepared.target),
@@ -90,6 +92,22 @@ def make_report(
 
 def _count(cases: Sequence[SpooledCase]) -> dict[str, int]:
     return {"images": len(cases), "patients": len({case.info.patient for case in cases})}
+
+
+def _large_groups(prepared: PreparedDataSet) -> list[dict[str, Any]]:
+    """Return the groups of near copies above a tenth of the images: their patients, images and set."""
+    cases = [(own, case.info) for own, listed in prepared.sets.items() for case in listed]
+    images = Counter(case.patient for _, case in cases)
+    set_of = {case.split_unit: own for own, case in cases}
+    units = find_large_units({case.patient: case.split_unit for _, case in cases}, images)
+    return [
+        {
+            "patients": len(patients),
+            "images": sum(images[patient] for patient in patients),
+            "set": set_of[unit],
+        }
+        for unit, patients in units.items()
+    ]
 
 
 def _count_sites(sets: Sets) -> dict[str, dict[str, int]]:
