@@ -152,6 +152,12 @@ class ReadConfig(Section):
         shown="WORKSPACE/raw/DATASET",
         metavar="PATH",
     )
+    root: Path | None = option(
+        None,
+        "Folder to which the paths of a manifest are relative, such as a read-only export of the PACS.",
+        shown="folder of the CSV",
+        metavar="DIR",
+    )
     size: Annotated[int, Field(ge=16, le=2048)] = option(240, "Side of the square images, in pixels.")
     mask_resize: Literal["aligned", "paper"] = option(
         "aligned",
@@ -257,6 +263,9 @@ class PartitionConfig(Section):
     )
     val_fraction: Fraction = option(
         0.1, "Fraction of each client's training patients, held out to select the epoch."
+    )
+    different_people: bool = option(
+        False, "Divide data sets that share ids of patients: the same id means another person in each."
     )
     overwrite: bool = option(False, "Replace existing output.", RUN_PANEL)
 
