@@ -13,7 +13,7 @@ from typing import Any
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
-from flames_cli.readers.base import Reader
+from flames_cli.readers.base import Reader, Source
 from flames_cli.stages.preprocess.pseudonymise import rename_cases, write_table
 from flames_cli.stages.preprocess.report import PreparedDataSet, Sets, make_report
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
@@ -60,6 +60,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         gathered = gather(reader, sources, config, spool, progress)
         bad = [fault for part in gathered.values() for _, fault in part.bad]
         _require_no_bad_cases(collection, bad, config.skip_bad)
+        _require_labels(config, sources, gathered)
         for kind, part in gathered.items():
             _require_usable_cases(names[kind], part)
         copy_unit_of = find_split_units(reader, gathered.values())
@@ -219,6 +220,20 @@ def _require_usable_cases(name: str, part: Gathered) -> None:
         f"{name} has 0 usable cases of {len(part.listed)}: {', '.join(reasons)}; expected some. Correct the "
         "files and masks; `flames check` lists them all"
     )
+
+
+def _require_labels(
+    config: PreprocessConfig, sources: Sequence[Source], gathered: Mapping[Kind, Gathered]
+) -> None:
+    """Raise FlamesError if a label that the user calls tumour is in no mask: it is misspelt, or background
+    everywhere."""
+    found = {label for part in gathered.values() for label in part.labels}
+    chosen = dict.fromkeys(label for source in sources for label in source.labels or config.labels)
+    if absent := [label for label in chosen if label not in found]:
+        raise FlamesError(
+            f"no mask has the label {', '.join(absent)}; expected each chosen one in a mask; correct "
+            "--labels or the column labels: without them the labels of each mask are listed"
+        )
 
 
 def _split(
