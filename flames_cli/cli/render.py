@@ -45,6 +45,8 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     if sites := report["sites"]:
         listed = ", ".join(f"{site} {n['images']} ({n['patients']})" for site, n in sites.items())
         console.print(f"sites, images (patients): {listed}")
+    if unused := report["unused_columns"]:
+        console.print(f"columns of the manifest that are not used: {', '.join(unused)}", style="yellow")
     if copies := report["copies_left_out"]:
         console.print(f"left out {count(len(copies), 'image')}: the same as another")
     if near := report["near_copies_kept_together"]:

@@ -38,6 +38,7 @@ def find_all(survey: Survey) -> list[Finding]:
         find_spellings,
         _divided_patients,
         _count,
+        _unused_columns,
         find_odd_levels,
     )
     return [finding for find in finders for finding in find(survey)]
@@ -218,6 +219,16 @@ def _count(survey: Survey) -> Iterator[Finding]:
             code="other-count",
             what=f"{found:,} {survey.noun}s with a mask; the complete download has {complete:,}",
             fix="nothing, if you want only a part; else download it again",
+        )
+
+
+def _unused_columns(survey: Survey) -> Iterator[Finding]:
+    if survey.unused_columns:
+        yield Finding(
+            severity="note",
+            code="unused-columns",
+            what=f"columns of the manifest that are not used: {', '.join(survey.unused_columns)}",
+            fix="nothing, unless FLAMES should read one: then give it the name that docs/datasets.md lists",
         )
 
 

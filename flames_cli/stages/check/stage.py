@@ -31,7 +31,7 @@ from flames_cli.store.cases import Spool
 from flames_cli.store.files.atomic import finite, write_json
 from flames_cli.store.schema import CHECK, stamp
 
-NOT_READING = {"workspace", "seed", "raw", "datasets", "name", "accept", "workers"}
+NOT_READING = {"workspace", "seed", "raw", "root", "datasets", "name", "accept", "workers"}
 """Options that do not change the findings."""
 
 
@@ -71,7 +71,7 @@ def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progres
         inspected.append(one)
         album.add(opened.name, one, pictures)
         progress(f"check {opened.name}", len(inspected), len(opened.sources))
-    return Survey(opened.reader, opened.name, config.size, inspected)
+    return Survey(opened.reader, opened.name, config.size, inspected, opened.unused_columns)
 
 
 def _write(survey: Survey, config: CheckConfig, found: Sequence[Finding], album: Album) -> dict[str, Any]:

@@ -77,6 +77,8 @@ class Survey:
     name: str
     size: int
     inspected: Sequence[Inspected]
+    unused_columns: tuple[str, ...] = ()
+    """Columns of a manifest that are not read."""
 
     @property
     def noun(self) -> str:

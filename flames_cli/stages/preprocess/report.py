@@ -10,9 +10,9 @@ from typing import Any, get_args
 from flames_cli import __version__
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.imaging.small_lesion_rule import Lesion
-from flames_cli.readers.base import Reader
 from flames_cli.stages.preprocess.pseudonymise import new_source_name
 from flames_cli.stages.preprocess.sources import Gathered
+from flames_cli.stages.raw import Opened
 from flames_cli.stages.split_units import find_large_units
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.files.hashes import hash_file
@@ -25,6 +25,7 @@ Sets = dict[str, list[SpooledCase]]
 NOT_REPORTED = {
     "workspace",
     "raw",
+    "root",
     "datasets",
     "duplicate_list",
     "salt_file",
@@ -52,7 +53,7 @@ class PreparedDataSet:
 
 
 def make_report(
-    reader: Reader, config: PreprocessConfig, prepared: PreparedDataSet, pseudonym_of: Mapping[str, str]
+    opened: Opened, config: PreprocessConfig, prepared: PreparedDataSet, pseudonym_of: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the report of one data set, whose HDF5 file is written already."""
     info, part, sets = prepared.info, prepared.part, prepared.sets
@@ -67,16 +68,17 @@ def make_report(
         **stamp(PREPROCESSED_REPORT),
         "flames": __version__,
         "dataset": info.dataset,
-        "reader": reader.name,
+        "reader": opened.reader.name,
         "modality": info.modality,
         "organ": info.organ,
-        "licence": reader.licence,
+        "licence": opened.reader.licence,
         "options": options,
         "patient_unit": info.patient_unit,
         "sources": len(part.listed),
         "sets": {own: _count(cases) for own, cases in shown.items()},
         "small_lesions": _count_lesions(info, shown),
         "sites": _count_sites(sets),
+        "unused_columns": list(opened.unused_columns),
         "skipped": [{"name": call(one.source, one.place), "reason": one.reason} for one in part.skipped],
         "bad": [call(name) for name, _ in part.bad],
         "copies_left_out": [{"name": call(copy), "same_as": call(kept)} for copy, kept in part.copies],
