@@ -9,6 +9,7 @@ from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.intensity import PercentileOf
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.core.imaging.volumes import Placement
+from flames_cli.core.patient_units import PatientUnit
 from flames_cli.errors import FlamesError
 
 
@@ -34,9 +35,6 @@ NO_LESION = "the manifest lists it without a lesion"
 
 Threshold = float | Literal["half"] | None
 """Threshold of a soft mask."""
-
-PatientUnit = Literal["patient", "sequence", "image"]
-"""Unit that counts as a patient: a person, a sequence of frames, or every image if neither is named."""
 
 
 @dataclass(frozen=True, slots=True)

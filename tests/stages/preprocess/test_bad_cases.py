@@ -213,7 +213,7 @@ def test_a_data_set_of_bad_cases_alone_is_rejected_even_with_skip_bad(raw_copy, 
     raw = raw_copy("otu2d")
     for path in (raw / "images").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(FlamesError, match="otu2d has 0 usable patients"):
+    with pytest.raises(FlamesError, match=r"otu2d has 0 usable images \(patients unknown\)"):
         run(tmp_path / "made", "otu2d", raw, skip_bad=True)
     assert not (tmp_path / "made").exists()
 
