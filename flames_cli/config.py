@@ -165,6 +165,9 @@ class ReadConfig(Section):
         "Slices of a volume: those near the mean slice of the tumour, all with tumour, or all.",
         shown="as in the paper of the data set",
     )
+    empty: Literal["skip", "keep"] = option(
+        "skip", "Images and volumes without a lesion: skip leaves them out, keep uses them, too."
+    )
     slice_half_width: Annotated[int, Field(ge=0)] = option(
         20, "Slices on either side of the tumour's mean slice, for --slices near."
     )
@@ -254,6 +257,9 @@ class PartitionConfig(Section):
     )
     val_fraction: Fraction = option(
         0.1, "Fraction of each client's training patients, held out to select the epoch."
+    )
+    different_people: bool = option(
+        False, "Divide data sets that share ids of patients: the same id means another person in each."
     )
     overwrite: bool = option(False, "Replace existing output.", RUN_PANEL)
 

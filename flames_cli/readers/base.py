@@ -27,6 +27,11 @@ class SkippedCase(Exception):
     """
 
 
+EMPTY_MASK = "the mask is empty"
+"""Reason for which a source without a lesion is left out."""
+NO_LESION = "the manifest lists it without a lesion"
+"""Reason for which a row of a manifest without a mask is left out."""
+
 Threshold = float | Literal["half"] | None
 """Threshold of a soft mask."""
 

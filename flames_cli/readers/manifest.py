@@ -1,12 +1,13 @@
 """A hospital's own data: images and volumes in any folders, listed with their masks in a CSV file.
 
 Each row describes one image. `image` and `mask` are paths relative to the CSV; several masks are separated by
-`;`. Further columns are `patient_id`, `modality`, `organ` and, if known, `site` and `split` (train, val, test
-or server), and `frame`, the number of one frame of a DICOM clip. An image is a PNG, JPEG or TIFF file, a
-NIfTI file (4D: its first channel), a folder with one DICOM series, or a DICOM file. The mask of a still image
-is a still image, or the DICOM-SEG of a DICOM still; the mask of a volume is NIfTI, DICOM-SEG or a DICOM
-series. Every label above 0 is tumour (in a JPEG, every value from 128). A person who was scanned twice has
-one patient_id, in all modalities.
+`;`, and the word `none` in place of a mask means that the image has no lesion. Further columns are
+`patient_id`, `modality`, `organ` and, if known, `site` and `split` (train, val, test or server), and `frame`,
+the number of one frame of a DICOM clip. An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first
+channel), a folder with one DICOM series, or a DICOM file. The mask of a still image is a still image, or the
+DICOM-SEG of a DICOM still; the mask of a volume is NIfTI, DICOM-SEG or a DICOM series. Every label above 0 is
+tumour (in a JPEG, every value from 128). A person who was scanned twice has one patient_id, in all
+modalities.
 """
 
 from collections import Counter
@@ -47,6 +48,7 @@ def list_sources(root: Path) -> list[Source]:
             modality=row.modality,
             organ=row.organ,
             fixed_set=row.fixed_set,
+            is_healthy=not row.masks,
             frame=row.frame,
         )
         for name, row, frame, case in zip(names, rows, frames, cases, strict=True)

@@ -28,6 +28,9 @@ MODALITIES = {
 }
 """Spellings, in lower case, of the modalities that FLAMES knows; other names stay unchanged."""
 
+NO_MASK = "none"
+"""Word in the column `mask` for an image without a lesion, which has no mask file."""
+
 LISTED = 5
 """Number of faults that a message names; further ones are only counted."""
 
@@ -48,6 +51,7 @@ class Row:
     """Row number in a spreadsheet, where the column names are row 1."""
     image: str
     masks: tuple[str, ...]
+    """Empty if the cell of the mask is the word of NO_MASK: the image has no lesion."""
     patient: str
     modality: str
     organ: str
@@ -154,6 +158,8 @@ def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
         faults.append(
             f"modality {row['modality'][:40]!r}, expected letters, digits, spaces, - and _ (up to 32)"
         )
+    if len(masks := _listed(row["mask"].lower())) > 1 and NO_MASK in masks:
+        faults.append("mask is the word none and a file, expected none alone or only files")
     if row.get("split") and row["split"].lower() not in SPLITS:
         faults.append(f"split {row['split'][:40]!r}, expected {', '.join(SPLITS)}")
     frame = row.get("frame", "")
@@ -167,7 +173,7 @@ def _row(number: int, row: dict[str, str]) -> Row:
     return Row(
         number=number,
         image=row["image"],
-        masks=tuple(mask.strip() for mask in row["mask"].split(";") if mask.strip()),
+        masks=() if row["mask"].lower() == NO_MASK else _listed(row["mask"]),
         patient=_one_form(row["patient_id"]),
         modality=MODALITIES.get(modality.lower(), modality),
         organ=_one_form(" ".join(row["organ"].lower().split())),
@@ -175,6 +181,11 @@ def _row(number: int, row: dict[str, str]) -> Row:
         fixed_set=SPLITS.get(row.get("split", "").lower(), ""),
         frame=int(row.get("frame") or 0),
     )
+
+
+def _listed(cell: str) -> tuple[str, ...]:
+    """Return the entries of a cell, which are separated by semicolons."""
+    return tuple(entry.strip() for entry in cell.split(";") if entry.strip())
 
 
 def _one_form(text: str) -> str:

@@ -37,7 +37,11 @@ def open_raw(config: ReadConfig, dataset: str) -> Opened:
     reader = get_reader(dataset)
     check_options(reader, config)
     root = find_root(reader, raw_folder(config, reader))
-    return Opened(reader, config.name or own_name(reader, root), require_sources(reader, root))
+    sources = require_sources(reader, root)
+    if reader.complete and config.empty == "skip":
+        # They are no part of the count of a public data set; those of a manifest are reported as left out.
+        sources = [source for source in sources if not source.is_healthy]
+    return Opened(reader, config.name or own_name(reader, root), sources)
 
 
 def check_options(reader: Reader, config: ReadConfig) -> None:
@@ -122,6 +126,7 @@ def read_options(config: ReadConfig) -> ReadOptions:
         percentile=config.percentile,
         percentile_of=config.percentile_of,
         colour=config.channels == "rgb",
+        keep_empty=config.empty == "keep",
     )
 
 

@@ -11,6 +11,9 @@ DARK = 0.1
 """Share of the window: darker pixels may be the noise of air, and do not count as visible."""
 BELOW = 0.05
 """Share of the window: pixels that are less below its low end do not count as black."""
+AIR = 1.8
+"""Distance below the low end, in windows, from which pixels are air or padding, even in a lesion's mask: -880
+HU where the window is (-160, 240); lung is above it."""
 RANGE = (0.5, 99.5)
 """Percentiles of tissue between which a window shows it."""
 LESION_RANGE = (2.0, 98.0)
@@ -35,6 +38,7 @@ class Clipping:
     white_px: int
     """Pixels of tissue at the high end or above it."""
     lesion_px: int
+    """Pixels of the lesion that are not AIR."""
     lesion_black_px: int
     lesion_white_px: int
     lesion_white_px_of_foreground: int
@@ -55,8 +59,9 @@ def measure_clipping(image: Pixels, mask: Mask, low: float, high: float, percent
     grey = image if image.ndim == 2 else image.max(axis=2)
     values, counts = count_values(grey)
     tissue = grey[(grey != values[counts.argmax()]) & (grey != values[0])].astype(np.float64)
-    lesion = grey[mask > 0].astype(np.float64)
     width = high - low
+    lesion = grey[mask > 0].astype(np.float64)
+    lesion = lesion[lesion > low - AIR * width]
     foreground = grey[grey > 0]
     white_point = np.percentile(foreground, percentile) if foreground.size else np.inf
     visible = tissue[tissue > low + DARK * width]

@@ -10,11 +10,25 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.intensity import MAX_12_BIT
-from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
+from flames_cli.readers.base import (
+    EMPTY_MASK,
+    NO_LESION,
+    BadCase,
+    RawCase,
+    ReadOptions,
+    SkippedCase,
+    Source,
+    VolumeRules,
+)
 from flames_cli.readers.formats import dicom_stills
+from flames_cli.readers.formats.content import Kind, recognise_file
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_dicom, is_segmentation, named_errors
-from flames_cli.readers.formats.dicom_references import require_same_image, require_same_origin
+from flames_cli.readers.formats.dicom_references import (
+    require_modality,
+    require_same_image,
+    require_same_origin,
+)
 from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, read_segmentation
 from flames_cli.readers.formats.images import read_deep_image
 from flames_cli.readers.formats.masks import read_masks, require_shape
@@ -29,7 +43,7 @@ from flames_cli.readers.formats.volumes import (
 )
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-STILL_SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff")
+STILL_SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff", ".bmp")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -38,9 +52,13 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
 
     Raises:
         BadCase: image or masks cannot be trusted, or do not belong together.
-        SkippedCase: the masks are empty.
+        SkippedCase: there is no lesion, and such images are not kept.
     """
+    if source.is_healthy and not options.keep_empty:
+        raise SkippedCase(NO_LESION)
     kind = _kind(source.image)
+    if kind == "dicom":
+        require_modality(source.image, source.modality)
     if kind == "still" or (kind == "dicom" and dicom_stills.is_still(source.image, source.frame)):
         return [_read_still(source, options)]
     if source.frame:
@@ -56,6 +74,8 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
 
 def _read_tumour(source: Source, image: Volume, options: ReadOptions) -> tuple[Flags, tuple[str, ...]]:
     """Return the union of the masks of a volume, and the remarks about image and masks."""
+    if not source.masks:
+        return np.zeros_like(image.voxels, bool), image.notes
     tumour, notes = np.zeros((), bool), list(image.notes)
     for path in source.masks:
         mask = _read_volume_mask(source, path, image, options)
@@ -73,8 +93,8 @@ def _require_choice(tumour: NDArray[Any], notes: Sequence[str], options: ReadOpt
         raise SkippedCase(NONE_CHOSEN)
 
 
-def _kind(path: Path) -> str:
-    """Return `still`, `nifti` or `dicom`."""
+def _kind(path: Path) -> Kind:
+    """Return the kind that the name states, or the content of a file whose name states none."""
     name = path.name.lower()
     if name.endswith(STILL_SUFFIXES):
         return "still"
@@ -84,10 +104,17 @@ def _kind(path: Path) -> str:
         return "dicom"
     if not path.exists():
         raise BadCase(f"{path.name}: there is no such file or folder")
+    content = recognise_file(path)
+    if content.kind:
+        return content.kind
     with named_errors(path):
         if path.is_file() and is_dicom(path):
             return "dicom"
-    raise BadCase(f"{path.name}: expected PNG, JPEG, TIFF, NIfTI, .dcm, or a folder of DICOM files")
+    found = f"its content is {content.name}, " if content.name else ""
+    raise BadCase(
+        f"{path.name}: {found}expected PNG, JPEG, TIFF, BMP, NIfTI, .dcm, or a folder of DICOM files; "
+        f"{content.advice}"
+    )
 
 
 def _read_still(source: Source, options: ReadOptions) -> RawCase:
@@ -101,8 +128,8 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
         mask |= one
         notes += remarks
     _require_choice(mask, notes, options)
-    if not mask.any():
-        raise SkippedCase("the mask is empty")
+    if not mask.any() and not options.keep_empty:
+        raise SkippedCase(EMPTY_MASK)
     case = RawCase(
         case=source.case or source.patient,
         patient=source.patient,

@@ -12,7 +12,13 @@ from flames_cli.core.imaging.volumes import to_ras
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.dicom_files import SEGMENTATIONS, count_bytes, list_files, read_header
 from flames_cli.readers.formats.dicom_pixels import read_frames
-from flames_cli.readers.formats.dicom_planes import Plane, describe_planes, require_hounsfield
+from flames_cli.readers.formats.dicom_planes import (
+    Plane,
+    describe_planes,
+    has_position,
+    is_slice,
+    require_hounsfield,
+)
 from flames_cli.readers.formats.nifti import MAX_BYTES
 from flames_cli.readers.formats.volumes import Volume
 
@@ -42,6 +48,7 @@ def read_series(path: Path, labels: bool = False) -> Volume:
     files = list_files(path)
     headers = [read_header(file) for file in files]
     _require_one_series(path, headers)
+    _require_slices(path, headers)
     if sum(count_bytes(header) for header in headers) > MAX_BYTES:
         raise BadCase(f"{path.name}: its headers claim more than {MAX_BYTES // 2**30} GiB of voxels")
     described = [describe_planes(file, header) for file, header in zip(files, headers, strict=True)]
@@ -53,6 +60,14 @@ def read_series(path: Path, labels: bool = False) -> Volume:
     affine = LPS_TO_RAS @ plane_affine(planes[0], _step(path, planes))
     axes = "".join(nib.aff2axcodes(affine))
     return Volume(to_ras(_stack(planes, labels), axes), affine, axes, remarks)
+
+
+def _require_slices(path: Path, headers: Sequence[Dataset]) -> None:
+    if len(headers) > 1 and not any(has_position(header) or is_slice(header) for header in headers):
+        raise BadCase(
+            f"{path.name}: it contains {len(headers)} stills without a position, expected the slices of one "
+            "series; list each file in a row of its own"
+        )
 
 
 def _require_units(

@@ -4,6 +4,7 @@ A stored value occupies BitsStored bits, of which HighBit is the highest (PS3.5,
 word may contain an overlay, as old devices wrote it, or the sign.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +93,57 @@ def decode(path: Path, dataset: Dataset, frame: int | None = None, labels: bool 
     Raises:
         BadCase: see `read_frames`.
     """
+    layout = None if int(dataset.BitsAllocated) == 1 else _layout_of(path, dataset)
     # pydicom would drop the highest bits, although they are the value where HighBit is not BitsStored - 1.
     words = np.asarray(pixel_array(dataset, index=frame, correct_unused_bits=False))
-    if int(dataset.BitsAllocated) == 1 or words.dtype.kind not in "iu":
+    if layout is None or words.dtype.kind not in "iu":
         return words
     padding = None if labels else _find_padding(dataset, words)
-    values = _select_bits(path, dataset, words, padding)
-    return values if padding is None else _darken(dataset, values, padding)
+    values = _select_bits(path, words, layout, padding)
+    return values if padding is None else _darken(dataset, words, values, padding)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Bits of a word that are its value, as the header names them."""
+
+    bits: int
+    """Number of bits of the value."""
+    low: int
+    """Number of bits below the value."""
+    is_signed: bool
+    unused: int
+    """Bits of the word that are neither the value nor an overlay."""
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Least and largest value."""
+        return (
+            (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if self.is_signed else (0, (1 << self.bits) - 1)
+        )
+
+
+def _layout_of(path: Path, dataset: Dataset) -> _Layout:
+    """Return the bits of the value. Raises BadCase if the header cannot be right."""
+    allocated = int(dataset.BitsAllocated)
+    bits = int(dataset.get("BitsStored") or allocated)
+    high = int(dataset.HighBit) if dataset.get("HighBit") is not None else bits - 1
+    low, syntax = high + 1 - bits, dataset.file_meta.TransferSyntaxUID
+    is_movable = not syntax.is_compressed or syntax == RLELossless
+    if not 0 < bits <= allocated or not 0 <= low <= allocated - bits or (low and not is_movable):
+        raise BadCase(
+            f"{path.name}: its BitsStored is {bits} and its HighBit {high} of {allocated}, expected HighBit "
+            f"{bits - 1}; export it again"
+        )
+    full, used = (1 << allocated) - 1, ((1 << bits) - 1) << low
+    unused = full & ~used & ~_overlay_bits(dataset)
+    return _Layout(bits, low, bool(dataset.get("PixelRepresentation")), unused)
 
 
 def _find_padding(dataset: Dataset, words: Stored) -> NDArray[np.bool_] | None:
     """Return True where the pixels are padding (PS3.3, C.7.5.1.1.2); None: there are no such pixels."""
+    if not str(dataset.get("PhotometricInterpretation")).startswith("MONOCHROME"):
+        return None
     ends = [dataset.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if ends[0] is None:
         return None
@@ -112,40 +153,28 @@ def _find_padding(dataset: Dataset, words: Stored) -> NDArray[np.bool_] | None:
     return padding if padding.any() else None
 
 
-def _select_bits(path: Path, dataset: Dataset, words: Stored, padding: NDArray[np.bool_] | None) -> Stored:
-    """Return the values of the bits that the header names.
+def _select_bits(path: Path, words: Stored, layout: _Layout, padding: NDArray[np.bool_] | None) -> Stored:
+    """Return the values of words.
 
     Raises:
-        BadCase: the header cannot be right, or other bits are set, too, and no overlay explains them.
+        BadCase: bits that are neither the value, its sign nor an overlay are set.
     """
-    allocated = int(dataset.BitsAllocated)
-    bits = int(dataset.get("BitsStored") or allocated)
-    high = int(dataset.HighBit) if dataset.get("HighBit") is not None else bits - 1
-    low, signed = high + 1 - bits, bool(dataset.get("PixelRepresentation"))
-    syntax = dataset.file_meta.TransferSyntaxUID
-    movable = not syntax.is_compressed or syntax == RLELossless
-    if not 0 < bits <= allocated or not 0 <= low <= allocated - bits or (low and not movable):
-        raise BadCase(
-            f"{path.name}: its BitsStored is {bits} and its HighBit {high} of {allocated}, expected HighBit "
-            f"{bits - 1}; export it again"
-        )
-    least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    bits, low = layout.bits, layout.low
+    least, most = layout.ends
     if low == 0 and words.min() >= least and words.max() <= most:
         return words
-    full, used = (1 << allocated) - 1, ((1 << bits) - 1) << low
-    unsigned = words.astype(np.int64) & full
-    values = (unsigned & used) >> low
-    if signed:
+    wide = words.astype(np.int64)
+    values = (wide >> low) & ((1 << bits) - 1)
+    if layout.is_signed:
         values -= (values > most).astype(np.int64) << bits
-    unused = full & ~used & ~_overlay_bits(dataset)
     # The bits above a negative value repeat its sign, or are 0.
-    wrong = (unsigned & unused != 0) & ((unsigned ^ (values << low)) & unused != 0)
+    wrong = (wide & layout.unused != 0) & ((wide ^ (values << low)) & layout.unused != 0)
     if padding is not None:
         wrong &= ~padding
     if wrong.any():
         raise BadCase(
             f"{path.name}: {np.count_nonzero(wrong)} pixels use bits beyond its BitsStored of {bits} "
-            f"(HighBit {high}), and no overlay explains them; export it again, or correct BitsStored"
+            f"(HighBit {low + bits - 1}), and no overlay explains them; export it again or correct BitsStored"
         )
     return values.astype(words.dtype)
 
@@ -160,16 +189,14 @@ def _overlay_bits(dataset: Dataset) -> int:
     return found
 
 
-def _darken(dataset: Dataset, values: Stored, padding: NDArray[np.bool_]) -> Stored:
-    """Return the values with darker padding, where it would be brighter than everything else."""
-    rest = values[~padding]
+def _darken(dataset: Dataset, words: Stored, values: Stored, padding: NDArray[np.bool_]) -> Stored:
+    """Return the values, with the darkest one as padding if it would be the brightest or is cut off."""
+    rest, padded = values[~padding], values[padding]
     if not rest.size:
         return values
-    is_inverted = (
-        dataset.get("PhotometricInterpretation") == "MONOCHROME1" and dataset.get("Modality") != "CT"
-    )
-    if is_inverted and values[padding].min() < rest.min():
-        return np.where(padding, rest.max(), values)
-    if not is_inverted and values[padding].max() > rest.max():
-        return np.where(padding, rest.min(), values)
+    is_inverted = dataset.PhotometricInterpretation == "MONOCHROME1" and dataset.get("Modality") != "CT"
+    darkest = rest.max() if is_inverted else rest.min()
+    is_bright = padded.min() < rest.min() if is_inverted else padded.max() > rest.max()
+    if is_bright or not np.array_equal(padded, words[padding]):
+        return np.where(padding, darkest, values)
     return values

@@ -22,6 +22,14 @@ SQUARE = 1e-2
 CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 """UIDs of CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage."""
 
+VOLUME_MODALITIES = ("CT", "MR", "PT")
+"""Modalities whose images are slices: one without a position has lost it."""
+
+VOLUME_CLASSES = tuple(
+    f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")
+)
+"""UIDs of the classes of CT, MR and PET images."""
+
 UNSPECIFIED = "the RescaleType of the CT is US (unspecified): its values may not be Hounsfield units"
 
 
@@ -174,6 +182,22 @@ def is_ct(header: Dataset) -> bool:
     """Return True if a file is CT by its modality or, if it names none, by its class."""
     modality = header.get("Modality")
     return bool(modality == "CT" if modality else header.get("SOPClassUID") in CT_CLASSES)
+
+
+def is_slice(header: Dataset) -> bool:
+    """Return True if an image is a slice by its class or modality, with or without a position."""
+    modality, uid = header.get("Modality"), header.get("SOPClassUID")
+    return is_ct(header) or modality in VOLUME_MODALITIES or uid in VOLUME_CLASSES
+
+
+def has_position(header: Dataset) -> bool:
+    """Return True if a file states the position of an image in space."""
+    groups = [
+        *(header.get("PerFrameFunctionalGroupsSequence") or [])[:1],
+        *(header.get("SharedFunctionalGroupsSequence") or []),
+    ]
+    positions = [item for group in groups for item in group.get("PlanePositionSequence") or []]
+    return any(item.get("ImagePositionPatient") is not None for item in (header, *positions))
 
 
 def _turned(header: Dataset) -> float | None:

@@ -1,4 +1,4 @@
-"""Compare the identifiers of a DICOM mask with those of its DICOM image: patient, study, series and space.
+"""Compare what DICOM files say about themselves: an image with its row, and a mask with its image.
 
 The identifiers are compared and never quoted: some of them name a patient.
 """
@@ -11,11 +11,30 @@ from pydicom.dataset import Dataset
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.dicom_files import SEGMENTATIONS, list_files, named_errors, read_header
 
+MODALITIES = {"CT": "CT", "MR": "MRI", "US": "US"}
+"""Modalities of DICOM files, and the names that FLAMES gives them."""
+
 OTHER_SERIES = (
     "the mask was drawn on another series of the study with the same frame of reference; check that the "
     "patient did not move between the two"
 )
 OTHER_STUDY = "the mask refers to the series of its image, but belongs to another study"
+
+
+def require_modality(image: Path, modality: str) -> None:
+    """Check that a DICOM image is not of another modality than its row says, such as MRI listed as CT.
+
+    Modalities of the user's own, and files of other modalities, decide nothing.
+
+    Raises:
+        BadCase: the modality is another; the intensities would be scaled by its rule.
+    """
+    stated = MODALITIES.get(str(read_header(list_files(image)[0]).get("Modality")))
+    if stated and modality in MODALITIES.values() and stated != modality:
+        raise BadCase(
+            f"{image.name}: the file is {stated}, its row says {modality}; expected one; correct the "
+            "column modality"
+        )
 
 
 def require_same_origin(image: Path, mask: Path) -> tuple[str, ...]:

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_color_lut
@@ -27,20 +25,13 @@ from flames_cli.readers.formats.dicom_files import (
     read_header,
 )
 from flames_cli.readers.formats.dicom_pixels import decode, open_pixels
-from flames_cli.readers.formats.dicom_planes import is_ct
+from flames_cli.readers.formats.dicom_planes import has_position, is_slice
 from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, Segments, read_segments
+from flames_cli.readers.formats.images import to_channels
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PALETTE = "PALETTE COLOR"
-
-VOLUME_MODALITIES = ("CT", "MR", "PT")
-"""Modalities whose images are slices: one without a position has lost it."""
-
-VOLUME_CLASSES = tuple(
-    f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")
-)
-"""UIDs of the classes of CT, MR and PET images."""
 
 CENTIMETRES = 3
 """Unit of PhysicalDeltaX and PhysicalDeltaY (PS3.3, C.8.5.5.1.15)."""
@@ -77,22 +68,6 @@ def is_still(path: Path, frame: int = 0) -> bool:
     return bool(frame) or not has_position(header)
 
 
-def is_slice(header: Dataset) -> bool:
-    """Return True if an image is a slice by its class or modality, with or without a position."""
-    modality, uid = header.get("Modality"), header.get("SOPClassUID")
-    return is_ct(header) or modality in VOLUME_MODALITIES or uid in VOLUME_CLASSES
-
-
-def has_position(header: Dataset) -> bool:
-    """Return True if a file states the position of an image in space."""
-    groups = [
-        *(header.get("PerFrameFunctionalGroupsSequence") or [])[:1],
-        *(header.get("SharedFunctionalGroupsSequence") or []),
-    ]
-    positions = [item for group in groups for item in group.get("PlanePositionSequence") or []]
-    return any(item.get("ImagePositionPatient") is not None for item in (header, *positions))
-
-
 def read_still(path: Path, colour: bool, frame: int = 0) -> Still:
     """Return one image: grey (ITU-R 601 luma), or red, green and blue; bright is what the file shows bright.
 
@@ -109,11 +84,7 @@ def read_still(path: Path, colour: bool, frame: int = 0) -> Still:
     values, is_colour = _read_values(file, header, frame, as_labels=False)
     with named_errors(file):
         pixels = values if is_colour else _intensities(header, values)
-        if is_colour and not colour:
-            pixels = _luma(pixels)
-        if not is_colour and colour:
-            pixels = np.repeat(pixels[..., None], 3, axis=2)
-    return Still(np.ascontiguousarray(pixels), spacing_of(header))
+        return Still(np.ascontiguousarray(to_channels(pixels, colour)), spacing_of(header))
 
 
 def read_still_values(path: Path, image: Path, frame: int = 0) -> NDArray[Any]:
@@ -231,9 +202,12 @@ def _index_of(file: Path, header: Dataset, frame: int) -> int:
 
 def _narrow(header: Dataset, values: NDArray[Any]) -> NDArray[Any]:
     """Return values of up to 8 bits as uint8, whatever the width of their words."""
-    bits = int(header.get("BitsStored") or header.BitsAllocated)
     is_signed = bool(header.get("PixelRepresentation"))
-    return values if bits > 8 or is_signed else values.astype(np.uint8)
+    return values if _bits_of(header) > 8 or is_signed else values.astype(np.uint8)
+
+
+def _bits_of(header: Dataset) -> int:
+    return int(header.get("BitsStored") or header.BitsAllocated)
 
 
 def _to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -244,19 +218,12 @@ def _to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 def _intensities(header: Dataset, values: NDArray[Any]) -> Pixels:
     """Return grey values in which bright is large, rescaled if the file says so."""
     if header.PhotometricInterpretation == "MONOCHROME1":
-        bits, is_signed = int(header.BitsStored), bool(header.get("PixelRepresentation"))
+        bits, is_signed = _bits_of(header), bool(header.get("PixelRepresentation"))
         values = -1 - values if is_signed else values.dtype.type((1 << bits) - 1) - values
     slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
     if (slope, intercept) == (1.0, 0.0):
         return values
     return (values * slope + intercept).astype(np.float32)
-
-
-def _luma(pixels: NDArray[Any]) -> Pixels:
-    if pixels.dtype == np.uint8:
-        return np.asarray(Image.fromarray(pixels).convert("L"))
-    grey: Pixels = np.rint(cv2.transform(pixels.astype(np.float64), np.array([[0.299, 0.587, 0.114]])))
-    return grey.astype(pixels.dtype)
 
 
 def spacing_of(header: Dataset) -> tuple[float, float]:
@@ -265,14 +232,13 @@ def spacing_of(header: Dataset) -> tuple[float, float]:
     It is PixelSpacing, else ImagerPixelSpacing (at the detector) without its magnification, else that of the
     regions of ultrasound, if all that state one in centimetres agree.
     """
-    with named_errors(Path("header")):
-        if (spacing := _pair(header.get("PixelSpacing"))) is not None:
-            return spacing
-        if (spacing := _pair(header.get("ImagerPixelSpacing"))) is not None:
-            factor = float(header.get("EstimatedRadiographicMagnificationFactor") or 1)
-            return (spacing[0] / factor, spacing[1] / factor) if factor > 0 else spacing
-        regions = [_spacing_of_region(item) for item in header.get("SequenceOfUltrasoundRegions") or []]
-        stated = {spacing for spacing in regions if spacing is not None}
+    if (spacing := _pair(header.get("PixelSpacing"))) is not None:
+        return spacing
+    if (spacing := _pair(header.get("ImagerPixelSpacing"))) is not None:
+        factor = float(header.get("EstimatedRadiographicMagnificationFactor") or 1)
+        return (spacing[0] / factor, spacing[1] / factor) if factor > 0 else spacing
+    regions = [_spacing_of_region(item) for item in header.get("SequenceOfUltrasoundRegions") or []]
+    stated = {spacing for spacing in regions if spacing is not None}
     return stated.pop() if len(stated) == 1 else UNKNOWN
 
 

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from flames_cli.arrays import Pixels
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats import tiff
+from flames_cli.readers.formats.content import describe, recognise_file
 from flames_cli.readers.formats.png import decode_simple, is_deep_colour
 from flames_cli.readers.formats.tiff_directory import HEIGHT, WIDTH, count_pages, is_tiff, read_directory
 
@@ -107,7 +108,7 @@ def _decode_tiff(path: Path, data: bytes, colour: bool) -> Pixels:
     samples = tiff.read_samples(path.name, data, directory)
     if samples.alpha is not None:
         _require_opaque(path, bool((samples.alpha == np.iinfo(samples.alpha.dtype).max).all()))
-    return _turn(_to_channels(samples.pixels, colour), samples.orientation)
+    return _turn(to_channels(samples.pixels, colour), samples.orientation)
 
 
 def _decode_any(path: Path, data: bytes, colour: bool) -> Pixels:
@@ -116,10 +117,10 @@ def _decode_any(path: Path, data: bytes, colour: bool) -> Pixels:
         image.load()
         if is_deep_colour(data):  # Pillow keeps the high bytes only
             _require_opaque(path, _is_opaque(image))
-            return _turn(_to_channels(_decode_deep_png(data), colour), _orientation(image))
+            return _turn(to_channels(_decode_deep_png(data), colour), _orientation(image))
         upright = _turn_upright(image)
         if upright.mode[0] in "IF":
-            return _to_channels(_to_16_bits(path, upright), colour)
+            return to_channels(_to_16_bits(path, upright), colour)
         _require_opaque(path, _is_opaque(upright))
         wanted = "RGB" if colour else "L"
         return np.asarray(upright if upright.mode == wanted else upright.convert(wanted))
@@ -133,7 +134,7 @@ def _decode_deep_png(data: bytes) -> Pixels:
     return np.ascontiguousarray(pixels[..., 2::-1])
 
 
-def _to_channels(pixels: Pixels, colour: bool) -> Pixels:
+def to_channels(pixels: Pixels, colour: bool) -> Pixels:
     """Return H×W grey or H×W×3 RGB as H×W×3 if `colour`, else as H×W luma."""
     if colour:
         return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
@@ -185,6 +186,10 @@ def _named_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadCase(f"{path.name}: there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise BadCase(
+            f"{path.name}: cannot be read as an image ({describe(recognise_file(path))})"
+        ) from error
     except (*DAMAGE, Image.DecompressionBombError) as error:
         raise BadCase(f"{path.name}: cannot be read as an image ({_short(error)})") from error
 
@@ -201,7 +206,5 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 
 def _short(error: Exception) -> str:
     """Return a short reason: Pillow quotes paths and objects, and the file is already named."""
-    if isinstance(error, UnidentifiedImageError):
-        return "of no known format"
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return text if "/" not in text and "\\" not in text else type(error).__name__

@@ -15,7 +15,7 @@ from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
 from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash
-from flames_cli.stages.preprocess.decoding import look_of, square
+from flames_cli.stages.preprocess.decoding import is_still, look_of, square
 from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import encode_chunk
 
@@ -86,7 +86,7 @@ def inspect(
         return Inspected(source, bad=describe_bad(source, error)), {}
     except SkippedCase as error:
         return Inspected(source, skipped=str(error)), {}
-    still = reader.is_still and raw[0].place is None
+    still = is_still(reader, raw)
     pictured = _extremes(raw)
     cases, pictures = [], {}
     for index, case in enumerate(raw):

@@ -1,6 +1,7 @@
 """Decoding of one raw source: its cases, made square and encoded. `preprocess` does this in parallel."""
 
 import hashlib
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.geometry import MaskResize, to_square
 from flames_cli.core.imaging.intensity import MAX_8_BIT, quantise, scale
-from flames_cli.core.imaging.lesions import measure_lesions
+from flames_cli.core.imaging.lesions import FULL_MASK, measure_lesions, share_of
 from flames_cli.core.imaging.volumes import PLANES
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
+from flames_cli.stages.acceptance import FULL_MASK_CODE, make_id
 from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import CaseInfo, encode_chunk
 
@@ -48,11 +50,21 @@ class Decoded:
 
 
 def decode(
-    reader: Reader, options: ReadOptions, size: int, mask_resize: MaskResize, source: Source
+    reader: Reader,
+    options: ReadOptions,
+    size: int,
+    mask_resize: MaskResize,
+    accepted: Container[str],
+    source: Source,
 ) -> Decoded:
-    """Read `source` and encode its cases at `size`×`size`; errors in the data are returned, not raised."""
+    """Read `source` and encode its cases at `size`×`size`; errors in the data are returned, not raised.
+
+    A mask that covers nearly all of its image is such an error, unless its id (see `stages.acceptance`) is
+    in `accepted`.
+    """
     try:
         raw = reader.read_source(source, options)
+        _require_background(reader, raw, source, accepted)
     except BadCase as error:
         return Decoded(source, bad=describe_bad(source, error))
     except SkippedCase as error:
@@ -70,7 +82,7 @@ def decode(
         encoded.append(_encode(case, source, image, mask))
         if mask.any():  # slices of air may be equal in two patients
             pictures.append(content[-1])
-    look = look_of(raw[0]) if reader.is_still and raw[0].place is None else None
+    look = look_of(raw[0]) if is_still(reader, raw) else None
     digest = hashlib.sha256("".join(content).encode()).hexdigest()
     return Decoded(
         source=source,
@@ -80,6 +92,28 @@ def decode(
         look=look,
         skipped=tuple(skipped),
     )
+
+
+def is_still(reader: Reader, raw: Sequence[RawCase]) -> bool:
+    """Return whether the cases of one source are one still image, not slices of a volume."""
+    return reader.is_still and raw[0].place is None
+
+
+def _require_background(
+    reader: Reader, raw: Sequence[RawCase], source: Source, accepted: Container[str]
+) -> None:
+    """Raise BadCase if a mask covers more than FULL_MASK of its image and is not accepted."""
+    still = is_still(reader, raw)
+    shares = {source.name if still else case.case: share_of(case.mask) for case in raw}
+    ids = {name: make_id(FULL_MASK_CODE, [name]) for name, share in shares.items() if share > FULL_MASK}
+    full = [name for name in ids if ids[name] not in accepted]
+    if full:
+        where = "" if still else f" in {len(full)} of {len(raw)} slices"
+        raise BadCase(
+            f"{source.name}: the mask covers {100 * max(shares[name] for name in full):.1f} % of the image"
+            f"{where}, expected at most {100 * FULL_MASK:.0f} %; check whether lesion and background are "
+            f"swapped; a mask that is right is accepted with --accept FILE as {ids[full[0]]}"
+        )
 
 
 def look_of(case: RawCase) -> NDArray[np.bool_]:

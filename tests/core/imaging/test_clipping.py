@@ -40,6 +40,12 @@ def test_noise_just_below_the_window_is_not_black():
     assert measure_clipping(image, MASK, 200.0, 800.0, 95.0).black_px == 1
 
 
+def test_air_in_a_mask_is_no_lesion():
+    image = np.array([[-1000, -990, -600, -170, 30, 60, 900]], np.int16)
+    found = measure_clipping(image, np.ones(image.shape, np.uint8), -160.0, 240.0, 95.0)
+    assert (found.lesion_px, found.lesion_black_px, found.lesion_white_px) == (5, 2, 1)
+
+
 @pytest.mark.parametrize("value", [0, 7])
 def test_an_image_of_one_value_without_lesion_has_no_tissue(value):
     found = measure_clipping(np.full((3, 4), value, np.int16), np.zeros((3, 4), np.uint8), 0.0, 5.0, 95.0)
@@ -55,5 +61,5 @@ def test_colours_count_as_their_brightest_channel_and_counts_are_parts_of_each_o
     found = measure_clipping(image, mask, float(low), float(high), 95.0)
     assert 0 <= found.white_px <= found.visible_px <= found.tissue_px <= image.size
     assert found.black_px + found.visible_px <= found.tissue_px
-    assert found.lesion_white_px + found.lesion_black_px <= found.lesion_px == mask.sum()
+    assert found.lesion_white_px + found.lesion_black_px <= found.lesion_px <= mask.sum()
     assert measure_clipping(np.stack([image] * 3, axis=2), mask, float(low), float(high), 95.0) == found

@@ -155,6 +155,28 @@ def test_an_empty_mask_is_skipped_whatever_slices_are_asked_for():
             read(tumour(), slices=slices)
 
 
+@pytest.mark.parametrize("slices", ["near", "lesion", "all"])
+def test_a_kept_volume_without_tumour_gives_its_slices_that_show_anything(slices):
+    image = volume()
+    image.voxels[..., 3] = 7
+    cases = read(tumour(), image=image, slices=slices, keep_empty=True)
+    every = range(image.voxels.shape[2])
+    assert [case.slice_index for case in cases] == [z for z in every if slices == "all" or z != 3]
+    assert not any(case.mask.any() for case in cases)
+
+
+def test_a_kept_volume_without_tumour_and_contrast_is_skipped():
+    air = Volume(np.full(SHAPE, -1000, np.int16), affine(1.0, 1.0, 1.0), "RAS")
+    with pytest.raises(SkippedCase, match="each of its slices is of one value"):
+        read(tumour(), CT, image=air, keep_empty=True)
+
+
+def test_volumes_with_tumour_are_cut_equally_whether_or_not_others_are_kept():
+    for slices in ("near", "lesion", "all"):
+        plain, kept = (read(tumour(4), slices=slices, keep_empty=keep) for keep in (False, True))
+        assert [case.slice_index for case in plain] == [case.slice_index for case in kept]
+
+
 def test_a_volume_whose_lesions_are_all_too_small_is_skipped():
     with pytest.raises(SkippedCase, match="no slice contains 51 tumour pixels or more"):
         read(tumour(4), VolumeRules("CT", min_lesion_px=51))

@@ -18,6 +18,7 @@ from flames_cli.readers import READERS
 from flames_cli.stages.check.stage import check
 from flames_cli.store.schema import CHECK, check_stamp
 from tests.support.datasets import find_shared
+from tests.support.raw_cases import count_listed
 
 SIDE = 64
 
@@ -104,7 +105,7 @@ def test_sound_data_pass(dataset, phantom_raw, tmp_path):
     assert codes(report, "problem") == (["copies-across-classes"] if dataset == "busi" else [])
     assert report["passed"] == (dataset != "busi")
     counts = report["counts"]
-    assert counts["sources"] == len(READERS[dataset].list_sources(phantom_raw[dataset]))
+    assert counts["sources"] == count_listed(dataset, phantom_raw[dataset])
     assert counts["usable"] + counts["left_out"] + counts["bad"] == counts["sources"]
     whole = [row for row in report["groups"] if row["site"] is None]
     assert sum(row["images"] for row in whole) == counts["images"]

@@ -25,6 +25,7 @@ from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import open_checked, read_preprocessed_cases
 from flames_cli.store.schema import PREPROCESSED
 from tests.support.datasets import find_shared, reveal_cases, reveal_report
+from tests.support.raw_cases import count_listed
 
 DRAWN = [name for name in SETS if name != "client_val"]
 """The sets that a split makes."""
@@ -129,7 +130,7 @@ def test_the_report_counts_the_content_of_the_file(dataset, phantom_raw, preproc
     path = output(folder, dataset)
     assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == report
     assert report["sha256"] == hash_file(path)
-    assert report["sources"] == len(READERS[dataset].list_sources(phantom_raw[dataset]))
+    assert report["sources"] == count_listed(dataset, phantom_raw[dataset])
     sets = cases_of(folder, dataset)
     assert sets.pop("client_val") == []
     for name, cases in sets.items():
