@@ -152,6 +152,12 @@ class ReadConfig(Section):
         shown="WORKSPACE/raw/DATASET",
         metavar="PATH",
     )
+    root: Path | None = option(
+        None,
+        "Folder to which the paths of a manifest are relative, such as a read-only export of the PACS.",
+        shown="folder of the CSV",
+        metavar="DIR",
+    )
     size: Annotated[int, Field(ge=16, le=2048)] = option(240, "Side of the square images, in pixels.")
     mask_resize: Literal["aligned", "paper"] = option(
         "aligned",

@@ -72,6 +72,16 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """Sources of a data set, not yet read."""
+
+    sources: list[Source]
+    """Sources in natural order."""
+    unused_columns: tuple[str, ...] = ()
+    """Columns of a table that are not read."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadOptions:
     """The user's choices about how images are read."""
 
@@ -152,6 +162,9 @@ class Reader:
     """Function from the root folder to its sources, in natural order; it decodes no image."""
     read_source: Callable[[Source, ReadOptions], list[RawCase]]
     """Function from one source to its cases. Raises BadCase or SkippedCase."""
+    list_table: Callable[[Path, Path | None], Listing] | None = None
+    """Function from a table, and the folder of its files (None: the table's own), to its sources; None for
+    data sets without a table."""
     complete: int = 0
     """Number of sources with a mask in the complete download; 0 where the data is the user's own."""
     server_test: int = 0
@@ -195,13 +208,23 @@ def find_root(reader: Reader, raw: Path) -> Path:
     return inside if inside.exists() else raw
 
 
-def require_sources(reader: Reader, root: Path) -> list[Source]:
+def require_sources(reader: Reader, root: Path, files: Path | None = None) -> Listing:
     """Return the sources under `root`, at least one.
 
+    Args:
+        reader: the data set.
+        root: its folder, or its table.
+        files: folder of the files of a table, if it is not the table's own.
+
     Raises:
-        FlamesError: there are none, or one has a name that cannot be written as UTF-8.
+        FlamesError: there are none, one has a name that cannot be written as UTF-8, or `files` is no folder.
     """
-    sources = reader.list_sources(root)
+    if files and not files.is_dir():
+        raise FlamesError(
+            f"--root {files} is not a folder; expected that to which the CSV's paths are relative"
+        )
+    listing = reader.list_table(root, files) if reader.list_table else Listing(reader.list_sources(root))
+    sources = listing.sources
     if not sources:
         raise FlamesError(f"no {reader.name} images in {root}: expected {reader.layout}; check --raw")
     for source in sources:
@@ -211,4 +234,4 @@ def require_sources(reader: Reader, root: Path) -> list[Source]:
             raise FlamesError(
                 f"{root} contains {source.name!a}, a name that is not UTF-8; rename it"
             ) from error
-    return sources
+    return listing

@@ -54,8 +54,10 @@ def _list_class(folder: Path, stratum: str) -> list[Source]:
             masks=tuple(found),
             stratum=stratum,
             is_healthy=stratum == NORMAL,
+            # The numbers follow the scanner: neighbours are often two images of one woman.
+            place_in_series=(stratum, number),
         )
-        for (_, stem), found in sorted(masks.items())
+        for (number, stem), found in sorted(masks.items())
     ]
 
 

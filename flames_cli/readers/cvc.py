@@ -91,7 +91,7 @@ CVC_CLINICDB = Reader(
     list_sources=list_sources,
     read_source=read_source,
     complete=COMPLETE,
-    patient_unit="image",
+    patient_unit="sequence",
     has_colour=True,
     # FedGS's rule for PolypGen, which is endoscopy of the colon too.
     small_lesion_rule=SmallLesionRule("box", 150.0, 100.0),

@@ -14,10 +14,7 @@ from flames_cli.readers.formats.dicom_files import SEGMENTATIONS, list_files, na
 MODALITIES = {"CT": "CT", "MR": "MRI", "US": "US"}
 """Modalities of DICOM files, and the names that FLAMES gives them."""
 
-OTHER_SERIES = (
-    "the mask was drawn on another series of the study with the same frame of reference; check that the "
-    "patient did not move between the two"
-)
+OTHER_SERIES = "the mask was drawn on another series of the study with the same frame of reference"
 OTHER_STUDY = "the mask refers to the series of its image, but belongs to another study"
 
 

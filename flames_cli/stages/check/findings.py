@@ -32,6 +32,7 @@ def find_all(survey: Survey) -> list[Finding]:
     finders = (
         _unreadable,
         _left_out,
+        _remarks,
         _odd_images,
         _odd_masks,
         _mixed,
@@ -40,6 +41,7 @@ def find_all(survey: Survey) -> list[Finding]:
         _count,
         find_clipped,
         find_ct_windows,
+        _unused_columns,
         find_odd_levels,
     )
     return [finding for find in finders for finding in find(survey)]
@@ -69,6 +71,21 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
             code="empty-mask" if reason in LESION_FREE else "left-out",
             what=f"{count_noun(len(names), survey.noun)} will be left out: {reason}",
             fix=FIX_EMPTY if reason in LESION_FREE else "nothing, unless there is a lesion to see",
+            where=tuple(Where(name, (name,)) for name in names),
+        )
+
+
+def _remarks(survey: Survey) -> Iterator[Finding]:
+    said: dict[str, list[str]] = {}
+    for one in survey.inspected:
+        for remark in one.remarks:
+            said.setdefault(remark, []).append(one.source.name)
+    for remark, names in said.items():
+        yield Finding(
+            severity="note",
+            code="remark",
+            what=f"{count_noun(len(names), survey.noun)}: {remark}",
+            fix="compare the pictures of these images with their masks",
             where=tuple(Where(name, (name,)) for name in names),
         )
 
@@ -216,6 +233,16 @@ def _count(survey: Survey) -> Iterator[Finding]:
             code="other-count",
             what=f"{found:,} {survey.noun}s with a mask; the complete download has {complete:,}",
             fix="nothing, if you want only a part; else download it again",
+        )
+
+
+def _unused_columns(survey: Survey) -> Iterator[Finding]:
+    if survey.unused_columns:
+        yield Finding(
+            severity="note",
+            code="unused-columns",
+            what=f"columns of the manifest that are not used: {', '.join(survey.unused_columns)}",
+            fix="nothing, unless FLAMES should read one: then give it the name that docs/datasets.md lists",
         )
 
 

@@ -66,6 +66,8 @@ class Inspected:
     """Perceptual hash; None for volumes."""
     skipped: str = ""
     bad: str = ""
+    remarks: tuple[str, ...] = ()
+    """Remarks of the reader about the files, each once."""
 
 
 Pictures = dict[str, bytes]
@@ -95,7 +97,9 @@ def inspect(
         cases.append(_measure(name, case, mask, options.percentile))
         if index in pictured:
             pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))
-    return Inspected(source, tuple(cases), look_of(raw[0]) if still else None), pictures
+    look = look_of(raw[0]) if still else None
+    remarks = tuple(dict.fromkeys(remark for case in raw for remark in case.notes))
+    return Inspected(source, tuple(cases), look, remarks=remarks), pictures
 
 
 def _extremes(raw: list[RawCase]) -> set[int]:

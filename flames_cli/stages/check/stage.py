@@ -21,6 +21,7 @@ from flames_cli.stages.check.copies import find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
 from flames_cli.stages.check.inspection import Inspected, inspect
 from flames_cli.stages.check.intensities import find_other_scales
+from flames_cli.stages.check.large_units import find_large_groups
 from flames_cli.stages.check.pictures import Album, find_pictures, pick_samples
 from flames_cli.stages.check.survey import Finding, Survey
 from flames_cli.stages.check.tables import tabulate
@@ -31,7 +32,7 @@ from flames_cli.store.cases import Spool
 from flames_cli.store.files.atomic import finite, write_json
 from flames_cli.store.schema import CHECK, stamp
 
-NOT_READING = {"workspace", "seed", "raw", "datasets", "name", "accept", "workers"}
+NOT_READING = {"workspace", "seed", "raw", "root", "datasets", "name", "accept", "workers"}
 """Options that do not change the findings."""
 
 
@@ -55,7 +56,12 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
         surveys = [_survey(one, config, album, progress) for one in opened]
         pairs = find_pairs(surveys)
         found = [
-            [*find_all(survey), *find_other_scales(survey, surveys), *find_copies(survey, pairs)]
+            [
+                *find_all(survey),
+                *find_other_scales(survey, surveys),
+                *find_copies(survey, pairs),
+                *find_large_groups(survey),
+            ]
             for survey in surveys
         ]
         outdated = list(find_outdated(chain.from_iterable(found), accepted))
@@ -73,7 +79,7 @@ def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progres
         inspected.append(one)
         album.add(opened.name, one, pictures)
         progress(f"check {opened.name}", len(inspected), len(opened.sources))
-    return Survey(opened.reader, opened.name, config.size, inspected, options)
+    return Survey(opened.reader, opened.name, config.size, inspected, options, opened.unused_columns)
 
 
 def _write(survey: Survey, config: CheckConfig, found: Sequence[Finding], album: Album) -> dict[str, Any]:

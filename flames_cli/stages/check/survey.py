@@ -79,6 +79,8 @@ class Survey:
     inspected: Sequence[Inspected]
     options: ReadOptions = field(default_factory=ReadOptions)
     """Options with which they were read."""
+    unused_columns: tuple[str, ...] = ()
+    """Columns of a manifest that are not read."""
 
     @property
     def noun(self) -> str:

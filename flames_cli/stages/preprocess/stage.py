@@ -110,7 +110,7 @@ def _write(
         table_path(config.workspace, path.stem).unlink(missing_ok=True)
     reports = []
     for made in datasets:
-        report = make_report(opened.reader, config, made, pseudonym_of)
+        report = make_report(opened, config, made, pseudonym_of)
         write_table(table_path(config.workspace, made.info.dataset), made.part, pseudonym_of)
         write_json(made.target.with_suffix(".json"), report)
         reports.append(report)
