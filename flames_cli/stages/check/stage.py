@@ -79,7 +79,15 @@ def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progres
         inspected.append(one)
         album.add(opened.name, one, pictures)
         progress(f"check {opened.name}", len(inspected), len(opened.sources))
-    return Survey(opened.reader, opened.name, config.size, inspected, options, opened.unused_columns)
+    return Survey(
+        opened.reader,
+        opened.name,
+        config.size,
+        inspected,
+        options=options,
+        unused_columns=opened.unused_columns,
+        labels=config.labels,
+    )
 
 
 def _write(survey: Survey, config: CheckConfig, found: Sequence[Finding], album: Album) -> dict[str, Any]:
