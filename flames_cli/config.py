@@ -56,6 +56,30 @@ def _read_rule(value: Any) -> SmallLesionRule:
         raise PydanticCustomError("rule", f"Input should be {RULE_FORM}") from error
 
 
+def _split_labels(value: Any) -> Any:
+    """Return the labels of one text, or of several, that are separated by commas."""
+    items = value if isinstance(value, list | tuple) else [value]
+    labels = [part.strip() for item in items for part in str(item).split(",")]
+    if not all(labels):
+        raise PydanticCustomError("labels", "Labels should be separated by commas, such as 2,3")
+    return tuple(dict.fromkeys(labels))
+
+
+def _read_mask_threshold(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().lower() == "half":
+        return "half"
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise PydanticCustomError(
+            "mask_threshold",
+            "A threshold should be HALF, or a number above 0",
+        )
+    return number
+
+
 def _check_split(value: Any) -> Any:
     """Accept an integer of 1 or more, or "site"; a union would report one mistake as two."""
     if value == "site":
@@ -91,6 +115,8 @@ Sites = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
+Labels = Annotated[tuple[str, ...], BeforeValidator(_split_labels)]
+MaskThreshold = Annotated[Literal["half"] | float, BeforeValidator(_read_mask_threshold)]
 Window = Annotated[tuple[float, float], BeforeValidator(_check_window_size), AfterValidator(_check_window)]
 Rule = Annotated[SmallLesionRule, BeforeValidator(_read_rule), PlainSerializer(str)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -152,6 +178,12 @@ class ReadConfig(Section):
         shown="WORKSPACE/raw/DATASET",
         metavar="PATH",
     )
+    root: Path | None = option(
+        None,
+        "Folder to which the paths of a manifest are relative, such as a read-only export of the PACS.",
+        shown="folder of the CSV",
+        metavar="DIR",
+    )
     size: Annotated[int, Field(ge=16, le=2048)] = option(240, "Side of the square images, in pixels.")
     mask_resize: Literal["aligned", "paper"] = option(
         "aligned",
@@ -183,6 +215,19 @@ class ReadConfig(Section):
     percentile_of: Literal["all", "foreground"] = option(
         "all",
         "Voxels of which the percentile is taken: all, as in the paper, or foreground, those above 0.",
+    )
+    labels: Labels = option(
+        (),
+        "Labels of the masks of a manifest that are tumour, by number, name or colour, such as 2 or 2,3; its "
+        "column labels wins.",
+        shown="the only label of each mask",
+        metavar="LABEL,…",
+    )
+    mask_threshold: MaskThreshold | None = option(
+        None,
+        "Smallest value that is tumour in soft masks (probabilities, JPEG); HALF: half of full scale.",
+        shown="the data set's own, else none: soft masks are rejected",
+        metavar="HALF|VALUE",
     )
     accept: Path | None = option(
         None, "TOML file of findings to accept: [[accept]] with id and reason.", metavar="FILE"
@@ -548,7 +593,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(table)
-    for key in ("workspace", "duplicate_list", "salt_file", "deployment"):
+    for key in ("workspace", "root", "accept", "duplicate_list", "salt_file", "deployment"):
         if isinstance(resolved.get(key), str):
             resolved[key] = folder / resolved[key]
     if isinstance(resolved.get("raw"), dict):
@@ -587,9 +632,15 @@ def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> lis
     return []
 
 
+SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "gray": "grey"}
+"""Words that users may write for a known word to which they are not similar, or less than to another."""
+
+
 def suggest(word: object, known: Iterable[str]) -> str:
     """Return ", did you mean …?" with the known word nearest to `word`; "" if none is near."""
-    near = get_close_matches(str(word), known, n=1)
+    words = [*known]
+    same = SYNONYMS.get(str(word).lower())
+    near = [same] if same in words else get_close_matches(str(word), words, n=1)
     return f", did you mean {near[0]}?" if near else ""
 
 

@@ -51,6 +51,8 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         listed = ", ".join(f"{site} {_cell(n['images'], n['patients'], unit)}" for site, n in sites.items())
         title = column_title(unit) if unit == "image" else f"images ({column_title(unit)})"
         console.print(f"sites, {title}: {listed}")
+    if unused := report["unused_columns"]:
+        console.print(f"columns of the manifest that are not used: {', '.join(unused)}", style="yellow")
     if copies := report["copies_left_out"]:
         console.print(f"left out {count(len(copies), 'image')}: the same as another")
     if near := report["near_copies_kept_together"]:
@@ -59,6 +61,13 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         console.print(
             f"kept {count(len(alike), 'group')} of patients together whose ids differ only in spelling; "
             "flames check lists them",
+            style="yellow",
+        )
+    total = sum(counts["images"] for counts in report["sets"].values())
+    for group in report["large_groups"]:
+        console.print(
+            f"one group of near copies has {group['images']} of {count(total, 'image')}, all in "
+            f"{group['set']}: `flames check` shows its pictures",
             style="yellow",
         )
     reasons: dict[str, int] = {}

@@ -69,7 +69,15 @@ def report(**changes):
         "sites": {"C1": {"images": 3, "patients": 2}},
         "file": "busi.h5",
     }
-    empty = ("skipped", "bad", "copies_left_out", "near_copies_kept_together", "ids_alike_kept_together")
+    empty = (
+        "skipped",
+        "unused_columns",
+        "bad",
+        "copies_left_out",
+        "near_copies_kept_together",
+        "ids_alike_kept_together",
+        "large_groups",
+    )
     lists = {key: [] for key in empty}
     return {**made, **lists, **changes}
 
@@ -81,6 +89,7 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
             skipped=[{"name": str(number), "reason": "the mask is empty"} for number in range(3)],
             bad=["p-0123456789abcdef"],
             copies_left_out=[{"name": "p-23", "same_as": "p-45"}],
+            unused_columns=["age", "scanner"],
             near_copies_kept_together=[["a", "b"]],
             ids_alike_kept_together=[["c", "d"]],
         ),
@@ -90,6 +99,7 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
     assert "│ client_train │        8 │      9 │" in shown
     for line in (
         "sites, images (patients): C1 3 (2)",
+        "columns of the manifest that are not used: age, scanner",
         "left out 1 image: the same as another",
         "kept 1 group of near copies together, each in one set",
         "kept 1 group of patients together whose ids differ only in spelling; flames \ncheck lists them",

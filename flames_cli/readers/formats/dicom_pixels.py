@@ -96,6 +96,7 @@ def decode(path: Path, dataset: Dataset, frame: int | None = None, labels: bool 
     layout = None if int(dataset.BitsAllocated) == 1 else _layout_of(path, dataset)
     # pydicom would drop the highest bits, although they are the value where HighBit is not BitsStored - 1.
     words = np.asarray(pixel_array(dataset, index=frame, correct_unused_bits=False))
+    words = words.astype(words.dtype.newbyteorder("="), copy=False)
     if layout is None or words.dtype.kind not in "iu":
         return words
     padding = None if labels else _find_padding(dataset, words)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flames_cli.arrays import Pixels
+from flames_cli.core.imaging.frames import replace_frame
 from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
 
 REDUCED = 192
@@ -15,6 +16,9 @@ REDUCED = 192
 
 With fewer pixels, `NEAR_BITS` of `core.imaging.near_duplicates` no longer separates copies from other images.
 """
+
+GRID = 4 * PHASH_SIZE
+"""Side of the picture whose low frequencies are hashed; `imagehash.phash` has the same factor."""
 
 
 def content_hash(image: Pixels) -> str:
@@ -25,8 +29,14 @@ def content_hash(image: Pixels) -> str:
 
 
 def perceptual_hash(image: Pixels) -> NDArray[np.bool_]:
-    """Return PHASH_SIZE² bits of the low DCT frequencies of a uint8 H×W or H×W×3 image (imagehash.phash)."""
+    """Return PHASH_SIZE² bits of the low DCT frequencies of a uint8 H×W or H×W×3 image (imagehash.phash).
+
+    A black frame around the picture, such as that of an endoscope, is replaced first: it would decide most of
+    the bits.
+    """
     picture = Image.fromarray(image)
     if (step := min(picture.size) // REDUCED) > 1:
         picture = picture.reduce(step)
-    return np.asarray(imagehash.phash(picture, hash_size=PHASH_SIZE).hash).ravel()
+    grid = np.asarray(picture.convert("L").resize((GRID, GRID), Image.Resampling.LANCZOS))
+    inside = Image.fromarray(replace_frame(grid))
+    return np.asarray(imagehash.phash(inside, hash_size=PHASH_SIZE).hash).ravel()

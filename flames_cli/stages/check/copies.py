@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS, PHASH_SIZE, cluster_by_marks
+from flames_cli.core.imaging.near_duplicates import (
+    COPY_BITS,
+    NEAR_BITS,
+    PHASH_SIZE,
+    cluster_by_marks,
+    find_series_links,
+)
 from flames_cli.core.imaging.quality import nearest_links
 from flames_cli.core.scores.metrics import Counts, count_pixels
 from flames_cli.stages.check.inspection import Inspected, unpack_mask
@@ -17,13 +23,18 @@ EQUAL_DICE = 0.9
 ALIKE_DICE = 0.5
 
 CONTRADICTIONS = {
-    "data sets": "remove one: data sets are split one by one, so it could be trained on and tested",
-    "sites": "remove one: two clients would share a picture",
-    "sets": "remove one: a test set would share a picture with training",
-    "patients": "give both the same patient, or remove one; preprocess keeps such patients in one set",
-    "classes": "find out which class is right and remove the other; preprocess keeps the first picture",
+    "data sets": "if they are one picture, remove one: data sets are split one by one, so it could be "
+    "trained on and tested",
+    "sites": "if they are one picture, remove one: two clients would share it",
+    "sets": "if they are one picture, remove one: a test set would share it with training",
+    "patients": "if they are one picture, give both the same patient, or remove one; preprocess keeps such "
+    "patients in one set",
+    "classes": "if they are one picture, find out which class is right and remove the other",
 }
 """Properties in which copies must not differ, and the advice if they do."""
+
+LOOK = "look at both pictures: "
+ACCEPT = "; if they are two, accept the finding with --accept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,11 @@ class Pair:
     def is_copy(self) -> bool:
         """True for the same picture, perhaps saved again; False for a neighbouring picture."""
         return self.bits <= COPY_BITS
+
+    @property
+    def is_in_series(self) -> bool:
+        """True for two pictures that are joined only since their numbers in a series are near."""
+        return self.bits > NEAR_BITS
 
     @property
     def masks_disagree(self) -> bool:
@@ -99,7 +115,7 @@ def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
     """Return the pairs that connect every set of copies: one pair fewer than it has sources.
 
     Still images are compared by pixels and by perceptual hash, volumes by the pixels of each slice. Images
-    that are only near count if the data set names no patients, as in preprocess.
+    that are only near, or near in a series, count if the data set names no patients, as in preprocess.
     """
     members = [ComparedSource(survey, one) for survey in surveys for one in survey.usable]
     links = [(*link, -1) for link in _equal(members)]
@@ -112,6 +128,7 @@ def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
     links += _alike(members, shown, -1, COPY_BITS)
     nameless = [index for index in shown if not members[index].survey.reader.knows_patients]
     links += _alike(members, nameless, COPY_BITS, NEAR_BITS)
+    links += _in_series(members, nameless)
     pairs = (Pair(members[a], members[b], bits, _dice(members[a], members[b])) for a, b, bits in links)
     return [pair for pair in pairs if not _is_expected(pair)]
 
@@ -131,6 +148,18 @@ def _alike(
     looks = [look for index in chosen if (look := members[index].inspected.look) is not None]
     links = nearest_links(np.stack(looks), most) if len(looks) > 1 else []
     return [(chosen[link.first], chosen[link.second], link.bits) for link in links if link.bits > above]
+
+
+def _in_series(members: Sequence[ComparedSource], chosen: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return the links of more than NEAR_BITS between members of one series whose numbers are near."""
+    looks, places = [], []
+    for member in (members[index] for index in chosen):
+        look, place = member.inspected.look, member.inspected.source.place_in_series
+        if look is not None:
+            looks.append(look)
+            places.append((f"{member.survey.name} {place[0]}", place[1]) if place else None)
+    links = find_series_links(np.stack(looks), places) if looks else []
+    return [(chosen[first], chosen[second], bits) for first, second, bits in links if bits > NEAR_BITS]
 
 
 def _is_expected(pair: Pair) -> bool:
@@ -168,7 +197,7 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
                 severity="problem",
                 code=f"copies-across-{what.replace(' ', '-')}",
                 what=f"{count_noun(len(divided), 'picture is', 'pictures are')} present twice, in two {what}",
-                fix=fix,
+                fix=LOOK + fix + ACCEPT,
                 where=tuple(pair.where(survey, what) for pair in divided),
             )
     if differ := [pair for pair in copies if pair.masks_disagree]:
@@ -177,7 +206,7 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
             code="copies-with-other-masks",
             what=f"{count_noun(len(differ), 'picture is', 'pictures are')} present twice "
             "with masks that disagree",
-            fix="find out which mask is right, and remove the other with its image",
+            fix=f"{LOOK}find out which mask is right, and remove the other with its image{ACCEPT}",
             where=tuple(pair.where(survey) for pair in differ),
         )
     if plain := [pair for pair in copies if not pair.contradictions and not pair.masks_disagree]:
@@ -188,7 +217,16 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
             fix="nothing: preprocess leaves equal pictures out and keeps the others in one set",
             where=tuple(pair.where(survey) for pair in plain),
         )
-    if near := [pair for pair in own if not pair.is_copy]:
+    if series := [pair for pair in own if pair.is_in_series]:
+        yield Finding(
+            severity="note",
+            code="near-in-series",
+            what=f"{count_noun(len(series), 'pair')} of pictures with near numbers that look alike, "
+            "perhaps of one patient",
+            fix="nothing: preprocess keeps them in one set",
+            where=tuple(pair.where(survey) for pair in series),
+        )
+    if near := [pair for pair in own if not pair.is_copy and not pair.is_in_series]:
         yield Finding(
             severity="note",
             code="near-copies",

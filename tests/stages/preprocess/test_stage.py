@@ -343,6 +343,7 @@ def test_near_copies_never_straddle_sets(size, raw_copy, tmp_path):
     save_again(root, "benign (3)", "malignant (90)", brighter=12)
     save_again(root, "malignant (2)", "malignant (91)", quality=50)
     together = [
+        ["benign (10)", "benign (8)"],  # their numbers are near, and the phantoms are alike
         ["benign (2)", "benign (90)"],
         ["benign (3)", "malignant (90)"],
         ["malignant (2)", "malignant (91)"],
