@@ -56,6 +56,30 @@ def _read_rule(value: Any) -> SmallLesionRule:
         raise PydanticCustomError("rule", f"Input should be {RULE_FORM}") from error
 
 
+def _split_labels(value: Any) -> Any:
+    """Return the labels of one text, or of several, that are separated by commas."""
+    items = value if isinstance(value, list | tuple) else [value]
+    labels = [part.strip() for item in items for part in str(item).split(",")]
+    if not all(labels):
+        raise PydanticCustomError("labels", "Labels should be separated by commas, such as 2,3")
+    return tuple(dict.fromkeys(labels))
+
+
+def _read_mask_threshold(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().lower() == "half":
+        return "half"
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise PydanticCustomError(
+            "mask_threshold",
+            "A threshold should be HALF, or a number above 0",
+        )
+    return number
+
+
 def _check_split(value: Any) -> Any:
     """Accept an integer of 1 or more, or "site"; a union would report one mistake as two."""
     if value == "site":
@@ -91,6 +115,8 @@ Sites = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
+Labels = Annotated[tuple[str, ...], BeforeValidator(_split_labels)]
+MaskThreshold = Annotated[Literal["half"] | float, BeforeValidator(_read_mask_threshold)]
 Window = Annotated[tuple[float, float], BeforeValidator(_check_window_size), AfterValidator(_check_window)]
 Rule = Annotated[SmallLesionRule, BeforeValidator(_read_rule), PlainSerializer(str)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -189,6 +215,19 @@ class ReadConfig(Section):
     percentile_of: Literal["all", "foreground"] = option(
         "all",
         "Voxels of which the percentile is taken: all, as in the paper, or foreground, those above 0.",
+    )
+    labels: Labels = option(
+        (),
+        "Labels of the masks of a manifest that are tumour, by number, name or colour, such as 2 or 2,3; its "
+        "column labels wins.",
+        shown="the only label of each mask",
+        metavar="LABEL,…",
+    )
+    mask_threshold: MaskThreshold | None = option(
+        None,
+        "Smallest value that is tumour in soft masks (probabilities, JPEG); HALF: half of full scale.",
+        shown="the data set's own, else none: soft masks are rejected",
+        metavar="HALF|VALUE",
     )
     accept: Path | None = option(
         None, "TOML file of findings to accept: [[accept]] with id and reason.", metavar="FILE"

@@ -7,6 +7,7 @@ from typing import Literal
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.intensity import PercentileOf
+from flames_cli.core.imaging.labels import Threshold
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.core.imaging.volumes import Placement
 from flames_cli.errors import FlamesError
@@ -31,9 +32,6 @@ EMPTY_MASK = "the mask is empty"
 """Reason for which a source without a lesion is left out."""
 NO_LESION = "the manifest lists it without a lesion"
 """Reason for which a row of a manifest without a mask is left out."""
-
-Threshold = float | Literal["half"] | None
-"""Threshold of a soft mask."""
 
 PatientUnit = Literal["patient", "sequence", "image"]
 """Unit that counts as a patient: a person, a sequence of frames, or every image if neither is named."""
@@ -128,6 +126,8 @@ class RawCase:
     """Distance between rows and between columns; NaN where the source does not state it."""
     place: Placement | None = None
     """Position of a slice in its volume; None for still images."""
+    labels: frozenset[str] = frozenset()
+    """The user's labels that the masks contain (see ReadOptions)."""
     notes: tuple[str, ...] = ()
     """Remarks about the files that the user should see, without names of files or patients."""
 

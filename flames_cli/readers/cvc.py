@@ -78,7 +78,7 @@ def _read_sequences(path: Path) -> dict[str, str]:
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     """Return one case: the frame with its mask, whose border is smoothed in some copies of the data set."""
-    return read_still(source, options, f"Ground Truth/{source.image.name}", allowed=None)
+    return read_still(source, options, f"Ground Truth/{source.image.name}", threshold="half")
 
 
 CVC_CLINICDB = Reader(

@@ -2,12 +2,13 @@
 
 Each row describes one image. `image` and `mask` are paths relative to the CSV, or to another folder that the
 user names; several masks are separated by `;`, and the word `none` in place of a mask means that the image
-has no lesion. Further columns are `patient_id`, `modality`, `organ` and, if known, `site` and `split` (train,
-val, test or server), and `frame`, the number of one frame of a DICOM clip. An image is a PNG, JPEG, TIFF or
-BMP file, a NIfTI file (4D: its first channel), a folder with one DICOM series, or a DICOM file. The mask of a
-still image is a still image, or the DICOM-SEG of a DICOM still; the mask of a volume is NIfTI, DICOM-SEG or a
-DICOM series. Every label above 0 is tumour (in a JPEG, every value from 128). A person who was scanned twice
-has one patient_id, in all modalities.
+has no lesion. Further columns are `patient_id`, `modality`, `organ` and, if known, `site`, `split` (train,
+val, test or server), `labels` and `frame`, the number of one frame of a DICOM clip. An image is a PNG, JPEG,
+TIFF or BMP file, a NIfTI file (4D: its first channel), a folder with one DICOM series, or a DICOM file. The
+mask of a still image is a still image, or the DICOM-SEG of a DICOM still; the mask of a volume is NIfTI,
+DICOM-SEG or a DICOM series. The only label above 0 of a mask is tumour; the column `labels` or --labels names
+those of masks with several, and --mask-threshold applies to soft masks (see `core.imaging.labels`). A person
+who was scanned twice has one patient_id, in all modalities.
 """
 
 from collections import Counter
@@ -64,6 +65,7 @@ def _sources(folder: Path, rows: Sequence[Row]) -> list[Source]:
             fixed_set=row.fixed_set,
             is_healthy=not row.masks,
             frame=row.frame,
+            labels=row.labels,
         )
         for name, row, frame, case in zip(names, rows, frames, cases, strict=True)
     ]

@@ -13,7 +13,7 @@ from flames_cli.readers.manifest_names import NAMED, name_faults, rounded_ids
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
 OPTIONAL = ("site", "split")
 """Columns that are either absent or filled in every row."""
-PER_ROW = ("frame",)
+PER_ROW = ("frame", "labels")
 """Columns that may be absent, or empty in some rows."""
 
 SPLITS = {"train": "client_train", "val": "client_val", "test": "client_test", "server": "server_test"}
@@ -59,6 +59,8 @@ class Row:
     """Name of the assigned set, one of core.splits.SETS, or empty."""
     frame: int = 0
     """Number of the frame of a DICOM clip, from 1; 0: the cell is empty."""
+    labels: tuple[str, ...] = ()
+    """Labels of the masks that are tumour; empty: those of the options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def read_table(path: Path) -> Table:
     """
     cells, faults = read_cells(path, Columns(REQUIRED, (*OPTIONAL, *PER_ROW)))
     if faults:
-        faults[0] += f" (expected {', '.join(REQUIRED)}, and if known site, split and frame)"
+        faults[0] += f" (expected {', '.join(REQUIRED)}, and if known site, split, frame and labels)"
     require_no_faults(path, faults)
     rows: list[Row] = []
     problems: list[str] = []
@@ -141,6 +143,7 @@ def _row(number: int, row: Mapping[str, str]) -> Row:
         site=_one_form(row.get("site", "")),
         fixed_set=SPLITS.get(row.get("split", "").lower(), ""),
         frame=int(row.get("frame") or 0),
+        labels=tuple(label.strip() for label in re.split("[;,]", row.get("labels", "")) if label.strip()),
     )
 
 

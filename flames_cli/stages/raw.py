@@ -58,6 +58,14 @@ def check_options(reader: Reader, config: ReadConfig) -> None:
         raise FlamesError(f"{reader.name} has no colour images; leave out --channels rgb")
     if config.name and reader.modality:
         raise FlamesError(f"--name is for a manifest; {reader.name} has a name of its own")
+    if config.labels and reader.modality:
+        raise FlamesError(f"--labels is for a manifest; {reader.name} has labels of its own")
+    if config.mask_threshold and not reader.is_still:
+        raise FlamesError(f"--mask-threshold is for soft masks; {reader.name} has labels of its own")
+    if config.labels and config.mask_threshold:
+        raise FlamesError(
+            "--labels and --mask-threshold exclude each other: a mask has labels or is soft; pass one of them"
+        )
     if config.root and not reader.list_table:
         raise FlamesError(f"--root is for a manifest; the files of {reader.name} are in the folder of --raw")
     for name in config.raw:
@@ -133,6 +141,8 @@ def read_options(config: ReadConfig) -> ReadOptions:
         percentile_of=config.percentile_of,
         colour=config.channels == "rgb",
         keep_empty=config.empty == "keep",
+        labels=config.labels,
+        mask_threshold=config.mask_threshold,
     )
 
 

@@ -185,7 +185,7 @@ def test_a_wrong_row_is_named(row, message, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (COLUMNS[1:], r"no column image \(expected image, mask, .* split and frame\)"),
+        (COLUMNS[1:], r"no column image \(expected image, mask, .* frame and labels\)"),
         (COLUMNS[:2], "no column patient_id, modality, organ"),
         ((*COLUMNS, "sites"), "unknown column 'sites'; rename it to site, or to a name that is less like it"),
         ((*COLUMNS, "Splitt"), "unknown column 'splitt'; rename it to split"),
@@ -440,21 +440,23 @@ def test_stills_of_sixteen_bits_keep_their_depth(suffix, tmp_path):
     assert (case.low, case.high, case.image.shape) == (100, 900, (20, 30, 3))
 
 
-def test_every_label_above_zero_is_tumour_in_any_of_the_masks(tmp_path):
+def test_the_only_label_of_each_mask_is_tumour(tmp_path):
     first, second = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint16)
-    first[2, 3], first[4, 5], second[6, 7] = 1, 200, 1
+    first[2, 3], first[4, 5], second[6, 7] = 200, 200, 1
     write_still(tmp_path, draw(20, 30), first, second)
     (case,) = read_one(tmp_path)
     assert np.argwhere(case.mask).tolist() == [[2, 3], [4, 5], [6, 7]]
 
 
-def test_a_mask_saved_as_jpeg_has_a_threshold(tmp_path):
+def test_a_mask_saved_as_jpeg_needs_a_threshold(tmp_path):
     mask = np.full((16, 16), 30, np.uint8)
-    mask[:, 8:] = 220
+    mask[:, 7:] = 220
     save(tmp_path / "a.png", draw(16, 16))
     save(tmp_path / "m.jpg", mask)
     write(tmp_path, ("a.png", "m.jpg", *ROW[2:]))
-    (case,) = read_one(tmp_path)
+    with pytest.raises(BadCase, match=r"^m\.jpg: the mask (is soft|has \d+ labels)"):
+        read_one(tmp_path)
+    (case,) = read_one(tmp_path, ReadOptions(mask_threshold="half"))
     np.testing.assert_array_equal(case.mask, mask > 128)
 
 

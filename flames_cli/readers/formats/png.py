@@ -48,7 +48,8 @@ def is_deep_colour(data: bytes) -> bool:
 
 
 def _read_chunks(data: bytes) -> tuple[bytes, bytes] | None:
-    """Return the contents of IHDR and of all IDAT; None if a checksum is wrong or the image is rotated."""
+    """Return the contents of IHDR and of all IDAT; None if a checksum is wrong, or the image is
+    rotated or transparent."""
     if not data.startswith(SIGNATURE):
         return None
     header, packed, position = b"", [], len(SIGNATURE)
@@ -64,7 +65,7 @@ def _read_chunks(data: bytes) -> tuple[bytes, bytes] | None:
             packed.append(content)
         elif kind == b"IEND":
             return (header, b"".join(packed)) if header else None
-        elif kind == b"eXIf":
+        elif kind in (b"eXIf", b"tRNS"):
             return None
         position = end + 4
     return None

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.core.imaging.intensity import MAX_12_BIT
+from flames_cli.core.imaging.labels import Flags
 from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order, take_slice
 from flames_cli.readers.base import (
     EMPTY_MASK,
@@ -21,8 +22,6 @@ from flames_cli.readers.formats.ranges import choose_range
 
 GRID_TOLERANCE = 1.0
 """Largest distance, in voxels, between the corners of mask and image: headers are rounded."""
-
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ def find_all(survey: Survey) -> list[Finding]:
     finders = (
         _unreadable,
         _left_out,
+        _absent_labels,
         _remarks,
         _odd_images,
         _odd_masks,
@@ -68,6 +69,20 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
             what=f"{count_noun(len(names), survey.noun)} will be left out: {reason}",
             fix=FIX_EMPTY if reason in LESION_FREE else "nothing, unless there is a lesion to see",
             where=tuple(Where(name, (name,)) for name in names),
+        )
+
+
+def _absent_labels(survey: Survey) -> Iterator[Finding]:
+    read = [one for one in survey.inspected if not one.bad]
+    found = {label for one in read for label in one.labels}
+    chosen = dict.fromkeys(label for one in read for label in one.source.labels or survey.labels)
+    absent = [label for label in chosen if label not in found]
+    if absent:
+        yield Finding(
+            severity="problem",
+            code="absent-labels",
+            what=f"no mask has the label {', '.join(absent)}",
+            fix="correct --labels or the column labels: without them the labels of each mask are listed",
         )
 
 

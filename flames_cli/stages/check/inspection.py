@@ -65,6 +65,8 @@ class Inspected:
     """Perceptual hash; None for volumes."""
     skipped: str = ""
     bad: str = ""
+    labels: frozenset[str] = frozenset()
+    """The user's labels that its masks contain."""
     remarks: tuple[str, ...] = ()
     """Remarks of the reader about the files, each once."""
 
@@ -108,7 +110,7 @@ def inspect(
             pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))
     look = look_of(raw[0]) if still else None
     remarks = tuple(dict.fromkeys(remark for case in raw for remark in case.notes))
-    return Inspected(source, tuple(cases), look, remarks=remarks), pictures
+    return Inspected(source, tuple(cases), look, labels=raw[0].labels, remarks=remarks), pictures
 
 
 def _extremes(raw: list[RawCase]) -> set[int]:

@@ -87,7 +87,7 @@ def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progres
         inspected.append(one)
         album.add(opened.name, one, pictures)
         progress(f"check {opened.name}", len(inspected), len(opened.sources))
-    return Survey(opened.reader, opened.name, config.size, inspected, opened.unused_columns)
+    return Survey(opened.reader, opened.name, config.size, inspected, opened.unused_columns, config.labels)
 
 
 def _write(

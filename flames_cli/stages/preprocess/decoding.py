@@ -47,6 +47,8 @@ class Decoded:
     """(slice, reason) of all that the data set's rules leave out; an empty slice means the complete
     source."""
     bad: str = ""
+    labels: frozenset[str] = frozenset()
+    """The user's labels that its masks contain."""
 
 
 def decode(
@@ -91,6 +93,7 @@ def decode(
         pictures=tuple(pictures),
         look=look,
         skipped=tuple(skipped),
+        labels=raw[0].labels,
     )
 
 

@@ -74,6 +74,8 @@ class Gathered:
     """(left out, kept): exact copies, and copies that a duplicate list names."""
     max_value: int = MAX_8_BIT
     channels: int = 1
+    labels: set[str] = field(default_factory=set)
+    """The user's labels that exist in a mask."""
 
     @property
     def kept(self) -> list[Sound]:
@@ -104,6 +106,7 @@ def gather(
         progress(f"preprocess {reader.name}", done, len(sources))
         kind, name = kind_of(reader, decoded.source), decoded.source.name
         part = gathered[kind]
+        part.labels |= decoded.labels
         part.skipped.extend(Skipped(name, place, reason) for place, reason in decoded.skipped)
         if decoded.bad:
             part.bad.append((name, decoded.bad))

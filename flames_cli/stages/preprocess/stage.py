@@ -12,7 +12,7 @@ from typing import Any
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
-from flames_cli.readers.base import Reader
+from flames_cli.readers.base import Reader, Source
 from flames_cli.stages.preprocess.pseudonymise import rename_cases, write_table
 from flames_cli.stages.preprocess.report import PreparedDataSet, Sets, make_report
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
@@ -59,6 +59,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         gathered = gather(reader, sources, config, spool, progress)
         bad = [fault for part in gathered.values() for _, fault in part.bad]
         _require_no_bad_cases(collection, bad, config.skip_bad)
+        _require_labels(config, sources, gathered)
         copy_unit_of = find_split_units(reader, gathered.values())
         alike = find_alike_ids(reader, sources)
         unit_of = join_alike_ids(copy_unit_of, alike)
@@ -198,6 +199,20 @@ def _require_no_bad_cases(name: str, bad: Sequence[str], skip_bad: bool) -> None
         f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {named}. "
         "Correct them, or leave them out with --skip-bad"
     )
+
+
+def _require_labels(
+    config: PreprocessConfig, sources: Sequence[Source], gathered: Mapping[Kind, Gathered]
+) -> None:
+    """Raise FlamesError if a label that the user calls tumour is in no mask: it is misspelt, or background
+    everywhere."""
+    found = {label for part in gathered.values() for label in part.labels}
+    chosen = dict.fromkeys(label for source in sources for label in source.labels or config.labels)
+    if absent := [label for label in chosen if label not in found]:
+        raise FlamesError(
+            f"no mask has the label {', '.join(absent)}; expected each chosen one in a mask; correct "
+            "--labels or the column labels: without them the labels of each mask are listed"
+        )
 
 
 def _split(
