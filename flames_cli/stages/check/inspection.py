@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.imaging.clipping import Clipping, measure_clipping
 from flames_cli.core.imaging.geometry import MaskResize
 from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
 from flames_cli.core.imaging.lesions import measure_lesions
@@ -46,6 +47,8 @@ class CaseFigures:
     copies."""
     packed_mask: bytes
     """The mask at the requested size, packed."""
+    clipping: Clipping | None = None
+    """Pixels at the ends of the window; None for 8-bit images, which stay as they are."""
     packed_hashes: bytes = b""
     """Perceptual hashes of a slice in its 8 orientations, packed; empty where they are not requested."""
 
@@ -101,7 +104,7 @@ def inspect(
     for index, case in enumerate(raw):
         name = source.name if still else case.case
         image, mask = square(case, size, mask_resize)
-        measured = _measure(name, case, mask)
+        measured = _measure(name, case, mask, options.percentile)
         if hash_slices and not still and measured.lesion_px and measured.digest:
             hashes = np.packbits(orientation_hashes(in_8_bits(case)))
             measured = replace(measured, packed_hashes=hashes.tobytes())
@@ -123,7 +126,7 @@ def _in_8_bits(image: Pixels, max_value: int) -> Pixels:
     return image if image.dtype == np.uint8 else quantise(dequantise(image, max_value), MAX_8_BIT)
 
 
-def _measure(name: str, case: RawCase, mask_at_size: Mask) -> CaseFigures:
+def _measure(name: str, case: RawCase, mask_at_size: Mask, percentile: float) -> CaseFigures:
     height, width = case.mask.shape
     intensity = measure_intensity(case.image, case.low, case.high)
     window = case.high - case.low
@@ -141,6 +144,9 @@ def _measure(name: str, case: RawCase, mask_at_size: Mask) -> CaseFigures:
         contrast=intensity.sd / window,
         digest=content_hash(case.image) if intensity.sd else "",
         packed_mask=encode_chunk(np.packbits(mask_at_size)),
+        clipping=None
+        if case.max_value == MAX_8_BIT
+        else measure_clipping(case.image, case.mask, case.low, case.high, percentile),
     )
 
 

@@ -20,6 +20,7 @@ from flames_cli.stages.check.accepting import accept_findings, count_accepted, f
 from flames_cli.stages.check.copies import find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
 from flames_cli.stages.check.inspection import Inspected, inspect
+from flames_cli.stages.check.intensities import find_other_scales
 from flames_cli.stages.check.large_units import find_large_groups
 from flames_cli.stages.check.pictures import Album, find_pictures, pick_samples
 from flames_cli.stages.check.slices import describe_comparisons, find_shared_slices, find_slices
@@ -59,6 +60,7 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
         found = [
             [
                 *find_all(survey),
+                *find_other_scales(survey, surveys),
                 *find_copies(survey, pairs),
                 *find_slices(survey, shared),
                 *find_large_groups(survey),
@@ -79,15 +81,24 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
 
 
 def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progress) -> Survey:
+    options = read_options(config)
     # A manifest may list both kinds; other data sets have still images or volumes only.
     hash_slices = len(config.datasets) > 1 or not opened.reader.modality
-    task = partial(inspect, opened.reader, read_options(config), config.size, config.mask_resize, hash_slices)
+    task = partial(inspect, opened.reader, options, config.size, config.mask_resize, hash_slices)
     inspected: list[Inspected] = []
     for one, pictures in ordered_map(task, opened.sources, config.workers):
         inspected.append(one)
         album.add(opened.name, one, pictures)
         progress(f"check {opened.name}", len(inspected), len(opened.sources))
-    return Survey(opened.reader, opened.name, config.size, inspected, opened.unused_columns, config.labels)
+    return Survey(
+        opened.reader,
+        opened.name,
+        config.size,
+        inspected,
+        options=options,
+        unused_columns=opened.unused_columns,
+        labels=config.labels,
+    )
 
 
 def _write(

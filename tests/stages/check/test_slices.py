@@ -27,7 +27,9 @@ def save_still(folder, name, pixels, mask, patient, modality="MRI"):
     shown = np.clip(pixels / pixels.max() * 290, 0, 255).astype(np.uint8)
     for part, picture in (("", shown), ("_m", mask.astype(np.uint8) * 255)):
         turned = Image.fromarray(np.ascontiguousarray(np.rot90(picture)))
-        turned.resize((2 * turned.width, 2 * turned.height), Image.Resampling.NEAREST).save(folder / f"{name}{part}.png")
+        turned.resize((2 * turned.width, 2 * turned.height), Image.Resampling.NEAREST).save(
+            folder / f"{name}{part}.png"
+        )
     return (f"{name}.png", f"{name}_m.png", patient, modality, "brain")
 
 
