@@ -25,6 +25,8 @@ def print_check(console: Console, report: dict[str, Any], workspace: Path) -> No
         console.print(_table(report))
     for finding in report["findings"]:
         _print_finding(console, finding)
+    for line in report["compared"]:
+        console.print(f"compared: {line}", style="dim", soft_wrap=True)
     style = "green" if report["passed"] else "red"
     console.print(f"{report['dataset']}: {verdict(report)}", style=f"bold {style}", soft_wrap=True)
     console.print(f"→ {workspace / 'check' / report['page']}", style="cyan", soft_wrap=True)

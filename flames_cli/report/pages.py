@@ -91,6 +91,8 @@ def _findings(report: Report, pictures: Mapping[str, Picture]) -> Iterator[str]:
             yield _id(found["id"])
         yield from _places(found["where"], pictures)
         yield "</section>"
+    for line in report["compared"]:
+        yield f'<p class="faint">Compared: {esc(line)}.</p>'
 
 
 def _places(where: Sequence[Mapping[str, Any]], pictures: Mapping[str, Picture]) -> Iterator[str]:

@@ -33,6 +33,7 @@ def find_all(survey: Survey) -> list[Finding]:
     finders = (
         _unreadable,
         _left_out,
+        _kept_without_lesion,
         _absent_labels,
         _remarks,
         _odd_images,
@@ -103,6 +104,24 @@ def _remarks(survey: Survey) -> Iterator[Finding]:
             what=f"{count_noun(len(names), survey.noun)}: {remark}",
             fix="compare the pictures of these images with their masks",
             where=tuple(Where(name, (name,)) for name in names),
+        )
+
+
+def _kept_without_lesion(survey: Survey) -> Iterator[Finding]:
+    """Return the sources with empty masks that are used, except those that the data set itself calls
+    healthy."""
+    kept = [
+        one.source.name
+        for one in survey.usable
+        if not one.source.is_healthy and not any(case.lesion_px for case in one.cases)
+    ]
+    if kept:
+        yield Finding(
+            severity="note",
+            code="empty-mask",
+            what=f"{count_noun(len(kept), survey.noun)} with an empty mask will be used without a lesion",
+            fix="nothing, if there is no lesion to see; else correct the masks",
+            where=tuple(Where(name, (name,)) for name in kept),
         )
 
 
