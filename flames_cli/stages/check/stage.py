@@ -20,8 +20,10 @@ from flames_cli.stages.check.accepting import accept_findings, count_accepted, f
 from flames_cli.stages.check.copies import find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
 from flames_cli.stages.check.inspection import Inspected, inspect
+from flames_cli.stages.check.intensities import find_other_scales
 from flames_cli.stages.check.large_units import find_large_groups
 from flames_cli.stages.check.pictures import Album, find_pictures, pick_samples
+from flames_cli.stages.check.slices import describe_comparisons, find_shared_slices, find_slices
 from flames_cli.stages.check.survey import Finding, Survey
 from flames_cli.stages.check.tables import tabulate
 from flames_cli.stages.parallel import ordered_map
@@ -54,29 +56,56 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
         album = Album(spool, config.size)
         surveys = [_survey(one, config, album, progress) for one in opened]
         pairs = find_pairs(surveys)
+        shared = find_shared_slices(surveys)
         found = [
-            [*find_all(survey), *find_copies(survey, pairs), *find_large_groups(survey)] for survey in surveys
+            [
+                *find_all(survey),
+                *find_other_scales(survey, surveys),
+                *find_copies(survey, pairs),
+                *find_slices(survey, shared),
+                *find_large_groups(survey),
+            ]
+            for survey in surveys
         ]
         outdated = list(find_outdated(chain.from_iterable(found), accepted))
         return [
-            _write(survey, config, [*accept_findings(own, accepted), *outdated], album)
+            _write(
+                survey,
+                config,
+                [*accept_findings(own, accepted), *outdated],
+                describe_comparisons(survey, surveys),
+                album,
+            )
             for survey, own in zip(surveys, found, strict=True)
         ]
 
 
 def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progress) -> Survey:
-    task = partial(inspect, opened.reader, read_options(config), config.size, config.mask_resize)
+    options = read_options(config)
+    # A manifest may list both kinds; other data sets have still images or volumes only.
+    hash_slices = len(config.datasets) > 1 or not opened.reader.modality
+    task = partial(inspect, opened.reader, options, config.size, config.mask_resize, hash_slices)
     inspected: list[Inspected] = []
     for one, pictures in ordered_map(task, opened.sources, config.workers):
         inspected.append(one)
         album.add(opened.name, one, pictures)
         progress(f"check {opened.name}", len(inspected), len(opened.sources))
-    return Survey(opened.reader, opened.name, config.size, inspected, opened.unused_columns, config.labels)
+    return Survey(
+        opened.reader,
+        opened.name,
+        config.size,
+        inspected,
+        options=options,
+        unused_columns=opened.unused_columns,
+        labels=config.labels,
+    )
 
 
-def _write(survey: Survey, config: CheckConfig, found: Sequence[Finding], album: Album) -> dict[str, Any]:
+def _write(
+    survey: Survey, config: CheckConfig, found: Sequence[Finding], compared: Sequence[str], album: Album
+) -> dict[str, Any]:
     findings = sorted(found, key=lambda finding: (finding.severity != "problem", not finding.is_accepted))
-    report = _report(survey, config, findings)
+    report = {**_report(survey, config, findings), "compared": list(compared)}
     samples = pick_samples(survey, album)
     pictures = find_pictures(shown_cases(report, samples), survey, album)
     folder = config.workspace / "check"
@@ -93,6 +122,7 @@ def _report(survey: Survey, config: CheckConfig, findings: Sequence[Finding]) ->
         "dataset": survey.name,
         "reader": survey.reader.name,
         "source": survey.noun,
+        "patient_unit": survey.reader.patient_unit,
         "licence": survey.reader.licence,
         "options": config.model_dump(mode="json", exclude=NOT_READING),
         "passed": all(finding.severity != "problem" for finding in findings),
