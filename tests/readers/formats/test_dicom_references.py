@@ -175,7 +175,8 @@ def test_a_still_is_one_image_of_its_series(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "modality", "is_right"),
     [
-        *[("MR", "CT", False), ("CT", "MRI", False), ("US", "MRI", False)],
+        *[("MR", "CT", False), ("CT", "MRI", False), ("US", "MRI", False), ("MR", "CT-CE", False)],
+        ("MG", "US", False),
         *[
             ("CT", "CT", True),
             ("MR", "MRI", True),
