@@ -77,8 +77,8 @@ def list_files(path: Path) -> list[Path]:
     if wrong or (not found and path.is_file()):
         file = (wrong or [path])[0]
         raise BadCase(
-            f"{file.name}: it is not a DICOM file, or is damaged ({describe(recognise_file(file))}); correct its "
-            "name, or fetch it again"
+            f"{file.name}: it is not a DICOM file, or is damaged ({describe(recognise_file(file))}); correct "
+            "its name, or fetch it again"
         )
     if not found:
         raise BadCase(f"{path.name}: no DICOM files in it, expected those of one series")
