@@ -39,6 +39,10 @@ SCALES = (1, 255, 65535)
 """Full scales of masks."""
 
 
+class SoftMask(ValueError):
+    """A mask that has no labels: its values are many, or not whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class TumourRule:
     """The values of a mask that are tumour."""
@@ -70,8 +74,10 @@ def find_tumour(values: NDArray[Any], rule: TumourRule) -> tuple[Flags, frozense
         return _above(values, rule.threshold), frozenset()
     try:
         counts = count_labels(values)
+    except SoftMask as error:
+        raise SoftMask(f"{error}; {SOFT_ADVICE}") from error
     except ValueError as error:
-        raise ValueError(f"{error}; {SOFT_ADVICE}") from error
+        raise ValueError(f"{error}; save it as unsigned integers") from error
     _require_few(counts, rule)
     return _choose(values, counts, rule, str)
 
@@ -91,7 +97,7 @@ def find_coloured_tumour(pixels: NDArray[np.uint8], rule: TumourRule) -> tuple[F
     counts = count_labels(numbers)
     if len(counts) > MAX_LABELS or _any_close(list(counts)):
         few = _few([colour_name(number) for number in counts])
-        raise ValueError(
+        raise SoftMask(
             f"the mask is soft: it has {len(counts):,} colours, such as {few}; expected a few plain colours; "
             f"{SOFT_ADVICE}"
         )
@@ -108,7 +114,8 @@ def count_labels(values: NDArray[Any]) -> dict[int, int]:
     """Return the labels of a mask in ascending order, 0 included, and the number of pixels or voxels of each.
 
     Raises:
-        ValueError: a value is not whole, or below 0; the text says what was found and expected.
+        SoftMask: a value is not whole.
+        ValueError: a value is below 0. The texts say what was found and expected.
     """
     distinct, counts = _count(values)
     whole = np.rint(distinct) if distinct.dtype.kind == "f" else distinct
@@ -120,7 +127,7 @@ def count_labels(values: NDArray[Any]) -> dict[int, int]:
         )
     if uneven.size or (distinct[-1] > 0 and whole[-1] == 0):
         examples = uneven if uneven.size else distinct[-1:]
-        raise ValueError(
+        raise SoftMask(
             f"the mask is soft: its values go from {distinct[0]:g} to {distinct[-1]:g} and are not whole, "
             f"such as {_few([f'{value:g}' for value in examples])}; expected a few whole labels"
         )
@@ -150,6 +157,10 @@ def _count(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """
     if values.dtype == bool:
         values = values.view(np.uint8)
+    if values.dtype == np.uint8 and values.max() == 1:  # several times faster than counting all values
+        ones = np.count_nonzero(values)
+        first = 0 if ones < values.size else 1
+        return np.array([0, 1])[first:], np.array([values.size - ones, ones])[first:]
     if values.dtype.kind in "iu" and values.dtype.itemsize <= 2 and values.dtype != np.int8:
         return count_values(values)
     flat = values.ravel(order="K")
@@ -188,7 +199,7 @@ def _require_few(counts: Mapping[int, int], rule: TumourRule) -> None:
     advice = SOFT_ADVICE
     if rule.has_choice and not rule.labels and labels[-1] < MAX_BYTE:
         advice += "; if they are labels, name those of tumour with --labels"
-    raise ValueError(f"{found}; expected at most {limit} labels, such as 0 and 255; {advice}")
+    raise SoftMask(f"{found}; expected at most {limit} labels, such as 0 and 255; {advice}")
 
 
 def _is_noise(labels: Sequence[int]) -> bool:
@@ -220,12 +231,17 @@ def _choose(
     above = [label for label in counts if label > 0]
     if len(above) > 1:
         raise ValueError(_several(counts, above, rule, name))
-    return np.asarray(values > 0.5), frozenset()
+    return _any_label(values), frozenset()
+
+
+def _any_label(values: NDArray[Any]) -> Flags:
+    # A comparison of integers with a fraction would convert them all.
+    return np.asarray(values > (0.5 if values.dtype.kind == "f" else 0))
 
 
 def _with_labels(values: NDArray[Any], labels: Collection[int], counts: Mapping[int, int]) -> Flags:
     if labels and {label for label in counts if label > 0} <= {*labels}:
-        return np.asarray(values > 0.5)
+        return _any_label(values)
     flags = np.zeros_like(values, bool)
     for label in labels:
         flags |= values == label if values.dtype.kind in "iu" else np.abs(values - label) < 0.5
