@@ -593,7 +593,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(table)
-    for key in ("workspace", "duplicate_list", "salt_file", "deployment"):
+    for key in ("workspace", "root", "accept", "duplicate_list", "salt_file", "deployment"):
         if isinstance(resolved.get(key), str):
             resolved[key] = folder / resolved[key]
     if isinstance(resolved.get("raw"), dict):
@@ -632,9 +632,15 @@ def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> lis
     return []
 
 
+SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "gray": "grey"}
+"""Words that users may write for a known word to which they are not similar, or less than to another."""
+
+
 def suggest(word: object, known: Iterable[str]) -> str:
     """Return ", did you mean …?" with the known word nearest to `word`; "" if none is near."""
-    near = get_close_matches(str(word), known, n=1)
+    words = [*known]
+    same = SYNONYMS.get(str(word).lower())
+    near = [same] if same in words else get_close_matches(str(word), words, n=1)
     return f", did you mean {near[0]}?" if near else ""
 
 

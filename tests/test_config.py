@@ -129,6 +129,11 @@ def test_a_key_that_is_nearly_right_is_suggested():
     assert message == "siz: extra inputs are not permitted, did you mean size? (got 64)"
 
 
+@pytest.mark.parametrize("word", ["gpu", "GPU", "nvidia"])
+def test_a_word_for_cuda_is_understood_as_such(word):
+    assert "did you mean cuda?" in refusal(FederateConfig, {"device": word})
+
+
 @pytest.mark.parametrize(
     "rule", ["area", "area:1", "blob:5", "area:{5}", "box:5:inf", "", 100, ["area", 5], None]
 )

@@ -72,6 +72,7 @@ ELSEWHERE = {
     "readers/formats/ranges.py",
     "readers/kits23.py",
     "readers/manifest_table.py",
+    "stages/check/clipping.py",
     "stages/check/findings.py",
     "stages/deploy/check_connection.py",
     "stages/deploy/check_files.py",

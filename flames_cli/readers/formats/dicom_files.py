@@ -136,7 +136,7 @@ def named_errors(path: Path) -> Iterator[None]:
         raise BadCase(f"{path.name}: there is no such file or folder") from error
     except OSError as error:
         raise BadCase(
-            f"{path.name}: cannot be opened ({type(error).__name__}); check who may read it, and links"
+            f"{path.name}: cannot be opened ({type(error).__name__}); check its permissions and links"
         ) from error
     except Exception as error:
         raise BadCase(

@@ -107,7 +107,8 @@ def _for_other_units(sample: Pixels, modality: str, window: Range) -> str:
     if 1 < sample.max() <= 255 and sample.min() >= 0:
         ends = 0.0, 255.0
     else:
-        ends = round_outwards(*(float(end) for end in np.percentile(sample, (0.5, 99.5))))
+        low, high = (float(end) for end in np.percentile(sample, (0.5, 99.5)))
+        ends = round_outwards(low, high, symmetric=True)
     return f"{advise_window(modality, ends)}, the values that become black and white"
 
 
@@ -127,9 +128,10 @@ def _require_few_negative(name: str, voxels: Pixels, modality: str) -> None:
     shown = others[np.abs(others - float(values[counts.argmax()])) > near]
     share = float((shown < -near).mean()) if shown.size else 0.0
     if share > MOST_NEGATIVE:
+        window = round_outwards(low, high, symmetric=True)
         raise BadCase(
             f"{name}: {share:.0%} of its voxels outside the background are below 0, expected almost none, "
-            f"since 0 becomes black; pass {advise_window(modality, round_outwards(low, high))}"
+            f"since 0 becomes black; pass {advise_window(modality, window)}"
         )
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from flames_cli.core.imaging.lesions import FULL_MASK
 from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
 from flames_cli.stages.acceptance import FULL_MASK_CODE
+from flames_cli.stages.check.clipping import advise_wider, clipped_parts, find_clipped
 from flames_cli.stages.check.inspection import CaseFigures
-from flames_cli.stages.check.intensities import find_odd_levels
+from flames_cli.stages.check.intensities import find_ct_windows, find_odd_levels
 from flames_cli.stages.check.spellings import find_spellings
 from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
 from flames_cli.stages.raw import kind_of
@@ -39,6 +40,8 @@ def find_all(survey: Survey) -> list[Finding]:
         find_spellings,
         _divided_patients,
         _count,
+        find_clipped,
+        find_ct_windows,
         _unused_columns,
         find_odd_levels,
     )
@@ -52,7 +55,8 @@ def _unreadable(survey: Survey) -> Iterator[Finding]:
             severity="problem",
             code="unreadable",
             what=f"{count_noun(len(bad), survey.noun)} cannot be trusted",
-            fix="repair or replace the files; or leave them out with `flames preprocess --skip-bad`",
+            fix="repair or replace the files, or pass the option that a line names; "
+            "or leave them out with `flames preprocess --skip-bad`",
             where=tuple(Where(one.bad, (one.source.name,)) for one in bad),
         )
 
@@ -103,9 +107,18 @@ def _remarks(survey: Survey) -> Iterator[Finding]:
 
 def _odd_images(survey: Survey) -> Iterator[Finding]:
     # A slice without a lesion may well be constant: the first and last slices of a volume often are.
-    cases = [case for one in survey.inspected for case in one.cases if one.look is not None or case.lesion_px]
+    # Images that become white or black are in the finding for their window, which has other advice; those of
+    # one value in the file stay here.
+    clipped = {id(one) for losses in clipped_parts(survey) for one, _ in losses.sources}
+    cases = [
+        case
+        for one in survey.inspected
+        for case in one.cases
+        if (one.look is not None or case.lesion_px)
+        and not (id(one) in clipped and case.clipping and case.clipping.tissue_px)
+    ]
     flat = [case for case in cases if case.intensity.sd == 0]
-    look = "replace the files; for slices, check --window and the position of the mask"
+    look = "replace the files; for slices and 16-bit images, check --window and the position of the mask"
     for code, what, chosen in (
         ("black-image", "all black", [case for case in flat if case.level <= 0]),
         ("constant-image", "of one value throughout", [case for case in flat if case.level > 0]),
@@ -116,11 +129,12 @@ def _odd_images(survey: Survey) -> Iterator[Finding]:
             )
     faint = [case for case in cases if 0 < case.contrast < FAINT]
     if faint:
+        wider = advise_wider(survey, FAINT)
         yield Finding(
-            severity="note",
+            severity="problem" if wider else "note",
             code="faint-image",
             what=_are(faint, f"nearly of one value (sd below {FAINT:.0%} of the window)"),
-            fix=look,
+            fix=wider or look,
             where=_named(faint, lambda case: f"sd {case.contrast:.2%}"),
         )
 

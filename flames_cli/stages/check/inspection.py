@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.imaging.clipping import Clipping, measure_clipping
 from flames_cli.core.imaging.geometry import MaskResize
 from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
 from flames_cli.core.imaging.lesions import measure_lesions
@@ -46,6 +47,8 @@ class CaseFigures:
     copies."""
     packed_mask: bytes
     """The mask at the requested size, packed."""
+    clipping: Clipping | None = None
+    """Pixels at the ends of the window; None for 8-bit images, which stay as they are."""
 
     @property
     def share(self) -> float:
@@ -93,7 +96,7 @@ def inspect(
     for index, case in enumerate(raw):
         name = source.name if still else case.case
         image, mask = square(case, size, mask_resize)
-        cases.append(_measure(name, case, mask))
+        cases.append(_measure(name, case, mask, options.percentile))
         if index in pictured:
             pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))
     look = look_of(raw[0]) if still else None
@@ -111,7 +114,7 @@ def _in_8_bits(image: Pixels, max_value: int) -> Pixels:
     return image if image.dtype == np.uint8 else quantise(dequantise(image, max_value), MAX_8_BIT)
 
 
-def _measure(name: str, case: RawCase, mask_at_size: Mask) -> CaseFigures:
+def _measure(name: str, case: RawCase, mask_at_size: Mask, percentile: float) -> CaseFigures:
     height, width = case.mask.shape
     intensity = measure_intensity(case.image, case.low, case.high)
     window = case.high - case.low
@@ -129,6 +132,9 @@ def _measure(name: str, case: RawCase, mask_at_size: Mask) -> CaseFigures:
         contrast=intensity.sd / window,
         digest=content_hash(case.image) if intensity.sd else "",
         packed_mask=encode_chunk(np.packbits(mask_at_size)),
+        clipping=None
+        if case.max_value == MAX_8_BIT
+        else measure_clipping(case.image, case.mask, case.low, case.high, percentile),
     )
 
 

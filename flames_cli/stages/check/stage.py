@@ -20,6 +20,7 @@ from flames_cli.stages.check.accepting import accept_findings, count_accepted, f
 from flames_cli.stages.check.copies import find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
 from flames_cli.stages.check.inspection import Inspected, inspect
+from flames_cli.stages.check.intensities import find_other_scales
 from flames_cli.stages.check.large_units import find_large_groups
 from flames_cli.stages.check.pictures import Album, find_pictures, pick_samples
 from flames_cli.stages.check.survey import Finding, Survey
@@ -55,7 +56,13 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
         surveys = [_survey(one, config, album, progress) for one in opened]
         pairs = find_pairs(surveys)
         found = [
-            [*find_all(survey), *find_copies(survey, pairs), *find_large_groups(survey)] for survey in surveys
+            [
+                *find_all(survey),
+                *find_other_scales(survey, surveys),
+                *find_copies(survey, pairs),
+                *find_large_groups(survey),
+            ]
+            for survey in surveys
         ]
         outdated = list(find_outdated(chain.from_iterable(found), accepted))
         return [
@@ -65,13 +72,22 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
 
 
 def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progress) -> Survey:
-    task = partial(inspect, opened.reader, read_options(config), config.size, config.mask_resize)
+    options = read_options(config)
+    task = partial(inspect, opened.reader, options, config.size, config.mask_resize)
     inspected: list[Inspected] = []
     for one, pictures in ordered_map(task, opened.sources, config.workers):
         inspected.append(one)
         album.add(opened.name, one, pictures)
         progress(f"check {opened.name}", len(inspected), len(opened.sources))
-    return Survey(opened.reader, opened.name, config.size, inspected, opened.unused_columns, config.labels)
+    return Survey(
+        opened.reader,
+        opened.name,
+        config.size,
+        inspected,
+        options=options,
+        unused_columns=opened.unused_columns,
+        labels=config.labels,
+    )
 
 
 def _write(survey: Survey, config: CheckConfig, found: Sequence[Finding], album: Album) -> dict[str, Any]:

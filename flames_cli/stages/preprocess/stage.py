@@ -5,6 +5,7 @@ Patients keep their names until the split, so that no set depends on the site's 
 pseudonyms.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         bad = [fault for part in gathered.values() for _, fault in part.bad]
         _require_no_bad_cases(collection, bad, config.skip_bad)
         _require_labels(config, sources, gathered)
+        for kind, part in gathered.items():
+            _require_usable_cases(names[kind], part)
         copy_unit_of = find_split_units(reader, gathered.values())
         alike = find_alike_ids(reader, sources)
         unit_of = join_alike_ids(copy_unit_of, alike)
@@ -192,12 +195,30 @@ def _name_datasets(collection: str, kinds: Iterable[Kind]) -> dict[Kind, str]:
 def _require_no_bad_cases(name: str, bad: Sequence[str], skip_bad: bool) -> None:
     if not bad or skip_bad:
         return
-    named = "; ".join(bad[:LISTED_BAD]) + (
-        f"; and {len(bad) - LISTED_BAD} more" if len(bad) > LISTED_BAD else ""
-    )
     raise FlamesError(
-        f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {named}. "
+        f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {_list_bad(bad)}. "
         "Correct them, or leave them out with --skip-bad"
+    )
+
+
+def _list_bad(bad: Sequence[str]) -> str:
+    more = f"; and {len(bad) - LISTED_BAD} more" if len(bad) > LISTED_BAD else ""
+    return "; ".join(bad[:LISTED_BAD]) + more
+
+
+def _require_usable_cases(name: str, part: Gathered) -> None:
+    """Check that a data set has cases left, without those that are bad or left out by a rule."""
+    if part.sound:
+        return
+    bad = [fault for _, fault in part.bad]
+    skipped = Counter(one.reason for one in part.skipped)
+    reasons = [
+        *([f"{len(bad)} bad ({_list_bad(bad)})"] if bad else []),
+        *(f"{count} left out ({reason})" for reason, count in skipped.most_common()),
+    ]
+    raise FlamesError(
+        f"{name} has 0 usable cases of {len(part.listed)}: {', '.join(reasons)}; expected some. Correct the "
+        "files and masks; `flames check` lists them all"
     )
 
 

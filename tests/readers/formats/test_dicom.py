@@ -380,7 +380,7 @@ def test_untrusted_data_are_rejected_without_the_patients_name(damage, message, 
 
 def test_links_in_a_circle_are_not_called_damage(tmp_path):
     (tmp_path / "a.dcm").symlink_to(tmp_path / "a.dcm")
-    with pytest.raises(BadCase, match=r"a\.dcm: cannot be opened \(OSError\); check who may read it"):
+    with pytest.raises(BadCase, match=r"a\.dcm: cannot be opened \(OSError\); check its permissions"):
         read_series(tmp_path / "a.dcm")
 
 
