@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.core.imaging.intensity import count_values
+from flames_cli.core.imaging.label_names import colour_name
 
 Threshold = float | Literal["half"] | None
 """Smallest value that is tumour; half: half of full scale; None: the mask has labels."""
@@ -43,6 +44,10 @@ class SoftMask(ValueError):
     """A mask that has no labels: its values are many, or not whole."""
 
 
+class SeveralLabels(ValueError):
+    """A mask with several labels, of which the user has chosen none."""
+
+
 @dataclass(frozen=True, slots=True)
 class TumourRule:
     """The values of a mask that are tumour."""
@@ -56,19 +61,20 @@ class TumourRule:
 
 
 def find_tumour(values: NDArray[Any], rule: TumourRule) -> tuple[Flags, frozenset[int]]:
-    """Return where a mask is tumour, and the chosen labels that it contains.
+    """Return where a mask is tumour, and its labels that are tumour.
 
     Args:
         values: H×W or X×Y×Z numbers of any type, as stored in the file.
         rule: labels or threshold.
 
     Returns:
-        Flags with the shape and memory order of `values`, and the labels of the rule that exist in `values`
-        (none if the rule has none).
+        Flags with the shape and memory order of `values`, and those labels of the rule that exist in
+        `values`; if the rule has none, the only label above 0; none for a threshold.
 
     Raises:
-        ValueError: the mask is soft, has values below 0, or has several labels of which none was chosen; or
-            the threshold does not suit its values.
+        SeveralLabels: the mask has several labels, and the user can choose some but has not.
+        ValueError: the mask is soft, has values below 0, or has several labels without a choice; or the
+            threshold does not suit its values.
     """
     if rule.threshold is not None:
         return _above(values, rule.threshold), frozenset()
@@ -135,19 +141,6 @@ def count_labels(values: NDArray[Any]) -> dict[int, int]:
     for label, count in zip(whole.tolist(), counts.tolist(), strict=True):
         labels[int(label)] = labels.get(int(label), 0) + count
     return labels
-
-
-def colour_number(name: str) -> int | None:
-    """Return the number of a colour such as #ff0000, red first; None if `name` is not one."""
-    digits = name.removeprefix("#")
-    if len(name) != 7 or len(digits) != 6 or not set(digits.lower()) <= set("0123456789abcdef"):
-        return None
-    return int(digits, 16)
-
-
-def colour_name(number: int) -> str:
-    """Return the name of a colour, the inverse of `colour_number`."""
-    return f"#{number:06x}"
 
 
 def _count(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -230,8 +223,8 @@ def _choose(
         return _with_labels(values, found, counts), found
     above = [label for label in counts if label > 0]
     if len(above) > 1:
-        raise ValueError(_several(counts, above, rule, name))
-    return _any_label(values), frozenset()
+        raise (SeveralLabels if rule.has_choice else ValueError)(_several(counts, above, rule, name))
+    return _any_label(values), frozenset(above)
 
 
 def _any_label(values: NDArray[Any]) -> Flags:
