@@ -95,6 +95,27 @@ def find_series_links(
     return sorted(links)
 
 
+def find_turned_copies(hashes: NDArray[Any], turned: NDArray[Any]) -> list[tuple[int, int, int]]:
+    """Return (image, slice, bits) of every image and slice that are at most COPY_BITS apart in some
+    orientation.
+
+    Args:
+        hashes: N×B, bool or 0/1, one row per image.
+        turned: M×K×B, the hashes of M slices in K orientations.
+    """
+    signs = _signs(hashes)
+    found = []
+    for start in range(0, len(turned), _BLOCK // 8):
+        block = turned[start : start + _BLOCK // 8]
+        distances = _distances(_signs(block.reshape(-1, block.shape[-1])), signs)
+        nearest = distances.reshape(*block.shape[:2], len(signs)).min(axis=1)
+        found += [
+            (int(image), start + int(index), int(nearest[index, image]))
+            for index, image in np.argwhere(nearest <= COPY_BITS)
+        ]
+    return sorted(found)
+
+
 def cluster_by_marks(marks: Mapping[str, Collection[str]]) -> dict[str, str]:
     """Return for each name the first name in its cluster.
 

@@ -34,9 +34,27 @@ def perceptual_hash(image: Pixels) -> NDArray[np.bool_]:
     A black frame around the picture, such as that of an endoscope, is replaced first: it would decide most of
     the bits.
     """
+    return _hash_grid(_reduce(image))
+
+
+def orientation_hashes(image: Pixels) -> NDArray[np.bool_]:
+    """Return 8×PHASH_SIZE² bits: the perceptual hashes of the image in its 8 orientations, its own first.
+
+    Slices of a volume may be stored turned or mirrored.
+    """
+    grid = _reduce(image)
+    turned = [np.rot90(grid, quarters) for quarters in range(4)]
+    return np.stack([_hash_grid(one) for one in (*turned, *(one.T for one in turned))])
+
+
+def _reduce(image: Pixels) -> NDArray[np.uint8]:
+    """Return the image as a grey GRID×GRID picture without a black frame."""
     picture = Image.fromarray(image)
     if (step := min(picture.size) // REDUCED) > 1:
         picture = picture.reduce(step)
-    grid = np.asarray(picture.convert("L").resize((GRID, GRID), Image.Resampling.LANCZOS))
-    inside = Image.fromarray(replace_frame(grid))
-    return np.asarray(imagehash.phash(inside, hash_size=PHASH_SIZE).hash).ravel()
+    return replace_frame(np.asarray(picture.convert("L").resize((GRID, GRID), Image.Resampling.LANCZOS)))
+
+
+def _hash_grid(grid: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    picture = Image.fromarray(np.ascontiguousarray(grid))
+    return np.asarray(imagehash.phash(picture, hash_size=PHASH_SIZE).hash).ravel()

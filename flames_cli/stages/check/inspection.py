@@ -1,7 +1,7 @@
 """Inspection of one raw source: figures of its cases and small pictures. `check` does this in parallel."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
 from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
-from flames_cli.readers.formats.fingerprints import content_hash
-from flames_cli.stages.preprocess.decoding import is_still, look_of, square
+from flames_cli.readers.formats.fingerprints import content_hash, orientation_hashes
+from flames_cli.stages.preprocess.decoding import in_8_bits, is_still, look_of, square
 from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import encode_chunk
 
@@ -49,6 +49,8 @@ class CaseFigures:
     """The mask at the requested size, packed."""
     clipping: Clipping | None = None
     """Pixels at the ends of the window; None for 8-bit images, which stay as they are."""
+    packed_hashes: bytes = b""
+    """Perceptual hashes of a slice in its 8 orientations, packed; empty where they are not requested."""
 
     @property
     def share(self) -> float:
@@ -77,12 +79,18 @@ Pictures = dict[str, bytes]
 
 
 def inspect(
-    reader: Reader, options: ReadOptions, size: int, mask_resize: MaskResize, source: Source
+    reader: Reader,
+    options: ReadOptions,
+    size: int,
+    mask_resize: MaskResize,
+    hash_slices: bool,
+    source: Source,
 ) -> tuple[Inspected, Pictures]:
     """Read and measure `source`; errors in the data are returned, not raised.
 
-    There are pictures of a volume's slices with the smallest and the largest lesion, which is enough to
-    identify it.
+    With `hash_slices`, slices of volumes with a lesion get perceptual hashes, to be compared with still
+    images. There are pictures of a volume's slices with the smallest and the largest lesion, which is enough
+    to identify it.
     """
     try:
         raw = reader.read_source(source, options)
@@ -96,7 +104,11 @@ def inspect(
     for index, case in enumerate(raw):
         name = source.name if still else case.case
         image, mask = square(case, size, mask_resize)
-        cases.append(_measure(name, case, mask, options.percentile))
+        measured = _measure(name, case, mask, options.percentile)
+        if hash_slices and not still and measured.lesion_px and measured.digest:
+            hashes = np.packbits(orientation_hashes(in_8_bits(case)))
+            measured = replace(measured, packed_hashes=hashes.tobytes())
+        cases.append(measured)
         if index in pictured:
             pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))
     look = look_of(raw[0]) if still else None
@@ -149,6 +161,11 @@ def unpack_mask(case: CaseFigures, size: int) -> Mask:
     """Return the mask of `case` at the requested size."""
     bits = np.frombuffer(zlib.decompress(case.packed_mask), np.uint8)
     return np.unpackbits(bits, count=size * size).reshape(size, size)
+
+
+def unpack_hashes(case: CaseFigures) -> NDArray[np.bool_]:
+    """Return the perceptual hashes of a slice: 8 orientations × bits."""
+    return np.unpackbits(np.frombuffer(case.packed_hashes, np.uint8)).reshape(8, -1).astype(np.bool_)
 
 
 def unpack_picture(picture: bytes, size: int) -> Pixels:

@@ -23,6 +23,7 @@ from flames_cli.stages.check.inspection import Inspected, inspect
 from flames_cli.stages.check.intensities import find_other_scales
 from flames_cli.stages.check.large_units import find_large_groups
 from flames_cli.stages.check.pictures import Album, find_pictures, pick_samples
+from flames_cli.stages.check.slices import describe_comparisons, find_shared_slices, find_slices
 from flames_cli.stages.check.survey import Finding, Survey
 from flames_cli.stages.check.tables import tabulate
 from flames_cli.stages.parallel import ordered_map
@@ -55,25 +56,35 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
         album = Album(spool, config.size)
         surveys = [_survey(one, config, album, progress) for one in opened]
         pairs = find_pairs(surveys)
+        shared = find_shared_slices(surveys)
         found = [
             [
                 *find_all(survey),
                 *find_other_scales(survey, surveys),
                 *find_copies(survey, pairs),
+                *find_slices(survey, shared),
                 *find_large_groups(survey),
             ]
             for survey in surveys
         ]
         outdated = list(find_outdated(chain.from_iterable(found), accepted))
         return [
-            _write(survey, config, [*accept_findings(own, accepted), *outdated], album)
+            _write(
+                survey,
+                config,
+                [*accept_findings(own, accepted), *outdated],
+                describe_comparisons(survey, surveys),
+                album,
+            )
             for survey, own in zip(surveys, found, strict=True)
         ]
 
 
 def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progress) -> Survey:
     options = read_options(config)
-    task = partial(inspect, opened.reader, options, config.size, config.mask_resize)
+    # A manifest may list both kinds; other data sets have still images or volumes only.
+    hash_slices = len(config.datasets) > 1 or not opened.reader.modality
+    task = partial(inspect, opened.reader, options, config.size, config.mask_resize, hash_slices)
     inspected: list[Inspected] = []
     for one, pictures in ordered_map(task, opened.sources, config.workers):
         inspected.append(one)
@@ -90,9 +101,11 @@ def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progres
     )
 
 
-def _write(survey: Survey, config: CheckConfig, found: Sequence[Finding], album: Album) -> dict[str, Any]:
+def _write(
+    survey: Survey, config: CheckConfig, found: Sequence[Finding], compared: Sequence[str], album: Album
+) -> dict[str, Any]:
     findings = sorted(found, key=lambda finding: (finding.severity != "problem", not finding.is_accepted))
-    report = _report(survey, config, findings)
+    report = {**_report(survey, config, findings), "compared": list(compared)}
     samples = pick_samples(survey, album)
     pictures = find_pictures(shown_cases(report, samples), survey, album)
     folder = config.workspace / "check"
@@ -109,6 +122,7 @@ def _report(survey: Survey, config: CheckConfig, findings: Sequence[Finding]) ->
         "dataset": survey.name,
         "reader": survey.reader.name,
         "source": survey.noun,
+        "patient_unit": survey.reader.patient_unit,
         "licence": survey.reader.licence,
         "options": config.model_dump(mode="json", exclude=NOT_READING),
         "passed": all(finding.severity != "problem" for finding in findings),

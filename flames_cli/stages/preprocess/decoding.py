@@ -131,11 +131,15 @@ def _require_background(
 
 
 def look_of(case: RawCase) -> NDArray[np.bool_]:
-    """Return the perceptual hash of the case. Deep images are first reduced to 8 bits, for which the hash is
-    made."""
+    """Return the perceptual hash of the case."""
+    return perceptual_hash(in_8_bits(case))
+
+
+def in_8_bits(case: RawCase) -> Pixels:
+    """Return the image of the case in 8 bits, for which perceptual hashes are made."""
     if case.image.dtype == np.uint8:
-        return perceptual_hash(case.image)
-    return perceptual_hash(quantise(scale(case.image, case.low, case.high), MAX_8_BIT))
+        return case.image
+    return quantise(scale(case.image, case.low, case.high), MAX_8_BIT)
 
 
 def square(case: RawCase, size: int, mask_resize: MaskResize) -> tuple[Pixels, Mask]:

@@ -16,6 +16,7 @@ from flames_cli.core.imaging.near_duplicates import (
     cluster_by_marks,
     cluster_near_duplicates,
     find_series_links,
+    find_turned_copies,
 )
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.formats.fingerprints import perceptual_hash
@@ -135,6 +136,18 @@ def test_neighbours_of_one_woman_are_linked_and_a_stranger_with_a_near_number_is
     links = find_series_links(hashes, [("", number) for number in numbers])
     assert {(numbers[a], numbers[b]) for a, b, _ in links} == {(147, 148), (147, 149), (148, 149)}
     assert min(bits for *_, bits in links) > COPY_BITS
+
+
+@given(st.integers(0, 30), st.integers(1, 150), st.integers(0, 2**32))
+def test_turned_copies_equal_the_slow_way(images, slices, seed):
+    rng = np.random.default_rng(seed)
+    turned = rng.random((slices, 8, 64)) < 0.5
+    hashes = turned[rng.integers(0, slices, images), rng.integers(0, 8, images)] ^ (
+        rng.random((images, 64)) < 0.4
+    )
+    distances = (hashes[:, None, None] != turned[None]).sum(-1).min(-1)
+    expected = [(i, j, int(distances[i, j])) for i, j in np.argwhere(distances <= COPY_BITS)]
+    assert find_turned_copies(hashes, turned) == expected
 
 
 def test_names_that_share_a_mark_are_in_one_cluster_directly_or_through_others():

@@ -12,7 +12,7 @@ from flames_cli.core.imaging.near_duplicates import (
     cluster_near_duplicates,
 )
 from flames_cli.readers.busi import BUSI
-from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
+from flames_cli.readers.formats.fingerprints import content_hash, orientation_hashes, perceptual_hash
 from tests.support.raw_cases import iter_raw_cases
 
 KVASIR = Path(__file__).parents[4] / "shared" / "data" / "kvasir" / "images"
@@ -98,3 +98,19 @@ def test_different_polyps_behind_one_frame_are_no_near_copies():
     pictures = [np.asarray(Image.open(path).convert("L")) for path in sorted(KVASIR.glob("*.jpg"))[:60]]
     hashes = np.array([perceptual_hash(behind_frame(one, i % 3 - 1)) for i, one in enumerate(pictures)])
     assert len(set(cluster_near_duplicates(hashes, NEAR_BITS))) == len(pictures)
+
+
+def test_the_first_of_eight_orientations_is_the_image_itself(scans):
+    hashes = orientation_hashes(scans[0])
+    assert hashes.shape == (8, PHASH_SIZE**2)
+    assert (hashes[0] == perceptual_hash(scans[0])).all()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_turned_or_mirrored_image_is_a_copy_in_one_orientation(quarters, mirrored, scans):
+    image = scans[1]
+    turned = np.rot90(image[:, ::-1] if mirrored else image, quarters)
+    distances = (orientation_hashes(image) != perceptual_hash(np.ascontiguousarray(turned))).sum(axis=1)
+    assert distances.min() <= COPY_BITS
+    assert (distances <= COPY_BITS).sum() == 1
