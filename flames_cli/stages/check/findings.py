@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flames_cli.core.imaging.lesions import FULL_MASK
+from flames_cli.core.patient_units import NOUNS, count_units
 from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
 from flames_cli.stages.acceptance import FULL_MASK_CODE
 from flames_cli.stages.check.clipping import advise_wider, clipped_parts, find_clipped
@@ -249,13 +250,13 @@ def _find_divided(sources: Iterable[Source], place: Callable[[Source], str]) -> 
 
 
 def _count(survey: Survey) -> Iterator[Finding]:
-    patients = {one.source.patient for one in survey.usable}
+    patients, unit = {one.source.patient for one in survey.usable}, survey.reader.patient_unit
     if len(patients) < FEWEST_PATIENTS:
         yield Finding(
             severity="problem",
             code="few-patients",
-            what=f"{count_noun(len(patients), 'usable patient')}, too few for training and tests",
-            fix=f"add patients: at least {FEWEST_PATIENTS}",
+            what=f"{count_units(len(patients), unit, 'usable')}, too few for training and tests",
+            fix=f"add {NOUNS[unit]}: at least {FEWEST_PATIENTS}",
         )
     complete, found = (
         survey.reader.complete,
