@@ -27,6 +27,7 @@ from flames_cli.readers.formats.dicom_references import (
     require_same_origin,
 )
 from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, read_segmentation
+from flames_cli.readers.formats.exif import compare_orientations, explained_shapes
 from flames_cli.readers.formats.images import StoredImage, read_deep_image
 from flames_cli.readers.formats.masks import (
     Marked,
@@ -115,7 +116,8 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
     still = _read_still_image(source, options.colour)
     image, rule = still.pixels, user_rule(source, options)
     shape = image.shape[:2]
-    masks = [_mark_still(source, path, shape, rule) for path in source.masks]
+    with explained_shapes(source.image, source.masks):
+        masks = [_mark_still(source, path, shape, rule) for path in source.masks]
     marked = join(masks) if masks else Marked(np.zeros(shape, bool))
     _require_choice(marked, options)
     if not marked.tumour.any() and not options.keep_empty:
@@ -127,7 +129,7 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
         mask=marked.tumour.view(np.uint8),
         spacing_mm=still.spacing_mm,
         labels=marked.labels,
-        notes=marked.notes,
+        notes=(*marked.notes, *compare_orientations(source.image, source.masks)),
     )
     if image.dtype == np.uint8:
         return case
