@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.intensity import PercentileOf
 from flames_cli.core.imaging.labels import Threshold
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.core.imaging.volumes import Placement
+from flames_cli.core.patient_units import PatientUnit
 from flames_cli.errors import FlamesError
 
 
@@ -32,9 +32,6 @@ EMPTY_MASK = "the mask is empty"
 """Reason for which a source without a lesion is left out."""
 NO_LESION = "the manifest lists it without a lesion"
 """Reason for which a row of a manifest without a mask is left out."""
-
-PatientUnit = Literal["patient", "sequence", "image"]
-"""Unit that counts as a patient: a person, a sequence of frames, or every image if neither is named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,6 +294,12 @@ def test_gains_are_shown_where_there_is_another_run(tmp_path):
     shown = written(print_evaluation, made)
     assert "clients, own test sets: gain in DSC (patients)" in shown
     assert "[…]: 95 % bootstrap interval over patients" in shown
+    assert "patients unknown" not in shown
+    mixed = replace(made, units={"client_test": {"brats": "patient", "busi": "image", "otu2d": "image"}})
+    shown = written(print_evaluation, mixed)
+    assert "clients, own test sets: gain in DSC (patients and images)" in shown
+    assert "[…]: 95 % bootstrap interval over patients and images" in shown
+    assert "images: busi, otu2d (patients unknown)\n" in shown
     without = {"client_test": of_five_clients(False)}
     assert "[…]" not in written(print_evaluation, replace(made, lesions=without))
 

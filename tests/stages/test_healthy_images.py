@@ -88,7 +88,13 @@ def test_check_names_the_option_that_keeps_them(raw, tmp_path):
     found = read_findings(tmp_path, raw)
     assert "--empty keep" in found["empty-mask"]["fix"]
     assert found["empty-mask"]["severity"] == "note"
-    assert "empty-mask" not in read_findings(tmp_path / "kept", raw, empty="keep")
+
+
+def test_check_lists_kept_images_with_empty_masks_that_the_table_does_not_call_healthy(raw, tmp_path):
+    found = read_findings(tmp_path, raw, empty="keep")["empty-mask"]
+    assert found["severity"] == "note"
+    assert found["what"] == "4 images with an empty mask will be used without a lesion"
+    assert [place["text"] for place in found["where"]] == [f"{split}-5.png" for split in SPLITS]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """Read an image and its masks in any format that FLAMES reads, by the file's name."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from flames_cli.core.imaging.intensity import MAX_12_BIT
+from flames_cli.core.imaging.labels import Flags
 from flames_cli.readers.base import (
     EMPTY_MASK,
     NO_LESION,
@@ -27,6 +27,7 @@ from flames_cli.readers.formats.dicom_references import (
     require_same_origin,
 )
 from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, read_segmentation
+from flames_cli.readers.formats.exif import compare_orientations, explained_shapes
 from flames_cli.readers.formats.images import StoredImage, read_deep_image
 from flames_cli.readers.formats.masks import (
     Marked,
@@ -115,7 +116,8 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
     still = _read_still_image(source, options.colour)
     image, rule = still.pixels, user_rule(source, options)
     shape = image.shape[:2]
-    masks = [_mark_still(source, path, shape, rule) for path in source.masks]
+    with explained_shapes(source.image, source.masks):
+        masks = [_mark_still(source, path, shape, rule) for path in source.masks]
     marked = join(masks) if masks else Marked(np.zeros(shape, bool))
     _require_choice(marked, options)
     if not marked.tumour.any() and not options.keep_empty:
@@ -127,7 +129,7 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
         mask=marked.tumour.view(np.uint8),
         spacing_mm=still.spacing_mm,
         labels=marked.labels,
-        notes=marked.notes,
+        notes=(*marked.notes, *compare_orientations(source.image, source.masks)),
     )
     if image.dtype == np.uint8:
         return case
@@ -155,10 +157,11 @@ def _mark_still(source: Source, path: Path, shape: tuple[int, ...], rule: MaskRu
         raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
     is_dicom_image = _kind(source.image) == "dicom"
     remarks = tuple(require_same_image(source.image, path)) if is_dicom_image else ()
-    if is_dicom_image and is_segmentation(path):
-        mask, own = dicom_stills.read_still_segmentation(path, source.image, source.frame, rule.labels)
+    if is_segmentation(path):
+        image = source.image if is_dicom_image else None
+        mask, found = dicom_stills.read_still_segmentation(path, image, source.frame, rule.labels)
         require_shape(path, mask, shape)
-        return Marked(mask.view(bool), _found(rule, own), (*own, *remarks))
+        return _mark_segments(mask.view(bool), rule, found, remarks)
     if not dicom_stills.is_still(path):
         raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
     values = dicom_stills.read_still_values(path, source.image, source.frame)
@@ -166,9 +169,9 @@ def _mark_still(source: Source, path: Path, shape: tuple[int, ...], rule: MaskRu
     return replace(mark_still(path, StoredImage(values), rule), notes=remarks)
 
 
-def _found(rule: MaskRule, notes: Sequence[str]) -> frozenset[str]:
-    """Return the labels that a segmentation contains."""
-    return frozenset(() if NONE_CHOSEN in notes else rule.labels)
+def _mark_segments(tumour: Flags, rule: MaskRule, found: frozenset[str], remarks: tuple[str, ...]) -> Marked:
+    """Return the tumour of a segmentation, with a remark if it contains none of the rule's labels."""
+    return Marked(tumour, found, (NONE_CHOSEN, *remarks) if rule.labels and not found else remarks)
 
 
 def _read_volume(path: Path) -> Volume:
@@ -188,9 +191,9 @@ def _mark_volume(source: Source, path: Path, image: Volume, rule: MaskRule) -> M
     if dicom_stills.is_still(path):
         raise BadCase(f"{path.name}: the mask is a still, its image a volume; expected both alike")
     if is_segmentation(path):
-        mask = read_segmentation(path, image, rule.labels)
+        mask, found = read_segmentation(path, image, rule.labels)
         require_same_grid(source, image, mask)
-        return Marked(mask.voxels > 0, _found(rule, mask.notes), (*mask.notes, *remarks))
+        return _mark_segments(mask.voxels > 0, rule, found, remarks)
     mask = stored_as(read_series(path, labels=True), image.axes)
     require_same_grid(source, image, mask)
     return replace(mark_tumour(path, mask.voxels, rule), notes=(*mask.notes, *remarks))

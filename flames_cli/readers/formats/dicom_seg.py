@@ -53,6 +53,10 @@ class Segments:
             raise self._ask(path)
         return frozenset(self.names)
 
+    def present(self, labels: Sequence[str]) -> frozenset[str]:
+        """Return those of the labels that a segment has."""
+        return frozenset(label for label in labels if self._find(label))
+
     def _find(self, label: str) -> set[int]:
         wanted = _plain(label)
         if wanted.isdecimal() and int(wanted) in self.names:
@@ -91,8 +95,8 @@ def _plain(name: str) -> str:
     return " ".join(name.split()).casefold()
 
 
-def read_segmentation(path: Path, like: Volume, labels: Sequence[str] = ()) -> Volume:
-    """Return the chosen segments of a DICOM-SEG as 0 and 1, on the voxels of `like`.
+def read_segmentation(path: Path, like: Volume, labels: Sequence[str] = ()) -> tuple[Volume, frozenset[str]]:
+    """Return the chosen segments of a DICOM-SEG as 0 and 1 on the voxels of `like`, and the labels found.
 
     Args:
         path: the file, or a folder with this file alone.
@@ -110,7 +114,7 @@ def read_segmentation(path: Path, like: Volume, labels: Sequence[str] = ()) -> V
     marked = np.zeros(like.file_shape, np.uint8)
     for index, plane in enumerate(describe_planes(file, header)):
         marked[_voxels(plane, segments.marked(index, chosen), like)] = 1
-    return Volume(to_ras(marked, like.axes), like.affine, like.axes, () if chosen else (NONE_CHOSEN,))
+    return Volume(to_ras(marked, like.axes), like.affine, like.axes), segments.present(labels)
 
 
 def read_segments(file: Path, header: Dataset) -> Segments:

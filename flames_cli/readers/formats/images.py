@@ -277,6 +277,8 @@ def _is_grey_jpeg(data: bytes) -> bool:
 
 def _read_indices_or_numbers(path: Path, data: bytes) -> StoredImage | None:
     """Return the indices of an image with a palette, or numbers of 32 bits; None for all other files."""
+    if is_tiff(data) and tiff.has_short_samples(read_directory(data)):
+        return None
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except DAMAGE:

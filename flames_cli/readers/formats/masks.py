@@ -23,6 +23,10 @@ from flames_cli.readers.base import BadCase, ReadOptions, Source
 from flames_cli.readers.formats.images import StoredImage, read_stored_image
 
 
+class OtherShape(BadCase):
+    """A mask with another shape than its image."""
+
+
 @dataclass(frozen=True, slots=True)
 class MaskRule:
     """The values of masks that are tumour, as the user or the data set names them."""
@@ -83,7 +87,7 @@ def read_mask(path: Path, shape: tuple[int, ...], rule: MaskRule) -> Marked:
 def require_shape(path: Path, mask: Pixels, shape: tuple[int, ...]) -> None:
     """Raise BadCase if a mask (H×W or H×W×3) has not the `shape` of its image."""
     if mask.shape[:2] != shape:
-        raise BadCase(
+        raise OtherShape(
             f"{path.name}: the mask is {mask.shape[0]}×{mask.shape[1]}, its image {shape[0]}×{shape[1]}"
         )
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from flames_cli.core.imaging.labels import Threshold
 from flames_cli.readers.base import EMPTY_MASK, BadCase, RawCase, ReadOptions, SkippedCase, Source
+from flames_cli.readers.formats.exif import compare_orientations, explained_shapes
 from flames_cli.readers.formats.images import read_image
 from flames_cli.readers.formats.masks import MaskRule, join, read_mask
 
@@ -27,7 +28,17 @@ def read_still(
         raise BadCase(f"{source.name}: no mask, expected {mask_name}")
     image = read_image(source.image, options.colour)
     rule = MaskRule(threshold=options.mask_threshold or threshold)
-    mask = join([read_mask(path, image.shape[:2], rule) for path in source.masks]).tumour.view(np.uint8)
+    with explained_shapes(source.image, source.masks):
+        marked = join([read_mask(path, image.shape[:2], rule) for path in source.masks])
+    mask = marked.tumour.view(np.uint8)
     if not mask.any() and not options.keep_empty:
         raise SkippedCase(EMPTY_MASK)
-    return [RawCase(case=source.case or source.patient, patient=source.patient, image=image, mask=mask)]
+    return [
+        RawCase(
+            case=source.case or source.patient,
+            patient=source.patient,
+            image=image,
+            mask=mask,
+            notes=compare_orientations(source.image, source.masks),
+        )
+    ]

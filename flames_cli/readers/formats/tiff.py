@@ -76,6 +76,11 @@ def needs_own_reading(directory: Directory) -> bool:
     return is_odd and directory.each(BITS) == {8} and directory.first(COMPRESSION) in PLAIN
 
 
+def has_short_samples(directory: Directory) -> bool:
+    """Return whether `needs_own_reading` is True and no sample has more than 16 bits."""
+    return needs_own_reading(directory) and max(directory.each(BITS)) <= 16
+
+
 def declare_rgb(data: bytes, directory: Directory) -> bytes:
     """Return `data` with three samples that are declared as grey declared as RGB; other files unchanged."""
     declared = directory.tags.get(MEANING, (-1,))[0], directory.first(SAMPLES)

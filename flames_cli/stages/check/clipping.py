@@ -28,7 +28,7 @@ SHOWN = 3
 
 
 class Lost(NamedTuple):
-    """Shares of one source that become white or black, over its cases."""
+    """Shares of one source that become white or black; those of the lesion are NaN if there is none."""
 
     white: float
     """Share of the visible tissue."""
@@ -44,9 +44,9 @@ class Lost(NamedTuple):
     def describe(self) -> str:
         """Return the shares as text."""
         colour = "black" if self.black > self.white else "white"
+        tissue = f"{max(self.white, self.black):.0%} of the tissue is {colour}"
         return (
-            f"{max(self.white, self.black):.0%} of the tissue is {colour}, "
-            f"{self.lesion:.0%} of the lesion is white or black"
+            tissue if np.isnan(self.lesion) else f"{tissue}, {self.lesion:.0%} of the lesion white or black"
         )
 
 
@@ -60,8 +60,10 @@ class Losses:
 
     @property
     def median(self) -> Lost:
-        """The median of each share."""
-        return Lost(*np.median([lost for _, lost in self.sources], axis=0).tolist())
+        """The median of each share, over the sources that have it."""
+        columns = np.array([lost for _, lost in self.sources]).T
+        known = (column[~np.isnan(column)] for column in columns)
+        return Lost(*(float(np.median(column)) if column.size else float("nan") for column in known))
 
     @property
     def is_problem(self) -> bool:
@@ -83,7 +85,7 @@ class Losses:
         chosen = [
             (one, lost) for one, lost in self.sources if self._loses_tissue(lost) or lost.lesion > LOST_LESION
         ]
-        return Losses(self.part, sorted(chosen, key=lambda pair: max(pair[1][:3]), reverse=True))
+        return Losses(self.part, sorted(chosen, key=lambda pair: np.nanmax(pair[1][:3]), reverse=True))
 
 
 def find_clipped(survey: Survey) -> Iterator[Finding]:
@@ -149,7 +151,7 @@ def _lost(one: Inspected, modality: str) -> Lost | None:
         return None
     # Below CT's window there are air and lung; a low end above 0 is the user's, to cut off noise.
     blackens_tissue = not is_ct(modality) and figures[0].low <= 0
-    lesion_px = max(sum(figure.lesion_px for figure in figures), 1)
+    lesion_px = sum(figure.lesion_px for figure in figures) or float("nan")
     visible_px = max(sum(figure.visible_px for figure in figures), 1)
     tissue_px = max(sum(figure.tissue_px for figure in figures), 1)
     return Lost(
@@ -157,7 +159,9 @@ def _lost(one: Inspected, modality: str) -> Lost | None:
         black=sum(figure.black_px for figure in figures) / tissue_px if blackens_tissue else 0.0,
         lesion=sum(figure.lesion_white_px + figure.lesion_black_px for figure in figures) / lesion_px,
         lesion_black=sum(figure.lesion_black_px for figure in figures) / lesion_px,
-        lesion_level=float(np.median([figure.lesion_level for figure in figures if figure.lesion_px] or [0])),
+        lesion_level=float(
+            np.median([figure.lesion_level for figure in figures if figure.lesion_px] or [np.nan])
+        ),
         lesion_of_foreground=sum(figure.lesion_white_px_of_foreground for figure in figures) / lesion_px,
     )
 
@@ -182,7 +186,7 @@ def _advise(losses: Losses, options: ReadOptions) -> str:
     if is_ct(part.modality) or find_window(options.windows, part.modality):
         return f"pass {_window_for(part, own, widen=max(median.white, median.black) <= LOST_TISSUE_CT)}"
     ways = []
-    if options.percentile_of == "all" and median.lesion_of_foreground <= LOST_LESION:
+    if options.percentile_of == "all" and not median.lesion_of_foreground > LOST_LESION:
         ways.append("--percentile-of foreground")
     if options.percentile < HIGHER_PERCENTILE:
         ways.append(f"--percentile {HIGHER_PERCENTILE:g}")

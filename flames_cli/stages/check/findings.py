@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flames_cli.core.imaging.lesions import FULL_MASK
+from flames_cli.core.patient_units import NOUNS, count_units
 from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
 from flames_cli.stages.acceptance import FULL_MASK_CODE
 from flames_cli.stages.check.clipping import advise_wider, clipped_parts, find_clipped
@@ -32,6 +33,7 @@ def find_all(survey: Survey) -> list[Finding]:
     finders = (
         _unreadable,
         _left_out,
+        _kept_without_lesion,
         _absent_labels,
         _remarks,
         _odd_images,
@@ -102,6 +104,24 @@ def _remarks(survey: Survey) -> Iterator[Finding]:
             what=f"{count_noun(len(names), survey.noun)}: {remark}",
             fix="compare the pictures of these images with their masks",
             where=tuple(Where(name, (name,)) for name in names),
+        )
+
+
+def _kept_without_lesion(survey: Survey) -> Iterator[Finding]:
+    """Return the sources with empty masks that are used, except those that the data set itself calls
+    healthy."""
+    kept = [
+        one.source.name
+        for one in survey.usable
+        if not one.source.is_healthy and not any(case.lesion_px for case in one.cases)
+    ]
+    if kept:
+        yield Finding(
+            severity="note",
+            code="empty-mask",
+            what=f"{count_noun(len(kept), survey.noun)} with an empty mask will be used without a lesion",
+            fix="nothing, if there is no lesion to see; else correct the masks",
+            where=tuple(Where(name, (name,)) for name in kept),
         )
 
 
@@ -230,13 +250,13 @@ def _find_divided(sources: Iterable[Source], place: Callable[[Source], str]) -> 
 
 
 def _count(survey: Survey) -> Iterator[Finding]:
-    patients = {one.source.patient for one in survey.usable}
+    patients, unit = {one.source.patient for one in survey.usable}, survey.reader.patient_unit
     if len(patients) < FEWEST_PATIENTS:
         yield Finding(
             severity="problem",
             code="few-patients",
-            what=f"{count_noun(len(patients), 'usable patient')}, too few for training and tests",
-            fix=f"add patients: at least {FEWEST_PATIENTS}",
+            what=f"{count_units(len(patients), unit, 'usable')}, too few for training and tests",
+            fix=f"add {NOUNS[unit]}: at least {FEWEST_PATIENTS}",
         )
     complete, found = (
         survey.reader.complete,

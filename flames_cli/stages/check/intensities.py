@@ -120,12 +120,14 @@ def find_other_scales(survey: Survey, surveys: Sequence[Survey]) -> Iterator[Fin
             fix="expect the same tissue to differ in brightness; read all of them from volumes, or pass the "
             "--window MODALITY=LOW,HIGH with which the 8-bit images were made",
             where=tuple(
-                Where(
-                    f"{modality}, {name}: {count_noun(eight, '8-bit image')}, "
-                    f"{count_noun(scaled, 'volume or 16-bit image', 'volumes or 16-bit images')}",
-                    names=(modality, name),
-                )
+                Where(f"{modality}, {name}: {_count_kinds(eight, scaled)}", names=(modality, name))
                 for modality, by_set in mixed.items()
                 for name, (eight, scaled) in by_set.items()
             ),
         )
+
+
+def _count_kinds(eight: int, scaled: int) -> str:
+    kinds = [count_noun(eight, "8-bit image")] if eight else []
+    kinds += [count_noun(scaled, "volume or 16-bit image", "volumes or 16-bit images")] if scaled else []
+    return ", ".join(kinds)

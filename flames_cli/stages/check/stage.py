@@ -122,6 +122,7 @@ def _report(survey: Survey, config: CheckConfig, findings: Sequence[Finding]) ->
         "dataset": survey.name,
         "reader": survey.reader.name,
         "source": survey.noun,
+        "patient_unit": survey.reader.patient_unit,
         "licence": survey.reader.licence,
         "options": config.model_dump(mode="json", exclude=NOT_READING),
         "passed": all(finding.severity != "problem" for finding in findings),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 from flames_cli.config import PartitionConfig
+from flames_cli.core.patient_units import count_units
 from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import divide_units, draw_shares
 from flames_cli.errors import FlamesError
@@ -134,7 +135,8 @@ def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) ->
             continue
         for name, patients in counts.items():
             if 0 < patients < parts:
-                raise _too_few(name, patients, scope, parts)
+                unit = next(one.info.patient_unit for one in datasets if one.name == name)
+                raise _too_few(name, count_units(patients, unit), scope, parts)
         # The shares are drawn for every scope with the same seed: train and test have the same shares.
         shares = None
         if config.skew is not None:
@@ -146,11 +148,11 @@ def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) ->
     return part_of
 
 
-def _too_few(dataset: str, patients: int, scope: str, parts: int) -> FlamesError:
+def _too_few(dataset: str, patients: str, scope: str, parts: int) -> FlamesError:
     where = "its clients' sets" if scope == POOL else scope
     return FlamesError(
-        f"{dataset} has {patients} patients in {where}, too few for {parts} clients; "
-        f"pass --split {dataset}={patients}"
+        f"{dataset} has {patients} in {where}, too few for {parts} clients; "
+        f"pass --split {dataset}={patients.split()[0]}"
     )
 
 
@@ -182,5 +184,6 @@ def _plan_client(draft: Draft, roles: Roles) -> ClientPlan:
         images={name: len(members) for name, members in sets.items()},
         patients={name: patients_of(members) for name, members in sets.items()},
         site=draft.site,
+        patient_unit=info.patient_unit,
     )
     return entry, {name: select(draft.dataset, members) for name, members in sets.items()}

@@ -93,6 +93,7 @@ def plan_server(held_out: HeldOut) -> list[ServerPlan]:
                     entry.organs[name] = dataset.info.organ
                     entry.images[name] = len(members)
                     entry.patients[name] = patients_of(members)
+                    entry.patient_units[name] = dataset.info.patient_unit
                     selections[f"test/{name}"] = select(dataset, members)
             entry.sites.update({_set_name(dataset, site): site for site in unseen})
         if selections:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flames_cli.config import PartitionConfig
+from flames_cli.core.patient_units import count_units
 from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import Share, deal_folds, take_units
 from flames_cli.errors import FlamesError
@@ -92,8 +93,8 @@ def _hold_out(config: PartitionConfig, draft: Draft, roles: Roles) -> set[str]:
         return set()
     if len(weighed) == 1:
         raise FlamesError(
-            f"client {draft.name} has 1 patient to train on and none to validate on; "
-            f"{advise_fewer(draft)} or pass --val-fraction 0"
+            f"client {draft.name} has {count_units(1, draft.dataset.info.patient_unit)} to train on and none "
+            f"to validate on; {advise_fewer(draft)} or pass --val-fraction 0"
         )
     patients = Share.fraction(config.val_fraction, weighed).patients
     images = config.val_fraction * sum(unit.images for unit in weighed.values())

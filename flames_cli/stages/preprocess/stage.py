@@ -248,7 +248,8 @@ def _split(
     by_name = {names[kind]: part for kind, part in cases.items()}
     fixed = _fixed_sets(collection, gathered.values(), unit_of)
     set_of = split_cases(reader, collection, by_name, fixed, config)
-    return {kind: divide_cases(names[kind], part, set_of, config) for kind, part in cases.items()}
+    unit = reader.patient_unit
+    return {kind: divide_cases(names[kind], part, set_of, config, unit) for kind, part in cases.items()}
 
 
 def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from flames_cli.config import CheckConfig
 from flames_cli.core.rng import derive_rng
 from flames_cli.stages.check.stage import check
 from tests.support.cases import check_manifest
+from tests.support.phantoms.stills import draw_lits_slices
 
 SHAPE = (32, 32, 3)
 BODY, SMALL, LESION = np.s_[4:28, 4:28, :], np.s_[11:21, 11:21, :], np.s_[12:18, 12:18, :]
@@ -67,7 +68,7 @@ def test_a_hot_lesion_that_becomes_white_is_a_problem_with_a_window(tmp_path):
     assert found.codes["clipped"] == "problem"
     text = found.text_of("clipped")
     assert "PET organ A: " in text
-    assert "100% of the lesion is white" in text
+    assert "100% of the lesion white" in text
     assert "--window PET=0," in text
     assert run(manifest, tmp_path, window={"PET": (0.0, 10.0)}).report["passed"]
 
@@ -162,8 +163,6 @@ def test_eight_bit_images_and_volumes_of_one_modality_are_a_note_within_and_betw
 
 
 def test_lits_slices_and_volumes_of_ct_are_a_note_of_both(tmp_path):
-    from tests.support.phantoms.stills import draw_lits_slices
-
     raw = draw_lits_slices(tmp_path, 4, 0)
     volumes = [body(number, 40, 80, 20, -1000).astype(np.int16) for number in range(4)]
     scans = write(tmp_path / "scans", volumes, "CT")
@@ -179,3 +178,38 @@ def test_lits_slices_and_volumes_of_ct_are_a_note_of_both(tmp_path):
             "other-scaling:CT=lits-slices",
             "other-scaling:CT=scans",
         ]
+
+
+@pytest.mark.parametrize("modality", ["PT", "PET-CT"])
+def test_lesions_are_judged_without_the_images_that_have_none(modality, tmp_path):
+    manifest = write(tmp_path, [hot(number) for number in range(7)], modality)
+    for number in range(4):  # most of the patients are healthy
+        empty = nib.Nifti1Image(np.zeros(SHAPE, np.uint8), np.diag([1.0, 1.0, 3.0, 1.0]))
+        nib.save(empty, tmp_path / f"{modality}-m{number}.nii")
+    found = run(manifest, tmp_path, empty="keep", slices="all")
+    assert found.codes["clipped"] == "problem"
+    assert "100% of the lesion white or black (median of 7 volumes" in found.text_of("clipped")
+
+
+def test_a_brain_without_skull_of_which_the_tumour_is_white_is_a_problem(tmp_path):
+    def stripped(number):
+        """Return a brain of a sixth of the volume, with a tumour half as bright again."""
+        volume = np.zeros(SHAPE)
+        brain = np.s_[8:21, 8:21, :]
+        volume[brain] = body(number, 300, 450, 60).clip(1)[brain]
+        return volume.astype(np.int16)
+
+    found = run(write(tmp_path, [stripped(number) for number in range(4)], "MRI"), tmp_path)
+    assert found.codes == {"clipped": "problem"}
+    assert "--percentile-of foreground" in found.text_of("clipped")
+
+
+def test_stills_of_sixteen_bits_that_are_mostly_background_are_refused_with_every_remedy(tmp_path):
+    stills = [np.pad(small_head(number)[..., 0], 0).astype(np.uint16) for number in range(4)]
+    for still in stills:
+        still[:, :14] = still[:, 18:] = 0
+    manifest = write(tmp_path, stills, "MG")
+    text = run(manifest, tmp_path).text_of("unreadable")
+    for way in ("--percentile-of foreground", "a higher --percentile", "--window MG=0,"):
+        assert way in text
+    assert "unreadable" not in run(manifest, tmp_path, percentile_of="foreground").codes
