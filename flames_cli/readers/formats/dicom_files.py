@@ -22,6 +22,7 @@ from pydicom.uid import (
 )
 
 from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats.content import describe, recognise_file
 from flames_cli.readers.formats.images import MAX_PIXELS
 from flames_cli.readers.formats.nifti import MAX_BYTES
 
@@ -74,7 +75,11 @@ def list_files(path: Path) -> list[Path]:
         found = [file for file in files if is_dicom(file)]
         wrong = [file for file in files if file.suffix.lower() == ".dcm" and file not in set(found)]
     if wrong or (not found and path.is_file()):
-        raise BadCase(f"{(wrong or [path])[0].name}: it is not a DICOM file, or is damaged; fetch it again")
+        file = (wrong or [path])[0]
+        raise BadCase(
+            f"{file.name}: it is not a DICOM file, or is damaged ({describe(recognise_file(file))}); correct "
+            "its name, or fetch it again"
+        )
     if not found:
         raise BadCase(f"{path.name}: no DICOM files in it, expected those of one series")
     return found

@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Pixels
+from flames_cli.core.imaging.label_names import colour_name, colour_number
 from flames_cli.core.imaging.labels import (
     NOISE,
     Flags,
+    SeveralLabels,
     Threshold,
     TumourRule,
-    colour_number,
     find_coloured_tumour,
     find_tumour,
 )
-from flames_cli.readers.base import BadCase, ReadOptions, Source
+from flames_cli.readers.base import BadCase, ReadOptions, Source, UnchosenLabels
 from flames_cli.readers.formats.images import StoredImage, read_stored_image
 
 
@@ -46,7 +47,7 @@ class Marked:
     tumour: Flags
     """True for tumour; H×W or X×Y×Z."""
     labels: frozenset[str] = frozenset()
-    """Labels of the rule that exist in the masks."""
+    """Labels of the masks that are tumour; none with a threshold."""
     notes: tuple[str, ...] = ()
     """Remarks about the masks (see RawCase)."""
 
@@ -174,8 +175,13 @@ def _mark(
     chosen = TumourRule(numbers or ((-1,) if rule.labels else ()), rule.threshold, rule.has_choice)
     try:
         tumour, present = find(values, chosen)
+    except SeveralLabels as error:
+        raise UnchosenLabels(f"{path.name}: {error}") from error
     except ValueError as error:
         raise BadCase(f"{path.name}: {error}") from error
+    if not rule.labels:
+        name = colour_name if find is find_coloured_tumour else str
+        return Marked(tumour, frozenset(name(label) for label in present))
     found = frozenset(label for label, listed in named.items() if present.intersection(listed))
     return Marked(tumour, found)
 
