@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from flames_cli.core.imaging.label_names import split_labels
 from flames_cli.core.imaging.small_lesion_rule import (
     RULE_FORM,
     SmallLesionRule,
@@ -56,13 +57,13 @@ def _read_rule(value: Any) -> SmallLesionRule:
         raise PydanticCustomError("rule", f"Input should be {RULE_FORM}") from error
 
 
-def _split_labels(value: Any) -> Any:
-    """Return the labels of one text, or of several, that are separated by commas."""
+def _read_labels(value: Any) -> Any:
+    """Return the labels of one text, or of several."""
     items = value if isinstance(value, list | tuple) else [value]
-    labels = [part.strip() for item in items for part in str(item).split(",")]
-    if not all(labels):
+    labels = split_labels(",".join(str(item) for item in items))
+    if items and not labels:
         raise PydanticCustomError("labels", "Labels should be separated by commas, such as 2,3")
-    return tuple(dict.fromkeys(labels))
+    return labels
 
 
 def _read_mask_threshold(value: Any) -> Any:
@@ -115,7 +116,7 @@ Sites = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
-Labels = Annotated[tuple[str, ...], BeforeValidator(_split_labels)]
+Labels = Annotated[tuple[str, ...], BeforeValidator(_read_labels)]
 MaskThreshold = Annotated[Literal["half"] | float, BeforeValidator(_read_mask_threshold)]
 Window = Annotated[tuple[float, float], BeforeValidator(_check_window_size), AfterValidator(_check_window)]
 Rule = Annotated[SmallLesionRule, BeforeValidator(_read_rule), PlainSerializer(str)]

@@ -21,6 +21,13 @@ class BadCase(FlamesError):
         super().__init__("".join(char if char.isprintable() else "?" for char in message))
 
 
+class UnchosenLabels(BadCase):
+    """A sound source whose mask has several labels, of which the user has not chosen those of tumour.
+
+    It is not left out with other bad cases: the patients without tumour would remain.
+    """
+
+
 class SkippedCase(Exception):
     """A sound source that the rules of its data set leave out, such as one whose mask is empty.
 
@@ -124,7 +131,7 @@ class RawCase:
     place: Placement | None = None
     """Position of a slice in its volume; None for still images."""
     labels: frozenset[str] = frozenset()
-    """The user's labels that the masks contain (see ReadOptions)."""
+    """Labels of the masks that are tumour: those that the user chose, or the only one of each mask."""
     notes: tuple[str, ...] = ()
     """Remarks about the files that the user should see, without names of files or patients."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flames_cli.core.imaging.label_names import split_labels
 from flames_cli.errors import FlamesError
 from flames_cli.readers.manifest_cells import Columns, read_cells
 from flames_cli.readers.manifest_names import NAMED, name_faults, rounded_ids
@@ -143,7 +144,7 @@ def _row(number: int, row: Mapping[str, str]) -> Row:
         site=_one_form(row.get("site", "")),
         fixed_set=SPLITS.get(row.get("split", "").lower(), ""),
         frame=int(row.get("frame") or 0),
-        labels=tuple(label.strip() for label in re.split("[;,]", row.get("labels", "")) if label.strip()),
+        labels=split_labels(row.get("labels", "")),
     )
 
 

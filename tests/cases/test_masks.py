@@ -186,3 +186,29 @@ def test_labels_of_0_and_1_in_a_jpeg_are_refused_with_and_without_a_threshold(tm
 def test_labels_and_a_threshold_exclude_each_other(tmp_path):
     manifest = draw_volumes(tmp_path, save(box(1)))
     assert "pass one" in check_manifest(manifest, tmp_path, labels="1", mask_threshold="half").error
+
+
+def test_patients_without_tumour_are_not_all_that_skip_bad_leaves(tmp_path):
+    manifest = draw_volumes(tmp_path, lambda path, i: save(box(2 if i else 1, organ=1))(path, i))
+    error = preprocess_manifest(manifest, tmp_path, skip_bad=True).error
+    assert "2 labels" in error
+    assert "Choose the labels of tumour" in error
+
+
+def test_masks_of_one_label_each_need_the_same_or_a_choice(tmp_path):
+    manifest = draw_volumes(tmp_path, lambda path, i: save(box(2 if i else 1))(path, i))
+    checked = check_manifest(manifest, tmp_path)
+    assert checked.codes["differing-labels"] == "problem"
+    assert "--labels 1,2" in checked.text_of("differing-labels")
+    assert "the masks have different labels, 1, 2" in preprocess_manifest(manifest, tmp_path).error
+    assert_tumour(manifest, tmp_path, TUMOUR_SHARE, labels="1,2")
+
+
+def test_full_scale_may_be_1_in_some_masks_and_255_in_others(tmp_path):
+    manifest = draw_volumes(tmp_path, lambda path, i: save(box(255 if i else 1))(path, i))
+    assert_tumour(manifest, tmp_path, TUMOUR_SHARE)
+
+
+def test_a_label_that_a_spreadsheet_wrote_as_a_float_is_a_label(tmp_path):
+    manifest = draw_volumes(tmp_path, save(box(2, organ=1)), ("2.0",) * PATIENTS)
+    assert_tumour(manifest, tmp_path, TUMOUR_SHARE)

@@ -111,6 +111,12 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
     assert shown.endswith(f"→ {tmp_path / 'preprocessed' / 'busi.h5'}\n")
 
 
+def test_a_large_group_of_near_copies_is_named_with_its_set(tmp_path):
+    large = [{"patients": 4, "images": 5, "set": "client_train"}]
+    shown = written(render.print_preprocessed, report(large_groups=large), tmp_path)
+    assert "one group of near copies has 5 of 10 images, all in client_train" in shown
+
+
 def test_a_sound_data_set_s_report_is_its_table(tmp_path):
     assert "\nleft out" not in written(render.print_preprocessed, report(), tmp_path)
 
@@ -173,6 +179,7 @@ def test_a_partition_says_what_was_checked_and_where_patients_are_unknown(tmp_pa
     assert "│ lits │ US │ breast │ 2 (1) │ 2 (1) │ 2 (1) │" in cells
     assert "│ cvc │ US │ breast │ 4 (2 seq.) │ 2 (1 seq.) │ 2 (1 seq.) │" in cells
     assert "│ busi │ US │ breast │ 2 │ 2 │ 2 │" in cells
+    assert "busi: images (patients unknown)\n" in shown
     assert "server's test sets: unseen images" in shown
     for claim in (
         "every shard read back: no named patient is in two sets (6 patients, 2 data sets); no sequence is in",
@@ -181,7 +188,7 @@ def test_a_partition_says_what_was_checked_and_where_patients_are_unknown(tmp_pa
     ):
         assert claim in shown
     only = written(render.print_partition, Partition(0, 240, [clients[-1]], []), tmp_path, width=300)
-    assert "clients: images  " in only
+    assert "clients: images (patients unknown)" in only
     assert "every shard read back: busi names no patients: near copies" in only
     told = Partition(0, 240, clients[:2], [], options={"different_people": True})
     assert "; one id in two data sets was taken for different people\n" in written(

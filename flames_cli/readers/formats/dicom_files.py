@@ -22,6 +22,7 @@ from pydicom.uid import (
 )
 
 from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats.content import describe, recognise_file
 from flames_cli.readers.formats.images import MAX_PIXELS
 from flames_cli.readers.formats.nifti import MAX_BYTES
 
@@ -74,7 +75,11 @@ def list_files(path: Path) -> list[Path]:
         found = [file for file in files if is_dicom(file)]
         wrong = [file for file in files if file.suffix.lower() == ".dcm" and file not in set(found)]
     if wrong or (not found and path.is_file()):
-        raise BadCase(f"{(wrong or [path])[0].name}: it is not a DICOM file, or is damaged; fetch it again")
+        file = (wrong or [path])[0]
+        raise BadCase(
+            f"{file.name}: it is not a DICOM file, or is damaged ({describe(recognise_file(file))}); correct "
+            "its name, or fetch it again"
+        )
     if not found:
         raise BadCase(f"{path.name}: no DICOM files in it, expected those of one series")
     return found
@@ -203,7 +208,7 @@ def _undecodable(path: Path, syntax: UID) -> BadCase:
 
 
 def _check_depth(path: Path, header: Dataset) -> None:
-    """Check that the decoder can decode the file's number of bits: Pillow decodes JPEG of 8 bits alone."""
+    """Check that the decoder can decode the file's number of bits: Pillow decodes only JPEG of 8 bits."""
     syntax = header.file_meta.TransferSyntaxUID
     bits, samples = int(header.get("BitsStored") or 8), int(header.get("SamplesPerPixel") or 1)
     deep = syntax == JPEGExtended12Bit or (syntax.startswith("1.2.840.10008.1.2.4.9") and samples > 1)

@@ -9,10 +9,14 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats import ranges
 from flames_cli.readers.formats.dicom_files import SEGMENTATIONS, list_files, named_errors, read_header
 
-MODALITIES = {"CT": "CT", "MR": "MRI", "US": "US"}
-"""Modalities of DICOM files, and the names that FLAMES gives them."""
+MODALITIES = {"CT": "CT", "MR": "MRI", "US": "US", "PT": "PET", "MG": "mammography"}
+"""Modalities of DICOM files, and their names here."""
+
+CHECKED = ("CT", "MRI", "US")
+"""Modalities of rows that a file of another of MODALITIES contradicts."""
 
 OTHER_SERIES = "the mask was drawn on another series of the study with the same frame of reference"
 
@@ -26,7 +30,8 @@ def require_modality(image: Path, modality: str) -> None:
         BadCase: the modality is another; the intensities would be scaled by its rule.
     """
     stated = MODALITIES.get(str(read_header(list_files(image)[0]).get("Modality")))
-    if stated and modality in MODALITIES.values() and stated != modality:
+    listed = "CT" if ranges.is_ct(modality) else modality
+    if stated and listed in CHECKED and stated != listed:
         raise BadCase(
             f"{image.name}: the file is {stated}, its row says {modality}; expected one; correct the "
             "column modality"

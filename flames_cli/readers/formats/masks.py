@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Pixels
+from flames_cli.core.imaging.label_names import colour_name, colour_number
 from flames_cli.core.imaging.labels import (
     NOISE,
     Flags,
+    SeveralLabels,
     Threshold,
     TumourRule,
-    colour_number,
     find_coloured_tumour,
     find_tumour,
 )
-from flames_cli.readers.base import BadCase, ReadOptions, Source
+from flames_cli.readers.base import BadCase, ReadOptions, Source, UnchosenLabels
 from flames_cli.readers.formats.images import StoredImage, read_stored_image
 
 
@@ -46,7 +47,7 @@ class Marked:
     tumour: Flags
     """True for tumour; H×W or X×Y×Z."""
     labels: frozenset[str] = frozenset()
-    """Labels of the rule that exist in the masks."""
+    """Labels of the masks that are tumour; none with a threshold."""
     notes: tuple[str, ...] = ()
     """Remarks about the masks (see RawCase)."""
 
@@ -85,7 +86,7 @@ def read_mask(path: Path, shape: tuple[int, ...], rule: MaskRule) -> Marked:
 
 
 def require_shape(path: Path, mask: Pixels, shape: tuple[int, ...]) -> None:
-    """Raise BadCase if a mask (H×W or H×W×3) has not the `shape` of its image."""
+    """Raise BadCase if a mask (H×W or H×W×3) does not have the `shape` of its image."""
     if mask.shape[:2] != shape:
         raise OtherShape(
             f"{path.name}: the mask is {mask.shape[0]}×{mask.shape[1]}, its image {shape[0]}×{shape[1]}"
@@ -174,8 +175,13 @@ def _mark(
     chosen = TumourRule(numbers or ((-1,) if rule.labels else ()), rule.threshold, rule.has_choice)
     try:
         tumour, present = find(values, chosen)
+    except SeveralLabels as error:
+        raise UnchosenLabels(f"{path.name}: {error}") from error
     except ValueError as error:
         raise BadCase(f"{path.name}: {error}") from error
+    if not rule.labels:
+        name = colour_name if find is find_coloured_tumour else str
+        return Marked(tumour, frozenset(name(label) for label in present))
     found = frozenset(label for label, listed in named.items() if present.intersection(listed))
     return Marked(tumour, found)
 

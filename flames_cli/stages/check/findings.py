@@ -12,6 +12,7 @@ from flames_cli.stages.check.inspection import CaseFigures
 from flames_cli.stages.check.intensities import find_ct_windows, find_odd_levels
 from flames_cli.stages.check.spellings import find_spellings
 from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
+from flames_cli.stages.labels import absent_labels, differing_labels
 from flames_cli.stages.raw import kind_of
 
 # These limits are our own choice.
@@ -35,7 +36,7 @@ def find_all(survey: Survey) -> list[Finding]:
         _unreadable,
         _left_out,
         _kept_without_lesion,
-        _absent_labels,
+        _labels,
         _remarks,
         _odd_images,
         _odd_masks,
@@ -80,17 +81,24 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
         )
 
 
-def _absent_labels(survey: Survey) -> Iterator[Finding]:
-    read = [one for one in survey.inspected if not one.bad]
-    found = {label for one in read for label in one.labels}
-    chosen = dict.fromkeys(label for one in read for label in one.source.labels or survey.labels)
-    absent = [label for label in chosen if label not in found]
-    if absent:
+def _labels(survey: Survey) -> Iterator[Finding]:
+    sound = [(one, one.source.labels or survey.labels) for one in survey.inspected if not one.bad]
+    found = {label for one, chosen in sound if chosen for label in one.labels}
+    if absent := absent_labels((chosen for _, chosen in sound), found):
         yield Finding(
             severity="problem",
             code="absent-labels",
             what=f"no mask has the label {', '.join(absent)}",
             fix="correct --labels or the column labels: without them the labels of each mask are listed",
+        )
+    only = {label: one.source.name for one, chosen in reversed(sound) if not chosen for label in one.labels}
+    if differing := differing_labels(only):
+        yield Finding(
+            severity="problem",
+            code="differing-labels",
+            what=f"the masks have different labels, {', '.join(differing)}, one each",
+            fix="find out what they mean; pass those of tumour, such as --labels " + ",".join(differing),
+            where=tuple(Where(f"{label}: {only[label]}", (only[label],)) for label in differing),
         )
 
 

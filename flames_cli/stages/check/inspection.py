@@ -69,7 +69,7 @@ class Inspected:
     skipped: str = ""
     bad: str = ""
     labels: frozenset[str] = frozenset()
-    """The user's labels that its masks contain."""
+    """Labels of its masks that are tumour (see RawCase)."""
     remarks: tuple[str, ...] = ()
     """Remarks of the reader about the files, each once."""
 

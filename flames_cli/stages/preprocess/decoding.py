@@ -12,7 +12,15 @@ from flames_cli.core.imaging.geometry import MaskResize, to_square
 from flames_cli.core.imaging.intensity import MAX_8_BIT, quantise, scale
 from flames_cli.core.imaging.lesions import FULL_MASK, measure_lesions, share_of
 from flames_cli.core.imaging.volumes import PLANES
-from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
+from flames_cli.readers.base import (
+    BadCase,
+    RawCase,
+    Reader,
+    ReadOptions,
+    SkippedCase,
+    Source,
+    UnchosenLabels,
+)
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
 from flames_cli.stages.acceptance import FULL_MASK_CODE, make_id
 from flames_cli.stages.raw import describe_bad
@@ -48,7 +56,9 @@ class Decoded:
     source."""
     bad: str = ""
     labels: frozenset[str] = frozenset()
-    """The user's labels that its masks contain."""
+    """Labels of its masks that are tumour (see RawCase)."""
+    needs_choice: bool = False
+    """True if it is bad only because the user has not chosen the labels of tumour."""
 
 
 def decode(
@@ -68,7 +78,8 @@ def decode(
         raw = reader.read_source(source, options)
         _require_background(reader, raw, source, accepted)
     except BadCase as error:
-        return Decoded(source, bad=describe_bad(source, error))
+        needs_choice = isinstance(error, UnchosenLabels)
+        return Decoded(source, bad=describe_bad(source, error), needs_choice=needs_choice)
     except SkippedCase as error:
         return Decoded(source, skipped=(("", str(error)),))
     encoded: list[EncodedCase] = []

@@ -75,7 +75,11 @@ class Gathered:
     max_value: int = MAX_8_BIT
     channels: int = 1
     labels: set[str] = field(default_factory=set)
-    """The user's labels that exist in a mask."""
+    """The labels that the user chose and that exist in a mask."""
+    only_labels: set[str] = field(default_factory=set)
+    """The only labels of masks without a choice."""
+    unchosen: list[str] = field(default_factory=list)
+    """Faults of sources that are bad only because the user has not chosen the labels of tumour."""
 
     @property
     def kept(self) -> list[Sound]:
@@ -106,7 +110,8 @@ def gather(
         progress(f"preprocess {reader.name}", done, len(sources))
         kind, name = kind_of(reader, decoded.source), decoded.source.name
         part = gathered[kind]
-        part.labels |= decoded.labels
+        (part.labels if decoded.source.labels or config.labels else part.only_labels).update(decoded.labels)
+        part.unchosen += [decoded.bad] if decoded.needs_choice else []
         part.skipped.extend(Skipped(name, place, reason) for place, reason in decoded.skipped)
         if decoded.bad:
             part.bad.append((name, decoded.bad))

@@ -14,6 +14,7 @@ from flames_cli.config import PreprocessConfig
 from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
+from flames_cli.stages.labels import absent_labels, differing_labels
 from flames_cli.stages.preprocess.pseudonymise import rename_cases, write_table
 from flames_cli.stages.preprocess.report import PreparedDataSet, Sets, make_report
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
@@ -225,14 +226,28 @@ def _require_usable_cases(name: str, part: Gathered) -> None:
 def _require_labels(
     config: PreprocessConfig, sources: Sequence[Source], gathered: Mapping[Kind, Gathered]
 ) -> None:
-    """Raise FlamesError if a label that the user calls tumour is in no mask: it is misspelt, or background
-    everywhere."""
-    found = {label for part in gathered.values() for label in part.labels}
-    chosen = dict.fromkeys(label for source in sources for label in source.labels or config.labels)
-    if absent := [label for label in chosen if label not in found]:
+    """Check that the labels of the masks are those that the user chose, or the same in all masks.
+
+    Raises:
+        FlamesError: a chosen label is in no mask; masks without a choice have several labels, or different
+            ones.
+    """
+    parts = gathered.values()
+    if unchosen := [fault for part in parts for fault in part.unchosen]:
+        raise FlamesError(
+            f"{_list_bad(unchosen)}. Choose the labels of tumour: --skip-bad leaves out only files that "
+            "cannot be trusted"
+        )
+    choices = (source.labels or config.labels for source in sources)
+    if absent := absent_labels(choices, {label for part in parts for label in part.labels}):
         raise FlamesError(
             f"no mask has the label {', '.join(absent)}; expected each chosen one in a mask; correct "
             "--labels or the column labels: without them the labels of each mask are listed"
+        )
+    if differing := differing_labels({label for part in parts for label in part.only_labels}):
+        raise FlamesError(
+            f"the masks have different labels, {', '.join(differing)}, one each; expected the same in all; "
+            f"find out what they mean, and pass those of tumour, such as --labels {','.join(differing)}"
         )
 
 

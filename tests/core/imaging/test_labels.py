@@ -6,8 +6,6 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from flames_cli.core.imaging.labels import (
     TumourRule,
-    colour_name,
-    colour_number,
     count_labels,
     find_coloured_tumour,
     find_tumour,
@@ -164,17 +162,6 @@ def test_noise_around_two_levels_is_soft_whatever_was_chosen(noise):
 def test_an_ignored_border_of_255_is_not_noise():
     values = draw(255, 1, dtype=np.uint8)
     np.testing.assert_array_equal(tumour(values, TumourRule((1,))), values == 1)
-
-
-@given(st.integers(0, 2**24 - 1))
-def test_colours_have_names(number):
-    assert colour_number(colour_name(number)) == number
-    assert colour_number(colour_name(number).upper()) == number
-
-
-@pytest.mark.parametrize("name", ["", "#", "red", "ff0000", "#ff00", "#ff00000", "#gg0000", "#+f0000", "1"])
-def test_other_texts_are_no_colours(name):
-    assert colour_number(name) is None
 
 
 def test_every_colour_but_black_is_a_label():

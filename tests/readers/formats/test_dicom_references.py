@@ -175,12 +175,14 @@ def test_a_still_is_one_image_of_its_series(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "modality", "is_right"),
     [
-        *[("MR", "CT", False), ("CT", "MRI", False), ("US", "MRI", False)],
+        *[("MR", "CT", False), ("CT", "MRI", False), ("US", "MRI", False), ("MR", "CT-CE", False)],
+        ("MG", "US", False),
         *[
             ("CT", "CT", True),
             ("MR", "MRI", True),
             ("MR", "T2", True),
-            ("MG", "US", True),
+            ("MR", "PET-CT", True),
+            ("CT", "ct_portal", True),
             ("SC", "CT", True),
         ],
     ],

@@ -150,6 +150,12 @@ def test_labels_are_listed_with_their_areas_until_they_are_chosen(tmp_path):
     assert not tumour(path, pick("3")).any()
 
 
+def test_the_only_label_is_named(tmp_path):
+    assert read_mask(save(tmp_path / "a.png", grey(7)), SHAPE, PLAIN).labels == {"7"}
+    assert read_mask(save(tmp_path / "b.png", colours(RED)), SHAPE, PLAIN).labels == {"#ff0000"}
+    assert read_mask(save(tmp_path / "c.png", grey(0)), SHAPE, PLAIN).labels == frozenset()
+
+
 def test_a_border_to_be_ignored_is_a_label_like_others(tmp_path):
     path = save(tmp_path / "voc.png", grey(1, 255))
     assert_refused(path, r"2 labels, 1 .*255")
