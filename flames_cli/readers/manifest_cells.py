@@ -58,7 +58,7 @@ class Cells:
     def width_fault(self, cells: Sequence[str]) -> str:
         """Return what is wrong with the number of cells of a row; empty if nothing is.
 
-        Cells may be missing, and be too many, where they are empty: spreadsheets write them so.
+        Empty cells may be missing or additional at the end of a row: spreadsheets write rows so.
         """
         needed = max(index for index, name in enumerate(self.names) if name) + 1
         if len(cells) >= needed and not any(cells[len(self.names) :]):

@@ -62,13 +62,13 @@ def find_large_units(unit_of: Mapping[str, str], images: Mapping[str, int]) -> d
         unit_of: split unit of every patient.
         images: number of images of every patient of the data set.
     """
-    members: dict[str, list[str]] = {}
+    patients_of: dict[str, list[str]] = {}
     for patient in images:
-        members.setdefault(unit_of[patient], []).append(patient)
-    sizes = {unit: sum(images[patient] for patient in own) for unit, own in members.items()}
+        patients_of.setdefault(unit_of[patient], []).append(patient)
+    sizes = {unit: sum(images[patient] for patient in own) for unit, own in patients_of.items()}
     least = LARGE_UNIT * sum(sizes.values())
     return {
-        unit: members[unit]
+        unit: patients_of[unit]
         for unit in sorted(sizes, key=lambda unit: (-sizes[unit], unit))
-        if sizes[unit] > least and len(members[unit]) >= FEWEST_IN_LARGE_UNIT
+        if sizes[unit] > least and len(patients_of[unit]) >= FEWEST_IN_LARGE_UNIT
     }

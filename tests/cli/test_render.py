@@ -111,6 +111,12 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
     assert shown.endswith(f"→ {tmp_path / 'preprocessed' / 'busi.h5'}\n")
 
 
+def test_a_large_group_of_near_copies_is_named_with_its_set(tmp_path):
+    large = [{"patients": 4, "images": 5, "set": "client_train"}]
+    shown = written(render.print_preprocessed, report(large_groups=large), tmp_path)
+    assert "one group of near copies has 5 of 10 images, all in client_train" in shown
+
+
 def test_a_sound_data_set_s_report_is_its_table(tmp_path):
     assert "\nleft out" not in written(render.print_preprocessed, report(), tmp_path)
 

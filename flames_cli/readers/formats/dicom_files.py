@@ -212,7 +212,7 @@ def _undecodable(path: Path, syntax: UID) -> BadCase:
 
 
 def _check_depth(path: Path, header: Dataset) -> None:
-    """Check that the decoder can decode the file's number of bits: Pillow decodes JPEG of 8 bits alone."""
+    """Check that the decoder can decode the file's number of bits: Pillow decodes only JPEG of 8 bits."""
     syntax = header.file_meta.TransferSyntaxUID
     bits, samples = int(header.get("BitsStored") or 8), int(header.get("SamplesPerPixel") or 1)
     deep = syntax == JPEGExtended12Bit or (syntax.startswith("1.2.840.10008.1.2.4.9") and samples > 1)

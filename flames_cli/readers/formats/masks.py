@@ -86,7 +86,7 @@ def read_mask(path: Path, shape: tuple[int, ...], rule: MaskRule) -> Marked:
 
 
 def require_shape(path: Path, mask: Pixels, shape: tuple[int, ...]) -> None:
-    """Raise BadCase if a mask (H×W or H×W×3) has not the `shape` of its image."""
+    """Raise BadCase if a mask (H×W or H×W×3) does not have the `shape` of its image."""
     if mask.shape[:2] != shape:
         raise OtherShape(
             f"{path.name}: the mask is {mask.shape[0]}×{mask.shape[1]}, its image {shape[0]}×{shape[1]}"

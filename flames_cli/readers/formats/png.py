@@ -2,7 +2,7 @@
 
 Pillow inflates with zlib and undoes the filters byte by byte. What OpenCV and most annotation tools write,
 8-bit grey whose rows have no filter or Sub or Up (PNG specification, section 9), needs only ISA-L and sums of
-rows. `decode_simple` knows those and says None to all else, so that Pillow decides what is damaged.
+rows. `decode_simple` reads only those and returns None for all others: Pillow decides what is damaged.
 """
 
 import struct

@@ -91,14 +91,14 @@ def read_slices(
 ) -> list[RawCase]:
     """Return the cases of one volume: H×W views of its slices, turned by 90° as in the FLAMES paper.
 
+    A volume without tumour gives all slices that are not constant, if the options keep such volumes.
+
     Args:
         source: the volume; its name is part of the names of its cases.
         image: the voxels.
         tumour: X×Y×Z in RAS, True for tumour.
         options: choices of the user.
         rules: rules of the data set, for all that the user did not choose.
-
-    A volume without tumour gives all slices that are not constant, if the options keep such volumes.
 
     Raises:
         SkippedCase: no slice is selected.

@@ -14,6 +14,7 @@ from flames_cli.core.imaging.near_duplicates import (
 )
 from flames_cli.core.imaging.quality import nearest_links
 from flames_cli.core.scores.metrics import Counts, count_pixels
+from flames_cli.readers.pairs import natural_order
 from flames_cli.stages.check.inspection import Inspected, unpack_mask
 from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
 
@@ -115,49 +116,49 @@ def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
     """Return the pairs that connect every set of copies: one pair fewer than it has sources.
 
     Still images are compared by pixels and by perceptual hash, volumes by the pixels of each slice. Images
-    that are only near, or near in a series, count if the data set names no patients, as in preprocess.
+    that are only near, or near in a series, count if the data set names no patients, as in preprocess. The
+    pairs, and so their ids, do not depend on the order of the sources.
     """
-    members = [ComparedSource(survey, one) for survey in surveys for one in survey.usable]
-    links = [(*link, -1) for link in _equal(members)]
+    compared = [ComparedSource(survey, one) for survey in surveys for one in survey.usable]
+    compared.sort(key=lambda one: (one.survey.name, natural_order(one.inspected.source.name)))
+    links = [(*link, -1) for link in _equal(compared)]
     copies = {second for _, second, _ in links}
     shown = [
-        index
-        for index, member in enumerate(members)
-        if index not in copies and member.inspected.look is not None
+        index for index, one in enumerate(compared) if index not in copies and one.inspected.look is not None
     ]
-    links += _alike(members, shown, -1, COPY_BITS)
-    nameless = [index for index in shown if not members[index].survey.reader.knows_patients]
-    links += _alike(members, nameless, COPY_BITS, NEAR_BITS)
-    links += _in_series(members, nameless)
-    pairs = (Pair(members[a], members[b], bits, _dice(members[a], members[b])) for a, b, bits in links)
+    links += _alike(compared, shown, -1, COPY_BITS)
+    nameless = [index for index in shown if not compared[index].survey.reader.knows_patients]
+    links += _alike(compared, nameless, COPY_BITS, NEAR_BITS)
+    links += _in_series(compared, nameless)
+    pairs = (Pair(compared[a], compared[b], bits, _dice(compared[a], compared[b])) for a, b, bits in links)
     return [pair for pair in pairs if not _is_expected(pair)]
 
 
-def _equal(members: Sequence[ComparedSource]) -> Iterator[tuple[int, int]]:
+def _equal(compared: Sequence[ComparedSource]) -> Iterator[tuple[int, int]]:
     marks = {
-        str(index): {case.digest for case in member.inspected.cases if case.digest}
-        for index, member in enumerate(members)
+        str(index): {case.digest for case in one.inspected.cases if case.digest}
+        for index, one in enumerate(compared)
     }
     return ((int(first), int(index)) for index, first in cluster_by_marks(marks).items() if index != first)
 
 
 def _alike(
-    members: Sequence[ComparedSource], chosen: Sequence[int], above: int, most: int
+    compared: Sequence[ComparedSource], chosen: Sequence[int], above: int, most: int
 ) -> list[tuple[int, int, int]]:
-    """Return the links of more than `above` and at most `most` bits between the members `chosen`."""
-    looks = [look for index in chosen if (look := members[index].inspected.look) is not None]
+    """Return the links of more than `above` and at most `most` bits between the sources `chosen`."""
+    looks = [look for index in chosen if (look := compared[index].inspected.look) is not None]
     links = nearest_links(np.stack(looks), most) if len(looks) > 1 else []
     return [(chosen[link.first], chosen[link.second], link.bits) for link in links if link.bits > above]
 
 
-def _in_series(members: Sequence[ComparedSource], chosen: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Return the links of more than NEAR_BITS between members of one series whose numbers are near."""
+def _in_series(compared: Sequence[ComparedSource], chosen: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return the links of more than NEAR_BITS between sources of one series whose numbers are near."""
     looks, places = [], []
-    for member in (members[index] for index in chosen):
-        look, place = member.inspected.look, member.inspected.source.place_in_series
+    for one in (compared[index] for index in chosen):
+        look, place = one.inspected.look, one.inspected.source.place_in_series
         if look is not None:
             looks.append(look)
-            places.append((f"{member.survey.name} {place[0]}", place[1]) if place else None)
+            places.append((f"{one.survey.name} {place[0]}", place[1]) if place else None)
     links = find_series_links(np.stack(looks), places) if looks else []
     return [(chosen[first], chosen[second], bits) for first, second, bits in links if bits > NEAR_BITS]
 

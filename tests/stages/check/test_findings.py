@@ -143,6 +143,17 @@ def test_an_id_of_a_pair_does_not_change_with_the_order_of_the_images():
     assert ids[0] == ids[1] == ["copies-across-patients:a=b", "copies-across-classes:a=b"]
 
 
+def test_the_pairs_of_a_set_of_copies_do_not_depend_on_the_order_of_the_images():
+    images = [replace(still(name, 4), cases=still("same").cases) for name in ("a10", "a9", "a2", "a11")]
+    images += [still("b1", 60), still("b2", 64), still("b3", 68), still("b4", 72)]
+    listed = [
+        {finding_id for finding in find_copies(made, find_pairs([made])) for finding_id in finding.ids}
+        for made in (survey(*images), survey(*reversed(images)), survey(*images[3:], *images[:3]))
+    ]
+    assert listed[0] == listed[1] == listed[2]
+    assert "copies-across-patients:a2=a9" in listed[0]
+
+
 def test_data_sets_without_a_common_picture_have_no_pairs():
     assert find_pairs([survey(far(1)), survey(far(2))]) == []
     assert find_pairs([survey()]) == []

@@ -284,7 +284,8 @@ def test_the_test_fraction_is_of_the_patients_left_by_the_server(phantom_raw, tm
 def test_too_few_patients_to_split_are_rejected_with_the_fix(tmp_path):
     raw = draw_otu2d(tmp_path, 2, seed=0)
     with pytest.raises(
-        FlamesError, match=r"2 usable patients, too few for client_test; .*pass --server-test 0"
+        FlamesError,
+        match=r"2 usable images .*unknown\), too few for client_test; .*pass --server-test 0",
     ):
         run(tmp_path, "otu2d", raw)
     assert run(tmp_path, "otu2d", raw, server_test=0)["sets"]["client_train"]["patients"] == 1
