@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from flames_cli.arrays import Pixels
 from flames_cli.core.imaging.volumes import to_ras
-from flames_cli.readers.base import BadCase
+from flames_cli.readers.base import BadCase, UnchosenLabels
 from flames_cli.readers.formats.dicom import EVEN, LPS_TO_RAS, label_plane, plane_affine
 from flames_cli.readers.formats.dicom_files import LABEL_MAP, list_files, named_errors, read_header
 from flames_cli.readers.formats.dicom_pixels import read_frames
@@ -45,7 +45,7 @@ class Segments:
             labels: chosen names (in upper or lower case) or numbers; none: the only segment.
 
         Raises:
-            BadCase: there are several segments, and no labels.
+            UnchosenLabels: there are several segments, and no labels.
         """
         if labels:
             return frozenset(number for label in labels for number in self._find(label))
@@ -63,13 +63,13 @@ class Segments:
             return {int(wanted)}
         return {number for number, name in self.names.items() if _plain(name) == wanted}
 
-    def _ask(self, path: Path) -> BadCase:
+    def _ask(self, path: Path) -> UnchosenLabels:
         areas = self._areas()
         listed = [f'{number} "{name}" ({areas[number]:,} px)' for number, name in self.names.items()]
         more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
         # Organs are larger than their tumours.
         smallest = min(self.names, key=lambda number: areas[number] or np.inf)
-        return BadCase(
+        return UnchosenLabels(
             f"{path.name}: it contains {len(listed)} segments, {', '.join(listed[:LISTED])}{more}; "
             "expected one, or the choice of those that are tumour; pass "
             f'--labels "{self.names[smallest] or smallest}", or '
