@@ -97,7 +97,6 @@ def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progres
         inspected,
         options=options,
         unused_columns=opened.unused_columns,
-        labels=config.labels,
     )
 
 
