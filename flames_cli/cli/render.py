@@ -13,7 +13,7 @@ from flames_cli.cli.render_client_tests import print_client_tests
 from flames_cli.cli.render_evaluation import NOT_PRIVATE, evaluation_notes, evaluation_tables
 from flames_cli.cli.text import count, duration, epsilon_spent, size
 from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
-from flames_cli.core.patient_units import NOUNS, column_title, count_units, join_units
+from flames_cli.core.patient_units import NOUNS, UNKNOWN, column_title, count_units, join_units
 from flames_cli.report.pages import patient_columns
 from flames_cli.store.files.atomic import finite
 from flames_cli.store.salts import table_path
@@ -93,7 +93,7 @@ def _small_lesions(found: dict[str, Any]) -> str:
 def print_partition(console: Console, partition: "Partition", workspace: Path) -> None:
     """Print images and patients of every client and of the server's test sets."""
     units = {client.patient_unit for client in partition.clients}
-    within = "" if units == {"image"} else " (patients)"
+    within = f" ({UNKNOWN if units == {'image'} else 'patients'})"
     table = Table(title=f"clients: images{within}", title_justify="left")
     for name in ("client", "modality", "organ", "train", "val", "test"):
         table.add_column(name, justify="right" if name in ("train", "val", "test") else "left")
@@ -111,6 +111,9 @@ def print_partition(console: Console, partition: "Partition", workspace: Path) -
             shown = _cell(images, len(server.patients[name]), tested.get(name, "patient"))
             unseen.add_row(server.modality, name, server.organs[name], shown)
     console.print(unseen)
+    nameless = {client.dataset for client in partition.clients if client.patient_unit == "image"}
+    if nameless and units != {"image"}:
+        console.print(f"{', '.join(sorted(nameless))}: {column_title('image')}")
     for client in partition.clients:
         if not client.images["test"]:
             noun = NOUNS[client.patient_unit]

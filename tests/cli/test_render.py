@@ -179,6 +179,7 @@ def test_a_partition_says_what_was_checked_and_where_patients_are_unknown(tmp_pa
     assert "│ lits │ US │ breast │ 2 (1) │ 2 (1) │ 2 (1) │" in cells
     assert "│ cvc │ US │ breast │ 4 (2 seq.) │ 2 (1 seq.) │ 2 (1 seq.) │" in cells
     assert "│ busi │ US │ breast │ 2 │ 2 │ 2 │" in cells
+    assert "busi: images (patients unknown)\n" in shown
     assert "server's test sets: unseen images" in shown
     for claim in (
         "every shard read back: no named patient is in two sets (6 patients, 2 data sets); no sequence is in",
@@ -187,7 +188,7 @@ def test_a_partition_says_what_was_checked_and_where_patients_are_unknown(tmp_pa
     ):
         assert claim in shown
     only = written(render.print_partition, Partition(0, 240, [clients[-1]], []), tmp_path, width=300)
-    assert "clients: images  " in only
+    assert "clients: images (patients unknown)" in only
     assert "every shard read back: busi names no patients: near copies" in only
     told = Partition(0, 240, clients[:2], [], options={"different_people": True})
     assert "; one id in two data sets was taken for different people\n" in written(

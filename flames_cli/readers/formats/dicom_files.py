@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -30,7 +31,7 @@ PIXEL_TAGS = [
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 ]
-TAGS = [
+_NAMES = (
     *PIXEL_TAGS,
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality"),
     *("FrameOfReferenceUID", "ReferencedSeriesSequence", "SourceImageSequence", "SegmentSequence"),
@@ -39,9 +40,12 @@ TAGS = [
     *("SequenceOfUltrasoundRegions", "EstimatedRadiographicMagnificationFactor"),
     *("SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "RescaleType"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-]
+)
+TAGS = [Tag(name) for name in _NAMES]
+"""Tags of headers; the names would be looked up again for every file."""
 
-SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", LABEL_MAP)
 """UIDs of Segmentation Storage and Label Map Segmentation Storage; some releases of pydicom have no names."""
 
 DECODERS = {
@@ -165,7 +169,7 @@ def read_header(path: Path) -> Dataset:
     return header
 
 
-def read_tags(path: Path, tags: list[str], stop_before_pixels: bool = False) -> Dataset:
+def read_tags(path: Path, tags: list[BaseTag], stop_before_pixels: bool = False) -> Dataset:
     """Return some elements of a file that can be decoded here, with its transfer syntax in `file_meta`.
 
     Raises:

@@ -252,11 +252,17 @@ def test_a_segmentation_may_be_the_mask_of_an_exported_picture(tmp_path):
         read_still_segmentation(path, None)
 
 
+def test_fractions_without_their_name_are_rejected(tmp_path):
+    values = np.arange(20, dtype=np.uint8)
+    path = write(tmp_path / "seg.dcm", image("SEG", STILL, values.tobytes(), frames=1))
+    with pytest.raises(BadCase, match="it is a segmentation of fractions, expected a binary one"):
+        read_segments(path, read_header(path))
+
+
 def test_a_label_map_has_its_segments_as_values_and_padding_as_background(tmp_path):
     values = np.array([[9, 9, 9, 9, 9], [9, 1, 1, 2, 9], [9, 1, 1, 9, 9], [9] * 5], np.uint8)
     elements = {
         **image("LABELMAP", STILL, values.tobytes(), padding=9, frames=1),
-        (0x0062, 0x0001): ("CS", "LABELMAP"),
         (0x0062, 0x0002): sequence(
             {(0x0062, 0x0004): ("US", 1), (0x0062, 0x0005): ("LO", "Liver")},
             {(0x0062, 0x0004): ("US", 2), (0x0062, 0x0005): ("LO", "Tumour")},
