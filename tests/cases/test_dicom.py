@@ -113,14 +113,14 @@ def test_a_file_of_any_name_is_known_by_its_content(tmp_path):
             image("US", SHAPE, scene(number).tobytes()),
             preamble=number % 2 == 0,
         )
-        write(tmp_path / f"SC{number:04d}.ima", image("SC", SHAPE, disc(20, 24).tobytes()))
+        write(tmp_path / f"SC{number:04d}.ima", image("SC", SHAPE, disc(20 + number, 24).tobytes()))
     rows = [f"IM{number:04d},SC{number:04d}.ima,P{number},US,breast" for number in range(4)]
     manifest = write_manifest(tmp_path, "image,mask,patient_id,modality,organ", *rows)
     checked = check_manifest(manifest, tmp_path / "work", size=40)
     assert checked.report["passed"], checked.report["findings"]
     case = MANIFEST.read_source(MANIFEST.list_sources(manifest)[1], ReadOptions())[0]
     np.testing.assert_array_equal(case.image, scene(1))
-    np.testing.assert_array_equal(case.mask, disc(20, 24))
+    np.testing.assert_array_equal(case.mask, disc(21, 24))
 
 
 def test_radiographs_of_twelve_bits_are_read_as_deep_stills(tmp_path):

@@ -84,7 +84,7 @@ def find_tumour(values: NDArray[Any], rule: TumourRule) -> tuple[Flags, frozense
         raise SoftMask(f"{error}; {SOFT_ADVICE}") from error
     except ValueError as error:
         raise ValueError(f"{error}; save it as unsigned integers") from error
-    _require_few(counts, rule)
+    _require_few(values, counts, rule)
     return _choose(values, counts, rule, str)
 
 
@@ -182,11 +182,12 @@ def _is_whole(values: NDArray[Any]) -> Flags:
     return np.asarray(apart <= WHOLE * (1 + WHOLE))  # 1.001 - 1 is more than 0.001
 
 
-def _require_few(counts: Mapping[int, int], rule: TumourRule) -> None:
+def _require_few(values: NDArray[Any], counts: Mapping[int, int], rule: TumourRule) -> None:
     """Raise ValueError if whole values are too many for labels, or are noise of JPEG around two levels."""
     labels = list(counts)
     limit = MAX_BYTE if rule.labels and labels[-1] < MAX_BYTE else MAX_LABELS
-    if len(labels) <= limit and not _is_noise(labels):
+    is_map = len(labels) <= MAX_LABELS or (len(labels) <= limit and not _is_scattered(values, counts))
+    if is_map and not _is_noise(labels):
         return
     found = f"the mask is soft: it has {len(labels)} values from {labels[0]} to {labels[-1]}, {_few(labels)}"
     advice = SOFT_ADVICE
@@ -204,6 +205,20 @@ def _is_noise(labels: Sequence[int]) -> bool:
         and labels[-2] > top - NOISE
         and all(label < NOISE or label > top - NOISE for label in labels)
     )
+
+
+def _is_scattered(values: NDArray[Any], counts: Mapping[int, int]) -> bool:
+    """Return whether most labels have few neighbours of the same label, as levels of noise and of soft edges
+    have; organs are coherent."""
+    same = values[1:][values[1:] == values[:-1]]
+    pairs = dict(zip(*(part.tolist() for part in _count(same)), strict=True)) if same.size else {}
+    above = [label for label in counts if label > 0]
+    return sum(pairs.get(label, 0) < counts[label] / 2 for label in above) > len(above) / 2
+
+
+def are_levels_noisy(values: NDArray[Any]) -> bool:
+    """Return whether values are less than NOISE apart, so that no label of a JPEG is exact."""
+    return bool((np.diff(_count(values)[0]) < NOISE).any())
 
 
 def _any_close(colours: Sequence[int]) -> bool:

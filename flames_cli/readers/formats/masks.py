@@ -17,6 +17,7 @@ from flames_cli.core.imaging.labels import (
     SeveralLabels,
     Threshold,
     TumourRule,
+    are_levels_noisy,
     find_coloured_tumour,
     find_tumour,
 )
@@ -115,6 +116,12 @@ def mark_still(path: Path, stored: StoredImage, rule: MaskRule) -> Marked:
         raise BadCase(
             f"{path.name}: the largest value of the mask is {pixels.max()} in a JPEG, whose noise is as "
             "large; expected black and white; export the mask again, as PNG"
+        )
+    if stored.is_jpeg and rule.labels and are_levels_noisy(pixels):
+        raise BadCase(
+            f"{path.name}: the mask is a JPEG, whose noise has changed the labels {_quote(rule.labels)}; "
+            "expected a file without loss; export the mask again, as PNG, or if it is black and white pass "
+            "--mask-threshold HALF instead of --labels"
         )
     if palette is not None:
         return _mark_indexed(path, pixels, palette, rule)

@@ -7,6 +7,7 @@ from flames_cli.core.patient_units import NOUNS, count_units
 from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
 from flames_cli.stages.acceptance import FULL_MASK_CODE
 from flames_cli.stages.check.clipping import advise_wider, clipped_parts, find_clipped
+from flames_cli.stages.check.equal_masks import find_equal_masks
 from flames_cli.stages.check.inspection import CaseFigures
 from flames_cli.stages.check.intensities import find_ct_windows, find_odd_levels
 from flames_cli.stages.check.spellings import find_spellings
@@ -45,6 +46,7 @@ def find_all(survey: Survey) -> list[Finding]:
         _count,
         find_clipped,
         find_ct_windows,
+        find_equal_masks,
         _unused_columns,
         find_odd_levels,
     )

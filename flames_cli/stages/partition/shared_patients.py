@@ -25,7 +25,7 @@ def require_different_patients(workspace: Path, datasets: Sequence[DataSet]) -> 
     person_of = _find_people(workspace, named)
     seen: dict[str, dict[str, tuple[str, str]]] = {}
     for dataset in named:
-        for pseudonym in sorted({case.case.patient for case in dataset.members}):
+        for pseudonym in sorted({case.case.patient for case in dataset.cases}):
             person = person_of.get(pseudonym, pseudonym)
             seen.setdefault(person, {}).setdefault(dataset.collection, (dataset.name, pseudonym))
     shared = [list(places.values()) for places in seen.values() if len(places) > 1]

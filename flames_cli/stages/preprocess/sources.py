@@ -82,7 +82,7 @@ class Gathered:
     """Faults of sources that are bad only because the user has not chosen the labels of tumour."""
 
     @property
-    def kept(self) -> list[Sound]:
+    def used(self) -> list[Sound]:
         """The valid sources that are no copy of another, in order."""
         left_out = {copy for copy, _ in self.copies}
         return [sound for name, sound in self.sound.items() if name not in left_out]
@@ -90,7 +90,7 @@ class Gathered:
     @property
     def cases(self) -> Iterator[SpooledCase]:
         """The cases of the sources that are kept, in order."""
-        return (case for sound in self.kept for case in sound.cases)
+        return (case for sound in self.used for case in sound.cases)
 
 
 def gather(

@@ -271,7 +271,7 @@ def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, s
     """Return the set of every unit, if the data set itself names it."""
     fixed: dict[str, str] = {}
     for part in parts:
-        for source in (sound.source for sound in part.kept):
+        for source in (sound.source for sound in part.used):
             unit = unit_of[source.patient]
             if source.fixed_set and fixed.setdefault(unit, source.fixed_set) != source.fixed_set:
                 raise FlamesError(
@@ -284,7 +284,7 @@ def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, s
 
 def _alike_ids(alike: Iterable[Sequence[str]], part: Gathered) -> list[list[str]]:
     """Return the lists of patients of `part` that are kept together because their ids are alike."""
-    kept = {sound.source.patient for sound in part.kept}
+    kept = {sound.source.patient for sound in part.used}
     groups = ([patient for patient in group if patient in kept] for group in alike)
     return [group for group in groups if len(group) > 1]
 
@@ -292,6 +292,6 @@ def _alike_ids(alike: Iterable[Sequence[str]], part: Gathered) -> list[list[str]
 def _near_copies(unit_of: dict[str, str], part: Gathered) -> list[list[str]]:
     """Return the lists of patients that are kept together because their images are near copies."""
     members: dict[str, list[str]] = {}
-    for patient in sorted({sound.source.patient for sound in part.kept}):
+    for patient in sorted({sound.source.patient for sound in part.used}):
         members.setdefault(unit_of[patient], []).append(patient)
     return [unit for unit in members.values() if len(unit) > 1]

@@ -142,12 +142,20 @@ def test_traces_above_0_are_not_an_empty_mask():
 
 
 def test_a_map_of_many_organs_needs_a_choice():
-    organs = np.arange(118, dtype=np.uint8).reshape(2, 59)
+    organs = np.kron(np.arange(118, dtype=np.uint8).reshape(2, 59), np.ones((4, 3), np.uint8))
     with pytest.raises(ValueError, match=r"118 values from 0 to 117.*name those of tumour with --labels"):
         find_tumour(organs, PLAIN)
     np.testing.assert_array_equal(tumour(organs, TumourRule((117, 3))), (organs == 117) | (organs == 3))
     with pytest.raises(ValueError, match="256 values from 0 to 255"):
         find_tumour(np.arange(256, dtype=np.uint8).reshape(16, 16), TumourRule((255,)))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
+def test_levels_of_noise_are_no_map_of_organs_whatever_was_chosen(dtype):
+    rng = derive_rng(0, "noisy labels")
+    values = np.kron([[0, 80], [80, 160]], np.ones((20, 20))) + rng.integers(0, 12, (40, 40))
+    with pytest.raises(ValueError, match="soft: it has 36 values"):
+        find_tumour(values.astype(dtype), TumourRule((165,)))
 
 
 @pytest.mark.parametrize("noise", [(1, 254), (7, 248), (0, 250)])

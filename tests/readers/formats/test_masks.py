@@ -174,6 +174,13 @@ def test_labels_that_jpeg_destroyed_are_rejected(value, rule, tmp_path):
     assert_refused(path, "in a JPEG, whose noise is as large", rule)
 
 
+def test_labels_cannot_be_chosen_in_a_jpeg_that_has_noise(tmp_path):
+    path = save(tmp_path / "labels.jpg", grey(170, 85), quality=95)
+    assert_refused(path, "is a JPEG, whose noise has changed the labels '170'", pick("170"))
+    even = save(tmp_path / "even.jpg", np.full(SHAPE, 170, np.uint8), quality=95)
+    assert tumour(even, pick("170")).all()
+
+
 def test_an_empty_mask_is_empty_in_every_format(tmp_path):
     for suffix in ("png", "jpg", "tif", "bmp"):
         path = save(tmp_path / f"mask.{suffix}", grey(0))
