@@ -18,6 +18,11 @@ REACH = 1 / 8
 """Distance, as a share of the side, at which the weight of content has fallen to 1/e in the mean that
 replaces the frame."""
 
+AIR = 40
+"""Grey level up to which pixels at the edge of a slice are air around the patient."""
+NOISE = 0.01
+"""Share of brighter pixels in a row or column of air."""
+
 _LEVELS = np.clip((np.arange(256) - BLACK) / (BRIGHT - BLACK) * 255, 0, 255).astype(np.uint8)
 
 
@@ -34,6 +39,19 @@ def replace_frame(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     seen = content * picture
     nearby = (weights @ seen @ weights) / (weights @ content @ weights)
     return np.rint(seen + (1 - content) * nearby).astype(np.uint8)
+
+
+def crop_to_content(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a grey picture H×W without the rows and columns of air at its edges; unchanged if all is air.
+
+    The limit suits slices of CT and MRI, where the skin is a sharp edge; ultrasound has none.
+    """
+    bright = picture > AIR
+    rows = np.flatnonzero(bright.mean(axis=1) > NOISE)
+    columns = np.flatnonzero(bright.mean(axis=0) > NOISE)
+    if not len(rows) or not len(columns):
+        return picture
+    return np.ascontiguousarray(picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
 
 
 def _inside(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flames_cli.arrays import Pixels
-from flames_cli.core.imaging.frames import replace_frame
+from flames_cli.core.imaging.frames import crop_to_content, replace_frame
 from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
 
 REDUCED = 192
@@ -34,24 +34,29 @@ def perceptual_hash(image: Pixels) -> NDArray[np.bool_]:
     A black frame around the picture, such as that of an endoscope, is replaced first: it would decide most of
     the bits.
     """
-    return _hash_grid(_reduce(image))
+    return _hash_grid(_to_grid(_reduce(image)))
 
 
-def orientation_hashes(image: Pixels) -> NDArray[np.bool_]:
-    """Return 8×PHASH_SIZE² bits: the perceptual hashes of the image in its 8 orientations, its own first.
+def orientation_hashes(image: Pixels, orientations: int = 8) -> NDArray[np.bool_]:
+    """Return K×PHASH_SIZE² bits: the perceptual hashes of the box of the content in its first K orientations.
 
-    Slices of a volume may be stored turned or mirrored.
+    The picture is cropped to its content, and turned: slices may be stored turned, mirrored, and with more or
+    less air around the patient. With one orientation, it is the picture as it is.
     """
-    grid = _reduce(image)
+    grid = _to_grid(Image.fromarray(crop_to_content(np.asarray(_reduce(image).convert("L")))))
     turned = [np.rot90(grid, quarters) for quarters in range(4)]
-    return np.stack([_hash_grid(one) for one in (*turned, *(one.T for one in turned))])
+    both = (*turned, *(one.T for one in turned))
+    return np.stack([_hash_grid(one) for one in both[:orientations]])
 
 
-def _reduce(image: Pixels) -> NDArray[np.uint8]:
-    """Return the image as a grey GRID×GRID picture without a black frame."""
+def _reduce(image: Pixels) -> Image.Image:
     picture = Image.fromarray(image)
-    if (step := min(picture.size) // REDUCED) > 1:
-        picture = picture.reduce(step)
+    step = min(picture.size) // REDUCED
+    return picture.reduce(step) if step > 1 else picture
+
+
+def _to_grid(picture: Image.Image) -> NDArray[np.uint8]:
+    """Return the picture as a grey GRID×GRID picture without a black frame."""
     return replace_frame(np.asarray(picture.convert("L").resize((GRID, GRID), Image.Resampling.LANCZOS)))
 
 

@@ -11,6 +11,7 @@ from flames_cli.core.imaging.clipping import Clipping, measure_clipping
 from flames_cli.core.imaging.geometry import MaskResize
 from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
 from flames_cli.core.imaging.lesions import measure_lesions
+from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
 from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
 from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
@@ -50,7 +51,8 @@ class CaseFigures:
     clipping: Clipping | None = None
     """Pixels at the ends of the window; None for 8-bit images, which stay as they are."""
     packed_hashes: bytes = b""
-    """Perceptual hashes of a slice in its 8 orientations, packed; empty where they are not requested."""
+    """Perceptual hashes of the content's box, packed: 8 orientations of a slice with a lesion, or a still
+    image as it is; empty where they are not requested."""
 
     @property
     def share(self) -> float:
@@ -88,9 +90,9 @@ def inspect(
 ) -> tuple[Inspected, Pictures]:
     """Read and measure `source`; errors in the data are returned, not raised.
 
-    With `hash_slices`, slices of volumes with a lesion get perceptual hashes, to be compared with still
-    images. There are pictures of a volume's slices with the smallest and the largest lesion, which is enough
-    to identify it.
+    With `hash_slices`, still images and slices with a lesion get hashes with which they are compared.
+    There are pictures of a volume's slices with the smallest and the largest lesion, which is enough to
+    identify it.
     """
     try:
         raw = reader.read_source(source, options)
@@ -105,8 +107,8 @@ def inspect(
         name = source.name if still else case.case
         image, mask = square(case, size, mask_resize)
         measured = _measure(name, case, mask, options.percentile)
-        if hash_slices and not still and measured.lesion_px and measured.digest:
-            hashes = np.packbits(orientation_hashes(in_8_bits(case)))
+        if hash_slices and measured.digest and (still or measured.lesion_px):
+            hashes = np.packbits(orientation_hashes(in_8_bits(case), 1 if still else 8))
             measured = replace(measured, packed_hashes=hashes.tobytes())
         cases.append(measured)
         if index in pictured:
@@ -164,8 +166,9 @@ def unpack_mask(case: CaseFigures, size: int) -> Mask:
 
 
 def unpack_hashes(case: CaseFigures) -> NDArray[np.bool_]:
-    """Return the perceptual hashes of a slice: 8 orientations × bits."""
-    return np.unpackbits(np.frombuffer(case.packed_hashes, np.uint8)).reshape(8, -1).astype(np.bool_)
+    """Return the hashes of a slice or a still image: orientations × bits."""
+    bits = np.unpackbits(np.frombuffer(case.packed_hashes, np.uint8))
+    return bits.reshape(-1, PHASH_SIZE**2).astype(np.bool_)
 
 
 def unpack_picture(picture: bytes, size: int) -> Pixels:

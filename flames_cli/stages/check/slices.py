@@ -61,15 +61,16 @@ def find_shared_slices(surveys: Sequence[Survey]) -> list[SharedSlice]:
         slices = [
             (volume, case) for volume in volumes for case in volume.inspected.cases if case.packed_hashes
         ]
-        if slices:
-            found += _compare(stills, slices)
+        shown = [still for still in stills if still.inspected.cases[0].packed_hashes]
+        if shown and slices:
+            found += _compare(shown, slices)
     return found
 
 
 def _compare(
     stills: Sequence[ComparedSource], slices: Sequence[tuple[ComparedSource, CaseFigures]]
 ) -> Iterator[SharedSlice]:
-    looks = np.stack([look for still in stills if (look := still.inspected.look) is not None])
+    looks = np.concatenate([unpack_hashes(still.inspected.cases[0]) for still in stills])
     pairs: dict[tuple[str, str, str, str], list[tuple[int, int, int]]] = {}
     for image, index, bits in find_turned_copies(
         looks, np.stack([unpack_hashes(case) for _, case in slices])

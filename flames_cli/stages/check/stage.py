@@ -54,7 +54,8 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
     check_windows(config, (kind_of(one.reader, source)[0] for one in opened for source in one.sources))
     with Spool(config.workspace) as spool:
         album = Album(spool, config.size)
-        surveys = [_survey(one, config, album, progress) for one in opened]
+        hash_slices = _may_have_both(opened)
+        surveys = [_survey(one, config, hash_slices, album, progress) for one in opened]
         pairs = find_pairs(surveys)
         shared = find_shared_slices(surveys)
         found = [
@@ -80,10 +81,17 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
         ]
 
 
-def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progress) -> Survey:
+def _may_have_both(opened: Sequence[Opened]) -> bool:
+    """Return whether there may be still images and volumes. A manifest may list both."""
+    readers = [one.reader for one in opened]
+    volumes = any(reader.volume_rules or not reader.modality for reader in readers)
+    return volumes and any(reader.is_still for reader in readers)
+
+
+def _survey(
+    opened: Opened, config: CheckConfig, hash_slices: bool, album: Album, progress: Progress
+) -> Survey:
     options = read_options(config)
-    # A manifest may list both kinds; other data sets have still images or volumes only.
-    hash_slices = len(config.datasets) > 1 or not opened.reader.modality
     task = partial(inspect, opened.reader, options, config.size, config.mask_resize, hash_slices)
     inspected: list[Inspected] = []
     for one, pictures in ordered_map(task, opened.sources, config.workers):
@@ -97,7 +105,6 @@ def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progres
         inspected,
         options=options,
         unused_columns=opened.unused_columns,
-        labels=config.labels,
     )
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flames_cli.core.imaging.frames import replace_frame
+from flames_cli.core.imaging.frames import crop_to_content, replace_frame
 from flames_cli.core.rng import derive_rng
 
 SIDE = 64
@@ -52,6 +52,14 @@ def test_text_on_the_frame_changes_only_its_surroundings():
         not changed[30:].any()
         or abs(replace_frame(noted).astype(int) - replace_frame(framed))[30:].max() < 20
     )
+
+
+def test_air_is_cut_off_and_nothing_else():
+    padded = np.pad(content(), ((5, 9), (0, 12)))
+    assert (crop_to_content(padded) == content()).all()
+    assert (crop_to_content(content()) == content()).all()
+    air = np.full((20, 30), 3, np.uint8)
+    assert (crop_to_content(air) == air).all()
 
 
 def test_the_sides_are_treated_alike():

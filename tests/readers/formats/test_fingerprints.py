@@ -11,6 +11,7 @@ from flames_cli.core.imaging.near_duplicates import (
     PHASH_SIZE,
     cluster_near_duplicates,
 )
+from flames_cli.core.rng import derive_rng
 from flames_cli.readers.busi import BUSI
 from flames_cli.readers.formats.fingerprints import content_hash, orientation_hashes, perceptual_hash
 from tests.support.raw_cases import iter_raw_cases
@@ -100,10 +101,20 @@ def test_different_polyps_behind_one_frame_are_no_near_copies():
     assert len(set(cluster_near_duplicates(hashes, NEAR_BITS))) == len(pictures)
 
 
-def test_the_first_of_eight_orientations_is_the_image_itself(scans):
+def test_the_first_orientation_is_the_image_as_it_is(scans):
     hashes = orientation_hashes(scans[0])
     assert hashes.shape == (8, PHASH_SIZE**2)
-    assert (hashes[0] == perceptual_hash(scans[0])).all()
+    assert (hashes[0] == orientation_hashes(scans[0], 1)[0]).all()
+
+
+def test_air_around_a_slice_does_not_matter():
+    rows, columns = np.ogrid[:120, :120]
+    head = np.hypot((rows - 60) / 1.2, columns - 60) < 40
+    coarse = np.kron(derive_rng(0, "head").integers(90, 250, (15, 15)), np.ones((8, 8), int))
+    slice_ = np.where(head, coarse, 0).astype(np.uint8)
+    padded = np.pad(slice_, ((10, 30), (50, 20)))
+    assert (orientation_hashes(slice_, 1) != orientation_hashes(padded, 1)).sum() <= COPY_BITS
+    assert (perceptual_hash(slice_) != perceptual_hash(padded)).sum() > NEAR_BITS
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -111,6 +122,7 @@ def test_the_first_of_eight_orientations_is_the_image_itself(scans):
 def test_a_turned_or_mirrored_image_is_a_copy_in_one_orientation(quarters, mirrored, scans):
     image = scans[1]
     turned = np.rot90(image[:, ::-1] if mirrored else image, quarters)
-    distances = (orientation_hashes(image) != perceptual_hash(np.ascontiguousarray(turned))).sum(axis=1)
+    own = orientation_hashes(np.ascontiguousarray(turned), 1)
+    distances = (orientation_hashes(image) != own).sum(axis=1)
     assert distances.min() <= COPY_BITS
     assert (distances <= COPY_BITS).sum() == 1
