@@ -69,8 +69,8 @@ class Losses:
     def is_problem(self) -> bool:
         """True if the median source loses most of its tissue's contrast or of its lesion.
 
-        A percentile makes the brightest voxels white on purpose: without a window, a white lesion counts only
-        if it is far above it.
+        Outside CT, the brightest voxels become white on purpose: a white lesion is a problem only if it is
+        far above the window.
         """
         median = self.median
         if self._loses_tissue(median) or median.lesion_black > LOST_LESION:

@@ -82,7 +82,7 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
 
 
 def _labels(survey: Survey) -> Iterator[Finding]:
-    sound = [(one, one.source.labels or survey.labels) for one in survey.inspected if not one.bad]
+    sound = [(one, one.source.labels or survey.options.labels) for one in survey.inspected if not one.bad]
     found = {label for one, chosen in sound if chosen for label in one.labels}
     if absent := absent_labels((chosen for _, chosen in sound), found):
         yield Finding(

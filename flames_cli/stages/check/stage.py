@@ -105,7 +105,6 @@ def _survey(
         inspected,
         options=options,
         unused_columns=opened.unused_columns,
-        labels=config.labels,
     )
 
 

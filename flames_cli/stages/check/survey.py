@@ -81,8 +81,6 @@ class Survey:
     """Options with which they were read."""
     unused_columns: tuple[str, ...] = ()
     """Columns of a manifest that are not read."""
-    labels: tuple[str, ...] = ()
-    """Labels of the options that are tumour in sources without labels of their own."""
 
     @property
     def noun(self) -> str:
