@@ -95,7 +95,8 @@ def _missing(names: Sequence[str], header: Sequence[str], columns: Columns) -> l
         return []
     strange = [shown for name, shown in zip(names, header, strict=True) if _is_unused(name, columns)]
     return [
-        f"no column {', '.join(missing)}",
+        f"no column {', '.join(missing)} (expected {', '.join(columns.required)}, and if known "
+        f"{', '.join(columns.optional)})",
         *(f"unknown column {name[:_SHOWN]!r}" for name in strange),
     ]
 

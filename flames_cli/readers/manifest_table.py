@@ -84,8 +84,6 @@ def read_table(path: Path) -> Table:
         FlamesError: the file is not such a table, or rows have faults; the message names the first LISTED.
     """
     cells, faults = read_cells(path, Columns(REQUIRED, (*OPTIONAL, *PER_ROW)))
-    if faults:
-        faults[0] += f" (expected {', '.join(REQUIRED)}, and if known site, split, frame and labels)"
     require_no_faults(path, faults)
     rows: list[Row] = []
     problems: list[str] = []

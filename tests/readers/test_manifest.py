@@ -185,7 +185,7 @@ def test_a_wrong_row_is_named(row, message, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (COLUMNS[1:], r"no column image \(expected image, mask, .* frame and labels\)"),
+        (COLUMNS[1:], r"no column image \(expected image, mask, .*, and if known site, split, .*\)"),
         (COLUMNS[:2], "no column patient_id, modality, organ"),
         ((*COLUMNS, "sites"), "unknown column 'sites'; rename it to site, or to a name that is less like it"),
         ((*COLUMNS, "Splitt"), "unknown column 'splitt'; rename it to split"),

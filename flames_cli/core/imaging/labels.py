@@ -213,7 +213,8 @@ def _is_scattered(values: NDArray[Any], counts: Mapping[int, int]) -> bool:
     same = values[1:][values[1:] == values[:-1]]
     pairs = dict(zip(*(part.tolist() for part in _count(same)), strict=True)) if same.size else {}
     above = [label for label in counts if label > 0]
-    return sum(pairs.get(label, 0) < counts[label] / 2 for label in above) > len(above) / 2
+    scattered = [label for label in above if pairs.get(label, 0) < counts[label] / 2]
+    return len(scattered) > len(above) / 2
 
 
 def are_levels_noisy(values: NDArray[Any]) -> bool:
