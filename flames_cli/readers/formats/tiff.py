@@ -183,7 +183,7 @@ def _read_plane(
         raise ValueError(f"its tiles are {tile_width} pixels wide")
     row_bytes, tile_bytes = ((side * samples * bits + 7) // 8 for side in (width, tile_width))
     if row_bytes * height > _MAX_PLANE_BYTES:
-        raise BadCase(f"{name}: its header claims {width}×{height} pixels of {row_bytes // width} bytes")
+        raise ValueError(f"it has {row_bytes * height} bytes of pixels, expected up to {_MAX_PLANE_BYTES}")
     rows = _decompress(data, _plain_directory(name, directory, plane, planes, (row_bytes, tile_bytes)))
     if bits == 12:
         unpacked = _unpack_12_bits(rows, tile_bytes, tile_width * samples)
