@@ -33,7 +33,7 @@ about a hundred."""
 NOISE = 16
 """Width of the noise that JPEG makes around 0 and around the largest value."""
 
-OVERSHOOT = 1.25
+OVERSHOOT = 1.6
 """Largest value of a mask of floats relative to its full scale: a cubic resampling exceeds both ends."""
 
 SCALES = (1, 255, 65535)

@@ -115,9 +115,10 @@ def test_a_faint_map_is_not_taken_for_one_of_a_smaller_scale(values):
 
 
 def test_a_cubic_resampling_exceeds_both_ends():
-    values = draw(-0.1, 0.4, 1.1)
-    np.testing.assert_array_equal(tumour(values, HALF), values == 1.1)
-    with pytest.raises(ValueError, match=r"soft: its values go from -0\.1 to 1\.1"):
+    values = draw(-0.1, 0.4, 1.5)
+    for rule in (HALF, TumourRule(threshold=0.5)):
+        np.testing.assert_array_equal(tumour(values, rule), values == 1.5)
+    with pytest.raises(ValueError, match=r"soft: its values go from -0\.1 to 1\.5"):
         find_tumour(values, PLAIN)
 
 
