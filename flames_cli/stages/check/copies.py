@@ -188,6 +188,11 @@ def _dice(one: ComparedSource, other: ComparedSource) -> float:
     ).dice()
 
 
+def _unit(survey: Survey, what: str) -> str:
+    """Return the word for `what`: the patients of some data sets are sequences of frames."""
+    return "sequences" if what == "patients" and survey.reader.patient_unit == "sequence" else what
+
+
 def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
     """Return the findings that `pairs` give for one data set."""
     own = [pair for pair in pairs if survey in (pair.first.survey, pair.second.survey)]
@@ -197,7 +202,8 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
             yield Finding(
                 severity="problem",
                 code=f"copies-across-{what.replace(' ', '-')}",
-                what=f"{count_noun(len(divided), 'picture is', 'pictures are')} present twice, in two {what}",
+                what=f"{count_noun(len(divided), 'picture is', 'pictures are')} present twice, "
+                f"in two {_unit(survey, what)}",
                 fix=LOOK + fix + ACCEPT,
                 where=tuple(pair.where(survey, what) for pair in divided),
             )

@@ -94,6 +94,15 @@ def test_how_near_two_pictures_are_decides_what_they_are(bits, knows_patients, e
         assert f"{bits} of 256 bits apart" in place.text
 
 
+def test_copies_in_two_sequences_are_called_so():
+    made = survey(still("a"), still("b", 3))
+    made = replace(made, reader=replace(made.reader, patient_unit="sequence"))
+    (found,) = find_copies(made, find_pairs([made]))
+    assert found.what == "1 picture is present twice, in two sequences"
+    assert found.code == "copies-across-patients"
+    assert found.fix.startswith("look at both pictures: ")
+
+
 def test_images_of_one_patient_may_be_near_copies():
     made = survey(still("a", patient="p"), still("b", 3, patient="p"))
     assert find_pairs([made]) == []
