@@ -97,7 +97,7 @@ class State:
     releases: int = 0
     """Number of rounds whose noised models have left the server, including rounds that were lost later."""
     statistics: FinalStatistics | None = None
-    """Statistics of this round's models, from the pass of all clients after the last round; None before it."""
+    """Statistics of this round's models, from the clients' pass after the last round; None before it."""
 
     def model_for(self, client: str, group: str) -> Weights:
         """Return the model that the client trains next: its group's model with the client's own entries."""
