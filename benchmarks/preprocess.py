@@ -3,7 +3,8 @@
 python benchmarks/preprocess.py --otu2d ../shared/data/otu2d --brats ../shared/data/Task01_BrainTumour
 
 The reference decodes one file after the other, stores every image as float32 and writes one npz. Both run
-`--repeats` times, and the fastest run counts. Phantoms are drawn for a data set without a folder.
+`--repeats` times, and the fastest run counts. Both resize masks as in the paper. Phantoms are drawn for a
+data set without a folder.
 """
 
 import argparse
@@ -101,7 +102,11 @@ def main() -> None:
 
             def ours(folder: Path, name: str = name, root: Path = root) -> int:
                 config = PreprocessConfig(
-                    workspace=folder, raw={name: root}, workers=options.workers, size=SIZE
+                    workspace=folder,
+                    raw={name: root},
+                    workers=options.workers,
+                    size=SIZE,
+                    mask_resize="paper",
                 )
                 return sum(report["sources"] for report in preprocess(config, name))
 

@@ -153,6 +153,10 @@ class ReadConfig(Section):
         metavar="PATH",
     )
     size: Annotated[int, Field(ge=16, le=2048)] = option(240, "Side of the square images, in pixels.")
+    mask_resize: Literal["aligned", "paper"] = option(
+        "aligned",
+        "Resizing of masks: aligned with their images, or as in the FLAMES paper, up to half a pixel off.",
+    )
     name: Name | None = option(None, "Name of the data sets of a manifest.", shown="name of its folder")
     channels: Literal["grey", "rgb"] = option("grey", "Channels to read: rgb for data sets with colour.")
     plane: Literal["axial", "coronal", "sagittal"] = option("axial", "Plane of the slices of a volume.")
@@ -161,17 +165,24 @@ class ReadConfig(Section):
         "Slices of a volume: those near the mean slice of the tumour, all with tumour, or all.",
         shown="as in the paper of the data set",
     )
+    empty: Literal["skip", "keep"] = option(
+        "skip", "Images and volumes without a lesion: skip leaves them out, keep uses them, too."
+    )
     slice_half_width: Annotated[int, Field(ge=0)] = option(
         20, "Slices on either side of the tumour's mean slice, for --slices near."
     )
     window: dict[str, Window] = option(
         {},
-        "Intensities that become black and white, such as CT=-160,240 in HU.",
+        "Intensities that become black and white, such as CT=-160,240 in HU, also for CT of other names.",
         shown="window of the data set",
         metavar="MODALITY=LOW,HIGH",
     )
     percentile: Annotated[float, Field(gt=0, le=100)] = option(
-        95.0, "Percentile that becomes white in a volume without a window."
+        95.0, "Percentile that becomes white in a volume or 16-bit image without a window."
+    )
+    percentile_of: Literal["all", "foreground"] = option(
+        "all",
+        "Voxels of which the percentile is taken: all, as in the paper, or foreground, those above 0.",
     )
     accept: Path | None = option(
         None, "TOML file of findings to accept: [[accept]] with id and reason.", metavar="FILE"

@@ -49,6 +49,12 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         console.print(f"left out {count(len(copies), 'image')}: the same as another")
     if near := report["near_copies_kept_together"]:
         console.print(f"kept {count(len(near), 'group')} of near copies together, each in one set")
+    if alike := report["ids_alike_kept_together"]:
+        console.print(
+            f"kept {count(len(alike), 'group')} of patients together whose ids differ only in spelling; "
+            "flames check lists them",
+            style="yellow",
+        )
     reasons: dict[str, int] = {}
     for item in report["skipped"]:
         reasons[item["reason"]] = reasons.get(item["reason"], 0) + 1

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has 
     from flames_cli.core.scores.intervals import Interval
     from flames_cli.core.scores.metrics import Summary
     from flames_cli.stages.evaluate.files import Evaluation
-    from flames_cli.stages.evaluate.lesion_rows import LesionRow, SizeScores
+    from flames_cli.stages.evaluate.lesion_rows import FalsePositives, LesionRow, SizeScores
     from flames_cli.stages.evaluate.rows import Row
 
 FOUND = ("small", "large", "lesion")
@@ -36,6 +36,8 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
         if by_size := result.lesions.get(split):
             yield lesion_table(f"{title}: DSC (cases) by size of lesion", first, by_size, result)
             yield found_table(f"{title}: lesions found", first, by_size, result)
+            if any(row.healthy for row in by_size):
+                yield healthy_table(f"{title}: images without a lesion", first, by_size, result)
             if any(row.gains for row in by_size):
                 yield gain_table(f"{title}: gain in DSC (patients)", first, by_size)
 
@@ -51,6 +53,8 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
     if any(result.lesions.values()):
         yield _small_note(result)
         yield "found: lesions that the prediction touches; prec.: its parts that touch one"
+    if any(row.healthy for rows in result.lesions.values() for row in rows):
+        yield "without a lesion: marked: images with any prediction; area: mean share of it in the image"
     if result.compare:
         yield f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}"
         if any(row.gains for rows in result.lesions.values() for row in rows):
@@ -125,6 +129,30 @@ def _run_table(
         else:
             table.add_row(row.label, _what(row), *cells(row.sizes, True))
     return table
+
+
+def healthy_table(title: str, first: str, rows: "Sequence[LesionRow]", result: "Evaluation") -> Table:
+    """Return the table of false positives on images without a lesion, if a row has such images."""
+    table = plain_table(title)
+    table.add_column(first, overflow="fold")
+    table.add_column("run" if result.compare else "images", overflow="ellipsis" if result.compare else "fold")
+    for name in ("n", "marked", "lesions/image", "area %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in (row for row in rows if row.healthy):
+        if result.compare:
+            table.add_row(row.label, result.run, *_healthy_cells(row.healthy))
+            theirs = _healthy_cells(row.compared_healthy)
+            table.add_row(_what(row), result.compare if theirs else "", *theirs, style="dim")
+        else:
+            table.add_row(row.label, _what(row), *_healthy_cells(row.healthy))
+    return table
+
+
+def _healthy_cells(value: "FalsePositives | None") -> list[str]:
+    if value is None:
+        return []
+    marked = f"{value.n_marked / value.n:.2f} ({value.n_marked})"
+    return [str(value.n), marked, f"{value.lesions_per_image:.2f}", f"{100 * value.area:.2f}"]
 
 
 def gain_table(title: str, first: str, rows: "Sequence[LesionRow]") -> Table:

@@ -27,8 +27,14 @@ def pseudonym(salt: bytes, patient: str) -> str:
     return f"p-{hmac.digest(salt, known, 'sha256').hex()[:DIGITS]}"
 
 
-def pseudonyms(salt: bytes, patients: Iterable[str]) -> dict[str, str]:
+def pseudonyms(salt: bytes, patients: Iterable[str], within: str = "") -> dict[str, str]:
     """Return {patient: pseudonym}, with a different pseudonym for each patient.
+
+    Args:
+        salt: the site's secret.
+        patients: ids of patients.
+        within: name of the data set outside of which the ids have no meaning, such as numbers of images: the
+            pseudonym is then that of `within/id`. Empty: an id is one person in all data sets.
 
     Raises:
         FlamesError: two patients would have the same pseudonym.
@@ -36,7 +42,7 @@ def pseudonyms(salt: bytes, patients: Iterable[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     bearers: dict[str, str] = {}
     for patient in dict.fromkeys(patients):
-        name = names[patient] = pseudonym(salt, patient)
+        name = names[patient] = pseudonym(salt, f"{within}/{patient}" if within else patient)
         if (other := bearers.setdefault(name, patient)) != patient:
             raise FlamesError(
                 f"patients {other!a} and {patient!a} would have the same pseudonym, expected different "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.imaging.intensity import PercentileOf
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.core.imaging.volumes import Placement
 from flames_cli.errors import FlamesError
@@ -25,6 +26,11 @@ class SkippedCase(Exception):
     The message is written to the report of preprocessing, so it names no file and no patient.
     """
 
+
+EMPTY_MASK = "the mask is empty"
+"""Reason for which a source without a lesion is left out."""
+NO_LESION = "the manifest lists it without a lesion"
+"""Reason for which a row of a manifest without a mask is left out."""
 
 Threshold = float | Literal["half"] | None
 """Threshold of a soft mask."""
@@ -87,8 +93,8 @@ class ReadOptions:
     """Smallest value that is tumour in a soft mask; half: half of full scale; None: it is rejected."""
     keep_empty: bool = False
     """True to read images and volumes without a lesion, too."""
-    percentile_of: Literal["all", "foreground"] = "all"
-    """Voxels of which `percentile` is taken."""
+    percentile_of: PercentileOf = "all"
+    """Voxels of which `percentile` is taken: all, or those above 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ class VolumeRules:
 
     modality: str
     window: tuple[float, float] | None = None
-    """Intensities that become 0..1; None: `formats.volumes.WINDOWS`, else 0 to a percentile of the volume."""
+    """Intensities that become 0..1; None: `formats.ranges.CT_WINDOW` for CT, else 0 to a percentile."""
     slices: str = "lesion"
     """`near`, `lesion` or `all`."""
     min_lesion_px: int = 1

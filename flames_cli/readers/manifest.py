@@ -1,11 +1,13 @@
 """A hospital's own data: images and volumes in any folders, listed with their masks in a CSV file.
 
 Each row describes one image. `image` and `mask` are paths relative to the CSV; several masks are separated by
-`;`. Further columns are `patient_id`, `modality`, `organ` and, if known, `site` and `split` (train, val, test
-or server). An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first channel), a folder with one
-DICOM series, or a .dcm file. The mask of a still image is a still image; the mask of a volume is NIfTI,
-DICOM-SEG or a DICOM series. Every label above 0 is tumour (in a JPEG, every value from 128). A person who was
-scanned twice has one patient_id, in all modalities.
+`;`, and the word `none` in place of a mask means that the image has no lesion. Further columns are
+`patient_id`, `modality`, `organ` and, if known, `site` and `split` (train, val, test or server), and `frame`,
+the number of one frame of a DICOM clip. An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first
+channel), a folder with one DICOM series, or a DICOM file. The mask of a still image is a still image, or the
+DICOM-SEG of a DICOM still; the mask of a volume is NIfTI, DICOM-SEG or a DICOM series. Every label above 0 is
+tumour (in a JPEG, every value from 128). A person who was scanned twice has one patient_id, in all
+modalities.
 """
 
 from collections import Counter
@@ -32,20 +34,24 @@ def list_sources(root: Path) -> list[Source]:
     rows = read_table(table)
     names = [_tidy(row.image) for row in rows]
     require_no_faults(table, _path_faults(table.parent, rows))
-    stems = Counter(_stem(name) for name in names)
+    frames = [f"/frame{row.frame}" if row.frame else "" for row in rows]
+    cases = [_stem(name) + frame for name, frame in zip(names, frames, strict=True)]
+    times = Counter(cases)
     return [
         Source(
-            name=name,
+            name=f"{name} frame {row.frame}" if row.frame else name,
             patient=row.patient,
             image=table.parent / name,
             masks=tuple(table.parent / _tidy(mask) for mask in row.masks),
-            case=_stem(name) if stems[_stem(name)] == 1 else name,
+            case=case if times[case] == 1 else name + frame,
             site=row.site,
             modality=row.modality,
             organ=row.organ,
             fixed_set=row.fixed_set,
+            is_healthy=not row.masks,
+            frame=row.frame,
         )
-        for name, row in zip(names, rows, strict=True)
+        for name, row, frame, case in zip(names, rows, frames, cases, strict=True)
     ]
 
 
@@ -61,7 +67,8 @@ def _stem(name: str) -> str:
 def _path_faults(folder: Path, rows: Sequence[Row]) -> list[str]:
     home = folder.resolve()
     faults: list[str] = []
-    listed: dict[Path, int] = {}
+    listed: dict[tuple[Path, int], int] = {}
+    clips: dict[Path, Row] = {}
     for row in rows:
         image, *masks = [_inside(home, text) for text in (row.image, *row.masks)]
         if image is None or None in masks:
@@ -71,9 +78,14 @@ def _path_faults(folder: Path, rows: Sequence[Row]) -> list[str]:
             )
         elif image in masks:
             faults.append(f"row {row.number}: image and mask are the same file")
-        elif (before := listed.setdefault(image, row.number)) != row.number:
+        elif (before := listed.setdefault((image, row.frame), row.number)) != row.number:
             faults.append(
                 f"row {row.number}: the image of row {before} again; list it once, its masks separated by ;"
+            )
+        elif (clip := clips.setdefault(image, row)).patient != row.patient:
+            faults.append(
+                f"row {row.number}: a frame of the clip of row {clip.number}, but of another patient_id; "
+                "expected one patient; correct one of the rows"
             )
     return faults
 
@@ -97,7 +109,7 @@ MANIFEST = Reader(
     organ="",
     licence="your own",
     folder=FOLDER,
-    layout=f"{FOLDER} with the columns image, mask, patient_id, modality, organ, and if known site and split",
+    layout=f"{FOLDER} with the columns image, mask, patient_id, modality and organ (see docs/datasets.md)",
     list_sources=list_sources,
     read_source=read_any,
     has_colour=True,

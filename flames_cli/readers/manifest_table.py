@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
+from flames_cli.readers.manifest_names import NAMED, name_faults, rounded_ids
 
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
 OPTIONAL = ("site", "split")
 """Columns that are either absent or filled in every row."""
+PER_ROW = ("frame",)
+"""Columns that may be absent, or empty in some rows."""
 
 SPLITS = {"train": "client_train", "val": "client_val", "test": "client_test", "server": "server_test"}
 """Values of `split`, and the one of core.splits.SETS that each means."""
@@ -24,6 +27,9 @@ MODALITIES = {
     "endoscopy": "Endoscopy",
 }
 """Spellings, in lower case, of the modalities that FLAMES knows; other names stay unchanged."""
+
+NO_MASK = "none"
+"""Word in the column `mask` for an image without a lesion, which has no mask file."""
 
 LISTED = 5
 """Number of faults that a message names; further ones are only counted."""
@@ -45,6 +51,7 @@ class Row:
     """Row number in a spreadsheet, where the column names are row 1."""
     image: str
     masks: tuple[str, ...]
+    """Empty if the cell of the mask is the word of NO_MASK: the image has no lesion."""
     patient: str
     modality: str
     organ: str
@@ -52,6 +59,8 @@ class Row:
     site: str
     fixed_set: str
     """Name of the assigned set, one of core.splits.SETS, or empty."""
+    frame: int = 0
+    """Number of the frame of a DICOM clip, from 1; 0: the cell is empty."""
 
 
 def read_table(path: Path) -> list[Row]:
@@ -120,13 +129,13 @@ def _read_cells(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    known = (*REQUIRED, *OPTIONAL)
+    known = (*REQUIRED, *OPTIONAL, *PER_ROW)
     missing = [name for name in REQUIRED if name not in names]
     problems = [f"no column {', '.join(missing)}"] if missing else []
     problems += [f"unknown column {name[:40]!r}" for name in names if name not in known]
     problems += [f"column {name} exists twice" for name in known if names.count(name) > 1]
     if problems:
-        problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site and split)"
+        problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site, split and frame)"
     require_no_faults(path, problems)
 
 
@@ -136,8 +145,11 @@ def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
         return [f"it has {len(cells)} cells, expected {len(names)}, as many as columns"]
     row = dict(zip(names, cells, strict=True))
     faults = [f"{name} is empty" for name in REQUIRED if not row[name].strip("; ")]
+    faults += name_faults(row)
     faults += [
-        f"{name} contains a line break or control character" for name in row if _CONTROL.search(row[name])
+        f"{name} contains a line break or control character"
+        for name in row
+        if name not in NAMED and _CONTROL.search(row[name])
     ]
     for name, cell in row.items():
         if len(cell) > (longest := LONGEST.get(name, LONGEST_OTHER)):
@@ -146,8 +158,13 @@ def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
         faults.append(
             f"modality {row['modality'][:40]!r}, expected letters, digits, spaces, - and _ (up to 32)"
         )
+    if len(masks := _listed(row["mask"].lower())) > 1 and NO_MASK in masks:
+        faults.append("mask is the word none and a file, expected none alone or only files")
     if row.get("split") and row["split"].lower() not in SPLITS:
         faults.append(f"split {row['split'][:40]!r}, expected {', '.join(SPLITS)}")
+    frame = row.get("frame", "")
+    if frame and not (frame.isascii() and frame.isdecimal() and int(frame) > 0):
+        faults.append(f"frame {frame[:40]!r}, expected a whole number from 1, or an empty cell")
     return faults
 
 
@@ -156,13 +173,19 @@ def _row(number: int, row: dict[str, str]) -> Row:
     return Row(
         number=number,
         image=row["image"],
-        masks=tuple(mask.strip() for mask in row["mask"].split(";") if mask.strip()),
+        masks=() if row["mask"].lower() == NO_MASK else _listed(row["mask"]),
         patient=_one_form(row["patient_id"]),
         modality=MODALITIES.get(modality.lower(), modality),
         organ=_one_form(" ".join(row["organ"].lower().split())),
         site=_one_form(row.get("site", "")),
         fixed_set=SPLITS.get(row.get("split", "").lower(), ""),
+        frame=int(row.get("frame") or 0),
     )
+
+
+def _listed(cell: str) -> tuple[str, ...]:
+    """Return the entries of a cell, which are separated by semicolons."""
+    return tuple(entry.strip() for entry in cell.split(";") if entry.strip())
 
 
 def _one_form(text: str) -> str:
@@ -184,4 +207,6 @@ def _faults_together(rows: Sequence[Row]) -> list[str]:
             problems.append(
                 f"row {row.number}: patient {row.patient} is in another split than in row {before.number}"
             )
+    if fault := rounded_ids({patient: row.number for patient, row in first.items()}):
+        problems.append(fault)
     return problems

@@ -8,6 +8,9 @@ from flames_cli.errors import FlamesError
 from flames_cli.report.html import legible
 from flames_cli.store.files.parse import parse_toml
 
+FULL_MASK_CODE = "full-mask"
+"""Code of a mask that covers nearly all of its image, in check and in preprocess."""
+
 TABLE = "accept"
 KEYS = ("id", "reason")
 FORM = '[[accept]] with the texts id = "…" and reason = "…"'

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flames_cli.config import ReadConfig
+from flames_cli.core.patient_names import find_alike
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader, names_of
 from flames_cli.readers.base import BadCase, Reader, ReadOptions, Source, find_root, require_sources
+from flames_cli.readers.formats.ranges import is_ct
 from flames_cli.readers.manifest_table import MODALITIES
 
 Kind = tuple[str, str]
@@ -35,7 +37,11 @@ def open_raw(config: ReadConfig, dataset: str) -> Opened:
     reader = get_reader(dataset)
     check_options(reader, config)
     root = find_root(reader, raw_folder(config, reader))
-    return Opened(reader, config.name or own_name(reader, root), require_sources(reader, root))
+    sources = require_sources(reader, root)
+    if reader.complete and config.empty == "skip":
+        # They are no part of the count of a public data set; those of a manifest are reported as left out.
+        sources = [source for source in sources if not source.is_healthy]
+    return Opened(reader, config.name or own_name(reader, root), sources)
 
 
 def check_options(reader: Reader, config: ReadConfig) -> None:
@@ -53,13 +59,14 @@ def check_options(reader: Reader, config: ReadConfig) -> None:
 
 
 def check_windows(config: ReadConfig, modalities: Iterable[str]) -> None:
-    """Check that every window is for a modality of the images.
+    """Check that every window is for a modality of the images; CT's may be for CT of any name.
 
     Raises:
         FlamesError: a window is for another modality; the message names it and the existing modalities.
     """
     known = sorted(set(modalities))
-    if strange := [name for name in config.window if _spell(name) not in known]:
+    accepted = {*known, *(["CT"] if any(map(is_ct, known)) else [])}
+    if strange := [name for name in config.window if _spell(name) not in accepted]:
         raise FlamesError(
             f"--window names the modality {strange[0]}, expected {' or '.join(known)}; check its spelling"
         )
@@ -99,6 +106,16 @@ def kind_of(reader: Reader, source: Source) -> Kind:
     return source.modality or reader.modality, source.organ or reader.organ
 
 
+def find_alike_ids(reader: Reader, sources: Iterable[Source]) -> list[list[str]]:
+    """Return groups of patients whose ids are probably spellings of one id.
+
+    Only data sets that name patients have them: the other ids are names of files.
+    """
+    if reader.patient_unit != "patient":
+        return []
+    return find_alike(source.patient for source in sources)
+
+
 def read_options(config: ReadConfig) -> ReadOptions:
     """Return the user's options for reading."""
     return ReadOptions(
@@ -107,7 +124,9 @@ def read_options(config: ReadConfig) -> ReadOptions:
         plane=config.plane,
         windows={_spell(modality): window for modality, window in config.window.items()},
         percentile=config.percentile,
+        percentile_of=config.percentile_of,
         colour=config.channels == "rgb",
+        keep_empty=config.empty == "keep",
     )
 
 

@@ -126,7 +126,7 @@ def test_no_patient_can_be_found_in_a_study(flames, hospital, logged, monkeypatc
 
 def test_the_search_finds_what_is_not_hidden(flames, hospital, monkeypatch):
     """Without pseudonyms, every file that holds a patient is found."""
-    monkeypatch.setattr(stage, "pseudonyms", lambda salt, patients: {one: one for one in patients})
+    monkeypatch.setattr(stage, "pseudonyms", lambda salt, patients, within: {one: one for one in patients})
     study = Path("study")
     named = ("--dataset", "manifest", "--raw", hospital, "--name", "own")
     flames("preprocess", *named, "--size", 32, "--skip-bad", "--workspace", study)

@@ -68,7 +68,8 @@ def report(**changes):
         "sites": {"C1": {"images": 3, "patients": 2}},
         "file": "busi.h5",
     }
-    lists = {"skipped": [], "bad": [], "copies_left_out": [], "near_copies_kept_together": []}
+    empty = ("skipped", "bad", "copies_left_out", "near_copies_kept_together", "ids_alike_kept_together")
+    lists = {key: [] for key in empty}
     return {**made, **lists, **changes}
 
 
@@ -80,6 +81,7 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
             bad=["p-0123456789abcdef"],
             copies_left_out=[{"name": "p-23", "same_as": "p-45"}],
             near_copies_kept_together=[["a", "b"]],
+            ids_alike_kept_together=[["c", "d"]],
         ),
         tmp_path,
     )
@@ -89,6 +91,7 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
         "sites, images (patients): C1 3 (2)",
         "left out 1 image: the same as another",
         "kept 1 group of near copies together, each in one set",
+        "kept 1 group of patients together whose ids differ only in spelling; flames \ncheck lists them",
         "skipped 3 cases: the mask is empty",
         "left out 1 bad case",
         f"→ {tmp_path / 'private' / 'busi.csv'}",

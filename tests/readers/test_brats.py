@@ -177,7 +177,7 @@ def test_real_volumes_become_what_the_authors_code_makes_of_them(name):
     for key in compared:
         case = cases[int(key.split("_z")[1].split("_")[0])]
         assert case.high == pytest.approx(float(golden[f"{name}_p95"]), rel=1e-4)
-        image, mask = to_square(scale(case.image, case.low, case.high), case.mask, 240)
+        image, mask = to_square(scale(case.image, case.low, case.high), case.mask, 240, "paper")
         np.testing.assert_allclose(quantise(image, 4095) / 4095, golden[key], atol=1 / 4095)
         np.testing.assert_array_equal(mask, golden[key.replace("_img", "_mask")])
     assert len(compared) == 3

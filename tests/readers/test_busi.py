@@ -65,11 +65,40 @@ def test_a_mask_without_its_image_is_bad(tmp_path):
         read_one(tmp_path)
 
 
-def test_normal_images_and_junk_are_ignored(tmp_path):
+def test_normal_images_are_healthy_and_follow_those_with_lesions(tmp_path):
+    for name in ("normal (2)", "malignant (1)", "benign (1)"):
+        save(tmp_path, name, blank())
+        save(tmp_path, f"{name}_mask", spot(1, 1, value=0 if name == "normal (2)" else 255))
+    listed = BUSI.list_sources(tmp_path)
+    assert [(one.name, one.stratum, one.is_healthy) for one in listed] == [
+        ("benign (1)", "benign", False),
+        ("malignant (1)", "malignant", False),
+        ("normal (2)", "normal", True),
+    ]
+    (case,) = BUSI.read_source(listed[2], ReadOptions(keep_empty=True))
+    assert not case.mask.any()
+    with pytest.raises(SkippedCase, match="the mask is empty"):
+        BUSI.read_source(listed[2], ReadOptions())
+
+
+def test_a_normal_image_whose_mask_has_a_lesion_is_bad(tmp_path):
+    for name in ("benign (1)", "normal (1)"):
+        save(tmp_path, name, blank())
+        save(tmp_path, f"{name}_mask", spot(1, 1))
+    with pytest.raises(BadCase, match=r"^normal \(1\): its mask has a lesion, expected none"):
+        BUSI.read_source(BUSI.list_sources(tmp_path)[1], ReadOptions(keep_empty=True))
+
+
+def test_normal_images_alone_are_no_data_set(tmp_path):
+    save(tmp_path, "normal (1)", blank())
+    for name in ("benign", "malignant"):
+        (tmp_path / name).rmdir()
+    assert BUSI.list_sources(tmp_path) == []
+
+
+def test_junk_is_ignored(tmp_path):
     save(tmp_path, "benign (1)", blank())
     save(tmp_path, "benign (1)_mask", spot(1, 1))
-    save(tmp_path, "normal (1)", blank())
-    save(tmp_path, "normal (1)_mask", spot(1, 1))
     for name in (
         "._benign (1).png",
         "._benign (1)_mask.png",

@@ -1,5 +1,7 @@
 import csv
+import re
 import shutil
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,7 +154,8 @@ def with_cell(column: str, value: str) -> tuple[str, ...]:
         (with_cell("modality", "x" * 33), "row 3: modality 'x+', expected letters"),
         (with_cell("organ", "x" * 129), "row 3: organ has 129 characters, expected at most 128"),
         (with_cell("image", "x" * 1025), "row 3: image has 1025 characters"),
-        (with_cell("organ", "a\nb"), "row 3: organ contains a line break or control character"),
+        (with_cell("organ", "a\nb"), r"row 3: organ contains U\+000A .*control character"),
+        (with_cell("image", "a\nb"), "row 3: image contains a line break or control character"),
         (ROW[:4], "row 3: it has 4 cells, expected 5, as many as columns"),
         ((*ROW, "more"), "row 3: it has 6 cells, expected 5, as many as columns"),
         (with_cell("image", "../a.png"), "row 3: a path is not inside the manifest's folder"),
@@ -180,7 +183,7 @@ def test_a_wrong_row_is_named(row, message, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (COLUMNS[1:], r"no column image \(expected image, mask, .* and split\)"),
+        (COLUMNS[1:], r"no column image \(expected image, mask, .* split and frame\)"),
         (COLUMNS[:2], "no column patient_id, modality, organ"),
         ((*COLUMNS, "age"), "unknown column 'age'"),
         ((*COLUMNS, ""), "unknown column ''"),
@@ -399,7 +402,7 @@ def test_a_file_of_another_format_is_bad_whatever_its_name(mask, tmp_path):
         ("gone", "m.png", "gone: there is no such file or folder"),
         ("gone.nii.gz", "v.nii", "gone.nii.gz: there is no such file"),
         ("gone.dcm", "v.nii", "gone.dcm: there is no such file"),
-        ("a.mha", "m.png", "a.mha: expected PNG, JPEG, TIFF, NIfTI, .dcm, or a folder"),
+        ("a.mha", "m.png", "a.mha: expected PNG, JPEG, TIFF, BMP, NIfTI, .dcm, or a folder"),
         ("a.png", "v.nii", "v.nii: the mask is a volume, its image a still"),
         ("v.nii", "m.png", "m.png: the mask is a still, its image a volume"),
         ("empty", "v.nii", "empty: no DICOM files in it"),
@@ -414,6 +417,75 @@ def test_files_that_do_not_go_together_are_bad(image, mask, message, tmp_path):
     write(tmp_path, (image, mask, *ROW[2:]))
     with pytest.raises(BadCase, match=message):
         read_one(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "message"),
+    [
+        (
+            "a.jp2",
+            b"\0\0\0\x0cjP  \r\n\x87\n",
+            "its content is JPEG 2000, .*; convert it to PNG$",
+        ),
+        ("a.gif", b"GIF89a", "its content is GIF, expected PNG.*; convert it to PNG$"),
+        ("a.webp", b"RIFF\0\0\0\0WEBPVP8 ", "its content is WebP, .*; convert it to PNG$"),
+        ("a.nrrd", b"NRRD0004\n", "its content is NRRD, .*; convert it to NIfTI"),
+        ("a.mha", b"ObjectType = Image\n", "its content is MetaImage .*; convert it to NIfTI"),
+        ("a.xyz", b"junk", "expected PNG.*; convert it to one of these$"),
+        ("a.png", b"GIF89a", r"cannot be read as an image \(its content is GIF; convert it to PNG\)"),
+        ("a.png", b"<html>", r"cannot be read as an image \(its content is a web page or XML; fetch"),
+        ("a.jpg", bytes(128) + b"DICM", r"cannot be read as an image \(its content is DICOM; name it .dcm\)"),
+        ("a.nii", b"\x89PNG\r\n\x1a\n", r"cannot be read as NIfTI \(its content is PNG; name it .png\)"),
+        ("a.nii", b"\x5c\x01\0\0", r"cannot be read as NIfTI \(.*Analyze; convert it to .nii\)"),
+        ("a.nii.gz", b"version https://git-lfs", r"cannot be read as NIfTI \(.*git lfs pull\)"),
+    ],
+)
+def test_a_file_of_another_format_is_named_by_its_content(name, start, message, tmp_path):
+    (tmp_path / name).write_bytes(start + bytes(400))
+    write(tmp_path, (name, name.replace("a", "m", 1), *ROW[2:]))
+    with pytest.raises(BadCase, match=rf"^{re.escape(name)}: {message}"):
+        read_one(tmp_path)
+
+
+def test_a_volume_that_is_named_as_a_still_is_called_a_volume(tmp_path):
+    nifti(tmp_path / "v.nii", box(SHAPE))
+    (tmp_path / "v.nii").rename(tmp_path / "a.png")
+    write(tmp_path, ROW)
+    with pytest.raises(BadCase, match=r"a.png: .* \(its content is NIfTI; name it .nii"):
+        read_one(tmp_path)
+
+
+def test_a_file_without_a_suffix_is_read_by_its_content(tmp_path):
+    save(tmp_path / "a.png", draw(8, 8))
+    save(tmp_path / "m.png", box((8, 8)))
+    for name in ("a", "m"):
+        (tmp_path / f"{name}.png").rename(tmp_path / name)
+    write(tmp_path, ("a", "m", *ROW[2:]))
+    (case,) = read_one(tmp_path)
+    np.testing.assert_array_equal(case.image, draw(8, 8))
+
+
+def bmp(pixels: np.ndarray) -> bytes:
+    """Return H×W grey or H×W×3 RGB as a BMP without compression, by bytes."""
+    height, width = pixels.shape[:2]
+    bits = 8 if pixels.ndim == 2 else 24
+    palette = b"".join(bytes([grey] * 3 + [0]) for grey in range(256)) if bits == 8 else b""
+    rows = [row.tobytes() if bits == 8 else row[:, ::-1].tobytes() for row in pixels[::-1]]
+    body = b"".join(row + bytes(-len(row) % 4) for row in rows)
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, len(body), 0, 0, len(palette) // 4, 0)
+    start = 14 + len(header) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header + palette + body
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.BMP"])
+def test_bmp_is_a_still_for_images_and_masks(name, tmp_path):
+    colours = derive_rng(0, "bmp").integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    (tmp_path / name).write_bytes(bmp(colours))
+    (tmp_path / "m.bmp").write_bytes(bmp(box((7, 9), 255)))
+    write(tmp_path, (name, "m.bmp", *ROW[2:]))
+    (case,) = read_one(tmp_path, ReadOptions(colour=True))
+    np.testing.assert_array_equal(case.image, colours)
+    np.testing.assert_array_equal(case.mask, box((7, 9)))
 
 
 def volume() -> np.ndarray:
@@ -562,3 +634,84 @@ def test_kinds_that_would_have_one_name_are_rejected(tmp_path):
         FlamesError, match="US of soft tissue and US of soft-tissue would both be called own-us-soft"
     ):
         preprocess(config, "manifest")
+
+
+FRAMES = (*COLUMNS, "frame")
+
+
+def test_frames_of_one_clip_are_sources_of_their_own(tmp_path):
+    rows = [("a.dcm", "m.png", "p1", "US", "breast", frame) for frame in ("1", "12", "")]
+    write(tmp_path, *rows, columns=FRAMES)
+    sources = MANIFEST.list_sources(tmp_path)
+    assert [source.frame for source in sources] == [1, 12, 0]
+    assert [source.name for source in sources] == ["a.dcm frame 1", "a.dcm frame 12", "a.dcm"]
+    assert [source.case for source in sources] == ["a/frame1", "a/frame12", "a"]
+
+
+def test_a_frame_and_a_file_of_the_same_name_are_two_cases(tmp_path):
+    rows = [
+        ("a.dcm", "m.png", "p1", "US", "breast", "1"),
+        ("a/frame1.png", "m.png", "p1", "US", "breast", ""),
+    ]
+    write(tmp_path, *rows, columns=FRAMES)
+    cases = [source.case for source in MANIFEST.list_sources(tmp_path)]
+    assert cases == ["a.dcm/frame1", "a/frame1.png"]
+
+
+@pytest.mark.parametrize("frame", ["0", "-1", "1.5", "x", "\u0661"])
+def test_a_frame_is_a_whole_number(frame, tmp_path):
+    write(tmp_path, (*ROW, frame), columns=FRAMES)
+    with pytest.raises(
+        FlamesError, match=r"row 2: frame .*, expected a whole number from 1, or an empty cell"
+    ):
+        MANIFEST.list_sources(tmp_path)
+
+
+def test_one_frame_is_listed_once_and_one_clip_is_of_one_patient(tmp_path):
+    rows = [("a.dcm", "m.png", "p1", "US", "breast", "1"), ("a.dcm", "m.png", "p1", "US", "breast", "1")]
+    write(tmp_path, *rows, columns=FRAMES)
+    with pytest.raises(FlamesError, match="row 3: the image of row 2 again"):
+        MANIFEST.list_sources(tmp_path)
+    write(tmp_path, rows[0], ("a.dcm", "n.png", "p2", "US", "breast", "2"), columns=FRAMES)
+    with pytest.raises(FlamesError, match="row 3: a frame of the clip of row 2, but of another patient_id"):
+        MANIFEST.list_sources(tmp_path)
+
+
+KEEP = ReadOptions(keep_empty=True)
+
+
+@pytest.mark.parametrize("word", ["none", "None", " NONE "])
+def test_the_word_none_is_the_mask_of_an_image_without_a_lesion(word, tmp_path):
+    save(tmp_path / "a.png", draw(9, 8))
+    write(tmp_path, ("a.png", word, *ROW[2:]))
+    (source,) = MANIFEST.list_sources(tmp_path)
+    assert (source.masks, source.is_healthy) == ((), True)
+    (case,) = read_one(tmp_path, KEEP)
+    assert case.mask.shape == (9, 8)
+    assert not case.mask.any()
+    with pytest.raises(SkippedCase, match="the manifest lists it without a lesion"):
+        read_one(tmp_path)
+
+
+def test_a_volume_may_have_the_mask_none(tmp_path):
+    nifti(tmp_path / "a.nii.gz", draw(*SHAPE, dtype=np.int16))
+    write(tmp_path, ("a.nii.gz", "none", "p1", "MRI", "brain"))
+    cases = read_one(tmp_path, KEEP)
+    assert [case.slice_index for case in cases] == list(range(SHAPE[2]))
+    assert not any(case.mask.any() for case in cases)
+
+
+def test_a_mask_of_zeros_is_an_image_without_a_lesion_too(tmp_path):
+    save(tmp_path / "a.png", draw(9, 8))
+    save(tmp_path / "a_mask.png", np.zeros((9, 8), np.uint8))
+    write(tmp_path, ROW)
+    (case,) = read_one(tmp_path, KEEP)
+    assert not case.mask.any()
+    with pytest.raises(SkippedCase, match="the mask is empty"):
+        read_one(tmp_path)
+
+
+def test_none_next_to_a_mask_is_a_fault_of_the_row(tmp_path):
+    write(tmp_path, ("a.png", "a_mask.png; None", *ROW[2:]))
+    with pytest.raises(FlamesError, match="row 2: mask is the word none and a file, expected none alone"):
+        MANIFEST.list_sources(tmp_path)

@@ -107,6 +107,6 @@ def test_real_images_become_what_the_authors_code_makes_of_them(number):
     golden = np.load(find_shared("golden/otu_preprocess.npz"))
     sources = {source.patient: source for source in OTU2D.list_sources(find_shared("data/otu2d"))}
     (case,) = OTU2D.read_source(sources[number], ReadOptions())
-    image, mask = to_square(case.image, case.mask, 240)
+    image, mask = to_square(case.image, case.mask, 240, "paper")
     np.testing.assert_allclose(image / 255, golden[f"{number}_img"], atol=1.0001 / 255)
     np.testing.assert_array_equal(mask, golden[f"{number}_mask"])

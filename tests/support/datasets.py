@@ -55,12 +55,12 @@ def reveal_cases(path: Path) -> dict[str, list[CaseInfo]]:
 def reveal_report(path: Path, report: dict[str, Any]) -> dict[str, Any]:
     """Return what the report of a preprocessed file says was left out, under the names of the raw data."""
     call = _Revealing(path)
-    copies, near = report["copies_left_out"], report["near_copies_kept_together"]
+    copies, groups = report["copies_left_out"], ("near_copies_kept_together", "ids_alike_kept_together")
     return {
         "skipped": [{**one, "name": call.source(one["name"])} for one in report["skipped"]],
         "bad": [call.source(name) for name in report["bad"]],
         "copies_left_out": [{key: call.source(name) for key, name in one.items()} for one in copies],
-        "near_copies_kept_together": [[call.patients[one] for one in group] for group in near],
+        **{key: [[call.patients[one] for one in group] for group in report[key]] for key in groups},
     }
 
 

@@ -1,6 +1,7 @@
 """Resizing to squares and back, and the affine warp of augmentation. H W pixels."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -8,6 +9,11 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats, Mask, Pixels
 from flames_cli.core.imaging.resampling import resample_padded
+
+MaskResize = Literal["aligned", "paper"]
+"""Method of resizing masks. Both take the nearest pixel: `aligned` the one nearest to the centre of the new
+pixel, where the image is resampled; `paper` the one nearest to its upper left corner, as the authors' OpenCV
+does, which moves a mask by up to half a new pixel to the right and down."""
 
 
 def pad_to_square(image: Pixels) -> Pixels:
@@ -28,7 +34,9 @@ def _margins(missing: int) -> tuple[int, int]:
     return half + missing % 2, half
 
 
-def to_square(image: Pixels, mask: Mask, size: int) -> tuple[Pixels, Mask]:
+def to_square(
+    image: Pixels, mask: Mask, size: int, mask_resize: MaskResize = "aligned"
+) -> tuple[Pixels, Mask]:
     """Pad image (H×W or H×W×3) and mask (H×W) to a square and resize both to `size`×`size`.
 
     The image is resampled by Lanczos over 8×8 pixels, the mask by nearest neighbour. An input that is already
@@ -49,32 +57,39 @@ def to_square(image: Pixels, mask: Mask, size: int) -> tuple[Pixels, Mask]:
     resized = resample_padded(image, side, top, left, size)
     if image.dtype == np.uint8:
         resized = np.rint(np.clip(resized, 0, 255)).astype(np.uint8)
-    resized_mask = cv2.resize(square_mask, (size, size), interpolation=cv2.INTER_NEAREST)
+    taken = _taken(side, size, mask_resize)
+    resized_mask = square_mask.take(taken, axis=0).take(taken, axis=1)
     return resized, resized_mask.astype(np.uint8, copy=False)
 
 
-def from_square(mask: Mask, height: int, width: int) -> Mask:
+def from_square(mask: Mask, height: int, width: int, mask_resize: MaskResize = "aligned") -> Mask:
     """Undo `to_square`: resize a square mask by nearest neighbour and cut its margins to `height`×`width`.
 
     The result equals the mask that `to_square` was given, unless the square is smaller than that mask.
+    `mask_resize` is the method of `to_square`; a file has it as `SetInfo.mask_resize`.
     """
     side = max(height, width)
     if mask.shape[0] != side:
-        nearest = _nearest_taken(side, mask.shape[0])
+        # For a raw row from which none was taken, the row that was taken nearest to it counts.
+        taken = _taken(side, mask.shape[0], mask_resize)
+        nearest = np.abs(np.arange(side)[:, None] - taken).argmin(axis=1)
         mask = mask[np.ix_(nearest, nearest)]
     top, left = _margins(side - height)[0], _margins(side - width)[0]
     return mask[top : top + height, left : left + width]
 
 
-def _nearest_taken(side: int, size: int) -> NDArray[np.intp]:
-    """Return for each of `side` raw rows the one of `size` rows that `to_square` took from it.
+def _taken(side: int, size: int, mask_resize: MaskResize) -> NDArray[np.intp]:
+    """Return for each of `size` new rows the one of `side` raw rows that its mask is taken from.
 
-    For a raw row from which none was taken, the row that was taken nearest to it counts. Resizing back is not
-    an option: OpenCV's nearest neighbour rounds down, so resizing twice moves a mask by a pixel or two.
+    Where two raw rows are equally near, every second new row takes the lower one: OpenCV's
+    INTER_NEAREST_EXACT always takes the upper one, which moves masks by a quarter of a pixel at 512 to 256.
     """
-    raw = np.arange(side, dtype=np.float32)
-    taken = cv2.resize(raw[None], (size, 1), interpolation=cv2.INTER_NEAREST)[0]
-    return np.asarray(np.abs(raw[:, None] - taken).argmin(axis=1))
+    new = np.arange(size)
+    if mask_resize == "paper":
+        raw = np.arange(side, dtype=np.float32)[None]
+        return np.asarray(cv2.resize(raw, (size, 1), interpolation=cv2.INTER_NEAREST)[0], np.intp)
+    upper, rest = np.divmod((2 * new + 1) * side, 2 * size)
+    return np.asarray(upper - ((rest == 0) & (new % 2 == 0)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Intensities: scaling from a scanner's units to [0, 1], and to the integers that files store."""
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,6 +14,9 @@ MAX_8_BIT = 255
 
 MAX_12_BIT = 4095
 """Full scale of MRI and CT: scanners deliver 12 bits, and more would only take disk space."""
+
+PercentileOf = Literal["all", "foreground"]
+"""Voxels of which a percentile is taken: all, or those above 0."""
 
 _SLAB = 2**24
 """Number of voxels counted in one step: the largest that a float32 counts exactly."""
@@ -41,19 +45,25 @@ def count_values(voxels: Pixels) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return present + lowest, counts[present]
 
 
-def percentile_range(volume: Pixels, percentile: float = 95.0) -> tuple[float, float]:
+def percentile_range(
+    volume: Pixels, percentile: float = 95.0, of: PercentileOf = "all"
+) -> tuple[float, float]:
     """Return 0 and a percentile of the complete volume: the range to which FLAMES clips MRI.
 
-    The percentile is that of `numpy.percentile`, with linear interpolation between two voxels.
+    The percentile is that of `numpy.percentile`, with linear interpolation between two voxels. With
+    `foreground`, it is the percentile of {v: v > 0}, the voxels v that are not background.
 
     Raises:
         ValueError: the percentile is not above 0, so that all intensities would become equal.
     """
     if volume.dtype.kind == "f":
-        high = float(np.percentile(volume, percentile))
+        chosen = volume[volume > 0] if of == "foreground" else volume
+        high = float(np.percentile(chosen, percentile)) if chosen.size else 0.0
     else:
         values, counts = count_values(volume)
-        high = _percentile_of_counts(values, counts, percentile)
+        first = int(np.searchsorted(values, 0, side="right")) if of == "foreground" else 0
+        values, counts = values[first:], counts[first:]
+        high = _percentile_of_counts(values, counts, percentile) if counts.size else 0.0
     if high <= 0:
         raise ValueError(f"its {percentile:g}th intensity percentile is {high:g}, expected above 0")
     return 0.0, high
@@ -65,6 +75,29 @@ def _percentile_of_counts(values: NDArray[Any], counts: NDArray[np.int64], perce
     below = float(values[np.searchsorted(ends, int(position), side="right")])
     above = float(values[np.searchsorted(ends, min(int(position) + 1, int(ends[-1]) - 1), side="right")])
     return below + (above - below) * (position - int(position))
+
+
+def round_outwards(low: float, high: float) -> tuple[float, float]:
+    """Return a range around `low` and `high` whose ends have few digits, for a window that users type.
+
+    The ends are multiples of 1, 2 or 5 times a power of ten, at most a quarter of the distance. If both signs
+    occur and neither end is three times as far from 0 as the other, the range is symmetric about 0.
+    """
+    if low < 0 < high and max(-low, high) < 3 * min(-low, high):
+        high = max(-low, high)
+        low = -high
+    quarter = max(high - low, 1e-9) / 4
+    power = 10.0 ** math.floor(math.log10(quarter))
+    step = max(power * digit for digit in (1, 2, 5) if power * digit <= quarter * (1 + 1e-9))
+    # A tenth of a step is forgiven, and the last digits of a sum of floats are dropped.
+    ends = math.floor(low / step + 0.1) * step, math.ceil(high / step - 0.1) * step
+    return round(ends[0], 9), round(ends[1], 9)
+
+
+def sample_voxels(volume: Pixels, n: int = 1_000_000) -> Pixels:
+    """Return about `n` voxels at regular distances along every axis, or all if there are no more."""
+    step = math.ceil((max(volume.size, 1) / n) ** (1 / max(volume.ndim, 1)))
+    return volume[tuple(slice(None, None, step) for _ in range(volume.ndim))].ravel()
 
 
 def scale(image: Pixels, low: float, high: float) -> NDArray[np.float32]:

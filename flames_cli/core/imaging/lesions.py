@@ -24,6 +24,14 @@ class LesionSize:
 
 NO_LESION = LesionSize(0, 0, 0, 0)
 
+FULL_MASK = 0.9
+"""Share of the image above which a mask is most likely inverted; our own choice."""
+
+
+def share_of(mask: Mask) -> float:
+    """Return the share of the image that `mask` (H×W of 0 and 1, uint8) covers, 0..1."""
+    return np.count_nonzero(mask.view(bool)) / mask.size
+
 
 def measure_lesions(mask: Mask) -> LesionSize:
     """Count and measure the connected parts of `mask` (H×W of 0 and 1), by 8 neighbours."""

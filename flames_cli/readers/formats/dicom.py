@@ -10,8 +10,15 @@ from pydicom.dataset import Dataset
 from flames_cli.arrays import Floats, Pixels
 from flames_cli.core.imaging.volumes import to_ras
 from flames_cli.readers.base import BadCase
-from flames_cli.readers.formats.dicom_files import count_bytes, list_files, read_frames, read_header
-from flames_cli.readers.formats.dicom_planes import Plane, describe_planes
+from flames_cli.readers.formats.dicom_files import SEGMENTATIONS, count_bytes, list_files, read_header
+from flames_cli.readers.formats.dicom_pixels import read_frames
+from flames_cli.readers.formats.dicom_planes import (
+    Plane,
+    describe_planes,
+    has_position,
+    is_slice,
+    require_hounsfield,
+)
 from flames_cli.readers.formats.nifti import MAX_BYTES
 from flames_cli.readers.formats.volumes import Volume
 
@@ -35,23 +42,40 @@ def read_series(path: Path, labels: bool = False) -> Volume:
         labels: True if the series is a mask; its stored values are returned.
 
     Raises:
-        BadCase: there are several series; slices are missing, double, uneven or of different kinds; the
-            images are in colour; or a file cannot be decoded.
+        BadCase: there are several series or patients; slices are missing, double, uneven or of different
+            kinds; the images are in colour or a segmentation; CT is not in HU; or a file cannot be decoded.
     """
     files = list_files(path)
     headers = [read_header(file) for file in files]
     _require_one_series(path, headers)
+    _require_slices(path, headers)
     if sum(count_bytes(header) for header in headers) > MAX_BYTES:
         raise BadCase(f"{path.name}: its headers claim more than {MAX_BYTES // 2**30} GiB of voxels")
-    planes = [
-        plane for file, header in zip(files, headers, strict=True) for plane in describe_planes(file, header)
-    ]
+    described = [describe_planes(file, header) for file, header in zip(files, headers, strict=True)]
+    remarks = () if labels else _require_units(files, headers, described)
+    planes = [plane for some in described for plane in some]
     _require_alike(path, planes)
     normal = planes[0].normal
     planes.sort(key=lambda plane: float(plane.position @ normal))
     affine = LPS_TO_RAS @ plane_affine(planes[0], _step(path, planes))
     axes = "".join(nib.aff2axcodes(affine))
-    return Volume(to_ras(_stack(planes, labels), axes), affine, axes)
+    return Volume(to_ras(_stack(planes, labels), axes), affine, axes, remarks)
+
+
+def _require_slices(path: Path, headers: Sequence[Dataset]) -> None:
+    if len(headers) > 1 and not any(has_position(header) or is_slice(header) for header in headers):
+        raise BadCase(
+            f"{path.name}: it contains {len(headers)} stills without a position, expected the slices of one "
+            "series; list each file in a row of its own"
+        )
+
+
+def _require_units(
+    files: Sequence[Path], headers: Sequence[Dataset], planes: Sequence[Sequence[Plane]]
+) -> tuple[str, ...]:
+    """Check the units of all files of CT; return remarks, each once."""
+    found = map(require_hounsfield, files, headers, planes)
+    return tuple(dict.fromkeys(remark for remarks in found for remark in remarks))
 
 
 def _require_one_series(path: Path, headers: Sequence[Dataset]) -> None:
@@ -64,6 +88,18 @@ def _require_one_series(path: Path, headers: Sequence[Dataset]) -> None:
         more = ", …" if len(counts) > 3 else ""
         raise BadCase(
             f"{path.name}: it contains {len(counts)} series, {named}{more}; give each its own folder"
+        )
+    for keyword, name in (("PatientID", "patients"), ("FrameOfReferenceUID", "frames of reference")):
+        values = {str(header.get(keyword) or "").strip() for header in headers} - {""}
+        if len(values) > 1:
+            raise BadCase(
+                f"{path.name}: its files are of {len(values)} {name} ({keyword}), expected one; sort them, "
+                "or export the series again"
+            )
+    if any(header.get("SOPClassUID") in SEGMENTATIONS for header in headers):
+        raise BadCase(
+            f"{path.name}: it is a segmentation, or contains one, expected images; list it as a mask, and "
+            "several files one by one, separated by ;"
         )
 
 
@@ -132,7 +168,7 @@ def _stack(planes: Sequence[Plane], labels: bool) -> Pixels:
     for index, plane in enumerate(planes):
         members.setdefault(plane.path, []).append(index)
     for path, indices in members.items():
-        frames = read_frames(path)
+        frames = read_frames(path, labels)
         for index in indices:
             stored = frames[planes[index].frame]
             values = stored if labels else planes[index].intensities(stored)

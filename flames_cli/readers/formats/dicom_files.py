@@ -1,49 +1,65 @@
-"""Find single DICOM files, check their headers and decode their pixels.
+"""Find single DICOM files and check their headers.
 
-Only the tags in TAGS are read, so that no patient's name can appear in a message.
+Only the tags in TAGS are read, so that no patient's name can appear in a message. Identifiers of patients are
+compared with each other and never quoted.
 """
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+)
 
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.images import MAX_PIXELS
 from flames_cli.readers.formats.nifti import MAX_BYTES
 
 PIXEL_TAGS = [
-    *(
-        "Rows",
-        "Columns",
-        "NumberOfFrames",
-        "SamplesPerPixel",
-        "PhotometricInterpretation",
-        "PlanarConfiguration",
-    ),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 ]
 TAGS = [
     *PIXEL_TAGS,
-    *("SOPClassUID", "SeriesInstanceUID", "Modality"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
-    *("SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "SegmentationType"),
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality"),
+    *("FrameOfReferenceUID", "ReferencedSeriesSequence", "SourceImageSequence", "SegmentSequence"),
+    *("StudiesContainingOtherReferencedInstancesSequence", "SegmentationType", "PixelPaddingValue"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing"),
+    *("SequenceOfUltrasoundRegions", "EstimatedRadiographicMagnificationFactor"),
+    *("SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "RescaleType"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """UIDs of Segmentation Storage and Label Map Segmentation Storage; some releases of pydicom have no names."""
 
+DECODERS = {
+    "1.2.840.10008.1.2.4.5": "pylibjpeg and pylibjpeg-libjpeg",
+    "1.2.840.10008.1.2.4.7": "pylibjpeg and pylibjpeg-libjpeg",
+    "1.2.840.10008.1.2.4.8": "pyjpegls",
+    "1.2.840.10008.1.2.4.9": "pylibjpeg and pylibjpeg-openjpeg",
+    "1.2.840.10008.1.2.4.20": "pylibjpeg and pylibjpeg-openjpeg",
+}
+"""Python packages with which pydicom decodes an encoding, by the start of its UID."""
+
 _MAGIC = b"DICM"
 """Marker after 128 bytes of preamble."""
+
+_START = 4096
+"""Number of bytes in which a file without preamble must name its class or its encoding."""
+
+_LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+"""Value representations whose length has four bytes (PS3.5, 7.1.2)."""
 
 
 def list_files(path: Path) -> list[Path]:
@@ -55,7 +71,7 @@ def list_files(path: Path) -> list[Path]:
     with named_errors(path):
         listed = sorted(path.iterdir()) if path.is_dir() else [path]
         files = [file for file in listed if path == file or _is_candidate(file)]
-        found = [file for file in files if _has_magic(file)]
+        found = [file for file in files if is_dicom(file)]
         wrong = [file for file in files if file.suffix.lower() == ".dcm" and file not in set(found)]
     if wrong or (not found and path.is_file()):
         raise BadCase(f"{(wrong or [path])[0].name}: it is not a DICOM file, or is damaged; fetch it again")
@@ -68,9 +84,45 @@ def _is_candidate(file: Path) -> bool:
     return file.is_file() and not file.name.startswith(".") and file.name.upper() != "DICOMDIR"
 
 
-def _has_magic(file: Path) -> bool:
+def is_dicom(file: Path) -> bool:
+    """Return True if the content of a file is DICOM, with or without its preamble of 128 bytes."""
     with file.open("rb") as stream:
-        return stream.read(132)[128:] == _MAGIC
+        start = stream.read(_START)
+    return start[128:132] == _MAGIC or bool(_bare_syntax(start))
+
+
+def _bare_syntax(start: bytes) -> str:
+    """Return the transfer syntax of a file that begins without a preamble; empty: it is not DICOM.
+
+    Such a file begins with group 2, which names the transfer syntax, or with group 8, whose SOP class is then
+    one of DICOM's own.
+    """
+    if start[:2] == b"\x02\0":
+        syntax = _value(start, explicit=True, wanted=(0x0002, 0x0010))
+        return syntax if syntax.startswith("1.2.840.10008.1.2") else ""
+    if start[:2] == b"\x08\0":
+        for explicit, syntax in ((True, ExplicitVRLittleEndian), (False, ImplicitVRLittleEndian)):
+            if _value(start, explicit, wanted=(0x0008, 0x0016)).startswith("1.2.840.10008.5.1.4."):
+                return str(syntax)
+    return ""
+
+
+def _value(start: bytes, explicit: bool, wanted: tuple[int, int]) -> str:
+    """Return the text of one element in the first bytes of a data set; empty: the bytes do not contain it."""
+    position, before = 0, (0, 0)
+    while position + 12 <= len(start):
+        tag = struct.unpack_from("<HH", start, position)
+        if explicit and start[position + 4 : position + 6] not in _LONG:
+            size, head = struct.unpack_from("<H", start, position + 6)[0], 8
+        else:
+            head = 12 if explicit else 8
+            size = struct.unpack_from("<I", start, position + head - 4)[0]
+        if tag <= before or tag > wanted:
+            return ""
+        if tag == wanted:
+            return start[position + head : position + head + size].decode("latin-1").strip("\0 ")
+        position, before = position + head + size, tag
+    return ""
 
 
 @contextmanager
@@ -99,24 +151,36 @@ def read_header(path: Path) -> Dataset:
         BadCase: the file is damaged, cannot be decoded here, or states an impossible size.
     """
     with named_errors(path):
-        _check_syntax(path)
-        _trust_values()
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+        header = read_tags(path, TAGS, stop_before_pixels=True)
         # Elements are decoded on first access: access all of them here, where errors are caught.
         for _ in header.iterall():
             continue
         _check_size(path, header)
+        _check_depth(path, header)
     return header
 
 
-def _trust_values() -> None:
-    """Turn off warnings that quote values; the values that matter are checked here."""
+def read_tags(path: Path, tags: list[str], stop_before_pixels: bool = False) -> Dataset:
+    """Return some elements of a file that can be decoded here, with its transfer syntax in `file_meta`.
+
+    Raises:
+        BadCase: the file does not name its transfer syntax, or it cannot be decoded here.
+    """
+    syntax = _read_syntax(path)
+    # Warnings quote values; the values that matter are checked here.
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, specific_tags=tags, force=True)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
 
 
-def _check_syntax(path: Path) -> None:
+def _read_syntax(path: Path) -> UID:
     """Check the encoding before anything else is read: pydicom would inflate a deflated file of any size."""
-    syntax = UID(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+    with path.open("rb") as stream:
+        start = stream.read(_START)
+    has_preamble = start[128:132] == _MAGIC
+    named = read_file_meta_info(path).get("TransferSyntaxUID", "") if has_preamble else _bare_syntax(start)
+    syntax = UID(named)
     if not syntax:
         raise BadCase(f"{path.name}: it does not name its transfer syntax; export it again")
     try:
@@ -124,11 +188,27 @@ def _check_syntax(path: Path) -> None:
     except NotImplementedError:
         decodable = False
     if not decodable:
-        known = syntax.name if syntax.is_valid else "nothing known"
-        raise BadCase(
-            f"{path.name}: it is stored as {known}, which cannot be decoded here; "
-            "export it uncompressed, or decompress it with DCMTK (dcmdjpeg) or GDCM (gdcmconv --raw)"
-        )
+        raise _undecodable(path, syntax)
+    return syntax
+
+
+def _undecodable(path: Path, syntax: UID) -> BadCase:
+    known = syntax.name if syntax.is_valid else "nothing known"
+    package = next((name for start, name in DECODERS.items() if syntax.startswith(start)), "")
+    install = f"install the Python packages {package}, or " if package else ""
+    return BadCase(
+        f"{path.name}: it is stored as {known}, which cannot be decoded here; {install}"
+        "export it uncompressed, or decompress it with DCMTK (dcmdjpeg) or GDCM (gdcmconv --raw)"
+    )
+
+
+def _check_depth(path: Path, header: Dataset) -> None:
+    """Check that the decoder can decode the file's number of bits: Pillow decodes JPEG of 8 bits alone."""
+    syntax = header.file_meta.TransferSyntaxUID
+    bits, samples = int(header.get("BitsStored") or 8), int(header.get("SamplesPerPixel") or 1)
+    deep = syntax == JPEGExtended12Bit or (syntax.startswith("1.2.840.10008.1.2.4.9") and samples > 1)
+    if deep and bits > 8 and get_decoder(syntax).available_plugins == ("pillow",):
+        raise _undecodable(path, syntax)
 
 
 def _check_size(path: Path, header: Dataset) -> None:
@@ -161,29 +241,3 @@ def is_segmentation(path: Path) -> bool:
     """Return True if the file at `path`, or the only one in that folder, is a DICOM-SEG. Raises BadCase."""
     files = list_files(path)
     return len(files) == 1 and read_header(files[0]).get("SOPClassUID") in SEGMENTATIONS
-
-
-def read_frames(path: Path) -> NDArray[Any]:
-    """Return the stored values of a grey file, frames×rows×columns.
-
-    Raises:
-        BadCase: pixels are missing or incomplete, or cannot be decoded.
-    """
-    with named_errors(path):
-        dataset = pydicom.dcmread(path, specific_tags=[*PIXEL_TAGS, "PixelData"])
-        if "PixelData" not in dataset:
-            raise BadCase(f"{path.name}: it contains no pixels, expected an image")
-        if not dataset.file_meta.TransferSyntaxUID.is_compressed:
-            _require_all(path, dataset)
-        pixels = np.asarray(dataset.pixel_array)
-    return pixels.reshape(count_frames(dataset), int(dataset.Rows), int(dataset.Columns))
-
-
-def _require_all(path: Path, dataset: Dataset) -> None:
-    claimed = count_bytes(dataset)
-    if len(dataset.PixelData) < claimed:
-        raise BadCase(
-            f"{path.name}: it contains {len(dataset.PixelData)} bytes of pixels, its header claims {claimed}"
-        )
-    # Some writers pad, of which pydicom would warn.
-    dataset.PixelData = dataset.PixelData[: claimed + claimed % 2]

@@ -13,10 +13,24 @@ from pydicom.dataset import Dataset
 
 from flames_cli.arrays import Floats, Pixels
 from flames_cli.readers.base import BadCase
-from flames_cli.readers.formats.dicom_files import count_frames, named_errors
+from flames_cli.readers.formats.dicom_files import SEGMENTATIONS, count_frames, named_errors
 
 SQUARE = 1e-2
 """Largest error of lengths and right angles of direction cosines: some writers use three digits."""
+
+
+CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+"""UIDs of CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage."""
+
+VOLUME_MODALITIES = ("CT", "MR", "PT")
+"""Modalities whose images are slices: one without a position has lost it."""
+
+VOLUME_CLASSES = tuple(
+    f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")
+)
+"""UIDs of the classes of CT, MR and PET images."""
+
+UNSPECIFIED = "the RescaleType of the CT is US (unspecified): its values may not be Hounsfield units"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,10 @@ class Plane:
     """Distance between slices in mm; 0 if the file does not state it."""
     slope: float
     intercept: float
+    has_rescale: bool
+    """True if the file states slope and intercept."""
+    rescale_type: str
+    """Unit of the intensities as the file states it, such as HU; empty: it states none."""
     turned: float | None
     """Value from which stored values are subtracted if small values are bright; else None."""
 
@@ -62,7 +80,10 @@ def describe_planes(path: Path, header: Dataset) -> list[Plane]:
     """
     with named_errors(path):
         photometric = str(header.get("PhotometricInterpretation"))[:16]
-        if photometric not in ("MONOCHROME1", "MONOCHROME2") or int(header.get("SamplesPerPixel") or 1) != 1:
+        # A label map may say in which colours its labels are shown.
+        is_palette = photometric == "PALETTE COLOR" and header.get("SOPClassUID") in SEGMENTATIONS
+        is_grey = photometric in ("MONOCHROME1", "MONOCHROME2") or is_palette
+        if not is_grey or int(header.get("SamplesPerPixel") or 1) != 1:
             raise BadCase(f"{path.name}: its pixels are {photometric}, expected grey; export colour as PNG")
         return [_describe(path, header, frame) for frame in range(count_frames(header))]
 
@@ -84,12 +105,18 @@ def _describe(path: Path, header: Dataset, frame: int) -> Plane:
         between_mm=abs(float(_numbers(path, scopes, "SpacingBetweenSlices", 1, default=0.0)[0])),
         slope=float(_numbers(path, scopes, "RescaleSlope", 1, default=1.0)[0]),
         intercept=float(_numbers(path, scopes, "RescaleIntercept", 1, default=0.0)[0]),
+        has_rescale=all(_states(scopes, name) for name in ("RescaleSlope", "RescaleIntercept")),
+        rescale_type=next((str(scope.RescaleType)[:16] for scope in scopes if scope.get("RescaleType")), ""),
         turned=_turned(header),
     )
 
 
+def _states(scopes: Sequence[Dataset], keyword: str) -> bool:
+    return any(scope.get(keyword) is not None for scope in scopes)
+
+
 def _scopes(path: Path, header: Dataset, frame: int) -> list[Dataset]:
-    """Return the data sets to search for a slice's values: the top level, or its groups."""
+    """Return the data sets to search for a slice's values, in order: its groups, then the top level."""
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
     if per_frame is None:
         if count_frames(header) > 1:
@@ -100,7 +127,8 @@ def _scopes(path: Path, header: Dataset, frame: int) -> list[Dataset]:
     if len(per_frame) != count_frames(header):
         raise BadCase(f"{path.name}: it describes {len(per_frame)} of {count_frames(header)} frames")
     groups = [per_frame[frame], *(header.get("SharedFunctionalGroupsSequence") or [])]
-    return [item for group in groups for element in group if element.VR == "SQ" for item in element.value]
+    nested = (item for group in groups for element in group if element.VR == "SQ" for item in element.value)
+    return [*nested, header]
 
 
 def _numbers(
@@ -128,9 +156,53 @@ def _orientation(path: Path, scopes: Sequence[Dataset]) -> Floats:
     return orientation
 
 
+def require_hounsfield(path: Path, header: Dataset, planes: Sequence[Plane]) -> tuple[str, ...]:
+    """Check that the intensities of a CT file are Hounsfield units; return remarks.
+
+    Raises:
+        BadCase: the file states no rescale, or one to another unit.
+    """
+    if not is_ct(header):
+        return ()
+    if not all(plane.has_rescale and plane.slope for plane in planes):
+        raise BadCase(
+            f"{path.name}: it is CT without RescaleSlope and RescaleIntercept, so its values are not "
+            "Hounsfield units; export the original series again, or list it under a modality of its own"
+        )
+    units = {plane.rescale_type for plane in planes} - {"", "HU", "HU_MOD"}
+    if units - {"US"}:
+        raise BadCase(
+            f"{path.name}: it is CT with values in {min(units - {'US'})} (RescaleType), expected HU; choose "
+            "the series in Hounsfield units"
+        )
+    return (UNSPECIFIED,) if units else ()
+
+
+def is_ct(header: Dataset) -> bool:
+    """Return True if a file is CT by its modality or, if it names none, by its class."""
+    modality = header.get("Modality")
+    return bool(modality == "CT" if modality else header.get("SOPClassUID") in CT_CLASSES)
+
+
+def is_slice(header: Dataset) -> bool:
+    """Return True if an image is a slice by its class or modality, with or without a position."""
+    modality, uid = header.get("Modality"), header.get("SOPClassUID")
+    return is_ct(header) or modality in VOLUME_MODALITIES or uid in VOLUME_CLASSES
+
+
+def has_position(header: Dataset) -> bool:
+    """Return True if a file states the position of an image in space."""
+    groups = [
+        *(header.get("PerFrameFunctionalGroupsSequence") or [])[:1],
+        *(header.get("SharedFunctionalGroupsSequence") or []),
+    ]
+    positions = [item for group in groups for item in group.get("PlanePositionSequence") or []]
+    return any(item.get("ImagePositionPatient") is not None for item in (header, *positions))
+
+
 def _turned(header: Dataset) -> float | None:
     """Return the largest value of MONOCHROME1, which shows small values bright; None for CT (HU)."""
-    if header.PhotometricInterpretation != "MONOCHROME1" or header.get("Modality") == "CT":
+    if header.PhotometricInterpretation != "MONOCHROME1" or is_ct(header):
         return None
     signed = int(header.get("PixelRepresentation") or 0)
     return -1.0 if signed else 2.0 ** int(header.BitsStored) - 1.0

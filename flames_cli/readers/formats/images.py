@@ -13,7 +13,10 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from flames_cli.arrays import Pixels
 from flames_cli.readers.base import BadCase
-from flames_cli.readers.formats.png import decode_simple
+from flames_cli.readers.formats import tiff
+from flames_cli.readers.formats.content import describe, recognise_file
+from flames_cli.readers.formats.png import decode_simple, is_deep_colour
+from flames_cli.readers.formats.tiff_directory import HEIGHT, WIDTH, count_pages, is_tiff, read_directory
 
 MAX_PIXELS = 50_000_000
 """Largest number of pixels, more than any scanner or probe writes: more is an attack or an error."""
@@ -35,25 +38,49 @@ def read_image(path: Path, colour: bool = False) -> Pixels:
 
     Raises:
         BadCase: the file is missing, is not an image, ends early, states more than MAX_PIXELS, has 32-bit
-            values, or is partly transparent.
+            or signed values, or is partly transparent.
     """
     pixels = decode_image(path, colour)
     if pixels.dtype == np.uint8:
         return pixels
+    if pixels.dtype == np.int16:
+        raise BadCase(f"{path.name}: its pixels are signed numbers, expected 0 or more; save it with 8 bits")
     return (pixels.astype(np.uint32) * 255 // MAX_16_BIT).astype(np.uint8)
 
 
 def decode_image(path: Path, colour: bool = False) -> Pixels:
-    """Return the image like `read_image`, but with 16-bit values unchanged: uint8 or uint16."""
+    """Return the image like `read_image`, but with deep values unchanged: uint8, uint16 or int16."""
     with _named_errors(path):
-        if path.exists() and not path.is_file():
-            raise BadCase(f"{path.name}: it is not a file; expected an image")
-        data = path.read_bytes()
-        if data.startswith(JPEG_START) and b"Exif\0\0" not in data:
-            quick = _decode_jpeg(path, data, colour)
-        else:
-            quick = None if colour else decode_simple(data, MAX_PIXELS)
-        return _decode_any(path, data, colour) if quick is None else quick
+        return _decode(path, _read_bytes(path), colour)
+
+
+def read_deep_image(path: Path, colour: bool = False) -> Pixels:
+    """Return the image like `decode_image`.
+
+    Raises:
+        BadCase: see `read_image`; or the file has several pages.
+    """
+    with _named_errors(path):
+        data = _read_bytes(path)
+        if is_tiff(data) and (pages := count_pages(data)) > 1:
+            raise BadCase(f"{path.name}: it contains {pages} pages, expected one image; save each as a file")
+        return _decode(path, data, colour)
+
+
+def _read_bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise BadCase(f"{path.name}: it is not a file; expected an image")
+    return path.read_bytes()
+
+
+def _decode(path: Path, data: bytes, colour: bool) -> Pixels:
+    if data.startswith(JPEG_START) and b"Exif\0\0" not in data:
+        quick = _decode_jpeg(path, data, colour)
+    elif is_tiff(data):
+        return _decode_tiff(path, data, colour)
+    else:
+        quick = None if colour else decode_simple(data, MAX_PIXELS)
+    return _decode_any(path, data, colour) if quick is None else quick
 
 
 def _decode_jpeg(path: Path, data: bytes, colour: bool) -> Pixels | None:
@@ -73,17 +100,61 @@ def _decode_jpeg(path: Path, data: bytes, colour: bool) -> Pixels | None:
     return pixels if colour else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
+def _decode_tiff(path: Path, data: bytes, colour: bool) -> Pixels:
+    directory = read_directory(data)
+    if not tiff.needs_own_reading(directory):
+        return _decode_any(path, tiff.declare_rgb(data, directory), colour)
+    _check_size(path, directory.first(WIDTH), directory.first(HEIGHT))
+    samples = tiff.read_samples(path.name, data, directory)
+    if samples.alpha is not None:
+        _require_opaque(path, bool((samples.alpha == np.iinfo(samples.alpha.dtype).max).all()))
+    return _turn(to_channels(samples.pixels, colour), samples.orientation)
+
+
 def _decode_any(path: Path, data: bytes, colour: bool) -> Pixels:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_size(path, image.width, image.height)
         image.load()
+        if is_deep_colour(data):  # Pillow keeps the high bytes only
+            _require_opaque(path, _is_opaque(image))
+            return _turn(to_channels(_decode_deep_png(data), colour), _orientation(image))
         upright = _turn_upright(image)
         if upright.mode[0] in "IF":
-            grey = _to_16_bits(path, upright)
-            return np.repeat(grey[..., None], 3, axis=2) if colour else grey
-        _require_opaque(path, upright)
+            return to_channels(_to_16_bits(path, upright), colour)
+        _require_opaque(path, _is_opaque(upright))
         wanted = "RGB" if colour else "L"
         return np.asarray(upright if upright.mode == wanted else upright.convert(wanted))
+
+
+def _decode_deep_png(data: bytes) -> Pixels:
+    """Return the 16-bit colours or grey of a PNG that Pillow has read without an error: H×W×3 RGB."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+        raise ValueError("its 16-bit samples are damaged")
+    return np.ascontiguousarray(pixels[..., 2::-1])
+
+
+def to_channels(pixels: Pixels, colour: bool) -> Pixels:
+    """Return H×W grey or H×W×3 RGB as H×W×3 if `colour`, else as H×W luma."""
+    if colour:
+        return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+    if pixels.ndim == 2:
+        return pixels
+    red, green, blue = np.moveaxis(pixels.astype(np.uint32), 2, 0)
+    # The weights of ITU-R 601 as Pillow rounds them; the sum is below 2³² for 16 bits.
+    luma: Pixels = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(pixels.dtype)
+    return luma
+
+
+def _turn(pixels: Pixels, orientation: int) -> Pixels:
+    """Return the image upright, by the EXIF orientation with which it was stored (1 to 8)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _to_16_bits(path: Path, image: Image.Image) -> Pixels:
@@ -93,9 +164,13 @@ def _to_16_bits(path: Path, image: Image.Image) -> Pixels:
     return values.astype(np.uint16)
 
 
-def _require_opaque(path: Path, image: Image.Image) -> None:
+def _is_opaque(image: Image.Image) -> bool:
+    return image.mode[-1] not in "Aa" or image.getchannel(image.mode[-1]).getextrema() == (255, 255)
+
+
+def _require_opaque(path: Path, is_opaque: bool) -> None:
     """Raise BadCase if a pixel is transparent: its colour is arbitrary; some masks are drawn in alpha."""
-    if image.mode[-1] in "Aa" and image.getchannel(image.mode[-1]).getextrema() != (255, 255):
+    if not is_opaque:
         raise BadCase(f"{path.name}: it is transparent in parts; save it without an alpha channel")
 
 
@@ -111,32 +186,25 @@ def _named_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadCase(f"{path.name}: there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise BadCase(
+            f"{path.name}: cannot be read as an image ({describe(recognise_file(path))})"
+        ) from error
     except (*DAMAGE, Image.DecompressionBombError) as error:
         raise BadCase(f"{path.name}: cannot be read as an image ({_short(error)})") from error
 
 
+def _orientation(image: Image.Image) -> int:
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
 def _turn_upright(image: Image.Image) -> Image.Image:
     """Return the image upright; only images with the tag are copied."""
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    return ImageOps.exif_transpose(image) if turned else image
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
 def _short(error: Exception) -> str:
     """Return a short reason: Pillow quotes paths and objects, and the file is already named."""
-    if isinstance(error, UnidentifiedImageError):
-        return "of no known format"
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return text if "/" not in text and "\\" not in text else type(error).__name__
-
-
-def read_deep_image(path: Path, colour: bool = False) -> Pixels:
-    """Return the image like `read_image`, but 16-bit grey as uint16, H×W or (in colour) H×W×3.
-
-    Raises:
-        BadCase: see `read_image`; or the file has several pages.
-    """
-    with _named_errors(path), Image.open(path, formats=FORMATS) as image:
-        _check_size(path, image.width, image.height)
-        if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
-            raise BadCase(f"{path.name}: it contains {pages} pages, expected one image; save each as a file")
-    return decode_image(path, colour)

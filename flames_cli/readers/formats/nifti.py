@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from flames_cli.core.imaging.intensity import count_values
 from flames_cli.core.imaging.volumes import to_ras
 from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats.content import describe, recognise
 from flames_cli.readers.formats.volumes import Volume
 
 _DAMAGED = (
@@ -37,17 +38,22 @@ MAX_BESIDE = 2**26
 MAX_INFLATION = 1032
 """Largest number of bytes that gzip makes of one (zlib.net, Technical Details); no more is allocated."""
 
-_HEADER_BYTES, _FIRST_VOXEL = 348, 352
+GZIP_START = b"\x1f\x8b"
+
+_MAGIC, _MAGIC_2 = b"n+1\0", b"n+2\0\r\n\x1a\n"
+"""Marks of NIfTI-1 at byte 344 and of NIfTI-2 at byte 4, of a file that also contains the voxels."""
 _SILENT = logging.Logger("nifti", logging.CRITICAL + 1)
 """Logger that drops nibabel's notes on fields that it corrects; the fields that matter are checked here."""
 
 
 def read_volume(path: Path, channel: int = 0) -> Volume:
-    """Return channel `channel` of a 3D or 4D NIfTI file (.nii, .nii.gz), reoriented to RAS.
+    """Return channel `channel` of a 3D or 4D NIfTI file (NIfTI-1 or 2, plain or gzip), reoriented to RAS.
+
+    Whether the file is compressed is decided by its content. Further axes of length 1 are left out.
 
     Raises:
         BadCase: missing, cut short, damaged (gzip's checksum is verified), a header that states a wrong
-            size, values that are not finite, or neither 3D nor 4D.
+            size, values that are not finite, neither 3D nor 4D, or a file of another kind.
     """
     with _named_errors(path):
         if path.exists() and not path.is_file():
@@ -82,7 +88,8 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 def _is_zipped(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
+    with path.open("rb") as stream:
+        return stream.read(len(GZIP_START)) == GZIP_START
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -91,9 +98,10 @@ def _open(path: Path) -> IO[bytes]:
 
 def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, bytes]:
     """Return header and voxel bytes; read to the end of the stream, where gzip compares its checksum."""
-    header = _read_header(stream)
+    header = _read_header(path, stream)
     size, offset = _claimed_bytes(path, header)
-    stream.read(max(offset, _FIRST_VOXEL) - _HEADER_BYTES)
+    # Four bytes after the header state whether extensions follow.
+    stream.read(max(offset, header.sizeof_hdr + 4) - header.sizeof_hdr)
     data = stream.read(size)
     if len(data) < size:
         raise BadCase(f"{path.name}: it contains {len(data)} bytes of voxels, its header claims {size}")
@@ -108,16 +116,24 @@ def _read_checked(path: Path, stream: IO[bytes]) -> tuple[nib.Nifti1Header, byte
     return header, data
 
 
-def _read_header(stream: IO[bytes]) -> nib.Nifti1Header:
+def _read_header(path: Path, stream: IO[bytes]) -> nib.Nifti1Header:
     """Read the header alone: the extensions after it may have any size, and are not needed."""
-    header = nib.Nifti1Header(stream.read(_HEADER_BYTES), check=False)
+    start = stream.read(nib.Nifti1Header.sizeof_hdr)
+    header: nib.Nifti1Header
+    if start.startswith(_MAGIC_2, 4):
+        rest = stream.read(nib.Nifti2Header.sizeof_hdr - len(start))
+        header = nib.Nifti2Header(start + rest, check=False)
+    elif start.startswith(_MAGIC, 344):
+        header = nib.Nifti1Header(start, check=False)
+    else:
+        raise BadCase(f"{path.name}: cannot be read as NIfTI ({describe(recognise(start))})")
     header.check_fix(_SILENT)
     return header
 
 
 def _claimed_bytes(path: Path, header: nib.Nifti1Header) -> tuple[int, int]:
     """Return the number of voxel bytes that the header states, and the offset of the first."""
-    shape = header.get_data_shape()
+    shape = _shape(header)
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise BadCase(f"{path.name}: its shape is {shape}, expected 3 or 4 axes")
     dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
@@ -134,8 +150,16 @@ def _claimed_bytes(path: Path, header: nib.Nifti1Header) -> tuple[int, int]:
     return size, offset
 
 
+def _shape(header: nib.Nifti1Header) -> tuple[int, ...]:
+    """Return the shape without axes of length 1 after the third."""
+    shape = tuple(int(side) for side in header.get_data_shape())
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
 def _channel(path: Path, header: nib.Nifti1Header, data: bytes, channel: int) -> NDArray[Any]:
-    shape = header.get_data_shape()
+    shape = _shape(header)
     voxels: NDArray[Any] = np.frombuffer(data, header.get_data_dtype()).reshape(shape, order="F")
     if len(shape) == 4:
         if channel >= shape[3]:

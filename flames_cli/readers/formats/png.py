@@ -42,6 +42,11 @@ def decode_simple(data: bytes, max_pixels: int) -> Pixels | None:
     return _undo_filters(np.frombuffer(rows, np.uint8).reshape(height, width + 1))
 
 
+def is_deep_colour(data: bytes) -> bool:
+    """Return whether `data` is a PNG with 16-bit samples and several of them: RGB, or with transparency."""
+    return data.startswith(SIGNATURE) and data[24:25] == b"\x10" and data[25:26] in (b"\2", b"\4", b"\6")
+
+
 def _read_chunks(data: bytes) -> tuple[bytes, bytes] | None:
     """Return the contents of IHDR and of all IDAT; None if a checksum is wrong or the image is rotated."""
     if not data.startswith(SIGNATURE):

@@ -6,12 +6,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flames_cli.core.imaging.intensity import MAX_12_BIT, percentile_range
+from flames_cli.core.imaging.intensity import MAX_12_BIT
 from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order, take_slice
-from flames_cli.readers.base import BadCase, RawCase, ReadOptions, SkippedCase, Source, VolumeRules
-
-WINDOWS = {"CT": (-160.0, 240.0)}
-"""Window of soft tissue in HU (width 400, level 40), for CT data sets without their own window."""
+from flames_cli.readers.base import (
+    EMPTY_MASK,
+    BadCase,
+    RawCase,
+    ReadOptions,
+    SkippedCase,
+    Source,
+    VolumeRules,
+)
+from flames_cli.readers.formats.ranges import choose_range
 
 GRID_TOLERANCE = 1.0
 """Largest distance, in voxels, between the corners of mask and image: headers are rounded."""
@@ -28,6 +34,8 @@ class Volume:
     """Matrix from voxel indices (in the file's order, not RAS) to mm (RAS), 4×4."""
     axes: str
     """Axis codes of the file, such as LPS."""
+    notes: tuple[str, ...] = ()
+    """Remarks about the file (see RawCase)."""
 
     @property
     def file_shape(self) -> tuple[int, int, int]:
@@ -45,7 +53,7 @@ class Volume:
 def stored_as(volume: Volume, axes: str) -> Volume:
     """Return `volume` as a file with the axis codes `axes` stores it: same voxels, same positions."""
     turn = _from_ras(volume.axes, volume.voxels.shape) @ np.linalg.inv(_from_ras(axes, volume.voxels.shape))
-    return Volume(volume.voxels, volume.affine @ turn, axes)
+    return Volume(volume.voxels, volume.affine @ turn, axes, volume.notes)
 
 
 def _from_ras(axes: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -91,20 +99,42 @@ def read_slices(
         options: choices of the user.
         rules: rules of the data set, for all that the user did not choose.
 
+    A volume without tumour gives all slices that are not constant, if the options keep such volumes.
+
     Raises:
         SkippedCase: no slice is selected.
         BadCase: the intensities cannot be scaled.
     """
-    if not tumour.any():
-        raise SkippedCase("the mask is empty")
+    chosen = (
+        _choose_of_tumour(tumour, options, rules)
+        if tumour.any()
+        else _choose_of_healthy(image, options, rules)
+    )
+    low, high = choose_range(source.image.name, image.voxels, rules, options)
+    return [_case(source, image, tumour, options.plane, index, low, high) for index in chosen]
+
+
+def _choose_of_tumour(tumour: Flags, options: ReadOptions, rules: VolumeRules) -> list[int]:
     per_slice = np.moveaxis(tumour, PLANES[options.plane], 2).sum(axis=(0, 1))
     chosen = choose_slices(
         per_slice, options.slices or rules.slices, options.slice_half_width, rules.min_lesion_px
     )
     if not chosen:
         raise SkippedCase(_why_none(options, rules))
-    low, high = _range(source, image, options, rules)
-    return [_case(source, image, tumour, options.plane, index, low, high) for index in chosen]
+    return chosen
+
+
+def _choose_of_healthy(image: Volume, options: ReadOptions, rules: VolumeRules) -> list[int]:
+    """Return the slices of a volume without tumour: all that are not constant, or every slice with `all`."""
+    if not options.keep_empty:
+        raise SkippedCase(EMPTY_MASK)
+    slices = np.moveaxis(image.voxels, PLANES[options.plane], 2)
+    if (options.slices or rules.slices) == "all":
+        return list(range(slices.shape[2]))
+    chosen = np.flatnonzero(slices.min(axis=(0, 1)) != slices.max(axis=(0, 1)))
+    if not chosen.size:
+        raise SkippedCase("the volume has no lesion, and each of its slices is of one value")
+    return [int(index) for index in chosen]
 
 
 def choose_slices(tumour_px: NDArray[np.int_], slices: str, half_width: int, min_lesion_px: int) -> list[int]:
@@ -125,16 +155,6 @@ def _why_none(options: ReadOptions, rules: VolumeRules) -> str:
     if rules.min_lesion_px > 1:
         return f"no slice contains {rules.min_lesion_px} tumour pixels or more"
     return f"no slice within {options.slice_half_width} of the tumour's mean index contains tumour"
-
-
-def _range(source: Source, image: Volume, options: ReadOptions, rules: VolumeRules) -> tuple[float, float]:
-    window = options.windows.get(rules.modality) or rules.window or WINDOWS.get(rules.modality)
-    if window:
-        return window
-    try:
-        return percentile_range(image.voxels, options.percentile)
-    except ValueError as error:
-        raise BadCase(f"{source.image.name}: {error}") from error
 
 
 def _case(

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from flames_cli.readers.base import Source
+from flames_cli.core.imaging.lesions import FULL_MASK
+from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
+from flames_cli.stages.acceptance import FULL_MASK_CODE
 from flames_cli.stages.check.inspection import CaseFigures
 from flames_cli.stages.check.intensities import find_odd_levels
+from flames_cli.stages.check.spellings import find_spellings
 from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
 from flames_cli.stages.raw import kind_of
 
 # These limits are our own choice.
-FULL_MASK = 0.9
-"""Share of the image above which a mask is most likely inverted."""
 FAINT = 0.01
 """Share of the window: an image with a smaller standard deviation shows hardly anything."""
 TINY_PX = 10
@@ -18,8 +19,11 @@ TINY_PX = 10
 FEWEST_PATIENTS = 3
 """Smallest number of patients: one each to train, to test the clients and to test the server."""
 
-EMPTY = "the mask is empty"
-"""The reason that readers give for an empty mask."""
+LESION_FREE = (EMPTY_MASK, NO_LESION)
+"""Reasons that readers give for images without a lesion."""
+FIX_EMPTY = (
+    "if there is no lesion to see, nothing, or --empty keep to train and test on them; else correct the masks"
+)
 
 
 def find_all(survey: Survey) -> list[Finding]:
@@ -30,6 +34,7 @@ def find_all(survey: Survey) -> list[Finding]:
         _odd_images,
         _odd_masks,
         _mixed,
+        find_spellings,
         _divided_patients,
         _count,
         find_odd_levels,
@@ -57,9 +62,9 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
     for reason, names in reasons.items():
         yield Finding(
             severity="note",
-            code="empty-mask" if reason == EMPTY else "left-out",
+            code="empty-mask" if reason in LESION_FREE else "left-out",
             what=f"{count_noun(len(names), survey.noun)} will be left out: {reason}",
-            fix="nothing, if there is no lesion to see; else correct the masks",
+            fix=FIX_EMPTY if reason in LESION_FREE else "nothing, unless there is a lesion to see",
             where=tuple(Where(name, (name,)) for name in names),
         )
 
@@ -95,7 +100,7 @@ def _odd_masks(survey: Survey) -> Iterator[Finding]:
     if full:
         yield Finding(
             severity="problem",
-            code="full-mask",
+            code=FULL_MASK_CODE,
             what=f"{count_noun(len(full), 'mask covers', 'masks cover')} more than {FULL_MASK:.0%} "
             "of the image",
             fix="check whether lesion and background are swapped",
@@ -187,7 +192,10 @@ def _count(survey: Survey) -> Iterator[Finding]:
             what=f"{count_noun(len(patients), 'usable patient')}, too few for training and tests",
             fix=f"add patients: at least {FEWEST_PATIENTS}",
         )
-    complete, found = survey.reader.complete, sum(bool(one.source.masks) for one in survey.inspected)
+    complete, found = (
+        survey.reader.complete,
+        sum(bool(one.source.masks) and not one.source.is_healthy for one in survey.inspected),
+    )
     if complete and found != complete:
         yield Finding(
             severity="note",

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.imaging.geometry import MaskResize
 from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
 from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
 from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash
-from flames_cli.stages.preprocess.decoding import look_of, square
+from flames_cli.stages.preprocess.decoding import is_still, look_of, square
 from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import encode_chunk
 
@@ -68,7 +69,9 @@ Pictures = dict[str, bytes]
 """Encoded square pictures by case."""
 
 
-def inspect(reader: Reader, options: ReadOptions, size: int, source: Source) -> tuple[Inspected, Pictures]:
+def inspect(
+    reader: Reader, options: ReadOptions, size: int, mask_resize: MaskResize, source: Source
+) -> tuple[Inspected, Pictures]:
     """Read and measure `source`; errors in the data are returned, not raised.
 
     There are pictures of a volume's slices with the smallest and the largest lesion, which is enough to
@@ -80,12 +83,12 @@ def inspect(reader: Reader, options: ReadOptions, size: int, source: Source) -> 
         return Inspected(source, bad=describe_bad(source, error)), {}
     except SkippedCase as error:
         return Inspected(source, skipped=str(error)), {}
-    still = reader.is_still and raw[0].place is None
+    still = is_still(reader, raw)
     pictured = _extremes(raw)
     cases, pictures = [], {}
     for index, case in enumerate(raw):
         name = source.name if still else case.case
-        image, mask = square(case, size)
+        image, mask = square(case, size, mask_resize)
         cases.append(_measure(name, case, mask))
         if index in pictured:
             pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))

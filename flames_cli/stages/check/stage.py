@@ -62,7 +62,7 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
 
 
 def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progress) -> Survey:
-    task = partial(inspect, opened.reader, read_options(config), config.size)
+    task = partial(inspect, opened.reader, read_options(config), config.size, config.mask_resize)
     inspected: list[Inspected] = []
     for one, pictures in ordered_map(task, opened.sources, config.workers):
         inspected.append(one)

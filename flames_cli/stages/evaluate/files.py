@@ -11,7 +11,7 @@ from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.core.scores.summaries import METRICS
 from flames_cli.errors import FlamesError
-from flames_cli.stages.evaluate.lesion_rows import SIZES, LesionRow, SizeScores
+from flames_cli.stages.evaluate.lesion_rows import SIZES, FalsePositives, LesionRow, SizeScores
 from flames_cli.stages.evaluate.parts import Scored
 from flames_cli.stages.evaluate.pictures import overlay_name
 from flames_cli.stages.evaluate.rows import Row
@@ -27,6 +27,8 @@ SPLIT = CASE_COLUMNS.index("split")
 
 TABLE_OF = {"client_test": "clients", "server_test": "server"}
 """Name of the table in summary.json and of its CSV, by split."""
+HEALTHY = ("with_prediction", "false_area")
+"""Columns of the table by lesion size that are filled for images without a lesion only."""
 LESIONS_OF = {split: f"lesions_{table}" for split, table in TABLE_OF.items()}
 """Name of the table by lesion size in summary.json, by split; its CSV has a hyphen."""
 
@@ -189,14 +191,19 @@ def _lesion_csv(split: str) -> str:
 
 def _lesion_header(compare: str | None) -> list[str]:
     counts = ("lesions", "lesions_found", "lesions_predicted", "lesions_right", "recall", "precision")
-    columns = ["dice_mean", "dice_sd", *counts]
+    columns = ["dice_mean", "dice_sd", *counts, *HEALTHY]
     header = ["model", "modality", "organ", "lesion", "n", "patients", *columns]
     gains = ["dice_gain", "dice_gain_low", "dice_gain_high"]
     return [*header, *(f"{compare}_{column}" for column in columns), *gains] if compare else header
 
 
 def _lesion_lines(row: LesionRow, header: Sequence[str]) -> Iterator[list[object]]:
-    """Return one line per size; cells of the other run are empty if it has no model to compare with."""
+    """Return a line of the cases without a lesion, if there are any, and one line per size.
+
+    Cells of the other run are empty if it has no model to compare with.
+    """
+    if row.healthy:
+        yield _healthy_line(row, row.healthy, header)
     for size in SIZES:
         own = row.sizes[size]
         line = [row.label, row.modality, row.organ, size, own.dice.n, own.n_patients, *_lesion_cells(own)]
@@ -206,7 +213,17 @@ def _lesion_lines(row: LesionRow, header: Sequence[str]) -> Iterator[list[object
         yield [*line, *[""] * (len(header) - len(line))]
 
 
-def _lesion_cells(scores: SizeScores) -> list[object]:
+def _healthy_line(row: LesionRow, healthy: FalsePositives, header: Sequence[str]) -> list[object]:
+    own = healthy.scores
+    line: list[object] = [row.label, row.modality, row.organ, "none", healthy.n, own.n_patients]
+    line += _lesion_cells(own, healthy)
+    if other := row.compared_healthy:
+        line += _lesion_cells(other.scores, other)
+    return [*line, *[""] * (len(header) - len(line))]
+
+
+def _lesion_cells(scores: SizeScores, healthy: FalsePositives | None = None) -> list[object]:
     counts = scores.lesions
     found = (counts.n, counts.found, counts.n_predicted, counts.n_right, counts.recall(), counts.precision())
-    return [scores.dice.mean, scores.dice.sd, *found]
+    false = (healthy.n_marked, healthy.area) if healthy else ("", "")
+    return [scores.dice.mean, scores.dice.sd, *found, *false]

@@ -1,4 +1,5 @@
-"""Table of small and large lesions: Dice by size, lesions found, and gains with their intervals."""
+"""Table of small and large lesions: Dice by size, lesions found, and gains with their intervals; false
+positives on images without a lesion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,40 @@ class SizeScores:
 
 
 @dataclass(frozen=True, slots=True)
+class FalsePositives:
+    """Predictions on the cases whose true mask is empty."""
+
+    scores: SizeScores
+    """All parts of their predictions are false lesions."""
+    n_marked: int
+    """Number of cases with any predicted pixel."""
+    area: float
+    """Mean share of the image that is predicted, 0..1."""
+
+    @property
+    def n(self) -> int:
+        """Number of cases."""
+        return self.scores.dice.n
+
+    @property
+    def lesions_per_image(self) -> float:
+        """Mean number of false lesions of a case."""
+        return self.scores.lesions.n_predicted / self.n
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry for summary.json."""
+        return {
+            "n": self.n,
+            "patients": self.scores.n_patients,
+            "with_prediction": self.n_marked,
+            "share_with_prediction": self.n_marked / self.n,
+            "false_lesions": self.scores.lesions.n_predicted,
+            "false_lesions_per_image": self.lesions_per_image,
+            "false_area": self.area,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class LesionRow:
     """One line of the table: each size of SIZES, compared with another run if there is one."""
 
@@ -53,6 +88,9 @@ class LesionRow:
     """Gains of this run's Dice over the other's, paired case by case."""
     unseen: str = ""
     """The unseen sites of the cases, which no client has trained on; else empty."""
+    healthy: FalsePositives | None = None
+    """False positives on images without a lesion; None if there is no such image."""
+    compared_healthy: FalsePositives | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry for summary.json; a mean without cases, or a limit that is not defined, is
@@ -63,9 +101,11 @@ class LesionRow:
             "organ": self.organ,
             "unseen_site": self.unseen or None,
             "sizes": {size: value.as_json() for size, value in self.sizes.items()},
+            "no_lesion": self.healthy.as_json() if self.healthy else None,
         }
         if self.compared is not None and self.gains is not None:
             plain["compared"] = {size: value.as_json() for size, value in self.compared.items()}
+            plain["compared_no_lesion"] = self.compared_healthy.as_json() if self.compared_healthy else None
             plain["dice_gain"] = {size: _interval_as_json(value) for size, value in self.gains.items()}
         return plain
 
@@ -85,6 +125,8 @@ def make_lesion_row(part: Part, seed: int) -> LesionRow:
         compared=None if part.compared is None else _by_size(part.compared),
         gains=None if part.compared is None else _gains(part.pairs(), seed),
         unseen=part.unseen,
+        healthy=_false_positives(part.scores),
+        compared_healthy=_false_positives(part.compared or []),
     )
 
 
@@ -102,6 +144,18 @@ def _summarise(scores: Sequence[Score]) -> SizeScores:
         summarise(score.metrics["dice"] for score in scores),
         pool_counts(score.lesions for score in scores),
         len({score.person for score in scores}),
+    )
+
+
+def _false_positives(scores: Sequence[Score]) -> FalsePositives | None:
+    healthy = [score for score in scores if score.lesion == "none"]
+    if not healthy:
+        return None
+    return FalsePositives(
+        scores=_summarise(healthy),
+        n_marked=sum(score.lesions.n_predicted > 0 for score in healthy),
+        # Every predicted pixel is wrong there, and every other pixel is right.
+        area=summarise(1 - score.metrics["pixel_accuracy"] for score in healthy).mean,
     )
 
 

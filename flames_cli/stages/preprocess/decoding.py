@@ -1,18 +1,20 @@
 """Decoding of one raw source: its cases, made square and encoded. `preprocess` does this in parallel."""
 
 import hashlib
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Pixels
-from flames_cli.core.imaging.geometry import to_square
+from flames_cli.core.imaging.geometry import MaskResize, to_square
 from flames_cli.core.imaging.intensity import MAX_8_BIT, quantise, scale
-from flames_cli.core.imaging.lesions import measure_lesions
+from flames_cli.core.imaging.lesions import FULL_MASK, measure_lesions, share_of
 from flames_cli.core.imaging.volumes import PLANES
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
+from flames_cli.stages.acceptance import FULL_MASK_CODE, make_id
 from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import CaseInfo, encode_chunk
 
@@ -47,10 +49,22 @@ class Decoded:
     bad: str = ""
 
 
-def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> Decoded:
-    """Read `source` and encode its cases at `size`×`size`; errors in the data are returned, not raised."""
+def decode(
+    reader: Reader,
+    options: ReadOptions,
+    size: int,
+    mask_resize: MaskResize,
+    accepted: Container[str],
+    source: Source,
+) -> Decoded:
+    """Read `source` and encode its cases at `size`×`size`; errors in the data are returned, not raised.
+
+    A mask that covers nearly all of its image is such an error, unless its id (see `stages.acceptance`) is
+    in `accepted`.
+    """
     try:
         raw = reader.read_source(source, options)
+        _require_background(reader, raw, source, accepted)
     except BadCase as error:
         return Decoded(source, bad=describe_bad(source, error))
     except SkippedCase as error:
@@ -60,7 +74,7 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
     pictures: list[str] = []
     content: list[str] = []
     for case in raw:
-        image, mask = square(case, size)
+        image, mask = square(case, size, mask_resize)
         content.append(content_hash(image))
         if case.mask.any() and not mask.any():
             skipped.append((_slice_of(case), f"the lesion vanishes at {size}×{size}"))
@@ -68,7 +82,7 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
         encoded.append(_encode(case, source, image, mask))
         if mask.any():  # slices of air may be equal in two patients
             pictures.append(content[-1])
-    look = look_of(raw[0]) if reader.is_still and raw[0].place is None else None
+    look = look_of(raw[0]) if is_still(reader, raw) else None
     digest = hashlib.sha256("".join(content).encode()).hexdigest()
     return Decoded(
         source=source,
@@ -80,6 +94,28 @@ def decode(reader: Reader, options: ReadOptions, size: int, source: Source) -> D
     )
 
 
+def is_still(reader: Reader, raw: Sequence[RawCase]) -> bool:
+    """Return whether the cases of one source are one still image, not slices of a volume."""
+    return reader.is_still and raw[0].place is None
+
+
+def _require_background(
+    reader: Reader, raw: Sequence[RawCase], source: Source, accepted: Container[str]
+) -> None:
+    """Raise BadCase if a mask covers more than FULL_MASK of its image and is not accepted."""
+    still = is_still(reader, raw)
+    shares = {source.name if still else case.case: share_of(case.mask) for case in raw}
+    ids = {name: make_id(FULL_MASK_CODE, [name]) for name, share in shares.items() if share > FULL_MASK}
+    full = [name for name in ids if ids[name] not in accepted]
+    if full:
+        where = "" if still else f" in {len(full)} of {len(raw)} slices"
+        raise BadCase(
+            f"{source.name}: the mask covers {100 * max(shares[name] for name in full):.1f} % of the image"
+            f"{where}, expected at most {100 * FULL_MASK:.0f} %; check whether lesion and background are "
+            f"swapped; a mask that is right is accepted with --accept FILE as {ids[full[0]]}"
+        )
+
+
 def look_of(case: RawCase) -> NDArray[np.bool_]:
     """Return the perceptual hash of the case. Deep images are first reduced to 8 bits, for which the hash is
     made."""
@@ -88,11 +124,11 @@ def look_of(case: RawCase) -> NDArray[np.bool_]:
     return perceptual_hash(quantise(scale(case.image, case.low, case.high), MAX_8_BIT))
 
 
-def square(case: RawCase, size: int) -> tuple[Pixels, Mask]:
+def square(case: RawCase, size: int, mask_resize: MaskResize) -> tuple[Pixels, Mask]:
     """Return the case in its final geometry and stored precision; 8-bit images stay 8-bit."""
     if case.max_value == MAX_8_BIT and (case.low, case.high) == (0.0, float(MAX_8_BIT)):
-        return to_square(case.image, case.mask, size)
-    image, mask = to_square(scale(case.image, case.low, case.high), case.mask, size)
+        return to_square(case.image, case.mask, size, mask_resize)
+    image, mask = to_square(scale(case.image, case.low, case.high), case.mask, size, mask_resize)
     return quantise(image, case.max_value), mask
 
 

@@ -44,6 +44,8 @@ class PreparedDataSet:
     """Sources that were kept, and those that were not."""
     near: list[list[str]]
     """Patients kept together because their images are near copies."""
+    alike: list[list[str]]
+    """Patients kept together because their ids may be spellings of one id."""
     target: Path
     """The HDF5 file."""
 
@@ -69,6 +71,7 @@ def make_report(
         "organ": info.organ,
         "licence": reader.licence,
         "options": options,
+        "patient_unit": info.patient_unit,
         "sources": len(part.listed),
         "sets": {own: _count(cases) for own, cases in shown.items()},
         "small_lesions": _count_lesions(info, shown),
@@ -79,6 +82,7 @@ def make_report(
         "near_copies_kept_together": [
             [pseudonym_of[patient] for patient in group] for group in prepared.near
         ],
+        "ids_alike_kept_together": [[pseudonym_of[patient] for patient in group] for group in prepared.alike],
         "file": prepared.target.name,
         "sha256": hash_file(prepared.target),
     }

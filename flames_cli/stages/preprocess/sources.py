@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from flames_cli.core.imaging.near_duplicates import (
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.duplicate_list import read_duplicate_list
+from flames_cli.stages.acceptance import read_accepted
 from flames_cli.stages.parallel import ordered_map
 from flames_cli.stages.preprocess.decoding import Decoded, EncodedCase, decode
 from flames_cli.stages.progress import Progress
@@ -96,11 +97,13 @@ def gather(
     """Decode every source in parallel; keep the first of exact copies and of listed copies.
 
     Raises:
-        FlamesError: one data set has images with different channels or depths, which one file cannot store.
+        FlamesError: one data set has images with different channels or depths, which one file cannot store;
+            or the file of accepted findings is wrong.
     """
     gathered = _list_by_kind(reader, sources)
     listed = _listed_groups(config, sources)
-    task = partial(decode, reader, read_options(config), config.size)
+    accepted = read_accepted(config.accept)
+    task = partial(decode, reader, read_options(config), config.size, config.mask_resize, accepted)
     for done, decoded in enumerate(ordered_map(task, sources, config.workers), start=1):
         progress(f"preprocess {reader.name}", done, len(sources))
         kind, name = kind_of(reader, decoded.source), decoded.source.name
@@ -206,6 +209,15 @@ def _mark_near(sounds: Sequence[Sound], alike: dict[str, list[str]], bits: int) 
     )
     for sound, first in zip(shown, firsts, strict=True):
         alike[sound.source.patient].append(f"near {first}")
+
+
+def join_alike_ids(unit_of: Mapping[str, str], alike: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Return the split unit of every patient, after patients whose ids are alike were put into one unit."""
+    marks = {patient: [f"unit {unit}"] for patient, unit in sorted(unit_of.items())}
+    for group in alike:
+        for patient in (one for one in group if one in marks):
+            marks[patient].append(f"spelt {group[0]}")
+    return cluster_by_marks(marks)
 
 
 def set_split_units(cases: Iterable[SpooledCase], unit_of: dict[str, str]) -> list[SpooledCase]:

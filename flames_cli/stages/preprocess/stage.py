@@ -12,14 +12,20 @@ from typing import Any
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
-from flames_cli.readers.base import Reader, Source
+from flames_cli.readers.base import Reader
 from flames_cli.stages.preprocess.pseudonymise import rename_cases, write_table
 from flames_cli.stages.preprocess.report import PreparedDataSet, Sets, make_report
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
-from flames_cli.stages.preprocess.sources import Gathered, find_split_units, gather, set_split_units
+from flames_cli.stages.preprocess.sources import (
+    Gathered,
+    find_split_units,
+    gather,
+    join_alike_ids,
+    set_split_units,
+)
 from flames_cli.stages.preprocess.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.raw import Kind, Opened, check_windows, kind_of, open_raw, slug
+from flames_cli.stages.raw import Kind, Opened, check_windows, find_alike_ids, kind_of, open_raw, slug
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.files.atomic import remove_leftovers, write_json
 from flames_cli.store.files.locks import in_turn
@@ -53,9 +59,11 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         gathered = gather(reader, sources, config, spool, progress)
         bad = [fault for part in gathered.values() for _, fault in part.bad]
         _require_no_bad_cases(collection, bad, config.skip_bad)
-        unit_of = find_split_units(reader, gathered.values())
+        copy_unit_of = find_split_units(reader, gathered.values())
+        alike = find_alike_ids(reader, sources)
+        unit_of = join_alike_ids(copy_unit_of, alike)
         sets = _split(reader, collection, names, gathered, unit_of, config)
-        pseudonym_of = _give_pseudonyms(salt_file, sources)
+        pseudonym_of = _give_pseudonyms(salt_file, opened)
         datasets = [
             PreparedDataSet(
                 info=SetInfo(
@@ -67,10 +75,13 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
                     channels=part.channels,
                     collection=collection,
                     small=choose_rule(config, reader, names[modality, organ], collection),
+                    patient_unit=reader.patient_unit,
+                    mask_resize=config.mask_resize,
                 ),
                 sets={own: rename_cases(cases, pseudonym_of) for own, cases in sets[modality, organ].items()},
                 part=part,
-                near=_near_copies(unit_of, part),
+                near=_near_copies(copy_unit_of, part),
+                alike=_alike_ids(alike, part),
                 target=targets[modality, organ],
             )
             for (modality, organ), part in gathered.items()
@@ -119,11 +130,15 @@ def _find_salt(config: PreprocessConfig) -> Path:
     return config.salt_file or own
 
 
-def _give_pseudonyms(salt_file: Path, sources: Sequence[Source]) -> dict[str, str]:
-    """Return {patient: pseudonym}; draw the workspace's own salt if this is its first data set."""
+def _give_pseudonyms(salt_file: Path, opened: Opened) -> dict[str, str]:
+    """Return {patient: pseudonym}; draw the workspace's own salt if this is its first data set.
+
+    Ids of images and sequences, which other data sets may use for other people, count within the data set.
+    """
     if not salt_file.exists():
         make_salt(salt_file)
-    return pseudonyms(read_salt(salt_file), (source.patient for source in sources))
+    within = "" if opened.reader.patient_unit == "patient" else opened.name
+    return pseudonyms(read_salt(salt_file), (source.patient for source in opened.sources), within)
 
 
 def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> list[Path]:
@@ -208,10 +223,18 @@ def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, s
             unit = unit_of[source.patient]
             if source.fixed_set and fixed.setdefault(unit, source.fixed_set) != source.fixed_set:
                 raise FlamesError(
-                    f"{collection}: patient {source.patient}, or a copy of one of its images, is in "
-                    f"{fixed[unit]} and in {source.fixed_set}; a patient belongs in one set"
+                    f"{collection}: patient {source.patient}, a copy of one of its images, or another "
+                    f"spelling of its id is in {fixed[unit]} and in {source.fixed_set}; a patient belongs in "
+                    "one set"
                 )
     return fixed
+
+
+def _alike_ids(alike: Iterable[Sequence[str]], part: Gathered) -> list[list[str]]:
+    """Return the lists of patients of `part` that are kept together because their ids are alike."""
+    kept = {sound.source.patient for sound in part.kept}
+    groups = ([patient for patient in group if patient in kept] for group in alike)
+    return [group for group in groups if len(group) > 1]
 
 
 def _near_copies(unit_of: dict[str, str], part: Gathered) -> list[list[str]]:

@@ -24,6 +24,7 @@ GOLDEN = SHARED / "golden" / "otu_preprocess.npz"
 OTU = SHARED / "data" / "otu2d"
 
 SIDES = st.integers(1, 40)
+RESIZES = st.sampled_from(["aligned", "paper"])
 WARPS = st.builds(
     Warp,
     rotation_deg=st.floats(-180, 180),
@@ -64,7 +65,7 @@ def test_squares_match_the_authors(number):
     golden = np.load(GOLDEN)
     source = next(s for s in OTU2D.list_sources(OTU) if s.patient == str(number))
     (case,) = OTU2D.read_source(source, ReadOptions())
-    image, mask = to_square(case.image, case.mask, 240)
+    image, mask = to_square(case.image, case.mask, 240, "paper")
     np.testing.assert_allclose(image / 255, golden[f"{number}_img"], rtol=0, atol=1 / 255 + 1e-6)
     np.testing.assert_array_equal(mask, golden[f"{number}_mask"])
 
@@ -115,30 +116,83 @@ def test_colour_images_are_squared_channel_by_channel(height, width, dtype, size
 
 
 @settings(deadline=None, max_examples=50)
-@given(SIDES, SIDES, st.integers(0, 60))
-def test_masks_come_back_from_a_square_no_smaller_than_they_are(height, width, larger):
+@given(SIDES, SIDES, st.integers(0, 60), RESIZES)
+def test_masks_come_back_from_a_square_no_smaller_than_they_are(height, width, larger, mask_resize):
     mask = (noise(height, width) > 0.5).astype(np.uint8)
-    _, square = to_square(mask, mask, max(height, width) + larger)
-    back = from_square(square, height, width)
+    _, square = to_square(mask, mask, max(height, width) + larger, mask_resize)
+    back = from_square(square, height, width, mask_resize)
     assert back.dtype == np.uint8
     np.testing.assert_array_equal(back, mask)
 
 
+@pytest.mark.parametrize("mask_resize", ["aligned", "paper"])
 @pytest.mark.parametrize("shape", [(64, 64), (64, 48), (51, 64)])
-def test_masks_come_back_from_a_smaller_square_where_they_were(shape):
+def test_masks_come_back_from_a_smaller_square_where_they_were(shape, mask_resize):
     mask = disc()[: shape[0], : shape[1]]
-    back = from_square(to_square(mask, mask, 40)[1], *shape)
+    back = from_square(to_square(mask, mask, 40, mask_resize)[1], *shape, mask_resize)
     overlap = 2 * (back & mask).sum() / (back.sum() + mask.sum())
     centres = [np.argwhere(one).mean(axis=0) for one in (back, mask)]
     assert overlap > 0.95
     np.testing.assert_allclose(*centres, atol=0.8)
 
 
+def centre_of(image):
+    rows, columns = np.indices(image.shape)
+    return np.array([(rows * image).sum(), (columns * image).sum()]) / image.sum()
+
+
+def mean_shift(height, width, size, mask_resize):
+    """Mean distance of a resized mask from its resized image, over discs at many places: (down, right)."""
+    rng, shifts = derive_rng(0, "discs", height, width, size), []
+    for _ in range(24):
+        (y, x), radius = rng.uniform(0.3, 0.7, 2) * (height, width), rng.uniform(0.06, 0.1) * width
+        mask = disc(width, x, y, radius)[:height]
+        image, resized = to_square(mask * np.float32(1), mask, size, mask_resize)
+        shifts.append(centre_of(resized) - centre_of(np.clip(image, 0, 1)))
+    return np.mean(shifts, axis=0)
+
+
+@pytest.mark.parametrize("size", [96, 128, 240, 256, 320])
+@pytest.mark.parametrize("shape", [(512, 512), (480, 480), (333, 500), (128, 128), (96, 120)])
+def test_aligned_masks_lie_on_their_images_whatever_the_sizes(shape, size):
+    np.testing.assert_allclose(mean_shift(*shape, size, "aligned"), 0, atol=0.1)
+
+
+def test_masks_of_the_paper_lie_half_a_pixel_off_their_images():
+    np.testing.assert_allclose(mean_shift(512, 512, 96, "paper"), 0.5, atol=0.1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 200), st.integers(8, 64))
+def test_aligned_masks_are_taken_from_the_nearest_pixel(side, size):
+    rows = np.repeat(np.arange(side, dtype=np.uint8)[:, None], side, axis=1)
+    taken = to_square(rows, rows, size)[1][:, 0]
+    centres = (np.arange(size) + 0.5) * side / size - 0.5
+    assert np.abs(taken - centres).max() <= 0.5 + 1e-9
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 100), st.integers(4, 32))
+def test_mirrored_masks_are_resized_to_mirrored_masks(side, half_size):
+    mask = (noise(side, side) > 0.5).astype(np.uint8)
+    plain, mirrored = (to_square(one, one, 2 * half_size)[1] for one in (mask, mask[::-1, ::-1]))
+    np.testing.assert_array_equal(mirrored, plain[::-1, ::-1])
+
+
 @settings(deadline=None, max_examples=50)
 @given(SIDES, SIDES, st.integers(1, 48))
-def test_a_square_that_is_all_tumour_fills_the_raw_image(height, width, size):
+def test_masks_of_the_paper_are_opencv_s(height, width, size):
+    mask = (noise(height, width) > 0.5).astype(np.uint8)
+    expected = cv2.resize(pad_to_square(mask), (size, size), interpolation=cv2.INTER_NEAREST)
+    np.testing.assert_array_equal(to_square(mask, mask, size, "paper")[1], expected)
+
+
+@settings(deadline=None, max_examples=50)
+@given(SIDES, SIDES, st.integers(1, 48), RESIZES)
+def test_a_square_that_is_all_tumour_fills_the_raw_image(height, width, size, mask_resize):
     full = np.ones((size, size), np.uint8)
-    np.testing.assert_array_equal(from_square(full, height, width), np.ones((height, width), np.uint8))
+    raw = from_square(full, height, width, mask_resize)
+    np.testing.assert_array_equal(raw, np.ones((height, width), np.uint8))
 
 
 @settings(deadline=None, max_examples=25)
@@ -271,3 +325,13 @@ def test_image_and_mask_move_together(warp):
     inside = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     edge = cv2.dilate(mask, kernel) - inside
     assert not ((image > 0.5) != (mask > 0))[edge == 0].any()
+
+
+def test_warped_masks_lie_on_their_warped_images():
+    rng, shifts = derive_rng(0, "warps"), []
+    for _ in range(100):
+        mask = disc(96, *rng.uniform(35, 60, 2), rng.uniform(5, 12))
+        angle, zoom, shift = rng.uniform(-180, 180), rng.uniform(0.8, 1.25), rng.uniform(-0.1, 0.1)
+        image, moved = move(mask, Warp(rotation_deg=angle, zoom=zoom, shift_x=shift, flip_y=angle > 0))
+        shifts.append(centre_of(moved) - centre_of(image))
+    np.testing.assert_allclose(np.mean(shifts, axis=0), 0, atol=0.05)

@@ -40,7 +40,7 @@ def test_slices_match_the_authors(name):
     assert len(drawn) == 3
     for key in drawn:
         case = cases[int(key.split("_")[2].removeprefix("z"))]
-        image, mask = to_square(scale(case.image, case.low, case.high), case.mask, 240)
+        image, mask = to_square(scale(case.image, case.low, case.high), case.mask, 240, "paper")
         kept = dequantise(quantise(image, case.max_value), case.max_value)
         np.testing.assert_allclose(kept, golden[key], rtol=0, atol=1 / MAX_12_BIT)
         np.testing.assert_array_equal(mask, golden[key.replace("_img", "_mask")])

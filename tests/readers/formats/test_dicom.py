@@ -16,10 +16,12 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation
+from flames_cli.readers.formats.dicom_planes import UNSPECIFIED
 from flames_cli.readers.formats.dicom_seg import read_segmentation
 from flames_cli.readers.formats.nifti import read_volume
 from flames_cli.readers.formats.volumes import stored_as
 from tests.support.phantoms.dicom import write_segmentation, write_series
+from tests.support.phantoms.dicom_bytes import image, write
 
 SHAPE = (7, 6, 5)
 SPACING = (0.8, 1.25, 3.0)
@@ -152,6 +154,20 @@ def test_one_file_is_a_volume_of_one_slice(series):
     assert volume.spacing_mm == pytest.approx(whole.spacing_mm)
 
 
+def test_ct_of_an_unspecified_unit_is_a_remark(series):
+    change_all(series, RescaleType="HU")
+    assert read_series(series).notes == ()
+    change_all(series, RescaleType="US")
+    assert read_series(series).notes == (UNSPECIFIED,)
+
+
+def test_ct_needs_no_rescale_if_it_is_a_mask_or_another_modality(series):
+    change_all(series, RescaleSlope=None, RescaleIntercept=None)
+    stored = read_series(series, labels=True).voxels
+    change_all(series, Modality="MR")
+    np.testing.assert_array_equal(read_series(series).voxels, stored)
+
+
 def test_compressed_slices_are_decoded(series):
     before = read_series(series)
     for path in series.iterdir():
@@ -201,6 +217,34 @@ def test_frames_of_an_enhanced_file_are_slices(series, tmp_path):
     volume = read_series(write_enhanced(series, tmp_path / "enhanced.dcm"))
     np.testing.assert_array_equal(volume.voxels, whole.voxels)
     np.testing.assert_allclose(volume.affine, whole.affine, atol=1e-6)
+
+
+def test_frames_of_an_enhanced_file_may_have_a_rescale_each(series, tmp_path):
+    for number in range(1, 6):
+        change(file(series, number), RescaleIntercept=str(-1000 - number))
+    whole = read_series(series)
+    dataset = pydicom.dcmread(write_enhanced(series, tmp_path / "enhanced.dcm"))
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    del shared.PixelValueTransformationSequence
+    for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
+        own = part(pydicom.dcmread(file(series, number)), "RescaleSlope", "RescaleIntercept")
+        frame.PixelValueTransformationSequence = Sequence([own])
+    dataset.save_as(tmp_path / "enhanced.dcm")
+    np.testing.assert_array_equal(read_series(tmp_path / "enhanced.dcm").voxels, whole.voxels)
+    del dataset.PerFrameFunctionalGroupsSequence[2].PixelValueTransformationSequence
+    dataset.pop("RescaleSlope", None)
+    dataset.save_as(tmp_path / "enhanced.dcm")
+    with pytest.raises(BadCase, match="it is CT without RescaleSlope and RescaleIntercept"):
+        read_series(tmp_path / "enhanced.dcm")
+
+
+def test_stills_in_one_folder_are_not_a_series(tmp_path):
+    for number in (1, 2):
+        write(tmp_path / f"{number}.dcm", image("US", (4, 5), bytes(20)))
+    with pytest.raises(
+        BadCase, match="it contains 2 stills without a position, expected the slices of one series"
+    ):
+        read_series(tmp_path)
 
 
 def test_frames_without_a_place_are_rejected(series, tmp_path):
@@ -285,6 +329,12 @@ def tag(**values: object) -> Callable[[Path], None]:
 
 
 REFUSED = [
+    (tag(PatientID="another"), r"its files are of 2 patients \(PatientID\), expected one"),
+    (tag(FrameOfReferenceUID="1.2.3"), "its files are of 2 frames of reference"),
+    (tag(RescaleIntercept=None), "it is CT without RescaleSlope and RescaleIntercept"),
+    (tag(RescaleSlope=None), "it is CT without RescaleSlope and RescaleIntercept"),
+    (tag(RescaleSlope="0"), "it is CT without RescaleSlope and RescaleIntercept"),
+    (tag(RescaleType="ED"), r"it is CT with values in ED \(RescaleType\), expected HU"),
     (other_series, r"it contains 2 series, .* \(4 files\), 1\.2\.3 \(1 files\); give each its own folder"),
     (lose_a_slice, "slices are missing or uneven: IM0002.dcm and IM0004.dcm are 6.00 mm apart, others 3.00"),
     (double_a_slice, "IM0003.dcm and again.dcm have the same position"),
@@ -300,7 +350,8 @@ REFUSED = [
     (write_text, "IM0001.dcm: it is not a DICOM file"),
     (
         name_syntax(JPEGLosslessSV1),
-        "stored as JPEG Lossless, .* cannot be decoded here; export it uncompressed",
+        "stored as JPEG Lossless, .* cannot be decoded here; install the Python packages pylibjpeg and "
+        "pylibjpeg-libjpeg, or export it uncompressed, or decompress it with DCMTK",
     ),
     (
         name_syntax(DeflatedExplicitVRLittleEndian),
@@ -381,14 +432,19 @@ def test_a_segmentation_is_distinguished_from_a_series(series, segmentation):
     assert is_segmentation(segmentation.rename(folder / "1.dcm").parent)
 
 
-def test_any_segment_is_tumour(series, segmentation):
+def test_several_segments_need_a_choice(series, segmentation):
     dataset = pydicom.dcmread(segmentation)
     second = dataset.PerFrameFunctionalGroupsSequence[1]
     second.SegmentIdentificationSequence = Sequence([Dataset()])
     second.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 2
     dataset.save_as(segmentation)
     image = read_series(series)
-    np.testing.assert_array_equal(read_segmentation(segmentation, image).voxels, draw_mask()[::-1, ::-1])
+    with pytest.raises(BadCase, match=r'2 segments, 1 "tumour" \(3 px\), 2 "" \(3 px\); expected'):
+        read_segmentation(segmentation, image)
+    whole = read_segmentation(segmentation, image, ["Tumour ", "2"])
+    np.testing.assert_array_equal(whole.voxels, draw_mask()[::-1, ::-1])
+    second = read_segmentation(segmentation, image, ["2"])
+    assert 0 < np.count_nonzero(second.voxels) < np.count_nonzero(whole.voxels)
 
 
 def test_a_segmentation_of_fractions_is_rejected(series, segmentation):

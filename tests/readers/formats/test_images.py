@@ -84,6 +84,49 @@ def test_an_exif_tag_far_into_a_jpeg_is_found(tmp_path):
     np.testing.assert_array_equal(read_image(path), read_image(write(tmp_path, content, "near.png")))
 
 
+def deep_png(pixels: np.ndarray) -> bytes:
+    """Return H×W×S samples of 16 bits as a PNG."""
+    height, width, samples = pixels.shape
+    colour = {2: 4, 3: 2, 4: 6}[samples]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_a_png_of_sixteen_bits_and_several_samples_keeps_its_depth(samples, tmp_path):
+    pixels = derive_rng(1, "deep").integers(0, 65536, (9, 11, samples)).astype(np.uint16)
+    if samples != 3:
+        pixels[..., -1] = 65535
+    path = write(tmp_path, deep_png(pixels))
+    colours = pixels[..., :3] if samples > 2 else np.repeat(pixels[..., :1], 3, axis=2)
+    np.testing.assert_array_equal(read_deep_image(path, colour=True), colours)
+    grey = read_deep_image(path)
+    assert grey.dtype == np.uint16
+    np.testing.assert_allclose(grey, colours @ np.array([0.299, 0.587, 0.114]), atol=2)
+
+
+@pytest.mark.parametrize("samples", [2, 4])
+def test_a_deep_png_that_is_transparent_in_parts_is_rejected(samples, tmp_path):
+    pixels = derive_rng(1, "deep").integers(0, 65536, (9, 11, samples)).astype(np.uint16)
+    with pytest.raises(BadCase, match=r"^scan\.png: it is transparent in parts"):
+        read_deep_image(write(tmp_path, deep_png(pixels)))
+
+
+def test_a_deep_png_cut_short_is_rejected(tmp_path):
+    sound = deep_png(derive_rng(1, "deep").integers(0, 65536, (9, 11, 3)).astype(np.uint16))
+    for length in range(0, len(sound) - 20, 31):
+        with pytest.raises(BadCase, match=r"^scan\.png: cannot be read as an image"):
+            read_deep_image(write(tmp_path, sound[:length]))
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("colour", [False, True])
 def test_an_image_that_is_transparent_in_parts_is_rejected(mode, colour, tmp_path):

@@ -60,6 +60,68 @@ def test_plain_and_zipped_files_of_either_byte_order_give_the_same_volume(name, 
     np.testing.assert_array_equal(read_volume(path).voxels, VOXELS)
 
 
+def nifti2_bytes(voxels=VOXELS, order="<") -> bytes:
+    """Return voxels as NIfTI-2, written by bytes (nifti2.h); the affine is RAS."""
+    kinds = {"i2": (4, 16), "u1": (2, 8)}
+    code, bits = kinds[voxels.dtype.str[1:]]
+    content = bytearray(544)
+    struct.pack_into(order + "i8shh", content, 0, 540, b"n+2\0\r\n\x1a\n", code, bits)
+    struct.pack_into(order + "8q", content, 16, voxels.ndim, *voxels.shape, *[1] * (7 - voxels.ndim))
+    struct.pack_into(order + "8d", content, 104, 1.0, 1.0, 2.0, 3.0, 0, 0, 0, 0)
+    struct.pack_into(order + "qdd", content, 168, 544, 1.0, 0.0)
+    struct.pack_into(order + "ii", content, 344, 0, 1)
+    struct.pack_into(order + "12d", content, 400, *RAS[:3].ravel())
+    return bytes(content) + voxels.astype(voxels.dtype.newbyteorder(order)).tobytes(order="F")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_nifti_2_is_read_as_nifti_1(name, order, tmp_path):
+    volume = read_volume(write(tmp_path, nifti2_bytes(order=order), name))
+    np.testing.assert_array_equal(volume.voxels, VOXELS)
+    assert (volume.axes, volume.spacing_mm) == ("RAS", (1.0, 2.0, 3.0))
+
+
+def test_nifti_2_cut_anywhere_is_rejected(tmp_path):
+    sound = nifti2_bytes()
+    for length in range(0, len(sound), 7):
+        with pytest.raises(BadCase, match=r"^cut\.nii: "):
+            read_volume(write(tmp_path, sound[:length], "cut.nii"))
+
+
+@pytest.mark.parametrize("content", [volume_bytes(), nifti2_bytes()])
+def test_whether_a_file_is_zipped_is_decided_by_its_content(content, tmp_path):
+    (tmp_path / "plain.nii.gz").write_bytes(content)
+    (tmp_path / "zipped.nii").write_bytes(gzip.compress(content))
+    for name in ("plain.nii.gz", "zipped.nii"):
+        np.testing.assert_array_equal(read_volume(tmp_path / name).voxels, VOXELS)
+
+
+@pytest.mark.parametrize("more", [(1,), (1, 1), (1, 1, 1, 1)])
+@pytest.mark.parametrize("write_bytes", [volume_bytes, nifti2_bytes])
+def test_axes_of_length_1_after_the_third_are_left_out(more, write_bytes, tmp_path):
+    path = write(tmp_path, write_bytes(VOXELS.reshape(*VOXELS.shape, *more)))
+    np.testing.assert_array_equal(read_volume(path).voxels, VOXELS)
+
+
+def test_channels_may_be_followed_by_axes_of_length_1(tmp_path):
+    path = write(tmp_path, volume_bytes(np.stack([VOXELS, VOXELS + 1], axis=-1)[..., None]))
+    np.testing.assert_array_equal(read_volume(path, 1).voxels, VOXELS + 1)
+
+
+def test_vectors_are_rejected(tmp_path):
+    path = write(tmp_path, volume_bytes(np.zeros((3, 4, 5, 1, 3), np.float32)))
+    with pytest.raises(BadCase, match=r"its shape is \(3, 4, 5, 1, 3\), expected 3 or 4 axes"):
+        read_volume(path)
+
+
+def test_a_pair_of_header_and_image_is_to_be_converted(tmp_path):
+    content = bytearray(volume_bytes())
+    content[344:348] = b"ni1\0"
+    with pytest.raises(BadCase, match=r"\(its content is a pair of NIfTI files .*; convert it to \.nii\)"):
+        read_volume(write(tmp_path, bytes(content), "a.nii"))
+
+
 def test_a_name_in_capitals_is_zipped_all_the_same(tmp_path):
     path = write(tmp_path, volume_bytes()).rename(tmp_path / "A.NII.GZ")
     np.testing.assert_array_equal(read_volume(path).voxels, VOXELS)

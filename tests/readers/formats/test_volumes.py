@@ -30,8 +30,9 @@ def affine(*spacing: float, shift: float = 0.0) -> np.ndarray:
     return made
 
 
-def volume(axes="RAS", shape=SHAPE, header=None) -> Volume:
+def volume(axes="RAS", shape=SHAPE, header=None, lowest=0) -> Volume:
     voxels = derive_rng(0, "volume").integers(1, 900, shape).astype(np.int16)
+    voxels += np.int16(lowest)
     return Volume(voxels, affine(1.0, 2.0, 3.0) if header is None else header, axes)
 
 
@@ -134,7 +135,7 @@ def test_slices_are_views_of_the_volume():
 def test_the_users_window_then_the_data_sets_then_the_modalitys_then_a_percentile(
     rules, windows, expected, percentile
 ):
-    image = volume()
+    image = volume(lowest=-300 if rules.modality == "CT" else 0)
     (case,) = read(tumour(4), rules, image, windows=windows, percentile=percentile)
     assert (case.low, case.high) == (
         expected or (0.0, pytest.approx(np.percentile(image.voxels, percentile)))
@@ -152,6 +153,28 @@ def test_an_empty_mask_is_skipped_whatever_slices_are_asked_for():
     for slices in ("near", "lesion", "all"):
         with pytest.raises(SkippedCase, match="the mask is empty"):
             read(tumour(), slices=slices)
+
+
+@pytest.mark.parametrize("slices", ["near", "lesion", "all"])
+def test_a_kept_volume_without_tumour_gives_its_slices_that_show_anything(slices):
+    image = volume()
+    image.voxels[..., 3] = 7
+    cases = read(tumour(), image=image, slices=slices, keep_empty=True)
+    every = range(image.voxels.shape[2])
+    assert [case.slice_index for case in cases] == [z for z in every if slices == "all" or z != 3]
+    assert not any(case.mask.any() for case in cases)
+
+
+def test_a_kept_volume_without_tumour_and_contrast_is_skipped():
+    air = Volume(np.full(SHAPE, -1000, np.int16), affine(1.0, 1.0, 1.0), "RAS")
+    with pytest.raises(SkippedCase, match="each of its slices is of one value"):
+        read(tumour(), CT, image=air, keep_empty=True)
+
+
+def test_volumes_with_tumour_are_cut_equally_whether_or_not_others_are_kept():
+    for slices in ("near", "lesion", "all"):
+        plain, kept = (read(tumour(4), slices=slices, keep_empty=keep) for keep in (False, True))
+        assert [case.slice_index for case in plain] == [case.slice_index for case in kept]
 
 
 def test_a_volume_whose_lesions_are_all_too_small_is_skipped():

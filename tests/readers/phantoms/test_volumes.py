@@ -53,7 +53,7 @@ def test_the_folder_is_named_as_the_download(name, drawn):
 @pytest.mark.parametrize("name", NAMES)
 def test_most_patients_are_kept_at_a_small_size(name, drawn):
     sources = READERS[name].list_sources(drawn[name])
-    decoded = [decode(READERS[name], ReadOptions(), 32, source) for source in sources]
+    decoded = [decode(READERS[name], ReadOptions(), 32, "aligned", (), source) for source in sources]
     assert len(decoded) == PATIENTS
     assert not [one.bad for one in decoded if one.bad]
     kept = Counter(one.source.site for one in decoded if one.cases)

@@ -13,10 +13,10 @@ from PIL import Image
 
 from flames_cli.config import PreprocessConfig
 from flames_cli.errors import FlamesError
-from flames_cli.readers import READERS
 from flames_cli.readers.formats.png import SIGNATURE
 from flames_cli.stages.preprocess.stage import preprocess
 from tests.support.datasets import private_rows, reveal_cases
+from tests.support.raw_cases import count_listed
 
 Damage = Callable[[Path], None]
 
@@ -193,7 +193,7 @@ def test_a_bad_case_is_left_out_and_reported_where_that_is_wished(
     (bad,) = [row for row in private_rows(tmp_path / "made") if row["what"] == "bad"]
     assert report["bad"] == [bad["pseudonym"]]
     assert (bad["patient"], patient in bad["why"]) == (patient, True)
-    assert report["sources"] == len(READERS[dataset].list_sources(phantom_raw[dataset]))
+    assert report["sources"] == count_listed(dataset, phantom_raw[dataset])
     assert patients_in(made) == whole[dataset] - {patient}
 
 

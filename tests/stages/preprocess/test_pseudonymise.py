@@ -46,6 +46,8 @@ def draw(folder, rows):
             Image.fromarray(mask).save(folder / names[1])
         else:
             names = [name.replace(".png", ".nii") for name in names]
+            if modality == "CT":
+                pixels = pixels.astype(np.int16) - 100
             for name, content in zip(names, (pixels, mask), strict=True):
                 nib.save(nib.Nifti1Image(content, np.eye(4)), folder / name)
         listed.append((*names, patient, modality, "breast", "A" if int(patient[1:]) < 6 else "B"))

@@ -48,7 +48,7 @@ def _describe(folder: Path, affine: NDArray[np.float64], modality: str, patient:
     dataset.SOPInstanceUID = generate_uid(entropy_srcs=[*scope, str(index)])
     dataset.StudyInstanceUID = generate_uid(entropy_srcs=[patient])
     dataset.SeriesInstanceUID = generate_uid(entropy_srcs=scope)
-    dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=[*scope, "frame"])
+    dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=[patient, "frame"])
     dataset.PatientID, dataset.PatientName = patient, "Phantom^"
     dataset.PatientBirthDate = dataset.PatientSex = dataset.AccessionNumber = ""
     dataset.StudyDate, dataset.StudyTime, dataset.StudyID = DAY, TIME, "1"

@@ -1,0 +1,143 @@
+"""Choose the intensities of an image that become black and white: a window, or 0 to a percentile."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from flames_cli.arrays import Pixels
+from flames_cli.core.imaging.intensity import count_values, percentile_range, round_outwards, sample_voxels
+from flames_cli.readers.base import BadCase, ReadOptions, VolumeRules
+
+Range = tuple[float, float]
+"""Intensities that become black and white."""
+
+CT_WINDOW = (-160.0, 240.0)
+"""Window of soft tissue in HU (width 400, level 40), for CT data sets without their own window."""
+
+OFFSETS = (1024, 8192, 32768)
+"""Stored values of water where a converter lost the intercept of CT, or stored HU + 32768 in a PNG."""
+
+# These limits are our own choice, from measurements (docs/decisions.md).
+MOST_NEGATIVE = 0.1
+"""Share of an image outside the background that may be below 0 where 0 becomes black."""
+NEAR = 0.05
+"""Share of the range of values in which a voxel counts as 0, or as background."""
+LEAST_AIR, MOST_BONE = 0.01, 0.3
+"""Shares of a CT below -200 HU and above 400 HU; it is not in HU if it has less air and more bone."""
+FEWEST_HU = 20.0
+"""Distance from 0 HU within which no CT lies completely: its noise alone is wider."""
+
+_CT = re.compile(r"CTA?(?![A-Za-z])", re.IGNORECASE)
+_AIR_HU = (-3100.0, -900.0)
+
+
+def is_ct(modality: str) -> bool:
+    """Return whether the name starts with CT or CTA as a word, such as CT, CT-CE, ct_portal or CTA."""
+    return _CT.match(modality) is not None
+
+
+def find_window(windows: Mapping[str, Range], modality: str) -> Range | None:
+    """Return the user's window for `modality`: that of its exact name, then for CT of any name that of CT."""
+    return windows.get(modality) or (windows.get("CT") if is_ct(modality) else None)
+
+
+def choose_range(name: str, voxels: Pixels, rules: VolumeRules, options: ReadOptions) -> Range:
+    """Return the intensities that become black and white in an image or a volume.
+
+    They are the user's window; else the window of the data set, or CT_WINDOW for CT; else 0 and a percentile.
+
+    Args:
+        name: name of the file, for messages.
+        voxels: the complete volume, or the image.
+        rules: modality and window of the data set.
+        options: the user's windows and percentile.
+
+    Raises:
+        BadCase: the window is in HU and the values are not; or many values are below 0, or the percentile is
+            not above 0, where 0 would become black. The message names the option that helps.
+    """
+    if given := find_window(options.windows, rules.modality):
+        return given
+    window = rules.window or (CT_WINDOW if is_ct(rules.modality) else None)
+    if window:
+        _require_hu(name, voxels, rules.modality, window)
+        return window
+    _require_few_negative(name, voxels, rules.modality)
+    try:
+        return percentile_range(voxels, options.percentile, options.percentile_of)
+    except ValueError as error:
+        raise BadCase(f"{name}: {error}; {_other_percentile(voxels, rules.modality, options)}") from error
+
+
+def advise_window(modality: str, window: Range) -> str:
+    """Return the option that sets `window`, as a user types it: `--window CT=-160,240`."""
+    low, high = (np.format_float_positional(end, trim="-") for end in window)
+    option = f"{modality}={low},{high}"
+    return f'--window "{option}"' if " " in modality else f"--window {option}"
+
+
+def _require_hu(name: str, voxels: Pixels, modality: str, window: Range) -> None:
+    lowest, highest = float(voxels.min()), float(voxels.max())
+    sample = sample_voxels(voxels)
+    is_scaled = lowest > -FEWEST_HU and highest < FEWEST_HU
+    if lowest < 0 and not is_scaled and not _is_too_bright(sample[sample != lowest]):
+        return
+    raise BadCase(
+        f"{name}: its values run from {lowest:g} to {highest:g}, expected HU (air -1000, water 0); convert "
+        f"it, or pass {_for_other_units(sample, modality, window)}"
+    )
+
+
+def _is_too_bright(sample: Pixels) -> bool:
+    """Return whether soft tissue cannot be near 0 HU; the lowest value, often padding, is not in `sample`."""
+    if not sample.size:
+        return False
+    return bool((sample < -200).mean() < LEAST_AIR and (sample > 400).mean() > MOST_BONE)
+
+
+def _for_other_units(sample: Pixels, modality: str, window: Range) -> str:
+    """Return the window that shows the same as `window` (in HU) does, in the units of the image."""
+    low, high = window
+    shares = [float(((sample >= water + low) & (sample <= water + high)).mean()) for water in OFFSETS]
+    best = int(np.argmax(shares))
+    if shares[best] >= NEAR:
+        water = OFFSETS[best]
+        return f"{advise_window(modality, (water + low, water + high))}, if water is {water} in it"
+    if 1 < sample.max() <= 255 and sample.min() >= 0:
+        ends = 0.0, 255.0
+    else:
+        ends = round_outwards(*(float(end) for end in np.percentile(sample, (0.5, 99.5))))
+    return f"{advise_window(modality, ends)}, the values that become black and white"
+
+
+def _require_few_negative(name: str, voxels: Pixels, modality: str) -> None:
+    if voxels.dtype.kind == "u" or (lowest := float(voxels.min())) >= 0:
+        return
+    sample = sample_voxels(voxels, 100_000)
+    others = sample[sample != lowest]
+    if _AIR_HU[0] <= lowest <= _AIR_HU[1] and others.size and (others < -500).mean() > LEAST_AIR:
+        raise BadCase(
+            f"{name}: its values begin at {lowest:g} like air in HU, and its modality is {modality}; "
+            f"write CT as its modality if it is CT, or pass {advise_window(modality, CT_WINDOW)}"
+        )
+    values, counts = count_values(sample)
+    low, high = (float(end) for end in np.percentile(sample, (0.5, 99.5)))
+    near = NEAR * (high - low)
+    shown = others[np.abs(others - float(values[counts.argmax()])) > near]
+    share = float((shown < -near).mean()) if shown.size else 0.0
+    if share > MOST_NEGATIVE:
+        raise BadCase(
+            f"{name}: {share:.0%} of its voxels outside the background are below 0, expected almost none, "
+            f"since 0 becomes black; pass {advise_window(modality, round_outwards(low, high))}"
+        )
+
+
+def _other_percentile(voxels: Pixels, modality: str, options: ReadOptions) -> str:
+    """Return what to do about a percentile that is not above 0."""
+    above = voxels[voxels > 0]
+    if not above.size:
+        return f"no voxel is above 0: replace the file, or pass --window {modality}=LOW,HIGH"
+    window = round_outwards(0.0, float(np.percentile(above, 99.5)))
+    first = "" if options.percentile_of == "foreground" else "--percentile-of foreground, "
+    return f"pass {first}a higher --percentile, or {advise_window(modality, window)}"

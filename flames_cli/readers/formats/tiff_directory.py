@@ -1,0 +1,106 @@
+"""Parse the directories of TIFF files (TIFF 6.0, section 2, and BigTIFF), which describe their images."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+WIDTH, HEIGHT, BITS, COMPRESSION, MEANING, FILL_ORDER, ORIENTATION = 256, 257, 258, 259, 262, 266, 274
+STRIPS, SAMPLES, STRIP_ROWS, STRIP_BYTES, LAYOUT, PREDICTOR = 273, 277, 278, 279, 284, 317
+TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, EXTRA, SAMPLE_FORMAT = 322, 323, 324, 325, 338, 339
+
+_DEFAULTS = {BITS: 1, COMPRESSION: 1, SAMPLES: 1, LAYOUT: 1, PREDICTOR: 1, SAMPLE_FORMAT: 1, ORIENTATION: 1}
+_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
+"""Types of entries that are whole numbers, as NumPy names them."""
+_MAX_ENTRIES, _MAX_PAGES = 4096, 1000
+
+Tags = Mapping[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Directory of a TIFF file, which describes one image."""
+
+    order: str
+    """Byte order of the file: < or >."""
+    is_big: bool
+    """True for BigTIFF."""
+    tags: Tags
+    """Whole numbers by tag; texts and fractions are left out."""
+    next_directory: int
+    """Offset of the directory after it; 0 if there is none."""
+    meaning_at: int
+    """Offset of the value of MEANING (PhotometricInterpretation); 0 if it is missing."""
+
+    def first(self, tag: int) -> int:
+        """Return the first value of `tag`, or its default.
+
+        Raises:
+            ValueError: the tag is missing and has no default.
+        """
+        values = self.tags.get(tag) or ((_DEFAULTS[tag],) if tag in _DEFAULTS else ())
+        if not values:
+            raise ValueError(f"tag {tag} is missing")
+        return values[0]
+
+    def each(self, tag: int) -> set[int]:
+        """Return the different values of `tag`, or its default."""
+        return set(self.tags.get(tag) or (_DEFAULTS[tag],))
+
+
+def is_tiff(data: bytes) -> bool:
+    """Return whether `data` starts as a TIFF or BigTIFF file."""
+    return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def count_pages(data: bytes) -> int:
+    """Return the number of directories, counted up to _MAX_PAGES.
+
+    Raises:
+        ValueError, struct.error: see `read_directory`.
+    """
+    pages, following = 1, read_directory(data).next_directory
+    while following and pages < _MAX_PAGES:
+        pages, following = pages + 1, read_directory(data, following).next_directory
+    return pages
+
+
+def read_directory(data: bytes, start: int = 0) -> Directory:
+    """Return the directory at `start`; 0: the first one.
+
+    Raises:
+        ValueError, struct.error: it is damaged or reaches beyond the file.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    big = 43 in data[2:4]
+    if not start:
+        (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    count_form, entry_form = ("Q", "HHQ8s") if big else ("H", "HHI4s")
+    entry = struct.Struct(order + entry_form)
+    (count,) = struct.unpack_from(order + count_form, data, start)
+    if count > _MAX_ENTRIES:
+        raise ValueError(f"its directory claims {count} entries")
+    first = start + struct.calcsize(order + count_form)
+    tags: dict[int, tuple[int, ...]] = {}
+    meaning_at = 0
+    for index in range(count):
+        at = first + index * entry.size
+        tag, kind, n, value = entry.unpack_from(data, at)
+        if kind in _NUMBERS:
+            tags[tag] = _values(data, order, kind, n, value)
+        if tag == MEANING:
+            meaning_at = at + entry.size - len(value)
+    (following,) = struct.unpack_from(order + ("Q" if big else "I"), data, first + count * entry.size)
+    return Directory(order, big, tags, following, meaning_at)
+
+
+def _values(data: bytes, order: str, kind: int, n: int, value: bytes) -> tuple[int, ...]:
+    dtype = np.dtype(order + _NUMBERS[kind]) if kind != 1 else np.dtype("B")
+    size = n * dtype.itemsize
+    if size <= len(value):
+        return tuple(np.frombuffer(value[:size], dtype).tolist())
+    offset = int.from_bytes(value, "little" if order == "<" else "big")
+    if offset + size > len(data):
+        raise ValueError("its directory reaches beyond the file")
+    return tuple(np.frombuffer(data, dtype, n, offset).tolist())
