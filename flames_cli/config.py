@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from flames_cli.core.imaging.label_names import split_labels
 from flames_cli.core.imaging.small_lesion_rule import (
     RULE_FORM,
     SmallLesionRule,
@@ -54,6 +55,30 @@ def _read_rule(value: Any) -> SmallLesionRule:
         return parse_small_lesion_rule(str(value))
     except ValueError as error:
         raise PydanticCustomError("rule", f"Input should be {RULE_FORM}") from error
+
+
+def _read_labels(value: Any) -> Any:
+    """Return the labels of one text, or of several."""
+    items = value if isinstance(value, list | tuple) else [value]
+    labels = split_labels(",".join(str(item) for item in items))
+    if items and not labels:
+        raise PydanticCustomError("labels", "Labels should be separated by commas, such as 2,3")
+    return labels
+
+
+def _read_mask_threshold(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().lower() == "half":
+        return "half"
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise PydanticCustomError(
+            "mask_threshold",
+            "A threshold should be HALF, or a number above 0",
+        )
+    return number
 
 
 def _check_split(value: Any) -> Any:
@@ -91,6 +116,8 @@ Sites = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
+Labels = Annotated[tuple[str, ...], BeforeValidator(_read_labels)]
+MaskThreshold = Annotated[Literal["half"] | float, BeforeValidator(_read_mask_threshold)]
 Window = Annotated[tuple[float, float], BeforeValidator(_check_window_size), AfterValidator(_check_window)]
 Rule = Annotated[SmallLesionRule, BeforeValidator(_read_rule), PlainSerializer(str)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -152,6 +179,12 @@ class ReadConfig(Section):
         shown="WORKSPACE/raw/DATASET",
         metavar="PATH",
     )
+    root: Path | None = option(
+        None,
+        "Folder to which the paths of a manifest are relative, such as a read-only export of the PACS.",
+        shown="folder of the CSV",
+        metavar="DIR",
+    )
     size: Annotated[int, Field(ge=16, le=2048)] = option(240, "Side of the square images, in pixels.")
     mask_resize: Literal["aligned", "paper"] = option(
         "aligned",
@@ -183,6 +216,19 @@ class ReadConfig(Section):
     percentile_of: Literal["all", "foreground"] = option(
         "all",
         "Voxels of which the percentile is taken: all, as in the paper, or foreground, those above 0.",
+    )
+    labels: Labels = option(
+        (),
+        "Labels of the masks of a manifest that are tumour, by number, name or colour, such as 2 or 2,3; its "
+        "column labels wins.",
+        shown="the only label of each mask",
+        metavar="LABEL,…",
+    )
+    mask_threshold: MaskThreshold | None = option(
+        None,
+        "Smallest value that is tumour in soft masks (probabilities, JPEG); HALF: half of full scale.",
+        shown="the data set's own, else none: soft masks are rejected",
+        metavar="HALF|VALUE",
     )
     accept: Path | None = option(
         None, "TOML file of findings to accept: [[accept]] with id and reason.", metavar="FILE"
@@ -257,6 +303,9 @@ class PartitionConfig(Section):
     )
     val_fraction: Fraction = option(
         0.1, "Fraction of each client's training patients, held out to select the epoch."
+    )
+    different_people: bool = option(
+        False, "Divide data sets that share ids of patients: the same id means another person in each."
     )
     overwrite: bool = option(False, "Replace existing output.", RUN_PANEL)
 
@@ -545,7 +594,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(table)
-    for key in ("workspace", "duplicate_list", "salt_file", "deployment"):
+    for key in ("workspace", "root", "accept", "duplicate_list", "salt_file", "deployment"):
         if isinstance(resolved.get(key), str):
             resolved[key] = folder / resolved[key]
     if isinstance(resolved.get("raw"), dict):
@@ -584,9 +633,15 @@ def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> lis
     return []
 
 
+SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "gray": "grey"}
+"""Words that users may write for a known word to which they are not similar, or less than to another."""
+
+
 def suggest(word: object, known: Iterable[str]) -> str:
     """Return ", did you mean …?" with the known word nearest to `word`; "" if none is near."""
-    near = get_close_matches(str(word), known, n=1)
+    words = [*known]
+    same = SYNONYMS.get(str(word).lower())
+    near = [same] if same in words else get_close_matches(str(word), words, n=1)
     return f", did you mean {near[0]}?" if near else ""
 
 

@@ -129,6 +129,11 @@ def test_a_key_that_is_nearly_right_is_suggested():
     assert message == "siz: extra inputs are not permitted, did you mean size? (got 64)"
 
 
+@pytest.mark.parametrize("word", ["gpu", "GPU", "nvidia"])
+def test_a_word_for_cuda_is_understood_as_such(word):
+    assert "did you mean cuda?" in refusal(FederateConfig, {"device": word})
+
+
 @pytest.mark.parametrize(
     "rule", ["area", "area:1", "blob:5", "area:{5}", "box:5:inf", "", 100, ["area", 5], None]
 )
@@ -275,3 +280,36 @@ def test_options_survive_a_file(tmp_path_factory, rounds, lr, augment, by_modali
 
 def test_the_demo_keeps_to_its_own_workspace():
     assert load_section(DemoConfig, {}).workspace != DEFAULT_WORKSPACE
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        (("2,3",), ("2", "3")),
+        ("Tumour", ("Tumour",)),
+        ([2, "#ff0000"], ("2", "#ff0000")),
+        (2, ("2",)),
+        ([], ()),
+    ],
+)
+def test_labels_are_one_text_or_several(given, labels):
+    assert PreprocessConfig(labels=given).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("given", "threshold"), [("HALF", "half"), ("Half", "half"), ("128", 128.0), (0.5, 0.5), (None, None)]
+)
+def test_a_mask_threshold_is_half_or_a_number(given, threshold):
+    assert PreprocessConfig(mask_threshold=given).mask_threshold == threshold
+
+
+@pytest.mark.parametrize("value", ["full", "", "0", -1, "nan", "inf", True, [1]])
+def test_another_mask_threshold_is_rejected(value):
+    assert "a threshold should be HALF, or a number above 0" in refusal(
+        PreprocessConfig, {"mask_threshold": value}
+    )
+
+
+@pytest.mark.parametrize("value", ["", " ,", [""]])
+def test_labels_without_a_label_are_rejected(value):
+    assert "labels should be separated by commas" in refusal(PreprocessConfig, {"labels": value})

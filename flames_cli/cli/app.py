@@ -65,7 +65,7 @@ app.command(rich_help_panel="Stages", cls=SectionCommand)(preprocess)
 
 @app.command(rich_help_panel="Stages", cls=SectionCommand)
 def partition(ctx: typer.Context) -> None:
-    """Divide the preprocessed data sets between clients; no patient is in two sets."""
+    """Divide the preprocessed data sets between clients; no named patient is in two sets."""
     from flames_cli.config import PartitionConfig
 
     options = build_config(ctx, PartitionConfig)

@@ -13,6 +13,8 @@ from flames_cli.cli.render_client_tests import print_client_tests
 from flames_cli.cli.render_evaluation import NOT_PRIVATE, evaluation_notes, evaluation_tables
 from flames_cli.cli.text import count, duration, epsilon_spent, size
 from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
+from flames_cli.core.patient_units import NOUNS, UNKNOWN, column_title, count_units, join_units
+from flames_cli.report.pages import patient_columns
 from flames_cli.store.files.atomic import finite
 from flames_cli.store.salts import table_path
 
@@ -36,15 +38,21 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     table = Table(
         title=f"{report['dataset']} ({report['modality']}, {report['organ']})", title_justify="left"
     )
-    for name in ("set", "patients", "images"):
-        table.add_column(name, justify="left" if name == "set" else "right")
+    unit = report["patient_unit"]
+    columns = patient_columns(unit)
+    table.add_column("set")
+    for title in columns.values():
+        table.add_column(title, justify="right")
     for name, counts in report["sets"].items():
-        table.add_row(name, str(counts["patients"]), str(counts["images"]))
+        table.add_row(name, *(str(counts[column]) for column in columns))
     console.print(table)
     console.print(_small_lesions(report["small_lesions"]))
     if sites := report["sites"]:
-        listed = ", ".join(f"{site} {n['images']} ({n['patients']})" for site, n in sites.items())
-        console.print(f"sites, images (patients): {listed}")
+        listed = ", ".join(f"{site} {_cell(n['images'], n['patients'], unit)}" for site, n in sites.items())
+        title = column_title(unit) if unit == "image" else f"images ({column_title(unit)})"
+        console.print(f"sites, {title}: {listed}")
+    if unused := report["unused_columns"]:
+        console.print(f"columns of the manifest that are not used: {', '.join(unused)}", style="yellow")
     if copies := report["copies_left_out"]:
         console.print(f"left out {count(len(copies), 'image')}: the same as another")
     if near := report["near_copies_kept_together"]:
@@ -53,6 +61,13 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         console.print(
             f"kept {count(len(alike), 'group')} of patients together whose ids differ only in spelling; "
             "flames check lists them",
+            style="yellow",
+        )
+    total = sum(counts["images"] for counts in report["sets"].values())
+    for group in report["large_groups"]:
+        console.print(
+            f"one group of near copies has {group['images']} of {count(total, 'image')}, all in "
+            f"{group['set']}: `flames check` shows its pictures",
             style="yellow",
         )
     reasons: dict[str, int] = {}
@@ -77,29 +92,67 @@ def _small_lesions(found: dict[str, Any]) -> str:
 
 def print_partition(console: Console, partition: "Partition", workspace: Path) -> None:
     """Print images and patients of every client and of the server's test sets."""
-    table = Table(title="clients: images (patients)", title_justify="left")
+    units = {client.patient_unit for client in partition.clients}
+    within = f" ({UNKNOWN if units == {'image'} else 'patients'})"
+    table = Table(title=f"clients: images{within}", title_justify="left")
     for name in ("client", "modality", "organ", "train", "val", "test"):
         table.add_column(name, justify="right" if name in ("train", "val", "test") else "left")
     for client in partition.clients:
-        cells = [f"{client.images[name]} ({len(client.patients[name])})" for name in ("train", "val", "test")]
+        unit = client.patient_unit
+        cells = [_cell(n, len(client.patients[name]), unit) for name, n in client.images.items()]
         table.add_row(client.name, client.modality, client.organ, *cells)
     console.print(table)
-    unseen = Table(title="server's test sets: unseen patients", title_justify="left")
-    for name in ("modality", "data set", "organ", "images (patients)"):
+    tested = {name: unit for server in partition.server for name, unit in server.patient_units.items()}
+    unseen = Table(title=f"server's test sets: unseen {join_units(tested.values())}", title_justify="left")
+    for name in ("modality", "data set", "organ", f"images{within}"):
         unseen.add_column(name, justify="right" if "images" in name else "left")
     for server in partition.server:
         for name, images in server.images.items():
-            shown = f"{images} ({len(server.patients[name])})"
+            shown = _cell(images, len(server.patients[name]), tested.get(name, "patient"))
             unseen.add_row(server.modality, name, server.organs[name], shown)
     console.print(unseen)
+    nameless = {client.dataset for client in partition.clients if client.patient_unit == "image"}
+    if nameless and units != {"image"}:
+        console.print(f"{', '.join(sorted(nameless))}: {column_title('image')}")
     for client in partition.clients:
         if not client.images["test"]:
-            console.print(f"{client.name} has no test patients: its model is tested by the server only")
+            noun = NOUNS[client.patient_unit]
+            console.print(f"{client.name} has no test {noun}: its model is tested by the server only")
     for name, images in partition.left_out.items():
         what = "near copies or patients of a held-out site"
         console.print(f"left out {count(images, 'image')} of {name}: {what}")
-    console.print("every shard read back: no patient is in two sets", style="green")
+    console.print(_claim(partition), style="green")
     _say_where(console, workspace / "partition.json")
+
+
+def _cell(images: int, n: int, unit: str) -> str:
+    """Return images (patients), images (sequences), or images whose patients are unknown."""
+    return {"patient": f"{images} ({n})", "sequence": f"{images} ({n} seq.)"}.get(unit, f"{images}")
+
+
+def _claim(partition: "Partition") -> str:
+    """Return the sentence about what was checked: which data sets name patients, and which do not."""
+    found: dict[str, dict[str, set[str]]] = {unit: {} for unit in NOUNS}
+    for client in partition.clients:
+        found[client.patient_unit].setdefault(client.dataset, set()).update(*client.patients.values())
+    for server in partition.server:
+        for name, patients in server.patients.items():
+            unit = server.patient_units.get(name, "patient")
+            found[unit].setdefault(name.split("@")[0], set()).update(patients)
+    claims = [
+        f"no {'named patient' if unit == 'patient' else unit} is in two sets "
+        f"({count_units(len(set().union(*own.values())), unit)}, {count(len(own), 'data set')})"
+        for unit, own in found.items()
+        if own and unit != "image"
+    ]
+    if nameless := found["image"]:
+        claims.append(
+            f"{', '.join(nameless)} {'name' if len(nameless) > 1 else 'names'} no patients: "
+            "near copies were kept together by their pictures"
+        )
+    if partition.options.get("different_people"):
+        claims.append("one id in two data sets was taken for different people")
+    return "every shard read back: " + "; ".join(claims)
 
 
 def print_federation(console: Console, result: "FederationResult", rounds: int) -> None:

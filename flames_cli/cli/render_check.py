@@ -9,13 +9,14 @@ from rich.table import Table
 
 from flames_cli.cli.text import count
 from flames_cli.report.html import percent
-from flames_cli.report.pages import group_name, spacing, verdict
+from flames_cli.report.pages import group_name, patient_columns, spacing, verdict
 
 LISTED = 5
 """Largest number of places shown for a finding; the report contains all."""
 
 STYLES = {"problem": "red", "note": "yellow"}
-COLUMNS = ("patients", "images", "lesion %", "< 0.5 %", "intensity", "spacing mm")
+COLUMNS = ("lesion %", "< 0.5 %", "intensity", "spacing mm")
+"""Columns after those of `patient_columns`."""
 
 
 def print_check(console: Console, report: dict[str, Any], workspace: Path) -> None:
@@ -24,6 +25,8 @@ def print_check(console: Console, report: dict[str, Any], workspace: Path) -> No
         console.print(_table(report))
     for finding in report["findings"]:
         _print_finding(console, finding)
+    for line in report["compared"]:
+        console.print(f"compared: {line}", style="dim", soft_wrap=True)
     style = "green" if report["passed"] else "red"
     console.print(f"{report['dataset']}: {verdict(report)}", style=f"bold {style}", soft_wrap=True)
     console.print(f"→ {workspace / 'check' / report['page']}", style="cyan", soft_wrap=True)
@@ -35,14 +38,14 @@ def _table(report: dict[str, Any]) -> Table:
         title=report["dataset"], title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim"
     )
     table.add_column("")
-    for name in COLUMNS:
+    counted = patient_columns(report["patient_unit"])
+    for name in (*(title.replace(" (", "\n(") for title in counted.values()), *COLUMNS):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report["groups"]:
         lesions, intensity = row["lesions"], row["intensity"]
         table.add_row(
             group_name(row),
-            f"{row['patients']:,}",
-            f"{row['images']:,}",
+            *(f"{row[name]:,}" for name in counted),
             percent(lesions["share"]["p50"]) if lesions["share"] else "–",
             f"{lesions['small']:,}",
             f"{intensity['mean']:.3g}±{intensity['sd']:.3g}",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from flames_cli.cli.text import count, epsilon_spent
+from flames_cli.core.patient_units import join_units
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
     from flames_cli.core.scores.intervals import Interval
@@ -28,7 +29,7 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
     by = f"{result.run} ({result.strategy}, {count(result.round, 'round')})"
     shown = (
         ("client_test", "client", "clients, own test sets", result.clients),
-        ("server_test", "model", "server models, unseen patients", result.server),
+        ("server_test", "model", f"server models, unseen {_units(result, 'server_test')}", result.server),
     )
     for split, first, title, rows in shown:
         if rows:
@@ -39,7 +40,7 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
             if any(row.healthy for row in by_size):
                 yield healthy_table(f"{title}: images without a lesion", first, by_size, result)
             if any(row.gains for row in by_size):
-                yield gain_table(f"{title}: gain in DSC (patients)", first, by_size)
+                yield gain_table(f"{title}: gain in DSC ({_units(result, split)})", first, by_size)
 
 
 def evaluation_notes(result: "Evaluation") -> Iterator[str]:
@@ -49,6 +50,8 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
             f"privacy: {epsilon_spent(spent)} after {count(spent['releases'], 'release')} with noise "
             f"{spent['noise']:g} and clip {spent['clip']:g}, for each client; {NOT_PRIVATE}"
         )
+    if note := _nameless_note(result):
+        yield note
     yield "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
     if any(result.lesions.values()):
         yield _small_note(result)
@@ -58,7 +61,20 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
     if result.compare:
         yield f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}"
         if any(row.gains for rows in result.lesions.values() for row in rows):
-            yield "[…]: 95 % bootstrap interval over patients, too narrow for fewer than some 20"
+            over = _units(result, *result.units)
+            yield f"[…]: 95 % bootstrap interval over {over}, too narrow for fewer than some 20"
+
+
+def _units(result: "Evaluation", *splits: str) -> str:
+    """Return the words for what counts as patients in the test sets of `splits`."""
+    return join_units(unit for split in splits for unit in result.units.get(split, {}).values())
+
+
+def _nameless_note(result: "Evaluation") -> str:
+    """Return a note on data sets that name no patients; empty if there is none."""
+    found = {name: unit for split in result.units.values() for name, unit in split.items()}
+    names = [name for name, unit in found.items() if unit == "image"]
+    return f"images: {', '.join(names)} (patients unknown)" if names else ""
 
 
 def _small_note(result: "Evaluation") -> str:

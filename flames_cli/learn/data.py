@@ -55,6 +55,10 @@ class ShardDataset:
         """Return the rule for small lesions of the data set that contains case `index`."""
         return self._sets[self._where[index][0]].info.small
 
+    def patient_unit(self, index: int) -> str:
+        """Return the unit that counts as a patient in the data set that contains case `index`."""
+        return self._sets[self._where[index][0]].info.patient_unit
+
     def lesion(self, index: int) -> Lesion:
         """Return the size of case `index`: "small" or "large" by that rule, "none" for an empty mask."""
         number, row = self._where[index]

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.intensity import PercentileOf
+from flames_cli.core.imaging.labels import Threshold
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.core.imaging.volumes import Placement
+from flames_cli.core.patient_units import PatientUnit
 from flames_cli.errors import FlamesError
 
 
@@ -18,6 +19,13 @@ class BadCase(FlamesError):
     def __init__(self, message: str) -> None:
         # The message quotes file names and headers, which may contain any character; it must stay one line.
         super().__init__("".join(char if char.isprintable() else "?" for char in message))
+
+
+class UnchosenLabels(BadCase):
+    """A sound source whose mask has several labels, of which the user has not chosen those of tumour.
+
+    It is not left out with other bad cases: the patients without tumour would remain.
+    """
 
 
 class SkippedCase(Exception):
@@ -31,12 +39,6 @@ EMPTY_MASK = "the mask is empty"
 """Reason for which a source without a lesion is left out."""
 NO_LESION = "the manifest lists it without a lesion"
 """Reason for which a row of a manifest without a mask is left out."""
-
-Threshold = float | Literal["half"] | None
-"""Threshold of a soft mask."""
-
-PatientUnit = Literal["patient", "sequence", "image"]
-"""Unit that counts as a patient: a person, a sequence of frames, or every image if neither is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,16 @@ class Source:
     """True if the data set itself states that the image has no lesion; read only with `keep_empty`."""
     place_in_series: tuple[str, int] | None = None
     """Series and number of an image, where neighbouring numbers may show one patient; else None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Sources of a data set, not yet read."""
+
+    sources: list[Source]
+    """Sources in natural order."""
+    unused_columns: tuple[str, ...] = ()
+    """Columns of a table that are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,8 @@ class RawCase:
     """Distance between rows and between columns; NaN where the source does not state it."""
     place: Placement | None = None
     """Position of a slice in its volume; None for still images."""
+    labels: frozenset[str] = frozenset()
+    """Labels of the masks that are tumour: those that the user chose, or the only one of each mask."""
     notes: tuple[str, ...] = ()
     """Remarks about the files that the user should see, without names of files or patients."""
 
@@ -152,6 +166,9 @@ class Reader:
     """Function from the root folder to its sources, in natural order; it decodes no image."""
     read_source: Callable[[Source, ReadOptions], list[RawCase]]
     """Function from one source to its cases. Raises BadCase or SkippedCase."""
+    list_table: Callable[[Path, Path | None], Listing] | None = None
+    """Function from a table, and the folder of its files (None: the table's own), to its sources; None for
+    data sets without a table."""
     complete: int = 0
     """Number of sources with a mask in the complete download; 0 where the data is the user's own."""
     server_test: int = 0
@@ -195,13 +212,23 @@ def find_root(reader: Reader, raw: Path) -> Path:
     return inside if inside.exists() else raw
 
 
-def require_sources(reader: Reader, root: Path) -> list[Source]:
+def require_sources(reader: Reader, root: Path, files: Path | None = None) -> Listing:
     """Return the sources under `root`, at least one.
 
+    Args:
+        reader: the data set.
+        root: its folder, or its table.
+        files: folder of the files of a table, if it is not the table's own.
+
     Raises:
-        FlamesError: there are none, or one has a name that cannot be written as UTF-8.
+        FlamesError: there are none, one has a name that cannot be written as UTF-8, or `files` is no folder.
     """
-    sources = reader.list_sources(root)
+    if files and not files.is_dir():
+        raise FlamesError(
+            f"--root {files} is not a folder; expected that to which the CSV's paths are relative"
+        )
+    listing = reader.list_table(root, files) if reader.list_table else Listing(reader.list_sources(root))
+    sources = listing.sources
     if not sources:
         raise FlamesError(f"no {reader.name} images in {root}: expected {reader.layout}; check --raw")
     for source in sources:
@@ -211,4 +238,4 @@ def require_sources(reader: Reader, root: Path) -> list[Source]:
             raise FlamesError(
                 f"{root} contains {source.name!a}, a name that is not UTF-8; rename it"
             ) from error
-    return sources
+    return listing

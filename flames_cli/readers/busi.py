@@ -54,8 +54,10 @@ def _list_class(folder: Path, stratum: str) -> list[Source]:
             masks=tuple(found),
             stratum=stratum,
             is_healthy=stratum == NORMAL,
+            # The numbers follow the scanner: neighbours are often two images of one woman.
+            place_in_series=(stratum, number),
         )
-        for (_, stem), found in sorted(masks.items())
+        for (number, stem), found in sorted(masks.items())
     ]
 
 
@@ -65,7 +67,7 @@ def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     Raises:
         BadCase: a file is not valid, or the mask of a normal image has a lesion.
     """
-    cases = read_still(source, options, f"'{source.name}_mask.png' beside it")
+    cases = read_still(source, options, f"'{source.name}_mask.png' next to it")
     if source.is_healthy and any(case.mask.any() for case in cases):
         raise BadCase(
             f"{source.name}: its mask has a lesion, expected none in the folder {NORMAL}; correct the mask, "

@@ -78,7 +78,7 @@ def _read_sequences(path: Path) -> dict[str, str]:
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     """Return one case: the frame with its mask, whose border is smoothed in some copies of the data set."""
-    return read_still(source, options, f"Ground Truth/{source.image.name}", allowed=None)
+    return read_still(source, options, f"Ground Truth/{source.image.name}", threshold="half")
 
 
 CVC_CLINICDB = Reader(
@@ -91,7 +91,7 @@ CVC_CLINICDB = Reader(
     list_sources=list_sources,
     read_source=read_source,
     complete=COMPLETE,
-    patient_unit="image",
+    patient_unit="sequence",
     has_colour=True,
     # FedGS's rule for PolypGen, which is endoscopy of the colon too.
     small_lesion_rule=SmallLesionRule("box", 150.0, 100.0),

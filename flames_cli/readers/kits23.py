@@ -40,7 +40,7 @@ def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
 
     Raises:
         BadCase: image or segmentation cannot be trusted.
-        SkippedCase: there is no tumour.
+        SkippedCase: there is no tumour, and such volumes are not kept.
     """
     try:
         image, mask = read_volume(source.image), read_labels(source.masks[0], LABELS)

@@ -22,7 +22,7 @@ def list_sources(root: Path) -> list[Source]:
 
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     """Return one case: the frame with its mask, which is a JPEG."""
-    return read_still(source, options, f"masks/{source.image.name}", allowed=None)
+    return read_still(source, options, f"masks/{source.image.name}", threshold="half")
 
 
 KVASIR = Reader(

@@ -43,7 +43,7 @@ def _list_folder(folder: Path) -> list[Source]:
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     """Return one case: the slice's FLAIR, or in colour all three channels, with its mask."""
     coloured = replace(options, colour=True)
-    (case,) = read_still(source, coloured, f"{source.case}_mask.tif beside it")
+    (case,) = read_still(source, coloured, f"{source.case}_mask.tif next to it")
     image = case.image if options.colour else np.ascontiguousarray(case.image[..., FLAIR])
     return [replace(case, image=image, slice_index=int(source.case.rsplit("_")[-1]))]
 

@@ -42,7 +42,7 @@ def _source(centre: Centre, pair: Pair) -> Source:
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     """Return one case: the grey slice with its mask, which is a JPEG."""
     expected = f"masks_{source.site}/{source.image.name.replace('image', 'mask')}"
-    cases = read_still(source, options, expected, allowed=None)
+    cases = read_still(source, options, expected, threshold="half")
     return [replace(case, slice_index=int(source.case.rsplit("z")[-1])) for case in cases]
 
 

@@ -1,20 +1,21 @@
 """A hospital's own data: images and volumes in any folders, listed with their masks in a CSV file.
 
-Each row describes one image. `image` and `mask` are paths relative to the CSV; several masks are separated by
-`;`, and the word `none` in place of a mask means that the image has no lesion. Further columns are
-`patient_id`, `modality`, `organ` and, if known, `site` and `split` (train, val, test or server), and `frame`,
-the number of one frame of a DICOM clip. An image is a PNG, JPEG or TIFF file, a NIfTI file (4D: its first
-channel), a folder with one DICOM series, or a DICOM file. The mask of a still image is a still image, or the
-DICOM-SEG of a DICOM still; the mask of a volume is NIfTI, DICOM-SEG or a DICOM series. Every label above 0 is
-tumour (in a JPEG, every value from 128). A person who was scanned twice has one patient_id, in all
-modalities.
+Each row describes one image. `image` and `mask` are paths relative to the CSV, or to another folder that the
+user names; several masks are separated by `;`, and the word `none` in place of a mask means that the image
+has no lesion. Further columns are `patient_id`, `modality`, `organ` and, if known, `site`, `split` (train,
+val, test or server), `labels` and `frame`, the number of one frame of a DICOM clip. An image is a PNG, JPEG,
+TIFF or BMP file, a NIfTI file (4D: its first channel), a folder with one DICOM series, or a DICOM file. The
+mask of a still image is a still image, or the DICOM-SEG of a DICOM still; the mask of a volume is NIfTI,
+DICOM-SEG or a DICOM series. A mask has one label above 0, which is tumour. If it has several, the column
+`labels` or --labels names those that are tumour; --mask-threshold applies to soft masks (see
+`core.imaging.labels`). A person who was scanned twice has one patient_id, in all modalities.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from flames_cli.readers.base import Reader, Source
+from flames_cli.readers.base import Listing, Reader, Source
 from flames_cli.readers.formats.any_kind import read_any
 from flames_cli.readers.manifest_table import Row, read_table, require_no_faults
 
@@ -22,18 +23,32 @@ FOLDER = "manifest.csv"
 
 
 def list_sources(root: Path) -> list[Source]:
+    """Return the sources of the manifest `root`; see `list_table`."""
+    return list_table(root).sources
+
+
+def list_table(root: Path, files: Path | None = None) -> Listing:
     """Return the rows of the manifest `root`, or of `manifest.csv` in that folder; without a file, no rows.
 
+    Args:
+        root: the manifest, or its folder.
+        files: folder to which the paths are relative; None: that of the manifest.
+
     Raises:
-        FlamesError: the table is wrong (see `manifest_table.read_table`), a path leads out of the manifest's
-            folder, or an image is listed twice.
+        FlamesError: the table is wrong (see `manifest_table.read_table`), a path leads out of the folder, an
+            image is listed twice, or a mask belongs to two patients.
     """
-    table = root / FOLDER if root.is_dir() else root
-    if not table.exists():
-        return []
-    rows = read_table(table)
+    path = root / FOLDER if root.is_dir() else root
+    if not path.exists():
+        return Listing([])
+    table = read_table(path)
+    place = "the folder of --root" if files else "the manifest's folder (or use --root)"
+    require_no_faults(path, _path_faults(files or path.parent, table.rows, place))
+    return Listing(_sources(files or path.parent, table.rows), table.unused_columns)
+
+
+def _sources(folder: Path, rows: Sequence[Row]) -> list[Source]:
     names = [_tidy(row.image) for row in rows]
-    require_no_faults(table, _path_faults(table.parent, rows))
     frames = [f"/frame{row.frame}" if row.frame else "" for row in rows]
     cases = [_stem(name) + frame for name, frame in zip(names, frames, strict=True)]
     times = Counter(cases)
@@ -41,8 +56,8 @@ def list_sources(root: Path) -> list[Source]:
         Source(
             name=f"{name} frame {row.frame}" if row.frame else name,
             patient=row.patient,
-            image=table.parent / name,
-            masks=tuple(table.parent / _tidy(mask) for mask in row.masks),
+            image=folder / name,
+            masks=tuple(folder / _tidy(mask) for mask in row.masks),
             case=case if times[case] == 1 else name + frame,
             site=row.site,
             modality=row.modality,
@@ -50,6 +65,7 @@ def list_sources(root: Path) -> list[Source]:
             fixed_set=row.fixed_set,
             is_healthy=not row.masks,
             frame=row.frame,
+            labels=row.labels,
         )
         for name, row, frame, case in zip(names, rows, frames, cases, strict=True)
     ]
@@ -64,16 +80,18 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
-def _path_faults(folder: Path, rows: Sequence[Row]) -> list[str]:
+def _path_faults(folder: Path, rows: Sequence[Row], place: str) -> list[str]:
+    """Return the faults of the paths; `place` is what messages call `folder`."""
     home = folder.resolve()
     faults: list[str] = []
     listed: dict[tuple[Path, int], int] = {}
     clips: dict[Path, Row] = {}
+    owners: dict[object, Row] = {}
     for row in rows:
         image, *masks = [_inside(home, text) for text in (row.image, *row.masks)]
         if image is None or None in masks:
             faults.append(
-                f"row {row.number}: a path is not inside the manifest's folder; give paths relative to it, "
+                f"row {row.number}: a path is not inside {place}; give paths relative to it, "
                 "without .. and links that lead out of it"
             )
         elif image in masks:
@@ -87,7 +105,30 @@ def _path_faults(folder: Path, rows: Sequence[Row]) -> list[str]:
                 f"row {row.number}: a frame of the clip of row {clip.number}, but of another patient_id; "
                 "expected one patient; correct one of the rows"
             )
+        else:
+            faults += _mask_faults(row, [mask for mask in masks if mask], owners)
     return faults
+
+
+def _mask_faults(row: Row, masks: Sequence[Path], owners: dict[object, Row]) -> Iterator[str]:
+    """Yield the masks that an earlier row gives to another patient; `owners` has the first row of each."""
+    for mask in masks:
+        owner = owners.setdefault(_identity(mask), row)
+        if owner.patient != row.patient:
+            yield (
+                f"row {row.number}: the mask of row {owner.number} again, but of another patient_id; give "
+                "each image the mask of its own patient"
+            )
+            return
+
+
+def _identity(path: Path) -> object:
+    """Return what two names of one file have in common, also of hard links and on disks that ignore case."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path
+    return (status.st_dev, status.st_ino) if status.st_ino else path
 
 
 def _inside(home: Path, text: str) -> Path | None:
@@ -111,6 +152,7 @@ MANIFEST = Reader(
     folder=FOLDER,
     layout=f"{FOLDER} with the columns image, mask, patient_id, modality and organ (see docs/datasets.md)",
     list_sources=list_sources,
+    list_table=list_table,
     read_source=read_any,
     has_colour=True,
 )

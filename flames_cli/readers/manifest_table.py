@@ -1,20 +1,20 @@
 """The table of a manifest: a CSV file becomes validated rows, or an error that names rows and faults."""
 
-import csv
-import io
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flames_cli.core.imaging.label_names import split_labels
 from flames_cli.errors import FlamesError
+from flames_cli.readers.manifest_cells import Columns, read_cells
 from flames_cli.readers.manifest_names import NAMED, name_faults, rounded_ids
 
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
 OPTIONAL = ("site", "split")
 """Columns that are either absent or filled in every row."""
-PER_ROW = ("frame",)
+PER_ROW = ("frame", "labels")
 """Columns that may be absent, or empty in some rows."""
 
 SPLITS = {"train": "client_train", "val": "client_val", "test": "client_test", "server": "server_test"}
@@ -40,7 +40,6 @@ LONGEST_OTHER = 128
 
 _MODALITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,31}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +60,41 @@ class Row:
     """Name of the assigned set, one of core.splits.SETS, or empty."""
     frame: int = 0
     """Number of the frame of a DICOM clip, from 1; 0: the cell is empty."""
+    labels: tuple[str, ...] = ()
+    """Labels of the masks that are tumour; empty: those of the options."""
 
 
-def read_table(path: Path) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A manifest."""
+
+    rows: list[Row]
+    unused_columns: tuple[str, ...] = ()
+
+
+def read_table(path: Path) -> Table:
     """Return the rows of a manifest, except empty ones.
 
     The file is UTF-8, with or without a byte order mark. Columns are in any order, separated by commas, or
-    (as Excel writes them in many countries) by semicolons or tabs. Modalities become those of MODALITIES (mr,
-    MR and mri are MRI); organs become lower case.
+    (as Excel writes them in many countries) by semicolons or tabs, or by the sign that a first line `sep=`
+    names. Other columns than those of REQUIRED, OPTIONAL and PER_ROW are not read. Modalities become those of
+    MODALITIES (mr, MR and mri are MRI); organs become lower case.
 
     Raises:
         FlamesError: the file is not such a table, or rows have faults; the message names the first LISTED.
     """
-    lines = _read_cells(path, _decode(path))
-    names = [name.strip().lower() for name in next(lines, (1, []))[1]]
-    _check_names(path, names)
+    cells, faults = read_cells(path, Columns(REQUIRED, (*OPTIONAL, *PER_ROW)))
+    require_no_faults(path, faults)
     rows: list[Row] = []
     problems: list[str] = []
-    for number, cells in lines:
-        if not any(cells):
-            continue
-        found = _faults(names, cells)
+    for number, values in cells.lines:
+        row = cells.row_of(values)
+        found = [fault] if (fault := cells.width_fault(values)) else _faults(row)
         problems += [f"row {number}: {fault}" for fault in found]
         if not found:
-            rows.append(_row(number, dict(zip(names, cells, strict=True))))
+            rows.append(_row(number, row))
     require_no_faults(path, problems or _faults_together(rows))
-    return rows
+    return Table(rows, cells.unused)
 
 
 def require_no_faults(path: Path, problems: Sequence[str]) -> None:
@@ -96,54 +104,8 @@ def require_no_faults(path: Path, problems: Sequence[str]) -> None:
         raise FlamesError(f"{path}: " + "; ".join(problems[:LISTED]) + more)
 
 
-def _decode(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FlamesError(f"{path} cannot be read ({type(error).__name__}); check --raw") from error
-    save = "save it as 'CSV UTF-8' (Excel: Save as type; LibreOffice: Character set)"
-    if b"\0" in content:
-        raise FlamesError(f"{path} contains zero bytes, so it is UTF-16 or not text; {save}")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = content.count(b"\n", 0, error.start) + 1
-        raise FlamesError(f"{path} is not UTF-8 (row {row}), perhaps Latin-1; {save}") from error
-
-
-def _read_cells(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield row numbers, from 1, and stripped cells.
-
-    The delimiter is the one of _DELIMITERS that is most frequent in the first line.
-    """
-    header = text.lstrip().split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=header.count)
-    number = 0
-    try:
-        for number, cells in enumerate(
-            csv.reader(io.StringIO(text), delimiter=delimiter, strict=True), start=1
-        ):
-            yield number, [cell.strip() for cell in cells]
-    except csv.Error as error:
-        raise FlamesError(f"{path}: row {number + 1} is not CSV ({error}); check its quotes") from error
-
-
-def _check_names(path: Path, names: Sequence[str]) -> None:
-    known = (*REQUIRED, *OPTIONAL, *PER_ROW)
-    missing = [name for name in REQUIRED if name not in names]
-    problems = [f"no column {', '.join(missing)}"] if missing else []
-    problems += [f"unknown column {name[:40]!r}" for name in names if name not in known]
-    problems += [f"column {name} exists twice" for name in known if names.count(name) > 1]
-    if problems:
-        problems[0] += f" (expected {', '.join(REQUIRED)}, and if known site, split and frame)"
-    require_no_faults(path, problems)
-
-
-def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
+def _faults(row: Mapping[str, str]) -> list[str]:
     """Return the faults of one row."""
-    if len(cells) != len(names):
-        return [f"it has {len(cells)} cells, expected {len(names)}, as many as columns"]
-    row = dict(zip(names, cells, strict=True))
     faults = [f"{name} is empty" for name in REQUIRED if not row[name].strip("; ")]
     faults += name_faults(row)
     faults += [
@@ -168,7 +130,7 @@ def _faults(names: Sequence[str], cells: Sequence[str]) -> list[str]:
     return faults
 
 
-def _row(number: int, row: dict[str, str]) -> Row:
+def _row(number: int, row: Mapping[str, str]) -> Row:
     modality = " ".join(row["modality"].split())
     return Row(
         number=number,
@@ -180,6 +142,7 @@ def _row(number: int, row: dict[str, str]) -> Row:
         site=_one_form(row.get("site", "")),
         fixed_set=SPLITS.get(row.get("split", "").lower(), ""),
         frame=int(row.get("frame") or 0),
+        labels=split_labels(row.get("labels", "")),
     )
 
 

@@ -57,7 +57,7 @@ def read_source(task: Task, source: Source, options: ReadOptions) -> list[RawCas
 
     Raises:
         BadCase: image or labels cannot be trusted.
-        SkippedCase: there is no tumour.
+        SkippedCase: there is no tumour, and such volumes are not kept.
     """
     image = read_volume(source.image, task.channel)
     mask = read_labels(source.masks[0], frozenset(task.labels))

@@ -23,6 +23,8 @@ def list_sources(root: Path) -> list[Source]:
             patient=str(number),
             image=images.get(number, root / "images" / f"{number}.JPG"),
             masks=(masks[number],) if number in masks else (),
+            # The numbers follow the scanner: neighbours are often two images of one woman.
+            place_in_series=("", number),
         )
         for number in sorted(images | masks)
     ]

@@ -49,7 +49,7 @@ def _source(centre: Centre, pair: Pair) -> Source:
 def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     """Return one case: the frame with its mask, which is a JPEG."""
     expected = f"masks_{source.site}/{Path(source.case).name}_mask.jpg"
-    return read_still(source, options, expected, allowed=None)
+    return read_still(source, options, expected, threshold="half")
 
 
 POLYPGEN = Reader(

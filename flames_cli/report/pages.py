@@ -1,10 +1,11 @@
 """Page with the results of `flames check`: one HTML file that needs no other file."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from flames_cli.core.patient_units import column_title, count_units
 from flames_cli.report.html import Picture, bars, draw_picture, esc, figure, page, percent, table
 from flames_cli.store.files.atomic import write_text
 
@@ -66,9 +67,16 @@ def _head(report: Report) -> Iterator[str]:
     yield f'<p class="verdict {"good" if report["passed"] else "bad"}">{esc(verdict(report))}</p>'
     yield (
         f"<p>{counts['sources']:,} {esc(report['source'])}s read: {counts['usable']:,} usable "
-        f"({counts['images']:,} images of {counts['patients']:,} patients), {counts['left_out']:,} left out, "
+        f"({_images(counts, report['patient_unit'])}), {counts['left_out']:,} left out, "
         f"{counts['bad']:,} bad.</p>"
     )
+
+
+def _images(counts: Mapping[str, int], unit: str) -> str:
+    """Return `12 images of 3 patients`, or `12 images (patients unknown)`."""
+    if unit == "image":
+        return count_units(counts["images"], unit)
+    return f"{counts['images']:,} images of {count_units(counts['patients'], unit)}"
 
 
 def _findings(report: Report, pictures: Mapping[str, Picture]) -> Iterator[str]:
@@ -83,6 +91,8 @@ def _findings(report: Report, pictures: Mapping[str, Picture]) -> Iterator[str]:
             yield _id(found["id"])
         yield from _places(found["where"], pictures)
         yield "</section>"
+    for line in report["compared"]:
+        yield f'<p class="faint">Compared: {esc(line)}.</p>'
 
 
 def _places(where: Sequence[Mapping[str, Any]], pictures: Mapping[str, Picture]) -> Iterator[str]:
@@ -114,11 +124,12 @@ def _tables(report: Report) -> Iterator[str]:
     if not groups:
         return
     yield "<h2>Figures</h2>"
-    volumes = report["source"] != "image"
+    counted = {"sources": "volumes"} if report["source"] != "image" else {}
+    counted |= patient_columns(report["patient_unit"])
     yield table(
         "Contents. Spacing: rows × columns (× from slice to slice), median; range of the rows'",
-        ("", *(["volumes"] if volumes else []), "patients", "images", "shapes", "spacing, mm"),
-        [_content_cells(row, volumes) for row in groups],
+        ("", *counted.values(), "shapes", "spacing, mm"),
+        [_content_cells(row, counted) for row in groups],
     )
     yield table(
         "Lesions, by their share of the image in %; images with less than 0.5 %; connected parts in an image",
@@ -132,9 +143,15 @@ def _tables(report: Report) -> Iterator[str]:
     )
 
 
-def _content_cells(row: Mapping[str, Any], volumes: bool) -> list[str]:
-    counts = [row[name] for name in ("sources", "patients", "images")][not volumes :]
-    return [group_name(row), *(f"{n:,}" for n in counts), _shapes(row), spacing(row)]
+def patient_columns(unit: str) -> dict[str, str]:
+    """Return the titles of the columns `patients` and `images`; only images if patients are unknown."""
+    if unit == "image":
+        return {"images": column_title(unit)}
+    return {"patients": column_title(unit), "images": "images"}
+
+
+def _content_cells(row: Mapping[str, Any], counted: Iterable[str]) -> list[str]:
+    return [group_name(row), *(f"{row[name]:,}" for name in counted), _shapes(row), spacing(row)]
 
 
 def group_name(row: Mapping[str, Any]) -> str:

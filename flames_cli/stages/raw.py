@@ -26,6 +26,8 @@ class Opened:
     name: str
     """Name of the data set, or of a manifest's collection of data sets."""
     sources: list[Source]
+    unused_columns: tuple[str, ...] = ()
+    """Columns of a manifest that are not read."""
 
 
 def open_raw(config: ReadConfig, dataset: str) -> Opened:
@@ -37,11 +39,13 @@ def open_raw(config: ReadConfig, dataset: str) -> Opened:
     reader = get_reader(dataset)
     check_options(reader, config)
     root = find_root(reader, raw_folder(config, reader))
-    sources = require_sources(reader, root)
+    listing = require_sources(reader, root, config.root)
+    sources = listing.sources
     if reader.complete and config.empty == "skip":
         # They are no part of the count of a public data set; those of a manifest are reported as left out.
         sources = [source for source in sources if not source.is_healthy]
-    return Opened(reader, config.name or own_name(reader, root), sources)
+    name = config.name or own_name(reader, root)
+    return Opened(reader, name, sources, listing.unused_columns)
 
 
 def check_options(reader: Reader, config: ReadConfig) -> None:
@@ -54,6 +58,16 @@ def check_options(reader: Reader, config: ReadConfig) -> None:
         raise FlamesError(f"{reader.name} has no colour images; leave out --channels rgb")
     if config.name and reader.modality:
         raise FlamesError(f"--name is for a manifest; {reader.name} has a name of its own")
+    if config.labels and reader.modality:
+        raise FlamesError(f"--labels is for a manifest; {reader.name} has labels of its own")
+    if config.mask_threshold and not reader.is_still:
+        raise FlamesError(f"--mask-threshold is for soft masks; {reader.name} has labels of its own")
+    if config.labels and config.mask_threshold:
+        raise FlamesError(
+            "--labels and --mask-threshold exclude each other: a mask has labels or is soft; pass one of them"
+        )
+    if config.root and not reader.list_table:
+        raise FlamesError(f"--root is for a manifest; the files of {reader.name} are in the folder of --raw")
     for name in config.raw:
         get_reader(name)
 
@@ -127,6 +141,8 @@ def read_options(config: ReadConfig) -> ReadOptions:
         percentile_of=config.percentile_of,
         colour=config.channels == "rgb",
         keep_empty=config.empty == "keep",
+        labels=config.labels,
+        mask_threshold=config.mask_threshold,
     )
 
 

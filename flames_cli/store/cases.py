@@ -22,6 +22,7 @@ from flames_cli.core.imaging.small_lesion_rule import (
     parse_small_lesion_rule,
 )
 from flames_cli.core.imaging.volumes import Placement
+from flames_cli.core.patient_units import NOUNS
 from flames_cli.store.files.atomic import raising_not_written, write_all
 
 LEVEL = 1
@@ -261,6 +262,10 @@ def read_set_info(group: h5py.Group) -> SetInfo:
         mask_resize=_text(attrs.get("mask_resize", "paper")),
     )
     _check_pixels(group, info)
+    if info.patient_unit not in NOUNS:
+        raise ValueError(
+            f"its patient_unit is {info.patient_unit[:40]!r}, expected one of {', '.join(NOUNS)}"
+        )
     return info
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from flames_cli.core.patient_units import NOUNS
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import write_json
 from flames_cli.store.files.hashes import hash_file
@@ -33,6 +34,8 @@ class ClientEntry:
     """SHA-256 of the shard's bytes; empty before it is written."""
     site: str = ""
     """The centre that all its cases come from, if the data set was divided by site."""
+    patient_unit: str = "patient"
+    """Unit that counts as a patient (see `SetInfo`); earlier releases did not record it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class ServerEntry:
     """SHA-256 of the shard's bytes; empty before it is written."""
     sites: dict[str, str] = field(default_factory=dict)
     """Unseen site by test set; test sets without an entry come from the clients' own sites."""
+    patient_units: dict[str, str] = field(default_factory=dict)
+    """Unit that counts as a patient, by test set; earlier releases did not record it: patients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,10 @@ def _check_entries(partition: Partition) -> None:
     for client in partition.clients:
         if not client.images.keys() == client.patients.keys() == set(CLIENT_SETS):
             raise ValueError(f"client {client.name[:80]!r} has other sets than {', '.join(CLIENT_SETS)}")
+    units = {client.patient_unit for client in partition.clients}
+    units.update(*(server.patient_units.values() for server in partition.server))
+    if unknown := units - NOUNS.keys():
+        raise ValueError(f"a patient_unit is {min(unknown)[:80]!r}, expected one of {', '.join(NOUNS)}")
     for server in partition.server:
         if not server.images.keys() == server.patients.keys() == server.organs.keys() >= server.sites.keys():
             raise ValueError(f"the test sets of {server.modality[:80]!r} differ between its entries")

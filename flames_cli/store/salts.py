@@ -1,6 +1,7 @@
 """Salt: the secret with which a site makes its patients' pseudonyms. It is drawn once, stays at the site and
 is never sent."""
 
+import csv
 import os
 import re
 import secrets
@@ -28,6 +29,24 @@ def salt_path(workspace: Path) -> Path:
 def table_path(workspace: Path, dataset: str) -> Path:
     """Return the path of the private table of `dataset`, which maps pseudonyms to patients."""
     return workspace / PRIVATE / f"{dataset}.csv"
+
+
+def read_known_ids(table: Path) -> dict[str, str]:
+    """Return {pseudonym: id of the patient} of a private table; empty if the table does not exist.
+
+    Raises:
+        FlamesError: it is not such a table.
+    """
+    if not table.exists():
+        return {}
+    try:
+        with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return {row["pseudonym"]: row["patient"] or "" for row in csv.DictReader(file)}
+    except (OSError, KeyError, csv.Error) as error:
+        raise FlamesError(
+            f"the table {table} of pseudonyms and patients cannot be read; restore it from a backup, or make "
+            "it again with `flames preprocess --overwrite`"
+        ) from error
 
 
 def make_salt(path: Path) -> None:

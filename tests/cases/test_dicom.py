@@ -8,6 +8,7 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase, ReadOptions
 from flames_cli.readers.manifest import MANIFEST
 from tests.support.cases import check_manifest, find_manifest, preprocess_manifest
+from tests.support.phantoms.dicom import write_segmentation, write_series
 from tests.support.phantoms.dicom_bytes import image, write
 
 
@@ -112,14 +113,14 @@ def test_a_file_of_any_name_is_known_by_its_content(tmp_path):
             image("US", SHAPE, scene(number).tobytes()),
             preamble=number % 2 == 0,
         )
-        write(tmp_path / f"SC{number:04d}.ima", image("SC", SHAPE, disc(20, 24).tobytes()))
+        write(tmp_path / f"SC{number:04d}.ima", image("SC", SHAPE, disc(20 + number, 24).tobytes()))
     rows = [f"IM{number:04d},SC{number:04d}.ima,P{number},US,breast" for number in range(4)]
     manifest = write_manifest(tmp_path, "image,mask,patient_id,modality,organ", *rows)
     checked = check_manifest(manifest, tmp_path / "work", size=40)
     assert checked.report["passed"], checked.report["findings"]
     case = MANIFEST.read_source(MANIFEST.list_sources(manifest)[1], ReadOptions())[0]
     np.testing.assert_array_equal(case.image, scene(1))
-    np.testing.assert_array_equal(case.mask, disc(20, 24))
+    np.testing.assert_array_equal(case.mask, disc(21, 24))
 
 
 def test_radiographs_of_twelve_bits_are_read_as_deep_stills(tmp_path):
@@ -168,3 +169,23 @@ def test_a_frame_of_anything_but_a_clip_is_rejected(row, message, tmp_path):
     manifest = write_manifest(tmp_path, "image,mask,patient_id,modality,organ,frame", row)
     with pytest.raises(BadCase, match=message):
         MANIFEST.read_source(MANIFEST.list_sources(manifest)[0], ReadOptions())
+
+
+def test_a_remark_about_a_mask_is_a_note_of_check(tmp_path):
+    affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+    voxels = np.full((*SHAPE[::-1], 3), 40, np.int16)
+    voxels[:, :6] = -1000
+    mask = np.repeat(disc(20, 24).T[..., None], 3, axis=2)
+    for number in range(4):
+        folder = tmp_path / f"P{number}"
+        noise = derive_rng(number, "remark").integers(-30, 30, voxels.shape)
+        slices = write_series(folder / "T1", voxels + noise, affine, "CT", f"P{number}", intercept=-1024)
+        other = write_series(folder / "T2", voxels, affine, "CT", f"P{number}", intercept=-1024)
+        write_segmentation(folder / "seg.dcm", other if number == 0 else slices, mask)
+    rows = [f"P{number}/T1,P{number}/seg.dcm,P{number},CT,liver" for number in range(4)]
+    manifest = write_manifest(tmp_path, "image,mask,patient_id,modality,organ", *rows)
+    checked = check_manifest(manifest, tmp_path / "work", size=40)
+    assert checked.codes["remark"] == "note"
+    assert checked.text_of("remark").startswith("1 volume: the mask was drawn on another series")
+    assert "P0/T1" in checked.text_of("remark")
+    assert "unreadable" not in checked.codes

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flames_cli.config import PartitionConfig, PreprocessConfig
+from flames_cli.core.pseudonyms import pseudonym
 from flames_cli.core.rng import derive_rng
+from flames_cli.errors import FlamesError
+from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.h5 import read_preprocessed_cases
+from flames_cli.store.salts import read_salt
+from tests.support.asserts import read_csv
 from tests.support.cases import check_manifest, find_manifest, preprocess_manifest
 from tests.support.datasets import reveal_report
 
@@ -28,6 +35,11 @@ def write_manifest(folder: Path, *patients: str, **columns: tuple[str, ...]) -> 
     with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder / "manifest.csv"
+
+
+def preprocess_named(manifest: Path, workspace: Path, name: str) -> None:
+    made = preprocess_manifest(manifest, workspace, size=SIDE, name=name)
+    assert not made.error
 
 
 def sets_of(workspace: Path) -> dict[str, str]:
@@ -111,3 +123,43 @@ def test_an_invisible_character_in_an_id_is_named_with_its_row(char, code, run, 
     found = run(write_manifest(tmp_path / "raw", "P1", f"P{char}1", f"P2{char}"), tmp_path)
     assert f"row 3: patient_id contains {code} " in found.error
     assert f"row 4: patient_id contains {code} " in found.error
+
+
+PEOPLE = [f"P{number}" for number in range(8)]
+
+
+def test_two_manifests_with_the_same_people_are_not_divided(tmp_path):
+    preprocess_named(write_manifest(tmp_path / "ct", *PEOPLE), tmp_path / "made", "one")
+    preprocess_named(write_manifest(tmp_path / "mri", *PEOPLE[6:], *"ABCDEF"), tmp_path / "made", "two")
+    with pytest.raises(FlamesError, match=r"one and two were split one by one and share 2 patients \(p-"):
+        partition(PartitionConfig(workspace=tmp_path / "made"))
+    assert not (tmp_path / "made" / "shards").exists()
+    assert not (tmp_path / "made" / "partition.json").exists()
+    made = partition(PartitionConfig(workspace=tmp_path / "made", different_people=True))
+    assert [client.name for client in made.clients] == ["one", "two"]
+
+
+def test_two_manifests_that_spell_the_same_people_differently_are_not_divided(tmp_path):
+    preprocess_named(write_manifest(tmp_path / "ct", *PEOPLE), tmp_path / "made", "one")
+    others = ["p-03", "\u0420 4", *"ABCDEF"]  # the second has a Cyrillic letter
+    preprocess_named(write_manifest(tmp_path / "mri", *others), tmp_path / "made", "two")
+    with pytest.raises(FlamesError, match=r"share 2 patients \(p-\w+ = p-\w+, p-\w+ = p-\w+\)"):
+        partition(PartitionConfig(workspace=tmp_path / "made"))
+
+
+def test_two_manifests_with_other_people_are_divided(tmp_path):
+    preprocess_named(write_manifest(tmp_path / "ct", *PEOPLE), tmp_path / "made", "one")
+    preprocess_named(write_manifest(tmp_path / "mri", *"ABCDEFGH"), tmp_path / "made", "two")
+    assert len(partition(PartitionConfig(workspace=tmp_path / "made")).clients) == 2
+
+
+def test_numbers_of_unnamed_images_count_within_their_data_set(phantom_raw, tmp_path):
+    for name in ("otu2d", "busi"):
+        config = PreprocessConfig(workspace=tmp_path, raw={name: phantom_raw[name]}, size=SIDE)
+        (report,) = preprocess(config, name)
+        assert report["patient_unit"] == "image"
+    salt = read_salt(tmp_path / "private" / "salt")
+    for row in read_csv(tmp_path / "private" / "otu2d.csv"):
+        assert row["pseudonym"] == pseudonym(salt, f"otu2d/{row['patient']}")
+    preprocess_named(write_manifest(tmp_path / "raw", *map(str, range(1, 9))), tmp_path, "own")
+    assert len(partition(PartitionConfig(workspace=tmp_path)).clients) == 3

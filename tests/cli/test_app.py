@@ -42,7 +42,8 @@ def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw):
 
     result = flames("partition", *at)
     assert result.exit_code == 0, result.output
-    assert "every shard read back: no patient is in two sets" in result.stdout
+    assert "every shard read back: no named patient is in two sets" in result.stdout
+    assert "busi, otu2d name no patients" in " ".join(result.stdout.split())
     again = reported(flames("partition", "--overwrite", *at, "--json"))
     clients = ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
     assert [client["name"] for client in again["clients"]] == clients
@@ -60,7 +61,7 @@ def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw):
     result = flames("evaluate", "--compare", "fedavg", *at)
     assert result.exit_code == 0, result.output
     assert "clients, own test sets: flames (flames, 2 rounds)" in result.stdout
-    assert "server models, unseen patients" in result.stdout
+    assert "server models, unseen patients and images" in result.stdout
     assert max(map(len, result.stdout.splitlines()[:-1])) <= 80
     scores = reported(flames("evaluate", "--run", "fedavg", "--client-test", "--no-overlays", *at, "--json"))
     assert [row["model"] for row in scores["clients"]] == clients

@@ -22,7 +22,10 @@ def test_problems_end_with_exit_code_4_and_say_what_to_do(flames, phantom_raw):
     assert (
         "problem: 1 picture is present twice, in two classes\n  benign (1) = malignant (3) (" in result.stdout
     )
-    assert "what to do: find out which class is right" in result.stdout
+    assert (
+        "what to do: look at both pictures: if they are one picture, find out which class is right"
+        in result.stdout
+    )
     assert "busi: 1 problem, " in result.stdout
     assert "error:" not in result.stderr
 

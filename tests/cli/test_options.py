@@ -36,7 +36,7 @@ UNTYPED = {
 """Keys without an option of their own: --lr and --min-clients give two; check and evaluate draw nothing."""
 
 COLLECTED = {
-    *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small"),
+    *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
     "min_clients",
 }
 """Keys whose option collects text, so that its default is None."""

@@ -63,12 +63,21 @@ def report(**changes):
         "dataset": "busi",
         "modality": "US",
         "organ": "breast",
+        "patient_unit": "patient",
         "sets": sets,
         "small_lesions": lesions,
         "sites": {"C1": {"images": 3, "patients": 2}},
         "file": "busi.h5",
     }
-    empty = ("skipped", "bad", "copies_left_out", "near_copies_kept_together", "ids_alike_kept_together")
+    empty = (
+        "skipped",
+        "unused_columns",
+        "bad",
+        "copies_left_out",
+        "near_copies_kept_together",
+        "ids_alike_kept_together",
+        "large_groups",
+    )
     lists = {key: [] for key in empty}
     return {**made, **lists, **changes}
 
@@ -80,6 +89,7 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
             skipped=[{"name": str(number), "reason": "the mask is empty"} for number in range(3)],
             bad=["p-0123456789abcdef"],
             copies_left_out=[{"name": "p-23", "same_as": "p-45"}],
+            unused_columns=["age", "scanner"],
             near_copies_kept_together=[["a", "b"]],
             ids_alike_kept_together=[["c", "d"]],
         ),
@@ -89,6 +99,7 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
     assert "│ client_train │        8 │      9 │" in shown
     for line in (
         "sites, images (patients): C1 3 (2)",
+        "columns of the manifest that are not used: age, scanner",
         "left out 1 image: the same as another",
         "kept 1 group of near copies together, each in one set",
         "kept 1 group of patients together whose ids differ only in spelling; flames \ncheck lists them",
@@ -98,6 +109,12 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
     ):
         assert f"{line}\n" in shown
     assert shown.endswith(f"→ {tmp_path / 'preprocessed' / 'busi.h5'}\n")
+
+
+def test_a_large_group_of_near_copies_is_named_with_its_set(tmp_path):
+    large = [{"patients": 4, "images": 5, "set": "client_train"}]
+    shown = written(render.print_preprocessed, report(large_groups=large), tmp_path)
+    assert "one group of near copies has 5 of 10 images, all in client_train" in shown
 
 
 def test_a_sound_data_set_s_report_is_its_table(tmp_path):
@@ -121,9 +138,62 @@ def test_a_partition_shows_images_and_patients(tmp_path):
     shown = written(render.print_partition, Partition(0, 240, [client], [server]), tmp_path)
     assert "│ busi   │ US       │ breast │ 5 (2) │ 1 (1) │ 0 (0) │" in shown
     assert "│             7 (2) │" in shown
-    assert "no patient is in two sets" in shown
+    assert "every shard read back: no named patient is in two sets (5 patients, 1 data set)\n" in shown
     assert "busi has no test patients: its model is tested by the server only\n" in shown
     assert "left out" not in shown
+
+
+def test_a_data_set_s_report_says_that_patients_are_unknown(tmp_path):
+    shown = written(render.print_preprocessed, report(patient_unit="image"), tmp_path)
+    assert "images (patients unknown)" in shown
+    assert "│ client_train │                         9 │" in shown
+    assert "sites, images (patients unknown): C1 3\n" in shown
+    sequences = written(render.print_preprocessed, report(patient_unit="sequence"), tmp_path)
+    assert "│ client_train │         8 │      9 │" in sequences
+    assert "sites, images (sequences): C1 3 (2 seq.)\n" in sequences
+
+
+def client_of(name, unit, *patients):
+    of_set = dict(
+        zip(("train", "val", "test"), [list(patients[:-2]), [patients[-2]], [patients[-1]]], strict=True)
+    )
+    images = {own: 2 * len(listed) for own, listed in of_set.items()}
+    return ClientEntry(name, name, "US", "breast", "s", images, of_set, patient_unit=unit)
+
+
+def test_a_partition_says_what_was_checked_and_where_patients_are_unknown(tmp_path):
+    clients = [
+        client_of("brats", "patient", *"abc"),
+        client_of("lits", "patient", *"def"),
+        client_of("cvc", "sequence", *"wxyz"),
+        client_of("busi", "image", *"123"),
+    ]
+    units = {"busi": "image", "otu2d": "image"}
+    server = ServerEntry(
+        "US", "s", dict.fromkeys(units, "o"), {"busi": 7, "otu2d": 8}, {"busi": ["4"], "otu2d": ["5"]},
+        patient_units=units,
+    )  # fmt: skip
+    made = Partition(0, 240, clients, [server])
+    shown = written(render.print_partition, made, tmp_path, width=300)
+    cells = " ".join(shown.split())
+    assert "│ lits │ US │ breast │ 2 (1) │ 2 (1) │ 2 (1) │" in cells
+    assert "│ cvc │ US │ breast │ 4 (2 seq.) │ 2 (1 seq.) │ 2 (1 seq.) │" in cells
+    assert "│ busi │ US │ breast │ 2 │ 2 │ 2 │" in cells
+    assert "busi: images (patients unknown)\n" in shown
+    assert "server's test sets: unseen images" in shown
+    for claim in (
+        "every shard read back: no named patient is in two sets (6 patients, 2 data sets); no sequence is in",
+        "; no sequence is in two sets (4 sequences, 1 data set); busi, otu2d name no patients: near copies",
+        "; busi, otu2d name no patients: near copies were kept together by their pictures\n",
+    ):
+        assert claim in shown
+    only = written(render.print_partition, Partition(0, 240, [clients[-1]], []), tmp_path, width=300)
+    assert "clients: images (patients unknown)" in only
+    assert "every shard read back: busi names no patients: near copies" in only
+    told = Partition(0, 240, clients[:2], [], options={"different_people": True})
+    assert "; one id in two data sets was taken for different people\n" in written(
+        render.print_partition, told, tmp_path, width=300
+    )
 
 
 def test_a_partition_shows_unseen_sites_and_what_they_leave_out(tmp_path):

@@ -6,13 +6,19 @@ import pytest
 from rich.console import Console
 
 from flames_cli.cli.render import print_evaluation
-from flames_cli.cli.render_evaluation import found_table, gain_table, lesion_table, score_table
+from flames_cli.cli.render_evaluation import (
+    found_table,
+    gain_table,
+    healthy_table,
+    lesion_table,
+    score_table,
+)
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.core.scores.detection import LesionCounts
 from flames_cli.core.scores.intervals import Interval
 from flames_cli.core.scores.metrics import Summary
 from flames_cli.stages.evaluate.files import Evaluation
-from flames_cli.stages.evaluate.lesion_rows import SIZES, LesionRow, SizeScores
+from flames_cli.stages.evaluate.lesion_rows import SIZES, FalsePositives, LesionRow, SizeScores
 from flames_cli.stages.evaluate.rows import Row
 
 NAMES = ("fedavg", "fedavg-modality", "a-run-with-a-name-of-its-own-as-long-as-names-may-be-0123456789ab")
@@ -288,5 +294,40 @@ def test_gains_are_shown_where_there_is_another_run(tmp_path):
     shown = written(print_evaluation, made)
     assert "clients, own test sets: gain in DSC (patients)" in shown
     assert "[…]: 95 % bootstrap interval over patients" in shown
+    assert "patients unknown" not in shown
+    mixed = replace(made, units={"client_test": {"brats": "patient", "busi": "image", "otu2d": "image"}})
+    shown = written(print_evaluation, mixed)
+    assert "clients, own test sets: gain in DSC (patients and images)" in shown
+    assert "[…]: 95 % bootstrap interval over patients and images" in shown
+    assert "images: busi, otu2d (patients unknown)\n" in shown
     without = {"client_test": of_five_clients(False)}
     assert "[…]" not in written(print_evaluation, replace(made, lesions=without))
+
+
+def false_positives(n=1234, marked=617, parts=2468, area=0.01234):
+    scores = SizeScores(Summary(0.5, 0.5, n, 0), LesionCounts(0, 0, parts, 0), n)
+    return FalsePositives(scores, marked, area)
+
+
+@pytest.mark.parametrize("compare", [None, *NAMES])
+def test_false_positives_fit_80_columns_and_name_only_rows_with_such_images(compare):
+    rows = [replace(row, healthy=false_positives()) for row in of_five_clients(bool(compare))]
+    if compare:
+        rows = [replace(row, compared_healthy=false_positives(marked=0, parts=0, area=0.0)) for row in rows]
+    made = Evaluation("flames", "flames", 1, compare, {}, {}, None)
+    rows[1] = replace(rows[1], healthy=None)
+    shown = written(lambda console: console.print(healthy_table("t", "client", rows, made)))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "brats-2" not in shown
+    assert shown.count("0.50 (617)") == shown.count("2.00") == shown.count("1.23 ") == len(rows) - 1
+    assert shown.count("0.00 (0)") == (len(rows) - 1 if compare else 0)
+
+
+def test_an_evaluation_with_images_without_a_lesion_has_their_table_and_words(tmp_path):
+    healthy = lesion_row("US", "US", "breast", healthy=false_positives())
+    made = replace(evaluation(tmp_path), lesions={"server_test": [healthy]})
+    shown = " ".join(written(print_evaluation, made, width=120).split())
+    assert "images without a lesion" in shown
+    assert "marked: images with any prediction" in shown
+    plain = replace(made, lesions={"server_test": [lesion_row("US", "US", "breast")]})
+    assert "without a lesion" not in written(print_evaluation, plain, width=120)

@@ -48,6 +48,18 @@ BOMBS = {
     "a TIFF's size": tiff(t256=10**9, t257=10**9),
     "a TIFF's rows": tiff(t256=7000, t257=7000, t259=8, t279=2**31),
     "a TIFF's samples": tiff(t256=7000, t257=7000, t277=65535),
+    "a deep TIFF's size": tiff(t258=16, t256=10**9, t257=10**9),
+    "a deep TIFF's rows": tiff(t258=16, t256=7000, t257=7000, t259=8, t279=2**31),
+    "a deep TIFF's samples": tiff(t258=16, t256=7000, t257=7000, t277=65535),
+    "a deep TIFF's strips": tiff(t258=16, t256=7000, t257=7000, t277=3, t262=2),
+    "a deep TIFF's tiles": tiff(
+        [(322, 4, 1, 2**31 - 16), (323, 4, 1, 16), (324, 4, 1, 200), (325, 4, 1, 4)], t258=16
+    ),
+    "a deep TIFF's tall tiles": tiff(
+        [(322, 4, 1, 16), (323, 4, 1, 2**31 - 16), (324, 4, 1, 200), (325, 4, 1, 4)], t258=16
+    ),
+    "a deep TIFF's list": tiff([(324, 4, 2**30, 8), (322, 4, 1, 16), (323, 4, 1, 16)], t258=16),
+    "a deep TIFF's planes": tiff([(284, 4, 1, 2)], t258=16, t277=4, t262=2, t256=7000, t257=7000),
     "a BMP's size": bmp(2**31 - 1, 2**31 - 1),
     "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) run\n",
     "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/passwd"/></svg>',

@@ -7,6 +7,7 @@ from PIL import Image
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase
 from flames_cli.readers.cvc import CVC_CLINICDB, SEQUENCE_STARTS
+from tests.support.phantoms.tiff import Tiff, tiff_bytes
 from tests.support.raw_cases import iter_raw_cases
 
 SHAPE = (6, 8)
@@ -43,6 +44,18 @@ def test_both_formats_are_read_in_every_layout(inside, suffix, tmp_path):
         write(tmp_path / inside, f"{number}.{suffix}", half())
     assert [source.name for source in CVC_CLINICDB.list_sources(tmp_path)] == [f"2.{suffix}", f"10.{suffix}"]
     assert [case.case for case in iter_raw_cases(CVC_CLINICDB, tmp_path)] == ["2", "10"]
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_authors_tiffs_declare_three_colours_as_grey(samples, tmp_path):
+    write(tmp_path, "1.tif", half())
+    colours = np.zeros((*SHAPE, 3), np.uint8) + np.array([200, 100, 50], np.uint8)
+    mask = np.repeat(half()[..., None], samples, axis=2)
+    (tmp_path / "Original" / "1.tif").write_bytes(tiff_bytes(colours, Tiff(meaning=1)))
+    (tmp_path / "Ground Truth" / "1.tif").write_bytes(tiff_bytes(mask, Tiff(meaning=1)))
+    case = read_one(tmp_path, colour=True)
+    np.testing.assert_array_equal(case.image, colours)
+    np.testing.assert_array_equal(case.mask, half() // 255)
 
 
 def test_frames_that_exist_twice_are_read_once(tmp_path):

@@ -71,9 +71,9 @@ def test_empty_masks_are_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("mask", "found"),
     [
-        (None, rf"^{NAME}_1\.tif: no mask, expected {NAME}_1_mask\.tif beside it"),
+        (None, rf"^{NAME}_1\.tif: no mask, expected {NAME}_1_mask\.tif next to it"),
         (np.full((7, 8), 255, np.uint8), rf"^{NAME}_1_mask\.tif: the mask is 7×8, its image 6×8"),
-        (spot(9), rf"^{NAME}_1_mask\.tif: the mask contains the values \[0, 9\]"),
+        (spot(9) | spot()[::-1], rf"^{NAME}_1_mask\.tif: the mask has 2 labels, 9 "),
     ],
 )
 def test_a_mask_that_cannot_be_trusted_is_rejected_by_name(mask, found, tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import os
 import re
 import shutil
 import struct
@@ -101,7 +102,8 @@ def test_known_modalities_are_spelt_in_one_way(written, read, tmp_path):
 
 def test_the_splits_are_the_sets(tmp_path):
     rows = [
-        (f"{name}.png", "m.png", name, "US", "breast", name) for name in ("train", "val", "Test", "server")
+        (f"{name}.png", f"m-{name}.png", name, "US", "breast", name)
+        for name in ("train", "val", "Test", "server")
     ]
     write(tmp_path, *rows, columns=(*COLUMNS, "split"))
     sets = [source.fixed_set for source in MANIFEST.list_sources(tmp_path)]
@@ -183,10 +185,12 @@ def test_a_wrong_row_is_named(row, message, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (COLUMNS[1:], r"no column image \(expected image, mask, .* split and frame\)"),
+        (COLUMNS[1:], r"no column image \(expected image, mask, .*, and if known site, split, .*\)"),
         (COLUMNS[:2], "no column patient_id, modality, organ"),
-        ((*COLUMNS, "age"), "unknown column 'age'"),
-        ((*COLUMNS, ""), "unknown column ''"),
+        ((*COLUMNS, "sites"), "unknown column 'sites'; rename it to site, or to a name that is less like it"),
+        ((*COLUMNS, "Splitt"), "unknown column 'splitt'; rename it to split"),
+        ((*COLUMNS, "frames"), "unknown column 'frames'; rename it to frame"),
+        ((*COLUMNS, "mask 2"), "unknown column 'mask_2'; write all masks of an image into the column mask"),
         ((*COLUMNS, "organ"), "column organ exists twice"),
         (("x",), "unknown column 'x'"),
     ],
@@ -195,6 +199,118 @@ def test_wrong_columns_are_named(columns, message, tmp_path):
     write(tmp_path, columns=columns)
     with pytest.raises(FlamesError, match=message):
         MANIFEST.list_sources(tmp_path)
+
+
+def write_text(root: Path, text: str, mark: str = "") -> Path:
+    (root / "manifest.csv").write_bytes((mark + text).encode())
+    return root / "manifest.csv"
+
+
+def joined(delimiter: str, *rows: Sequence[str]) -> str:
+    return "".join(delimiter.join(row) + "\r\n" for row in rows)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("delimiter", [";", ",", "\t", "|", "^"])
+@pytest.mark.parametrize("more", ["", ";;;"])
+def test_a_line_that_names_the_delimiter_is_no_row(mark, quote, delimiter, more, tmp_path):
+    first = f"{quote}sep={delimiter}{quote}{more}\r\n"
+    wrong = (*ROW[:3], "", ROW[4])
+    write_text(tmp_path, first + joined(delimiter, COLUMNS, ROW), mark)
+    assert [source.name for source in MANIFEST.list_sources(tmp_path)] == ["a.png"]
+    write_text(tmp_path, first + joined(delimiter, COLUMNS, ROW, wrong), mark)
+    with pytest.raises(FlamesError, match="row 3: modality is empty"):  # as Excel numbers the rows
+        MANIFEST.list_sources(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["sep=", "sep=ab", '"sep="'])
+def test_a_line_that_names_no_delimiter_is_rejected(first, tmp_path):
+    write_text(tmp_path, first + "\n" + joined(";", COLUMNS, ROW))
+    with pytest.raises(FlamesError, match=r"its first line .* names no delimiter, expected one sign"):
+        MANIFEST.list_sources(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", " "])
+@pytest.mark.parametrize("indexes", [("0", "1", "2"), ("4", "17", "30")])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_index_of_a_data_frame_is_ignored(name, indexes, is_first, tmp_path):
+    rows = [(f"{index}.png", f"m{index}.png", f"p{index}", "US", "breast") for index in indexes]
+    table = [(name, *COLUMNS), *[(index, *row) for index, row in zip(indexes, rows, strict=True)]]
+    write_text(tmp_path, joined(",", *[row if is_first else (*row[1:], row[0]) for row in table]))
+    listing = MANIFEST.list_table(tmp_path, None)
+    assert [source.patient for source in listing.sources] == [f"p{index}" for index in indexes]
+    assert listing.unused_columns == ()
+
+
+@pytest.mark.parametrize(
+    ("cells", "found"),
+    [
+        (("x", ""), r"\(row 2: 'x'\)"),
+        (("1", "1"), "'1'"),
+        (("2", "1"), "'2'"),
+        (("", "3"), r"\(row 3: '3'\)"),
+    ],
+)
+def test_a_column_with_content_but_no_name_is_named_by_its_letter(cells, found, tmp_path):
+    rows = [(f"{n}.png", f"m{n}.png", f"p{n}", "US", "breast", cell) for n, cell in enumerate(cells)]
+    write(tmp_path, *rows, columns=(*COLUMNS, ""))
+    with pytest.raises(FlamesError, match=f"column F has content .*{found}.* but no name; name it"):
+        MANIFEST.list_sources(tmp_path)
+
+
+def test_delimiters_at_the_end_of_lines_are_nothing(tmp_path):
+    text = joined(";", (*COLUMNS, "", ""), (*ROW, "", ""), ("", "", "", "", "", ""), ("b.png", *ROW[1:]))
+    write_text(tmp_path, text + joined(";", ("c.png", *ROW[1:], "", "", "", "", "")))
+    assert [source.name for source in MANIFEST.list_sources(tmp_path)] == ["a.png", "b.png", "c.png"]
+
+
+def test_empty_lines_before_the_names_count_as_rows(tmp_path):
+    write_text(tmp_path, ";;;;\n\n" + joined(";", COLUMNS, ROW, ROW))
+    with pytest.raises(FlamesError, match="row 5: the image of row 4 again"):
+        MANIFEST.list_sources(tmp_path)
+
+
+def test_other_columns_are_ignored_and_named(tmp_path):
+    write(tmp_path, ("67", *ROW, "a\nb"), columns=("Age", *COLUMNS, "Scanner type"))
+    listing = MANIFEST.list_table(tmp_path, None)
+    assert len(listing.sources) == 1
+    assert listing.unused_columns == ("Age", "Scanner type")
+
+
+def test_names_of_columns_may_have_capitals_and_blanks(tmp_path):
+    write(tmp_path, ROW, columns=(" Image", "MASK ", "Patient ID", "Modality\u00a0", "organ"))
+    assert len(MANIFEST.list_sources(tmp_path)) == 1
+
+
+def test_a_mask_of_two_patients_is_an_error_with_both_rows(tmp_path):
+    save(tmp_path / "m.png", box((8, 8)))
+    os.link(tmp_path / "m.png", tmp_path / "hard.png")
+    (tmp_path / "soft.png").symlink_to(tmp_path / "m.png")
+    for again in ("m.png", ".\\m.png", "./m.png", "hard.png", "soft.png", "other.png;soft.png", "gone.png"):
+        first = again if again == "gone.png" else "m.png"
+        write(tmp_path, ("a.png", first, *ROW[2:]), ("b.png", again, "p2", *ROW[3:]))
+        with pytest.raises(FlamesError, match="row 3: the mask of row 2 again, but of another patient_id"):
+            MANIFEST.list_sources(tmp_path)
+        write(tmp_path, ("a.png", first, *ROW[2:]), ("b.png", again, *ROW[2:]))
+        assert len(MANIFEST.list_sources(tmp_path)) == 2, "T1 and T2 of one patient share a mask"
+
+
+def test_files_may_be_in_another_folder_than_the_manifest(tmp_path):
+    files, home = tmp_path / "pacs", tmp_path / "home"
+    home.mkdir()
+    save(files / "in" / "a.png", draw(8, 8))
+    save(files / "m.png", box((8, 8)))
+    write(home, ("in/a.png", "m.png", *ROW[2:]))
+    (source,) = MANIFEST.list_table(home, files).sources
+    assert (source.name, source.image) == ("in/a.png", files / "in" / "a.png")
+    assert len(MANIFEST.read_source(source, ReadOptions())) == 1
+    save(home / "b.png", draw(8, 8))
+    (files / "out.png").symlink_to(home / "b.png")
+    for outside in ("../home/b.png", "out.png", str(files / "in" / "a.png")):
+        write(home, (outside, "m.png", *ROW[2:]))
+        with pytest.raises(FlamesError, match="row 2: a path is not inside the folder of --root; give paths"):
+            MANIFEST.list_table(home, files)
 
 
 @pytest.mark.parametrize(
@@ -324,21 +440,23 @@ def test_stills_of_sixteen_bits_keep_their_depth(suffix, tmp_path):
     assert (case.low, case.high, case.image.shape) == (100, 900, (20, 30, 3))
 
 
-def test_every_label_above_zero_is_tumour_in_any_of_the_masks(tmp_path):
+def test_the_only_label_of_each_mask_is_tumour(tmp_path):
     first, second = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint16)
-    first[2, 3], first[4, 5], second[6, 7] = 1, 200, 1
+    first[2, 3], first[4, 5], second[6, 7] = 200, 200, 1
     write_still(tmp_path, draw(20, 30), first, second)
     (case,) = read_one(tmp_path)
     assert np.argwhere(case.mask).tolist() == [[2, 3], [4, 5], [6, 7]]
 
 
-def test_a_mask_saved_as_jpeg_has_a_threshold(tmp_path):
+def test_a_mask_saved_as_jpeg_needs_a_threshold(tmp_path):
     mask = np.full((16, 16), 30, np.uint8)
-    mask[:, 8:] = 220
+    mask[:, 7:] = 220
     save(tmp_path / "a.png", draw(16, 16))
     save(tmp_path / "m.jpg", mask)
     write(tmp_path, ("a.png", "m.jpg", *ROW[2:]))
-    (case,) = read_one(tmp_path)
+    with pytest.raises(BadCase, match=r"^m\.jpg: the mask (is soft|has \d+ labels)"):
+        read_one(tmp_path)
+    (case,) = read_one(tmp_path, ReadOptions(mask_threshold="half"))
     np.testing.assert_array_equal(case.mask, mask > 128)
 
 

@@ -87,7 +87,7 @@ def test_an_empty_mask_is_skipped(tmp_path):
     [
         (None, r"^1\.JPG: no mask, expected annotations/1_binary\.PNG"),
         (spot()[:, :6], r"^1_binary\.PNG: the mask is 5×6, its image 5×7"),
-        (spot(2), r"^1_binary\.PNG: the mask contains the values \[0, 2\]"),
+        (spot(2) | np.roll(spot(9), 2), r"^1_binary\.PNG: the mask has 2 labels, 2 "),
     ],
 )
 def test_a_mask_that_cannot_be_trusted_is_rejected_by_name(mask, found, tmp_path):

@@ -34,7 +34,7 @@ def divide(tmp_path):
 
     def make(channels):
         for dataset, organ in ORGANS.items():
-            info = SetInfo(dataset, "US", organ, 16, 255, channels)
+            info = SetInfo(dataset, "US", organ, 16, 255, channels, patient_unit="image")
             write_noise(tmp_path / "preprocessed" / f"{dataset}.h5", SETS, info)
         partition(PartitionConfig(workspace=tmp_path, overwrite=True))
         return tmp_path

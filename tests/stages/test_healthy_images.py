@@ -4,12 +4,15 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
 from flames_cli.config import CheckConfig, PartitionConfig, PreprocessConfig
 from flames_cli.core.rng import derive_rng
+from flames_cli.readers import READERS
+from flames_cli.readers.base import ReadOptions, SkippedCase, Source
 from flames_cli.readers.manifest_table import SPLITS
 from flames_cli.stages.check.stage import check
 from flames_cli.stages.federate.stage import federate
@@ -85,7 +88,13 @@ def test_check_names_the_option_that_keeps_them(raw, tmp_path):
     found = read_findings(tmp_path, raw)
     assert "--empty keep" in found["empty-mask"]["fix"]
     assert found["empty-mask"]["severity"] == "note"
-    assert "empty-mask" not in read_findings(tmp_path / "kept", raw, empty="keep")
+
+
+def test_check_lists_kept_images_with_empty_masks_that_the_table_does_not_call_healthy(raw, tmp_path):
+    found = read_findings(tmp_path, raw, empty="keep")["empty-mask"]
+    assert found["severity"] == "note"
+    assert found["what"] == "4 images with an empty mask will be used without a lesion"
+    assert [place["text"] for place in found["where"]] == [f"{split}-5.png" for split in SPLITS]
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +127,49 @@ def test_a_federation_trains_on_images_without_a_lesion_and_reports_false_positi
             assert row.healthy.lesions_per_image == np.mean(parts)
             assert row.healthy.area == pytest.approx(1 - np.mean(accuracy))
             assert row.sizes["all"].dice.n == N_HEALTHY + row.sizes["lesion"].dice.n
+
+
+def blank(path: Path) -> None:
+    """Make all values of a mask file 0."""
+    if path.name.endswith((".nii", ".nii.gz")):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine, image.header), path)
+    else:
+        with Image.open(path) as image:
+            shape = image.height, image.width
+        Image.fromarray(np.zeros(shape, np.uint8)).save(path)
+
+
+def read(reader, source: Source, **options) -> list:
+    return reader.read_source(source, ReadOptions(keep_empty=True, **options))
+
+
+@pytest.mark.parametrize("dataset", [name for name, reader in READERS.items() if reader.modality])
+def test_every_reader_keeps_a_source_whose_mask_is_empty(dataset, raw_copy):
+    reader = READERS[dataset]
+    sources = [source for source in reader.list_sources(raw_copy(dataset)) if source.masks]
+    chosen = next(source for source in sources if not source.is_healthy)
+    for path in chosen.masks:
+        blank(path)
+    with pytest.raises(SkippedCase, match="the mask is empty"):
+        reader.read_source(chosen, ReadOptions())
+    cases = read(reader, chosen)
+    assert cases
+    assert not any(case.mask.any() for case in cases)
+    if not reader.is_still:
+        assert len(read(reader, chosen, slices="all")) >= len(cases)
+
+
+def test_normal_images_of_busi_are_a_class_of_their_own(phantom_raw, tmp_path):
+    counts = {}
+    for empty in ("skip", "keep"):
+        config = PreprocessConfig(
+            workspace=tmp_path / empty, raw={"busi": phantom_raw["busi"]}, size=32, empty=empty
+        )
+        (report,) = preprocess(config, "busi")
+        counts[empty] = report["sources"]
+        _, sets = read_preprocessed_cases(tmp_path / empty / "preprocessed" / "busi.h5")
+        classes = {case.stratum for cases in sets.values() for case in cases}
+        assert ("normal" in classes) == (empty == "keep")
+    normal = [source for source in READERS["busi"].list_sources(phantom_raw["busi"]) if source.is_healthy]
+    assert counts["keep"] == counts["skip"] + len(normal) > counts["skip"]

@@ -77,13 +77,13 @@ def _percentile_of_counts(values: NDArray[Any], counts: NDArray[np.int64], perce
     return below + (above - below) * (position - int(position))
 
 
-def round_outwards(low: float, high: float) -> tuple[float, float]:
+def round_outwards(low: float, high: float, symmetric: bool = False) -> tuple[float, float]:
     """Return a range around `low` and `high` whose ends have few digits, for a window that users type.
 
-    The ends are multiples of 1, 2 or 5 times a power of ten, at most a quarter of the distance. If both signs
-    occur and neither end is three times as far from 0 as the other, the range is symmetric about 0.
+    The ends are multiples of 1, 2 or 5 times a power of ten, at most a quarter of the distance. With
+    `symmetric`, the range is symmetric about 0 unless one end is three times as far from 0 as the other.
     """
-    if low < 0 < high and max(-low, high) < 3 * min(-low, high):
+    if symmetric and low < 0 < high and max(-low, high) < 3 * min(-low, high):
         high = max(-low, high)
         low = -high
     quarter = max(high - low, 1e-9) / 4

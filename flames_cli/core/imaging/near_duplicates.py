@@ -3,30 +3,41 @@
 A cluster is named after its first member.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# The thresholds were chosen on 132 BUSI and 360 OTU_2d images by inspecting the closest pairs. Neither data
+# The thresholds were chosen by inspecting the closest pairs of 132 BUSI and 360 OTU_2d images. Neither data
 # set names its patients, so "same" is a visual judgement. Distances between hashes of 16×16 = 256 bits:
-#   0-28   one frame saved again: crop, calipers, text, JPEG (BUSI 0-20; benign (433) = malignant (145) is 0)
-#   32-44  the same lesion, about one frame later
-#   54-70  nearby frames of what looks like one patient; from 72 (BUSI: from 90), other patients
-# So 44 is at the lower end of the gap. Above the gap, the number of pairs doubles every 3.3 bits;
-# extrapolated down, that predicts fewer than one false pair among the 1,469 images of OTU_2d. 8×8 hashes
-# have no clear gap: copies of one frame reach 8, other lesions start near 10. For other data the margin is
-# small: other patients start at 48 in liver CT and in endoscopy with a black border, and at 66 in brain
-# MRI. So where patients are named, and the frames of one patient stay together anyway, only a distance of
-# 0-28 joins two patients. Not detected: mirror images, and many crops of more than 2 % per side. Copies may
-# have different masks (OTU_2d 282 and 285 mark two lesions of one frame), so masks do not show whether an
-# image is a copy.
+#   0-28   one frame saved again: crop, calipers, text, JPEG (BUSI 0-26; benign (433) = malignant (145) is 0)
+#   29-44  the same lesion, about one frame later (7 pairs of OTU_2d)
+#   45-100 nearby frames of what looks like one patient, if their numbers are near as well
+# Other patients start at 54 bits in liver CT (lits-slices), at 62 in brain MRI (slices of Task01), at 72 in
+# endoscopy (Kvasir-SEG) and in OTU_2d (numbers more than 20 apart) and at 90 in BUSI; 44 is below all of
+# these. Before black frames were replaced (core.imaging.frames) endoscopy started at 48, and 220 different
+# frames of Kvasir behind one octagonal black frame at 38, so that 9 pairs of them were at most 44 apart; now
+# these start at 52 (one pair; the next at 72). An image saved again, 5 % brighter or darker or at 60 % of its
+# size, is at most 30 bits away with such a frame, and at most 24 without. A crop of 1 % per side reaches 42.
+# So where patients are named, and the frames of one patient stay together anyway, only a distance of 0-28
+# joins two patients. Not detected: mirror images, and many crops of more than 2 % per side. Copies may have
+# different masks (OTU_2d 282 and 285 mark two lesions of one frame), so masks do not show whether an image is
+# a copy.
+#
+# Numbers that follow the scanner (BUSI, OTU_2d) are evidence, so a looser distance is enough. In the 360
+# images of OTU_2d, 121 pairs are at most 3 numbers and 100 bits apart. By chance there would be 6, measured
+# on images more than 20 numbers apart. The largest group that these links make has 5 images; at 104 bits it
+# would have 12, and a tenth of the pairs would be chance.
 PHASH_SIZE = 16
 NEAR_BITS = 44
 """Largest distance between neighbouring frames of one lesion."""
 COPY_BITS = 28
 """Largest distance between two copies of one frame."""
+SERIES_BITS = 100
+"""Largest distance between two images of one series whose numbers are near: perhaps of one patient."""
+SERIES_STEP = 3
+"""Largest difference of the numbers of such images."""
 
 _BLOCK = 512
 
@@ -53,6 +64,56 @@ def cluster_near_duplicates(hashes: NDArray[Any], max_distance: int) -> list[int
         for row in np.flatnonzero(near.sum(axis=1) > 1):
             _unite(first, np.flatnonzero(near[row]))
     return [int(index) for index in first]
+
+
+def find_series_links(
+    hashes: NDArray[Any], places: Sequence[tuple[str, int] | None]
+) -> list[tuple[int, int, int]]:
+    """Return (first, second, bits) of each two images of one series with near numbers that look alike.
+
+    Args:
+        hashes: N×B, bool or 0/1, one row per image.
+        places: series and number of each image; None for an image of no series.
+    """
+    placed = [(place, index) for index, place in enumerate(places) if place]
+    order = [index for _, index in sorted(placed)]
+    series = np.array([place[0] for place, _ in sorted(placed)])
+    numbers = np.array([place[1] for place, _ in sorted(placed)], np.int64)
+    bits = np.asarray(hashes, np.bool_)[order]
+    links = []
+    for step in range(1, len(order)):
+        near = (series[step:] == series[:-step]) & (numbers[step:] - numbers[:-step] <= SERIES_STEP)
+        if not near.any():
+            break
+        rows = np.flatnonzero(near)
+        distances = (bits[rows] != bits[rows + step]).sum(axis=1)
+        for row, distance in zip(
+            rows[distances <= SERIES_BITS], distances[distances <= SERIES_BITS], strict=True
+        ):
+            first, second = sorted((order[row], order[row + step]))
+            links.append((first, second, int(distance)))
+    return sorted(links)
+
+
+def find_turned_copies(hashes: NDArray[Any], turned: NDArray[Any]) -> list[tuple[int, int, int]]:
+    """Return (image, slice, bits) of every image and slice that are at most COPY_BITS apart in some
+    orientation.
+
+    Args:
+        hashes: N×B, bool or 0/1, one row per image.
+        turned: M×K×B, the hashes of M slices in K orientations.
+    """
+    signs = _signs(hashes)
+    found = []
+    for start in range(0, len(turned), _BLOCK // 8):
+        block = turned[start : start + _BLOCK // 8]
+        distances = _distances(_signs(block.reshape(-1, block.shape[-1])), signs)
+        nearest = distances.reshape(*block.shape[:2], len(signs)).min(axis=1)
+        found += [
+            (int(image), start + int(index), int(nearest[index, image]))
+            for index, image in np.argwhere(nearest <= COPY_BITS)
+        ]
+    return sorted(found)
 
 
 def cluster_by_marks(marks: Mapping[str, Collection[str]]) -> dict[str, str]:

@@ -1,15 +1,12 @@
-"""Read an image and its masks in any format that FLAMES reads, by the file's name; above 0 is tumour."""
+"""Read an image and its masks in any format that FLAMES reads, by the file's name."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flames_cli.arrays import Mask
 from flames_cli.core.imaging.intensity import MAX_12_BIT
+from flames_cli.core.imaging.labels import Flags
 from flames_cli.readers.base import (
     EMPTY_MASK,
     NO_LESION,
@@ -30,20 +27,28 @@ from flames_cli.readers.formats.dicom_references import (
     require_same_origin,
 )
 from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, read_segmentation
-from flames_cli.readers.formats.images import read_deep_image
-from flames_cli.readers.formats.masks import read_masks, require_shape
+from flames_cli.readers.formats.exif import compare_orientations, explained_shapes
+from flames_cli.readers.formats.images import StoredImage, read_deep_image
+from flames_cli.readers.formats.masks import (
+    Marked,
+    MaskRule,
+    join,
+    mark_still,
+    mark_tumour,
+    read_mask,
+    require_shape,
+    user_rule,
+)
 from flames_cli.readers.formats.nifti import read_volume
 from flames_cli.readers.formats.ranges import choose_range
 from flames_cli.readers.formats.volumes import (
-    Flags,
     Volume,
     read_slices,
     require_same_grid,
     stored_as,
 )
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
-STILL_SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff", ".bmp")
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -67,29 +72,18 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
             "frame empty"
         )
     image = _read_volume(source.image)
-    tumour, notes = _read_tumour(source, image, options)
-    cases = read_slices(source, image, tumour, options, VolumeRules(source.modality))
-    return [replace(case, notes=(*case.notes, *notes)) for case in cases]
+    rule = user_rule(source, options)
+    masks = [_mark_volume(source, path, image, rule) for path in source.masks]
+    marked = join(masks) if masks else Marked(np.zeros_like(image.voxels, bool))
+    notes = tuple(dict.fromkeys((*image.notes, *marked.notes)))
+    _require_choice(marked, options)
+    cases = read_slices(source, image, marked.tumour, options, VolumeRules(source.modality))
+    return [replace(case, labels=marked.labels, notes=(*case.notes, *notes)) for case in cases]
 
 
-def _read_tumour(source: Source, image: Volume, options: ReadOptions) -> tuple[Flags, tuple[str, ...]]:
-    """Return the union of the masks of a volume, and the remarks about image and masks."""
-    if not source.masks:
-        return np.zeros_like(image.voxels, bool), image.notes
-    tumour, notes = np.zeros((), bool), list(image.notes)
-    for path in source.masks:
-        mask = _read_volume_mask(source, path, image, options)
-        require_same_grid(source, image, mask)
-        # An array in another memory order would be much slower, so the first mask is not copied.
-        tumour = np.asarray(mask.voxels > 0) if not tumour.ndim else tumour | (mask.voxels > 0)
-        notes += mask.notes
-    _require_choice(tumour, notes, options)
-    return tumour, tuple(dict.fromkeys(notes))
-
-
-def _require_choice(tumour: NDArray[Any], notes: Sequence[str], options: ReadOptions) -> None:
+def _require_choice(marked: Marked, options: ReadOptions) -> None:
     """Raise SkippedCase with its own reason where no segment was chosen, unless empty images are kept."""
-    if NONE_CHOSEN in notes and not options.keep_empty and not tumour.any():
+    if NONE_CHOSEN in marked.notes and not options.keep_empty and not marked.tumour.any():
         raise SkippedCase(NONE_CHOSEN)
 
 
@@ -120,23 +114,22 @@ def _kind(path: Path) -> Kind:
 def _read_still(source: Source, options: ReadOptions) -> RawCase:
     """Read a still. 8-bit values are unchanged; 16-bit ones are scaled by window or percentile."""
     still = _read_still_image(source, options.colour)
-    image = still.pixels
-    mask = np.zeros(image.shape[:2], np.uint8)
-    notes: list[str] = []
-    for path in source.masks:
-        one, remarks = _read_still_mask(source, path, mask.shape, options)
-        mask |= one
-        notes += remarks
-    _require_choice(mask, notes, options)
-    if not mask.any() and not options.keep_empty:
+    image, rule = still.pixels, user_rule(source, options)
+    shape = image.shape[:2]
+    with explained_shapes(source.image, source.masks):
+        masks = [_mark_still(source, path, shape, rule) for path in source.masks]
+    marked = join(masks) if masks else Marked(np.zeros(shape, bool))
+    _require_choice(marked, options)
+    if not marked.tumour.any() and not options.keep_empty:
         raise SkippedCase(EMPTY_MASK)
     case = RawCase(
         case=source.case or source.patient,
         patient=source.patient,
         image=image,
-        mask=mask,
+        mask=marked.tumour.view(np.uint8),
         spacing_mm=still.spacing_mm,
-        notes=tuple(dict.fromkeys(notes)),
+        labels=marked.labels,
+        notes=(*marked.notes, *compare_orientations(source.image, source.masks)),
     )
     if image.dtype == np.uint8:
         return case
@@ -155,56 +148,52 @@ def _read_still_image(source: Source, colour: bool) -> dicom_stills.Still:
     return dicom_stills.Still(read_deep_image(source.image, colour))
 
 
-def _read_still_mask(
-    source: Source, path: Path, shape: tuple[int, ...], options: ReadOptions
-) -> tuple[Mask, Sequence[str]]:
-    """Return a mask and the remarks about it."""
-    if _kind(path) == "dicom":
-        return _read_dicom_still_mask(source, path, shape, options)
-    if _kind(path) != "still":
+def _mark_still(source: Source, path: Path, shape: tuple[int, ...], rule: MaskRule) -> Marked:
+    """Return the tumour of one mask of a still."""
+    kind = _kind(path)
+    if kind == "still":
+        return read_mask(path, shape, rule)
+    if kind != "dicom":
         raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
-    if path.name.lower().endswith(JPEG_SUFFIXES):
-        return read_masks([path], shape, allowed=None), ()
-    labels = read_deep_image(path)
-    require_shape(path, labels, shape)
-    return (labels > 0).astype(np.uint8), ()
-
-
-def _read_dicom_still_mask(
-    source: Source, path: Path, shape: tuple[int, ...], options: ReadOptions
-) -> tuple[Mask, Sequence[str]]:
     is_dicom_image = _kind(source.image) == "dicom"
-    remarks = require_same_image(source.image, path) if is_dicom_image else ()
-    if is_dicom_image and is_segmentation(path):
-        mask, own = dicom_stills.read_still_segmentation(
-            path, source.image, source.frame, source.labels or options.labels
-        )
+    remarks = tuple(require_same_image(source.image, path)) if is_dicom_image else ()
+    if is_segmentation(path):
+        image = source.image if is_dicom_image else None
+        mask, found = dicom_stills.read_still_segmentation(path, image, source.frame, rule.labels)
         require_shape(path, mask, shape)
-        return mask, (*own, *remarks)
+        return _mark_segments(mask.view(bool), rule, found, remarks)
     if not dicom_stills.is_still(path):
         raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
-    labels = dicom_stills.read_still_values(path, source.image, source.frame)
-    if labels.ndim == 3:
-        labels = labels.max(axis=2)
-    require_shape(path, labels, shape)
-    return (labels > 0).astype(np.uint8), remarks
+    values = dicom_stills.read_still_values(path, source.image, source.frame)
+    require_shape(path, values, shape)
+    return replace(mark_still(path, StoredImage(values), rule), notes=remarks)
+
+
+def _mark_segments(tumour: Flags, rule: MaskRule, found: frozenset[str], remarks: tuple[str, ...]) -> Marked:
+    """Return the tumour of a segmentation, with a remark if it contains none of the rule's labels."""
+    return Marked(tumour, found, (NONE_CHOSEN, *remarks) if rule.labels and not found else remarks)
 
 
 def _read_volume(path: Path) -> Volume:
     return read_volume(path) if _kind(path) == "nifti" else read_series(path)
 
 
-def _read_volume_mask(source: Source, path: Path, image: Volume, options: ReadOptions) -> Volume:
+def _mark_volume(source: Source, path: Path, image: Volume, rule: MaskRule) -> Marked:
+    """Return the tumour of one mask of a volume, in its own memory order: another order is much slower."""
     kind = _kind(path)
     if kind == "still":
         raise BadCase(f"{path.name}: the mask is a still, its image a volume; expected both alike")
     if kind == "nifti":
-        return stored_as(read_volume(path), image.axes)
-    remarks = require_same_origin(source.image, path) if _kind(source.image) == "dicom" else ()
+        mask = stored_as(read_volume(path, None), image.axes)
+        require_same_grid(source, image, mask)
+        return mark_tumour(path, mask.voxels, rule)
+    remarks = tuple(require_same_origin(source.image, path)) if _kind(source.image) == "dicom" else ()
     if dicom_stills.is_still(path):
         raise BadCase(f"{path.name}: the mask is a still, its image a volume; expected both alike")
     if is_segmentation(path):
-        mask = read_segmentation(path, image, source.labels or options.labels)
-    else:
-        mask = stored_as(read_series(path, labels=True), image.axes)
-    return replace(mask, notes=(*mask.notes, *remarks))
+        mask, found = read_segmentation(path, image, rule.labels)
+        require_same_grid(source, image, mask)
+        return _mark_segments(mask.voxels > 0, rule, found, remarks)
+    mask = stored_as(read_series(path, labels=True), image.axes)
+    require_same_grid(source, image, mask)
+    return replace(mark_tumour(path, mask.voxels, rule), notes=(*mask.notes, *remarks))

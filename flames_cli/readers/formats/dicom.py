@@ -42,7 +42,7 @@ def read_series(path: Path, labels: bool = False) -> Volume:
         labels: True if the series is a mask; its stored values are returned.
 
     Raises:
-        BadCase: there are several series or patients; slices are missing, double, uneven or of different
+        BadCase: there are several series or patients; slices are missing, repeated, uneven or of different
             kinds; the images are in colour or a segmentation; CT is not in HU; or a file cannot be decoded.
     """
     files = list_files(path)

@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -22,6 +23,7 @@ from pydicom.uid import (
 )
 
 from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats.content import describe, recognise_file
 from flames_cli.readers.formats.images import MAX_PIXELS
 from flames_cli.readers.formats.nifti import MAX_BYTES
 
@@ -29,7 +31,7 @@ PIXEL_TAGS = [
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 ]
-TAGS = [
+_NAMES = (
     *PIXEL_TAGS,
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality"),
     *("FrameOfReferenceUID", "ReferencedSeriesSequence", "SourceImageSequence", "SegmentSequence"),
@@ -38,9 +40,12 @@ TAGS = [
     *("SequenceOfUltrasoundRegions", "EstimatedRadiographicMagnificationFactor"),
     *("SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "RescaleType"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-]
+)
+TAGS = [Tag(name) for name in _NAMES]
+"""Tags of headers; the names would be looked up again for every file."""
 
-SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", LABEL_MAP)
 """UIDs of Segmentation Storage and Label Map Segmentation Storage; some releases of pydicom have no names."""
 
 DECODERS = {
@@ -74,7 +79,11 @@ def list_files(path: Path) -> list[Path]:
         found = [file for file in files if is_dicom(file)]
         wrong = [file for file in files if file.suffix.lower() == ".dcm" and file not in set(found)]
     if wrong or (not found and path.is_file()):
-        raise BadCase(f"{(wrong or [path])[0].name}: it is not a DICOM file, or is damaged; fetch it again")
+        file = (wrong or [path])[0]
+        raise BadCase(
+            f"{file.name}: it is not a DICOM file, or is damaged ({describe(recognise_file(file))}); correct "
+            "its name, or fetch it again"
+        )
     if not found:
         raise BadCase(f"{path.name}: no DICOM files in it, expected those of one series")
     return found
@@ -136,7 +145,7 @@ def named_errors(path: Path) -> Iterator[None]:
         raise BadCase(f"{path.name}: there is no such file or folder") from error
     except OSError as error:
         raise BadCase(
-            f"{path.name}: cannot be opened ({type(error).__name__}); check who may read it, and links"
+            f"{path.name}: cannot be opened ({type(error).__name__}); check its permissions and links"
         ) from error
     except Exception as error:
         raise BadCase(
@@ -160,7 +169,7 @@ def read_header(path: Path) -> Dataset:
     return header
 
 
-def read_tags(path: Path, tags: list[str], stop_before_pixels: bool = False) -> Dataset:
+def read_tags(path: Path, tags: list[BaseTag], stop_before_pixels: bool = False) -> Dataset:
     """Return some elements of a file that can be decoded here, with its transfer syntax in `file_meta`.
 
     Raises:
@@ -203,7 +212,7 @@ def _undecodable(path: Path, syntax: UID) -> BadCase:
 
 
 def _check_depth(path: Path, header: Dataset) -> None:
-    """Check that the decoder can decode the file's number of bits: Pillow decodes JPEG of 8 bits alone."""
+    """Check that the decoder can decode the file's number of bits: Pillow decodes only JPEG of 8 bits."""
     syntax = header.file_meta.TransferSyntaxUID
     bits, samples = int(header.get("BitsStored") or 8), int(header.get("SamplesPerPixel") or 1)
     deep = syntax == JPEGExtended12Bit or (syntax.startswith("1.2.840.10008.1.2.4.9") and samples > 1)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
+from pydicom.tag import Tag
 from pydicom.uid import RLELossless
 
 from flames_cli.readers.base import BadCase
@@ -28,7 +29,7 @@ Stored = NDArray[Any]
 OVERLAYS = range(0x6000, 0x6020, 2)
 """Groups of overlays."""
 
-_TAGS: list[str] = [
+_NAMES = (
     *PIXEL_TAGS,
     *("PixelData", "Modality", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *(f"{group:04x}{element}" for group in OVERLAYS for element in ("0100", "0102")),
@@ -37,7 +38,8 @@ _TAGS: list[str] = [
         for colour in ("Red", "Green", "Blue")
         for part, kind in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
     ),
-]
+)
+_TAGS = [Tag(name) for name in _NAMES]
 
 
 def read_frames(path: Path, labels: bool = False) -> Stored:
@@ -96,10 +98,11 @@ def decode(path: Path, dataset: Dataset, frame: int | None = None, labels: bool 
     layout = None if int(dataset.BitsAllocated) == 1 else _layout_of(path, dataset)
     # pydicom would drop the highest bits, although they are the value where HighBit is not BitsStored - 1.
     words = np.asarray(pixel_array(dataset, index=frame, correct_unused_bits=False))
+    words = words.astype(words.dtype.newbyteorder("="), copy=False)
     if layout is None or words.dtype.kind not in "iu":
         return words
     padding = None if labels else _find_padding(dataset, words)
-    values = _select_bits(path, words, layout, padding)
+    values = _select_bits(path, dataset, words, layout, padding)
     return values if padding is None else _darken(dataset, words, values, padding)
 
 
@@ -112,8 +115,6 @@ class _Layout:
     low: int
     """Number of bits below the value."""
     is_signed: bool
-    unused: int
-    """Bits of the word that are neither the value nor an overlay."""
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -135,9 +136,7 @@ def _layout_of(path: Path, dataset: Dataset) -> _Layout:
             f"{path.name}: its BitsStored is {bits} and its HighBit {high} of {allocated}, expected HighBit "
             f"{bits - 1}; export it again"
         )
-    full, used = (1 << allocated) - 1, ((1 << bits) - 1) << low
-    unused = full & ~used & ~_overlay_bits(dataset)
-    return _Layout(bits, low, bool(dataset.get("PixelRepresentation")), unused)
+    return _Layout(bits, low, bool(dataset.get("PixelRepresentation")))
 
 
 def _find_padding(dataset: Dataset, words: Stored) -> NDArray[np.bool_] | None:
@@ -153,7 +152,9 @@ def _find_padding(dataset: Dataset, words: Stored) -> NDArray[np.bool_] | None:
     return padding if padding.any() else None
 
 
-def _select_bits(path: Path, words: Stored, layout: _Layout, padding: NDArray[np.bool_] | None) -> Stored:
+def _select_bits(
+    path: Path, dataset: Dataset, words: Stored, layout: _Layout, padding: NDArray[np.bool_] | None
+) -> Stored:
     """Return the values of words.
 
     Raises:
@@ -167,8 +168,9 @@ def _select_bits(path: Path, words: Stored, layout: _Layout, padding: NDArray[np
     values = (wide >> low) & ((1 << bits) - 1)
     if layout.is_signed:
         values -= (values > most).astype(np.int64) << bits
+    unused = ((1 << int(dataset.BitsAllocated)) - 1) & ~(((1 << bits) - 1) << low) & ~_overlay_bits(dataset)
     # The bits above a negative value repeat its sign, or are 0.
-    wrong = (wide & layout.unused != 0) & ((wide ^ (values << low)) & layout.unused != 0)
+    wrong = (wide & unused != 0) & ((wide ^ (values << low)) & unused != 0)
     if padding is not None:
         wrong &= ~padding
     if wrong.any():

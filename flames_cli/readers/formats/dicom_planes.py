@@ -167,7 +167,7 @@ def require_hounsfield(path: Path, header: Dataset, planes: Sequence[Plane]) -> 
     if not all(plane.has_rescale and plane.slope for plane in planes):
         raise BadCase(
             f"{path.name}: it is CT without RescaleSlope and RescaleIntercept, so its values are not "
-            "Hounsfield units; export the original series again, or list it under a modality of its own"
+            "Hounsfield units; expected both; export the original series again, or convert it to NIfTI in HU"
         )
     units = {plane.rescale_type for plane in planes} - {"", "HU", "HU_MOD"}
     if units - {"US"}:

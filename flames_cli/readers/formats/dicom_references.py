@@ -9,16 +9,16 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from flames_cli.readers.base import BadCase
+from flames_cli.readers.formats import ranges
 from flames_cli.readers.formats.dicom_files import SEGMENTATIONS, list_files, named_errors, read_header
 
-MODALITIES = {"CT": "CT", "MR": "MRI", "US": "US"}
-"""Modalities of DICOM files, and the names that FLAMES gives them."""
+MODALITIES = {"CT": "CT", "MR": "MRI", "US": "US", "PT": "PET", "MG": "mammography"}
+"""Modalities of DICOM files, and their names here."""
 
-OTHER_SERIES = (
-    "the mask was drawn on another series of the study with the same frame of reference; check that the "
-    "patient did not move between the two"
-)
-OTHER_STUDY = "the mask refers to the series of its image, but belongs to another study"
+CHECKED = ("CT", "MRI", "US")
+"""Modalities of rows that a file of another of MODALITIES contradicts."""
+
+OTHER_SERIES = "the mask was drawn on another series of the study with the same frame of reference"
 
 
 def require_modality(image: Path, modality: str) -> None:
@@ -30,7 +30,8 @@ def require_modality(image: Path, modality: str) -> None:
         BadCase: the modality is another; the intensities would be scaled by its rule.
     """
     stated = MODALITIES.get(str(read_header(list_files(image)[0]).get("Modality")))
-    if stated and modality in MODALITIES.values() and stated != modality:
+    listed = "CT" if ranges.is_ct(modality) else modality
+    if stated and listed in CHECKED and stated != listed:
         raise BadCase(
             f"{image.name}: the file is {stated}, its row says {modality}; expected one; correct the "
             "column modality"
@@ -58,17 +59,16 @@ def require_same_origin(image: Path, mask: Path) -> tuple[str, ...]:
             raise _another(mask, "patient (PatientID)")
         if _differ(own, other, "FrameOfReferenceUID"):
             raise _another(mask, "frame of reference (FrameOfReferenceUID)")
-        is_other_study = _differ(own, other, "StudyInstanceUID")
         series = _referenced_series(other)
-        if _text(own, "SeriesInstanceUID") in series:
-            return (OTHER_STUDY,) if is_other_study else ()
-        if is_other_study:
+        study = series.get(_text(own, "SeriesInstanceUID"), _text(other, "StudyInstanceUID"))
+        if study and _text(own, "StudyInstanceUID") not in ("", study):
             raise _another(mask, "study (StudyInstanceUID)")
-        if series:
+        if series and _text(own, "SeriesInstanceUID") not in series:
             if not (_text(own, "FrameOfReferenceUID") and _text(other, "FrameOfReferenceUID")):
                 raise _another(mask, "series (ReferencedSeriesSequence)")
             return (OTHER_SERIES,)
-        images = _referenced_images(other) if other.get("SOPClassUID") in SEGMENTATIONS else set()
+        is_segmentation = other.get("SOPClassUID") in SEGMENTATIONS
+        images = _referenced_images(other) if is_segmentation and not series else set()
         if images and not any(_text(read_header(file), "SOPInstanceUID") in images for file in image_files):
             raise _another(mask, "image (ReferencedSOPInstanceUID)")
     return ()
@@ -106,16 +106,20 @@ def _differ(own: Dataset, other: Dataset, keyword: str) -> bool:
     return all(values) and values[0] != values[1]
 
 
-def _referenced_series(header: Dataset) -> set[str]:
-    """Return the series that a segmentation refers to; other files refer to series for other reasons."""
+def _referenced_series(header: Dataset) -> dict[str, str]:
+    """Return the series that a segmentation refers to, each with its study (PS3.3, C.12.2).
+
+    Other files refer to series for other reasons.
+    """
     if header.get("SOPClassUID") not in SEGMENTATIONS:
-        return set()
-    studies = [header, *(header.get("StudiesContainingOtherReferencedInstancesSequence") or [])]
-    return {
-        _text(item, "SeriesInstanceUID")
+        return {}
+    studies = [*(header.get("StudiesContainingOtherReferencedInstancesSequence") or []), header]
+    found = {
+        _text(item, "SeriesInstanceUID"): _text(study, "StudyInstanceUID")
         for study in studies
         for item in study.get("ReferencedSeriesSequence") or []
-    } - {""}
+    }
+    return {series: study for series, study in found.items() if series}
 
 
 def _referenced_images(header: Dataset) -> set[str]:

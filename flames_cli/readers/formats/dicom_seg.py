@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset
 
 from flames_cli.arrays import Pixels
 from flames_cli.core.imaging.volumes import to_ras
-from flames_cli.readers.base import BadCase
+from flames_cli.readers.base import BadCase, UnchosenLabels
 from flames_cli.readers.formats.dicom import EVEN, LPS_TO_RAS, label_plane, plane_affine
-from flames_cli.readers.formats.dicom_files import list_files, named_errors, read_header
+from flames_cli.readers.formats.dicom_files import LABEL_MAP, list_files, named_errors, read_header
 from flames_cli.readers.formats.dicom_pixels import read_frames
 from flames_cli.readers.formats.dicom_planes import Plane, describe_planes
 from flames_cli.readers.formats.volumes import Volume
@@ -45,7 +45,7 @@ class Segments:
             labels: chosen names (in upper or lower case) or numbers; none: the only segment.
 
         Raises:
-            BadCase: there are several segments, and no labels.
+            UnchosenLabels: there are several segments, and no labels.
         """
         if labels:
             return frozenset(number for label in labels for number in self._find(label))
@@ -53,19 +53,23 @@ class Segments:
             raise self._ask(path)
         return frozenset(self.names)
 
+    def present(self, labels: Sequence[str]) -> frozenset[str]:
+        """Return those of the labels that a segment has."""
+        return frozenset(label for label in labels if self._find(label))
+
     def _find(self, label: str) -> set[int]:
         wanted = _plain(label)
         if wanted.isdecimal() and int(wanted) in self.names:
             return {int(wanted)}
         return {number for number, name in self.names.items() if _plain(name) == wanted}
 
-    def _ask(self, path: Path) -> BadCase:
+    def _ask(self, path: Path) -> UnchosenLabels:
         areas = self._areas()
         listed = [f'{number} "{name}" ({areas[number]:,} px)' for number, name in self.names.items()]
         more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
         # Organs are larger than their tumours.
         smallest = min(self.names, key=lambda number: areas[number] or np.inf)
-        return BadCase(
+        return UnchosenLabels(
             f"{path.name}: it contains {len(listed)} segments, {', '.join(listed[:LISTED])}{more}; "
             "expected one, or the choice of those that are tumour; pass "
             f'--labels "{self.names[smallest] or smallest}", or '
@@ -91,8 +95,8 @@ def _plain(name: str) -> str:
     return " ".join(name.split()).casefold()
 
 
-def read_segmentation(path: Path, like: Volume, labels: Sequence[str] = ()) -> Volume:
-    """Return the chosen segments of a DICOM-SEG as 0 and 1, on the voxels of `like`.
+def read_segmentation(path: Path, like: Volume, labels: Sequence[str] = ()) -> tuple[Volume, frozenset[str]]:
+    """Return the chosen segments of a DICOM-SEG as 0 and 1 on the voxels of `like`, and the labels found.
 
     Args:
         path: the file, or a folder with this file alone.
@@ -110,7 +114,7 @@ def read_segmentation(path: Path, like: Volume, labels: Sequence[str] = ()) -> V
     marked = np.zeros(like.file_shape, np.uint8)
     for index, plane in enumerate(describe_planes(file, header)):
         marked[_voxels(plane, segments.marked(index, chosen), like)] = 1
-    return Volume(to_ras(marked, like.axes), like.affine, like.axes, () if chosen else (NONE_CHOSEN,))
+    return Volume(to_ras(marked, like.axes), like.affine, like.axes), segments.present(labels)
 
 
 def read_segments(file: Path, header: Dataset) -> Segments:
@@ -119,17 +123,18 @@ def read_segments(file: Path, header: Dataset) -> Segments:
     Raises:
         BadCase: the segmentation is fractional, or cannot be read.
     """
-    if header.get("SegmentationType") == "FRACTIONAL":
+    kind, is_map = header.get("SegmentationType"), header.get("SOPClassUID") == LABEL_MAP
+    frames = read_frames(file, labels=True)
+    is_binary = is_map or ((frames == 0) | (frames == frames.max())).all()
+    if kind == "FRACTIONAL" or not is_binary:
         raise BadCase(
             f"{file.name}: it is a segmentation of fractions, expected a binary one; export it as such"
         )
-    frames = read_frames(file, labels=True)
     with named_errors(file):
         names = {
             int(item.SegmentNumber): str(item.get("SegmentLabel") or "").strip()[:64]
             for item in header.get("SegmentSequence") or []
         }
-        is_map = header.get("SegmentationType") == "LABELMAP"
         numbers = tuple(0 if is_map else number_of_frame(header, index) for index in range(len(frames)))
         background = {0, int(header.get("PixelPaddingValue") or 0)} if is_map else {0}
         used = np.unique(frames).tolist() if is_map else numbers

@@ -26,7 +26,7 @@ from flames_cli.readers.formats.dicom_files import (
 )
 from flames_cli.readers.formats.dicom_pixels import decode, open_pixels
 from flames_cli.readers.formats.dicom_planes import has_position, is_slice
-from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, Segments, read_segments
+from flames_cli.readers.formats.dicom_seg import Segments, read_segments
 from flames_cli.readers.formats.images import to_channels
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -109,13 +109,13 @@ def read_still_values(path: Path, image: Path, frame: int = 0) -> NDArray[Any]:
 
 
 def read_still_segmentation(
-    path: Path, image: Path, frame: int = 0, labels: Sequence[str] = ()
-) -> tuple[Mask, tuple[str, ...]]:
-    """Return the chosen segments of a DICOM-SEG on a DICOM still as H×W of 0 and 1, and remarks.
+    path: Path, image: Path | None, frame: int = 0, labels: Sequence[str] = ()
+) -> tuple[Mask, frozenset[str]]:
+    """Return the chosen segments of a DICOM-SEG on a still as H×W of 0 and 1, and the labels that exist.
 
     Args:
         path: the segmentation.
-        image: the still.
+        image: the still; None: it is not DICOM, so that the segmentation cannot name it.
         frame: number of the frame of a clip, from 1; 0: the still has one image.
         labels: see `dicom_seg.Segments.choose`.
 
@@ -123,24 +123,23 @@ def read_still_segmentation(
         BadCase: the segmentation is of other images, does not say which of its frames shows this one, or
             see `dicom_seg.read_segments`.
     """
-    file, own = list_files(path)[0], read_header(list_files(image)[0])
-    header = read_header(file)
+    file = list_files(path)[0]
+    header, own = read_header(file), read_header(list_files(image)[0]) if image else None
     segments = read_segments(file, header)
     chosen = segments.choose(file, labels)
     union = np.zeros(segments.frames.shape[1:], np.uint8)
     for index in _frames_of(file, header, own, frame, segments):
         union |= segments.marked(index, chosen).astype(np.uint8)
-    return union, () if chosen else (NONE_CHOSEN,)
+    return union, segments.present(labels)
 
 
-def _frames_of(file: Path, header: Dataset, own: Dataset, frame: int, segments: Segments) -> list[int]:
+def _frames_of(file: Path, header: Dataset, own: Dataset | None, frame: int, segments: Segments) -> list[int]:
     """Return the frames of a segmentation that show the image `own` (of a clip: its frame `frame`)."""
     with named_errors(file):
         sources = [_sources(header, index) for index in range(len(segments.numbers))]
-        is_named = any(sources)
-        uid, is_clip = str(own.get("SOPInstanceUID")), count_frames(own) > 1
-        found = [index for index, named in enumerate(sources) if not named or uid in named]
-        if is_clip and all(uid in sources[index] and sources[index][uid] for index in found) and is_named:
+        uid, is_clip = str(own.get("SOPInstanceUID")) if own else "", bool(own and count_frames(own) > 1)
+        found = [index for index, named in enumerate(sources) if not (own and named) or uid in named]
+        if is_clip and any(sources) and all(sources[index].get(uid) for index in found):
             return [index for index in found if frame in sources[index][uid]]
         numbers = [segments.numbers[index] for index in found]
     if is_clip or len(set(numbers)) < len(numbers):

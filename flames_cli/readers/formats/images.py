@@ -4,6 +4,7 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from flames_cli.arrays import Pixels
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats import tiff
 from flames_cli.readers.formats.content import describe, recognise_file
-from flames_cli.readers.formats.png import decode_simple, is_deep_colour
+from flames_cli.readers.formats.png import SIGNATURE, decode_simple, is_deep_colour
 from flames_cli.readers.formats.tiff_directory import HEIGHT, WIDTH, count_pages, is_tiff, read_directory
 
 MAX_PIXELS = 50_000_000
@@ -26,6 +27,9 @@ MAX_16_BIT = 65535
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 """Formats that Pillow may detect, whatever the file's name: for others it starts programs or guesses."""
+
+_PNG_DEPTH, _PNG_COLOUR = 24, 25
+"""Positions in a PNG of the bits per sample and of the colour type, which is 0 for grey."""
 
 DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 """Exceptions that Pillow raises for damaged files; some of them only for TIFF."""
@@ -62,9 +66,13 @@ def read_deep_image(path: Path, colour: bool = False) -> Pixels:
     """
     with _named_errors(path):
         data = _read_bytes(path)
-        if is_tiff(data) and (pages := count_pages(data)) > 1:
-            raise BadCase(f"{path.name}: it contains {pages} pages, expected one image; save each as a file")
+        _require_one_page(path, data)
         return _decode(path, data, colour)
+
+
+def _require_one_page(path: Path, data: bytes) -> None:
+    if is_tiff(data) and (pages := count_pages(data)) > 1:
+        raise BadCase(f"{path.name}: it contains {pages} pages, expected one image; save each as a file")
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -116,12 +124,13 @@ def _decode_any(path: Path, data: bytes, colour: bool) -> Pixels:
         _check_size(path, image.width, image.height)
         image.load()
         if is_deep_colour(data):  # Pillow keeps the high bytes only
-            _require_opaque(path, _is_opaque(image))
+            _require_opaque(path, _is_opaque(image, data))
             return _turn(to_channels(_decode_deep_png(data), colour), _orientation(image))
         upright = _turn_upright(image)
         if upright.mode[0] in "IF":
+            _require_opaque(path, _is_opaque(upright, data))
             return to_channels(_to_16_bits(path, upright), colour)
-        _require_opaque(path, _is_opaque(upright))
+        _require_opaque(path, _is_opaque(upright, data))
         wanted = "RGB" if colour else "L"
         return np.asarray(upright if upright.mode == wanted else upright.convert(wanted))
 
@@ -164,14 +173,36 @@ def _to_16_bits(path: Path, image: Image.Image) -> Pixels:
     return values.astype(np.uint16)
 
 
-def _is_opaque(image: Image.Image) -> bool:
-    return image.mode[-1] not in "Aa" or image.getchannel(image.mode[-1]).getextrema() == (255, 255)
+def _is_opaque(image: Image.Image, data: bytes) -> bool:
+    if image.mode[-1] in "Aa":
+        return image.getchannel(image.mode[-1]).getextrema() == (255, 255)
+    return not _has_transparent_value(image, data)
 
 
 def _require_opaque(path: Path, is_opaque: bool) -> None:
     """Raise BadCase if a pixel is transparent: its colour is arbitrary; some masks are drawn in alpha."""
     if not is_opaque:
         raise BadCase(f"{path.name}: it is transparent in parts; save it without an alpha channel")
+
+
+def _has_transparent_value(image: Image.Image, data: bytes) -> bool:
+    """Return whether the pixels of a PNG without alpha have a value that its tRNS chunk makes transparent.
+
+    `data` is the file: Pillow scales grey of 1, 2 or 4 bits to 8, but not the value of tRNS.
+    """
+    value = image.info.get("transparency")
+    if value is None:
+        return False
+    pixels = np.asarray(image)
+    if isinstance(value, bytes):
+        return bool((np.frombuffer(value.ljust(256, b"\xff"), np.uint8)[pixels] < 255).any())
+    if image.mode in ("1", "L"):
+        value = value * 255 // (2 ** min(data[_PNG_DEPTH], 8) - 1)
+        return bool((pixels.astype(np.int64) * (255 if image.mode == "1" else 1) == value).any())
+    if image.mode == "RGB":
+        value = tuple(channel >> (8 if data[_PNG_DEPTH] == 16 else 0) for channel in value)
+        return bool((pixels == value).all(axis=2).any())
+    return bool((pixels == value).any())
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -208,3 +239,60 @@ def _short(error: Exception) -> str:
     """Return a short reason: Pillow quotes paths and objects, and the file is already named."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return text if "/" not in text and "\\" not in text else type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """Pixels as the file stores them, without conversion of colours or palettes to grey."""
+
+    pixels: Pixels
+    """H×W numbers or indices of the palette, or H×W×3 RGB."""
+    palette: Pixels | None = None
+    """256×3 RGB; None if the pixels are no indices."""
+    is_jpeg: bool = False
+
+
+def read_stored_image(path: Path) -> StoredImage:
+    """Return the pixels of a mask, whose values or colours are labels rather than brightness.
+
+    Raises:
+        BadCase: see `read_deep_image`; numbers of 32 bits are returned as they are.
+    """
+    with _named_errors(path):
+        data = _read_bytes(path)
+        _require_one_page(path, data)
+        if data.startswith(JPEG_START):
+            return StoredImage(_decode(path, data, not _is_grey_jpeg(data)), is_jpeg=True)
+        if data.startswith(SIGNATURE) and data[_PNG_COLOUR : _PNG_COLOUR + 1] == b"\0":
+            return StoredImage(_decode(path, data, colour=False))
+        return _read_indices_or_numbers(path, data) or StoredImage(_decode(path, data, colour=True))
+
+
+def _is_grey_jpeg(data: bytes) -> bool:
+    try:
+        return str(simplejpeg.decode_jpeg_header(data)[2]) == "Gray"
+    except ValueError:
+        return False
+
+
+def _read_indices_or_numbers(path: Path, data: bytes) -> StoredImage | None:
+    """Return the indices of an image with a palette, or numbers of 32 bits; None for all other files."""
+    if is_tiff(data) and tiff.has_short_samples(read_directory(data)):
+        return None
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except DAMAGE:
+        return None
+    with image:
+        if image.mode not in ("P", "I", "F"):
+            return None
+        _check_size(path, image.width, image.height)
+        image.load()
+        upright = _turn_upright(image)
+        _require_opaque(path, _is_opaque(upright, data))
+        if upright.mode != "P":
+            return StoredImage(np.asarray(upright))
+        colours = np.array(upright.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(colours)] = colours
+        return StoredImage(np.asarray(upright), palette)

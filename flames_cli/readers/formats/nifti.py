@@ -5,6 +5,7 @@ import logging
 import zlib
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -16,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from flames_cli.core.imaging.intensity import count_values
+from flames_cli.core.imaging.labels import count_labels
 from flames_cli.core.imaging.volumes import to_ras
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.content import describe, recognise
@@ -46,14 +47,17 @@ _SILENT = logging.Logger("nifti", logging.CRITICAL + 1)
 """Logger that drops nibabel's notes on fields that it corrects; the fields that matter are checked here."""
 
 
-def read_volume(path: Path, channel: int = 0) -> Volume:
+def read_volume(path: Path, channel: int | None = 0) -> Volume:
     """Return channel `channel` of a 3D or 4D NIfTI file (NIfTI-1 or 2, plain or gzip), reoriented to RAS.
 
     Whether the file is compressed is decided by its content. Further axes of length 1 are left out.
 
+    For a mask, `channel` is None: it must have one channel, since several may be several structures.
+
     Raises:
         BadCase: missing, cut short, damaged (gzip's checksum is verified), a header that states a wrong
-            size, values that are not finite, neither 3D nor 4D, or a file of another kind.
+            size, values that are not finite, neither 3D nor 4D, a file of another kind, or several channels
+            for None.
     """
     with _named_errors(path):
         if path.exists() and not path.is_file():
@@ -158,8 +162,14 @@ def _shape(header: nib.Nifti1Header) -> tuple[int, ...]:
     return shape
 
 
-def _channel(path: Path, header: nib.Nifti1Header, data: bytes, channel: int) -> NDArray[Any]:
+def _channel(path: Path, header: nib.Nifti1Header, data: bytes, channel: int | None) -> NDArray[Any]:
     shape = _shape(header)
+    if channel is None and len(shape) > 3:
+        raise BadCase(
+            f"{path.name}: the mask has {shape[3]} channels, expected one; save the one of the tumour as a "
+            "file of its own, or join them"
+        )
+    channel = channel or 0
     voxels: NDArray[Any] = np.frombuffer(data, header.get_data_dtype()).reshape(shape, order="F")
     if len(shape) == 4:
         if channel >= shape[3]:
@@ -179,14 +189,19 @@ def _channel(path: Path, header: nib.Nifti1Header, data: bytes, channel: int) ->
 
 
 def read_labels(path: Path, allowed: Set[int]) -> Volume:
-    """Return the labels of a volume, all of them among `allowed`.
+    """Return the labels of a volume, all of them among `allowed`, as whole numbers.
 
     Raises:
-        BadCase: see `read_volume`; or a label is not known.
+        BadCase: see `read_volume`; or a label is not known, or not whole.
     """
-    volume = read_volume(path)
-    values = set(count_values(volume.voxels)[0].tolist())
+    volume = read_volume(path, None)
+    try:
+        values = set(count_labels(volume.voxels))
+    except ValueError as error:
+        raise BadCase(f"{path.name}: {error}; restore it from the download") from error
     if not values <= allowed:
         unknown = sorted(values - allowed)[:5]
         raise BadCase(f"{path.name}: the mask contains the labels {unknown}, expected only {sorted(allowed)}")
+    if volume.voxels.dtype.kind == "f":  # a label of 1.9999 is 2
+        return replace(volume, voxels=np.rint(volume.voxels))
     return volume

@@ -2,7 +2,7 @@
 
 Pillow inflates with zlib and undoes the filters byte by byte. What OpenCV and most annotation tools write,
 8-bit grey whose rows have no filter or Sub or Up (PNG specification, section 9), needs only ISA-L and sums of
-rows. `decode_simple` knows those and says None to all else, so that Pillow decides what is damaged.
+rows. `decode_simple` reads only those and returns None for all others: Pillow decides what is damaged.
 """
 
 import struct
@@ -48,7 +48,8 @@ def is_deep_colour(data: bytes) -> bool:
 
 
 def _read_chunks(data: bytes) -> tuple[bytes, bytes] | None:
-    """Return the contents of IHDR and of all IDAT; None if a checksum is wrong or the image is rotated."""
+    """Return the contents of IHDR and of all IDAT; None if a checksum is wrong, or the image is
+    rotated or transparent."""
     if not data.startswith(SIGNATURE):
         return None
     header, packed, position = b"", [], len(SIGNATURE)
@@ -64,7 +65,7 @@ def _read_chunks(data: bytes) -> tuple[bytes, bytes] | None:
             packed.append(content)
         elif kind == b"IEND":
             return (header, b"".join(packed)) if header else None
-        elif kind == b"eXIf":
+        elif kind in (b"eXIf", b"tRNS"):
             return None
         position = end + 4
     return None

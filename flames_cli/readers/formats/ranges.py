@@ -21,6 +21,10 @@ OFFSETS = (1024, 8192, 32768)
 # These limits are our own choice, from measurements (docs/decisions.md).
 MOST_NEGATIVE = 0.1
 """Share of an image outside the background that may be below 0 where 0 becomes black."""
+MOST_NEGATIVE_OF_TISSUE = 0.02
+"""The same share if the background itself is below 0."""
+LEAST_BACKGROUND = 0.05
+"""Share of an image that its most frequent value has if it is a background."""
 NEAR = 0.05
 """Share of the range of values in which a voxel counts as 0, or as background."""
 LEAST_AIR, MOST_BONE = 0.01, 0.3
@@ -107,7 +111,8 @@ def _for_other_units(sample: Pixels, modality: str, window: Range) -> str:
     if 1 < sample.max() <= 255 and sample.min() >= 0:
         ends = 0.0, 255.0
     else:
-        ends = round_outwards(*(float(end) for end in np.percentile(sample, (0.5, 99.5))))
+        low, high = (float(end) for end in np.percentile(sample, (0.5, 99.5)))
+        ends = round_outwards(low, high, symmetric=True)
     return f"{advise_window(modality, ends)}, the values that become black and white"
 
 
@@ -124,12 +129,16 @@ def _require_few_negative(name: str, voxels: Pixels, modality: str) -> None:
     values, counts = count_values(sample)
     low, high = (float(end) for end in np.percentile(sample, (0.5, 99.5)))
     near = NEAR * (high - low)
-    shown = others[np.abs(others - float(values[counts.argmax()])) > near]
-    share = float((shown < -near).mean()) if shown.size else 0.0
-    if share > MOST_NEGATIVE:
+    background, n_background = float(values[counts.argmax()]), int(counts.max())
+    window = advise_window(modality, round_outwards(low, high, symmetric=True))
+    shown = others[np.abs(others - background) > near]
+    # A background below 0 shows that 0 is in the middle of the values, as in -1..1; padding alone does not.
+    is_below = background < -near and n_background > LEAST_BACKGROUND * sample.size
+    share = float((shown < (0 if is_below else -near)).mean()) if shown.size else 0.0
+    if share > (MOST_NEGATIVE_OF_TISSUE if is_below else MOST_NEGATIVE):
         raise BadCase(
             f"{name}: {share:.0%} of its voxels outside the background are below 0, expected almost none, "
-            f"since 0 becomes black; pass {advise_window(modality, round_outwards(low, high))}"
+            f"since 0 becomes black; pass {window}"
         )
 
 

@@ -48,6 +48,11 @@ HORIZONTAL_DIFFERENCES = 2
 PLAIN = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of plain bytes: none, LZW, Deflate (two numbers), PackBits, LZMA and Zstandard."""
 
+_MAX_PLANE_BYTES = 89_000_000
+"""Largest number of bytes of one plane: Pillow warns of more, since each byte is a pixel for it."""
+_MAX_TILE_SIDE = 4096
+"""Largest side of a tile, if it is larger than its image."""
+
 ALPHA = (1, 2)
 """Kinds of an extra sample that are transparency."""
 
@@ -74,6 +79,11 @@ def needs_own_reading(directory: Directory) -> bool:
     has_odd_layout = samples > 1 and (directory.first(LAYOUT) == SEPARATE_PLANES or meaning != RGB)
     is_odd = directory.is_big or has_odd_layout or SIGNED in directory.each(SAMPLE_FORMAT)
     return is_odd and directory.each(BITS) == {8} and directory.first(COMPRESSION) in PLAIN
+
+
+def has_short_samples(directory: Directory) -> bool:
+    """Return whether `needs_own_reading` is True and no sample has more than 16 bits."""
+    return needs_own_reading(directory) and max(directory.each(BITS)) <= 16
 
 
 def declare_rgb(data: bytes, directory: Directory) -> bytes:
@@ -169,7 +179,11 @@ def _read_plane(
     if predictor not in (1, HORIZONTAL_DIFFERENCES) or (bits == 12 and predictor != 1):
         raise ValueError(f"its predictor is {predictor}")
     tile_width = directory.first(TILE_WIDTH) if TILES in directory.tags else width
+    if not 0 < tile_width <= max(width, _MAX_TILE_SIDE):
+        raise ValueError(f"its tiles are {tile_width} pixels wide")
     row_bytes, tile_bytes = ((side * samples * bits + 7) // 8 for side in (width, tile_width))
+    if row_bytes * height > _MAX_PLANE_BYTES:
+        raise ValueError(f"it has {row_bytes * height} bytes of pixels, expected up to {_MAX_PLANE_BYTES}")
     rows = _decompress(data, _plain_directory(name, directory, plane, planes, (row_bytes, tile_bytes)))
     if bits == 12:
         unpacked = _unpack_12_bits(rows, tile_bytes, tile_width * samples)
@@ -216,7 +230,10 @@ def _plain_directory(
         SAMPLES: (1,),
     }
     if TILES in directory.tags:
-        tags |= {TILE_WIDTH: (row_bytes[1],), TILE_HEIGHT: (directory.first(TILE_HEIGHT),)}
+        tile_height = directory.first(TILE_HEIGHT)
+        if not 0 < tile_height <= max(height, _MAX_TILE_SIDE):
+            raise ValueError(f"its tiles are {tile_height} pixels high")
+        tags |= {TILE_WIDTH: (row_bytes[1],), TILE_HEIGHT: (tile_height,)}
         places = (TILES, TILE_BYTES)
     else:
         rows = directory.tags.get(STRIP_ROWS, (height,))[0]

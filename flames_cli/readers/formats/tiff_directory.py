@@ -13,7 +13,12 @@ TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, EXTRA, SAMPLE_FORMAT = 322, 323, 324
 _DEFAULTS = {BITS: 1, COMPRESSION: 1, SAMPLES: 1, LAYOUT: 1, PREDICTOR: 1, SAMPLE_FORMAT: 1, ORIENTATION: 1}
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
 """Types of entries that are whole numbers, as NumPy names them."""
-_MAX_ENTRIES, _MAX_PAGES = 4096, 1000
+_READ = {
+    *(WIDTH, HEIGHT, BITS, COMPRESSION, MEANING, FILL_ORDER, ORIENTATION, STRIPS, SAMPLES, STRIP_ROWS),
+    *(STRIP_BYTES, LAYOUT, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, EXTRA, SAMPLE_FORMAT),
+}
+_MAX_ENTRIES, _MAX_PAGES, _MAX_VALUES = 4096, 1000, 2**20
+"""Limits of what is read: an image of MAX_PIXELS has fewer strips or tiles."""
 
 Tags = Mapping[int, tuple[int, ...]]
 
@@ -27,7 +32,7 @@ class Directory:
     is_big: bool
     """True for BigTIFF."""
     tags: Tags
-    """Whole numbers by tag; texts and fractions are left out."""
+    """Whole numbers by tag, of the tags in _READ."""
     next_directory: int
     """Offset of the directory after it; 0 if there is none."""
     meaning_at: int
@@ -54,48 +59,70 @@ def is_tiff(data: bytes) -> bool:
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """Entries of a directory, not yet read."""
+
+    order: str
+    is_big: bool
+    entry: struct.Struct
+    start: int
+    """Offset of the first entry."""
+    count: int
+    next_directory: int
+
+
 def count_pages(data: bytes) -> int:
     """Return the number of directories, counted up to _MAX_PAGES.
 
     Raises:
         ValueError, struct.error: see `read_directory`.
     """
-    pages, following = 1, read_directory(data).next_directory
+    pages, following = 1, _find_entries(data).next_directory
     while following and pages < _MAX_PAGES:
-        pages, following = pages + 1, read_directory(data, following).next_directory
+        pages, following = pages + 1, _find_entries(data, following).next_directory
     return pages
 
 
-def read_directory(data: bytes, start: int = 0) -> Directory:
-    """Return the directory at `start`; 0: the first one.
-
-    Raises:
-        ValueError, struct.error: it is damaged or reaches beyond the file.
-    """
+def _find_entries(data: bytes, start: int = 0) -> _Entries:
+    """Return the entries of the directory at `start`; 0: the first one."""
     order = "<" if data[:2] == b"II" else ">"
-    big = 43 in data[2:4]
+    is_big = 43 in data[2:4]
+    pointer = order + ("Q" if is_big else "I")
     if not start:
-        (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-    count_form, entry_form = ("Q", "HHQ8s") if big else ("H", "HHI4s")
+        (start,) = struct.unpack_from(pointer, data, 8 if is_big else 4)
+    count_form, entry_form = ("Q", "HHQ8s") if is_big else ("H", "HHI4s")
     entry = struct.Struct(order + entry_form)
     (count,) = struct.unpack_from(order + count_form, data, start)
     if count > _MAX_ENTRIES:
         raise ValueError(f"its directory claims {count} entries")
     first = start + struct.calcsize(order + count_form)
+    (following,) = struct.unpack_from(pointer, data, first + count * entry.size)
+    return _Entries(order, is_big, entry, first, count, following)
+
+
+def read_directory(data: bytes) -> Directory:
+    """Return the first directory of a TIFF file.
+
+    Raises:
+        ValueError, struct.error: it is damaged, has too many values, or reaches beyond the file.
+    """
+    found = _find_entries(data)
     tags: dict[int, tuple[int, ...]] = {}
     meaning_at = 0
-    for index in range(count):
-        at = first + index * entry.size
-        tag, kind, n, value = entry.unpack_from(data, at)
-        if kind in _NUMBERS:
-            tags[tag] = _values(data, order, kind, n, value)
+    for index in range(found.count):
+        at = found.start + index * found.entry.size
+        tag, kind, n, value = found.entry.unpack_from(data, at)
+        if tag in _READ and kind in _NUMBERS:
+            tags[tag] = _values(data, found.order, kind, n, value)
         if tag == MEANING:
-            meaning_at = at + entry.size - len(value)
-    (following,) = struct.unpack_from(order + ("Q" if big else "I"), data, first + count * entry.size)
-    return Directory(order, big, tags, following, meaning_at)
+            meaning_at = at + found.entry.size - len(value)
+    return Directory(found.order, found.is_big, tags, found.next_directory, meaning_at)
 
 
 def _values(data: bytes, order: str, kind: int, n: int, value: bytes) -> tuple[int, ...]:
+    if n > _MAX_VALUES:
+        raise ValueError(f"its directory claims {n} values of one kind")
     dtype = np.dtype(order + _NUMBERS[kind]) if kind != 1 else np.dtype("B")
     size = n * dtype.itemsize
     if size <= len(value):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.core.imaging.intensity import MAX_12_BIT
+from flames_cli.core.imaging.labels import Flags
 from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order, take_slice
 from flames_cli.readers.base import (
     EMPTY_MASK,
@@ -21,8 +22,6 @@ from flames_cli.readers.formats.ranges import choose_range
 
 GRID_TOLERANCE = 1.0
 """Largest distance, in voxels, between the corners of mask and image: headers are rounded."""
-
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +91,14 @@ def read_slices(
 ) -> list[RawCase]:
     """Return the cases of one volume: H×W views of its slices, turned by 90° as in the FLAMES paper.
 
+    A volume without tumour gives all slices that are not constant, if the options keep such volumes.
+
     Args:
         source: the volume; its name is part of the names of its cases.
         image: the voxels.
         tumour: X×Y×Z in RAS, True for tumour.
         options: choices of the user.
         rules: rules of the data set, for all that the user did not choose.
-
-    A volume without tumour gives all slices that are not constant, if the options keep such volumes.
 
     Raises:
         SkippedCase: no slice is selected.

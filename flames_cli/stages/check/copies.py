@@ -5,9 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS, PHASH_SIZE, cluster_by_marks
+from flames_cli.core.imaging.near_duplicates import (
+    COPY_BITS,
+    NEAR_BITS,
+    PHASH_SIZE,
+    cluster_by_marks,
+    find_series_links,
+)
 from flames_cli.core.imaging.quality import nearest_links
 from flames_cli.core.scores.metrics import Counts, count_pixels
+from flames_cli.readers.pairs import natural_order
 from flames_cli.stages.check.inspection import Inspected, unpack_mask
 from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
 
@@ -17,13 +24,18 @@ EQUAL_DICE = 0.9
 ALIKE_DICE = 0.5
 
 CONTRADICTIONS = {
-    "data sets": "remove one: data sets are split one by one, so it could be trained on and tested",
-    "sites": "remove one: two clients would share a picture",
-    "sets": "remove one: a test set would share a picture with training",
-    "patients": "give both the same patient, or remove one; preprocess keeps such patients in one set",
-    "classes": "find out which class is right and remove the other; preprocess keeps the first picture",
+    "data sets": "if they are one picture, remove one: data sets are split one by one, so it could be "
+    "trained on and tested",
+    "sites": "if they are one picture, remove one: two clients would share it",
+    "sets": "if they are one picture, remove one: a test set would share it with training",
+    "patients": "if they are one picture, give both the same patient, or remove one; preprocess keeps such "
+    "patients in one set",
+    "classes": "if they are one picture, find out which class is right and remove the other",
 }
 """Properties in which copies must not differ, and the advice if they do."""
+
+LOOK = "look at both pictures: "
+ACCEPT = "; if they are two, accept the finding with --accept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,11 @@ class Pair:
     def is_copy(self) -> bool:
         """True for the same picture, perhaps saved again; False for a neighbouring picture."""
         return self.bits <= COPY_BITS
+
+    @property
+    def is_in_series(self) -> bool:
+        """True for two pictures that are joined only since their numbers in a series are near."""
+        return self.bits > NEAR_BITS
 
     @property
     def masks_disagree(self) -> bool:
@@ -99,38 +116,51 @@ def find_pairs(surveys: Sequence[Survey]) -> list[Pair]:
     """Return the pairs that connect every set of copies: one pair fewer than it has sources.
 
     Still images are compared by pixels and by perceptual hash, volumes by the pixels of each slice. Images
-    that are only near count if the data set names no patients, as in preprocess.
+    that are only near, or near in a series, count if the data set names no patients, as in preprocess. The
+    pairs, and so their ids, do not depend on the order of the sources.
     """
-    members = [ComparedSource(survey, one) for survey in surveys for one in survey.usable]
-    links = [(*link, -1) for link in _equal(members)]
+    compared = [ComparedSource(survey, one) for survey in surveys for one in survey.usable]
+    compared.sort(key=lambda one: (one.survey.name, natural_order(one.inspected.source.name)))
+    links = [(*link, -1) for link in _equal(compared)]
     copies = {second for _, second, _ in links}
     shown = [
-        index
-        for index, member in enumerate(members)
-        if index not in copies and member.inspected.look is not None
+        index for index, one in enumerate(compared) if index not in copies and one.inspected.look is not None
     ]
-    links += _alike(members, shown, -1, COPY_BITS)
-    nameless = [index for index in shown if not members[index].survey.reader.knows_patients]
-    links += _alike(members, nameless, COPY_BITS, NEAR_BITS)
-    pairs = (Pair(members[a], members[b], bits, _dice(members[a], members[b])) for a, b, bits in links)
+    links += _alike(compared, shown, -1, COPY_BITS)
+    nameless = [index for index in shown if not compared[index].survey.reader.knows_patients]
+    links += _alike(compared, nameless, COPY_BITS, NEAR_BITS)
+    links += _in_series(compared, nameless)
+    pairs = (Pair(compared[a], compared[b], bits, _dice(compared[a], compared[b])) for a, b, bits in links)
     return [pair for pair in pairs if not _is_expected(pair)]
 
 
-def _equal(members: Sequence[ComparedSource]) -> Iterator[tuple[int, int]]:
+def _equal(compared: Sequence[ComparedSource]) -> Iterator[tuple[int, int]]:
     marks = {
-        str(index): {case.digest for case in member.inspected.cases if case.digest}
-        for index, member in enumerate(members)
+        str(index): {case.digest for case in one.inspected.cases if case.digest}
+        for index, one in enumerate(compared)
     }
     return ((int(first), int(index)) for index, first in cluster_by_marks(marks).items() if index != first)
 
 
 def _alike(
-    members: Sequence[ComparedSource], chosen: Sequence[int], above: int, most: int
+    compared: Sequence[ComparedSource], chosen: Sequence[int], above: int, most: int
 ) -> list[tuple[int, int, int]]:
-    """Return the links of more than `above` and at most `most` bits between the members `chosen`."""
-    looks = [look for index in chosen if (look := members[index].inspected.look) is not None]
+    """Return the links of more than `above` and at most `most` bits between the sources `chosen`."""
+    looks = [look for index in chosen if (look := compared[index].inspected.look) is not None]
     links = nearest_links(np.stack(looks), most) if len(looks) > 1 else []
     return [(chosen[link.first], chosen[link.second], link.bits) for link in links if link.bits > above]
+
+
+def _in_series(compared: Sequence[ComparedSource], chosen: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return the links of more than NEAR_BITS between sources of one series whose numbers are near."""
+    looks, places = [], []
+    for one in (compared[index] for index in chosen):
+        look, place = one.inspected.look, one.inspected.source.place_in_series
+        if look is not None:
+            looks.append(look)
+            places.append((f"{one.survey.name} {place[0]}", place[1]) if place else None)
+    links = find_series_links(np.stack(looks), places) if looks else []
+    return [(chosen[first], chosen[second], bits) for first, second, bits in links if bits > NEAR_BITS]
 
 
 def _is_expected(pair: Pair) -> bool:
@@ -158,6 +188,11 @@ def _dice(one: ComparedSource, other: ComparedSource) -> float:
     ).dice()
 
 
+def _unit(survey: Survey, what: str) -> str:
+    """Return the word for `what`: the patients of some data sets are sequences of frames."""
+    return "sequences" if what == "patients" and survey.reader.patient_unit == "sequence" else what
+
+
 def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
     """Return the findings that `pairs` give for one data set."""
     own = [pair for pair in pairs if survey in (pair.first.survey, pair.second.survey)]
@@ -167,8 +202,9 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
             yield Finding(
                 severity="problem",
                 code=f"copies-across-{what.replace(' ', '-')}",
-                what=f"{count_noun(len(divided), 'picture is', 'pictures are')} present twice, in two {what}",
-                fix=fix,
+                what=f"{count_noun(len(divided), 'picture is', 'pictures are')} present twice, "
+                f"in two {_unit(survey, what)}",
+                fix=LOOK + fix + ACCEPT,
                 where=tuple(pair.where(survey, what) for pair in divided),
             )
     if differ := [pair for pair in copies if pair.masks_disagree]:
@@ -177,7 +213,7 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
             code="copies-with-other-masks",
             what=f"{count_noun(len(differ), 'picture is', 'pictures are')} present twice "
             "with masks that disagree",
-            fix="find out which mask is right, and remove the other with its image",
+            fix=f"{LOOK}find out which mask is right, and remove the other with its image{ACCEPT}",
             where=tuple(pair.where(survey) for pair in differ),
         )
     if plain := [pair for pair in copies if not pair.contradictions and not pair.masks_disagree]:
@@ -188,7 +224,16 @@ def find_copies(survey: Survey, pairs: Iterable[Pair]) -> Iterator[Finding]:
             fix="nothing: preprocess leaves equal pictures out and keeps the others in one set",
             where=tuple(pair.where(survey) for pair in plain),
         )
-    if near := [pair for pair in own if not pair.is_copy]:
+    if series := [pair for pair in own if pair.is_in_series]:
+        yield Finding(
+            severity="note",
+            code="near-in-series",
+            what=f"{count_noun(len(series), 'pair')} of pictures with near numbers that look alike, "
+            "perhaps of one patient",
+            fix="nothing: preprocess keeps them in one set",
+            where=tuple(pair.where(survey) for pair in series),
+        )
+    if near := [pair for pair in own if not pair.is_copy and not pair.is_in_series]:
         yield Finding(
             severity="note",
             code="near-copies",

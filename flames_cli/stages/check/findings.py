@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flames_cli.core.imaging.lesions import FULL_MASK
+from flames_cli.core.patient_units import NOUNS, count_units
 from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
 from flames_cli.stages.acceptance import FULL_MASK_CODE
+from flames_cli.stages.check.clipping import advise_wider, clipped_parts, find_clipped
+from flames_cli.stages.check.equal_masks import find_equal_masks
 from flames_cli.stages.check.inspection import CaseFigures
-from flames_cli.stages.check.intensities import find_odd_levels
+from flames_cli.stages.check.intensities import find_ct_windows, find_odd_levels
 from flames_cli.stages.check.spellings import find_spellings
 from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
+from flames_cli.stages.labels import absent_labels, differing_labels
 from flames_cli.stages.raw import kind_of
 
 # These limits are our own choice.
@@ -31,12 +35,19 @@ def find_all(survey: Survey) -> list[Finding]:
     finders = (
         _unreadable,
         _left_out,
+        _kept_without_lesion,
+        _labels,
+        _remarks,
         _odd_images,
         _odd_masks,
         _mixed,
         find_spellings,
         _divided_patients,
         _count,
+        find_clipped,
+        find_ct_windows,
+        find_equal_masks,
+        _unused_columns,
         find_odd_levels,
     )
     return [finding for find in finders for finding in find(survey)]
@@ -49,7 +60,8 @@ def _unreadable(survey: Survey) -> Iterator[Finding]:
             severity="problem",
             code="unreadable",
             what=f"{count_noun(len(bad), survey.noun)} cannot be trusted",
-            fix="repair or replace the files; or leave them out with `flames preprocess --skip-bad`",
+            fix="repair or replace the files, or pass the option that a line names; "
+            "or leave them out with `flames preprocess --skip-bad`",
             where=tuple(Where(one.bad, (one.source.name,)) for one in bad),
         )
 
@@ -69,11 +81,74 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
         )
 
 
+def _labels(survey: Survey) -> Iterator[Finding]:
+    sound = [(one, one.source.labels or survey.options.labels) for one in survey.inspected if not one.bad]
+    found = {label for one, chosen in sound if chosen for label in one.labels}
+    if absent := absent_labels((chosen for _, chosen in sound), found):
+        yield Finding(
+            severity="problem",
+            code="absent-labels",
+            what=f"no mask has the label {', '.join(absent)}",
+            fix="correct --labels or the column labels: without them the labels of each mask are listed",
+        )
+    only = {label: one.source.name for one, chosen in reversed(sound) if not chosen for label in one.labels}
+    if differing := differing_labels(only):
+        yield Finding(
+            severity="problem",
+            code="differing-labels",
+            what=f"the masks have different labels, {', '.join(differing)}, one each",
+            fix="find out what they mean; pass those of tumour, such as --labels " + ",".join(differing),
+            where=tuple(Where(f"{label}: {only[label]}", (only[label],)) for label in differing),
+        )
+
+
+def _remarks(survey: Survey) -> Iterator[Finding]:
+    said: dict[str, list[str]] = {}
+    for one in survey.inspected:
+        for remark in one.remarks:
+            said.setdefault(remark, []).append(one.source.name)
+    for remark, names in said.items():
+        yield Finding(
+            severity="note",
+            code="remark",
+            what=f"{count_noun(len(names), survey.noun)}: {remark}",
+            fix="compare the pictures of these images with their masks",
+            where=tuple(Where(name, (name,)) for name in names),
+        )
+
+
+def _kept_without_lesion(survey: Survey) -> Iterator[Finding]:
+    """Return the sources with empty masks that are used, except those that the data set itself calls
+    healthy."""
+    kept = [
+        one.source.name
+        for one in survey.usable
+        if not one.source.is_healthy and not any(case.lesion_px for case in one.cases)
+    ]
+    if kept:
+        yield Finding(
+            severity="note",
+            code="empty-mask",
+            what=f"{count_noun(len(kept), survey.noun)} with an empty mask will be used without a lesion",
+            fix="nothing, if there is no lesion to see; else correct the masks",
+            where=tuple(Where(name, (name,)) for name in kept),
+        )
+
+
 def _odd_images(survey: Survey) -> Iterator[Finding]:
     # A slice without a lesion may well be constant: the first and last slices of a volume often are.
-    cases = [case for one in survey.inspected for case in one.cases if one.look is not None or case.lesion_px]
+    # Images that become white or black are in the finding for their window, which has other advice; those of
+    # one value in the file stay here.
+    clipped = {id(one) for losses in clipped_parts(survey) for one, _ in losses.sources}
+    cases = [
+        case
+        for one in survey.inspected
+        for case in one.cases
+        if (one.look is not None or case.lesion_px)
+        and not (id(one) in clipped and case.clipping and case.clipping.tissue_px)
+    ]
     flat = [case for case in cases if case.intensity.sd == 0]
-    look = "replace the files; for slices, check --window and the position of the mask"
+    look = "replace the files; for slices and 16-bit images, check --window and the position of the mask"
     for code, what, chosen in (
         ("black-image", "all black", [case for case in flat if case.level <= 0]),
         ("constant-image", "of one value throughout", [case for case in flat if case.level > 0]),
@@ -84,11 +159,12 @@ def _odd_images(survey: Survey) -> Iterator[Finding]:
             )
     faint = [case for case in cases if 0 < case.contrast < FAINT]
     if faint:
+        wider = advise_wider(survey, FAINT)
         yield Finding(
-            severity="note",
+            severity="problem" if wider else "note",
             code="faint-image",
             what=_are(faint, f"nearly of one value (sd below {FAINT:.0%} of the window)"),
-            fix=look,
+            fix=wider or look,
             where=_named(faint, lambda case: f"sd {case.contrast:.2%}"),
         )
 
@@ -184,13 +260,13 @@ def _find_divided(sources: Iterable[Source], place: Callable[[Source], str]) -> 
 
 
 def _count(survey: Survey) -> Iterator[Finding]:
-    patients = {one.source.patient for one in survey.usable}
+    patients, unit = {one.source.patient for one in survey.usable}, survey.reader.patient_unit
     if len(patients) < FEWEST_PATIENTS:
         yield Finding(
             severity="problem",
             code="few-patients",
-            what=f"{count_noun(len(patients), 'usable patient')}, too few for training and tests",
-            fix=f"add patients: at least {FEWEST_PATIENTS}",
+            what=f"{count_units(len(patients), unit, 'usable')}, too few for training and tests",
+            fix=f"add {NOUNS[unit]}: at least {FEWEST_PATIENTS}",
         )
     complete, found = (
         survey.reader.complete,
@@ -202,6 +278,16 @@ def _count(survey: Survey) -> Iterator[Finding]:
             code="other-count",
             what=f"{found:,} {survey.noun}s with a mask; the complete download has {complete:,}",
             fix="nothing, if you want only a part; else download it again",
+        )
+
+
+def _unused_columns(survey: Survey) -> Iterator[Finding]:
+    if survey.unused_columns:
+        yield Finding(
+            severity="note",
+            code="unused-columns",
+            what=f"columns of the manifest that are not used: {', '.join(survey.unused_columns)}",
+            fix="nothing, unless FLAMES should read one: then give it the name that docs/datasets.md lists",
         )
 
 

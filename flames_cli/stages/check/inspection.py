@@ -1,20 +1,22 @@
 """Inspection of one raw source: figures of its cases and small pictures. `check` does this in parallel."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.imaging.clipping import Clipping, measure_clipping
 from flames_cli.core.imaging.geometry import MaskResize
 from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
 from flames_cli.core.imaging.lesions import measure_lesions
+from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
 from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
 from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
-from flames_cli.readers.formats.fingerprints import content_hash
-from flames_cli.stages.preprocess.decoding import is_still, look_of, square
+from flames_cli.readers.formats.fingerprints import content_hash, orientation_hashes
+from flames_cli.stages.preprocess.decoding import in_8_bits, is_still, look_of, square
 from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import encode_chunk
 
@@ -46,6 +48,11 @@ class CaseFigures:
     copies."""
     packed_mask: bytes
     """The mask at the requested size, packed."""
+    clipping: Clipping | None = None
+    """Pixels at the ends of the window; None for 8-bit images, which stay as they are."""
+    packed_hashes: bytes = b""
+    """Perceptual hashes of the content's box, packed: 8 orientations of a slice with a lesion, or a still
+    image as it is; empty where they are not requested."""
 
     @property
     def share(self) -> float:
@@ -63,6 +70,10 @@ class Inspected:
     """Perceptual hash; None for volumes."""
     skipped: str = ""
     bad: str = ""
+    labels: frozenset[str] = frozenset()
+    """Labels of its masks that are tumour (see RawCase)."""
+    remarks: tuple[str, ...] = ()
+    """Remarks of the reader about the files, each once."""
 
 
 Pictures = dict[str, bytes]
@@ -70,10 +81,16 @@ Pictures = dict[str, bytes]
 
 
 def inspect(
-    reader: Reader, options: ReadOptions, size: int, mask_resize: MaskResize, source: Source
+    reader: Reader,
+    options: ReadOptions,
+    size: int,
+    mask_resize: MaskResize,
+    hash_slices: bool,
+    source: Source,
 ) -> tuple[Inspected, Pictures]:
     """Read and measure `source`; errors in the data are returned, not raised.
 
+    With `hash_slices`, still images and slices with a lesion get hashes with which they are compared.
     There are pictures of a volume's slices with the smallest and the largest lesion, which is enough to
     identify it.
     """
@@ -89,10 +106,16 @@ def inspect(
     for index, case in enumerate(raw):
         name = source.name if still else case.case
         image, mask = square(case, size, mask_resize)
-        cases.append(_measure(name, case, mask))
+        measured = _measure(name, case, mask, options.percentile)
+        if hash_slices and measured.digest and (still or measured.lesion_px):
+            hashes = np.packbits(orientation_hashes(in_8_bits(case), 1 if still else 8))
+            measured = replace(measured, packed_hashes=hashes.tobytes())
+        cases.append(measured)
         if index in pictured:
             pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))
-    return Inspected(source, tuple(cases), look_of(raw[0]) if still else None), pictures
+    look = look_of(raw[0]) if still else None
+    remarks = tuple(dict.fromkeys(remark for case in raw for remark in case.notes))
+    return Inspected(source, tuple(cases), look, labels=raw[0].labels, remarks=remarks), pictures
 
 
 def _extremes(raw: list[RawCase]) -> set[int]:
@@ -105,7 +128,7 @@ def _in_8_bits(image: Pixels, max_value: int) -> Pixels:
     return image if image.dtype == np.uint8 else quantise(dequantise(image, max_value), MAX_8_BIT)
 
 
-def _measure(name: str, case: RawCase, mask_at_size: Mask) -> CaseFigures:
+def _measure(name: str, case: RawCase, mask_at_size: Mask, percentile: float) -> CaseFigures:
     height, width = case.mask.shape
     intensity = measure_intensity(case.image, case.low, case.high)
     window = case.high - case.low
@@ -123,6 +146,9 @@ def _measure(name: str, case: RawCase, mask_at_size: Mask) -> CaseFigures:
         contrast=intensity.sd / window,
         digest=content_hash(case.image) if intensity.sd else "",
         packed_mask=encode_chunk(np.packbits(mask_at_size)),
+        clipping=None
+        if case.max_value == MAX_8_BIT
+        else measure_clipping(case.image, case.mask, case.low, case.high, percentile),
     )
 
 
@@ -137,6 +163,12 @@ def unpack_mask(case: CaseFigures, size: int) -> Mask:
     """Return the mask of `case` at the requested size."""
     bits = np.frombuffer(zlib.decompress(case.packed_mask), np.uint8)
     return np.unpackbits(bits, count=size * size).reshape(size, size)
+
+
+def unpack_hashes(case: CaseFigures) -> NDArray[np.bool_]:
+    """Return the hashes of a slice or a still image: orientations × bits."""
+    bits = np.unpackbits(np.frombuffer(case.packed_hashes, np.uint8))
+    return bits.reshape(-1, PHASH_SIZE**2).astype(np.bool_)
 
 
 def unpack_picture(picture: bytes, size: int) -> Pixels:

@@ -41,7 +41,7 @@ def find_spellings(survey: Survey) -> Iterator[Finding]:
 
 
 def _at_different_sites(listed: Sequence[Sequence[Source]]) -> bool:
-    """Return whether no two of the lists of sources have a site in common; no site is a site, too."""
+    """Return whether no two of the lists of sources have a site in common; a missing site counts as one."""
     sites = [{source.site for source in sources} for sources in listed]
     return len(set().union(*sites)) == sum(map(len, sites))
 

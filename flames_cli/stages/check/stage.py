@@ -20,7 +20,10 @@ from flames_cli.stages.check.accepting import accept_findings, count_accepted, f
 from flames_cli.stages.check.copies import find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
 from flames_cli.stages.check.inspection import Inspected, inspect
+from flames_cli.stages.check.intensities import find_other_scales
+from flames_cli.stages.check.large_units import find_large_groups
 from flames_cli.stages.check.pictures import Album, find_pictures, pick_samples
+from flames_cli.stages.check.slices import describe_comparisons, find_shared_slices, find_slices
 from flames_cli.stages.check.survey import Finding, Survey
 from flames_cli.stages.check.tables import tabulate
 from flames_cli.stages.parallel import ordered_map
@@ -30,7 +33,7 @@ from flames_cli.store.cases import Spool
 from flames_cli.store.files.atomic import finite, write_json
 from flames_cli.store.schema import CHECK, stamp
 
-NOT_READING = {"workspace", "seed", "raw", "datasets", "name", "accept", "workers"}
+NOT_READING = {"workspace", "seed", "raw", "root", "datasets", "name", "accept", "workers"}
 """Options that do not change the findings."""
 
 
@@ -51,29 +54,65 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
     check_windows(config, (kind_of(one.reader, source)[0] for one in opened for source in one.sources))
     with Spool(config.workspace) as spool:
         album = Album(spool, config.size)
-        surveys = [_survey(one, config, album, progress) for one in opened]
+        hash_slices = _may_have_both(opened)
+        surveys = [_survey(one, config, hash_slices, album, progress) for one in opened]
         pairs = find_pairs(surveys)
-        found = [[*find_all(survey), *find_copies(survey, pairs)] for survey in surveys]
+        shared = find_shared_slices(surveys)
+        found = [
+            [
+                *find_all(survey),
+                *find_other_scales(survey, surveys),
+                *find_copies(survey, pairs),
+                *find_slices(survey, shared),
+                *find_large_groups(survey),
+            ]
+            for survey in surveys
+        ]
         outdated = list(find_outdated(chain.from_iterable(found), accepted))
         return [
-            _write(survey, config, [*accept_findings(own, accepted), *outdated], album)
+            _write(
+                survey,
+                config,
+                [*accept_findings(own, accepted), *outdated],
+                describe_comparisons(survey, surveys),
+                album,
+            )
             for survey, own in zip(surveys, found, strict=True)
         ]
 
 
-def _survey(opened: Opened, config: CheckConfig, album: Album, progress: Progress) -> Survey:
-    task = partial(inspect, opened.reader, read_options(config), config.size, config.mask_resize)
+def _may_have_both(opened: Sequence[Opened]) -> bool:
+    """Return whether there may be still images and volumes. A manifest may list both."""
+    readers = [one.reader for one in opened]
+    volumes = any(reader.volume_rules or not reader.modality for reader in readers)
+    return volumes and any(reader.is_still for reader in readers)
+
+
+def _survey(
+    opened: Opened, config: CheckConfig, hash_slices: bool, album: Album, progress: Progress
+) -> Survey:
+    options = read_options(config)
+    task = partial(inspect, opened.reader, options, config.size, config.mask_resize, hash_slices)
     inspected: list[Inspected] = []
     for one, pictures in ordered_map(task, opened.sources, config.workers):
         inspected.append(one)
         album.add(opened.name, one, pictures)
         progress(f"check {opened.name}", len(inspected), len(opened.sources))
-    return Survey(opened.reader, opened.name, config.size, inspected)
+    return Survey(
+        opened.reader,
+        opened.name,
+        config.size,
+        inspected,
+        options=options,
+        unused_columns=opened.unused_columns,
+    )
 
 
-def _write(survey: Survey, config: CheckConfig, found: Sequence[Finding], album: Album) -> dict[str, Any]:
+def _write(
+    survey: Survey, config: CheckConfig, found: Sequence[Finding], compared: Sequence[str], album: Album
+) -> dict[str, Any]:
     findings = sorted(found, key=lambda finding: (finding.severity != "problem", not finding.is_accepted))
-    report = _report(survey, config, findings)
+    report = {**_report(survey, config, findings), "compared": list(compared)}
     samples = pick_samples(survey, album)
     pictures = find_pictures(shown_cases(report, samples), survey, album)
     folder = config.workspace / "check"
@@ -90,6 +129,7 @@ def _report(survey: Survey, config: CheckConfig, findings: Sequence[Finding]) ->
         "dataset": survey.name,
         "reader": survey.reader.name,
         "source": survey.noun,
+        "patient_unit": survey.reader.patient_unit,
         "licence": survey.reader.licence,
         "options": config.model_dump(mode="json", exclude=NOT_READING),
         "passed": all(finding.severity != "problem" for finding in findings),

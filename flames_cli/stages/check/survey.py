@@ -1,10 +1,10 @@
 """Survey of a data set: all its sources as check sees them, and the findings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from flames_cli.readers.base import Reader, Source
+from flames_cli.readers.base import Reader, ReadOptions, Source
 from flames_cli.stages.acceptance import make_id
 from flames_cli.stages.check.inspection import CaseFigures, Inspected
 from flames_cli.stages.raw import kind_of
@@ -77,6 +77,10 @@ class Survey:
     name: str
     size: int
     inspected: Sequence[Inspected]
+    options: ReadOptions = field(default_factory=ReadOptions)
+    """Options with which they were read."""
+    unused_columns: tuple[str, ...] = ()
+    """Columns of a manifest that are not read."""
 
     @property
     def noun(self) -> str:

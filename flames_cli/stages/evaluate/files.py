@@ -52,6 +52,8 @@ class Evaluation:
     """Rows of the table by lesion size, by split."""
     small: dict[str, SmallLesionRule] = field(default_factory=dict)
     """Rule that decides which images have small lesions, by data set."""
+    units: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Unit that counts as a patient, by split and data set."""
     seed: int = 0
     """Seed of the intervals' draws: the run's own."""
     privacy: dict[str, Any] | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
+from flames_cli.core.patient_units import NOUNS
 from flames_cli.learn.data import ShardDataset
 from flames_cli.stages.evaluate.scoring import ModelUnderTest
 from flames_cli.store.cases import CaseSet
@@ -120,7 +121,11 @@ def find_counterpart(counterparts: Sequence[ModelUnderTest], model: ModelUnderTe
 
 def find_untested(partition: Partition, state: State) -> dict[str, str]:
     """Return the clients and modalities that are in no table, each with its reason."""
-    untested = {client.name: "no test patients" for client in partition.clients if not client.images["test"]}
+    untested = {
+        client.name: f"no test {NOUNS[client.patient_unit]}"
+        for client in partition.clients
+        if not client.images["test"]
+    }
     if "all" not in state.server:
         alone = {server.modality for server in partition.server} - set(partition.modalities)
         untested |= dict.fromkeys(sorted(alone), "no client of this modality trained a model")

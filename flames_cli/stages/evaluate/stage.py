@@ -93,6 +93,7 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         untested=find_untested(partition, run.state),
         lesions={split: _lesion_rows(tested, run.seed) for split, tested in scored.items()},
         small=_find_rules(one.model for tested in scored.values() for one in tested),
+        units={split: _find_units(tested) for split, tested in scored.items()},
         seed=run.seed,
         privacy=run.privacy,
     )
@@ -209,3 +210,9 @@ def _find_rules(models: Iterable[ModelUnderTest]) -> dict[str, SmallLesionRule]:
     """Return the rule for small lesions by data set."""
     tests = (model.data for model in models)
     return {data.dataset(index): data.small_rule(index) for data in tests for index in range(len(data))}
+
+
+def _find_units(scored: Iterable[Scored]) -> dict[str, str]:
+    """Return the unit that counts as a patient, by data set."""
+    tests = (one.model.data for one in scored)
+    return {data.dataset(index): data.patient_unit(index) for data in tests for index in range(len(data))}

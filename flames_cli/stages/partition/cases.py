@@ -13,7 +13,7 @@ from flames_cli.store.h5 import Selection, read_preprocessed_cases
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class PlacedCase:
     """A case, and its place in its data set's file."""
 
     set_name: str
@@ -27,7 +27,7 @@ class DataSet:
 
     path: Path
     info: SetInfo
-    members: Sequence[Member]
+    cases: Sequence[PlacedCase]
 
     @property
     def name(self) -> str:
@@ -39,9 +39,9 @@ class DataSet:
         """The name that data sets with common patients share; the data set's own name if it shares none."""
         return self.info.collection or self.info.dataset
 
-    def of_clients(self) -> list[Member]:
+    def of_clients(self) -> list[PlacedCase]:
         """Return all cases except the server's."""
-        return [member for member in self.members if member.set_name != "server_test"]
+        return [placed for placed in self.cases if placed.set_name != "server_test"]
 
 
 def read_dataset(path: Path) -> DataSet:
@@ -56,8 +56,8 @@ def read_dataset(path: Path) -> DataSet:
             f"{path} contains {info.dataset}, expected {path.stem}; rename the file, or make it again with "
             f"`flames preprocess --overwrite`"
         )
-    members = [Member(name, index, case) for name in SETS for index, case in enumerate(sets[name])]
-    return DataSet(path, info, members)
+    cases = [PlacedCase(name, index, case) for name in SETS for index, case in enumerate(sets[name])]
+    return DataSet(path, info, cases)
 
 
 def by_collection(datasets: Iterable[DataSet]) -> list[list[DataSet]]:
@@ -89,32 +89,32 @@ def find_named(option: str, name: str, datasets: Sequence[DataSet]) -> list[Data
     raise FlamesError(f"{option} names '{name}', which is not among the data sets {listed}")
 
 
-def select(dataset: DataSet, members: Iterable[Member]) -> Selection:
-    """Return the places of `members` in the data set's file, in its order."""
+def select(dataset: DataSet, cases: Iterable[PlacedCase]) -> Selection:
+    """Return the places of `cases` in the data set's file, in its order."""
     indices: dict[str, list[int]] = {name: [] for name in SETS}
-    for member in members:
-        indices[member.set_name].append(member.index)
+    for placed in cases:
+        indices[placed.set_name].append(placed.index)
     return Selection(dataset.path, {name: chosen for name, chosen in indices.items() if chosen})
 
 
-def weigh(members_of: Mapping[str, Iterable[Member]]) -> dict[str, SplitUnit]:
-    """Return the size of every unit, over all data sets of `members_of`.
+def weigh(cases_of: Mapping[str, Iterable[PlacedCase]]) -> dict[str, SplitUnit]:
+    """Return the size of every unit, over all data sets of `cases_of`.
 
     The units are in order of the data sets' names, and within a data set in order of appearance, so that
     draws depend neither on a site's salt nor on the order in which the data sets are listed.
     """
     patients: dict[str, list[str]] = {}
     datasets: dict[str, set[str]] = {}
-    for name in sorted(members_of):
-        for member in members_of[name]:
-            patients.setdefault(member.case.split_unit, []).append(member.case.patient)
-            datasets.setdefault(member.case.split_unit, set()).add(name)
+    for name in sorted(cases_of):
+        for placed in cases_of[name]:
+            patients.setdefault(placed.case.split_unit, []).append(placed.case.patient)
+            datasets.setdefault(placed.case.split_unit, set()).add(name)
     return {
         unit: SplitUnit(images=len(listed), patients=len(set(listed)), datasets=frozenset(datasets[unit]))
         for unit, listed in patients.items()
     }
 
 
-def patients_of(members: Iterable[Member]) -> list[str]:
+def patients_of(cases: Iterable[PlacedCase]) -> list[str]:
     """Return each patient once, sorted."""
-    return sorted({member.case.patient for member in members})
+    return sorted({placed.case.patient for placed in cases})

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 from flames_cli.config import PartitionConfig
+from flames_cli.core.patient_units import count_units
 from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import divide_units, draw_shares
 from flames_cli.errors import FlamesError
 from flames_cli.readers.pairs import natural_order
-from flames_cli.stages.partition.cases import DataSet, Member, find_named, patients_of, select, weigh
+from flames_cli.stages.partition.cases import DataSet, PlacedCase, find_named, patients_of, select, weigh
 from flames_cli.stages.partition.split_sets import ROLES, Draft, Roles, advise_fewer, draw_roles
 from flames_cli.stages.raw import slug
 from flames_cli.store.h5 import CLIENT_SETS, Selection
@@ -81,27 +82,27 @@ def _draft_clients(
 def _draft_parts(
     config: PartitionConfig, dataset: DataSet, part_of: Mapping[tuple[str, str], int], parts: int
 ) -> list[Draft]:
-    members: list[list[Member]] = [[] for _ in range(parts)]
-    for member in dataset.of_clients():
-        members[part_of[_scope(config, member), member.case.split_unit]].append(member)
+    cases: list[list[PlacedCase]] = [[] for _ in range(parts)]
+    for placed in dataset.of_clients():
+        cases[part_of[_scope(config, placed), placed.case.split_unit]].append(placed)
     names = [dataset.name] if parts == 1 else [f"{dataset.name}-{part + 1}" for part in range(parts)]
-    return [Draft(name, dataset, own) for name, own in zip(names, members, strict=True)]
+    return [Draft(name, dataset, own) for name, own in zip(names, cases, strict=True)]
 
 
 def _draft_sites(dataset: DataSet) -> list[Draft]:
-    members: dict[str, list[Member]] = {}
-    for member in dataset.of_clients():
-        members.setdefault(member.case.site, []).append(member)
-    if "" in members:
+    cases: dict[str, list[PlacedCase]] = {}
+    for placed in dataset.of_clients():
+        cases.setdefault(placed.case.site, []).append(placed)
+    if "" in cases:
         raise FlamesError(
-            f"{dataset.name} names no site for {len(members[''])} of its {len(dataset.of_clients())} images, "
+            f"{dataset.name} names no site for {len(cases[''])} of its {len(dataset.of_clients())} images, "
             f"so it cannot be divided by site; pass --split {dataset.name}=N for N clients by patient"
         )
     drafts: dict[str, Draft] = {}
-    for site in sorted(members, key=natural_order):
+    for site in sorted(cases, key=natural_order):
         start = f"{dataset.name}-{slug(site) or SITE}"
         name = next(name for name in _numbered(start) if name not in drafts)
-        drafts[name] = Draft(name, dataset, members[site], site)
+        drafts[name] = Draft(name, dataset, cases[site], site)
     return list(drafts.values())
 
 
@@ -112,10 +113,10 @@ def _numbered(name: str) -> Iterator[str]:
     yield from (f"{name}-{number}" for number in count(2))
 
 
-def _scope(config: PartitionConfig, member: Member) -> str:
+def _scope(config: PartitionConfig, placed: PlacedCase) -> str:
     """Return the scope that is divided between clients separately: each set, or with folds all sets
     together."""
-    return POOL if config.fold else member.set_name
+    return POOL if config.fold else placed.set_name
 
 
 def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) -> dict[tuple[str, str], int]:
@@ -124,17 +125,18 @@ def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) ->
     collection = datasets[0].collection
     part_of: dict[tuple[str, str], int] = {}
     for scope in (POOL,) if config.fold else tuple(ROLES):
-        members_of = {
-            dataset.name: [member for member in dataset.of_clients() if _scope(config, member) == scope]
+        cases_of = {
+            dataset.name: [placed for placed in dataset.of_clients() if _scope(config, placed) == scope]
             for dataset in datasets
         }
-        counts = {name: len(weigh({name: members})) for name, members in members_of.items()}
-        units = weigh(members_of)
+        counts = {name: len(weigh({name: cases})) for name, cases in cases_of.items()}
+        units = weigh(cases_of)
         if not units:
             continue
         for name, patients in counts.items():
             if 0 < patients < parts:
-                raise _too_few(name, patients, scope, parts)
+                short = next(dataset for dataset in datasets if dataset.name == name)
+                raise _too_few(short, patients, scope, parts)
         # The shares are drawn for every scope with the same seed: train and test have the same shares.
         shares = None
         if config.skew is not None:
@@ -146,17 +148,17 @@ def _divide(config: PartitionConfig, datasets: Sequence[DataSet], parts: int) ->
     return part_of
 
 
-def _too_few(dataset: str, patients: int, scope: str, parts: int) -> FlamesError:
+def _too_few(dataset: DataSet, patients: int, scope: str, parts: int) -> FlamesError:
     where = "its clients' sets" if scope == POOL else scope
     return FlamesError(
-        f"{dataset} has {patients} patients in {where}, too few for {parts} clients; "
-        f"pass --split {dataset}={patients}"
+        f"{dataset.name} has {count_units(patients, dataset.info.patient_unit)} in {where}, too few for "
+        f"{parts} clients; pass --split {dataset.name}={patients}"
     )
 
 
 def _least(config: PartitionConfig, scope: str, datasets: Sequence[DataSet]) -> int:
     """Return the number of split units that a client needs, however small its share."""
-    validates = any(member.set_name == "client_val" for dataset in datasets for member in dataset.members)
+    validates = any(placed.set_name == "client_val" for dataset in datasets for placed in dataset.cases)
     draws = config.val_fraction > 0 and (config.fold is not None or not validates)
     train = 2 if draws else 1
     if config.fold_numbers:
@@ -167,9 +169,9 @@ def _least(config: PartitionConfig, scope: str, datasets: Sequence[DataSet]) -> 
 
 
 def _plan_client(draft: Draft, roles: Roles) -> ClientPlan:
-    sets: dict[str, list[Member]] = {name: [] for name in CLIENT_SETS}
-    for member in draft.members:
-        sets[roles.of(member)].append(member)
+    sets: dict[str, list[PlacedCase]] = {name: [] for name in CLIENT_SETS}
+    for placed in draft.cases:
+        sets[roles.of(placed)].append(placed)
     if not sets["train"]:
         raise FlamesError(f"client {draft.name} has no patient to train on; {advise_fewer(draft)}")
     info = draft.dataset.info
@@ -179,8 +181,9 @@ def _plan_client(draft: Draft, roles: Roles) -> ClientPlan:
         modality=info.modality,
         organ=info.organ,
         shard=f"shards/{draft.name}.h5",
-        images={name: len(members) for name, members in sets.items()},
-        patients={name: patients_of(members) for name, members in sets.items()},
+        images={name: len(cases) for name, cases in sets.items()},
+        patients={name: patients_of(cases) for name, cases in sets.items()},
         site=draft.site,
+        patient_unit=info.patient_unit,
     )
-    return entry, {name: select(draft.dataset, members) for name, members in sets.items()}
+    return entry, {name: select(draft.dataset, cases) for name, cases in sets.items()}

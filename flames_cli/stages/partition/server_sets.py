@@ -5,7 +5,14 @@ from dataclasses import dataclass, field, replace
 
 from flames_cli.errors import FlamesError
 from flames_cli.readers.pairs import natural_order
-from flames_cli.stages.partition.cases import DataSet, Member, by_collection, find_named, patients_of, select
+from flames_cli.stages.partition.cases import (
+    DataSet,
+    PlacedCase,
+    by_collection,
+    find_named,
+    patients_of,
+    select,
+)
 from flames_cli.store.h5 import Selection
 from flames_cli.store.partition import ServerEntry
 
@@ -18,7 +25,7 @@ class HeldOut:
 
     seen: list[DataSet]
     """Cases of patients who were never at a held-out site."""
-    unseen: dict[str, dict[str, list[Member]]] = field(default_factory=dict)
+    unseen: dict[str, dict[str, list[PlacedCase]]] = field(default_factory=dict)
     """Cases of the held-out sites, by data set and site."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Number of images of other sites that share a unit with a held-out image, by data set."""
@@ -41,10 +48,10 @@ def hold_out_sites(wanted: Mapping[str, Sequence[str]], datasets: Sequence[DataS
         own_sites = sites.get(together[0].collection, set())
         _require_sites(together, own_sites)
         units = {
-            member.case.split_unit
+            placed.case.split_unit
             for dataset in together
-            for member in dataset.members
-            if member.case.site in own_sites
+            for placed in dataset.cases
+            if placed.case.site in own_sites
         }
         for dataset in together:
             _hold_out(dataset, own_sites, units, held_out)
@@ -54,22 +61,22 @@ def hold_out_sites(wanted: Mapping[str, Sequence[str]], datasets: Sequence[DataS
 
 
 def _hold_out(dataset: DataSet, sites: set[str], units: set[str], held_out: HeldOut) -> None:
-    apart = [member for member in dataset.members if member.case.split_unit in units]
-    rest = [member for member in dataset.members if member.case.split_unit not in units]
-    held_out.seen.append(replace(dataset, members=rest))
-    by_site: dict[str, list[Member]] = {}
-    for member in apart:
-        by_site.setdefault(member.case.site, []).append(member)
+    apart = [placed for placed in dataset.cases if placed.case.split_unit in units]
+    rest = [placed for placed in dataset.cases if placed.case.split_unit not in units]
+    held_out.seen.append(replace(dataset, cases=rest))
+    by_site: dict[str, list[PlacedCase]] = {}
+    for placed in apart:
+        by_site.setdefault(placed.case.site, []).append(placed)
     held_out.unseen[dataset.name] = {
         site: by_site[site] for site in sorted(sites & set(by_site), key=natural_order)
     }
-    others = sum(len(members) for site, members in by_site.items() if site not in sites)
+    others = sum(len(cases) for site, cases in by_site.items() if site not in sites)
     if others:
         held_out.left_out[dataset.name] = others
 
 
 def _require_sites(together: Sequence[DataSet], wanted: set[str]) -> None:
-    known = {member.case.site for dataset in together for member in dataset.members} - {""}
+    known = {placed.case.site for dataset in together for placed in dataset.cases} - {""}
     if unknown := sorted(wanted - known, key=natural_order):
         name = together[0].collection
         listed = ", ".join(sorted(known, key=natural_order))
@@ -86,14 +93,15 @@ def plan_server(held_out: HeldOut) -> list[ServerPlan]:
         selections: dict[str, Selection] = {}
         for dataset in (dataset for dataset in held_out.seen if dataset.info.modality == modality):
             unseen = held_out.unseen.get(dataset.name, {})
-            own = [member for member in dataset.members if member.set_name == "server_test"]
+            own = [placed for placed in dataset.cases if placed.set_name == "server_test"]
             tests = {dataset.name: own} | {_set_name(dataset, site): unseen[site] for site in unseen}
-            for name, members in tests.items():
-                if members:
+            for name, cases in tests.items():
+                if cases:
                     entry.organs[name] = dataset.info.organ
-                    entry.images[name] = len(members)
-                    entry.patients[name] = patients_of(members)
-                    selections[f"test/{name}"] = select(dataset, members)
+                    entry.images[name] = len(cases)
+                    entry.patients[name] = patients_of(cases)
+                    entry.patient_units[name] = dataset.info.patient_unit
+                    selections[f"test/{name}"] = select(dataset, cases)
             entry.sites.update({_set_name(dataset, site): site for site in unseen})
         if selections:
             plans.append((entry, selections))

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flames_cli.config import PartitionConfig
+from flames_cli.core.patient_units import count_units
 from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import Share, deal_folds, take_units
 from flames_cli.errors import FlamesError
-from flames_cli.stages.partition.cases import DataSet, Member, weigh
+from flames_cli.stages.partition.cases import DataSet, PlacedCase, weigh
 
 ROLES = {"client_train": "train", "client_val": "val", "client_test": "test"}
 
@@ -18,7 +19,7 @@ class Draft:
 
     name: str
     dataset: DataSet
-    members: list[Member]
+    cases: list[PlacedCase]
     site: str = ""
 
 
@@ -31,12 +32,12 @@ class Roles:
     validation: set[str]
     """Units held out for validation."""
 
-    def of(self, member: Member) -> str:
+    def of(self, placed: PlacedCase) -> str:
         """Return `train`, `val` or `test`."""
-        unit = member.case.split_unit
+        unit = placed.case.split_unit
         if self.tested is not None and unit in self.tested:
             return "test"
-        role = ROLES[member.set_name] if self.tested is None else "train"
+        role = ROLES[placed.set_name] if self.tested is None else "train"
         return "val" if role == "train" and unit in self.validation else role
 
 
@@ -64,12 +65,12 @@ def _draw_fold(config: PartitionConfig, drafts: Sequence[Draft]) -> set[str] | N
     fold_of: dict[str, int] = {}
     for draft in drafts:
         strata = {
-            member.case.split_unit: (
-                member.case.stratum,
-                datasets_of[member.case.split_unit],
-                member.case.site,
+            placed.case.split_unit: (
+                placed.case.stratum,
+                datasets_of[placed.case.split_unit],
+                placed.case.site,
             )
-            for member in reversed(draft.members)
+            for placed in reversed(draft.cases)
         }
         fold_of |= deal_folds(strata, folds, derive_rng(config.seed, "folds", draft.name), fold_of)
     return {unit for unit, fold in fold_of.items() if fold == k}
@@ -77,23 +78,23 @@ def _draw_fold(config: PartitionConfig, drafts: Sequence[Draft]) -> set[str] | N
 
 def _datasets_of(drafts: Sequence[Draft]) -> dict[str, str]:
     """Return the data sets in which every unit has images."""
-    members_of: dict[str, list[Member]] = {}
+    cases_of: dict[str, list[PlacedCase]] = {}
     for draft in drafts:
-        members_of.setdefault(draft.dataset.name, []).extend(draft.members)
-    return {name: " ".join(sorted(unit.datasets)) for name, unit in weigh(members_of).items()}
+        cases_of.setdefault(draft.dataset.name, []).extend(draft.cases)
+    return {name: " ".join(sorted(unit.datasets)) for name, unit in weigh(cases_of).items()}
 
 
 def _hold_out(config: PartitionConfig, draft: Draft, roles: Roles) -> set[str]:
     """Return the units on which a client validates: at least one, unless it has some already or
     `val_fraction` is 0."""
-    found = [roles.of(member) for member in draft.members]
-    weighed = weigh({"": [m for m, role in zip(draft.members, found, strict=True) if role == "train"]})
+    found = [roles.of(placed) for placed in draft.cases]
+    weighed = weigh({"": [m for m, role in zip(draft.cases, found, strict=True) if role == "train"]})
     if "val" in found or config.val_fraction == 0:
         return set()
     if len(weighed) == 1:
         raise FlamesError(
-            f"client {draft.name} has 1 patient to train on and none to validate on; "
-            f"{advise_fewer(draft)} or pass --val-fraction 0"
+            f"client {draft.name} has {count_units(1, draft.dataset.info.patient_unit)} to train on and none "
+            f"to validate on; {advise_fewer(draft)} or pass --val-fraction 0"
         )
     patients = Share.fraction(config.val_fraction, weighed).patients
     images = config.val_fraction * sum(unit.images for unit in weighed.values())

@@ -12,6 +12,7 @@ from flames_cli.readers import READERS
 from flames_cli.stages.partition.cases import DataSet, by_collection, read_dataset, reader_name
 from flames_cli.stages.partition.clients import ClientPlan, Split, plan_clients, resolve_split
 from flames_cli.stages.partition.server_sets import HeldOut, ServerPlan, hold_out_sites, plan_server
+from flames_cli.stages.partition.shared_patients import require_different_patients
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import CaseInfo
 from flames_cli.store.files.atomic import remove_leftovers
@@ -19,6 +20,9 @@ from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import writing_shards
 from flames_cli.store.h5 import read_shard_cases, write_shard
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, write_partition
+
+OPTIONS = {"skew", "fold", "hold_out_site", "val_fraction", "different_people"}
+"""Options that are recorded as given; `split` is recorded as resolved."""
 
 Entry = TypeVar("Entry", ClientEntry, ServerEntry)
 
@@ -28,9 +32,10 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
 
     Raises:
         MissingArtifact: a data set is not preprocessed.
-        FlamesError: sizes or channels differ, there are too few patients for the requested clients, no such
-            site, a patient in two roles, or a partition that exists without `overwrite`. Nothing has changed
-            then, except if a patient is in two roles: this is checked last.
+        FlamesError: sizes or channels differ, data sets share patients, there are too few patients for the
+            requested clients, no such site, a patient in two roles, or a partition that exists without
+            `overwrite`. Nothing has changed then, except if a patient is in two roles: this is checked
+            last.
     """
     with writing_shards(config.workspace):
         return _partition(config, progress)
@@ -45,6 +50,8 @@ def _partition(config: PartitionConfig, progress: Progress) -> Partition:
     datasets = [read_dataset(path) for path in files]
     size = _common(datasets, "size", "image size", "preprocess them with one --size")
     channels = _common(datasets, "channels", "channels", "preprocess them with the same --channels")
+    if not config.different_people:
+        require_different_patients(config.workspace, datasets)
     split = resolve_split(config.split, datasets)
     held_out = hold_out_sites(config.hold_out_site, datasets)
     clients = _plan_all_clients(config, held_out, split)
@@ -161,7 +168,7 @@ def _with_checksum(workspace: Path, entry: Entry) -> Entry:
 
 
 def _options_as_run(config: PartitionConfig, split: dict[str, Split]) -> dict[str, Any]:
-    options = config.model_dump(mode="json", include={"skew", "fold", "hold_out_site", "val_fraction"})
+    options = config.model_dump(mode="json", include=OPTIONS)
     return {"split": split, **options}
 
 

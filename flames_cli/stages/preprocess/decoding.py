@@ -12,7 +12,15 @@ from flames_cli.core.imaging.geometry import MaskResize, to_square
 from flames_cli.core.imaging.intensity import MAX_8_BIT, quantise, scale
 from flames_cli.core.imaging.lesions import FULL_MASK, measure_lesions, share_of
 from flames_cli.core.imaging.volumes import PLANES
-from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
+from flames_cli.readers.base import (
+    BadCase,
+    RawCase,
+    Reader,
+    ReadOptions,
+    SkippedCase,
+    Source,
+    UnchosenLabels,
+)
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
 from flames_cli.stages.acceptance import FULL_MASK_CODE, make_id
 from flames_cli.stages.raw import describe_bad
@@ -47,6 +55,10 @@ class Decoded:
     """(slice, reason) of all that the data set's rules leave out; an empty slice means the complete
     source."""
     bad: str = ""
+    labels: frozenset[str] = frozenset()
+    """Labels of its masks that are tumour (see RawCase)."""
+    needs_choice: bool = False
+    """True if it is bad only because the user has not chosen the labels of tumour."""
 
 
 def decode(
@@ -66,7 +78,8 @@ def decode(
         raw = reader.read_source(source, options)
         _require_background(reader, raw, source, accepted)
     except BadCase as error:
-        return Decoded(source, bad=describe_bad(source, error))
+        needs_choice = isinstance(error, UnchosenLabels)
+        return Decoded(source, bad=describe_bad(source, error), needs_choice=needs_choice)
     except SkippedCase as error:
         return Decoded(source, skipped=(("", str(error)),))
     encoded: list[EncodedCase] = []
@@ -91,6 +104,7 @@ def decode(
         pictures=tuple(pictures),
         look=look,
         skipped=tuple(skipped),
+        labels=raw[0].labels,
     )
 
 
@@ -117,11 +131,15 @@ def _require_background(
 
 
 def look_of(case: RawCase) -> NDArray[np.bool_]:
-    """Return the perceptual hash of the case. Deep images are first reduced to 8 bits, for which the hash is
-    made."""
+    """Return the perceptual hash of the case."""
+    return perceptual_hash(in_8_bits(case))
+
+
+def in_8_bits(case: RawCase) -> Pixels:
+    """Return the image of the case in 8 bits, for which perceptual hashes are made."""
     if case.image.dtype == np.uint8:
-        return perceptual_hash(case.image)
-    return perceptual_hash(quantise(scale(case.image, case.low, case.high), MAX_8_BIT))
+        return case.image
+    return quantise(scale(case.image, case.low, case.high), MAX_8_BIT)
 
 
 def square(case: RawCase, size: int, mask_resize: MaskResize) -> tuple[Pixels, Mask]:

@@ -10,9 +10,10 @@ from typing import Any, get_args
 from flames_cli import __version__
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.imaging.small_lesion_rule import Lesion
-from flames_cli.readers.base import Reader
 from flames_cli.stages.preprocess.pseudonymise import new_source_name
 from flames_cli.stages.preprocess.sources import Gathered
+from flames_cli.stages.raw import Opened
+from flames_cli.stages.split_units import find_large_units
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import SpooledCase
@@ -24,6 +25,7 @@ Sets = dict[str, list[SpooledCase]]
 NOT_REPORTED = {
     "workspace",
     "raw",
+    "root",
     "datasets",
     "duplicate_list",
     "salt_file",
@@ -51,7 +53,7 @@ class PreparedDataSet:
 
 
 def make_report(
-    reader: Reader, config: PreprocessConfig, prepared: PreparedDataSet, pseudonym_of: Mapping[str, str]
+    opened: Opened, config: PreprocessConfig, prepared: PreparedDataSet, pseudonym_of: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the report of one data set, whose HDF5 file is written already."""
     info, part, sets = prepared.info, prepared.part, prepared.sets
@@ -66,22 +68,24 @@ def make_report(
         **stamp(PREPROCESSED_REPORT),
         "flames": __version__,
         "dataset": info.dataset,
-        "reader": reader.name,
+        "reader": opened.reader.name,
         "modality": info.modality,
         "organ": info.organ,
-        "licence": reader.licence,
+        "licence": opened.reader.licence,
         "options": options,
         "patient_unit": info.patient_unit,
         "sources": len(part.listed),
         "sets": {own: _count(cases) for own, cases in shown.items()},
         "small_lesions": _count_lesions(info, shown),
         "sites": _count_sites(sets),
+        "unused_columns": list(opened.unused_columns),
         "skipped": [{"name": call(one.source, one.place), "reason": one.reason} for one in part.skipped],
         "bad": [call(name) for name, _ in part.bad],
         "copies_left_out": [{"name": call(copy), "same_as": call(kept)} for copy, kept in part.copies],
         "near_copies_kept_together": [
             [pseudonym_of[patient] for patient in group] for group in prepared.near
         ],
+        "large_groups": _large_groups(prepared),
         "ids_alike_kept_together": [[pseudonym_of[patient] for patient in group] for group in prepared.alike],
         "file": prepared.target.name,
         "sha256": hash_file(prepared.target),
@@ -90,6 +94,22 @@ def make_report(
 
 def _count(cases: Sequence[SpooledCase]) -> dict[str, int]:
     return {"images": len(cases), "patients": len({case.info.patient for case in cases})}
+
+
+def _large_groups(prepared: PreparedDataSet) -> list[dict[str, Any]]:
+    """Return the groups of near copies above a tenth of the images: their patients, images and set."""
+    cases = [(own, case.info) for own, listed in prepared.sets.items() for case in listed]
+    images = Counter(case.patient for _, case in cases)
+    set_of = {case.split_unit: own for own, case in cases}
+    units = find_large_units({case.patient: case.split_unit for _, case in cases}, images)
+    return [
+        {
+            "patients": len(patients),
+            "images": sum(images[patient] for patient in patients),
+            "set": set_of[unit],
+        }
+        for unit, patients in units.items()
+    ]
 
 
 def _count_sites(sets: Sets) -> dict[str, dict[str, int]]:

@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.imaging.intensity import MAX_8_BIT
-from flames_cli.core.imaging.near_duplicates import (
-    COPY_BITS,
-    NEAR_BITS,
-    cluster_by_marks,
-    cluster_near_duplicates,
-)
+from flames_cli.core.imaging.near_duplicates import cluster_by_marks
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.duplicate_list import read_duplicate_list
@@ -25,6 +20,7 @@ from flames_cli.stages.parallel import ordered_map
 from flames_cli.stages.preprocess.decoding import Decoded, EncodedCase, decode
 from flames_cli.stages.progress import Progress
 from flames_cli.stages.raw import Kind, kind_of, read_options
+from flames_cli.stages.split_units import Pictured, find_units
 from flames_cli.store.cases import Spool
 from flames_cli.store.h5 import SpooledCase
 
@@ -78,9 +74,15 @@ class Gathered:
     """(left out, kept): exact copies, and copies that a duplicate list names."""
     max_value: int = MAX_8_BIT
     channels: int = 1
+    labels: set[str] = field(default_factory=set)
+    """The labels that the user chose and that exist in a mask."""
+    only_labels: set[str] = field(default_factory=set)
+    """The only labels of masks without a choice."""
+    unchosen: list[str] = field(default_factory=list)
+    """Faults of sources that are bad only because the user has not chosen the labels of tumour."""
 
     @property
-    def kept(self) -> list[Sound]:
+    def used(self) -> list[Sound]:
         """The valid sources that are no copy of another, in order."""
         left_out = {copy for copy, _ in self.copies}
         return [sound for name, sound in self.sound.items() if name not in left_out]
@@ -88,7 +90,7 @@ class Gathered:
     @property
     def cases(self) -> Iterator[SpooledCase]:
         """The cases of the sources that are kept, in order."""
-        return (case for sound in self.kept for case in sound.cases)
+        return (case for sound in self.used for case in sound.cases)
 
 
 def gather(
@@ -108,6 +110,8 @@ def gather(
         progress(f"preprocess {reader.name}", done, len(sources))
         kind, name = kind_of(reader, decoded.source), decoded.source.name
         part = gathered[kind]
+        (part.labels if decoded.source.labels or config.labels else part.only_labels).update(decoded.labels)
+        part.unchosen += [decoded.bad] if decoded.needs_choice else []
         part.skipped.extend(Skipped(name, place, reason) for place, reason in decoded.skipped)
         if decoded.bad:
             part.bad.append((name, decoded.bad))
@@ -186,29 +190,13 @@ def _listed_groups(config: PreprocessConfig, sources: Iterable[Source]) -> dict[
 
 
 def find_split_units(reader: Reader, parts: Iterable[Gathered]) -> dict[str, str]:
-    """Return for every patient the first by name of all patients whose images are (near) copies: the split
-    unit.
+    """Return the split unit of every patient, named after the first of its patients.
 
-    If patients are not named, neighbouring frames count as near (NEAR_BITS); if they are named, only copies
-    do (COPY_BITS). Copies count across modalities and organs: one image may be listed for each of two organs.
+    Copies count across modalities and organs: one image may be listed for each of two organs.
     """
     sounds = [sound for part in parts for sound in part.sound.values()]
-    alike: dict[str, list[str]] = {}
-    for sound in sounds:
-        alike.setdefault(sound.source.patient, []).extend((*sound.copied, *sound.pictures))
-    _mark_near(sounds, alike, COPY_BITS if reader.knows_patients else NEAR_BITS)
-    return cluster_by_marks({patient: alike[patient] for patient in sorted(alike)})
-
-
-def _mark_near(sounds: Sequence[Sound], alike: dict[str, list[str]], bits: int) -> None:
-    shown = [sound for sound in sounds if sound.look is not None]
-    if len(shown) < 2:
-        return
-    firsts = cluster_near_duplicates(
-        np.stack([sound.look for sound in shown if sound.look is not None]), bits
-    )
-    for sound, first in zip(shown, firsts, strict=True):
-        alike[sound.source.patient].append(f"near {first}")
+    pictured = [Pictured(one.source, (*one.copied, *one.pictures), one.look) for one in sounds]
+    return find_units(pictured, reader.knows_patients)
 
 
 def join_alike_ids(unit_of: Mapping[str, str], alike: Iterable[Sequence[str]]) -> dict[str, str]:

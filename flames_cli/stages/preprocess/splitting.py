@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from flames_cli.config import PreprocessConfig
+from flames_cli.core.patient_units import NOUNS, count_units
 from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import SETS, Share, SplitUnit, find_overlaps, split_units
 from flames_cli.errors import FlamesError
@@ -156,9 +157,13 @@ def _server_share(
 
 
 def divide_cases(
-    name: str, cases: Sequence[SpooledCase], set_of: Mapping[str, str], config: PreprocessConfig
+    name: str,
+    cases: Sequence[SpooledCase],
+    set_of: Mapping[str, str],
+    config: PreprocessConfig,
+    unit: str = "patient",
 ) -> dict[str, list[SpooledCase]]:
-    """Return the cases of data set `name` in each of SETS.
+    """Return the cases of data set `name`, in which `unit` counts as a patient, in each of SETS.
 
     Raises:
         FlamesError: a requested set is empty.
@@ -173,8 +178,8 @@ def divide_cases(
         fewer = ["--server-test 0"] if config.server_test != 0 else []
         fewer += ["--test-fraction 0"] if config.test_fraction > 0 else []
         raise FlamesError(
-            f"{name} has {total} usable patients, too few for {', '.join(empty)}; "
-            f"add patients{', or pass ' if fewer else ''}{' or '.join(fewer)}"
+            f"{name} has {count_units(total, unit, 'usable')}, too few for {', '.join(empty)}; "
+            f"add {NOUNS[unit]}{', or pass ' if fewer else ''}{' or '.join(fewer)}"
         )
     if overlaps := find_overlaps(units):
         raise FlamesError(f"{name}: patient {overlaps[0][0]} is in {overlaps[0][1]} and {overlaps[0][2]}")

@@ -5,6 +5,7 @@ Patients keep their names until the split, so that no set depends on the site's 
 pseudonyms.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
-from flames_cli.readers.base import Reader
+from flames_cli.readers.base import Reader, Source
+from flames_cli.stages.labels import absent_labels, differing_labels
 from flames_cli.stages.preprocess.pseudonymise import rename_cases, write_table
 from flames_cli.stages.preprocess.report import PreparedDataSet, Sets, make_report
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
@@ -59,6 +61,9 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         gathered = gather(reader, sources, config, spool, progress)
         bad = [fault for part in gathered.values() for _, fault in part.bad]
         _require_no_bad_cases(collection, bad, config.skip_bad)
+        _require_labels(config, sources, gathered)
+        for kind, part in gathered.items():
+            _require_usable_cases(names[kind], part)
         copy_unit_of = find_split_units(reader, gathered.values())
         alike = find_alike_ids(reader, sources)
         unit_of = join_alike_ids(copy_unit_of, alike)
@@ -110,7 +115,7 @@ def _write(
         table_path(config.workspace, path.stem).unlink(missing_ok=True)
     reports = []
     for made in datasets:
-        report = make_report(opened.reader, config, made, pseudonym_of)
+        report = make_report(opened, config, made, pseudonym_of)
         write_table(table_path(config.workspace, made.info.dataset), made.part, pseudonym_of)
         write_json(made.target.with_suffix(".json"), report)
         reports.append(report)
@@ -191,13 +196,59 @@ def _name_datasets(collection: str, kinds: Iterable[Kind]) -> dict[Kind, str]:
 def _require_no_bad_cases(name: str, bad: Sequence[str], skip_bad: bool) -> None:
     if not bad or skip_bad:
         return
-    named = "; ".join(bad[:LISTED_BAD]) + (
-        f"; and {len(bad) - LISTED_BAD} more" if len(bad) > LISTED_BAD else ""
-    )
     raise FlamesError(
-        f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {named}. "
+        f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {_list_bad(bad)}. "
         "Correct them, or leave them out with --skip-bad"
     )
+
+
+def _list_bad(bad: Sequence[str]) -> str:
+    more = f"; and {len(bad) - LISTED_BAD} more" if len(bad) > LISTED_BAD else ""
+    return "; ".join(bad[:LISTED_BAD]) + more
+
+
+def _require_usable_cases(name: str, part: Gathered) -> None:
+    """Check that a data set has cases left, without those that are bad or left out by a rule."""
+    if part.sound:
+        return
+    bad = [fault for _, fault in part.bad]
+    skipped = Counter(one.reason for one in part.skipped)
+    reasons = [
+        *([f"{len(bad)} bad ({_list_bad(bad)})"] if bad else []),
+        *(f"{count} left out ({reason})" for reason, count in skipped.most_common()),
+    ]
+    raise FlamesError(
+        f"{name} has 0 usable cases of {len(part.listed)}: {', '.join(reasons)}; expected some. Correct the "
+        "files and masks; `flames check` lists them all"
+    )
+
+
+def _require_labels(
+    config: PreprocessConfig, sources: Sequence[Source], gathered: Mapping[Kind, Gathered]
+) -> None:
+    """Check that the labels of the masks are those that the user chose, or the same in all masks.
+
+    Raises:
+        FlamesError: a chosen label is in no mask; masks without a choice have several labels, or different
+            ones.
+    """
+    parts = gathered.values()
+    if unchosen := [fault for part in parts for fault in part.unchosen]:
+        raise FlamesError(
+            f"{_list_bad(unchosen)}. Choose the labels of tumour: --skip-bad leaves out only files that "
+            "cannot be trusted"
+        )
+    choices = (source.labels or config.labels for source in sources)
+    if absent := absent_labels(choices, {label for part in parts for label in part.labels}):
+        raise FlamesError(
+            f"no mask has the label {', '.join(absent)}; expected each chosen one in a mask; correct "
+            "--labels or the column labels: without them the labels of each mask are listed"
+        )
+    if differing := differing_labels({label for part in parts for label in part.only_labels}):
+        raise FlamesError(
+            f"the masks have different labels, {', '.join(differing)}, one each; expected the same in all; "
+            f"find out what they mean, and pass those of tumour, such as --labels {','.join(differing)}"
+        )
 
 
 def _split(
@@ -212,14 +263,15 @@ def _split(
     by_name = {names[kind]: part for kind, part in cases.items()}
     fixed = _fixed_sets(collection, gathered.values(), unit_of)
     set_of = split_cases(reader, collection, by_name, fixed, config)
-    return {kind: divide_cases(names[kind], part, set_of, config) for kind, part in cases.items()}
+    unit = reader.patient_unit
+    return {kind: divide_cases(names[kind], part, set_of, config, unit) for kind, part in cases.items()}
 
 
 def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, str]) -> dict[str, str]:
     """Return the set of every unit, if the data set itself names it."""
     fixed: dict[str, str] = {}
     for part in parts:
-        for source in (sound.source for sound in part.kept):
+        for source in (sound.source for sound in part.used):
             unit = unit_of[source.patient]
             if source.fixed_set and fixed.setdefault(unit, source.fixed_set) != source.fixed_set:
                 raise FlamesError(
@@ -232,7 +284,7 @@ def _fixed_sets(collection: str, parts: Iterable[Gathered], unit_of: dict[str, s
 
 def _alike_ids(alike: Iterable[Sequence[str]], part: Gathered) -> list[list[str]]:
     """Return the lists of patients of `part` that are kept together because their ids are alike."""
-    kept = {sound.source.patient for sound in part.kept}
+    kept = {sound.source.patient for sound in part.used}
     groups = ([patient for patient in group if patient in kept] for group in alike)
     return [group for group in groups if len(group) > 1]
 
@@ -240,6 +292,6 @@ def _alike_ids(alike: Iterable[Sequence[str]], part: Gathered) -> list[list[str]
 def _near_copies(unit_of: dict[str, str], part: Gathered) -> list[list[str]]:
     """Return the lists of patients that are kept together because their images are near copies."""
     members: dict[str, list[str]] = {}
-    for patient in sorted({sound.source.patient for sound in part.kept}):
+    for patient in sorted({sound.source.patient for sound in part.used}):
         members.setdefault(unit_of[patient], []).append(patient)
     return [unit for unit in members.values() if len(unit) > 1]

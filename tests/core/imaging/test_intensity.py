@@ -14,6 +14,8 @@ from flames_cli.core.imaging.intensity import (
     dequantise,
     percentile_range,
     quantise,
+    round_outwards,
+    sample_voxels,
     scale,
 )
 from flames_cli.readers.base import ReadOptions
@@ -125,3 +127,49 @@ def test_the_percentile_of_integers_is_numpys(volume, percentile):
             percentile_range(volume, percentile)
     else:
         assert percentile_range(volume, percentile) == (0.0, pytest.approx(expected, rel=1e-12))
+
+
+def test_the_percentile_of_the_foreground_is_that_of_the_voxels_above_0():
+    volume = np.concatenate([np.zeros(900), np.full(50, -3), np.arange(1, 102)])
+    for stored in (volume, volume.astype(np.int16), volume.astype(np.int32)):
+        assert percentile_range(stored, 95, "foreground") == (0.0, 96.0)
+        assert percentile_range(stored, 50, "foreground") == (0.0, 51.0)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_a_volume_without_foreground_is_rejected(dtype):
+    with pytest.raises(ValueError, match="95th intensity percentile is 0, expected above 0"):
+        percentile_range(np.full((2, 2), -1, dtype), of="foreground")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 837, (0, 1000)),
+        (-1.8, 2.4, (-3, 3)),
+        (-0.98, 0.9, (-1, 1)),
+        (0.02, 11.3, (0, 12)),
+        (-700, 240, (-800, 400)),
+        (32610, 32995, (32600, 33000)),
+    ],
+)
+def test_a_window_is_rounded_outwards_to_few_digits(low, high, expected):
+    assert round_outwards(low, high, symmetric=low > -2) == pytest.approx(expected)
+
+
+@given(st.floats(-1e5, 1e5), st.floats(0.01, 1e5), st.booleans())
+def test_a_rounded_window_contains_nearly_all_of_the_range_and_is_not_much_wider(low, width, symmetric):
+    first, last = round_outwards(low, low + width, symmetric)
+    assert first < last
+    assert first - low <= 0.05 * width + 1e-6
+    assert low + width - last <= 0.05 * width + 1e-6
+    if not symmetric:
+        assert last - first <= 1.5 * width + 1e-6
+
+
+@given(hnp.arrays(np.int16, hnp.array_shapes(min_dims=1, max_dims=3, max_side=8)), st.integers(1, 600))
+def test_a_sample_has_voxels_of_the_volume_and_not_many_more_than_asked_for(volume, n):
+    found = sample_voxels(volume, n)
+    assert found.size
+    assert set(found.tolist()) <= set(volume.ravel().tolist())
+    assert volume.size > n or np.array_equal(np.sort(found), np.sort(volume.ravel()))

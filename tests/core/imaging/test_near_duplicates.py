@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import imagehash
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,12 +9,17 @@ from PIL import Image
 from scipy.spatial.distance import cdist
 
 from flames_cli.core.imaging.near_duplicates import (
+    COPY_BITS,
     NEAR_BITS,
-    PHASH_SIZE,
+    SERIES_BITS,
+    SERIES_STEP,
     cluster_by_marks,
     cluster_near_duplicates,
+    find_series_links,
+    find_turned_copies,
 )
 from flames_cli.core.rng import derive_rng
+from flames_cli.readers.formats.fingerprints import perceptual_hash
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 BUSI = DATA / "busi" / "Dataset_BUSI_with_GT"
@@ -32,7 +36,7 @@ def slow_clusters(hashes, max_distance):
 
 
 def hash_of(path):
-    return imagehash.phash(Image.open(path).convert("L"), hash_size=PHASH_SIZE).hash.ravel()
+    return perceptual_hash(np.asarray(Image.open(path).convert("L")))
 
 
 def test_near_hashes_share_the_index_of_their_first():
@@ -102,7 +106,48 @@ def test_known_breast_duplicates_are_found_and_others_are_not():
 def test_ovary_frames_group_without_chaining_patients():
     numbers = (192, 194, 195, 216, 217, 72, 346)
     hashes = np.array([hash_of(OTU / f"{number}.JPG") for number in numbers])
-    assert cluster_near_duplicates(hashes, NEAR_BITS) == [0, 0, 0, 3, 3, 5, 6]
+    # 216 and 217 share the black outside of their sector, not the lesion: their numbers link them.
+    assert cluster_near_duplicates(hashes, NEAR_BITS) == [0, 0, 0, 3, 4, 5, 6]
+    assert (3, 4) in [link[:2] for link in find_series_links(hashes, [("", number) for number in numbers])]
+
+
+SERIES = st.lists(st.none() | st.tuples(st.sampled_from(["", "benign"]), st.integers(0, 12)), max_size=12)
+
+
+@given(SERIES, st.integers(0, 2**32))
+def test_series_links_equal_the_slow_way(places, seed):
+    hashes = np.random.default_rng(seed).random((len(places), 256)) < 0.2
+    expected = [
+        (i, j, int((hashes[i] != hashes[j]).sum()))
+        for i in range(len(places))
+        for j in range(i + 1, len(places))
+        if places[i] and places[j]
+        and places[i][0] == places[j][0]
+        and abs(places[i][1] - places[j][1]) <= SERIES_STEP
+        and (hashes[i] != hashes[j]).sum() <= SERIES_BITS
+    ]  # fmt: skip
+    assert find_series_links(hashes, places) == expected
+
+
+@pytest.mark.skipif(not OTU.exists(), reason="the shared OTU_2d images are not here")
+def test_neighbours_of_one_woman_are_linked_and_a_stranger_with_a_near_number_is_not():
+    numbers = (147, 148, 149, 178, 179)
+    hashes = np.array([hash_of(OTU / f"{number}.JPG") for number in numbers])
+    links = find_series_links(hashes, [("", number) for number in numbers])
+    assert {(numbers[a], numbers[b]) for a, b, _ in links} == {(147, 148), (147, 149), (148, 149)}
+    assert min(bits for *_, bits in links) > COPY_BITS
+
+
+@given(st.integers(0, 30), st.integers(1, 150), st.integers(0, 2**32))
+def test_turned_copies_equal_the_slow_way(images, slices, seed):
+    rng = np.random.default_rng(seed)
+    turned = rng.random((slices, 8, 64)) < 0.5
+    hashes = turned[rng.integers(0, slices, images), rng.integers(0, 8, images)] ^ (
+        rng.random((images, 64)) < 0.4
+    )
+    distances = (hashes[:, None, None] != turned[None]).sum(-1).min(-1)
+    expected = [(i, j, int(distances[i, j])) for i, j in np.argwhere(distances <= COPY_BITS)]
+    assert find_turned_copies(hashes, turned) == expected
 
 
 def test_names_that_share_a_mark_are_in_one_cluster_directly_or_through_others():

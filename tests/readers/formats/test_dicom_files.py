@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase
@@ -83,3 +84,12 @@ def test_jpeg_of_twelve_bits_names_its_package(tmp_path):
     path = write(tmp_path / "a.dcm", file, "1.2.840.10008.1.2.4.51")
     with pytest.raises(BadCase, match=r"stored as JPEG Extended .* pylibjpeg and pylibjpeg-libjpeg"):
         read_header(path)
+
+
+def test_another_format_called_dcm_is_named(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    path = (tmp_path / "a.png").rename(tmp_path / "a.dcm")
+    with pytest.raises(
+        BadCase, match=r"a\.dcm: it is not a DICOM file, .* \(its content is PNG; name it \.png\)"
+    ):
+        list_files(path)

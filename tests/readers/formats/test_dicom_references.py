@@ -9,7 +9,6 @@ from pydicom.sequence import Sequence
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.dicom_references import (
     OTHER_SERIES,
-    OTHER_STUDY,
     require_modality,
     require_same_image,
     require_same_origin,
@@ -83,7 +82,13 @@ def test_a_series_of_another_study_may_be_referred_to(series, segmentation):
     del dataset.ReferencedSeriesSequence
     dataset.StudyInstanceUID = "1.2.6"
     dataset.save_as(segmentation)
-    assert require_same_origin(series, segmentation) == (OTHER_STUDY,)
+    assert require_same_origin(series, segmentation) == ()
+
+
+def test_the_right_series_in_the_wrong_study_is_a_contradiction(series, segmentation):
+    change(segmentation, StudyInstanceUID="1.2.6")
+    with pytest.raises(BadCase, match="of another study"):
+        require_same_origin(series, segmentation)
 
 
 @pytest.mark.parametrize("keyword", ["PatientID", "FrameOfReferenceUID"])
@@ -170,12 +175,14 @@ def test_a_still_is_one_image_of_its_series(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "modality", "is_right"),
     [
-        *[("MR", "CT", False), ("CT", "MRI", False), ("US", "MRI", False)],
+        *[("MR", "CT", False), ("CT", "MRI", False), ("US", "MRI", False), ("MR", "CT-CE", False)],
+        ("MG", "US", False),
         *[
             ("CT", "CT", True),
             ("MR", "MRI", True),
             ("MR", "T2", True),
-            ("MG", "US", True),
+            ("MR", "PET-CT", True),
+            ("CT", "ct_portal", True),
             ("SC", "CT", True),
         ],
     ],

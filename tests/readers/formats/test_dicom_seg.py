@@ -4,6 +4,7 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from PIL import Image
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
@@ -68,7 +69,7 @@ def write_segments(
 
 
 def count(path: Path, series: Path, *labels: str) -> int:
-    return int(read_segmentation(path, read_series(series), labels).voxels.sum())
+    return int(read_segmentation(path, read_series(series), labels)[0].voxels.sum())
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -80,9 +81,9 @@ def test_segments_are_chosen_by_name_or_number(kind, series):
         count(path, series, "tumour") == count(path, series, "2") == count(path, series, " TUMOUR ") == tumour
     )
     assert count(path, series, "Liver", "2") == liver + tumour
-    marked = read_segmentation(path, read_series(series), ["Tumour"])
+    marked, found = read_segmentation(path, read_series(series), ["Tumour", "Cyst"])
     np.testing.assert_array_equal(marked.voxels, (organs() == 2).transpose(2, 1, 0)[::-1, ::-1])
-    assert marked.notes == ()
+    assert found == {"Tumour"}
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -108,9 +109,9 @@ def test_the_only_segment_is_tumour_whatever_its_name(kind, series):
 
 def test_the_only_segment_is_no_tumour_if_another_name_was_chosen(series):
     path = write_segments(series, ["Liver"], (organs() > 0).astype(np.uint8))
-    mask = read_segmentation(path, read_series(series), ["Tumour"])
+    mask, found = read_segmentation(path, read_series(series), ["Tumour"])
     assert not mask.voxels.any()
-    assert mask.notes == (NONE_CHOSEN,)
+    assert not found
     source = Source("CT", "p1", series, (path,), modality="CT")
     with pytest.raises(SkippedCase, match=NONE_CHOSEN):
         read_any(source, ReadOptions(labels=("Tumour",)))
@@ -198,9 +199,8 @@ def still(path: Path, frames: int | None = None) -> Path:
 
 def test_a_segmentation_without_positions_is_the_mask_of_a_still(tmp_path):
     path = segmentation_of_still(tmp_path / "seg.dcm", [drawn(1)], [1], [("1.2.3.4", 0)])
-    mask, notes = read_still_segmentation(path, still(tmp_path / "a.dcm"))
+    mask, _ = read_still_segmentation(path, still(tmp_path / "a.dcm"))
     np.testing.assert_array_equal(mask, drawn(1))
-    assert notes == ()
 
 
 def test_only_the_frames_of_the_image_count(tmp_path):
@@ -225,7 +225,7 @@ def test_segments_of_a_still_are_chosen_as_those_of_a_volume(tmp_path):
     with pytest.raises(BadCase, match="it contains 2 segments"):
         read_still_segmentation(path, image_path)
     np.testing.assert_array_equal(read_still_segmentation(path, image_path, labels=["2"])[0], drawn(2))
-    assert read_still_segmentation(path, image_path, labels=["other"])[1] == (NONE_CHOSEN,)
+    assert read_still_segmentation(path, image_path, labels=["other"])[1] == frozenset()
 
 
 @pytest.mark.parametrize("frames", [None, 3])
@@ -241,11 +241,28 @@ def test_one_frame_that_names_no_image_is_the_mask(tmp_path):
     np.testing.assert_array_equal(read_still_segmentation(path, still(tmp_path / "a.dcm"))[0], drawn(1))
 
 
+def test_a_segmentation_may_be_the_mask_of_an_exported_picture(tmp_path):
+    path = segmentation_of_still(tmp_path / "seg.dcm", [drawn(1)], [1], [("1.2.3.4", 0)])
+    Image.fromarray(np.full(STILL, 9, np.uint8)).save(tmp_path / "a.png")
+    (case,) = read_any(Source("a.png", "p1", tmp_path / "a.png", (path,), modality="US"), ReadOptions())
+    np.testing.assert_array_equal(case.mask, drawn(1))
+    frames = [drawn(1), drawn(2)]
+    segmentation_of_still(path, frames, [1, 1], [("1.2.3.4", 0), ("1.2.3.5", 0)])
+    with pytest.raises(BadCase, match="its frames do not name the image that they show"):
+        read_still_segmentation(path, None)
+
+
+def test_fractions_without_their_name_are_rejected(tmp_path):
+    values = np.arange(20, dtype=np.uint8)
+    path = write(tmp_path / "seg.dcm", image("SEG", STILL, values.tobytes(), frames=1))
+    with pytest.raises(BadCase, match="it is a segmentation of fractions, expected a binary one"):
+        read_segments(path, read_header(path))
+
+
 def test_a_label_map_has_its_segments_as_values_and_padding_as_background(tmp_path):
     values = np.array([[9, 9, 9, 9, 9], [9, 1, 1, 2, 9], [9, 1, 1, 9, 9], [9] * 5], np.uint8)
     elements = {
         **image("LABELMAP", STILL, values.tobytes(), padding=9, frames=1),
-        (0x0062, 0x0001): ("CS", "LABELMAP"),
         (0x0062, 0x0002): sequence(
             {(0x0062, 0x0004): ("US", 1), (0x0062, 0x0005): ("LO", "Liver")},
             {(0x0062, 0x0004): ("US", 2), (0x0062, 0x0005): ("LO", "Tumour")},

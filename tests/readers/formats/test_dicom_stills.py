@@ -4,6 +4,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from flames_cli.core.rng import derive_rng
@@ -231,3 +233,31 @@ def test_rescaled_values_are_those_of_the_header(tmp_path):
     file = image("CR", SHAPE, grey(12).tobytes(), 16, stored=12, high=11, slope=2, intercept=-5)
     pixels = read_still(write(tmp_path / "a.dcm", file), colour=False).pixels
     np.testing.assert_array_equal(pixels, grey(12) * 2.0 - 5)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["grey", "colour", "clip", "bare"]),
+    edits=st.lists(st.tuples(st.integers(0, 2**16), st.binary(min_size=1, max_size=4)), max_size=8),
+    cut=st.integers(0, 2**16),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_still_of_any_bytes_is_read_or_rejected(kind, edits, cut, tmp_path):
+    path = tmp_path / "damaged.dcm"
+    if kind == "clip":
+        write(path, image("US clip", SHAPE, clip().tobytes(), frames=3))
+    elif kind == "colour":
+        write(path, colour_image("YBR_FULL", colours().tobytes()))
+    else:
+        write(path, image("US", SHAPE, grey().tobytes()), preamble=kind == "grey", meta=kind == "grey")
+    content = bytearray(path.read_bytes())
+    for place, new in edits:
+        start = place % len(content)
+        content[start : start + len(new)] = new
+    path.write_bytes(content[: cut % (4 * len(content))])
+    try:
+        still = read_still(path, colour=False, frame=2 if kind == "clip" else 0)
+    except BadCase:
+        return
+    assert still.pixels.ndim == 2
+    assert np.isfinite(still.pixels).all()

@@ -11,7 +11,6 @@ from PIL import Image
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.images import read_deep_image, read_image
-from flames_cli.readers.formats.masks import BLACK_AND_WHITE, read_masks
 
 GREY = derive_rng(0, "grey").integers(0, 256, (12, 17)).astype(np.uint8)
 
@@ -204,44 +203,6 @@ def test_a_missing_image_is_rejected_by_name(tmp_path):
 def test_a_header_that_claims_too_much_is_rejected_before_decoding(width, height, tmp_path):
     with pytest.raises(BadCase, match=r"^scan\.png: "):
         read_image(write(tmp_path, png_header(width, height)))
-
-
-def save_mask(folder: Path, name: str, pixels: np.ndarray) -> Path:
-    return write(folder, encoded(pixels.astype(np.uint8), "PNG"), name)
-
-
-def test_masks_are_joined_whatever_their_values(tmp_path):
-    one = save_mask(tmp_path, "a.png", np.array([[0, 255], [0, 0]]))
-    other = save_mask(tmp_path, "b.png", np.array([[0, 1], [1, 0]]))
-    union = read_masks([one, other], (2, 2), BLACK_AND_WHITE)
-    assert union.tolist() == [[0, 1], [1, 0]]
-    assert union.dtype == np.uint8
-
-
-@pytest.mark.parametrize("tumour", [1, 255, 65535])
-def test_a_mask_of_sixteen_bits_is_not_read_as_an_empty_one(tumour, tmp_path):
-    path = write(tmp_path, encoded(np.array([[0, tumour]], np.uint16), "PNG"))
-    assert read_masks([path], (1, 2), BLACK_AND_WHITE).tolist() == [[0, 1]]
-
-
-def test_a_mask_of_another_shape_is_rejected_with_both_shapes(tmp_path):
-    path = save_mask(tmp_path, "a.png", np.zeros((2, 3)))
-    with pytest.raises(BadCase, match=r"^a\.png: the mask is 2×3, its image 3×2$"):
-        read_masks([path], (3, 2), BLACK_AND_WHITE)
-
-
-@pytest.mark.parametrize(
-    ("values", "found"),
-    [
-        ([0, 1, 255], r"\[0, 1, 255\]"),
-        ([128], r"\[128\]"),
-        (range(0, 250, 10), r"\[0, 10, 20, 30, 40\] and 20 more"),
-    ],
-)
-def test_masks_with_other_values_are_rejected(values, found, tmp_path):
-    path = save_mask(tmp_path, "a.png", np.array([list(values)]))
-    with pytest.raises(BadCase, match=rf"contains the values {found}, expected \[0, 255\] or \[0, 1\]"):
-        read_masks([path], (1, len(values)), BLACK_AND_WHITE)
 
 
 def test_harmless_bytes_between_a_jpegs_segments_are_passed_over_as_others_do(tmp_path):

@@ -123,6 +123,16 @@ def test_a_volume_of_which_much_is_below_0_is_bad_unless_the_user_gives_a_window
     assert choose(volume, windows={"MRI": (-3.0, 3.0)}) == (-3.0, 3.0)
 
 
+def test_a_background_below_0_makes_a_few_dark_voxels_count():
+    volume = mri()
+    zero = np.quantile(volume[volume > 0], 0.05)
+    scaled = np.where(volume > 0, (volume - zero) / (volume.max() - zero), -1.0)
+    body = scaled[volume > 0]
+    assert 0.02 < (body < 0).mean() < 0.1
+    with pytest.raises(BadCase, match=r"outside the background are below 0.*--window MRI=-1,1$"):
+        choose(scaled)
+
+
 def test_ct_under_a_name_that_is_not_cts_is_bad():
     with pytest.raises(BadCase, match=r"air in HU, and its modality is CECT; .*--window CECT=-160,240$"):
         choose(ct(), "CECT")

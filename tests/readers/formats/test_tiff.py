@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.images import decode_image, read_deep_image, read_image
+from flames_cli.readers.formats.masks import MaskRule, read_mask
 from flames_cli.readers.formats.tiff_directory import count_pages
 from tests.support.phantoms.tiff import Tiff, tiff_bytes
 
@@ -183,6 +184,40 @@ def test_deep_and_shallow_images_are_turned_alike(orientation, tmp_path):
     np.testing.assert_array_equal(deeply_turned, turned.astype(np.uint16) * 257)
     inverted = replace(choices, meaning=0)
     np.testing.assert_array_equal(read_deep_image(write(tmp_path, 65535 - deep, inverted)) // 257, turned)
+
+
+@AS_STORED
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("meaning", [0, 1])
+def test_a_mask_is_read_as_it_is_shown(stored, dtype, meaning, tmp_path):
+    tumour = np.zeros(SHAPE, bool)
+    tumour[5:9, 20:30] = True
+    shown = (tumour * np.iinfo(dtype).max).astype(dtype)
+    path = write(tmp_path, shown if meaning else ~shown, replace(stored, meaning=meaning))
+    np.testing.assert_array_equal(read_mask(path, SHAPE, MaskRule()).tumour, tumour)
+
+
+@pytest.mark.parametrize("is_planar", [False, True])
+@pytest.mark.parametrize("meaning", [1, 2])
+def test_a_colour_mask_keeps_its_blue_channel(is_planar, meaning, tmp_path):
+    tumour = np.zeros(SHAPE, bool)
+    tumour[5:9, 20:30] = True
+    blue = tumour[..., None] * np.array([0, 0, 255], np.uint8)
+    path = write(tmp_path, blue, Tiff(meaning=meaning, is_planar=is_planar))
+    np.testing.assert_array_equal(read_mask(path, SHAPE, MaskRule()).tumour, tumour)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_mask_of_signed_numbers_keeps_them(dtype, order, tmp_path):
+    labels = np.zeros(SHAPE, dtype)
+    labels[5:9, 20:30] = 1
+    choices = Tiff(sample_format=2, order=order)
+    path = write(tmp_path, labels, choices)
+    np.testing.assert_array_equal(read_mask(path, SHAPE, MaskRule()).tumour, labels > 0)
+    labels[0, 0] = -1
+    with pytest.raises(BadCase, match="-1"):
+        read_mask(write(tmp_path, labels, choices), SHAPE, MaskRule())
 
 
 def test_a_public_reader_does_not_scale_signed_values(tmp_path):

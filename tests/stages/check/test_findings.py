@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS
+from flames_cli.core.imaging.near_duplicates import COPY_BITS, NEAR_BITS, SERIES_BITS
 from flames_cli.core.imaging.quality import Intensity
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import Source
@@ -14,6 +14,7 @@ from flames_cli.readers.otu2d import OTU2D
 from flames_cli.stages.check.copies import find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
 from flames_cli.stages.check.inspection import CaseFigures, Inspected
+from flames_cli.stages.check.large_units import find_large_groups
 from flames_cli.stages.check.survey import Survey
 from flames_cli.store.cases import encode_chunk
 
@@ -93,6 +94,15 @@ def test_how_near_two_pictures_are_decides_what_they_are(bits, knows_patients, e
         assert f"{bits} of 256 bits apart" in place.text
 
 
+def test_copies_in_two_sequences_are_called_so():
+    made = survey(still("a"), still("b", 3))
+    made = replace(made, reader=replace(made.reader, patient_unit="sequence"))
+    (found,) = find_copies(made, find_pairs([made]))
+    assert found.what == "1 picture is present twice, in two sequences"
+    assert found.code == "copies-across-patients"
+    assert found.fix.startswith("look at both pictures: ")
+
+
 def test_images_of_one_patient_may_be_near_copies():
     made = survey(still("a", patient="p"), still("b", 3, patient="p"))
     assert find_pairs([made]) == []
@@ -109,6 +119,48 @@ def test_near_pictures_of_two_classes_say_so():
     (found,) = find_copies(made, find_pairs([made]))
     assert found.severity == "note"
     assert "two classes" in found.where[0].text
+
+
+def test_near_numbers_of_a_series_join_pictures_at_a_looser_distance():
+    one, other = still("a", place_in_series=("", 7)), still("b", SERIES_BITS, place_in_series=("", 10))
+    made = survey(one, other, knows_patients=False)
+    (found,) = find_copies(made, find_pairs([made]))
+    assert (found.severity, found.code) == ("note", "near-in-series")
+    assert found.ids == ["near-in-series:a=b"]
+    assert find_pairs([survey(one, other)]) == [], "named patients are known to be two"
+    away = still("b", SERIES_BITS, place_in_series=("", 11))
+    assert find_pairs([survey(one, away, knows_patients=False)]) == []
+
+
+def test_a_group_above_a_tenth_of_the_images_is_a_note_with_its_pictures():
+    near = [still(f"near-{n}", 5 * n) for n in range(3)]
+    made = survey(*near, *(far(n) for n in range(20)), knows_patients=False)
+    (found,) = find_large_groups(made)
+    assert (found.severity, found.code) == ("note", "large-group")
+    assert found.what.startswith("3 of 23 images are one group of near copies")
+    assert [place.cases for place in found.where] == [("near-0",), ("near-1",), ("near-2",)]
+    larger = survey(*near, *(far(n) for n in range(30)), knows_patients=False)
+    assert list(find_large_groups(larger)) == []
+
+
+def test_an_id_of_a_pair_does_not_change_with_the_order_of_the_images():
+    one, other = still("a", stratum="x"), still("b", stratum="y")
+    ids = []
+    for order in ((one, other), (other, one)):
+        made = survey(*order)
+        ids.append([i for finding in find_copies(made, find_pairs([made])) for i in finding.ids])
+    assert ids[0] == ids[1] == ["copies-across-patients:a=b", "copies-across-classes:a=b"]
+
+
+def test_the_pairs_of_a_set_of_copies_do_not_depend_on_the_order_of_the_images():
+    images = [replace(still(name, 4), cases=still("same").cases) for name in ("a10", "a9", "a2", "a11")]
+    images += [still("b1", 60), still("b2", 64), still("b3", 68), still("b4", 72)]
+    listed = [
+        {finding_id for finding in find_copies(made, find_pairs([made])) for finding_id in finding.ids}
+        for made in (survey(*images), survey(*reversed(images)), survey(*images[3:], *images[:3]))
+    ]
+    assert listed[0] == listed[1] == listed[2]
+    assert "copies-across-patients:a2=a9" in listed[0]
 
 
 def test_data_sets_without_a_common_picture_have_no_pairs():

@@ -85,3 +85,34 @@ def test_undefined_values_are_null_in_json():
     assert plain["dice_gain"]["all"]["low"] is None
     assert (plain["model"], plain["modality"], plain["unseen_site"]) == ("US", "US", None)
     assert {"compared", "dice_gain"}.isdisjoint(row_of([one]).as_json())
+
+
+def test_false_positives_are_counted_on_images_without_a_lesion_only(cases):
+    clean = make_score("e", 1.0, lesion="none", patient="r", lesions=LesionCounts())
+    clean.metrics["pixel_accuracy"] = 1.0
+    made = row_of([*cases, clean], [*cases, clean]).healthy
+    assert (made.n, made.scores.n_patients, made.n_marked) == (2, 2, 1)
+    assert made.lesions_per_image == 0.5
+    assert made.area == pytest.approx(0.05)  # `make_score` gives an accuracy of 0.9
+    assert made.as_json() == {
+        "n": 2,
+        "patients": 2,
+        "with_prediction": 1,
+        "share_with_prediction": 0.5,
+        "false_lesions": 1,
+        "false_lesions_per_image": 0.5,
+        "false_area": pytest.approx(0.05),
+    }
+
+
+def test_without_an_image_free_of_lesions_there_are_no_false_positives(cases):
+    plain = row_of(cases[:3], cases[:3])
+    assert plain.healthy is plain.compared_healthy is None
+    assert plain.as_json()["no_lesion"] is plain.as_json()["compared_no_lesion"] is None
+
+
+def test_the_other_run_has_its_own_false_positives(cases):
+    others = [make_score(case.case, 1.0, lesion=case.lesion, lesions=LesionCounts()) for case in cases]
+    plain = row_of(cases, others).as_json()
+    assert plain["no_lesion"]["with_prediction"] == 1
+    assert plain["compared_no_lesion"]["with_prediction"] == 0

@@ -17,7 +17,7 @@ def test_a_test_set_names_the_collection_that_shares_its_patients(tmp_path):
         info = SetInfo(f"ward-{modality.lower()}", modality, "liver", 32, 255, collection="ward")
         write_noise(tmp_path / "preprocessed" / f"{info.dataset}.h5", MEMBERS, info)
     write_noise(tmp_path / "preprocessed" / "kits.h5", MEMBERS, SetInfo("kits", "CT", "kidney", 32, 255))
-    partition(PartitionConfig(workspace=tmp_path))
+    partition(PartitionConfig(workspace=tmp_path, different_people=True))
     made = read_partition(tmp_path / "partition.json")
     clients = load_held_out(tmp_path, made, "client_test")
     shared = {client.dataset: clients[client.shard, ""].collections for client in made.clients}

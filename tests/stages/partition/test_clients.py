@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flames_cli.config import PartitionConfig
 from flames_cli.core.pseudonyms import pseudonym
 from flames_cli.errors import FlamesError
-from flames_cli.stages.partition.cases import DataSet, Member, by_collection
+from flames_cli.stages.partition.cases import DataSet, PlacedCase, by_collection
 from flames_cli.stages.partition.clients import plan_clients, resolve_split
 from flames_cli.stages.partition.server_sets import hold_out_sites, plan_server
 from flames_cli.store.cases import CaseInfo, SetInfo
@@ -26,8 +26,8 @@ def case(number, patient, unit="", site="", stratum=""):
 
 def dataset(name, sets, collection="", modality="CT"):
     """Return a data set of {set: its cases}, with one list per set."""
-    members = [Member(own, index, one) for own in SETS for index, one in enumerate(sets.get(own, ()))]
-    return DataSet(Path(f"{name}.h5"), SetInfo(name, modality, "liver", 4, 255, 1, collection), members)
+    cases = [PlacedCase(own, index, one) for own in SETS for index, one in enumerate(sets.get(own, ()))]
+    return DataSet(Path(f"{name}.h5"), SetInfo(name, modality, "liver", 4, 255, 1, collection), cases)
 
 
 def patients(names, **about):
@@ -39,7 +39,7 @@ def plan(config, datasets):
     split = resolve_split(config.split, datasets)
     held_out = hold_out_sites(config.hold_out_site, datasets)
     found, entries = {}, []
-    cases = {(one.path, m.set_name, m.index): (one, m.case) for one in datasets for m in one.members}
+    cases = {(one.path, m.set_name, m.index): (one, m.case) for one in datasets for m in one.cases}
     plans = [made for part in by_collection(held_out.seen) for made in plan_clients(config, part, split)]
     for entry, selections in plans:
         entries.append(entry)
@@ -105,7 +105,7 @@ def try_plan(config, datasets):
 
 def under_pseudonyms(data, salt):
     """Return the data set with its patients and units named by `salt`."""
-    members = [
+    placed = [
         replace(
             member,
             case=replace(
@@ -114,9 +114,9 @@ def under_pseudonyms(data, salt):
                 split_unit=pseudonym(salt, member.case.split_unit),
             ),
         )
-        for member in data.members
+        for member in data.cases
     ]
-    return replace(data, members=members)
+    return replace(data, cases=placed)
 
 
 def located(made):
@@ -167,7 +167,7 @@ def test_no_patient_is_in_two_roles_and_no_case_is_lost(datasets, asked):
         assert all(len(own) == 1 for own in roles.values())
     everywhere = Counter((one.name, info.case) for cases in found.values() for one, info in cases)
     assert set(everywhere.values()) <= {1}
-    assert len(everywhere) + sum(left_out.values()) == sum(len(one.members) for one in datasets)
+    assert len(everywhere) + sum(left_out.values()) == sum(len(one.cases) for one in datasets)
     assert all(entry.images["train"] for entry in entries)
     if config.val_fraction:
         assert all(entry.images["val"] for entry in entries)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flames_cli.errors import FlamesError
-from flames_cli.stages.partition.cases import DataSet, Member
+from flames_cli.stages.partition.cases import DataSet, PlacedCase
 from flames_cli.stages.partition.server_sets import hold_out_sites, plan_server
 from flames_cli.store.cases import CaseInfo, SetInfo
 
@@ -13,7 +13,7 @@ NAN = float("nan")
 def dataset(name, rows, collection="", modality="CT"):
     """Return a data set of (set, patient, unit, site) rows, with one image each."""
     cases = [
-        Member(own, index, CaseInfo(f"{name}/{index}", patient, unit, "", -1, (NAN, NAN), 9, site))
+        PlacedCase(own, index, CaseInfo(f"{name}/{index}", patient, unit, "", -1, (NAN, NAN), 9, site))
         for index, (own, patient, unit, site) in enumerate(rows)
     ]
     return DataSet(Path(f"{name}.h5"), SetInfo(name, modality, "liver", 4, 255, 1, collection), cases)
@@ -35,14 +35,14 @@ LITS = dataset(
 )
 
 
-def people(members):
-    return [member.case.patient for member in members]
+def people(cases):
+    return [placed.case.patient for placed in cases]
 
 
 def test_a_held_out_site_takes_its_cases_from_every_set():
     held_out = hold_out_sites({"lits": ("C6",)}, [LITS])
     assert people(held_out.unseen["lits"]["C6"]) == ["c", "d", "e", "h"]
-    assert people(held_out.seen[0].members) == ["a", "b", "f", "i"]
+    assert people(held_out.seen[0].cases) == ["a", "b", "f", "i"]
 
 
 def test_near_copies_from_other_sites_are_left_out_and_counted():
@@ -79,7 +79,7 @@ def test_a_site_is_held_out_of_every_modality_of_its_patients():
     other = dataset("other", [("client_train", "b", "b", "X"), ("client_train", "d", "d", "W")])
     for name in ("sts-ct", "sts"):
         held_out = hold_out_sites({name: ("X",)}, [mri, other, ct])
-        assert [(one.name, people(one.members)) for one in held_out.seen] == [
+        assert [(one.name, people(one.cases)) for one in held_out.seen] == [
             ("sts-mri", ["a", "c"]),
             ("other", ["b", "d"]),
             ("sts-ct", ["a"]),

@@ -22,8 +22,8 @@ from tests.support.datasets import find_shared, write_noise
 SIZE = 4
 INFOS = {
     "brats": SetInfo("brats", "MRI", "brain", SIZE, 4095),
-    "busi": SetInfo("busi", "US", "breast", SIZE, 255),
-    "otu2d": SetInfo("otu2d", "US", "ovary", SIZE, 255),
+    "busi": SetInfo("busi", "US", "breast", SIZE, 255, patient_unit="image"),
+    "otu2d": SetInfo("otu2d", "US", "ovary", SIZE, 255, patient_unit="image"),
     "lits": SetInfo("lits", "CT", "liver", SIZE, 4095),
     "sts-ct": SetInfo("sts-ct", "CT", "muscle", SIZE, 4095, collection="sts"),
     "sts-mri": SetInfo("sts-mri", "MRI", "muscle", SIZE, 4095, collection="sts"),
@@ -253,7 +253,7 @@ def test_validation_takes_its_fraction_of_the_patients_and_leaves_one(val_fracti
 
 def test_a_client_without_a_patient_to_validate_on_is_rejected(small):
     workspace = small(busi={"client_train": single("a"), "client_test": single("b")})
-    with pytest.raises(FlamesError, match=r"client busi has 1 patient to train on .*pass --val-fraction 0"):
+    with pytest.raises(FlamesError, match=r"client busi has 1 image .* to train on .*pass --val-fraction 0"):
         run(workspace)
     assert run(workspace, val_fraction=0).clients[0].images == {"train": 1, "val": 0, "test": 1}
 
@@ -270,8 +270,8 @@ def test_a_data_set_without_server_images_has_no_server_shard(small):
         ({"brats": 2}, "--split names 'brats', which is not among the data sets busi"),
         ({"lung": 2}, "--split names 'lung', which is not among the data sets busi"),
         ({"busi": "site"}, "busi names no site for 7 of its 7 images, so it cannot be divided by site"),
-        ({"busi": 6}, "busi has 5 patients in client_train, too few for 6 clients; pass --split busi=5"),
-        ({"busi": 3}, "busi has 2 patients in client_test, too few for 3 clients; pass --split busi=2"),
+        ({"busi": 6}, r"busi has 5 images .* in client_train, too few for 6 clients; pass --split busi=5"),
+        ({"busi": 3}, r"busi has 2 images .* in client_test, too few for 3 clients; pass --split busi=2"),
     ],
 )
 def test_a_split_that_cannot_be_is_rejected_and_nothing_changes(split, found, small):
@@ -339,12 +339,62 @@ def test_a_rejected_overwrite_leaves_no_partition_that_contradicts_its_shards(sm
         read_partition(workspace / "partition.json")
 
 
-def test_one_name_in_two_data_sets_is_two_patients(small):
+def test_one_name_in_two_data_sets_of_unnamed_patients_is_two_patients(small):
     workspace = small(
         busi={"client_train": single(*"abc"), "client_test": single("d")},
         otu2d={"client_train": single(*"bcd"), "client_test": single("a")},
     )
     check_partition(workspace, run(workspace))
+
+
+@pytest.mark.parametrize("other", ["client_train", "client_test"])
+def test_named_patients_whom_two_data_sets_share_are_rejected_whatever_their_sets(other, small):
+    workspace = small(
+        brats={"client_train": single(*"abc"), "client_test": single("d")},
+        lits={"client_train": single("e", "f"), "client_test": [], **{other: single("b", "d", "g")}},
+        busi={"client_train": single(*"abc")},
+    )
+    one_each = {"split": {"brats": 1, "lits": 1}, "val_fraction": 0}
+    with pytest.raises(FlamesError) as error:
+        run(workspace, **one_each)
+    assert "brats and lits were split one by one and share 2 patients (b, d), expected none" in str(
+        error.value
+    )
+    assert "--different-people" in str(error.value)
+    assert not (workspace / "partition.json").exists()
+    assert not (workspace / "shards").exists()
+    made = run(workspace, different_people=True, **one_each)
+    assert made.options["different_people"] is True
+    check_partition(workspace, made)
+    assert run(workspace, datasets=("lits", "busi"), overwrite=True, split={"lits": 1}, val_fraction=0)
+
+
+def test_data_sets_of_one_collection_share_their_patients(small):
+    sets = {"client_train": single(*"abc"), "client_test": single("d")}
+    assert run(small(**{"sts-ct": sets, "sts-mri": sets}))
+
+
+def table(workspace: Path, dataset: str, **patients: str) -> None:
+    """Write the private table of a data set: {pseudonym: id}."""
+    lines = ["pseudonym,name,patient", *(f"{one},{one},{patient}" for one, patient in patients.items())]
+    (workspace / "private").mkdir(exist_ok=True)
+    (workspace / "private" / f"{dataset}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_two_spellings_of_an_id_in_two_data_sets_are_found_where_the_sites_tables_exist(small):
+    workspace = small(brats={"client_train": single(*"abc")}, lits={"client_train": single(*"xyz")})
+    options = {"split": {"brats": 1, "lits": 1}, "overwrite": True}
+    run(workspace, **options)
+    table(workspace, "brats", a="007", b="Zqxsmith 1", c="9")
+    table(workspace, "lits", x="7", y="zqxsmith-01", z="10")
+    with pytest.raises(FlamesError, match=r"share 2 patients \(a = x, b = y\)") as error:
+        run(workspace, **options)
+    assert "smith" not in str(error.value).lower()
+    (workspace / "private" / "lits.csv").unlink()
+    run(workspace, **options)
+    (workspace / "private" / "lits.csv").write_text("1,2\n3,4\n", encoding="utf-8")
+    with pytest.raises(FlamesError, match=r"lits\.csv of pseudonyms and patients cannot be read"):
+        run(workspace, **options)
 
 
 @pytest.mark.parametrize(("options", "named"), [({}, "NAME"), ({"datasets": ("busi",)}, "busi")])
@@ -410,7 +460,12 @@ def test_the_partition_records_its_options(small):
     workspace = small(lits=centres(client_test=near), busi={})
     options = {"split": {"lits": 1}, "fold": "2/2", "skew": 2.0, "hold_out_site": {"lits": ["C6"]}}
     made = run(workspace, **options)
-    assert made.options == {**options, "split": {"busi": 1, "lits": 1}, "val_fraction": 0.1}
+    assert made.options == {
+        **options,
+        "split": {"busi": 1, "lits": 1},
+        "val_fraction": 0.1,
+        "different_people": False,
+    }
     assert made.left_out == {"lits": 2}
     assert made.channels == 1
     assert read_partition(workspace / "partition.json") == made
@@ -508,7 +563,7 @@ def test_data_sets_of_differing_channels_are_rejected(small):
 def test_shards_that_would_overwrite_each_other_are_rejected(small):
     workspace = small(brats={})
     twin = SetInfo("BRATS-1", "CT", "brain", SIZE, 4095)
-    write_noise(source(workspace, "BRATS-1"), {"client_train": single(*"abc")}, twin)
+    write_noise(source(workspace, "BRATS-1"), {"client_train": single(*"xyz")}, twin)
     with pytest.raises(
         FlamesError, match=r"two shards would be called shards/.*; preprocess one with another"
     ):

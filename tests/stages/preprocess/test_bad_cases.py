@@ -129,7 +129,7 @@ BAD = {
     "flipped byte": ("brats", IMAGE, flip, "BRATS_002"),
     "wrong checksum": ("brats", IMAGE, flip_checksum, "damaged or cut short"),
     "empty volume": ("brats", IMAGE, empty, "cannot be read as NIfTI"),
-    "text as volume": ("brats", LABELS, write_text, "damaged or cut short"),
+    "text as volume": ("brats", LABELS, write_text, "its content is a web page or XML"),
     "no mask": ("brats", LABELS, Path.unlink, "there is no such file"),
     "no volume": ("brats", IMAGE, Path.unlink, "there is no such file"),
     "unknown label": ("brats", LABELS, on_volume(with_value(9)), r"labels \[9\], expected only"),
@@ -142,7 +142,7 @@ BAD = {
     "JPEG cut short": ("otu2d", PHOTO, cut, "cannot be read as an image"),
     "empty JPEG": ("otu2d", PHOTO, empty, "cannot be read as an image"),
     "no ovary mask": ("otu2d", BINARY, Path.unlink, "no mask, expected"),
-    "coloured mask": ("otu2d", BINARY, on_picture(with_value(38)), r"the values \[.*38.*\], expected"),
+    "coloured mask": ("otu2d", BINARY, on_picture(with_value(38)), r"the mask has 2 labels, .*38"),
     "no photo": ("otu2d", PHOTO, Path.unlink, "there is no such file"),
     "no scan": ("busi", SCAN, Path.unlink, "there is no such file"),
     "text as PNG": ("busi", SCAN, write_text, "cannot be read as an image"),
@@ -213,8 +213,21 @@ def test_a_data_set_of_bad_cases_alone_is_rejected_even_with_skip_bad(raw_copy, 
     raw = raw_copy("otu2d")
     for path in (raw / "images").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(FlamesError, match="otu2d has 0 usable patients"):
+    message = r"^otu2d has 0 usable cases of 16: 16 bad \(1\.JPG.*; and 11 more\); expected some\."
+    with pytest.raises(FlamesError, match=message):
         run(tmp_path / "made", "otu2d", raw, skip_bad=True)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_data_set_of_empty_masks_alone_is_rejected_with_the_reason(raw_copy, tmp_path):
+    raw = raw_copy("otu2d")
+    for path in (raw / "annotations").iterdir():
+        with Image.open(path) as mask:
+            empty = Image.new("L", mask.size)
+        empty.save(path)
+    message = r"^otu2d has 0 usable cases of 16: 16 left out \(the mask is empty\); expected some\."
+    with pytest.raises(FlamesError, match=message):
+        run(tmp_path / "made", "otu2d", raw)
     assert not (tmp_path / "made").exists()
 
 

@@ -76,7 +76,8 @@ def test_patients_who_share_an_image_listed_for_two_organs_are_in_one_set(tmp_pa
 
 
 def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_set(tmp_path):
-    smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+    coarse = Image.fromarray(draw(99, 8, 8) // 2 + 60)
+    smooth = np.asarray(coarse.resize((64, 64), Image.Resampling.BICUBIC))
     stills(tmp_path, rows := [(f"a{n}", f"a{n}", "US", "breast", n) for n in range(6)])
     rows += [("one", "one", "US", "breast", 0), ("two", "two", "PET", "breast", 0)]
     rows += [(f"b{n}", f"b{n}", "PET", "breast", 10 + n) for n in range(6)]
@@ -85,6 +86,18 @@ def test_patients_whose_images_are_saved_again_in_another_modality_are_in_one_se
     save_still(tmp_path, "two", smooth + 3)
     run(tmp_path)
     assert split_units_of(tmp_path, "own-us")["one"] == split_units_of(tmp_path, "own-pet")["two"]
+
+
+def test_a_group_of_near_copies_above_a_tenth_of_the_images_is_reported_with_its_set(tmp_path):
+    rows = [(f"a{n:02d}", f"a{n:02d}", "US", "breast", n) for n in range(20)]
+    stills(tmp_path, rows)
+    coarse = Image.fromarray(draw(99, 8, 8) // 2 + 60).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    for n in range(3):
+        save_still(tmp_path, f"a{n:02d}", np.asarray(coarse) + np.uint8(4 * n))
+    (report,) = run(tmp_path)
+    ((unit, owner),) = {split_units_of(tmp_path, "own")[f"a{n:02d}"] for n in range(3)}
+    assert unit == "a00"
+    assert report["large_groups"] == [{"patients": 3, "images": 3, "set": owner}]
 
 
 def test_patients_who_share_a_volume_under_masks_of_other_slices_are_in_one_set(tmp_path):

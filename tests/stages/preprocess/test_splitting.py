@@ -99,5 +99,5 @@ def test_a_number_for_the_server_is_shared_between_sites_by_their_size():
     ],
 )
 def test_too_few_patients_give_an_error_that_names_the_sets_to_leave_out(options, advice):
-    with pytest.raises(FlamesError, match=f"^us has 1 usable patients, too few for .*; {advice}"):
+    with pytest.raises(FlamesError, match=f"^us has 1 usable patient, too few for .*; {advice}"):
         sets_of({"us": people(["a"])}, **options)

@@ -284,7 +284,8 @@ def test_the_test_fraction_is_of_the_patients_left_by_the_server(phantom_raw, tm
 def test_too_few_patients_to_split_are_rejected_with_the_fix(tmp_path):
     raw = draw_otu2d(tmp_path, 2, seed=0)
     with pytest.raises(
-        FlamesError, match=r"2 usable patients, too few for client_test; .*pass --server-test 0"
+        FlamesError,
+        match=r"2 usable images .*unknown\), too few for client_test; .*pass --server-test 0",
     ):
         run(tmp_path, "otu2d", raw)
     assert run(tmp_path, "otu2d", raw, server_test=0)["sets"]["client_train"]["patients"] == 1
@@ -343,6 +344,7 @@ def test_near_copies_never_straddle_sets(size, raw_copy, tmp_path):
     save_again(root, "benign (3)", "malignant (90)", brighter=12)
     save_again(root, "malignant (2)", "malignant (91)", quality=50)
     together = [
+        ["benign (10)", "benign (8)"],  # their numbers are near, and the phantoms are alike
         ["benign (2)", "benign (90)"],
         ["benign (3)", "malignant (90)"],
         ["malignant (2)", "malignant (91)"],

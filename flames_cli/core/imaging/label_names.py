@@ -1,0 +1,22 @@
+"""Labels of masks as texts: numbers, colours, or names."""
+
+import re
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """Return the labels of a text, separated by commas or semicolons, each once.
+
+    Spreadsheets may write 2 as 2.0, which becomes 2.
+    """
+    labels = (label.strip() for label in re.split("[;,]", text))
+    return tuple(dict.fromkeys(re.sub(r"^(\d+)\.0+$", r"\1", label) for label in labels if label))
+
+
+def colour_number(name: str) -> int | None:
+    """Return the number of a colour such as #ff0000, red first; None if `name` is not one."""
+    return int(name[1:], 16) if re.fullmatch("#[0-9a-fA-F]{6}", name) else None
+
+
+def colour_name(number: int) -> str:
+    """Return the name of a colour, the inverse of `colour_number`."""
+    return f"#{number:06x}"
