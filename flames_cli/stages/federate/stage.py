@@ -38,12 +38,12 @@ class FederationResult:
     """The round after which this call continued; 0 for a new run."""
     records: list[dict[str, Any]]
     """Lines of rounds.jsonl."""
-    final: dict[str, Any] | None = None
-    """Reports of the clients on the final models, as in final-models.json; None: there is none."""
     tests: dict[str, Any] | None = None
     """Reports of real nodes about their test sets, as in client-tests.json."""
     notes: list[str] = field(default_factory=list)
     """Descriptions of the damage that was found, and of its repair."""
+    final: dict[str, Any] | None = None
+    """Reports of the clients on the final models, as in final-models.json; None: there is none."""
 
 
 def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationResult:
