@@ -44,7 +44,8 @@ def _overlay_row(segmenter: Segmenter, model: ModelUnderTest, scores: Sequence[S
         panels.append(OverlayPanel(image, truth, predicted, caption))
     owner = "server model" if model.split == "server_test" else "client"
     where = f", unseen site {model.unseen}" if model.unseen else ""
-    return OverlayRow(f"{owner} {model.label} ({model.modality}, {len(scores)} cases{where})", panels)
+    cases = f"{len(scores)} case{'' if len(scores) == 1 else 's'}"
+    return OverlayRow(f"{owner} {model.label} ({model.modality}, {cases}{where})", panels)
 
 
 def learning_curves(
