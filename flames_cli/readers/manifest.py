@@ -42,7 +42,7 @@ def list_table(root: Path, files: Path | None = None) -> Listing:
     if not path.exists():
         return Listing([])
     table = read_table(path)
-    place = "the folder of --root" if files else "the manifest's folder (or use --root)"
+    place = "the folder of --root" if files else "the manifest's folder"
     require_no_faults(path, _path_faults(files or path.parent, table.rows, place))
     return Listing(_sources(files or path.parent, table.rows), table.unused_columns)
 
@@ -91,8 +91,8 @@ def _path_faults(folder: Path, rows: Sequence[Row], place: str) -> list[str]:
         image, *masks = [_inside(home, text) for text in (row.image, *row.masks)]
         if image is None or None in masks:
             faults.append(
-                f"row {row.number}: a path is not inside {place}; give paths relative to it, "
-                "without .. and links that lead out of it"
+                f"row {row.number}: a path is not inside {place}; give paths relative to it, without .. and "
+                "links to other folders, or name the folder of the images with --root"
             )
         elif image in masks:
             faults.append(f"row {row.number}: image and mask are the same file")

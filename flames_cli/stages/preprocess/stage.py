@@ -242,7 +242,7 @@ def _require_labels(
     if absent := absent_labels(choices, {label for part in parts for label in part.labels}):
         raise FlamesError(
             f"no mask has the label {', '.join(absent)}; expected each chosen one in a mask; correct "
-            "--labels or the column labels: without them the labels of each mask are listed"
+            "--labels or the column labels, or leave them out: masks of several labels are then listed"
         )
     if differing := differing_labels({label for part in parts for label in part.only_labels}):
         raise FlamesError(

@@ -17,7 +17,7 @@ def test_an_accepted_place_moves_to_a_note_with_the_reason():
         1,
     )
     assert (moved.severity, moved.code) == ("note", left.code)
-    assert moved.where[0].text == "a (accepted: seen)"
+    assert moved.where[0].text == "a (reason: seen)"
     assert count_accepted([left, moved]) == 1
 
 
