@@ -208,7 +208,7 @@ def find_root(reader: Reader, raw: Path) -> Path:
         kind = "CSV or folder" if reader.list_table else "folder"
         raise FlamesError(
             f"no {kind} {raw}: expected the raw {reader.name} data ({reader.layout}); "
-            "put it there or pass its path with --raw"
+            "put it there or pass --raw PATH"
         )
     inside = raw / reader.folder
     return inside if inside.exists() else raw

@@ -106,8 +106,11 @@ def require_no_faults(path: Path, problems: Sequence[str]) -> None:
 
 def _faults(row: Mapping[str, str]) -> list[str]:
     """Return the faults of one row."""
-    hints = {"mask": " (the word none if the image has no lesion)"}
-    faults = [f"{name} is empty{hints.get(name, '')}" for name in REQUIRED if not row[name].strip("; ")]
+    empty = [name for name in REQUIRED if not row[name].strip("; ")]
+    faults = [
+        "mask is empty, expected files or the word none" if name == "mask" else f"{name} is empty"
+        for name in empty
+    ]
     faults += name_faults(row)
     faults += [
         f"{name} contains a line break or control character"

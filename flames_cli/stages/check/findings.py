@@ -89,7 +89,8 @@ def _labels(survey: Survey) -> Iterator[Finding]:
             severity="problem",
             code="absent-labels",
             what=f"no mask has the label {', '.join(absent)}",
-            fix="correct --labels or the column labels, or leave them out: masks of several labels are then listed",
+            fix="correct --labels or the column labels, or leave them out: masks of several labels are then "
+            "listed",
         )
     only = {label: one.source.name for one, chosen in reversed(sound) if not chosen for label in one.labels}
     if differing := differing_labels(only):
