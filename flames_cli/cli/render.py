@@ -234,6 +234,7 @@ def federation_json(result: "FederationResult") -> dict[str, Any]:
         "resumed_from": result.resumed_from,
         "rounds": result.records,
         **({"notes": result.notes} if result.notes else {}),
+        **({"final_models": result.final} if result.final else {}),
         **({"client_tests": result.tests} if result.tests else {}),
     }
 

@@ -1,5 +1,6 @@
 """Types that every reader uses: the description of a data set, its sources, its cases, and its errors."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ class SkippedCase(Exception):
 
 EMPTY_MASK = "the mask is empty"
 """Reason for which a source without a lesion is left out."""
-NO_LESION = "the manifest lists it without a lesion"
+NO_LESION = "the manifest states that there is no lesion"
 """Reason for which a row of a manifest without a mask is left out."""
 
 
@@ -221,7 +222,8 @@ def require_sources(reader: Reader, root: Path, files: Path | None = None) -> Li
         files: folder of the files of a table, if it is not the table's own.
 
     Raises:
-        FlamesError: there are none, one has a name that cannot be written as UTF-8, or `files` is no folder.
+        FlamesError: there are none, no image of a table exists, one has a name that cannot be written as
+            UTF-8, or `files` is no folder.
     """
     if files and not files.is_dir():
         raise FlamesError(
@@ -231,6 +233,11 @@ def require_sources(reader: Reader, root: Path, files: Path | None = None) -> Li
     sources = listing.sources
     if not sources:
         raise FlamesError(f"no {reader.name} images in {root}: expected {reader.layout}; check --raw")
+    if reader.list_table and not any(os.path.lexists(source.image) for source in sources):
+        raise FlamesError(
+            f"none of the {len(sources)} images of {root} is there, such as {sources[0].image}; "
+            "correct the paths, or name the folder of the images with --root"
+        )
     for source in sources:
         try:
             f"{source.name}{source.patient}".encode()

@@ -768,6 +768,7 @@ def test_deep_stills_are_preprocessed_and_their_copies_found(tmp_path):
 
 def test_kinds_that_would_have_one_name_are_rejected(tmp_path):
     write(tmp_path, (*ROW[:4], "soft tissue"), ("b.png", *ROW[1:4], "soft-tissue"))
+    (tmp_path / "b.png").touch()
     config = PreprocessConfig(workspace=tmp_path, raw={"manifest": tmp_path}, size=32, name="own")
     with pytest.raises(
         FlamesError, match="US of soft tissue and US of soft-tissue would both be called own-us-soft"
@@ -828,7 +829,7 @@ def test_the_word_none_is_the_mask_of_an_image_without_a_lesion(word, tmp_path):
     (case,) = read_one(tmp_path, KEEP)
     assert case.mask.shape == (9, 8)
     assert not case.mask.any()
-    with pytest.raises(SkippedCase, match="the manifest lists it without a lesion"):
+    with pytest.raises(SkippedCase, match="the manifest states that there is no lesion"):
         read_one(tmp_path)
 
 

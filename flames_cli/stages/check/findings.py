@@ -25,7 +25,7 @@ TINY_PX = 10
 LESION_FREE = (EMPTY_MASK, NO_LESION)
 """Reasons that readers give for images without a lesion."""
 FIX_EMPTY = (
-    "if there is no lesion to see, nothing, or --empty keep to train and test on them; else correct the masks"
+    "nothing, if the images show no lesion, or --empty keep to train and test on them; else correct the masks"
 )
 
 
@@ -62,8 +62,8 @@ def _unreadable(survey: Survey) -> Iterator[Finding]:
             severity="problem",
             code="unreadable",
             what=f"{count_noun(len(bad), survey.noun)} cannot be trusted",
-            fix="repair or replace the files, or pass the option that a line names; "
-            "or leave them out with `flames preprocess --skip-bad`",
+            fix="correct the files, or pass the option that a line names; "
+            "`flames preprocess --skip-bad` leaves them out, except masks whose labels are not chosen",
             where=tuple(Where(one.bad, (one.source.name,)) for one in bad),
         )
 
@@ -78,7 +78,7 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
             severity="note",
             code="empty-mask" if reason in LESION_FREE else "left-out",
             what=f"{count_noun(len(names), survey.noun)} will be left out: {reason}",
-            fix=FIX_EMPTY if reason in LESION_FREE else "nothing, unless there is a lesion to see",
+            fix=FIX_EMPTY if reason in LESION_FREE else "nothing, unless the images show a lesion",
             where=tuple(Where(name, (name,)) for name in names),
         )
 
@@ -132,7 +132,7 @@ def _kept_without_lesion(survey: Survey) -> Iterator[Finding]:
             severity="note",
             code="empty-mask",
             what=f"{count_noun(len(kept), survey.noun)} with an empty mask will be used without a lesion",
-            fix="nothing, if there is no lesion to see; else correct the masks",
+            fix="nothing, if the images show no lesion; else correct the masks",
             where=tuple(Where(name, (name,)) for name in kept),
         )
 
