@@ -83,7 +83,7 @@ def test_the_error_for_a_missing_raw_folder_names_the_layout(name, tmp_path):
 
 def test_a_file_is_not_a_raw_folder(tmp_path):
     (tmp_path / "busi").write_text("")
-    with pytest.raises(FlamesError, match="no (CSV or )?folder"):
+    with pytest.raises(FlamesError, match=r"no (CSV or )?folder"):
         find_root(get_reader("busi"), tmp_path / "busi")
 
 

@@ -351,7 +351,9 @@ def test_optional_columns_are_filled_in_all_rows_or_none(column, cells, message,
 
 def test_a_few_faults_are_listed_and_the_rest_are_counted(tmp_path):
     write(tmp_path, *[(f"{number}.png", "", *ROW[2:]) for number in range(12)])
-    with pytest.raises(FlamesError, match=r"row 2: mask is empty, .*; row 6: mask is empty, .* none; and 7 more$"):
+    with pytest.raises(
+        FlamesError, match=r"row 2: mask is empty, .*; row 6: mask is empty, .* none; and 7 more$"
+    ):
         MANIFEST.list_sources(tmp_path)
 
 
