@@ -205,9 +205,10 @@ def find_root(reader: Reader, raw: Path) -> Path:
     """
     is_manifest = Path(reader.folder).suffix == ".csv" and raw.suffix.lower() == ".csv" and raw.is_file()
     if not (raw.is_dir() or is_manifest):
+        kind = "CSV or folder" if reader.list_table else "folder"
         raise FlamesError(
-            f"no folder {raw}: expected the raw {reader.name} data ({reader.layout}); "
-            "put it there or pass --raw DIR"
+            f"no {kind} {raw}: expected the raw {reader.name} data ({reader.layout}); "
+            "put it there or pass --raw PATH"
         )
     inside = raw / reader.folder
     return inside if inside.exists() else raw

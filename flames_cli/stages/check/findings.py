@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from flames_cli.core.imaging.label_names import option_text
 from flames_cli.core.imaging.lesions import FULL_MASK
-from flames_cli.core.patient_units import NOUNS, count_units
 from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
 from flames_cli.stages.acceptance import FULL_MASK_CODE
+from flames_cli.stages.check.amounts import find_few_patients, find_lost_sites, find_no_lesions
 from flames_cli.stages.check.clipping import advise_wider, clipped_parts, find_clipped
 from flames_cli.stages.check.equal_masks import find_equal_masks
 from flames_cli.stages.check.inspection import CaseFigures
@@ -20,8 +21,6 @@ FAINT = 0.01
 """Share of the window: an image with a smaller standard deviation shows hardly anything."""
 TINY_PX = 10
 """Pixels, at the requested size: the loss sees a smaller lesion as a few pixels of noise."""
-FEWEST_PATIENTS = 3
-"""Smallest number of patients: one each to train, to test the clients and to test the server."""
 
 LESION_FREE = (EMPTY_MASK, NO_LESION)
 """Reasons that readers give for images without a lesion."""
@@ -43,7 +42,10 @@ def find_all(survey: Survey) -> list[Finding]:
         _mixed,
         find_spellings,
         _divided_patients,
-        _count,
+        find_few_patients,
+        find_no_lesions,
+        find_lost_sites,
+        _other_count,
         find_clipped,
         find_ct_windows,
         find_equal_masks,
@@ -89,7 +91,8 @@ def _labels(survey: Survey) -> Iterator[Finding]:
             severity="problem",
             code="absent-labels",
             what=f"no mask has the label {', '.join(absent)}",
-            fix="correct --labels or the column labels: without them the labels of each mask are listed",
+            fix="correct --labels or the column labels, or leave them out: masks of several labels are then "
+            "listed",
         )
     only = {label: one.source.name for one, chosen in reversed(sound) if not chosen for label in one.labels}
     if differing := differing_labels(only):
@@ -97,7 +100,7 @@ def _labels(survey: Survey) -> Iterator[Finding]:
             severity="problem",
             code="differing-labels",
             what=f"the masks have different labels, {', '.join(differing)}, one each",
-            fix="find out what they mean; pass those of tumour, such as --labels " + ",".join(differing),
+            fix=f"find out what they mean; pass those of tumour, such as {option_text(differing)}",
             where=tuple(Where(f"{label}: {only[label]}", (only[label],)) for label in differing),
         )
 
@@ -259,19 +262,9 @@ def _find_divided(sources: Iterable[Source], place: Callable[[Source], str]) -> 
     )
 
 
-def _count(survey: Survey) -> Iterator[Finding]:
-    patients, unit = {one.source.patient for one in survey.usable}, survey.reader.patient_unit
-    if len(patients) < FEWEST_PATIENTS:
-        yield Finding(
-            severity="problem",
-            code="few-patients",
-            what=f"{count_units(len(patients), unit, 'usable')}, too few for training and tests",
-            fix=f"add {NOUNS[unit]}: at least {FEWEST_PATIENTS}",
-        )
-    complete, found = (
-        survey.reader.complete,
-        sum(bool(one.source.masks) and not one.source.is_healthy for one in survey.inspected),
-    )
+def _other_count(survey: Survey) -> Iterator[Finding]:
+    complete = survey.reader.complete
+    found = sum(bool(one.source.masks) and not one.source.is_healthy for one in survey.inspected)
     if complete and found != complete:
         yield Finding(
             severity="note",
