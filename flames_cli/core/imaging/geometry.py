@@ -64,7 +64,7 @@ def to_square(
 
 
 def _inside(taken: NDArray[np.intp], before: int, n: int) -> slice:
-    """Return the new rows that are taken from the `n` rows of the image, which `before` black ones precede."""
+    """Return the new rows that are taken from the `n` rows of the image, which follow `before` black ones."""
     return slice(*np.searchsorted(taken, (before, before + n)))
 
 

@@ -5,11 +5,10 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dct
 
 from flames_cli.arrays import Pixels
 from flames_cli.core.imaging.frames import crop_to_content, replace_frame
-from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
+from flames_cli.core.imaging.near_duplicates import PHASH_SIZE, hash_picture
 
 REDUCED = 192
 """Number of pixels of the short side that is sufficient; larger images are averaged first, in whole steps.
@@ -34,7 +33,7 @@ def perceptual_hash(image: Pixels) -> NDArray[np.bool_]:
     A black frame around the picture, such as that of an endoscope, is replaced first: it would decide most of
     the bits.
     """
-    return _hash_grid(_to_grid(_reduce(image)))
+    return hash_picture(_to_grid(_reduce(image)))
 
 
 def orientation_hashes(image: Pixels, orientations: int = 8) -> NDArray[np.bool_]:
@@ -46,7 +45,7 @@ def orientation_hashes(image: Pixels, orientations: int = 8) -> NDArray[np.bool_
     grid = _to_grid(Image.fromarray(crop_to_content(np.asarray(_reduce(image).convert("L")))))
     turned = [np.rot90(grid, quarters) for quarters in range(4)]
     both = (*turned, *(one.T for one in turned))
-    return np.stack([_hash_grid(one) for one in both[:orientations]])
+    return np.stack([hash_picture(one) for one in both[:orientations]])
 
 
 def _reduce(image: Pixels) -> Image.Image:
@@ -58,11 +57,3 @@ def _reduce(image: Pixels) -> Image.Image:
 def _to_grid(picture: Image.Image) -> NDArray[np.uint8]:
     """Return the picture as a grey GRID×GRID picture without a black frame."""
     return replace_frame(np.asarray(picture.convert("L").resize((GRID, GRID), Image.Resampling.LANCZOS)))
-
-
-def _hash_grid(grid: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return whether each low frequency is above their median: `phash` of the library imagehash, in half of
-    its time."""
-    rows = dct(grid.astype(np.float64), axis=0)[:PHASH_SIZE]
-    low = dct(rows, axis=1)[:, :PHASH_SIZE].ravel()
-    return np.asarray(low > np.median(low))
