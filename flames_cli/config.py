@@ -199,14 +199,14 @@ class ReadConfig(Section):
         shown="as in the paper of the data set",
     )
     empty: Literal["skip", "keep"] = option(
-        "skip", "Images and volumes without a lesion: skip leaves them out, keep uses them, too."
+        "skip", "Images and volumes without a lesion: skip leaves them out, keep trains and tests on them."
     )
     slice_half_width: Annotated[int, Field(ge=0)] = option(
         20, "Slices on either side of the tumour's mean slice, for --slices near."
     )
     window: dict[str, Window] = option(
         {},
-        "Intensities that become black and white, such as CT=-160,240 in HU, also for CT of other names.",
+        "Intensities that become black and white, such as CT=-160,240 in HU, also for names such as CT-CE.",
         shown="window of the data set",
         metavar="MODALITY=LOW,HIGH",
     )
@@ -219,8 +219,8 @@ class ReadConfig(Section):
     )
     labels: Labels = option(
         (),
-        "Labels of the masks of a manifest that are tumour, by number, name or colour, such as 2 or 2,3; its "
-        "column labels wins.",
+        "Labels of the masks of a manifest that are tumour, by number, name or colour, such as 2 or 2,3; "
+        "its column labels overrides them.",
         shown="the only label of each mask",
         metavar="LABEL,…",
     )
@@ -231,7 +231,7 @@ class ReadConfig(Section):
         metavar="HALF|VALUE",
     )
     accept: Path | None = option(
-        None, "TOML file of findings to accept: [[accept]] with id and reason.", metavar="FILE"
+        None, "TOML file of findings to accept, with the id of each and a reason.", metavar="FILE"
     )
     workers: Annotated[int, Field(ge=0)] = option(0, "Number of threads; 0: one for each core.", RUN_PANEL)
 

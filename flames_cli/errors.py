@@ -4,7 +4,7 @@ INTERNAL = 1
 """Exit code after a bug in the program."""
 
 PROBLEMS = 4
-"""Exit code of `flames check` if it found problems in the data."""
+"""Exit code of `flames check` and `flames deploy check` if they found problems."""
 
 
 class FlamesError(Exception):

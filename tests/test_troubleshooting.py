@@ -85,6 +85,7 @@ ELSEWHERE = {
 
 NO_MESSAGE = {
     "the inline engine has no superlink run",  # only a fault of FLAMES could show it
+    "report on the final models",  # fills the same gap
     "evaluation report",  # fills the gap in "its … cannot be read"
     f"unsent to {GAP}",  # a number of a message, never shown
     f"no {GAP} in {GAP}; {GAP}",  # its words are in _WHERE

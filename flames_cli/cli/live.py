@@ -1,10 +1,10 @@
 """Progress: a live view on a terminal, else one line per round."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,13 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from flames_cli.cli.text import duration, epsilon_spent
+from flames_cli.cli.text import count, duration, epsilon_spent
 from flames_cli.fed.events import (
     ClientAsked,
     ClientJoined,
     Estimated,
     Event,
     FederationStarted,
+    FinalModelsExamined,
     NodeRejected,
     Noted,
     ReportReceived,
@@ -126,6 +127,8 @@ class FederationView:
             self._warn_if_long(event.seconds_left)
         elif isinstance(event, RoundDone):
             self._note_round(event)
+        elif isinstance(event, FinalModelsExamined):
+            self._note_final(event)
         if self._live:
             self._live.update(self._draw(), refresh=True)
 
@@ -159,14 +162,25 @@ class FederationView:
             self._spent = epsilon_spent(record)
         if self._live:
             return
-        dice = [client["trained_val_dice"] for client in record["clients"] if "trained_val_dice" in client]
-        shown = f", validation Dice {sum(dice) / len(dice):.3f} (mean of {len(dice)} clients)" if dice else ""
+        shown = _mean_dice(record["clients"])
         if self._spent:
             shown += f", {self._spent}"
         self._console.print(
             f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}",
             soft_wrap=True,
         )
+
+    def _note_final(self, event: FinalModelsExamined) -> None:
+        for row in self._rows.values():
+            row["state"] = "done"
+        dice = [client["val_dice"] for client in event.record["clients"] if "val_dice" in client]
+        if dice:
+            mean = sum(dice) / len(dice)
+            self._say(
+                f"{self._title}: final models, validation Dice {mean:.3f} ({_mean_of(dice)})", style="default"
+            )
+        for client, reason in event.record["missing"].items():
+            self._say(f"{client} did not report on the final models: {reason}")
 
     def _warn_if_long(self, seconds: float) -> None:
         if self._on_cpu and seconds > LONG_SECONDS and not self._warned:
@@ -187,3 +201,17 @@ class FederationView:
         for client, row in self._rows.items():
             table.add_row(client, *(row.get(name, "") for name, _, _ in COLUMNS[1:]))
         return Group(table, Text(", ".join(filter(None, (self._left, self._spent))), style="dim"))
+
+
+def _mean_dice(clients: Sequence[Mapping[str, Any]]) -> str:
+    """Return the mean validation Dice of the models as received, and after local training."""
+    received = [client["received_val_dice"] for client in clients if "received_val_dice" in client]
+    trained = [client["trained_val_dice"] for client in clients if "trained_val_dice" in client]
+    if not received or not trained:
+        return ""
+    means = f"{sum(received) / len(received):.3f} as received, {sum(trained) / len(trained):.3f} after"
+    return f", validation Dice {means} local training ({_mean_of(trained)})"
+
+
+def _mean_of(values: Sequence[float]) -> str:
+    return f"mean of {count(len(values), 'client')}"

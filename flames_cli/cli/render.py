@@ -51,6 +51,8 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         listed = ", ".join(f"{site} {_cell(n['images'], n['patients'], unit)}" for site, n in sites.items())
         title = column_title(unit) if unit == "image" else f"images ({column_title(unit)})"
         console.print(f"sites, {title}: {listed}")
+    for site, n in report["sites_left_out"].items():
+        console.print(f"site {site}: all {count(n, 'case')} left out", style="yellow")
     if unused := report["unused_columns"]:
         console.print(f"columns of the manifest that are not used: {', '.join(unused)}", style="yellow")
     if copies := report["copies_left_out"]:
@@ -232,6 +234,7 @@ def federation_json(result: "FederationResult") -> dict[str, Any]:
         "resumed_from": result.resumed_from,
         "rounds": result.records,
         **({"notes": result.notes} if result.notes else {}),
+        **({"final_models": result.final} if result.final else {}),
         **({"client_tests": result.tests} if result.tests else {}),
     }
 

@@ -77,7 +77,7 @@ def section_options(command: str, extra: tuple[Callable[[], TyperOption], ...] =
     own = [key for key in kind.model_fields if key not in Section.model_fields]
     keys = [key for key in (*own, *Section.model_fields) if has_option(kind, key)]
     options = [
-        *(make_option(kind, key) for key in sorted(keys, key=lambda key: key not in kind.__annotations__)),
+        *(make_option(kind, key) for key in keys),
         *(make() for make in extra),
         TyperOption(
             param_decls=["config", "--config"],

@@ -9,6 +9,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.evaluation_report import pack_evaluation
 from flames_cli.fed.events import OnEvent, StepDone, ignore
+from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import pack_profile, pack_report, unpack_task
 from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
 
@@ -33,6 +34,10 @@ def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         return _answer(context, lambda settings: _evaluate(message, settings, cache))
+
+    @app.evaluate(ACTION)
+    def examine(message: Message, context: Context) -> Message:
+        return _answer(context, lambda settings: _examine(message, settings, cache))
 
     return app
 
@@ -74,3 +79,11 @@ def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> 
 
     task, profile, cases = unpack_task(message), read_profile(settings), cache.load(settings, "test")
     return pack_evaluation(evaluate_client(task, settings, profile, cases), message)
+
+
+def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
+    from flames_cli.fed.final_pass import report_on_final_models
+
+    return pack_final(
+        report_on_final_models(unpack_task(message), settings, read_profile(settings), cache), message
+    )

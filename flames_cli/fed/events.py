@@ -89,6 +89,13 @@ class RoundDone:
 
 
 @dataclass(frozen=True, slots=True)
+class FinalModelsExamined:
+    """The clients have validated the final models; `record` is the content of final-models.json."""
+
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """The user should know something about the run's files, for example that a checkpoint is damaged."""
 
@@ -114,6 +121,7 @@ Event = (
     | ReportReceived
     | ReportRejected
     | RoundDone
+    | FinalModelsExamined
     | Noted
     | Estimated
 )

@@ -15,7 +15,7 @@ from flames_cli.learn.train_options import TrainOptions, rejection_reason
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of these messages; a node with another version is rejected."""
 
 REPORTED = {
@@ -25,8 +25,8 @@ REPORTED = {
 """Names of the numbers that a report may contain in addition to its weights."""
 
 ARRAYS, TRAIN, REPORT, METRICS = "arrays", "train", "report", "metrics"
-CONTROL, STYLE = "control", "style"
-"""Names of further records with arrays: control variates (SCAFFOLD), and a client's renderer."""
+CONTROL, STYLE, SERVER_MODEL = "control", "style", "server_model"
+"""Names of further records with arrays: control variates (SCAFFOLD), a client's renderer, a server model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ class TrainRequest:
     """Token of the run, which names the client's folder of client state."""
     clip: float = 0.0
     """Largest L2 norm of the client's update, for privacy; 0: no limit."""
+    report_statistics: bool = False
+    """True: after the last round the client reports BatchNorm's statistics of the final models."""
 
     @property
     def style_stays(self) -> bool:
@@ -105,6 +107,8 @@ class TrainTask:
     """The server's control variate (SCAFFOLD)."""
     style: Weights | None = None
     """Renderer of another client."""
+    server: Weights | None = None
+    """After the last round: the model of the client's group, if it is not the client's own model."""
 
 
 def pack_profile(profile: Profile, query: Message) -> Message:
@@ -150,7 +154,12 @@ def pack_task(
         weights: the task's weights, if they are packed already.
     """
     content = RecordDict({TRAIN: ConfigRecord(flatten_request(task.request))})
-    parts = {ARRAYS: weights or task.weights, CONTROL: task.control, STYLE: task.style}
+    parts = {
+        ARRAYS: weights or task.weights,
+        CONTROL: task.control,
+        STYLE: task.style,
+        SERVER_MODEL: task.server,
+    }
     add_arrays(content, task.request.wire_dtype, parts)
     return Message(content, node_id, kind, group_id=str(task.request.round))
 
@@ -170,6 +179,7 @@ def unpack_task(message: Message) -> TrainTask:
         weights=unpack_weights(message, ARRAYS),
         control=_find_arrays(message, CONTROL),
         style=_find_arrays(message, STYLE),
+        server=_find_arrays(message, SERVER_MODEL),
     )
 
 

@@ -106,6 +106,30 @@ class Plan:
             style=self._style(state, round_, profile.client, others),
         )
 
+    def final_task(self, state: State, profile: Profile) -> TrainTask:
+        """Return the task of `profile`'s client after the last round: its own model and its group's model."""
+        group, last = self.model_group_of(profile), state.clients.get(profile.client)
+        request = self.request(
+            round_=state.round, profile=profile, last_accepted_round=last.round if last else 0
+        )
+        entries = self.known_entries
+        return TrainTask(
+            request=replace(request, report_statistics=self.reports_statistics),
+            weights=entries.shared_of(state.model_for(profile.client, group)),
+            server=entries.shared_of(state.server[group]) if profile.client in state.personal else None,
+        )
+
+    def evaluation_task(self, state: State, profile: Profile) -> TrainTask:
+        """Return the task to evaluate the final model of `profile`'s client, with its own statistics."""
+        task = self.task(state, state.round + 1, profile, [profile])
+        own = state.statistics.clients.get(profile.client, {}) if state.statistics else {}
+        return replace(task, weights={**task.weights, **own})
+
+    @property
+    def reports_statistics(self) -> bool:
+        """True if clients report statistics of the final models, which differential privacy rules out."""
+        return self.training.precise_norm and self.algorithm.privacy is None
+
     def model_group_of(self, profile: Profile) -> str:
         """Return the name of the model group of `profile`'s client."""
         return self.algorithm.model_group_of(profile.client, profile.modality)

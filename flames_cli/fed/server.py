@@ -24,6 +24,7 @@ from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.events import (
     ClientAsked,
     FederationStarted,
+    FinalModelsExamined,
     OnEvent,
     ReportReceived,
     ReportRejected,
@@ -41,6 +42,7 @@ from flames_cli.fed.records import message_bytes
 from flames_cli.fed.roster import Clients, Roster
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.server_evaluation import collect_evaluations
+from flames_cli.fed.server_final_pass import FinalPass, examine_final_models
 
 
 @dataclass(slots=True)
@@ -59,6 +61,9 @@ class _Traffic:
 
 Save = Callable[[State, dict[str, Any]], None]
 """save(state, record), called after every round."""
+
+SaveFinal = Callable[[FinalPass], None]
+"""save_final(result), called after the pass that follows the last round."""
 
 SaveEvaluations = Callable[[int, list[EvaluationReport], dict[str, str]], None]
 """save_evaluations(round, reports, missing), called after the last round; `missing` has the reason of each
@@ -81,6 +86,8 @@ class Federation:
     participation: Participation = ALL_AT_ONCE
     save_evaluations: SaveEvaluations | None = None
     """None: the clients do not evaluate the final models."""
+    save_final: SaveFinal | None = None
+    """None: there is no pass of the clients after the last round."""
     noise_secret: bytes = field(default=b"", repr=False)
     """Secret from which noise is drawn; empty if the plan's algorithm has no privacy."""
     pace: Pace = USUAL_PACE
@@ -118,6 +125,12 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
             on_event(FederationStarted(joined, first, plan.rounds))
         state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), clients, roster)
     final = state or with_model_groups(None, plan, [])
+    if federation.save_final and final.statistics is None:
+        clients = roster.available_clients()
+        examined = examine_final_models(grid, plan, final, clients, roster, on_event)
+        federation.save_final(examined)
+        on_event(FinalModelsExamined(examined.as_json()))
+        final = examined.state
     if federation.save_evaluations:
         clients = roster.available_clients()
         reports, missing = collect_evaluations(grid, plan, final, clients, roster, on_event)

@@ -25,7 +25,7 @@ def collect_evaluations(
 
     def requests() -> Iterator[Message]:
         for node, profile in clients:
-            task = plan.task(state, state.round + 1, profile, [profile])
+            task = plan.evaluation_task(state, profile)
             on_event(ClientAsked(profile.client, state.round))
             yield packer.pack(task, profile, node, MessageType.EVALUATE)
 

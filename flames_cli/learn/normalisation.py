@@ -1,6 +1,6 @@
 """BatchNorm's running statistics: estimating them for other weights, and freezing them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -26,11 +26,13 @@ def estimate_statistics(
     batch_size: int,
     device: torch.device,
     precision: Precision,
+    order: Sequence[int] | None = None,
 ) -> Weights:
     """Return `weights` with the running means and variances that they have on `data`.
 
-    One pass over `data` without gradients. The result is the mean over batches of each batch's statistics
-    (precise BatchNorm; Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021). The counters
+    One pass over the cases in `order` (None: all) without gradients. The result is the mean over batches of
+    each batch's statistics (precise BatchNorm; Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021). The
+    counters
     (num_batches_tracked) do not change. Weights of a model whose layers have no statistics, or frozen ones,
     are returned unchanged. Afterwards `model`, on `device`, has the returned weights.
     """
@@ -38,7 +40,7 @@ def estimate_statistics(
     if not any(has_statistics(module) for module in model.modules()):
         return weights
     layout = memory_format(device, precision)
-    batches = iterate_batches(data, range(len(data)), batch_size, merge_lone=True)
+    batches = iterate_batches(data, range(len(data)) if order is None else order, batch_size, merge_lone=True)
     with autocast(device, precision):
         update_bn(
             (images.contiguous(memory_format=layout) for images, _ in batches), _AllParts(model), device

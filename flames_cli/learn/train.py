@@ -8,19 +8,22 @@ import torch
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.local_rules import control_change
-from flames_cli.core.rng import derive_seed
+from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.errors import FlamesError
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
 from flames_cli.learn.epochs import Epochs, OnStep
 from flames_cli.learn.local_updates import LocalUpdate, make_local_update
-from flames_cli.learn.models.arrays import to_weights
+from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.learn.optimisers import make_optimiser
 from flames_cli.learn.predict import Validation
 from flames_cli.learn.train_options import LocalRound, TrainResult
 from flames_cli.learn.training_loss import OtherStyle
+
+STATISTICS_IMAGES = 256
+"""Number of training images from which the statistics of received weights are estimated, in every round."""
 
 
 def train_epochs(
@@ -71,9 +74,9 @@ def train_epochs(
         on_step=on_step,
         style=other,
     )
-    received = training.validate()
+    received = _validate_received(training, local, device, precision)
     selected: _SelectedEpoch | None = None
-    with _torch_randomness(local, device):
+    with torch_randomness(local, device):
         for epoch in range(1, options.local_epochs + 1):
             loss = training.run_epoch(epoch)
             trained = training.validate()
@@ -95,7 +98,7 @@ def train_epochs(
     if controls:
         change = control_change(start, weights, controls.server, selected.steps, options.lr)
     if options.precise_norm and local_update.changes_report:
-        with _torch_randomness(local, device):
+        with torch_randomness(local, device):
             weights = estimate_statistics(model, weights, train, options.batch_size, device, precision)
     return TrainResult(
         weights=weights,
@@ -107,6 +110,34 @@ def train_epochs(
         trained=selected.trained,
         control_change=change,
     )
+
+
+def _validate_received(
+    training: Epochs, local: LocalRound, device: torch.device, precision: Precision
+) -> Validation | None:
+    """Validate the received weights, with the statistics that they have on the client's own images.
+
+    The statistics that come with a blend are those of other weights. Training starts from the weights as
+    received, so that this changes none of its results.
+    """
+    model, options = training.model, local.options
+    if not options.precise_norm or not len(training.val):
+        return training.validate()
+    start = to_weights(model)
+    order = derive_rng(local.seed, "statistics", *local.scope).permutation(len(training.train))
+    with torch_randomness(local, device):
+        estimate_statistics(
+            model,
+            start,
+            training.train,
+            options.batch_size,
+            device,
+            precision,
+            sorted(order[:STATISTICS_IMAGES].tolist()),
+        )
+    received = training.validate()
+    load_weights(model, start)
+    return received
 
 
 def _make_local_update(model: SegmentationModel, local: LocalRound) -> LocalUpdate:
@@ -136,7 +167,7 @@ def _rank(validation: Validation | None, epoch: int) -> tuple[float, float]:
 
 
 @contextmanager
-def _torch_randomness(local: LocalRound, device: torch.device) -> Iterator[None]:
+def torch_randomness(local: LocalRound, device: torch.device) -> Iterator[None]:
     """Seed torch's generators (for dropout) by the client and round, and restore their state afterwards."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):

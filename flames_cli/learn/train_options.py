@@ -74,8 +74,7 @@ class TrainOptions:
     )
     precise_norm: bool = option(
         True,
-        "Estimate the statistics of BatchNorm for the reported weights (fedgs and flames-fedgs).",
-        STRATEGY,
+        "Estimate the statistics of BatchNorm for weights that are used, where averaging made others.",
     )
 
 

@@ -1,5 +1,6 @@
 """Types that every reader uses: the description of a data set, its sources, its cases, and its errors."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ class SkippedCase(Exception):
 
 EMPTY_MASK = "the mask is empty"
 """Reason for which a source without a lesion is left out."""
-NO_LESION = "the manifest lists it without a lesion"
+NO_LESION = "the manifest states that there is no lesion"
 """Reason for which a row of a manifest without a mask is left out."""
 
 
@@ -204,9 +205,10 @@ def find_root(reader: Reader, raw: Path) -> Path:
     """
     is_manifest = Path(reader.folder).suffix == ".csv" and raw.suffix.lower() == ".csv" and raw.is_file()
     if not (raw.is_dir() or is_manifest):
+        kind = "CSV or folder" if reader.list_table else "folder"
         raise FlamesError(
-            f"no folder {raw}: expected the raw {reader.name} data ({reader.layout}); "
-            "put it there or pass --raw DIR"
+            f"no {kind} {raw}: expected the raw {reader.name} data ({reader.layout}); "
+            "put it there or pass --raw PATH"
         )
     inside = raw / reader.folder
     return inside if inside.exists() else raw
@@ -221,7 +223,8 @@ def require_sources(reader: Reader, root: Path, files: Path | None = None) -> Li
         files: folder of the files of a table, if it is not the table's own.
 
     Raises:
-        FlamesError: there are none, one has a name that cannot be written as UTF-8, or `files` is no folder.
+        FlamesError: there are none, no image of a table exists, one has a name that cannot be written as
+            UTF-8, or `files` is no folder.
     """
     if files and not files.is_dir():
         raise FlamesError(
@@ -231,6 +234,11 @@ def require_sources(reader: Reader, root: Path, files: Path | None = None) -> Li
     sources = listing.sources
     if not sources:
         raise FlamesError(f"no {reader.name} images in {root}: expected {reader.layout}; check --raw")
+    if reader.list_table and not any(os.path.lexists(source.image) for source in sources):
+        raise FlamesError(
+            f"none of the {len(sources)} images of {root} is there, such as {sources[0].image}; "
+            "correct the paths, or name the folder of the images with --root"
+        )
     for source in sources:
         try:
             f"{source.name}{source.patient}".encode()

@@ -12,7 +12,7 @@ DICOM-SEG or a DICOM series. A mask has one label above 0, which is tumour. If i
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from flames_cli.readers.base import Listing, Reader, Source
@@ -42,7 +42,7 @@ def list_table(root: Path, files: Path | None = None) -> Listing:
     if not path.exists():
         return Listing([])
     table = read_table(path)
-    place = "the folder of --root" if files else "the manifest's folder (or use --root)"
+    place = "the folder of --root" if files else "the manifest's folder"
     require_no_faults(path, _path_faults(files or path.parent, table.rows, place))
     return Listing(_sources(files or path.parent, table.rows), table.unused_columns)
 
@@ -83,38 +83,48 @@ def _stem(name: str) -> str:
 def _path_faults(folder: Path, rows: Sequence[Row], place: str) -> list[str]:
     """Return the faults of the paths; `place` is what messages call `folder`."""
     home = folder.resolve()
-    faults: list[str] = []
-    listed: dict[tuple[Path, int], int] = {}
-    clips: dict[Path, Row] = {}
+    paths = [[_inside(home, text) for text in (row.image, *row.masks)] for row in rows]
+    images = {image: row for row, (image, *_) in reversed([*zip(rows, paths, strict=True)])}
     owners: dict[object, Row] = {}
-    for row in rows:
-        image, *masks = [_inside(home, text) for text in (row.image, *row.masks)]
+    listed: dict[tuple[Path, int], int] = {}
+    faults: list[str] = []
+    for row, (image, *masks) in zip(rows, paths, strict=True):
         if image is None or None in masks:
             faults.append(
-                f"row {row.number}: a path is not inside {place}; give paths relative to it, "
-                "without .. and links that lead out of it"
+                f"row {row.number}: a path is not inside {place}; give paths relative to it, without .. and "
+                "links to other folders, or name the folder of the images with --root"
             )
-        elif image in masks:
-            faults.append(f"row {row.number}: image and mask are the same file")
         elif (before := listed.setdefault((image, row.frame), row.number)) != row.number:
             faults.append(
                 f"row {row.number}: the image of row {before} again; list it once, its masks separated by ;"
             )
-        elif (clip := clips.setdefault(image, row)).patient != row.patient:
+        elif (clip := images[image]).patient != row.patient:
             faults.append(
                 f"row {row.number}: a frame of the clip of row {clip.number}, but of another patient_id; "
                 "expected one patient; correct one of the rows"
             )
         else:
-            faults += _mask_faults(row, [mask for mask in masks if mask], owners)
+            faults += _mask_faults(row, [mask for mask in masks if mask], images, owners)
     return faults
 
 
-def _mask_faults(row: Row, masks: Sequence[Path], owners: dict[object, Row]) -> Iterator[str]:
-    """Yield the masks that an earlier row gives to another patient; `owners` has the first row of each."""
+def _mask_faults(
+    row: Row, masks: Sequence[Path], images: Mapping[Path | None, Row], owners: dict[object, Row]
+) -> Iterator[str]:
+    """Yield what is wrong with the masks of a row.
+
+    Args:
+        row: the row.
+        masks: paths of its masks.
+        images: the first row of each image.
+        owners: the first row of each mask of the rows before; those of `row` are added.
+    """
     for mask in masks:
-        owner = owners.setdefault(_identity(mask), row)
-        if owner.patient != row.patient:
+        if images.get(mask) is row:
+            yield f"row {row.number}: image and mask are the same file; give the mask's own file"
+        elif other := images.get(mask):
+            yield f"row {row.number}: its mask is the image of row {other.number}; give the mask's own file"
+        elif (owner := owners.setdefault(_identity(mask), row)).patient != row.patient:
             yield (
                 f"row {row.number}: the mask of row {owner.number} again, but of another patient_id; give "
                 "each image the mask of its own patient"

@@ -41,6 +41,9 @@ _NO_ID = {
 }
 """Further values, in lower case, that people write where an id is missing."""
 
+_NO_FILE = {"-", "no", "normal", "healthy", "empty", "no lesion", "no mask"}
+"""Further values, in lower case, that people write in place of a mask file."""
+
 _SPREADSHEET_ERROR = re.compile(r"#.*[!?]|#(n/a|n/d|nv|nd|na|n/a n/a)", re.IGNORECASE)
 _ROUNDED = re.compile(r"[0-9]+([.,][0-9]+)?e\+[0-9]+|[0-9]+[.,][0-9]+e-?[0-9]+", re.IGNORECASE)
 _DATE = re.compile(
@@ -70,6 +73,11 @@ def name_faults(row: Mapping[str, str]) -> Iterator[str]:
             )
     if fault := _id_fault(row["patient_id"]):
         yield fault
+
+
+def is_no_file(cell: str) -> bool:
+    """Return whether a cell has a word in place of the name of a file."""
+    return cell.lower() in _EMPTY | _NO_ID | _NO_FILE or bool(_SPREADSHEET_ERROR.fullmatch(cell))
 
 
 def _why_unseen(char: str) -> str:

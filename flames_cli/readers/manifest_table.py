@@ -9,7 +9,7 @@ from pathlib import Path
 from flames_cli.core.imaging.label_names import split_labels
 from flames_cli.errors import FlamesError
 from flames_cli.readers.manifest_cells import Columns, read_cells
-from flames_cli.readers.manifest_names import NAMED, name_faults, rounded_ids
+from flames_cli.readers.manifest_names import NAMED, is_no_file, name_faults, rounded_ids
 
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
 OPTIONAL = ("site", "split")
@@ -106,7 +106,11 @@ def require_no_faults(path: Path, problems: Sequence[str]) -> None:
 
 def _faults(row: Mapping[str, str]) -> list[str]:
     """Return the faults of one row."""
-    faults = [f"{name} is empty" for name in REQUIRED if not row[name].strip("; ")]
+    empty = [name for name in REQUIRED if not row[name].strip("; ")]
+    faults = [
+        "mask is empty, expected files or the word none" if name == "mask" else f"{name} is empty"
+        for name in empty
+    ]
     faults += name_faults(row)
     faults += [
         f"{name} contains a line break or control character"
@@ -120,8 +124,13 @@ def _faults(row: Mapping[str, str]) -> list[str]:
         faults.append(
             f"modality {row['modality'][:40]!r}, expected letters, digits, spaces, - and _ (up to 32)"
         )
-    if len(masks := _listed(row["mask"].lower())) > 1 and NO_MASK in masks:
+    masks = _listed(row["mask"].lower())
+    if len(masks) > 1 and NO_MASK in masks:
         faults.append("mask is the word none and a file, expected none alone or only files")
+    if word := next((mask for mask in masks if mask != NO_MASK and is_no_file(mask)), ""):
+        faults.append(
+            f"mask {word!r} is no file, expected one; write none if the image has no lesion, else its file"
+        )
     if row.get("split") and row["split"].lower() not in SPLITS:
         faults.append(f"split {row['split'][:40]!r}, expected {', '.join(SPLITS)}")
     frame = row.get("frame", "")
@@ -135,7 +144,7 @@ def _row(number: int, row: Mapping[str, str]) -> Row:
     return Row(
         number=number,
         image=row["image"],
-        masks=() if row["mask"].lower() == NO_MASK else _listed(row["mask"]),
+        masks=() if _listed(row["mask"].lower()) == (NO_MASK,) else _listed(row["mask"]),
         patient=_one_form(row["patient_id"]),
         modality=MODALITIES.get(modality.lower(), modality),
         organ=_one_form(" ".join(row["organ"].lower().split())),

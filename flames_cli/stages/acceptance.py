@@ -34,7 +34,9 @@ def read_accepted(path: Path | None) -> dict[str, str]:
         return {}
     try:
         content = parse_toml(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise FlamesError(f"{path} cannot be read ({error.strerror}); check --accept") from error
+    except ValueError as error:
         raise FlamesError(f"{path} cannot be read as TOML: {error}; check --accept") from error
     entries = content.get(TABLE, [])
     if {*content} - {TABLE} or not isinstance(entries, list):

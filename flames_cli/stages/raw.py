@@ -120,6 +120,34 @@ def kind_of(reader: Reader, source: Source) -> Kind:
     return source.modality or reader.modality, source.organ or reader.organ
 
 
+def name_datasets(opened: Opened) -> dict[Kind, str]:
+    """Return the names of the data sets of all kinds: `sts` for one kind, else `sts-ct`, or `sts-ct-liver` if
+    a modality has several organs.
+
+    Raises:
+        FlamesError: two kinds would have the same name.
+    """
+    collection = opened.name
+    kinds = list(dict.fromkeys(kind_of(opened.reader, source) for source in opened.sources))
+    if len(kinds) == 1:
+        return {kinds[0]: collection}
+    modalities = [modality for modality, _ in kinds]
+    names = {
+        (modality, organ): "-".join(
+            [collection, slug(modality), *([slug(organ)] if modalities.count(modality) > 1 else [])]
+        )
+        for modality, organ in kinds
+    }
+    by_name: dict[str, Kind] = {}
+    for kind, name in names.items():
+        if (other := by_name.setdefault(name, kind)) != kind:
+            raise FlamesError(
+                f"{' of '.join(other)} and {' of '.join(kind)} would both be called {name}; use one spelling "
+                "if they are the same, else spellings whose Latin letters and digits differ"
+            )
+    return names
+
+
 def find_alike_ids(reader: Reader, sources: Iterable[Source]) -> list[list[str]]:
     """Return groups of patients whose ids are probably spellings of one id.
 

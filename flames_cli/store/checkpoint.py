@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.final_statistics import FinalStatistics
 from flames_cli.core.federated.reports import LastReport, Moved, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import (
@@ -88,6 +89,7 @@ def _write(folder: Path, state: State) -> None:
         "memory": written.by_kind("memory", state.optimiser_state),
         "styles": written.by_name("style", state.styles),
         "releases": state.releases,
+        "statistics": written.statistics(state.statistics),
         "clients": {name: asdict(last) for name, last in state.clients.items()},
         "sha256": written.sha256,
     }
@@ -117,6 +119,14 @@ class _Writer:
                 for kind, weights in kinds.items()
             }
             for owner, kinds in states.items()
+        }
+
+    def statistics(self, found: FinalStatistics | None) -> dict[str, dict[str, str]] | None:
+        if found is None:
+            return None
+        return {
+            "clients": self.by_name("statistics-client", found.clients),
+            "groups": self.by_name("statistics-server", found.groups),
         }
 
     def _write(self, stem: str, weights: Weights) -> str:
@@ -215,6 +225,7 @@ def load_state(folder: Path, round_: int | None = None) -> State:
         styles=stored.by_name("styles"),
         clients=stored.clients,
         releases=stored.releases,
+        statistics=stored.statistics,
     )
 
 
@@ -255,6 +266,17 @@ class _Reader:
     def releases(self) -> int:
         with self._entries_expected():
             return int(self._index.get("releases", 0))
+
+    @property
+    def statistics(self) -> FinalStatistics | None:
+        with self._entries_expected():
+            found = self._index.get("statistics")
+            if found is None:
+                return None
+            return FinalStatistics(
+                clients={name: self._read(file) for name, file in found["clients"].items()},
+                groups={name: self._read(file) for name, file in found["groups"].items()},
+            )
 
     def by_name(self, key: str) -> dict[str, Weights]:
         with self._entries_expected():

@@ -11,7 +11,7 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import DAMAGED, finite, reason_of, write_bytes, write_json, write_text
 from flames_cli.store.files.jsonl import append_line, to_line
 from flames_cli.store.files.parse import parse_json, parse_toml
-from flames_cli.store.schema import RUN, check_stamp, stamp
+from flames_cli.store.schema import FINAL_MODELS, RUN, check_stamp, read_json, stamp
 
 _NAMES_OF_VERSION_2 = {"kept_models": "unchanged_groups", "refused": "rejected"}
 """Names in a line of rounds.jsonl that version 3 of flames-run changed."""
@@ -67,6 +67,11 @@ class RunFolder:
     def client_tests(self) -> Path:
         """The reports of real nodes about the final models on their own test sets."""
         return self.path / "client-tests.json"
+
+    @property
+    def final_models(self) -> Path:
+        """The clients' reports on the final models: statistics and validation."""
+        return self.path / "final-models.json"
 
     @property
     def nodes(self) -> Path:
@@ -229,6 +234,19 @@ def _client_with_current_names(client: Any) -> Any:
         return client
     identity = {name: client[name] for name in ("client", "modality", "seconds") if name in client}
     return {**identity, "rejection_reason": client["refused"]}
+
+
+def read_final_models(run: RunFolder) -> dict[str, Any] | None:
+    """Return the clients' reports on the final models; None if there are none yet.
+
+    Raises:
+        FlamesError: the file is damaged, or has another version.
+    """
+    if not run.final_models.is_file():
+        return None
+    found = read_json(run.final_models, FINAL_MODELS)
+    check_stamp(found, FINAL_MODELS, run.final_models)
+    return found
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:

@@ -25,11 +25,12 @@ PREPROCESSED_REPORT = Format("flames-preprocessed-report", 4)
 PARTITION = Format("flames-partition", 3)
 SHARD = Format("flames-shard", 5, earlier=(4,))
 RUN = Format("flames-run", 3, earlier=(2,))
-CHECKPOINT = Format("flames-checkpoint", 4)
+CHECKPOINT = Format("flames-checkpoint", 5, earlier=(4,))
 CLIENT_STATE = Format("flames-memory")
 EVALUATION = Format("flames-evaluation", 2)
 EMBEDDING = Format("flames-embedding")
 CLIENT_TESTS = Format("flames-client-tests")
+FINAL_MODELS = Format("flames-final-models")
 DEPLOYMENT = Format("flames-deployment")
 SITE = Format("flames-site")
 
@@ -45,6 +46,7 @@ MADE_BY = {
     EVALUATION.name: "flames evaluate",
     EMBEDDING.name: "flames tsne",
     CLIENT_TESTS.name: "flames federate",
+    FINAL_MODELS.name: "flames federate",
     DEPLOYMENT.name: "flames deploy init",
     SITE.name: "flames deploy init",
 }

@@ -45,3 +45,14 @@ def test_columns_that_are_not_used_are_named(tmp_path):
     made = preprocess_manifest(manifest, tmp_path, root=case.parent)
     assert made.report["unused_columns"] == ["Age", "scanner"]
     assert str(case.parent) not in str(made.report), "the report leaves the site"
+
+
+def test_a_table_none_of_whose_images_is_there_is_an_error_that_names_root(tmp_path):
+    case = find_manifest("csv-of-excel")
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_bytes(case.read_bytes())
+    for checked in (check_manifest(manifest, tmp_path), preprocess_manifest(manifest, tmp_path)):
+        assert checked.error.startswith("none of the ")
+        assert "name the folder of the images with --root" in checked.error
+    assert list(tmp_path.rglob("*.h5")) == []
+    assert not check_manifest(manifest, tmp_path, root=case.parent).error

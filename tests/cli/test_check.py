@@ -39,7 +39,7 @@ def test_an_id_copied_from_the_terminal_accepts_its_problem(flames, phantom_raw,
     result = flames(*command, "--accept", accepted)
     assert result.exit_code == 0
     assert "busi: PASSED with 1 accepted, " in result.stdout
-    assert "(accepted: as in the original data)" in result.stdout
+    assert "(reason: as in the original data)" in result.stdout
     page = (tmp_path / "flames-workspace" / "check" / "busi.html").read_text(encoding="utf-8")
     assert "PASSED with 1 accepted" in page
     assert "copies-across-classes:benign (1)=malignant (3)" in page

@@ -109,11 +109,11 @@ def test_a_check_of_the_server_says_passed(flames, deployed):
     assert ": PASSED" in said.splitlines()[-1]
 
 
-def test_a_check_reports_the_problem_and_its_fix_and_exits_with_2(flames, deployed):
+def test_a_check_reports_the_problem_and_its_fix_and_exits_with_4(flames, deployed):
     key = deployed / "server" / "server.key"
     key.chmod(0o644)
     result = flames("deploy", "check")
-    assert result.exit_code == 2
+    assert result.exit_code == 4
     assert (
         "problem: other users can read the private key flames-deployment/server/server.key (mode 0644), "
         in (result.stdout)
@@ -121,7 +121,7 @@ def test_a_check_reports_the_problem_and_its_fix_and_exits_with_2(flames, deploy
     assert "  what to do: chmod 600 flames-deployment/server/server.key\n" in result.stdout
     assert ": 1 problem" in result.stdout.splitlines()[-1]
     told = flames("deploy", "check", "--json")
-    assert told.exit_code == 2
+    assert told.exit_code == 4
     assert json.loads(told.stdout)["passed"] is False
 
 
@@ -136,7 +136,7 @@ def test_a_renewed_certificate_passes(flames, deployed):
 def test_a_site_is_checked_in_the_current_folder(flames, deployed, monkeypatch):
     monkeypatch.chdir(deployed / "sites" / "hospital-a")
     told = flames("deploy", "check", "--json")
-    assert told.exit_code == 2
+    assert told.exit_code == 4
     found = json.loads(told.stdout)
     assert found["checked"] == "site hospital-a"
     assert [one["state"] for one in found["findings"]].count("problem") == 1

@@ -8,6 +8,7 @@ from flames_cli.cli.live import LONG_SECONDS, FederationView, progress_bars
 from flames_cli.fed.events import (
     Estimated,
     FederationStarted,
+    FinalModelsExamined,
     Noted,
     ReportReceived,
     ReportRejected,
@@ -39,7 +40,8 @@ def frames(written):
 
 def round_done(number, *dice, rejected=None):
     clients = [
-        {"client": name, "trained_val_dice": one} for (name, _, _), one in zip(CLIENTS, dice, strict=False)
+        {"client": name, "received_val_dice": one / 2, "trained_val_dice": one}
+        for (name, _, _), one in zip(CLIENTS, dice, strict=False)
     ]
     told = {"clients": clients, "rejected": rejected or {}, "unchanged_groups": []}
     return RoundDone({"round": number, "seconds": 75.0, **told})
@@ -99,8 +101,18 @@ def test_off_a_terminal_a_line_a_round_is_printed():
         round_done(2),
     )
     assert written == (
-        "flames: round 1/50 in 1 min, validation Dice 0.625 (mean of 2 clients)\n"
+        "flames: round 1/50 in 1 min, validation Dice 0.312 as received, 0.625 after local training "
+        "(mean of 2 clients)\n"
         "flames: round 2/50 in 1 min\n"
+    )
+
+
+def test_the_final_models_are_scored_in_a_line_of_their_own():
+    clients = [{"client": "brats-1", "val_dice": 0.5}, {"client": "brats-2", "val_dice": 0.25}]
+    record = {"round": 2, "clients": [*clients, {"client": "otu2d"}], "missing": {"busi": "late"}}
+    assert show(FinalModelsExamined(record)) == (
+        "flames: final models, validation Dice 0.375 (mean of 2 clients)\n"
+        "busi did not report on the final models: late\n"
     )
 
 

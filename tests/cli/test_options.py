@@ -95,6 +95,13 @@ def test_every_option_of_a_deployment_says_what_it_is_for(name):
         assert parameter.help.endswith("."), parameter.name
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_help_text_has_brackets_which_its_printer_removes(name):
+    command = COMMANDS[name]
+    for option in command.get_params(click.Context(command, info_name=name)):
+        assert not re.search(r"(?<!\\)\[", getattr(option, "help", None) or "")
+
+
 def test_help_shows_every_closed_set():
     options = typed("federate")
     assert options["device"].metavar == "[auto|cpu|cuda|mps]"

@@ -67,6 +67,7 @@ def report(**changes):
         "sets": sets,
         "small_lesions": lesions,
         "sites": {"C1": {"images": 3, "patients": 2}},
+        "sites_left_out": {},
         "file": "busi.h5",
     }
     empty = (

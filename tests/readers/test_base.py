@@ -76,14 +76,14 @@ def test_the_downloads_folder_is_found_inside_the_raw_folder(tmp_path):
 
 @pytest.mark.parametrize("name", READERS)
 def test_the_error_for_a_missing_raw_folder_names_the_layout(name, tmp_path):
-    with pytest.raises(FlamesError, match=r"no folder .* put it there or pass --raw") as error:
+    with pytest.raises(FlamesError, match=r"no (CSV or )?folder .* put it there or pass --raw") as error:
         find_root(READERS[name], tmp_path / "gone")
     assert READERS[name].layout in str(error.value)
 
 
 def test_a_file_is_not_a_raw_folder(tmp_path):
     (tmp_path / "busi").write_text("")
-    with pytest.raises(FlamesError, match="no folder"):
+    with pytest.raises(FlamesError, match=r"no (CSV or )?folder"):
         find_root(get_reader("busi"), tmp_path / "busi")
 
 

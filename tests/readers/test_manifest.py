@@ -296,6 +296,27 @@ def test_a_mask_of_two_patients_is_an_error_with_both_rows(tmp_path):
         assert len(MANIFEST.list_sources(tmp_path)) == 2, "T1 and T2 of one patient share a mask"
 
 
+def test_a_mask_that_is_the_image_of_another_row_is_an_error(tmp_path):
+    write(tmp_path, ("a.png", "b.png", *ROW[2:]), ("c.png", "a.png", *ROW[2:]))
+    with pytest.raises(FlamesError, match="row 3: its mask is the image of row 2; give the mask's own file"):
+        MANIFEST.list_sources(tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["nan", "NULL", "#N/A", "-", "Normal", "a.png;nan"])
+def test_a_word_in_place_of_a_mask_names_the_word_for_no_lesion(cell, tmp_path):
+    write(tmp_path, ("i.png", cell, *ROW[2:]))
+    with pytest.raises(FlamesError, match=r"row 2: mask '.*' is no file, expected one; write none if"):
+        MANIFEST.list_sources(tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["none", "None", "none;"])
+def test_the_word_none_is_no_file(cell, tmp_path):
+    write(tmp_path, ("i.png", cell, *ROW[2:]))
+    (source,) = MANIFEST.list_sources(tmp_path)
+    assert source.is_healthy
+    assert source.masks == ()
+
+
 def test_files_may_be_in_another_folder_than_the_manifest(tmp_path):
     files, home = tmp_path / "pacs", tmp_path / "home"
     home.mkdir()
@@ -330,7 +351,9 @@ def test_optional_columns_are_filled_in_all_rows_or_none(column, cells, message,
 
 def test_a_few_faults_are_listed_and_the_rest_are_counted(tmp_path):
     write(tmp_path, *[(f"{number}.png", "", *ROW[2:]) for number in range(12)])
-    with pytest.raises(FlamesError, match=r"row 2: mask is empty; .*; row 6: mask is empty; and 7 more$"):
+    with pytest.raises(
+        FlamesError, match=r"row 2: mask is empty, .*; row 6: mask is empty, .* none; and 7 more$"
+    ):
         MANIFEST.list_sources(tmp_path)
 
 
@@ -747,6 +770,7 @@ def test_deep_stills_are_preprocessed_and_their_copies_found(tmp_path):
 
 def test_kinds_that_would_have_one_name_are_rejected(tmp_path):
     write(tmp_path, (*ROW[:4], "soft tissue"), ("b.png", *ROW[1:4], "soft-tissue"))
+    (tmp_path / "b.png").touch()
     config = PreprocessConfig(workspace=tmp_path, raw={"manifest": tmp_path}, size=32, name="own")
     with pytest.raises(
         FlamesError, match="US of soft tissue and US of soft-tissue would both be called own-us-soft"
@@ -807,7 +831,7 @@ def test_the_word_none_is_the_mask_of_an_image_without_a_lesion(word, tmp_path):
     (case,) = read_one(tmp_path, KEEP)
     assert case.mask.shape == (9, 8)
     assert not case.mask.any()
-    with pytest.raises(SkippedCase, match="the manifest lists it without a lesion"):
+    with pytest.raises(SkippedCase, match="the manifest states that there is no lesion"):
         read_one(tmp_path)
 
 

@@ -68,7 +68,7 @@ def read_findings(workspace: Path, raw: Path, **options: object) -> dict:
 def test_images_without_a_lesion_are_left_out_and_listed_unless_they_are_kept(raw, tmp_path):
     report = prepare(tmp_path, raw)
     reasons = sorted(entry["reason"] for entry in report["skipped"])
-    assert reasons == 4 * ["the manifest lists it without a lesion"] + 4 * ["the mask is empty"]
+    assert reasons == 4 * ["the manifest states that there is no lesion"] + 4 * ["the mask is empty"]
     assert {name: counts["images"] for name, counts in report["sets"].items()} == dict.fromkeys(
         SPLITS.values(), N_SICK
     )

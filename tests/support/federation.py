@@ -12,6 +12,7 @@ from flames_cli.core.federated.reports import Report
 from flames_cli.core.rng import derive_rng
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines.inline import make_contexts, run_inline
+from flames_cli.fed.final_report import pack_final
 from flames_cli.fed.messages import Profile, pack_profile, pack_report, unpack_task
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import ALL_AT_ONCE
@@ -37,6 +38,7 @@ class Watched:
     saved: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
     tests: list[Any] = field(default_factory=list)
+    final: Any = None
 
     @property
     def state(self) -> Any:
@@ -85,6 +87,7 @@ def run_federation(
     on_event: Callable[[Any], None] | None = None,
     participation: Any = None,
     test: Callable[..., Any] | None = None,
+    examine: Callable[..., Any] | None = None,
     pace: Pace = USUAL_PACE,
     **plan: Any,
 ) -> Watched:
@@ -116,6 +119,11 @@ def run_federation(
         assert test is not None
         return test(unpack_task(message), of_node[context.node_id], message)
 
+    @app.evaluate("final")
+    def run_final(message: Message, context: Context) -> Message:
+        assert examine is not None
+        return pack_final(examine(unpack_task(message), of_node[context.node_id]), message)
+
     options = {
         "seed": 0,
         "model": "stub",
@@ -132,6 +140,7 @@ def run_federation(
         participation or ALL_AT_ONCE,
         (lambda *told: seen.tests.append(told)) if test else None,
         pace=pace,
+        save_final=(lambda result: setattr(seen, "final", result)) if examine else None,
     )
     server = make_server_app(lambda _: made)
     run_inline(server, app, make_contexts({node: {} for node in of_node}))

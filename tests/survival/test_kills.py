@@ -41,6 +41,12 @@ MIDDLE = [
     ("half_removed", {"name": "checkpoints/.round-00002"}),
 ]
 
+FINAL = [
+    ("move", {"to": "final-models.json", "when": "before"}),
+    ("move", {"to": "final-models.json", "when": "after"}),
+]
+"""Points in the pass after the last round."""
+
 MEMORY = [
     ("half_weights", {"within": "brats-1/.round-00001.tmp"}),
     ("half_weights", {"within": "brats-2/.round-00002.tmp"}),
@@ -107,7 +113,7 @@ def die_at(killer, stage, options, points):
 def test_a_run_killed_at_every_point_ends_as_one_left_alone(strategy, killer, tiny, left_alone):
     root = tiny()
     how = tiny_options(root, run="one", **STRATEGIES[strategy])
-    die_at(killer, "federate", how, BEGINNING + MIDDLE)
+    die_at(killer, "federate", how, BEGINNING + MIDDLE + FINAL)
     killer.federate(root, run="one", **STRATEGIES[strategy])
     assert_same_as(content(root), content(left_alone(strategy)[0]))
     assert "noted" not in killer.said(), "a kill damages nothing"

@@ -10,7 +10,7 @@ import typer
 from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT
 from flames_cli.cli.options import Json
 from flames_cli.cli.text import count
-from flames_cli.errors import FlamesError
+from flames_cli.errors import PROBLEMS, FlamesError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +61,7 @@ def check(
     else:
         _print_findings(results(), checked, findings)
     if not passed(findings):
-        raise typer.Exit(FlamesError.exit_code)
+        raise typer.Exit(PROBLEMS)
 
 
 def _check(

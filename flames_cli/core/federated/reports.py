@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.final_statistics import FinalStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,23 @@ class State:
     """Every client that has ever joined, by name."""
     releases: int = 0
     """Number of rounds whose noised models have left the server, including rounds that were lost later."""
+    statistics: FinalStatistics | None = None
+    """Statistics of this round's models, from the clients' pass after the last round; None before it."""
 
     def model_for(self, client: str, group: str) -> Weights:
         """Return the model that the client trains next: its group's model with the client's own entries."""
         server, own = self.server[group], self.personal.get(client)
         return server if own is None else {**server, **own}
+
+    def final_model_for(self, client: str, group: str) -> Weights:
+        """Return the model that the client uses after this round, with its own statistics if it sent them."""
+        found = self.statistics.clients.get(client, {}) if self.statistics else {}
+        return {**self.model_for(client, group), **found}
+
+    def final_server_model(self, group: str) -> Weights:
+        """Return the server's model of a group for use, with the statistics of the group's clients."""
+        found = self.statistics.groups.get(group, {}) if self.statistics else {}
+        return {**self.server[group], **found}
 
 
 @dataclass(frozen=True, slots=True)

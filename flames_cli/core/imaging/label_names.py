@@ -1,6 +1,7 @@
 """Labels of masks as texts: numbers, colours, or names."""
 
 import re
+from collections.abc import Iterable
 
 
 def split_labels(text: str) -> tuple[str, ...]:
@@ -20,3 +21,9 @@ def colour_number(name: str) -> int | None:
 def colour_name(number: int) -> str:
     """Return the name of a colour, the inverse of `colour_number`."""
     return f"#{number:06x}"
+
+
+def option_text(labels: Iterable[str]) -> str:
+    """Return the option that chooses `labels`, as a user can copy it: a shell takes `#` for a comment."""
+    listed = ",".join(labels)
+    return f'--labels "{listed}"' if "#" in listed else f"--labels {listed}"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.core.imaging.intensity import count_values
-from flames_cli.core.imaging.label_names import colour_name
+from flames_cli.core.imaging.label_names import colour_name, option_text
 
 Threshold = float | Literal["half"] | None
 """Smallest value that is tumour; half: half of full scale; None: the mask has labels."""
@@ -31,7 +31,7 @@ MAX_BYTE = 255
 about a hundred."""
 
 NOISE = 16
-"""Width of the noise that JPEG makes around 0 and around the largest value."""
+"""Width of the noise that JPEG makes around the smallest and around the largest value."""
 
 OVERSHOOT = 1.6
 """Largest value of a mask of floats relative to its full scale: a cubic resampling exceeds both ends."""
@@ -197,13 +197,13 @@ def _require_few(values: NDArray[Any], counts: Mapping[int, int], rule: TumourRu
 
 
 def _is_noise(labels: Sequence[int]) -> bool:
-    """Return whether the values (ascending) lie around 0 and around a large value, as JPEG leaves them."""
-    top = labels[-1]
+    """Return whether the values (ascending) lie around a dark and a bright level, as JPEG leaves them."""
+    lowest, top = labels[0], labels[-1]
     return (
         len(labels) > 1
         and top >= MAX_BYTE // 2
         and labels[-2] > top - NOISE
-        and all(label < NOISE or label > top - NOISE for label in labels)
+        and all(label < lowest + NOISE or label > top - NOISE for label in labels)
     )
 
 
@@ -240,17 +240,19 @@ def _choose(
     above = [label for label in counts if label > 0]
     if len(above) > 1:
         raise (SeveralLabels if rule.has_choice else ValueError)(_several(counts, above, rule, name))
-    return _any_label(values), frozenset(above)
+    return _any_label(values, counts), frozenset(above)
 
 
-def _any_label(values: NDArray[Any]) -> Flags:
+def _any_label(values: NDArray[Any], counts: Mapping[int, int]) -> Flags:
+    if values.dtype == np.uint8 and counts.keys() <= {0, 1}:
+        return values.view(np.bool_)
     # A comparison of integers with a fraction would convert them all.
     return np.asarray(values > (0.5 if values.dtype.kind == "f" else 0))
 
 
 def _with_labels(values: NDArray[Any], labels: Collection[int], counts: Mapping[int, int]) -> Flags:
     if labels and {label for label in counts if label > 0} <= {*labels}:
-        return _any_label(values)
+        return _any_label(values, counts)
     flags = np.zeros_like(values, bool)
     for label in labels:
         flags |= values == label if values.dtype.kind in "iu" else np.abs(values - label) < 0.5
@@ -266,7 +268,18 @@ def _several(
     if not rule.has_choice:
         return f"{text}; restore the file from the download"
     soft = "; if its edges are soft, pass --mask-threshold HALF" if max(counts) > MAX_BYTE // 2 else ""
-    return f"{text}; name these with --labels, such as --labels {name(max(above))}{soft}"
+    return f"{text}; name these with --labels, such as {option_text([name(_example(counts, above))])}{soft}"
+
+
+def _example(counts: Mapping[int, int], above: Iterable[int]) -> int:
+    """Return the label that a message gives as an example: the highest one that may be tumour.
+
+    A label of most of the image is its background. 255 around larger areas of small labels means "ignore".
+    """
+    candidates = [label for label in above if counts[label] <= sum(counts.values()) / 2]
+    classes = [label for label in candidates if label < NOISE]
+    is_border = counts.get(MAX_BYTE, 0) < sum(counts[label] for label in classes)
+    return max(classes if is_border and candidates[-1] == MAX_BYTE else candidates)
 
 
 def _above(values: NDArray[Any], threshold: float | Literal["half"]) -> Flags:

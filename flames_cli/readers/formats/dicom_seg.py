@@ -1,5 +1,6 @@
 """Read DICOM segmentations (DICOM-SEG) on the voxels of their images."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from flames_cli.readers.formats.volumes import Volume
 
 ON_GRID = 0.25
 """Largest distance, in voxels, between a segmentation's voxels and those of its image."""
+
+TUMOUR = re.compile(r"tumou?r|lesion|cancer|carcinom|sarcom|neoplas|metasta|gtv", re.IGNORECASE)
+"""Words in the names of segments that a message gives as an example of a choice; none of them decides."""
 
 LISTED = 12
 """Largest number of segments that a message lists."""
@@ -67,13 +71,14 @@ class Segments:
         areas = self._areas()
         listed = [f'{number} "{name}" ({areas[number]:,} px)' for number, name in self.names.items()]
         more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
-        # Organs are larger than their tumours.
-        smallest = min(self.names, key=lambda number: areas[number] or np.inf)
+        # Where no name says so: organs are usually larger than their tumours.
+        likely = min(
+            self.names, key=lambda number: (not TUMOUR.search(self.names[number]), areas[number] or np.inf)
+        )
         return UnchosenLabels(
             f"{path.name}: it contains {len(listed)} segments, {', '.join(listed[:LISTED])}{more}; "
-            "expected one, or the choice of those that are tumour; pass "
-            f'--labels "{self.names[smallest] or smallest}", or '
-            "fill the column labels of the manifest"
+            "expected one, or the choice of those that are tumour; pass the name or number of each, such as "
+            f'--labels "{self.names[likely] or likely}", or fill the column labels of the manifest'
         )
 
     def _areas(self) -> dict[int, int]:
@@ -165,6 +170,7 @@ def _voxels(plane: Plane, frame: Pixels, like: Volume) -> tuple[NDArray[np.int64
         )
     if (nearest < 0).any() or (like.file_shape <= nearest.T).any():
         raise BadCase(
-            f"{label_plane(plane)}: the segmentation reaches beyond its image; is it another image's?"
+            f"{label_plane(plane)}: the segmentation reaches beyond its image; check whether it belongs to "
+            "another image"
         )
     return tuple(nearest)

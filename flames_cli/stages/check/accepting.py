@@ -26,7 +26,7 @@ def _part(finding: Finding, accepted: Mapping[str, str]) -> tuple[tuple[Where, .
     left, moved = [], []
     for place in finding.where or (Where(""),):
         if reason := accepted.get(finding.id_of(place)):
-            text = f"{place.text} (accepted: {reason})" if place.text else f"accepted: {reason}"
+            text = f"{place.text} (reason: {reason})" if place.text else f"reason: {reason}"
             moved.append(place._replace(text=text, accepted=reason))
         else:
             left.append(place)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from flames_cli.core.imaging.label_names import option_text
 from flames_cli.core.imaging.lesions import FULL_MASK
-from flames_cli.core.patient_units import NOUNS, count_units
 from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
 from flames_cli.stages.acceptance import FULL_MASK_CODE
+from flames_cli.stages.check.amounts import find_few_patients, find_lost_sites, find_no_lesions
 from flames_cli.stages.check.clipping import advise_wider, clipped_parts, find_clipped
 from flames_cli.stages.check.equal_masks import find_equal_masks
 from flames_cli.stages.check.inspection import CaseFigures
@@ -20,13 +21,11 @@ FAINT = 0.01
 """Share of the window: an image with a smaller standard deviation shows hardly anything."""
 TINY_PX = 10
 """Pixels, at the requested size: the loss sees a smaller lesion as a few pixels of noise."""
-FEWEST_PATIENTS = 3
-"""Smallest number of patients: one each to train, to test the clients and to test the server."""
 
 LESION_FREE = (EMPTY_MASK, NO_LESION)
 """Reasons that readers give for images without a lesion."""
 FIX_EMPTY = (
-    "if there is no lesion to see, nothing, or --empty keep to train and test on them; else correct the masks"
+    "nothing, if the images show no lesion, or --empty keep to train and test on them; else correct the masks"
 )
 
 
@@ -43,7 +42,10 @@ def find_all(survey: Survey) -> list[Finding]:
         _mixed,
         find_spellings,
         _divided_patients,
-        _count,
+        find_few_patients,
+        find_no_lesions,
+        find_lost_sites,
+        _other_count,
         find_clipped,
         find_ct_windows,
         find_equal_masks,
@@ -60,8 +62,8 @@ def _unreadable(survey: Survey) -> Iterator[Finding]:
             severity="problem",
             code="unreadable",
             what=f"{count_noun(len(bad), survey.noun)} cannot be trusted",
-            fix="repair or replace the files, or pass the option that a line names; "
-            "or leave them out with `flames preprocess --skip-bad`",
+            fix="correct the files, or pass the option that a line names; "
+            "`flames preprocess --skip-bad` leaves them out, except masks whose labels are not chosen",
             where=tuple(Where(one.bad, (one.source.name,)) for one in bad),
         )
 
@@ -76,7 +78,7 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
             severity="note",
             code="empty-mask" if reason in LESION_FREE else "left-out",
             what=f"{count_noun(len(names), survey.noun)} will be left out: {reason}",
-            fix=FIX_EMPTY if reason in LESION_FREE else "nothing, unless there is a lesion to see",
+            fix=FIX_EMPTY if reason in LESION_FREE else "nothing, unless the images show a lesion",
             where=tuple(Where(name, (name,)) for name in names),
         )
 
@@ -89,7 +91,8 @@ def _labels(survey: Survey) -> Iterator[Finding]:
             severity="problem",
             code="absent-labels",
             what=f"no mask has the label {', '.join(absent)}",
-            fix="correct --labels or the column labels: without them the labels of each mask are listed",
+            fix="correct --labels or the column labels, or leave them out: masks of several labels are then "
+            "listed",
         )
     only = {label: one.source.name for one, chosen in reversed(sound) if not chosen for label in one.labels}
     if differing := differing_labels(only):
@@ -97,7 +100,7 @@ def _labels(survey: Survey) -> Iterator[Finding]:
             severity="problem",
             code="differing-labels",
             what=f"the masks have different labels, {', '.join(differing)}, one each",
-            fix="find out what they mean; pass those of tumour, such as --labels " + ",".join(differing),
+            fix=f"find out what they mean; pass those of tumour, such as {option_text(differing)}",
             where=tuple(Where(f"{label}: {only[label]}", (only[label],)) for label in differing),
         )
 
@@ -130,7 +133,7 @@ def _kept_without_lesion(survey: Survey) -> Iterator[Finding]:
             severity="note",
             code="empty-mask",
             what=f"{count_noun(len(kept), survey.noun)} with an empty mask will be used without a lesion",
-            fix="nothing, if there is no lesion to see; else correct the masks",
+            fix="nothing, if the images show no lesion; else correct the masks",
             where=tuple(Where(name, (name,)) for name in kept),
         )
 
@@ -259,19 +262,9 @@ def _find_divided(sources: Iterable[Source], place: Callable[[Source], str]) -> 
     )
 
 
-def _count(survey: Survey) -> Iterator[Finding]:
-    patients, unit = {one.source.patient for one in survey.usable}, survey.reader.patient_unit
-    if len(patients) < FEWEST_PATIENTS:
-        yield Finding(
-            severity="problem",
-            code="few-patients",
-            what=f"{count_units(len(patients), unit, 'usable')}, too few for training and tests",
-            fix=f"add {NOUNS[unit]}: at least {FEWEST_PATIENTS}",
-        )
-    complete, found = (
-        survey.reader.complete,
-        sum(bool(one.source.masks) and not one.source.is_healthy for one in survey.inspected),
-    )
+def _other_count(survey: Survey) -> Iterator[Finding]:
+    complete = survey.reader.complete
+    found = sum(bool(one.source.masks) and not one.source.is_healthy for one in survey.inspected)
     if complete and found != complete:
         yield Finding(
             severity="note",

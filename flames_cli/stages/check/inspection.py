@@ -55,6 +55,11 @@ class CaseFigures:
     image as it is; empty where they are not requested."""
 
     @property
+    def is_used(self) -> bool:
+        """True unless its lesion vanishes at the requested size."""
+        return not self.lesion_px or self.lesion_px_at_size > 0
+
+    @property
     def share(self) -> float:
         """Share of the image that is lesion, 0..1."""
         return self.lesion_px / (self.shape[0] * self.shape[1])

@@ -28,7 +28,7 @@ from flames_cli.stages.check.survey import Finding, Survey
 from flames_cli.stages.check.tables import tabulate
 from flames_cli.stages.parallel import ordered_map
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.raw import Opened, check_windows, kind_of, open_raw, read_options
+from flames_cli.stages.raw import Opened, check_windows, kind_of, name_datasets, open_raw, read_options
 from flames_cli.store.cases import Spool
 from flames_cli.store.files.atomic import finite, write_json
 from flames_cli.store.schema import CHECK, stamp
@@ -50,6 +50,8 @@ def check(config: CheckConfig, progress: Progress = silent) -> list[dict[str, An
     opened = [open_raw(config, name) for name in named]
     if len({one.name for one in opened}) < len(opened):
         raise FlamesError(f"two data sets are called {opened[-1].name}; name the manifest's with --name")
+    for one in opened:
+        name_datasets(one)
     accepted = read_accepted(config.accept)
     check_windows(config, (kind_of(one.reader, source)[0] for one in opened for source in one.sources))
     with Spool(config.workspace) as spool:

@@ -72,7 +72,7 @@ def _find_clients(
 ) -> Iterator[ModelUnderTest]:
     for entry in partition.clients:
         group = algorithm.model_group_of(entry.name, entry.modality)
-        weights, test = state.model_for(entry.name, group), tests[entry.shard, ""]
+        weights, test = state.final_model_for(entry.name, group), tests[entry.shard, ""]
         yield ModelUnderTest(
             label=entry.name,
             modality=entry.modality,
@@ -94,7 +94,7 @@ def _find_server_models(
             groups = {"all": None}
         for group in (name for name in groups if name in state.server):
             label = modality if group in ("all", modality) else f"{modality} by {group}"
-            weights = state.server[group]
+            weights = state.final_server_model(group)
             for name in ("", *server.sites):
                 test, site = tests[server.shard, name], server.sites.get(name, "")
                 yield ModelUnderTest(

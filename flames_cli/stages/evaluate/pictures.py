@@ -20,13 +20,14 @@ def draw_evaluation(
     segmenter: Segmenter,
     scored: dict[str, list[Scored]],
     rounds: Sequence[dict[str, Any]],
+    final: dict[str, Any] | None = None,
 ) -> None:
     """Draw the best, median and worst case of every model, one picture per split, and the learning curves."""
     for split, tested in scored.items():
         if chosen := [one for one in tested if one.scores]:
             rows = [_overlay_row(segmenter, one.model, one.scores) for one in chosen]
             draw_overlays(folder / overlay_name(split), rows)
-    if series := learning_curves(rounds):
+    if series := learning_curves(rounds, final):
         draw_rounds(folder / "rounds.png", series)
 
 
@@ -43,11 +44,17 @@ def _overlay_row(segmenter: Segmenter, model: ModelUnderTest, scores: Sequence[S
         panels.append(OverlayPanel(image, truth, predicted, caption))
     owner = "server model" if model.split == "server_test" else "client"
     where = f", unseen site {model.unseen}" if model.unseen else ""
-    return OverlayRow(f"{owner} {model.label} ({model.modality}, {len(scores)} cases{where})", panels)
+    cases = f"{len(scores)} case{'' if len(scores) == 1 else 's'}"
+    return OverlayRow(f"{owner} {model.label} ({model.modality}, {cases}{where})", panels)
 
 
-def learning_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Return {client: (rounds done, validation Dice of the model that it received then)}."""
+def learning_curves(
+    records: Sequence[dict[str, Any]], final: dict[str, Any] | None = None
+) -> dict[str, list[tuple[int, float]]]:
+    """Return {client: (rounds done, validation Dice of the model that it received then)}.
+
+    `final`, the content of final-models.json, gives the point after the last round, if it is of that round.
+    """
     curves: dict[str, list[tuple[int, float]]] = {}
     for record in records:
         for client in record["clients"]:
@@ -55,4 +62,8 @@ def learning_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[i
                 curves.setdefault(client["client"], []).append(
                     (record["round"] - 1, client["received_val_dice"])
                 )
+    if final and records and final["round"] == records[-1]["round"]:
+        for client in final["clients"]:
+            if "val_dice" in client:
+                curves.setdefault(client["client"], []).append((final["round"], client["val_dice"]))
     return curves

@@ -34,7 +34,7 @@ from flames_cli.store.files.atomic import remove_leftovers
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import in_turn, reading_shards
 from flames_cli.store.partition import Partition, read_partition
-from flames_cli.store.runs import RunFolder, find_run, read_config, read_rounds
+from flames_cli.store.runs import RunFolder, find_run, read_config, read_final_models, read_rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,8 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         remove_leftovers(result.folder)
         write_evaluation(result, [row for tested in scored.values() for row in case_rows(result, tested)])
         if config.overlays:
-            draw_evaluation(result.folder, run.segmenter, scored, read_rounds(run.folder.rounds))
+            rounds, final = read_rounds(run.folder.rounds), read_final_models(run.folder)
+            draw_evaluation(result.folder, run.segmenter, scored, rounds, final)
     return result
 
 

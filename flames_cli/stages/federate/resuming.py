@@ -156,7 +156,7 @@ def _check_client_states(
     if (
         ENGINES[config.engine].clients_hold_their_data
         or not _has_client_state(config)
-        or state.round >= config.rounds
+        or (state.round >= config.rounds and state.statistics is not None)
     ):
         return
     for client, last in state.clients.items():

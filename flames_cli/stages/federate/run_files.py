@@ -12,11 +12,13 @@ from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import Save, SaveEvaluations
+from flames_cli.fed.server import Save, SaveEvaluations, SaveFinal
+from flames_cli.fed.server_final_pass import FinalPass
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.store.checkpoint import save_state
 from flames_cli.store.files.atomic import (
     REMOVED,
+    finite,
     remove_leftovers,
     replacing_folder,
     write_json,
@@ -24,7 +26,7 @@ from flames_cli.store.files.atomic import (
 )
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.runs import RunFolder, append_round, write_config
-from flames_cli.store.schema import CLIENT_TESTS, stamp
+from flames_cli.store.schema import CLIENT_TESTS, FINAL_MODELS, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
 INITIAL_SHA256 = "initial_sha256"
@@ -97,6 +99,17 @@ def make_round_saver(run: RunFolder, keep_rounds: int) -> Save:
         # its line is not repeated.
         append_round(run.rounds, record)
         save_state(run.checkpoints, state, keep_rounds)
+
+    return save
+
+
+def make_final_saver(run: RunFolder, keep_rounds: int) -> SaveFinal:
+    """Return save_final(result), which writes final-models.json and the last checkpoint with statistics."""
+
+    def save(result: FinalPass) -> None:
+        # The checkpoint comes last: while it has no statistics, the pass is made again.
+        write_json(run.final_models, {**stamp(FINAL_MODELS), **finite(result.as_json())})
+        save_state(run.checkpoints, result.state, keep_rounds)
 
     return save
 

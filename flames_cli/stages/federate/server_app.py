@@ -8,6 +8,7 @@ from flames_cli.stages.federate.planning import make_plan
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
     make_evaluation_saver,
+    make_final_saver,
     make_round_saver,
     read_initial,
 )
@@ -36,6 +37,7 @@ def open_job(job: Job) -> Federation:
     return Federation(
         plan=plan,
         save=make_round_saver(run, config.keep_rounds),
+        save_final=make_final_saver(run, config.keep_rounds),
         resumed=resumed,
         save_evaluations=tests,
         noise_secret=secret,

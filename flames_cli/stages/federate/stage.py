@@ -21,7 +21,7 @@ from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
 from flames_cli.stages.federate.run_files import read_initial, write_new_run
 from flames_cli.store.files.locks import locked, reading_shards, rounds_of, wait_until_free
-from flames_cli.store.runs import RunFolder, read_rounds, run_folder, write_config
+from flames_cli.store.runs import RunFolder, read_final_models, read_rounds, run_folder, write_config
 from flames_cli.store.schema import CLIENT_TESTS, read_json
 
 ORPHAN_SECONDS = 30.0
@@ -42,6 +42,8 @@ class FederationResult:
     """Reports of real nodes about their test sets, as in client-tests.json."""
     notes: list[str] = field(default_factory=list)
     """Descriptions of the damage that was found, and of its repair."""
+    final: dict[str, Any] | None = None
+    """Reports of the clients on the final models, as in final-models.json; None: there is none."""
 
 
 def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationResult:
@@ -77,6 +79,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         folder=folder.path,
         resumed_from=resumed.state.round if resumed else 0,
         records=read_rounds(folder.rounds),
+        final=read_final_models(folder),
         tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
         notes=notes,
     )
@@ -103,7 +106,8 @@ def _prepare(
     options = options_as_run(config)
     resumed = resume(run, options, facts, config)
     untested = ENGINES[config.engine].clients_hold_their_data and not run.client_tests.is_file()
-    if resumed and resumed.state.round >= config.rounds and not untested:
+    unexamined = resumed is not None and resumed.state.statistics is None
+    if resumed and resumed.state.round >= config.rounds and not untested and not unexamined:
         return None, resumed
     if resumed:
         facts = {**resumed.facts, **facts, "token": run_token(resumed)}

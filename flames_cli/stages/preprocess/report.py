@@ -78,6 +78,7 @@ def make_report(
         "sets": {own: _count(cases) for own, cases in shown.items()},
         "small_lesions": _count_lesions(info, shown),
         "sites": _count_sites(sets),
+        "sites_left_out": _count_lost_sites(part, sets),
         "unused_columns": list(opened.unused_columns),
         "skipped": [{"name": call(one.source, one.place), "reason": one.reason} for one in part.skipped],
         "bad": [call(name) for name, _ in part.bad],
@@ -119,6 +120,13 @@ def _count_sites(sets: Sets) -> dict[str, dict[str, int]]:
         if case.info.site:
             sites.setdefault(case.info.site, []).append(case)
     return {site: _count(cases) for site, cases in sorted(sites.items())}
+
+
+def _count_lost_sites(part: Gathered, sets: Sets) -> dict[str, int]:
+    """Return the number of sources of each site that has no case in any set."""
+    kept = {case.info.site for cases in sets.values() for case in cases}
+    sites = (one.source.site for one in part.listed.values())
+    return dict(sorted(Counter(site for site in sites if site and site not in kept).items()))
 
 
 def _count_lesions(info: SetInfo, sets: Sets) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Split of the cases into sets: server test, client test, client train."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -60,6 +60,7 @@ def split_cases(
         FlamesError: there are too few patients for the requested sets.
     """
     if fixed:
+        _require_sets(collection, set(fixed.values()), config)
         return dict(fixed)
     strata = _stratify(cases)
     images: Counter[str] = Counter()
@@ -73,6 +74,23 @@ def split_cases(
         rng = derive_rng(config.seed, "split", collection, stratum.scope)
         set_of |= split_units(dict(sorted(units.items())), share, config.test_fraction, rng)
     return set_of
+
+
+def _require_sets(collection: str, named: Container[str], config: PreprocessConfig) -> None:
+    """Check that the data set's own split names a patient for every requested set."""
+    if missing := [own for own in _needed_sets(config) if own not in named]:
+        options = {"server_test": "--server-test 0", "client_test": "--test-fraction 0"}
+        fewer = [options[own] for own in missing if own in options]
+        raise FlamesError(
+            f"{collection}: the column split names no patient for {', '.join(missing)}; add some"
+            f"{', or pass ' if fewer else ''}{' and '.join(fewer)}"
+        )
+
+
+def _needed_sets(config: PreprocessConfig) -> list[str]:
+    needed = ["client_train"]
+    needed += ["client_test"] if config.test_fraction > 0 else []
+    return needed + (["server_test"] if config.server_test != 0 else [])
 
 
 def _count_images(units: Mapping[str, SplitUnit]) -> int:
@@ -170,10 +188,7 @@ def divide_cases(
     """
     sets = {own: [case for case in cases if set_of[case.info.split_unit] == own] for own in SETS}
     units = {own: sorted({case.info.split_unit for case in listed}) for own, listed in sets.items()}
-    needed = ["client_train"]
-    needed += ["client_test"] if config.test_fraction > 0 else []
-    needed += ["server_test"] if config.server_test != 0 else []
-    if empty := [own for own in needed if not units[own]]:
+    if empty := [own for own in _needed_sets(config) if not units[own]]:
         total = sum(len(patients) for patients in units.values())
         fewer = ["--server-test 0"] if config.server_test != 0 else []
         fewer += ["--test-fraction 0"] if config.test_fraction > 0 else []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli.config import PreprocessConfig
+from flames_cli.core.imaging.label_names import option_text
 from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
@@ -27,7 +28,15 @@ from flames_cli.stages.preprocess.sources import (
 )
 from flames_cli.stages.preprocess.splitting import divide_cases, split_cases
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.raw import Kind, Opened, check_windows, find_alike_ids, kind_of, open_raw, slug
+from flames_cli.stages.raw import (
+    Kind,
+    Opened,
+    check_windows,
+    find_alike_ids,
+    kind_of,
+    name_datasets,
+    open_raw,
+)
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.files.atomic import remove_leftovers, write_json
 from flames_cli.store.files.locks import in_turn
@@ -52,13 +61,14 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     reader, collection, sources = opened.reader, opened.name, opened.sources
     if len(config.datasets) < 2:  # a window may be for another of them
         check_windows(config, (kind_of(reader, source)[0] for source in sources))
-    names = _name_datasets(collection, dict.fromkeys(kind_of(reader, source) for source in sources))
+    names = name_datasets(opened)
     check_rules(config, reader, list(dict.fromkeys([*names.values(), collection])))
     targets = {kind: config.workspace / "preprocessed" / f"{name}.h5" for kind, name in names.items()}
     _find_earlier(collection, list(targets.values()), config.overwrite)
     salt_file = _find_salt(config)
     with Spool(config.workspace / "preprocessed") as spool:
         gathered = gather(reader, sources, config, spool, progress)
+        _require_choice(gathered.values())
         bad = [fault for part in gathered.values() for _, fault in part.bad]
         _require_no_bad_cases(collection, bad, config.skip_bad)
         _require_labels(config, sources, gathered)
@@ -166,31 +176,13 @@ def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> 
     return others
 
 
-def _name_datasets(collection: str, kinds: Iterable[Kind]) -> dict[Kind, str]:
-    """Return the names of the data sets: `sts` for one kind, else `sts-ct`, or `sts-ct-liver` if a modality
-    has several organs.
-
-    Raises:
-        FlamesError: two kinds would have the same name.
-    """
-    kinds = list(kinds)
-    if len(kinds) == 1:
-        return {kinds[0]: collection}
-    modalities = [modality for modality, _ in kinds]
-    names = {
-        (modality, organ): "-".join(
-            [collection, slug(modality), *([slug(organ)] if modalities.count(modality) > 1 else [])]
+def _require_choice(parts: Iterable[Gathered]) -> None:
+    """Check that the user has chosen the labels of tumour where masks have several."""
+    if unchosen := [fault for part in parts for fault in part.unchosen]:
+        raise FlamesError(
+            f"{_list_bad(unchosen)}. Choose the labels of tumour: --skip-bad leaves out only files that "
+            "cannot be trusted"
         )
-        for modality, organ in kinds
-    }
-    by_name: dict[str, Kind] = {}
-    for kind, name in names.items():
-        if (other := by_name.setdefault(name, kind)) != kind:
-            raise FlamesError(
-                f"{' of '.join(other)} and {' of '.join(kind)} would both be called {name}; use one spelling "
-                "if they are the same, else spellings whose Latin letters and digits differ"
-            )
-    return names
 
 
 def _require_no_bad_cases(name: str, bad: Sequence[str], skip_bad: bool) -> None:
@@ -229,25 +221,19 @@ def _require_labels(
     """Check that the labels of the masks are those that the user chose, or the same in all masks.
 
     Raises:
-        FlamesError: a chosen label is in no mask; masks without a choice have several labels, or different
-            ones.
+        FlamesError: a chosen label is in no mask, or masks without a choice have different labels.
     """
     parts = gathered.values()
-    if unchosen := [fault for part in parts for fault in part.unchosen]:
-        raise FlamesError(
-            f"{_list_bad(unchosen)}. Choose the labels of tumour: --skip-bad leaves out only files that "
-            "cannot be trusted"
-        )
     choices = (source.labels or config.labels for source in sources)
     if absent := absent_labels(choices, {label for part in parts for label in part.labels}):
         raise FlamesError(
             f"no mask has the label {', '.join(absent)}; expected each chosen one in a mask; correct "
-            "--labels or the column labels: without them the labels of each mask are listed"
+            "--labels or the column labels, or leave them out: masks of several labels are then listed"
         )
     if differing := differing_labels({label for part in parts for label in part.only_labels}):
         raise FlamesError(
             f"the masks have different labels, {', '.join(differing)}, one each; expected the same in all; "
-            f"find out what they mean, and pass those of tumour, such as --labels {','.join(differing)}"
+            f"find out what they mean, and pass those of tumour, such as {option_text(differing)}"
         )
 
 

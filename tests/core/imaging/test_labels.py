@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from flames_cli.core.imaging.labels import (
+    SeveralLabels,
     TumourRule,
     count_labels,
     find_coloured_tumour,
@@ -171,6 +172,25 @@ def test_noise_around_two_levels_is_soft_whatever_was_chosen(noise):
 def test_an_ignored_border_of_255_is_not_noise():
     values = draw(255, 1, dtype=np.uint8)
     np.testing.assert_array_equal(tumour(values, TumourRule((1,))), values == 1)
+
+
+def test_noise_around_a_dark_level_above_0_is_soft():
+    values = draw(250, 251, dtype=np.uint8)
+    values[values == 0] = 14
+    values[0, 0, :3] = 15, 16, 17
+    with pytest.raises(ValueError, match="is soft: it has 6 values from 14 to 251"):
+        find_tumour(values, TumourRule((251,)))
+
+
+@pytest.mark.parametrize(
+    ("areas", "example"),
+    [({1: 9, 2: 4}, 2), ({1: 9, 255: 4}, 1), ({1: 2, 255: 40}, 255), ({16: 90, 235: 4}, 235)],
+)
+def test_the_example_of_a_label_is_neither_background_nor_ignored(areas, example):
+    values = np.zeros(100, np.uint8)
+    values[: sum(areas.values())] = np.repeat(list(areas), list(areas.values()))
+    with pytest.raises(SeveralLabels, match=rf"such as --labels {example}\b"):
+        find_tumour(values.reshape(10, 10), PLAIN)
 
 
 def test_every_colour_but_black_is_a_label():

@@ -89,8 +89,14 @@ def test_segments_are_chosen_by_name_or_number(kind, series):
 @pytest.mark.parametrize("kind", TYPES)
 def test_several_segments_need_a_choice_with_names_and_areas(kind, series):
     path = write_segments(series, ["Liver", "Tumour"], organs(), kind)
-    message = r'2 segments, 1 "Liver" \(44 px\), 2 "Tumour" \(4 px\); expected .*; pass --labels "Tumour"'
+    message = r'2 segments, 1 "Liver" \(44 px\), 2 "Tumour" \(4 px\); expected .*, such as --labels "Tumour"'
     with pytest.raises(BadCase, match=message):
+        count(path, series)
+
+
+def test_the_example_of_a_choice_is_a_segment_whose_name_is_that_of_a_tumour(series):
+    path = write_segments(series, ["Hepatic lesion", "Liver"], organs())
+    with pytest.raises(BadCase, match=r'2 "Liver" \(4 px\); expected .*, such as --labels "Hepatic lesion"'):
         count(path, series)
 
 

@@ -210,7 +210,7 @@ def test_red_and_blue_count_though_their_luma_is_low(tmp_path):
 
 def test_several_colours_are_listed_until_they_are_chosen(tmp_path):
     path = save(tmp_path / "polyps.png", colours(RED, GREEN))
-    assert_refused(path, r"2 labels, #00ff00 \(35 px, 7\.3%\), #ff0000 \(81 px, 16\.9%\).*--labels #ff0000")
+    assert_refused(path, r'2 labels, #00ff00 \(35 px, 7\.3%\), #ff0000 \(81 px, 16\.9%\).*--labels "#ff0000"')
     assert_lesion(path, pick("#FF0000"))
     assert_lesion(path, pick("#ff0000", "#00ff00"), LESION | OTHER)
     assert_lesion(path, HALF, LESION | OTHER)

@@ -17,7 +17,7 @@ def test_an_accepted_place_moves_to_a_note_with_the_reason():
         1,
     )
     assert (moved.severity, moved.code) == ("note", left.code)
-    assert moved.where[0].text == "a (accepted: seen)"
+    assert moved.where[0].text == "a (reason: seen)"
     assert count_accepted([left, moved]) == 1
 
 
@@ -32,7 +32,7 @@ def test_nothing_is_left_of_a_problem_with_all_places_accepted():
 def test_a_problem_without_places_is_accepted_by_its_code():
     few = problem(code="few-patients")
     (moved,) = accept_findings([few], {"few-patients": "a test"})
-    assert (moved.severity, moved.where[0].text, moved.ids) == ("note", "accepted: a test", few.ids)
+    assert (moved.severity, moved.where[0].text, moved.ids) == ("note", "reason: a test", few.ids)
 
 
 def test_the_code_alone_does_not_accept_places_that_may_be_added_later():

@@ -62,9 +62,13 @@ def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(tr
     made = read_partition(trained / "partition.json")
     own, unseen = {}, {}
     for entry in made.clients:
-        own |= expected_of(entry.name, state.personal[entry.name], trained / entry.shard)
+        own |= expected_of(
+            entry.name, state.final_model_for(entry.name, entry.modality), trained / entry.shard
+        )
     for server in made.server:
-        unseen |= expected_of(server.modality, state.server[server.modality], trained / server.shard)
+        unseen |= expected_of(
+            server.modality, state.final_server_model(server.modality), trained / server.shard
+        )
     assert cases_of(result, split="client_test") == own
     assert cases_of(result, split="server_test") == unseen
     assert len({value for (_, _, metric), value in own.items() if metric == "dice"}) > 3
@@ -190,7 +194,7 @@ def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained):
     for client in made.clients:
         server = next(entry for entry in made.server if entry.modality == client.modality)
         label = f"{client.modality} by {client.name}"
-        expected = expected_of(label, state.server[client.name], trained / server.shard)
+        expected = expected_of(label, state.final_server_model(client.name), trained / server.shard)
         assert cases_of(result, client=label) == expected
 
 

@@ -40,7 +40,7 @@ def test_ray_gives_what_inline_gives(tiny, one_cpu):
     assert more.resumed_from == 2, "a run goes on by another engine"
     assert_same_state(final(more), final(federate(federate_config(root, run="inline", rounds=3))))
     files = {path.name for path in rayed.folder.iterdir()}
-    assert files == {"config.toml", "rounds.jsonl", "checkpoints", "engine.log"}
+    assert files == {"config.toml", "rounds.jsonl", "final-models.json", "checkpoints", "engine.log"}
     assert flower_processes() == []
 
 

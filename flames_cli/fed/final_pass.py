@@ -1,0 +1,71 @@
+"""The client's side of the pass after the last round: statistics and validation of the final models."""
+
+from collections.abc import Set
+
+from flames_cli.arrays import Weights
+from flames_cli.fed.client_state import client_state_folder
+from flames_cli.fed.dataset_cache import DatasetCache
+from flames_cli.fed.final_report import FinalReport
+from flames_cli.fed.messages import Profile, TrainTask
+from flames_cli.fed.node import NodeSettings
+from flames_cli.fed.training import receive_model
+from flames_cli.learn.devices import memory_format, pick_device, pick_precision
+from flames_cli.learn.final_models import examine_models
+from flames_cli.learn.models.arrays import to_weights
+from flames_cli.learn.predict import Validation
+from flames_cli.learn.train_options import LocalRound
+from flames_cli.store.client_state import load_client_state
+
+
+def report_on_final_models(
+    task: TrainTask, settings: NodeSettings, profile: Profile, cache: DatasetCache
+) -> FinalReport:
+    """Return what the client finds about its own final model and its group's server model.
+
+    Statistics leave the client only if the request asks for them; those of entries that stay at the client
+    never do.
+
+    Raises:
+        FlamesError: the shard, the device or the client state cannot be used.
+    """
+    request = task.request
+    device = pick_device(settings.device)
+    precision = pick_precision(settings.precision, device, request.model)
+    state: dict[str, Weights] = {}
+    if request.style_stays:
+        folder = client_state_folder(settings, request.run, profile.client)
+        state = load_client_state(folder, request.last_accepted_round + 1)
+    model = receive_model(task, state)
+    own = to_weights(model)
+    train = cache.load(settings, "train")
+    found = examine_models(
+        model=model.to(device).to(memory_format=memory_format(device, precision)),
+        own=own,
+        server=None if task.server is None else {**own, **task.server},
+        train=train,
+        val=cache.load(settings, "val"),
+        local=LocalRound(request.seed, request.round, request.client, request.training),
+        device=device,
+        precision=precision,
+        estimate=request.report_statistics,
+    )
+    shared = task.weights.keys()
+    return FinalReport(
+        client=profile.client,
+        modality=profile.modality,
+        round=request.round,
+        n_examples=len(train),
+        own=_select(found.own, shared),
+        server=_select(found.server, shared),
+        validation=_numbers(found.validation),
+    )
+
+
+def _select(statistics: Weights, shared: Set[str]) -> Weights:
+    return {name: array for name, array in statistics.items() if name in shared}
+
+
+def _numbers(validation: Validation | None) -> dict[str, float]:
+    if validation is None:
+        return {}
+    return {"val_loss": validation.loss, "val_dice": validation.dice, "n_val": float(validation.n_cases)}

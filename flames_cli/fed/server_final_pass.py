@@ -1,0 +1,125 @@
+"""The server's side of the pass after the last round: statistics and validation of the final models."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from flames_cli.arrays import Weights
+from flames_cli.core.federated.final_statistics import (
+    VARIANCE,
+    FinalStatistics,
+    pool_statistics,
+    statistics_of,
+)
+from flames_cli.core.federated.reports import State, find_fault, find_negative_variance
+from flames_cli.fed.events import ClientAsked, OnEvent
+from flames_cli.fed.exchange import Reply, exchange
+from flames_cli.fed.final_report import MESSAGE_TYPE, FinalReport, unpack_final
+from flames_cli.fed.messages import Profile
+from flames_cli.fed.packing import Packer
+from flames_cli.fed.plan import Plan
+from flames_cli.fed.roster import Clients, Roster
+from flames_cli.fed.sanitise import sanitise
+
+
+@dataclass(frozen=True, slots=True)
+class FinalPass:
+    """Result of the pass."""
+
+    state: State
+    """The state with the statistics of its models."""
+    reports: list[FinalReport]
+    """The clients' reports, sorted by name."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Reason of each client without a usable report."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of final-models.json, without format and version."""
+        clients = [
+            {
+                "client": report.client,
+                "modality": report.modality,
+                "n_examples": report.n_examples,
+                "statistics": bool(report.own),
+                **report.validation,
+            }
+            for report in self.reports
+        ]
+        return {"round": self.state.round, "clients": clients, "missing": self.missing}
+
+
+def examine_final_models(
+    grid: Grid, plan: Plan, state: State, clients: Clients, roster: Roster, on_event: OnEvent
+) -> FinalPass:
+    """Ask all present clients about the final models, and pool the statistics of the server's models.
+
+    A client without a usable report keeps the statistics of its blend, and `missing` has the reason.
+    """
+    profiles = dict(clients)
+    packer = Packer(plan, state, profiles.values())
+
+    def requests() -> Iterator[Message]:
+        for node, profile in clients:
+            on_event(ClientAsked(profile.client, state.round))
+            yield packer.pack(plan.final_task(state, profile), profile, node, MESSAGE_TYPE)
+
+    asked = {profile.client for _, profile in clients}
+    missing = {
+        client: "it was not present after the last round" for client in state.clients if client not in asked
+    }
+    reports: list[FinalReport] = []
+    for reply in exchange(grid, requests(), roster.terms()):
+        roster.settle(reply)
+        profile = profiles[reply.node]
+        report, reason = _read(reply, plan, state, profile)
+        if report is None:
+            missing[profile.client] = reason
+        else:
+            reports.append(report)
+    reports.sort(key=lambda report: report.client)
+    return FinalPass(replace(state, statistics=_collect(plan, profiles.values(), reports)), reports, missing)
+
+
+def _read(reply: Reply, plan: Plan, state: State, profile: Profile) -> tuple[FinalReport | None, str]:
+    """Return (the report, ""), or (None, the reason why it cannot be used)."""
+    report, reason = reply.read(unpack_final, "report on the final models")
+    if report is None:
+        return None, reason
+    if (report.client, report.modality) != (profile.client, profile.modality):
+        return None, sanitise(f"it reports as '{report.client}', it joined as '{profile.client}'")
+    if report.round != state.round:
+        return None, f"it reports on round {report.round}, expected round {state.round}"
+    if not 0 < report.n_examples <= profile.n_train:
+        return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
+    group = plan.model_group_of(profile)
+    expected = statistics_of(plan.known_entries.shared_of(state.server[group]))
+    if not plan.reports_statistics:
+        expected = {}
+    has_own_model = profile.client in state.personal
+    variances = frozenset(name for name in expected if name.endswith(VARIANCE))
+    for statistics, wanted in ((report.own, expected), (report.server, expected if has_own_model else {})):
+        fault = find_fault(statistics, wanted) or find_negative_variance(statistics, variances)
+        if fault:
+            return None, sanitise(f"its statistics: {fault}")
+    return report, ""
+
+
+def _collect(plan: Plan, profiles: Iterable[Profile], reports: Sequence[FinalReport]) -> FinalStatistics:
+    """Return the clients' statistics, and for each group those of all images of its clients."""
+    group_of = {profile.client: plan.model_group_of(profile) for profile in profiles}
+    groups: dict[str, list[tuple[Weights, int]]] = {}
+    for report in reports:
+        if found := report.server or report.own:
+            groups.setdefault(group_of[report.client], []).append((found, report.n_examples))
+    return FinalStatistics(
+        # Copies, since the arrays of a report are views of its message's memory.
+        clients={
+            report.client: {name: array.copy() for name, array in report.own.items()}
+            for report in reports
+            if report.own
+        },
+        groups={group: pool_statistics(parts) for group, parts in groups.items()},
+    )

@@ -1,0 +1,103 @@
+"""The server's side of the pass after the last round: usable reports are pooled, others have a reason."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from flames_cli.core.federated.reports import Report
+from flames_cli.fed.final_report import FinalReport
+from tests.support.federation import make_profile, run_federation
+
+INITIAL = {
+    "conv.weight": np.ones((2, 3), np.float32),
+    "norm.running_mean": np.zeros(2, np.float32),
+    "norm.running_var": np.ones(2, np.float32),
+}
+CLIENTS = [make_profile("a", n_train=10), make_profile("b", n_train=30)]
+
+
+def train(request, weights, who):
+    return Report(who.client, who.modality, dict(weights), who.n_train, 1, {"train_loss": 0.5})
+
+
+def statistics(mean):
+    return {
+        "norm.running_mean": np.full(2, mean, np.float32),
+        "norm.running_var": np.full(2, 2.0, np.float32),
+    }
+
+
+def good(task, who):
+    """Return a report whose means are 1 for client a and 5 for client b."""
+    own = statistics(1.0 if who.client == "a" else 5.0)
+    server = own if task.server is not None else {}
+    return FinalReport(who.client, who.modality, 0, who.n_train, own, server, {"val_dice": 0.5})
+
+
+def run(examine, **options):
+    return run_federation(CLIENTS, rounds=1, train=train, examine=examine, initial=INITIAL, **options).final
+
+
+def test_statistics_are_weighed_by_images():
+    found = run(good)
+    np.testing.assert_allclose(found.state.statistics.groups["MRI"]["norm.running_mean"], 4.0)
+    np.testing.assert_allclose(found.state.statistics.groups["MRI"]["norm.running_var"], 5.0)
+    assert sorted(found.state.statistics.clients) == ["a", "b"]
+    assert [entry["val_dice"] for entry in found.as_json()["clients"]] == [0.5, 0.5]
+
+
+def test_a_client_is_sent_the_server_model_only_if_its_own_is_another():
+    sent = {}
+
+    def examine(task, who):
+        sent[who.client] = task.server is not None
+        return good(task, who)
+
+    run(examine)
+    assert sent == {"a": True, "b": True}
+    run(examine, algorithm="fedavg")
+    assert sent == {"a": False, "b": False}
+
+
+FAULTS = {
+    "another name": (lambda r: replace(r, client="x"), "it reports as 'x', it joined as 'b'"),
+    "no images": (lambda r: replace(r, n_examples=0), "it reports 0 examples, it joined with 30"),
+    "more images": (lambda r: replace(r, n_examples=31), "it reports 31 examples, it joined with 30"),
+    "not finite": (lambda r: replace(r, own=statistics(np.nan)), "its statistics: .* not finite"),
+    "negative": (
+        lambda r: replace(r, own={**r.own, "norm.running_var": np.float32([-1, 1])}),
+        "its statistics: 'norm.running_var' contains a negative variance",
+    ),
+    "missing": (lambda r: replace(r, server={}), "its statistics: "),
+    "other entries": (
+        lambda r: replace(r, own={**r.own, "conv.weight": INITIAL["conv.weight"]}),
+        "its statistics: ",
+    ),
+    "another shape": (
+        lambda r: replace(r, own={**r.own, "norm.running_var": np.ones(3, np.float32)}),
+        "its statistics: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_report_that_cannot_be_used_has_a_reason_and_no_effect(fault):
+    change, reason = FAULTS[fault]
+    found = run(lambda task, who: change(good(task, who)) if who.client == "b" else good(task, who))
+    assert list(found.missing) == ["b"]
+    assert re.match(reason, found.missing["b"])
+    assert list(found.state.statistics.clients) == ["a"]
+    np.testing.assert_allclose(found.state.statistics.groups["MRI"]["norm.running_mean"], 1.0)
+
+
+def test_a_client_that_fails_is_named_and_the_others_count():
+    def examine(task, who):
+        if who.client == "a":
+            raise ValueError("broken")
+        return good(task, who)
+
+    found = run(examine)
+    assert "broken" in found.missing["a"]
+    assert list(found.state.statistics.clients) == ["b"]
