@@ -50,16 +50,22 @@ def to_square(
         raise ValueError(f"image is {image.shape[:2]}, its mask {mask.shape}; both must have the same shape")
     height, width = mask.shape
     side = max(height, width)
-    square_mask = pad_to_square(mask)
     if side == size:
-        return pad_to_square(image), square_mask
+        return pad_to_square(image), pad_to_square(mask)
     top, left = _margins(side - height)[0], _margins(side - width)[0]
     resized = resample_padded(image, side, top, left, size)
     if image.dtype == np.uint8:
         resized = np.rint(np.clip(resized, 0, 255)).astype(np.uint8)
     taken = _taken(side, size, mask_resize)
-    resized_mask = square_mask.take(taken, axis=0).take(taken, axis=1)
-    return resized, resized_mask.astype(np.uint8, copy=False)
+    rows, columns = _inside(taken, top, height), _inside(taken, left, width)
+    resized_mask = np.zeros((size, size), np.uint8)
+    resized_mask[rows, columns] = mask.take(taken[rows] - top, axis=0).take(taken[columns] - left, axis=1)
+    return resized, resized_mask
+
+
+def _inside(taken: NDArray[np.intp], before: int, n: int) -> slice:
+    """Return the new rows that are taken from the `n` rows of the image, which follow `before` black ones."""
+    return slice(*np.searchsorted(taken, (before, before + n)))
 
 
 def from_square(mask: Mask, height: int, width: int, mask_resize: MaskResize = "aligned") -> Mask:

@@ -240,17 +240,19 @@ def _choose(
     above = [label for label in counts if label > 0]
     if len(above) > 1:
         raise (SeveralLabels if rule.has_choice else ValueError)(_several(counts, above, rule, name))
-    return _any_label(values), frozenset(above)
+    return _any_label(values, counts), frozenset(above)
 
 
-def _any_label(values: NDArray[Any]) -> Flags:
+def _any_label(values: NDArray[Any], counts: Mapping[int, int]) -> Flags:
+    if values.dtype == np.uint8 and counts.keys() <= {0, 1}:
+        return values.view(np.bool_)
     # A comparison of integers with a fraction would convert them all.
     return np.asarray(values > (0.5 if values.dtype.kind == "f" else 0))
 
 
 def _with_labels(values: NDArray[Any], labels: Collection[int], counts: Mapping[int, int]) -> Flags:
     if labels and {label for label in counts if label > 0} <= {*labels}:
-        return _any_label(values)
+        return _any_label(values, counts)
     flags = np.zeros_like(values, bool)
     for label in labels:
         flags |= values == label if values.dtype.kind in "iu" else np.abs(values - label) < 0.5

@@ -35,11 +35,11 @@ def share_of(mask: Mask) -> float:
 
 def measure_lesions(mask: Mask) -> LesionSize:
     """Count and measure the connected parts of `mask` (H×W of 0 and 1), by 8 neighbours."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    left, top, width, height = cv2.boundingRect(mask)
+    if not width:
         return NO_LESION
     # Only the bounding box is labelled: most of an image is background, which takes as long to label.
-    box = np.ascontiguousarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    box = np.ascontiguousarray(mask[top : top + height, left : left + width])
     n, _, stats, _ = cv2.connectedComponentsWithStats(box, connectivity=8)
     parts = stats[1:]
     areas = parts[:, cv2.CC_STAT_AREA]

@@ -2,14 +2,13 @@
 
 import hashlib
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from flames_cli.arrays import Pixels
 from flames_cli.core.imaging.frames import crop_to_content, replace_frame
-from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
+from flames_cli.core.imaging.near_duplicates import PHASH_SIZE, hash_picture
 
 REDUCED = 192
 """Number of pixels of the short side that is sufficient; larger images are averaged first, in whole steps.
@@ -18,7 +17,7 @@ With fewer pixels, `NEAR_BITS` of `core.imaging.near_duplicates` no longer separ
 """
 
 GRID = 4 * PHASH_SIZE
-"""Side of the picture whose low frequencies are hashed; `imagehash.phash` has the same factor."""
+"""Side of the picture whose low frequencies are hashed; the library imagehash has the same factor."""
 
 
 def content_hash(image: Pixels) -> str:
@@ -29,12 +28,12 @@ def content_hash(image: Pixels) -> str:
 
 
 def perceptual_hash(image: Pixels) -> NDArray[np.bool_]:
-    """Return PHASH_SIZE² bits of the low DCT frequencies of a uint8 H×W or H×W×3 image (imagehash.phash).
+    """Return PHASH_SIZE² bits of the low DCT frequencies of a uint8 H×W or H×W×3 image.
 
     A black frame around the picture, such as that of an endoscope, is replaced first: it would decide most of
     the bits.
     """
-    return _hash_grid(_to_grid(_reduce(image)))
+    return hash_picture(_to_grid(_reduce(image)))
 
 
 def orientation_hashes(image: Pixels, orientations: int = 8) -> NDArray[np.bool_]:
@@ -46,7 +45,7 @@ def orientation_hashes(image: Pixels, orientations: int = 8) -> NDArray[np.bool_
     grid = _to_grid(Image.fromarray(crop_to_content(np.asarray(_reduce(image).convert("L")))))
     turned = [np.rot90(grid, quarters) for quarters in range(4)]
     both = (*turned, *(one.T for one in turned))
-    return np.stack([_hash_grid(one) for one in both[:orientations]])
+    return np.stack([hash_picture(one) for one in both[:orientations]])
 
 
 def _reduce(image: Pixels) -> Image.Image:
@@ -58,8 +57,3 @@ def _reduce(image: Pixels) -> Image.Image:
 def _to_grid(picture: Image.Image) -> NDArray[np.uint8]:
     """Return the picture as a grey GRID×GRID picture without a black frame."""
     return replace_frame(np.asarray(picture.convert("L").resize((GRID, GRID), Image.Resampling.LANCZOS)))
-
-
-def _hash_grid(grid: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    picture = Image.fromarray(np.ascontiguousarray(grid))
-    return np.asarray(imagehash.phash(picture, hash_size=PHASH_SIZE).hash).ravel()

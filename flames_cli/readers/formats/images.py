@@ -76,7 +76,7 @@ def _require_one_page(path: Path, data: bytes) -> None:
 
 
 def _read_bytes(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
+    if not path.is_file() and path.exists():
         raise BadCase(f"{path.name}: it is not a file; expected an image")
     return path.read_bytes()
 

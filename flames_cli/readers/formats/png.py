@@ -9,6 +9,7 @@ import struct
 import zlib
 from typing import cast
 
+import cv2
 import numpy as np
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
@@ -85,13 +86,21 @@ def _undo_filters(filtered: Pixels) -> Pixels | None:
 
 def _sum_rows(pixels: Pixels, chosen: NDArray[np.bool_]) -> None:
     """Accumulate the chosen rows in place; outside of the marked region a mask is black and unchanged."""
-    rows = np.flatnonzero(chosen & pixels.any(axis=1))
-    if not rows.size:
-        return
-    first, last = int(rows[0]), int(rows[-1]) + 1
-    left = int(pixels[first:last].any(axis=0).argmax())
-    if chosen[first:last].all():
-        band = pixels[first:last, left:]
-        np.cumsum(band, axis=1, dtype=np.uint8, out=band)
-    else:
-        pixels[rows, left:] = np.cumsum(pixels[rows, left:], axis=1, dtype=np.uint8)
+    left, top, width, height = cv2.boundingRect(pixels)
+    marked, rows = pixels[top : top + height, left:], chosen[top : top + height]
+    if rows.any() and rows.all():
+        band = _accumulate(marked[:, :width])
+        marked[:, :width], marked[:, width:] = band, band[:, -1:]
+    elif rows.any():
+        marked[rows] = np.cumsum(marked[rows], axis=1, dtype=np.uint8)
+
+
+def _accumulate(rows: Pixels) -> Pixels:
+    """Return the sums along each row; in a mask few values change them, so that runs of sums are repeated."""
+    steps = rows.copy()
+    steps[1:, 0] -= rows[:-1].sum(axis=1, dtype=np.uint8)  # one sum over all rows begins again in each
+    at = np.flatnonzero(steps != 0)
+    if at.size > rows.size // 8:
+        return np.cumsum(rows, axis=1, dtype=np.uint8)
+    sums = np.concatenate([[0], np.cumsum(steps.ravel()[at], dtype=np.uint8)]).astype(np.uint8)
+    return sums.repeat(np.diff(at, prepend=0, append=rows.size)).reshape(rows.shape)

@@ -30,15 +30,14 @@ def read_still(
     rule = MaskRule(threshold=options.mask_threshold or threshold)
     with explained_shapes(source.image, source.masks):
         marked = join([read_mask(path, image.shape[:2], rule) for path in source.masks])
-    mask = marked.tumour.view(np.uint8)
-    if not mask.any() and not options.keep_empty:
+    if not marked.tumour.any() and not options.keep_empty:
         raise SkippedCase(EMPTY_MASK)
     return [
         RawCase(
             case=source.case or source.patient,
             patient=source.patient,
             image=image,
-            mask=mask,
+            mask=marked.tumour.view(np.uint8),
             notes=compare_orientations(source.image, source.masks),
         )
     ]

@@ -40,7 +40,7 @@ def find_odd_levels(survey: Survey) -> Iterator[Finding]:
             severity="note",
             code="site-apart",
             what=f"{count_noun(len(apart), 'site')} far brighter or darker than the others",
-            fix="expect models to transfer less well; "
+            fix="expect models to be less accurate there; "
             "check whether units and windows are the same everywhere",
             where=apart,
         )

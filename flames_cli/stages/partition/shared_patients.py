@@ -37,8 +37,9 @@ def require_different_patients(workspace: Path, datasets: Sequence[DataSet]) -> 
     raise FlamesError(
         f"{' and '.join(names)} were split one by one and share {len(shared)} "
         f"{'patient' if len(shared) == 1 else 'patients'} ({', '.join(pseudonyms[:LISTED])}{more}), expected "
-        "none, since one of them could be trained on and tested; list them in one manifest, divide only one "
-        "data set (--dataset), or pass --different-people if the same id means another person in each"
+        "none, since a patient could be in training and a test; list them in one manifest, divide only one "
+        "data set (--dataset), or pass --different-people if the same id means another person in each; the "
+        "tables in the workspace's folder private have the ids"
     )
 
 

@@ -89,7 +89,7 @@ def decode(
     for case in raw:
         image, mask = square(case, size, mask_resize)
         content.append(content_hash(image))
-        if case.mask.any() and not mask.any():
+        if case.mask.view(bool).any() and not mask.any():
             skipped.append((_slice_of(case), f"the lesion vanishes at {size}×{size}"))
             continue
         encoded.append(_encode(case, source, image, mask))

@@ -1,6 +1,7 @@
 import io
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +54,13 @@ def test_a_perceptual_hash_is_a_row_of_bits(scans):
     bits = perceptual_hash(scans[0])
     assert bits.shape == (PHASH_SIZE**2,)
     assert bits.dtype == np.bool_
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (150, 120), (100, 190, 3)])
+def test_a_picture_without_a_frame_has_the_hash_of_imagehash(shape):
+    image = derive_rng(0, "pictures").integers(100, 256, shape, np.uint8)
+    expected = imagehash.phash(Image.fromarray(image), hash_size=PHASH_SIZE).hash.ravel()
+    np.testing.assert_array_equal(perceptual_hash(image), expected)
 
 
 @pytest.mark.parametrize("index", range(6))

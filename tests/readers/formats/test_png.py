@@ -53,6 +53,17 @@ def test_every_simple_image_is_what_pillow_makes_of_it(image):
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
 
 
+@given(st.lists(st.integers(0, 40), min_size=4, max_size=4), st.integers(0, 255), st.booleans())
+def test_wide_rows_of_few_values_and_of_many_are_what_was_drawn(edges, level, is_noisy):
+    """A shape that may touch the right edge, without noise and with it."""
+    (top, bottom), (left, right) = sorted(edges[:2]), sorted(edges[2:])
+    pixels = np.zeros((40, 40), np.uint8)
+    pixels[top:bottom, left:right] = level
+    if is_noisy:
+        pixels ^= np.random.default_rng(level).integers(0, 256, pixels.shape, np.uint8)
+    np.testing.assert_array_equal(decode_simple(png(pixels, [1] * 40), MAX_PIXELS), pixels)
+
+
 MASK = np.zeros((6, 9), np.uint8)
 MASK[2:4, 3:7] = 255
 
