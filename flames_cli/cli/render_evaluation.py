@@ -57,7 +57,10 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
         yield _small_note(result)
         yield "found: lesions that the prediction touches; prec.: its parts that touch one"
     if any(row.healthy for rows in result.lesions.values() for row in rows):
-        yield "without a lesion: marked: images with any prediction; area: mean share of it in the image"
+        yield (
+            "without a lesion: marked: share (number) of images with any prediction; lesions/image: false "
+            "lesions; area: predicted share of the image"
+        )
     if result.compare:
         yield f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}"
         if any(row.gains for rows in result.lesions.values() for row in rows):

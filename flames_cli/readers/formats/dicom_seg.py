@@ -168,6 +168,7 @@ def _voxels(plane: Plane, frame: Pixels, like: Volume) -> tuple[NDArray[np.int64
         )
     if (nearest < 0).any() or (like.file_shape <= nearest.T).any():
         raise BadCase(
-            f"{label_plane(plane)}: the segmentation reaches beyond its image; is it another image's?"
+            f"{label_plane(plane)}: the segmentation reaches beyond its image; check whether it belongs to "
+            "another image"
         )
     return tuple(nearest)

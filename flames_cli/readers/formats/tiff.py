@@ -1,4 +1,4 @@
-"""Read TIFF samples that Pillow reduces, refuses or misunderstands: deep, signed, inverted and planar ones.
+"""Read TIFF samples that Pillow reduces, rejects or reads wrongly: deep, signed, inverted and planar ones.
 
 Pillow halves 48-bit colours, leaves 16-bit WhiteIsZero inverted, and refuses three samples that are declared
 as grey, which is how CVC-ClinicDB is distributed. Here Pillow only decompresses: a directory of our own
@@ -70,7 +70,7 @@ class Samples:
 
 
 def needs_own_reading(directory: Directory) -> bool:
-    """Return whether Pillow would reduce, refuse or misunderstand the image."""
+    """Return whether Pillow would reduce, reject or wrongly read the image."""
     meaning, samples = directory.tags.get(MEANING, (-1,))[0], directory.first(SAMPLES)
     if meaning not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
         return False

@@ -81,7 +81,7 @@ def find_lost_sites(survey: Survey) -> Iterator[Finding]:
             severity="note",
             code="site-left-out",
             what=f"{count_noun(len(lost), 'site')} without any usable image",
-            fix="correct the files and masks of these sites; else they are no clients",
+            fix="correct the files and masks of these sites; without images they cannot be clients",
             where=tuple(
                 Where(f"{site}: all {count_noun(len(sites[site]), survey.noun)} left out", names=(site,))
                 for site in lost
