@@ -21,8 +21,9 @@ These are the letters of Greek and Cyrillic that look like a Latin letter in Uni
 """
 _TO_LATIN = str.maketrans("".join(_LOOK_ALIKE), "".join(_LOOK_ALIKE.values()))
 
-_SEPARATORS = "./\\\u2212"
-_SEPARATOR_CATEGORIES = {"Zs", "Zl", "Zp", "Pd", "Pc", "Cc"}
+_MINUS = "\u2212"
+_SEPARATORS = ("P", "Z", "Cc")
+"""Categories of Unicode of signs and blanks, or their first letters."""
 _DOT_ABOVE = "\u0307"
 """Mark that remains of the capital İ in lower case."""
 
@@ -38,7 +39,7 @@ def normal_form(patient: str) -> str:
     """Return the form in which two spellings of one id are equal; it may be empty.
 
     Letters have one case and one width, and look-alike Greek and Cyrillic letters are Latin. Digits are ASCII
-    digits without leading zeros. Blanks, -, _, ., / and invisible characters are left out; between two digits
+    digits without leading zeros. Blanks, punctuation and invisible characters are left out; between digits
     they become one -, since 1-12 and 11-2 are different ids. `4.0` is 4.
     """
     text = patient
@@ -78,7 +79,7 @@ def _spell_plainly(text: str) -> str:
 
 
 def _separates(char: str) -> bool:
-    return char in _SEPARATORS or unicodedata.category(char) in _SEPARATOR_CATEGORIES
+    return char == _MINUS or unicodedata.category(char).startswith(_SEPARATORS)
 
 
 def _is_invisible(char: str) -> bool:

@@ -38,6 +38,8 @@ class SkippedCase(Exception):
 
 EMPTY_MASK = "the mask is empty"
 """Reason for which a source without a lesion is left out."""
+NONE_CHOSEN = "the mask contains none of the chosen labels, so that nothing of it is tumour"
+"""Remark on such a mask, and reason for which a source with only such masks is left out."""
 NO_LESION = "the manifest states that there is no lesion"
 """Reason for which a row of a manifest without a mask is left out."""
 

@@ -88,6 +88,9 @@ def test_a_site_of_which_nothing_is_used_is_named(fault, tmp_path):
 
 def test_a_split_of_the_manifest_without_a_set_is_named_with_its_remedy(tmp_path):
     manifest = write_manifest(tmp_path, [LESION] * 6, split=["train"] * 4 + ["test"] * 2)
+    checked = check_manifest(manifest, tmp_path, size=SIDE)
+    assert checked.codes["empty-sets"] == "note"
+    assert "no usable patient for server_test" in checked.text_of("empty-sets")
     error = preprocess_manifest(manifest, tmp_path, size=SIDE).error
     assert "column split names no patient for server_test; add some, or pass --server-test 0" in error
     assert not preprocess_manifest(manifest, tmp_path, size=SIDE, server_test=0).error
@@ -99,3 +102,28 @@ def test_labels_that_nobody_chose_are_not_left_out_as_bad_files(tmp_path):
     error = preprocess_manifest(write_manifest(tmp_path, [several] * 5), tmp_path, size=SIDE).error
     assert "Choose the labels of tumour" in error
     assert "or leave them out with --skip-bad" not in error
+
+
+def test_a_manifest_without_patients_to_train_on_is_a_problem(tmp_path):
+    checked, made = run_both(
+        write_manifest(tmp_path, [LESION] * 6, split=["test"] * 3 + ["server"] * 3), tmp_path
+    )
+    assert checked.codes["empty-sets"] == "problem"
+    assert "names no patient for client_train" in made.error
+
+
+def test_masks_of_other_labels_than_the_chosen_ones_are_not_called_empty(tmp_path):
+    masks = [np.where(LESION, np.uint8(1), np.uint8(0)) * (1 if index < 2 else 2) for index in range(8)]
+    manifest = write_manifest(tmp_path, masks)
+    checked, made = run_both(manifest, tmp_path, labels="2")
+    assert "2 images will be left out: the mask contains none of the chosen" in checked.text_of("left-out")
+    assert "empty-mask" not in checked.codes
+    assert len(made.report["skipped"]) == 2
+    kept = check_manifest(manifest, tmp_path, size=SIDE, labels="2", empty="keep")
+    assert kept.codes["remark"] == "note"
+
+
+def test_an_empty_mask_is_empty_whatever_was_chosen(tmp_path):
+    masks = [LESION * (index > 0) for index in range(6)]
+    checked = check_manifest(write_manifest(tmp_path, masks), tmp_path, size=SIDE, labels="255")
+    assert "1 image will be left out: the mask is empty" in checked.text_of("empty-mask")

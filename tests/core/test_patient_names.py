@@ -35,6 +35,9 @@ SPELT_TWO_WAYS = [
     ("943 476 5919", "9434765919"),
     ("010190-1234", "0101901234"),
     ("0-1", "00/01"),
+    ("'007", "7"),  # an apostrophe of Excel, which marks text
+    ("P#1", "P1"),
+    ("O\u2019Neil", "O'Neil"),
 ]
 
 DIFFERENT = [

@@ -10,6 +10,7 @@ from flames_cli.core.imaging.labels import Flags
 from flames_cli.readers.base import (
     EMPTY_MASK,
     NO_LESION,
+    NONE_CHOSEN,
     BadCase,
     RawCase,
     ReadOptions,
@@ -26,7 +27,7 @@ from flames_cli.readers.formats.dicom_references import (
     require_same_image,
     require_same_origin,
 )
-from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, read_segmentation
+from flames_cli.readers.formats.dicom_seg import read_segmentation
 from flames_cli.readers.formats.exif import compare_orientations, explained_shapes
 from flames_cli.readers.formats.images import StoredImage, read_deep_image
 from flames_cli.readers.formats.masks import (
@@ -82,7 +83,7 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
 
 
 def _require_choice(marked: Marked, options: ReadOptions) -> None:
-    """Raise SkippedCase with its own reason where no segment was chosen, unless empty images are kept."""
+    """Raise SkippedCase with its own reason if no mask has a chosen label, unless empty images are kept."""
     if NONE_CHOSEN in marked.notes and not options.keep_empty and not marked.tumour.any():
         raise SkippedCase(NONE_CHOSEN)
 
@@ -166,7 +167,8 @@ def _mark_still(source: Source, path: Path, shape: tuple[int, ...], rule: MaskRu
         raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
     values = dicom_stills.read_still_values(path, source.image, source.frame)
     require_shape(path, values, shape)
-    return replace(mark_still(path, StoredImage(values), rule), notes=remarks)
+    marked = mark_still(path, StoredImage(values), rule)
+    return replace(marked, notes=(*marked.notes, *remarks))
 
 
 def _mark_segments(tumour: Flags, rule: MaskRule, found: frozenset[str], remarks: tuple[str, ...]) -> Marked:
@@ -196,4 +198,5 @@ def _mark_volume(source: Source, path: Path, image: Volume, rule: MaskRule) -> M
         return _mark_segments(mask.voxels > 0, rule, found, remarks)
     mask = stored_as(read_series(path, labels=True), image.axes)
     require_same_grid(source, image, mask)
-    return replace(mark_tumour(path, mask.voxels, rule), notes=(*mask.notes, *remarks))
+    marked = mark_tumour(path, mask.voxels, rule)
+    return replace(marked, notes=(*marked.notes, *mask.notes, *remarks))

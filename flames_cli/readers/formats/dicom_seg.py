@@ -27,8 +27,6 @@ TUMOUR = re.compile(r"tumou?r|lesion|cancer|carcinom|sarcom|neoplas|metasta|gtv"
 LISTED = 12
 """Largest number of segments that a message lists."""
 
-NONE_CHOSEN = "the segmentation contains none of the chosen labels, so that nothing of it is tumour"
-
 
 @dataclass(frozen=True, slots=True)
 class Segments:

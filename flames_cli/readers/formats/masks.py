@@ -21,7 +21,7 @@ from flames_cli.core.imaging.labels import (
     find_coloured_tumour,
     find_tumour,
 )
-from flames_cli.readers.base import BadCase, ReadOptions, Source, UnchosenLabels
+from flames_cli.readers.base import NONE_CHOSEN, BadCase, ReadOptions, Source, UnchosenLabels
 from flames_cli.readers.formats.images import StoredImage, read_stored_image
 
 
@@ -190,7 +190,7 @@ def _mark(
         name = colour_name if find is find_coloured_tumour else str
         return Marked(tumour, frozenset(name(label) for label in present))
     found = frozenset(label for label, listed in named.items() if present.intersection(listed))
-    return Marked(tumour, found)
+    return Marked(tumour, found, () if found or not values.any() else (NONE_CHOSEN,))
 
 
 def _is_grey(colours: Pixels) -> bool:

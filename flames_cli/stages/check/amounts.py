@@ -54,6 +54,21 @@ def find_no_lesions(survey: Survey) -> Iterator[Finding]:
         )
 
 
+def find_absent_sets(survey: Survey) -> Iterator[Finding]:
+    """Return the sets to which a manifest's column `split` assigns no usable patient."""
+    usable = (one for one in survey.inspected if any(case.is_used for case in one.cases))
+    named = {one.source.fixed_set for one in usable} - {""}
+    absent = [name for name in ("client_train", "client_test", "server_test") if name not in named]
+    if named and absent:
+        yield Finding(
+            severity="problem" if "client_train" in absent else "note",
+            code="empty-sets",
+            what=f"the column split names no usable patient for {', '.join(absent)}",
+            fix="add some; preprocess goes on without tests with --test-fraction 0 (client_test) and "
+            "--server-test 0 (server_test)",
+        )
+
+
 def find_lost_sites(survey: Survey) -> Iterator[Finding]:
     """Return the sites of which no image is used: a client would be missing."""
     sites: dict[str, list[Inspected]] = {}

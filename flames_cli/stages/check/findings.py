@@ -6,7 +6,12 @@ from flames_cli.core.imaging.label_names import option_text
 from flames_cli.core.imaging.lesions import FULL_MASK
 from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
 from flames_cli.stages.acceptance import FULL_MASK_CODE
-from flames_cli.stages.check.amounts import find_few_patients, find_lost_sites, find_no_lesions
+from flames_cli.stages.check.amounts import (
+    find_absent_sets,
+    find_few_patients,
+    find_lost_sites,
+    find_no_lesions,
+)
 from flames_cli.stages.check.clipping import advise_wider, clipped_parts, find_clipped
 from flames_cli.stages.check.equal_masks import find_equal_masks
 from flames_cli.stages.check.inspection import CaseFigures
@@ -45,6 +50,7 @@ def find_all(survey: Survey) -> list[Finding]:
         find_few_patients,
         find_no_lesions,
         find_lost_sites,
+        find_absent_sets,
         _other_count,
         find_clipped,
         find_ct_windows,

@@ -8,11 +8,11 @@ from PIL import Image
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from flames_cli.readers.base import BadCase, ReadOptions, SkippedCase, Source
+from flames_cli.readers.base import NONE_CHOSEN, BadCase, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.any_kind import read_any
 from flames_cli.readers.formats.dicom import read_series
 from flames_cli.readers.formats.dicom_files import is_segmentation, read_header
-from flames_cli.readers.formats.dicom_seg import NONE_CHOSEN, read_segmentation, read_segments
+from flames_cli.readers.formats.dicom_seg import read_segmentation, read_segments
 from flames_cli.readers.formats.dicom_stills import read_still_segmentation
 from tests.support.phantoms.dicom import write_segmentation, write_series
 from tests.support.phantoms.dicom_bytes import image, sequence, write

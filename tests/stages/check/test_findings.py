@@ -62,7 +62,8 @@ def codes(findings):
 )
 def test_a_named_patient_in_two_places_is_a_problem(key, what, values):
     one, other = [still(value, patient="p", **{key: value}) for value in values]
-    (found,) = find_all(survey(one, other, far(1), far(2)))
+    findings = find_all(survey(one, other, far(1), far(2)))
+    (found,) = [finding for finding in findings if finding.code != "empty-sets"]
     assert (found.code, found.severity) == (f"patient-in-two-{what}", "problem")
     assert found.where == ((f"p: {values[0]}, {values[1]}", values, ("p",), ""),)
     assert found.ids == [f"patient-in-two-{what}:p"]
