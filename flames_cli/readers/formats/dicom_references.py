@@ -30,7 +30,7 @@ def require_modality(image: Path, modality: str) -> None:
         BadCase: the modality is another; the intensities would be scaled by its rule.
     """
     stated = MODALITIES.get(str(read_header(list_files(image)[0]).get("Modality")))
-    listed = "CT" if ranges.is_ct(modality) else modality
+    listed = ranges.family_of(modality)
     if stated and listed in CHECKED and stated != listed:
         raise BadCase(
             f"{image.name}: the file is {stated}, its row says {modality}; expected one; correct the "

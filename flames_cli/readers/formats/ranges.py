@@ -33,6 +33,8 @@ LEAST_AIR, MOST_BONE, LEAST_BODY = 0.01, 0.3, 0.05
 than the first, and more bone than the second; or more than the third from 700 HU, and less from 240 HU."""
 LEAST_TISSUE = 0.01
 """Share above -500 HU of a CT that is not in HU, if its lowest value is below that of air."""
+CLIPPED_AIR = (-1030.0, -990.0)
+"""Values in HU to which programs clip air."""
 BELOW_AIR = -1100.0
 """Value in HU that only padding is below."""
 FEWEST_HU = 20.0
@@ -45,6 +47,11 @@ _AIR_HU = (-3100.0, -900.0)
 def is_ct(modality: str) -> bool:
     """Return whether the name starts with CT or CTA as a word, such as CT, CT-CE, ct_portal or CTA."""
     return _CT.match(modality) is not None
+
+
+def family_of(modality: str) -> str:
+    """Return CT for CT of any name, else the name itself: within a family, intensities have one meaning."""
+    return "CT" if is_ct(modality) else modality
 
 
 def find_window(windows: Mapping[str, Range], modality: str) -> Range | None:
@@ -107,11 +114,11 @@ def _is_shifted(sample: Pixels, lowest: float) -> bool:
     inside = sample[sample != lowest]  # the lowest value is often padding
     if not inside.size or (inside < -200).mean() >= LEAST_AIR:
         return False
-    dense = float(((inside > 700) & (inside < 1300)).mean())
-    return bool(
-        (inside > 400).mean() > MOST_BONE
-        or (dense > LEAST_BODY and dense > ((inside > 240) & (inside <= 700)).mean())
-    )
+    if (inside > 400).mean() > MOST_BONE:
+        return True
+    dense, other = (((inside > low) & (inside <= high)).mean() for low, high in ((700, 1300), (240, 700)))
+    # Clipped air is one value; then nothing else shows that a small body is not bone.
+    return bool(dense > max(LEAST_BODY, other)) and not CLIPPED_AIR[0] <= lowest <= CLIPPED_AIR[1]
 
 
 def _for_other_units(sample: Pixels, modality: str, window: Range) -> str:

@@ -149,12 +149,17 @@ def _measure(name: str, case: RawCase, mask_at_size: Mask, percentile: float) ->
         intensity=intensity,
         level=(intensity.mean - case.low) / window,
         contrast=intensity.sd / window,
-        digest=content_hash(case.image) if intensity.sd else "",
+        digest=content_hash(_as_numbers(case.image)) if intensity.sd else "",
         packed_mask=encode_chunk(np.packbits(mask_at_size)),
         clipping=None
         if case.max_value == MAX_8_BIT
         else measure_clipping(case.image, case.mask, case.low, case.high, percentile),
     )
+
+
+def _as_numbers(image: Pixels) -> Pixels:
+    """Return deep pixels in one type, so that copies in other types and byte orders are equal; -0 is 0."""
+    return image if image.dtype == np.uint8 else image.astype(np.float32) + np.float32(0)
 
 
 def _slice_distance(place: Placement | None) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from flames_cli.arrays import Floats
 from flames_cli.core.imaging.quality import distance_from, robust_z
-from flames_cli.readers.formats.ranges import is_ct
+from flames_cli.readers.formats.ranges import family_of, is_ct
 from flames_cli.stages.check.survey import Finding, Part, Survey, Where, count_noun
 
 # These limits are our own choice.
@@ -102,7 +102,7 @@ def find_other_scales(survey: Survey, surveys: Sequence[Survey]) -> Iterator[Fin
     counts: dict[str, dict[str, list[int]]] = {}
     for other in surveys:
         for part, own in other.parts().items():
-            by_set = counts.setdefault("CT" if is_ct(part.modality) else part.modality, {})
+            by_set = counts.setdefault(family_of(part.modality), {})
             both = by_set.setdefault(other.name, [0, 0])
             for one in own:
                 both[one.cases[0].clipping is not None] += 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flames_cli.core.imaging.near_duplicates import PHASH_SIZE, find_turned_copies
+from flames_cli.readers.formats.ranges import family_of
 from flames_cli.stages.check.copies import ACCEPT, ComparedSource
 from flames_cli.stages.check.inspection import CaseFigures, unpack_hashes
 from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
@@ -44,12 +45,12 @@ class SharedSlice:
 
 
 def has_both(surveys: Sequence[Survey]) -> dict[str, tuple[list[ComparedSource], list[ComparedSource]]]:
-    """Return the still images and the volumes of every modality that has both."""
+    """Return the still images and the volumes of every modality that has both; all CT counts as one."""
     found: dict[str, tuple[list[ComparedSource], list[ComparedSource]]] = {}
     for survey in surveys:
         for one in survey.usable:
-            modality = survey.part_of(one.source).modality
-            found.setdefault(modality, ([], []))[one.look is None].append(ComparedSource(survey, one))
+            family = family_of(survey.part_of(one.source).modality)
+            found.setdefault(family, ([], []))[one.look is None].append(ComparedSource(survey, one))
     return {modality: both for modality, both in found.items() if all(both)}
 
 

@@ -91,6 +91,24 @@ def test_another_modality_is_not_compared(mixed):
     assert found_in(report) == {}
 
 
+def test_ct_of_any_name_is_compared(tmp_path):
+    voxels = smooth("v", 8, 8, 4) / 3 - 100
+    voxels[0, 0] = -1000
+    mask = np.zeros(voxels.shape, np.uint8)
+    mask[20:40, 20:40, 2:6] = 1
+    for name, content in (("v.nii", voxels.astype(np.int16)), ("v_m.nii", mask)):
+        nib.save(nib.Nifti1Image(content, np.eye(4)), tmp_path / name)
+    shown = np.clip((voxels[..., 3] + 160) / 400 * 255, 0, 255).astype(np.uint8)
+    Image.fromarray(np.rot90(shown)).save(tmp_path / "again.png")
+    Image.fromarray(np.rot90(mask[..., 3]) * np.uint8(255)).save(tmp_path / "again_m.png")
+    rows = [("v.nii", "v_m.nii", "v", "ct portal", "liver")]
+    rows += [("again.png", "again_m.png", "again", "CT-CE", "liver")]
+    write_manifest(tmp_path, rows)
+    report = run(tmp_path, "manifest", manifest=tmp_path)["manifest"]
+    assert found_in(report)["slices-across-patients"]["severity"] == "problem"
+    assert any("1 still image of CT with 4 slices" in line for line in report["compared"])
+
+
 def test_stills_of_one_data_set_are_found_in_the_volumes_of_another(phantom_raw, tmp_path):
     reader = READERS["brats"]
     source = reader.list_sources(phantom_raw["brats"])[0]
