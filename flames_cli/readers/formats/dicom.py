@@ -10,7 +10,13 @@ from pydicom.dataset import Dataset
 from flames_cli.arrays import Floats, Pixels
 from flames_cli.core.imaging.volumes import to_ras
 from flames_cli.readers.base import BadCase
-from flames_cli.readers.formats.dicom_files import SEGMENTATIONS, count_bytes, list_files, read_header
+from flames_cli.readers.formats.dicom_files import (
+    SEGMENTATIONS,
+    count_bytes,
+    list_files,
+    read_header,
+    require_plain_labels,
+)
 from flames_cli.readers.formats.dicom_pixels import read_frames
 from flames_cli.readers.formats.dicom_planes import (
     Plane,
@@ -52,7 +58,7 @@ def read_series(path: Path, labels: bool = False) -> Volume:
     if sum(count_bytes(header) for header in headers) > MAX_BYTES:
         raise BadCase(f"{path.name}: its headers claim more than {MAX_BYTES // 2**30} GiB of voxels")
     described = [describe_planes(file, header) for file, header in zip(files, headers, strict=True)]
-    remarks = () if labels else _require_units(files, headers, described)
+    remarks = _require_labels(files, headers) if labels else _require_units(files, headers, described)
     planes = [plane for some in described for plane in some]
     _require_alike(path, planes)
     normal = planes[0].normal
@@ -76,6 +82,12 @@ def _require_units(
     """Check the units of all files of CT; return remarks, each once."""
     found = map(require_hounsfield, files, headers, planes)
     return tuple(dict.fromkeys(remark for remarks in found for remark in remarks))
+
+
+def _require_labels(files: Sequence[Path], headers: Sequence[Dataset]) -> tuple[str, ...]:
+    for file, header in zip(files, headers, strict=True):
+        require_plain_labels(file, header)
+    return ()
 
 
 def _require_one_series(path: Path, headers: Sequence[Dataset]) -> None:
@@ -120,7 +132,6 @@ def _require_alike(path: Path, planes: Sequence[Plane]) -> None:
 
 
 def label_plane(plane: Plane) -> str:
-    """Return the name of a slice for messages: its file, and its frame if it is not the first."""
     """Return the name of a slice for messages: its file, and its frame if it is not the first."""
     return plane.path.name + (f" frame {plane.frame + 1}" if plane.frame else "")
 

@@ -39,6 +39,7 @@ _NAMES = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing"),
     *("SequenceOfUltrasoundRegions", "EstimatedRadiographicMagnificationFactor"),
     *("SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "RescaleType"),
+    *("ModalityLUTSequence", "PresentationLUTShape"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 TAGS = [Tag(name) for name in _NAMES]
@@ -166,6 +167,7 @@ def read_header(path: Path) -> Dataset:
             continue
         _check_size(path, header)
         _check_depth(path, header)
+        _check_scale(path, header)
     return header
 
 
@@ -220,10 +222,29 @@ def _check_depth(path: Path, header: Dataset) -> None:
         raise _undecodable(path, syntax)
 
 
+def _check_scale(path: Path, header: Dataset) -> None:
+    """Check that the intensities are a linear function of the stored values."""
+    if header.get("ModalityLUTSequence"):
+        raise BadCase(
+            f"{path.name}: its intensities are in a table (ModalityLUTSequence), expected slope and "
+            "intercept; convert it to PNG of 16 bits, for example with DCMTK (dcm2img)"
+        )
+
+
+def require_plain_labels(path: Path, header: Dataset) -> None:
+    """Raise BadCase for a mask that shows its label 0 white: programs differ in whether they invert it."""
+    if header.get("PhotometricInterpretation") == "MONOCHROME1":
+        raise BadCase(
+            f"{path.name}: the mask is MONOCHROME1, which shows 0 white, expected MONOCHROME2, in which 0 is "
+            "background; save it as that, as PNG or as NIfTI"
+        )
+
+
 def _check_size(path: Path, header: Dataset) -> None:
     if "Rows" not in header:
         raise BadCase(
-            f"{path.name}: it contains no pixels, expected slices or DICOM-SEG (RTSTRUCT is not read)"
+            f"{path.name}: it contains no pixels, expected slices or DICOM-SEG (RTSTRUCT is not read); take "
+            "it out of the folder, or convert it"
         )
     rows, columns, frames = int(header.Rows), int(header.Columns), count_frames(header)
     bits = int(header.BitsAllocated)

@@ -65,7 +65,10 @@ def open_pixels(path: Path) -> Dataset:
     """Return the elements that decoding needs. Raises BadCase if pixels are missing or incomplete."""
     dataset = read_tags(path, _TAGS)
     if "PixelData" not in dataset:
-        raise BadCase(f"{path.name}: it contains no pixels, expected an image")
+        raise BadCase(
+            f"{path.name}: it contains no pixels that are whole numbers, expected an image; convert a "
+            "parametric map to NIfTI"
+        )
     if not dataset.file_meta.TransferSyntaxUID.is_compressed:
         _require_all(path, dataset)
     return dataset

@@ -30,6 +30,9 @@ VOLUME_CLASSES = tuple(
 )
 """UIDs of the classes of CT, MR and PET images."""
 
+CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
+"""Start of the UIDs of the classes of secondary captures; no other class starts like it."""
+
 UNSPECIFIED = "the RescaleType of the CT is US (unspecified): its values may not be Hounsfield units"
 
 
@@ -185,8 +188,13 @@ def is_ct(header: Dataset) -> bool:
 
 
 def is_slice(header: Dataset) -> bool:
-    """Return True if an image is a slice by its class or modality, with or without a position."""
+    """Return True if an image is a slice by its class or modality, with or without a position.
+
+    A capture of a screen keeps the modality of what it shows, and is none.
+    """
     modality, uid = header.get("Modality"), header.get("SOPClassUID")
+    if str(uid).startswith(CAPTURES):
+        return False
     return is_ct(header) or modality in VOLUME_MODALITIES or uid in VOLUME_CLASSES
 
 

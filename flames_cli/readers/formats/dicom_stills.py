@@ -23,6 +23,7 @@ from flames_cli.readers.formats.dicom_files import (
     list_files,
     named_errors,
     read_header,
+    require_plain_labels,
 )
 from flames_cli.readers.formats.dicom_pixels import decode, open_pixels
 from flames_cli.readers.formats.dicom_planes import has_position, is_slice
@@ -81,6 +82,7 @@ def read_still(path: Path, colour: bool, frame: int = 0) -> Still:
     """
     file = list_files(path)[0]
     header = read_header(file)
+    _require_one_display(file, header)
     values, is_colour = _read_values(file, header, frame, as_labels=False)
     with named_errors(file):
         pixels = values if is_colour else _intensities(header, values)
@@ -102,6 +104,7 @@ def read_still_values(path: Path, image: Path, frame: int = 0) -> NDArray[Any]:
     """
     file = list_files(path)[0]
     header = read_header(file)
+    require_plain_labels(file, header)
     frames = count_frames(header)
     if frames > 1 and frame and frames != (own := count_frames(read_header(list_files(image)[0]))):
         raise BadCase(f"{file.name}: the mask has {frames} frames, its image {own}; expected as many, or one")
@@ -197,6 +200,18 @@ def _index_of(file: Path, header: Dataset, frame: int) -> int:
             f"{file.name}: frame {frame} does not exist, the file has {frames}; correct the column frame"
         )
     return max(frame - 1, 0)
+
+
+def _require_one_display(file: Path, header: Dataset) -> None:
+    """Check that the header does not say both that large values are bright and that they are dark."""
+    if (
+        header.get("PhotometricInterpretation") == "MONOCHROME2"
+        and header.get("PresentationLUTShape") == "INVERSE"
+    ):
+        raise BadCase(
+            f"{file.name}: it is MONOCHROME2 with a PresentationLUTShape of INVERSE, which contradict each "
+            "other, expected MONOCHROME1 with INVERSE, or neither; export it as PNG, with air black"
+        )
 
 
 def _narrow(header: Dataset, values: NDArray[Any]) -> NDArray[Any]:

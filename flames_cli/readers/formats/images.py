@@ -131,6 +131,7 @@ def _decode_any(path: Path, data: bytes, colour: bool) -> Pixels:
             _require_opaque(path, _is_opaque(upright, data))
             return to_channels(_to_16_bits(path, upright), colour)
         _require_opaque(path, _is_opaque(upright, data))
+        upright.info.pop("transparency", None)  # Pillow would warn of it
         wanted = "RGB" if colour else "L"
         return np.asarray(upright if upright.mode == wanted else upright.convert(wanted))
 
@@ -218,11 +219,17 @@ def _named_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise BadCase(f"{path.name}: there is no such file") from error
     except UnidentifiedImageError as error:
-        raise BadCase(
-            f"{path.name}: cannot be read as an image ({describe(recognise_file(path))})"
-        ) from error
+        content = recognise_file(path)
+        if content.name in FORMATS:  # a kind of it that is not decoded here, such as JPEG of 12 bits
+            raise BadCase(
+                f"{path.name}: cannot be read as an image (it is {content.name} of a kind that is not read, "
+                "or damaged); save it as PNG, or fetch it again"
+            ) from error
+        raise BadCase(f"{path.name}: cannot be read as an image ({describe(content)})") from error
     except (*DAMAGE, Image.DecompressionBombError) as error:
-        raise BadCase(f"{path.name}: cannot be read as an image ({_short(error)})") from error
+        raise BadCase(
+            f"{path.name}: cannot be read as an image ({_short(error)}); fetch it again, or save it as PNG"
+        ) from error
 
 
 def _orientation(image: Image.Image) -> int:

@@ -43,6 +43,8 @@ GZIP_START = b"\x1f\x8b"
 
 _MAGIC, _MAGIC_2 = b"n+1\0", b"n+2\0\r\n\x1a\n"
 """Marks of NIfTI-1 at byte 344 and of NIfTI-2 at byte 4, of a file that also contains the voxels."""
+_MM_OF_UNITS = {1: 1e3, 3: 1e-3}
+"""Millimetres in a metre and in a micrometre, by NIfTI's codes; all other codes are taken as mm."""
 _SILENT = logging.Logger("nifti", logging.CRITICAL + 1)
 """Logger that drops nibabel's notes on fields that it corrects; the fields that matter are checked here."""
 
@@ -65,12 +67,15 @@ def read_volume(path: Path, channel: int | None = 0) -> Volume:
         with _open(path) as stream:
             header, data = _read_checked(path, stream)
         voxels = _channel(path, header, data, channel)
-        affine = header.get_best_affine()
+        affine = _affine_in_mm(header)
         codes = nib.aff2axcodes(affine)
     if not (np.isfinite(affine).all() and all(codes)):
         raise BadCase(f"{path.name}: its header has no orientation that makes sense; fetch it again")
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        raise BadCase(f"{path.name}: it contains voxels that are not finite")
+        raise BadCase(
+            f"{path.name}: it contains voxels that are not finite, expected numbers; replace NaN and "
+            "infinity, for example with 0 outside of the body"
+        )
     axes = "".join(codes)
     return Volume(to_ras(voxels, axes), affine, axes)
 
@@ -84,7 +89,9 @@ def _named_errors(path: Path) -> Iterator[None]:
     except _DAMAGED as error:
         raise BadCase(f"{path.name}: the gzip file is damaged or cut short; fetch it again") from error
     except (OSError, WrapStructError, HeaderDataError) as error:
-        raise BadCase(f"{path.name}: cannot be read as NIfTI ({type(error).__name__})") from error
+        raise BadCase(
+            f"{path.name}: cannot be read as NIfTI ({type(error).__name__}); it is damaged, fetch it again"
+        ) from error
     except (ValueError, OverflowError) as error:
         raise BadCase(f"{path.name}: its header cannot be right ({error})") from error
     except MemoryError as error:
@@ -139,10 +146,16 @@ def _claimed_bytes(path: Path, header: nib.Nifti1Header) -> tuple[int, int]:
     """Return the number of voxel bytes that the header states, and the offset of the first."""
     shape = _shape(header)
     if len(shape) not in (3, 4) or min(shape) < 1:
-        raise BadCase(f"{path.name}: its shape is {shape}, expected 3 or 4 axes")
+        raise BadCase(
+            f"{path.name}: its shape is {shape}, expected 3 or 4 axes; give one image a third axis of length "
+            "1, and save one of several vectors as a file of its own"
+        )
     dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
     if dtype.kind not in "iuf":
-        raise BadCase(f"{path.name}: its voxels are of type {dtype}, expected one number each")
+        raise BadCase(
+            f"{path.name}: its voxels are of type {dtype}, expected one number each; save one channel, or "
+            "the magnitude, as a file of its own"
+        )
     size = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
     if size > MAX_BYTES:
         raise BadCase(f"{path.name}: its header claims a shape of {shape}, {size / 2**30:.0f} GiB")
@@ -152,6 +165,13 @@ def _claimed_bytes(path: Path, header: nib.Nifti1Header) -> tuple[int, int]:
     if size > held * (MAX_INFLATION if _is_zipped(path) else 1):
         raise BadCase(f"{path.name}: its header claims {size} bytes of voxels, the file has {held} in all")
     return size, offset
+
+
+def _affine_in_mm(header: nib.Nifti1Header) -> NDArray[np.float64]:
+    """Return the matrix from voxels to mm; files of microscopes may state other units."""
+    affine: NDArray[np.float64] = np.array(header.get_best_affine(), np.float64)
+    affine[:3] *= _MM_OF_UNITS.get(int(header["xyzt_units"]) & 7, 1.0)
+    return affine
 
 
 def _shape(header: nib.Nifti1Header) -> tuple[int, ...]:

@@ -15,8 +15,9 @@ Range = tuple[float, float]
 CT_WINDOW = (-160.0, 240.0)
 """Window of soft tissue in HU (width 400, level 40), for CT data sets without their own window."""
 
-OFFSETS = (1024, 8192, 32768)
-"""Stored values of water where a converter lost the intercept of CT, or stored HU + 32768 in a PNG."""
+OFFSETS = (1024, 8192, 32768, -1024)
+"""Values of water where a converter lost the intercept of CT, stored HU + 32768 in a PNG, or subtracted the
+intercept twice."""
 
 # These limits are our own choice, from measurements (docs/decisions.md).
 MOST_NEGATIVE = 0.1
@@ -27,8 +28,13 @@ LEAST_BACKGROUND = 0.05
 """Share of an image that its most frequent value has if it is a background."""
 NEAR = 0.05
 """Share of the range of values in which a voxel counts as 0, or as background."""
-LEAST_AIR, MOST_BONE = 0.01, 0.3
-"""Shares of a CT below -200 HU and above 400 HU; it is not in HU if it has less air and more bone."""
+LEAST_AIR, MOST_BONE, LEAST_BODY = 0.01, 0.3, 0.05
+"""Shares of a CT below -200 HU, above 400 HU, and from 700 to 1300 HU. It is not in HU if it has less air
+than the first, and more bone than the second; or more than the third from 700 HU, and less from 240 HU."""
+LEAST_TISSUE = 0.01
+"""Share above -500 HU of a CT that is not in HU, if its lowest value is below that of air."""
+BELOW_AIR = -1100.0
+"""Value in HU that only padding is below."""
 FEWEST_HU = 20.0
 """Distance from 0 HU within which no CT lies completely: its noise alone is wider."""
 
@@ -84,28 +90,37 @@ def advise_window(modality: str, window: Range) -> str:
 def _require_hu(name: str, voxels: Pixels, modality: str, window: Range) -> None:
     lowest, highest = float(voxels.min()), float(voxels.max())
     sample = sample_voxels(voxels)
-    is_scaled = lowest > -FEWEST_HU and highest < FEWEST_HU
-    if lowest < 0 and not is_scaled and not _is_too_bright(sample[sample != lowest]):
+    is_scaled = (lowest > -FEWEST_HU and highest < FEWEST_HU) or voxels.dtype.itemsize == 1
+    if lowest < 0 and not is_scaled and not _is_shifted(sample, lowest):
         return
     raise BadCase(
         f"{name}: its values run from {lowest:g} to {highest:g}, expected HU (air -1000, water 0); convert "
-        f"it, or pass {_for_other_units(sample, modality, window)}"
+        f"it, or pass {_for_other_units(sample, modality, window)}; if it is HU nevertheless, pass "
+        f"{advise_window(modality, window)}"
     )
 
 
-def _is_too_bright(sample: Pixels) -> bool:
-    """Return whether soft tissue cannot be near 0 HU; the lowest value, often padding, is not in `sample`."""
-    if not sample.size:
+def _is_shifted(sample: Pixels, lowest: float) -> bool:
+    """Return whether soft tissue cannot be near 0 HU: nothing is as bright, or what is dark is as bright."""
+    if lowest < BELOW_AIR and (sample > -500).mean() < LEAST_TISSUE:
+        return True
+    inside = sample[sample != lowest]  # the lowest value is often padding
+    if not inside.size or (inside < -200).mean() >= LEAST_AIR:
         return False
-    return bool((sample < -200).mean() < LEAST_AIR and (sample > 400).mean() > MOST_BONE)
+    dense = float(((inside > 700) & (inside < 1300)).mean())
+    return bool(
+        (inside > 400).mean() > MOST_BONE
+        or (dense > LEAST_BODY and dense > ((inside > 240) & (inside <= 700)).mean())
+    )
 
 
 def _for_other_units(sample: Pixels, modality: str, window: Range) -> str:
     """Return the window that shows the same as `window` (in HU) does, in the units of the image."""
     low, high = window
-    shares = [float(((sample >= water + low) & (sample <= water + high)).mean()) for water in OFFSETS]
-    best = int(np.argmax(shares))
-    if shares[best] >= NEAR:
+    tissue = sample > sample.min()  # the lowest value is often padding
+    shown = [tissue & (sample >= water + low) & (sample <= water + high) for water in OFFSETS]
+    best = int(np.argmax([one.sum() for one in shown]))
+    if shown[best].mean() >= NEAR:
         water = OFFSETS[best]
         return f"{advise_window(modality, (water + low, water + high))}, if water is {water} in it"
     if 1 < sample.max() <= 255 and sample.min() >= 0:
@@ -121,11 +136,9 @@ def _require_few_negative(name: str, voxels: Pixels, modality: str) -> None:
         return
     sample = sample_voxels(voxels, 100_000)
     others = sample[sample != lowest]
-    if _AIR_HU[0] <= lowest <= _AIR_HU[1] and others.size and (others < -500).mean() > LEAST_AIR:
-        raise BadCase(
-            f"{name}: its values begin at {lowest:g} like air in HU, and its modality is {modality}; "
-            f"write CT as its modality if it is CT, or pass {advise_window(modality, CT_WINDOW)}"
-        )
+    begins_as_air = _AIR_HU[0] <= lowest <= _AIR_HU[1]
+    if begins_as_air and others.size and (others < -500).mean() > LEAST_AIR:
+        raise _unnamed_ct(name, lowest, modality)
     values, counts = count_values(sample)
     low, high = (float(end) for end in np.percentile(sample, (0.5, 99.5)))
     near = NEAR * (high - low)
@@ -136,10 +149,19 @@ def _require_few_negative(name: str, voxels: Pixels, modality: str) -> None:
     is_below = background < -near and n_background > LEAST_BACKGROUND * sample.size
     share = float((shown < (0 if is_below else -near)).mean()) if shown.size else 0.0
     if share > (MOST_NEGATIVE_OF_TISSUE if is_below else MOST_NEGATIVE):
+        if begins_as_air:
+            raise _unnamed_ct(name, lowest, modality)
         raise BadCase(
             f"{name}: {share:.0%} of its voxels outside the background are below 0, expected almost none, "
             f"since 0 becomes black; pass {window}"
         )
+
+
+def _unnamed_ct(name: str, lowest: float, modality: str) -> BadCase:
+    return BadCase(
+        f"{name}: its values begin at {lowest:g} like air in HU, and its modality is {modality}; "
+        f"write CT as its modality if it is CT, or pass {advise_window(modality, CT_WINDOW)}"
+    )
 
 
 def _other_percentile(voxels: Pixels, modality: str, options: ReadOptions) -> str:

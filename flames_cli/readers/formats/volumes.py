@@ -82,7 +82,7 @@ def require_same_grid(source: Source, image: Volume, mask: Volume) -> None:
     if apart_mm > GRID_TOLERANCE * min(image.spacing_mm):
         raise BadCase(
             f"{source.name}: the mask's header places it up to {apart_mm:.1f} mm from its image's voxels; "
-            "resample it onto the image"
+            "save it with the image's header if it was drawn on these voxels, else resample it onto them"
         )
 
 

@@ -143,8 +143,23 @@ def test_where_small_values_are_bright_they_are_inverted_but_never_hounsfield_un
 
 def test_a_mask_counts_as_it_is_stored(series):
     stored = read_series(series).voxels + 1024
-    change_all(series, Modality="MR", PhotometricInterpretation="MONOCHROME1")
     np.testing.assert_array_equal(read_series(series, labels=True).voxels, stored)
+
+
+def test_a_mask_whose_label_0_is_shown_white_is_rejected(series):
+    change_all(series, Modality="MR", PhotometricInterpretation="MONOCHROME1")
+    with pytest.raises(BadCase, match="the mask is MONOCHROME1, which shows 0 white, expected MONOCHROME2"):
+        read_series(series, labels=True)
+
+
+def test_intensities_in_a_table_are_rejected(series):
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [4, 0, 16], bytes(8)
+    change_all(series, ModalityLUTSequence=[table])
+    with pytest.raises(
+        BadCase, match=r"in a table \(ModalityLUTSequence\), expected slope and intercept; conv"
+    ):
+        read_series(series)
 
 
 def test_one_file_is_a_volume_of_one_slice(series):

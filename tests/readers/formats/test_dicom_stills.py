@@ -215,9 +215,41 @@ def test_the_mask_of_a_clip_has_one_frame_or_as_many(tmp_path):
 
 
 def test_a_mask_counts_as_it_is_stored(tmp_path):
-    file = image("SC", SHAPE, grey().tobytes(), photometric="MONOCHROME1", padding=int(grey().max()))
-    path = write(tmp_path / "a.dcm", file)
+    path = write(tmp_path / "a.dcm", image("SC", SHAPE, grey().tobytes(), padding=int(grey().max())))
     np.testing.assert_array_equal(read_still_values(path, path), grey())
+
+
+def test_a_mask_whose_label_0_is_shown_white_is_rejected(tmp_path):
+    path = write(tmp_path / "a.dcm", image("SC", SHAPE, grey().tobytes(), photometric="MONOCHROME1"))
+    with pytest.raises(BadCase, match="the mask is MONOCHROME1, which shows 0 white, expected MONOCHROME2"):
+        read_still_values(path, path)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_a_capture_of_a_screen_is_a_still_of_any_modality(modality, tmp_path):
+    captured = {**image("SC", SHAPE, grey().tobytes()), dicom_bytes.MODALITY: ("CS", modality)}
+    path = write(tmp_path / "a.dcm", captured)
+    assert is_still(path)
+    np.testing.assert_array_equal(read_still(path, colour=False).pixels, grey())
+
+
+def test_a_header_that_says_bright_and_dark_is_rejected(tmp_path):
+    inverse = (0x2050, 0x0020), ("CS", "INVERSE")
+    path = write(tmp_path / "a.dcm", {**image("CR", SHAPE, grey().tobytes()), inverse[0]: inverse[1]})
+    with pytest.raises(
+        BadCase, match=r"MONOCHROME2 with a PresentationLUTShape of INVERSE.*export it as PNG"
+    ):
+        read_still(path, colour=False)
+    dark = image("CR", SHAPE, grey().tobytes(), photometric="MONOCHROME1")
+    path = write(tmp_path / "b.dcm", {**dark, inverse[0]: inverse[1]})
+    np.testing.assert_array_equal(read_still(path, colour=False).pixels, 255 - grey())
+
+
+def test_intensities_in_a_table_are_rejected(tmp_path):
+    table = {(0x0028, 0x3002): ("US", [256, 0, 8]), (0x0028, 0x3006): ("OW", bytes(range(256))[::-1])}
+    stored = {**image("CR", SHAPE, grey().tobytes()), (0x0028, 0x3000): sequence(table)}
+    with pytest.raises(BadCase, match=r"in a table \(ModalityLUTSequence\).*DCMTK"):
+        read_still(write(tmp_path / "a.dcm", stored), colour=False)
 
 
 def test_other_colour_spaces_are_rejected_without_the_patients_name(tmp_path):

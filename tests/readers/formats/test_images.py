@@ -216,3 +216,30 @@ def test_a_pipe_is_no_image(tmp_path):
     os.mkfifo(tmp_path / "scan.png")
     with pytest.raises(BadCase, match=r"^scan\.png: it is not a file; expected an image$"):
         read_image(tmp_path / "scan.png")
+
+
+JPEG_LS_START = b"\xff\xd8\xff\xf7\0\x0b\x08\0\x08\0\x08\1\1\x11\0\xff\xda"
+UNCOMPRESSED, JPEG_2000 = (struct.pack("<HHIHH", 259, 3, 1, code, 0) for code in (1, 34712))
+"""Entries of a TIFF that name its compression."""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.jpg", JPEG_LS_START, "JPEG"),
+        ("a.tif", encoded(GREY, "TIFF").replace(UNCOMPRESSED, JPEG_2000), "TIFF"),
+    ],
+)
+def test_a_kind_of_a_format_that_is_not_read_is_said_to_be_one(name, content, kind, tmp_path):
+    with pytest.raises(
+        BadCase, match=rf"it is {kind} of a kind that is not read, or damaged\); save it as PNG"
+    ):
+        read_image(write(tmp_path, content, name))
+
+
+def test_a_palette_that_is_opaque_throughout_is_read_without_a_warning(tmp_path, recwarn):
+    image = Image.new("P", (4, 4), 3)
+    image.putpalette([grey for grey in range(256) for _ in range(3)])
+    image.save(tmp_path / "a.png", transparency=b"\xff" * 256)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.full((4, 4), 3))
+    assert not recwarn.list

@@ -19,7 +19,7 @@ AXES = [
     for order in itertools.permutations(["RL", "AP", "SI"])
     for codes in itertools.product(*order)
 ]
-DIM, DATATYPE, VOX_OFFSET, SLOPE, QFORM_CODE, SFORM = 40, 70, 108, 112, 252, 280
+DIM, DATATYPE, VOX_OFFSET, SLOPE, XYZT_UNITS, QFORM_CODE, SFORM = 40, 70, 108, 112, 123, 252, 280
 """Offsets of the header's fields in bytes (nifti1.h)."""
 
 
@@ -72,6 +72,30 @@ def nifti2_bytes(voxels=VOXELS, order="<") -> bytes:
     struct.pack_into(order + "ii", content, 344, 0, 1)
     struct.pack_into(order + "12d", content, 400, *RAS[:3].ravel())
     return bytes(content) + voxels.astype(voxels.dtype.newbyteorder(order)).tobytes(order="F")
+
+
+@pytest.mark.parametrize(("code", "mm"), [(0, 1), (1, 1000), (2, 1), (3, 0.001), (4, 1), (10, 1), (9, 1000)])
+def test_sizes_in_other_units_become_mm(code, mm, tmp_path):
+    volume = read_volume(write(tmp_path, with_field(XYZT_UNITS, "B", code)))
+    assert volume.spacing_mm == pytest.approx((mm, 2 * mm, 3 * mm))
+    np.testing.assert_array_equal(volume.voxels, VOXELS)
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (volume_bytes(VOXELS[..., 0]), "give one image a third axis of length 1"),
+        (
+            volume_bytes(np.zeros((3, 4, 5, 1, 3), np.int16)),
+            "save one of several vectors as a file of its own",
+        ),
+        (volume_bytes(np.zeros((3, 4, 5), np.complex64)), "save one channel, or the magnitude"),
+        (volume_bytes(np.where(VOXELS == 0, np.nan, VOXELS)), "replace NaN and infinity, for example with 0"),
+    ],
+)
+def test_what_is_no_plain_volume_is_rejected_with_a_remedy(content, remedy, tmp_path):
+    with pytest.raises(BadCase, match=rf"^a\.nii\.gz: .*expected .*; .*{remedy}"):
+        read_volume(write(tmp_path, content))
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])

@@ -70,6 +70,11 @@ def test_other_names_are_not_ct(name):
         (lambda hu: np.clip(hu, -1000, 1000) / 1000, "--window CT=-1,1,"),
         (lambda hu: (hu - hu.mean()) / hu.std(), "--window CT="),
         (np.zeros_like, "--window CT="),
+        (lambda hu: hu - 1024, "--window CT=-1184,-784, if water is -1024"),
+        (lambda hu: np.pad(hu - 1024, 3, constant_values=-4048), "--window CT=-1184,-784"),
+        (lambda hu: np.pad(hu, 6, constant_values=-1000) + 1024 + noise(0, 20, (36, 36, 22)), "=864,1264"),
+        (lambda hu: np.pad(np.pad(hu, 6, constant_values=-1000) + 1024, 1, constant_values=-976), "=864,"),
+        (lambda hu: np.rint((np.clip(hu, -160, 240) + 160) / 400 * 255 - 128).astype(np.int8), "CT="),
     ],
 )
 def test_ct_that_is_not_in_hu_is_bad_unless_the_user_gives_a_window(make, advice):
@@ -81,7 +86,9 @@ def test_ct_that_is_not_in_hu_is_bad_unless_the_user_gives_a_window(make, advice
 
 
 def test_a_data_sets_own_window_is_moved_to_the_units_of_the_file():
-    with pytest.raises(BadCase, match=r"--window CT=824,1224, if water is 1024 in it$"):
+    with pytest.raises(
+        BadCase, match=r"--window CT=824,1224, if water is 1024 in it; if it is HU .* CT=-200,200$"
+    ):
         choose(np.clip(ct() + 1024, 0, None), "CT", (-200.0, 200.0))
 
 
@@ -94,6 +101,10 @@ def test_a_data_sets_own_window_is_moved_to_the_units_of_the_file():
         lambda hu: np.where(hu > -500, hu, 0),
         lambda hu: np.pad(hu, 3, constant_values=-2000),
         lambda hu: hu.astype(np.float32),
+        lambda hu: hu + noise(0, 200),
+        lambda hu: np.pad(hu, 12, constant_values=-3024),
+        lambda hu: np.where(hu > -500, hu * 1.5 + 100, -1024),
+        lambda hu: np.where(hu > -500, -850, hu),
     ],
 )
 def test_ct_in_hu_is_accepted_cropped_clipped_masked_or_padded(make):
@@ -136,6 +147,9 @@ def test_a_background_below_0_makes_a_few_dark_voxels_count():
 def test_ct_under_a_name_that_is_not_cts_is_bad():
     with pytest.raises(BadCase, match=r"air in HU, and its modality is CECT; .*--window CECT=-160,240$"):
         choose(ct(), "CECT")
+    clipped = np.where(ct() < -200, -1024, ct() - 100)
+    with pytest.raises(BadCase, match=r"begin at -1024 like air in HU, .*--window CBCT=-160,240$"):
+        choose(clipped, "CBCT")
 
 
 @pytest.mark.parametrize(
