@@ -328,6 +328,6 @@ def test_an_evaluation_with_images_without_a_lesion_has_their_table_and_words(tm
     made = replace(evaluation(tmp_path), lesions={"server_test": [healthy]})
     shown = " ".join(written(print_evaluation, made, width=120).split())
     assert "images without a lesion" in shown
-    assert "marked: images with any prediction" in shown
+    assert "marked: share (number) of images with any prediction" in shown
     plain = replace(made, lesions={"server_test": [lesion_row("US", "US", "breast")]})
     assert "without a lesion" not in written(print_evaluation, plain, width=120)
