@@ -20,7 +20,7 @@ WRONG = {
     "unknown data set": (2, "'lung' is not known (did you mean msd-lung?)", (*PREPROCESS, "lung")),
     "unknown data set's list": (2, "choose one of brats, busi", (*PREPROCESS, "lung")),
     "unknown second": (2, "'lung' is not known", (*BUSI, "--dataset", "lung")),
-    "raw of two": (2, "of one data set, got 2; run the command once for each", (*BUSI, "--dataset", "otu2d", "--raw", "x")),
+    "raw of two": (2, "of one data set, got 2", (*BUSI, "--dataset", "otu2d", "--raw", "x")),
     "raw of none": (2, "--dataset manifest for your own data", ("preprocess", "--raw", "x")),
     "no raw folder": (2, "no folder gone: expected the raw busi data", (*BUSI, "--raw", "gone")),
     "no default raw": (2, "flames-workspace/raw/busi", BUSI),
