@@ -168,8 +168,14 @@ def raw_folders(datasets: tuple[str, ...] | None, raw: Path) -> dict[str, Path]:
     Raises:
         FlamesError: there is not exactly one data set.
     """
-    if not datasets or len(datasets) != 1:
-        raise FlamesError("--raw is the folder of one data set; pass exactly one --dataset with it")
+    if not datasets:
+        raise FlamesError(
+            "--raw needs the name of its data set; pass --dataset NAME (--dataset manifest for your own data)"
+        )
+    if len(datasets) > 1:
+        raise FlamesError(
+            f"--raw is the folder of one data set, got {len(datasets)}; run the command once for each"
+        )
     return {datasets[0]: raw}
 
 

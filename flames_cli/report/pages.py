@@ -73,9 +73,9 @@ def _head(report: Report) -> Iterator[str]:
 
 
 def _images(counts: Mapping[str, int], unit: str) -> str:
-    """Return `12 images of 3 patients`, or `12 images (patients unknown)`."""
+    """Return `12 images of 3 patients`, or `patients unknown`: each source is one image then."""
     if unit == "image":
-        return count_units(counts["images"], unit)
+        return "patients unknown"
     return f"{counts['images']:,} images of {count_units(counts['patients'], unit)}"
 
 

@@ -77,6 +77,8 @@ def find_tumour(values: NDArray[Any], rule: TumourRule) -> tuple[Flags, frozense
             threshold does not suit its values.
     """
     if rule.threshold is not None:
+        if rule.threshold == "half" and rule.has_choice:
+            _require_above_noise(values)
         return _above(values, rule.threshold), frozenset()
     try:
         counts = count_labels(values)
@@ -201,7 +203,7 @@ def _is_noise(labels: Sequence[int]) -> bool:
     lowest, top = labels[0], labels[-1]
     return (
         len(labels) > 1
-        and top >= MAX_BYTE // 2
+        and MAX_BYTE // 2 <= top <= MAX_BYTE
         and labels[-2] > top - NOISE
         and all(label < lowest + NOISE or label > top - NOISE for label in labels)
     )
@@ -310,6 +312,20 @@ def _above(values: NDArray[Any], threshold: float | Literal["half"]) -> Flags:
             "only; pass a threshold on the scale of the file, or leave it out for a mask of labels"
         )
     return flags
+
+
+def _require_above_noise(values: NDArray[Any]) -> None:
+    """Raise ValueError if half of full scale would cut through the noise around the level of tumour.
+
+    Such masks are JPEG files of dark colours, such as those of VOC, whose brightest channel is 128.
+    """
+    top = int(values.max()) if values.dtype == np.uint8 else 0
+    half = MAX_BYTE / 2
+    if half <= top < half + NOISE and ((values > half - NOISE) & (values < half)).any():
+        raise ValueError(
+            f"the mask's largest value is {top}, hardly above --mask-threshold HALF, which would cut through "
+            f"noise around that value; expected 255 or so; pass --mask-threshold {top // 2} if it is tumour"
+        )
 
 
 def _full_scale(values: NDArray[Any], top: float) -> int:

@@ -16,8 +16,9 @@ from flames_cli.arrays import Pixels
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats import tiff
 from flames_cli.readers.formats.content import describe, recognise_file
-from flames_cli.readers.formats.png import SIGNATURE, decode_simple, is_deep_colour
+from flames_cli.readers.formats.png import decode_simple, is_deep_colour, is_grey
 from flames_cli.readers.formats.tiff_directory import HEIGHT, WIDTH, count_pages, is_tiff, read_directory
+from flames_cli.readers.formats.transparency import is_opaque, require_opaque
 
 MAX_PIXELS = 50_000_000
 """Largest number of pixels, more than any scanner or probe writes: more is an attack or an error."""
@@ -27,9 +28,6 @@ MAX_16_BIT = 65535
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 """Formats that Pillow may detect, whatever the file's name: for others it starts programs or guesses."""
-
-_PNG_DEPTH, _PNG_COLOUR = 24, 25
-"""Positions in a PNG of the bits per sample and of the colour type, which is 0 for grey."""
 
 DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 """Exceptions that Pillow raises for damaged files; some of them only for TIFF."""
@@ -115,7 +113,7 @@ def _decode_tiff(path: Path, data: bytes, colour: bool) -> Pixels:
     _check_size(path, directory.first(WIDTH), directory.first(HEIGHT))
     samples = tiff.read_samples(path.name, data, directory)
     if samples.alpha is not None:
-        _require_opaque(path, bool((samples.alpha == np.iinfo(samples.alpha.dtype).max).all()))
+        require_opaque(path, bool((samples.alpha == np.iinfo(samples.alpha.dtype).max).all()))
     return _turn(to_channels(samples.pixels, colour), samples.orientation)
 
 
@@ -124,13 +122,13 @@ def _decode_any(path: Path, data: bytes, colour: bool) -> Pixels:
         _check_size(path, image.width, image.height)
         image.load()
         if is_deep_colour(data):  # Pillow keeps the high bytes only
-            _require_opaque(path, _is_opaque(image, data))
+            require_opaque(path, is_opaque(image, data))
             return _turn(to_channels(_decode_deep_png(data), colour), _orientation(image))
         upright = _turn_upright(image)
         if upright.mode[0] in "IF":
-            _require_opaque(path, _is_opaque(upright, data))
+            require_opaque(path, is_opaque(upright, data))
             return to_channels(_to_16_bits(path, upright), colour)
-        _require_opaque(path, _is_opaque(upright, data))
+        require_opaque(path, is_opaque(upright, data))
         upright.info.pop("transparency", None)  # Pillow would warn of it
         wanted = "RGB" if colour else "L"
         return np.asarray(upright if upright.mode == wanted else upright.convert(wanted))
@@ -172,38 +170,6 @@ def _to_16_bits(path: Path, image: Image.Image) -> Pixels:
     if image.mode == "F" or values.min() < 0 or values.max() > MAX_16_BIT:
         raise BadCase(f"{path.name}: its pixels are numbers of 32 bits; save it with 8 or 16")
     return values.astype(np.uint16)
-
-
-def _is_opaque(image: Image.Image, data: bytes) -> bool:
-    if image.mode[-1] in "Aa":
-        return image.getchannel(image.mode[-1]).getextrema() == (255, 255)
-    return not _has_transparent_value(image, data)
-
-
-def _require_opaque(path: Path, is_opaque: bool) -> None:
-    """Raise BadCase if a pixel is transparent: its colour is arbitrary; some masks are drawn in alpha."""
-    if not is_opaque:
-        raise BadCase(f"{path.name}: it is transparent in parts; save it without an alpha channel")
-
-
-def _has_transparent_value(image: Image.Image, data: bytes) -> bool:
-    """Return whether the pixels of a PNG without alpha have a value that its tRNS chunk makes transparent.
-
-    `data` is the file: Pillow scales grey of 1, 2 or 4 bits to 8, but not the value of tRNS.
-    """
-    value = image.info.get("transparency")
-    if value is None:
-        return False
-    pixels = np.asarray(image)
-    if isinstance(value, bytes):
-        return bool((np.frombuffer(value.ljust(256, b"\xff"), np.uint8)[pixels] < 255).any())
-    if image.mode in ("1", "L"):
-        value = value * 255 // (2 ** min(data[_PNG_DEPTH], 8) - 1)
-        return bool((pixels.astype(np.int64) * (255 if image.mode == "1" else 1) == value).any())
-    if image.mode == "RGB":
-        value = tuple(channel >> (8 if data[_PNG_DEPTH] == 16 else 0) for channel in value)
-        return bool((pixels == value).all(axis=2).any())
-    return bool((pixels == value).any())
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -270,7 +236,7 @@ def read_stored_image(path: Path) -> StoredImage:
         _require_one_page(path, data)
         if data.startswith(JPEG_START):
             return StoredImage(_decode(path, data, not _is_grey_jpeg(data)), is_jpeg=True)
-        if data.startswith(SIGNATURE) and data[_PNG_COLOUR : _PNG_COLOUR + 1] == b"\0":
+        if is_grey(data):
             return StoredImage(_decode(path, data, colour=False))
         return _read_indices_or_numbers(path, data) or StoredImage(_decode(path, data, colour=True))
 
@@ -296,7 +262,7 @@ def _read_indices_or_numbers(path: Path, data: bytes) -> StoredImage | None:
         _check_size(path, image.width, image.height)
         image.load()
         upright = _turn_upright(image)
-        _require_opaque(path, _is_opaque(upright, data))
+        require_opaque(path, is_opaque(upright, data))
         if upright.mode != "P":
             return StoredImage(np.asarray(upright))
         colours = np.array(upright.getpalette("RGB"), np.uint8).reshape(-1, 3)

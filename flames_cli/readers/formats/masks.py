@@ -1,7 +1,7 @@
 """Find the tumour in masks of any format, by the labels or the threshold of the user or of the data set."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,11 @@ def _mark_indexed(path: Path, indices: Pixels, palette: Pixels, rule: MaskRule) 
             named[label] = [int(index) for index in used if codes[index] == number]
         elif label.isdecimal():
             named[label] = [int(label)]
-    return _mark(path, indices, rule, named)
+    marked = _mark(path, indices, rule, named)
+    if rule.labels or len(np.unique(codes[used])) < len(used):
+        return marked
+    # Programs number the colours of each file anew, so that the same index may be another label elsewhere.
+    return replace(marked, labels=frozenset(colour_name(int(codes[int(label)])) for label in marked.labels))
 
 
 def _mark(

@@ -22,6 +22,9 @@ _DAMAGED = cast(type[Exception], IsalError)  # its stub declares an instance
 _HEADER = struct.Struct(">IIBBBBB")
 _NONE, _SUB, _UP = 0, 1, 2
 
+DEPTH_AT, COLOUR_AT = 24, 25
+"""Positions in a PNG of the bits per sample and of the colour type, which is 0 for grey."""
+
 
 def decode_simple(data: bytes, max_pixels: int) -> Pixels | None:
     """Return the image as H×W uint8; None if it is not simple, larger than `max_pixels`, or damaged."""
@@ -45,7 +48,13 @@ def decode_simple(data: bytes, max_pixels: int) -> Pixels | None:
 
 def is_deep_colour(data: bytes) -> bool:
     """Return whether `data` is a PNG with 16-bit samples and several of them: RGB, or with transparency."""
-    return data.startswith(SIGNATURE) and data[24:25] == b"\x10" and data[25:26] in (b"\2", b"\4", b"\6")
+    header = data[DEPTH_AT : COLOUR_AT + 1]
+    return data.startswith(SIGNATURE) and header in (b"\x10\2", b"\x10\4", b"\x10\6")
+
+
+def is_grey(data: bytes) -> bool:
+    """Return whether `data` is a PNG in grey without alpha."""
+    return data.startswith(SIGNATURE) and data[COLOUR_AT : COLOUR_AT + 1] == b"\0"
 
 
 def _read_chunks(data: bytes) -> tuple[bytes, bytes] | None:

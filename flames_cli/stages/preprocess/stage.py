@@ -5,17 +5,15 @@ Patients keep their names until the split, so that no set depends on the site's 
 pseudonyms.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flames_cli.config import PreprocessConfig
-from flames_cli.core.imaging.label_names import option_text
 from flames_cli.core.pseudonyms import pseudonyms
 from flames_cli.errors import FlamesError
-from flames_cli.readers.base import Reader, Source
-from flames_cli.stages.labels import absent_labels, differing_labels
+from flames_cli.readers.base import Reader
+from flames_cli.stages.preprocess.gathered_checks import check_gathered
 from flames_cli.stages.preprocess.pseudonymise import rename_cases, write_table
 from flames_cli.stages.preprocess.report import PreparedDataSet, Sets, make_report
 from flames_cli.stages.preprocess.small_lesions import check_rules, choose_rule
@@ -43,9 +41,6 @@ from flames_cli.store.files.locks import in_turn
 from flames_cli.store.h5 import files_of, write_collection
 from flames_cli.store.salts import make_salt, read_salt, salt_path, table_path
 
-LISTED_BAD = 5
-"""Number of bad cases that an error message names; the others are counted."""
-
 
 def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = silent) -> list[dict[str, Any]]:
     """Preprocess the raw data of one reader and return the reports, which are also written as JSON.
@@ -68,12 +63,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     salt_file = _find_salt(config)
     with Spool(config.workspace / "preprocessed") as spool:
         gathered = gather(reader, sources, config, spool, progress)
-        _require_choice(gathered.values())
-        bad = [fault for part in gathered.values() for _, fault in part.bad]
-        _require_no_bad_cases(collection, bad, config.skip_bad)
-        _require_labels(config, sources, gathered)
-        for kind, part in gathered.items():
-            _require_usable_cases(names[kind], part)
+        check_gathered(config, collection, names, sources, gathered)
         copy_unit_of = find_split_units(reader, gathered.values())
         alike = find_alike_ids(reader, sources)
         unit_of = join_alike_ids(copy_unit_of, alike)
@@ -174,67 +164,6 @@ def _find_earlier(collection: str, targets: Sequence[Path], overwrite: bool) -> 
             "pass --overwrite to replace it, or another --name"
         )
     return others
-
-
-def _require_choice(parts: Iterable[Gathered]) -> None:
-    """Check that the user has chosen the labels of tumour where masks have several."""
-    if unchosen := [fault for part in parts for fault in part.unchosen]:
-        raise FlamesError(
-            f"{_list_bad(unchosen)}. Choose the labels of tumour: --skip-bad leaves out only files that "
-            "cannot be trusted"
-        )
-
-
-def _require_no_bad_cases(name: str, bad: Sequence[str], skip_bad: bool) -> None:
-    if not bad or skip_bad:
-        return
-    raise FlamesError(
-        f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {_list_bad(bad)}. "
-        "Correct them, or leave them out with --skip-bad"
-    )
-
-
-def _list_bad(bad: Sequence[str]) -> str:
-    more = f"; and {len(bad) - LISTED_BAD} more" if len(bad) > LISTED_BAD else ""
-    return "; ".join(bad[:LISTED_BAD]) + more
-
-
-def _require_usable_cases(name: str, part: Gathered) -> None:
-    """Check that a data set has cases left, without those that are bad or left out by a rule."""
-    if part.sound:
-        return
-    bad = [fault for _, fault in part.bad]
-    skipped = Counter(one.reason for one in part.skipped)
-    reasons = [
-        *([f"{len(bad)} bad ({_list_bad(bad)})"] if bad else []),
-        *(f"{count} left out ({reason})" for reason, count in skipped.most_common()),
-    ]
-    raise FlamesError(
-        f"{name} has 0 usable cases of {len(part.listed)}: {', '.join(reasons)}; expected some. Correct the "
-        "files and masks; `flames check` lists them all"
-    )
-
-
-def _require_labels(
-    config: PreprocessConfig, sources: Sequence[Source], gathered: Mapping[Kind, Gathered]
-) -> None:
-    """Check that the labels of the masks are those that the user chose, or the same in all masks.
-
-    Raises:
-        FlamesError: a chosen label is in no mask, or masks without a choice have different labels.
-    """
-    parts = gathered.values()
-    choices = (source.labels or config.labels for source in sources)
-    if absent := absent_labels(choices, {label for part in parts for label in part.labels}):
-        raise FlamesError(
-            f"no mask has the label {', '.join(absent)}; expected each chosen one in a mask; correct "
-            "--labels or the column labels, or leave them out: masks of several labels are then listed"
-        )
-    if differing := differing_labels({label for part in parts for label in part.only_labels}):
-        raise FlamesError(
-            f"the masks have different labels, {', '.join(differing)}, one each; expected the same in all; "
-            f"find out what they mean, and pass those of tumour, such as {option_text(differing)}"
-        )
 
 
 def _split(

@@ -174,6 +174,19 @@ def test_an_ignored_border_of_255_is_not_noise():
     np.testing.assert_array_equal(tumour(values, TumourRule((1,))), values == 1)
 
 
+def test_half_of_full_scale_does_not_cut_through_the_noise_of_a_level_of_128():
+    values = draw(3, 126, 130, dtype=np.uint8)
+    with pytest.raises(ValueError, match=r"130, hardly above .*--mask-threshold 65 if"):
+        tumour(values, HALF)
+    np.testing.assert_array_equal(tumour(values, TumourRule(threshold=65)), values > 100)
+    np.testing.assert_array_equal(tumour(draw(128, dtype=np.uint8), HALF), draw(128) > 0)
+
+
+def test_near_numbers_of_instances_are_labels_not_noise():
+    values = draw(1000, 1001, dtype=np.uint16)
+    np.testing.assert_array_equal(tumour(values, TumourRule((1001,))), values == 1001)
+
+
 def test_noise_around_a_dark_level_above_0_is_soft():
     values = draw(250, 251, dtype=np.uint8)
     values[values == 0] = 14

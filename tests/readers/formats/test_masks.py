@@ -336,3 +336,13 @@ def test_the_labels_of_a_row_replace_those_of_the_options():
     own = Source("a", "p", Path("a"), (), labels=("5",))
     assert user_rule(plain, options) == MaskRule(("2",), "half", has_choice=True)
     assert user_rule(own, options) == MaskRule(("5",), None, has_choice=True)
+
+
+def test_the_only_label_of_a_palette_is_called_by_its_colour(tmp_path):
+    """Programs number the colours of each file anew, so that red and green may both be index 1."""
+    black_and = {0: (0, 0, 0)}
+    for number, colour in enumerate([(255, 0, 0), (0, 255, 0)]):
+        path = indexed(tmp_path / f"{number}.png", LESION.astype(np.uint8), {**black_and, 1: colour})
+        marked = read_mask(path, SHAPE, PLAIN)
+        np.testing.assert_array_equal(marked.tumour, LESION)
+        assert marked.labels == {f"#{colour[0]:02x}{colour[1]:02x}00"}
