@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 Binary = NDArray[Any]
 """Mask of H×W, bool or any number type, with the values 0 and 1 only."""
@@ -158,6 +157,8 @@ def _hausdorff(pred: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
 
 def _directed(start: NDArray[np.bool_], goal: NDArray[np.bool_]) -> float:
     """Return the largest distance from a pixel of `start` to its nearest pixel of `goal`."""
+    from scipy.ndimage import distance_transform_edt  # a tenth of a second, which most commands do not need
+
     outside = start & ~goal
     return float(distance_transform_edt(~goal)[outside].max()) if outside.any() else 0.0
 
