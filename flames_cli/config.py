@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from flames_cli.core.imaging.label_names import split_labels
+from flames_cli.core.imaging.label_names import BACKGROUND, split_labels
 from flames_cli.core.imaging.small_lesion_rule import (
     RULE_FORM,
     SmallLesionRule,
@@ -63,6 +63,8 @@ def _read_labels(value: Any) -> Any:
     labels = split_labels(",".join(str(item) for item in items))
     if items and not labels:
         raise PydanticCustomError("labels", "Labels should be separated by commas, such as 2,3")
+    if BACKGROUND & {*labels}:
+        raise PydanticCustomError("labels", "Labels should be those of tumour; 0 is the background")
     return labels
 
 

@@ -313,3 +313,8 @@ def test_another_mask_threshold_is_rejected(value):
 @pytest.mark.parametrize("value", ["", " ,", [""]])
 def test_labels_without_a_label_are_rejected(value):
     assert "labels should be separated by commas" in refusal(PreprocessConfig, {"labels": value})
+
+
+@pytest.mark.parametrize("value", ["0", "1,0", "0.0", "#000000", [0]])
+def test_the_background_is_no_label_of_tumour(value):
+    assert "0 is the background" in refusal(PreprocessConfig, {"labels": value})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flames_cli.core.imaging.label_names import split_labels
+from flames_cli.core.imaging.label_names import BACKGROUND, split_labels
 from flames_cli.errors import FlamesError
 from flames_cli.readers.manifest_cells import Columns, read_cells
 from flames_cli.readers.manifest_names import NAMED, is_no_file, name_faults, rounded_ids
@@ -112,6 +112,8 @@ def _faults(row: Mapping[str, str]) -> list[str]:
         for name in empty
     ]
     faults += name_faults(row)
+    if BACKGROUND & {*split_labels(row.get("labels", ""))}:
+        faults.append("labels contains 0, the background; expected the labels of tumour")
     faults += [
         f"{name} contains a line break or control character"
         for name in row

@@ -212,3 +212,13 @@ def test_full_scale_may_be_1_in_some_masks_and_255_in_others(tmp_path):
 def test_a_label_that_a_spreadsheet_wrote_as_a_float_is_a_label(tmp_path):
     manifest = draw_volumes(tmp_path, save(box(2, organ=1)), ("2.0",) * PATIENTS)
     assert_tumour(manifest, tmp_path, TUMOUR_SHARE)
+
+
+def test_a_row_whose_labels_name_the_background_is_an_error(tmp_path):
+    def draw(path: Path, index: int) -> None:
+        mask = np.zeros(VOLUME, np.uint8)
+        mask[10 + index : 16 + index, 10:16, 2:5] = 2
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), path)
+
+    manifest = draw_volumes(tmp_path, draw, ("2", "0", "2", "2", "2"))
+    assert "row 3: labels contains 0, the background" in check_manifest(manifest, tmp_path / "w").error

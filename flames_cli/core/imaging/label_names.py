@@ -13,6 +13,10 @@ def split_labels(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(re.sub(r"^(\d+)\.0+$", r"\1", label) for label in labels if label))
 
 
+BACKGROUND = frozenset({"0", "#000000"})
+"""Labels of the background, which is no tumour in any mask."""
+
+
 def colour_number(name: str) -> int | None:
     """Return the number of a colour such as #ff0000, red first; None if `name` is not one."""
     return int(name[1:], 16) if re.fullmatch("#[0-9a-fA-F]{6}", name) else None
