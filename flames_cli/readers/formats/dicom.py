@@ -58,7 +58,10 @@ def read_series(path: Path, labels: bool = False) -> Volume:
     if sum(count_bytes(header) for header in headers) > MAX_BYTES:
         raise BadCase(f"{path.name}: its headers claim more than {MAX_BYTES // 2**30} GiB of voxels")
     described = [describe_planes(file, header) for file, header in zip(files, headers, strict=True)]
-    remarks = _require_labels(files, headers) if labels else _require_units(files, headers, described)
+    if labels:
+        for file, header in zip(files, headers, strict=True):
+            require_plain_labels(file, header)
+    remarks = () if labels else _require_units(files, headers, described)
     planes = [plane for some in described for plane in some]
     _require_alike(path, planes)
     normal = planes[0].normal
@@ -82,12 +85,6 @@ def _require_units(
     """Check the units of all files of CT; return remarks, each once."""
     found = map(require_hounsfield, files, headers, planes)
     return tuple(dict.fromkeys(remark for remarks in found for remark in remarks))
-
-
-def _require_labels(files: Sequence[Path], headers: Sequence[Dataset]) -> tuple[str, ...]:
-    for file, header in zip(files, headers, strict=True):
-        require_plain_labels(file, header)
-    return ()
 
 
 def _require_one_series(path: Path, headers: Sequence[Dataset]) -> None:
