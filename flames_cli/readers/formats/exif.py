@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import ExifTags, Image
 
@@ -14,8 +15,7 @@ from flames_cli.readers.formats.png import SIGNATURE
 from flames_cli.readers.formats.tiff_directory import ORIENTATION, is_tiff, read_directory
 
 _EXIF = b"Exif\0\0"
-_MARKER = b"\xff"
-_APP1, _START_OF_SCAN = 0xE1, 0xDA
+_MARKER, _APP1, _START_OF_SCAN = 0xFF, 0xE1, 0xDA
 
 _TURNS = {
     2: "mirrors {}",
@@ -34,31 +34,39 @@ def read_orientation(path: Path) -> int:
     try:
         with path.open("rb") as stream:
             start = stream.read(len(SIGNATURE))
-            if not (start.startswith(JPEG_START) or start == SIGNATURE or is_tiff(start)):
+            if start.startswith(JPEG_START):
+                has_tag = _has_exif_segment(stream)
+            else:
+                has_tag = start == SIGNATURE or is_tiff(start)
+            if not has_tag:
                 return 1
-            orientation = _orientation_in(start + stream.read())
+            stream.seek(0)
+            orientation = _orientation_in(stream.read())
     except DAMAGE:
         return 1
     return orientation if orientation in _TURNS else 1
 
 
-def _has_exif_segment(data: bytes) -> bool:
-    """Return whether a JPEG has EXIF before its pixels."""
+def _has_exif_segment(stream: BinaryIO) -> bool:
+    """Return whether a JPEG has EXIF before its pixels; only the headers of its segments are read."""
     position = 2
-    while data.startswith(_MARKER, position):
-        kind = data[position + 1]
-        if kind == _START_OF_SCAN:
+    while True:
+        stream.seek(position)
+        head = stream.read(10)
+        if len(head) < 10 or head[0] != _MARKER:
+            stream.seek(0)
+            return _EXIF in stream.read()
+        if head[1] == _START_OF_SCAN:
             return False
-        if kind == _APP1 and data.startswith(_EXIF, position + 4):
+        if head[1] == _APP1 and head[4:] == _EXIF:
             return True
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return _EXIF in data
+        position += 2 + int.from_bytes(head[2:4], "big")
 
 
 def _orientation_in(data: bytes) -> int:
     if is_tiff(data):
         return read_directory(data).first(ORIENTATION)
-    if not (_has_exif_segment(data) if data.startswith(JPEG_START) else b"eXIf" in data):
+    if data.startswith(SIGNATURE) and b"eXIf" not in data:
         return 1
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         image.load()  # the tag of a PNG may follow its pixels
