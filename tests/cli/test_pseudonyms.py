@@ -46,10 +46,12 @@ def hospital(tmp_path_factory) -> Path:
     first = f"{FOLDER} 0/{FILE}"
     Image.open(folder / f"{first} still.png").save(folder / f"{FILE} copy.png")
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(folder / f"{FILE} empty.png")
+    healthy = derive_rng(0, "marked", "healthy").integers(1, 255, (32, 32)).astype(np.uint8)
+    Image.fromarray(healthy).save(folder / f"{FILE} healthy.png")
     (folder / f"{FILE} bad.png").write_bytes(b"no picture")
     for name in ("copy", "bad"):
         rows.append((f"{FILE} {name}.png", f"{first} spot.png", f"{WHO}-0", "US", "breast"))
-    rows.append((f"{FOLDER} 1/{FILE} spot.png", f"{FILE} empty.png", f"{WHO}-1", "US", "breast"))
+    rows.append((f"{FILE} healthy.png", f"{FILE} empty.png", f"{WHO}-1", "US", "breast"))
     with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows(rows)
     return folder
