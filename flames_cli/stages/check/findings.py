@@ -2,10 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from flames_cli.core.imaging.label_names import option_text
-from flames_cli.core.imaging.lesions import FULL_MASK
 from flames_cli.readers.base import EMPTY_MASK, NO_LESION, Source
-from flames_cli.stages.acceptance import FULL_MASK_CODE
 from flames_cli.stages.check.amounts import (
     find_absent_sets,
     find_few_patients,
@@ -16,16 +13,14 @@ from flames_cli.stages.check.clipping import advise_wider, clipped_parts, find_c
 from flames_cli.stages.check.equal_masks import find_equal_masks
 from flames_cli.stages.check.inspection import CaseFigures
 from flames_cli.stages.check.intensities import find_ct_windows, find_odd_levels
+from flames_cli.stages.check.masks import find_kept_without_lesion, find_labels, find_odd_masks
 from flames_cli.stages.check.spellings import find_spellings
-from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun
-from flames_cli.stages.labels import absent_labels, differing_labels
+from flames_cli.stages.check.survey import Finding, Survey, Where, count_noun, name_cases
 from flames_cli.stages.raw import kind_of
 
 # These limits are our own choice.
 FAINT = 0.01
 """Share of the window: an image with a smaller standard deviation shows hardly anything."""
-TINY_PX = 10
-"""Pixels, at the requested size: the loss sees a smaller lesion as a few pixels of noise."""
 
 LESION_FREE = (EMPTY_MASK, NO_LESION)
 """Reasons that readers give for images without a lesion."""
@@ -39,11 +34,11 @@ def find_all(survey: Survey) -> list[Finding]:
     finders = (
         _unreadable,
         _left_out,
-        _kept_without_lesion,
-        _labels,
+        find_kept_without_lesion,
+        find_labels,
         _remarks,
         _odd_images,
-        _odd_masks,
+        find_odd_masks,
         _mixed,
         find_spellings,
         _divided_patients,
@@ -89,28 +84,6 @@ def _left_out(survey: Survey) -> Iterator[Finding]:
         )
 
 
-def _labels(survey: Survey) -> Iterator[Finding]:
-    sound = [(one, one.source.labels or survey.options.labels) for one in survey.inspected if not one.bad]
-    found = {label for one, chosen in sound if chosen for label in one.labels}
-    if absent := absent_labels((chosen for _, chosen in sound), found):
-        yield Finding(
-            severity="problem",
-            code="absent-labels",
-            what=f"no mask has the label {', '.join(absent)}",
-            fix="correct --labels or the column labels, or leave them out: masks of several labels are then "
-            "listed",
-        )
-    only = {label: one.source.name for one, chosen in reversed(sound) if not chosen for label in one.labels}
-    if differing := differing_labels(only):
-        yield Finding(
-            severity="problem",
-            code="differing-labels",
-            what=f"the masks have different labels, {', '.join(differing)}, one each",
-            fix=f"find out what they mean; pass those of tumour, such as {option_text(differing)}",
-            where=tuple(Where(f"{label}: {only[label]}", (only[label],)) for label in differing),
-        )
-
-
 def _remarks(survey: Survey) -> Iterator[Finding]:
     said: dict[str, list[str]] = {}
     for one in survey.inspected:
@@ -123,24 +96,6 @@ def _remarks(survey: Survey) -> Iterator[Finding]:
             what=f"{count_noun(len(names), survey.noun)}: {remark}",
             fix="compare the pictures of these images with their masks",
             where=tuple(Where(name, (name,)) for name in names),
-        )
-
-
-def _kept_without_lesion(survey: Survey) -> Iterator[Finding]:
-    """Return the sources with empty masks that are used, except those that the data set itself calls
-    healthy."""
-    kept = [
-        one.source.name
-        for one in survey.usable
-        if not one.source.is_healthy and not any(case.lesion_px for case in one.cases)
-    ]
-    if kept:
-        yield Finding(
-            severity="note",
-            code="empty-mask",
-            what=f"{count_noun(len(kept), survey.noun)} with an empty mask will be used without a lesion",
-            fix="nothing, if the images show no lesion; else correct the masks",
-            where=tuple(Where(name, (name,)) for name in kept),
         )
 
 
@@ -164,7 +119,7 @@ def _odd_images(survey: Survey) -> Iterator[Finding]:
     ):
         if chosen:
             yield Finding(
-                severity="problem", code=code, what=_are(chosen, what), fix=look, where=_named(chosen)
+                severity="problem", code=code, what=_are(chosen, what), fix=look, where=name_cases(chosen)
             )
     faint = [case for case in cases if 0 < case.contrast < FAINT]
     if faint:
@@ -174,41 +129,7 @@ def _odd_images(survey: Survey) -> Iterator[Finding]:
             code="faint-image",
             what=_are(faint, f"nearly of one value (sd below {FAINT:.0%} of the window)"),
             fix=wider or look,
-            where=_named(faint, lambda case: f"sd {case.contrast:.2%}"),
-        )
-
-
-def _odd_masks(survey: Survey) -> Iterator[Finding]:
-    side = f"{survey.size}×{survey.size}"
-    bearing = [case for case in survey.cases if case.lesion_px]
-    full = [case for case in bearing if case.share > FULL_MASK]
-    if full:
-        yield Finding(
-            severity="problem",
-            code=FULL_MASK_CODE,
-            what=f"{count_noun(len(full), 'mask covers', 'masks cover')} more than {FULL_MASK:.0%} "
-            "of the image",
-            fix="check whether lesion and background are swapped",
-            where=_named(full, lambda case: f"{case.share:.1%}"),
-        )
-    gone = [case for case in bearing if not case.lesion_px_at_size]
-    if gone:
-        yield Finding(
-            severity="note",
-            code="vanishing-lesion",
-            what=f"{count_noun(len(gone), 'lesion vanishes', 'lesions vanish')} at {side} "
-            "and will be left out",
-            fix="use a larger --size",
-            where=_named(gone, lambda case: f"{case.lesion_px} px of {case.shape[0]}×{case.shape[1]}"),
-        )
-    tiny = [case for case in bearing if 0 < case.lesion_px_at_size < TINY_PX]
-    if tiny:
-        yield Finding(
-            severity="note",
-            code="tiny-lesion",
-            what=f"{count_noun(len(tiny), 'image')} with less than {TINY_PX} px of lesion at {side}",
-            fix="check whether these are stray pixels of a mask; a larger --size keeps more of small lesions",
-            where=_named(tiny, lambda case: f"{case.lesion_px_at_size} px"),
+            where=name_cases(faint, lambda case: f"sd {case.contrast:.2%}"),
         )
 
 
@@ -292,10 +213,3 @@ def _unused_columns(survey: Survey) -> Iterator[Finding]:
 
 def _are(cases: Sequence[CaseFigures], what: str) -> str:
     return f"{count_noun(len(cases), 'image is', 'images are')} {what}"
-
-
-def _named(
-    cases: Sequence[CaseFigures], detail: Callable[[CaseFigures], str] = lambda _: ""
-) -> tuple[Where, ...]:
-    texts = [f"{case.name}: {detail(case)}".removesuffix(": ") for case in cases]
-    return tuple(Where(text, (case.name,)) for text, case in zip(texts, cases, strict=True))

@@ -1,6 +1,6 @@
 """Survey of a data set: all its sources as check sees them, and the findings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -115,3 +115,11 @@ class Survey:
 def count_noun(n: int, one: str, many: str = "") -> str:
     """Return `n` with its noun: 1 image, 2 images."""
     return f"{n:,} {one}" if n == 1 else f"{n:,} {many or one + 's'}"
+
+
+def name_cases(
+    cases: Sequence[CaseFigures], detail: Callable[[CaseFigures], str] = lambda _: ""
+) -> tuple[Where, ...]:
+    """Return each of `cases` as a place, with what `detail` says about it."""
+    texts = [f"{case.name}: {detail(case)}".removesuffix(": ") for case in cases]
+    return tuple(Where(text, (case.name,)) for text, case in zip(texts, cases, strict=True))

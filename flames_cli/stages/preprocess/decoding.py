@@ -124,8 +124,8 @@ def _require_background(
     if full:
         where = "" if still else f" in {len(full)} of {len(raw)} slices"
         raise BadCase(
-            f"{source.name}: the mask covers {100 * max(shares[name] for name in full):.1f} % of the image"
-            f"{where}, expected at most {100 * FULL_MASK:.0f} %; check whether lesion and background are "
+            f"{source.name}: the mask covers {max(shares[name] for name in full):.1%} of the image"
+            f"{where}, expected at most {FULL_MASK:.0%}; check whether lesion and background are "
             f"swapped; a mask that is right is accepted with --accept FILE as {ids[full[0]]}"
         )
 

@@ -45,7 +45,7 @@ def accept(root: Path, *ids: str) -> Path:
 
 def test_a_full_mask_stops_preprocess_with_its_share_and_the_ways_out(tmp_path):
     made = preprocess_manifest(draw_stills(tmp_path, 57), tmp_path / "out")
-    assert "9.png: the mask covers 95.0 % of the image, expected at most 90 %" in made.error
+    assert "9.png: the mask covers 95.0% of the image, expected at most 90%" in made.error
     assert "swapped" in made.error
     assert "--skip-bad" in made.error
     assert "--accept FILE as full-mask:9.png" in made.error
@@ -75,7 +75,7 @@ def test_an_accepted_full_mask_is_used_by_check_and_by_preprocess(tmp_path):
 
 def test_another_accepted_mask_does_not_help(tmp_path):
     manifest, accepted = draw_stills(tmp_path, 60), accept(tmp_path, "full-mask:8.png")
-    assert "the mask covers 100.0 %" in preprocess_manifest(manifest, tmp_path / "out", accept=accepted).error
+    assert "the mask covers 100.0%" in preprocess_manifest(manifest, tmp_path / "out", accept=accepted).error
 
 
 def test_a_file_of_accepted_masks_that_is_wrong_stops_preprocess(tmp_path):
@@ -105,8 +105,8 @@ def volumes(tmp_path):
 def test_a_volume_with_full_slices_is_bad_until_all_of_them_are_accepted(volumes, tmp_path):
     ids = [f"full-mask:5_image.nii.gz/z{index:03d}" for index in (1, 2)]
     made = preprocess_manifest(volumes, tmp_path / "out")
-    assert "5_image.nii.gz: the mask covers 100.0 % of the image in 2 of 2 slices" in made.error
+    assert "5_image.nii.gz: the mask covers 100.0% of the image in 2 of 2 slices" in made.error
     half = preprocess_manifest(volumes, tmp_path / "out", accept=accept(tmp_path, ids[0]))
-    assert "in 1 of 2 slices, expected at most 90 %" in half.error
+    assert "in 1 of 2 slices, expected at most 90%" in half.error
     assert ids[1] in half.error
     assert preprocess_manifest(volumes, tmp_path / "out", accept=accept(tmp_path, *ids)).report["bad"] == []
