@@ -11,6 +11,7 @@ DICOM-SEG or a DICOM series. A mask has one label above 0, which is tumour. If i
 `core.imaging.labels`). A person who was scanned twice has one patient_id, in all modalities.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -56,8 +57,8 @@ def _sources(folder: Path, rows: Sequence[Row]) -> list[Source]:
         Source(
             name=f"{name} frame {row.frame}" if row.frame else name,
             patient=row.patient,
-            image=folder / name,
-            masks=tuple(folder / _tidy(mask) for mask in row.masks),
+            image=_on_disk(folder, name),
+            masks=tuple(_on_disk(folder, _tidy(mask)) for mask in row.masks),
             case=case if times[case] == 1 else name + frame,
             site=row.site,
             modality=row.modality,
@@ -74,6 +75,25 @@ def _sources(folder: Path, rows: Sequence[Row]) -> list[Source]:
 def _tidy(text: str) -> str:
     """Return a path, in the notation of Windows or others, with / between its parts and without `.` parts."""
     return PureWindowsPath(text).as_posix()
+
+
+def _on_disk(folder: Path, name: str) -> Path:
+    """Return the path of a file, whose names on the disk may write é as one character or as two.
+
+    Archives of macOS have the second form, tables usually the first. A file that does not exist has the path
+    as the table writes it.
+    """
+    path = folder / name
+    if path.exists():
+        return path
+    found = folder
+    for part in PurePosixPath(name).parts:
+        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        present = next((form for form in forms if (found / form).exists()), None)
+        if present is None:
+            return path
+        found /= present
+    return found
 
 
 def _stem(name: str) -> str:
@@ -147,7 +167,7 @@ def _inside(home: Path, text: str) -> Path | None:
     if path.drive or path.root or ".." in path.parts:
         return None
     try:
-        found = (home / path.as_posix()).resolve()
+        found = _on_disk(home, path.as_posix()).resolve()
         links = [item.resolve() for item in found.iterdir() if item.is_symlink()] if found.is_dir() else []
     except (OSError, RuntimeError):
         return None

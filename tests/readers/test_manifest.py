@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import struct
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,6 +134,22 @@ def test_paths_may_be_written_as_windows_does(tmp_path):
     (source,) = MANIFEST.list_sources(tmp_path)
     assert source.name == "one/a.png"
     assert source.masks == (tmp_path / "one" / "a_mask.png",)
+
+
+@pytest.mark.parametrize(("table", "disk"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC")])
+def test_files_are_found_whichever_way_their_names_write_an_accent(table, disk, tmp_path):
+    def name(form: str, kind: str) -> str:
+        # The folder is always in one form: an archive may mix both.
+        folder = unicodedata.normalize("NFC", "Hôpital")
+        return f"{folder}/{unicodedata.normalize(form, f'échographie {kind}.png')}"
+
+    save(tmp_path / name(disk, "image"), draw(4, 5))
+    save(tmp_path / name(disk, "masque"), box((4, 5), 255))
+    write(tmp_path, (name(table, "image"), name(table, "masque"), "p1", "US", "sein"))
+    (source,) = MANIFEST.list_sources(tmp_path)
+    assert source.name == name(table, "image")
+    (case,) = MANIFEST.read_source(source, ReadOptions())
+    assert case.mask.sum() == 4
 
 
 def test_a_letter_of_two_characters_is_the_same_patient(tmp_path):
