@@ -20,7 +20,7 @@ class Packer:
 
     def __init__(self, plan: Plan, state: State, profiles: Iterable[Profile]) -> None:
         self._plan = plan
-        self._personal = state.personal.keys()
+        self._server = state.server
         self._in_group = Counter(plan.model_group_of(profile) for profile in profiles)
         self._packed: dict[str, Packed] = {}
 
@@ -31,7 +31,8 @@ class Packer:
     def _shared(self, task: TrainTask, profile: Profile) -> Packed | None:
         """Return the packed weights of `task`; None if no other client receives the same weights."""
         group = self._plan.model_group_of(profile)
-        if profile.client in self._personal or self._in_group[group] == 1:
+        shared = self._server[group]
+        if self._in_group[group] == 1 or any(one is not shared[name] for name, one in task.weights.items()):
             return None
         if group not in self._packed:
             self._packed[group] = narrow_and_pack(task.weights, task.request.wire_dtype)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flames_cli.core.federated.reports import Report
+from flames_cli.errors import FlamesError
 from flames_cli.fed.final_report import FinalReport
 from tests.support.federation import make_profile, run_federation
 
@@ -101,3 +102,15 @@ def test_a_client_that_fails_is_named_and_the_others_count():
     found = run(examine)
     assert "broken" in found.missing["a"]
     assert list(found.state.statistics.clients) == ["b"]
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "flames"])
+def test_every_client_evaluates_the_final_model_with_its_own_statistics(algorithm):
+    received = {}
+
+    def evaluate(task, who, message):
+        received[who.client] = task.weights["norm.running_mean"].tolist()
+        raise FlamesError("seen")
+
+    run(good, algorithm=algorithm, test=evaluate)
+    assert received == {"a": [1.0, 1.0], "b": [5.0, 5.0]}
