@@ -2,15 +2,13 @@
 
 from flames_cli.core.scores.metrics import case_metrics
 from flames_cli.core.scores.summaries import METRICS, summarise_cases
-from flames_cli.fed.client_state import client_state_folder
 from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.messages import Profile, TrainTask
 from flames_cli.fed.node import Declined, NodeSettings
-from flames_cli.fed.training import receive_model
+from flames_cli.fed.training import receive_final_model
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.segment import Segmenter
-from flames_cli.store.client_state import load_client_state
 from flames_cli.store.files.parse import parse_json
 
 LEAST_CASES = 5
@@ -35,9 +33,7 @@ def evaluate_client(
     request = task.request
     weights = task.weights
     if request.style_stays:
-        folder = client_state_folder(settings, request.run, profile.client)
-        state = load_client_state(folder, request.last_accepted_round + 1)
-        weights = to_weights(receive_model(task, state))
+        weights = to_weights(receive_final_model(task, settings, profile.client))
     segmenter = Segmenter(
         model=request.model,
         options=parse_json(request.model_options),

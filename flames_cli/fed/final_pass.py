@@ -3,18 +3,16 @@
 from collections.abc import Set
 
 from flames_cli.arrays import Weights
-from flames_cli.fed.client_state import client_state_folder
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.final_report import FinalReport
 from flames_cli.fed.messages import Profile, TrainTask
 from flames_cli.fed.node import NodeSettings
-from flames_cli.fed.training import receive_model
+from flames_cli.fed.training import receive_final_model
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.final_models import examine_models
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.predict import Validation
 from flames_cli.learn.train_options import LocalRound
-from flames_cli.store.client_state import load_client_state
 
 
 def report_on_final_models(
@@ -31,11 +29,7 @@ def report_on_final_models(
     request = task.request
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
-    state: dict[str, Weights] = {}
-    if request.style_stays:
-        folder = client_state_folder(settings, request.run, profile.client)
-        state = load_client_state(folder, request.last_accepted_round + 1)
-    model = receive_model(task, state)
+    model = receive_final_model(task, settings, profile.client)
     own = to_weights(model)
     train = cache.load(settings, "train")
     found = examine_models(

@@ -122,8 +122,8 @@ class Plan:
     def evaluation_task(self, state: State, profile: Profile) -> TrainTask:
         """Return the task to evaluate the final model of `profile`'s client, with its own statistics."""
         task = self.task(state, state.round + 1, profile, [profile])
-        own = state.statistics.clients.get(profile.client, {}) if state.statistics else {}
-        return replace(task, weights={**task.weights, **own})
+        final = state.final_model_for(profile.client, self.model_group_of(profile))
+        return replace(task, weights=self.known_entries.shared_of(final))
 
     @property
     def reports_statistics(self) -> bool:

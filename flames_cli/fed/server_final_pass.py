@@ -9,7 +9,6 @@ from flwr.serverapp import Grid
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.final_statistics import (
-    VARIANCE,
     FinalStatistics,
     pool_statistics,
     statistics_of,
@@ -99,9 +98,10 @@ def _read(reply: Reply, plan: Plan, state: State, profile: Profile) -> tuple[Fin
     if not plan.reports_statistics:
         expected = {}
     has_own_model = profile.client in state.personal
-    variances = frozenset(name for name in expected if name.endswith(VARIANCE))
     for statistics, wanted in ((report.own, expected), (report.server, expected if has_own_model else {})):
-        fault = find_fault(statistics, wanted) or find_negative_variance(statistics, variances)
+        fault = find_fault(statistics, wanted) or find_negative_variance(
+            statistics, plan.known_entries.variances
+        )
         if fault:
             return None, sanitise(f"its statistics: {fault}")
     return report, ""

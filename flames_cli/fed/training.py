@@ -82,6 +82,15 @@ def _is_finite(result: TrainResult) -> bool:
     return not (find_not_finite(result.weights) or find_not_finite(result.control_change or {}))
 
 
+def receive_final_model(task: TrainTask, settings: NodeSettings, client: str) -> SegmentationModel:
+    """Return the client's model after the last round, with the style that it stores if it has one."""
+    request = task.request
+    if not request.style_stays:
+        return receive_model(task, {})
+    folder = client_state_folder(settings, request.run, client)
+    return receive_model(task, load_client_state(folder, request.last_accepted_round + 1))
+
+
 def receive_model(task: TrainTask, state: Mapping[str, Weights]) -> SegmentationModel:
     """Return the client's model: the entries that the server sends, and those in the client state."""
     request = task.request

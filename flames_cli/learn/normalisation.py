@@ -9,14 +9,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.final_statistics import statistics_of
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.disentangled import DisentangledModel
 from flames_cli.learn.models.norms import has_statistics
-
-STATISTICS = ("running_mean", "running_var")
 
 
 def estimate_statistics(
@@ -45,8 +44,7 @@ def estimate_statistics(
         update_bn(
             (images.contiguous(memory_format=layout) for images, _ in batches), _AllParts(model), device
         )
-    found = to_weights(model)
-    return {name: found[name] if name.endswith(STATISTICS) else array for name, array in weights.items()}
+    return {**weights, **statistics_of(to_weights(model))}
 
 
 @contextmanager

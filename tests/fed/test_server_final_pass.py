@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flames_cli.core.federated.reports import Report
+from flames_cli.core.federated.reports import Entries, Report
 from flames_cli.errors import FlamesError
 from flames_cli.fed.final_report import FinalReport
 from tests.support.federation import make_profile, run_federation
@@ -16,6 +16,11 @@ INITIAL = {
     "norm.running_mean": np.zeros(2, np.float32),
     "norm.running_var": np.ones(2, np.float32),
 }
+ENTRIES = Entries(
+    trainable=frozenset({"conv.weight"}),
+    norm=frozenset({"norm.running_mean", "norm.running_var"}),
+    variances=frozenset({"norm.running_var"}),
+)
 CLIENTS = [make_profile("a", n_train=10), make_profile("b", n_train=30)]
 
 
@@ -38,7 +43,9 @@ def good(task, who):
 
 
 def run(examine, **options):
-    return run_federation(CLIENTS, rounds=1, train=train, examine=examine, initial=INITIAL, **options).final
+    return run_federation(
+        CLIENTS, rounds=1, train=train, examine=examine, initial=INITIAL, entries=ENTRIES, **options
+    ).final
 
 
 def test_statistics_are_weighed_by_images():

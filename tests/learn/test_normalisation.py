@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from flames_cli.core.federated.final_statistics import MEAN, VARIANCE
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
-from flames_cli.learn.normalisation import STATISTICS, estimate_statistics, frozen_statistics
+from flames_cli.learn.normalisation import estimate_statistics, frozen_statistics
 from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
@@ -21,7 +22,7 @@ def make(name="unet", seed=1):
 
 
 def is_statistic(name):
-    return name.endswith(STATISTICS)
+    return name.endswith((MEAN, VARIANCE))
 
 
 def test_the_first_layers_statistics_are_those_of_its_input(cases):
