@@ -1,10 +1,22 @@
 """Errors that a user can cause. Each message is one line: what was found, what was expected, what to do."""
 
+from collections.abc import Sequence
+
 INTERNAL = 1
 """Exit code after a bug in the program."""
 
 PROBLEMS = 4
 """Exit code of `flames check` and `flames deploy check` if they found problems."""
+
+
+LISTED = 5
+"""Number of faults that a message names; the others are counted."""
+
+
+def list_faults(faults: Sequence[str]) -> str:
+    """Return the first LISTED faults as one text, with the number of the others."""
+    more = f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+    return "; ".join(faults[:LISTED]) + more
 
 
 class FlamesError(Exception):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flames_cli.core.imaging.label_names import BACKGROUND, split_labels
-from flames_cli.errors import FlamesError
+from flames_cli.errors import FlamesError, list_faults
 from flames_cli.readers.manifest_cells import Columns, read_cells
 from flames_cli.readers.manifest_names import NAMED, is_no_file, name_faults, rounded_ids
 
@@ -30,9 +30,6 @@ MODALITIES = {
 
 NO_MASK = "none"
 """Word in the column `mask` for an image without a lesion, which has no mask file."""
-
-LISTED = 5
-"""Number of faults that a message names; further ones are only counted."""
 
 LONGEST = {"image": 1024, "mask": 65_536}
 """Largest number of characters in a cell, by column; LONGEST_OTHER for all other columns."""
@@ -100,8 +97,7 @@ def read_table(path: Path) -> Table:
 def require_no_faults(path: Path, problems: Sequence[str]) -> None:
     """Raise a FlamesError that names the first LISTED of `problems`, if there are any."""
     if problems:
-        more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        raise FlamesError(f"{path}: " + "; ".join(problems[:LISTED]) + more)
+        raise FlamesError(f"{path}: {list_faults(problems)}")
 
 
 def _faults(row: Mapping[str, str]) -> list[str]:

@@ -5,14 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.imaging.label_names import option_text
-from flames_cli.errors import FlamesError
+from flames_cli.errors import FlamesError, list_faults
 from flames_cli.readers.base import Source
 from flames_cli.stages.labels import absent_labels, differing_labels
 from flames_cli.stages.preprocess.sources import Gathered
 from flames_cli.stages.raw import Kind
-
-LISTED_BAD = 5
-"""Number of bad cases that an error message names; the others are counted."""
 
 
 def check_gathered(
@@ -40,7 +37,7 @@ def _require_choice(parts: Iterable[Gathered]) -> None:
     """Check that the user has chosen the labels of tumour where masks have several."""
     if unchosen := [fault for part in parts for fault in part.unchosen]:
         raise FlamesError(
-            f"{_list_bad(unchosen)}. Choose the labels of tumour: --skip-bad leaves out only files that "
+            f"{list_faults(unchosen)}. Choose the labels of tumour: --skip-bad leaves out only files that "
             "cannot be trusted"
         )
 
@@ -49,14 +46,9 @@ def _require_no_bad_cases(name: str, bad: Sequence[str], skip_bad: bool) -> None
     if not bad or skip_bad:
         return
     raise FlamesError(
-        f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {_list_bad(bad)}. "
+        f"{name} has {len(bad)} bad {'case' if len(bad) == 1 else 'cases'}: {list_faults(bad)}. "
         "Correct them, or leave them out with --skip-bad"
     )
-
-
-def _list_bad(bad: Sequence[str]) -> str:
-    more = f"; and {len(bad) - LISTED_BAD} more" if len(bad) > LISTED_BAD else ""
-    return "; ".join(bad[:LISTED_BAD]) + more
 
 
 def _require_usable_cases(name: str, part: Gathered) -> None:
@@ -66,7 +58,7 @@ def _require_usable_cases(name: str, part: Gathered) -> None:
     bad = [fault for _, fault in part.bad]
     skipped = Counter(one.reason for one in part.skipped)
     reasons = [
-        *([f"{len(bad)} bad ({_list_bad(bad)})"] if bad else []),
+        *([f"{len(bad)} bad ({list_faults(bad)})"] if bad else []),
         *(f"{count} left out ({reason})" for reason, count in skipped.most_common()),
     ]
     raise FlamesError(
