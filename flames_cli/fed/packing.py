@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from flwr.app import Message, MessageType
 
+from flames_cli.core.federated.candidates import Candidates, Offer
 from flames_cli.core.federated.reports import State
 from flames_cli.fed.messages import Profile, TrainTask, pack_task
 from flames_cli.fed.plan import Plan
@@ -23,6 +25,29 @@ class Packer:
         self._server = state.server
         self._in_group = Counter(plan.model_group_of(profile) for profile in profiles)
         self._packed: dict[str, Packed] = {}
+        self._state = state
+        self._candidates: dict[str, Candidates] = {}
+
+    def offer(self, task: TrainTask, profile: Profile) -> TrainTask:
+        """Return `task` with the candidates among which the client chooses; unchanged if it has no choice."""
+        offer = self.offer_to(profile)
+        if offer is None:
+            return task
+        return replace(task, weights=offer.own, blend=offer.blend, prior=offer.prior)
+
+    def offer_to(self, profile: Profile) -> Offer | None:
+        """Return what the client chooses its model from; None if it has no choice."""
+        return self._candidates_of(profile).offer(profile.client)
+
+    def offers(self, profile: Profile) -> bool:
+        """Return True if the client chooses its model."""
+        return self._candidates_of(profile).offers(profile.client)
+
+    def _candidates_of(self, profile: Profile) -> Candidates:
+        group = self._plan.model_group_of(profile)
+        if group not in self._candidates:
+            self._candidates[group] = self._state.candidates(group)
+        return self._candidates[group]
 
     def pack(self, task: TrainTask, profile: Profile, node_id: int, kind: str = MessageType.TRAIN) -> Message:
         """Return the message that sends `task` to the node of `profile`'s client."""

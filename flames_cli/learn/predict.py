@@ -68,13 +68,15 @@ def validate(
     precision: Precision,
     dice_weight: float,
     per_pixel_focal: bool = False,
+    order: Sequence[int] | None = None,
 ) -> Validation:
-    """Return loss and Dice of `model` on `dataset` (at least one case)."""
+    """Return loss and Dice of `model` on the cases in `order` (None: all), at least one, of `dataset`."""
     loss = dice = 0.0
-    for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision):
+    n_cases = len(dataset) if order is None else len(order)
+    for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision, order):
         loss += float(dice_focal_loss(probabilities, masks, dice_weight, per_pixel_focal)) * len(masks)
         dice += float(_dice_per_case(probabilities, masks).sum())
-    return Validation(loss / len(dataset), dice / len(dataset), len(dataset))
+    return Validation(loss / n_cases, dice / n_cases, n_cases)
 
 
 def _dice_per_case(probabilities: Tensor, masks: Tensor) -> Tensor:
