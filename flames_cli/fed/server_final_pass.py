@@ -93,8 +93,8 @@ def _read(reply: Reply, plan: Plan, state: State, profile: Profile) -> tuple[Fin
         return None, f"it reports on round {report.round}, expected round {state.round}"
     if not 0 < report.n_examples <= profile.n_train:
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
-    if fault := validation_fault(report.validation, profile):
-        return None, fault
+    if impossible := validation_fault(report.validation, profile):
+        return None, impossible
     group = plan.model_group_of(profile)
     expected = statistics_of(plan.known_entries.shared_of(state.server[group]))
     if not plan.reports_statistics:
