@@ -11,7 +11,6 @@ from flames_cli.fed.training import receive_final_model
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.final_models import examine_models
 from flames_cli.learn.models.arrays import to_weights
-from flames_cli.learn.predict import Validation
 from flames_cli.learn.train_options import LocalRound
 
 
@@ -51,15 +50,9 @@ def report_on_final_models(
         n_examples=len(train),
         own=_select(found.own, shared),
         server=_select(found.server, shared),
-        validation=_numbers(found.validation),
+        validation=found.validation.numbers() if found.validation else {},
     )
 
 
 def _select(statistics: Weights, shared: Set[str]) -> Weights:
     return {name: array for name, array in statistics.items() if name in shared}
-
-
-def _numbers(validation: Validation | None) -> dict[str, float]:
-    if validation is None:
-        return {}
-    return {"val_loss": validation.loss, "val_dice": validation.dice, "n_val": float(validation.n_cases)}

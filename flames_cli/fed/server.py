@@ -32,7 +32,7 @@ from flames_cli.fed.events import (
     ignore,
 )
 from flames_cli.fed.exchange import Reply, exchange
-from flames_cli.fed.messages import Profile, unpack_report
+from flames_cli.fed.messages import Profile, unpack_report, validation_fault
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.participation import ALL_AT_ONCE, Participation
@@ -233,6 +233,8 @@ def _read_report(reply: Reply, profile: Profile, round_: int, most_steps: int) -
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
     if not 0 <= report.n_steps <= most_steps:
         return None, f"it reports {report.n_steps} steps, its images make at most {most_steps}"
+    if impossible := validation_fault(report.metrics, profile):
+        return None, impossible
     if (report.client, report.modality) != (profile.client, profile.modality):
         stated = sanitise(f"'{report.client}' ({report.modality})")
         return None, f"it reports as {stated}, it joined as '{profile.client}' ({profile.modality})"

@@ -17,7 +17,7 @@ from flames_cli.core.federated.reports import State, find_fault, find_negative_v
 from flames_cli.fed.events import ClientAsked, OnEvent
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.final_report import MESSAGE_TYPE, FinalReport, unpack_final
-from flames_cli.fed.messages import Profile
+from flames_cli.fed.messages import Profile, validation_fault
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.roster import Clients, Roster
@@ -93,6 +93,8 @@ def _read(reply: Reply, plan: Plan, state: State, profile: Profile) -> tuple[Fin
         return None, f"it reports on round {report.round}, expected round {state.round}"
     if not 0 < report.n_examples <= profile.n_train:
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
+    if impossible := validation_fault(report.validation, profile):
+        return None, impossible
     group = plan.model_group_of(profile)
     expected = statistics_of(plan.known_entries.shared_of(state.server[group]))
     if not plan.reports_statistics:

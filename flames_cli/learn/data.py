@@ -73,6 +73,17 @@ class ShardDataset:
         return apply_warp(image, mask, warp) if warp else (image, mask)
 
     @property
+    def n_patients(self) -> int:
+        """Number of different patients, or of the units that count as patients."""
+        return len(
+            {
+                (cases.info.collection or cases.info.dataset, case.patient)
+                for cases in self._sets
+                for case in cases.cases
+            }
+        )
+
+    @property
     def n_bytes(self) -> int:
         """Memory that images and masks occupy, in bytes."""
         return sum(cases.images.nbytes + cases.masks.nbytes for cases in self._sets)

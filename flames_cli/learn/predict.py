@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,23 @@ class Validation:
     loss: float
     dice: float
     n_cases: int
+    n_patients: int = 0
+    dice_small: float | None = None
+    """Mean Dice over the cases whose lesions are small by the rule of their data set; None without any."""
+    n_small: int = 0
+    """Number of cases whose lesions are small."""
+
+    def numbers(self, prefix: str = "") -> dict[str, float]:
+        """Return the numbers that a client reports, with `prefix` before the names of loss and Dice."""
+        small = {} if self.dice_small is None else {f"{prefix}val_dice_small": self.dice_small}
+        return {
+            f"{prefix}val_loss": self.loss,
+            f"{prefix}val_dice": self.dice,
+            **small,
+            "n_val": float(self.n_cases),
+            "n_val_patients": float(self.n_patients),
+            "n_val_small": float(self.n_small),
+        }
 
 
 def predict_probabilities(
@@ -70,11 +88,20 @@ def validate(
     per_pixel_focal: bool = False,
 ) -> Validation:
     """Return loss and Dice of `model` on `dataset` (at least one case)."""
-    loss = dice = 0.0
+    loss = 0.0
+    dice: list[float] = []
     for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision):
         loss += float(dice_focal_loss(probabilities, masks, dice_weight, per_pixel_focal)) * len(masks)
-        dice += float(_dice_per_case(probabilities, masks).sum())
-    return Validation(loss / len(dataset), dice / len(dataset), len(dataset))
+        dice += _dice_per_case(probabilities, masks).tolist()
+    small = [one for index, one in enumerate(dice) if dataset.lesion(index) == "small"]
+    return Validation(
+        loss=loss / len(dataset),
+        dice=fmean(dice),
+        n_cases=len(dataset),
+        n_patients=dataset.n_patients,
+        dice_small=fmean(small) if small else None,
+        n_small=len(small),
+    )
 
 
 def _dice_per_case(probabilities: Tensor, masks: Tensor) -> Tensor:

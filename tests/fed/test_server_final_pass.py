@@ -73,6 +73,14 @@ FAULTS = {
     "another name": (lambda r: replace(r, client="x"), "it reports as 'x', it joined as 'b'"),
     "no images": (lambda r: replace(r, n_examples=0), "it reports 0 examples, it joined with 30"),
     "more images": (lambda r: replace(r, n_examples=31), "it reports 31 examples, it joined with 30"),
+    "more patients": (
+        lambda r: replace(r, validation={"n_val": 1, "n_val_patients": 2}),
+        "it reports 2 patients of 1 validation images",
+    ),
+    "more validation images": (
+        lambda r: replace(r, validation={"n_val": 2}),
+        "it reports 2 validation images, it joined with 1",
+    ),
     "not finite": (lambda r: replace(r, own=statistics(np.nan)), "its statistics: .* not finite"),
     "negative": (
         lambda r: replace(r, own={**r.own, "norm.running_var": np.float32([-1, 1])}),
