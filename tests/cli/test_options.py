@@ -37,7 +37,7 @@ UNTYPED = {
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
-    "min_clients",
+    *("min_clients", "seeds"),
 }
 """Keys whose option collects text, so that its default is None."""
 

@@ -67,9 +67,8 @@ def resume(
         )
     if config.fresh or not run.config.exists():
         return None
-    before = read_config(run.config)
+    before = check_same_options(run, options, facts)
     made = before.get("run", {})
-    _check_same(run, {**before.get("federate", {}), **_of_images(made)}, {**options, **_of_images(facts)})
     remove_leftovers(run.path)
     if not list_rounds(run.checkpoints):
         _check_nothing_lost(run)
@@ -114,17 +113,24 @@ def _of_images(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_same(run: RunFolder, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that no option differs that changes what is computed.
+def check_same_options(run: RunFolder, options: dict[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that no option of an existing run differs that changes what is computed.
+
+    Returns:
+        The run's configuration.
 
     Raises:
-        FlamesError: options differ; the message lists all of them.
+        FlamesError: options differ (the message lists all of them), or the configuration cannot be read.
     """
+    before = read_config(run.config)
+    was = {**before.get("federate", {}), **_of_images(before.get("run", {}))}
+    now = {**options, **_of_images(facts)}
     if differing := list_differences(was, now, sorted({*was, *now} - FREE_TO_CHANGE)):
         raise FlamesError(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
             "pass --fresh to start it again, or another --run NAME"
         )
+    return before
 
 
 def _check_nothing_lost(run: RunFolder) -> None:
