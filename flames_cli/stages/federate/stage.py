@@ -72,7 +72,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         for note in notes:
             on_event(Noted(note))
         if made:
-            run_engine(made, Estimator(on_event, config.training.batch_size, config.training.local_epochs))
+            run_engine(made, Estimator(on_event, made.plan.steps_a_round))
     tests = folder.client_tests
     return FederationResult(
         run=folder.name,
