@@ -33,7 +33,8 @@ UNTYPED = {
     "check": {"seed"},
     "evaluate": {"seed"},
 }
-"""Keys without an option of their own: --lr, --local-epochs and --min-clients give two; check and evaluate draw nothing."""
+"""Keys without an option of their own: --lr, --local-epochs and --min-clients give two; check and evaluate
+draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),

@@ -73,10 +73,9 @@ def resume(
         return None
     before = read_config(run.config)
     made = before.get("run", {})
-    _check_same_rounds(run, before.get("federate", {}), config)
-    _check_same(
-        run, {**BEFORE, **before.get("federate", {}), **_of_images(made)}, {**options, **_of_images(facts)}
-    )
+    was = {**BEFORE, **before.get("federate", {})}
+    _check_same_rounds(run, was, config)
+    _check_same(run, {**was, **_of_images(made)}, {**options, **_of_images(facts)})
     remove_leftovers(run.path)
     if not list_rounds(run.checkpoints):
         _check_nothing_lost(run)
