@@ -7,7 +7,7 @@ from flames_cli.config import MAX_NAME, FederateConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Noted, OnEvent
 from flames_cli.stages.federate.inputs import find_images
-from flames_cli.stages.federate.resuming import check_same_options, options_as_run
+from flames_cli.stages.federate.resuming import check_same_options
 from flames_cli.stages.federate.stage import FederationResult, federate, make_facts
 from flames_cli.store.runs import RunFolder, find_members, read_config, run_folder
 
@@ -90,4 +90,4 @@ def _check_member(config: FederateConfig, run: RunFolder) -> None:
     """Check that an existing run of the family has the same options, unless it is about to be replaced."""
     member = config.model_copy(update={"seed": int(read_config(run.config)["federate"]["seed"])})
     if not (config.fresh and member.seed in config.seeds):
-        check_same_options(run, options_as_run(member), make_facts(member, find_images(member)))
+        check_same_options(run, member, make_facts(member, find_images(member)))

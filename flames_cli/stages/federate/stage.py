@@ -72,7 +72,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         for note in notes:
             on_event(Noted(note))
         if made:
-            run_engine(made, Estimator(on_event, config.training.batch_size, config.training.local_epochs))
+            run_engine(made, Estimator(on_event, made.plan.steps_a_round))
     tests = folder.client_tests
     return FederationResult(
         run=folder.name,
@@ -104,7 +104,7 @@ def _prepare(
     """Return the inputs of the engine, with the run's folder made or repaired (None: no round is left), and
     the state from which it continues."""
     options = options_as_run(config)
-    resumed = resume(run, options, facts, config)
+    resumed = resume(run, config, facts)
     untested = ENGINES[config.engine].clients_hold_their_data and not run.client_tests.is_file()
     unexamined = resumed is not None and resumed.state.statistics is None
     if resumed and resumed.state.round >= config.rounds and not untested and not unexamined:
