@@ -16,11 +16,17 @@ class Estimator:
     """Listener that passes events on, and adds an `Estimated` after the first steps and after every round."""
 
     def __init__(
-        self, on_event: OnEvent, batch_size: int, epochs: int, clock: Callable[[], float] = time.monotonic
+        self,
+        on_event: OnEvent,
+        batch_size: int,
+        epochs: int,
+        fraction: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._on_event = on_event
         self._batch_size = batch_size
         self._epochs = epochs
+        self._fraction = fraction
         self._clock = clock
         self._steps_a_round = 0
         self._rounds_left = 0
@@ -33,7 +39,8 @@ class Estimator:
         self._on_event(event)
         if isinstance(event, FederationStarted):
             self._rounds_left = event.rounds - event.first_round + 1
-            self._steps_a_round = sum(-(-n // self._batch_size) for _, _, n in event.clients) * self._epochs
+            steps = sum(-(-n // self._batch_size) for _, _, n in event.clients) * self._epochs
+            self._steps_a_round = max(round(self._fraction * steps), 1)
         elif isinstance(event, StepDone):
             self._count_step()
         elif isinstance(event, RoundDone):

@@ -69,7 +69,10 @@ def resume(
         return None
     before = read_config(run.config)
     made = before.get("run", {})
-    _check_same(run, {**before.get("federate", {}), **_of_images(made)}, {**options, **_of_images(facts)})
+    # A run of an earlier release has no entry of a newer option, whose default is what that release did.
+    defaults = FederateConfig().model_dump(mode="json", exclude=NOT_STORED)
+    was = {**defaults, **before.get("federate", {})}
+    _check_same(run, {**was, **_of_images(made)}, {**options, **_of_images(facts)})
     remove_leftovers(run.path)
     if not list_rounds(run.checkpoints):
         _check_nothing_lost(run)

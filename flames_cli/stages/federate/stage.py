@@ -72,7 +72,8 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         for note in notes:
             on_event(Noted(note))
         if made:
-            run_engine(made, Estimator(on_event, config.training.batch_size, config.training.local_epochs))
+            training = config.training
+            run_engine(made, Estimator(on_event, training.batch_size, training.local_epochs, config.fraction))
     tests = folder.client_tests
     return FederationResult(
         run=folder.name,
