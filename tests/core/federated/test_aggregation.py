@@ -328,7 +328,7 @@ def test_the_average_is_used_by_the_server_and_by_clients_without_entries_of_the
     state = rounds_of(replace(algorithm, ema=EMA), good_reports)
     for client, modality in MODALITIES.items():
         group = algorithm.model_group_of(client, modality)
-        used = state.final_server_model(group)
+        used = state.final_server_model(group, modality)
         assert list(used) == list(state.server[group])
         assert_same({**used, **state.optimiser_state[group]["ema"]}, used)
         assert not np.array_equal(used["conv.weight"], state.server[group]["conv.weight"])

@@ -209,7 +209,7 @@ def test_an_average_is_made_of_released_models_only():
         reports = [Report("a", "MRI", sent, 1)]
         states.append(apply_round(states[-1], reports, private, ENTRIES, noise=KEY).state)
     _, one, two = (state.server["all"]["w"].astype(float) for state in states)
-    used = states[-1].final_server_model("all")["w"]
+    used = states[-1].final_server_model("all", "MRI")["w"]
     np.testing.assert_allclose(used, (one + 2 * two) / 3, rtol=1e-5, atol=1e-6)
 
 
