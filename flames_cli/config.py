@@ -351,7 +351,21 @@ class FederateConfig(_TrainSection, Section):
     )
     device: Device = option("auto", "Device for training.", may_change=True)
     precision: Precision = option("auto", "Precision of the model's arithmetic.", may_change=True)
-    lr_by_modality: dict[str, Rate] = option({}, "Learning rates of modalities that have their own.")
+    lr_by_modality: dict[str, Rate] = option(
+        {}, "Learning rates of modalities or clients that have their own.", TRAINING
+    )
+    local_epochs_by_modality: dict[str, Annotated[int, Field(ge=1, le=10_000)]] = option(
+        {}, "Local epochs of modalities or clients that have their own.", TRAINING
+    )
+    lr_schedule: Literal["constant", "cosine", "step"] = option(
+        "constant",
+        "Learning rate over the rounds: constant, cosine (falls to 0 at the end), or step (a tenth after "
+        "half of the rounds, a hundredth after three quarters).",
+        TRAINING,
+    )
+    warmup: Annotated[int, Field(ge=0)] = option(
+        0, "Rounds in which the learning rate rises to --lr in equal steps.", TRAINING, metavar="ROUNDS"
+    )
     model_options: dict[str, int | float] = option(
         {},
         "Option of the model, such as base_channels=8; may be repeated.",

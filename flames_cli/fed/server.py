@@ -146,7 +146,7 @@ def _run_round(grid: Grid, federation: Federation, state: State, clients: Client
     traffic = _Traffic()
     reports = _collect(grid, federation, state, clients, roster, traffic)
     sizes = Counter(client.group for client in state.clients.values())
-    limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one) for _, one in clients})
+    limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one, round_) for _, one in clients})
     noise = NoiseKey(federation.noise_secret, plan.wire_dtype) if plan.algorithm.privacy else None
     result = apply_round(
         state=state,
@@ -200,7 +200,8 @@ def _collect(
     for reply in exchange(grid, requests(), roster.terms(note_arrival)):
         roster.settle(reply)
         profile = profiles[reply.node]
-        yield from _take(reply, profile, traffic, on_event, round_, plan.most_steps(profile))
+        most_steps = plan.steps_a_round(profile.client, profile.modality, profile.n_train)
+        yield from _take(reply, profile, traffic, on_event, round_, most_steps)
         del reply  # frees the memory while the next reply is awaited
     for node, profile in clients:
         if node not in sent:

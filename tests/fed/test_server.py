@@ -85,7 +85,7 @@ def test_a_request_contains_everything_that_training_needs(profiles):
     options = {
         "seed": 9,
         "training": training,
-        "lr_by_modality": {"US": 0.5},
+        "own_training": {"lr": {"US": 0.5}},
         "wire_dtype": "bf16",
         "run": "0123456789abcdef",
     }

@@ -8,6 +8,7 @@ from typing import Any
 from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.algorithm import Algorithm, Privacy
+from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
 from flames_cli.fed.engines import ENGINES
@@ -130,7 +131,8 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         size=size,
         channels=channels,
         training=config.training,
-        lr_by_modality=dict(config.lr_by_modality),
+        own_training=own_training_of(config),
+        lr_schedule=lr_schedule_of(config),
         share=config.share,
         style_from=config.style_from,
         wire_dtype=config.wire_dtype,
@@ -139,6 +141,25 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         run=str(facts.get("token", "")),
         entries=describe_entries(model, config.share, config.style_from is not None),
     )
+
+
+def own_training_of(config: FederateConfig) -> dict[str, dict[str, float]]:
+    """Return the options that modalities or clients have of their own, by option and name."""
+    return {"lr": dict(config.lr_by_modality), "local_epochs": dict(config.local_epochs_by_modality)}
+
+
+def lr_schedule_of(config: FederateConfig) -> LrSchedule:
+    """Return the learning rate's schedule.
+
+    Raises:
+        FlamesError: the warm-up takes all rounds.
+    """
+    if config.warmup >= config.rounds:
+        raise FlamesError(
+            f"got --warmup {config.warmup} with --rounds {config.rounds}, so that no round has the full "
+            f"learning rate; expected fewer rounds of warm-up than --rounds; lower --warmup"
+        )
+    return LrSchedule(config.lr_schedule, config.warmup)
 
 
 def _norm_limit(config: FederateConfig) -> float:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from flames_cli.config import FederateConfig, keys_with
+from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import State, count_releases_again
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
@@ -30,6 +31,16 @@ NOT_STORED = keys_with(FederateConfig, "stored", False)
 
 FREE_TO_CHANGE = keys_with(FederateConfig, "may_change", True)
 """Options that may differ when a run is resumed: they do not change what was computed so far."""
+
+BEFORE = {
+    "lr_schedule": "constant",
+    "warmup": 0,
+    "local_epochs_by_modality": {},
+    "norm": "batch",
+    "fraction": 1.0,
+    "ema": 0.0,
+}
+"""Values of the options that earlier releases did not have, with which they trained."""
 
 
 def options_as_run(config: FederateConfig) -> dict[str, Any]:
@@ -69,9 +80,8 @@ def resume(
         return None
     before = read_config(run.config)
     made = before.get("run", {})
-    # A run of an earlier release has no entry of a newer option, whose default is what that release did.
-    defaults = FederateConfig().model_dump(mode="json", exclude=NOT_STORED)
-    was = {**defaults, **before.get("federate", {})}
+    was = {**BEFORE, **before.get("federate", {})}
+    _check_same_rounds(run, was, config)
     _check_same(run, {**was, **_of_images(made)}, {**options, **_of_images(facts)})
     remove_leftovers(run.path)
     if not list_rounds(run.checkpoints):
@@ -127,6 +137,22 @@ def _check_same(run: RunFolder, was: Mapping[str, Any], now: Mapping[str, Any]) 
         raise FlamesError(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
             "pass --fresh to start it again, or another --run NAME"
+        )
+
+
+def _check_same_rounds(run: RunFolder, was: Mapping[str, Any], config: FederateConfig) -> None:
+    """Check that the number of rounds is the same if the learning rates of all rounds depend on it.
+
+    Raises:
+        FlamesError: it differs, and with it the rates of rounds that are done.
+    """
+    schedule = LrSchedule(config.lr_schedule, config.warmup)
+    rounds = was.get("rounds", config.rounds)
+    if schedule.depends_on_rounds and rounds != config.rounds:
+        raise FlamesError(
+            f"run '{run.name}' was made with --rounds {rounds}, from which --lr-schedule {schedule.kind} "
+            f"computes the learning rate of every round, got --rounds {config.rounds}; pass --rounds "
+            f"{rounds}, --fresh to start the run again, or another --run NAME"
         )
 
 
