@@ -121,6 +121,7 @@ def _check_fold(text: str) -> str:
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
 MAX_NAME = 64
 """Largest number of characters of a name."""
 
@@ -408,6 +409,15 @@ class FederateConfig(_TrainSection, Section):
     server_lr: Rate = option(0.01, "Learning rate of the server's Adam in fedadam.", STRATEGY)
     server_momentum: Fraction = option(
         0.0, "Momentum of the server, below 1, for strategies that average.", STRATEGY
+    )
+    ema: Fraction = option(
+        0.0,
+        "Decay of a moving average of the server's models over rounds, below 1, which is used and evaluated "
+        "but never trained; 0: the last models are used.",
+        STRATEGY,
+    )
+    fraction: Part = option(
+        1.0, "Fraction of the clients of each modality that a round asks; they are drawn by seed.", FEDERATION
     )
     wire_dtype: Literal["fp32", "fp16", "bf16"] = option(
         "fp32",

@@ -35,7 +35,7 @@ from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.messages import Profile, unpack_report, validation_fault
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.packing import Packer
-from flames_cli.fed.participation import ALL_AT_ONCE, Participation
+from flames_cli.fed.participation import ALL_AT_ONCE, Participation, draw_clients
 from flames_cli.fed.plan import Plan, with_model_groups
 from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.records import message_bytes
@@ -123,7 +123,8 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
         if round_ == first:
             joined = tuple((one.client, one.modality, one.n_train) for _, one in clients)
             on_event(FederationStarted(joined, first, plan.rounds))
-        state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), clients, roster)
+        drawn = draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), drawn, roster)
     final = state or with_model_groups(None, plan, [])
     if federation.save_final and final.statistics is None:
         clients = roster.available_clients()
@@ -182,11 +183,11 @@ def _collect(
     plan, on_event, round_ = federation.plan, federation.on_event, state.round + 1
     profiles = dict(clients)
     sent: dict[int, float] = {}
-    packer = Packer(plan, state, profiles.values())
+    packer = Packer(plan, state.server, profiles.values())
 
     def requests() -> Iterator[Message]:
         for node, profile in clients:
-            task = plan.task(state, round_, profile, list(profiles.values()))
+            task = plan.task(state, round_, profile, roster.known)
             message = packer.pack(task, profile, node)
             traffic.bytes_down += message_bytes(message)
             sent[node] = time.monotonic()

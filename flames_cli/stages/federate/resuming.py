@@ -32,7 +32,14 @@ NOT_STORED = keys_with(FederateConfig, "stored", False)
 FREE_TO_CHANGE = keys_with(FederateConfig, "may_change", True)
 """Options that may differ when a run is resumed: they do not change what was computed so far."""
 
-BEFORE = {"lr_schedule": "constant", "warmup": 0, "local_epochs_by_modality": {}}
+BEFORE = {
+    "lr_schedule": "constant",
+    "warmup": 0,
+    "local_epochs_by_modality": {},
+    "norm": "batch",
+    "fraction": 1.0,
+    "ema": 0.0,
+}
 """Values of the options that earlier releases did not have, with which they trained."""
 
 

@@ -72,7 +72,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         for note in notes:
             on_event(Noted(note))
         if made:
-            run_engine(made, Estimator(on_event, made.plan.steps_a_round))
+            run_engine(made, Estimator(on_event, made.plan.steps_a_round, config.fraction))
     tests = folder.client_tests
     return FederationResult(
         run=folder.name,

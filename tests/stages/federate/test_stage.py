@@ -154,6 +154,19 @@ def test_other_options_are_rejected_with_every_difference(tiny):
     assert files_of(root / "runs" / "flames") == before
 
 
+def test_a_run_of_an_earlier_release_without_a_newer_option_continues_with_its_default(tiny):
+    root = tiny()
+    file = federate(federate_config(root, rounds=1)).folder / "config.toml"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    newer = ("fraction =", "ema =", "norm =")
+    older = [line for line in lines if not line.startswith(newer)]
+    assert len(older) == len(lines) - 3
+    file.write_text("\n".join(older), encoding="utf-8")
+    with pytest.raises(FlamesError, match=r"made with other options \(ema 0\.0 → 0\.5\)"):
+        federate(federate_config(root, ema=0.5))
+    assert federate(federate_config(root, rounds=2)).resumed_from == 1
+
+
 def test_options_that_change_nothing_may_change(tiny):
     root = tiny()
     federate(federate_config(root, rounds=1))
