@@ -12,7 +12,6 @@ from flames_cli.learn.candidates import choose_model
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.final_models import examine_models
 from flames_cli.learn.models.arrays import to_weights
-from flames_cli.learn.predict import Validation
 from flames_cli.learn.train_options import LocalRound
 
 
@@ -55,16 +54,10 @@ def report_on_final_models(
         n_examples=len(train),
         own=_select(found.own, shared),
         server=_select(found.server, shared),
-        validation=_numbers(found.validation),
+        validation=found.validation.numbers() if found.validation else {},
         choice=choice,
     )
 
 
 def _select(statistics: Weights, shared: Set[str]) -> Weights:
     return {name: array for name, array in statistics.items() if name in shared}
-
-
-def _numbers(validation: Validation | None) -> dict[str, float]:
-    if validation is None:
-        return {}
-    return {"val_loss": validation.loss, "val_dice": validation.dice, "n_val": float(validation.n_cases)}

@@ -17,7 +17,7 @@ MESSAGE_TYPE = f"evaluate.{ACTION}"
 OWN, SERVER = "own", "server"
 """Records with statistics: of the client's own model, and of its group's server model."""
 
-NUMBERS = ("n_examples", "val_loss", "val_dice", "n_val")
+NUMBERS = ("n_examples", "val_loss", "val_dice", "val_dice_small", "n_val", "n_val_patients", "n_val_small")
 """Numbers of a report; without validation patients those of the validation are missing."""
 
 
@@ -35,7 +35,7 @@ class FinalReport:
     server: Weights = field(default_factory=dict)
     """Statistics of the server's model of the client's group; empty if it is the client's own model."""
     validation: dict[str, float] = field(default_factory=dict)
-    """`val_loss`, `val_dice` and `n_val` of the client's own model with its statistics."""
+    """Validation of the client's own model with its statistics, as `Validation.numbers` returns it."""
     choice: Choice | None = None
     """The client's choice of its model, if it had one."""
 

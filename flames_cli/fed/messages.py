@@ -23,6 +23,7 @@ PROTOCOL = 8
 REPORTED = {
     *("n_examples", "n_steps", "train_loss", "best_epoch"),
     *("received_val_loss", "received_val_dice", "trained_val_loss", "trained_val_dice"),
+    *("received_val_dice_small", "n_val", "n_val_patients", "n_val_small"),
 }
 """Names of the numbers that a report may contain in addition to its weights."""
 
@@ -142,6 +143,17 @@ def _check_type(entry: Field[Any], value: object) -> None:
     if type(value) is not entry.type and not (entry.type is float and type(value) is int):
         expected = getattr(entry.type, "__name__", entry.type)
         raise TypeError(f"{entry.name} is {type(value).__name__}, expected {expected}")
+
+
+def validation_fault(numbers: Mapping[str, float], profile: Profile) -> str:
+    """Return which number of a client's validation is impossible with the images of `profile`; else ""."""
+    n_val = numbers.get("n_val", 0)
+    if not 0 <= n_val <= profile.n_val:
+        return f"it reports {n_val:g} validation images, it joined with {profile.n_val}"
+    for name, what in (("n_val_patients", "patients"), ("n_val_small", "small lesions")):
+        if not 0 <= (value := numbers.get(name, 0)) <= n_val:
+            return f"it reports {value:g} {what} of {n_val:g} validation images"
+    return ""
 
 
 def make_query(node_id: int) -> Message:

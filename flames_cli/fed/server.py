@@ -33,10 +33,11 @@ from flames_cli.fed.events import (
     ignore,
 )
 from flames_cli.fed.exchange import Reply, exchange
-from flames_cli.fed.messages import Profile, unpack_report
+from flames_cli.fed.messages import Profile, unpack_report, validation_fault
+from flames_cli.fed.offers import Offers
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.packing import Packer
-from flames_cli.fed.participation import ALL_AT_ONCE, Participation
+from flames_cli.fed.participation import ALL_AT_ONCE, Participation, draw_clients
 from flames_cli.fed.plan import Plan, with_model_groups
 from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.records import message_bytes
@@ -126,7 +127,8 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
         if round_ == first:
             joined = tuple((one.client, one.modality, one.n_train) for _, one in clients)
             on_event(FederationStarted(joined, first, plan.rounds))
-        state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), clients, roster)
+        drawn = draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), drawn, roster)
     final = state or with_model_groups(None, plan, [])
     if federation.save_final and final.statistics is None:
         clients = roster.available_clients()
@@ -148,7 +150,7 @@ def _run_round(grid: Grid, federation: Federation, state: State, clients: Client
     traffic = _Traffic()
     reports = _collect(grid, federation, state, clients, roster, traffic)
     sizes = Counter(client.group for client in state.clients.values())
-    limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one) for _, one in clients})
+    limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one, round_) for _, one in clients})
     noise = NoiseKey(federation.noise_secret, plan.wire_dtype) if plan.algorithm.privacy else None
     result = apply_round(
         state=state,
@@ -185,12 +187,12 @@ def _collect(
     plan, on_event, round_ = federation.plan, federation.on_event, state.round + 1
     profiles = dict(clients)
     sent: dict[int, float] = {}
-    packer = Packer(plan, state, profiles.values())
+    packer, offers = Packer(plan, state.server, profiles.values()), Offers(plan, state)
 
     def requests() -> Iterator[Message]:
         for node, profile in clients:
-            task = plan.task(state, round_, profile, list(profiles.values()))
-            message = packer.pack(packer.offer(task, profile), profile, node)
+            task = plan.task(state, round_, profile, roster.known)
+            message = packer.pack(offers.add_to(task, profile), profile, node)
             traffic.bytes_down += message_bytes(message)
             sent[node] = time.monotonic()
             on_event(ClientAsked(profile.client, round_))
@@ -202,7 +204,8 @@ def _collect(
     for reply in exchange(grid, requests(), roster.terms(note_arrival)):
         roster.settle(reply)
         profile = profiles[reply.node]
-        yield from _take(reply, profile, traffic, on_event, round_, plan.most_steps(profile))
+        most_steps = plan.steps_a_round(profile.client, profile.modality, profile.n_train)
+        yield from _take(reply, profile, traffic, on_event, round_, most_steps)
         del reply  # frees the memory while the next reply is awaited
     for node, profile in clients:
         if node not in sent:
@@ -238,8 +241,10 @@ def _read_report(reply: Reply, profile: Profile, round_: int, most_steps: int) -
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
     if not 0 <= report.n_steps <= most_steps:
         return None, f"it reports {report.n_steps} steps, its images make at most {most_steps}"
-    if reason := patients_reason(report.choice, profile.n_val):
-        return None, reason
+    if impossible := patients_reason(report.choice, profile.n_val) or validation_fault(
+        report.metrics, profile
+    ):
+        return None, impossible
     if (report.client, report.modality) != (profile.client, profile.modality):
         stated = sanitise(f"'{report.client}' ({report.modality})")
         return None, f"it reports as {stated}, it joined as '{profile.client}' ({profile.modality})"

@@ -21,7 +21,8 @@ from flames_cli.fed.choice_records import patients_reason
 from flames_cli.fed.events import ClientAsked, OnEvent
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.final_report import MESSAGE_TYPE, FinalReport, unpack_final
-from flames_cli.fed.messages import Profile
+from flames_cli.fed.messages import Profile, validation_fault
+from flames_cli.fed.offers import Offers
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.roster import Clients, Roster
@@ -63,12 +64,13 @@ def examine_final_models(
     A client without a usable report keeps the statistics of its blend, and `missing` has the reason.
     """
     profiles = dict(clients)
-    packer = Packer(plan, state, profiles.values())
+    used = {group: state.used_server_model(group) for group in state.server}
+    packer, offers = Packer(plan, used, profiles.values()), Offers(plan, state)
 
     def requests() -> Iterator[Message]:
         for node, profile in clients:
             on_event(ClientAsked(profile.client, state.round))
-            task = packer.offer(plan.final_task(state, profile), profile)
+            task = offers.add_to(plan.final_task(state, profile), profile)
             yield packer.pack(task, profile, node, MESSAGE_TYPE)
 
     asked = {profile.client for _, profile in clients}
@@ -79,26 +81,26 @@ def examine_final_models(
     for reply in exchange(grid, requests(), roster.terms()):
         roster.settle(reply)
         profile = profiles[reply.node]
-        report, reason = _read(reply, plan, state, profile, packer.offers(profile))
+        report, reason = _read(reply, plan, state, profile, offers.is_made_to(profile))
         if report is None:
             missing[profile.client] = reason
         else:
             reports.append(report)
     reports.sort(key=lambda report: report.client)
     found = _collect(plan, profiles.values(), reports)
-    chosen = _chosen_models(plan, packer, profiles.values(), reports)
+    chosen = _chosen_models(plan, offers, profiles.values(), reports)
     models = {**found.clients, **{name: {**chosen[name], **found.clients.get(name, {})} for name in chosen}}
     return FinalPass(replace(state, statistics=replace(found, clients=models)), reports, missing)
 
 
 def _chosen_models(
-    plan: Plan, packer: Packer, profiles: Iterable[Profile], reports: Sequence[FinalReport]
+    plan: Plan, offers: Offers, profiles: Iterable[Profile], reports: Sequence[FinalReport]
 ) -> dict[str, Weights]:
     """Return the model that each client has chosen, made of what the client has received."""
     choices = {report.client: report.choice for report in reports if report.choice}
     chosen: dict[str, Weights] = {}
     for profile in profiles:
-        choice, offer = choices.get(profile.client), packer.offer_to(profile)
+        choice, offer = choices.get(profile.client), offers.to(profile)
         if choice and offer:
             received = Offer(
                 own=as_received(offer.own, plan.wire_dtype),
@@ -124,6 +126,8 @@ def _read(
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
     if reason := presence_reason(report.choice, offered) or patients_reason(report.choice, profile.n_val):
         return None, reason
+    if impossible := validation_fault(report.validation, profile):
+        return None, impossible
     group = plan.model_group_of(profile)
     expected = statistics_of(plan.known_entries.shared_of(state.server[group]))
     if not plan.reports_statistics:
@@ -139,12 +143,13 @@ def _read(
 
 
 def _collect(plan: Plan, profiles: Iterable[Profile], reports: Sequence[FinalReport]) -> FinalStatistics:
-    """Return the clients' statistics, and for each group those of all images of its clients."""
+    """Return the clients' statistics, and those of each server model over all images of its clients.
+
+    A model of all clients also gets statistics for each modality, since images of one modality are what it
+    is used on.
+    """
     group_of = {profile.client: plan.model_group_of(profile) for profile in profiles}
-    groups: dict[str, list[tuple[Weights, int]]] = {}
-    for report in reports:
-        if found := report.server or report.own:
-            groups.setdefault(group_of[report.client], []).append((found, report.n_examples))
+    has_one_model = plan.algorithm.groups == "all"
     return FinalStatistics(
         # Copies, since the arrays of a report are views of its message's memory.
         clients={
@@ -152,5 +157,15 @@ def _collect(plan: Plan, profiles: Iterable[Profile], reports: Sequence[FinalRep
             for report in reports
             if report.own
         },
-        groups={group: pool_statistics(parts) for group, parts in groups.items()},
+        groups=_pool((group_of[report.client], report) for report in reports),
+        modalities=_pool((report.modality, report) for report in reports) if has_one_model else {},
     )
+
+
+def _pool(reports: Iterable[tuple[str, FinalReport]]) -> dict[str, Weights]:
+    """Return the statistics of the server's model over the images of all reports with the same key."""
+    parts: dict[str, list[tuple[Weights, int]]] = {}
+    for key, report in reports:
+        if found := report.server or report.own:
+            parts.setdefault(key, []).append((found, report.n_examples))
+    return {key: pool_statistics(of_key) for key, of_key in parts.items()}

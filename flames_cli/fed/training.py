@@ -21,7 +21,6 @@ from flames_cli.learn.epochs import OnStep
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
-from flames_cli.learn.predict import Validation
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, LocalRound, TrainResult
 from flames_cli.store.client_state import delete_client_state_from, load_client_state, save_client_state
@@ -150,9 +149,10 @@ def _report(profile: Profile, task: TrainTask, model: SegmentationModel, result:
     """Return the report, which is all that leaves the client."""
     request = task.request
     metrics = {"train_loss": result.train_loss, "best_epoch": float(result.best_epoch)}
-    metrics |= _validation_metrics("received", result.received) | _validation_metrics(
-        "trained", result.trained
-    )
+    if result.received:
+        metrics |= result.received.numbers("received_")
+    if result.trained:
+        metrics |= {"trained_val_loss": result.trained.loss, "trained_val_dice": result.trained.dice}
     weights = result.weights
     renderer = model.renderer_entries() if request.report_style else frozenset()
     style = select(weights, renderer) if renderer else None
@@ -171,9 +171,3 @@ def _report(profile: Profile, task: TrainTask, model: SegmentationModel, result:
         control=result.control_change,
         style=style,
     )
-
-
-def _validation_metrics(prefix: str, validation: Validation | None) -> dict[str, float]:
-    if validation is None:
-        return {}
-    return {f"{prefix}_val_loss": validation.loss, f"{prefix}_val_dice": validation.dice}

@@ -9,11 +9,11 @@ from flames_cli.core.federated.choice import CANDIDATES, Choice, choose
 from flames_cli.core.rng import derive_rng
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
+from flames_cli.learn.epochs import torch_randomness
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.learn.predict import validate
-from flames_cli.learn.train import torch_randomness
 from flames_cli.learn.train_options import LocalRound
 
 STATISTICS_IMAGES = 64
@@ -78,7 +78,7 @@ def _score(
     rng = derive_rng(local.seed, "candidates", *local.scope)
     on = sorted(rng.permutation(len(train))[:STATISTICS_IMAGES].tolist())
     used = sorted(rng.permutation(len(val))[:VALIDATION_IMAGES].tolist())
-    dice = {}
+    patients, dice = 0, {}
     for name, weights in candidates:
         load_weights(model, weights)
         if options.precise_norm:
@@ -94,5 +94,5 @@ def _score(
             options.per_pixel_focal,
             used,
         )
-        dice[name] = found.dice
-    return len({val.case(index).patient for index in used}), dice
+        patients, dice[name] = found.n_patients, found.dice
+    return patients, dice

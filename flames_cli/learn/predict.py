@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,23 @@ class Validation:
     loss: float
     dice: float
     n_cases: int
+    n_patients: int = 0
+    dice_small: float | None = None
+    """Mean Dice over the cases whose lesions are small by the rule of their data set; None without any."""
+    n_small: int = 0
+    """Number of cases whose lesions are small."""
+
+    def numbers(self, prefix: str = "") -> dict[str, float]:
+        """Return the numbers that a client reports, with `prefix` before the names of loss and Dice."""
+        small = {} if self.dice_small is None else {f"{prefix}val_dice_small": self.dice_small}
+        return {
+            f"{prefix}val_loss": self.loss,
+            f"{prefix}val_dice": self.dice,
+            **small,
+            "n_val": float(self.n_cases),
+            "n_val_patients": float(self.n_patients),
+            "n_val_small": float(self.n_small),
+        }
 
 
 def predict_probabilities(
@@ -71,12 +89,21 @@ def validate(
     order: Sequence[int] | None = None,
 ) -> Validation:
     """Return loss and Dice of `model` on the cases in `order` (None: all), at least one, of `dataset`."""
-    loss = dice = 0.0
-    n_cases = len(dataset) if order is None else len(order)
-    for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision, order):
+    loss = 0.0
+    dice: list[float] = []
+    cases = range(len(dataset)) if order is None else order
+    for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision, cases):
         loss += float(dice_focal_loss(probabilities, masks, dice_weight, per_pixel_focal)) * len(masks)
-        dice += float(_dice_per_case(probabilities, masks).sum())
-    return Validation(loss / n_cases, dice / n_cases, n_cases)
+        dice += _dice_per_case(probabilities, masks).tolist()
+    small = [one for case, one in zip(cases, dice, strict=True) if dataset.lesion(case) == "small"]
+    return Validation(
+        loss=loss / len(cases),
+        dice=fmean(dice),
+        n_cases=len(cases),
+        n_patients=dataset.count_patients(cases),
+        dice_small=fmean(small) if small else None,
+        n_small=len(small),
+    )
 
 
 def _dice_per_case(probabilities: Tensor, masks: Tensor) -> Tensor:

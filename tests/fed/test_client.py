@@ -106,10 +106,9 @@ def test_a_report_is_the_result_of_training(shards):
     assert report.metrics == {
         "train_loss": expected.train_loss,
         "best_epoch": expected.best_epoch,
-        "received_val_loss": expected.received.loss,
-        "received_val_dice": expected.received.dice,
         "trained_val_loss": expected.trained.loss,
         "trained_val_dice": expected.trained.dice,
+        **expected.received.numbers("received_"),
     }
 
 

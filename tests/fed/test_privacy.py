@@ -12,7 +12,7 @@ from flwr.common.serde import message_to_proto
 
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.choice import CANDIDATES
-from flames_cli.core.scores.summaries import METRICS
+from flames_cli.core.scores.summaries import REPORTED_METRICS
 from flames_cli.errors import FlamesError
 from flames_cli.fed import client_evaluation as node_test
 from flames_cli.fed.choice_records import CHOICE, DICE, GAIN, POOLED
@@ -24,6 +24,7 @@ from flames_cli.fed.messages import (
     ARRAYS,
     BLEND,
     CONTROL,
+    METRICS,
     REPORT,
     SERVER_MODEL,
     STYLE,
@@ -31,7 +32,6 @@ from flames_cli.fed.messages import (
     Profile,
     TrainRequest,
 )
-from flames_cli.fed.messages import METRICS as METRICS_RECORD
 from flames_cli.fed.records import WIRE
 from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.learn.train_options import TrainOptions
@@ -45,8 +45,8 @@ METRICS_TOLD = {
     *("n_examples", "n_steps", "train_loss", "best_epoch"),
     *(f"{when}_val_{what}" for when in ("received", "trained") for what in ("loss", "dice")),
 }
-TESTS_TOLD = {"n", *(f"{name}.{field}" for name in METRICS for field in FIELDS)}
-CASES_TOLD = {f"{name}.cases" for name in METRICS}
+TESTS_TOLD = {"n", *(f"{name}.{field}" for name in REPORTED_METRICS for field in FIELDS)}
+CASES_TOLD = {f"{name}.cases" for name in REPORTED_METRICS}
 RECORDS = (ARRAYS, CONTROL, STYLE, SERVER_MODEL, BLEND, OWN, SERVER)
 """Records of a message that may contain arrays."""
 RUN = 16
@@ -155,7 +155,7 @@ def find_leaks(messages, plan, data, per_case=False) -> list[str]:
         ]
         told = METRICS_TOLD | TESTS_TOLD | (CASES_TOLD if per_case else set())
         for record, metrics in message.content.metric_records.items():
-            found += [f"metric {name}" for name in metrics if record != METRICS_RECORD or name not in told]
+            found += [f"metric {name}" for name in metrics if record != METRICS or name not in told]
         found += [
             f"metric {name} of many"
             for metrics in message.content.metric_records.values()
@@ -238,7 +238,7 @@ def test_the_search_finds_leaks(leak, record, data):
         elif leak == "patient":
             content.config_records[REPORT]["note"] = patient
         elif leak == "metric":
-            content.metric_records[METRICS_RECORD]["dice_of_first_case"] = 0.5
+            content.metric_records[METRICS]["dice_of_first_case"] = 0.5
         else:
             content["more"] = ArrayRecord({"x": Array(np.zeros(3))})
 

@@ -56,6 +56,17 @@ def test_statistics_are_weighed_by_images():
     assert [entry["val_dice"] for entry in found.as_json()["clients"]] == [0.5, 0.5]
 
 
+def test_a_model_of_all_clients_is_used_on_a_modality_with_the_statistics_of_its_images():
+    clients = [*CLIENTS, make_profile("c", modality="US", n_train=10)]
+    found = run_federation(
+        clients, "fedavg", rounds=1, train=train, examine=good, initial=INITIAL, entries=ENTRIES
+    ).final.state
+    means = {name: found.final_server_model("all", name)["norm.running_mean"] for name in ("MRI", "US", "CT")}
+    np.testing.assert_allclose(means["MRI"], 4.0)
+    np.testing.assert_allclose(means["US"], 5.0)
+    np.testing.assert_allclose(means["CT"], 4.2)
+
+
 def test_a_client_is_sent_the_server_model_only_if_its_own_is_another():
     sent = {}
 
@@ -73,6 +84,14 @@ FAULTS = {
     "another name": (lambda r: replace(r, client="x"), "it reports as 'x', it joined as 'b'"),
     "no images": (lambda r: replace(r, n_examples=0), "it reports 0 examples, it joined with 30"),
     "more images": (lambda r: replace(r, n_examples=31), "it reports 31 examples, it joined with 30"),
+    "more patients": (
+        lambda r: replace(r, validation={"n_val": 1, "n_val_patients": 2}),
+        "it reports 2 patients of 1 validation images",
+    ),
+    "more validation images": (
+        lambda r: replace(r, validation={"n_val": 2}),
+        "it reports 2 validation images, it joined with 1",
+    ),
     "not finite": (lambda r: replace(r, own=statistics(np.nan)), "its statistics: .* not finite"),
     "negative": (
         lambda r: replace(r, own={**r.own, "norm.running_var": np.float32([-1, 1])}),

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.scores.metrics import dice
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
@@ -122,3 +125,26 @@ def test_validation_of_a_model_that_predicts_nan_says_so(per_pixel_focal, datase
     found = validate(Lost(), dataset, 2, CPU, "fp32", 0.0, per_pixel_focal)
     assert np.isnan(found.loss)
     assert found.dice < 0.01
+
+
+def test_validation_counts_patients_and_scores_small_lesions_apart(model):
+    drawn = [draw_discs(4), draw_discs(3, seed=4, dataset="otu2d", organ="ovary")]
+    sizes = sorted(case.lesion_px for case in drawn[0].cases)
+    ratio = 16 * 16 / sizes[1]
+    small = SmallLesionRule("area", ratio, 100.0)
+    first = replace(drawn[0], info=replace(drawn[0].info, small=small))
+    patients = [replace(case, patient="p") for case in first.cases[:2]] + first.cases[2:]
+    first = replace(first, cases=patients)
+    nothing = replace(drawn[1], info=replace(drawn[1].info, small=SmallLesionRule("area", 1e6, 100.0)))
+    dataset = ShardDataset([first, nothing])
+    found = validate(model, dataset, 2, CPU, "fp32", 0.3)
+    judged = [index for index in range(7) if dataset.lesion(index) == "small"]
+    predicted = list(predict_masks(model, dataset, 2, CPU, "fp32"))
+    expected = [dice(predicted[index], dataset.example(index)[1]) for index in judged]
+    assert found.n_patients == 3 + 3
+    assert found.n_small == len(judged) > 0
+    assert found.dice_small == pytest.approx(np.mean(expected))
+    assert found.numbers("received_")["received_val_dice_small"] == found.dice_small
+    alone = validate(model, ShardDataset([nothing]), 2, CPU, "fp32", 0.3)
+    assert (alone.dice_small, alone.n_small) == (None, 0)
+    assert "val_dice_small" not in alone.numbers()

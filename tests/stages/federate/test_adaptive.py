@@ -50,7 +50,7 @@ def test_without_validation_patients_every_client_has_the_model_of_flames_bit_fo
 def assert_same_state_of_models(ours, theirs):
     for group, client in (("MRI", "brats-1"), ("MRI", "brats-2"), ("US", "busi")):
         assert_same(ours.final_model_for(client, group), theirs.final_model_for(client, group))
-        assert_same(ours.final_server_model(group), theirs.final_server_model(group))
+        assert_same(ours.final_server_model(group, group), theirs.final_server_model(group, group))
 
 
 @pytest.mark.parametrize("wire", ["fp32", "fp16"])
