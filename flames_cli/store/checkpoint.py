@@ -5,7 +5,7 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -61,13 +61,14 @@ def nothing_more(state: State) -> None:
     """Accept every state that can be read."""
 
 
-def save_state(folder: Path, state: State, keep: int) -> Path:
-    """Write `state` to `folder`/round-NNNNN and delete all but the newest `keep` rounds.
+def save_state(folder: Path, state: State, keep: int, best: Collection[int] = ()) -> Path:
+    """Write `state` to `folder`/round-NNNNN and delete all but the newest `keep` rounds and the `best` ones.
 
     Args:
         folder: folder of the run's checkpoints.
         state: state after its round.
-        keep: number of rounds to keep, above 0.
+        keep: number of newest rounds to keep, above 0.
+        best: further rounds to keep.
 
     Raises:
         FlamesError: the folder cannot be written; no partial checkpoint is left.
@@ -75,7 +76,7 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
     target = round_folder(folder, state.round)
     with replacing_folder(target) as temporary:
         _write(temporary, state)
-    delete_older_rounds(folder, keep)
+    delete_older_rounds(folder, keep, best)
     return target
 
 
@@ -161,12 +162,14 @@ def list_rounds(folder: Path) -> list[int]:
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _ROUND.match(path.name)))
 
 
-def delete_older_rounds(folder: Path, keep: int) -> None:
-    """Delete the folders of all but the newest `keep` rounds; folders that cannot be deleted stay."""
+def delete_older_rounds(folder: Path, keep: int, best: Collection[int] = ()) -> None:
+    """Delete the folders of all but the newest `keep` rounds and the `best` ones; folders that cannot be
+    deleted stay."""
     remove_leftovers(folder)
     for old in list_rounds(folder)[:-keep]:
-        with suppress(OSError):
-            remove_folder(round_folder(folder, old))
+        if old not in best:
+            with suppress(OSError):
+                remove_folder(round_folder(folder, old))
 
 
 def load_newest_complete(folder: Path, check: Check = nothing_more) -> tuple[State, list[DamagedCheckpoint]]:
