@@ -1,26 +1,40 @@
-"""Test Dice of final models with the statistics of their blend, and with statistics of their own.
+"""Test Dice of final models with the statistics of BatchNorm that the product uses, and with others.
 
     python benchmarks/final_statistics.py --workspace FOLDER --strategies fedavg flames --rounds 2
 
 FOLDER is partitioned (`flames partition`). Each strategy is trained as the run `statistics-STRATEGY`, or is
-continued. Both columns score the same weights on the same cases: `stale` are the statistics of BatchNorm that
-averaging and blending leave, `own` those that the clients estimate after the last round.
+continued. All columns score the same weights on the same cases, with three kinds of statistics: `stale` are
+those that averaging and blending leave; `used` are those with which `flames evaluate` scores, which the clients
+estimated after the last round; `again` are estimated here, on all training images of the client, or of all
+clients of the modality. `loss` is again − used; the last line has the largest loss of each strategy.
 """
 
 import argparse
 import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from flames_cli.arrays import Weights
 from flames_cli.config import EvaluateConfig, FederateConfig
-from flames_cli.core.federated.reports import State
-from flames_cli.stages.evaluate.models_under_test import HeldOutSets, find_models_under_test, load_held_out
-from flames_cli.stages.evaluate.scoring import score_model
+from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.models import build_model, options_for
+from flames_cli.learn.normalisation import estimate_statistics
+from flames_cli.stages.evaluate.models_under_test import find_models_under_test, load_held_out
+from flames_cli.stages.evaluate.scoring import ModelUnderTest, score_model
 from flames_cli.stages.evaluate.stage import LoadedRun, load_run
 from flames_cli.stages.federate.stage import federate
-from flames_cli.store.partition import Partition, read_partition
+from flames_cli.store.h5 import read_shard_sets
+from flames_cli.store.partition import Partition, checked_shard, read_partition
 
 SPLITS = ("client_test", "server_test")
+BATCH_SIZE = 64
+
+Estimate = Callable[[Weights, Sequence[str]], Weights]
+"""estimate(weights, clients) returns the weights with statistics of the training images of `clients`."""
 
 
 def main() -> None:
@@ -29,14 +43,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workspace", type=Path, required=True)
-    parser.add_argument("--strategies", nargs="+", default=["fedavg", "flames", "fedavg-modality"])
+    parser.add_argument("--strategies", nargs="+", default=list(ALGORITHMS))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--base-channels", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(f"{'strategy':<18}{'model':<22}{'cases':>6}{'stale':>8}{'own':>8}{'gain':>8}")
+    partition = read_partition(options.workspace / "partition.json")
+    losses = {}
+    print(f"{'strategy':<18}{'model':<34}{'cases':>6}{'stale':>8}{'used':>8}{'again':>8}{'loss':>8}")
     for strategy in options.strategies:
         config = FederateConfig(
             workspace=options.workspace,
@@ -50,33 +66,59 @@ def main() -> None:
             seed=options.seed,
         )
         federate(config)
-        print_strategy(options.workspace, strategy, str(config.run))
+        losses[strategy] = print_strategy(config, partition)
+    print("largest loss:", ", ".join(f"{strategy} {loss:+.3f}" for strategy, loss in losses.items()))
 
 
-def print_strategy(workspace: Path, strategy: str, run_name: str) -> None:
-    """Print one line for every client and every server model of a run."""
-    partition = read_partition(workspace / "partition.json")
-    evaluation = EvaluateConfig(workspace=workspace, run=run_name, overlays=False)
-    run = load_run(evaluation, run_name, workspace / "partition.json")
+def print_strategy(config: FederateConfig, partition: Partition) -> float:
+    """Print one line for every client and every server model of a run; return the largest loss."""
+    evaluation = EvaluateConfig(workspace=config.workspace, run=config.run_name, overlays=False)
+    run = load_run(evaluation, config.run_name, config.workspace / "partition.json")
+    estimate = make_estimate(config, partition)
+    losses = []
     for split in SPLITS:
-        tests = load_held_out(workspace, partition, split)
-        stale = score(run, tests, partition, replace(run.state, statistics=None), split)
-        own = score(run, tests, partition, run.state, split)
-        for label, (n, dice) in own.items():
-            before = stale[label][1]
-            name = label if split == "client_test" else f"server {label}"
-            print(f"{strategy:<18}{name:<22}{n:>6}{before:>8.3f}{dice:>8.3f}{dice - before:>+8.3f}")
+        tests = load_held_out(config.workspace, partition, split)
+        used = find_models_under_test(tests, partition, run.algorithm, run.state, split)
+        stale = find_models_under_test(
+            tests, partition, run.algorithm, replace(run.state, statistics=None), split
+        )
+        for model, before in zip(used, stale, strict=True):
+            again = replace(model, weights=estimate(model.weights, clients_of(model, partition)))
+            scores = [mean_dice(run, one) for one in (before, model, again)]
+            losses.append(scores[2] - scores[1])
+            name = model.label if split == "client_test" else f"server {model.label}"
+            numbers = "".join(f"{dice:>8.3f}" for dice in scores)
+            print(
+                f"{config.strategy:<18}{name:<34}{len(model.data):>6}{numbers}{losses[-1]:>+8.3f}", flush=True
+            )
+    return max(losses)
 
 
-def score(
-    run: LoadedRun, tests: HeldOutSets, partition: Partition, state: State, split: str
-) -> dict[str, tuple[int, float]]:
-    """Return {model: (cases, mean Dice)}."""
-    found = {}
-    for model in find_models_under_test(tests, partition, run.algorithm, state, split):
-        dice = [one.metrics["dice"] for one in score_model(run.segmenter, model)]
-        found[model.label] = len(dice), statistics.fmean(dice)
-    return found
+def clients_of(model: ModelUnderTest, partition: Partition) -> list[str]:
+    """Return the clients on whose images the statistics of a model are estimated."""
+    if model.split == "client_test":
+        return [model.label]
+    found = [client.name for client in partition.clients if client.modality == model.modality]
+    owner = model.label.rpartition(" by ")[2]
+    return [owner] if owner in found else found
+
+
+def make_estimate(config: FederateConfig, partition: Partition) -> Estimate:
+    """Return the function that estimates statistics for weights of this run."""
+    model = build_model(config.model, seed=0, **options_for(1, config.model_options))
+    shards = {client.name: checked_shard(config.workspace, client) for client in partition.clients}
+
+    def estimate(weights: Weights, clients: Sequence[str]) -> Weights:
+        sets = [cases for client in clients for cases in read_shard_sets(shards[client], "train")]
+        data = ShardDataset(sets)
+        return estimate_statistics(model, weights, data, BATCH_SIZE, torch.device("cpu"), "fp32")
+
+    return estimate
+
+
+def mean_dice(run: LoadedRun, model: ModelUnderTest) -> float:
+    """Return the mean Dice of a model over its cases."""
+    return statistics.fmean(score.values["dice"] for score in score_model(run.segmenter, model))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,11 @@ FOUND = ("small", "large", "lesion")
 NOT_PRIVATE = "it does not cover the losses, Dice and counts that clients report"
 
 TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px": "HD px"}
+MAJORITY = "maj. %"
+"""Title of the column of the majority accuracy."""
+
+NAME_WIDTH = 13
+"""Largest width of a name that is not wrapped next to the scores of two runs."""
 
 
 def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
@@ -60,6 +65,8 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
         )
     if note := _nameless_note(result):
         yield note
+    if not result.compare:
+        yield f"{MAJORITY}: accuracy of a prediction without tumour, for comparison with acc %"
     yield "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
     if any(result.lesions.values()):
         yield _small_note(result)
@@ -106,28 +113,25 @@ def _small_note(result: "Evaluation") -> str:
 
 
 def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare: str | None) -> Table:
-    """Return the table with a row per model and a column per metric.
+    """Return the table with a row per model and a column per metric, at most 80 columns wide.
 
-    With another run, a row has a line for each run and the paired gain in Dice.
-
-    Narrow enough for a terminal of 80 columns: where it is not, the runs' names are cut short.
+    With another run, a row has a line for each run and the paired gain in Dice. Names are wrapped or cut
+    short where the table is too wide; numbers are not.
     """
     table = plain_table(title)
-    table.add_column(first, no_wrap=True)
-    # Names of unseen sites may be long; numbers must not be truncated for them.
-    table.add_column("images", no_wrap=not any(row.unseen for row in rows))
-    if compare:
-        table.add_column("run", overflow="ellipsis")
-    for name in ("n", *TITLES.values(), *(["gain"] if compare else [])):
+    names = [name for row in rows for name in (row.label, _what(row))]
+    table.add_column(first, no_wrap=bool(compare) and max(map(len, names)) <= NAME_WIDTH, overflow="fold")
+    table.add_column("run" if compare else "images", overflow="ellipsis" if compare else "fold")
+    for name in ("n", *TITLES.values(), "gain" if compare else MAJORITY):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        if compare and row.compared and row.dice_gain:
-            gain = f"{row.dice_gain.mean:+.2f}"
-            table.add_row(row.label, row.organ, run, str(row.n), *_cells(row, row.metrics), gain)
-            table.add_row("", row.modality, compare, "", *_cells(row, row.compared), "", style="dim")
-        else:
-            what = _what(row)
-            table.add_row(row.label, what, *([run] if compare else []), str(row.n), *_cells(row, row.metrics))
+        own = [str(row.n), *_cells(row, row.metrics)]
+        if not compare:
+            table.add_row(row.label, _what(row), *own, f"{100 * row.metrics['majority_accuracy'].mean:.1f}")
+            continue
+        table.add_row(row.label, run, *own, f"{row.dice_gain.mean:+.2f}" if row.dice_gain else "")
+        theirs = ["", *_cells(row, row.compared), ""] if row.compared else []
+        table.add_row(_what(row), compare if theirs else "", *theirs, style="dim")
     return table
 
 

@@ -1,7 +1,7 @@
 """The client's side of the final evaluation: the client's model on its own test set, at the client."""
 
 from flames_cli.core.scores.metrics import case_metrics
-from flames_cli.core.scores.summaries import METRICS, summarise_cases
+from flames_cli.core.scores.summaries import REPORTED_METRICS, summarise_cases
 from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.messages import Profile, TrainTask
 from flames_cli.fed.node import Declined, NodeSettings
@@ -46,11 +46,15 @@ def evaluate_client(
         case_metrics(predicted, cases.example(index)[1])
         for index, predicted in enumerate(segmenter.masks(weights, cases))
     ]
-    single = {name: sorted(case[name] for case in scores) for name in METRICS} if settings.per_case else {}
+    single = (
+        {name: sorted(case[name] for case in scores) for name in REPORTED_METRICS}
+        if settings.per_case
+        else {}
+    )
     return EvaluationReport(
         client=profile.client,
         modality=profile.modality,
         n=len(scores),
-        metrics=summarise_cases(scores),
+        metrics=summarise_cases(scores, REPORTED_METRICS),
         cases=single,
     )

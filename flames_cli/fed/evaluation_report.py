@@ -10,9 +10,8 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
 from flames_cli.core.scores.metrics import Summary
-from flames_cli.core.scores.summaries import METRICS
-from flames_cli.fed.messages import METRICS as METRICS_RECORD
-from flames_cli.fed.messages import REPORT
+from flames_cli.core.scores.summaries import REPORTED_METRICS
+from flames_cli.fed.messages import METRICS, REPORT
 from flames_cli.store.files.atomic import finite
 
 FIELDS = ("mean", "sd", "n", "n_infinite")
@@ -54,9 +53,7 @@ def pack_evaluation(report: EvaluationReport, request: Message) -> Message:
         numbers |= {f"{name}.{key}": getattr(value, key) for key in FIELDS}
     numbers |= {f"{name}.cases": values for name, values in report.cases.items()}
     identity = ConfigRecord({"client": report.client, "modality": report.modality})
-    return Message(
-        RecordDict({REPORT: identity, METRICS_RECORD: MetricRecord(dict(numbers))}), reply_to=request
-    )
+    return Message(RecordDict({REPORT: identity, METRICS: MetricRecord(dict(numbers))}), reply_to=request)
 
 
 def unpack_evaluation(reply: Message) -> EvaluationReport:
@@ -66,15 +63,15 @@ def unpack_evaluation(reply: Message) -> EvaluationReport:
         KeyError, TypeError, ValueError: the reply does not contain a valid report.
     """
     identity = reply.content.config_records[REPORT]
-    numbers: Mapping[str, Any] = reply.content.metric_records[METRICS_RECORD]
+    numbers: Mapping[str, Any] = reply.content.metric_records[METRICS]
     return EvaluationReport(
         client=str(identity["client"]),
         modality=str(identity["modality"]),
         n=int(numbers["n"]),
-        metrics={name: _summary(name, numbers) for name in METRICS},
+        metrics={name: _summary(name, numbers) for name in REPORTED_METRICS},
         cases={
             name: [float(value) for value in numbers[f"{name}.cases"]]
-            for name in METRICS
+            for name in REPORTED_METRICS
             if f"{name}.cases" in numbers
         },
     )

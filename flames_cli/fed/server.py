@@ -275,8 +275,8 @@ def _read_report(reply: Reply, profile: Profile, round_: int, most_steps: int) -
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
     if not 0 <= report.n_steps <= most_steps:
         return None, f"it reports {report.n_steps} steps, its images make at most {most_steps}"
-    if fault := validation_fault(report.metrics, profile):
-        return None, fault
+    if impossible := validation_fault(report.metrics, profile):
+        return None, impossible
     if (report.client, report.modality) != (profile.client, profile.modality):
         stated = sanitise(f"'{report.client}' ({report.modality})")
         return None, f"it reports as {stated}, it joined as '{profile.client}' ({profile.modality})"

@@ -93,8 +93,8 @@ def _read(reply: Reply, plan: Plan, state: State, profile: Profile) -> tuple[Fin
         return None, f"it reports on round {report.round}, expected round {state.round}"
     if not 0 < report.n_examples <= profile.n_train:
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
-    if fault := validation_fault(report.validation, profile):
-        return None, fault
+    if impossible := validation_fault(report.validation, profile):
+        return None, impossible
     group = plan.model_group_of(profile)
     expected = statistics_of(plan.known_entries.shared_of(state.server[group]))
     if not plan.reports_statistics:
@@ -110,12 +110,13 @@ def _read(reply: Reply, plan: Plan, state: State, profile: Profile) -> tuple[Fin
 
 
 def _collect(plan: Plan, profiles: Iterable[Profile], reports: Sequence[FinalReport]) -> FinalStatistics:
-    """Return the clients' statistics, and for each group those of all images of its clients."""
+    """Return the clients' statistics, and those of each server model over all images of its clients.
+
+    A model of all clients also gets statistics for each modality, since images of one modality are what it
+    is used on.
+    """
     group_of = {profile.client: plan.model_group_of(profile) for profile in profiles}
-    groups: dict[str, list[tuple[Weights, int]]] = {}
-    for report in reports:
-        if found := report.server or report.own:
-            groups.setdefault(group_of[report.client], []).append((found, report.n_examples))
+    has_one_model = plan.algorithm.groups == "all"
     return FinalStatistics(
         # Copies, since the arrays of a report are views of its message's memory.
         clients={
@@ -123,5 +124,15 @@ def _collect(plan: Plan, profiles: Iterable[Profile], reports: Sequence[FinalRep
             for report in reports
             if report.own
         },
-        groups={group: pool_statistics(parts) for group, parts in groups.items()},
+        groups=_pool((group_of[report.client], report) for report in reports),
+        modalities=_pool((report.modality, report) for report in reports) if has_one_model else {},
     )
+
+
+def _pool(reports: Iterable[tuple[str, FinalReport]]) -> dict[str, Weights]:
+    """Return the statistics of the server's model over the images of all reports with the same key."""
+    parts: dict[str, list[tuple[Weights, int]]] = {}
+    for key, report in reports:
+        if found := report.server or report.own:
+            parts.setdefault(key, []).append((found, report.n_examples))
+    return {key: pool_statistics(of_key) for key, of_key in parts.items()}

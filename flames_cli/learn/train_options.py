@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from flames_cli.arrays import Weights
     from flames_cli.learn.predict import Validation
 
+ENOUGH_PATIENTS = 10
+"""Least number of validation patients by which a model is selected by default."""
+
 TRAINING, STRATEGY = "Training", "Strategy"
 """Panels of the help of `flames federate`."""
 
@@ -54,8 +57,10 @@ class TrainOptions:
         gt=0,
         le=1e9,
     )
-    keep_epoch: Literal["best", "last"] = option(
-        "best", "Local epoch to report: the best by the validation patients, or the last."
+    keep_epoch: Literal["auto", "best", "last"] = option(
+        "auto",
+        "Local epoch to report: the best by the validation patients, or the last; auto is best for a client "
+        f"with {ENOUGH_PATIENTS} or more validation patients, else last.",
     )
     dice_weight: float = option(
         0.3, "Weight of Dice in the loss; the rest is the weight of Focal.", ge=0, le=1

@@ -128,6 +128,7 @@ class _Writer:
         return {
             "clients": self.by_name("statistics-client", found.clients),
             "groups": self.by_name("statistics-server", found.groups),
+            "modalities": self.by_name("statistics-modality", found.modalities),
         }
 
     def _write(self, stem: str, weights: Weights) -> str:
@@ -279,6 +280,7 @@ class _Reader:
             return FinalStatistics(
                 clients={name: self._read(file) for name, file in found["clients"].items()},
                 groups={name: self._read(file) for name, file in found["groups"].items()},
+                modalities={name: self._read(file) for name, file in found.get("modalities", {}).items()},
             )
 
     def by_name(self, key: str) -> dict[str, Weights]:

@@ -39,7 +39,12 @@ def written(show, *args, width=80):
 
 
 def scores(n, hausdorff=None):
-    values = {"iou": (0.70, 0.15), "dice": (0.78, 0.16), "pixel_accuracy": (0.99, 0.005)}
+    values = {
+        "iou": (0.70, 0.15),
+        "dice": (0.78, 0.16),
+        "pixel_accuracy": (0.99, 0.005),
+        "majority_accuracy": (0.974, 0.02),
+    }
     summaries = {name: Summary(*values[name], n=n, n_infinite=0) for name in values}
     return {**summaries, "hausdorff_px": hausdorff or Summary(123.44, 56.71, n=n - 61, n_infinite=61)}
 
@@ -66,7 +71,8 @@ def test_scores_of_five_clients_fit_80_columns():
     assert "…" not in shown
     assert [line.split()[0] for line in lines[2:]] == ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
     assert lines[2].split() == [
-        "brats-1", "brain", "MRI", "1574", "0.70±0.15", "0.78±0.16", "99.0±0.5", "123.4±56.7", "(1513)"
+        "brats-1", "brain", "MRI", "1574", "0.70±0.15", "0.78±0.16", "99.0±0.5", "123.4±56.7", "(1513)",
+        "97.4",
     ]  # fmt: skip
 
 
@@ -81,6 +87,7 @@ def test_scores_next_to_another_run_fit_80_columns_with_every_number(run, compar
     for ours, theirs in zip(lines[2::2], lines[3::2], strict=True):
         assert ours.split()[-1] == "-0.01"
         assert all("0.78±0.16" in line and "123.4±56.7 (1513)" in line for line in (ours, theirs))
+    assert "brain MRI" in lines[3]
     wide = score_table("t", "client", rows, run, compare)
     assert compare in written(lambda console: console.print(wide), width=200)
 
@@ -89,7 +96,7 @@ def test_a_distance_without_a_finite_value_is_none():
     nothing = Summary(math.nan, math.nan, n=0, n_infinite=3)
     row = row_of("busi", "US", "breast", n=3, hausdorff=nothing)
     shown = written(lambda console: console.print(score_table("t", "client", [row], "flames", None)))
-    assert shown.splitlines()[2].split()[-1] == "none"
+    assert shown.splitlines()[2].split()[-2] == "none"
     assert "nan" not in shown
     assert row.as_json()["metrics"]["hausdorff_px"] == {"mean": None, "sd": None, "n": 0, "n_infinite": 3}
 

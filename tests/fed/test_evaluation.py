@@ -9,11 +9,10 @@ import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
 from flames_cli.core.scores.metrics import Summary
-from flames_cli.core.scores.summaries import METRICS
+from flames_cli.core.scores.summaries import REPORTED_METRICS
 from flames_cli.errors import FlamesError
 from flames_cli.fed.evaluation_report import EvaluationReport, pack_evaluation, unpack_evaluation
-from flames_cli.fed.messages import METRICS as METRICS_RECORD
-from flames_cli.fed.messages import REPORT
+from flames_cli.fed.messages import METRICS, REPORT
 from tests.support.federation import make_profile, run_federation
 
 GOOD = Summary(0.5, 0.25, 9, 0)
@@ -25,7 +24,7 @@ def profiles():
 
 
 def report(client="a", modality="MRI", **changes):
-    return EvaluationReport(client, modality, 9, {name: changes.get(name, GOOD) for name in METRICS})
+    return EvaluationReport(client, modality, 9, {name: changes.get(name, GOOD) for name in REPORTED_METRICS})
 
 
 def well(task, who, message):
@@ -80,10 +79,10 @@ def test_numbers_that_cannot_be_read_cost_no_other_test(changed, profiles):
     def test(task, who, message):
         reply = well(task, who, message)
         if who.client == "b":
-            numbers = {**reply.content.metric_records[METRICS_RECORD], **changed}
+            numbers = {**reply.content.metric_records[METRICS], **changed}
             kept = MetricRecord({name: value for name, value in numbers.items() if value is not None})
             identity = ConfigRecord({"client": "b", "modality": "MRI"})
-            return Message(RecordDict({REPORT: identity, METRICS_RECORD: kept}), reply_to=message)
+            return Message(RecordDict({REPORT: identity, METRICS: kept}), reply_to=message)
         return reply
 
     ((_, reports, silent),) = run_federation(profiles, test=test).tests

@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, Message
 from flwr.common.serde import message_to_proto
 
 from flames_cli.config import FederateConfig
-from flames_cli.core.scores.summaries import METRICS
+from flames_cli.core.scores.summaries import REPORTED_METRICS
 from flames_cli.errors import FlamesError
 from flames_cli.fed import client_evaluation as node_test
 from flames_cli.fed.client import make_client_app
@@ -21,6 +21,7 @@ from flames_cli.fed.final_report import NUMBERS, OWN, SERVER
 from flames_cli.fed.messages import (
     ARRAYS,
     CONTROL,
+    METRICS,
     REPORT,
     SERVER_MODEL,
     STYLE,
@@ -28,7 +29,6 @@ from flames_cli.fed.messages import (
     Profile,
     TrainRequest,
 )
-from flames_cli.fed.messages import METRICS as METRICS_RECORD
 from flames_cli.fed.records import WIRE
 from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.learn.train_options import TrainOptions
@@ -42,8 +42,8 @@ METRICS_TOLD = {
     *("n_examples", "n_steps", "train_loss", "best_epoch"),
     *(f"{when}_val_{what}" for when in ("received", "trained") for what in ("loss", "dice")),
 }
-TESTS_TOLD = {"n", *(f"{name}.{field}" for name in METRICS for field in FIELDS)}
-CASES_TOLD = {f"{name}.cases" for name in METRICS}
+TESTS_TOLD = {"n", *(f"{name}.{field}" for name in REPORTED_METRICS for field in FIELDS)}
+CASES_TOLD = {f"{name}.cases" for name in REPORTED_METRICS}
 RECORDS = (ARRAYS, CONTROL, STYLE, SERVER_MODEL, OWN, SERVER)
 """Records of a message that may contain arrays."""
 RUN = 16
@@ -152,7 +152,7 @@ def find_leaks(messages, plan, data, per_case=False) -> list[str]:
         ]
         told = METRICS_TOLD | TESTS_TOLD | (CASES_TOLD if per_case else set())
         for record, metrics in message.content.metric_records.items():
-            found += [f"metric {name}" for name in metrics if record != METRICS_RECORD or name not in told]
+            found += [f"metric {name}" for name in metrics if record != METRICS or name not in told]
         found += [
             f"metric {name} of many"
             for metrics in message.content.metric_records.values()
@@ -232,7 +232,7 @@ def test_the_search_finds_leaks(leak, record, data):
         elif leak == "patient":
             content.config_records[REPORT]["note"] = patient
         elif leak == "metric":
-            content.metric_records[METRICS_RECORD]["dice_of_first_case"] = 0.5
+            content.metric_records[METRICS]["dice_of_first_case"] = 0.5
         else:
             content["more"] = ArrayRecord({"x": Array(np.zeros(3))})
 

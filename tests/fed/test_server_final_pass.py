@@ -56,6 +56,17 @@ def test_statistics_are_weighed_by_images():
     assert [entry["val_dice"] for entry in found.as_json()["clients"]] == [0.5, 0.5]
 
 
+def test_a_model_of_all_clients_is_used_on_a_modality_with_the_statistics_of_its_images():
+    clients = [*CLIENTS, make_profile("c", modality="US", n_train=10)]
+    found = run_federation(
+        clients, "fedavg", rounds=1, train=train, examine=good, initial=INITIAL, entries=ENTRIES
+    ).final.state
+    means = {name: found.final_server_model("all", name)["norm.running_mean"] for name in ("MRI", "US", "CT")}
+    np.testing.assert_allclose(means["MRI"], 4.0)
+    np.testing.assert_allclose(means["US"], 5.0)
+    np.testing.assert_allclose(means["CT"], 4.2)
+
+
 def test_a_client_is_sent_the_server_model_only_if_its_own_is_another():
     sent = {}
 

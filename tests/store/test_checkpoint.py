@@ -196,7 +196,7 @@ def test_a_checkpoint_of_a_release_that_did_not_seal_its_index_is_read(tmp_path)
 
 def test_another_version_is_no_damage(tmp_path):
     change(version=99)(save(tmp_path, 1, 2) / "state.json")
-    with pytest.raises(FlamesError, match="has version 99 of flames-checkpoint, this release reads 5"):
+    with pytest.raises(FlamesError, match="has version 99 of flames-checkpoint, this release reads 6"):
         load_newest_complete(tmp_path)
 
 

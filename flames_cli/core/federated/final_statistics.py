@@ -26,6 +26,9 @@ class FinalStatistics:
     """Statistics of the model that each client received last, on its own images."""
     groups: dict[str, Weights] = field(default_factory=dict)
     """Statistics of the server's model of each group, over the images of the group's clients."""
+    modalities: dict[str, Weights] = field(default_factory=dict)
+    """Statistics of the model of all clients over the images of each modality; empty if there is no such
+    model."""
 
 
 def statistics_of(weights: Weights) -> Weights:

@@ -109,10 +109,14 @@ class State:
         found = self.statistics.clients.get(client, {}) if self.statistics else {}
         return {**self.model_for(client, group), **found}
 
-    def final_server_model(self, group: str) -> Weights:
-        """Return the server's model of a group for use, with the statistics of the group's clients."""
-        found = self.statistics.groups.get(group, {}) if self.statistics else {}
-        return {**self.server[group], **found}
+    def final_server_model(self, group: str, modality: str) -> Weights:
+        """Return the server's model of a group for use on images of `modality`.
+
+        A model of all clients has the statistics of this modality's clients, or of all clients if the
+        modality has none; the other models have those of their group's clients.
+        """
+        found = self.statistics or FinalStatistics()
+        return {**self.server[group], **(found.modalities.get(modality) or found.groups.get(group, {}))}
 
 
 @dataclass(frozen=True, slots=True)

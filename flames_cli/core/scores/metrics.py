@@ -42,6 +42,11 @@ class Counts:
         right = self.true_positive + self.true_negative
         return right / (right + self.false_positive + self.false_negative)
 
+    def majority_accuracy(self) -> float:
+        """Return the pixel accuracy of a prediction without tumour, in [0, 1]: the share of background."""
+        background = self.true_negative + self.false_positive
+        return background / (background + self.true_positive + self.false_negative)
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -107,7 +112,11 @@ def hausdorff_px(pred: Binary, target: Binary) -> float:
 
 
 def case_metrics(pred: Binary, target: Binary) -> dict[str, float]:
-    """Return `iou`, `dice`, `pixel_accuracy` and `hausdorff_px` of one case. Raises as `count_pixels`."""
+    """Return the metrics of one case: `iou`, `dice`, `pixel_accuracy`, `hausdorff_px`, `majority_accuracy`.
+
+    Raises:
+        ValueError: as `count_pixels`.
+    """
     pred, target = checked_masks(pred, target)
     counts = _count(pred, target)
     return {
@@ -115,6 +124,7 @@ def case_metrics(pred: Binary, target: Binary) -> dict[str, float]:
         "dice": counts.dice(),
         "pixel_accuracy": counts.pixel_accuracy(),
         "hausdorff_px": _hausdorff(pred, target),
+        "majority_accuracy": counts.majority_accuracy(),
     }
 
 

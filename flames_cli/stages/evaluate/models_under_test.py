@@ -94,7 +94,7 @@ def _find_server_models(
             groups = {"all": None}
         for group in (name for name in groups if name in state.server):
             label = modality if group in ("all", modality) else f"{modality} by {group}"
-            weights = state.final_server_model(group)
+            weights = state.final_server_model(group, modality)
             for name in ("", *server.sites):
                 test, site = tests[server.shard, name], server.sites.get(name, "")
                 yield ModelUnderTest(

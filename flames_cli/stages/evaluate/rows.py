@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flames_cli.core.scores.metrics import Summary, summarise
-from flames_cli.core.scores.summaries import summarise_cases
+from flames_cli.core.scores.summaries import METRICS, summarise_cases
 from flames_cli.stages.evaluate.parts import Part
 from flames_cli.stages.evaluate.scoring import Score
 
@@ -71,4 +71,4 @@ def make_row(part: Part) -> Row:
 
 
 def _summaries(scores: Sequence[Score]) -> dict[str, Summary]:
-    return summarise_cases(score.metrics for score in scores)
+    return summarise_cases((score.metrics for score in scores), METRICS)

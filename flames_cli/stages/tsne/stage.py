@@ -122,7 +122,8 @@ def _features(
     if run is None:
         return thumbnail_features(data.example(index)[0] for index in order)
     group = run.algorithm.model_group_of(entry.name, entry.modality)
-    return run.segmenter.features(run.state.final_server_model(group), data, order)
+    weights = run.state.final_server_model(group, entry.modality)
+    return run.segmenter.features(weights, data, order)
 
 
 def _write(

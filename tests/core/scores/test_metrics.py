@@ -19,6 +19,7 @@ from flames_cli.core.scores.metrics import (
     pixel_accuracy,
     summarise,
 )
+from flames_cli.core.scores.summaries import REPORTED_METRICS
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "flames_metrics.npz"
 
@@ -70,7 +71,7 @@ def test_hausdorff_counts_pixels_inside_a_ring():
 
 def test_two_empty_masks_agree_but_have_no_distance():
     expected = {"iou": 1.0, "dice": 1.0, "pixel_accuracy": 1.0, "hausdorff_px": math.inf}
-    assert case_metrics(EMPTY, EMPTY) == expected
+    assert case_metrics(EMPTY, EMPTY) == {**expected, "majority_accuracy": 1.0}
 
 
 @pytest.mark.parametrize(("pred", "target"), [(PRED, EMPTY), (EMPTY, TARGET)])
@@ -88,13 +89,20 @@ def test_every_number_type_gives_the_same_metrics():
 
 @given(PAIRS)
 def test_metrics_are_symmetric(pair):
-    assert case_metrics(*pair) == case_metrics(*pair[::-1])
+    there, back = case_metrics(*pair), case_metrics(*pair[::-1])
+    assert all(there[name] == back[name] for name in REPORTED_METRICS)
+
+
+@given(PAIRS)
+def test_majority_accuracy_is_the_pixel_accuracy_of_an_empty_prediction(pair):
+    pred, target = pair
+    assert case_metrics(pred, target)["majority_accuracy"] == pixel_accuracy(np.zeros_like(target), target)
 
 
 @given(PAIRS)
 def test_ratios_stay_between_zero_and_one(pair):
     metrics = case_metrics(*pair)
-    assert all(0 <= metrics[name] <= 1 for name in ("iou", "dice", "pixel_accuracy"))
+    assert all(0 <= metrics[name] <= 1 for name in metrics if name != "hausdorff_px")
 
 
 @given(PAIRS)

@@ -67,7 +67,9 @@ def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(tr
         )
     for server in made.server:
         unseen |= expected_of(
-            server.modality, state.final_server_model(server.modality), trained / server.shard
+            server.modality,
+            state.final_server_model(server.modality, server.modality),
+            trained / server.shard,
         )
     assert cases_of(result, split="client_test") == own
     assert cases_of(result, split="server_test") == unseen
@@ -194,7 +196,9 @@ def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained):
     for client in made.clients:
         server = next(entry for entry in made.server if entry.modality == client.modality)
         label = f"{client.modality} by {client.name}"
-        expected = expected_of(label, state.final_server_model(client.name), trained / server.shard)
+        expected = expected_of(
+            label, state.final_server_model(client.name, client.modality), trained / server.shard
+        )
         assert cases_of(result, client=label) == expected
 
 

@@ -73,9 +73,9 @@ def test_the_final_models_are_validated_and_the_file_says_so(tiny):
 def test_without_statistics_the_final_models_are_only_validated(options, tiny):
     result = federate(federate_config(tiny(), rounds=1, **options))
     state = state_of(result)
-    assert state.statistics.clients == state.statistics.groups == {}
+    assert state.statistics.clients == state.statistics.groups == state.statistics.modalities == {}
     assert all("val_dice" in client for client in result.final["clients"])
-    assert_same(state.final_server_model("MRI"), state.server["MRI"])
+    assert_same(state.final_server_model("MRI", "MRI"), state.server["MRI"])
 
 
 def test_a_run_that_ended_before_the_pass_makes_it_when_it_is_started_again(tiny, monkeypatch):

@@ -213,7 +213,7 @@ def test_every_option_of_training_and_of_the_server_counts(changes, plain, tiny)
     [
         ({"strategy": "fedadam"}, {"server_lr": 0.1}),
         ({"strategy": "fedgs"}, {"precise_norm": False}),
-        ({"strategy": "local", "local_epochs": 4}, {"keep_epoch": "last"}),
+        ({"strategy": "local", "local_epochs": 4}, {"keep_epoch": "best"}),
         ({"strategy": "fedavg"}, {"aggregation": "median"}),
     ],
     ids=["server_lr", "precise_norm", "keep_epoch", "median"],
