@@ -96,12 +96,12 @@ def _check_split(value: Any) -> Any:
 
 def _check_round(value: Any) -> Any:
     """Accept a round of 1 or more, as a number or a text, or the name of a rule."""
-    names = get_args(get_args(Wanted)[1])
+    names = get_args(get_args(Wanted)[0])
     if value is None or (isinstance(value, str) and value in names):
         return value
     number = int(value) if isinstance(value, str) and value.isdecimal() else value
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise PydanticCustomError("round", f"Input should be {', '.join(names)} or a number of 1 or more")
+        raise PydanticCustomError("round", f"A round should be {', '.join(names)} or a number of 1 or more")
     return number
 
 
@@ -119,7 +119,7 @@ def _check_fold(text: str) -> str:
     return text
 
 
-Wanted = int | Literal["best", "best-small", "last"]
+Wanted = Literal["best", "best-small", "last"] | int
 """Round that a user asks for."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -80,6 +80,35 @@ def save_state(folder: Path, state: State, keep: int, best: Collection[int] = ()
     return target
 
 
+def save_statistics(folder: Path, state: State) -> None:
+    """Add the statistics of `state` to the stored checkpoint of its round; the other files stay as they are.
+
+    The index is replaced last and in one step, so that a process that is killed leaves the checkpoint without
+    statistics. Nothing else can be lost, which matters for a round that no run repeats.
+
+    Raises:
+        FlamesError: the checkpoint is damaged, or the folder cannot be written.
+    """
+    target = round_folder(folder, state.round)
+    index = _Reader(folder, state.round).index
+    if index["version"] != CHECKPOINT.version:
+        with replacing_folder(target) as temporary:
+            _write(temporary, state)
+        return
+    found = index["statistics"] or {}
+    earlier = {file for files in found.values() for file in files.values()}
+    sha256 = {file: checksum for file, checksum in index["sha256"].items() if file not in earlier}
+    if earlier:
+        _write_index(target, {**index, "statistics": None, "sha256": sha256})
+    written = _Writer(target)
+    statistics = written.statistics(state.statistics)
+    _write_index(target, {**index, "statistics": statistics, "sha256": {**sha256, **written.sha256}})
+
+
+def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
+    write_json(folder / INDEX, {**index, SEAL: _seal(index)})
+
+
 def _write(folder: Path, state: State) -> None:
     written = _Writer(folder)
     index = {
@@ -94,7 +123,7 @@ def _write(folder: Path, state: State) -> None:
         "clients": {name: asdict(last) for name, last in state.clients.items()},
         "sha256": written.sha256,
     }
-    write_json(folder / INDEX, {**index, SEAL: _seal(index)})
+    _write_index(folder, index)
 
 
 def _seal(index: Mapping[str, Any]) -> str:
@@ -253,6 +282,11 @@ class _Reader:
         if index.pop(SEAL, None) not in (None, _seal(index)):  # None: written by an earlier release
             raise self._damaged(f"the checksum of {INDEX} differs")
         return index
+
+    @property
+    def index(self) -> dict[str, Any]:
+        """The index as it is stored, without its checksum."""
+        return self._index
 
     @property
     def round(self) -> int:

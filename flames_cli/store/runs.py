@@ -250,7 +250,9 @@ def read_final_models(run: RunFolder) -> dict[str, Any] | None:
         isinstance(one, dict) and isinstance(one.get("round"), int) and isinstance(one.get("clients"), list)
         for one in (found, *earlier)
     ):
-        raise FlamesError(f"{run.final_models} has missing entries; make it again with `flames federate`")
+        raise FlamesError(
+            f"{run.final_models} has missing entries; delete it, and rounds are chosen without it"
+        )
     return found
 
 

@@ -85,7 +85,7 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
     federation = Federation(
         plan=made.plan,
         save=save,
-        save_final=make_final_saver(made.run, made.config),
+        save_final=make_final_saver(made.run),
         earlier=make_earlier_rounds(made.run, made.config),
         resumed=made.resumed,
         on_event=on_event,

@@ -19,7 +19,14 @@ from flames_cli.fed.server import EarlierRounds, Save, SaveEvaluations, SaveFina
 from flames_cli.fed.server_final_pass import FinalPass
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.stages.rounds import choose_round, read_run_rounds, reason_for_last_only, rounds_to_keep
-from flames_cli.store.checkpoint import DamagedCheckpoint, list_rounds, load_state, save_state, set_aside
+from flames_cli.store.checkpoint import (
+    DamagedCheckpoint,
+    list_rounds,
+    load_state,
+    save_state,
+    save_statistics,
+    set_aside,
+)
 from flames_cli.store.files.atomic import (
     REMOVED,
     finite,
@@ -111,22 +118,17 @@ def make_round_saver(run: RunFolder, config: FederateConfig) -> Save:
     return save
 
 
-def make_final_saver(run: RunFolder, config: FederateConfig) -> SaveFinal:
-    """Return save_final(result, earlier), which writes final-models.json and the last checkpoint with
-    statistics."""
+def make_final_saver(run: RunFolder) -> SaveFinal:
+    """Return save_final(result, earlier), which writes final-models.json, and the statistics to the last
+    checkpoint."""
 
     def save(result: FinalPass, earlier: list[dict[str, Any]]) -> None:
-        # The checkpoint comes last: while it has no statistics, all passes are made again.
+        # The statistics come last: while the checkpoint has none, all passes are made again.
         content = {**stamp(FINAL_MODELS), **result.as_json(), "earlier": earlier}
         write_json(run.final_models, finite(content))
-        _save_again(run, config, result.state)
+        save_statistics(run.checkpoints, result.state)
 
     return save
-
-
-def _save_again(run: RunFolder, config: FederateConfig, state: State) -> None:
-    """Write the checkpoint of a stored round again, and keep all others."""
-    save_state(run.checkpoints, state, max(config.keep_rounds, len(list_rounds(run.checkpoints))))
 
 
 def make_earlier_rounds(run: RunFolder, config: FederateConfig) -> EarlierRounds:
@@ -142,8 +144,12 @@ def make_earlier_rounds(run: RunFolder, config: FederateConfig) -> EarlierRounds
                 state = load_state(run.checkpoints, open_[0])
             except DamagedCheckpoint as error:
                 aside = set_aside(error.round_folder).name
-                note = f"the checkpoint of {error.round_folder.name} is damaged ({error.what}) and is set"
-                on_event(Noted(f"{note} aside as {aside}; the best round is chosen among the others"))
+                on_event(
+                    Noted(
+                        f"the checkpoint of {error.round_folder.name} is damaged ({error.what}) and is "
+                        f"set aside as {aside}; the best round is chosen among the others"
+                    )
+                )
             else:
                 yield state
 
@@ -151,7 +157,7 @@ def make_earlier_rounds(run: RunFolder, config: FederateConfig) -> EarlierRounds
         chosen = choose_round(read_run_rounds(run, config), None)
         return last if chosen.round == last.round else load_state(run.checkpoints, chosen.round)
 
-    return EarlierRounds(find_best, partial(_save_again, run, config), choose)
+    return EarlierRounds(find_best, partial(save_statistics, run.checkpoints), choose)
 
 
 def make_evaluation_saver(run: RunFolder) -> SaveEvaluations:

@@ -38,7 +38,7 @@ def open_job(job: Job) -> Federation:
     return Federation(
         plan=plan,
         save=make_round_saver(run, config),
-        save_final=make_final_saver(run, config),
+        save_final=make_final_saver(run),
         earlier=make_earlier_rounds(run, config),
         resumed=resumed,
         save_evaluations=tests,

@@ -44,7 +44,7 @@ class Map:
     round: int | None = None
     """Round of the models that made deep features."""
     why: str = ""
-    """Why this round was chosen."""
+    """Reason for the choice of this round."""
 
 
 def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
