@@ -60,9 +60,7 @@ class Resumed:
     """Descriptions of the damage found in its folder, and of its repair."""
 
 
-def resume(
-    run: RunFolder, options: dict[str, Any], facts: dict[str, Any], config: FederateConfig
-) -> Resumed | None:
+def resume(run: RunFolder, config: FederateConfig, facts: dict[str, Any]) -> Resumed | None:
     """Return the state from which the run continues; None if it starts again.
 
     A damaged checkpoint is set aside, and its round is repeated.
@@ -78,11 +76,8 @@ def resume(
         )
     if config.fresh or not run.config.exists():
         return None
-    before = read_config(run.config)
+    before = check_same_options(run, config, facts)
     made = before.get("run", {})
-    was = {**BEFORE, **before.get("federate", {})}
-    _check_same_rounds(run, was, config)
-    _check_same(run, {**was, **_of_images(made)}, {**options, **_of_images(facts)})
     remove_leftovers(run.path)
     if not list_rounds(run.checkpoints):
         _check_nothing_lost(run)
@@ -127,17 +122,26 @@ def _of_images(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_same(run: RunFolder, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that no option differs that changes what is computed.
+def check_same_options(run: RunFolder, config: FederateConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that no option of an existing run differs that changes what is computed.
+
+    Returns:
+        The run's configuration.
 
     Raises:
-        FlamesError: options differ; the message lists all of them.
+        FlamesError: options differ (the message lists all of them), or the configuration cannot be read.
     """
+    before = read_config(run.config)
+    stored = {**BEFORE, **before.get("federate", {})}
+    _check_same_rounds(run, stored, config)
+    was = {**stored, **_of_images(before.get("run", {}))}
+    now = {**options_as_run(config), **_of_images(facts)}
     if differing := list_differences(was, now, sorted({*was, *now} - FREE_TO_CHANGE)):
         raise FlamesError(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
             "pass --fresh to start it again, or another --run NAME"
         )
+    return before
 
 
 def _check_same_rounds(run: RunFolder, was: Mapping[str, Any], config: FederateConfig) -> None:
