@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.choice import Choice
 from flames_cli.core.federated.flames_blend import blend_flames
 from flames_cli.core.federated.reports import Entries, Report, State
 from flames_cli.core.federated.running_sum import weighted_mean
@@ -299,7 +300,11 @@ def rounds_of(algorithm, reports, n=3):
     state = start_state(algorithm)
     for number in range(n):
         sent = [
-            replace(one, weights={k: (a * (number + 1)).astype(a.dtype) for k, a in one.weights.items()})
+            replace(
+                one,
+                weights={k: (a * (number + 1)).astype(a.dtype) for k, a in one.weights.items()},
+                choice=Choice("flames") if state.candidates(one.modality).offers(one.client) else None,
+            )
             for one in reports
         ]
         state = apply_round(state, sent, algorithm).state
