@@ -333,9 +333,7 @@ def test_releases_are_stored_and_a_checkpoint_of_an_earlier_version_has_none(tmp
 
 
 def test_the_preferences_of_clients_that_choose_come_back(tmp_path):
-    chosen = replace(
-        state(2), preferences={"brats-1": Preference(7, 2, 1.7, {"own": 0.1 / 3}), "a/b": Preference(5)}
-    )
+    chosen = replace(state(2), preferences={"brats-1": Preference(7, 2, 1.7, {"own": 0.1 / 3})})
     save_state(tmp_path, chosen, 1)
     assert load_state(tmp_path).preferences == chosen.preferences
 
@@ -349,9 +347,21 @@ def test_a_checkpoint_of_an_earlier_version_has_no_preferences(version, tmp_path
     assert_same_state(load_state(tmp_path), state(1))
 
 
-@pytest.mark.parametrize("stored", [{"n_examples": 3}, {"gains": None}, "own", 7])
-def test_damaged_preferences_are_reported(stored, tmp_path):
-    index = save(tmp_path, 1) / "state.json"
-    change(preferences={"brats-1": stored})(index)
-    with pytest.raises(DamagedCheckpoint, match="has missing entries"):
+GOOD = {"n_examples": 3, "patients": 1, "rounds": 1.0, "gains": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "problem"),
+    [
+        ("brats-1", {"n_examples": 3}, "has missing entries"),
+        ("brats-1", "own", "has missing entries"),
+        ("brats-1", {**GOOD, "n_examples": 0}, "has missing entries"),
+        ("brats-1", {**GOOD, "gains": {"own": 7}}, "has missing entries"),
+        ("brats-1", {**GOOD, "rounds": -1}, "has missing entries"),
+        ("busi", GOOD, "has no weights of client busi"),
+    ],
+)
+def test_damaged_preferences_are_reported(name, stored, problem, tmp_path):
+    change(preferences={name: stored})(save(tmp_path, 1) / "state.json")
+    with pytest.raises(DamagedCheckpoint, match=problem):
         load_state(tmp_path)
