@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -35,6 +35,7 @@ from flames_cli.learn.train_options import BY_MODEL, STRATEGY, TRAINING, TrainOp
 from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.store.files.parse import parse_toml
 from flames_cli.store.schema import RUN, check_stamp
+from flames_cli.store.seed_names import member_name
 
 
 def _check_window_size(value: Any) -> Any:
@@ -84,6 +85,17 @@ def _read_mask_threshold(value: Any) -> Any:
     return number
 
 
+def _read_seeds(value: Any) -> Any:
+    """Return the seeds of one text, such as 0,1,2, or of several texts or numbers."""
+    items = value if isinstance(value, list | tuple) else [value]
+    parts = [part.strip() for item in items for part in str(item).split(",") if part.strip()]
+    if (items and not parts) or not all(part.isdecimal() for part in parts):
+        raise PydanticCustomError("seeds", "Seeds should be integers separated by commas, such as 0,1,2")
+    if repeated := [part for number, part in enumerate(parts) if int(part) in map(int, parts[:number])]:
+        raise PydanticCustomError("seeds", f"Seeds should differ; {repeated[0]} is repeated")
+    return [int(part) for part in parts]
+
+
 def _check_split(value: Any) -> Any:
     """Accept an integer of 1 or more, or "site"; a union would report one mistake as two."""
     if value == "site":
@@ -93,6 +105,17 @@ def _check_split(value: Any) -> Any:
     if value < 1:
         raise PydanticCustomError("split", "Input should be greater than or equal to 1, or 'site'")
     return value
+
+
+def _check_round(value: Any) -> Any:
+    """Accept a round of 1 or more, as a number or a text, or the name of a rule."""
+    names = get_args(get_args(Wanted)[0])
+    if value is None or (isinstance(value, str) and value in names):
+        return value
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise PydanticCustomError("round", f"A round should be {', '.join(names)} or a number of 1 or more")
+    return number
 
 
 def _check_factor(value: float) -> float:
@@ -109,11 +132,19 @@ def _check_fold(text: str) -> str:
     return text
 
 
+Wanted = Literal["best", "best-small", "last"] | int
+"""Round that a user asks for."""
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Part = Annotated[float, Field(gt=0, le=1)]
+MAX_NAME = 64
+"""Largest number of characters of a name."""
+
+Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$")]
 Factor = Annotated[float, AfterValidator(_check_factor)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Split = Annotated[int | Literal["site"], BeforeValidator(_check_split)]
+Round = Annotated[Wanted, BeforeValidator(_check_round)]
 Fold = Annotated[str, AfterValidator(_check_fold)]
 Sites = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
@@ -121,6 +152,8 @@ Sites = Annotated[
 ]
 Labels = Annotated[tuple[str, ...], BeforeValidator(_read_labels)]
 MaskThreshold = Annotated[Literal["half"] | float, BeforeValidator(_read_mask_threshold)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_read_seeds)]
 Window = Annotated[tuple[float, float], BeforeValidator(_check_window_size), AfterValidator(_check_window)]
 Rule = Annotated[SmallLesionRule, BeforeValidator(_read_rule), PlainSerializer(str)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -162,9 +195,7 @@ class Section(BaseModel):
     workspace: Path = option(
         DEFAULT_WORKSPACE, "Folder of all artifacts.", RUN_PANEL, envvar="FLAMES_WORKSPACE", stored=False
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = option(
-        0, "Seed of everything random; the same seed gives the same bytes.", RUN_PANEL
-    )
+    seed: Seed = option(0, "Seed of everything random; the same seed gives the same bytes.", RUN_PANEL)
 
 
 class ReadConfig(Section):
@@ -396,6 +427,15 @@ class FederateConfig(_TrainSection, Section):
     server_momentum: Fraction = option(
         0.0, "Momentum of the server, below 1, for strategies that average.", STRATEGY
     )
+    ema: Fraction = option(
+        0.0,
+        "Decay of a moving average of the server's models over rounds, below 1, which is used and evaluated "
+        "but never trained; 0: the last models are used.",
+        STRATEGY,
+    )
+    fraction: Part = option(
+        1.0, "Fraction of the clients of each modality that a round asks; they are drawn by seed.", FEDERATION
+    )
     wire_dtype: Literal["fp32", "fp16", "bf16"] = option(
         "fp32",
         "Type in which weights travel; fp16 and bf16 take half the bytes.",
@@ -487,8 +527,16 @@ class FederateConfig(_TrainSection, Section):
         may_change=True,
     )
     run: Name | None = option(None, "Name of the run.", RUN_PANEL, shown="name of the strategy", names="runs")
+    seeds: Seeds = option(
+        (),
+        "Seeds of several runs, such as 0,1,2: a run NAME-seed-N for each, on the same partition.",
+        RUN_PANEL,
+        shown="one run, with --seed",
+        metavar="SEED,…",
+        stored=False,
+    )
     keep_rounds: Annotated[int, Field(ge=1)] = option(
-        2, "Number of newest checkpoints to keep.", RUN_PANEL, may_change=True
+        2, "Number of newest checkpoints to keep; the best ones are kept too.", RUN_PANEL, may_change=True
     )
     fresh: bool = option(False, "Delete the run and start it again.", RUN_PANEL, stored=False)
 
@@ -505,9 +553,19 @@ class FederateConfig(_TrainSection, Section):
         return self.share == "content"
 
     @property
+    def name(self) -> str:
+        """Name of the run, or of the family of runs if there are several seeds."""
+        return self.run or self.strategy
+
+    @property
     def run_name(self) -> str:
         """Name of the run's folder under `runs/`."""
-        return self.run or self.strategy
+        return member_name(self.name, self.seed) if self.seeds else self.name
+
+    @property
+    def members(self) -> "list[FederateConfig]":
+        """Options of each run: one for each seed, or only these."""
+        return [self.model_copy(update={"seed": seed}) for seed in self.seeds] or [self]
 
 
 class EvaluateConfig(Section):
@@ -516,6 +574,13 @@ class EvaluateConfig(Section):
     no_option = ("seed",)
 
     run: Name | None = option(None, "Run to evaluate.", shown="the newest", names="runs")
+    round: Round | None = option(
+        None,
+        "Round whose models are evaluated: best (by the clients' validation), best-small (by validation on "
+        "small lesions), last, or the number of a stored one.",
+        shown="best from 10 validation patients on, else last",
+        metavar="ROUND",
+    )
     client_test: bool = option(
         False, "Evaluate every personalised model on the test set of its own client only."
     )
@@ -536,6 +601,12 @@ class TsneConfig(Section):
         "pixels", "Features of an image: its pixels, or the bottleneck of a run's model (deep)."
     )
     run: Name | None = option(None, "Run for deep features.", shown="the newest", names="runs")
+    round: Round | None = option(
+        None,
+        "Round whose models make deep features: best, best-small, last or a number, as in `flames evaluate`.",
+        shown="best from 10 validation patients on, else last",
+        metavar="ROUND",
+    )
     max_images: Annotated[int, Field(ge=10)] = option(
         1000, "Largest number of images of each client, drawn by seed."
     )
@@ -577,7 +648,13 @@ def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | 
     """
     name = next(name for name, section in SECTIONS.items() if section is kind)
     values = _read_tables(file)[name] if file else {}
-    return check_section(kind, {**values, **options})
+    return check_section(kind, _replace(values, options))
+
+
+def _replace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with the `others` in their place: seeds also replace one seed."""
+    replaced = {"seed"} if "seeds" in others else set()
+    return {key: value for key, value in values.items() if key not in replaced} | {**others}
 
 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
@@ -606,7 +683,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
             continue
         table = _resolve_paths(table, file.parent)
         problems += _problems(section, table, where=f"{name}.")
-        tables[name] = {**shared, **table}
+        tables[name] = _replace(shared, table)
     if problems:
         raise FlamesError(f"{file}: " + "; ".join(problems))
     return tables
@@ -627,11 +704,24 @@ def check_section(kind: type[SectionT], values: Mapping[str, Any], where: str = 
     """Return the options of one command, from `values` alone.
 
     Raises:
-        FlamesError: every wrong option as `field: message`, with `where` before each.
+        FlamesError: every wrong option as `field: message`, with `where` before each; or seeds and another
+            seed.
     """
     if problems := _problems(kind, values, where):
         raise FlamesError("; ".join(problems))
-    return kind(**values)
+    made = kind(**values)
+    if isinstance(made, FederateConfig) and made.seeds and "seed" in made.model_fields_set:
+        _check_same_seed(made, where)
+    return made
+
+
+def _check_same_seed(made: FederateConfig, where: str) -> None:
+    if made.seeds != (made.seed,):
+        listed = ",".join(map(str, made.seeds))
+        raise FlamesError(
+            f"{where}got seed {made.seed} and seeds {listed}, expected one of the two; leave --seed out for "
+            "several runs, or --seeds for one"
+        )
 
 
 def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> list[str]:

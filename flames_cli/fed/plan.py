@@ -48,6 +48,8 @@ class Plan:
     """Token of the run, 16 hex digits, which names the clients' folders of client state."""
     entries: Entries | None = None
     """Roles of the model's entries; None: as `Entries.of` returns them."""
+    fraction: float = 1.0
+    """Fraction of the clients of each modality that a round asks (see `draw_clients`)."""
     max_update_norm: float = math.inf
     """Largest distance of a report from its model, in units of the median client's (see `NormLimit`)."""
 
@@ -106,7 +108,7 @@ class Plan:
         return options.local_epochs * math.ceil(n_train / options.batch_size)
 
     def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:
-        """Return the task of `profile`'s client in `round_`; `profiles` are the clients of the round."""
+        """Return the task of `profile`'s client in `round_`; `profiles` are all clients that have joined."""
         group = self.model_group_of(profile)
         last = state.clients.get(profile.client)
         others: list[str] = []
@@ -130,8 +132,12 @@ class Plan:
         entries = self.known_entries
         return TrainTask(
             request=replace(request, report_statistics=self.reports_statistics),
-            weights=entries.shared_of(state.model_for(profile.client, group)),
-            server=entries.shared_of(state.server[group]) if profile.client in state.personal else None,
+            weights=entries.shared_of(state.used_model_for(profile.client, group)),
+            server=(
+                entries.shared_of(state.used_server_model(group))
+                if profile.client in state.personal
+                else None
+            ),
         )
 
     def evaluation_task(self, state: State, profile: Profile) -> TrainTask:

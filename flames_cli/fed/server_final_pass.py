@@ -36,7 +36,7 @@ class FinalPass:
     """Reason of each client without a usable report."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the content of final-models.json, without format and version."""
+        """Return the entry of this round for final-models.json."""
         clients = [
             {
                 "client": report.client,
@@ -58,7 +58,8 @@ def examine_final_models(
     A client without a usable report keeps the statistics of its blend, and `missing` has the reason.
     """
     profiles = dict(clients)
-    packer = Packer(plan, state, profiles.values())
+    used = {group: state.used_server_model(group) for group in state.server}
+    packer = Packer(plan, used, profiles.values())
 
     def requests() -> Iterator[Message]:
         for node, profile in clients:

@@ -38,7 +38,7 @@ draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
-    *("local_epochs", "min_clients"),
+    *("local_epochs", "min_clients", "seeds"),
 }
 """Keys whose option collects text, so that its default is None."""
 
@@ -326,7 +326,7 @@ def configured(monkeypatch, *args) -> Section:
     """What `flames federate` would run with."""
     seen = []
     monkeypatch.setattr(
-        "flames_cli.stages.federate.stage.federate", lambda config, watch: seen.append(config) or stop()
+        "flames_cli.stages.federate.seeds.federate_all", lambda config, watch: seen.append(config) or stop()
     )
     with pytest.raises(SystemExit, match=r"^0$"):
         app(["federate", "--device", "cpu", *args])

@@ -327,6 +327,23 @@ def test_fedgs_trains_like_plain_and_reports_other_weights(cases, small_discs, h
     assert_same_weights(*(run(cases, held_out, rule=rule) for rule in ("plain", "fedgs")))
 
 
+DECAYING = {"optimiser": "adamw", "weight_decay": 0.1}
+
+
+def test_fedgs_without_its_factor_is_fedgs_where_no_lesion_is_small(cases, small_discs, nothing):
+    both = [run(cases, nothing, rule=rule, **DECAYING) for rule in ("fedgs", "fedgs-unscaled")]
+    assert_same_weights(*both)
+    assert differ(*(run(small_discs, nothing, rule=rule, **DECAYING) for rule in ("fedgs", "fedgs-unscaled")))
+
+
+def test_fedgs_without_its_factor_reports_the_trained_weights_where_none_decay(small_discs, nothing):
+    assert_same_weights(*(run(small_discs, nothing, rule=rule) for rule in ("plain", "fedgs-unscaled")))
+    plain, unscaled = (
+        run(small_discs, nothing, rule=rule, **DECAYING) for rule in ("plain", "fedgs-unscaled")
+    )
+    assert differ(plain, unscaled)
+
+
 def test_precise_statistics_fit_the_reported_weights_and_do_not_change_plain_reports(small_discs, nothing):
     plain, published, precise = (
         run(small_discs, nothing, rule=rule, precise_norm=norm)

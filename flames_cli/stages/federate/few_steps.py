@@ -27,7 +27,8 @@ def warn_on_few_steps(plan: Plan, on_event: OnEvent) -> OnEvent:
 def few_steps(plan: Plan, clients: tuple[tuple[str, str, int], ...]) -> str:
     """Return which models are trained with few steps; "" if there is none.
 
-    The steps of a model are those of all clients of its group in all rounds together: each of them moves it.
+    The steps of a model are those of all clients of its group in all rounds together, of which --fraction draws a
+    part: each of them moves it.
 
     Args:
         plan: plan of the federation.
@@ -37,7 +38,8 @@ def few_steps(plan: Plan, clients: tuple[tuple[str, str, int], ...]) -> str:
     for client, modality, n_train in clients:
         group = plan.algorithm.model_group_of(client, modality)
         steps[group] += plan.rounds * plan.steps_a_round(client, modality, n_train)
-    few = {group: n for group, n in steps.items() if n < FEW_STEPS}
+    drawn = {group: round(plan.fraction * n) for group, n in steps.items()}
+    few = {group: n for group, n in drawn.items() if n < FEW_STEPS}
     if not few:
         return ""
     listed = ", ".join(f"{group} {n}" for group, n in few.items())

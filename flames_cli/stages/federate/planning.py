@@ -46,6 +46,11 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
             f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
             "or use a strategy that averages, such as fedavg or fedgs"
         )
+    if config.fraction < 1 and algorithm.alone:
+        raise FlamesError(
+            f"--fraction {config.fraction:g} draws clients, and in strategy {config.strategy} every model "
+            "has only one client, which would only train fewer rounds; leave --fraction out"
+        )
     if config.bad_clients is not None and config.aggregation not in ("trimmed-mean", "krum"):
         raise FlamesError(
             f"--bad-clients {config.bad_clients} is an option of --aggregation trimmed-mean or krum, "
@@ -55,6 +60,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         algorithm,
         server_momentum=config.server_momentum,
         server_lr=config.server_lr,
+        ema=config.ema,
         aggregation=config.aggregation,
         bad_clients=config.bad_clients,
     )
@@ -130,6 +136,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         share=config.share,
         style_from=config.style_from,
         wire_dtype=config.wire_dtype,
+        fraction=config.fraction,
         max_update_norm=_norm_limit(config),
         run=str(facts.get("token", "")),
         entries=describe_entries(model, config.share, config.style_from is not None),

@@ -14,6 +14,7 @@ from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines import ENGINES, Engine
 from flames_cli.learn.train_options import BY_MODEL
 from flames_cli.stages.federate.planning import encoder_weights_of
+from flames_cli.stages.rounds import reason_for_last_only, rounds_to_keep
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
     delete_older_rounds,
@@ -33,7 +34,14 @@ NOT_STORED = keys_with(FederateConfig, "stored", False)
 FREE_TO_CHANGE = keys_with(FederateConfig, "may_change", True)
 """Options that may differ when a run is resumed: they do not change what was computed so far."""
 
-BEFORE = {"lr_schedule": "constant", "warmup": 0, "local_epochs_by_modality": {}}
+BEFORE = {
+    "lr_schedule": "constant",
+    "warmup": 0,
+    "local_epochs_by_modality": {},
+    "norm": "batch",
+    "fraction": 1.0,
+    "ema": 0.0,
+}
 """Values of the options that earlier releases did not have, with which they trained."""
 
 
@@ -55,9 +63,7 @@ class Resumed:
     """Descriptions of the damage found in its folder, and of its repair."""
 
 
-def resume(
-    run: RunFolder, options: dict[str, Any], facts: dict[str, Any], config: FederateConfig
-) -> Resumed | None:
+def resume(run: RunFolder, config: FederateConfig, facts: dict[str, Any]) -> Resumed | None:
     """Return the state from which the run continues; None if it starts again.
 
     A damaged checkpoint is set aside, and its round is repeated.
@@ -73,11 +79,8 @@ def resume(
         )
     if config.fresh or not run.config.exists():
         return None
-    before = read_config(run.config)
+    before = check_same_options(run, config, facts)
     made = before.get("run", {})
-    was = {**BEFORE, **before.get("federate", {})}
-    _check_same_rounds(run, was, config)
-    _check_same(run, {**was, **_of_images(made)}, {**options, **_of_images(facts)})
     remove_leftovers(run.path)
     if not list_rounds(run.checkpoints):
         _check_nothing_lost(run)
@@ -91,8 +94,11 @@ def resume(
         f"{set_aside(one.round_folder).name}; continuing after round {state.round}"
         for one in damaged
     ]
-    delete_older_rounds(run.checkpoints, config.keep_rounds)
-    return Resumed(state, made, [*notes, *truncate_rounds(run.rounds, state.round)])
+    notes += truncate_rounds(run.rounds, state.round)
+    stored, only_last = list_rounds(run.checkpoints), reason_for_last_only(config)
+    best = rounds_to_keep(read_rounds(run.rounds), stored, only_last)
+    delete_older_rounds(run.checkpoints, config.keep_rounds, best)
+    return Resumed(state, made, notes)
 
 
 def _count_privacy_again(run: RunFolder, state: State) -> State:
@@ -122,17 +128,26 @@ def _of_images(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_same(run: RunFolder, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that no option differs that changes what is computed.
+def check_same_options(run: RunFolder, config: FederateConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that no option of an existing run differs that changes what is computed.
+
+    Returns:
+        The run's configuration.
 
     Raises:
-        FlamesError: options differ; the message lists all of them.
+        FlamesError: options differ (the message lists all of them), or the configuration cannot be read.
     """
+    before = read_config(run.config)
+    stored = {**BEFORE, **before.get("federate", {})}
+    _check_same_rounds(run, stored, config)
+    was = {**stored, **_of_images(before.get("run", {}))}
+    now = {**options_as_run(config), **_of_images(facts)}
     if differing := list_differences(was, now, sorted({*was, *now} - FREE_TO_CHANGE)):
         raise FlamesError(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
             "pass --fresh to start it again, or another --run NAME"
         )
+    return before
 
 
 def _check_same_rounds(run: RunFolder, was: Mapping[str, Any], config: FederateConfig) -> None:

@@ -68,6 +68,13 @@ def test_a_round_of_few_steps_gives_no_estimate_before_its_end(seen, clock):
     assert estimates(seen) == []
 
 
+def test_a_round_that_asks_half_of_the_clients_has_half_of_the_steps(seen, clock):
+    watch = Estimator(seen.append, lambda client, modality, n: 4 * -(-n // 4), 0.5, clock)
+    watch(FederationStarted(CLIENTS, 1, 5))
+    step(watch, clock, seconds=2, times=WARM_UP + MEASURED)
+    assert estimates(seen) == [2 * (5 * 8 - WARM_UP - MEASURED)]
+
+
 def test_rounds_give_their_mean_times_the_rounds_left(watch, seen):
     watch(FederationStarted(CLIENTS, 1, 4))
     for seconds in (10, 20, 30, 40):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,10 @@ def test_epochs_count_and_the_note_has_the_users_numbers():
     assert "--rounds (now 12)" in note
     assert "--local-epochs (now 2)" in note
     assert "--batch-size (now 10)" in note
+
+
+def test_half_of_the_clients_make_half_of_the_steps():
+    assert "(all 180)" in few_steps(replace(plan("fedavg", 60), fraction=0.5), CLIENTS)
 
 
 def test_the_note_follows_the_start_and_nothing_else():
