@@ -27,8 +27,8 @@ def warn_on_few_steps(plan: Plan, on_event: OnEvent) -> OnEvent:
 def few_steps(plan: Plan, clients: tuple[tuple[str, str, int], ...]) -> str:
     """Return which models are trained with few steps; "" if there is none.
 
-    The steps of a model are those of all clients of its group in all rounds together, of which --fraction draws a
-    part: each of them moves it.
+    The steps of a model are those of all clients of its group in all rounds together, since each of them
+    moves it; with `fraction`, those of the clients that are drawn.
 
     Args:
         plan: plan of the federation.
