@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 if TYPE_CHECKING:
     from flames_cli.arrays import Weights
+    from flames_cli.core.federated.candidates import Offer
     from flames_cli.learn.predict import Validation
 
 ENOUGH_PATIENTS = 10
@@ -173,6 +174,8 @@ class LocalRound:
     """Control variates, for the rule scaffold."""
     style: "Weights | None" = None
     """Another client's renderer, to draw the images with as well (disentangled models)."""
+    offer: "Offer | None" = None
+    """Models among which the client chooses its start; None: it has no choice."""
 
     @property
     def scope(self) -> tuple[str | int, ...]:
