@@ -152,9 +152,11 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
         clients = roster.available_clients()
         able = _with_models(tested, plan, clients)
         reports, missing = collect_evaluations(grid, plan, tested, able, roster, on_event)
-        late = {one.client: f"its first model is newer than round {tested.round}" for _, one in clients}
-        for _, one in able:
-            late.pop(one.client)
+        late = {
+            one.client: f"its first model is newer than round {tested.round}"
+            for _, one in clients
+            if plan.model_group_of(one) not in tested.server
+        }
         federation.save_evaluations(tested.round, reports, {**missing, **late})
     return final
 
