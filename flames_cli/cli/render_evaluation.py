@@ -174,7 +174,7 @@ def healthy_table(title: str, first: str, rows: "Sequence[LesionRow]", result: "
 def _healthy_cells(value: "FalsePositives | None") -> list[str]:
     if value is None:
         return []
-    marked = f"{value.n_marked / value.n:.2f} ({value.n_marked})"
+    marked = f"{value.share_marked:.2f} ({value.n_marked})"
     return [str(value.n), marked, f"{value.lesions_per_image:.2f}", f"{100 * value.area:.2f}"]
 
 

@@ -1,27 +1,27 @@
 """Files of `flames evaluate`: metrics per case, tables and a summary."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
-from flames_cli.core.scores.intervals import DRAWS, LEVEL
+from flames_cli.core.scores.intervals import DRAWS, LEVEL, Interval
 from flames_cli.core.scores.summaries import METRICS
 from flames_cli.errors import FlamesError
 from flames_cli.stages.evaluate.lesion_rows import SIZES, FalsePositives, LesionRow, SizeScores
 from flames_cli.stages.evaluate.parts import Scored
 from flames_cli.stages.evaluate.pictures import overlay_name
-from flames_cli.stages.evaluate.rows import Row
+from flames_cli.stages.evaluate.rows import BOUNDED, Row
 from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
 from flames_cli.store.files.atomic import write_csv, write_json
 from flames_cli.store.schema import EVALUATION, read_json, stamp
 
 CASE_COLUMNS = (
     *("run", "client", "modality", "dataset", "organ", "site", "patient", "lesion"),
-    *("split", "case", "metric", "value"),
+    *("split", "case", "metric", "value", "seed"),
 )
 SPLIT = CASE_COLUMNS.index("split")
 
@@ -54,10 +54,22 @@ class Evaluation:
     """Rule that decides which images have small lesions, by data set."""
     units: dict[str, dict[str, str]] = field(default_factory=dict)
     """Unit that counts as a patient, by split and data set."""
-    seed: int = 0
-    """Seed of the intervals' draws: the run's own."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the run; several if it is a family."""
+    compared_seeds: tuple[int, ...] = ()
+    """Seeds of the other run."""
     privacy: dict[str, Any] | None = None
     """Privacy cost of the run's models, if they are private."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the intervals' draws: the run's own, or the first one."""
+        return self.seeds[0]
+
+    @property
+    def same_seeds(self) -> bool:
+        """True if gains are paired by seed: both runs have the same seeds, or both have one."""
+        return self.seeds == self.compared_seeds or len(self.seeds) == len(self.compared_seeds) == 1
 
     @property
     def clients(self) -> list[Row]:
@@ -76,20 +88,22 @@ def case_rows(result: Evaluation, scored: Sequence[Scored]) -> list[tuple[object
     compared."""
     rows: dict[tuple[object, ...], None] = {}
     for one in scored:
-        rows |= dict.fromkeys(_metric_rows(result.run, one.model.label, one.model, one.scores))
+        for seed, scores in zip(result.seeds, one.scores, strict=True):
+            rows |= dict.fromkeys(_metric_rows(result.run, one.model.label, one.model, scores, seed))
         if result.compare and one.compared is not None:
             counterpart = one.compared_label
-            rows |= dict.fromkeys(_metric_rows(result.compare, counterpart, one.model, one.compared))
+            for seed, scores in zip(result.compared_seeds, one.compared, strict=True):
+                rows |= dict.fromkeys(_metric_rows(result.compare, counterpart, one.model, scores, seed))
     return list(rows)
 
 
 def _metric_rows(
-    run: str, label: str, model: ModelUnderTest, scores: Sequence[Score]
+    run: str, label: str, model: ModelUnderTest, scores: Sequence[Score], seed: int
 ) -> Iterator[tuple[object, ...]]:
     for score in scores:
         case_facts = (run, label, model.modality, score.dataset, score.organ, score.site, score.patient)
         for metric, value in score.values.items():
-            yield (*case_facts, score.lesion, model.split, score.case, metric, value)
+            yield (*case_facts, score.lesion, model.split, score.case, metric, value, seed)
 
 
 def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> None:
@@ -160,9 +174,18 @@ def summary_json(result: Evaluation) -> dict[str, Any]:
         },
         "small": _small_json(result),
         "interval": {"level": LEVEL, "draws": DRAWS, "seed": result.seed},
+        "seeds": list(result.seeds),
+        "compared_seeds": list(result.compared_seeds),
+        "paired_by": _paired_by(result),
         "untested": result.untested,
         **({"privacy": result.privacy} if result.privacy else {}),
     }
+
+
+def _paired_by(result: Evaluation) -> str | None:
+    if not result.compare:
+        return None
+    return "seed and case" if result.same_seeds else "case"
 
 
 def _small_json(result: Evaluation) -> dict[str, str]:
@@ -172,7 +195,11 @@ def _small_json(result: Evaluation) -> dict[str, str]:
 def _table_header(compare: str | None) -> list[str]:
     columns = [f"{metric}_{part}" for metric in METRICS for part in ("mean", "sd", "n")]
     header = ["model", "modality", "organ", "n", *columns]
-    return [*header, *(f"{compare}_{column}" for column in columns), "dice_gain"] if compare else header
+    bounds = [f"{metric}_{limit}" for metric in BOUNDED for limit in ("low", "high")]
+    if compare:
+        header += [*(f"{compare}_{column}" for column in columns), "dice_gain"]
+        bounds += ["dice_gain_low", "dice_gain_high"]
+    return [*header, "patients", "seeds", *bounds]
 
 
 def _table_row(row: Row, header: Sequence[str]) -> list[object]:
@@ -182,9 +209,20 @@ def _table_row(row: Row, header: Sequence[str]) -> list[object]:
         return [value for m in METRICS for value in (metrics[m].mean, metrics[m].sd, metrics[m].n)]
 
     start: list[object] = [row.label, row.modality, row.organ, row.n, *flat(row.metrics)]
-    if row.compared and row.dice_gain:
-        return [*start, *flat(row.compared), row.dice_gain.mean]
-    return [*start, *[""] * (len(header) - len(start))]
+    n_patients = row.intervals["dice"].n_patients
+    end = [n_patients, len(row.by_seed), *_limits(row.intervals[metric] for metric in BOUNDED)]
+    if row.compared and row.dice_gain and row.gain_interval:
+        start += [*flat(row.compared), row.dice_gain.mean]
+        end += _limits([row.gain_interval])
+    # Columns of the other run, which follow those of this run and the limits of this run.
+    elif missing := len(header) - len(start) - len(end):
+        start += [""] * (missing - 2)
+        end += [""] * 2
+    return [*start, *end]
+
+
+def _limits(intervals: Iterable[Interval]) -> list[object]:
+    return [limit for interval in intervals for limit in (interval.low, interval.high)]
 
 
 def _lesion_csv(split: str) -> str:
