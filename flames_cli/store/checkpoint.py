@@ -90,6 +90,7 @@ def save_statistics(folder: Path, state: State) -> None:
         FlamesError: the checkpoint is damaged, or the folder cannot be written.
     """
     target = round_folder(folder, state.round)
+    remove_leftovers(target)
     index = _Reader(folder, state.round).index
     if index["version"] != CHECKPOINT.version:
         with replacing_folder(target) as temporary:

@@ -12,7 +12,7 @@ from tests.support.tiny import tiny_options
 pytestmark = [pytest.mark.slow, pytest.mark.federated]
 
 STRATEGIES = {
-    "fedavg": {"strategy": "fedavg"},
+    "fedavg": {"strategy": "fedavg", "fraction": 0.5, "ema": 0.5},
     "flames": {"strategy": "flames"},
     "scaffold": {"strategy": "scaffold", "optimiser": "sgd"},
 }
