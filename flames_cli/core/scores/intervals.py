@@ -37,9 +37,9 @@ def bootstrap_interval(
     values: Sequence[float] | Sequence[Sequence[float]] | Floats,
     patients: Sequence[str],
     seed: int,
-    minus: Sequence[Sequence[float]] | Floats | None = None,
     draws: int = DRAWS,
     level: float = LEVEL,
+    minus: Sequence[Sequence[float]] | Floats | None = None,
 ) -> Interval:
     """Return the mean over images and seeds with the percentile interval of a bootstrap that draws patients
     and seeds.
@@ -65,10 +65,10 @@ def bootstrap_interval(
         patients: the patient of each image, in the same order; neither the order nor the names change the
             result.
         seed: the same seed gives the same limits.
-        minus: T×N values of the same images, to be subtracted; their seeds are drawn independently. For runs
-            of the same seeds, pass the differences as `values` instead: pairs vary less.
         draws: number of bootstrap samples.
         level: share of the samples between the limits, in (0, 1).
+        minus: T×N values of the same images, to be subtracted; their seeds are drawn independently. For runs
+            of the same seeds, pass the differences as `values` instead: pairs vary less.
 
     Raises:
         ValueError: the lengths differ, a value is not finite, `draws` is below 1, or `level` is outside

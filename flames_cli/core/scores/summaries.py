@@ -11,7 +11,7 @@ METRICS = (*REPORTED_METRICS, "majority_accuracy")
 """Metrics of `flames evaluate`."""
 
 
-def summarise_seeds(values: Sequence[Sequence[float]]) -> Summary:
+def summarise_seeds(values: Iterable[Iterable[float]]) -> Summary:
     """Summarise one metric over the same cases for several seeds, a row of `values` for each.
 
     With one seed it is the summary over cases. Else `mean` and `sd` (n - 1) are those of the seeds' means,

@@ -1,18 +1,18 @@
 """Files of `flames evaluate`: metrics per case, tables and a summary."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
-from flames_cli.core.scores.intervals import DRAWS, LEVEL, Interval
+from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.core.scores.summaries import METRICS
 from flames_cli.errors import FlamesError
 from flames_cli.stages.evaluate.lesion_rows import SIZES, FalsePositives, LesionRow, SizeScores
-from flames_cli.stages.evaluate.parts import Scored
+from flames_cli.stages.evaluate.parts import Scored, pairs_seeds
 from flames_cli.stages.evaluate.pictures import overlay_name
 from flames_cli.stages.evaluate.rows import BOUNDED, Row
 from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
@@ -30,6 +30,8 @@ TABLE_OF = {"client_test": "clients", "server_test": "server"}
 """Name of the table in summary.json and of its CSV, by split."""
 HEALTHY = ("with_prediction", "false_area")
 """Columns of the table by lesion size that are filled for images without a lesion only."""
+PARTS = ("mean", "sd", "n")
+"""Columns of each metric in the CSV of a table."""
 LESIONS_OF = {split: f"lesions_{table}" for split, table in TABLE_OF.items()}
 """Name of the table by lesion size in summary.json, by split; its CSV has a hyphen."""
 
@@ -61,12 +63,13 @@ class Evaluation:
     """Seeds of the other run."""
     privacy: dict[str, Any] | None = None
     """Privacy cost of the run's models, if they are private."""
-    chosen: ChosenRound | None = None
-    """The round, and why it was chosen."""
-    compared: ChosenRound | None = None
-    """The round of the other run."""
+    chosen: dict[str, ChosenRound] = field(default_factory=dict)
+    """The round of each run, and why it was chosen."""
     stale_statistics: bool = False
     """True if the models have the statistics of BatchNorm of their blend, not of their own weights."""
+
+    members: tuple[str, ...] = ()
+    """Names of the runs: that of `run`, or those of its family."""
 
     @property
     def seed(self) -> int:
@@ -75,8 +78,8 @@ class Evaluation:
 
     @property
     def same_seeds(self) -> bool:
-        """True if gains are paired by seed: both runs have the same seeds, or both have one."""
-        return self.seeds == self.compared_seeds or len(self.seeds) == len(self.compared_seeds) == 1
+        """True if gains are paired by seed."""
+        return pairs_seeds(self.seeds, self.compared_seeds)
 
     @property
     def clients(self) -> list[Row]:
@@ -129,7 +132,11 @@ def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> N
                 (folder / stale).unlink(missing_ok=True)
     header = _table_header(result.compare)
     for split, rows in result.tables.items():
-        write_csv(folder / f"{TABLE_OF[split]}.csv", header, [_table_row(row, header) for row in rows])
+        write_csv(
+            folder / f"{TABLE_OF[split]}.csv",
+            header,
+            [_table_row(row, header, result.compare) for row in rows],
+        )
     header = _lesion_header(result.compare)
     for split, by_size in result.lesions.items():
         lines = [line for row in by_size for line in _lesion_lines(row, header)]
@@ -171,9 +178,8 @@ def summary_json(result: Evaluation) -> dict[str, Any]:
         "run": result.run,
         "strategy": result.strategy,
         "round": result.round,
-        "round_choice": result.chosen.as_json() if result.chosen else None,
+        "round_choice": {run: chosen.as_json() for run, chosen in result.chosen.items()},
         "compare": result.compare,
-        "compared_round_choice": result.compared.as_json() if result.compared else None,
         "models": result.models,
         "clients": [row.as_json() for row in result.clients],
         "server": [row.as_json() for row in result.server],
@@ -202,7 +208,7 @@ def _small_json(result: Evaluation) -> dict[str, str]:
 
 
 def _table_header(compare: str | None) -> list[str]:
-    columns = [f"{metric}_{part}" for metric in METRICS for part in ("mean", "sd", "n")]
+    columns = [f"{metric}_{part}" for metric in METRICS for part in PARTS]
     header = ["model", "modality", "organ", "n", *columns]
     bounds = [f"{metric}_{limit}" for metric in BOUNDED for limit in ("low", "high")]
     if compare:
@@ -211,27 +217,26 @@ def _table_header(compare: str | None) -> list[str]:
     return [*header, "patients", "seeds", *bounds]
 
 
-def _table_row(row: Row, header: Sequence[str]) -> list[object]:
+def _table_row(row: Row, header: Sequence[str], compare: str | None) -> list[object]:
     """Return the cells of `row`; cells of the other run are empty if it has no model to compare with."""
-
-    def flat(metrics: dict[str, Any]) -> list[object]:
-        return [value for m in METRICS for value in (metrics[m].mean, metrics[m].sd, metrics[m].n)]
-
-    start: list[object] = [row.label, row.modality, row.organ, row.n, *flat(row.metrics)]
-    n_patients = row.intervals["dice"].n_patients
-    end = [n_patients, len(row.by_seed), *_limits(row.intervals[metric] for metric in BOUNDED)]
-    if row.compared and row.dice_gain and row.gain_interval:
-        start += [*flat(row.compared), row.dice_gain.mean]
-        end += _limits([row.gain_interval])
-    # Columns of the other run, which follow those of this run and the limits of this run.
-    elif missing := len(header) - len(start) - len(end):
-        start += [""] * (missing - 2)
-        end += [""] * 2
-    return [*start, *end]
-
-
-def _limits(intervals: Iterable[Interval]) -> list[object]:
-    return [limit for interval in intervals for limit in (interval.low, interval.high)]
+    cells: dict[str, object] = {
+        "model": row.label,
+        "modality": row.modality,
+        "organ": row.organ,
+        "n": row.n,
+        "patients": row.intervals["dice"].n_patients,
+        "seeds": len(row.by_seed),
+    }
+    intervals = dict(row.intervals)
+    for prefix, metrics in (("", row.metrics), (f"{compare}_", row.compared or {})):
+        for metric, value in metrics.items():
+            cells |= {f"{prefix}{metric}_{part}": getattr(value, part) for part in PARTS}
+    if row.dice_gain and row.gain_interval:
+        cells["dice_gain"] = row.dice_gain.mean
+        intervals["dice_gain"] = row.gain_interval
+    for name, interval in intervals.items():
+        cells |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return [cells.get(column, "") for column in header]
 
 
 def _lesion_csv(split: str) -> str:

@@ -165,10 +165,9 @@ def _false_positives(scores: SeedScores) -> FalsePositives | None:
 
 
 def _gains(part: Part, seed: int) -> dict[str, Interval] | None:
-    gains = {}
-    for size in SIZES:
-        gain = part.only(lambda score, size=size: has_size(score.lesion, size)).gain_interval(seed)
-        if gain is None:
-            return None
-        gains[size] = gain
-    return gains
+    gains = {size: _only(part, size).gain_interval(seed) for size in SIZES}
+    return {size: gain for size, gain in gains.items() if gain} or None
+
+
+def _only(part: Part, size: str) -> Part:
+    return part.only(lambda score: has_size(score.lesion, size))

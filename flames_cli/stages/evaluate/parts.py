@@ -19,6 +19,11 @@ SeedScores = Sequence[Sequence[Score]]
 """Scores of the same cases, in the same order, for each seed of a run; one row for a run with one seed."""
 
 
+def pairs_seeds(ours: Sequence[int], theirs: Sequence[int]) -> bool:
+    """Return whether gains are paired by seed: both runs have the same seeds, or both have one."""
+    return tuple(ours) == tuple(theirs) or len(ours) == len(theirs) == 1
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """A model with its scores, and the scores of the other run's model on the same cases."""

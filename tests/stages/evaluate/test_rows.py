@@ -10,7 +10,7 @@ from tests.support.scores import make_score, make_scored
 
 def rows_of(*scores):
     """Return the rows of one server model."""
-    return [make_row(part) for part in divide(make_scored(*scores))]
+    return [make_row(part, 0) for part in divide(make_scored(*scores))]
 
 
 def test_one_organ_is_one_row():
