@@ -60,9 +60,10 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
             "less: clients estimate new ones for the last and the best round at the end of a run"
         )
     if spent := result.privacy:
+        each = " and for each seed: their costs add up" if len(result.seeds) > 1 else ""
         yield (
             f"privacy: {epsilon_spent(spent)} after {count(spent['releases'], 'release')} with noise "
-            f"{spent['noise']:g} and clip {spent['clip']:g}, for each client; {NOT_PRIVATE}"
+            f"{spent['noise']:g} and clip {spent['clip']:g}, for each client{each}; {NOT_PRIVATE}"
         )
     if note := _nameless_note(result):
         yield note
@@ -71,7 +72,8 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
     yield f"mean±sd over {_over(result)}; HD only where neither mask is empty: (cases) where that is not all"
     if any(result.lesions.values()):
         yield _small_note(result)
-        yield "found: lesions that the prediction touches; prec.: its parts that touch one"
+        counted = ", counted over all seeds" if len(result.seeds) > 1 else ""
+        yield f"found: lesions that the prediction touches{counted}; prec.: its parts that touch one"
     if any(row.healthy for rows in result.lesions.values() for row in rows):
         yield (
             "without a lesion: marked: share (number) of images with any prediction; lesions/image: false "
@@ -91,9 +93,10 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
 
 def _over(result: "Evaluation") -> str:
     """Return the words for what the standard deviations of the tables are over."""
-    if len(result.seeds) == len(result.compared_seeds or (0,)) == 1:
-        return "n cases"
-    return "seeds of the mean over n cases (over n cases for a run with one seed)"
+    several = {len(seeds) > 1 for seeds in (result.seeds, result.compared_seeds) if seeds}
+    if several == {True}:
+        return "seeds of the mean over n cases"
+    return "n cases (over seeds of their mean, for several seeds)" if several == {True, False} else "n cases"
 
 
 def _listed(seeds: "Sequence[int]") -> str:

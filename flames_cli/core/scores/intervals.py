@@ -58,7 +58,10 @@ def bootstrap_interval(
     With few patients such limits are too narrow: in simulations of 1 to 9 images per patient, normal between
     patients and within (half to twice as wide), 95 % limits contained the true value in 94 of 100 runs with
     40 patients, 92 with 20, 81 with 5, 50 with 2; limits from a bootstrap that draws images contained it in
-    48 to 82. COVERAGE
+    48 to 82. With 40 patients, as different as 0.1, and seeds that differ by 0.01 to 0.02, the limits of 3 to
+    10 seeds contained it in 94 (of 2 seeds in 91), limits that draw only patients in 89 to 93. Where seeds
+    differ as much as patients, it was 81 with 3 seeds, 88 with 5, 91 with 10 (drawing only patients: 44 to
+    67).
 
     Args:
         values: one per image, or S×N with a row for each seed and a column for each image, in any unit.

@@ -122,3 +122,97 @@ def test_one_patient_has_no_limits_and_no_image_no_mean():
 def test_what_cannot_be_drawn_from_is_rejected(arguments, message):
     with pytest.raises(ValueError, match=message):
         bootstrap_interval(*arguments)
+
+
+MATRICES = st.integers(1, 4).flatmap(
+    lambda n_seeds: st.lists(
+        st.tuples(
+            st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=n_seeds, max_size=n_seeds),
+            st.sampled_from("abcde"),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+
+
+def matrix_of(images):
+    """Return S×N values and the patient of each of the N images."""
+    values, patients = zip(*images, strict=True)
+    return np.array(values).T, list(patients)
+
+
+@settings(max_examples=30)
+@given(IMAGES)
+def test_one_seed_has_the_interval_over_patients(images):
+    values, patients = zip(*images, strict=True)
+    alone = bootstrap_interval(values, patients, seed=3, draws=40)
+    np.testing.assert_equal(bootstrap_interval([values], patients, seed=3, draws=40), alone)
+
+
+@settings(max_examples=30)
+@given(MATRICES)
+def test_the_mean_is_over_images_and_seeds_and_limits_stay_among_them(images):
+    values, patients = matrix_of(images)
+    found = bootstrap_interval(values, patients, seed=2, draws=50)
+    assert found.mean == pytest.approx(values.mean(), abs=1e-12)
+    assert (found.n, found.n_patients) == (len(patients), len(set(patients)))
+    if found.n_patients > 1:
+        assert values.min() - 1e-12 <= found.low <= found.high <= values.max() + 1e-12
+
+
+@settings(max_examples=20)
+@given(MATRICES, st.integers(2, 3))
+def test_seeds_with_the_same_values_are_as_one(images, times):
+    values, patients = matrix_of(images)
+    one = bootstrap_interval(values[:1], patients, seed=4, draws=30)
+    several = bootstrap_interval(np.repeat(values[:1], times, axis=0), patients, seed=4, draws=30)
+    np.testing.assert_allclose(
+        [several.mean, several.low, several.high], [one.mean, one.low, one.high], atol=1e-12
+    )
+
+
+def test_limits_over_seeds_agree_with_a_plain_loop():
+    rng = np.random.default_rng(7)
+    own, patients = simulate(rng, 6, 0.1, 0.05)
+    values = own + rng.normal(0, 0.1, (3, 1)) + rng.normal(0, 0.02, (3, own.size))
+    names = sorted(set(patients), key=lambda name: values[0, patients == name].sum())
+    people = derive_rng(5, "bootstrap").integers(len(names), size=(200, len(names)))
+    seeds = derive_rng(5, "bootstrap", "seeds").integers(3, size=(200, 3))
+    means = []
+    for sample, chosen in zip(people, seeds, strict=True):
+        columns = np.concatenate([np.flatnonzero(patients == names[number]) for number in sample])
+        means.append(np.mean([values[seed, columns].mean() for seed in chosen]))
+    found = bootstrap_interval(values, patients, seed=5, draws=200, level=0.9)
+    assert found.low == pytest.approx(np.quantile(means, 0.05), abs=1e-12)
+    assert found.high == pytest.approx(np.quantile(means, 0.95), abs=1e-12)
+
+
+def test_seeds_that_differ_widen_the_limits():
+    rng = np.random.default_rng(8)
+    own, patients = simulate(rng, 30, 0.1, 0.05)
+    values = own + np.array([[-0.3], [0.0], [0.3]])
+    seeds, mean = (bootstrap_interval(one, patients, seed=0) for one in (values, values.mean(axis=0)))
+    assert seeds.mean == pytest.approx(mean.mean)
+    assert seeds.high - seeds.low > 2 * (mean.high - mean.low)
+
+
+@settings(max_examples=20)
+@given(MATRICES)
+def test_what_is_subtracted_changes_the_mean_by_its_own(images):
+    values, patients = matrix_of(images)
+    theirs = np.vstack([values[:1] / 2, values[:1] / 4])
+    found = bootstrap_interval(values, patients, seed=1, draws=30, minus=theirs)
+    assert found.mean == pytest.approx(values.mean() - theirs.mean(), abs=1e-12)
+    nothing = bootstrap_interval(values, patients, seed=1, draws=30, minus=np.zeros_like(theirs))
+    plain = bootstrap_interval(values, patients, seed=1, draws=30)
+    assert nothing.mean == plain.mean
+
+
+def test_one_seed_of_each_run_is_the_interval_of_differences():
+    differences, patients = simulate(np.random.default_rng(2), 9, 0.1, 0.05)
+    theirs = np.linspace(0, 1, len(differences))
+    apart = bootstrap_interval(differences + theirs, patients, 7, minus=[theirs])
+    paired = bootstrap_interval(differences, patients, 7)
+    assert apart.mean == pytest.approx(paired.mean, abs=1e-12)
+    assert apart.n == paired.n
