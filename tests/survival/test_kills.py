@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.federated]
 STRATEGIES = {
     "fedavg": {"strategy": "fedavg", "fraction": 0.5, "ema": 0.5},
     "flames": {"strategy": "flames"},
+    "adaptive": {"strategy": "flames-adaptive"},
     "scaffold": {"strategy": "scaffold", "optimiser": "sgd"},
 }
 

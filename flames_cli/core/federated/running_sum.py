@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats, Weights
-from flames_cli.core.federated.reports import find_difference
+from flames_cli.core.federated.differences import find_difference
 
 BLOCK = 1 << 16
 """Number of values converted to float64 in one step, small enough for the processor's cache."""
