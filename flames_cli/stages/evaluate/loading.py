@@ -58,7 +58,7 @@ class LoadedRun:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What is evaluated under one name: one run, or the runs of a family in the order of their seeds."""
+    """Run that is evaluated under its name, or the runs of a family in the order of their seeds."""
 
     name: str
     runs: list[LoadedRun]

@@ -60,11 +60,8 @@ def test_a_family_is_scored_as_its_runs_are_alone(trained):
 def test_families_of_the_same_seeds_are_paired_by_seed(trained):
     result = evaluate_run(trained, "flames", compare="fedavg", client_test=True)
     summary = json.loads((result.folder / "summary.json").read_text(encoding="utf-8"))
-    assert (summary["seeds"], summary["compared_seeds"], summary["paired_by"]) == (
-        [0, 1],
-        [0, 1],
-        "seed and case",
-    )
+    assert summary["seeds"] == summary["compared_seeds"] == [0, 1]
+    assert summary["paired_by"] == "seed and case"
     assert set(summary["models"]) == {f"{run}-seed-{seed}" for run in ("flames", "fedavg") for seed in (0, 1)}
     for row in result.clients:
         assert row.gain_interval.mean == pytest.approx(np.mean(row.gain_by_seed))
@@ -85,10 +82,8 @@ def test_a_family_and_a_run_of_another_seed_are_paired_by_case(trained):
     theirs = [list(read_cases(result, "alone", 2).values())[: row.n]]
     assert row.dice_gain.mean == pytest.approx(np.mean(ours) - np.mean(theirs))
     assert row.gain_by_seed == []
-    assert (
-        row.gain_interval.mean
-        == bootstrap_interval(ours, [str(n) for n in range(row.n)], 0, minus=theirs).mean
-    )
+    expected = bootstrap_interval(ours, [str(number) for number in range(row.n)], 0, minus=theirs)
+    assert row.gain_interval.mean == pytest.approx(expected.mean)
 
 
 def test_runs_that_are_not_finished_are_left_out_and_named(trained, tmp_path):
@@ -108,6 +103,6 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_pooled(trained, tmp_pa
     root = shutil.copytree(trained, tmp_path / "space")
     config = root / "runs" / "flames-seed-1" / "config.toml"
     text = config.read_text(encoding="utf-8")
-    config.write_text(text.replace("lr = 0.01\n", "lr = 0.02\n"), encoding="utf-8")
-    with pytest.raises(FlamesError, match=r"other options than 'flames-seed-0' \(lr 0.01 → 0.02\)"):
+    config.write_text(text.replace("\nlr = 0.01\n", "\nlr = 0.02\n"), encoding="utf-8")
+    with pytest.raises(FlamesError, match=r"other options than 'flames-seed-0' \(lr 0.01 → 0.02"):
         evaluate_run(root, "flames")
