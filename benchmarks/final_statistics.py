@@ -4,9 +4,9 @@
 
 FOLDER is partitioned (`flames partition`). Each strategy is trained as the run `statistics-STRATEGY`, or is
 continued. All columns score the same weights on the same cases, with three kinds of statistics: `stale` are
-those that averaging and blending leave; `used` are those with which `flames evaluate` scores, which the clients
-estimated after the last round; `again` are estimated here, on all training images of the client, or of all
-clients of the modality. `loss` is again − used; the last line has the largest loss of each strategy.
+those that averaging and blending leave; `used` are those with which `flames evaluate` scores, which the
+clients estimated after the last round; `again` are estimated here, on all training images of the client, or
+of all clients of the modality. `loss` is again − used; the last line has the largest loss of each strategy.
 """
 
 import argparse
@@ -23,9 +23,9 @@ from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.normalisation import estimate_statistics
+from flames_cli.stages.evaluate.loading import LoadedRun, load_run
 from flames_cli.stages.evaluate.models_under_test import find_models_under_test, load_held_out
 from flames_cli.stages.evaluate.scoring import ModelUnderTest, score_model
-from flames_cli.stages.evaluate.stage import LoadedRun, load_run
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import Partition, checked_shard, read_partition

@@ -51,19 +51,18 @@ def test_the_best_round_is_evaluated_on_request_with_results_of_its_own(root):
     assert [row.as_json() for row in best.server] == [row.as_json() for row in alone.server]
     assert best.folder == folder(root, "four") / "evaluation" / "round-00001"
     written = json.loads((best.folder / "summary.json").read_text())
-    assert (written["round"], written["round_choice"]["last"]) == (1, 4)
-    assert written["round_choice"]["why"].startswith(
-        "the best of 4 rounds by 3 validation patients (validation"
-    )
+    choice = written["round_choice"]["four"]
+    assert (written["round"], choice["last"]) == (1, 4)
+    assert choice["why"].startswith("the best of 4 rounds by 3 validation patients (validation")
     last = evaluate_run(root, "four")
     assert (last.round, last.folder) == (4, folder(root, "four") / "evaluation")
-    assert "3 validation patients are too few" in last.chosen.why
+    assert "3 validation patients are too few" in last.chosen["four"].why
 
 
 def test_with_enough_patients_the_best_round_is_the_default(root, monkeypatch):
     monkeypatch.setattr(rounds, "LEAST_PATIENTS", 3)
     result = evaluate_run(root, "four", compare="one")
-    assert (result.round, result.chosen.asked, result.compared.round) == (1, "best", 1)
+    assert (result.round, result.chosen["four"].asked, result.chosen["one"].round) == (1, "best", 1)
     assert result.folder == folder(root, "four") / "evaluation"
 
 
@@ -75,8 +74,8 @@ def test_runs_that_are_compared_follow_one_rule(root, monkeypatch):
     (run / "final-models.json").unlink()  # as if an earlier release had made it
     for first, second in (("four", "nameless"), ("nameless", "four")):
         result = evaluate_run(root, first, compare=second)
-        assert {first: result.round, second: result.compared.round} == {"four": 4, "nameless": 1}
-        why = {first: result.chosen.why, second: result.compared.why}
+        assert {run: chosen.round for run, chosen in result.chosen.items()} == {"four": 4, "nameless": 1}
+        why = {run: chosen.why for run, chosen in result.chosen.items()}
         assert why["four"] == "the last round, as of run 'nameless'"
         assert "no numbers of validation patients" in why["nameless"]
 
