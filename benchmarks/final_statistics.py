@@ -4,9 +4,9 @@
 
 FOLDER is partitioned (`flames partition`). Each strategy is trained as the run `statistics-STRATEGY`, or is
 continued. All columns score the same weights on the same cases, with three kinds of statistics: `stale` are
-those that averaging and blending leave; `used` are those with which `flames evaluate` scores, which the clients
-estimated after the last round; `again` are estimated here, on all training images of the client, or of all
-clients of the modality. `loss` is again − used; the last line has the largest loss of each strategy.
+those that averaging and blending leave; `used` are those with which `flames evaluate` scores, which the
+clients estimated after the last round; `again` are estimated here, on all training images of the client, or
+of all clients of the modality. `loss` is again − used; the last line has the largest loss of each strategy.
 """
 
 import argparse
