@@ -34,6 +34,7 @@ from flames_cli.learn.train_options import STRATEGY, TRAINING, TrainOptions
 from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.store.files.parse import parse_toml
 from flames_cli.store.schema import RUN, check_stamp
+from flames_cli.store.seed_names import member_name
 
 
 def _check_window_size(value: Any) -> Any:
@@ -83,6 +84,17 @@ def _read_mask_threshold(value: Any) -> Any:
     return number
 
 
+def _read_seeds(value: Any) -> Any:
+    """Return the seeds of one text, such as 0,1,2, or of several texts or numbers."""
+    items = value if isinstance(value, list | tuple) else [value]
+    parts = [part.strip() for item in items for part in str(item).split(",") if part.strip()]
+    if (items and not parts) or not all(part.isdecimal() for part in parts):
+        raise PydanticCustomError("seeds", "Seeds should be integers separated by commas, such as 0,1,2")
+    if repeated := [part for number, part in enumerate(parts) if int(part) in map(int, parts[:number])]:
+        raise PydanticCustomError("seeds", f"Seeds should differ; {repeated[0]} is repeated")
+    return [int(part) for part in parts]
+
+
 def _check_split(value: Any) -> Any:
     """Accept an integer of 1 or more, or "site"; a union would report one mistake as two."""
     if value == "site":
@@ -109,7 +121,11 @@ def _check_fold(text: str) -> str:
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Part = Annotated[float, Field(gt=0, le=1)]
+MAX_NAME = 64
+"""Largest number of characters of a name."""
+
+Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$")]
 Factor = Annotated[float, AfterValidator(_check_factor)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Split = Annotated[int | Literal["site"], BeforeValidator(_check_split)]
@@ -120,6 +136,8 @@ Sites = Annotated[
 ]
 Labels = Annotated[tuple[str, ...], BeforeValidator(_read_labels)]
 MaskThreshold = Annotated[Literal["half"] | float, BeforeValidator(_read_mask_threshold)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_read_seeds)]
 Window = Annotated[tuple[float, float], BeforeValidator(_check_window_size), AfterValidator(_check_window)]
 Rule = Annotated[SmallLesionRule, BeforeValidator(_read_rule), PlainSerializer(str)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -161,9 +179,7 @@ class Section(BaseModel):
     workspace: Path = option(
         DEFAULT_WORKSPACE, "Folder of all artifacts.", RUN_PANEL, envvar="FLAMES_WORKSPACE", stored=False
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = option(
-        0, "Seed of everything random; the same seed gives the same bytes.", RUN_PANEL
-    )
+    seed: Seed = option(0, "Seed of everything random; the same seed gives the same bytes.", RUN_PANEL)
 
 
 class ReadConfig(Section):
@@ -350,7 +366,21 @@ class FederateConfig(_TrainSection, Section):
     )
     device: Device = option("auto", "Device for training.", may_change=True)
     precision: Precision = option("auto", "Precision of the model's arithmetic.", may_change=True)
-    lr_by_modality: dict[str, Rate] = option({}, "Learning rates of modalities that have their own.")
+    lr_by_modality: dict[str, Rate] = option(
+        {}, "Learning rates of modalities or clients that have their own.", TRAINING
+    )
+    local_epochs_by_modality: dict[str, Annotated[int, Field(ge=1, le=10_000)]] = option(
+        {}, "Local epochs of modalities or clients that have their own.", TRAINING
+    )
+    lr_schedule: Literal["constant", "cosine", "step"] = option(
+        "constant",
+        "Learning rate over the rounds: constant, cosine (falls to 0 at the end), or step (a tenth after "
+        "half of the rounds, a hundredth after three quarters).",
+        TRAINING,
+    )
+    warmup: Annotated[int, Field(ge=0)] = option(
+        0, "Rounds in which the learning rate rises to --lr in equal steps.", TRAINING, metavar="ROUNDS"
+    )
     model_options: dict[str, int | float] = option(
         {},
         "Option of the model, such as base_channels=8; may be repeated.",
@@ -379,6 +409,15 @@ class FederateConfig(_TrainSection, Section):
     server_lr: Rate = option(0.01, "Learning rate of the server's Adam in fedadam.", STRATEGY)
     server_momentum: Fraction = option(
         0.0, "Momentum of the server, below 1, for strategies that average.", STRATEGY
+    )
+    ema: Fraction = option(
+        0.0,
+        "Decay of a moving average of the server's models over rounds, below 1, which is used and evaluated "
+        "but never trained; 0: the last models are used.",
+        STRATEGY,
+    )
+    fraction: Part = option(
+        1.0, "Fraction of the clients of each modality that a round asks; they are drawn by seed.", FEDERATION
     )
     wire_dtype: Literal["fp32", "fp16", "bf16"] = option(
         "fp32",
@@ -471,6 +510,14 @@ class FederateConfig(_TrainSection, Section):
         may_change=True,
     )
     run: Name | None = option(None, "Name of the run.", RUN_PANEL, shown="name of the strategy", names="runs")
+    seeds: Seeds = option(
+        (),
+        "Seeds of several runs, such as 0,1,2: a run NAME-seed-N for each, on the same partition.",
+        RUN_PANEL,
+        shown="one run, with --seed",
+        metavar="SEED,…",
+        stored=False,
+    )
     keep_rounds: Annotated[int, Field(ge=1)] = option(
         2, "Number of newest checkpoints to keep.", RUN_PANEL, may_change=True
     )
@@ -487,9 +534,19 @@ class FederateConfig(_TrainSection, Section):
         return self.share == "content"
 
     @property
+    def name(self) -> str:
+        """Name of the run, or of the family of runs if there are several seeds."""
+        return self.run or self.strategy
+
+    @property
     def run_name(self) -> str:
         """Name of the run's folder under `runs/`."""
-        return self.run or self.strategy
+        return member_name(self.name, self.seed) if self.seeds else self.name
+
+    @property
+    def members(self) -> "list[FederateConfig]":
+        """Options of each run: one for each seed, or only these."""
+        return [self.model_copy(update={"seed": seed}) for seed in self.seeds] or [self]
 
 
 class EvaluateConfig(Section):
@@ -559,7 +616,13 @@ def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | 
     """
     name = next(name for name, section in SECTIONS.items() if section is kind)
     values = _read_tables(file)[name] if file else {}
-    return check_section(kind, {**values, **options})
+    return check_section(kind, _replace(values, options))
+
+
+def _replace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with the `others` in their place: seeds also replace one seed."""
+    replaced = {"seed"} if "seeds" in others else set()
+    return {key: value for key, value in values.items() if key not in replaced} | {**others}
 
 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
@@ -588,7 +651,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
             continue
         table = _resolve_paths(table, file.parent)
         problems += _problems(section, table, where=f"{name}.")
-        tables[name] = {**shared, **table}
+        tables[name] = _replace(shared, table)
     if problems:
         raise FlamesError(f"{file}: " + "; ".join(problems))
     return tables
@@ -609,11 +672,24 @@ def check_section(kind: type[SectionT], values: Mapping[str, Any], where: str = 
     """Return the options of one command, from `values` alone.
 
     Raises:
-        FlamesError: every wrong option as `field: message`, with `where` before each.
+        FlamesError: every wrong option as `field: message`, with `where` before each; or seeds and another
+            seed.
     """
     if problems := _problems(kind, values, where):
         raise FlamesError("; ".join(problems))
-    return kind(**values)
+    made = kind(**values)
+    if isinstance(made, FederateConfig) and made.seeds and "seed" in made.model_fields_set:
+        _check_same_seed(made, where)
+    return made
+
+
+def _check_same_seed(made: FederateConfig, where: str) -> None:
+    if made.seeds != (made.seed,):
+        listed = ",".join(map(str, made.seeds))
+        raise FlamesError(
+            f"{where}got seed {made.seed} and seeds {listed}, expected one of the two; leave --seed out for "
+            "several runs, or --seeds for one"
+        )
 
 
 def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> list[str]:

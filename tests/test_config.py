@@ -310,6 +310,52 @@ def test_another_mask_threshold_is_rejected(value):
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "seeds"), [("0,1, 2", (0, 1, 2)), (["3", "1"], (3, 1)), ([4, 0], (4, 0)), (7, (7,)), ((), ())]
+)
+def test_seeds_are_one_text_or_several(given, seeds):
+    assert FederateConfig(seeds=given).seeds == seeds
+
+
+@pytest.mark.parametrize("value", ["", ",", "-1", "0.5", "a", [True], [0.5], "0-3"])
+def test_seeds_are_integers_from_0(value):
+    assert "seeds should be integers" in refusal(FederateConfig, {"seeds": value})
+
+
+def test_a_seed_is_not_repeated_and_not_too_large():
+    assert "seeds should differ; 1 is repeated" in refusal(FederateConfig, {"seeds": "1,0,1"})
+    assert "less than" in refusal(FederateConfig, {"seeds": str(2**63)})
+
+
+def test_each_seed_has_a_run_with_the_same_options():
+    config = FederateConfig(seeds=(3, 0), rounds=7)
+    assert [(one.run_name, one.seed, one.rounds) for one in config.members] == [
+        ("flames-seed-3", 3, 7),
+        ("flames-seed-0", 0, 7),
+    ]
+    alone = FederateConfig(run="mine", seed=3)
+    assert [one.run_name for one in alone.members] == ["mine"]
+
+
+def test_seeds_and_another_seed_are_rejected(tmp_path):
+    assert "got seed 5 and seeds 0,1" in refusal(FederateConfig, {"seed": 5, "seeds": "0,1"})
+    assert load_section(FederateConfig, {"seed": 5, "seeds": "5"}).seeds == (5,)
+    file = tmp_path / "flames.toml"
+    file.write_text("[federate]\nseeds = [0, 1]\n", encoding="utf-8")
+    assert "got seed 5 and seeds 0,1" in refusal(FederateConfig, {"seed": 5}, file)
+    file.write_text("[federate]\nseed = 4\nseeds = [0, 1]\n", encoding="utf-8")
+    assert "got seed 4 and seeds 0,1" in refusal(FederateConfig, {}, file)
+
+
+def test_seeds_replace_the_seed_of_all_commands(tmp_path):
+    file = tmp_path / "flames.toml"
+    file.write_text("seed = 7\n[federate]\nseeds = [0, 1]\n", encoding="utf-8")
+    assert load_section(FederateConfig, {}, file).seeds == (0, 1)
+    assert load_section(PartitionConfig, {}, file).seed == 7
+    file.write_text("seed = 7\n[federate]\nseed = 3\n", encoding="utf-8")
+    assert load_section(FederateConfig, {"seeds": "0,1"}, file).seeds == (0, 1)
+
+
 @pytest.mark.parametrize("value", ["", " ,", [""]])
 def test_labels_without_a_label_are_rejected(value):
     assert "labels should be separated by commas" in refusal(PreprocessConfig, {"labels": value})

@@ -7,6 +7,7 @@ import click
 import typer
 
 from flames_cli.cli.options import build_config, check_options, typed_options
+from flames_cli.cli.text import count
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.models import MODEL_SUMMARIES
@@ -29,26 +30,32 @@ def federate(ctx: typer.Context) -> None:
     from flames_cli.cli.live import FederationView
     from flames_cli.cli.render import federation_json, print_federation, print_json
     from flames_cli.learn.devices import pick_device
-    from flames_cli.stages.federate.stage import federate as run_federate
+    from flames_cli.stages.federate.seeds import federate_all
 
-    on_cpu = pick_device(options.device).type == "cpu"
-    with FederationView(watching(), options.run_name, on_cpu) as view:
-        result = run_federate(options, view)
+    on_cpu, made = pick_device(options.device).type == "cpu", []
+    for result in federate_all(options, lambda title: FederationView(watching(), title, on_cpu)):
+        made.append(result)
+        if not ctx.params["json_output"]:
+            print_federation(results(), result, options.rounds)
+    name = options.name
     if ctx.params["json_output"]:
-        print_json(federation_json(result))
-    else:
-        print_federation(results(), result, options.rounds)
+        runs = [federation_json(result) for result in made]
+        print_json({"name": name, "seeds": options.seeds, "runs": runs} if options.seeds else runs[0])
+    elif options.seeds:
+        results().print(f"{count(len(made), 'run')} of '{name}'; `flames evaluate --run {name}` pools them")
 
 
 def resumed_config(ctx: click.Context, name: str | None) -> Any:
     """Return the configuration of run `name` (None: the newest), with those typed options that may change.
+
+    For a family of runs, or the newest run of one, it has all seeds of the family.
 
     Raises:
         MissingArtifact: there is no such run.
         FlamesError: a typed option does not agree with the run's.
     """
     from flames_cli.config import FederateConfig, check_section, keys_with
-    from flames_cli.store.runs import find_run, list_differences, read_config
+    from flames_cli.store.runs import find_runs, list_differences, planned_seeds, read_config
 
     typed = typed_options(ctx, FederateConfig)
     if ctx.params["config"] or typed.get("fresh"):
@@ -57,15 +64,18 @@ def resumed_config(ctx: click.Context, name: str | None) -> Any:
             f"got {unfit} with --resume, which continues a run with its own options; leave one out"
         )
     workspace = Path(ctx.params["workspace"])
-    run = find_run(workspace, name)
+    known, (run, *others) = find_runs(workspace, name)
     stored = {**read_config(run.config).get("federate", {}), "workspace": workspace}
+    if known != run.name:
+        del stored["seed"]
+        stored |= {"run": known, "seeds": planned_seeds([run, *others])}
     made = check_section(FederateConfig, stored, where=f"{run.config}: ").model_dump(mode="json")
     options = check_section(FederateConfig, {**stored, **typed})
     asked = options.model_dump(mode="json")
     free = keys_with(FederateConfig, "may_change", True) | keys_with(FederateConfig, "stored", False)
     if differing := list_differences(made, asked, (key for key in typed if key not in free)):
         raise FlamesError(
-            f"run '{run.name}' was made with other options ({'; '.join(differing)}); leave them out to "
+            f"run '{known}' was made with other options ({'; '.join(differing)}); leave them out to "
             "continue it, or start another run without --resume and with --run NAME"
         )
     check_options(options)

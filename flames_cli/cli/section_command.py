@@ -138,7 +138,7 @@ def _metavar(kind: "type[Section]", key: str, value_type: Any) -> str | None:
     if get_origin(value_type) is Literal:
         return f"[{'|'.join(get_args(value_type))}]"
     if key + BY_MODALITY in kind.model_fields:
-        return "[MODALITY=]NUMBER"
+        return "[NAME=]NUMBER"
     return None
 
 

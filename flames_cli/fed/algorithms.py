@@ -29,6 +29,13 @@ ALGORITHMS: dict[str, Algorithm] = {
         weight="steps",
         summary="one global model; steps on small lesions count more (FedGS)",
     ),
+    "fedgs-unscaled": Algorithm(
+        local_update="fedgs-unscaled",
+        groups="all",
+        blend="mean",
+        weight="steps",
+        summary="fedgs without its scaling factor: the comparison that isolates it",
+    ),
     "flames-fedgs": Algorithm(
         local_update="fedgs",
         groups="modality",

@@ -1,26 +1,26 @@
 """Packing of a round's messages: a model that several clients receive is packed once."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from flwr.app import Message, MessageType
 
-from flames_cli.core.federated.reports import State
+from flames_cli.arrays import Weights
 from flames_cli.fed.messages import Profile, TrainTask, pack_task
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.records import Packed, narrow_and_pack
 
 
 class Packer:
-    """Packs the tasks of a round that starts from `state`.
+    """Packs the tasks of a round, in which clients without weights of their own receive one of `models`.
 
-    A packed model is stored while several clients receive it; a model of one client is not stored. Flower's
-    own strategies also send one record to all clients.
+    The models are by model group. A packed model is stored while several clients receive it; a model of one
+    client is not stored. Flower's own strategies also send one record to all clients.
     """
 
-    def __init__(self, plan: Plan, state: State, profiles: Iterable[Profile]) -> None:
+    def __init__(self, plan: Plan, models: Mapping[str, Weights], profiles: Iterable[Profile]) -> None:
         self._plan = plan
-        self._server = state.server
+        self._models = models
         self._in_group = Counter(plan.model_group_of(profile) for profile in profiles)
         self._packed: dict[str, Packed] = {}
 
@@ -31,7 +31,7 @@ class Packer:
     def _shared(self, task: TrainTask, profile: Profile) -> Packed | None:
         """Return the packed weights of `task`; None if no other client receives the same weights."""
         group = self._plan.model_group_of(profile)
-        shared = self._server[group]
+        shared = self._models[group]
         if self._in_group[group] == 1 or any(one is not shared[name] for name, one in task.weights.items()):
             return None
         if group not in self._packed:

@@ -1,9 +1,11 @@
-"""Participation: the clients that a round needs, and the time that the server waits for them."""
+"""Participation: the clients that a round needs and asks, and the time that the server waits for them."""
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flames_cli.core.rng import derive_rng
 from flames_cli.fed.messages import Profile
 
 
@@ -26,6 +28,10 @@ class Participation:
     in_flight: int | None = None
     """Number of clients that train simultaneously; None: all."""
 
+    def need_of(self, modality: str) -> int:
+        """Return the smallest number of clients of `modality`."""
+        return self.min_clients_by_modality.get(modality, self.min_clients)
+
     def shortage(self, present: Iterable[Profile], known: Iterable[Profile]) -> list[str]:
         """Return what a round is short of, one text for each modality; empty if there are enough clients.
 
@@ -38,9 +44,35 @@ class Participation:
         return [
             f"{need} of {modality} are needed, {counts[modality]} can be asked"
             for modality in modalities
-            if counts[modality] < (need := self.min_clients_by_modality.get(modality, self.min_clients))
+            if counts[modality] < (need := self.need_of(modality))
         ]
 
 
 ALL_AT_ONCE = Participation()
 """Participation in one process: every node is present from the start."""
+
+
+def draw_clients(
+    clients: Sequence[tuple[int, Profile]],
+    participation: Participation,
+    fraction: float,
+    seed: int,
+    round_: int,
+) -> list[tuple[int, Profile]]:
+    """Return the clients that `round_` asks: a `fraction` of the `clients` of each modality, in their order.
+
+    They are at least one of each modality and as many as `participation` needs, since a model without a
+    client would not change in this round. Every client draws a number by seed, round and name, and those with
+    the smallest numbers are asked: the draw does not depend on the engine, and the presence or absence of one
+    client changes the place of one other at most.
+    """
+    numbers = {
+        profile.client: float(derive_rng(seed, "fraction", round_, profile.client).random())
+        for _, profile in clients
+    }
+    drawn: set[str] = set()
+    for modality, present in Counter(profile.modality for _, profile in clients).items():
+        size = max(math.floor(fraction * present + 0.5), participation.need_of(modality), 1)
+        names = [profile.client for _, profile in clients if profile.modality == modality]
+        drawn.update(sorted(names, key=lambda client: (numbers[client], client))[:size])
+    return [client for client in clients if client[1].client in drawn]

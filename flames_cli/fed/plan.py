@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import Entries, LastReport, State
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
@@ -33,8 +34,10 @@ class Plan:
     """Number of channels of the images; the model's options contain it as in_channels."""
     training: TrainOptions = field(default_factory=TrainOptions)
     """Options of local training."""
-    lr_by_modality: dict[str, float] = field(default_factory=dict)
-    """Learning rates of modalities that have their own."""
+    own_training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Options of local training that modalities or clients have of their own, by option and name."""
+    lr_schedule: LrSchedule = field(default_factory=LrSchedule)
+    """Learning rate by round."""
     share: str = "all"
     """Entries that clients share (see `TrainRequest.share`)."""
     style_from: int | None = None
@@ -45,6 +48,8 @@ class Plan:
     """Token of the run, 16 hex digits, which names the clients' folders of client state."""
     entries: Entries | None = None
     """Roles of the model's entries; None: as `Entries.of` returns them."""
+    fraction: float = 1.0
+    """Fraction of the clients of each modality that a round asks (see `draw_clients`)."""
     max_update_norm: float = math.inf
     """Largest distance of a report from its model, in units of the median client's (see `NormLimit`)."""
 
@@ -69,7 +74,7 @@ class Plan:
             round=round_,
             seed=self.seed,
             client=profile.client,
-            training=replace(self.training, lr=self.lr_of(profile)),
+            training=self.training_of(profile.client, profile.modality, round_),
             model=self.model,
             model_options=json.dumps(self.model_options, sort_keys=True),
             initial_seed=initial_seed(self.seed),
@@ -82,16 +87,28 @@ class Plan:
             clip=self.algorithm.privacy.clip if self.algorithm.privacy else 0.0,
         )
 
-    def lr_of(self, profile: Profile) -> float:
-        """The learning rate of `profile`'s client."""
-        return self.lr_by_modality.get(profile.modality, self.training.lr)
+    def training_of(self, client: str, modality: str, round_: int) -> TrainOptions:
+        """Return the options of a client's training in `round_`.
 
-    def most_steps(self, profile: Profile) -> int:
-        """The steps that `profile`'s client makes in a round at the most."""
-        return self.training.local_epochs * math.ceil(profile.n_train / self.training.batch_size)
+        A value for the client itself takes precedence over that of its modality.
+        """
+        own: dict[str, Any] = {}
+        for name in (modality, client):
+            own |= {option: values[name] for option, values in self.own_training.items() if name in values}
+        options = replace(self.training, **own)
+        return replace(options, lr=options.lr * self.lr_schedule.factor(round_, self.rounds))
+
+    def lr_of(self, profile: Profile, round_: int) -> float:
+        """Return the learning rate of `profile`'s client in `round_`."""
+        return self.training_of(profile.client, profile.modality, round_).lr
+
+    def steps_a_round(self, client: str, modality: str, n_train: int) -> int:
+        """Return the largest number of steps that a client with `n_train` images makes in a round."""
+        options = self.training_of(client, modality, 1)
+        return options.local_epochs * math.ceil(n_train / options.batch_size)
 
     def task(self, state: State, round_: int, profile: Profile, profiles: Sequence[Profile]) -> TrainTask:
-        """Return the task of `profile`'s client in `round_`; `profiles` are the clients of the round."""
+        """Return the task of `profile`'s client in `round_`; `profiles` are all clients that have joined."""
         group = self.model_group_of(profile)
         last = state.clients.get(profile.client)
         others: list[str] = []
@@ -115,8 +132,12 @@ class Plan:
         entries = self.known_entries
         return TrainTask(
             request=replace(request, report_statistics=self.reports_statistics),
-            weights=entries.shared_of(state.model_for(profile.client, group)),
-            server=entries.shared_of(state.server[group]) if profile.client in state.personal else None,
+            weights=entries.shared_of(state.used_model_for(profile.client, group)),
+            server=(
+                entries.shared_of(state.used_server_model(group))
+                if profile.client in state.personal
+                else None
+            ),
         )
 
     def evaluation_task(self, state: State, profile: Profile) -> TrainTask:

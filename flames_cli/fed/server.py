@@ -35,7 +35,7 @@ from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.messages import Profile, unpack_report, validation_fault
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.packing import Packer
-from flames_cli.fed.participation import ALL_AT_ONCE, Participation
+from flames_cli.fed.participation import ALL_AT_ONCE, Participation, draw_clients
 from flames_cli.fed.plan import Plan, with_model_groups
 from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.records import message_bytes
@@ -123,7 +123,8 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
         if round_ == first:
             joined = tuple((one.client, one.modality, one.n_train) for _, one in clients)
             on_event(FederationStarted(joined, first, plan.rounds))
-        state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), clients, roster)
+        drawn = draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), drawn, roster)
     final = state or with_model_groups(None, plan, [])
     if federation.save_final and final.statistics is None:
         clients = roster.available_clients()
@@ -145,7 +146,7 @@ def _run_round(grid: Grid, federation: Federation, state: State, clients: Client
     traffic = _Traffic()
     reports = _collect(grid, federation, state, clients, roster, traffic)
     sizes = Counter(client.group for client in state.clients.values())
-    limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one) for _, one in clients})
+    limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one, round_) for _, one in clients})
     noise = NoiseKey(federation.noise_secret, plan.wire_dtype) if plan.algorithm.privacy else None
     result = apply_round(
         state=state,
@@ -182,11 +183,11 @@ def _collect(
     plan, on_event, round_ = federation.plan, federation.on_event, state.round + 1
     profiles = dict(clients)
     sent: dict[int, float] = {}
-    packer = Packer(plan, state, profiles.values())
+    packer = Packer(plan, state.server, profiles.values())
 
     def requests() -> Iterator[Message]:
         for node, profile in clients:
-            task = plan.task(state, round_, profile, list(profiles.values()))
+            task = plan.task(state, round_, profile, roster.known)
             message = packer.pack(task, profile, node)
             traffic.bytes_down += message_bytes(message)
             sent[node] = time.monotonic()
@@ -199,7 +200,8 @@ def _collect(
     for reply in exchange(grid, requests(), roster.terms(note_arrival)):
         roster.settle(reply)
         profile = profiles[reply.node]
-        yield from _take(reply, profile, traffic, on_event, round_, plan.most_steps(profile))
+        most_steps = plan.steps_a_round(profile.client, profile.modality, profile.n_train)
+        yield from _take(reply, profile, traffic, on_event, round_, most_steps)
         del reply  # frees the memory while the next reply is awaited
     for node, profile in clients:
         if node not in sent:

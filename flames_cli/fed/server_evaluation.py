@@ -21,7 +21,8 @@ def collect_evaluations(
 ) -> tuple[list[EvaluationReport], dict[str, str]]:
     """Return the clients' reports, sorted by name, and the reason of each client that sent none."""
     profiles = dict(clients)
-    packer = Packer(plan, state, profiles.values())
+    used = {group: state.used_server_model(group) for group in state.server}
+    packer = Packer(plan, used, profiles.values())
 
     def requests() -> Iterator[Message]:
         for node, profile in clients:

@@ -58,7 +58,8 @@ def examine_final_models(
     A client without a usable report keeps the statistics of its blend, and `missing` has the reason.
     """
     profiles = dict(clients)
-    packer = Packer(plan, state, profiles.values())
+    used = {group: state.used_server_model(group) for group in state.server}
+    packer = Packer(plan, used, profiles.values())
 
     def requests() -> Iterator[Message]:
         for node, profile in clients:

@@ -1,26 +1,40 @@
 """The epochs of one client's round. Each uses every case once, in its own order and with its own warps."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from flames_cli.core.imaging.geometry import Warp
-from flames_cli.core.rng import derive_rng
+from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.errors import FlamesError
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
 from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.local_updates import LocalUpdate, batch_scale
 from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.normalisation import own_statistics
 from flames_cli.learn.predict import Validation, validate
 from flames_cli.learn.train_options import LocalRound
 from flames_cli.learn.training_loss import OtherStyle, training_loss
 
 OnStep = Callable[[int, int], None]
 """Function that is called after every step with the number of steps done and the total."""
+
+STATISTICS_IMAGES = 256
+"""Number of training images from which the statistics of validated weights are estimated."""
+
+
+@contextmanager
+def torch_randomness(local: LocalRound, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators (for dropout) by the client and round, and restore their state afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(derive_seed(local.seed, "torch", *local.scope))
+        yield
 
 
 @dataclass(slots=True)
@@ -45,19 +59,38 @@ class Epochs:
         return len(batches) * self.local.options.local_epochs
 
     def validate(self) -> Validation | None:
-        """Return loss and Dice on the validation patients; None without validation patients."""
+        """Return loss and Dice on the validation patients; None without validation patients.
+
+        With `precise_norm` the model is validated with statistics of its current weights. Neither its
+        buffers nor torch's generators change, so that validation has no effect on training.
+        """
         if not len(self.val):
             return None
         options = self.local.options
-        return validate(
-            self.model,
-            self.val,
-            options.batch_size,
-            self.device,
-            self.precision,
-            options.dice_weight,
-            options.per_pixel_focal,
-        )
+        with self._own_statistics() if options.precise_norm else nullcontext():
+            return validate(
+                self.model,
+                self.val,
+                options.batch_size,
+                self.device,
+                self.precision,
+                options.dice_weight,
+                options.per_pixel_focal,
+            )
+
+    @contextmanager
+    def _own_statistics(self) -> Iterator[None]:
+        """Give the model, inside the block, its statistics on some of the client's training images."""
+        local = self.local
+        order = derive_rng(local.seed, "statistics", *local.scope).permutation(len(self.train))
+        images = sorted(order[:STATISTICS_IMAGES].tolist())
+        with (
+            torch_randomness(local, self.device),
+            own_statistics(
+                self.model, self.train, local.options.batch_size, self.device, self.precision, images
+            ),
+        ):
+            yield
 
     def run_epoch(self, epoch: int) -> float:
         """Train on every case once and return the mean loss over the cases."""

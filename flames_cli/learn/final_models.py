@@ -8,11 +8,11 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.final_statistics import statistics_of
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
+from flames_cli.learn.epochs import torch_randomness
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.learn.predict import Validation, validate
-from flames_cli.learn.train import torch_randomness
 from flames_cli.learn.train_options import LocalRound
 
 

@@ -69,6 +69,15 @@ class FedGS(LocalUpdate):
         return {name: scaled.get(name, array) for name, array in to_weights(self.model).items()}
 
 
+class UnscaledFedGS(FedGS):
+    """FedGS with p = 1 for every step, as in the authors' own baseline: a comparison shows the factor alone.
+
+    The report is the trained weights without the decoupled weight decay of this round.
+    """
+
+    uses_scale = False
+
+
 class FedProx(LocalUpdate):
     """FedProx: a gradient of μ·(w − w0) pulls towards the received weights w0 (Li et al. 2020)."""
 
@@ -124,7 +133,7 @@ def make_local_update(
     """Create the local update rule `name` at the start of a round.
 
     Args:
-        name: "plain", "fedgs", "fedprox" or "scaffold".
+        name: "plain", "fedgs", "fedgs-unscaled", "fedprox" or "scaffold".
         model: the model with the received weights, on its device.
         optimiser: the optimiser of the model's parameters.
         mu: proximal coefficient μ of FedProx.
@@ -138,10 +147,13 @@ def make_local_update(
             return LocalUpdate(model, optimiser)
         case "fedgs":
             return FedGS(model, optimiser)
+        case "fedgs-unscaled":
+            return UnscaledFedGS(model, optimiser)
         case "fedprox":
             return FedProx(model, optimiser, mu)
         case "scaffold" if correction is not None:
             return Scaffold(model, optimiser, correction)
     raise ValueError(
-        f"got local update rule {name!r}, expected plain, fedgs, fedprox, or scaffold with a correction"
+        f"got local update rule {name!r}, expected plain, fedgs, fedgs-unscaled, fedprox, or scaffold with a "
+        "correction"
     )

@@ -36,23 +36,61 @@ def estimate_statistics(
     are returned unchanged. Afterwards `model`, on `device`, has the returned weights.
     """
     load_weights(model, weights)
-    if not any(has_statistics(module) for module in model.modules()):
+    if not _layers_with_statistics(model):
         return weights
+    _estimate(model, data, batch_size, device, precision, order)
+    return {**weights, **statistics_of(to_weights(model))}
+
+
+@contextmanager
+def own_statistics(
+    model: SegmentationModel,
+    data: ShardDataset,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
+    order: Sequence[int] | None = None,
+) -> Iterator[None]:
+    """Give `model`, inside the block, the statistics that its current weights have on `data`.
+
+    They are those of `estimate_statistics`. After the block the model has its former buffers again.
+    """
+    layers = _layers_with_statistics(model)
+    before = [[buffer.clone() for buffer in layer.buffers()] for layer in layers]
+    if layers:
+        _estimate(model, data, batch_size, device, precision, order)
+    try:
+        yield
+    finally:
+        for layer, former in zip(layers, before, strict=True):
+            for buffer, value in zip(layer.buffers(), former, strict=True):
+                buffer.copy_(value)
+
+
+def _layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and has_statistics(module)]
+
+
+def _estimate(
+    model: SegmentationModel,
+    data: ShardDataset,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
+    order: Sequence[int] | None,
+) -> None:
     layout = memory_format(device, precision)
     batches = iterate_batches(data, range(len(data)) if order is None else order, batch_size, merge_lone=True)
     with autocast(device, precision):
         update_bn(
             (images.contiguous(memory_format=layout) for images, _ in batches), _AllParts(model), device
         )
-    return {**weights, **statistics_of(to_weights(model))}
 
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
     """Freeze BatchNorm's running statistics inside the block; normalisation by batch works as usual."""
-    norms = [
-        module for module in model.modules() if isinstance(module, _BatchNorm) and has_statistics(module)
-    ]
+    norms = _layers_with_statistics(model)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -1,29 +1,23 @@
 """Local training: some epochs over a client's own cases, of which the best or the last is reported."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.local_rules import control_change
-from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.errors import FlamesError
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
-from flames_cli.learn.epochs import Epochs, OnStep
+from flames_cli.learn.epochs import Epochs, OnStep, torch_randomness
 from flames_cli.learn.local_updates import LocalUpdate, make_local_update
-from flames_cli.learn.models.arrays import load_weights, to_weights
+from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.learn.optimisers import make_optimiser
 from flames_cli.learn.predict import Validation
-from flames_cli.learn.train_options import LocalRound, TrainResult
+from flames_cli.learn.train_options import ENOUGH_PATIENTS, LocalRound, TrainResult
 from flames_cli.learn.training_loss import OtherStyle
-
-STATISTICS_IMAGES = 256
-"""Number of training images from which the statistics of received weights are estimated, in every round."""
 
 
 def train_epochs(
@@ -37,8 +31,9 @@ def train_epochs(
 ) -> TrainResult:
     """Train `model` (already on `device`, changed in place) with a new optimiser.
 
-    The best epoch has the highest mean Dice on `val`; equal Dice is decided by the lowest loss. Test sets are
-    never used here. The same options, weights and cases give the same result on a CPU.
+    The best epoch has the highest mean Dice on `val`; equal Dice is decided by the lowest loss. `keep_epoch`
+    decides whether it is reported, or the last one (`selects_best`). Test sets are never used here. The same
+    options, weights and cases give the same result on a CPU.
 
     Args:
         model: the model with the received weights.
@@ -74,26 +69,8 @@ def train_epochs(
         on_step=on_step,
         style=other,
     )
-    received = _validate_received(training, local, device, precision)
-    selected: _SelectedEpoch | None = None
-    with torch_randomness(local, device):
-        for epoch in range(1, options.local_epochs + 1):
-            loss = training.run_epoch(epoch)
-            trained = training.validate()
-            rank = _rank(trained if options.keep_epoch == "best" else None, epoch)
-            if selected is None or rank < selected.rank:
-                selected = _SelectedEpoch(
-                    rank=rank,
-                    epoch=epoch,
-                    steps=training.done,
-                    weights=local_update.weights(),
-                    loss=loss,
-                    trained=trained,
-                )
-    if selected is None:
-        raise FlamesError(
-            f"client {local.client} was asked to train {options.local_epochs} epochs, expected at least 1"
-        )
+    received = training.validate()
+    selected = _train_and_select(training)
     change, weights = None, selected.weights
     if controls:
         change = control_change(start, weights, controls.server, selected.steps, options.lr)
@@ -112,32 +89,45 @@ def train_epochs(
     )
 
 
-def _validate_received(
-    training: Epochs, local: LocalRound, device: torch.device, precision: Precision
-) -> Validation | None:
-    """Validate the received weights, with the statistics that they have on the client's own images.
+def selects_best(keep_epoch: str, val: ShardDataset) -> bool:
+    """Return whether the best epoch is reported, for `keep_epoch` auto, best or last; else the last one is.
 
-    The statistics that come with a blend are those of other weights. Training starts from the weights as
-    received, so that this changes none of its results.
+    With auto, validation must be over ENOUGH_PATIENTS patients: the noise of few patients would select an
+    epoch by chance, and its later steps would be lost.
     """
-    model, options = training.model, local.options
-    if not options.precise_norm or not len(training.val):
-        return training.validate()
-    start = to_weights(model)
-    order = derive_rng(local.seed, "statistics", *local.scope).permutation(len(training.train))
-    with torch_randomness(local, device):
-        estimate_statistics(
-            model,
-            start,
-            training.train,
-            options.batch_size,
-            device,
-            precision,
-            sorted(order[:STATISTICS_IMAGES].tolist()),
-        )
-    received = training.validate()
-    load_weights(model, start)
-    return received
+    least = {"auto": ENOUGH_PATIENTS, "best": 1}
+    return keep_epoch in least and val.n_patients >= least[keep_epoch]
+
+
+def _train_and_select(training: Epochs) -> "_SelectedEpoch":
+    """Train all epochs and return the one to report.
+
+    Raises:
+        FlamesError: there is no epoch, or a loss is not finite.
+    """
+    local = training.local
+    n_epochs = local.options.local_epochs
+    by_validation = selects_best(local.options.keep_epoch, training.val)
+    selected: _SelectedEpoch | None = None
+    with torch_randomness(local, training.device):
+        for epoch in range(1, n_epochs + 1):
+            loss = training.run_epoch(epoch)
+            if not by_validation and epoch < n_epochs:
+                continue
+            trained = training.validate()
+            rank = (-trained.dice, trained.loss) if trained else (0.0, 0.0)
+            if selected is None or rank < selected.rank:
+                selected = _SelectedEpoch(
+                    rank=rank,
+                    epoch=epoch,
+                    steps=training.done,
+                    weights=training.local_update.weights(),
+                    loss=loss,
+                    trained=trained,
+                )
+    if selected is None:
+        raise FlamesError(f"client {local.client} was asked to train {n_epochs} epochs, expected at least 1")
+    return selected
 
 
 def _make_local_update(model: SegmentationModel, local: LocalRound) -> LocalUpdate:
@@ -154,22 +144,9 @@ class _SelectedEpoch:
     """The best epoch so far, whose weights would be reported."""
 
     rank: tuple[float, float]
+    """Order of the epochs: the lowest is selected."""
     epoch: int
     steps: int
     weights: Weights
     loss: float
     trained: Validation | None
-
-
-def _rank(validation: Validation | None, epoch: int) -> tuple[float, float]:
-    """Return the rank of an epoch; the lowest is selected. Without validation it is the latest epoch."""
-    return (-validation.dice, validation.loss) if validation else (0.0, float(-epoch))
-
-
-@contextmanager
-def torch_randomness(local: LocalRound, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators (for dropout) by the client and round, and restore their state afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(derive_seed(local.seed, "torch", *local.scope))
-        yield

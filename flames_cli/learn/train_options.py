@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from flames_cli.arrays import Weights
     from flames_cli.learn.predict import Validation
 
+ENOUGH_PATIENTS = 10
+"""Least number of validation patients by which a model is selected by default."""
+
 TRAINING, STRATEGY = "Training", "Strategy"
 """Panels of the help of `flames federate`."""
 
@@ -40,9 +43,17 @@ class TrainOptions:
     every request to a client. A new option is one field here, and its use.
     """
 
-    local_epochs: int = option(1, "Epochs that a client trains in a round.", ge=1, le=10_000)
+    local_epochs: int = option(
+        1,
+        "Epochs that a client trains in a round, or NAME=NUMBER for one modality or client.",
+        shown="1",
+        ge=1,
+        le=10_000,
+    )
     batch_size: int = option(64, "Images in a step.", ge=1, le=65_536)
-    lr: float = option(1e-4, "Learning rate, or MODALITY=RATE for one modality.", shown="1e-4", gt=0, le=100)
+    lr: float = option(
+        1e-4, "Learning rate, or NAME=RATE for one modality or client.", shown="1e-4", gt=0, le=100
+    )
     optimiser: Literal["adam", "adamw", "sgd"] = option("adam", "Optimiser, fresh in every round.")
     weight_decay: float | None = option(
         None, "Weight decay of the optimiser.", shown="0.01 for adamw, else 0", ge=0, le=1
@@ -54,8 +65,10 @@ class TrainOptions:
         gt=0,
         le=1e9,
     )
-    keep_epoch: Literal["best", "last"] = option(
-        "best", "Local epoch to report: the best by the validation patients, or the last."
+    keep_epoch: Literal["auto", "best", "last"] = option(
+        "auto",
+        "Local epoch to report: the best by the validation patients, or the last; auto is best for a client "
+        f"with {ENOUGH_PATIENTS} or more validation patients, else last.",
     )
     dice_weight: float = option(
         0.3, "Weight of Dice in the loss; the rest is the weight of Focal.", ge=0, le=1

@@ -12,6 +12,10 @@ from flames_cli.store.files.atomic import DAMAGED, finite, reason_of, write_byte
 from flames_cli.store.files.jsonl import append_line, to_line
 from flames_cli.store.files.parse import parse_json, parse_toml
 from flames_cli.store.schema import FINAL_MODELS, RUN, check_stamp, read_json, stamp
+from flames_cli.store.seed_names import family_name
+
+SEEDS = "seeds"
+"""Key among a run's facts: all seeds of its family, if it is one of several."""
 
 _NAMES_OF_VERSION_2 = {"kept_models": "unchanged_groups", "refused": "rejected"}
 """Names in a line of rounds.jsonl that version 3 of flames-run changed."""
@@ -100,11 +104,65 @@ def list_differences(was: Mapping[str, Any], now: Mapping[str, Any], keys: Itera
     return [f"{key} {was.get(key)!r} → {now.get(key)!r}" for key in keys if was.get(key) != now.get(key)]
 
 
+def find_members(workspace: Path, family: str) -> list[RunFolder]:
+    """Return the runs of a family by seed: those that `federate --seeds` made under this name.
+
+    Raises:
+        FlamesError: the configuration of a run cannot be read.
+    """
+    named = (RunFolder(path) for path in list_runs(workspace) if family_name(path.name) == family)
+    return sorted((run for run in named if _seeds_of(run)), key=lambda run: int(run.name.rpartition("-")[2]))
+
+
+def find_family(run: RunFolder) -> str:
+    """Return the name of the run's family; empty if the run is not one of several seeds.
+
+    Raises:
+        FlamesError: the configuration of the run cannot be read.
+    """
+    return family_name(run.name) if _seeds_of(run) else ""
+
+
+def planned_seeds(members: Iterable[RunFolder]) -> list[int]:
+    """Return the seeds for which a family was started, in order, with those whose run does not exist yet.
+
+    Raises:
+        FlamesError: the configuration of a run cannot be read.
+    """
+    return sorted({seed for run in members for seed in _seeds_of(run)})
+
+
+def _seeds_of(run: RunFolder) -> list[int]:
+    found = read_config(run.config).get("run", {}).get(SEEDS, [])
+    return [int(seed) for seed in found]
+
+
+def find_runs(workspace: Path, name: str | None) -> tuple[str, list[RunFolder]]:
+    """Return a name with its run, or with all runs of the family of that name; without a name those of the
+    newest run.
+
+    Raises:
+        MissingArtifact: there is none.
+        FlamesError: the configuration of a run cannot be read.
+    """
+    if name and not run_folder(workspace, name).config.exists():
+        family = name
+    else:
+        run = find_run(workspace, name)
+        family = "" if name else find_family(run)
+    members = find_members(workspace, family) if family else []
+    if members:
+        return family, members
+    run = find_run(workspace, name)
+    return run.name, [run]
+
+
 def find_run(workspace: Path, name: str | None) -> RunFolder:
     """Return run `name`, or the newest run.
 
     Raises:
         MissingArtifact: there is none; the message names the command and the existing runs.
+        FlamesError: there are several of that name, with different seeds.
     """
     folder = workspace / "runs"
     there = list_runs(workspace)
@@ -112,6 +170,11 @@ def find_run(workspace: Path, name: str | None) -> RunFolder:
         return RunFolder(max(there, key=_last_written))
     if name is not None and folder / name in there:
         return RunFolder(folder / name)
+    if name is not None and (members := find_members(workspace, name)):
+        raise FlamesError(
+            f"'{name}' is {len(members)} runs with different seeds, expected one run; pass one of "
+            f"{', '.join(run.name for run in members)}"
+        )
     known = f" (existing: {', '.join(sorted(path.name for path in there))})" if there else ""
     wanted = f"no run '{name}'" if name else "no run"
     raise MissingArtifact(f"{wanted} in {folder}{known}; make it with `flames federate`")

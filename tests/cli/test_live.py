@@ -83,6 +83,14 @@ def test_a_metric_that_was_not_measured_stays_empty():
     assert re.search(r"otu2d +US +991 +0\.500 +done", last)
 
 
+def test_a_client_that_a_round_does_not_ask_waits_and_is_not_called_rejected():
+    written = show(ReportReceived("brats-1", 1, METRICS), round_done(1, 0.6), StepDone("otu2d", 2, 1, 9))
+    assert "rejected" not in written
+    terminal = show(round_done(1, 0.6), StepDone("otu2d", 2, 1, 9), terminal=True)
+    assert re.search(r"brats-1 .* waiting", frames(terminal)[-1])
+    assert "rejected" not in terminal
+
+
 def test_a_rejected_report_leaves_no_numbers():
     written = show(
         ReportReceived("otu2d", 3, METRICS), ReportRejected("otu2d", 3, "it is far out"), terminal=True

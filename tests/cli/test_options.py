@@ -29,15 +29,16 @@ for _name, _command in COMMANDS.items():
 
 NO_KEYS = {"config", "json_output", "help", "resume"}
 UNTYPED = {
-    "federate": {"lr_by_modality", "min_clients_by_modality"},
+    "federate": {"lr_by_modality", "local_epochs_by_modality", "min_clients_by_modality"},
     "check": {"seed"},
     "evaluate": {"seed"},
 }
-"""Keys without an option of their own: --lr and --min-clients give two; check and evaluate draw nothing."""
+"""Keys without an option of their own: --lr, --local-epochs and --min-clients give two; check and evaluate
+draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
-    "min_clients",
+    *("local_epochs", "min_clients", "seeds"),
 }
 """Keys whose option collects text, so that its default is None."""
 
@@ -77,6 +78,7 @@ def test_options_have_the_defaults_of_their_keys(name):
 
 def test_defaults_that_help_spells_out_are_those_of_the_keys():
     assert float(typed("federate")["lr"].show_default) == config.FederateConfig().lr
+    assert int(typed("federate")["local_epochs"].show_default) == config.FederateConfig().local_epochs
     assert int(typed("federate")["min_clients"].show_default) == config.FederateConfig().min_clients
     assert float(typed("federate")["wait_for_clients"].show_default) == SUPERLINK_WAIT_SECONDS
     (workspace,) = (one for one in COMMANDS["info"].params if one.name == "workspace")
@@ -320,7 +322,7 @@ def configured(monkeypatch, *args) -> Section:
     """What `flames federate` would run with."""
     seen = []
     monkeypatch.setattr(
-        "flames_cli.stages.federate.stage.federate", lambda config, watch: seen.append(config) or stop()
+        "flames_cli.stages.federate.seeds.federate_all", lambda config, watch: seen.append(config) or stop()
     )
     with pytest.raises(SystemExit, match=r"^0$"):
         app(["federate", "--device", "cpu", *args])

@@ -26,6 +26,26 @@ def run(flames, tiny):
     return federate, space / "runs" / "first"
 
 
+def test_a_family_is_continued_with_its_own_options(flames, tiny):
+    space = tiny()
+
+    def federate(*args):
+        return flames("federate", *args, "--workspace", space, "--json")
+
+    made = finished(federate(*SMALL_FEDERATION, "--rounds", 1, "--seeds", "0,3", "--run", "mine"))
+    assert (made["name"], made["seeds"]) == ("mine", [0, 3])
+    assert [run["run"] for run in made["runs"]] == ["mine-seed-0", "mine-seed-3"]
+    for args in (("--resume", "--rounds", 1), ("--resume", "mine", "--rounds", 2)):
+        made = finished(federate(*args))
+        assert [run["resumed_from"] for run in made["runs"]] == [1, 1]
+    assert [len(run["rounds"]) for run in made["runs"]] == [2, 2]
+    made = finished(federate("--resume", "mine-seed-3", "--rounds", 3))
+    assert (made["run"], len(made["rounds"])) == ("mine-seed-3", 3)
+    result = federate("--resume", "mine", "--seed", 0)
+    assert result.exit_code == 2
+    assert "got seed 0 and seeds 0,3" in result.stderr
+
+
 def test_a_run_is_continued_with_its_own_options(run):
     federate, folder = run
     before = (folder / "config.toml").read_text(encoding="utf-8")

@@ -46,6 +46,7 @@ def test_an_unknown_algorithm_lists_the_known_ones():
         ("flames", ("plain", "modality", "flames", "examples", "replace")),
         ("fedavg", ("plain", "all", "mean", "examples", "replace")),
         ("fedgs", ("fedgs", "all", "mean", "steps", "replace")),
+        ("fedgs-unscaled", ("fedgs-unscaled", "all", "mean", "steps", "replace")),
         ("flames-fedgs", ("fedgs", "modality", "flames", "examples", "replace")),
         ("fedprox", ("fedprox", "all", "mean", "examples", "replace")),
         ("fedbn", ("plain", "all", "fedbn", "examples", "replace")),

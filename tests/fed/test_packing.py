@@ -25,7 +25,7 @@ def plan(strategy, **changes):
 
 
 def pack_all(made, state, clients):
-    packer = Packer(made, state, clients)
+    packer = Packer(made, state.server, clients)
     return [
         packer.pack(made.task(state, 1, client, clients), client, node)
         for node, client in enumerate(clients, 2)

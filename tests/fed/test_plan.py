@@ -3,9 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import Entries, State
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.plan import Plan, with_model_groups
+from flames_cli.learn.train_options import TrainOptions
 from tests.support.federation import make_profile
 
 WEIGHTS = {
@@ -112,3 +114,20 @@ def test_groups_start_with_equal_values_and_share_no_memory(clients):
         np.testing.assert_array_equal(model["conv.weight"], initial["conv.weight"])
     started.server["MRI"]["conv.weight"][:] = 7
     assert started.server["US"]["conv.weight"].max() == initial["conv.weight"].max() == 1
+
+
+def test_a_clients_own_option_takes_precedence_over_its_modalitys(clients):
+    own = {"lr": {"US": 0.2, "m2": 0.3}, "local_epochs": {"MRI": 2, "m2": 4}}
+    made = plan(own_training=own, training=TrainOptions(lr=0.1, batch_size=4))
+    state = with_model_groups(None, made, clients)
+    asked = [made.task(state, 1, client, clients).request.training for client in clients]
+    assert [(one.lr, one.local_epochs) for one in asked] == [(0.1, 2), (0.3, 4), (0.1, 2), (0.2, 1)]
+    assert made.steps_a_round("m2", "MRI", 10) == 4 * 3
+
+
+def test_the_rate_of_a_round_follows_the_schedule(clients):
+    made = plan(training=TrainOptions(lr=0.4), lr_schedule=LrSchedule("cosine", 1))
+    state = with_model_groups(None, made, clients)
+    rates = [made.task(state, round_, clients[0], clients).request.training.lr for round_ in range(1, 6)]
+    assert rates == pytest.approx([0.2, 0.4, 0.4 * (1 + 0.5**0.5) / 2, 0.2, 0.4 * (1 - 0.5**0.5) / 2])
+    assert rates == [made.lr_of(clients[0], round_) for round_ in range(1, 6)]

@@ -1,6 +1,8 @@
 import gc
+import itertools
 import json
 import weakref
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from flames_cli.core.federated.flames_blend import blend_flames
+from flames_cli.core.federated.reports import Entries, Report
 from flames_cli.errors import FlamesError
 from flames_cli.fed.engines import inline
 from flames_cli.fed.events import (
@@ -82,7 +85,7 @@ def test_a_request_contains_everything_that_training_needs(profiles):
     options = {
         "seed": 9,
         "training": training,
-        "lr_by_modality": {"US": 0.5},
+        "own_training": {"lr": {"US": 0.5}},
         "wire_dtype": "bf16",
         "run": "0123456789abcdef",
     }
@@ -518,3 +521,65 @@ def test_scaffold_counts_clients_that_joined_before_it_resumed(profiles):
         **dict.fromkeys(CLIENTS, 2),
         "m3": 1,
     }
+
+
+HALF = {"fraction": 0.5}
+
+
+def asked(seen, round_):
+    return {request.client for request, _ in seen.requests if request.round == round_}
+
+
+def test_a_round_asks_a_fraction_of_every_modality_and_blames_no_other_client(profiles):
+    seen = run_federation(profiles, rounds=6, **HALF)
+    for record in seen.records:
+        listed = [client["client"] for client in record["clients"]]
+        assert set(listed) == set(record["accepted"]) == asked(seen, record["round"])
+        assert Counter(CLIENTS[client][0] for client in listed) == {"MRI": 2, "US": 1}
+        assert (record["rejected"], record["unchanged_groups"]) == ({}, [])
+    assert {client for round_ in range(1, 7) for client in asked(seen, round_)} == set(CLIENTS)
+    assert not [event for event in seen.events if isinstance(event, ReportRejected)]
+    (started,) = [event for event in seen.events if isinstance(event, FederationStarted)]
+    assert [client for client, _, _ in started.clients] == list(CLIENTS)
+
+
+def test_a_client_that_is_not_asked_keeps_its_personal_model(profiles):
+    seen = run_federation(profiles, rounds=4, **HALF)
+    for (before, _), (after, _) in itertools.pairwise(seen.saved):
+        idle = set(before.personal) - asked(seen, after.round)
+        assert idle
+        for client in idle:
+            assert_same(after.personal[client], before.personal[client])
+            assert after.clients[client] == before.clients[client]
+
+
+@pytest.mark.parametrize("algorithm", ["flames", "fedbn", "scaffold", "fedavg"])
+def test_a_resumed_federation_draws_the_same_clients(algorithm, profiles):
+    whole = run_federation(profiles, algorithm, rounds=4, **HALF)
+    first = run_federation(profiles, algorithm, rounds=2, **HALF)
+    rest = run_federation(profiles, algorithm, rounds=4, resumed=first.state, **HALF)
+    assert_same_state(rest.state, whole.state)
+    assert without_timings(first.records + rest.records) == without_timings(whole.records)
+
+
+def test_scaffold_divides_by_all_clients_also_if_some_are_not_asked(profiles):
+    seen = run_federation(profiles, "scaffold", rounds=1, **HALF)
+    assert len(seen.reports) == 3
+    changes = sum(report.control["conv.weight"] for report in seen.reports)
+    control = seen.state.optimiser_state["all"]["control"]["conv.weight"]
+    np.testing.assert_allclose(control, changes / len(CLIENTS), rtol=1e-6)
+
+
+def test_a_client_that_is_not_asked_lends_its_style(profiles):
+    initial = {"conv.weight": np.zeros(3, np.float32), "renderer.w": np.zeros(2, np.float32)}
+    entries = Entries(frozenset(initial), frozenset(), style=frozenset({"renderer.w"}))
+
+    def train(request, weights, who):
+        style = {"renderer.w": np.ones(2, np.float32)} if request.report_style else None
+        return Report(who.client, who.modality, dict(weights), who.n_train, 1, {}, None, style)
+
+    options = {"initial": initial, "entries": entries, "style_from": 2, "fraction": 0.1}
+    seen = run_federation(profiles[:3], rounds=8, train=train, **options)
+    assert len(seen.tasks) == 8
+    assert all(task.request.report_style for task in seen.tasks)
+    assert any(task.style is not None for task in seen.tasks[2:])

@@ -63,6 +63,13 @@ def test_fedgs_without_small_lesions_reports_the_trained_weights(model):
     np.testing.assert_array_equal(rule.weights()["0.weight"], model[0].weight.detach())
 
 
+def test_fedgs_without_its_factor_counts_every_step_once(model):
+    rule = make_local_update("fedgs-unscaled", model, sgd(model))
+    assert not rule.uses_scale
+    rule.step()
+    np.testing.assert_array_equal(rule.weights()["0.weight"], model[0].weight.detach())
+
+
 def test_fedprox_pulls_towards_the_received_weights(model):
     rule = make_local_update("fedprox", model, sgd(model), mu=0.5)
     model[0].weight.data += 1.0

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from flames_cli.core.federated.final_statistics import MEAN, VARIANCE
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
-from flames_cli.learn.normalisation import estimate_statistics, frozen_statistics
+from flames_cli.learn.normalisation import estimate_statistics, frozen_statistics, own_statistics
 from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
@@ -65,3 +66,18 @@ def test_every_part_of_a_model_is_run(name, cases):
     found = estimate_statistics(make(name), weights, cases, 4, CPU, "fp32")
     names = [name for name in weights if is_statistic(name)]
     assert all(not np.array_equal(found[name], weights[name]) for name in names)
+
+
+def test_own_statistics_are_those_of_the_weights_until_the_block_ends(cases):
+    model = make()
+    model(torch.rand(2, 1, 16, 16))
+    before = to_weights(model)
+    expected = estimate_statistics(make(), before, cases, 4, CPU, "fp32")
+    with own_statistics(model, cases, 4, CPU, "fp32"):
+        inside = to_weights(model)
+    for name in before:
+        if is_statistic(name):
+            np.testing.assert_array_equal(inside[name], expected[name])
+            assert not np.array_equal(inside[name], before[name])
+        np.testing.assert_array_equal(to_weights(model)[name], before[name])
+    assert all(layer.momentum == 0.1 for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))

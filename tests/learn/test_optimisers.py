@@ -27,6 +27,27 @@ def test_the_cumulative_update_is_the_authors(client, numbers):
         np.testing.assert_allclose(update, numbers[f"c{client}_cum_grad_l{layer}"], rtol=0, atol=3e-7)
 
 
+@pytest.mark.parametrize("client", [0, 1, 2])
+def test_without_the_factor_the_update_is_the_sum_of_adams_steps_without_decay(client, numbers):
+    """AdamW by its formula (Loshchilov & Hutter 2019), on the gradients of the authors' run."""
+    lr, steps = float(numbers["lr"]), len(numbers[f"c{client}_p_factors"])
+    for layer in (0, 1):
+        gradients = [numbers[f"c{client}_s{step}_grad_l{layer}"].astype(np.float64) for step in range(steps)]
+        first, second, update = 0.0, 0.0, 0.0
+        for step, gradient in enumerate(gradients, 1):
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.999 * second + 0.001 * gradient**2
+            update += lr * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        start = numbers[f"start_l{layer}"]
+        parameter = torch.nn.Parameter(torch.tensor(start))
+        scaled = ScaledOptimiser(make_optimiser("adamw", [parameter], lr, WEIGHT_DECAY["adamw"]))
+        for gradient in gradients:
+            parameter.grad = torch.tensor(gradient, dtype=torch.float32)
+            scaled.step()
+        np.testing.assert_allclose(start - scaled.reported(parameter).numpy(), update, rtol=0, atol=3e-7)
+        assert not torch.equal(scaled.reported(parameter), parameter.detach())
+
+
 def quadratic(parameter):
     parameter.grad = (parameter.detach() - 3.0).clone()
 

@@ -15,6 +15,7 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
+from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.learn.predict import Validation, validate
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, LocalRound, TrainOptions
@@ -22,7 +23,7 @@ from tests.support.asserts import assert_same
 from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
-OPTIONS = TrainOptions(local_epochs=2, batch_size=3, lr=1e-2, precise_norm=False)
+OPTIONS = TrainOptions(local_epochs=2, batch_size=3, lr=1e-2, precise_norm=False, keep_epoch="best")
 ROUND = LocalRound(seed=0, round=1, client="a", options=OPTIONS)
 
 
@@ -298,7 +299,7 @@ def test_a_last_batch_of_one_case_joins_the_previous_one(nothing):
 
 
 def test_the_last_epoch_is_selected_on_request(cases, held_out, monkeypatch):
-    verdicts = iter([0.1, 0.9, 0.2, 0.3])
+    verdicts = iter([0.9, 0.3])  # as received, and after the last epoch
     monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
     result = run(cases, held_out, local_epochs=3, keep_epoch="last")
     assert (result.best_epoch, result.n_steps, result.trained.dice) == (3, 9, 0.3)
@@ -324,6 +325,23 @@ def test_fedgs_trains_like_plain_and_reports_other_weights(cases, small_discs, h
     assert differ(plain, scaled)
     # Without small lesions the report equals that of plain training bit for bit.
     assert_same_weights(*(run(cases, held_out, rule=rule) for rule in ("plain", "fedgs")))
+
+
+DECAYING = {"optimiser": "adamw", "weight_decay": 0.1}
+
+
+def test_fedgs_without_its_factor_is_fedgs_where_no_lesion_is_small(cases, small_discs, nothing):
+    both = [run(cases, nothing, rule=rule, **DECAYING) for rule in ("fedgs", "fedgs-unscaled")]
+    assert_same_weights(*both)
+    assert differ(*(run(small_discs, nothing, rule=rule, **DECAYING) for rule in ("fedgs", "fedgs-unscaled")))
+
+
+def test_fedgs_without_its_factor_reports_the_trained_weights_where_none_decay(small_discs, nothing):
+    assert_same_weights(*(run(small_discs, nothing, rule=rule) for rule in ("plain", "fedgs-unscaled")))
+    plain, unscaled = (
+        run(small_discs, nothing, rule=rule, **DECAYING) for rule in ("plain", "fedgs-unscaled")
+    )
+    assert differ(plain, unscaled)
 
 
 def test_precise_statistics_fit_the_reported_weights_and_do_not_change_plain_reports(small_discs, nothing):
@@ -394,3 +412,59 @@ def test_clipped_gradients_bound_the_first_step_of_sgd(cases, nothing):
     limit = distance(free) / 4
     np.testing.assert_allclose(distance(run(cases, nothing, grad_clip=limit, **one_step)), limit, rtol=1e-4)
     assert_same_weights(run(cases, nothing, grad_clip=1e6, **one_step), free)
+
+
+@pytest.mark.parametrize(
+    ("keep_epoch", "patients", "best_epoch", "validations"),
+    [
+        ("auto", 9, 3, 2),
+        ("auto", 10, 2, 4),
+        ("best", 1, 2, 4),
+        ("last", 10, 3, 2),
+    ],
+)
+def test_auto_selects_by_ten_or_more_validation_patients(
+    keep_epoch, patients, best_epoch, validations, cases, monkeypatch
+):
+    weights = judged(monkeypatch, (0.1, 1.0), (0.2, 1.0), (0.9, 1.0), (0.3, 1.0))
+    if best_epoch == 3:
+        weights = judged(monkeypatch, (0.1, 1.0), (0.3, 1.0))
+    val = ShardDataset([draw_discs(patients, seed=1)])
+    result = run(cases, val, local_epochs=3, keep_epoch=keep_epoch)
+    assert (result.best_epoch, len(weights)) == (best_epoch, validations)
+
+
+def test_two_images_of_a_patient_count_once():
+    drawn = draw_discs(10, seed=1)
+    twice = [drawn.cases[0], replace(drawn.cases[1], patient=drawn.cases[0].patient), *drawn.cases[2:]]
+    assert ShardDataset([replace(drawn, cases=twice)]).n_patients == 9
+
+
+def test_trained_weights_are_validated_with_statistics_of_their_own_and_reported_as_they_are(cases, held_out):
+    one, other = (
+        run(cases, held_out, make(dropout=0.5), precise_norm=precise_norm) for precise_norm in (False, True)
+    )
+    assert_same_weights(one, other)
+    plain, precise = (
+        run(cases, held_out, local_epochs=1, precise_norm=precise_norm) for precise_norm in (False, True)
+    )
+    model = make()
+    estimate_statistics(model, plain.weights, cases, 3, CPU, "fp32")
+    assert precise.trained == validate(model, held_out, 3, CPU, "fp32", OPTIONS.dice_weight)
+    assert precise.trained != plain.trained
+
+
+@pytest.mark.parametrize("norm", ["group", "frozen"])
+def test_models_without_statistics_of_batches_are_validated_as_they_are(norm, cases, held_out):
+    plain, precise = (
+        run(
+            cases,
+            held_out,
+            build_model("unet", seed=1, base_channels=4, depth=2, norm=norm),
+            local_epochs=1,
+            precise_norm=precise_norm,
+        )
+        for precise_norm in (False, True)
+    )
+    assert (plain.received, plain.trained) == (precise.received, precise.trained)
+    assert_same_weights(plain, precise)

@@ -6,9 +6,13 @@ import pytest
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.runs import (
     append_round,
+    find_family,
+    find_members,
     find_run,
+    find_runs,
     list_differences,
     list_runs,
+    planned_seeds,
     read_config,
     read_history,
     read_rounds,
@@ -126,6 +130,47 @@ def test_without_a_name_the_newest_run_is_found(make, tmp_path):
     newest = make("flames", age=1)
     make("fedavg", age=5)
     assert find_run(tmp_path, None) == newest
+
+
+@pytest.fixture
+def family(make, tmp_path):
+    """Return the runs with seeds 9 and 10 of a family of three; another run has a similar name."""
+    make("mine-seed-3")
+    for age, seed in ((5, 10), (1, 9)):
+        run = make(f"mine-seed-{seed}", age)
+        write_config(run.config, {"federate": {"seed": seed}, "run": {"seeds": [10, 9, 11]}})
+    os.utime(tmp_path / "runs" / "mine-seed-3" / "rounds.jsonl", (1, 1))
+    return [run_folder(tmp_path, f"mine-seed-{seed}") for seed in (9, 10)]
+
+
+def test_a_family_has_the_runs_that_were_made_for_several_seeds(family, tmp_path):
+    assert find_members(tmp_path, "mine") == family
+    assert find_members(tmp_path, "mine-seed") == find_members(tmp_path, "other") == []
+    assert planned_seeds(family) == [9, 10, 11]
+    assert find_family(family[0]) == "mine"
+    assert find_family(run_folder(tmp_path, "mine-seed-3")) == ""
+
+
+def test_the_name_of_a_family_finds_all_of_its_runs(family, make, tmp_path):
+    assert find_runs(tmp_path, "mine") == ("mine", family)
+    assert find_runs(tmp_path, "mine-seed-9") == ("mine-seed-9", family[:1])
+    with pytest.raises(MissingArtifact, match="no run 'other'"):
+        find_runs(tmp_path, "other")
+    with pytest.raises(FlamesError, match=r"'mine' is 2 runs .* pass one of mine-seed-9, mine-seed-10"):
+        find_run(tmp_path, "mine")
+    run = make("mine")
+    assert find_runs(tmp_path, "mine") == ("mine", [run])
+
+
+def test_the_newest_run_stands_for_its_family(family, make, tmp_path):
+    for run in family:
+        for file in (run.config, run.rounds):
+            os.utime(file, (2e9, 2e9))
+    assert find_runs(tmp_path, None) == ("mine", family)
+    newest = make("flames-seed-0")
+    for file in (newest.config, newest.rounds):
+        os.utime(file, (3e9, 3e9))
+    assert find_runs(tmp_path, None) == ("flames-seed-0", [newest])
 
 
 def test_a_run_that_is_not_there_lists_those_that_are(make, tmp_path):

@@ -21,7 +21,13 @@ from flames_cli.core.federated.reports import (
     select,
 )
 from flames_cli.core.federated.running_sum import RunningSum
-from flames_cli.core.federated.server_steps import OptimiserState, adam_step, control_step, momentum_step
+from flames_cli.core.federated.server_steps import (
+    OptimiserState,
+    adam_step,
+    average_step,
+    control_step,
+    momentum_step,
+)
 from flames_cli.core.federated.update_norms import FEWEST, NO_LIMIT, NormLimit, known_moves
 
 
@@ -236,7 +242,10 @@ class _ModelGroup:
             if n_clients < self.n_reports:
                 raise ValueError(f"got {self.n_reports} reports of a group of {n_clients} clients")
             changed |= control_step(self._parameters, self._control, old, n_clients)
-        return {**blend, **stepped}, {**old, **changed}
+        model = {**blend, **stepped}
+        if self._algorithm.ema:
+            changed |= average_step(self.entries.shared_of(model), old, self._algorithm.ema)
+        return model, {**old, **changed}
 
     def _step(self, blend: Weights, old: OptimiserState, round_: int) -> tuple[Weights, dict[str, Weights]]:
         if self._algorithm.server_steps_by_adam:

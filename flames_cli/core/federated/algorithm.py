@@ -5,7 +5,7 @@ from typing import Literal
 
 from flames_cli.errors import FlamesError
 
-LocalUpdate = Literal["plain", "fedgs", "fedprox", "scaffold"]
+LocalUpdate = Literal["plain", "fedgs", "fedgs-unscaled", "fedprox", "scaffold"]
 Groups = Literal["all", "modality", "none"]
 Blend = Literal["mean", "flames", "fedbn", "fednova"]
 Weight = Literal["examples", "steps", "uniform"]
@@ -43,7 +43,8 @@ class Algorithm:
 
     Raises:
         FlamesError: the server momentum is outside [0, 1) or combined with Adam; the server learning rate is
-            not above 0; a robust mean is asked for although the algorithm does not take one plain mean.
+            not above 0; the decay is outside [0, 1); a robust mean is asked for although the algorithm does
+            not take one plain mean.
     """
 
     local_update: LocalUpdate
@@ -63,6 +64,8 @@ class Algorithm:
     """Momentum of the server's steps, in [0, 1); 0 takes the blend as it is (`gmf` in FedGS)."""
     server_lr: float = 0.01
     """Learning rate of the server's Adam; `replace` does not use it."""
+    ema: float = 0.0
+    """Decay, in [0, 1), of the moving average of the server's models that is used after the run; 0: none."""
     aggregation: Aggregation = "mean"
     """Mean that the blend `mean` takes: the one given by `weight`, or a robust one (see `robust`)."""
     bad_clients: int | None = None
@@ -76,6 +79,8 @@ class Algorithm:
             raise FlamesError(f"server momentum is {self.server_momentum}, expected 0 or more and below 1")
         if not 0 < self.server_lr < float("inf"):
             raise FlamesError(f"server learning rate is {self.server_lr}, expected a number above 0")
+        if not 0 <= self.ema < 1:
+            raise FlamesError(f"ema is {self.ema}, expected 0 or more and below 1; choose such as 0.9")
         if self.server_steps_by_adam and self.server_momentum:
             raise FlamesError(
                 f"server momentum is {self.server_momentum} with a server that steps by Adam, "

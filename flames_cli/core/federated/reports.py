@@ -88,8 +88,8 @@ class State:
     personal: dict[str, Weights] = field(default_factory=dict)
     """Personal entries of each client, all or some of a model's; empty if the algorithm has none."""
     optimiser_state: dict[str, dict[str, Weights]] = field(default_factory=dict)
-    """Server optimiser state by model group and kind (momentum, adam_m, adam_v, control), each by parameter
-    and in the parameter's dtype."""
+    """Server optimiser state by model group and kind (momentum, adam_m, adam_v, control, ema), each by entry
+    and in the entry's dtype; `ema_rounds` has the number of models in `ema`."""
     styles: dict[str, Weights] = field(default_factory=dict)
     """Image decoder that each client reported last."""
     clients: dict[str, LastReport] = field(default_factory=dict)
@@ -104,10 +104,27 @@ class State:
         server, own = self.server[group], self.personal.get(client)
         return server if own is None else {**server, **own}
 
+    def used_server_model(self, group: str) -> Weights:
+        """Return the weights of a group's model for use: their moving average, if the run has one.
+
+        No client trains from this average over rounds.
+        """
+        return {**self.server[group], **self.optimiser_state.get(group, {}).get("ema", {})}
+
+    def used_model_for(self, client: str, group: str) -> Weights:
+        """Return the weights that the client uses after this round.
+
+        A client with personal entries uses the model that it would train next: there is no average of its
+        own entries, and entries of the average do not fit them.
+        """
+        if client in self.personal:
+            return self.model_for(client, group)
+        return self.used_server_model(group)
+
     def final_model_for(self, client: str, group: str) -> Weights:
         """Return the model that the client uses after this round, with its own statistics if it sent them."""
         found = self.statistics.clients.get(client, {}) if self.statistics else {}
-        return {**self.model_for(client, group), **found}
+        return {**self.used_model_for(client, group), **found}
 
     def final_server_model(self, group: str, modality: str) -> Weights:
         """Return the server's model of a group for use on images of `modality`.
@@ -116,7 +133,8 @@ class State:
         modality has none; the other models have those of their group's clients.
         """
         found = self.statistics or FinalStatistics()
-        return {**self.server[group], **(found.modalities.get(modality) or found.groups.get(group, {}))}
+        statistics = found.modalities.get(modality) or found.groups.get(group, {})
+        return {**self.used_server_model(group), **statistics}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Server steps: from the blend of a round to the new model. They change parameters only, not buffers.
 
-Every step takes the parameters `start` of the old model, the parameters of the `blend`, and the server's
+A step takes the parameters `start` of the old model, the parameters of the `blend`, and the server's
 optimiser state after the previous round ({} at first). It returns the new parameters and the new optimiser
 state. It computes in float64 and stores the state in the parameters' own dtype, so that a run resumed from a
-checkpoint gives exactly the same results.
+checkpoint gives exactly the same results. `average_step` changes no model: it averages those of all rounds.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats, Weights
+from flames_cli.core.federated.reports import floats_of
 from flames_cli.core.federated.running_sum import RunningSum, cast
 
 BETA_1, BETA_2, TAU = 0.9, 0.99, 1e-3
 """Constants β₁, β₂ and τ of the server's Adam: defaults of Flower's FedAdam (Reddi et al. 2021 tune τ)."""
 
 OptimiserState = Mapping[str, Weights]
-"""Optimiser state of one model group by kind (momentum, adam_m, adam_v, control), each by parameter."""
+"""Optimiser state of one model group by kind (momentum, adam_m, adam_v, control, ema), each by entry."""
 
 
 def momentum_step(
@@ -66,6 +67,29 @@ def adam_step(
         stepped[name] = cast(_wide(array) + rate * m / (np.sqrt(v) + TAU), array.dtype)
         new_m[name], new_v[name] = cast(m, array.dtype), cast(v, array.dtype)
     return stepped, {"adam_m": new_m, "adam_v": new_v}
+
+
+def average_step(model: Weights, old: OptimiserState, decay: float) -> dict[str, Weights]:
+    """Return the moving average of a group's models, with the newest `model`, and its number of models.
+
+    e ← e + a·(w − e) with a = (1 − D) / (1 − Dᵗ) for the t-th model: the exponential moving average
+    e ← D·e + (1 − D)·w with the bias correction of Kingma & Ba 2015, in one formula. The weights of all
+    models have the sum 1 from the first model on, so that the average needs no initial value; it can be used
+    after any round. Source of averaged iterates: Polyak & Juditsky 1992.
+
+    Args:
+        model: entries of the new model; those that are not floats (counters) have no average.
+        old: optimiser state with ema and ema_rounds of the previous round.
+        decay: decay D, in [0, 1).
+    """
+    before = old.get("ema", {})
+    number = int(old["ema_rounds"]["rounds"]) + 1 if before else 1
+    share = (1 - decay) / (1 - decay**number)
+    average = {
+        name: cast(_entry(before, name) + share * (_wide(array) - _entry(before, name)), array.dtype)
+        for name, array in floats_of(model).items()
+    }
+    return {"ema": average, "ema_rounds": {"rounds": np.array(number, np.int64)}}
 
 
 def control_step(

@@ -13,14 +13,22 @@ MEASURED = 3
 
 
 class Estimator:
-    """Listener that passes events on, and adds an `Estimated` after the first steps and after every round."""
+    """Listener that passes events on, and adds an `Estimated` after the first steps and after every round.
+
+    `steps_a_round` returns a client's steps from its name, its modality and its number of training images;
+    `fraction` is the fraction of the clients that a round asks.
+    """
 
     def __init__(
-        self, on_event: OnEvent, batch_size: int, epochs: int, clock: Callable[[], float] = time.monotonic
+        self,
+        on_event: OnEvent,
+        steps_a_round: Callable[[str, str, int], int],
+        fraction: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._on_event = on_event
-        self._batch_size = batch_size
-        self._epochs = epochs
+        self._steps_of = steps_a_round
+        self._fraction = fraction
         self._clock = clock
         self._steps_a_round = 0
         self._rounds_left = 0
@@ -33,7 +41,8 @@ class Estimator:
         self._on_event(event)
         if isinstance(event, FederationStarted):
             self._rounds_left = event.rounds - event.first_round + 1
-            self._steps_a_round = sum(-(-n // self._batch_size) for _, _, n in event.clients) * self._epochs
+            steps = sum(self._steps_of(*client) for client in event.clients)
+            self._steps_a_round = max(round(self._fraction * steps), 1)
         elif isinstance(event, StepDone):
             self._count_step()
         elif isinstance(event, RoundDone):

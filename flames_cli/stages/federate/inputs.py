@@ -8,6 +8,7 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.errors import FlamesError
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.node import SHARD_SEPARATOR, NodeConfig
+from flames_cli.stages.federate.planning import own_training_of
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.partition import ClientEntry, Partition, checked_shard, read_partition
 
@@ -52,17 +53,20 @@ def node_configs(
 
     Raises:
         MissingArtifact: a shard is missing.
-        FlamesError: a shard has changed, or a learning rate is for a modality that no client has.
+        FlamesError: a shard has changed, or a learning rate or a number of epochs is for a name that
+            is neither a modality nor a client.
     """
-    unknown = [name for name in config.lr_by_modality if name not in partition.modalities]
-    if unknown:
-        raise FlamesError(
-            f"--lr names '{unknown[0]}', expected a modality of {', '.join(partition.modalities)}"
-        )
     members: dict[str, list[ClientEntry]] = {}
     for entry in partition.clients:
         name = algorithm.model_group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
         members.setdefault(name, []).append(entry)
+    known = dict.fromkeys((*partition.modalities, *members))
+    for option, values in own_training_of(config).items():
+        if unknown := [name for name in values if name not in known]:
+            raise FlamesError(
+                f"--{option.replace('_', '-')} names '{unknown[0]}', expected a modality or a client, one of "
+                f"{', '.join(known)}"
+            )
     return [
         {
             "client": name,

@@ -8,6 +8,7 @@ from typing import Any
 from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.algorithm import Algorithm, Privacy
+from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
 from flames_cli.fed.engines import ENGINES
@@ -45,6 +46,11 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
             f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
             "or use a strategy that averages, such as fedavg or fedgs"
         )
+    if config.fraction < 1 and algorithm.alone:
+        raise FlamesError(
+            f"--fraction {config.fraction:g} draws clients, and in strategy {config.strategy} every model "
+            "has only one client, which would only train fewer rounds; leave --fraction out"
+        )
     if config.bad_clients is not None and config.aggregation not in ("trimmed-mean", "krum"):
         raise FlamesError(
             f"--bad-clients {config.bad_clients} is an option of --aggregation trimmed-mean or krum, "
@@ -54,6 +60,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         algorithm,
         server_momentum=config.server_momentum,
         server_lr=config.server_lr,
+        ema=config.ema,
         aggregation=config.aggregation,
         bad_clients=config.bad_clients,
     )
@@ -124,14 +131,35 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         size=size,
         channels=channels,
         training=config.training,
-        lr_by_modality=dict(config.lr_by_modality),
+        own_training=own_training_of(config),
+        lr_schedule=lr_schedule_of(config),
         share=config.share,
         style_from=config.style_from,
         wire_dtype=config.wire_dtype,
+        fraction=config.fraction,
         max_update_norm=_norm_limit(config),
         run=str(facts.get("token", "")),
         entries=describe_entries(model, config.share, config.style_from is not None),
     )
+
+
+def own_training_of(config: FederateConfig) -> dict[str, dict[str, float]]:
+    """Return the options that modalities or clients have of their own, by option and name."""
+    return {"lr": dict(config.lr_by_modality), "local_epochs": dict(config.local_epochs_by_modality)}
+
+
+def lr_schedule_of(config: FederateConfig) -> LrSchedule:
+    """Return the learning rate's schedule.
+
+    Raises:
+        FlamesError: the warm-up takes all rounds.
+    """
+    if config.warmup >= config.rounds:
+        raise FlamesError(
+            f"got --warmup {config.warmup} with --rounds {config.rounds}, so that no round has the full "
+            f"learning rate; expected fewer rounds of warm-up than --rounds; lower --warmup"
+        )
+    return LrSchedule(config.lr_schedule, config.warmup)
 
 
 def _norm_limit(config: FederateConfig) -> float:

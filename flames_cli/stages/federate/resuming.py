@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from flames_cli.config import FederateConfig, keys_with
+from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import State, count_releases_again
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
@@ -31,6 +32,16 @@ NOT_STORED = keys_with(FederateConfig, "stored", False)
 FREE_TO_CHANGE = keys_with(FederateConfig, "may_change", True)
 """Options that may differ when a run is resumed: they do not change what was computed so far."""
 
+BEFORE = {
+    "lr_schedule": "constant",
+    "warmup": 0,
+    "local_epochs_by_modality": {},
+    "norm": "batch",
+    "fraction": 1.0,
+    "ema": 0.0,
+}
+"""Values of the options that earlier releases did not have, with which they trained."""
+
 
 def options_as_run(config: FederateConfig) -> dict[str, Any]:
     """Return the options that a run's config.toml contains."""
@@ -49,9 +60,7 @@ class Resumed:
     """Descriptions of the damage found in its folder, and of its repair."""
 
 
-def resume(
-    run: RunFolder, options: dict[str, Any], facts: dict[str, Any], config: FederateConfig
-) -> Resumed | None:
+def resume(run: RunFolder, config: FederateConfig, facts: dict[str, Any]) -> Resumed | None:
     """Return the state from which the run continues; None if it starts again.
 
     A damaged checkpoint is set aside, and its round is repeated.
@@ -67,9 +76,8 @@ def resume(
         )
     if config.fresh or not run.config.exists():
         return None
-    before = read_config(run.config)
+    before = check_same_options(run, config, facts)
     made = before.get("run", {})
-    _check_same(run, {**before.get("federate", {}), **_of_images(made)}, {**options, **_of_images(facts)})
     remove_leftovers(run.path)
     if not list_rounds(run.checkpoints):
         _check_nothing_lost(run)
@@ -114,16 +122,41 @@ def _of_images(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_same(run: RunFolder, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that no option differs that changes what is computed.
+def check_same_options(run: RunFolder, config: FederateConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that no option of an existing run differs that changes what is computed.
+
+    Returns:
+        The run's configuration.
 
     Raises:
-        FlamesError: options differ; the message lists all of them.
+        FlamesError: options differ (the message lists all of them), or the configuration cannot be read.
     """
+    before = read_config(run.config)
+    stored = {**BEFORE, **before.get("federate", {})}
+    _check_same_rounds(run, stored, config)
+    was = {**stored, **_of_images(before.get("run", {}))}
+    now = {**options_as_run(config), **_of_images(facts)}
     if differing := list_differences(was, now, sorted({*was, *now} - FREE_TO_CHANGE)):
         raise FlamesError(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
             "pass --fresh to start it again, or another --run NAME"
+        )
+    return before
+
+
+def _check_same_rounds(run: RunFolder, was: Mapping[str, Any], config: FederateConfig) -> None:
+    """Check that the number of rounds is the same if the learning rates of all rounds depend on it.
+
+    Raises:
+        FlamesError: it differs, and with it the rates of rounds that are done.
+    """
+    schedule = LrSchedule(config.lr_schedule, config.warmup)
+    rounds = was.get("rounds", config.rounds)
+    if schedule.depends_on_rounds and rounds != config.rounds:
+        raise FlamesError(
+            f"run '{run.name}' was made with --rounds {rounds}, from which --lr-schedule {schedule.kind} "
+            f"computes the learning rate of every round, got --rounds {config.rounds}; pass --rounds "
+            f"{rounds}, --fresh to start the run again, or another --run NAME"
         )
 
 

@@ -21,7 +21,7 @@ from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
 from flames_cli.stages.federate.run_files import read_initial, write_new_run
 from flames_cli.store.files.locks import locked, reading_shards, rounds_of, wait_until_free
-from flames_cli.store.runs import RunFolder, read_final_models, read_rounds, run_folder, write_config
+from flames_cli.store.runs import SEEDS, RunFolder, read_final_models, read_rounds, run_folder, write_config
 from flames_cli.store.schema import CLIENT_TESTS, read_json
 
 ORPHAN_SECONDS = 30.0
@@ -60,7 +60,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         if not ENGINES[config.engine].clients_hold_their_data:
             held.enter_context(reading_shards(config.workspace))
         images, nodes = _find_inputs(config)
-        facts = {**_facts(config, images), "token": run_token(None)}
+        facts = {**make_facts(config, images), "token": run_token(None)}
         folder = run_folder(config.workspace, config.run_name)
         # Before any lock: a wrong option leaves the workspace unchanged.
         plan = None if folder.path.exists() else make_plan(config, facts, None)
@@ -72,7 +72,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         for note in notes:
             on_event(Noted(note))
         if made:
-            run_engine(made, Estimator(on_event, config.training.batch_size, config.training.local_epochs))
+            run_engine(made, Estimator(on_event, made.plan.steps_a_round, config.fraction))
     tests = folder.client_tests
     return FederationResult(
         run=folder.name,
@@ -104,7 +104,7 @@ def _prepare(
     """Return the inputs of the engine, with the run's folder made or repaired (None: no round is left), and
     the state from which it continues."""
     options = options_as_run(config)
-    resumed = resume(run, options, facts, config)
+    resumed = resume(run, config, facts)
     untested = ENGINES[config.engine].clients_hold_their_data and not run.client_tests.is_file()
     unexamined = resumed is not None and resumed.state.statistics is None
     if resumed and resumed.state.round >= config.rounds and not untested and not unexamined:
@@ -121,7 +121,7 @@ def _prepare(
     return Prepared(config, run, plan, resumed.state if resumed else None, nodes), resumed
 
 
-def _facts(config: FederateConfig, images: Images) -> dict[str, Any]:
+def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:
     """Return the facts of a run for its config.toml."""
     device = pick_device(config.device)
     return {
@@ -131,4 +131,5 @@ def _facts(config: FederateConfig, images: Images) -> dict[str, Any]:
         "channels": images.channels,
         "device": device.type,
         "precision": pick_precision(config.precision, device, config.model),
+        **({SEEDS: list(config.seeds)} if config.seeds else {}),
     }

@@ -167,7 +167,7 @@ def test_entries_keep_the_order_of_the_model(good_reports):
             assert list(ours) == list(good_reports[0].weights)
 
 
-@pytest.mark.parametrize("name", ["fedgs", "fednova"])
+@pytest.mark.parametrize("name", ["fedgs", "fedgs-unscaled", "fednova"])
 @pytest.mark.parametrize("n_steps", [0, -1])
 def test_a_report_without_steps_is_rejected_where_they_count(name, n_steps):
     result = apply_round(
@@ -290,3 +290,69 @@ def test_personal_models_of_flames_have_no_server_momentum(good_reports):
         moved = apply_round(moved, good_reports, replace(algorithm, server_momentum=momentum)).state
         for client, weights in plain.personal.items():
             assert_same(moved.personal[client], weights)
+
+
+EMA = 0.75
+
+
+def rounds_of(algorithm, reports, n=3):
+    state = start_state(algorithm)
+    for number in range(n):
+        sent = [
+            replace(one, weights={k: (a * (number + 1)).astype(a.dtype) for k, a in one.weights.items()})
+            for one in reports
+        ]
+        state = apply_round(state, sent, algorithm).state
+    return state
+
+
+@EVERY_ALGORITHM
+def test_an_average_changes_no_model_that_is_trained(algorithm, good_reports):
+    plain = rounds_of(algorithm, good_reports)
+    averaged = rounds_of(replace(algorithm, ema=EMA), good_reports)
+    kinds = {
+        name: {k: w for k, w in found.items() if "ema" not in k}
+        for name, found in averaged.optimiser_state.items()
+    }
+    bare = replace(averaged, optimiser_state={name: found for name, found in kinds.items() if found})
+    assert_same_state(bare, plain)
+    for client, modality in MODALITIES.items():
+        group = algorithm.model_group_of(client, modality)
+        assert_same(averaged.model_for(client, group), plain.model_for(client, group))
+
+
+@EVERY_ALGORITHM
+def test_the_average_is_used_by_the_server_and_by_clients_without_entries_of_their_own(
+    algorithm, good_reports
+):
+    state = rounds_of(replace(algorithm, ema=EMA), good_reports)
+    for client, modality in MODALITIES.items():
+        group = algorithm.model_group_of(client, modality)
+        used = state.final_server_model(group, modality)
+        assert list(used) == list(state.server[group])
+        assert_same({**used, **state.optimiser_state[group]["ema"]}, used)
+        assert not np.array_equal(used["conv.weight"], state.server[group]["conv.weight"])
+        own = state.personal.get(client)
+        expected = used if own is None else state.model_for(client, group)
+        assert_same(state.final_model_for(client, group), expected)
+
+
+def test_the_average_of_a_group_counts_only_rounds_with_good_reports(good_reports):
+    algorithm = replace(ALGORITHMS["fedavg-modality"], ema=0.5)
+    state = apply_round(start_state(algorithm), good_reports, algorithm).state
+    state = apply_round(state, [make_report("brain-1", 3.0)], algorithm).state
+    rounds = {group: int(kinds["ema_rounds"]["rounds"]) for group, kinds in state.optimiser_state.items()}
+    assert rounds == {"MRI": 2, "US": 1}
+    assert_same(
+        state.optimiser_state["US"]["ema"],
+        {name: array for name, array in state.server["US"].items() if array.dtype == np.float32},
+    )
+
+
+def test_the_average_has_only_shared_entries(good_reports):
+    algorithm = replace(ALGORITHMS["fedavg"], ema=0.5)
+    entries = Entries(PARAMETERS, NORM, PARAMETERS)
+    sent = [replace(one, weights={"conv.weight": one.weights["conv.weight"]}) for one in good_reports]
+    state = apply_round(start_state(algorithm), sent, algorithm, entries).state
+    assert state.optimiser_state["all"]["ema"].keys() == PARAMETERS
+    assert state.used_server_model("all").keys() == state.server["all"].keys()

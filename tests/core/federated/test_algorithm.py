@@ -31,6 +31,12 @@ def test_a_server_learning_rate_must_move_something(lr):
         replace(PLAIN, server_lr=lr)
 
 
+@pytest.mark.parametrize("decay", [-0.1, 1, 2, float("nan"), float("inf")])
+def test_a_decay_of_1_is_rejected(decay):
+    with pytest.raises(FlamesError, match=f"ema is {decay}, expected 0 or more and below 1"):
+        replace(PLAIN, ema=decay)
+
+
 def test_adam_takes_no_second_momentum():
     with pytest.raises(FlamesError, match=r"server momentum is 0\.9 with a server that steps by Adam"):
         replace(PLAIN, server="adam", server_momentum=0.9)

@@ -201,6 +201,18 @@ def test_momentum_and_adam_step_from_the_released_model():
         assert not np.array_equal(blurred, bare)
 
 
+def test_an_average_is_made_of_released_models_only():
+    private = replace(FEDAVG, privacy=Privacy(1.0, 1.0, 1e-5), ema=0.5)
+    states = [State(0, {"all": model()})]
+    for _ in range(2):
+        sent = clip_update(model(1.0), states[-1].server["all"], 1.0)
+        reports = [Report("a", "MRI", sent, 1)]
+        states.append(apply_round(states[-1], reports, private, ENTRIES, noise=KEY).state)
+    _, one, two = (state.server["all"]["w"].astype(float) for state in states)
+    used = states[-1].final_server_model("all", "MRI")["w"]
+    np.testing.assert_allclose(used, (one + 2 * two) / 3, rtol=1e-5, atol=1e-6)
+
+
 def test_a_plain_algorithm_releases_nothing_and_privacy_needs_a_key():
     state, reports = State(0, {"all": model()}), [Report("a", "MRI", model(1.0), 1)]
     assert apply_round(state, reports, FEDAVG, ENTRIES).state.releases == 0

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
+import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvgM
 from flwr.supercore.task_identity import TaskIdentity
 
 from flames_cli.core.federated.running_sum import RunningSum, weighted_mean
-from flames_cli.core.federated.server_steps import adam_step, control_step, momentum_step
+from flames_cli.core.federated.server_steps import adam_step, average_step, control_step, momentum_step
 from flames_cli.core.rng import derive_rng
 
 NAMES = ("a", "b")
@@ -140,3 +141,46 @@ def test_steps_and_memories_keep_dtypes_shapes_and_inputs(step, dtype):
             assert not any(np.shares_memory(weights[name], start[name]) for name in start)
     for name, array in before.items():
         np.testing.assert_array_equal(start[name], array)
+
+
+def averages_of(models, decay):
+    """Return the state after each of the models."""
+    states = [{}]
+    for model in models:
+        states.append(average_step(model, states[-1], decay))
+    return states[1:]
+
+
+@pytest.mark.parametrize("decay", [0.1, 0.5, 0.9, 0.999])
+def test_the_average_has_the_weights_of_a_moving_average_with_bias_correction(decay):
+    models = [draw("average", number) for number in range(6)]
+    for number, state in enumerate(averages_of(models, decay), 1):
+        weights = (1 - decay) * decay ** np.arange(number)[::-1] / (1 - decay**number)
+        assert weights.sum() == pytest.approx(1)
+        for name in NAMES:
+            expected = sum(w * model[name].astype(float) for w, model in zip(weights, models, strict=False))
+            np.testing.assert_allclose(state["ema"][name], expected, rtol=1e-5, atol=1e-6)
+            assert state["ema"][name].dtype == np.float32
+        assert state["ema_rounds"]["rounds"] == number
+
+
+def test_the_average_is_the_first_moment_of_torchs_adam_after_its_bias_correction():
+    """With √v̂ = ε ≈ 0 the step of Adam is lr·m̂/ε: here gradients are so small that v does not count."""
+    models = [draw("adam", number) for number in range(5)]
+    parameter = torch.nn.Parameter(torch.zeros(3, 2, dtype=torch.float64))
+    adam = torch.optim.Adam([parameter], lr=1.0, betas=(0.9, 0.0), eps=1e12)
+    for model, state in zip(models, averages_of(models, 0.9), strict=True):
+        before = parameter.detach().clone()
+        parameter.grad = torch.tensor(model["a"], dtype=torch.float64)
+        adam.step()
+        first = (before - parameter.detach()) * 1e12
+        np.testing.assert_allclose(state["ema"]["a"], first, rtol=1e-4, atol=1e-5)
+
+
+def test_the_average_of_equal_models_is_that_model_and_counters_have_none():
+    model = {**draw("start"), "count": np.array(7)}
+    for state in averages_of([model] * 4, 0.9):
+        assert set(state["ema"]) == set(NAMES)
+        for name in NAMES:
+            np.testing.assert_array_equal(state["ema"][name], model[name])
+            assert not np.shares_memory(state["ema"][name], model[name])

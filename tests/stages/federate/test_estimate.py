@@ -26,7 +26,7 @@ def seen():
 @pytest.fixture
 def watch(seen, clock):
     """Return an estimator with batches of 4 and 2 epochs: 8 steps per round."""
-    return Estimator(seen.append, batch_size=4, epochs=2, clock=clock)
+    return Estimator(seen.append, lambda client, modality, n: 2 * -(-n // 4), clock=clock)
 
 
 def step(watch, clock, seconds, times=1):
@@ -62,10 +62,17 @@ def test_steps_give_one_estimate_only(watch, seen, clock):
 
 
 def test_a_round_of_few_steps_gives_no_estimate_before_its_end(seen, clock):
-    watch = Estimator(seen.append, batch_size=64, epochs=1, clock=clock)
+    watch = Estimator(seen.append, lambda client, modality, n: 1, clock=clock)
     watch(FederationStarted(CLIENTS, 1, 5))
     step(watch, clock, seconds=2, times=WARM_UP + MEASURED)
     assert estimates(seen) == []
+
+
+def test_a_round_that_asks_half_of_the_clients_has_half_of_the_steps(seen, clock):
+    watch = Estimator(seen.append, lambda client, modality, n: 4 * -(-n // 4), 0.5, clock)
+    watch(FederationStarted(CLIENTS, 1, 5))
+    step(watch, clock, seconds=2, times=WARM_UP + MEASURED)
+    assert estimates(seen) == [2 * (5 * 8 - WARM_UP - MEASURED)]
 
 
 def test_rounds_give_their_mean_times_the_rounds_left(watch, seen):
@@ -90,7 +97,7 @@ def test_an_estimate_follows_the_event_it_is_made_of(watch, seen):
 
 
 def test_without_a_clock_it_takes_the_systems(seen):
-    watch = Estimator(seen.append, batch_size=4, epochs=2)
+    watch = Estimator(seen.append, lambda client, modality, n: 2 * -(-n // 4))
     watch(FederationStarted(CLIENTS, 1, 5))
     for number in range(WARM_UP + MEASURED):
         watch(StepDone("a", 1, number + 1, 6))

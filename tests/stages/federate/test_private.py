@@ -111,7 +111,9 @@ def test_a_secret_that_is_damaged_is_named(tmp_path):
         run_files.ensure_noise_secret(folder, algorithm)
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedavg-modality", "fedgs", "fedprox", "fedadam"])
+@pytest.mark.parametrize(
+    "strategy", ["fedavg", "fedavg-modality", "fedgs", "fedgs-unscaled", "fedprox", "fedadam"]
+)
 def test_strategies_that_take_one_mean_can_be_private_and_every_client_counts_the_same(strategy, tmp_path):
     algorithm = choose_algorithm(
         federate_config(tmp_path, **{**PRIVATE, "strategy": strategy, "dp_delta": 1e-3})
@@ -127,7 +129,10 @@ def test_real_nodes_are_not_compared_with_each_other_in_a_private_run(tmp_path):
     assert make_plan(federate_config(tmp_path, engine="superlink"), facts, None).max_update_norm < math.inf
 
 
-ABLE = "use fedavg, fedavg-modality, fedgs, fedprox, fedadam (fedavg-modality is nearest to flames"
+ABLE = (
+    "use fedavg, fedavg-modality, fedgs, fedgs-unscaled, fedprox, fedadam (fedavg-modality is nearest to "
+    "flames"
+)
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,19 @@ def test_other_options_are_rejected_with_every_difference(tiny):
     assert files_of(root / "runs" / "flames") == before
 
 
+def test_a_run_of_an_earlier_release_without_a_newer_option_continues_with_its_default(tiny):
+    root = tiny()
+    file = federate(federate_config(root, rounds=1)).folder / "config.toml"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    newer = ("fraction =", "ema =", "norm =")
+    older = [line for line in lines if not line.startswith(newer)]
+    assert len(older) == len(lines) - 3
+    file.write_text("\n".join(older), encoding="utf-8")
+    with pytest.raises(FlamesError, match=r"made with other options \(ema 0\.0 → 0\.5\)"):
+        federate(federate_config(root, ema=0.5))
+    assert federate(federate_config(root, rounds=2)).resumed_from == 1
+
+
 def test_options_that_change_nothing_may_change(tiny):
     root = tiny()
     federate(federate_config(root, rounds=1))
@@ -230,8 +243,37 @@ def test_a_shard_of_another_size_cannot_join(tiny):
 
 
 def test_a_learning_rate_for_no_modality_is_rejected(tiny):
-    with pytest.raises(FlamesError, match="--lr names 'CT', expected a modality of MRI, US"):
+    with pytest.raises(
+        FlamesError, match="--lr names 'CT', expected a modality or a client, one of MRI, US, "
+    ):
         federate(federate_config(tiny(), lr_by_modality={"CT": 0.1}))
+    with pytest.raises(FlamesError, match="--local-epochs names 'x', expected a modality or a client"):
+        federate(federate_config(tiny(), local_epochs_by_modality={"x": 2}))
+
+
+def test_a_client_and_a_modality_have_epochs_of_their_own(tiny):
+    root = tiny()
+    config = federate_config(root, rounds=1, keep_epoch="last", local_epochs_by_modality={"US": 2, "busi": 3})
+    steps = {one["client"]: one["n_steps"] for one in federate(config).records[0]["clients"]}
+    config = federate_config(root, rounds=1, keep_epoch="last", run="other")
+    plain = {one["client"]: one["n_steps"] for one in federate(config).records[0]["clients"]}
+    factors = {"busi": 3, "otu2d": 2}
+    assert steps == {client: n * factors.get(client, 1) for client, n in plain.items()}
+
+
+def test_a_run_with_a_cosine_schedule_continues_with_its_own_number_of_rounds_only(tiny):
+    root = tiny()
+    options = {"lr_schedule": "cosine", "warmup": 1}
+    first = federate(federate_config(root, rounds=3, **options))
+    with pytest.raises(FlamesError, match=r"from which --lr-schedule cosine .*, got --rounds 4"):
+        federate(federate_config(root, rounds=4, **options))
+    again = federate(federate_config(root, rounds=3, **options))
+    assert again.records == first.records
+
+
+def test_a_warm_up_of_all_rounds_is_rejected(tiny):
+    with pytest.raises(FlamesError, match="got --warmup 2 with --rounds 2, so that no round has the full"):
+        federate(federate_config(tiny(), rounds=2, warmup=2))
 
 
 def test_the_learning_rate_of_a_modality_is_its_clients_alone(tiny):

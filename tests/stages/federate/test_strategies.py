@@ -79,7 +79,8 @@ def test_a_federation_with_another_normalisation_trains_and_is_evaluated(norm, s
 
 
 RESUMED = {
-    "fedadam": {"strategy": "fedadam"},
+    "fedadam": {"strategy": "fedadam", "ema": 0.5},
+    "fraction": {"strategy": "flames", "fraction": 0.5, "ema": 0.9},
     "momentum": {"strategy": "fedgs", "server_momentum": 0.5},
     "content": {"strategy": "flames-fedgs", "share": "content", "style_from": 2, **SDNET},
 }
@@ -213,7 +214,7 @@ def test_every_option_of_training_and_of_the_server_counts(changes, plain, tiny)
     [
         ({"strategy": "fedadam"}, {"server_lr": 0.1}),
         ({"strategy": "fedgs"}, {"precise_norm": False}),
-        ({"strategy": "local", "local_epochs": 4}, {"keep_epoch": "last"}),
+        ({"strategy": "local", "local_epochs": 4}, {"keep_epoch": "best"}),
         ({"strategy": "fedavg"}, {"aggregation": "median"}),
     ],
     ids=["server_lr", "precise_norm", "keep_epoch", "median"],
@@ -296,6 +297,8 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
         ({"style_from": 3, "strategy": "local", **SDNET}, "exchanges no styles between clients"),
         ({"strategy": "local", "server_momentum": 0.5}, "local has no server momentum"),
         ({"strategy": "centralised", "server_momentum": 0.5}, "centralised has no server momentum"),
+        ({"strategy": "local", "fraction": 0.5}, "--fraction 0.5 draws clients, and in strategy local"),
+        ({"strategy": "centralised", "fraction": 0.5}, "would only train fewer rounds; leave --fraction out"),
         ({"strategy": "flames", "aggregation": "median"}, "replaces a plain mean"),
         ({"strategy": "scaffold", **SGD, "aggregation": "krum"}, "replaces a plain mean"),
         ({"strategy": "local", "aggregation": "krum"}, "replaces a plain mean"),
@@ -314,6 +317,8 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
         "alone",
         "local",
         "centralised",
+        "fraction of local",
+        "fraction of centralised",
         "median of flames",
         "krum of scaffold",
         "krum of one",
