@@ -3,26 +3,50 @@
     python benchmarks/results.py small norms --workspace flames-workspace --jobs 2
     python benchmarks/results.py full --workspace flames-workspace --device cuda --jobs 2 --minutes 8
 
-The workspace is partitioned (`flames partition`). An arm of a comparison is one `flames federate` command and
-one `flames evaluate` command, which are printed. A repeated call continues where the last one stopped. With
---minutes, commands that have not ended by then are stopped; a federation loses at most its last round.
+The workspace is partitioned (`flames partition`). An arm of a comparison is what one `flames federate` command
+with all its seeds makes; its name, options and seeds are in PLANS. Each seed is a process of its own. A
+repeated call continues where the last one stopped. With --minutes, federations stop after the round in which
+the time is over. Finished arms are evaluated after their last round and, if there are enough validation
+patients, after their best one.
 """
 
 import argparse
+import multiprocessing
 import os
-import signal
-import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from flames_cli.config import EvaluateConfig, FederateConfig
+from flames_cli.fed.events import Event, RoundDone
+from flames_cli.stages.evaluate.stage import evaluate
+from flames_cli.stages.federate.stage import federate
 
 THREE = (0, 1, 2)
-UNET = ("--model", "unet", "--model-option", "base_channels=8", "--model-option", "depth=4")
-SMALL = (*UNET, "--rounds", "24", "--lr", "1e-3", "--batch-size", "16", "--keep-epoch", "last")
-DENSENET = ("--model", "densenet-unet", "--encoder-weights", "none")
-FULL = (*DENSENET, "--rounds", "50", "--lr", "3e-4", "--batch-size", "16", "--keep-epoch", "last")
+LAST: dict[str, Any] = {"keep_epoch": "last"}
+SMALL = {
+    **LAST,
+    "model": "unet",
+    "model_options": {"base_channels": 8, "depth": 4},
+    "rounds": 24,
+    "lr": 1e-3,
+    "batch_size": 16,
+}
+FULL = {
+    **LAST,
+    "model": "densenet-unet",
+    "encoder_weights": "none",
+    "rounds": 50,
+    "lr": 3e-4,
+    "batch_size": 16,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +55,17 @@ class Arm:
 
     name: str
     strategy: str
-    options: tuple[str, ...]
+    options: dict[str, Any]
     seeds: tuple[int, ...] = (0,)
 
 
-STRATEGIES = ("flames-adaptive", "flames", "fedavg-modality", "fedavg", "centralised", "local")
-NORMS = {"stale": ("--no-precise-norm",), "group": ("--norm", "group"), "frozen": ("--norm", "frozen")}
+STRATEGIES = ("flames", "fedavg", "fedavg-modality", "flames-adaptive", "centralised", "local")
+NORMS = {"stale": {"precise_norm": False}, "group": {"norm": "group"}, "frozen": {"norm": "frozen"}}
 PLANS: dict[str, tuple[Arm, ...]] = {
     "small": tuple(Arm(strategy, strategy, SMALL, THREE) for strategy in STRATEGIES),
     "norms": tuple(
-        Arm(f"{strategy}-{name}", strategy, (*SMALL, *options))
-        for strategy in ("fedavg", "flames")
+        Arm(f"{strategy}-{name}", strategy, {**SMALL, **options})
+        for strategy in ("flames", "fedavg")
         for name, options in NORMS.items()
     ),
     "full": tuple(Arm(f"{strategy}-full", strategy, FULL) for strategy in ("flames", "fedavg")),
@@ -49,14 +73,23 @@ PLANS: dict[str, tuple[Arm, ...]] = {
 """The arms of each plan, in the order in which they start."""
 
 
+class TimeIsOver(Exception):
+    """The end of the time for all arms; the round that has just ended is stored."""
+
+
 def main() -> int:
-    """Run the arms of the chosen plans; return the exit status."""
+    """Run the arms of the chosen plans, seed after seed, then evaluate them; return the exit status."""
     options = parse_options()
-    deadline = time.monotonic() + options.minutes * 60 if options.minutes else None
+    deadline = time.time() + options.minutes * 60 if options.minutes else None
     arms = [arm for plan in options.plans for arm in PLANS[plan]]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        done = list(pool.map(lambda arm: run_arm(arm, options, deadline), arms))
-    return int(not all(done))
+    members = [(arm, seed) for seed in THREE for arm in arms if seed in arm.seeds]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, context) as pool:
+        train = partial(run_member, options.workspace, options.device, deadline)
+        done = dict(zip(((arm.name, seed) for arm, seed in members), pool.map(train, members), strict=True))
+        finished = [arm for arm in arms if all(done[arm.name, seed] for seed in arm.seeds)]
+        scored = list(pool.map(partial(evaluate_arm, options.workspace, options.device), finished))
+    return int(len(finished) < len(arms) or not all(scored))
 
 
 def parse_options() -> argparse.Namespace:
@@ -66,51 +99,53 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("plans", nargs="+", choices=sorted(PLANS))
     parser.add_argument("--workspace", type=Path, required=True, help="folder with a partition")
-    parser.add_argument("--jobs", type=int, default=1, help="number of arms that run simultaneously")
+    parser.add_argument("--jobs", type=int, default=1, help="number of federations that run simultaneously")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--minutes", type=float, help="time for all arms together")
+    parser.add_argument("--minutes", type=float, help="time for all federations together")
     return parser.parse_args()
 
 
-def run_arm(arm: Arm, options: argparse.Namespace, deadline: float | None) -> bool:
-    """Federate and evaluate one arm; return whether both commands ended well."""
-    where = ("--workspace", str(options.workspace), "--device", options.device, "--run", arm.name)
-    seeds = (
-        ("--seeds", ",".join(map(str, arm.seeds))) if len(arm.seeds) > 1 else ("--seed", str(arm.seeds[0]))
+def run_member(workspace: Path, device: str, deadline: float | None, member: tuple[Arm, int]) -> bool:
+    """Run the federation of one seed; return whether it has all its rounds."""
+    arm, seed = member
+    # Federations that run simultaneously share the cores: more threads would only wait for each other.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    config = FederateConfig(
+        workspace=workspace,
+        device=device,
+        run=arm.name,
+        strategy=arm.strategy,
+        seeds=arm.seeds if len(arm.seeds) > 1 else (),
+        seed=seed,
+        **arm.options,
     )
-    commands = (
-        ("federate", *where, "--strategy", arm.strategy, *seeds, *arm.options),
-        ("evaluate", *where, "--round", "last", "--no-overlays"),
-    )
-    return all(run_command(arm.name, command, options.workspace / "logs", deadline) for command in commands)
+    started = time.time()
+
+    def stop_in_time(event: Event) -> None:
+        if deadline is not None and time.time() > deadline and isinstance(event, RoundDone):
+            raise TimeIsOver
+
+    try:
+        rounds = len(federate(config, stop_in_time).records)
+        said = f"{rounds} rounds"
+    except TimeIsOver:
+        rounds, said = 0, "stopped; the same command continues it"
+    except Exception:
+        rounds, said = 0, traceback.format_exc()
+    print(f"{config.run_name}: {said}, {time.time() - started:.0f} s", flush=True)
+    return rounds == config.rounds
 
 
-def run_command(name: str, arguments: tuple[str, ...], logs: Path, deadline: float | None) -> bool:
-    """Run one command with its output in a file; return whether it ended well and in time."""
-    started = time.monotonic()
-    if deadline is not None and started > deadline:
-        return False
-    print(" ".join(("flames", *arguments)), flush=True)
-    logs.mkdir(parents=True, exist_ok=True)
-    log = logs / f"{name}-{arguments[0]}.log"
-    # Arms that run simultaneously share the cores; more threads for each would only wait for each other.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flames_cli", *arguments],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
+def evaluate_arm(workspace: Path, device: str, arm: Arm) -> bool:
+    """Evaluate an arm after its last round; return whether that succeeded."""
+    try:
+        evaluate(
+            EvaluateConfig(workspace=workspace, device=device, run=arm.name, round="last", overlays=False)
         )
-        try:
-            status = process.wait(None if deadline is None else deadline - started)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            status = process.wait()
-    print(
-        f"{name}: {arguments[0]} took {time.monotonic() - started:.0f} s, status {status}; {log}", flush=True
-    )
-    return status == 0
+    except Exception:
+        print(f"{arm.name}: {traceback.format_exc()}", flush=True)
+        return False
+    return True
 
 
 if __name__ == "__main__":
