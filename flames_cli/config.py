@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -106,6 +106,17 @@ def _check_split(value: Any) -> Any:
     return value
 
 
+def _check_round(value: Any) -> Any:
+    """Accept a round of 1 or more, as a number or a text, or the name of a rule."""
+    names = get_args(get_args(Wanted)[0])
+    if value is None or (isinstance(value, str) and value in names):
+        return value
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise PydanticCustomError("round", f"A round should be {', '.join(names)} or a number of 1 or more")
+    return number
+
+
 def _check_factor(value: float) -> float:
     if value and value <= 1:
         raise PydanticCustomError("factor", "Input should be greater than 1, or 0 for no limit")
@@ -120,6 +131,9 @@ def _check_fold(text: str) -> str:
     return text
 
 
+Wanted = Literal["best", "best-small", "last"] | int
+"""Round that a user asks for."""
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
 MAX_NAME = 64
@@ -129,6 +143,7 @@ Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME -
 Factor = Annotated[float, AfterValidator(_check_factor)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Split = Annotated[int | Literal["site"], BeforeValidator(_check_split)]
+Round = Annotated[Wanted, BeforeValidator(_check_round)]
 Fold = Annotated[str, AfterValidator(_check_fold)]
 Sites = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
@@ -519,7 +534,7 @@ class FederateConfig(_TrainSection, Section):
         stored=False,
     )
     keep_rounds: Annotated[int, Field(ge=1)] = option(
-        2, "Number of newest checkpoints to keep.", RUN_PANEL, may_change=True
+        2, "Number of newest checkpoints to keep; the best ones are kept too.", RUN_PANEL, may_change=True
     )
     fresh: bool = option(False, "Delete the run and start it again.", RUN_PANEL, stored=False)
 
@@ -555,6 +570,13 @@ class EvaluateConfig(Section):
     no_option = ("seed",)
 
     run: Name | None = option(None, "Run to evaluate.", shown="the newest", names="runs")
+    round: Round | None = option(
+        None,
+        "Round whose models are evaluated: best (by the clients' validation), best-small (by validation on "
+        "small lesions), last, or the number of a stored one.",
+        shown="best from 10 validation patients on, else last",
+        metavar="ROUND",
+    )
     client_test: bool = option(
         False, "Evaluate every personalised model on the test set of its own client only."
     )
@@ -575,6 +597,12 @@ class TsneConfig(Section):
         "pixels", "Features of an image: its pixels, or the bottleneck of a run's model (deep)."
     )
     run: Name | None = option(None, "Run for deep features.", shown="the newest", names="runs")
+    round: Round | None = option(
+        None,
+        "Round whose models make deep features: best, best-small, last or a number, as in `flames evaluate`.",
+        shown="best from 10 validation patients on, else last",
+        metavar="ROUND",
+    )
     max_images: Annotated[int, Field(ge=10)] = option(
         1000, "Largest number of images of each client, drawn by seed."
     )

@@ -174,13 +174,19 @@ class FederationView:
         for row in self._rows.values():
             row["state"] = "done"
         dice = [client["val_dice"] for client in event.record["clients"] if "val_dice" in client]
+        self._note_models("final models", dice)
+        for client, reason in event.record["missing"].items():
+            self._say(f"{client} did not report on the final models: {reason}")
+        for earlier in event.record.get("earlier", ()):
+            dice = [client["val_dice"] for client in earlier["clients"] if "val_dice" in client]
+            self._note_models(f"models of round {earlier['round']}", dice)
+
+    def _note_models(self, what: str, dice: Sequence[float]) -> None:
         if dice:
             mean = sum(dice) / len(dice)
             self._say(
-                f"{self._title}: final models, validation Dice {mean:.3f} ({_mean_of(dice)})", style="default"
+                f"{self._title}: {what}, validation Dice {mean:.3f} ({_mean_of(dice)})", style="default"
             )
-        for client, reason in event.record["missing"].items():
-            self._say(f"{client} did not report on the final models: {reason}")
 
     def _warn_if_long(self, seconds: float) -> None:
         if self._on_cpu and seconds > LONG_SECONDS and not self._warned:

@@ -187,6 +187,8 @@ def print_federation(console: Console, result: "FederationResult", rounds: int) 
         console.print(f"privacy: {epsilon_spent(last)}, for each client; {NOT_PRIVATE}")
     if result.tests:
         print_client_tests(console, result.tests)
+    if chosen := result.chosen:
+        console.print(f"flames evaluate takes round {chosen.round}: {chosen.why}", soft_wrap=True)
     _say_where(console, result.folder)
 
 
@@ -214,6 +216,8 @@ def print_map(console: Console, made: "Map") -> None:
             + ("" if clients is None else f"; clients with {clients:.2f}"),
             soft_wrap=True,
         )
+    if made.round is not None:
+        console.print(f"features of round {made.round}: {made.why}", soft_wrap=True)
     if made.models > 1:
         console.print(
             f"the features come from {made.models} models, whose spaces differ: that alone separates them",
@@ -234,6 +238,7 @@ def federation_json(result: "FederationResult") -> dict[str, Any]:
         "resumed_from": result.resumed_from,
         "rounds": result.records,
         **({"notes": result.notes} if result.notes else {}),
+        **({"chosen_round": result.chosen.as_json()} if result.chosen else {}),
         **({"final_models": result.final} if result.final else {}),
         **({"client_tests": result.tests} if result.tests else {}),
     }

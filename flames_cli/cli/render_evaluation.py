@@ -31,7 +31,7 @@ NAME_WIDTH = 13
 
 def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
     """Yield the tables of clients and of server models: all metrics, Dice by size of lesion, gains."""
-    by = f"{result.run} ({result.strategy}, {count(result.round, 'round')})"
+    by = f"{result.run} ({result.strategy}, {_rounds_of(result)})"
     shown = (
         ("client_test", "client", "clients, own test sets", result.clients),
         ("server_test", "model", f"server models, unseen {_units(result, 'server_test')}", result.server),
@@ -49,7 +49,15 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
 
 
 def evaluation_notes(result: "Evaluation") -> Iterator[str]:
-    """Yield notes that explain the words of the tables."""
+    """Yield notes that explain the words of the tables, and first the choice of the round."""
+    for run, chosen in ((result.run, result.chosen), (result.compare, result.compared)):
+        if chosen:
+            yield f"{run}: round {chosen.round}, {chosen.why}"
+    if result.stale_statistics:
+        yield (
+            f"BatchNorm's statistics of round {result.round} are those of the blend, with which models find "
+            "less: clients estimate new ones for the last and the best round at the end of a run"
+        )
     if spent := result.privacy:
         yield (
             f"privacy: {epsilon_spent(spent)} after {count(spent['releases'], 'release')} with noise "
@@ -73,6 +81,13 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
         if any(row.gains for rows in result.lesions.values() for row in rows):
             over = _units(result, *result.units)
             yield f"[…]: 95 % bootstrap interval over {over}, too narrow for fewer than some 20"
+
+
+def _rounds_of(result: "Evaluation") -> str:
+    """Return the number of rounds, or which of them was evaluated."""
+    if result.chosen and result.chosen.round != result.chosen.last:
+        return f"round {result.chosen.round} of {result.chosen.last}"
+    return count(result.round, "round")
 
 
 def _units(result: "Evaluation", *splits: str) -> str:

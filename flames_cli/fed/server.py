@@ -6,7 +6,7 @@ own model, and blends no reply before the last one has arrived.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,8 +62,9 @@ class _Traffic:
 Save = Callable[[State, dict[str, Any]], None]
 """save(state, record), called after every round."""
 
-SaveFinal = Callable[[FinalPass], None]
-"""save_final(result), called after the pass that follows the last round."""
+SaveFinal = Callable[[FinalPass, list[dict[str, Any]]], None]
+"""save_final(result, earlier), called after the passes that follow the last round; `earlier` has the entries
+of the best earlier rounds for final-models.json."""
 
 SaveEvaluations = Callable[[int, list[EvaluationReport], dict[str, str]], None]
 """save_evaluations(round, reports, missing), called after the last round; `missing` has the reason of each
@@ -72,6 +73,18 @@ client without a report."""
 
 def nothing_to_save(state: State, record: dict[str, Any]) -> None:
     """Save nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRounds:
+    """Access to the stored rounds before the last one, of which one may have the best models."""
+
+    find_best: Callable[[FinalPass, OnEvent], Iterable[State]]
+    """find_best(result of the last round, on_event) gives the states of the best rounds before the last."""
+    save: Callable[[State], None]
+    """save(state) stores the state of an earlier round with the statistics of its models."""
+    choose: Callable[[State], State]
+    """choose(last state) gives the state whose models the clients evaluate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,8 @@ class Federation:
     """None: the clients do not evaluate the final models."""
     save_final: SaveFinal | None = None
     """None: there is no pass of the clients after the last round."""
+    earlier: EarlierRounds | None = None
+    """None: only the last round counts."""
     noise_secret: bytes = field(default=b"", repr=False)
     """Secret from which noise is drawn; empty if the plan's algorithm has no privacy."""
     pace: Pace = USUAL_PACE
@@ -127,16 +142,43 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
         state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), drawn, roster)
     final = state or with_model_groups(None, plan, [])
     if federation.save_final and final.statistics is None:
-        clients = roster.available_clients()
-        examined = examine_final_models(grid, plan, final, clients, roster, on_event)
-        federation.save_final(examined)
-        on_event(FinalModelsExamined(examined.as_json()))
-        final = examined.state
+        final = _examine(grid, federation, final, roster, federation.save_final)
     if federation.save_evaluations:
+        tested = federation.earlier.choose(final) if federation.earlier else final
         clients = roster.available_clients()
-        reports, missing = collect_evaluations(grid, plan, final, clients, roster, on_event)
-        federation.save_evaluations(final.round, reports, missing)
+        able = _with_models(tested, plan, clients)
+        reports, missing = collect_evaluations(grid, plan, tested, able, roster, on_event)
+        late = {one.client: f"its first model is newer than round {tested.round}" for _, one in clients}
+        for _, one in able:
+            late.pop(one.client)
+        federation.save_evaluations(tested.round, reports, {**missing, **late})
     return final
+
+
+def _examine(grid: Grid, federation: Federation, last: State, roster: Roster, save_final: SaveFinal) -> State:
+    """Let the clients examine the last round's models, then those of the best earlier rounds; return the last
+    state with its statistics.
+
+    All is repeated if it is interrupted, since the last state is saved last.
+    """
+    plan, on_event = federation.plan, federation.on_event
+    clients = roster.available_clients()
+    examined = examine_final_models(grid, plan, last, clients, roster, on_event)
+    records = []
+    if earlier := federation.earlier:
+        for state in earlier.find_best(examined, on_event):
+            able = _with_models(state, plan, clients)
+            found = examine_final_models(grid, plan, state, able, roster, on_event)
+            earlier.save(found.state)
+            records.append(found.as_json())
+    save_final(examined, records)
+    on_event(FinalModelsExamined({**examined.as_json(), "earlier": records}))
+    return examined.state
+
+
+def _with_models(state: State, plan: Plan, clients: Clients) -> Clients:
+    """Return the clients that have a model in `state`: the first client of a group may have joined later."""
+    return [(node, profile) for node, profile in clients if plan.model_group_of(profile) in state.server]
 
 
 def _run_round(grid: Grid, federation: Federation, state: State, clients: Clients, roster: Roster) -> State:

@@ -36,7 +36,7 @@ class FinalPass:
     """Reason of each client without a usable report."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the content of final-models.json, without format and version."""
+        """Return the entry of this round for final-models.json."""
         clients = [
             {
                 "client": report.client,

@@ -125,8 +125,14 @@ def draw_overlays(path_png: Path, rows: Sequence[OverlayRow]) -> None:
         _save(figure, path_png, "png")
 
 
-def draw_rounds(path_png: Path, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    """Draw learning curves: validation Dice over rounds, one line per label.
+def draw_rounds(
+    path_png: Path,
+    series: Mapping[str, Sequence[tuple[int, float]]],
+    marks: Mapping[str, int] | None = None,
+) -> None:
+    """Draw learning curves: validation Dice over rounds, one line per label, and vertical lines at marks.
+
+    Marks of the same round share a line.
 
     Raises:
         ValueError: there is no series.
@@ -141,6 +147,7 @@ def draw_rounds(path_png: Path, series: Mapping[str, Sequence[tuple[int, float]]
         axes = figure.subplots()
         for index, (label, points) in enumerate(series.items()):
             _draw_curve(axes, index, label, points)
+        _draw_marks(axes, marks or {})
         axes.set(xlabel="round", ylabel="validation Dice", ylim=(0, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
@@ -190,6 +197,17 @@ def _draw_curve(axes: "Axes", index: int, label: str, points: Sequence[tuple[int
         linewidth=1.3,
         label=label,
     )
+
+
+def _draw_marks(axes: "Axes", marks: Mapping[str, int]) -> None:
+    by_round: dict[int, list[str]] = {}
+    for name, number in marks.items():
+        by_round.setdefault(number, []).append(name)
+    for index, (number, names) in enumerate(by_round.items()):
+        label = f"{', '.join(names)}: round {number}"
+        axes.axvline(
+            number, color="#666666", linestyle=LINES[1 + index], linewidth=1.0, label=label, zorder=1
+        )
 
 
 def _draw_key(figure: "Figure", width: float, height: float) -> None:

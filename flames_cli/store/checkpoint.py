@@ -5,7 +5,7 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -61,13 +61,14 @@ def nothing_more(state: State) -> None:
     """Accept every state that can be read."""
 
 
-def save_state(folder: Path, state: State, keep: int) -> Path:
-    """Write `state` to `folder`/round-NNNNN and delete all but the newest `keep` rounds.
+def save_state(folder: Path, state: State, keep: int, best: Collection[int] = ()) -> Path:
+    """Write `state` to `folder`/round-NNNNN and delete all but the newest `keep` rounds and the `best` ones.
 
     Args:
         folder: folder of the run's checkpoints.
         state: state after its round.
-        keep: number of rounds to keep, above 0.
+        keep: number of newest rounds to keep, above 0.
+        best: further rounds to keep.
 
     Raises:
         FlamesError: the folder cannot be written; no partial checkpoint is left.
@@ -75,8 +76,38 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
     target = round_folder(folder, state.round)
     with replacing_folder(target) as temporary:
         _write(temporary, state)
-    delete_older_rounds(folder, keep)
+    delete_older_rounds(folder, keep, best)
     return target
+
+
+def save_statistics(folder: Path, state: State) -> None:
+    """Add the statistics of `state` to the stored checkpoint of its round; the other files stay as they are.
+
+    The index is replaced last and in one step, so that a process that is killed leaves the checkpoint without
+    statistics. Nothing else can be lost, which matters for a round that no run repeats.
+
+    Raises:
+        FlamesError: the checkpoint is damaged, or the folder cannot be written.
+    """
+    target = round_folder(folder, state.round)
+    remove_leftovers(target)
+    index = _Reader(folder, state.round).index
+    if index["version"] != CHECKPOINT.version:
+        with replacing_folder(target) as temporary:
+            _write(temporary, state)
+        return
+    found = index["statistics"] or {}
+    earlier = {file for files in found.values() for file in files.values()}
+    sha256 = {file: checksum for file, checksum in index["sha256"].items() if file not in earlier}
+    if earlier:
+        _write_index(target, {**index, "statistics": None, "sha256": sha256})
+    written = _Writer(target)
+    statistics = written.statistics(state.statistics)
+    _write_index(target, {**index, "statistics": statistics, "sha256": {**sha256, **written.sha256}})
+
+
+def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
+    write_json(folder / INDEX, {**index, SEAL: _seal(index)})
 
 
 def _write(folder: Path, state: State) -> None:
@@ -93,7 +124,7 @@ def _write(folder: Path, state: State) -> None:
         "clients": {name: asdict(last) for name, last in state.clients.items()},
         "sha256": written.sha256,
     }
-    write_json(folder / INDEX, {**index, SEAL: _seal(index)})
+    _write_index(folder, index)
 
 
 def _seal(index: Mapping[str, Any]) -> str:
@@ -162,12 +193,14 @@ def list_rounds(folder: Path) -> list[int]:
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _ROUND.match(path.name)))
 
 
-def delete_older_rounds(folder: Path, keep: int) -> None:
-    """Delete the folders of all but the newest `keep` rounds; folders that cannot be deleted stay."""
+def delete_older_rounds(folder: Path, keep: int, best: Collection[int] = ()) -> None:
+    """Delete the folders of all but the newest `keep` rounds and the `best` ones; folders that cannot be
+    deleted stay."""
     remove_leftovers(folder)
     for old in list_rounds(folder)[:-keep]:
-        with suppress(OSError):
-            remove_folder(round_folder(folder, old))
+        if old not in best:
+            with suppress(OSError):
+                remove_folder(round_folder(folder, old))
 
 
 def load_newest_complete(folder: Path, check: Check = nothing_more) -> tuple[State, list[DamagedCheckpoint]]:
@@ -250,6 +283,11 @@ class _Reader:
         if index.pop(SEAL, None) not in (None, _seal(index)):  # None: written by an earlier release
             raise self._damaged(f"the checksum of {INDEX} differs")
         return index
+
+    @property
+    def index(self) -> dict[str, Any]:
+        """The index as it is stored, without its checksum."""
+        return self._index
 
     @property
     def round(self) -> int:

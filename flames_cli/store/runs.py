@@ -309,6 +309,13 @@ def read_final_models(run: RunFolder) -> dict[str, Any] | None:
         return None
     found = read_json(run.final_models, FINAL_MODELS)
     check_stamp(found, FINAL_MODELS, run.final_models)
+    if not isinstance(earlier := found.setdefault("earlier", []), list) or not all(
+        isinstance(one, dict) and isinstance(one.get("round"), int) and isinstance(one.get("clients"), list)
+        for one in (found, *earlier)
+    ):
+        raise FlamesError(
+            f"{run.final_models} has missing entries; delete it, and rounds are chosen without it"
+        )
     return found
 
 

@@ -30,7 +30,7 @@ CLIENT_STATE = Format("flames-memory")
 EVALUATION = Format("flames-evaluation", 2)
 EMBEDDING = Format("flames-embedding")
 CLIENT_TESTS = Format("flames-client-tests")
-FINAL_MODELS = Format("flames-final-models")
+FINAL_MODELS = Format("flames-final-models", 2, earlier=(1,))
 DEPLOYMENT = Format("flames-deployment")
 SITE = Format("flames-site")
 

@@ -100,7 +100,7 @@ def record(data, monkeypatch, tmp_path):
         monkeypatch.setattr(inline, "InlineGrid", Recorder)
         monkeypatch.setattr(node_test, "LEAST_CASES", 1)
         Recorder.kept = []
-        federation = Federation(plan, save_evaluations=lambda *told: None, save_final=lambda result: None)
+        federation = Federation(plan, save_evaluations=lambda *told: None, save_final=lambda *found: None)
         contexts = inline.make_contexts(dict(enumerate(nodes, 2)))
         # The server rejects some leaks, but the messages were sent before.
         with suppress(FlamesError) if leak else nullcontext():

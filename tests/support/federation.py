@@ -17,7 +17,7 @@ from flames_cli.fed.messages import Profile, pack_profile, pack_report, unpack_t
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.fed.server import EarlierRounds, Federation, make_server_app
 
 SIZE = 8
 
@@ -88,6 +88,7 @@ def run_federation(
     participation: Any = None,
     test: Callable[..., Any] | None = None,
     examine: Callable[..., Any] | None = None,
+    earlier: EarlierRounds | None = None,
     pace: Pace = USUAL_PACE,
     **plan: Any,
 ) -> Watched:
@@ -140,7 +141,8 @@ def run_federation(
         participation or ALL_AT_ONCE,
         (lambda *told: seen.tests.append(told)) if test else None,
         pace=pace,
-        save_final=(lambda result: setattr(seen, "final", result)) if examine else None,
+        save_final=(lambda *found: setattr(seen, "final", found[0])) if examine else None,
+        earlier=earlier,
     )
     server = make_server_app(lambda _: made)
     run_inline(server, app, make_contexts({node: {} for node in of_node}))

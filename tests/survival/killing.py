@@ -225,10 +225,10 @@ def after_line(round: int) -> None:
 
     save = run_files.save_state
 
-    def wait(folder: Path, state: Any, keep: int) -> Path:
+    def wait(folder: Path, state: Any, *rest: Any) -> Path:
         if state.round == round:
             die()
-        return save(folder, state, keep)
+        return save(folder, state, *rest)
 
     run_files.save_state = wait
 

@@ -12,7 +12,7 @@ from tests.support.tiny import tiny_options
 pytestmark = [pytest.mark.slow, pytest.mark.federated]
 
 STRATEGIES = {
-    "fedavg": {"strategy": "fedavg"},
+    "fedavg": {"strategy": "fedavg", "fraction": 0.5, "ema": 0.5},
     "flames": {"strategy": "flames"},
     "scaffold": {"strategy": "scaffold", "optimiser": "sgd"},
 }
@@ -37,8 +37,9 @@ MIDDLE = [
     ("move", {"to": "checkpoints/round-00002", "when": "before"}),
     ("after_round", {"round": 2}),
     ("move", {"to": "checkpoints/round-00003", "when": "after"}),  # the first round still exists
+    ("half_removed", {"name": "checkpoints/.round-00001"}),
     ("half_line", {"round": 4}),
-    ("half_removed", {"name": "checkpoints/.round-00002"}),
+    ("after_line", {"round": 4}),  # the line shows that round 2 or 3 is the best, its checkpoint is missing
 ]
 
 FINAL = [
@@ -46,6 +47,17 @@ FINAL = [
     ("move", {"to": "final-models.json", "when": "after"}),
 ]
 """Points in the pass after the last round."""
+
+BEST = [
+    ("after_round", {"round": 4}),
+    ("half_weights", {"within": "checkpoints/round-00002/"}),
+    ("move", {"to": "checkpoints/round-00002/state.json", "when": "before"}),
+    ("move", {"to": "checkpoints/round-00002/state.json", "when": "after"}),
+    ("move", {"to": "final-models.json", "when": "after"}),
+    ("half_weights", {"within": "checkpoints/round-00004/"}),
+    ("move", {"to": "checkpoints/round-00004/state.json", "when": "before"}),
+]
+"""Points between the pass of the last round, that of the best one, which is an earlier one, and the end."""
 
 MEMORY = [
     ("half_weights", {"within": "brats-1/.round-00001.tmp"}),
@@ -91,6 +103,7 @@ def content(workspace):
         "/".join(part for part in name.split("/") if len(part) != 16): data for name, data in files.items()
     }
     config = (run / "config.toml").read_text().splitlines()
+    files["final-models.json"] = (run / "final-models.json").read_bytes()
     files["config.toml"] = [line for line in config if not line.startswith("token")]
     files["rounds.jsonl"] = without_timings(
         json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()
@@ -117,6 +130,18 @@ def test_a_run_killed_at_every_point_ends_as_one_left_alone(strategy, killer, ti
     killer.federate(root, run="one", **STRATEGIES[strategy])
     assert_same_as(content(root), content(left_alone(strategy)[0]))
     assert "noted" not in killer.said(), "a kill damages nothing"
+
+
+def test_a_run_killed_between_the_passes_of_its_last_and_its_best_round_ends_the_same(
+    killer, tiny, left_alone
+):
+    root, how = tiny(), STRATEGIES["flames"]
+    alone = content(left_alone("flames")[0])
+    assert [one["round"] for one in json.loads(alone["final-models.json"])["earlier"]] == [2]
+    assert {name for name in alone if "round-00002/statistics" in name}, "the best round has statistics"
+    die_at(killer, "federate", tiny_options(root, run="one", **how), BEST)
+    killer.federate(root, run="one", **how)
+    assert_same_as(content(root), alone)
 
 
 def test_clients_killed_while_they_save_state_continue_from_earlier_state(killer, tiny, left_alone):

@@ -85,10 +85,10 @@ def average_step(model: Weights, old: OptimiserState, decay: float) -> dict[str,
     before = old.get("ema", {})
     number = int(old["ema_rounds"]["rounds"]) + 1 if before else 1
     share = (1 - decay) / (1 - decay**number)
-    average = {
-        name: cast(_entry(before, name) + share * (_wide(array) - _entry(before, name)), array.dtype)
-        for name, array in floats_of(model).items()
-    }
+    average = {}
+    for name, array in floats_of(model).items():
+        past = _entry(before, name)
+        average[name] = cast(past + share * (array - past), array.dtype)
     return {"ema": average, "ema_rounds": {"rounds": np.array(number, np.int64)}}
 
 

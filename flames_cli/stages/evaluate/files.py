@@ -16,6 +16,7 @@ from flames_cli.stages.evaluate.parts import Scored
 from flames_cli.stages.evaluate.pictures import overlay_name
 from flames_cli.stages.evaluate.rows import Row
 from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
+from flames_cli.stages.rounds import ChosenRound
 from flames_cli.store.files.atomic import write_csv, write_json
 from flames_cli.store.schema import EVALUATION, read_json, stamp
 
@@ -58,6 +59,12 @@ class Evaluation:
     """Seed of the intervals' draws: the run's own."""
     privacy: dict[str, Any] | None = None
     """Privacy cost of the run's models, if they are private."""
+    chosen: ChosenRound | None = None
+    """The round, and why it was chosen."""
+    compared: ChosenRound | None = None
+    """The round of the other run."""
+    stale_statistics: bool = False
+    """True if the models have the statistics of BatchNorm of their blend, not of their own weights."""
 
     @property
     def clients(self) -> list[Row]:
@@ -150,7 +157,9 @@ def summary_json(result: Evaluation) -> dict[str, Any]:
         "run": result.run,
         "strategy": result.strategy,
         "round": result.round,
+        "round_choice": result.chosen.as_json() if result.chosen else None,
         "compare": result.compare,
+        "compared_round_choice": result.compared.as_json() if result.compared else None,
         "models": result.models,
         "clients": [row.as_json() for row in result.clients],
         "server": [row.as_json() for row in result.server],

@@ -1,6 +1,7 @@
 """Pictures of `flames evaluate`: overlays of every model, and the learning curves of the run."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,29 @@ def overlay_name(split: str) -> str:
     return f"overlays-{split.removesuffix('_test')}.png"
 
 
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Learning curves of a run."""
+
+    series: dict[str, list[tuple[int, float]]]
+    """Rounds and validation Dice by client."""
+    marks: dict[str, int] = field(default_factory=dict)
+    """Rounds to mark, by rule: best, best-small."""
+
+
 def draw_evaluation(
     folder: Path,
     segmenter: Segmenter,
     scored: dict[str, list[Scored]],
-    rounds: Sequence[dict[str, Any]],
-    final: dict[str, Any] | None = None,
+    curves: Curves,
 ) -> None:
     """Draw the best, median and worst case of every model, one picture per split, and the learning curves."""
     for split, tested in scored.items():
         if chosen := [one for one in tested if one.scores]:
             rows = [_overlay_row(segmenter, one.model, one.scores) for one in chosen]
             draw_overlays(folder / overlay_name(split), rows)
-    if series := learning_curves(rounds, final):
-        draw_rounds(folder / "rounds.png", series)
+    if curves.series:
+        draw_rounds(folder / "rounds.png", curves.series, curves.marks)
 
 
 def _overlay_row(segmenter: Segmenter, model: ModelUnderTest, scores: Sequence[Score]) -> OverlayRow:

@@ -19,7 +19,12 @@ from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.flower.flwr_command import find_superlink
 from flames_cli.learn.devices import count_gpus
 from flames_cli.stages.deploy.foreground import interrupted_by_signals
-from flames_cli.stages.federate.run_files import ensure_noise_secret, make_final_saver, make_round_saver
+from flames_cli.stages.federate.run_files import (
+    ensure_noise_secret,
+    make_earlier_rounds,
+    make_final_saver,
+    make_round_saver,
+)
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.runs import RunFolder, write_nodes
 
@@ -74,13 +79,14 @@ def run_engine(made: Prepared, on_event: OnEvent) -> None:
 
 
 def _run_inline(made: Prepared, on_event: OnEvent) -> None:
-    save = make_round_saver(made.run, made.config.keep_rounds)
+    save = make_round_saver(made.run, made.config)
     participation = _participation(made.config, len(made.nodes), 0.0, strict=True)
     secret = ensure_noise_secret(made.run, made.plan.algorithm)
     federation = Federation(
         plan=made.plan,
         save=save,
-        save_final=make_final_saver(made.run, made.config.keep_rounds),
+        save_final=make_final_saver(made.run),
+        earlier=make_earlier_rounds(made.run, made.config),
         resumed=made.resumed,
         on_event=on_event,
         participation=participation,

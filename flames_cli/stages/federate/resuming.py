@@ -13,6 +13,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines import ENGINES, Engine
 from flames_cli.stages.federate.planning import encoder_weights_of
+from flames_cli.stages.rounds import reason_for_last_only, rounds_to_keep
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
     delete_older_rounds,
@@ -91,8 +92,11 @@ def resume(run: RunFolder, config: FederateConfig, facts: dict[str, Any]) -> Res
         f"{set_aside(one.round_folder).name}; continuing after round {state.round}"
         for one in damaged
     ]
-    delete_older_rounds(run.checkpoints, config.keep_rounds)
-    return Resumed(state, made, [*notes, *truncate_rounds(run.rounds, state.round)])
+    notes += truncate_rounds(run.rounds, state.round)
+    stored, only_last = list_rounds(run.checkpoints), reason_for_last_only(config)
+    best = rounds_to_keep(read_rounds(run.rounds), stored, only_last)
+    delete_older_rounds(run.checkpoints, config.keep_rounds, best)
+    return Resumed(state, made, notes)
 
 
 def _count_privacy_again(run: RunFolder, state: State) -> State:

@@ -1,21 +1,32 @@
 """Files of a run: its folder, and what is saved after every round."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.best_round import score_rounds
 from flames_cli.core.federated.privacy import KEY_BYTES
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.evaluation_report import EvaluationReport
+from flames_cli.fed.events import Noted, OnEvent
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import Save, SaveEvaluations, SaveFinal
+from flames_cli.fed.server import EarlierRounds, Save, SaveEvaluations, SaveFinal
 from flames_cli.fed.server_final_pass import FinalPass
 from flames_cli.stages.federate.planning import encoder_weights_of
-from flames_cli.store.checkpoint import save_state
+from flames_cli.stages.rounds import choose_round, read_run_rounds, reason_for_last_only, rounds_to_keep
+from flames_cli.store.checkpoint import (
+    DamagedCheckpoint,
+    list_rounds,
+    load_state,
+    save_state,
+    save_statistics,
+    set_aside,
+)
 from flames_cli.store.files.atomic import (
     REMOVED,
     finite,
@@ -25,7 +36,7 @@ from flames_cli.store.files.atomic import (
     write_private,
 )
 from flames_cli.store.files.hashes import hash_file
-from flames_cli.store.runs import RunFolder, append_round, write_config
+from flames_cli.store.runs import RunFolder, append_round, read_rounds, write_config
 from flames_cli.store.schema import CLIENT_TESTS, FINAL_MODELS, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
@@ -91,27 +102,62 @@ def ensure_noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
     return secret
 
 
-def make_round_saver(run: RunFolder, keep_rounds: int) -> Save:
-    """Return save(state, record), which writes a line and a checkpoint in `run`'s folder."""
+def make_round_saver(run: RunFolder, config: FederateConfig) -> Save:
+    """Return save(state, record), which writes a line and a checkpoint in `run`'s folder, and deletes the
+    checkpoints that are neither among the newest nor the best."""
+    lines, only_last = read_rounds(run.rounds), reason_for_last_only(config)
 
     def save(state: State, record: dict[str, Any]) -> None:
         # In this order: a line without its checkpoint is deleted and its round repeated; a checkpoint without
         # its line is not repeated.
         append_round(run.rounds, record)
-        save_state(run.checkpoints, state, keep_rounds)
+        lines.append(finite(record))
+        best = rounds_to_keep(lines, list_rounds(run.checkpoints), only_last)
+        save_state(run.checkpoints, state, config.keep_rounds, best)
 
     return save
 
 
-def make_final_saver(run: RunFolder, keep_rounds: int) -> SaveFinal:
-    """Return save_final(result), which writes final-models.json and the last checkpoint with statistics."""
+def make_final_saver(run: RunFolder) -> SaveFinal:
+    """Return save_final(result, earlier), which writes final-models.json, and the statistics to the last
+    checkpoint."""
 
-    def save(result: FinalPass) -> None:
-        # The checkpoint comes last: while it has no statistics, the pass is made again.
-        write_json(run.final_models, {**stamp(FINAL_MODELS), **finite(result.as_json())})
-        save_state(run.checkpoints, result.state, keep_rounds)
+    def save(result: FinalPass, earlier: list[dict[str, Any]]) -> None:
+        # The statistics come last: while the checkpoint has none, all passes are made again.
+        content = {**stamp(FINAL_MODELS), **result.as_json(), "earlier": earlier}
+        write_json(run.final_models, finite(content))
+        save_statistics(run.checkpoints, result.state)
 
     return save
+
+
+def make_earlier_rounds(run: RunFolder, config: FederateConfig) -> EarlierRounds:
+    """Return the access to the best earlier rounds in `run`'s folder."""
+
+    def find_best(last: FinalPass, on_event: OnEvent) -> Iterator[State]:
+        if reason_for_last_only(config):
+            return
+        scores, done = score_rounds(read_rounds(run.rounds), [finite(last.as_json())]), {last.state.round}
+        while open_ := [one for one in scores.best_rounds(list_rounds(run.checkpoints)) if one not in done]:
+            done.add(open_[0])
+            try:
+                state = load_state(run.checkpoints, open_[0])
+            except DamagedCheckpoint as error:
+                aside = set_aside(error.round_folder).name
+                on_event(
+                    Noted(
+                        f"the checkpoint of {error.round_folder.name} is damaged ({error.what}) and is "
+                        f"set aside as {aside}; the best round is chosen among the others"
+                    )
+                )
+            else:
+                yield state
+
+    def choose(last: State) -> State:
+        chosen = choose_round(read_run_rounds(run, config), None)
+        return last if chosen.round == last.round else load_state(run.checkpoints, chosen.round)
+
+    return EarlierRounds(find_best, partial(save_statistics, run.checkpoints), choose)
 
 
 def make_evaluation_saver(run: RunFolder) -> SaveEvaluations:

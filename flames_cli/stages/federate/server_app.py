@@ -7,6 +7,7 @@ from flames_cli.fed.server import Federation
 from flames_cli.stages.federate.planning import make_plan
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
+    make_earlier_rounds,
     make_evaluation_saver,
     make_final_saver,
     make_round_saver,
@@ -36,8 +37,9 @@ def open_job(job: Job) -> Federation:
     secret = ensure_noise_secret(run, plan.algorithm)
     return Federation(
         plan=plan,
-        save=make_round_saver(run, config.keep_rounds),
-        save_final=make_final_saver(run, config.keep_rounds),
+        save=make_round_saver(run, config),
+        save_final=make_final_saver(run),
+        earlier=make_earlier_rounds(run, config),
         resumed=resumed,
         save_evaluations=tests,
         noise_secret=secret,

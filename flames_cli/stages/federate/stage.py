@@ -20,6 +20,7 @@ from flames_cli.stages.federate.inputs import Images, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
 from flames_cli.stages.federate.run_files import read_initial, write_new_run
+from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
 from flames_cli.store.files.locks import locked, reading_shards, rounds_of, wait_until_free
 from flames_cli.store.runs import SEEDS, RunFolder, read_final_models, read_rounds, run_folder, write_config
 from flames_cli.store.schema import CLIENT_TESTS, read_json
@@ -44,6 +45,8 @@ class FederationResult:
     """Descriptions of the damage that was found, and of its repair."""
     final: dict[str, Any] | None = None
     """Reports of the clients on the final models, as in final-models.json; None: there is none."""
+    chosen: ChosenRound | None = None
+    """The round that `flames evaluate` takes."""
 
 
 def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationResult:
@@ -80,6 +83,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         resumed_from=resumed.state.round if resumed else 0,
         records=read_rounds(folder.rounds),
         final=read_final_models(folder),
+        chosen=choose_round(read_run_rounds(folder, config), None),
         tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
         notes=notes,
     )

@@ -41,6 +41,10 @@ class Map:
     silhouette_client: float | None
     folder: Path
     files: list[str]
+    round: int | None = None
+    """Round of the models that made deep features."""
+    why: str = ""
+    """Reason for the choice of this round."""
 
 
 def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
@@ -59,9 +63,8 @@ def _draw_map(config: TsneConfig, progress: Progress) -> Map:
     partition = read_partition(partition_file)
     run = None
     if config.features == "deep":
-        run = load_run(
-            EvaluateConfig(workspace=config.workspace, device=config.device), config.run, partition_file
-        )
+        options = EvaluateConfig(workspace=config.workspace, device=config.device, round=config.round)
+        run = load_run(options, config.run, partition_file)
     features, chosen = _gather(config, partition, run, progress)
     modalities = [entry.modality for entry, _ in chosen]
     clients = [entry.name for entry, _ in chosen]
@@ -81,6 +84,8 @@ def _draw_map(config: TsneConfig, progress: Progress) -> Map:
         silhouette_client=separation(features, clients),
         folder=config.workspace / "tsne",
         files=["embedding.csv", "tsne.png", "tsne.svg", "tsne.json"],
+        round=run.chosen.round if run else None,
+        why=run.chosen.why if run else "",
     )
     with in_turn(made.folder):
         remove_leftovers(made.folder)
@@ -133,6 +138,7 @@ def _write(
         **stamp(EMBEDDING),
         "features": made.features,
         "run": made.run,
+        "round": made.round,
         "models": made.models,
         "images": made.images,
         "silhouette_modality": made.silhouette_modality,

@@ -9,6 +9,7 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 
 from flames_cli.config import FederateConfig, PartitionConfig
+from flames_cli.core.federated.best_round import score_rounds
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.client import make_client_app
@@ -172,7 +173,7 @@ def test_options_that_change_nothing_may_change(tiny):
     federate(federate_config(root, rounds=1))
     resumed = federate(federate_config(root, rounds=2, keep_rounds=1, precision="fp32"))
     assert resumed.resumed_from == 1
-    assert list_rounds(resumed.folder / "checkpoints") == [2]
+    assert list_rounds(resumed.folder / "checkpoints")[-1] == 2
 
 
 def test_another_partition_is_rejected(tiny):
@@ -217,9 +218,10 @@ def test_what_is_left_of_a_run_without_its_configuration_is_neither_mixed_in_nor
 
 
 @pytest.mark.parametrize("keep", [1, 2])
-def test_only_the_newest_checkpoints_are_kept(keep, tiny):
+def test_the_newest_checkpoints_and_the_best_one_are_kept(keep, tiny):
     result = federate(federate_config(tiny(), strategy="fedavg", rounds=3, keep_rounds=keep))
-    assert list_rounds(result.folder / "checkpoints") == [1, 2, 3][-keep:]
+    best = score_rounds(result.records).best([1, 2])
+    assert list_rounds(result.folder / "checkpoints") == sorted({best, *[1, 2, 3][-keep:]})
 
 
 def test_a_missing_shard_or_partition_names_its_command(tiny, tmp_path):
@@ -420,7 +422,7 @@ def test_listeners_receive_all_events(tiny):
     assert sum(isinstance(event, ReportReceived) for event in events) == 6
     assert [event.seconds_left for event in events if isinstance(event, Estimated)][-1] == 0
     assert isinstance(events[-1], FinalModelsExamined)
-    assert events[-1].record == {key: result.final[key] for key in ("round", "clients", "missing")}
+    assert events[-1].record == {key: result.final[key] for key in ("round", "clients", "missing", "earlier")}
 
 
 def test_images_too_small_for_the_model_are_rejected_before_any_training(tiny):
