@@ -3,11 +3,10 @@
     python benchmarks/results.py small norms --workspace flames-workspace --jobs 2
     python benchmarks/results.py full --workspace flames-workspace --device cuda --jobs 2 --minutes 8
 
-The workspace is partitioned (`flames partition`). An arm of a comparison is what one `flames federate` command
-with all its seeds makes; its name, options and seeds are in PLANS. Each seed is a process of its own. A
-repeated call continues where the last one stopped. With --minutes, federations stop after the round in which
-the time is over. Finished arms are evaluated after their last round and, if there are enough validation
-patients, after their best one.
+The workspace is partitioned (`flames partition`). An arm of a comparison is what one `flames federate`
+command with all its seeds makes; its name, options and seeds are in PLANS. Each seed is a process of its own.
+A repeated call continues where the last one stopped. With --minutes, federations stop after the round in
+which the time is over. Finished arms are evaluated after their last round.
 """
 
 import argparse
