@@ -22,9 +22,9 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import pick_device
 from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.normalisation import estimate_statistics
+from flames_cli.stages.evaluate.loading import LoadedRun, load_run
 from flames_cli.stages.evaluate.models_under_test import find_models_under_test, load_held_out
 from flames_cli.stages.evaluate.scoring import ModelUnderTest, score_model
-from flames_cli.stages.evaluate.stage import LoadedRun, load_run
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import Partition, checked_shard, read_partition

@@ -30,7 +30,8 @@ from flames_cli.core.imaging.small_lesion_rule import (
     parse_small_lesion_rule,
 )
 from flames_cli.errors import FlamesError
-from flames_cli.learn.train_options import STRATEGY, TRAINING, TrainOptions
+from flames_cli.learn.models import training_defaults
+from flames_cli.learn.train_options import BY_MODEL, STRATEGY, TRAINING, TrainOptions
 from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.store.files.parse import parse_toml
 from flames_cli.store.schema import RUN, check_stamp
@@ -351,14 +352,15 @@ class PartitionConfig(Section):
         return int(k), int(n)
 
 
-def _field_of(entry: dataclasses.Field[Any]) -> Any:
-    """Return the pydantic field of an option that is declared in a dataclass."""
-    return Field(default=entry.default, **entry.metadata)
+def _key_of(entry: dataclasses.Field[Any]) -> tuple[Any, Any]:
+    """Return the type and the pydantic field of an option that is declared in a dataclass."""
+    kind: Any = entry.type
+    if entry.name in BY_MODEL:
+        return kind | None, Field(default=None, **entry.metadata)
+    return kind, Field(default=entry.default, **entry.metadata)
 
 
-_TRAINING_KEYS: dict[str, Any] = {
-    entry.name: (entry.type, _field_of(entry)) for entry in fields(TrainOptions)
-}
+_TRAINING_KEYS: dict[str, Any] = {entry.name: _key_of(entry) for entry in fields(TrainOptions)}
 _TrainSection = create_model("_TrainSection", __base__=Section, **_TRAINING_KEYS)
 """Section with a key for every option of `TrainOptions`."""
 
@@ -540,8 +542,10 @@ class FederateConfig(_TrainSection, Section):
 
     @property
     def training(self) -> TrainOptions:
-        """Options of local training."""
-        return TrainOptions(**{entry.name: getattr(self, entry.name) for entry in fields(TrainOptions)})
+        """Options of local training, with the model's own defaults."""
+        given = {entry.name: getattr(self, entry.name) for entry in fields(TrainOptions)}
+        own = {key: value for key, value in training_defaults(self.model).items() if given[key] is None}
+        return TrainOptions(**{**given, **own})
 
     @property
     def style_stays(self) -> bool:

@@ -50,7 +50,7 @@ def test_every_command_runs_on_its_defaults(kind):
 def test_defaults_are_those_of_the_paper():
     preprocess, federate = load_section(PreprocessConfig, {}), load_section(FederateConfig, {})
     assert (preprocess.size, preprocess.test_fraction, preprocess.slice_half_width) == (240, 0.2, 20)
-    assert (federate.rounds, federate.batch_size, federate.dice_weight) == (50, 64, 0.3)
+    assert (federate.rounds, federate.training.batch_size, federate.dice_weight) == (50, 64, 0.3)
     assert federate.run_name == federate.strategy == "flames"
 
 
@@ -364,3 +364,13 @@ def test_labels_without_a_label_are_rejected(value):
 @pytest.mark.parametrize("value", ["0", "1,0", "0.0", "#000000", [0]])
 def test_the_background_is_no_label_of_tumour(value):
     assert "0 is the background" in refusal(PreprocessConfig, {"labels": value})
+
+
+@pytest.mark.parametrize(
+    ("model", "lr", "batch_size"), [("densenet-unet", 1e-4, 64), ("unet", 1e-3, 16), ("sd-utnet", 1e-3, 16)]
+)
+def test_a_model_has_its_own_learning_rate_and_batch_size_unless_others_are_given(model, lr, batch_size):
+    own = FederateConfig(model=model).training
+    assert (own.lr, own.batch_size) == (lr, batch_size)
+    given = FederateConfig(model=model, lr=0.5, batch_size=3).training
+    assert (given.lr, given.batch_size) == (0.5, 3)

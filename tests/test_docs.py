@@ -58,7 +58,7 @@ def test_a_path_that_does_not_exist_is_noticed():
 @pytest.mark.parametrize(
     ("answer", "file", "line"),
     [
-        ("FLAMES' own share α", "flames_cli/core/federated/flames_blend.py", "0.1 + 1.0 / n_clients"),
+        ("FLAMES' own share α", "flames_cli/core/federated/choice.py", "0.1 + 1.0 / n_clients"),
         ("the check of a report for NaN", "flames_cli/core/federated/reports.py", "np.isfinite"),
         ("the HDF5 layout", "flames_cli/store/cases.py", "create_dataset"),
         ("the place where a node rejects foreign code", "flames_cli/flower/app_guard.py", "class"),

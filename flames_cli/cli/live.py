@@ -193,7 +193,7 @@ class FederationView:
             self._warned = True
             self._console.print(
                 f"about {duration(seconds)} left on this CPU; for a result today use a GPU, or a small model "
-                "on small images: --model unet --batch-size 16 --lr 1e-3 after `flames preprocess --size 96`",
+                "on small images: --model unet after `flames preprocess --size 96`",
                 style="yellow",
                 soft_wrap=True,
             )

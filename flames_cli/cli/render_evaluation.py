@@ -39,6 +39,8 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
     for split, first, title, rows in shown:
         if rows:
             yield score_table(f"{title}: {by}", first, rows, result.run, result.compare)
+            if len(result.seeds) > 1:
+                yield seed_table(f"{title}: DSC by seed {_listed(result.seeds)}", first, rows)
         if by_size := result.lesions.get(split):
             yield lesion_table(f"{title}: DSC (cases) by size of lesion", first, by_size, result)
             yield found_table(f"{title}: lesions found", first, by_size, result)
@@ -50,27 +52,28 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
 
 def evaluation_notes(result: "Evaluation") -> Iterator[str]:
     """Yield notes that explain the words of the tables, and first the choice of the round."""
-    for run, chosen in ((result.run, result.chosen), (result.compare, result.compared)):
-        if chosen:
-            yield f"{run}: round {chosen.round}, {chosen.why}"
+    for run, chosen in result.chosen.items():
+        yield f"{run}: round {chosen.round}, {chosen.why}"
     if result.stale_statistics:
         yield (
             f"BatchNorm's statistics of round {result.round} are those of the blend, with which models find "
             "less: clients estimate new ones for the last and the best round at the end of a run"
         )
     if spent := result.privacy:
+        each = " and for each seed: their costs add up" if len(result.seeds) > 1 else ""
         yield (
             f"privacy: {epsilon_spent(spent)} after {count(spent['releases'], 'release')} with noise "
-            f"{spent['noise']:g} and clip {spent['clip']:g}, for each client; {NOT_PRIVATE}"
+            f"{spent['noise']:g} and clip {spent['clip']:g}, for each client{each}; {NOT_PRIVATE}"
         )
     if note := _nameless_note(result):
         yield note
     if not result.compare:
         yield f"{MAJORITY}: accuracy of a prediction without tumour, for comparison with acc %"
-    yield "mean±sd over n cases; HD only where neither mask is empty: (cases) where that is not all"
+    yield f"mean±sd over {_over(result)}; HD only where neither mask is empty: (cases) where that is not all"
     if any(result.lesions.values()):
         yield _small_note(result)
-        yield "found: lesions that the prediction touches; prec.: its parts that touch one"
+        counted = ", counted over all seeds" if len(result.seeds) > 1 else ""
+        yield f"found: lesions that the prediction touches{counted}; prec.: its parts that touch one"
     if any(row.healthy for rows in result.lesions.values() for row in rows):
         yield (
             "without a lesion: marked: share (number) of images with any prediction; lesions/image: false "
@@ -78,16 +81,36 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
         )
     if result.compare:
         yield f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}"
-        if any(row.gains for rows in result.lesions.values() for row in rows):
-            over = _units(result, *result.units)
-            yield f"[…]: 95 % bootstrap interval over {over}, too narrow for fewer than some 20"
+        if not result.same_seeds:
+            yield "the runs have different seeds: gains are paired by case only, and seeds drawn separately"
+    if len(result.seeds) > 1 or any(row.gains for rows in result.lesions.values() for row in rows):
+        over = _units(result, *result.units)
+        several = len(result.seeds) > 1 or len(result.compared_seeds) > 1
+        few = f"20 {over} or 10 seeds" if several else "20"
+        drawn = f"{over} and seeds" if several else over
+        yield f"[…]: 95 % bootstrap interval over {drawn}, too narrow for fewer than some {few}"
+
+
+def _over(result: "Evaluation") -> str:
+    """Return the words for what the standard deviations of the tables are over."""
+    several = {len(seeds) > 1 for seeds in (result.seeds, result.compared_seeds) if seeds}
+    if several == {True}:
+        return "seeds of the mean over n cases"
+    return "n cases (over seeds of their mean, for several seeds)" if several == {True, False} else "n cases"
+
+
+def _listed(seeds: "Sequence[int]") -> str:
+    return ", ".join(map(str, seeds))
 
 
 def _rounds_of(result: "Evaluation") -> str:
-    """Return the number of rounds, or which of them was evaluated."""
-    if result.chosen and result.chosen.round != result.chosen.last:
-        return f"round {result.chosen.round} of {result.chosen.last}"
-    return count(result.round, "round")
+    """Return the number of rounds, or which of them was evaluated, and the number of seeds."""
+    own = [chosen for run, chosen in result.chosen.items() if run in result.members]
+    rounds = sorted({chosen.round for chosen in own})
+    shown = count(result.round, "round")
+    if any(chosen.round != chosen.last for chosen in own):
+        shown = f"{'round' if len(rounds) == 1 else 'rounds'} {_listed(rounds)} of {own[0].last}"
+    return f"{shown}, {count(len(result.seeds), 'seed')}" if len(result.seeds) > 1 else shown
 
 
 def _units(result: "Evaluation", *splits: str) -> str:
@@ -132,6 +155,23 @@ def score_table(title: str, first: str, rows: "Sequence[Row]", run: str, compare
         table.add_row(row.label, run, *own, f"{row.dice_gain.mean:+.2f}" if row.dice_gain else "")
         theirs = ["", *_cells(row, row.compared), ""] if row.compared else []
         table.add_row(_what(row), compare if theirs else "", *theirs, style="dim")
+    return table
+
+
+def seed_table(title: str, first: str, rows: "Sequence[Row]") -> Table:
+    """Return the table of mean Dice with its interval over patients and seeds, and of each seed."""
+    table = plain_table(title)
+    table.add_column(first, overflow="fold")
+    table.add_column("images", overflow="fold")
+    for name in ("n", "patients", "DSC", "[95 %]"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("by seed", overflow="fold")
+    for row in rows:
+        dice = row.intervals["dice"]
+        limits = "" if math.isnan(dice.low) else f"[{dice.low:.3f}, {dice.high:.3f}]"
+        seeds = " ".join(f"{mean:.3f}" for mean in row.by_seed)
+        cells = (str(row.n), str(dice.n_patients), f"{dice.mean:.3f}", limits, seeds)
+        table.add_row(row.label, _what(row), *cells)
     return table
 
 
@@ -189,7 +229,7 @@ def healthy_table(title: str, first: str, rows: "Sequence[LesionRow]", result: "
 def _healthy_cells(value: "FalsePositives | None") -> list[str]:
     if value is None:
         return []
-    marked = f"{value.n_marked / value.n:.2f} ({value.n_marked})"
+    marked = f"{value.share_marked:.2f} ({value.n_marked})"
     return [str(value.n), marked, f"{value.lesions_per_image:.2f}", f"{100 * value.area:.2f}"]
 
 

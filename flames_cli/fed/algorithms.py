@@ -10,6 +10,12 @@ ALGORITHMS: dict[str, Algorithm] = {
         blend="flames",
         summary="one model per modality, personalised for each client (FLAMES)",
     ),
+    "flames-adaptive": Algorithm(
+        local_update="plain",
+        groups="modality",
+        blend="adaptive",
+        summary="FLAMES; each client chooses its blend by its validation patients",
+    ),
     "fedavg": Algorithm(
         local_update="plain",
         groups="all",

@@ -7,7 +7,8 @@ from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.final_report import FinalReport
 from flames_cli.fed.messages import Profile, TrainTask
 from flames_cli.fed.node import NodeSettings
-from flames_cli.fed.training import receive_final_model
+from flames_cli.fed.training import offer_of, receive_final_model
+from flames_cli.learn.candidates import choose_model
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.final_models import examine_models
 from flames_cli.learn.models.arrays import to_weights
@@ -29,15 +30,18 @@ def report_on_final_models(
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
     model = receive_final_model(task, settings, profile.client)
-    own = to_weights(model)
-    train = cache.load(settings, "train")
+    received = to_weights(model)
+    model = model.to(device).to(memory_format=memory_format(device, precision))
+    train, val = cache.load(settings, "train"), cache.load(settings, "val")
+    local = LocalRound(request.seed, request.round, request.client, request.training, offer=offer_of(task))
+    choice, own = choose_model(model, received, train, val, local, device, precision)
     found = examine_models(
-        model=model.to(device).to(memory_format=memory_format(device, precision)),
+        model=model,
         own=own,
-        server=None if task.server is None else {**own, **task.server},
+        server=None if task.server is None else {**received, **task.server},
         train=train,
-        val=cache.load(settings, "val"),
-        local=LocalRound(request.seed, request.round, request.client, request.training),
+        val=val,
+        local=local,
         device=device,
         precision=precision,
         estimate=request.report_statistics,
@@ -51,6 +55,7 @@ def report_on_final_models(
         own=_select(found.own, shared),
         server=_select(found.server, shared),
         validation=found.validation.numbers() if found.validation else {},
+        choice=choice,
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.choice import Choice
+from flames_cli.fed.choice_records import CHOICE, pack_choice, unpack_choice
 from flames_cli.fed.messages import METRICS, REPORT, TRAIN
 from flames_cli.fed.records import add_arrays, config_of, record_of, unpack_weights
 
@@ -34,6 +36,8 @@ class FinalReport:
     """Statistics of the server's model of the client's group; empty if it is the client's own model."""
     validation: dict[str, float] = field(default_factory=dict)
     """Validation of the client's own model with its statistics, as `Validation.numbers` returns it."""
+    choice: Choice | None = None
+    """The client's choice of its model, if it had one."""
 
 
 def pack_final(report: FinalReport, request: Message) -> Message:
@@ -47,6 +51,8 @@ def pack_final(report: FinalReport, request: Message) -> Message:
     )
     numbers = MetricRecord({"n_examples": report.n_examples, **report.validation})
     content = RecordDict({REPORT: identity, METRICS: numbers})
+    if report.choice:
+        content[CHOICE] = pack_choice(report.choice)
     add_arrays(content, "fp32", {OWN: report.own, SERVER: report.server})
     return Message(content, reply_to=request)
 
@@ -70,4 +76,5 @@ def unpack_final(reply: Message) -> FinalReport:
         own=unpack_weights(reply, OWN),
         server=unpack_weights(reply, SERVER),
         validation={name: float(value) for name, value in numbers.items()},  # type: ignore[arg-type]
+        choice=unpack_choice(reply),
     )

@@ -7,9 +7,11 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.choice import Prior
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.federated.wire import check_wire
 from flames_cli.errors import FlamesError
+from flames_cli.fed.choice_records import CHOICE, pack_choice, pack_prior, unpack_choice, unpack_prior
 from flames_cli.fed.records import Packed, add_arrays, config_of, record_of, unpack_weights
 from flames_cli.learn.train_options import TrainOptions, rejection_reason
 from flames_cli.store.files.parse import parse_json
@@ -26,8 +28,9 @@ REPORTED = {
 """Names of the numbers that a report may contain in addition to its weights."""
 
 ARRAYS, TRAIN, REPORT, METRICS = "arrays", "train", "report", "metrics"
-CONTROL, STYLE, SERVER_MODEL = "control", "style", "server_model"
-"""Names of further records with arrays: control variates (SCAFFOLD), a client's renderer, a server model."""
+CONTROL, STYLE, SERVER_MODEL, BLEND = "control", "style", "server_model", "blend"
+"""Names of further records with arrays: control variates (SCAFFOLD), a client's renderer, a server model,
+FLAMES' blend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,10 @@ class TrainTask:
     """Renderer of another client."""
     server: Weights | None = None
     """After the last round: the model of the client's group, if it is not the client's own model."""
+    blend: Weights | None = None
+    """FLAMES' blend, if the client chooses its model among candidates; `weights` are then its own."""
+    prior: Prior | None = None
+    """Knowledge before the choice, if the client chooses."""
 
 
 def pack_profile(profile: Profile, query: Message) -> Message:
@@ -155,7 +162,10 @@ def make_query(node_id: int) -> Message:
 
 
 def pack_task(
-    task: TrainTask, node_id: int, kind: str = MessageType.TRAIN, weights: Packed | None = None
+    task: TrainTask,
+    node_id: int,
+    kind: str = MessageType.TRAIN,
+    weights: Packed | None = None,
 ) -> Message:
     """Return the message that asks a node to train a model, or to do something else (`kind`) with it.
 
@@ -171,7 +181,10 @@ def pack_task(
         CONTROL: task.control,
         STYLE: task.style,
         SERVER_MODEL: task.server,
+        BLEND: task.blend,
     }
+    if task.prior:
+        content[CHOICE] = pack_prior(task.prior)
     add_arrays(content, task.request.wire_dtype, parts)
     return Message(content, node_id, kind, group_id=str(task.request.round))
 
@@ -192,6 +205,8 @@ def unpack_task(message: Message) -> TrainTask:
         control=_find_arrays(message, CONTROL),
         style=_find_arrays(message, STYLE),
         server=_find_arrays(message, SERVER_MODEL),
+        blend=_find_arrays(message, BLEND),
+        prior=unpack_prior(message),
     )
 
 
@@ -246,6 +261,8 @@ def pack_report(report: Report, request: Message) -> Message:
     )
     metrics = MetricRecord({"n_examples": report.n_examples, "n_steps": report.n_steps, **report.metrics})
     content = RecordDict({REPORT: identity, METRICS: metrics})
+    if report.choice:
+        content[CHOICE] = pack_choice(report.choice)
     wire = str(asked["wire_dtype"])
     add_arrays(content, wire, {ARRAYS: report.weights, CONTROL: report.control, STYLE: report.style})
     return Message(content, reply_to=request)
@@ -272,6 +289,7 @@ def unpack_report(reply: Message) -> Report:
         control=_find_arrays(reply, CONTROL),
         style=_find_arrays(reply, STYLE),
         round=int(identity["round"]),
+        choice=unpack_choice(reply),
     )
 
 

@@ -20,6 +20,7 @@ from flames_cli.core.federated.reports import Report, RoundResult, State
 from flames_cli.core.federated.update_norms import NormLimit
 from flames_cli.errors import FlamesError
 from flames_cli.fed.admission import Requirements
+from flames_cli.fed.choice_records import patients_reason
 from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.events import (
     ClientAsked,
@@ -33,6 +34,7 @@ from flames_cli.fed.events import (
 )
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.messages import Profile, unpack_report, validation_fault
+from flames_cli.fed.offers import Offers
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.participation import ALL_AT_ONCE, Participation, draw_clients
@@ -53,6 +55,8 @@ class _Traffic:
     """Time until the reply, by client."""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     """Numbers of the received reports, by client."""
+    choices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Choice of each client that chose its start, with the Dice of the candidates."""
     failed: dict[str, str] = field(default_factory=dict)
     """Reason of each client without a readable report."""
     bytes_down: int = 0
@@ -148,9 +152,11 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
         clients = roster.available_clients()
         able = _with_models(tested, plan, clients)
         reports, missing = collect_evaluations(grid, plan, tested, able, roster, on_event)
-        late = {one.client: f"its first model is newer than round {tested.round}" for _, one in clients}
-        for _, one in able:
-            late.pop(one.client)
+        late = {
+            one.client: f"its first model is newer than round {tested.round}"
+            for _, one in clients
+            if plan.model_group_of(one) not in tested.server
+        }
         federation.save_evaluations(tested.round, reports, {**missing, **late})
     return final
 
@@ -225,12 +231,12 @@ def _collect(
     plan, on_event, round_ = federation.plan, federation.on_event, state.round + 1
     profiles = dict(clients)
     sent: dict[int, float] = {}
-    packer = Packer(plan, state.server, profiles.values())
+    packer, offers = Packer(plan, state.server, profiles.values()), Offers(plan, state)
 
     def requests() -> Iterator[Message]:
         for node, profile in clients:
             task = plan.task(state, round_, profile, roster.known)
-            message = packer.pack(task, profile, node)
+            message = packer.pack(offers.add_to(task, profile), profile, node)
             traffic.bytes_down += message_bytes(message)
             sent[node] = time.monotonic()
             on_event(ClientAsked(profile.client, round_))
@@ -263,6 +269,8 @@ def _take(
     traffic.bytes_up += message_bytes(reply.message)
     traffic.metrics[client] = {**report.metrics, "n_examples": report.n_examples, "n_steps": report.n_steps}
     on_event(ReportReceived(client, round_, traffic.metrics[client]))
+    if report.choice:
+        traffic.choices[client] = {"pick": report.choice.pick, "candidates": report.choice.dice}
     yield report
 
 
@@ -277,7 +285,9 @@ def _read_report(reply: Reply, profile: Profile, round_: int, most_steps: int) -
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
     if not 0 <= report.n_steps <= most_steps:
         return None, f"it reports {report.n_steps} steps, its images make at most {most_steps}"
-    if impossible := validation_fault(report.metrics, profile):
+    if impossible := patients_reason(report.choice, profile.n_val) or validation_fault(
+        report.metrics, profile
+    ):
         return None, impossible
     if (report.client, report.modality) != (profile.client, profile.modality):
         stated = sanitise(f"'{report.client}' ({report.modality})")
@@ -311,7 +321,11 @@ def _record(
                 **(
                     {"rejection_reason": rejected[profile.client]}
                     if profile.client in rejected
-                    else {**traffic.metrics.get(profile.client, {}), **_moved(profile.client, result)}
+                    else {
+                        **traffic.metrics.get(profile.client, {}),
+                        **_moved(profile.client, result),
+                        **traffic.choices.get(profile.client, {}),
+                    }
                 ),
             }
             for profile in profiles

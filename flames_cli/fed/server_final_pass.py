@@ -8,16 +8,21 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.candidates import Offer
+from flames_cli.core.federated.choice import presence_reason
 from flames_cli.core.federated.final_statistics import (
     FinalStatistics,
     pool_statistics,
     statistics_of,
 )
 from flames_cli.core.federated.reports import State, find_fault, find_negative_variance
+from flames_cli.core.federated.wire import as_received
+from flames_cli.fed.choice_records import patients_reason
 from flames_cli.fed.events import ClientAsked, OnEvent
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.final_report import MESSAGE_TYPE, FinalReport, unpack_final
 from flames_cli.fed.messages import Profile, validation_fault
+from flames_cli.fed.offers import Offers
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.roster import Clients, Roster
@@ -44,6 +49,7 @@ class FinalPass:
                 "n_examples": report.n_examples,
                 "statistics": bool(report.own),
                 **report.validation,
+                **({"pick": report.choice.pick, "candidates": report.choice.dice} if report.choice else {}),
             }
             for report in self.reports
         ]
@@ -59,12 +65,13 @@ def examine_final_models(
     """
     profiles = dict(clients)
     used = {group: state.used_server_model(group) for group in state.server}
-    packer = Packer(plan, used, profiles.values())
+    packer, offers = Packer(plan, used, profiles.values()), Offers(plan, state)
 
     def requests() -> Iterator[Message]:
         for node, profile in clients:
             on_event(ClientAsked(profile.client, state.round))
-            yield packer.pack(plan.final_task(state, profile), profile, node, MESSAGE_TYPE)
+            task = offers.add_to(plan.final_task(state, profile), profile)
+            yield packer.pack(task, profile, node, MESSAGE_TYPE)
 
     asked = {profile.client for _, profile in clients}
     missing = {
@@ -74,16 +81,39 @@ def examine_final_models(
     for reply in exchange(grid, requests(), roster.terms()):
         roster.settle(reply)
         profile = profiles[reply.node]
-        report, reason = _read(reply, plan, state, profile)
+        report, reason = _read(reply, plan, state, profile, offers.is_made_to(profile))
         if report is None:
             missing[profile.client] = reason
         else:
             reports.append(report)
     reports.sort(key=lambda report: report.client)
-    return FinalPass(replace(state, statistics=_collect(plan, profiles.values(), reports)), reports, missing)
+    found = _collect(plan, profiles.values(), reports)
+    chosen = _chosen_models(plan, offers, profiles.values(), reports)
+    models = {**found.clients, **{name: {**chosen[name], **found.clients.get(name, {})} for name in chosen}}
+    return FinalPass(replace(state, statistics=replace(found, clients=models)), reports, missing)
 
 
-def _read(reply: Reply, plan: Plan, state: State, profile: Profile) -> tuple[FinalReport | None, str]:
+def _chosen_models(
+    plan: Plan, offers: Offers, profiles: Iterable[Profile], reports: Sequence[FinalReport]
+) -> dict[str, Weights]:
+    """Return the model that each client has chosen, made of what the client has received."""
+    choices = {report.client: report.choice for report in reports if report.choice}
+    chosen: dict[str, Weights] = {}
+    for profile in profiles:
+        choice, offer = choices.get(profile.client), offers.to(profile)
+        if choice and offer:
+            received = Offer(
+                own=as_received(offer.own, plan.wire_dtype),
+                blend=as_received(offer.blend, plan.wire_dtype),
+                prior=offer.prior,
+            )
+            chosen[profile.client] = received.candidate(choice.pick)
+    return chosen
+
+
+def _read(
+    reply: Reply, plan: Plan, state: State, profile: Profile, offered: bool
+) -> tuple[FinalReport | None, str]:
     """Return (the report, ""), or (None, the reason why it cannot be used)."""
     report, reason = reply.read(unpack_final, "report on the final models")
     if report is None:
@@ -94,6 +124,8 @@ def _read(reply: Reply, plan: Plan, state: State, profile: Profile) -> tuple[Fin
         return None, f"it reports on round {report.round}, expected round {state.round}"
     if not 0 < report.n_examples <= profile.n_train:
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
+    if reason := presence_reason(report.choice, offered) or patients_reason(report.choice, profile.n_val):
+        return None, reason
     if impossible := validation_fault(report.validation, profile):
         return None, impossible
     group = plan.model_group_of(profile)

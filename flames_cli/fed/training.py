@@ -1,11 +1,13 @@
 """The client's side of a round: train the received model on the client's own shard, and make the report."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.candidates import Offer
 from flames_cli.core.federated.local_rules import add_weights
 from flames_cli.core.federated.privacy import clip_update
 from flames_cli.core.federated.reports import Report, find_not_finite, select
@@ -13,6 +15,7 @@ from flames_cli.fed.client_state import CONTROL, STYLE, client_state_folder
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
+from flames_cli.learn.candidates import choose_model
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.epochs import OnStep
 from flames_cli.learn.models import build_model
@@ -44,21 +47,17 @@ def train_client(
     folder = client_state_folder(settings, request.run, profile.client) if _has_client_state(task) else None
     state = _load_valid_state(folder, request.last_accepted_round) if folder else {}
     model = receive_model(task, state)
-    result = train_epochs(
-        model.to(device).to(memory_format=memory_format(device, precision)),
-        cache.load(settings, "train"),
-        cache.load(settings, "val"),
-        _local_round(task, state),
-        device,
-        precision,
-        on_step,
-    )
+    train, val, local = cache.load(settings, "train"), cache.load(settings, "val"), _local_round(task, state)
+    received = to_weights(model)
+    model = model.to(device).to(memory_format=memory_format(device, precision))
+    choice, _ = choose_model(model, received, train, val, local, device, precision)
+    result = train_epochs(model, train, val, local, device, precision, on_step)
 
     def save_state() -> None:
         if folder and _is_finite(result):
             save_client_state(folder, request.round, _new_state(request, model, result, state))
 
-    return _report(profile, task, model, result), save_state
+    return replace(_report(profile, task, model, result), choice=choice), save_state
 
 
 def _has_client_state(task: TrainTask) -> bool:
@@ -123,7 +122,15 @@ def _local_round(task: TrainTask, state: Mapping[str, Weights]) -> LocalRound:
         rule=request.rule,
         controls=_controls(task, state),
         style=task.style,
+        offer=offer_of(task),
     )
+
+
+def offer_of(task: TrainTask) -> Offer | None:
+    """Return the models among which the client chooses; None if the server offers no choice."""
+    if task.prior is None or task.blend is None:
+        return None
+    return Offer(task.weights, task.blend, task.prior)
 
 
 def _new_state(

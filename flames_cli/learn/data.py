@@ -5,7 +5,7 @@ B batch, C channels (1 grey, 3 colour), H W pixels.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -75,13 +75,12 @@ class ShardDataset:
     @property
     def n_patients(self) -> int:
         """Number of different patients, or of the units that count as patients."""
-        return len(
-            {
-                (cases.info.collection or cases.info.dataset, case.patient)
-                for cases in self._sets
-                for case in cases.cases
-            }
-        )
+        return self.count_patients(range(len(self)))
+
+    def count_patients(self, cases: Iterable[int]) -> int:
+        """Return the number of different patients among `cases`, or of the units that count as patients."""
+        found = ((self._sets[self._where[index][0]].info, self.case(index)) for index in cases)
+        return len({(info.collection or info.dataset, case.patient) for info, case in found})
 
     @property
     def n_bytes(self) -> int:

@@ -20,11 +20,13 @@ def make_optimiser(
 ) -> torch.optim.Optimizer:
     """Return a new optimiser `name` of OPTIMISERS; a weight decay of None is the optimiser's own.
 
+    It uses torch's fused kernels, which take one pass over the memory of all parameters.
+
     Raises:
         KeyError: the name is unknown.
     """
     decay = WEIGHT_DECAY[name] if weight_decay is None else weight_decay
-    return OPTIMISERS[name](parameters, lr=lr, weight_decay=decay)
+    return OPTIMISERS[name](parameters, lr=lr, weight_decay=decay, fused=True)
 
 
 class ScaledOptimiser:

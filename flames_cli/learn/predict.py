@@ -86,19 +86,21 @@ def validate(
     precision: Precision,
     dice_weight: float,
     per_pixel_focal: bool = False,
+    order: Sequence[int] | None = None,
 ) -> Validation:
-    """Return loss and Dice of `model` on `dataset` (at least one case)."""
+    """Return loss and Dice of `model` on the cases in `order` (None: all), at least one, of `dataset`."""
     loss = 0.0
     dice: list[float] = []
-    for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision):
+    cases = range(len(dataset)) if order is None else order
+    for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision, cases):
         loss += float(dice_focal_loss(probabilities, masks, dice_weight, per_pixel_focal)) * len(masks)
         dice += _dice_per_case(probabilities, masks).tolist()
-    small = [one for index, one in enumerate(dice) if dataset.lesion(index) == "small"]
+    small = [one for case, one in zip(cases, dice, strict=True) if dataset.lesion(case) == "small"]
     return Validation(
-        loss=loss / len(dataset),
+        loss=loss / len(cases),
         dice=fmean(dice),
-        n_cases=len(dataset),
-        n_patients=dataset.n_patients,
+        n_cases=len(cases),
+        n_patients=dataset.count_patients(cases),
         dice_small=fmean(small) if small else None,
         n_small=len(small),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 if TYPE_CHECKING:
     from flames_cli.arrays import Weights
+    from flames_cli.core.federated.candidates import Offer
     from flames_cli.learn.predict import Validation
 
 ENOUGH_PATIENTS = 10
@@ -19,7 +20,14 @@ TRAINING, STRATEGY = "Training", "Strategy"
 """Panels of the help of `flames federate`."""
 
 
-def option(default: Any, help: str, panel: str = TRAINING, shown: str | None = None, **limits: float) -> Any:
+def option(
+    default: Any,
+    help: str,
+    panel: str = TRAINING,
+    shown: str | None = None,
+    by_model: bool = False,
+    **limits: float,
+) -> Any:
     """Declare one option: its default, help text and limits.
 
     The metadata has the names of pydantic's `Field`, so that the configuration takes it as it is.
@@ -29,9 +37,10 @@ def option(default: Any, help: str, panel: str = TRAINING, shown: str | None = N
         help: text of `--help`, one or more sentences.
         panel: panel of `--help` that lists the option.
         shown: text that `--help` shows as the default, where the value does not explain itself.
+        by_model: True if the user's default is the one of the model (`learn.models.training_defaults`).
         limits: any of `gt`, `ge`, `lt` and `le`.
     """
-    extra = {"panel": panel, "shown": shown}
+    extra = {"panel": panel, "shown": shown, "by_model": by_model}
     return field(default=default, metadata={"description": help, "json_schema_extra": extra, **limits})
 
 
@@ -50,9 +59,16 @@ class TrainOptions:
         ge=1,
         le=10_000,
     )
-    batch_size: int = option(64, "Images in a step.", ge=1, le=65_536)
+    batch_size: int = option(
+        64, "Images in a step.", shown="64 for densenet-unet, else 16", by_model=True, ge=1, le=65_536
+    )
     lr: float = option(
-        1e-4, "Learning rate, or NAME=RATE for one modality or client.", shown="1e-4", gt=0, le=100
+        1e-4,
+        "Learning rate, or NAME=RATE for one modality or client.",
+        shown="1e-4 for densenet-unet, else 1e-3",
+        by_model=True,
+        gt=0,
+        le=100,
     )
     optimiser: Literal["adam", "adamw", "sgd"] = option("adam", "Optimiser, fresh in every round.")
     weight_decay: float | None = option(
@@ -90,6 +106,11 @@ class TrainOptions:
         "Estimate the statistics of BatchNorm for weights that are used, where averaging made others.",
     )
 
+
+BY_MODEL = tuple(
+    entry.name for entry in fields(TrainOptions) if entry.metadata["json_schema_extra"]["by_model"]
+)
+"""Options whose default a user gets from the model; those of `TrainOptions` are densenet-unet's."""
 
 COMPARE: dict[str, Any] = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
 WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
@@ -153,6 +174,8 @@ class LocalRound:
     """Control variates, for the rule scaffold."""
     style: "Weights | None" = None
     """Another client's renderer, to draw the images with as well (disentangled models)."""
+    offer: "Offer | None" = None
+    """Models among which the client chooses its start; None: it has no choice."""
 
     @property
     def scope(self) -> tuple[str | int, ...]:

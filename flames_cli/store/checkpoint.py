@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.choice import Preference
 from flames_cli.core.federated.final_statistics import FinalStatistics
 from flames_cli.core.federated.reports import LastReport, Moved, State
 from flames_cli.errors import FlamesError, MissingArtifact
@@ -121,6 +122,7 @@ def _write(folder: Path, state: State) -> None:
         "styles": written.by_name("style", state.styles),
         "releases": state.releases,
         "statistics": written.statistics(state.statistics),
+        "preferences": {name: asdict(one) for name, one in state.preferences.items()},
         "clients": {name: asdict(last) for name, last in state.clients.items()},
         "sha256": written.sha256,
     }
@@ -260,6 +262,7 @@ def load_state(folder: Path, round_: int | None = None) -> State:
         clients=stored.clients,
         releases=stored.releases,
         statistics=stored.statistics,
+        preferences=stored.preferences,
     )
 
 
@@ -300,6 +303,14 @@ class _Reader:
     def clients(self) -> dict[str, LastReport]:
         with self._entries_expected():
             return {name: _last_report(**stored) for name, stored in self._index["clients"].items()}
+
+    @property
+    def preferences(self) -> dict[str, Preference]:
+        with self._entries_expected():
+            found = self._index.get("preferences", {})
+            if unknown := [name for name in found if name not in self._index["personal"]]:
+                raise self._damaged(f"{INDEX} has no weights of client {unknown[0]}, which chooses")
+            return {str(name): _preference(**stored) for name, stored in found.items()}
 
     @property
     def releases(self) -> int:
@@ -366,6 +377,11 @@ class _Reader:
 def _last_report(group: str, round: int, moved: dict[str, Any]) -> LastReport:
     norms = {str(part): float(norm) for part, norm in moved["norms"].items()}
     return LastReport(str(group), int(round), Moved(norms, int(moved["steps"])))
+
+
+def _preference(n_examples: int, patients: int, rounds: float, gains: dict[str, Any]) -> Preference:
+    by_candidate = {str(name): float(gain) for name, gain in gains.items()}
+    return Preference(int(n_examples), int(patients), float(rounds), by_candidate)
 
 
 def _find(folder: Path, round_: int | None) -> Path:

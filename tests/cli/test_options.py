@@ -77,7 +77,11 @@ def test_options_have_the_defaults_of_their_keys(name):
 
 
 def test_defaults_that_help_spells_out_are_those_of_the_keys():
-    assert float(typed("federate")["lr"].show_default) == config.FederateConfig().lr
+    for key in ("lr", "batch_size"):
+        shown = typed("federate")[key].show_default
+        own, other = re.fullmatch(r"(\S+) for densenet-unet, else (\S+)", shown).groups()
+        assert float(own) == getattr(config.FederateConfig().training, key)
+        assert float(other) == getattr(config.FederateConfig(model="unet").training, key)
     assert int(typed("federate")["local_epochs"].show_default) == config.FederateConfig().local_epochs
     assert int(typed("federate")["min_clients"].show_default) == config.FederateConfig().min_clients
     assert float(typed("federate")["wait_for_clients"].show_default) == SUPERLINK_WAIT_SECONDS

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from flames_cli.cli import consoles, render
 from flames_cli.stages.federate.stage import FederationResult
+from flames_cli.stages.rounds import ChosenRound
 from flames_cli.stages.tsne.stage import Map
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry
 
@@ -274,6 +275,15 @@ def test_a_rejected_client_is_named_at_the_end(tmp_path):
     rejected = {**record(1), "rejected": {"busi": "its report is empty"}}
     shown = written(render.print_federation, FederationResult("mine", tmp_path, 0, [rejected]), 1)
     assert "round 1: busi was rejected: its report is empty" in shown
+
+
+def test_the_round_that_is_evaluated_is_named_with_its_reason(tmp_path):
+    chosen = ChosenRound(1, 2, "best", "the best of 2 rounds", 0.5, 0.25, 12)
+    result = FederationResult("mine", tmp_path, 0, [record(1), record(2)], chosen=chosen)
+    assert "flames evaluate takes round 1: the best of 2 rounds" in written(
+        render.print_federation, result, 2
+    )
+    assert render.federation_json(result)["chosen_round"]["round"] == 1
 
 
 def test_results_of_nodes_are_shown_and_so_are_nodes_without_results(tmp_path):

@@ -11,15 +11,18 @@ from flwr.app import Array, ArrayRecord, Message
 from flwr.common.serde import message_to_proto
 
 from flames_cli.config import FederateConfig
+from flames_cli.core.federated.choice import CANDIDATES
 from flames_cli.core.scores.summaries import REPORTED_METRICS
 from flames_cli.errors import FlamesError
 from flames_cli.fed import client_evaluation as node_test
+from flames_cli.fed.choice_records import CHOICE, DICE, GAIN, POOLED
 from flames_cli.fed.client import make_client_app
 from flames_cli.fed.engines import inline
 from flames_cli.fed.evaluation_report import FIELDS
 from flames_cli.fed.final_report import NUMBERS, OWN, SERVER
 from flames_cli.fed.messages import (
     ARRAYS,
+    BLEND,
     CONTROL,
     METRICS,
     REPORT,
@@ -44,13 +47,14 @@ METRICS_TOLD = {
 }
 TESTS_TOLD = {"n", *(f"{name}.{field}" for name in REPORTED_METRICS for field in FIELDS)}
 CASES_TOLD = {f"{name}.cases" for name in REPORTED_METRICS}
-RECORDS = (ARRAYS, CONTROL, STYLE, SERVER_MODEL, OWN, SERVER)
+RECORDS = (ARRAYS, CONTROL, STYLE, SERVER_MODEL, BLEND, OWN, SERVER)
 """Records of a message that may contain arrays."""
 RUN = 16
 """Number of consecutive bytes of an image that no message contains by chance."""
 
 ARMS = {
     "flames": {},
+    "flames-adaptive": {},
     "scaffold": {"optimiser": "sgd"},
     "fedgs": {"model": "sd-utnet", "share": "content", "wire_dtype": "bf16"},
     "flames-fedgs": {"model": "sd-utnet", "style_from": 2, "wire_dtype": "fp16"},
@@ -147,8 +151,7 @@ def find_leaks(messages, plan, data, per_case=False) -> list[str]:
             f"array {record}/{name} {array.shape}"
             for record, arrays in message.content.array_records.items()
             for name, array in arrays.items()
-            if record not in (ARRAYS, CONTROL, STYLE, SERVER_MODEL, OWN, SERVER)
-            or tuple(array.shape) != shapes.get(name)
+            if record not in RECORDS or tuple(array.shape) != shapes.get(name)
         ]
         told = METRICS_TOLD | TESTS_TOLD | (CASES_TOLD if per_case else set())
         for record, metrics in message.content.metric_records.items():
@@ -174,6 +177,9 @@ def expected_config(record, key, shapes) -> bool:
         return key in {field.name for kind in (TrainRequest, TrainOptions) for field in fields(kind)}
     if record == REPORT:
         return key == "round" or key in {field.name for field in fields(Profile)}
+    if record == CHOICE:
+        of_all = {"pick", "patients", "n_clients", "rounds"}
+        return key in of_all | {start + name for start in (DICE, GAIN, POOLED) for name in CANDIDATES}
     return record == WIRE and (key == "type" or key.partition("/")[2] in shapes)
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from flames_cli.core.federated.reports import Entries, Report
 from flames_cli.errors import FlamesError
+from flames_cli.fed.events import FinalModelsExamined
 from flames_cli.fed.final_report import FinalReport
+from flames_cli.fed.server import EarlierRounds
 from tests.support.federation import make_profile, run_federation
 
 INITIAL = {
@@ -140,3 +142,46 @@ def test_every_client_evaluates_the_final_model_with_its_own_statistics(algorith
 
     run(good, algorithm=algorithm, test=evaluate)
     assert received == {"a": [1.0, 1.0], "b": [5.0, 5.0]}
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "flames"])
+def test_the_best_earlier_round_is_examined_after_the_last_and_evaluated(algorithm):
+    """A client that joined after it has no model of that round, and is named."""
+    first = run_federation(CLIENTS, algorithm, rounds=1, train=train, initial=INITIAL, entries=ENTRIES).state
+    examined, saved, received = [], [], {}
+
+    def find_best(last, on_event):
+        assert (last.state.round, bool(last.state.statistics)) == (2, True)
+        yield first
+
+    def examine(task, who):
+        examined.append((task.request.round, who.client))
+        return replace(good(task, who), round=task.request.round)
+
+    def evaluate(task, who, message):
+        received[who.client] = task.weights["norm.running_mean"].tolist()
+        raise FlamesError("seen")
+
+    late = make_profile("u", "US", n_train=5)
+    seen = run_federation(
+        [*CLIENTS, late],
+        algorithm,
+        rounds=2,
+        resumed=first,
+        train=train,
+        examine=examine,
+        test=evaluate,
+        earlier=EarlierRounds(find_best, saved.append, lambda last: saved[0]),
+        initial=INITIAL,
+        entries=ENTRIES,
+    )
+    own = ["a", "b", "u"] if algorithm == "fedavg" else ["a", "b"]
+    assert examined == [(2, "a"), (2, "b"), (2, "u"), *((1, client) for client in own)]
+    (state,) = saved
+    assert (state.round, sorted(state.statistics.clients)) == (1, own)
+    (event,) = (one for one in seen.events if isinstance(one, FinalModelsExamined))
+    assert [one["round"] for one in event.record["earlier"]] == [1]
+    assert sorted(received) == own
+    ((round_, _, silent),) = seen.tests
+    assert round_ == 1
+    assert silent.get("u") == ("seen" if algorithm == "fedavg" else "its first model is newer than round 1")

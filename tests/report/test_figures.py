@@ -131,3 +131,13 @@ def test_a_failed_write_leaves_the_old_figure(tmp_path):
 def test_import_does_not_load_matplotlib():
     code = "import sys, flames_cli.report.figures; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_marked_rounds_are_lines_of_their_own_and_share_one_if_they_are_equal(tmp_path):
+    def pixels(**marks):
+        draw_rounds(tmp_path / "rounds.png", CURVES, marks)
+        return (tmp_path / "rounds.png").read_bytes()
+
+    plain, two, one = pixels(), pixels(best=2, small=3), pixels(best=2, small=2)
+    assert len({plain, two, one}) == 3
+    assert pixels(**{"best, small": 2}) == one

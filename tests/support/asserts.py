@@ -39,6 +39,7 @@ def assert_same_state(found: Any, expected: Any, atol: float = 0.0) -> None:
     """Check that two states of a federation have the same round and, bit for bit, the same arrays; or close
     ones where a tolerance is given."""
     assert found.round == expected.round
+    assert found.preferences == expected.preferences
     parts = list(STATE_PARTS)
     if found.statistics and expected.statistics:  # a state within a run has none
         found, expected = with_statistics(found), with_statistics(expected)

@@ -1,13 +1,14 @@
 """A federation of stub clients, whose training is arithmetic, and the messages that passed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from flames_cli.core.federated.choice import Choice
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.rng import derive_rng
 from flames_cli.fed.algorithms import get_algorithm
@@ -108,10 +109,13 @@ def run_federation(
     @app.train()
     def run(message: Message, context: Context) -> Message:
         task = unpack_task(message)
-        request, weights = task.request, task.weights
+        # A client that may choose takes the blend of FLAMES.
+        request, weights = task.request, task.weights if task.blend is None else task.blend
         seen.tasks.append(task)
         seen.requests.append((request, weights))
         report = train(request, weights, of_node[context.node_id])
+        if task.prior and report.choice is None:
+            report = replace(report, choice=Choice("flames"))
         seen.reports.append(report)
         return (answer or pack_report)(report, message)
 

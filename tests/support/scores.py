@@ -30,5 +30,6 @@ def make_scored(
     split: str = "server_test",
     unseen: str = "",
 ) -> Scored:
-    """Return the scores of a model: of the server's, unless its split says otherwise."""
-    return Scored(ModelUnderTest(label, modality, split, None, {}, unseen), scores, compared)
+    """Return the scores of a model with one seed: of the server's, unless its split says otherwise."""
+    model = ModelUnderTest(label, modality, split, None, {}, unseen)
+    return Scored(model, [scores], None if compared is None else [compared])

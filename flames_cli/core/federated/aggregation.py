@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.blends import make_blend
+from flames_cli.core.federated.candidates import Candidates
+from flames_cli.core.federated.choice import Preference, presence_reason, update
 from flames_cli.core.federated.privacy import NoiseKey, Release
 from flames_cli.core.federated.reports import (
     Entries,
@@ -94,6 +96,8 @@ class _Round:
             for name, start in state.server.items()
         }
         self._waiting: dict[str, tuple[Report, Moved]] = {}
+        self._candidates: dict[str, Candidates] = {}
+        self._preferences: dict[str, Preference] = {}
         self._styles: dict[str, Weights] = {}
         self._accepted: dict[str, LastReport] = {}
         self._rejected: dict[str, str] = {}
@@ -104,8 +108,7 @@ class _Round:
         if reason := self._rejection_reason(report, name):
             self._rejected[client] = reason
             return
-        sent = self._state.model_for(client, name)
-        moved = self._limit.measure(report, sent, self._groups[name].entries)
+        moved = self._limit.measure(report, self._start_of(report, name), self._groups[name].entries)
         known = known_moves(self._state.clients, client)
         compared = self._limit.is_set and self._algorithm.clients_share_models
         if compared and sum(last.group == name for last in known.values()) < FEWEST:
@@ -118,7 +121,23 @@ class _Round:
             return "it reported twice in one round"
         if group not in self._groups:
             return f"there is no model for '{group}', expected one of {sorted(self._groups)}"
+        if self._algorithm.clients_choose:
+            offered = self._candidates_of(group).offers(report.client)
+            if reason := presence_reason(report.choice, offered):
+                return reason
         return self._groups[group].rejection_reason(report)
+
+    def _start_of(self, report: Report, group: str) -> Weights:
+        """Return the model from which the client started: the one that was sent, or its choice."""
+        offer = self._candidates_of(group).offer(report.client) if report.choice else None
+        if offer is None or report.choice is None:
+            return self._state.model_for(report.client, group)
+        return offer.candidate(report.choice.pick)
+
+    def _candidates_of(self, group: str) -> Candidates:
+        if group not in self._candidates:
+            self._candidates[group] = self._state.candidates(group)
+        return self._candidates[group]
 
     def _judge(self, report: Report, name: str, moved: Moved, others: Mapping[str, LastReport]) -> None:
         """Accept `report`, unless it moved too far compared with the reports of `others`."""
@@ -131,6 +150,9 @@ class _Round:
         stored = Moved() if self._algorithm.privacy else moved
         self._accepted[report.client] = LastReport(group=name, round=self._state.round + 1, moved=stored)
         self._groups[name].add(report)
+        if self._algorithm.clients_choose:
+            before = self._state.preferences.get(report.client)
+            self._preferences[report.client] = update(before, report.n_examples, report.choice)
         if report.style is not None and self._groups[name].lends_style:
             self._styles[report.client] = report.style
 
@@ -174,6 +196,7 @@ class _Round:
             styles={**state.styles, **self._styles},
             clients={**state.clients, **self._accepted},
             releases=state.releases + (self._algorithm.privacy is not None),
+            preferences={**state.preferences, **self._preferences},
         )
         return RoundResult(
             state=after,

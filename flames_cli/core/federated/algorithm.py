@@ -7,7 +7,7 @@ from flames_cli.errors import FlamesError
 
 LocalUpdate = Literal["plain", "fedgs", "fedgs-unscaled", "fedprox", "scaffold"]
 Groups = Literal["all", "modality", "none"]
-Blend = Literal["mean", "flames", "fedbn", "fednova"]
+Blend = Literal["mean", "flames", "fedbn", "fednova", "adaptive"]
 Weight = Literal["examples", "steps", "uniform"]
 ServerStep = Literal["replace", "adam"]
 Aggregation = Literal["mean", "median", "trimmed-mean", "krum"]
@@ -129,6 +129,11 @@ class Algorithm:
     def needs_steps(self) -> bool:
         """True if a report can be used only together with its number of steps."""
         return self.weight == "steps" or self.blend == "fednova"
+
+    @property
+    def clients_choose(self) -> bool:
+        """True if each client chooses the model of each round among candidates, by its validation."""
+        return self.blend == "adaptive"
 
     def model_group_of(self, client: str, modality: str) -> str:
         """Return the name of the model group of this client."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.adaptive_blend import AdaptiveBlend
 from flames_cli.core.federated.algorithm import Algorithm, Weight
 from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.flames_blend import FlamesBlend
@@ -133,5 +134,7 @@ def make_blend(
             return FedBNBlend(start, entries, algorithm.weight)
         case "flames":
             return FlamesBlend()
+        case "adaptive":
+            return AdaptiveBlend()
         case "fednova":
             return FedNovaBlend(start, entries)

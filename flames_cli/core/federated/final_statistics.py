@@ -23,7 +23,8 @@ class FinalStatistics:
     """
 
     clients: dict[str, Weights] = field(default_factory=dict)
-    """Statistics of the model that each client received last, on its own images."""
+    """Statistics of the model that each client received last, on its own images; if clients choose, the
+    complete shared entries of the chosen model."""
     groups: dict[str, Weights] = field(default_factory=dict)
     """Statistics of the server's model of each group, over the images of the group's clients."""
     modalities: dict[str, Weights] = field(default_factory=dict)

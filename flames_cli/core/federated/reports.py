@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.candidates import Candidates
+from flames_cli.core.federated.choice import Choice, Preference
+from flames_cli.core.federated.differences import find_difference
 from flames_cli.core.federated.final_statistics import FinalStatistics
 
 
@@ -55,6 +58,8 @@ class Report:
     """The client's image decoder, for the style augmentation of other clients."""
     round: int = 0
     """Round of the training, from 1; 0: not stated."""
+    choice: Choice | None = None
+    """The client's choice of its start (flames-adaptive)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +103,14 @@ class State:
     """Number of rounds whose noised models have left the server, including rounds that were lost later."""
     statistics: FinalStatistics | None = None
     """Statistics of this round's models, from the clients' pass after the last round; None before it."""
+    preferences: dict[str, Preference] = field(default_factory=dict)
+    """Record of each client that chooses its model; `personal` then has the clients' own weights."""
 
     def model_for(self, client: str, group: str) -> Weights:
-        """Return the model that the client trains next: its group's model with the client's own entries."""
+        """Return the model that the client trains next: its group's model with the client's own entries.
+
+        If clients choose, these are the client's own weights, one of its candidates.
+        """
         server, own = self.server[group], self.personal.get(client)
         return server if own is None else {**server, **own}
 
@@ -122,9 +132,26 @@ class State:
         return self.used_server_model(group)
 
     def final_model_for(self, client: str, group: str) -> Weights:
-        """Return the model that the client uses after this round, with its own statistics if it sent them."""
+        """Return the model that the client uses after this round, with its own statistics if it sent them.
+
+        If clients choose, it is the model that the client has chosen after the last round or, without that
+        choice, the one that follows from the earlier rounds.
+        """
         found = self.statistics.clients.get(client, {}) if self.statistics else {}
+        if client in self.preferences and not found.keys() >= self.personal[client].keys():
+            found = {**self.candidates(group).expected(client), **found}
         return {**self.used_model_for(client, group), **found}
+
+    def candidates(self, group: str) -> Candidates:
+        """Return the models among which the clients of `group` choose."""
+        members = {name: last for name, last in self.clients.items() if last.group == group}
+        newest = max((members[name].round for name in self.preferences if name in members), default=0)
+        mine = {name: one for name, one in self.preferences.items() if name in members}
+        return Candidates(
+            own={name: self.personal[name] for name in mine},
+            preferences=mine,
+            reported={name for name in mine if members[name].round == newest},
+        )
 
     def final_server_model(self, group: str, modality: str) -> Weights:
         """Return the server's model of a group for use on images of `modality`.
@@ -167,21 +194,6 @@ def select(weights: Weights, names: Set[str]) -> Weights:
 def floats_of(weights: Weights) -> Weights:
     """Return the entries of `weights` with a floating-point dtype, in their order."""
     return {name: array for name, array in weights.items() if np.issubdtype(array.dtype, np.floating)}
-
-
-def find_difference(weights: Weights, reference: Weights) -> str | None:
-    """Describe the first difference in names, shapes or dtypes from `reference`; None if there is none."""
-    if missing := [name for name in reference if name not in weights]:
-        return f"'{missing[0]}' is missing"
-    if extra := [name for name in weights if name not in reference]:
-        return f"'{extra[0]}' is not in the model"
-    for name, expected in reference.items():
-        got = weights[name]
-        if got.shape != expected.shape:
-            return f"'{name}' has shape {got.shape}, expected {expected.shape}"
-        if got.dtype != expected.dtype:
-            return f"'{name}' is {got.dtype}, expected {expected.dtype}"
-    return None
 
 
 def find_fault(weights: Weights, reference: Weights) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats, Weights
-from flames_cli.core.federated.reports import find_difference
+from flames_cli.core.federated.differences import find_difference
 
 BLOCK = 1 << 16
 """Number of values converted to float64 in one step, small enough for the processor's cache."""
@@ -74,6 +74,15 @@ def weighted_mean(arrays: Sequence[Weights], weights: Sequence[float]) -> Weight
     for entry, weight in zip(arrays, weights, strict=True):
         running.add(entry, float(weight))
     return running.mean(arrays[0])
+
+
+def plain_mean(arrays: Sequence[Weights]) -> Weights:
+    """Return the mean of models, entry by entry, each with the same weight.
+
+    Raises:
+        ValueError: there is nothing to average, or the entries differ.
+    """
+    return weighted_mean(arrays, [1.0] * len(arrays))
 
 
 def check_alike(arrays: Sequence[Weights], counts: Sequence[float]) -> None:

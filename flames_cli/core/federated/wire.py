@@ -75,6 +75,12 @@ def widen(weights: Weights, wire: str, dtypes: Mapping[str, str]) -> Weights:
     }
 
 
+def as_received(weights: Weights, wire: str) -> Weights:
+    """Return `weights` as their receiver has them after they travelled in the type `wire`."""
+    narrowed, dtypes = narrow(weights, wire)
+    return widen(narrowed, wire, dtypes)
+
+
 def _narrow_entry(name: str, array: NDArray[Any], wire: str) -> NDArray[Any]:
     # Values outside the range are reported below, with the name of their entry.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

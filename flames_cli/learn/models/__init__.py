@@ -31,6 +31,17 @@ MODEL_SUMMARIES = {
 """Description of each model, in one line, for the help."""
 
 
+DENSENET_TRAINING: dict[str, Any] = {"lr": 1e-4, "batch_size": 64}
+"""Defaults of the options of training for densenet-unet: those of the FLAMES paper."""
+SMALL_TRAINING: dict[str, Any] = {"lr": 1e-3, "batch_size": 16}
+"""Defaults of the options of training for all other models, which have no pre-trained encoder."""
+
+
+def training_defaults(name: str) -> dict[str, Any]:
+    """Return the default learning rate and batch size of the model `name`."""
+    return DENSENET_TRAINING if name == "densenet-unet" else SMALL_TRAINING
+
+
 def model_class(name: str) -> Callable[..., "SegmentationModel"]:
     """Import and return the class of the model `name`.
 

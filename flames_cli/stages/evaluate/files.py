@@ -12,9 +12,9 @@ from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.core.scores.summaries import METRICS
 from flames_cli.errors import FlamesError
 from flames_cli.stages.evaluate.lesion_rows import SIZES, FalsePositives, LesionRow, SizeScores
-from flames_cli.stages.evaluate.parts import Scored
+from flames_cli.stages.evaluate.parts import Scored, pairs_seeds
 from flames_cli.stages.evaluate.pictures import overlay_name
-from flames_cli.stages.evaluate.rows import Row
+from flames_cli.stages.evaluate.rows import BOUNDED, Row
 from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
 from flames_cli.stages.rounds import ChosenRound
 from flames_cli.store.files.atomic import write_csv, write_json
@@ -22,7 +22,7 @@ from flames_cli.store.schema import EVALUATION, read_json, stamp
 
 CASE_COLUMNS = (
     *("run", "client", "modality", "dataset", "organ", "site", "patient", "lesion"),
-    *("split", "case", "metric", "value"),
+    *("split", "case", "metric", "value", "seed"),
 )
 SPLIT = CASE_COLUMNS.index("split")
 
@@ -30,6 +30,8 @@ TABLE_OF = {"client_test": "clients", "server_test": "server"}
 """Name of the table in summary.json and of its CSV, by split."""
 HEALTHY = ("with_prediction", "false_area")
 """Columns of the table by lesion size that are filled for images without a lesion only."""
+PARTS = ("mean", "sd", "n")
+"""Columns of each metric in the CSV of a table."""
 LESIONS_OF = {split: f"lesions_{table}" for split, table in TABLE_OF.items()}
 """Name of the table by lesion size in summary.json, by split; its CSV has a hyphen."""
 
@@ -55,16 +57,29 @@ class Evaluation:
     """Rule that decides which images have small lesions, by data set."""
     units: dict[str, dict[str, str]] = field(default_factory=dict)
     """Unit that counts as a patient, by split and data set."""
-    seed: int = 0
-    """Seed of the intervals' draws: the run's own."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the run; several if it is a family."""
+    compared_seeds: tuple[int, ...] = ()
+    """Seeds of the other run."""
     privacy: dict[str, Any] | None = None
     """Privacy cost of the run's models, if they are private."""
-    chosen: ChosenRound | None = None
-    """The round, and why it was chosen."""
-    compared: ChosenRound | None = None
-    """The round of the other run."""
+    chosen: dict[str, ChosenRound] = field(default_factory=dict)
+    """The round of each run, and why it was chosen."""
     stale_statistics: bool = False
     """True if the models have the statistics of BatchNorm of their blend, not of their own weights."""
+
+    members: tuple[str, ...] = ()
+    """Names of the runs: that of `run`, or those of its family."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the intervals' draws: the run's own, or the first one."""
+        return self.seeds[0]
+
+    @property
+    def same_seeds(self) -> bool:
+        """True if gains are paired by seed."""
+        return pairs_seeds(self.seeds, self.compared_seeds)
 
     @property
     def clients(self) -> list[Row]:
@@ -83,20 +98,22 @@ def case_rows(result: Evaluation, scored: Sequence[Scored]) -> list[tuple[object
     compared."""
     rows: dict[tuple[object, ...], None] = {}
     for one in scored:
-        rows |= dict.fromkeys(_metric_rows(result.run, one.model.label, one.model, one.scores))
+        for seed, scores in zip(result.seeds, one.scores, strict=True):
+            rows |= dict.fromkeys(_metric_rows(result.run, one.model.label, one.model, scores, seed))
         if result.compare and one.compared is not None:
             counterpart = one.compared_label
-            rows |= dict.fromkeys(_metric_rows(result.compare, counterpart, one.model, one.compared))
+            for seed, scores in zip(result.compared_seeds, one.compared, strict=True):
+                rows |= dict.fromkeys(_metric_rows(result.compare, counterpart, one.model, scores, seed))
     return list(rows)
 
 
 def _metric_rows(
-    run: str, label: str, model: ModelUnderTest, scores: Sequence[Score]
+    run: str, label: str, model: ModelUnderTest, scores: Sequence[Score], seed: int
 ) -> Iterator[tuple[object, ...]]:
     for score in scores:
         case_facts = (run, label, model.modality, score.dataset, score.organ, score.site, score.patient)
         for metric, value in score.values.items():
-            yield (*case_facts, score.lesion, model.split, score.case, metric, value)
+            yield (*case_facts, score.lesion, model.split, score.case, metric, value, seed)
 
 
 def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> None:
@@ -115,7 +132,11 @@ def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> N
                 (folder / stale).unlink(missing_ok=True)
     header = _table_header(result.compare)
     for split, rows in result.tables.items():
-        write_csv(folder / f"{TABLE_OF[split]}.csv", header, [_table_row(row, header) for row in rows])
+        write_csv(
+            folder / f"{TABLE_OF[split]}.csv",
+            header,
+            [_table_row(row, header, result.compare) for row in rows],
+        )
     header = _lesion_header(result.compare)
     for split, by_size in result.lesions.items():
         lines = [line for row in by_size for line in _lesion_lines(row, header)]
@@ -157,9 +178,8 @@ def summary_json(result: Evaluation) -> dict[str, Any]:
         "run": result.run,
         "strategy": result.strategy,
         "round": result.round,
-        "round_choice": result.chosen.as_json() if result.chosen else None,
+        "round_choice": {run: chosen.as_json() for run, chosen in result.chosen.items()},
         "compare": result.compare,
-        "compared_round_choice": result.compared.as_json() if result.compared else None,
         "models": result.models,
         "clients": [row.as_json() for row in result.clients],
         "server": [row.as_json() for row in result.server],
@@ -169,9 +189,18 @@ def summary_json(result: Evaluation) -> dict[str, Any]:
         },
         "small": _small_json(result),
         "interval": {"level": LEVEL, "draws": DRAWS, "seed": result.seed},
+        "seeds": list(result.seeds),
+        "compared_seeds": list(result.compared_seeds),
+        "paired_by": _paired_by(result),
         "untested": result.untested,
         **({"privacy": result.privacy} if result.privacy else {}),
     }
+
+
+def _paired_by(result: Evaluation) -> str | None:
+    if not result.compare:
+        return None
+    return "seed and case" if result.same_seeds else "case"
 
 
 def _small_json(result: Evaluation) -> dict[str, str]:
@@ -179,21 +208,35 @@ def _small_json(result: Evaluation) -> dict[str, str]:
 
 
 def _table_header(compare: str | None) -> list[str]:
-    columns = [f"{metric}_{part}" for metric in METRICS for part in ("mean", "sd", "n")]
+    columns = [f"{metric}_{part}" for metric in METRICS for part in PARTS]
     header = ["model", "modality", "organ", "n", *columns]
-    return [*header, *(f"{compare}_{column}" for column in columns), "dice_gain"] if compare else header
+    bounds = [f"{metric}_{limit}" for metric in BOUNDED for limit in ("low", "high")]
+    if compare:
+        header += [*(f"{compare}_{column}" for column in columns), "dice_gain"]
+        bounds += ["dice_gain_low", "dice_gain_high"]
+    return [*header, "patients", "seeds", *bounds]
 
 
-def _table_row(row: Row, header: Sequence[str]) -> list[object]:
+def _table_row(row: Row, header: Sequence[str], compare: str | None) -> list[object]:
     """Return the cells of `row`; cells of the other run are empty if it has no model to compare with."""
-
-    def flat(metrics: dict[str, Any]) -> list[object]:
-        return [value for m in METRICS for value in (metrics[m].mean, metrics[m].sd, metrics[m].n)]
-
-    start: list[object] = [row.label, row.modality, row.organ, row.n, *flat(row.metrics)]
-    if row.compared and row.dice_gain:
-        return [*start, *flat(row.compared), row.dice_gain.mean]
-    return [*start, *[""] * (len(header) - len(start))]
+    cells: dict[str, object] = {
+        "model": row.label,
+        "modality": row.modality,
+        "organ": row.organ,
+        "n": row.n,
+        "patients": row.intervals["dice"].n_patients,
+        "seeds": len(row.by_seed),
+    }
+    intervals = dict(row.intervals)
+    for prefix, metrics in (("", row.metrics), (f"{compare}_", row.compared or {})):
+        for metric, value in metrics.items():
+            cells |= {f"{prefix}{metric}_{part}": getattr(value, part) for part in PARTS}
+    if row.dice_gain and row.gain_interval:
+        cells["dice_gain"] = row.dice_gain.mean
+        intervals["dice_gain"] = row.gain_interval
+    for name, interval in intervals.items():
+        cells |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return [cells.get(column, "") for column in header]
 
 
 def _lesion_csv(split: str) -> str:

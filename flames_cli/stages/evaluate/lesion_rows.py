@@ -1,16 +1,15 @@
 """Table of small and large lesions: Dice by size, lesions found, and gains with their intervals; false
 positives on images without a lesion."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flames_cli.core.scores.detection import LesionCounts, pool_counts
-from flames_cli.core.scores.intervals import Interval, paired_interval
-from flames_cli.core.scores.metrics import Summary, summarise
-from flames_cli.stages.evaluate.parts import Part
-from flames_cli.stages.evaluate.rows import number_or_null, summary_as_json
-from flames_cli.stages.evaluate.scoring import Score
+from flames_cli.core.scores.intervals import Interval
+from flames_cli.core.scores.metrics import Summary
+from flames_cli.core.scores.summaries import summarise_seeds
+from flames_cli.stages.evaluate.parts import Part, SeedScores, values_of
+from flames_cli.stages.evaluate.rows import interval_as_json, number_or_null, summary_as_json
 
 SIZES = ("small", "large", "lesion", "all")
 """Cases with small lesions; with large ones; with either; and all cases, with those whose true mask is
@@ -23,7 +22,9 @@ class SizeScores:
 
     dice: Summary
     lesions: LesionCounts
+    """Sums over all cases and seeds."""
     n_patients: int
+    n_seeds: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry for summary.json; a ratio without cases is null."""
@@ -47,7 +48,7 @@ class FalsePositives:
     scores: SizeScores
     """All parts of their predictions are false lesions."""
     n_marked: int
-    """Number of cases with any predicted pixel."""
+    """Number of cases with any predicted pixel, over all seeds."""
     area: float
     """Mean share of the image that is predicted, 0..1."""
 
@@ -59,7 +60,12 @@ class FalsePositives:
     @property
     def lesions_per_image(self) -> float:
         """Mean number of false lesions of a case."""
-        return self.scores.lesions.n_predicted / self.n
+        return self.scores.lesions.n_predicted / (self.n * self.scores.n_seeds)
+
+    @property
+    def share_marked(self) -> float:
+        """Share of the cases with any predicted pixel."""
+        return self.n_marked / (self.n * self.scores.n_seeds)
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry for summary.json."""
@@ -67,7 +73,7 @@ class FalsePositives:
             "n": self.n,
             "patients": self.scores.n_patients,
             "with_prediction": self.n_marked,
-            "share_with_prediction": self.n_marked / self.n,
+            "share_with_prediction": self.share_marked,
             "false_lesions": self.scores.lesions.n_predicted,
             "false_lesions_per_image": self.lesions_per_image,
             "false_area": self.area,
@@ -106,13 +112,8 @@ class LesionRow:
         if self.compared is not None and self.gains is not None:
             plain["compared"] = {size: value.as_json() for size, value in self.compared.items()}
             plain["compared_no_lesion"] = self.compared_healthy.as_json() if self.compared_healthy else None
-            plain["dice_gain"] = {size: _interval_as_json(value) for size, value in self.gains.items()}
+            plain["dice_gain"] = {size: interval_as_json(value) for size, value in self.gains.items()}
         return plain
-
-
-def _interval_as_json(value: Interval) -> dict[str, float | int | None]:
-    limits = {name: number_or_null(getattr(value, name)) for name in ("mean", "low", "high")}
-    return {**limits, "n": value.n, "patients": value.n_patients}
 
 
 def make_lesion_row(part: Part, seed: int) -> LesionRow:
@@ -123,15 +124,18 @@ def make_lesion_row(part: Part, seed: int) -> LesionRow:
         organ=part.organ,
         sizes=_by_size(part.scores),
         compared=None if part.compared is None else _by_size(part.compared),
-        gains=None if part.compared is None else _gains(part.pairs(), seed),
+        gains=_gains(part, seed),
         unseen=part.unseen,
         healthy=_false_positives(part.scores),
-        compared_healthy=_false_positives(part.compared or []),
+        compared_healthy=None if part.compared is None else _false_positives(part.compared),
     )
 
 
-def _by_size(scores: Sequence[Score]) -> dict[str, SizeScores]:
-    return {size: _summarise([score for score in scores if has_size(score.lesion, size)]) for size in SIZES}
+def _by_size(scores: SeedScores) -> dict[str, SizeScores]:
+    return {
+        size: _summarise([[score for score in row if has_size(score.lesion, size)] for row in scores])
+        for size in SIZES
+    }
 
 
 def has_size(lesion: str, size: str) -> bool:
@@ -139,30 +143,31 @@ def has_size(lesion: str, size: str) -> bool:
     return size == "all" or lesion == size or (size == "lesion" and lesion != "none")
 
 
-def _summarise(scores: Sequence[Score]) -> SizeScores:
+def _summarise(scores: SeedScores) -> SizeScores:
     return SizeScores(
-        summarise(score.metrics["dice"] for score in scores),
-        pool_counts(score.lesions for score in scores),
-        len({score.person for score in scores}),
+        summarise_seeds(values_of(scores, "dice")),
+        pool_counts(score.lesions for row in scores for score in row),
+        len({score.person for score in scores[0]}),
+        len(scores),
     )
 
 
-def _false_positives(scores: Sequence[Score]) -> FalsePositives | None:
-    healthy = [score for score in scores if score.lesion == "none"]
-    if not healthy:
+def _false_positives(scores: SeedScores) -> FalsePositives | None:
+    healthy = [[score for score in row if score.lesion == "none"] for row in scores]
+    if not healthy[0]:
         return None
     return FalsePositives(
         scores=_summarise(healthy),
-        n_marked=sum(score.lesions.n_predicted > 0 for score in healthy),
+        n_marked=sum(score.lesions.n_predicted > 0 for row in healthy for score in row),
         # Every predicted pixel is wrong there, and every other pixel is right.
-        area=summarise(1 - score.metrics["pixel_accuracy"] for score in healthy).mean,
+        area=float((1 - values_of(healthy, "pixel_accuracy")).mean()),
     )
 
 
-def _gains(pairs: Sequence[tuple[Score, Score]], seed: int) -> dict[str, Interval]:
-    gains = {}
-    for size in SIZES:
-        chosen = [(ours, theirs) for ours, theirs in pairs if has_size(ours.lesion, size)]
-        differences = [ours.metrics["dice"] - theirs.metrics["dice"] for ours, theirs in chosen]
-        gains[size] = paired_interval(differences, [ours.person for ours, _ in chosen], seed)
-    return gains
+def _gains(part: Part, seed: int) -> dict[str, Interval] | None:
+    gains = {size: _only(part, size).gain_interval(seed) for size in SIZES}
+    return {size: gain for size, gain in gains.items() if gain} or None
+
+
+def _only(part: Part, size: str) -> Part:
+    return part.only(lambda score: has_size(score.lesion, size))

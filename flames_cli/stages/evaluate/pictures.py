@@ -34,8 +34,8 @@ def draw_evaluation(
 ) -> None:
     """Draw the best, median and worst case of every model, one picture per split, and the learning curves."""
     for split, tested in scored.items():
-        if chosen := [one for one in tested if one.scores]:
-            rows = [_overlay_row(segmenter, one.model, one.scores) for one in chosen]
+        if chosen := [one for one in tested if one.scores[0]]:
+            rows = [_overlay_row(segmenter, one.model, one.scores[0]) for one in chosen]
             draw_overlays(folder / overlay_name(split), rows)
     if curves.series:
         draw_rounds(folder / "rounds.png", curves.series, curves.marks)

@@ -12,6 +12,7 @@ from flames_cli.core.federated.reports import State, count_releases_again
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines import ENGINES, Engine
+from flames_cli.learn.train_options import BY_MODEL
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.stages.rounds import reason_for_last_only, rounds_to_keep
 from flames_cli.store.checkpoint import (
@@ -45,9 +46,10 @@ BEFORE = {
 
 
 def options_as_run(config: FederateConfig) -> dict[str, Any]:
-    """Return the options that a run's config.toml contains."""
+    """Return the options that a run's config.toml contains, with the values that the model decides."""
     options = config.model_dump(mode="json", exclude=NOT_STORED)
-    return {**options, "run": config.run_name, "encoder_weights": encoder_weights_of(config)}
+    chosen = {key: getattr(config.training, key) for key in BY_MODEL}
+    return {**options, **chosen, "run": config.run_name, "encoder_weights": encoder_weights_of(config)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from flames_cli.fed.privacy_accountant import check_accountant
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.stages.federate.engines import Prepared, check_engine, run_engine
 from flames_cli.stages.federate.estimate import Estimator
+from flames_cli.stages.federate.few_steps import warn_on_few_steps
 from flames_cli.stages.federate.inputs import Images, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
@@ -75,7 +76,8 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         for note in notes:
             on_event(Noted(note))
         if made:
-            run_engine(made, Estimator(on_event, made.plan.steps_a_round, config.fraction))
+            listener = warn_on_few_steps(made.plan, on_event)
+            run_engine(made, Estimator(listener, made.plan.steps_a_round, config.fraction))
     tests = folder.client_tests
     return FederationResult(
         run=folder.name,

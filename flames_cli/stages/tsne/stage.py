@@ -14,7 +14,7 @@ from flames_cli.core.scores.embedding import embed, separation, thumbnail_featur
 from flames_cli.errors import FlamesError
 from flames_cli.learn.data import ShardDataset
 from flames_cli.report.figures import draw_embedding
-from flames_cli.stages.evaluate.stage import LoadedRun, load_run
+from flames_cli.stages.evaluate.loading import LoadedRun, load_run
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.files.atomic import remove_leftovers, write_csv, write_json
 from flames_cli.store.files.locks import in_turn, reading_shards

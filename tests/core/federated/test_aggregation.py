@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.choice import Choice
 from flames_cli.core.federated.flames_blend import blend_flames
 from flames_cli.core.federated.reports import Entries, Report, State
 from flames_cli.core.federated.running_sum import weighted_mean
@@ -81,7 +82,7 @@ def test_a_round_ignores_the_order_of_reports(algorithm, good_reports):
 
 @EVERY_ALGORITHM
 def test_only_flames_holds_more_than_one_report_at_a_time(algorithm, good_reports):
-    if algorithm.blend == "flames":
+    if algorithm.blend in ("flames", "adaptive"):
         kept = apply_round(start_state(algorithm), good_reports, algorithm).state.personal
         assert sorted(kept) == sorted(MODALITIES), "only what becomes a whole model may be kept"
         return
@@ -299,7 +300,11 @@ def rounds_of(algorithm, reports, n=3):
     state = start_state(algorithm)
     for number in range(n):
         sent = [
-            replace(one, weights={k: (a * (number + 1)).astype(a.dtype) for k, a in one.weights.items()})
+            replace(
+                one,
+                weights={k: (a * (number + 1)).astype(a.dtype) for k, a in one.weights.items()},
+                choice=Choice("flames") if state.candidates(one.modality).offers(one.client) else None,
+            )
             for one in reports
         ]
         state = apply_round(state, sent, algorithm).state
@@ -334,6 +339,8 @@ def test_the_average_is_used_by_the_server_and_by_clients_without_entries_of_the
         assert not np.array_equal(used["conv.weight"], state.server[group]["conv.weight"])
         own = state.personal.get(client)
         expected = used if own is None else state.model_for(client, group)
+        if algorithm.clients_choose:
+            expected = state.candidates(group).expected(client)
         assert_same(state.final_model_for(client, group), expected)
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from flames_cli.core.federated import running_sum
-from flames_cli.core.federated.flames_blend import blend_flames, flames_alpha
+from flames_cli.core.federated.choice import flames_alpha
+from flames_cli.core.federated.flames_blend import blend_flames
 from flames_cli.core.federated.running_sum import weighted_mean
 from tests.support.asserts import assert_same
 from tests.support.reports import make_model

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flames_cli.core.scores.intervals import paired_interval
+from flames_cli.core.scores.intervals import bootstrap_interval
 from flames_cli.core.scores.summaries import METRICS
 from flames_cli.stages.evaluate import files as evaluation_files
 from flames_cli.stages.evaluate.files import CASE_COLUMNS
@@ -99,7 +99,7 @@ def test_the_summary_has_the_same_figures_in_json(evaluated):
     summary = json.loads(
         (result.folder / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )
-    assert (summary["format"], summary["version"]) == ("flames-evaluation", 2)
+    assert (summary["format"], summary["version"]) == ("flames-evaluation", 3)
     assert (summary["run"], summary["strategy"], summary["round"]) == ("flames", "flames", 2)
     assert summary["compare"] == "fedavg"
     assert summary["clients"] == json.loads(json.dumps([row.as_json() for row in result.clients]))
@@ -211,7 +211,7 @@ def test_the_table_by_size_is_of_the_cases_in_cases_csv(trained):
             assert float(line["dice_mean"]) == pytest.approx(mean, nan_ok=True)
             gains = [float(row["value"]) - other[row["dataset"], row["case"]] for row in chosen]
             people = [f"{row['dataset']}/{row['patient']}" for row in chosen]
-            expected = paired_interval(gains, people, seed=0)
+            expected = bootstrap_interval(gains, people, seed=0)
             found = [float(line[f"dice_gain{end}"]) for end in ("", "_low", "_high")]
             assert found == pytest.approx([expected.mean, expected.low, expected.high], nan_ok=True)
 

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from flames_cli.core.scores.detection import LesionCounts
-from flames_cli.core.scores.intervals import paired_interval
+from flames_cli.core.scores.intervals import bootstrap_interval
 from flames_cli.stages.evaluate.lesion_rows import SIZES, make_lesion_row
 from flames_cli.stages.evaluate.parts import divide, pool
 from tests.support.scores import make_score, make_scored
@@ -51,7 +51,7 @@ def test_gains_are_paired_by_size_with_intervals_over_patients(cases):
     assert [gains[size].mean for size in SIZES] == pytest.approx([0.15, 0.75, 0.35, 0.25])
     assert [(gains[size].n, gains[size].n_patients) for size in SIZES] == [(2, 1), (1, 1), (3, 2), (4, 2)]
     assert math.isnan(gains["small"].low)
-    assert gains["all"] == paired_interval([0.05, 0.25, 0.75, -0.05], ["p", "p", "q", "q"], seed=4)
+    assert gains["all"] == bootstrap_interval([0.05, 0.25, 0.75, -0.05], ["p", "p", "q", "q"], seed=4)
     assert made.compared["all"].dice.mean == pytest.approx(0.05)
 
 

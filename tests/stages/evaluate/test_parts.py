@@ -13,13 +13,13 @@ def test_several_organs_follow_the_line_of_all_cases():
     scores = [make_score("a", 0.9), make_score("b", 0.0, "ovary"), make_score("c", 0.0, "ovary")]
     others = [make_score("a", 0.1), make_score("b", 0.2, "ovary"), make_score("c", 0.3, "ovary")]
     parts = divide(make_scored(scores, others))
-    assert [(part.organ, len(part.scores)) for part in parts] == [
+    assert [(part.organ, len(part.cases)) for part in parts] == [
         (ALL_ORGANS, 3),
         ("breast", 1),
         ("ovary", 2),
     ]
     for part in parts:
-        assert [ours.case for ours, _ in part.pairs()] == [theirs.case for _, theirs in part.pairs()]
+        assert [ours.case for ours in part.cases] == [theirs.case for theirs in part.compared[0]]
 
 
 def test_an_unseen_site_is_named_next_to_every_organ():
@@ -36,13 +36,14 @@ def test_an_unseen_site_is_named_next_to_every_organ():
 def test_without_another_run_there_is_no_pair():
     (part,) = divide(make_scored([make_score("a", 0.9)]))
     assert part.compared is None
-    assert part.pairs() == []
+    assert part.gain_interval(0) is None
+    with pytest.raises(ValueError, match="expected those of another run"):
+        part.gains()
 
 
 def test_runs_of_other_cases_are_never_paired():
-    (part,) = divide(make_scored([make_score("a", 0.5), make_score("b", 0.5)], [make_score("a", 0.5)]))
-    with pytest.raises(ValueError, match="zip"):
-        part.pairs()
+    with pytest.raises(ValueError, match="scores of different cases"):
+        divide(make_scored([make_score("a", 0.5), make_score("b", 0.5)], [make_score("a", 0.5)]))
 
 
 def test_one_model_is_not_pooled():
@@ -56,7 +57,7 @@ def test_clients_are_pooled_over_their_cases():
     ]
     (part,) = pool(clients)
     assert (part.label, part.modality, part.organ, part.unseen) == ("all clients", "", ALL_ORGANS, "")
-    assert [case.case for case in part.scores] == ["a", "b", "c"]
+    assert [case.case for case in part.cases] == ["a", "b", "c"]
     assert part.compared is None
 
 
@@ -69,9 +70,9 @@ def test_unseen_sites_are_pooled_apart():
     ]
     seen, unseen = pool(models)
     assert (seen.label, seen.modality, seen.organ) == ("all models", "US", "breast")
-    assert [case.case for case in seen.scores] == ["a", "d"]
+    assert [case.case for case in seen.cases] == ["a", "d"]
     assert (unseen.organ, unseen.unseen) == ("breast, C5, C6 (unseen)", "C5, C6")
-    assert [case.case for case in unseen.scores] == ["b", "c"]
+    assert [case.case for case in unseen.cases] == ["b", "c"]
     assert [part.unseen for part in pool(models[:3])] == ["C5, C6"]
 
 
@@ -89,6 +90,6 @@ def test_models_are_compared_together_only_where_each_has_its_counterpart():
         make_scored([make_score("b", 0.8)], [make_score("b", 0.4)]),
     ]
     (part,) = pool(ours)
-    assert [(mine.case, theirs.case) for mine, theirs in part.pairs()] == [("a", "a"), ("b", "b")]
+    assert [case.case for case in part.compared[0]] == [case.case for case in part.cases] == ["a", "b"]
     (part,) = pool([*ours, make_scored([make_score("c", 0.8)])])
     assert part.compared is None

@@ -8,7 +8,7 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.engines import ray as ray_engine
 from flames_cli.fed.events import FederationStarted, ReportReceived, RoundDone
 from flames_cli.stages.federate.stage import federate
-from flames_cli.store.checkpoint import load_state
+from flames_cli.store.checkpoint import list_rounds, load_state
 from tests.support.asserts import assert_same_state, without_timings
 from tests.support.stages import federate_config
 
@@ -23,15 +23,21 @@ def final(result):
     return load_state(result.folder / "checkpoints")
 
 
+def stored(result):
+    """Return the rounds that have a checkpoint, which depend on the clients' validation."""
+    return list_rounds(result.folder / "checkpoints")
+
+
 @pytest.mark.federated
 @pytest.mark.slow
 def test_ray_gives_what_inline_gives(tiny, one_cpu):
     pytest.importorskip("ray")
     root, events = tiny(), []
-    options = {"fraction": 0.5, "ema": 0.5}
+    options = {"fraction": 0.5, "ema": 0.5, "lr": 0.05}
     inline = federate(federate_config(root, run="inline", **options))
     rayed = federate(federate_config(root, run="ray", engine="ray", **options), events.append)
     assert_same_state(final(rayed), final(inline))
+    assert (rayed.final, rayed.chosen) == (inline.final, inline.chosen)
     assert without_timings(rayed.records) == without_timings(inline.records)
     started = [event for event in events if isinstance(event, FederationStarted)]
     assert [name for name, _, _ in started[0].clients] == ["brats-1", "brats-2", "busi"]
@@ -39,7 +45,10 @@ def test_ray_gives_what_inline_gives(tiny, one_cpu):
     assert sum(isinstance(event, ReportReceived) for event in events) == 4, "one of two, and the only one"
     more = federate(federate_config(root, run="ray", rounds=3, **options))
     assert more.resumed_from == 2, "a run goes on by another engine"
-    assert_same_state(final(more), final(federate(federate_config(root, run="inline", rounds=3, **options))))
+    inline = federate(federate_config(root, run="inline", rounds=3, **options))
+    assert_same_state(final(more), final(inline))
+    assert (more.final, more.chosen) == (inline.final, inline.chosen)
+    assert stored(more) == stored(inline)
     files = {path.name for path in rayed.folder.iterdir()}
     assert files == {"config.toml", "rounds.jsonl", "final-models.json", "checkpoints", "engine.log"}
     assert flower_processes() == []

@@ -51,6 +51,14 @@ def test_a_private_run_reports_its_cost_and_resumes_to_the_last_bit(tiny, monkey
     # No client is rejected though the clip is far below the client's update: clients clip themselves.
     assert [record["rejected"] for record in whole.records] == [{}] * 2
 
+    assert whole.final["earlier"] == [], "the best round is not chosen by what single clients report"
+    assert (
+        whole.chosen.why
+        == "the last round, since --dp-noise does not cover a choice by the clients' validation"
+    )
+    with pytest.raises(FlamesError, match="offers only its last round 2"):
+        evaluate_run(root, "whole", round="best")
+
     federate(federate_config(root, rounds=1, run="halved", **PRIVATE))
     halved = federate(federate_config(root, rounds=2, run="halved", **PRIVATE))
     assert_same_state(state_of(halved), state_of(whole))

@@ -27,6 +27,7 @@ from flames_cli.fed.records import message_bytes
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.federate import engines
 from flames_cli.stages.federate.planning import encoder_weights_of
+from flames_cli.stages.federate.resuming import options_as_run
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.store.checkpoint import list_rounds, load_state
@@ -437,3 +438,8 @@ def test_a_workspace_may_have_a_colon_in_its_name(tiny, tmp_path):
     shutil.copytree(tiny(), root)
     result = federate(federate_config(root, strategy="centralised", rounds=1))
     assert [client["client"] for client in result.records[0]["clients"]] == ["MRI", "US"]
+
+
+def test_a_run_stores_the_learning_rate_and_batch_size_that_its_model_decides():
+    stored = options_as_run(FederateConfig(model="unet"))
+    assert (stored["lr"], stored["batch_size"]) == (1e-3, 16)

@@ -43,6 +43,7 @@ CLIENTS = ["brats-1", "brats-2", "busi"]
 MODELS = {
     "flames": (["MRI", "US"], CLIENTS),
     "flames-fedgs": (["MRI", "US"], CLIENTS),
+    "flames-adaptive": (["MRI", "US"], CLIENTS),
     "fedbn": (["all"], CLIENTS),
     "fedavg-modality": (["MRI", "US"], []),
     "local": (CLIENTS, []),
@@ -79,8 +80,9 @@ def test_a_federation_with_another_normalisation_trains_and_is_evaluated(norm, s
 
 
 RESUMED = {
+    "adaptive": {"strategy": "flames-adaptive"},
     "fedadam": {"strategy": "fedadam", "ema": 0.5},
-    "fraction": {"strategy": "flames", "fraction": 0.5, "ema": 0.9},
+    "fraction": {"strategy": "flames-adaptive", "fraction": 0.5, "ema": 0.9},
     "momentum": {"strategy": "fedgs", "server_momentum": 0.5},
     "content": {"strategy": "flames-fedgs", "share": "content", "style_from": 2, **SDNET},
 }

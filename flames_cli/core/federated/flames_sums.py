@@ -1,0 +1,55 @@
+"""The sums over a modality's clients from which FLAMES makes its personalised models (FLAMES, section 4)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flames_cli.arrays import Floats, Weights
+from flames_cli.core.federated.choice import flames_alpha
+from flames_cli.core.federated.running_sum import RunningSum, cast, check_alike, in_blocks
+
+
+class FlamesSums:
+    """The two sums over all clients that every personalised model needs; arguments as in `blend_flames`."""
+
+    def __init__(
+        self, arrays: Sequence[Weights], n_examples: Sequence[int], alpha: float | None = None
+    ) -> None:
+        check_alike(arrays, n_examples)
+        if any(n <= 0 for n in n_examples):
+            raise ValueError(f"numbers of examples {list(n_examples)} must all be above 0")
+        if alpha is not None and not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is {alpha}, expected a number in [0, 1]")
+        self._n_clients = len(arrays)
+        self._alpha = flames_alpha(len(arrays)) if alpha is None or len(arrays) == 1 else alpha
+        self._inverse = RunningSum()
+        for entry, n in zip(arrays, n_examples, strict=True):
+            self._inverse.add(entry, 1.0 / n)
+
+    def personalise(self, weights: Weights, n: int) -> Weights:
+        """Return the model of the client that reported `weights`, trained on `n` images."""
+        if self._alpha == 1.0:
+            return {name: array.copy() for name, array in weights.items()}
+        others = self._inverse.total - 1.0 / n
+        shared = (1 - self._alpha) / others
+        return self._blend(weights, self._alpha - shared / n, shared)
+
+    def personalise_absent(self, weights: Weights) -> Weights:
+        """Return the model of one more client, whose `weights` are not part of the sums."""
+        alpha = flames_alpha(self._n_clients + 1)
+        return self._blend(weights, alpha, (1 - alpha) / self._inverse.total)
+
+    def _blend(self, weights: Weights, own: float, shared: float) -> Weights:
+        return {name: _mix(array, own, self._inverse[name], shared) for name, array in weights.items()}
+
+
+def _mix(array: NDArray[Any], own: float, sums: Floats, shared: float) -> NDArray[Any]:
+    """Return own·array + shared·sums, computed in float64, in the dtype of `array`."""
+    mixed = np.empty(array.shape, array.dtype)
+    for values, total, out in in_blocks(array, sums, mixed):
+        part = np.multiply(values, own, dtype=np.float64)
+        part += shared * total
+        out[...] = cast(part, array.dtype)
+    return mixed

@@ -1,0 +1,238 @@
+"""Runs to evaluate: each with the models of one round; a family has one for each seed."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flames_cli.config import EvaluateConfig, FederateConfig, check_section
+from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.final_statistics import statistics_of
+from flames_cli.core.federated.reports import State
+from flames_cli.errors import FlamesError
+from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.engines import ENGINES
+from flames_cli.learn.models import options_for
+from flames_cli.learn.segment import Segmenter
+from flames_cli.stages.federate.planning import choose_privacy
+from flames_cli.stages.federate.resuming import FREE_TO_CHANGE
+from flames_cli.stages.rounds import ChosenRound, Rounds, choose_round, read_run_rounds
+from flames_cli.store.checkpoint import DamagedCheckpoint, index_path, load_state, round_folder
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.runs import (
+    RunFolder,
+    find_run,
+    find_runs,
+    list_differences,
+    planned_seeds,
+    read_config,
+    read_rounds,
+    run_folder,
+)
+from flames_cli.store.seed_names import member_name
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRun:
+    """A run, its models after one round and the options with which they were made."""
+
+    folder: RunFolder
+    strategy: str
+    algorithm: Algorithm
+    state: State
+    checkpoint: str
+    """SHA-256 of the checkpoint's index, which contains the checksums of its files."""
+    segmenter: Segmenter
+    chosen: ChosenRound
+    """The round of `state`, and why it was chosen."""
+    rounds: Rounds
+    seed: int
+    """Seed of all random draws in the run."""
+    at_sites: bool = False
+    """True if the clients were real nodes, whose data are at their sites."""
+    privacy: dict[str, Any] | None = None
+    """Privacy cost of its models, if they are private."""
+    estimates_statistics: bool = False
+    """True if clients estimate the statistics of BatchNorm of the last and the best round's models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Run that is evaluated under its name, or the runs of a family in the order of their seeds."""
+
+    name: str
+    runs: list[LoadedRun]
+    """Not empty; all were made with the same options but their seed."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Runs of the family that are not finished, each with its reason."""
+
+    @property
+    def first(self) -> LoadedRun:
+        """The run, or that of the first seed."""
+        return self.runs[0]
+
+    @property
+    def is_family(self) -> bool:
+        """True if the name is that of a family, even if only one of its runs is finished."""
+        return self.name != self.first.folder.name
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the runs."""
+        return tuple(run.seed for run in self.runs)
+
+
+def load_pair(config: EvaluateConfig, partition_file: Path) -> tuple[Loaded, Loaded | None]:
+    """Return what is evaluated, and what it is compared with: all with models of rounds by the same rule.
+
+    Raises:
+        MissingArtifact, FlamesError: as `load_all`.
+    """
+    ours = load_all(config, config.run, partition_file)
+    theirs = load_all(config, config.compare, partition_file) if config.compare else None
+    every = [*ours.runs, *(theirs.runs if theirs else [])]
+    limited = next((run for run in every if run.chosen.asked == "last"), None)
+    if config.round is not None or limited is None:
+        return ours, theirs
+    last = config.model_copy(update={"round": "last"})
+    why = f"the last round, as of run '{limited.folder.name}'"
+
+    def limit(loaded: Loaded) -> Loaded:
+        runs = []
+        for run in loaded.runs:
+            if run.chosen.asked != "last":
+                forced = load_run(last, run.folder.name, partition_file)
+                run = replace(forced, chosen=replace(forced.chosen, why=why))
+            runs.append(run)
+        return replace(loaded, runs=runs)
+
+    return limit(ours), limit(theirs) if theirs else None
+
+
+def load_all(config: EvaluateConfig, name: str | None, partition_file: Path) -> Loaded:
+    """Return run `name` (None: the newest), or all finished runs of a family.
+
+    Raises:
+        MissingArtifact, FlamesError: as `load_run`; or the runs of a family differ in more than their seed.
+    """
+    known, folders = find_runs(config.workspace, name)
+    if folders[0].name == known:
+        return Loaded(known, [load_run(config, known, partition_file)])
+    done = {
+        run.name: max((record["round"] for record in read_rounds(run.rounds)), default=0) for run in folders
+    }
+    most = max(done.values())
+    left_out = {run: f"{rounds} of {most} rounds" for run, rounds in done.items() if rounds < most}
+    planned = (member_name(known, seed) for seed in planned_seeds(folders))
+    left_out |= {run: "not started" for run in planned if run not in done}
+    finished = [run for run in folders if run.name not in left_out]
+    _check_alike(finished)
+    return Loaded(known, [load_run(config, run.name, partition_file) for run in finished], left_out)
+
+
+def _last_round(run: RunFolder) -> int:
+    return max((record["round"] for record in read_rounds(run.rounds)), default=0)
+
+
+def _check_alike(runs: Iterable[RunFolder]) -> None:
+    """Check that the runs of a family differ in their seed only.
+
+    Raises:
+        FlamesError: another option differs.
+    """
+    first, *others = ((run.name, read_config(run.config).get("federate", {})) for run in runs)
+    for name, options in others:
+        keys = {*first[1], *options} - FREE_TO_CHANGE - {"seed", "run"}
+        if differing := list_differences(first[1], options, sorted(keys)):
+            raise FlamesError(
+                f"run '{name}' was made with other options than '{first[0]}' ({'; '.join(differing)}), "
+                "expected runs that differ in their seed only; evaluate one of them, or federate all again "
+                "under another --run"
+            )
+
+
+def folder_of(loaded: Loaded, config: EvaluateConfig) -> Path:
+    """Return the folder of the results: that of the default round, or one of the requested round's own."""
+    runs, folder = loaded.runs, loaded.first.folder.evaluation
+    if loaded.is_family:
+        folder = run_folder(config.workspace, loaded.name).evaluation
+    if all(run.state.round == choose_round(run.rounds, None).round for run in runs):
+        return folder
+    if len({run.state.round for run in runs}) == 1:
+        return folder / round_folder(Path(), loaded.first.state.round).name
+    return folder / f"round-{config.round}"
+
+
+def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> LoadedRun:
+    """Return run `name` (None: the newest) with the models of the round that `config` asks for.
+
+    Raises:
+        MissingArtifact: there is no such run, or it has no checkpoint.
+        FlamesError: it was made on another partition (its test patients may have been trained on), or with
+            options that this release does not know; or it does not offer that round.
+    """
+    folder = find_run(config.workspace, name)
+    tables = read_config(folder.config)
+    facts = tables.get("run", {})
+    if facts.get("partition_sha256") != hash_file(partition_file):
+        raise FlamesError(
+            f"run '{folder.name}' was made on another partition than {partition_file}, so its test patients "
+            "may have been trained on; federate again with --fresh"
+        )
+    made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
+    options = options_for(facts.get("channels", 1), made.model_options)
+    segmenter = Segmenter(
+        made.model, options, config.device, config.precision, config.batch_size, made.training.norm
+    )
+    rounds = read_run_rounds(folder, made)
+    chosen = choose_round(rounds, config.round)
+    state = _load_round(folder, chosen)
+    norms = bool(statistics_of(next(iter(state.server.values()), {})))
+    return LoadedRun(
+        folder=folder,
+        strategy=made.strategy,
+        algorithm=get_algorithm(made.strategy),
+        state=state,
+        checkpoint=hash_file(index_path(folder.checkpoints, state.round)),
+        segmenter=segmenter,
+        chosen=chosen,
+        rounds=rounds,
+        seed=made.seed,
+        at_sites=ENGINES[made.engine].clients_hold_their_data,
+        privacy=_privacy_facts(made, folder, state),
+        estimates_statistics=norms and made.training.precise_norm and made.dp_noise is None,
+    )
+
+
+def _load_round(run: RunFolder, chosen: ChosenRound) -> State:
+    """Return the state of the chosen round.
+
+    Raises:
+        FlamesError: its checkpoint is damaged.
+    """
+    try:
+        return load_state(run.checkpoints, chosen.round)
+    except DamagedCheckpoint as error:
+        if chosen.round == chosen.last:
+            raise
+        raise FlamesError(
+            f"the checkpoint {error.round_folder} is damaged ({error.what}), and `flames federate` does not "
+            "repeat a round before the last; copy it back from a backup, or pass --round last"
+        ) from error
+
+
+def _privacy_facts(made: FederateConfig, folder: RunFolder, state: State) -> dict[str, Any] | None:
+    """Return the privacy cost of the rounds that led to `state`, from the line of the last round; None
+    without privacy."""
+    privacy = choose_privacy(made)
+    if privacy is None:
+        return None
+    lines = (record for record in read_rounds(folder.rounds) if record["round"] == state.round)
+    spent = next(lines, {}).get("epsilon")
+    unit = {"unit": "client", "relation": "add or remove one", "accountant": "rdp"}
+    return {"epsilon": spent, **asdict(privacy), "rounds": state.round, "releases": state.releases, **unit}
+
+
+def has_stale_statistics(run: LoadedRun) -> bool:
+    """Return whether the clients did not estimate the statistics of BatchNorm of this round's models."""
+    return run.estimates_statistics and run.state.statistics is None

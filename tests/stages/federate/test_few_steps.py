@@ -1,0 +1,58 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from flames_cli.fed.algorithms import get_algorithm
+from flames_cli.fed.events import FederationStarted, Noted, StepDone
+from flames_cli.fed.plan import Plan
+from flames_cli.learn.train_options import TrainOptions
+from flames_cli.stages.federate.few_steps import FEW_STEPS, few_steps, warn_on_few_steps
+
+CLIENTS = (("m1", "MRI", 30), ("m2", "MRI", 18), ("u1", "US", 10))
+
+
+def plan(strategy, rounds, **options):
+    training = TrainOptions(batch_size=10, **options)
+    return Plan(
+        get_algorithm(strategy), rounds, 0, "unet", {}, {"w": np.ones(1, np.float32)}, 8, training=training
+    )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rounds", "named"),
+    [
+        ("flames", 30, "MRI 150, US 30"),
+        ("flames", 40, "US 40"),
+        ("flames", FEW_STEPS, ""),
+        ("fedavg", 30, "all 180"),
+        ("fedavg", 34, ""),
+        ("local", 40, "m1 120, m2 80, u1 40"),
+    ],
+)
+def test_the_steps_of_all_clients_of_a_model_count(strategy, rounds, named):
+    note = few_steps(plan(strategy, rounds), CLIENTS)
+    assert (f"({named})" in note) if named else not note
+
+
+def test_epochs_count_and_the_note_has_the_users_numbers():
+    assert not few_steps(plan("fedavg", 17, local_epochs=2), CLIENTS)
+    note = few_steps(plan("fedavg", 12, local_epochs=2), CLIENTS)
+    assert "(all 144), expected at least 200" in note
+    assert "--rounds (now 12)" in note
+    assert "--local-epochs (now 2)" in note
+    assert "--batch-size (now 10)" in note
+
+
+def test_half_of_the_clients_make_half_of_the_steps():
+    assert "(all 180)" in few_steps(replace(plan("fedavg", 60), fraction=0.5), CLIENTS)
+
+
+def test_the_note_follows_the_start_and_nothing_else():
+    seen = []
+    listen = warn_on_few_steps(plan("fedavg", 1), seen.append)
+    events = [FederationStarted(CLIENTS, 1, 1), StepDone("m1", 1, 1, 3)]
+    for event in events:
+        listen(event)
+    assert seen[0::2] == events
+    assert isinstance(seen[1], Noted)
