@@ -308,6 +308,8 @@ class _Reader:
     def preferences(self) -> dict[str, Preference]:
         with self._entries_expected():
             found = self._index.get("preferences", {})
+            if unknown := [name for name in found if name not in self._index["personal"]]:
+                raise self._damaged(f"{INDEX} has no weights of client {unknown[0]}, which chooses")
             return {str(name): _preference(**stored) for name, stored in found.items()}
 
     @property

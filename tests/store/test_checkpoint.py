@@ -9,6 +9,7 @@ import pytest
 
 from flames_cli.core.federated.aggregation import apply_round
 from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.choice import Preference
 from flames_cli.core.federated.reports import Entries, Report, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store import checkpoint
@@ -329,3 +330,38 @@ def test_releases_are_stored_and_a_checkpoint_of_an_earlier_version_has_none(tmp
     del content["releases"], content["index_sha256"]  # earlier releases wrote neither
     index.write_text(json.dumps(content))
     assert load_state(tmp_path).releases == 0
+
+
+def test_the_preferences_of_clients_that_choose_come_back(tmp_path):
+    chosen = replace(state(2), preferences={"brats-1": Preference(7, 2, 1.7, {"own": 0.1 / 3})})
+    save_state(tmp_path, chosen, 1)
+    assert load_state(tmp_path).preferences == chosen.preferences
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_checkpoint_of_an_earlier_version_has_no_preferences(version, tmp_path):
+    index = save(tmp_path, 1) / "state.json"
+    content = json.loads(index.read_text(encoding="utf-8"))
+    del content["preferences"], content["index_sha256"]
+    index.write_text(json.dumps({**content, "version": version}), encoding="utf-8")
+    assert_same_state(load_state(tmp_path), state(1))
+
+
+GOOD = {"n_examples": 3, "patients": 1, "rounds": 1.0, "gains": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "problem"),
+    [
+        ("brats-1", {"n_examples": 3}, "has missing entries"),
+        ("brats-1", "own", "has missing entries"),
+        ("brats-1", {**GOOD, "n_examples": 0}, "has missing entries"),
+        ("brats-1", {**GOOD, "gains": {"own": 7}}, "has missing entries"),
+        ("brats-1", {**GOOD, "rounds": -1}, "has missing entries"),
+        ("busi", GOOD, "has no weights of client busi"),
+    ],
+)
+def test_damaged_preferences_are_reported(name, stored, problem, tmp_path):
+    change(preferences={name: stored})(save(tmp_path, 1) / "state.json")
+    with pytest.raises(DamagedCheckpoint, match=problem):
+        load_state(tmp_path)

@@ -3,14 +3,13 @@
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.reports import Report
-from flames_cli.core.federated.running_sum import RunningSum
+from flames_cli.core.federated.running_sum import plain_mean
 
 
 class AdaptiveBlend(Blend):
     """The plain mean, as in FLAMES, and every client's own weights for the next round's candidates."""
 
-    def __init__(self, start: Weights) -> None:
-        self._start = start
+    def __init__(self) -> None:
         self._own: dict[str, Weights] = {}
 
     def add(self, report: Report) -> None:
@@ -19,10 +18,7 @@ class AdaptiveBlend(Blend):
 
     def server(self) -> Weights:
         """Return the plain mean, summed in order of the clients' names."""
-        sums = RunningSum()
-        for _, weights in sorted(self._own.items()):
-            sums.add(weights, 1.0)
-        return sums.mean(self._start)
+        return plain_mean([self._own[client] for client in sorted(self._own)])
 
     def personal(self) -> dict[str, Weights]:
         """Return the clients' own weights."""

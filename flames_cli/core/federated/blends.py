@@ -135,6 +135,6 @@ def make_blend(
         case "flames":
             return FlamesBlend()
         case "adaptive":
-            return AdaptiveBlend(entries.shared_of(start))
+            return AdaptiveBlend()
         case "fednova":
             return FedNovaBlend(start, entries)

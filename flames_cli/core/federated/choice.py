@@ -82,7 +82,11 @@ def presence_reason(choice: Choice | None, offered: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """The server's record of a client: its number of images, and its gains over the rounds so far."""
+    """The server's record of a client: its number of images, and its gains over the rounds so far.
+
+    Raises:
+        ValueError: a number is outside its limits, or a candidate is unknown.
+    """
 
     n_examples: int
     """Number of training images of the last accepted report."""
@@ -92,6 +96,11 @@ class Preference:
     """Sum of the weights of the rounds in `gains`."""
     gains: dict[str, float] = field(default_factory=dict)
     """Mean over rounds of the Dice of a candidate minus that of FLAMES, by candidate, newer rounds more."""
+
+    def __post_init__(self) -> None:
+        if self.n_examples <= 0 or self.patients < 0:
+            raise ValueError(f"{self.n_examples} images and {self.patients} patients are not possible")
+        _check_gains(self.rounds, self.gains)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +122,15 @@ class Prior:
     def __post_init__(self) -> None:
         if not 2 <= self.n_clients <= MOST_CLIENTS:
             raise ValueError(f"{self.n_clients} clients are blended, expected 2 to {MOST_CLIENTS}")
-        if not 0 <= self.rounds < math.inf:
-            raise ValueError(f"the weight of earlier rounds is {self.rounds}, expected 0 or more")
         for gains in (self.gains, self.pooled):
-            if gains.keys() - set(CANDIDATES) or not all(-1 <= gain <= 1 for gain in gains.values()):
-                raise ValueError(f"gains are {gains}, expected numbers from -1 to 1 of known candidates")
+            _check_gains(self.rounds, gains)
+
+
+def _check_gains(rounds: float, gains: Mapping[str, float]) -> None:
+    if not 0 <= rounds < math.inf:
+        raise ValueError(f"the weight of earlier rounds is {rounds}, expected 0 or more")
+    if gains.keys() - set(CANDIDATES) or not all(-1 <= gain <= 1 for gain in gains.values()):
+        raise ValueError(f"gains are {gains}, expected numbers from -1 to 1 of known candidates")
 
 
 def choose(prior: Prior, patients: int, dice: Mapping[str, float]) -> str:
@@ -161,7 +174,8 @@ def add_round(
         for name in CANDIDATES
         if name != FLAMES
     }
-    return before + 1, added
+    # Rounding must not lead outside the limits that every reader checks.
+    return before + 1, {name: min(max(gain, -1.0), 1.0) for name, gain in added.items()}
 
 
 def pool(others: Iterable[Preference]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.flames_sums import FlamesSums
 from flames_cli.core.federated.reports import Report
+from flames_cli.core.federated.running_sum import plain_mean
 
 
 def blend_flames(
@@ -26,7 +27,7 @@ def blend_flames(
             alpha is outside [0, 1].
     """
     sums = FlamesSums(arrays, n_examples, alpha)
-    server = sums.mean(arrays[0])
+    server = plain_mean(arrays)
     return [sums.personalise(entry, n) for entry, n in zip(arrays, n_examples, strict=True)], server
 
 
@@ -54,8 +55,10 @@ class FlamesBlend(Blend):
             # Sorted by name, so that the order of arrival does not change how sums are rounded.
             self._reports.sort(key=lambda report: report.client)
             counts = [report.n_examples for report in self._reports]
-            sums = FlamesSums([report.weights for report in self._reports], counts)
-            server, personal = sums.mean(self._reports[0].weights), {}
+            models = [report.weights for report in self._reports]
+            server, personal = plain_mean(models), dict[str, Weights]()
+            sums = FlamesSums(models, counts)
+            del models
             while self._reports:  # freed one by one, so that memory never contains all reports and all models
                 report = self._reports.pop(0)
                 personal[report.client] = sums.personalise(report.weights, report.n_examples)

@@ -1,4 +1,4 @@
-"""The two sums over a modality's clients from which FLAMES makes its models (FLAMES, section 4)."""
+"""The sums over a modality's clients from which FLAMES makes its personalised models (FLAMES, section 4)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,14 +24,9 @@ class FlamesSums:
             raise ValueError(f"alpha is {alpha}, expected a number in [0, 1]")
         self._n_clients = len(arrays)
         self._alpha = flames_alpha(len(arrays)) if alpha is None or len(arrays) == 1 else alpha
-        self._inverse, self._plain = RunningSum(), RunningSum()
+        self._inverse = RunningSum()
         for entry, n in zip(arrays, n_examples, strict=True):
             self._inverse.add(entry, 1.0 / n)
-            self._plain.add(entry, 1.0)
-
-    def mean(self, like: Weights) -> Weights:
-        """Return the server model, each entry in the dtype of `like`."""
-        return self._plain.mean(like)
 
     def personalise(self, weights: Weights, n: int) -> Weights:
         """Return the model of the client that reported `weights`, trained on `n` images."""

@@ -76,6 +76,15 @@ def weighted_mean(arrays: Sequence[Weights], weights: Sequence[float]) -> Weight
     return running.mean(arrays[0])
 
 
+def plain_mean(arrays: Sequence[Weights]) -> Weights:
+    """Return the mean of models, entry by entry, each with the same weight.
+
+    Raises:
+        ValueError: there is nothing to average, or the entries differ.
+    """
+    return weighted_mean(arrays, [1.0] * len(arrays))
+
+
 def check_alike(arrays: Sequence[Weights], counts: Sequence[float]) -> None:
     """Check that there is a count for each model, at least one model, and that all have the same entries.
 

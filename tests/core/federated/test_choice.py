@@ -77,6 +77,14 @@ def test_older_rounds_count_less():
     assert add_round(rounds, gains, {}) == (rounds, gains)
 
 
+@given(st.lists(DICE, min_size=1, max_size=12))
+def test_gains_stay_within_their_limits(rounds_of_dice):
+    rounds, gains = 0.0, {}
+    for dice in rounds_of_dice:
+        rounds, gains = add_round(rounds, gains, dice)
+        assert Preference(1, 1, rounds, gains).gains == gains  # checks the limits
+
+
 def test_the_pool_weighs_clients_by_patients_and_limits_what_one_may_claim():
     few, many = Preference(1, 2, 1.0, {OWN: 0.4}), Preference(1, 10**6, 1.0, {OWN: -0.1})
     most = choice.MOST_PATIENTS
