@@ -3,10 +3,10 @@
     python benchmarks/compare_strategies.py sample_configs/lits-slices-fedgs.toml --unseen C1 C2 --seeds 0 1 2
 
 Each centre of --unseen is held out in turn, and the other centres are the clients. Each seed gives all
-strategies the same partition, initial weights and order of images. The Dice of a case is its mean over the
-seeds. Differences are paired by case with the first strategy; their 95 % limits come from a bootstrap that
-draws patients, so that many slices of one patient do not count as many patients. The differences of the
-single seeds are printed next to them.
+strategies the same partition, initial weights and order of images. Differences are paired by seed and case
+with the first strategy; their 95 % limits come from a bootstrap that draws patients and seeds, so that many
+slices of one patient do not count as many patients. The differences of the single seeds are printed next to
+them.
 
 A strategy may have its own options, as in `fedavg,lr=0.002`. It must have one model for all clients, or one
 for each modality. The same command resumes where it stopped; delete the workspace after a change of the
@@ -15,12 +15,14 @@ configuration.
 
 import argparse
 import csv
-import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from flames_cli.arrays import Floats
 from flames_cli.cli.options import parse_number
 from flames_cli.config import (
     EvaluateConfig,
@@ -29,13 +31,13 @@ from flames_cli.config import (
     PreprocessConfig,
     load_section,
 )
-from flames_cli.core.scores.detection import LesionCounts, pool_counts
-from flames_cli.core.scores.intervals import paired_interval
+from flames_cli.core.scores.detection import LesionCounts
+from flames_cli.core.scores.intervals import bootstrap_interval
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Event, OnEvent, RoundDone
 from flames_cli.stages.evaluate.lesion_rows import SIZES, has_size
 from flames_cli.stages.evaluate.stage import evaluate
-from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.federate.seeds import federate_all
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
 
@@ -44,31 +46,31 @@ COUNTS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test image with one model."""
+    """One test image with the models of all seeds."""
 
     patient: str
     lesion: str
-    values: dict[str, float]
+    values: dict[str, list[float]] = field(default_factory=dict)
+    """Values of each metric, in the order of seeds."""
 
 
-Run = dict[str, Case]
-"""Results by case name, of all unseen centres with one strategy and seed."""
+Cases = dict[str, Case]
+"""Results by case name, of all unseen centres with one strategy."""
 
 
 def main() -> None:
     """Run the missing federations, then print the tables."""
     options = parse_options()
     started = time.monotonic()
-    runs: dict[str, list[Run]] = {strategy: [{} for _ in options.seeds] for strategy in options.strategies}
+    found: dict[str, Cases] = {strategy: {} for strategy in options.strategies}
     for site in options.unseen:
         workspace = prepare(options.config, site)
-        for number, seed in enumerate(options.seeds):
-            for strategy in options.strategies:
-                runs[strategy][number] |= run(options.config, workspace, strategy, seed)
+        for strategy in options.strategies:
+            found[strategy] |= run(options.config, workspace, strategy, tuple(options.seeds))
     print(f"\n{(time.monotonic() - started) / 60:.0f} minutes")
     baseline, *others = options.strategies
     for strategy in others:
-        print_table(baseline, runs[baseline], strategy, runs[strategy])
+        print_table(baseline, found[baseline], strategy, found[strategy])
 
 
 def parse_options() -> argparse.Namespace:
@@ -98,17 +100,19 @@ def prepare(config: Path, site: str) -> Path:
     return workspace
 
 
-def run(config: Path, workspace: Path, strategy: str, seed: int) -> Run:
-    """Train and evaluate one model and return its cases."""
+def run(config: Path, workspace: Path, strategy: str, seeds: tuple[int, ...]) -> Cases:
+    """Train and evaluate one model for each seed and return their cases."""
     name, *pairs = strategy.split(",")
     changes = {key: parse_number(text) for key, _, text in (pair.partition("=") for pair in pairs)}
     label = "-".join([name, *(f"{key}-{value}" for key, value in changes.items())])
-    typed = {"workspace": workspace, "strategy": name, "seed": seed, "run": f"{label}-seed-{seed}", **changes}
-    made = federate(
-        load_section(FederateConfig, typed, config), print_rounds(f"{workspace.name} {label} {seed}")
-    )
-    evaluate(EvaluateConfig(workspace=workspace, run=made.run, server_test=True, overlays=False))
-    return read_cases(made.folder / "evaluation" / "cases.csv")
+    typed = {"workspace": workspace, "strategy": name, "seeds": seeds, "run": label, **changes}
+    options = load_section(FederateConfig, typed, config)
+    for _ in federate_all(options, lambda title: nullcontext(print_rounds(f"{workspace.name} {title}"))):
+        pass
+    made = evaluate(EvaluateConfig(workspace=workspace, run=label, server_test=True, overlays=False))
+    if made.seeds != tuple(sorted(seeds)):
+        raise FlamesError(f"{made.folder} has the seeds {made.seeds}, expected {seeds}; delete {workspace}")
+    return read_cases(made.folder / "cases.csv", len(seeds))
 
 
 def print_rounds(label: str) -> OnEvent:
@@ -122,56 +126,52 @@ def print_rounds(label: str) -> OnEvent:
     return on_event
 
 
-def read_cases(path: Path) -> Run:
-    """Read the metrics of every case from a run's cases.csv."""
-    found: Run = {}
+def read_cases(path: Path, n_seeds: int) -> Cases:
+    """Read the metrics of every case from the cases.csv of an evaluation."""
+    found: Cases = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            values = found.setdefault(row["case"], Case(row["patient"], row["lesion"], {})).values
-            if row["metric"] in values:
-                raise FlamesError(f"{path}: several models were tested on {row['case']}, expected one")
-            values[row["metric"]] = float(row["value"])
+            case = found.setdefault(row["case"], Case(row["patient"], row["lesion"]))
+            case.values.setdefault(row["metric"], []).append(float(row["value"]))
+    if any(len(values) != n_seeds for case in found.values() for values in case.values.values()):
+        raise FlamesError(f"{path}: several models were tested on one case, expected one for each seed")
     return found
 
 
-def print_table(baseline: str, theirs: Sequence[Run], strategy: str, ours: Sequence[Run]) -> None:
+def print_table(baseline: str, theirs: Cases, strategy: str, ours: Cases) -> None:
     """Print Dice of both strategies by size, with the paired difference, then the lesions found."""
-    print(f"\n{strategy} against {baseline}: Dice, mean over {len(ours)} seeds of each case")
+    print(f"\n{strategy} against {baseline}: mean Dice over images and seeds")
     width = max(len(baseline), len(strategy))
     print(
         f"{'size':8}{'images':>7}{'patients':>9}  {baseline:>{width}}  {strategy:>{width}}"
         "  difference (95 % limits)   by seed"
     )
     for size in SIZES:
-        names = sorted(name for name, case in theirs[0].items() if has_size(case.lesion, size))
+        names = sorted(name for name, case in theirs.items() if has_size(case.lesion, size))
         if not names:
             continue
-        before, after = (mean_dice(runs, names) for runs in (theirs, ours))
-        gains = [one - other for one, other in zip(after, before, strict=True)]
-        interval = paired_interval(gains, [theirs[0][name].patient for name in names], seed=0)
-        by_seed = (
-            statistics.fmean(mean_dice([one], names)) - statistics.fmean(mean_dice([other], names))
-            for one, other in zip(ours, theirs, strict=True)
-        )
+        before, after = (dice_of(cases, names) for cases in (theirs, ours))
+        gains = after - before
+        interval = bootstrap_interval(gains, [theirs[name].patient for name in names], seed=0)
         print(
             f"{size:8}{interval.n:7}{interval.n_patients:9}"
-            f"  {statistics.fmean(before):{width}.3f}  {statistics.fmean(after):{width}.3f}"
+            f"  {before.mean():{width}.3f}  {after.mean():{width}.3f}"
             f"  {interval.mean:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
-            f"  {' '.join(f'{gain:+.3f}' for gain in by_seed)}"
+            f"  {' '.join(f'{gain:+.3f}' for gain in gains.mean(axis=1))}"
         )
-    for name, runs in ((baseline, theirs), (strategy, ours)):
-        print(f"{name}: {'; '.join(lesions_found(runs, size) for size in ('small', 'all'))}")
+    for name, cases in ((baseline, theirs), (strategy, ours)):
+        print(f"{name}: {'; '.join(lesions_found(cases, size) for size in ('small', 'all'))}")
 
 
-def mean_dice(runs: Sequence[Run], names: Sequence[str]) -> list[float]:
-    """Return the mean Dice of each case over the runs."""
-    return [statistics.fmean(one[name].values["dice"] for one in runs) for name in names]
+def dice_of(cases: Cases, names: list[str]) -> Floats:
+    """Return the Dice of the named cases, S×N by seed and case."""
+    return np.array([cases[name].values["dice"] for name in names]).T
 
 
-def lesions_found(runs: Sequence[Run], size: str) -> str:
-    """Return a text with lesion-wise recall and precision over all runs, for images of one size."""
-    cases = [case for one in runs for case in one.values() if has_size(case.lesion, size)]
-    counts = pool_counts(LesionCounts(*(int(case.values[name]) for name in COUNTS)) for case in cases)
+def lesions_found(cases: Cases, size: str) -> str:
+    """Return a text with lesion-wise recall and precision over all seeds, for images of one size."""
+    chosen = [case.values for case in cases.values() if has_size(case.lesion, size)]
+    counts = LesionCounts(*(int(sum(sum(values[name]) for values in chosen)) for name in COUNTS))
     return (
         f"{size}: {counts.found} of {counts.n} lesions found ({counts.recall():.2f}), "
         f"{counts.n_right} of {counts.n_predicted} predicted are right ({counts.precision():.2f})"

@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from flames_cli.arrays import Weights
 from flames_cli.config import EvaluateConfig, FederateConfig
 from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.devices import pick_device
 from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.stages.evaluate.loading import LoadedRun, load_run
@@ -49,6 +48,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     partition = read_partition(options.workspace / "partition.json")
     losses = {}
@@ -64,6 +64,7 @@ def main() -> None:
             lr=options.lr,
             batch_size=options.batch_size,
             seed=options.seed,
+            device=options.device,
         )
         federate(config)
         losses[strategy] = print_strategy(config, partition)
@@ -72,7 +73,9 @@ def main() -> None:
 
 def print_strategy(config: FederateConfig, partition: Partition) -> float:
     """Print one line for every client and every server model of a run; return the largest loss."""
-    evaluation = EvaluateConfig(workspace=config.workspace, run=config.run_name, overlays=False)
+    evaluation = EvaluateConfig(
+        workspace=config.workspace, run=config.run_name, overlays=False, device=config.device
+    )
     run = load_run(evaluation, config.run_name, config.workspace / "partition.json")
     estimate = make_estimate(config, partition)
     losses = []
@@ -105,13 +108,14 @@ def clients_of(model: ModelUnderTest, partition: Partition) -> list[str]:
 
 def make_estimate(config: FederateConfig, partition: Partition) -> Estimate:
     """Return the function that estimates statistics for weights of this run."""
-    model = build_model(config.model, seed=0, **options_for(1, config.model_options))
+    device = pick_device(config.device)
+    model = build_model(config.model, seed=0, **options_for(1, config.model_options)).to(device)
     shards = {client.name: checked_shard(config.workspace, client) for client in partition.clients}
 
     def estimate(weights: Weights, clients: Sequence[str]) -> Weights:
         sets = [cases for client in clients for cases in read_shard_sets(shards[client], "train")]
         data = ShardDataset(sets)
-        return estimate_statistics(model, weights, data, BATCH_SIZE, torch.device("cpu"), "fp32")
+        return estimate_statistics(model, weights, data, BATCH_SIZE, device, "fp32")
 
     return estimate
 

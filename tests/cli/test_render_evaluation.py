@@ -12,6 +12,7 @@ from flames_cli.cli.render_evaluation import (
     healthy_table,
     lesion_table,
     score_table,
+    seed_table,
 )
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.core.scores.detection import LesionCounts
@@ -338,3 +339,43 @@ def test_an_evaluation_with_images_without_a_lesion_has_their_table_and_words(tm
     assert "marked: share (number) of images with any prediction" in shown
     plain = replace(made, lesions={"server_test": [lesion_row("US", "US", "breast")]})
     assert "without a lesion" not in written(print_evaluation, plain, width=120)
+
+
+def seed_rows(compare=False):
+    interval = Interval(0.7812, 0.7123, 0.8343, 1574, 1117)
+    return [
+        replace(row, intervals={"dice": interval}, by_seed=[0.771, 0.792, 0.781])
+        for row in [*clients(compare), row_of("US", "US", "all organs", compare=compare)]
+    ]
+
+
+def test_the_table_by_seed_fits_80_columns_with_every_number():
+    shown = written(lambda console: console.print(seed_table("t", "client", seed_rows())))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    for line in shown.splitlines()[2:]:
+        assert line.split()[-8:] == ["1574", "1117", "0.781", "[0.712,", "0.834]", "0.771", "0.792", "0.781"]
+
+
+def test_many_seeds_are_wrapped_before_a_number_is_cut():
+    rows = [replace(row, by_seed=[0.111 * seed for seed in range(10)]) for row in seed_rows()]
+    shown = written(lambda console: console.print(seed_table("t", "client", rows)))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert all(shown.count(f"{0.111 * seed:.3f}") >= len(rows) for seed in range(10))
+
+
+def test_several_seeds_are_named_with_what_the_intervals_are_over(tmp_path):
+    made = replace(evaluation(tmp_path, client_test=seed_rows()), seeds=(0, 1, 5))
+    shown = " ".join(written(print_evaluation, made).split())
+    assert "flames (flames, 1 round, 3 seeds)" in shown
+    assert "DSC by seed 0, 1, 5" in shown
+    assert "mean±sd over seeds of the mean over n cases" in shown
+    assert "and seeds, too narrow for fewer than some 20" in shown
+
+
+def test_runs_of_other_seeds_are_said_to_be_paired_by_case(tmp_path):
+    made = evaluation(tmp_path, compare="fedavg", client_test=seed_rows(compare=True))
+    different = replace(made, seeds=(0, 1), compared_seeds=(3,))
+    assert "gains are paired by case only" in " ".join(written(print_evaluation, different).split())
+    same = replace(made, seeds=(0, 1), compared_seeds=(0, 1))
+    assert "paired by case only" not in " ".join(written(print_evaluation, same).split())

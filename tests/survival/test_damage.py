@@ -25,7 +25,8 @@ def go(workspace, **more):
     """Run a federation; its notes are those that its listener received."""
     events = []
     result = federate(FederateConfig(**tiny_options(workspace, **{**SCAFFOLD, **more})), events.append)
-    assert result.notes == [event.note for event in events if isinstance(event, Noted)]
+    notes = [event.note for event in events if isinstance(event, Noted)]
+    assert result.notes == [note for note in notes if not note.startswith("few training steps")]
     return result
 
 
