@@ -16,7 +16,7 @@ from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.learn.predict import validate
 from flames_cli.learn.train_options import LocalRound
 
-STATISTICS_IMAGES = 64
+STATISTICS_IMAGES = 32
 """Number of training images on which BatchNorm's statistics of a candidate are estimated."""
 
 VALIDATION_IMAGES = 256

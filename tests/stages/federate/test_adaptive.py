@@ -23,6 +23,8 @@ from tests.support.stages import SMALL_MODEL, evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
 
+SDNET = {"model": "sdnet", "model_options": SMALL_MODEL, "lr": 1e-3}
+
 CPU = torch.device("cpu")
 
 
@@ -95,9 +97,11 @@ def test_a_client_alone_in_its_modality_trains_as_if_it_were_local(tiny):
     assert_same(state.final_model_for("busi", "US"), local.final_model_for("busi", "busi"))
 
 
-def test_the_chosen_models_are_evaluated(tiny):
+@pytest.mark.parametrize("options", [{}, {"share": "content", **SDNET}], ids=["all", "content"])
+def test_the_chosen_models_are_evaluated(options, tiny):
     root = tiny()
-    run(root)
+    result, _ = run(root, **options)
+    assert {client.get("pick") is None for client in result.records[1]["clients"]} == {True, False}
     assert sorted({row.label for row in evaluate_run(root, "flames-adaptive").clients}) == [
         "brats-1",
         "brats-2",

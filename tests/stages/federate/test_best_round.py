@@ -110,7 +110,8 @@ def test_a_damaged_best_round_is_set_aside_and_another_one_is_the_best(tiny):
         evaluate_run(root, round="best")
     events = []
     again = federate(federate_config(root, rounds=4, **FAST), events.append)
-    assert [one.note for one in events if isinstance(one, Noted)] == [
+    notes = [one.note for one in events if isinstance(one, Noted)]
+    assert [note for note in notes if not note.startswith("few training steps")] == [
         "the checkpoint of round-00001 is damaged (the checksum of server-MRI.safetensors differs) and is "
         "set aside as round-00001.damaged; the best round is chosen among the others"
     ]
