@@ -216,7 +216,7 @@ FEDERATIONS = {
     "model": (("--model", "vit"), "choose one of densenet-unet, unet, utnet, sd-utnet, sdnet"),
     "option": ((*UNET, "heads=2"), "unknown option 'heads' of model unet: it has in_channels"),
     "value": ((*UNET, "depth=0"), "depth = 0 of model unet: expected 1 or more"),
-    "modality": (("--lr", "CT=1e-3"), "--lr names 'CT', expected a modality of MRI, US"),
+    "modality": (("--lr", "CT=1e-3"), "--lr names 'CT', expected a modality or a client, one of MRI, US"),
     "device": (("--device", "cuda"), "no device cuda here: this machine has "),
     "weights": (("--encoder-weights", "gone.pth"), "no weights file gone.pth"),
 }  # fmt: skip
