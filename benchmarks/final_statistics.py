@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from flames_cli.arrays import Weights
 from flames_cli.config import EvaluateConfig, FederateConfig
@@ -31,6 +32,9 @@ from flames_cli.store.partition import Partition, checked_shard, read_partition
 
 SPLITS = ("client_test", "server_test")
 BATCH_SIZE = 64
+
+OPTIMISERS: dict[str, dict[str, Any]] = {"scaffold": {"optimiser": "sgd", "lr": 0.1}}
+"""Options of strategies that are not defined for Adam."""
 
 Estimate = Callable[[Weights, Sequence[str]], Weights]
 """estimate(weights, clients) returns the weights with statistics of the training images of `clients`."""
@@ -61,10 +65,10 @@ def main() -> None:
             rounds=options.rounds,
             model="unet",
             model_options={"base_channels": options.base_channels},
-            lr=options.lr,
             batch_size=options.batch_size,
             seed=options.seed,
             device=options.device,
+            **OPTIMISERS.get(strategy, {"lr": options.lr}),
         )
         federate(config)
         losses[strategy] = print_strategy(config, partition)
