@@ -6,7 +6,7 @@
 The workspace is partitioned (`flames partition`). An arm of a comparison is what one `flames federate`
 command with all its seeds makes; its name, options and seeds are in PLANS. Each seed is a process of its own.
 A repeated call continues where the last one stopped. With --minutes, federations stop after the round in
-which the time is over. Finished arms are evaluated after their last round.
+which the time is over. Arms with a finished federation are evaluated after their last round.
 """
 
 import argparse
@@ -86,9 +86,10 @@ def main() -> int:
     with ProcessPoolExecutor(options.jobs, context) as pool:
         train = partial(run_member, options.workspace, options.device, deadline)
         done = dict(zip(((arm.name, seed) for arm, seed in members), pool.map(train, members), strict=True))
-        finished = [arm for arm in arms if all(done[arm.name, seed] for seed in arm.seeds)]
-        scored = list(pool.map(partial(evaluate_arm, options.workspace, options.device), finished))
-    return int(len(finished) < len(arms) or not all(scored))
+        # Evaluation leaves out the seeds that are not finished.
+        some = [arm for arm in arms if any(done[arm.name, seed] for seed in arm.seeds)]
+        scored = list(pool.map(partial(evaluate_arm, options.workspace, options.device), some))
+    return int(not all(done.values()) or not all(scored))
 
 
 def parse_options() -> argparse.Namespace:

@@ -619,7 +619,7 @@ class DemoConfig(Section):
 
     workspace: Path = option(Path("flames-demo"), "Folder of the demo's artifacts.", RUN_PANEL)
     size: Annotated[int, Field(ge=32, le=240)] = option(64, "Side of the square images, in pixels.")
-    rounds: Annotated[int, Field(ge=1)] = option(12, "Number of rounds of each run.")
+    rounds: Annotated[int, Field(ge=1)] = option(16, "Number of rounds of each run.")
     device: Device = option("auto", "Device for training.")
 
 

@@ -24,7 +24,7 @@ from flames_cli.learn.training_loss import OtherStyle, training_loss
 OnStep = Callable[[int, int], None]
 """Function that is called after every step with the number of steps done and the total."""
 
-STATISTICS_IMAGES = 256
+STATISTICS_IMAGES = 64
 """Number of training images from which the statistics of validated weights are estimated."""
 
 

@@ -31,8 +31,8 @@ MARKER = "DEMO.txt"
 
 BASELINE, OURS = "fedavg", "flames"
 
-PATIENTS = {"brats": 60, "busi": 60, "otu2d": 60}
-SLICE_HALF_WIDTH = 2
+PATIENTS = {"brats": 90, "busi": 60, "otu2d": 60}
+SLICE_HALF_WIDTH = 1
 """Slices on either side of a brain tumour's mean slice; more patients with fewer slices train better."""
 
 TRAINING = TrainOptions(local_epochs=2, batch_size=8, lr=3e-3, keep_epoch="last")
