@@ -152,7 +152,8 @@ def _choose_best(rounds: Rounds, size: Size, rule: str) -> ChosenRound:
     last = rounds.scores.of(rounds.last, size)
     other = f"; last round {last:.3f}" if last is not None and best != rounds.last else ""
     patients = f"{n} validation patient{'' if n == 1 else 's'}"
-    why = f"the best of {rounds.last} rounds{of_what} by {patients} (validation Dice {dice:.3f}{other})"
+    found = f"mean Dice of their images {dice:.3f}{other}"
+    why = f"the best of {rounds.last} rounds{of_what} by {patients} ({found})"
     return _chosen(rounds, best, rule, why, size)
 
 

@@ -24,7 +24,7 @@ CHOICES = {
         ROUNDS,
         None,
         17,
-        "the best of 24 rounds by 31 validation patients (validation Dice 0.612; last",
+        "the best of 24 rounds by 31 validation patients (mean Dice of their images 0.612; last",
     ),
     "best": (FEW, "best", 17, "by 9 validation patients"),
     "small": (ROUNDS, "best-small", 20, "the best of 24 rounds for small lesions by 31 validation patients"),
@@ -73,7 +73,7 @@ def test_a_round_that_cannot_be_taken_is_an_error(name):
 def test_the_last_round_may_be_the_best():
     best = choose_round(replace(ROUNDS, candidates=frozenset({20, 24})), None)
     assert (best.round, best.asked) == (24, "best")
-    assert best.why == "the best of 24 rounds by 31 validation patients (validation Dice 0.580)"
+    assert best.why == "the best of 24 rounds by 31 validation patients (mean Dice of their images 0.580)"
 
 
 @pytest.mark.parametrize(("typed", "read"), [("best", "best"), ("17", 17), (3, 3), (None, None)])
