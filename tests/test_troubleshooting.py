@@ -53,7 +53,7 @@ TELLING = {
     "stages/deploy/node.py": {"join"},
     "stages/deploy/node_log.py": {"EXPLAINED", "_lost_summary"},
     "stages/deploy/server.py": {"_keep_running"},
-    "stages/federate/few_steps.py": {"few_steps"},
+    "stages/federate/start_warnings.py": {"few_steps"},
     "stages/federate/resuming.py": {"resume"},
     "store/deployment/folders.py": {"_WHERE"},
     "store/files/locks.py": {"reading_shards", "writing_shards"},

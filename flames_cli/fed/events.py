@@ -97,7 +97,7 @@ class FinalModelsExamined:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """The user should know something about the run's files, for example that a checkpoint is damaged."""
+    """The user should know something about the run, for example that a checkpoint is damaged."""
 
     note: str
 

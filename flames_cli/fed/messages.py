@@ -153,6 +153,9 @@ def validation_fault(numbers: Mapping[str, float], profile: Profile) -> str:
     for name, what in (("n_val_patients", "patients"), ("n_val_small", "small lesions")):
         if not 0 <= (value := numbers.get(name, 0)) <= n_val:
             return f"it reports {value:g} {what} of {n_val:g} validation images"
+    for name, value in numbers.items():
+        if "val_dice" in name and not 0 <= value <= 1:  # also true of NaN
+            return f"it reports a validation Dice of {value:g}, expected 0 to 1"
     return ""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.final_statistics import statistics_of
 from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import Entries, LastReport, State
 from flames_cli.core.rng import derive_rng, derive_seed
@@ -124,7 +125,11 @@ class Plan:
         )
 
     def final_task(self, state: State, profile: Profile) -> TrainTask:
-        """Return the task of `profile`'s client after the last round: its own model and its group's model."""
+        """Return the task of `profile`'s client after the last round: its own model and its group's model.
+
+        The group's model is sent only if the client estimates its statistics: a client with a model of its
+        own never receives it otherwise, and could compute more about the other clients from both.
+        """
         group, last = self.model_group_of(profile), state.clients.get(profile.client)
         request = self.request(
             round_=state.round, profile=profile, last_accepted_round=last.round if last else 0
@@ -135,7 +140,7 @@ class Plan:
             weights=entries.shared_of(state.used_model_for(profile.client, group)),
             server=(
                 entries.shared_of(state.used_server_model(group))
-                if profile.client in state.personal
+                if self.reports_statistics and profile.client in state.personal
                 else None
             ),
         )
@@ -148,8 +153,17 @@ class Plan:
 
     @property
     def reports_statistics(self) -> bool:
-        """True if clients report statistics of the final models, which differential privacy rules out."""
-        return self.training.precise_norm and self.algorithm.privacy is None
+        """True if clients report statistics of the final models.
+
+        Differential privacy rules it out, and models without BatchNorm, or with frozen statistics, have
+        nothing to estimate.
+        """
+        return (
+            self.training.precise_norm
+            and self.training.norm == "batch"
+            and self.algorithm.privacy is None
+            and bool(statistics_of(self.known_entries.shared_of(self.initial)))
+        )
 
     def model_group_of(self, profile: Profile) -> str:
         """Return the name of the model group of `profile`'s client."""

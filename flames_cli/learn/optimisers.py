@@ -11,6 +11,8 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
+FUSED = ("cpu", "cuda")
+"""Types of devices on which the fused kernels were tested; Apple's are newer and were not."""
 WEIGHT_DECAY = {"adam": 0.0, "adamw": 0.01, "sgd": 0.0}
 """Default weight decay of each optimiser, the same as torch's."""
 
@@ -20,13 +22,16 @@ def make_optimiser(
 ) -> torch.optim.Optimizer:
     """Return a new optimiser `name` of OPTIMISERS; a weight decay of None is the optimiser's own.
 
-    It uses torch's fused kernels, which take one pass over the memory of all parameters.
+    On the devices of FUSED it uses torch's fused kernels, which take one pass over the memory of all
+    parameters; elsewhere torch chooses.
 
     Raises:
         KeyError: the name is unknown.
     """
     decay = WEIGHT_DECAY[name] if weight_decay is None else weight_decay
-    return OPTIMISERS[name](parameters, lr=lr, weight_decay=decay, fused=True)
+    given = list(parameters)
+    fused = all(parameter.device.type in FUSED for parameter in given)
+    return OPTIMISERS[name](given, lr=lr, weight_decay=decay, fused=fused or None)
 
 
 class ScaledOptimiser:

@@ -132,7 +132,8 @@ def choose_round(rounds: Rounds, wanted: Wanted | None) -> ChosenRound:
 def _why_last(rounds: Rounds) -> str:
     if rounds.only_last:
         return f"the last round, since {rounds.only_last}"
-    if rounds.scores.best(rounds.candidates) is None:
+    if rounds.scores.best(rounds.candidates) is None or not rounds.scores.patients:
+        # Earlier releases counted images, not patients.
         return "the last round, since the run has no numbers of validation patients"
     n = rounds.scores.patients
     found = f"{n} validation patient{' is' if n == 1 else 's are'}"
@@ -152,8 +153,8 @@ def _choose_best(rounds: Rounds, size: Size, rule: str) -> ChosenRound:
     last = rounds.scores.of(rounds.last, size)
     other = f"; last round {last:.3f}" if last is not None and best != rounds.last else ""
     patients = f"{n} validation patient{'' if n == 1 else 's'}"
-    found = f"mean Dice of their images {dice:.3f}{other}"
-    why = f"the best of {rounds.last} rounds{of_what} by {patients} ({found})"
+    among = "the only round" if rounds.last == 1 else f"the best of {rounds.last} rounds"
+    why = f"{among}{of_what} by {patients} (mean Dice of their images {dice:.3f}{other})"
     return _chosen(rounds, best, rule, why, size)
 
 

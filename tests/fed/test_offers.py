@@ -79,6 +79,12 @@ def test_a_choice_that_is_not_possible_is_rejected_and_changes_nothing(choice, w
     assert seen.saved[0][0].preferences[who] == seen.state.preferences[who]
 
 
+def test_a_choice_in_a_strategy_without_one_is_rejected_and_not_stored():
+    seen = run("fedavg", rounds=2, train=choosing(Choice(OWN)))
+    assert seen.records[1]["rejected"]["m1"].startswith("it reports a choice of its model, expected none")
+    assert all("pick" not in client for client in seen.records[1]["clients"])
+
+
 def test_a_resumed_federation_makes_the_same_offers():
     whole, first = run(), run(rounds=1)
     assert_same_state(run(resumed=first.state).state, whole.state)

@@ -430,6 +430,26 @@ def test_more_steps_than_a_client_can_make_are_rejected(steps, profiles):
     assert record["rejected"] == {"u1": f"it reports {steps} steps, its images make at most 1"}
 
 
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ({"received_val_dice": 2.0}, "it reports a validation Dice of 2, expected 0 to 1"),
+        ({"received_val_dice_small": float("nan")}, "it reports a validation Dice of nan, expected 0 to 1"),
+        ({"trained_val_dice": -0.5}, "it reports a validation Dice of -0.5, expected 0 to 1"),
+        ({"n_val": 2.0}, "it reports 2 validation images, it joined with 1"),
+    ],
+)
+def test_a_validation_that_is_not_possible_is_rejected(numbers, reason, profiles):
+    """The best round follows from these numbers, so one client must not decide it by a Dice of 2."""
+
+    def boast(request, weights, who):
+        report = drift(request, weights, who)
+        return replace(report, metrics=report.metrics | numbers) if who.client == "u1" else report
+
+    (record,) = run_federation(profiles, rounds=1, train=boast).records
+    assert record["rejected"] == {"u1": reason}
+
+
 def test_a_report_of_a_past_round_is_rejected(profiles):
     def answer(report, message):
         reply = pack_report(report, message)

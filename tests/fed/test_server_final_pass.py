@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flames_cli.core.federated.final_statistics import FinalStatistics
 from flames_cli.core.federated.reports import Entries, Report
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import FinalModelsExamined
 from flames_cli.fed.final_report import FinalReport
 from flames_cli.fed.server import EarlierRounds
+from flames_cli.learn.train_options import TrainOptions
 from tests.support.federation import make_profile, run_federation
 
 INITIAL = {
@@ -82,6 +84,20 @@ def test_a_client_is_sent_the_server_model_only_if_its_own_is_another():
     assert sent == {"a": False, "b": False}
 
 
+@pytest.mark.parametrize("options", [{"precise_norm": False}, {"norm": "frozen"}, {"norm": "group"}])
+def test_without_statistics_to_estimate_the_server_model_is_sent_to_nobody(options):
+    """A client with a model of its own could compute those of two other clients from both."""
+    sent = {}
+
+    def examine(task, who):
+        sent[who.client] = (task.server, task.request.report_statistics)
+        return replace(good(task, who), own={}, server={})
+
+    found = run(examine, training=TrainOptions(**options))
+    assert sent == {"a": (None, False), "b": (None, False)}
+    assert (found.missing, found.state.statistics) == ({}, FinalStatistics())
+
+
 FAULTS = {
     "another name": (lambda r: replace(r, client="x"), "it reports as 'x', it joined as 'b'"),
     "no images": (lambda r: replace(r, n_examples=0), "it reports 0 examples, it joined with 30"),
@@ -93,6 +109,10 @@ FAULTS = {
     "more validation images": (
         lambda r: replace(r, validation={"n_val": 2}),
         "it reports 2 validation images, it joined with 1",
+    ),
+    "no Dice": (
+        lambda r: replace(r, validation={"val_dice": 1.5}),
+        "it reports a validation Dice of 1.5, expected 0 to 1",
     ),
     "not finite": (lambda r: replace(r, own=statistics(np.nan)), "its statistics: .* not finite"),
     "negative": (

@@ -134,3 +134,15 @@ def test_fused_steps_are_those_of_the_plain_optimiser(name, layout):
 
     for fused, plain in zip(train(True), train(False), strict=True):
         torch.testing.assert_close(fused, plain)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_kernels_are_fused_where_they_were_tested_and_torch_chooses_elsewhere(name):
+    made = {
+        device: make_optimiser(name, [torch.nn.Parameter(torch.zeros(2, device=device))], 0.1, None)
+        for device in ("cpu", "meta")
+    }
+    assert {device: optimiser.defaults["fused"] for device, optimiser in made.items()} == {
+        "cpu": True,
+        "meta": None,
+    }

@@ -30,6 +30,12 @@ CHOICES = {
     "small": (ROUNDS, "best-small", 20, "the best of 24 rounds for small lesions by 31 validation patients"),
     "few": (FEW, None, 24, "since 9 validation patients are too few to choose one (at least 10)"),
     "none": (NO_SCORES, None, 24, "the run has no numbers of validation patients"),
+    "uncounted": (
+        replace(ROUNDS, scores=replace(SCORES, patients=0)),
+        None,
+        24,
+        "the run has no numbers of validation patients",
+    ),
     "last": (ROUNDS, "last", 24, "as requested"),
     "number": (ROUNDS, 23, 23, "as requested"),
     "private": (PRIVATE, None, 24, "the last round, since --dp-noise does not cover"),
@@ -74,6 +80,12 @@ def test_the_last_round_may_be_the_best():
     best = choose_round(replace(ROUNDS, candidates=frozenset({20, 24})), None)
     assert (best.round, best.asked) == (24, "best")
     assert best.why == "the best of 24 rounds by 31 validation patients (mean Dice of their images 0.580)"
+
+
+def test_one_round_is_not_the_best_of_several():
+    scores = RoundScores({"all": {1: 0.5}}, 31)
+    only = choose_round(Rounds("one", [1], scores, frozenset({1})), None)
+    assert only.why == "the only round by 31 validation patients (validation Dice 0.500)"
 
 
 @pytest.mark.parametrize(("typed", "read"), [("best", "best"), ("17", 17), (3, 3), (None, None)])

@@ -121,10 +121,9 @@ class _Round:
             return "it reported twice in one round"
         if group not in self._groups:
             return f"there is no model for '{group}', expected one of {sorted(self._groups)}"
-        if self._algorithm.clients_choose:
-            offered = self._candidates_of(group).offers(report.client)
-            if reason := presence_reason(report.choice, offered):
-                return reason
+        offered = self._algorithm.clients_choose and self._candidates_of(group).offers(report.client)
+        if reason := presence_reason(report.choice, offered):
+            return reason
         return self._groups[group].rejection_reason(report)
 
     def _start_of(self, report: Report, group: str) -> Weights:

@@ -198,7 +198,10 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         seed=made.seed,
         at_sites=ENGINES[made.engine].clients_hold_their_data,
         privacy=_privacy_facts(made, folder, state),
-        estimates_statistics=norms and made.training.precise_norm and made.dp_noise is None,
+        estimates_statistics=norms
+        and made.training.precise_norm
+        and made.training.norm == "batch"
+        and made.dp_noise is None,
     )
 
 

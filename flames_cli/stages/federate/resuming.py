@@ -140,12 +140,14 @@ def check_same_options(run: RunFolder, config: FederateConfig, facts: Mapping[st
     before = read_config(run.config)
     stored = {**BEFORE, **before.get("federate", {})}
     _check_same_rounds(run, stored, config)
-    was = {**stored, **_of_images(before.get("run", {}))}
-    now = {**options_as_run(config), **_of_images(facts)}
+    old_images, images = _of_images(before.get("run", {})), _of_images(facts)
+    was, now = {**stored, **old_images}, {**options_as_run(config), **images}
     if differing := list_differences(was, now, sorted({*was, *now} - FREE_TO_CHANGE)):
         raise FlamesError(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
             "pass --fresh to start it again, or another --run NAME"
+            # Defaults change between releases; --resume takes those with which the run was made.
+            + (f", or --resume {run.name} to continue it as it was made" if old_images == images else "")
         )
     return before
 

@@ -9,18 +9,18 @@ from typing import Any
 from flames_cli import __version__
 from flames_cli.config import FederateConfig
 from flames_cli.fed.engines import ENGINES
-from flames_cli.fed.events import Noted, OnEvent, ignore
+from flames_cli.fed.events import Event, Noted, OnEvent, ignore
 from flames_cli.fed.node import NodeConfig
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.privacy_accountant import check_accountant
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.stages.federate.engines import Prepared, check_engine, run_engine
 from flames_cli.stages.federate.estimate import Estimator
-from flames_cli.stages.federate.few_steps import warn_on_few_steps
 from flames_cli.stages.federate.inputs import Images, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
 from flames_cli.stages.federate.run_files import read_initial, write_new_run
+from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
 from flames_cli.store.files.locks import locked, reading_shards, rounds_of, wait_until_free
 from flames_cli.store.runs import SEEDS, RunFolder, read_final_models, read_rounds, run_folder, write_config
@@ -43,7 +43,7 @@ class FederationResult:
     tests: dict[str, Any] | None = None
     """Reports of real nodes about their test sets, as in client-tests.json."""
     notes: list[str] = field(default_factory=list)
-    """Descriptions of the damage that was found, and of its repair."""
+    """Damage that was found, with its repair, and warnings, in their order."""
     final: dict[str, Any] | None = None
     """Reports of the clients on the final models, as in final-models.json; None: there is none."""
     chosen: ChosenRound | None = None
@@ -60,6 +60,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         FlamesError: unknown strategy, model or option; an engine that cannot run; missing encoder weights; a
             run of that name with other options; no valid report in a round.
     """
+    notes: list[str] = []
     with ExitStack() as held:
         if not ENGINES[config.engine].clients_hold_their_data:
             held.enter_context(reading_shards(config.workspace))
@@ -72,11 +73,11 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         held.enter_context(locked(folder.path))
         wait_until_free(rounds_of(folder.path), ORPHAN_SECONDS)
         made, resumed = _prepare(config, folder, facts, plan, nodes)
-        notes = resumed.notes if resumed else []
-        for note in notes:
-            on_event(Noted(note))
+        listen = _collect_notes(notes, on_event)
+        for note in resumed.notes if resumed else ():
+            listen(Noted(note))
         if made:
-            listener = warn_on_few_steps(made.plan, on_event)
+            listener = warn_at_start(made.plan, listen)
             run_engine(made, Estimator(listener, made.plan.steps_a_round, config.fraction))
     tests = folder.client_tests
     return FederationResult(
@@ -89,6 +90,17 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
         notes=notes,
     )
+
+
+def _collect_notes(notes: list[str], on_event: OnEvent) -> OnEvent:
+    """Return a listener that passes events on, and adds the text of each note to `notes`."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Noted):
+            notes.append(event.note)
+        on_event(event)
+
+    return listen
 
 
 def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:

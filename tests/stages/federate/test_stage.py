@@ -151,7 +151,10 @@ def test_other_options_are_rejected_with_every_difference(tiny):
         federate(changed)
     for difference in ("batch_size 8 → 2", "lr 0.01 → 0.5", "seed 0 → 4", "lr_by_modality {} → {'US': 0.1}"):
         assert difference in str(caught.value)
-    assert "pass --fresh to start it again, or another --run NAME" in str(caught.value)
+    assert str(caught.value).endswith(
+        "pass --fresh to start it again, or another --run NAME, "
+        "or --resume flames to continue it as it was made"
+    )
     assert "rounds" not in str(caught.value)
     assert files_of(root / "runs" / "flames") == before
 

@@ -89,10 +89,16 @@ def find_process(parent: subprocess.Popen[bytes], word: str) -> psutil.Process:
 
 @pytest.fixture(scope="module")
 def cluster(workspace, tmp_path_factory) -> Iterator[Cluster]:
-    root = tmp_path_factory.mktemp("cluster")
-    made = workspace()
-    partition(PartitionConfig(workspace=made, datasets=SITES, split={"brats": 1}, overwrite=True))
-    deployment = init_deployment(root / "deployment", "localhost", free_port(), list(SITES), 30)
+    yield from make_cluster(workspace(), tmp_path_factory.mktemp("cluster"), {"brats": 1}, SITES)
+
+
+def make_cluster(
+    workspace: Path, root: Path, split: dict[str, int], sites: tuple[str, ...]
+) -> Iterator[Cluster]:
+    """Start a server and a node for each of `sites`, which are the clients of the partition; end them all
+    afterwards."""
+    partition(PartitionConfig(workspace=workspace, datasets=SITES, split=split, overwrite=True))
+    deployment = init_deployment(root / "deployment", "localhost", free_port(), list(sites), 30)
     started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(name: str, *command: object) -> None:
@@ -107,10 +113,10 @@ def cluster(workspace, tmp_path_factory) -> Iterator[Cluster]:
 
     try:
         start("server", "server", "--deployment", deployment.path, "--bind", "127.0.0.1")
-        found = Cluster(root, made, deployment, started)
+        found = Cluster(root, workspace, deployment, started)
         wait_for(lambda: "ready at localhost" in found.said("server"), "the server")
-        for name in SITES:
-            shard = made / "shards" / f"{name}.h5"
+        for name in sites:
+            shard = workspace / "shards" / f"{name}.h5"
             start(name, "node", "--site", deployment.site(name).path, "--shard", shard)
         yield found
     finally:

@@ -1,4 +1,4 @@
-"""Warning about a federation whose models are trained with few steps."""
+"""Warnings at the start of a federation: few training steps, and options for a name that has not joined."""
 
 from collections import Counter
 
@@ -13,26 +13,48 @@ finds hardly anything, and from 72 to 96 steps its Dice still rises.
 """
 
 
-def warn_on_few_steps(plan: Plan, on_event: OnEvent) -> OnEvent:
-    """Return a listener that passes events on, and adds a note to the start if the plan has few steps."""
+Clients = tuple[tuple[str, str, int], ...]
+"""Name, modality and number of training images of each client."""
+
+
+def warn_at_start(plan: Plan, on_event: OnEvent) -> OnEvent:
+    """Return a listener that passes events on, and adds a note to the start for each warning."""
 
     def listen(event: Event) -> None:
         on_event(event)
-        if isinstance(event, FederationStarted) and (note := few_steps(plan, event.clients)):
-            on_event(Noted(note))
+        if isinstance(event, FederationStarted):
+            for note in (few_steps(plan, event.clients), unknown_names(plan, event.clients)):
+                if note:
+                    on_event(Noted(note))
 
     return listen
 
 
-def few_steps(plan: Plan, clients: tuple[tuple[str, str, int], ...]) -> str:
+def unknown_names(plan: Plan, clients: Clients) -> str:
+    """Return which options are for a name that no client or modality has; "" if there is none.
+
+    With real nodes the server knows no names before the nodes join, and a client may join later.
+    """
+    known = dict.fromkeys(name for client, modality, _ in clients for name in (modality, client))
+    found = [
+        f"--{option.replace('_', '-')} {name}={value:g}"
+        for option, values in plan.own_training.items()
+        for name, value in values.items()
+        if name not in known
+    ]
+    if not found:
+        return ""
+    return (
+        f"{', '.join(found)} has no effect so far: no client or modality of that name has joined, only "
+        f"{', '.join(known)}; correct the name, unless such a client joins later"
+    )
+
+
+def few_steps(plan: Plan, clients: Clients) -> str:
     """Return which models are trained with few steps; "" if there is none.
 
     The steps of a model are those of all clients of its group in all rounds together, since each of them
     moves it; with `fraction`, those of the clients that are drawn.
-
-    Args:
-        plan: plan of the federation.
-        clients: name, modality and number of training images of each client.
     """
     steps: Counter[str] = Counter()
     for client, modality, n_train in clients:

@@ -7,7 +7,7 @@ from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.events import FederationStarted, Noted, StepDone
 from flames_cli.fed.plan import Plan
 from flames_cli.learn.train_options import TrainOptions
-from flames_cli.stages.federate.few_steps import FEW_STEPS, few_steps, warn_on_few_steps
+from flames_cli.stages.federate.start_warnings import FEW_STEPS, few_steps, unknown_names, warn_at_start
 
 CLIENTS = (("m1", "MRI", 30), ("m2", "MRI", 18), ("u1", "US", 10))
 
@@ -48,9 +48,20 @@ def test_half_of_the_clients_make_half_of_the_steps():
     assert "(model all: 180)" in few_steps(replace(plan("fedavg", 60), fraction=0.5), CLIENTS)
 
 
+def test_an_option_for_a_name_that_has_not_joined_is_noted():
+    named = replace(
+        plan("flames", 1), own_training={"lr": {"US": 1e-3, "m3": 0.01}, "local_epochs": {"u1": 2}}
+    )
+    assert unknown_names(named, CLIENTS) == (
+        "--lr m3=0.01 has no effect so far: no client or modality of that name has joined, only MRI, m1, m2, "
+        "US, u1; correct the name, unless such a client joins later"
+    )
+    assert not unknown_names(plan("flames", 1), CLIENTS)
+
+
 def test_the_note_follows_the_start_and_nothing_else():
     seen = []
-    listen = warn_on_few_steps(plan("fedavg", 1), seen.append)
+    listen = warn_at_start(plan("fedavg", 1), seen.append)
     events = [FederationStarted(CLIENTS, 1, 1), StepDone("m1", 1, 1, 3)]
     for event in events:
         listen(event)
