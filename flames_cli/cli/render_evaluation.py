@@ -92,6 +92,11 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
         )
     if result.compare:
         yield f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}"
+        if alone := dict.fromkeys(row.label for row in (*result.clients, *result.server) if not row.compared):
+            yield (
+                f"no comparison for {', '.join(alone)}: {result.compare} has no such model, or several; "
+                f"--run {result.compare} --compare {result.run} compares each of several"
+            )
         if not result.same_seeds:
             yield "the runs have different seeds: gains are paired by case only, and seeds drawn separately"
     if several or any(row.gains for rows in result.lesions.values() for row in rows):

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from flames_cli.cli.render import print_evaluation
 from flames_cli.cli.render_evaluation import (
+    evaluation_notes,
     found_table,
     gain_table,
     healthy_table,
@@ -222,6 +223,15 @@ def test_lesions_found_have_both_totals_where_the_numbers_of_seeds_differ():
     shown = shown_found(of_five_clients(True), compare="fedavg", seeds=(0, 1, 2), compared_seeds=(0,))
     assert shown.count("0.82 (1480/1802)") == 6 * len(of_five_clients(True))
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_models_without_a_comparison_are_named():
+    rows = [row_of("MRI", "MRI", "brain"), row_of("US", "US", "breast", compare=True)]
+    made = Evaluation("flames", "flames", 1, "local", {}, {"server_test": rows}, None, compared_seeds=(0,))
+    assert [note for note in evaluation_notes(made) if note.startswith("no comparison for")] == [
+        "no comparison for MRI: local has no such model, or several; "
+        "--run local --compare flames compares each of several"
+    ]
 
 
 def test_a_distance_that_one_seed_does_not_have_is_none():

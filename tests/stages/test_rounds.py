@@ -85,7 +85,7 @@ def test_the_last_round_may_be_the_best():
 def test_one_round_is_not_the_best_of_several():
     scores = RoundScores({"all": {1: 0.5}}, 31)
     only = choose_round(Rounds("one", [1], scores, frozenset({1})), None)
-    assert only.why == "the only round by 31 validation patients (validation Dice 0.500)"
+    assert only.why == "the only round by 31 validation patients (mean Dice of their images 0.500)"
 
 
 @pytest.mark.parametrize(("typed", "read"), [("best", "best"), ("17", 17), (3, 3), (None, None)])
