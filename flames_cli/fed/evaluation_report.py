@@ -3,6 +3,7 @@
 The scores of single cases are reported only if the node's owner allows it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,4 +80,9 @@ def unpack_evaluation(reply: Message) -> EvaluationReport:
 
 def _summary(name: str, numbers: Mapping[str, Any]) -> Summary:
     mean, sd, n, n_infinite = (numbers[f"{name}.{key}"] for key in FIELDS)
-    return Summary(float(mean), float(sd), int(n), int(n_infinite))
+    found = Summary(float(mean), float(sd), int(n), int(n_infinite))
+    most = math.inf if name == "hausdorff_px" else 1.0
+    possible = found.n >= 0 and found.n_infinite >= 0 and (found.n == 0 or 0 <= found.mean <= most)
+    if not possible:  # also with the mean NaN
+        raise ValueError(f"{name} has the mean {found.mean:g} of {found.n} cases")
+    return found

@@ -32,9 +32,15 @@ STATISTICS_IMAGES = 64
 def torch_randomness(local: LocalRound, device: torch.device) -> Iterator[None]:
     """Seed torch's generators (for dropout) by the client and round, and restore their state afterwards."""
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(derive_seed(local.seed, "torch", *local.scope))
-        yield
+    # fork_rng does not restore the generator of Apple's GPUs, which manual_seed also seeds.
+    apples = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(derive_seed(local.seed, "torch", *local.scope))
+            yield
+    finally:
+        if apples is not None:
+            torch.mps.set_rng_state(apples)
 
 
 @dataclass(slots=True)

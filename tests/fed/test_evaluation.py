@@ -73,9 +73,19 @@ def test_a_client_that_has_left_is_named(profiles):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"n": math.inf}, {"n": math.nan}, {"dice.n": math.inf}, {"dice.mean": None}]
+    "changed",
+    [
+        {"n": math.inf},
+        {"n": math.nan},
+        {"dice.n": math.inf},
+        {"dice.mean": None},
+        {"dice.mean": 1.5},
+        {"dice.mean": math.nan},
+        {"hausdorff_px.mean": -1.0},
+        {"iou.n": -1},
+    ],
 )
-def test_numbers_that_cannot_be_read_cost_no_other_test(changed, profiles):
+def test_numbers_that_cannot_be_read_or_be_true_cost_no_other_test(changed, profiles):
     def test(task, who, message):
         reply = well(task, who, message)
         if who.client == "b":

@@ -468,3 +468,13 @@ def test_models_without_statistics_of_batches_are_validated_as_they_are(norm, ca
     )
     assert (plain.received, plain.trained) == (precise.received, precise.trained)
     assert_same_weights(plain, precise)
+
+
+def test_the_generator_of_an_apple_gpu_is_restored_after_a_validation(monkeypatch):
+    restored = []
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: "before")
+    monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
+    for device in ("cpu", "mps"):
+        with epochs.torch_randomness(ROUND, torch.device(device)):
+            torch.rand(1)
+    assert restored == ["before"]
