@@ -31,7 +31,7 @@ from flames_cli.core.imaging.small_lesion_rule import (
 )
 from flames_cli.errors import FlamesError
 from flames_cli.learn.models import training_defaults
-from flames_cli.learn.train_options import BY_MODEL, STRATEGY, TRAINING, TrainOptions
+from flames_cli.learn.train_options import BY_MODEL, FEDERATION, MODEL, STRATEGY, TRAINING, TrainOptions
 from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.store.files.parse import parse_toml
 from flames_cli.store.schema import RUN, check_stamp
@@ -160,7 +160,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-MODEL, FEDERATION, TRUST, ENGINE, RUN_PANEL = "Model", "Federation", "Trust", "Engine", "Run"
+TRUST, ENGINE, RUN_PANEL = "Trust", "Engine", "Run"
 PANELS = ("", TRAINING, MODEL, STRATEGY, FEDERATION, TRUST, ENGINE, RUN_PANEL)
 """Panels of `--help`, in their order; the first one has the options that matter most."""
 
@@ -176,7 +176,8 @@ def option(default: Any, help: str, panel: str = "", **extra: Any) -> Any:
             `flag`: name of the option, if it is not the key's.
             `shown`: text that `--help` shows as the default.
             `metavar`: form of the value.
-            `names`: kind of names that the value is one of: strategies, models, datasets or runs.
+            `names`: kind of names that the value is one of: strategies, models, datasets, runs, or runs and
+                families.
             `envvar`: environment variable that also sets the option.
             `may_change`: True if the option may differ when a run is resumed.
             `stored`: False if the option is not stored with the run.
@@ -336,7 +337,7 @@ class PartitionConfig(Section):
         metavar="DATASET=SITE",
     )
     val_fraction: Fraction = option(
-        0.1, "Fraction of each client's training patients, held out to select the epoch."
+        0.1, "Fraction of each client's training patients, held out to select the epoch and the round."
     )
     different_people: bool = option(
         False, "Divide data sets that share ids of patients: the same id means another person in each."
@@ -526,7 +527,9 @@ class FederateConfig(_TrainSection, Section):
         shown="none",
         may_change=True,
     )
-    run: Name | None = option(None, "Name of the run.", RUN_PANEL, shown="name of the strategy", names="runs")
+    run: Name | None = option(
+        None, "Name of the run.", RUN_PANEL, shown="name of the strategy", names="runs and families"
+    )
     seeds: Seeds = option(
         (),
         "Seeds of several runs, such as 0,1,2: a run NAME-seed-N for each, on the same partition.",
@@ -573,7 +576,12 @@ class EvaluateConfig(Section):
 
     no_option = ("seed",)
 
-    run: Name | None = option(None, "Run to evaluate.", shown="the newest", names="runs")
+    run: Name | None = option(
+        None,
+        "Run to evaluate, or the name of runs with several --seeds, which are pooled.",
+        shown="the newest",
+        names="runs and families",
+    )
     round: Round | None = option(
         None,
         "Round whose models are evaluated: best (by the clients' validation), best-small (by validation on "
@@ -587,7 +595,9 @@ class EvaluateConfig(Section):
     server_test: bool = option(
         False, "Evaluate every server model on the unseen patients of its modality only."
     )
-    compare: Name | None = option(None, "Another run to compare with.", names="runs")
+    compare: Name | None = option(
+        None, "Another run, or name of runs with several --seeds, to compare with.", names="runs and families"
+    )
     batch_size: Annotated[int, Field(ge=1)] = option(64, "Images in a step.")
     overlays: bool = option(True, "Draw the pictures.")
     device: Device = option("auto", "Device for prediction.", RUN_PANEL)
@@ -737,10 +747,16 @@ def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> lis
                 message += suggest(field, kind.model_fields)
             if item["type"] == "literal_error":
                 message += suggest(item["input"], re.findall("'([^']*)'", item["ctx"]["expected"]))
-            message += f" (got {item['input']!r})"
+            message += f" (got {_shown(item['input'])})"
             found[field] = f"{where}{field}: {message}"
         return list(found.values())
     return []
+
+
+def _shown(value: Any) -> str:
+    """Return a rejected value as a message shows it: the only text of a repeatable option alone."""
+    alone = isinstance(value, tuple | list) and len(value) == 1 and isinstance(value[0], str)
+    return repr(value[0] if alone else value)
 
 
 SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "gray": "grey"}

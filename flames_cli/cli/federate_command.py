@@ -7,7 +7,6 @@ import click
 import typer
 
 from flames_cli.cli.options import build_config, check_options, typed_options
-from flames_cli.cli.text import count
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.models import MODEL_SUMMARIES
@@ -36,13 +35,13 @@ def federate(ctx: typer.Context) -> None:
     for result in federate_all(options, lambda title: FederationView(watching(), title, on_cpu)):
         made.append(result)
         if not ctx.params["json_output"]:
-            print_federation(results(), result, options.rounds)
+            print_federation(results(), result, options.rounds, one_of_several=bool(options.seeds))
     name = options.name
     if ctx.params["json_output"]:
         runs = [federation_json(result) for result in made]
         print_json({"name": name, "seeds": options.seeds, "runs": runs} if options.seeds else runs[0])
     elif options.seeds:
-        results().print(f"{count(len(made), 'run')} of '{name}'; `flames evaluate --run {name}` pools them")
+        results().print(f"`flames evaluate --run {name}` pools all runs of '{name}'")
 
 
 def resumed_config(ctx: click.Context, name: str | None) -> Any:

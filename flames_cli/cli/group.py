@@ -68,7 +68,8 @@ def _one_line_errors(as_json: bool, debug: bool) -> Iterator[None]:
         _end(_usage(error), USAGE, as_json)
     except KeyboardInterrupt:
         _end(
-            "interrupted; run the same command again (a federation continues after its last complete round)",
+            "interrupted; run the same command again (a federation without --fresh continues after its last "
+            "complete round)",
             INTERRUPTED,
             as_json,
         )

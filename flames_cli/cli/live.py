@@ -133,7 +133,7 @@ class FederationView:
             self._live.update(self._draw(), refresh=True)
 
     def _say(self, line: str, style: str = "yellow") -> None:
-        self._console.print(Text(line, style=style))
+        self._console.print(Text(line, style=style), soft_wrap=not self._console.is_terminal)
 
     def _note_rejection(self, event: ReportRejected) -> None:
         row = self._rows[event.client]
@@ -179,7 +179,7 @@ class FederationView:
             self._say(f"{client} did not report on the final models: {reason}")
         for earlier in event.record.get("earlier", ()):
             dice = [client["val_dice"] for client in earlier["clients"] if "val_dice" in client]
-            self._note_models(f"models of round {earlier['round']}", dice)
+            self._note_models(f"best earlier round {earlier['round']}", dice)
 
     def _note_models(self, what: str, dice: Sequence[float]) -> None:
         if dice:

@@ -10,7 +10,8 @@ WORDS = {"strategies": "strategy", "models": "model", "datasets": "data set"}
 
 
 def known_names(kind: str, workspace: Path) -> list[str]:
-    """Return the known names of a kind: strategies, models, datasets or runs, which are in the workspace."""
+    """Return the known names of a kind: strategies, models, datasets, or, in the workspace, runs, or runs and
+    families."""
     match kind:
         case "strategies":
             from flames_cli.fed.algorithms import ALGORITHMS
@@ -27,8 +28,11 @@ def known_names(kind: str, workspace: Path) -> list[str]:
             return list(dict.fromkeys((*READERS, *preprocessed)))
         case _:
             from flames_cli.store.runs import list_runs
+            from flames_cli.store.seed_names import family_name
 
-            return [path.name for path in list_runs(workspace)]
+            runs = [path.name for path in list_runs(workspace)]
+            families = filter(None, map(family_name, runs)) if kind == "runs and families" else ()
+            return list(dict.fromkeys((*families, *runs)))
 
 
 def check_name(kind: str, name: str, workspace: Path) -> None:

@@ -157,13 +157,16 @@ def _claim(partition: "Partition") -> str:
     return "every shard read back: " + "; ".join(claims)
 
 
-def print_federation(console: Console, result: "FederationResult", rounds: int) -> None:
+def print_federation(
+    console: Console, result: "FederationResult", rounds: int, one_of_several: bool = False
+) -> None:
     """Print a summary of a run and its folder."""
     done = len(result.records) - result.resumed_from
     if done <= 0:
+        advice = "" if one_of_several else "; raise --rounds to continue, or pass --fresh to start again"
         console.print(
-            f"run '{result.run}' has {count(len(result.records), 'round')} already, {rounds} were asked for; "
-            "raise --rounds to continue, or pass --fresh to start again"
+            f"run '{result.run}' has {count(len(result.records), 'round')} already, {rounds} were asked "
+            f"for{advice}"
         )
     else:
         records = result.records[result.resumed_from :]
@@ -217,7 +220,7 @@ def print_map(console: Console, made: "Map") -> None:
             soft_wrap=True,
         )
     if made.round is not None:
-        console.print(f"features of round {made.round}: {made.why}", soft_wrap=True)
+        console.print(f"features of run '{made.run}', round {made.round}: {made.why}", soft_wrap=True)
     if made.models > 1:
         console.print(
             f"the features come from {made.models} models, whose spaces differ: that alone separates them",

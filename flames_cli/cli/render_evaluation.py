@@ -52,13 +52,19 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
 
 def evaluation_notes(result: "Evaluation") -> Iterator[str]:
     """Yield notes that explain the words of the tables, and first the choice of the round."""
+    by_choice: dict[str, list[str]] = {}
     for run, chosen in result.chosen.items():
-        yield f"{run}: round {chosen.round}, {chosen.why}"
-    if result.stale_statistics:
+        by_choice.setdefault(f"round {chosen.round}, {chosen.why}", []).append(run)
+    for choice, runs in by_choice.items():
+        yield f"{', '.join(runs)}: {choice}"
+    if stale := result.stale_statistics:
         yield (
-            f"BatchNorm's statistics of round {result.round} are those of the blend, with which models find "
-            "less: clients estimate new ones for the last and the best round at the end of a run"
+            f"{', '.join(stale)}: BatchNorm's statistics of this round are those of the blend, with which "
+            "models find less; clients estimate others only for the last and the best rounds: pass --round "
+            "best or last"
         )
+    if result.pictures_of:
+        yield f"pictures: those of {result.pictures_of}, the first seed"
     if spent := result.privacy:
         each = " and for each seed: their costs add up" if len(result.seeds) > 1 else ""
         yield (
@@ -69,25 +75,34 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
         yield note
     if not result.compare:
         yield f"{MAJORITY}: accuracy of a prediction without tumour, for comparison with acc %"
-    yield f"mean±sd over {_over(result)}; HD only where neither mask is empty: (cases) where that is not all"
+    several = len(result.seeds) > 1 or len(result.compared_seeds) > 1
+    fewest = " of the seed with the fewest" if several else ""
+    yield (
+        f"mean±sd over {_over(result)}; HD only where neither mask is empty: (cases{fewest}) where that is "
+        "not all"
+    )
     if any(result.lesions.values()):
         yield _small_note(result)
-        counted = ", counted over all seeds" if len(result.seeds) > 1 else ""
+        counted = ", counted over all seeds" if several else ""
         yield f"found: lesions that the prediction touches{counted}; prec.: its parts that touch one"
     if any(row.healthy for rows in result.lesions.values() for row in rows):
         yield (
-            "without a lesion: marked: share (number) of images with any prediction; lesions/image: false "
-            "lesions; area: predicted share of the image"
+            f"without a lesion: marked: share (number{counted}) of images with any prediction; "
+            "lesions/image: false lesions; area: predicted share of the image"
         )
     if result.compare:
         yield f"gain: mean of the paired differences in DSC, {result.run} − {result.compare}"
+        if alone := dict.fromkeys(row.label for row in (*result.clients, *result.server) if not row.compared):
+            yield (
+                f"no comparison for {', '.join(alone)}: {result.compare} has no such model, or several; "
+                f"--run {result.compare} --compare {result.run} compares each of several"
+            )
         if not result.same_seeds:
             yield "the runs have different seeds: gains are paired by case only, and seeds drawn separately"
-    if len(result.seeds) > 1 or any(row.gains for rows in result.lesions.values() for row in rows):
+    if several or any(row.gains for rows in result.lesions.values() for row in rows):
         over = _units(result, *result.units)
-        several = len(result.seeds) > 1 or len(result.compared_seeds) > 1
         few = f"20 {over} or 10 seeds" if several else "20"
-        drawn = f"{over} and seeds" if several else over
+        drawn = f"{over.replace(' and ', ', ')} and seeds" if several else over
         yield f"[…]: 95 % bootstrap interval over {drawn}, too narrow for fewer than some {few}"
 
 
@@ -96,7 +111,7 @@ def _over(result: "Evaluation") -> str:
     several = {len(seeds) > 1 for seeds in (result.seeds, result.compared_seeds) if seeds}
     if several == {True}:
         return "seeds of the mean over n cases"
-    return "n cases (over seeds of their mean, for several seeds)" if several == {True, False} else "n cases"
+    return "n cases; for several seeds over the seeds' means" if several == {True, False} else "n cases"
 
 
 def _listed(seeds: "Sequence[int]") -> str:
@@ -199,10 +214,12 @@ def _run_table(
     table.add_column("run" if result.compare else "images", overflow="ellipsis" if result.compare else "fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
+    # Lesions are counted over all seeds, so their number may differ between the runs.
+    other_counts = len(result.seeds) != max(1, len(result.compared_seeds))
     for row in rows:
         if result.compare:
             table.add_row(row.label, result.run, *cells(row.sizes, True))
-            theirs = cells(row.compared, False) if row.compared else []
+            theirs = cells(row.compared, other_counts) if row.compared else []
             table.add_row(_what(row), result.compare if theirs else "", *theirs, style="dim")
         else:
             table.add_row(row.label, _what(row), *cells(row.sizes, True))
@@ -263,8 +280,8 @@ def _cells(row: "Row", metrics: "dict[str, Summary]") -> list[str]:
 
 
 def metric_cell(metric: str, value: "Summary", n: int) -> str:
-    """Return mean±sd, with the number of cases if some of the row's have no value."""
-    if math.isnan(value.mean):
+    """Return mean±sd, with the number of cases if some have no value; none if a seed has none."""
+    if math.isnan(value.mean) or not value.n:
         return "none"
     factor, digits = {"pixel_accuracy": (100, 1), "hausdorff_px": (1, 1)}.get(metric, (1, 2))
     shown = f"{factor * value.mean:.{digits}f}±{factor * value.sd:.{digits}f}"

@@ -61,7 +61,7 @@ class FederateCommand(SectionCommand):
         lambda: OptionalValue(
             param_decls=["resume", "--resume"],
             metavar="[RUN]",
-            autocompletion=complete("runs"),
+            autocompletion=complete("runs and families"),
             help="Continue a run with its own options; without a name the newest run. Typed options must "
             "agree with those of the run.",
             rich_help_panel="Run",

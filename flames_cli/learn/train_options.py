@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ENOUGH_PATIENTS = 10
 """Least number of validation patients by which a model is selected by default."""
 
-TRAINING, STRATEGY = "Training", "Strategy"
+TRAINING, MODEL, STRATEGY, FEDERATION = "Training", "Model", "Strategy", "Federation"
 """Panels of the help of `flames federate`."""
 
 
@@ -97,13 +97,15 @@ class TrainOptions:
         "batch",
         "Normalisation of the model: BatchNorm, GroupNorm (which has no statistics of a batch), or BatchNorm "
         "with frozen statistics, as the authors of FLAMES train.",
+        MODEL,
     )
     proximal_mu: float = option(
         0.01, "Proximal coefficient μ of fedprox (0: plain fedavg).", STRATEGY, ge=0, le=1e6
     )
     precise_norm: bool = option(
         True,
-        "Estimate the statistics of BatchNorm for weights that are used, where averaging made others.",
+        "Estimate the statistics of BatchNorm on training images after averaging or blending.",
+        FEDERATION,
     )
 
 

@@ -97,11 +97,11 @@ def draw_embedding(
         _save(figure, path_svg, "svg")
 
 
-def draw_overlays(path_png: Path, rows: Sequence[OverlayRow]) -> None:
+def draw_overlays(path_png: Path, rows: Sequence[OverlayRow], title: str = "") -> None:
     """Draw a row per model, with three tiles per case: the image, with its true mask, with the predicted
     mask.
 
-    The tile with the prediction also shows the true outline.
+    The tile with the prediction also shows the true outline. `title` is at the upper right.
 
     Raises:
         ValueError: there is no case to draw.
@@ -115,6 +115,7 @@ def draw_overlays(path_png: Path, rows: Sequence[OverlayRow]) -> None:
     height = HEAD + len(rows) * row_height
     with _figure(width, height) as figure:
         _draw_key(figure, width, height)
+        figure.text(1 - MARGIN / width, 1 - 0.1 / height, title, ha="right", va="top")
         for index, row in enumerate(rows):
             top = height - HEAD - index * row_height
             baseline = (top - TITLE + 0.06) / height
@@ -129,8 +130,11 @@ def draw_rounds(
     path_png: Path,
     series: Mapping[str, Sequence[tuple[int, float]]],
     marks: Mapping[str, int] | None = None,
+    title: str = "",
 ) -> None:
     """Draw learning curves: validation Dice over rounds, one line per label, and vertical lines at marks.
+
+    The Dice at a round is that of the model which a client receives after it; at 0 of the initial model.
 
     Marks of the same round share a line.
 
@@ -148,7 +152,8 @@ def draw_rounds(
         for index, (label, points) in enumerate(series.items()):
             _draw_curve(axes, index, label, points)
         _draw_marks(axes, marks or {})
-        axes.set(xlabel="round", ylabel="validation Dice", ylim=(0, 1))
+        axes.set(xlabel="rounds done", ylabel="validation Dice of the model received", ylim=(0, 1))
+        axes.set_title(title, loc="left", fontsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)

@@ -154,7 +154,7 @@ def _choose_best(rounds: Rounds, size: Size, rule: str) -> ChosenRound:
     other = f"; last round {last:.3f}" if last is not None and best != rounds.last else ""
     patients = f"{n} validation patient{'' if n == 1 else 's'}"
     among = "the only round" if rounds.last == 1 else f"the best of {rounds.last} rounds"
-    why = f"{among}{of_what} by {patients} (validation Dice {dice:.3f}{other})"
+    why = f"{among}{of_what} by {patients} (mean Dice of their images {dice:.3f}{other})"
     return _chosen(rounds, best, rule, why, size)
 
 

@@ -98,7 +98,10 @@ def test_an_interrupted_federation_resumes_with_the_same_command(flames, tiny, t
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    line = "interrupted; run the same command again (a federation continues after its last complete round)"
+    line = (
+        "interrupted; run the same command again (a federation without --fresh continues after its last "
+        "complete round)"
+    )
     assert stderr.endswith(f"error: {line}\n")
     assert "Traceback" not in stderr
     assert json.loads(stdout) == {"error": line, "exit_code": 130}

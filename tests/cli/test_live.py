@@ -130,7 +130,7 @@ def test_the_models_of_the_best_round_are_scored_in_a_line_of_their_own():
     record = {"round": 5, "clients": clients, "missing": {}, "earlier": earlier}
     assert show(FinalModelsExamined(record)) == (
         "flames: final models, validation Dice 0.500 (mean of 1 client)\n"
-        "flames: models of round 3, validation Dice 0.750 (mean of 1 client)\n"
+        "flames: best earlier round 3, validation Dice 0.750 (mean of 1 client)\n"
     )
 
 

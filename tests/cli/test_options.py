@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from flames_cli import config
 from flames_cli.cli.app import app
@@ -123,6 +124,22 @@ def test_names_are_those_of_the_registries():
     assert list(MODEL_SUMMARIES) == list(MODELS)
     assert known_names("strategies", Path()) == list(ALGORITHMS)
     assert known_names("datasets", Path("gone")) == list(READERS)
+
+
+def test_names_of_runs_to_evaluate_include_families(tmp_path):
+    for name in ("fedavg", "flames-seed-0", "flames-seed-1"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.toml").touch()
+    assert known_names("runs", tmp_path) == ["fedavg", "flames-seed-0", "flames-seed-1"]
+    found = known_names("runs and families", tmp_path)
+    assert found == ["flames", "fedavg", "flames-seed-0", "flames-seed-1"]
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_help_at_80_columns_has_every_option_in_full(name):
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).output
+    named = {flag for one in COMMANDS[name].params for flag in (*one.opts, *one.secondary_opts)}
+    assert {flag for flag in named if flag.startswith("--") and flag not in shown} == set()
 
 
 def test_the_panels_of_help_are_in_their_order_and_open_with_what_matters():

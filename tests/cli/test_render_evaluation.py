@@ -7,10 +7,12 @@ from rich.console import Console
 
 from flames_cli.cli.render import print_evaluation
 from flames_cli.cli.render_evaluation import (
+    evaluation_notes,
     found_table,
     gain_table,
     healthy_table,
     lesion_table,
+    metric_cell,
     score_table,
     seed_table,
 )
@@ -162,8 +164,8 @@ def shown_lesions(rows, run="flames", compare=None, width=80):
     return written(lambda console: console.print(lesion_table("t", "client", rows, made)), width=width)
 
 
-def shown_found(rows, run="flames", compare=None, width=80):
-    made = Evaluation(run, "flames", 1, compare, {}, {}, None)
+def shown_found(rows, run="flames", compare=None, width=80, **seeds):
+    made = Evaluation(run, "flames", 1, compare, {}, {}, None, **seeds)
     return written(lambda console: console.print(found_table("t", "client", rows, made)), width=width)
 
 
@@ -214,6 +216,26 @@ def test_lesions_found_fit_80_columns_and_keep_every_number(compare):
     assert shown.count("0.82 (1480/1802)") == 3 * len(rows)
     if compare:  # how many lesions there are stands in the first of a row's lines
         assert shown.count("0.82 (1480) ") == 3 * len(rows)
+
+
+def test_lesions_found_have_both_totals_where_the_numbers_of_seeds_differ():
+    """Lesions are counted over all seeds, so 14 found of 42 and 14 of 14 must not look alike."""
+    shown = shown_found(of_five_clients(True), compare="fedavg", seeds=(0, 1, 2), compared_seeds=(0,))
+    assert shown.count("0.82 (1480/1802)") == 6 * len(of_five_clients(True))
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_models_without_a_comparison_are_named():
+    rows = [row_of("MRI", "MRI", "brain"), row_of("US", "US", "breast", compare=True)]
+    made = Evaluation("flames", "flames", 1, "local", {}, {"server_test": rows}, None, compared_seeds=(0,))
+    assert [note for note in evaluation_notes(made) if note.startswith("no comparison for")] == [
+        "no comparison for MRI: local has no such model, or several; "
+        "--run local --compare flames compares each of several"
+    ]
+
+
+def test_a_distance_that_one_seed_does_not_have_is_none():
+    assert metric_cell("hausdorff_px", Summary(25.0, 0.0, n=0, n_infinite=7), 7) == "none"
 
 
 def test_a_model_without_a_counterpart_has_no_second_run():

@@ -24,7 +24,7 @@ CHOICES = {
         ROUNDS,
         None,
         17,
-        "the best of 24 rounds by 31 validation patients (validation Dice 0.612; last",
+        "the best of 24 rounds by 31 validation patients (mean Dice of their images 0.612; last",
     ),
     "best": (FEW, "best", 17, "by 9 validation patients"),
     "small": (ROUNDS, "best-small", 20, "the best of 24 rounds for small lesions by 31 validation patients"),
@@ -79,13 +79,13 @@ def test_a_round_that_cannot_be_taken_is_an_error(name):
 def test_the_last_round_may_be_the_best():
     best = choose_round(replace(ROUNDS, candidates=frozenset({20, 24})), None)
     assert (best.round, best.asked) == (24, "best")
-    assert best.why == "the best of 24 rounds by 31 validation patients (validation Dice 0.580)"
+    assert best.why == "the best of 24 rounds by 31 validation patients (mean Dice of their images 0.580)"
 
 
 def test_one_round_is_not_the_best_of_several():
     scores = RoundScores({"all": {1: 0.5}}, 31)
     only = choose_round(Rounds("one", [1], scores, frozenset({1})), None)
-    assert only.why == "the only round by 31 validation patients (validation Dice 0.500)"
+    assert only.why == "the only round by 31 validation patients (mean Dice of their images 0.500)"
 
 
 @pytest.mark.parametrize(("typed", "read"), [("best", "best"), ("17", 17), (3, 3), (None, None)])

@@ -65,9 +65,10 @@ class Evaluation:
     """Privacy cost of the run's models, if they are private."""
     chosen: dict[str, ChosenRound] = field(default_factory=dict)
     """The round of each run, and why it was chosen."""
-    stale_statistics: bool = False
-    """True if the models have the statistics of BatchNorm of their blend, not of their own weights."""
-
+    stale_statistics: tuple[str, ...] = ()
+    """Runs whose models have the statistics of BatchNorm of their blend, not of their own weights."""
+    pictures_of: str = ""
+    """Run that the pictures show, if it is one of several; empty: the only one, or no pictures."""
     members: tuple[str, ...] = ()
     """Names of the runs: that of `run`, or those of its family."""
 
@@ -120,12 +121,13 @@ def write_evaluation(result: Evaluation, cases: Sequence[Sequence[object]]) -> N
     """Write cases.csv (`cases`, from `case_rows`), the tables and summary.json.
 
     A split that was not requested keeps the earlier tables if they belong to the same models. Tables of other
-    models are removed, and so are the pictures of a split that is evaluated again.
+    models are removed, and so are the curves and the pictures of a split that is evaluated again.
     """
     folder = result.folder
     earlier = _earlier_tables(result)
     # Remove the summary first: if this call is interrupted, no summary names tables that are gone.
-    (folder / "summary.json").unlink(missing_ok=True)
+    for name in ("summary.json", "rounds.png"):
+        (folder / name).unlink(missing_ok=True)
     for split, table in TABLE_OF.items():
         if table not in earlier:
             for stale in (f"{table}.csv", _lesion_csv(split), overlay_name(split)):
@@ -180,6 +182,7 @@ def summary_json(result: Evaluation) -> dict[str, Any]:
         "round": result.round,
         "round_choice": {run: chosen.as_json() for run, chosen in result.chosen.items()},
         "compare": result.compare,
+        "stale_statistics": list(result.stale_statistics),
         "models": result.models,
         "clients": [row.as_json() for row in result.clients],
         "server": [row.as_json() for row in result.server],

@@ -118,9 +118,7 @@ def load_all(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
     known, folders = find_runs(config.workspace, name)
     if folders[0].name == known:
         return Loaded(known, [load_run(config, known, partition_file)])
-    done = {
-        run.name: max((record["round"] for record in read_rounds(run.rounds)), default=0) for run in folders
-    }
+    done = {run.name: _last_round(run) for run in folders}
     most = max(done.values())
     left_out = {run: f"{rounds} of {most} rounds" for run, rounds in done.items() if rounds < most}
     planned = (member_name(known, seed) for seed in planned_seeds(folders))

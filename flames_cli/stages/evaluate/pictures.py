@@ -20,6 +20,7 @@ def overlay_name(split: str) -> str:
 class Curves:
     """Learning curves of a run."""
 
+    run: str
     series: dict[str, list[tuple[int, float]]]
     """Rounds and validation Dice by client."""
     marks: dict[str, int] = field(default_factory=dict)
@@ -28,17 +29,21 @@ class Curves:
 
 def draw_evaluation(
     folder: Path,
+    round_: int,
     segmenter: Segmenter,
     scored: dict[str, list[Scored]],
     curves: Curves,
 ) -> None:
-    """Draw the best, median and worst case of every model, one picture per split, and the learning curves."""
+    """Draw the best, median and worst case of every model, one picture per split, and the learning curves.
+
+    All name the run; the pictures of cases also name `round_`, the round of the models.
+    """
     for split, tested in scored.items():
         if chosen := [one for one in tested if one.scores[0]]:
             rows = [_overlay_row(segmenter, one.model, one.scores[0]) for one in chosen]
-            draw_overlays(folder / overlay_name(split), rows)
+            draw_overlays(folder / overlay_name(split), rows, f"{curves.run}, round {round_}")
     if curves.series:
-        draw_rounds(folder / "rounds.png", curves.series, curves.marks)
+        draw_rounds(folder / "rounds.png", curves.series, curves.marks, curves.run)
 
 
 def _overlay_row(segmenter: Segmenter, model: ModelUnderTest, scores: Sequence[Score]) -> OverlayRow:

@@ -61,7 +61,8 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         },
         folder=folder_of(run, config),
         chosen={one.folder.name: one.chosen for one in every},
-        stale_statistics=any(has_stale_statistics(one) for one in run.runs),
+        stale_statistics=tuple(one.folder.name for one in every if has_stale_statistics(one)),
+        pictures_of=run.first.folder.name if config.overlays and len(run.runs) > 1 else "",
         untested=_find_untested(partition, run, other),
         lesions={split: _lesion_rows(tested, run.first.seed) for split, tested in scored.items()},
         small=_find_rules(one.model for tested in scored.values() for one in tested),
@@ -78,8 +79,8 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         if config.overlays:
             first = run.first
             lines, final = read_rounds(first.folder.rounds), read_final_models(first.folder)
-            curves = Curves(learning_curves(lines, final), first.rounds.best_rounds)
-            draw_evaluation(result.folder, first.segmenter, scored, curves)
+            curves = Curves(first.folder.name, learning_curves(lines, final), first.rounds.best_rounds)
+            draw_evaluation(result.folder, first.state.round, first.segmenter, scored, curves)
     return result
 
 

@@ -9,7 +9,7 @@ from flames_cli.fed.events import Noted, OnEvent
 from flames_cli.stages.federate.inputs import find_images
 from flames_cli.stages.federate.resuming import check_same_options
 from flames_cli.stages.federate.stage import FederationResult, federate, make_facts
-from flames_cli.store.runs import RunFolder, find_members, read_config, run_folder
+from flames_cli.store.runs import RunFolder, find_members, planned_seeds, read_config, run_folder
 
 Watch = Callable[[str], AbstractContextManager[OnEvent]]
 """Function that starts to show the run of that title."""
@@ -52,9 +52,10 @@ def _check_single(config: FederateConfig) -> None:
     """
     there = find_members(config.workspace, config.name)
     if there and not run_folder(config.workspace, config.name).config.exists():
+        seeds = ",".join(map(str, planned_seeds(there)))
         raise FlamesError(
             f"'{config.name}' is the name of {len(there)} runs with different seeds, expected a name of its "
-            "own for one run; pass --seeds to continue them, or another --run"
+            f"own for one run; pass --seeds {seeds} to continue them, or another --run"
         )
 
 

@@ -64,7 +64,7 @@ def few_steps(plan: Plan, clients: Clients) -> str:
     few = {group: n for group, n in drawn.items() if n < FEW_STEPS}
     if not few:
         return ""
-    listed = ", ".join(f"{group} {n}" for group, n in few.items())
+    listed = ", ".join(f"model {group}: {n}" for group, n in few.items())
     return (
         f"few training steps in all {plan.rounds} rounds together ({listed}), expected at least {FEW_STEPS} "
         f"for each model; pass more --rounds (now {plan.rounds}), more --local-epochs (now "

@@ -58,7 +58,22 @@ def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
         return _draw_map(config, progress)
 
 
+def _check_options(config: TsneConfig) -> None:
+    """Check that a run or a round is given only for the features of its model.
+
+    Raises:
+        FlamesError: it is given for pixels.
+    """
+    unused = [f"--{key} {value}" for key in ("run", "round") if (value := getattr(config, key)) is not None]
+    if unused and config.features == "pixels":
+        raise FlamesError(
+            f"got {' and '.join(unused)} with --features pixels, which are those of the images alone; pass "
+            "--features deep, or leave it out"
+        )
+
+
 def _draw_map(config: TsneConfig, progress: Progress) -> Map:
+    _check_options(config)
     partition_file = config.workspace / "partition.json"
     partition = read_partition(partition_file)
     run = None

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
+from flames_cli.cli.render_evaluation import evaluation_notes
 from flames_cli.core.scores.intervals import bootstrap_interval
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import ignore
@@ -55,6 +56,17 @@ def test_a_family_is_scored_as_its_runs_are_alone(trained):
         assert row.metrics["dice"].mean == pytest.approx(np.mean(values))
         assert row.metrics["dice"].sd == pytest.approx(np.mean(values, axis=1).std(ddof=1))
         assert row.intervals["dice"].mean == pytest.approx(np.mean(values))
+
+
+def test_the_output_says_whose_pictures_they_are_and_old_curves_do_not_stay(trained):
+    drawn = evaluate_run(trained, "flames", overlays=True)
+    assert drawn.pictures_of == "flames-seed-0"
+    assert "pictures: those of flames-seed-0, the first seed" in evaluation_notes(drawn)
+    chosen = [note for note in evaluation_notes(drawn) if ": round 1, " in note]
+    assert [note.partition(":")[0] for note in chosen] == ["flames-seed-0, flames-seed-1"]
+    assert (drawn.folder / "rounds.png").is_file()
+    evaluate_run(trained, "flames", overlays=False)
+    assert not (drawn.folder / "rounds.png").exists()
 
 
 def test_families_of_the_same_seeds_are_paired_by_seed(trained):

@@ -53,7 +53,7 @@ def test_the_best_round_is_evaluated_on_request_with_results_of_its_own(root):
     written = json.loads((best.folder / "summary.json").read_text())
     choice = written["round_choice"]["four"]
     assert (written["round"], choice["last"]) == (1, 4)
-    assert choice["why"].startswith("the best of 4 rounds by 3 validation patients (validation")
+    assert choice["why"].startswith("the best of 4 rounds by 3 validation patients (mean")
     last = evaluate_run(root, "four")
     assert (last.round, last.folder) == (4, folder(root, "four") / "evaluation")
     assert "3 validation patients are too few" in last.chosen["four"].why
@@ -84,7 +84,16 @@ def test_other_rounds_have_statistics_of_their_blend_and_the_result_says_so(tiny
     root = tiny()
     federate(federate_config(root, rounds=3, keep_rounds=3, **FAST))
     stale = {number: evaluate_run(root, round=number).stale_statistics for number in (1, 2, 3)}
-    assert stale == {1: False, 2: True, 3: False}
+    assert stale == {1: (), 2: ("flames",), 3: ()}
+
+
+def test_statistics_of_the_other_runs_blend_are_said_too(tiny):
+    root = tiny()
+    for name, number in (("short", 2), ("long", 3)):
+        federate(federate_config(root, rounds=number, keep_rounds=3, run=name, **FAST))
+    result = evaluate_run(root, "short", compare="long", round=2)
+    assert result.stale_statistics == ("long",)
+    assert json.loads((result.folder / "summary.json").read_text())["stale_statistics"] == ["long"]
 
 
 def test_a_continued_run_chooses_as_one_that_was_not_stopped(tiny):

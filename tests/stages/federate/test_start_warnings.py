@@ -22,12 +22,12 @@ def plan(strategy, rounds, **options):
 @pytest.mark.parametrize(
     ("strategy", "rounds", "named"),
     [
-        ("flames", 30, "MRI 150, US 30"),
-        ("flames", 40, "US 40"),
+        ("flames", 30, "model MRI: 150, model US: 30"),
+        ("flames", 40, "model US: 40"),
         ("flames", FEW_STEPS, ""),
-        ("fedavg", 30, "all 180"),
+        ("fedavg", 30, "model all: 180"),
         ("fedavg", 34, ""),
-        ("local", 40, "m1 120, m2 80, u1 40"),
+        ("local", 40, "model m1: 120, model m2: 80, model u1: 40"),
     ],
 )
 def test_the_steps_of_all_clients_of_a_model_count(strategy, rounds, named):
@@ -38,14 +38,14 @@ def test_the_steps_of_all_clients_of_a_model_count(strategy, rounds, named):
 def test_epochs_count_and_the_note_has_the_users_numbers():
     assert not few_steps(plan("fedavg", 17, local_epochs=2), CLIENTS)
     note = few_steps(plan("fedavg", 12, local_epochs=2), CLIENTS)
-    assert "(all 144), expected at least 200" in note
+    assert "(model all: 144), expected at least 200" in note
     assert "--rounds (now 12)" in note
     assert "--local-epochs (now 2)" in note
     assert "--batch-size (now 10)" in note
 
 
 def test_half_of_the_clients_make_half_of_the_steps():
-    assert "(all 180)" in few_steps(replace(plan("fedavg", 60), fraction=0.5), CLIENTS)
+    assert "(model all: 180)" in few_steps(replace(plan("fedavg", 60), fraction=0.5), CLIENTS)
 
 
 def test_an_option_for_a_name_that_has_not_joined_is_noted():

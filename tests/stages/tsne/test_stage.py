@@ -118,6 +118,12 @@ def test_deep_features_without_a_run_name_the_command(workspace):
         run(workspace(), features="deep")
 
 
+@pytest.mark.parametrize(("option", "value"), [("run", "flames"), ("round", 1)])
+def test_a_run_for_pixels_is_rejected_since_it_would_have_no_effect(trained, option, value):
+    with pytest.raises(FlamesError, match=f"got --{option} {value} with --features pixels"):
+        run(trained, **{option: value})
+
+
 def test_deep_features_of_another_partition_are_rejected(trained):
     partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
     with pytest.raises(FlamesError, match="was made on another partition"):
