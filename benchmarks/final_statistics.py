@@ -90,7 +90,7 @@ def print_strategy(config: FederateConfig, partition: Partition) -> float:
             tests, partition, run.algorithm, replace(run.state, statistics=None), split
         )
         for model, before in zip(used, stale, strict=True):
-            again = replace(model, weights=estimate(model.weights, clients_of(model, partition)))
+            again = replace(model, weights=estimate(model.weights, clients_of(model, run, partition)))
             scores = [mean_dice(run, one) for one in (before, model, again)]
             losses.append(scores[2] - scores[1])
             name = model.label if split == "client_test" else f"server {model.label}"
@@ -101,9 +101,9 @@ def print_strategy(config: FederateConfig, partition: Partition) -> float:
     return max(losses)
 
 
-def clients_of(model: ModelUnderTest, partition: Partition) -> list[str]:
+def clients_of(model: ModelUnderTest, run: LoadedRun, partition: Partition) -> list[str]:
     """Return the clients on whose images the statistics of a model are estimated."""
-    if model.split == "client_test":
+    if model.split == "client_test" and not run.algorithm.pooled:
         return [model.label]
     found = [client.name for client in partition.clients if client.modality == model.modality]
     owner = model.label.rpartition(" by ")[2]

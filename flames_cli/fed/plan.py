@@ -148,7 +148,7 @@ class Plan:
     def evaluation_task(self, state: State, profile: Profile) -> TrainTask:
         """Return the task to evaluate the final model of `profile`'s client, with its own statistics."""
         task = self.task(state, state.round + 1, profile, [profile])
-        final = state.final_model_for(profile.client, self.model_group_of(profile))
+        final = state.final_model_for(profile.client, self.model_group_of(profile), profile.modality)
         return replace(task, weights=self.known_entries.shared_of(final))
 
     @property

@@ -131,13 +131,17 @@ class State:
             return self.model_for(client, group)
         return self.used_server_model(group)
 
-    def final_model_for(self, client: str, group: str) -> Weights:
+    def final_model_for(self, client: str, group: str, modality: str = "") -> Weights:
         """Return the model that the client uses after this round, with its own statistics if it sent them.
 
-        If clients choose, it is the model that the client has chosen after the last round or, without that
-        choice, the one that follows from the earlier rounds.
+        Without them, and without entries of its own, it uses its group's model with the statistics of that
+        model (see `final_server_model`): so do the clients whose images are pooled. If clients choose, it is
+        the model that the client has chosen after the last round or, without that choice, the one that
+        follows from the earlier rounds.
         """
         found = self.statistics.clients.get(client, {}) if self.statistics else {}
+        if not found and client not in self.personal:
+            return self.final_server_model(group, modality)
         if client in self.preferences and not found.keys() >= self.personal[client].keys():
             found = {**self.candidates(group).expected(client), **found}
         return {**self.used_model_for(client, group), **found}

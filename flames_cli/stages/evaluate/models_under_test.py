@@ -72,7 +72,7 @@ def _find_clients(
 ) -> Iterator[ModelUnderTest]:
     for entry in partition.clients:
         group = algorithm.model_group_of(entry.name, entry.modality)
-        weights, test = state.final_model_for(entry.name, group), tests[entry.shard, ""]
+        weights, test = state.final_model_for(entry.name, group, entry.modality), tests[entry.shard, ""]
         yield ModelUnderTest(
             label=entry.name,
             modality=entry.modality,

@@ -48,6 +48,13 @@ def test_every_client_has_the_statistics_that_its_final_model_has_on_its_own_ima
     assert {name: used[name] for name in used.keys() - stale.keys()}.keys() == weights.keys() - stale.keys()
 
 
+def test_clients_whose_images_are_pooled_use_the_statistics_of_the_pooled_images(tiny):
+    state = state_of(federate(federate_config(tiny(), strategy="centralised", rounds=1)))
+    used = state.final_model_for("brats-1", "MRI", "MRI")
+    assert_same(used, state.final_server_model("MRI", "MRI"))
+    assert any(not np.array_equal(used[name], state.server["MRI"][name]) for name in used)
+
+
 def test_a_server_model_has_the_statistics_of_all_images_of_its_clients(tiny):
     root = tiny()
     state = state_of(federate(federate_config(root, rounds=1)))
