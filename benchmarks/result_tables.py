@@ -8,8 +8,8 @@ mean of the clients. The second has the differences of the first run from each o
 that both have, paired by seed and image, with 95 % limits of a bootstrap that draws patients and seeds.
 """
 
+import argparse
 import csv
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -50,8 +50,13 @@ class Arm:
 
 def main() -> None:
     """Print both tables."""
-    workspace, *names = sys.argv[1:]
-    arms = [Arm(Path(workspace), name) for name in names]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    options = parser.parse_args()
+    arms = [Arm(options.workspace, name) for name in options.runs]
     clients, servers = arms[0].models("client_test"), arms[0].models("server_test")
     print_row(["run", "seeds", *clients, "clients", *(f"server {name}" for name in servers)])
     print_row(["---"] * (len(clients) + len(servers) + 3))
