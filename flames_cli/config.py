@@ -31,7 +31,15 @@ from flames_cli.core.imaging.small_lesion_rule import (
 )
 from flames_cli.errors import FlamesError
 from flames_cli.learn.models import training_defaults
-from flames_cli.learn.train_options import BY_MODEL, FEDERATION, MODEL, STRATEGY, TRAINING, TrainOptions
+from flames_cli.learn.train_options import (
+    BY_MODEL,
+    ENOUGH_PATIENTS,
+    FEDERATION,
+    MODEL,
+    STRATEGY,
+    TRAINING,
+    TrainOptions,
+)
 from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.store.files.parse import parse_toml
 from flames_cli.store.schema import RUN, check_stamp
@@ -134,6 +142,9 @@ def _check_fold(text: str) -> str:
 
 Wanted = Literal["best", "best-small", "last"] | int
 """Round that a user asks for."""
+
+DEFAULT_ROUND = f"best from {ENOUGH_PATIENTS} validation patients on, else last"
+"""Text that the help shows as the default of --round."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
@@ -586,7 +597,7 @@ class EvaluateConfig(Section):
         None,
         "Round whose models are evaluated: best (by the clients' validation), best-small (by validation on "
         "small lesions), last, or the number of a stored one.",
-        shown="best from 10 validation patients on, else last",
+        shown=DEFAULT_ROUND,
         metavar="ROUND",
     )
     client_test: bool = option(
@@ -614,7 +625,7 @@ class TsneConfig(Section):
     round: Round | None = option(
         None,
         "Round whose models make deep features: best, best-small, last or a number, as in `flames evaluate`.",
-        shown="best from 10 validation patients on, else last",
+        shown=DEFAULT_ROUND,
         metavar="ROUND",
     )
     max_images: Annotated[int, Field(ge=10)] = option(

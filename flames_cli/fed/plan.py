@@ -153,17 +153,9 @@ class Plan:
 
     @property
     def reports_statistics(self) -> bool:
-        """True if clients report statistics of the final models.
-
-        Differential privacy rules it out, and models without BatchNorm, or with frozen statistics, have
-        nothing to estimate.
-        """
-        return (
-            self.training.precise_norm
-            and self.training.norm == "batch"
-            and self.algorithm.privacy is None
-            and bool(statistics_of(self.known_entries.shared_of(self.initial)))
-        )
+        """True if clients report statistics of the final models (see `estimates_statistics`)."""
+        shared = self.known_entries.shared_of(self.initial)
+        return estimates_statistics(self.training, self.algorithm.privacy is not None, shared)
 
     def model_group_of(self, profile: Profile) -> str:
         """Return the name of the model group of `profile`'s client."""
@@ -183,6 +175,16 @@ class Plan:
             return None
         drawn = derive_rng(self.seed, "style", round_, client).integers(len(lenders))
         return state.styles[lenders[int(drawn)]]
+
+
+def estimates_statistics(training: TrainOptions, private: bool, weights: Weights) -> bool:
+    """Return whether clients estimate the statistics of BatchNorm of final models with these `weights`.
+
+    Differential privacy (`private`) rules it out, and models without BatchNorm, or with frozen statistics,
+    have nothing to estimate.
+    """
+    wanted = training.precise_norm and training.norm == "batch" and not private
+    return wanted and bool(statistics_of(weights))
 
 
 def initial_seed(seed: int) -> int:

@@ -270,7 +270,7 @@ def _take(
     traffic.metrics[client] = {**report.metrics, "n_examples": report.n_examples, "n_steps": report.n_steps}
     on_event(ReportReceived(client, round_, traffic.metrics[client]))
     if report.choice:
-        traffic.choices[client] = {"pick": report.choice.pick, "candidates": report.choice.dice}
+        traffic.choices[client] = report.choice.as_json()
     yield report
 
 

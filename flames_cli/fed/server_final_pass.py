@@ -49,7 +49,7 @@ class FinalPass:
                 "n_examples": report.n_examples,
                 "statistics": bool(report.own),
                 **report.validation,
-                **({"pick": report.choice.pick, "candidates": report.choice.dice} if report.choice else {}),
+                **(report.choice.as_json() if report.choice else {}),
             }
             for report in self.reports
         ]

@@ -48,7 +48,7 @@ def train_client(
     state = _load_valid_state(folder, request.last_accepted_round) if folder else {}
     model = receive_model(task, state)
     train, val, local = cache.load(settings, "train"), cache.load(settings, "val"), _local_round(task, state)
-    received = to_weights(model)
+    received = to_weights(model) if local.offer else {}
     model = model.to(device).to(memory_format=memory_format(device, precision))
     choice, _ = choose_model(model, received, train, val, local, device, precision)
     result = train_epochs(model, train, val, local, device, precision, on_step)

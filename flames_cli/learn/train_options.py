@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flames_cli.learn.predict import Validation
 
 ENOUGH_PATIENTS = 10
-"""Least number of validation patients by which a model is selected by default."""
+"""Least number of validation patients by which an epoch or a round is selected by default."""
 
 TRAINING, MODEL, STRATEGY, FEDERATION = "Training", "Model", "Strategy", "Federation"
 """Panels of the help of `flames federate`."""

@@ -7,12 +7,9 @@ from typing import Any
 from flames_cli.config import FederateConfig, Wanted
 from flames_cli.core.federated.best_round import RoundScores, Size, score_rounds
 from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.learn.train_options import ENOUGH_PATIENTS
 from flames_cli.store.checkpoint import list_rounds
 from flames_cli.store.runs import RunFolder, read_final_models, read_rounds
-
-LEAST_PATIENTS = 10
-"""Smallest number of validation patients from which the best round is taken without being asked for: with
-fewer, the best score of many rounds is mostly chance."""
 
 _SIZES: dict[Any, Size] = {"best": "all", "best-small": "small"}
 
@@ -64,8 +61,9 @@ class Rounds:
 
     @property
     def default(self) -> Wanted:
-        """The rule without a request: best with enough validation patients, else last."""
-        enough = self.scores.patients >= LEAST_PATIENTS and self.scores.best(self.candidates) is not None
+        """The rule without a request: best with enough validation patients, else last: with fewer, the best
+        score of many rounds is mostly chance."""
+        enough = self.scores.patients >= ENOUGH_PATIENTS and self.scores.best(self.candidates) is not None
         return "best" if enough and not self.only_last else "last"
 
 
@@ -137,7 +135,7 @@ def _why_last(rounds: Rounds) -> str:
         return "the last round, since the run has no numbers of validation patients"
     n = rounds.scores.patients
     found = f"{n} validation patient{' is' if n == 1 else 's are'}"
-    return f"the last round, since {found} too few to choose one (at least {LEAST_PATIENTS})"
+    return f"the last round, since {found} too few to choose one (at least {ENOUGH_PATIENTS})"
 
 
 def _choose_best(rounds: Rounds, size: Size, rule: str) -> ChosenRound:

@@ -8,6 +8,7 @@ validation patients, every client uses FLAMES' blend.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 FLAMES, EQUAL, NEAR, FAR, OWN = "flames", "equal", "near", "far", "own"
 CANDIDATES = (FLAMES, EQUAL, NEAR, FAR, OWN)
@@ -70,6 +71,10 @@ class Choice:
             raise ValueError(f"the choice is based on results other than those of {', '.join(CANDIDATES)}")
         if not all(0 <= dice <= 1 for dice in self.dice.values()):  # never true of NaN
             raise ValueError("the choice is based on a Dice outside 0 to 1")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entries of a client in rounds.jsonl and final-models.json."""
+        return {"pick": self.pick, "candidates": self.dice}
 
 
 def presence_reason(choice: Choice | None, offered: bool) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 from flames_cli.config import EvaluateConfig, FederateConfig, check_section
 from flames_cli.core.federated.algorithm import Algorithm
-from flames_cli.core.federated.final_statistics import statistics_of
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines import ENGINES
+from flames_cli.fed.plan import estimates_statistics
 from flames_cli.learn.models import options_for
 from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.federate.planning import choose_privacy
@@ -185,7 +185,7 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
     rounds = read_run_rounds(folder, made)
     chosen = choose_round(rounds, config.round)
     state = _load_round(folder, chosen)
-    norms = bool(statistics_of(next(iter(state.server.values()), {})))
+    weights = next(iter(state.server.values()), {})
     return LoadedRun(
         folder=folder,
         strategy=made.strategy,
@@ -198,10 +198,7 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         seed=made.seed,
         at_sites=ENGINES[made.engine].clients_hold_their_data,
         privacy=_privacy_facts(made, folder, state),
-        estimates_statistics=norms
-        and made.training.precise_norm
-        and made.training.norm == "batch"
-        and made.dp_noise is None,
+        estimates_statistics=estimates_statistics(made.training, made.dp_noise is not None, weights),
     )
 
 

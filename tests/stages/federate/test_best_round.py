@@ -60,7 +60,7 @@ def test_the_best_round_is_evaluated_on_request_with_results_of_its_own(root):
 
 
 def test_with_enough_patients_the_best_round_is_the_default(root, monkeypatch):
-    monkeypatch.setattr(rounds, "LEAST_PATIENTS", 3)
+    monkeypatch.setattr(rounds, "ENOUGH_PATIENTS", 3)
     result = evaluate_run(root, "four", compare="one")
     assert (result.round, result.chosen["four"].asked, result.chosen["one"].round) == (1, "best", 1)
     assert result.folder == folder(root, "four") / "evaluation"
@@ -68,7 +68,7 @@ def test_with_enough_patients_the_best_round_is_the_default(root, monkeypatch):
 
 def test_runs_that_are_compared_follow_one_rule(root, monkeypatch):
     """Without it, the best round of one run would be compared with the last one of another."""
-    monkeypatch.setattr(rounds, "LEAST_PATIENTS", 3)
+    monkeypatch.setattr(rounds, "ENOUGH_PATIENTS", 3)
     federate(federate_config(root, rounds=1, run="nameless", **FAST))
     run = folder(root, "nameless")
     (run / "final-models.json").unlink()  # as if an earlier release had made it
