@@ -7,6 +7,9 @@ and the caller's metadata as JSON: the same weights give the same bytes, and are
 import json
 import os
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from safetensors.numpy import save_file
 
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
-from flames_cli.store.files.atomic import replacing
+from flames_cli.store.files.atomic import TEMPORARY, replacing
 from flames_cli.store.files.parse import parse_json
 
 _ENTRY = "flames"
@@ -36,14 +39,30 @@ def write_safetensors(path: Path, weights: Weights, metadata: dict[str, str] | N
     header = json.dumps({"order": list(weights), "metadata": metadata or {}}, sort_keys=True)
     # safetensors copies the memory as it is, so it would silently transpose an array in another memory order.
     arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, _folder_for(temporary) as folder:
         try:
-            save_file(arrays, temporary, metadata={_ENTRY: header})
+            save_file(arrays, folder / path.name, metadata={_ENTRY: header})
+            (folder / path.name).replace(temporary)
         except SafetensorError as error:
             reason = str(error).splitlines()[0]
             if found := re.search(r"os error (\d+)", reason):
                 raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
             raise FlamesError(f"{path} cannot be written ({reason}): check the arrays") from error
+
+
+@contextmanager
+def _folder_for(temporary: Path) -> Iterator[Path]:
+    """Give a folder beside `temporary`; delete it afterwards.
+
+    safetensors writes to a temporary file with a name of its own choice first. In this folder, whose name
+    ends with TEMPORARY, `remove_leftovers` finds that file after the process was killed.
+    """
+    folder = temporary.with_name(f"{temporary.stem}.folder{TEMPORARY}")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_safetensors(path: Path) -> Weights:

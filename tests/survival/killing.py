@@ -145,7 +145,11 @@ def after_round(round: int) -> Callable[[Any], None]:
 
 
 def half_weights(within: str) -> None:
-    """Kill when half of a weights file is written, below a folder whose path contains `within`."""
+    """Kill when half of a weights file is written, below a folder whose path contains `within`.
+
+    The half is left twice: under the name of the file, and under a name of the kind that safetensors chooses
+    for the file until it is complete.
+    """
     from flames_cli.store import weights
 
     save = weights.save_file
@@ -154,6 +158,7 @@ def half_weights(within: str) -> None:
         save(arrays, path, metadata=metadata)
         if within in str(path):
             os.truncate(path, path.stat().st_size // 2)
+            path.with_name(".tmpAbCdEf").write_bytes(path.read_bytes())
             die()
 
     weights.save_file = half
