@@ -1,0 +1,26 @@
+"""Results that are replaced: the old folder is kept under another name, because it took time to make."""
+
+from itertools import count
+from pathlib import Path
+
+from flames_cli.store.files.atomic import raising_not_written
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename the file or folder `path` to the first free name `NAME-old-1`, `NAME-old-2`, …; a suffix of a
+    file stays at the end.
+
+    Returns:
+        The new path; None if `path` does not exist.
+
+    Raises:
+        NotWritten: it cannot be renamed.
+    """
+    if not path.exists():
+        return None
+    stem, suffix = (path.name, "") if path.is_dir() else (path.stem, path.suffix)
+    names = (path.with_name(f"{stem}-old-{number}{suffix}") for number in count(1))
+    target = next(name for name in names if not name.exists())
+    with raising_not_written(target):
+        path.rename(target)
+    return target

@@ -1,0 +1,30 @@
+"""Folders of a workspace: each stage writes below one of them, under the name of what it made."""
+
+from pathlib import Path
+
+DEFAULT_PARTITION = "default"
+
+
+def partition_folder(workspace: Path, name: str = DEFAULT_PARTITION) -> Path:
+    """Return the folder of partition `name`, which has `partition.json` and `shards/`."""
+    return workspace / "partitions" / name
+
+
+def partition_file(workspace: Path, name: str = DEFAULT_PARTITION) -> Path:
+    """Return the path of `partition.json` of partition `name`."""
+    return partition_folder(workspace, name) / "partition.json"
+
+
+def evaluation_folder(workspace: Path, name: str) -> Path:
+    """Return the folder of evaluation `name`, which `flames evaluate` writes."""
+    return workspace / "evaluations" / name
+
+
+def comparison_folder(workspace: Path, name: str) -> Path:
+    """Return the folder of comparison `name`, which `flames compare` writes."""
+    return workspace / "comparisons" / name
+
+
+def map_folder(workspace: Path, name: str) -> Path:
+    """Return the folder of map `name`, which `flames tsne` writes."""
+    return workspace / "maps" / name
