@@ -12,7 +12,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.report.text_tables import TextTable, to_latex, to_markdown
 from flames_cli.stages.compare.grids import difference_table, mean_table
 from flames_cli.stages.compare.lines import Line
-from flames_cli.stages.compare.metrics import COLUMNS, OPTIONS
+from flames_cli.stages.compare.metrics import OPTIONS
 from flames_cli.stages.compare.notes import notes_of
 from flames_cli.stages.compare.statistics import Difference, Fairness, Mean
 from flames_cli.stages.compare.tables import Scores, Tables, family_of
@@ -82,8 +82,7 @@ def write_comparison(result: Comparison) -> Comparison:
                 )
         differences = [one for table in tables.tables for one in tables.of(option, table)]
         if len(runs) > 1 and differences:
-            title = f"{COLUMNS[differences[0].column].title}: paired differences to {runs[0]}"
-            shown = difference_table(differences, runs, title, detail=True)
+            shown = difference_table(differences, runs, detail=True)
             _write_text_table(folder / f"differences-{option}", shown, result)
     write_json(folder / SUMMARY, finite(comparison_json(result)))
     return result

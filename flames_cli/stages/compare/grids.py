@@ -17,6 +17,8 @@ TITLES = {
 }
 FEW = 0.001
 """A smaller p is shown as below it."""
+SMALL_P = 0.05
+"""Level of the corrected p below which a difference is bold."""
 
 
 def title_of(tables: Tables, option: str, table: str) -> str:
@@ -118,43 +120,48 @@ def _spread_rows(spread: Spread, with_sd: bool) -> Iterator[tuple[list[str], set
         yield [label, "", "", *("" if math.isnan(one) else column.shown(one) for one in values)], set()
 
 
-def difference_table(scores: Sequence[Scores], runs: Sequence[str], title: str, detail: bool) -> TextTable:
-    """Return a table with a row per line and run: its paired difference to the reference.
+def difference_table(scores: Sequence[Scores], runs: Sequence[str], detail: bool) -> TextTable:
+    """Return a table of the paired differences to the first run: a row per line and run.
+
+    With one other run, a line has one row; else its name is above the rows of its runs.
 
     Args:
-        scores: lines of one metric.
+        scores: lines of one metric; not empty.
         runs: names of the runs; the first is the reference.
-        title: title of the table.
         detail: True for Wilcoxon's p and Cohen's dz.
     """
+    reference, *others = runs
     more = ["p Wilcoxon", "dz"] if detail else []
-    header = ["", "run", "n", "difference", "95 % interval", "p", *more, "r"]
     rows: list[list[str]] = []
     bold: set[tuple[int, int]] = set()
-    rules: set[int] = set()
     for one in scores:
-        rules.add(len(rows))
-        for run, made in zip(runs[1:], one.differences, strict=True):
-            if made is None:
-                continue
-            cells = _difference_cells(made, COLUMNS[one.column], detail)
-            if made.p_permutation_holm < 0.05:
-                bold.add((len(rows), 3))
-            rows.append([line_name(one.line), run, str(made.test.n_patients), *cells])
-    return TextTable(title, header, rows, 2, frozenset(bold), frozenset(rules - {0, len(rows)}))
+        made = [(run, found) for run, found in zip(others, one.differences, strict=True) if found]
+        if made and len(others) > 1:
+            rows.append([line_name(one.line), *[""] * (5 + len(more))])
+        for run, found in made:
+            if found.p_permutation_holm < SMALL_P:
+                bold.add((len(rows), 2))
+            name = f"– {run}" if len(others) > 1 else line_name(one.line)
+            cells = _difference_cells(found, COLUMNS[one.column], detail)
+            rows.append([name, str(found.test.n_patients), *cells])
+    column = COLUMNS[scores[0].column]
+    what = f"{column.title} in {column.unit}" if column.unit else column.title
+    title = f"{what}: {others[0] if len(others) == 1 else 'each run'} − {reference}, paired"
+    header = ["patients of", "n", "difference", "95 % interval", "p", *more, "r"]
+    return TextTable(title, header, rows, 1, frozenset(bold))
 
 
 def line_name(line: Line) -> str:
-    """Return the name of a line with that of its table if it has all patients, or of its model if it is a
-    part."""
-    whose = {"clients": "clients", "server": "server models"}.get(line.table, line.table)
-    if line.kind == "all":
-        return f"{whose}, {line.label}"
+    """Return the name of a line that also says of which table it is."""
+    base = line.table.partition("-by-")[0]
+    if line.kind == "model":
+        return f"{line.label} (server)" if base == "server" else line.label
     if line.kind == "part":
-        return f"{line.modality} {line.label}"
-    if line.kind == "value":
-        return f"{line.table.partition('-by-')[0]}, {line.label}"
-    return f"{line.label} (server)" if line.table == "server" else line.label
+        return f"{line.modality} {line.label}" + (" (server)" if base == "server" else "")
+    whose = {"clients": "all clients", "server": "all server models"}[base]
+    if line.kind == "all":
+        return f"{whose}, unseen sites" if line.unseen_site else whose
+    return f"{line.label} ({whose})"
 
 
 def _difference_cells(made: Difference, column: Column, detail: bool) -> list[str]:
