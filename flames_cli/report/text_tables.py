@@ -55,7 +55,7 @@ def to_markdown(table: TextTable) -> str:
     """Return the table in Markdown, with its title above and its notes below."""
     align = ["---" if column < table.names else "---:" for column in range(len(table.header))]
     lines = [
-        _markdown_row(table.header),
+        _markdown_row([_plain(cell) for cell in table.header]),
         _markdown_row(align),
         *(
             _markdown_row(

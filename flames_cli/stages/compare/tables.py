@@ -90,21 +90,24 @@ def find_best(means: Sequence[float | None], column: str) -> set[int]:
     return found if len(found) < len(known) else set()
 
 
-def make_tables(pools: Pools, by: str | None, metric: str, seed: int) -> Tables:
-    """Return all numbers of a comparison.
+def make_tables(
+    pools: Pools, by: str | None, metric: str, seed: int, options: Sequence[str] = tuple(OPTIONS)
+) -> Tables:
+    """Return the numbers of a comparison, by default of all metrics.
 
     Args:
         pools: samples of every run by test set; the first run is the reference.
         by: column by whose values the cases are also divided.
         metric: value of --metric, whose numbers of comparisons are counted.
         seed: seed of the draws of intervals and tests.
+        options: metrics, values of --metric.
 
     Raises:
         FlamesError: no case has the column `by`.
     """
     lines = [*make_lines(pools), *(divide_by(pools, by) if by else ())]
     scores, spreads = [], []
-    for option in OPTIONS:
+    for option in options:
         for table in dict.fromkeys(line.table for line in lines):
             some = [line for line in lines if line.table == table]
             made = [_score(line, option, column, seed) for line, column in choose_columns(some, option)]
