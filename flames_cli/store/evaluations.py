@@ -208,9 +208,14 @@ def read_volume_scores(path: Path) -> list[VolumeScore]:
     return _read_scores(path, VolumeScore)
 
 
+def evaluation_json(content: EvaluationFile) -> dict[str, Any]:
+    """Return the content of evaluation.json; a number that is not finite becomes null."""
+    return {**stamp(EVALUATION), **finite(asdict(content))}
+
+
 def write_evaluation_file(path: Path, content: EvaluationFile) -> None:
-    """Write evaluation.json, atomically; a number that is not finite becomes null."""
-    write_json(path, {**stamp(EVALUATION), **finite(asdict(content))})
+    """Write evaluation.json, atomically."""
+    write_json(path, evaluation_json(content))
 
 
 def read_evaluation_file(path: Path) -> EvaluationFile:

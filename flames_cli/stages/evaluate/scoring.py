@@ -1,85 +1,103 @@
-"""Scores of one model on one test set, case by case."""
+"""Scores of one model on one test set, image by image."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from flames_cli.arrays import Weights
-from flames_cli.core.imaging.small_lesion_rule import Lesion
-from flames_cli.core.scores.detection import LesionCounts, count_lesions
-from flames_cli.core.scores.metrics import case_metrics
-from flames_cli.learn.data import ShardDataset
-from flames_cli.learn.segment import Segmenter
+import numpy as np
 
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Metrics of one case."""
-
-    case: str
-    dataset: str
-    organ: str
-    patient: str
-    """The patient, or the first of several patients whose images are near copies (`CaseInfo.split_unit`)."""
-    lesion: Lesion
-    """Size of its lesions by the data set's rule: small, large, or none if its true mask is empty."""
-    metrics: dict[str, float]
-    lesions: LesionCounts
-    site: str = ""
-    collection: str = ""
-    """Name that data sets with common patients share; empty: the data set's own."""
-
-    @property
-    def person(self) -> str:
-        """The patient, by a name that is unique over all data sets."""
-        return f"{self.collection or self.dataset}/{self.patient}"
-
-    @property
-    def values(self) -> dict[str, float]:
-        """All numbers of the case: its metrics, then its lesion counts."""
-        counts = self.lesions
-        return {
-            **self.metrics,
-            "lesions": counts.n,
-            "lesions_found": counts.found,
-            "lesions_predicted": counts.n_predicted,
-            "lesions_right": counts.n_right,
-        }
+from flames_cli.arrays import Mask
+from flames_cli.core.scores.metrics import count_pixels, hausdorff_px
+from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
+from flames_cli.store.cases import CaseInfo
+from flames_cli.store.evaluations import CaseScore, VolumeScore
 
 
 @dataclass(frozen=True, slots=True)
-class ModelUnderTest:
-    """One model with one test set: a client's with its own, or a server model with that of its modality."""
+class RunFacts:
+    """Run of a model: the first columns of its scores."""
 
-    label: str
-    modality: str
-    split: str
-    """client_test or server_test."""
-    data: ShardDataset
-    weights: Weights
-    unseen: str = ""
-    """The unseen site of all cases in `data`, which no client has trained on; else empty."""
-    collections: Mapping[str, str] = field(default_factory=dict)
-    """Name that a data set shares with others that have the same patients, by data set."""
+    run: str
+    seed: int
+    fold: int | None = None
 
 
-def score_model(segmenter: Segmenter, model: ModelUnderTest) -> list[Score]:
-    """Return the metrics of every case of the model's test set, in its order."""
-    scores = []
-    data = model.data
-    for index, predicted in enumerate(segmenter.masks(model.weights, data)):
-        _, truth = data.example(index)
-        case, dataset = data.case(index), data.dataset(index)
-        scores.append(
-            Score(
-                case=case.case,
-                dataset=dataset,
-                organ=data.organ(index),
-                patient=case.split_unit,
-                lesion=data.lesion(index),
-                metrics=case_metrics(predicted, truth),
-                lesions=count_lesions(predicted, truth),
-                site=case.site,
-                collection=model.collections.get(dataset, ""),
-            )
-        )
-    return scores
+def score_cases(
+    run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, predicted: Sequence[Mask]
+) -> list[CaseScore]:
+    """Return the scores of every image of the test set, from its predicted masks in the same order."""
+    return [_score_case(run, model, tests, index, mask) for index, mask in enumerate(predicted)]
+
+
+def _score_case(
+    run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, index: int, predicted: Mask
+) -> CaseScore:
+    data = tests.data
+    case, truth = data.case(index), data.mask(index)
+    counts = count_pixels(predicted, truth)
+    return CaseScore(
+        **_facts(run, model, tests, index),
+        case=case.case,
+        volume="",
+        selected=True,
+        lesion=data.lesion(index),
+        tp=counts.true_positive,
+        fp=counts.false_positive,
+        fn=counts.false_negative,
+        tn=counts.true_negative,
+        iou=counts.iou(),
+        dice=counts.dice(),
+        pixel_accuracy=counts.pixel_accuracy(),
+        majority_accuracy=counts.majority_accuracy(),
+        **_distances(predicted, truth, case),
+    )
+
+
+def _facts(run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, index: int) -> dict[str, Any]:
+    """Return the columns that an image and its volume share."""
+    data = tests.data
+    case, dataset = data.case(index), data.dataset(index)
+    return {
+        "run": run.run,
+        "seed": run.seed,
+        "fold": run.fold,
+        "split": model.split,
+        "model": model.label,
+        "modality": model.modality,
+        "dataset": dataset,
+        "collection": tests.collections.get(dataset, ""),
+        "organ": data.organ(index),
+        "site": case.site,
+        "unseen_site": model.unseen,
+        "patient": case.split_unit,
+    }
+
+
+def _distances(predicted: Mask, truth: Mask, case: CaseInfo) -> dict[str, Any]:
+    """Return the distances of a selected image, and its lesions."""
+    return {
+        "hausdorff_px": hausdorff_px(predicted, truth),
+        "hd95_px": None,
+        "hd95_mm": None,
+        "assd_px": None,
+        "assd_mm": None,
+        "diagonal_px": math.hypot(*case.raw_shape) if all(case.raw_shape) else None,
+        "diagonal_mm": _diagonal_mm(case),
+        "lesions": None,
+        "lesions_predicted": None,
+        "lesions_matched": None,
+    }
+
+
+def _diagonal_mm(case: CaseInfo) -> float | None:
+    """Return the diagonal of the source image in mm; None if its spacing is unknown."""
+    sides = np.array(case.raw_shape) * np.array(case.spacing_mm)
+    return float(np.hypot(*sides)) if np.isfinite(sides).all() and (sides > 0).all() else None
+
+
+def score_volumes(
+    run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, predicted: Sequence[Mask]
+) -> list[VolumeScore]:
+    """Return the scores of every complete volume of the test set; data of this release have none yet."""
+    return []
