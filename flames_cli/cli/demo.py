@@ -20,8 +20,8 @@ from flames_cli.cli.text import duration
 from flames_cli.config import DemoConfig
 from flames_cli.fed.events import Event, OnEvent, RoundDone
 from flames_cli.stages.demo.stage import demo
-from flames_cli.store.evaluations import evaluation_json
 from flames_cli.stages.progress import Progress
+from flames_cli.store.evaluations import evaluation_json
 
 
 def show_demo(config: DemoConfig, json_output: bool) -> None:

@@ -235,7 +235,10 @@ def _found_cells(row: "LesionRow") -> list[str]:
         found = row.sizes[size].detection
         cells.append(f"{found.recall:.2f} ({found.matched}/{found.lesions})" if found.lesions else "none")
     every = row.sizes["all"].detection
-    return [*cells, *("none" if math.isnan(value) else f"{value:.2f}" for value in (every.precision, every.f1))]
+    return [
+        *cells,
+        *("none" if math.isnan(value) else f"{value:.2f}" for value in (every.precision, every.f1)),
+    ]
 
 
 def healthy_table(title: str, first: str, rows: "Sequence[LesionRow]") -> Table:

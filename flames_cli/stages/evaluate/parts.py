@@ -125,9 +125,7 @@ def divide(model: Part[ScoreT]) -> list[Part[ScoreT]]:
 
 
 def _only_organ(model: Part[ScoreT], organ: str) -> Part[ScoreT]:
-    return replace(
-        model.only(lambda score: score.organ == organ), organ=_name_organs([organ], model.unseen)
-    )
+    return replace(model.only(lambda score: score.organ == organ), organ=_name_organs([organ], model.unseen))
 
 
 def _only_dataset(part: Part[ScoreT], dataset: str) -> Part[ScoreT]:

@@ -107,7 +107,9 @@ def penalised_of(part: Part[ScoreT], distance: str) -> list[list[float]]:
 
     Cases for which it is not known are left out.
     """
-    pairs = ([(getattr(score, distance), diagonal_of(score, distance)) for score in row] for row in part.scores)
+    pairs = (
+        [(getattr(score, distance), diagonal_of(score, distance)) for score in row] for row in part.scores
+    )
     return [
         [value if math.isfinite(value) else diagonal for value, diagonal in row if value is not None]
         for row in pairs

@@ -11,7 +11,7 @@ from flames_cli.arrays import Mask
 from flames_cli.core.scores.metrics import count_pixels, hausdorff_px
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
 from flames_cli.store.cases import CaseInfo
-from flames_cli.store.evaluations import CaseScore, VolumeScore
+from flames_cli.store.evaluations import CaseScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,3 @@ def _diagonal_mm(case: CaseInfo) -> float | None:
     """Return the diagonal of the source image in mm; None if its spacing is unknown."""
     sides = np.array(case.raw_shape) * np.array(case.spacing_mm)
     return float(np.hypot(*sides)) if np.isfinite(sides).all() and (sides > 0).all() else None
-
-
-def score_volumes(
-    run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, predicted: Sequence[Mask]
-) -> list[VolumeScore]:
-    """Return the scores of every complete volume of the test set; data of this release have none yet."""
-    return []

@@ -21,7 +21,7 @@ from flames_cli.stages.evaluate.models_under_test import (
     read_held_out,
 )
 from flames_cli.stages.evaluate.pictures import make_overlay_row
-from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
+from flames_cli.stages.evaluate.scoring import RunFacts, score_cases
 from flames_cli.stages.evaluate.tables import make_tables
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import Spool
@@ -158,7 +158,6 @@ def _score_test_set(
         facts = RunFacts(run.folder.name, run.seed)
         cases = score_cases(facts, model, tests, masks)
         found.cases.extend(cases)
-        found.volumes.extend(score_volumes(facts, model, tests, masks))
         found.masks.add(_predicted_set(run, model, tests), masks)
         if overlays and run is loaded.first:
             row = make_overlay_row(model, data, cases, masks)
