@@ -10,6 +10,7 @@ from typing import Any
 from flames_cli.errors import FlamesError
 from flames_cli.report.figures import OverlayRow, draw_overlays
 from flames_cli.stages.evaluate.pictures import overlay_name
+from flames_cli.stages.evaluate.rows import Row
 from flames_cli.stages.evaluate.tables import Tables
 from flames_cli.store.evaluations import (
     CASES,
@@ -48,6 +49,19 @@ class Evaluation:
     def seeds(self) -> tuple[int, ...]:
         """Seeds of the runs, each once."""
         return tuple(dict.fromkeys(run.seed for run in self.content.runs))
+
+    @property
+    def clients(self) -> Sequence[Row]:
+        """Rows of every client's personalised model on the images of its own test set."""
+        tables = self.tables.splits.get("client_test")
+        return tables.images if tables else ()
+
+    @property
+    def server(self) -> Sequence[Row]:
+        """Rows of every server model on the images of unseen patients of its modality, by organ; unseen sites
+        are separate rows."""
+        tables = self.tables.splits.get("server_test")
+        return tables.images if tables else ()
 
 
 def write_evaluation(
