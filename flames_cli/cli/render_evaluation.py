@@ -232,12 +232,12 @@ def found_table(title: str, first: str, rows: "Sequence[LesionRow]") -> Table:
 def _found_cells(row: "LesionRow") -> list[str]:
     cells = []
     for size in FOUND:
-        found = row.sizes[size].detection
-        cells.append(f"{found.recall:.2f} ({found.matched}/{found.lesions})" if found.lesions else "none")
-    every = row.sizes["all"].detection
+        found = row.sizes[size].found
+        cells.append(f"{found.recall():.2f} ({found.matched}/{found.lesions})" if found.lesions else "none")
+    every = row.sizes["all"].found
     return [
         *cells,
-        *("none" if math.isnan(value) else f"{value:.2f}" for value in (every.precision, every.f1)),
+        *("none" if math.isnan(value) else f"{value:.2f}" for value in (every.precision(), every.f1())),
     ]
 
 
@@ -248,7 +248,7 @@ def healthy_table(title: str, first: str, rows: "Sequence[LesionRow]") -> Table:
 
 
 def _healthy_cells(value: "FalsePositives") -> list[str]:
-    false = value.detection.false_per_case
+    false = value.found.false_positives_per_image()
     shown = "none" if math.isnan(false) else f"{false:.2f}"
     return [str(value.n), f"{value.rate:.2f}", shown, f"{100 * value.area:.2f}"]
 

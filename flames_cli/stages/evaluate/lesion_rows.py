@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flames_cli.core.scores.detection import LesionMatches
 from flames_cli.core.scores.metrics import Summary
 from flames_cli.core.scores.summaries import summarise_seeds
 from flames_cli.stages.evaluate.parts import Part, ScoreT, has_lesion, values_of
@@ -14,50 +15,6 @@ from flames_cli.store.evaluations import CaseScore, VolumeScore
 SIZES = ("small", "large", "lesion", "all")
 """Images with small lesions; with large ones; with either; and all images, with those whose true mask is
 empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """Lesions that were found, by pairs of a lesion and a predicted one; sums over cases and seeds."""
-
-    lesions: int = 0
-    predicted: int = 0
-    matched: int = 0
-    cases: int = 0
-    """Number of cases times seeds."""
-
-    @property
-    def recall(self) -> float:
-        """Share of the lesions that were found, in [0, 1]; NaN without a lesion."""
-        return self.matched / self.lesions if self.lesions else math.nan
-
-    @property
-    def precision(self) -> float:
-        """Share of the predicted lesions that are right, in [0, 1]; NaN without a predicted lesion."""
-        return self.matched / self.predicted if self.predicted else math.nan
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of both, in [0, 1]; NaN with neither a lesion nor a predicted one."""
-        both = self.lesions + self.predicted
-        return 2 * self.matched / both if both else math.nan
-
-    @property
-    def false_per_case(self) -> float:
-        """Mean number of false lesions of an image or volume; NaN without cases."""
-        return (self.predicted - self.matched) / self.cases if self.cases else math.nan
-
-    def cells(self, unit: str) -> dict[str, Any]:
-        """Return the columns of a table; `unit` is image or volume."""
-        return {
-            "lesions": self.lesions,
-            "lesions_predicted": self.predicted,
-            "lesions_matched": self.matched,
-            "recall": self.recall,
-            "precision": self.precision,
-            "f1": self.f1,
-            f"false_lesions_per_{unit}": self.false_per_case,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +28,7 @@ class FalsePositives:
     """Share of the cases (over all seeds) with any predicted pixel, in [0, 1]."""
     area: float
     """Mean share of the case that is predicted, in [0, 1]."""
-    detection: Detection
+    found: LesionMatches
     """All predicted lesions are false."""
     predicted_ml: float = math.nan
     """Mean predicted volume in ml; NaN for images."""
@@ -83,7 +40,8 @@ class SizeScores:
 
     dice: Summary
     n_patients: int
-    detection: Detection
+    found: LesionMatches
+    """Sums over cases and seeds; `images` is the number of cases times seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +75,7 @@ class LesionRow:
                 **names,
                 **{"lesion": "none", "n": found.n, "patients": found.n_patients},
                 **{"dice_mean": math.nan, "dice_sd": math.nan},
-                **found.detection.cells("image"),
+                **lesion_cells(found.found, "image"),
                 **{"false_positive_rate": found.rate, "false_area": found.area},
             }
         for size, scores in self.sizes.items():
@@ -125,7 +83,7 @@ class LesionRow:
                 **names,
                 **{"lesion": size, "n": scores.dice.n, "patients": scores.n_patients},
                 **{"dice_mean": scores.dice.mean, "dice_sd": scores.dice.sd},
-                **scores.detection.cells("image"),
+                **lesion_cells(scores.found, "image"),
                 **nothing,
             }
 
@@ -155,22 +113,35 @@ def _only_size(part: Part[CaseScore], size: str) -> Part[CaseScore]:
 
 def _summarise(part: Part[CaseScore]) -> SizeScores:
     dice = summarise_seeds(values_of(part, "dice"))
-    return SizeScores(dice, len(set(part.people)), sum_detection(part))
+    return SizeScores(dice, len(set(part.people)), sum_lesions(part))
 
 
-def sum_detection(part: Part[ScoreT]) -> Detection:
+def sum_lesions(part: Part[ScoreT]) -> LesionMatches:
     """Return the sums of the lesions over all cases and seeds; cases without counts are left out."""
     scores = [score for row in part.scores for score in row if score.lesions is not None]
-    return Detection(
+    return LesionMatches(
         lesions=_sum(score.lesions for score in scores),
         predicted=_sum(score.lesions_predicted for score in scores),
         matched=_sum(score.lesions_matched for score in scores),
-        cases=len(scores),
+        images=len(scores),
     )
 
 
 def _sum(counts: Iterable[int | None]) -> int:
     return sum(count or 0 for count in counts)
+
+
+def lesion_cells(found: LesionMatches, unit: str) -> dict[str, Any]:
+    """Return the columns of found lesions; `unit` is image or volume."""
+    return {
+        "lesions": found.lesions,
+        "lesions_predicted": found.predicted,
+        "lesions_matched": found.matched,
+        "recall": found.recall(),
+        "precision": found.precision(),
+        "f1": found.f1(),
+        f"false_lesions_per_{unit}": found.false_positives_per_image(),
+    }
 
 
 def find_false_positives(part: Part[ScoreT]) -> FalsePositives | None:
@@ -185,6 +156,6 @@ def find_false_positives(part: Part[ScoreT]) -> FalsePositives | None:
         n_patients=len(set(healthy.people)),
         rate=sum(score.fp > 0 for score in scores) / len(scores),
         area=sum(score.fp / (score.fp + score.tn) for score in scores) / len(scores),
-        detection=sum_detection(healthy),
+        found=sum_lesions(healthy),
         predicted_ml=sum(ml) / len(ml) if ml else math.nan,
     )

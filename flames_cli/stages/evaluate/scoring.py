@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from flames_cli.arrays import Mask
+from flames_cli.core.imaging.geometry import pixel_after_square
+from flames_cli.core.scores.detection import match_lesions
 from flames_cli.core.scores.metrics import count_pixels, hausdorff_px
+from flames_cli.learn.surfaces import SurfaceDistances, surface_distances
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
 from flames_cli.store.cases import CaseInfo
 from flames_cli.store.evaluations import CaseScore
@@ -76,21 +77,27 @@ def _facts(run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, index: int
 
 def _distances(predicted: Mask, truth: Mask, case: CaseInfo) -> dict[str, Any]:
     """Return the distances of a selected image, and its lesions."""
+    size = len(truth)
+    found = match_lesions(predicted, truth)
+    in_px, in_mm = (
+        _surfaces(predicted, truth, pixel_after_square(spacing, case.raw_shape, size))
+        for spacing in ((1.0, 1.0), case.spacing_mm)
+    )
+    sides = [pixels * mm for pixels, mm in zip(case.raw_shape, case.spacing_mm, strict=True)]
     return {
         "hausdorff_px": hausdorff_px(predicted, truth),
-        "hd95_px": None,
-        "hd95_mm": None,
-        "assd_px": None,
-        "assd_mm": None,
-        "diagonal_px": math.hypot(*case.raw_shape) if all(case.raw_shape) else None,
-        "diagonal_mm": _diagonal_mm(case),
-        "lesions": None,
-        "lesions_predicted": None,
-        "lesions_matched": None,
+        "hd95_px": in_px and in_px.hd95,
+        "hd95_mm": in_mm and in_mm.hd95,
+        "assd_px": in_px and in_px.assd,
+        "assd_mm": in_mm and in_mm.assd,
+        "diagonal_px": math.hypot(*case.raw_shape) if in_px else None,
+        "diagonal_mm": math.hypot(*sides) if in_mm else None,
+        "lesions": found.lesions,
+        "lesions_predicted": found.predicted,
+        "lesions_matched": found.matched,
     }
 
 
-def _diagonal_mm(case: CaseInfo) -> float | None:
-    """Return the diagonal of the source image in mm; None if its spacing is unknown."""
-    sides = np.array(case.raw_shape) * np.array(case.spacing_mm)
-    return float(np.hypot(*sides)) if np.isfinite(sides).all() and (sides > 0).all() else None
+def _surfaces(predicted: Mask, truth: Mask, spacing: tuple[float, float]) -> SurfaceDistances | None:
+    """Return the distances with pixels of that size; None if the size is unknown."""
+    return surface_distances(predicted, truth, spacing) if math.isfinite(sum(spacing)) else None

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flames_cli.core.scores.detection import LesionMatches
 from flames_cli.stages.evaluate.lesion_rows import (
-    Detection,
     FalsePositives,
     LesionRow,
     find_false_positives,
     make_lesion_row,
-    sum_detection,
+    lesion_cells,
+    sum_lesions,
 )
 from flames_cli.stages.evaluate.parts import Part, divide, divide_by_site, pool, pool_runs
 from flames_cli.stages.evaluate.rows import Row, make_row, make_volume_row
@@ -26,19 +27,19 @@ class VolumeRow:
     """One line of a table of volumes."""
 
     scores: Row
-    detection: Detection
+    found: LesionMatches
     healthy: FalsePositives | None
     """False positives on volumes without a lesion; None if there is no such volume."""
 
     def cells(self) -> dict[str, Any]:
         """Return the line by column: that of the CSV and of evaluation.json."""
-        found = self.healthy
+        healthy = self.healthy
         return {
             **self.scores.cells(),
-            **self.detection.cells("volume"),
-            "healthy": found.n if found else 0,
-            "false_positive_rate": found.rate if found else math.nan,
-            "false_ml": found.predicted_ml if found else math.nan,
+            **lesion_cells(self.found, "volume"),
+            "healthy": healthy.n if healthy else 0,
+            "false_positive_rate": healthy.rate if healthy else math.nan,
+            "false_ml": healthy.predicted_ml if healthy else math.nan,
         }
 
 
@@ -112,4 +113,4 @@ def _make_split(
 
 
 def _volume_row(part: Part[VolumeScore], seed: int) -> VolumeRow:
-    return VolumeRow(make_volume_row(part, seed), sum_detection(part), find_false_positives(part))
+    return VolumeRow(make_volume_row(part, seed), sum_lesions(part), find_false_positives(part))

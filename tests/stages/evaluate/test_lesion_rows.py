@@ -1,8 +1,7 @@
-import math
-
 import pytest
 
-from flames_cli.stages.evaluate.lesion_rows import SIZES, Detection, find_false_positives, make_lesion_row
+from flames_cli.core.scores.detection import LesionMatches
+from flames_cli.stages.evaluate.lesion_rows import SIZES, find_false_positives, make_lesion_row
 from flames_cli.stages.evaluate.parts import pool, pool_runs
 from tests.support.scores import make_part, make_score, make_volume
 
@@ -34,17 +33,10 @@ def test_an_empty_mask_counts_in_all_alone(cases):
 
 def test_lesions_are_pooled_before_their_shares(cases):
     sizes = make_lesion_row(make_part(cases)).sizes
-    assert sizes["small"].detection == Detection(lesions=3, predicted=3, matched=1, cases=2)
-    every = sizes["all"].detection
-    assert (every.recall, every.precision, every.f1) == (2 / 4, 2 / 5, 4 / 9)
-    assert every.false_per_case == 3 / 4
-
-
-def test_shares_of_nothing_are_not_numbers():
-    nothing = Detection()
-    assert all(
-        math.isnan(value) for value in (nothing.recall, nothing.precision, nothing.f1, nothing.false_per_case)
-    )
+    assert sizes["small"].found == LesionMatches(lesions=3, predicted=3, matched=1, images=2)
+    every = sizes["all"].found
+    assert (every.recall(), every.precision(), every.f1()) == (2 / 4, 2 / 5, 4 / 9)
+    assert every.false_positives_per_image() == 3 / 4
 
 
 def test_one_name_in_two_data_sets_is_two_patients_and_in_one_collection_one():
@@ -73,7 +65,7 @@ def test_false_positives_are_counted_on_images_without_a_lesion_only(cases):
     clean = make_score("e", 1.0, patient="r", fp=0, tn=100, lesions_predicted=0, **EMPTY)
     made = make_lesion_row(make_part([*cases, clean])).healthy
     assert (made.n, made.n_patients, made.rate) == (2, 2, 0.5)
-    assert made.detection.false_per_case == 0.5
+    assert made.found.false_positives_per_image() == 0.5
     assert made.area == pytest.approx(0.05)
 
 

@@ -120,9 +120,7 @@ def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained):
         assert (pooled.label, pooled.modality, pooled.organ) == (label, "", "all organs")
         whole = {row.label: row for row in reversed(rows)}.values()  # the first line of each model
         assert pooled.sizes["all"].dice.n == sum(row.sizes["all"].dice.n for row in whole)
-        assert pooled.sizes["all"].detection.lesions == sum(
-            row.sizes["all"].detection.lesions for row in whole
-        )
+        assert pooled.sizes["all"].found.lesions == sum(row.sizes["all"].found.lesions for row in whole)
     assert [row.organ for row in result.tables.splits["server_test"].lesions] == [
         *(row.organ for row in result.server),
         "all organs",
