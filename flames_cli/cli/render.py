@@ -44,6 +44,9 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     for name, counts in report["sets"].items():
         table.add_row(name, *(str(counts[column]) for column in columns))
     console.print(table)
+    volumes, slices = (sum(n.get(what, 0) for n in report["sets"].values()) for what in ("volumes", "slices"))
+    if volumes:
+        console.print(f"stored {count(volumes, 'complete volume')} with {count(slices, 'slice')}")
     console.print(_small_lesions(report["small_lesions"]))
     if sites := report["sites"]:
         listed = ", ".join(f"{site} {_cell(n['images'], n['patients'], unit)}" for site, n in sites.items())
@@ -111,6 +114,11 @@ def print_partition(console: Console, partition: "Partition", workspace: Path) -
             shown = _cell(images, len(server.patients[name]), tested.get(name, "patient"))
             unseen.add_row(server.modality, name, server.organs[name], shown)
     console.print(unseen)
+    tests = [client.test_volumes for client in partition.clients]
+    tests += [own for server in partition.server for own in server.test_volumes.values()]
+    volumes, slices = (sum(own[number] for own in tests) for number in (0, 1))
+    if volumes:
+        console.print(f"test sets have {count(volumes, 'volume')} with {count(slices, 'slice')}")
     nameless = {client.dataset for client in partition.clients if client.patient_unit == "image"}
     if nameless and units != {"image"}:
         console.print(f"{', '.join(sorted(nameless))}: {column_title('image')}")

@@ -108,16 +108,16 @@ class VolumeScore(_Scored):
     dice: float
     sensitivity: float | None
     precision: float | None
-    volume_ml: float
-    """True volume of the tumour, in ml."""
-    predicted_ml: float
-    volume_error_ml: float
+    volume_ml: float | None
+    """True volume of the tumour, in ml; like all numbers in ml and mm, None if the spacing is unknown."""
+    predicted_ml: float | None
+    volume_error_ml: float | None
     """Predicted volume minus true volume, in ml."""
     hd95_mm: float | None
     assd_mm: float | None
     nsd_2mm: float | None
     """Normalised surface Dice at a tolerance of 2 mm, in [0, 1]."""
-    diagonal_mm: float
+    diagonal_mm: float | None
     """Diagonal of the volume, the distance of a missed case where it is penalised."""
     lesions: int | None
     lesions_predicted: int | None

@@ -138,6 +138,7 @@ def test_a_partition_shows_images_and_patients(tmp_path):
     assert "│ busi   │ US       │ breast │ 5 (2) │ 1 (1) │ 0 (0) │" in shown
     assert "│             7 (2) │" in shown
     assert "every shard read back: no named patient is in two sets (5 patients, 1 data set)\n" in shown
+    assert "volume" not in shown
     assert "busi has no test patients: its model is tested by the server only\n" in shown
     assert "left out" not in shown
 
@@ -240,3 +241,16 @@ def test_info_says_none_where_there_is_nothing(tmp_path):
     shown = written(render.print_info, info(tmp_path / "gone"))
     assert max(map(len, shown.splitlines())) <= 80
     assert shown.count("none") >= 3
+
+
+def test_complete_volumes_are_counted_apart_from_images(tmp_path):
+    sets = {"client_train": {"images": 5, "patients": 3, "volumes": 3, "slices": 40}}
+    sets |= {"client_test": {"images": 2, "patients": 1, "volumes": 1, "slices": 20}}
+    shown = written(render.print_preprocessed, report(sets=sets), tmp_path)
+    assert "stored 4 complete volumes with 60 slices\n" in shown
+    numbers = {"train": 5, "val": 1, "test": 2}, {"train": ["a"], "val": ["b"], "test": ["c"]}
+    client = ClientEntry("brats", "brats", "MRI", "brain", "s", *numbers, test_volumes=(1, 20))
+    server = ServerEntry("MRI", "s", {"brats": "brain"}, {"brats": 7}, {"brats": ["d", "e"]})
+    server.test_volumes["brats"] = (2, 35)
+    shown = written(render.print_partition, Partition(0, 240, [client], [server]), tmp_path)
+    assert "test sets have 3 volumes with 55 slices\n" in shown

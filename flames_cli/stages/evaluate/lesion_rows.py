@@ -150,7 +150,11 @@ def find_false_positives(part: Part[ScoreT]) -> FalsePositives | None:
     if not healthy.cases:
         return None
     scores: list[CaseScore | VolumeScore] = [score for row in healthy.scores for score in row]
-    ml = [score.predicted_ml for score in scores if isinstance(score, VolumeScore)]
+    ml = [
+        score.predicted_ml
+        for score in scores
+        if isinstance(score, VolumeScore) and score.predicted_ml is not None
+    ]
     return FalsePositives(
         n=len(healthy.cases),
         n_patients=len(set(healthy.people)),

@@ -81,7 +81,7 @@ def read_held_out(held_out: HeldOut) -> HeldOutCases:
         FlamesError: the shard has changed since `flames partition` wrote it, or is damaged.
     """
     path = checked_shard(held_out.folder, held_out.entry)
-    sets = [cases for name in held_out.names for cases in read_shard_sets(path, name)]
+    sets = [cases for name in held_out.names for cases in read_shard_sets(path, name, complete=True)]
     infos = [cases.info for cases in sets]
     return HeldOutCases(
         ShardDataset(sets), {info.dataset: info.collection for info in infos if info.collection}

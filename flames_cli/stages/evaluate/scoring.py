@@ -5,14 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.geometry import pixel_after_square
 from flames_cli.core.scores.detection import match_lesions
-from flames_cli.core.scores.metrics import count_pixels, hausdorff_px
-from flames_cli.learn.surfaces import SurfaceDistances, surface_distances
+from flames_cli.core.scores.metrics import Counts, count_pixels, hausdorff_px
+from flames_cli.learn.surfaces import SurfaceDistances, surface_dice, surface_distances
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
 from flames_cli.store.cases import CaseInfo
-from flames_cli.store.evaluations import CaseScore
+from flames_cli.store.evaluations import CaseScore, VolumeScore
+from flames_cli.store.volumes import StoredVolume
+
+TOLERANCE_MM = 2.0
+"""Tolerance of the normalised surface Dice."""
+DISTANCES = (
+    *("hausdorff_px", "hd95_px", "hd95_mm", "assd_px", "assd_mm", "diagonal_px", "diagonal_mm"),
+    *("lesions", "lesions_predicted", "lesions_matched"),
+)
+"""Columns that are empty for slices that are not selected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +51,8 @@ def _score_case(
     return CaseScore(
         **_facts(run, model, tests, index),
         case=case.case,
-        volume="",
-        selected=True,
+        volume=case.volume,
+        selected=case.selected,
         lesion=data.lesion(index),
         tp=counts.true_positive,
         fp=counts.false_positive,
@@ -51,7 +62,7 @@ def _score_case(
         dice=counts.dice(),
         pixel_accuracy=counts.pixel_accuracy(),
         majority_accuracy=counts.majority_accuracy(),
-        **_distances(predicted, truth, case),
+        **(_distances(predicted, truth, case) if case.selected else dict.fromkeys(DISTANCES)),
     )
 
 
@@ -72,6 +83,7 @@ def _facts(run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, index: int
         "site": case.site,
         "unseen_site": model.unseen,
         "patient": case.split_unit,
+        "extra": case.extra,
     }
 
 
@@ -101,3 +113,68 @@ def _distances(predicted: Mask, truth: Mask, case: CaseInfo) -> dict[str, Any]:
 def _surfaces(predicted: Mask, truth: Mask, spacing: tuple[float, float]) -> SurfaceDistances | None:
     """Return the distances with pixels of that size; None if the size is unknown."""
     return surface_distances(predicted, truth, spacing) if math.isfinite(sum(spacing)) else None
+
+
+def score_volumes(
+    run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, predicted: Sequence[Mask]
+) -> list[VolumeScore]:
+    """Return the scores of every complete volume of the test set, from the predicted masks of all images.
+
+    Masks are compared as they are stored, as squares: their padding contains no tumour, and their pixels have
+    the size in mm that the resizing gives them.
+    """
+    return [_score_volume(run, model, tests, volume, predicted) for volume in tests.data.volumes]
+
+
+def _score_volume(
+    run: RunFacts,
+    model: ModelUnderTest,
+    tests: HeldOutCases,
+    volume: StoredVolume,
+    predicted: Sequence[Mask],
+) -> VolumeScore:
+    stack = np.stack([predicted[index] for index in volume.indices])
+    truth = np.stack([tests.data.mask(index) for index in volume.indices])
+    counts = sum((count_pixels(*pair) for pair in zip(stack, truth, strict=True)), Counts(0, 0, 0, 0))
+    found = match_lesions(stack, truth)
+    return VolumeScore(
+        **_facts(run, model, tests, volume.indices[0]),
+        volume=volume.name,
+        slices=len(stack),
+        tp=counts.true_positive,
+        fp=counts.false_positive,
+        fn=counts.false_negative,
+        tn=counts.true_negative,
+        dice=counts.dice(),
+        sensitivity=_known(counts.sensitivity()),
+        precision=_known(counts.precision()),
+        **_in_mm(stack, truth, counts, volume),
+        lesions=found.lesions,
+        lesions_predicted=found.predicted,
+        lesions_matched=found.matched,
+    )
+
+
+def _in_mm(stack: Mask, truth: Mask, counts: Counts, volume: StoredVolume) -> dict[str, Any]:
+    """Return the columns in mm and ml; None if the spacing is unknown."""
+    voxel = volume.voxel_mm(stack.shape[-1])
+    if not math.isfinite(sum(voxel)):
+        names = ("volume_ml", "predicted_ml", "volume_error_ml", "hd95_mm", "assd_mm", "nsd_2mm")
+        return dict.fromkeys((*names, "diagonal_mm"))
+    voxel_mm3 = math.prod(voxel)
+    distances = surface_distances(stack, truth, voxel)
+    rows, columns = (n * mm for n, mm in zip(volume.raw_shape, volume.spacing_mm, strict=True))
+    return {
+        "volume_ml": counts.volume_ml(voxel_mm3),
+        "predicted_ml": counts.predicted_ml(voxel_mm3),
+        "volume_error_ml": counts.volume_error_ml(voxel_mm3),
+        "hd95_mm": distances.hd95,
+        "assd_mm": distances.assd,
+        "nsd_2mm": surface_dice(stack, truth, voxel, TOLERANCE_MM),
+        "diagonal_mm": math.hypot(len(stack) * voxel[0], rows, columns),
+    }
+
+
+def _known(value: float) -> float | None:
+    """Return `value`, or None for NaN: a ratio of nothing."""
+    return None if math.isnan(value) else value

@@ -21,7 +21,7 @@ from flames_cli.stages.evaluate.models_under_test import (
     read_held_out,
 )
 from flames_cli.stages.evaluate.pictures import make_overlay_row
-from flames_cli.stages.evaluate.scoring import RunFacts, score_cases
+from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
 from flames_cli.stages.evaluate.tables import make_tables
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import Spool
@@ -148,16 +148,18 @@ def _score_test_set(
     """Score the models of all runs on a test set, which is in memory only for that time."""
     tests = read_held_out(held_out)
     data = tests.data
+    complete = {index for volume in data.volumes for index in volume.indices}
     for index in range(len(data)):
         found.small[data.dataset(index)] = str(data.small_rule(index))
         found.units[held_out.split][data.dataset(index)] = data.patient_unit(index)
-        if data.case(index).place:
+        if data.case(index).place and index not in complete:
             found.incomplete[data.dataset(index)] = None
     for run, model in _models(loaded, partition, held_out):
         masks = list(run.segmenter.masks(model.weights, data))
         facts = RunFacts(run.folder.name, run.seed)
         cases = score_cases(facts, model, tests, masks)
         found.cases.extend(cases)
+        found.volumes.extend(score_volumes(facts, model, tests, masks))
         found.masks.add(_predicted_set(run, model, tests), masks)
         if overlays and run is loaded.first:
             row = make_overlay_row(model, data, cases, masks)

@@ -10,8 +10,8 @@ from flames_cli.stages.evaluate.lesion_rows import (
     FalsePositives,
     LesionRow,
     find_false_positives,
-    make_lesion_row,
     lesion_cells,
+    make_lesion_row,
     sum_lesions,
 )
 from flames_cli.stages.evaluate.parts import Part, divide, divide_by_site, pool, pool_runs

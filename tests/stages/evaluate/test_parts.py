@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from flames_cli.stages.evaluate.parts import (
@@ -139,7 +140,7 @@ def test_folds_of_a_client_are_one_test_set_for_each_seed():
     ]
     (part,) = pool_runs(scores)
     assert [case.case for case in part.cases] == ["1-a", "1-b", "2-a", "2-b"]
-    assert matrix_of(part, "dice") == pytest.approx([[0.1, 0.1, 0.2, 0.2], [1.1, 1.1, 1.2, 1.2]])
+    assert matrix_of(part, "dice") == pytest.approx(np.array([[0.1, 0.1, 0.2, 0.2], [1.1, 1.1, 1.2, 1.2]]))
 
 
 def test_folds_of_the_server_are_rows_as_seeds_are():
