@@ -29,6 +29,7 @@ CHECKPOINT = Format("flames-checkpoint", 6, earlier=(4, 5))
 CLIENT_STATE = Format("flames-memory")
 EVALUATION = Format("flames-evaluation", 4)
 COMPARISON = Format("flames-comparison")
+PREDICTIONS = Format("flames-predictions")
 EMBEDDING = Format("flames-embedding")
 CLIENT_TESTS = Format("flames-client-tests")
 FINAL_MODELS = Format("flames-final-models", 2, earlier=(1,))
@@ -46,6 +47,7 @@ MADE_BY = {
     CLIENT_STATE.name: "flames federate",
     EVALUATION.name: "flames evaluate",
     COMPARISON.name: "flames compare",
+    PREDICTIONS.name: "flames evaluate",
     EMBEDDING.name: "flames tsne",
     CLIENT_TESTS.name: "flames federate",
     FINAL_MODELS.name: "flames federate",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from flames_cli.core.scores.metrics import Counts
+from flames_cli.stages.evaluate.parts import has_lesion
+from flames_cli.stages.evaluate.rows import diagonal_of
 from flames_cli.store.evaluations import CaseScore, VolumeScore
 
 Score: TypeAlias = CaseScore | VolumeScore
@@ -52,22 +54,22 @@ def _field(name: str) -> Reader:
     return lambda score: getattr(score, name)
 
 
-def _penalised(name: str, diagonal: Reader) -> Reader:
-    """Return the distance `name`, with the diagonal of the image for a missed case, and 0 if both masks are
-    empty."""
+def _distance(name: str) -> Reader:
+    """Return a distance as `flames evaluate` counts it: of cases with a lesion only."""
+    return lambda score: getattr(score, name) if has_lesion(score) else None
+
+
+def _penalised(name: str) -> Reader:
+    """Return a distance of cases with a lesion, the diagonal of the image for a missed one."""
 
     def read(score: Any) -> float | None:
-        distance, longest = getattr(score, name), diagonal(score)
-        if distance is None or longest is None or math.isfinite(distance):
-            return None if longest is None else distance
-        return longest if score.tp + score.fp + score.fn else 0.0
+        distance = getattr(score, name)
+        if distance is None or not has_lesion(score):
+            return None
+        value = diagonal_of(score, name) if math.isinf(distance) else distance
+        return None if math.isnan(value) else value
 
     return read
-
-
-def _stored_diagonal(score: Any) -> float:
-    """Return the diagonal of the stored square, in its pixels."""
-    return math.sqrt(2 * (score.tp + score.fp + score.fn + score.tn))
 
 
 def _lesion_f1(score: Any) -> float | None:
@@ -82,25 +84,13 @@ def _unknown(_: Any) -> None:
 
 def _distances() -> dict[str, Column]:
     """Return each distance over the cases that a model did not miss, and with a penalty for the others."""
+    titles = {"hd95": "HD95", "assd": "ASSD", "hausdorff": "Hausdorff"}
     found: dict[str, Column] = {}
-    for name, title in (("hd95", "HD95"), ("assd", "ASSD")):
-        for unit in ("mm", "px"):
-            own, long = f"{name}_{unit}", _field(f"diagonal_{unit}")
-            in_mm = unit == "mm"
-            plain, fined = _field(own), _penalised(own, long)
-            found[own] = Column(
-                title, plain, plain if in_mm else _unknown, higher_is_better=False, digits=1, unit=unit
-            )
-            found[f"{own}_penalised"] = Column(
-                title, fined, fined if in_mm else _unknown, higher_is_better=False, digits=1, unit=unit
-            )
-    plain, fined = _field("hausdorff_px"), _penalised("hausdorff_px", _stored_diagonal)
-    found["hausdorff_px"] = Column(
-        "Hausdorff", plain, _unknown, higher_is_better=False, digits=1, unit="px of the stored image"
-    )
-    found["hausdorff_px_penalised"] = Column(
-        "Hausdorff", fined, _unknown, higher_is_better=False, digits=1, unit="px of the stored image"
-    )
+    for name in ("hd95_mm", "hd95_px", "assd_mm", "assd_px", "hausdorff_px"):
+        title, unit = titles[name.rpartition("_")[0]], name.rpartition("_")[2]
+        for column, read in ((name, _distance(name)), (f"{name}_penalised", _penalised(name))):
+            of_volume = read if unit == "mm" else _unknown
+            found[column] = Column(title, read, of_volume, higher_is_better=False, digits=1, unit=unit)
     return found
 
 

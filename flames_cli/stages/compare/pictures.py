@@ -62,7 +62,8 @@ def _group(one: Scores) -> DifferenceGroup:
     factor = COLUMNS[one.column].scale
     n = max(made.test.n_patients for made in one.differences if made)
     points = [
-        made and (factor * made.mean, factor * made.low, factor * made.high) for made in one.differences
+        (factor * made.mean, factor * made.low, factor * made.high) if made else None
+        for made in one.differences
     ]
     return DifferenceGroup(f"{line_name(one.line)} (n = {n})", points)
 

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from flames_cli.arrays import Floats
 from flames_cli.errors import FlamesError
 from flames_cli.stages.compare.metrics import Column, Score
+from flames_cli.stages.evaluate.parts import Part, pool_runs
 from flames_cli.store.evaluations import CaseScore, VolumeScore
 
 Protocol: TypeAlias = Literal["auto", "slices", "volumes"]
@@ -107,43 +108,51 @@ def choose_scores(
 def pool_scores(scores: Iterable[Score]) -> dict[Key, Sample]:
     """Return the sample of each test set of a run or a family, in the order of the first scores.
 
-    A client's cases are the union over the folds of a seed. The server's test sets are the same in all folds:
-    the models of each fold are a replicate, as those of each seed.
+    Seeds and folds are pooled as in `flames evaluate`. Where several models share a test set of the server,
+    such as the clients' models of `local`, one with the name of the modality counts alone.
     """
-    by_key: dict[Key, dict[str, list[Score]]] = {}
-    for score in scores:
-        by_client = score.split == "client_test"
-        key = Key(
-            score.split,
-            score.model if by_client else score.modality,
-            score.modality,
-            score.unseen_site,
-        )
-        by_key.setdefault(key, {}).setdefault(score.model, []).append(score)
-    return {key: _pool(key, by_model) for key, by_model in by_key.items()}
+    listed = [*scores]
+    parts: list[Part[Any]] = [
+        *pool_runs(score for score in listed if isinstance(score, VolumeScore)),
+        *pool_runs(score for score in listed if isinstance(score, CaseScore)),
+    ]
+    by_key: dict[Key, dict[str, list[Sample]]] = {}
+    for part in parts:
+        name = part.label if part.split == "client_test" else part.modality
+        key = Key(part.split, name, part.modality, part.unseen)
+        by_key.setdefault(key, {}).setdefault(part.label, []).append(_sample(part.scores))
+    order = list(dict.fromkeys((score.split, score.model) for score in listed))
+    models = {key: {label: join(some) for label, some in found.items()} for key, found in by_key.items()}
+    keys = sorted(models, key=lambda key: min(order.index((key.split, label)) for label in models[key]))
+    return {key: _merge(models[key].get(key.name), [*models[key].values()]) for key in keys}
 
 
-def _pool(key: Key, by_model: dict[str, list[Score]]) -> Sample:
-    # A model with the name of the modality is the server's; else there are several, such as one per client.
-    models = [by_model[key.name]] if key.name in by_model else list(by_model.values())
-    rows = [_by_replicate(scores) for scores in models]
-    replicates = [one for one in rows[0] if all(one in row for row in rows)]
-    tables = [row[one] for one in replicates for row in rows]
-    units = [unit for unit in tables[0] if all(unit in table for table in tables)] if tables else []
+def _sample(rows: Sequence[Sequence[CaseScore]] | Sequence[Sequence[VolumeScore]]) -> Sample:
+    """Return the scores of one model, whose rows have the same cases in the same order."""
+    folds = rows[0][0].split == "server_test" if rows[0] else False
     return Sample(
-        tuple(replicates),
-        tuple(units),
-        tuple(tuple(tuple(row[one][unit] for row in rows) for unit in units) for one in replicates),
+        tuple((row[0].seed, row[0].fold if folds else None) for row in rows if row),
+        tuple((score.dataset, _name_of(score)) for score in rows[0]),
+        tuple(tuple((score,) for score in row) for row in rows if row),
     )
 
 
-def _by_replicate(scores: Iterable[Score]) -> dict[Replicate, dict[Unit, Score]]:
-    found: dict[Replicate, dict[Unit, Score]] = {}
-    for score in scores:
-        fold = None if score.split == "client_test" else score.fold
-        name = score.volume if isinstance(score, VolumeScore) else score.case
-        found.setdefault((score.seed, fold), {})[score.dataset, name] = score
-    return dict(sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or 0)))
+def _name_of(score: Score) -> str:
+    return score.volume if isinstance(score, VolumeScore) else score.case
+
+
+def _merge(own: Sample | None, models: Sequence[Sample]) -> Sample:
+    """Return the model with the name of the modality, else all models with their scores side by side."""
+    if own is not None or len(models) == 1:
+        return own or models[0]
+    first = models[0]
+    if any((one.replicates, one.units) != (first.replicates, first.units) for one in models):
+        raise ValueError("got models with other cases, expected those of one test set")
+    together = (zip(*rows, strict=True) for rows in zip(*(one.scores for one in models), strict=True))
+    return replace(
+        first,
+        scores=tuple(tuple(tuple(score for (score,) in cell) for cell in row) for row in together),
+    )
 
 
 def join(samples: Sequence[Sample]) -> Sample:

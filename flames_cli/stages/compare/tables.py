@@ -16,6 +16,7 @@ from flames_cli.stages.compare.statistics import (
     correct,
     measure_fairness,
 )
+from flames_cli.stages.evaluate.parts import has_lesion
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,10 @@ def choose_columns(lines: Sequence[Line], option: str) -> Iterator[tuple[Line, s
 
 
 def _has(line: Line, column: str) -> bool:
-    """Return whether all cases of a line have the metric, in all runs."""
+    """Return whether all cases with a lesion have the metric, in all runs."""
     found = COLUMNS[column]
-    return all(found.value(score) is not None for sample in line.samples if sample for score in sample.facts)
+    scores = (score for sample in line.samples if sample for score in sample.facts if has_lesion(score))
+    return all(found.value(score) is not None for score in scores)
 
 
 def _score(line: Line, option: str, column: str, seed: int) -> Scores:
