@@ -5,8 +5,7 @@ from dataclasses import replace
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group
 from rich.text import Text
 
 from flames_cli.cli.render_evaluation import plain_table
@@ -40,7 +39,7 @@ def print_comparison(console: Console, result: "Comparison", detail: bool) -> No
     console.print(f"→ {result.folder}", style="cyan", soft_wrap=True)
 
 
-def comparison_tables(result: "Comparison", detail: bool, width: int) -> Iterator[Table | str]:
+def comparison_tables(result: "Comparison", detail: bool, width: int) -> Iterator[Group | str]:
     """Yield the tables of every chosen metric, at most `width` characters wide.
 
     Where the names of the runs do not fit, letters replace them; their legend comes before all tables.
@@ -135,9 +134,9 @@ def _letters(n: int) -> list[str]:
     return [ascii_uppercase[index % 26] + (str(index // 26) if index >= 26 else "") for index in range(n)]
 
 
-def mean_block(table: TextTable, block: Sequence[int], letters: bool, detail: bool) -> Table:
-    """Return some runs of a table of means."""
-    shown = plain_table(table.title)
+def mean_block(table: TextTable, block: Sequence[int], letters: bool, detail: bool) -> Group:
+    """Return some runs of a table of means, below its title."""
+    shown = plain_table("")
     name, what, n = (width - 1 for width in _name_widths(table))
     shown.add_column(table.header[0], width=name, overflow="fold")
     shown.add_column(table.header[1], width=what, overflow="fold")
@@ -154,7 +153,7 @@ def mean_block(table: TextTable, block: Sequence[int], letters: bool, detail: bo
             Text(row[column], style="bold" if (number, column) in table.bold else "") for column in block
         ]
         shown.add_row(row[0], row[1], row[2], *cells)
-    return shown
+    return Group(Text(table.title, style="italic"), shown)
 
 
 def names_are_cut(table: TextTable, width: int) -> bool:
@@ -163,9 +162,9 @@ def names_are_cut(table: TextTable, width: int) -> bool:
     return longest > width - sum(1 + one for one in numbers) - 1
 
 
-def difference_block(table: TextTable, width: int) -> Table:
-    """Return the table of differences; only the names in its first column are wrapped."""
-    shown = plain_table(table.title)
+def difference_block(table: TextTable, width: int) -> Group:
+    """Return the table of differences below its title; only the names in its first column are wrapped."""
+    shown = plain_table("")
     longest, *numbers = _widths(table)
     free = width - sum(1 + one for one in numbers) - 1
     shown.add_column(table.header[0], width=min(longest, free), overflow="fold")
@@ -177,7 +176,7 @@ def difference_block(table: TextTable, width: int) -> Table:
             for column, cell in enumerate(row[1:], start=1)
         ]
         shown.add_row(row[0], *cells)
-    return shown
+    return Group(Text(table.title, style="italic"), shown)
 
 
 def _widths(table: TextTable) -> list[int]:

@@ -115,15 +115,16 @@ def make_argument(kind: "type[Section]", key: str) -> TyperArgument:
     from flames_cli.config import facts_of
 
     facts = facts_of(kind, key)
-    return TyperArgument(
+    made = TyperArgument(
         param_decls=[key],
         type=click.STRING,
         nargs=-1,
         required=False,
         metavar=facts.get("metavar"),
-        help=kind.model_fields[key].description,
         autocompletion=complete(facts.get("names")),
     )
+    made.help = kind.model_fields[key].description  # click 8.5 replaces the one that TyperArgument is given
+    return made
 
 
 def is_collected(kind: "type[Section]", key: str) -> bool:

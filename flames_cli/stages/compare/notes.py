@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from flames_cli.core.patient_units import join_units
 from flames_cli.stages.compare.metrics import COLUMNS, OPTIONS
-from flames_cli.stages.compare.tables import Scores, missing_models
+from flames_cli.stages.compare.tables import missing_models
 
 if TYPE_CHECKING:
     from flames_cli.stages.compare.files import Comparison
@@ -16,9 +16,8 @@ FEW_PATIENTS = 20
 
 def notes_of(result: "Comparison") -> Iterator[str]:
     """Yield the notes of a comparison, the most important ones first."""
-    scores = result.tables.scores
     yield from result.notes
-    lines = {one.line.id: one.line for one in scores}.values()
+    lines = {one.line.id: one.line for one in result.tables.scores}.values()
     for run, models in missing_models([*lines], result.runs).items():
         yield f"{run} has no model {', '.join(models)}, which no mean over clients or patients contains"
     yield from _averaged_models(result)
@@ -28,14 +27,11 @@ def notes_of(result: "Comparison") -> Iterator[str]:
         for of_split in evaluation.units.values()
         for unit in of_split.values()
     )
-    yield f"n: {units} (images or volumes, if they are more); {_protocol_words(result)}"
+    yield f"n: {units}, (cases) if they are more; {_protocol_words(result)}"
     if any(COLUMNS[name].unit for option in result.metrics for name in OPTIONS[option] if "penal" in name):
-        yield (
-            "a distance is the diagonal of the image where a run missed the case; (number of missed cases); "
-            "means over the other cases only are in means.csv"
-        )
+        yield ("where a run finds nothing, a distance is the diagonal of the image: (number of such cases)")
     if len(result.runs) > 1:
-        yield from _difference_notes(result, scores, units)
+        yield from _difference_notes(result, units)
 
 
 def _averaged_models(result: "Comparison") -> Iterator[str]:
@@ -52,24 +48,23 @@ def _averaged_models(result: "Comparison") -> Iterator[str]:
 
 def _protocol_words(result: "Comparison") -> str:
     if result.protocol == "slices":
-        return "protocol slices: each selected image has one value, as in the paper"
+        return "each selected image has one value, as in the paper"
     incomplete = sorted({name for one in result.evaluations for name in one.incomplete})
-    words = "each complete volume and each still image has one value"
+    words = "each volume and each still image has one value"
     if incomplete:
-        words += f"; volumes of {', '.join(incomplete)} are not complete: their slices have one value each"
+        words += f" (volumes of {', '.join(incomplete)} are not complete: one value for each slice)"
     return words
 
 
-def _difference_notes(result: "Comparison", scores: list[Scores], units: str) -> Iterator[str]:
-    made = [difference for one in scores for difference in one.differences if difference]
+def _difference_notes(result: "Comparison", units: str) -> Iterator[str]:
+    made = [difference for one in result.tables.scores for difference in one.differences if difference]
     several = any(len(one.runs) > 1 for one in result.evaluations)
+    over = f"{units.replace(' and ', ', ')} and seeds" if several else units
     yield (
-        f"difference: the run − {result.runs[0]}, paired by case, mean over {units}; 95 % bootstrap "
-        f"interval over {units}{' and seeds' if several else ''}, too narrow for fewer than some "
-        f"{FEW_PATIENTS}"
+        f"difference: run − {result.runs[0]}, each of the {units} counts once; 95 % bootstrap interval over "
+        f"{over}, too narrow for fewer than some {FEW_PATIENTS}"
     )
-    numbers = ", ".join(f"{n} comparisons of {family}" for family, n in result.tables.families.items())
-    yield f"p: sign-flip permutation test over {units}, with Holm's correction for {numbers}"
-    yield "r: rank-biserial correlation, from -1 to 1 (share of ranks that favour the run minus the others)"
+    numbers = ", ".join(f"{n} of {family}" for family, n in result.tables.families.items())
+    yield f"p: sign-flip test, with Holm's correction for the comparisons ({numbers}); r: rank-biserial"
     if not all(difference.same_replicates for difference in made):
         yield "runs with other seeds are paired by case only, and their seeds are drawn separately"
