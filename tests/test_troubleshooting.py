@@ -56,7 +56,7 @@ TELLING = {
     "stages/federate/start_warnings.py": {"few_steps"},
     "stages/federate/resuming.py": {"resume"},
     "store/deployment/folders.py": {"_WHERE"},
-    "store/files/locks.py": {"reading_shards", "writing_shards"},
+    "store/files/locks.py": {"reading_partition", "writing_partition"},
     "store/deployment/node_keys.py": {"_unusable"},
     "store/runs.py": {"truncate_rounds"},
 }

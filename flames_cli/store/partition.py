@@ -15,6 +15,7 @@ from flames_cli.store.files.atomic import write_json
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import CLIENT_SETS
 from flames_cli.store.schema import PARTITION, check_stamp, read_json, stamp
+from flames_cli.store.workspace import partition_command
 
 _ENTRIES = ("seed", "size", "clients", "server", "channels", "options", "left_out")
 
@@ -156,12 +157,12 @@ def checked_shard(folder: Path, entry: ClientEntry | ServerEntry) -> Path:
         MissingArtifact: it is missing.
         FlamesError: it has changed since.
     """
-    path = folder / entry.shard
+    path, again = folder / entry.shard, partition_command(folder.name, "--overwrite")
     if not path.is_file():
-        raise MissingArtifact(f"{path} does not exist; make it with `flames partition --overwrite`")
+        raise MissingArtifact(f"{path} does not exist; make it with {again}")
     if hash_file(path) != entry.sha256:
         raise FlamesError(
             f"{path} has changed since `flames partition` wrote it (its checksum differs from "
-            "partition.json); make it again with `flames partition --overwrite`"
+            f"partition.json); make it again with {again}"
         )
     return path

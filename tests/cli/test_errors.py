@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flames_cli.store.workspace import partition_file, partition_folder
 from tests.support.asserts import snapshot
 from tests.support.command_line import SMALL_FEDERATION
 
@@ -276,14 +277,14 @@ def test_images_too_small_for_the_model_are_rejected(error_line, workspace):
 
 def test_a_damaged_partition_is_reported(error_line, workspace):
     space = workspace()
-    (space / "partition.json").write_text("{")
+    partition_file(space).write_text("{")
     for command in ("federate", "evaluate", "tsne"):
         assert "cannot be read as JSON" in error_line(command, "--workspace", space)
 
 
 def test_a_shard_that_is_gone_names_its_command(error_line, workspace):
     space = workspace()
-    (space / "shards" / "busi.h5").unlink()
+    (partition_folder(space) / "shards" / "busi.h5").unlink()
     assert "`flames partition --overwrite`" in error_line("federate", "--workspace", space, code=3)
 
 

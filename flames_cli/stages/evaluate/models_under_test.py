@@ -28,19 +28,20 @@ HeldOutSets = dict[tuple[str, str], HeldOutCases]
 """Held-out cases by shard and name: the name of an unseen site's test set, else empty."""
 
 
-def load_held_out(workspace: Path, partition: Partition, split: str) -> HeldOutSets:
-    """Read the test sets of a split, decoded once however many models are scored on them.
+def load_held_out(folder: Path, partition: Partition, split: str) -> HeldOutSets:
+    """Read the test sets of a split, decoded once however many models are scored on them; `folder` is that of
+    the partition.
 
     A client has one test set. The server has one of the clients' own sites, and one for each unseen site.
     """
     tests: HeldOutSets = {}
     if split == "client_test":
         for client in partition.clients:
-            path = checked_shard(workspace, client)
+            path = checked_shard(folder, client)
             tests[client.shard, ""] = _join(read_shard_sets(path, "test"))
         return tests
     for server in partition.server:
-        sets = read_shard_sets(checked_shard(workspace, server), "test")
+        sets = read_shard_sets(checked_shard(folder, server), "test")
         named = dict(zip(sorted(server.images), sets, strict=True))
         seen = [cases for name, cases in named.items() if name not in server.sites]
         tests[server.shard, ""] = _join(seen)

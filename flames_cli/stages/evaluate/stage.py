@@ -8,7 +8,14 @@ from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
 from flames_cli.stages.evaluate.files import Evaluation, case_rows, write_evaluation
 from flames_cli.stages.evaluate.lesion_rows import LesionRow, make_lesion_row
-from flames_cli.stages.evaluate.loading import Loaded, LoadedRun, folder_of, has_stale_statistics, load_pair
+from flames_cli.stages.evaluate.loading import (
+    Loaded,
+    LoadedRun,
+    folder_of,
+    has_stale_statistics,
+    load_pair,
+    reading_partitions,
+)
 from flames_cli.stages.evaluate.models_under_test import (
     HeldOutSets,
     find_counterpart,
@@ -22,8 +29,8 @@ from flames_cli.stages.evaluate.rows import make_row
 from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score, score_model
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.files.atomic import remove_leftovers
-from flames_cli.store.files.locks import in_turn, reading_shards
-from flames_cli.store.partition import Partition, read_partition
+from flames_cli.store.files.locks import in_turn
+from flames_cli.store.partition import Partition
 from flames_cli.store.runs import read_final_models, read_rounds
 
 
@@ -35,18 +42,17 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
 
     Raises:
         MissingArtifact: there is no partition, no such run, or no checkpoint.
-        FlamesError: the run was made on another partition, or a file is damaged.
+        FlamesError: the run's partition does not exist any more, or a file is damaged.
     """
-    with reading_shards(config.workspace):
+    with reading_partitions(config):
         return _evaluate(config, progress)
 
 
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
-    partition_file = config.workspace / "partition.json"
-    partition = read_partition(partition_file)
-    run, other = load_pair(config, partition_file)
+    run, other = load_pair(config)
+    folder, partition = run.first.partition.folder, run.first.partition.content
     splits = _choose_splits(config, run.first)
-    sets = {split: load_held_out(config.workspace, partition, split) for split in splits}
+    sets = {split: load_held_out(folder, partition, split) for split in splits}
     scored = {split: _score_split(sets[split], partition, (run, other), split, progress) for split in splits}
     every = [*run.runs, *(other.runs if other else [])]
     result = Evaluation(

@@ -7,13 +7,14 @@ from flames_cli.core.scores.summaries import METRICS
 from flames_cli.learn.data import ShardDataset
 from flames_cli.stages.evaluate.scoring import ModelUnderTest, score_model
 from flames_cli.store.h5 import read_shard_sets
+from flames_cli.store.workspace import partition_folder
 from tests.support.scores import make_score
 
 
 @pytest.fixture(scope="module")
 def model(workspace):
     """Return the server's US test set: two data sets, one of which shares its patients."""
-    data = ShardDataset(read_shard_sets(workspace() / "shards" / "server-US.h5", "test"))
+    data = ShardDataset(read_shard_sets(partition_folder(workspace()) / "shards" / "server-US.h5", "test"))
     return ModelUnderTest("US", "US", "server_test", data, {}, collections={"busi": "ward"})
 
 
