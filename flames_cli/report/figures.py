@@ -1,13 +1,7 @@
-"""Figures as files: the map of the cases, masks over images, learning curves.
-
-They are drawn on an Agg canvas, not with pyplot, whose figures are global. The same input gives the same
-bytes with one version of matplotlib. The colours are those of Okabe and Ito, which colour-blind readers can
-also distinguish.
-"""
+"""Figures as files: the map of the cases, and masks over images."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,29 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flames_cli.store.files.atomic import replacing
+from flames_cli.report.canvas import MARKERS, PALETTE, open_figure, save_figure, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito 2008, without the yellow, which is hard to see on white.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-MARKERS = ("o", "^", "s", "D", "v", "P", "X")
-LINES = ("-", "--", ":", "-.")
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"
-DPI = 200
-
-STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.linewidth": 0.6,
-    "axes.edgecolor": "#666666",
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "legend.frameon": False,
-    "svg.hashsalt": "flames",
-}
 
 # Sizes in inches.
 TILE, TILE_GAP, CASE_GAP = 1.15, 0.03, 0.16
@@ -87,14 +65,14 @@ def draw_embedding(
     groups = max(len(set(modalities)), len(set(clients)))
     foot = MAP_FOOT + LEGEND_LINE * -(-groups // LEGEND_COLUMNS)
     width, height = 3 * MAP_GAP + 2 * MAP, MAP_HEAD + MAP + foot
-    with _figure(width, height) as figure:
+    with open_figure(width, height) as figure:
         figure.text(0.5, 1 - 0.1 / height, title, ha="center", va="top", fontsize=11, fontweight="bold")
         for column, (labels, name) in enumerate(((modalities, "by modality"), (clients, "by client"))):
             left = MAP_GAP + column * (MAP + MAP_GAP)
             axes = figure.add_axes((left / width, foot / height, MAP / width, MAP / height))
             _draw_map(axes, xy, labels, name)
-        _save(figure, path_png, "png")
-        _save(figure, path_svg, "svg")
+        save_figure(figure, path_png, "png")
+        save_figure(figure, path_svg, "svg")
 
 
 def draw_overlays(path_png: Path, rows: Sequence[OverlayRow], title: str = "") -> None:
@@ -113,7 +91,7 @@ def draw_overlays(path_png: Path, rows: Sequence[OverlayRow], title: str = "") -
     row_height = TITLE + CAPTION + TILE + ROW_GAP
     width = 2 * MARGIN + columns * case_width + (columns - 1) * CASE_GAP
     height = HEAD + len(rows) * row_height
-    with _figure(width, height) as figure:
+    with open_figure(width, height) as figure:
         _draw_key(figure, width, height)
         figure.text(1 - MARGIN / width, 1 - 0.1 / height, title, ha="right", va="top")
         for index, row in enumerate(rows):
@@ -123,42 +101,7 @@ def draw_overlays(path_png: Path, rows: Sequence[OverlayRow], title: str = "") -
             for column, panel in enumerate(row.panels):
                 left = MARGIN + column * (case_width + CASE_GAP)
                 _draw_case(figure, panel, left, top - TITLE)
-        _save(figure, path_png, "png")
-
-
-def draw_rounds(
-    path_png: Path,
-    series: Mapping[str, Sequence[tuple[int, float]]],
-    marks: Mapping[str, int] | None = None,
-    title: str = "",
-) -> None:
-    """Draw learning curves: validation Dice over rounds, one line per label, and vertical lines at marks.
-
-    The Dice at a round is that of the model which a client receives after it; at 0 of the initial model.
-
-    Marks of the same round share a line.
-
-    Raises:
-        ValueError: there is no series.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    if not series:
-        raise ValueError(
-            "got no series to draw, expected at least one; run a federation with validation first"
-        )
-    with _figure(7.0, 3.6, layout="constrained") as figure:
-        axes = figure.subplots()
-        for index, (label, points) in enumerate(series.items()):
-            _draw_curve(axes, index, label, points)
-        _draw_marks(axes, marks or {})
-        axes.set(xlabel="rounds done", ylabel="validation Dice of the model received", ylim=(0, 1))
-        axes.set_title(title, loc="left", fontsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
-        _save(figure, path_png, "png")
+        save_figure(figure, path_png, "png")
 
 
 def _draw_map(axes: "Axes", xy: NDArray[Any], labels: Sequence[str], title: str) -> None:
@@ -190,31 +133,6 @@ def _draw_map(axes: "Axes", xy: NDArray[Any], labels: Sequence[str], title: str)
     )
 
 
-def _draw_curve(axes: "Axes", index: int, label: str, points: Sequence[tuple[int, float]]) -> None:
-    axes.plot(
-        [number for number, _ in points],
-        [value for _, value in points],
-        color=PALETTE[index % len(PALETTE)],
-        linestyle=LINES[index // len(PALETTE) % len(LINES)],
-        marker=MARKERS[index % len(MARKERS)],
-        markersize=4,
-        markevery=max(1, len(points) // 10),
-        linewidth=1.3,
-        label=label,
-    )
-
-
-def _draw_marks(axes: "Axes", marks: Mapping[str, int]) -> None:
-    by_round: dict[int, list[str]] = {}
-    for name, number in marks.items():
-        by_round.setdefault(number, []).append(name)
-    for index, (number, names) in enumerate(by_round.items()):
-        label = f"{', '.join(names)}: round {number}"
-        axes.axvline(
-            number, color="#666666", linestyle=LINES[1 + index], linewidth=1.0, label=label, zorder=1
-        )
-
-
 def _draw_key(figure: "Figure", width: float, height: float) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -237,7 +155,7 @@ def _draw_key(figure: "Figure", width: float, height: float) -> None:
 def _draw_case(figure: "Figure", panel: OverlayPanel, left: float, top: float) -> None:
     """Draw one case's caption and three tiles, from its upper left corner in inches."""
     width, height = figure.get_size_inches()
-    caption = _shorten(panel.caption, CAPTION_LETTERS)
+    caption = shorten(panel.caption, CAPTION_LETTERS)
     figure.text(left / width, (top - 0.02) / height, caption, va="top", fontsize=7.5, color="#333333")
     for tile in range(3):
         x, y = left + tile * (TILE + TILE_GAP), top - CAPTION - TILE
@@ -265,31 +183,3 @@ def _outline(axes: "Axes", mask: NDArray[Any], colour: str, linewidth: float) ->
     # A mask without an edge has no contour, and matplotlib would warn.
     if mask.any() and not mask.all():
         axes.contour(mask > 0, levels=[0.5], colors=[colour], linewidths=linewidth)
-
-
-def _shorten(text: str, letters: int) -> str:
-    """Cut the middle of `text`, because a caption begins with its case and ends with its score."""
-    half = (letters - 1) // 2
-    return text if len(text) <= letters else f"{text[:half]}…{text[-half:]}"
-
-
-@contextmanager
-def _figure(width: float, height: float, layout: Any = None) -> Iterator["Figure"]:
-    """Give a figure of that size in inches; the style applies only inside the block, so draw and save it
-    there."""
-    from matplotlib import style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Reset first: a user's own matplotlibrc would change the bytes.
-    with style.context(STYLE, after_reset=True):
-        figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
-        FigureCanvasAgg(figure)
-        yield figure
-
-
-def _save(figure: "Figure", path: Path, file_format: str) -> None:
-    # Dates and version numbers would make every file differ.
-    metadata = {"Date": None, "Creator": None} if file_format == "svg" else {"Software": None}
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=file_format, metadata=metadata)

@@ -1,13 +1,11 @@
-"""Partitions of a workspace by name, and the partition on which a run was made."""
+"""The partition on which a run was made, found by name or content, and the runs of a partition."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.hashes import hash_file
-from flames_cli.store.partition import Partition, read_partition
 from flames_cli.store.runs import PARTITION_SHA256, RunFolder, list_runs, read_config
 from flames_cli.store.workspace import (
     DEFAULT_PARTITION,
@@ -15,36 +13,11 @@ from flames_cli.store.workspace import (
     list_partitions,
     partition_command,
     partition_file,
-    partition_folder,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NamedPartition:
-    """A partition of a workspace, and its name."""
-
-    name: str
-    folder: Path
-    """Folder relative to which its shards are named."""
-    sha256: str
-    """SHA-256 of its `partition.json`, by which runs recognise it."""
-    content: Partition
-
-
-def open_partition(workspace: Path, name: str) -> NamedPartition:
-    """Return partition `name`.
-
-    Raises:
-        MissingArtifact: there is none; the message names the existing partitions and the command.
-        FlamesError: it cannot be read.
-    """
-    path = partition_file(workspace, name)
-    if not path.is_file():
-        raise _missing(workspace, name)
-    return NamedPartition(name, partition_folder(workspace, name), hash_file(path), read_partition(path))
-
-
-def _missing(workspace: Path, name: str) -> MissingArtifact:
+def missing_partition(workspace: Path, name: str) -> MissingArtifact:
+    """Return the error that there is no partition `name`."""
     there = list_partitions(workspace)
     if not there and (workspace / PARTITION_FILE).is_file():
         return MissingArtifact(
@@ -83,7 +56,7 @@ def find_run_partition(workspace: Path, run: RunFolder) -> str:
     tables, there = read_config(run.config), list_partitions(workspace)
     made_on = name_then(tables)
     if not there:
-        raise _missing(workspace, made_on)
+        raise missing_partition(workspace, made_on)
     if tables.get("run", {}).get(PARTITION_SHA256) is None:
         raise FlamesError(
             f"run '{run.name}' was made without a partition on this machine, expected one with its test "

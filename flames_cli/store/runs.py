@@ -56,6 +56,11 @@ class RunFolder:
         return self.path / "evaluation"
 
     @property
+    def curves(self) -> Path:
+        """The picture of the learning curves."""
+        return self.path / "rounds.png"
+
+    @property
     def clients(self) -> Path:
         """The client state of the clients on this machine."""
         return self.path / "clients"

@@ -43,7 +43,7 @@ WRONG = {
     "no skew": (2, "skew: input should be greater than 0", ("partition", "--skew", 0)),
     "site without data set": (2, "--hold-out-site got 'C6'", ("partition", "--hold-out-site", "C6")),
     "all validation": (2, "val_fraction: input should be less", ("partition", "--val-fraction", 1)),
-    "not partitioned": (3, "partition.json does not exist; make it with `flames partition`", ("federate",)),
+    "not partitioned": (3, "make it with `flames partition`", ("federate",)),
     "rounds": (2, "rounds: input should be greater than or equal to 1 (got 0)", ("federate", "--rounds", 0)),
     "strategy": (2, "'median' is not known; choose one of flames", ("federate", "--strategy", "median")),
     "device": (2, "device: input should be 'auto', 'cpu', 'cuda' or 'mps'", ("federate", "--device", "tpu")),
@@ -264,7 +264,12 @@ def test_runs_that_do_not_fit_get_different_messages(error_line, flames, workspa
     assert "run 'first' was made with other options (seed 0 → 4); pass --fresh" in message
     assert snapshot(space) == before
     assert flames("partition", "--overwrite", "--seed", 4, *at).exit_code == 0
-    assert "made on another partition" in error_line("evaluate", *at)
+    message = error_line("federate", *SMALL_FEDERATION, "--seed", 4, "--rounds", 2, "--run", "first", *at)
+    assert (
+        "(partition 'default' as it was before, which is called 'default-old-1' now → 'default'; " in message
+    )
+    shutil.rmtree(partition_folder(space, "default-old-1"))
+    assert "run 'first' was made on partition 'default' as it was before" in error_line("evaluate", *at)
 
 
 @pytest.mark.federated

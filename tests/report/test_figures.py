@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from flames_cli.core.rng import derive_rng
-from flames_cli.report.figures import OverlayPanel, OverlayRow, draw_embedding, draw_overlays, draw_rounds
+from flames_cli.report.figures import OverlayPanel, OverlayRow, draw_embedding, draw_overlays
 
 CASES = 40
 XY = derive_rng(0, "places").normal(size=(CASES, 2))
 MODALITIES = ["MRI"] * 25 + ["US"] * 15
 CLIENTS = [f"client {index % 9}" for index in range(CASES)]
-CURVES = {"client 1": [(1, 0.2), (2, 0.5), (3, 0.6)], "server MRI": [(1, 0.1), (3, 0.4)]}
 
 
 def disc(centre, radius, side=48):
@@ -34,7 +33,6 @@ def draw_all(folder):
     folder.mkdir(exist_ok=True)
     draw_embedding(folder / "map.png", folder / "map.svg", XY, MODALITIES, CLIENTS, "Training images")
     draw_overlays(folder / "overlays.png", rows())
-    draw_rounds(folder / "rounds.png", CURVES)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -45,10 +43,10 @@ def drawn(tmp_path_factory):
 
 
 def test_figures_are_the_only_files_left(drawn):
-    assert sorted(drawn[1]) == ["map.png", "map.svg", "overlays.png", "rounds.png"]
+    assert sorted(drawn[1]) == ["map.png", "map.svg", "overlays.png"]
 
 
-@pytest.mark.parametrize("name", ["map.png", "overlays.png", "rounds.png"])
+@pytest.mark.parametrize("name", ["map.png", "overlays.png"])
 def test_png_decodes_and_is_not_blank(drawn, name):
     picture = cv2.imread(str(drawn[0] / name))
     assert min(picture.shape[:2]) > 300
@@ -109,8 +107,6 @@ def test_a_long_caption_keeps_its_case_and_its_score(tmp_path):
 def test_nothing_to_draw_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="got no case"):
         draw_overlays(tmp_path / "o.png", [OverlayRow("client", [])])
-    with pytest.raises(ValueError, match="got no series"):
-        draw_rounds(tmp_path / "r.png", {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,13 +127,3 @@ def test_a_failed_write_leaves_the_old_figure(tmp_path):
 def test_import_does_not_load_matplotlib():
     code = "import sys, flames_cli.report.figures; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_marked_rounds_are_lines_of_their_own_and_share_one_if_they_are_equal(tmp_path):
-    def pixels(**marks):
-        draw_rounds(tmp_path / "rounds.png", CURVES, marks)
-        return (tmp_path / "rounds.png").read_bytes()
-
-    plain, two, one = pixels(), pixels(best=2, small=3), pixels(best=2, small=2)
-    assert len({plain, two, one}) == 3
-    assert pixels(**{"best, small": 2}) == one

@@ -21,7 +21,8 @@ from flames_cli.stages.rounds import ChosenRound, Rounds, choose_round, read_run
 from flames_cli.store.checkpoint import DamagedCheckpoint, index_path, load_state, round_folder
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import reading_partition
-from flames_cli.store.partitions import NamedPartition, find_run_partition, open_partition
+from flames_cli.store.partition import NamedPartition, open_partition
+from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.runs import (
     RunFolder,
     find_run,

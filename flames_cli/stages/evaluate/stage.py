@@ -24,14 +24,13 @@ from flames_cli.stages.evaluate.models_under_test import (
     load_held_out,
 )
 from flames_cli.stages.evaluate.parts import Scored, divide, pairs_seeds, pool
-from flames_cli.stages.evaluate.pictures import Curves, draw_evaluation, learning_curves
+from flames_cli.stages.evaluate.pictures import draw_evaluation
 from flames_cli.stages.evaluate.rows import make_row
 from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score, score_model
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.files.atomic import remove_leftovers
 from flames_cli.store.files.locks import in_turn
 from flames_cli.store.partition import Partition
-from flames_cli.store.runs import read_final_models, read_rounds
 
 
 def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
@@ -84,9 +83,8 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         write_evaluation(result, [row for tested in scored.values() for row in case_rows(result, tested)])
         if config.overlays:
             first = run.first
-            lines, final = read_rounds(first.folder.rounds), read_final_models(first.folder)
-            curves = Curves(first.folder.name, learning_curves(lines, final), first.rounds.best_rounds)
-            draw_evaluation(result.folder, first.state.round, first.segmenter, scored, curves)
+            title = f"{first.folder.name}, round {first.state.round}"
+            draw_evaluation(result.folder, title, first.segmenter, scored)
     return result
 
 

@@ -9,8 +9,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.node import SHARD_SEPARATOR, NodeConfig
 from flames_cli.stages.federate.planning import own_training_of
-from flames_cli.store.partition import ClientEntry, checked_shard
-from flames_cli.store.partitions import NamedPartition, open_partition
+from flames_cli.store.partition import ClientEntry, NamedPartition, checked_shard, open_partition
 from flames_cli.store.workspace import DEFAULT_PARTITION, partition_file
 
 CHANNELS = {"grey": 1, "rgb": 3}

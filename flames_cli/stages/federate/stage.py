@@ -14,6 +14,7 @@ from flames_cli.fed.node import NodeConfig
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.privacy_accountant import check_accountant
 from flames_cli.learn.devices import pick_device, pick_precision
+from flames_cli.stages.federate.curves import draw_curves, draw_during_rounds
 from flames_cli.stages.federate.engines import Prepared, check_engine, run_engine
 from flames_cli.stages.federate.estimate import Estimator
 from flames_cli.stages.federate.inputs import Images, find_images, node_configs
@@ -85,8 +86,10 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         for note in resumed.notes if resumed else ():
             listen(Noted(note))
         if made:
-            listener = warn_at_start(made.plan, listen)
+            listener = draw_during_rounds(folder, config, warn_at_start(made.plan, listen))
             run_engine(made, Estimator(listener, made.plan.steps_a_round, config.fraction))
+        if made or not folder.curves.is_file():
+            draw_curves(folder, config, listen)
     tests = folder.client_tests
     return FederationResult(
         run=folder.name,

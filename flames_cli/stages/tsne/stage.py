@@ -19,8 +19,8 @@ from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.files.atomic import remove_leftovers, write_csv, write_json
 from flames_cli.store.files.locks import in_turn, reading_partition
 from flames_cli.store.h5 import read_shard_sets
-from flames_cli.store.partition import ClientEntry, checked_shard
-from flames_cli.store.partitions import NamedPartition, find_run_partition, open_partition
+from flames_cli.store.partition import ClientEntry, NamedPartition, checked_shard, open_partition
+from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.runs import find_run
 from flames_cli.store.schema import EMBEDDING, stamp
 

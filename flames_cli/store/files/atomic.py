@@ -206,7 +206,19 @@ def write_private_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence
 
 def _csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    # The writer quotes the characters of its line end only, and readers take both \r and \n as line ends.
+    writer = csv.writer(_Lines(buffer), lineterminator="\r\n")
     writer.writerow(header)
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+class _Lines:
+    """File that ends each line with \n in place of \r\n."""
+
+    def __init__(self, buffer: io.StringIO) -> None:
+        self._buffer = buffer
+
+    def write(self, line: str) -> int:
+        """Write one line, which ends with \r\n."""
+        return self._buffer.write(line.removesuffix("\r\n") + "\n")

@@ -21,7 +21,6 @@ FILES = [
     "lesions-server.csv",
     "overlays-client.png",
     "overlays-server.png",
-    "rounds.png",
     "server.csv",
     "summary.json",
 ]

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from flames_cli.config import PartitionConfig, PreprocessConfig
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.stages.partition.stage import partition, verify_partition
+from flames_cli.stages.partition.stage import make_partition, partition, verify_partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import read_preprocessed_cases, read_shard_cases, read_shard_sets
 from flames_cli.store.partition import Partition, read_partition
-from flames_cli.store.workspace import partition_file, partition_folder
+from flames_cli.store.partitions import find_run_partition
+from flames_cli.store.runs import run_folder, write_config
+from flames_cli.store.workspace import list_partitions, partition_file, partition_folder
 from tests.support.datasets import find_shared, write_noise
 
 SIZE = 4
@@ -235,9 +237,59 @@ def test_an_existing_partition_is_kept_without_overwrite(small):
     workspace = small(busi={})
     run(workspace)
     before = digests(workspace)
-    with pytest.raises(FlamesError, match="partition 'default' exists already in .*; pass --overwrite"):
+    with pytest.raises(FlamesError, match=r"partition 'default' exists already in .*; pass --overwrite"):
         run(workspace, seed=1)
     assert digests(workspace) == before
+
+
+def test_partitions_of_several_names_are_independent(small):
+    workspace = small(busi={})
+    run(workspace)
+    before = digests(workspace)
+    other = make_partition(PartitionConfig(workspace=workspace, name="fold-1", fold="1/3"))
+    assert (other.name, other.folder) == ("fold-1", workspace / "partitions" / "fold-1")
+    assert read_partition(other.folder / "partition.json") == other.partition
+    assert digests(workspace) == before
+    assert list_partitions(workspace) == ["default", "fold-1"]
+
+
+def test_a_partition_without_a_run_is_replaced(small):
+    workspace = small(busi={})
+    run(workspace)
+    made = make_partition(PartitionConfig(workspace=workspace, seed=1, overwrite=True))
+    assert made.aside == ""
+    assert list_partitions(workspace) == ["default"]
+    assert read_partition(partition_file(workspace)).seed == 1
+
+
+def add_run(workspace, name="flames"):
+    """Write the configuration of a run on the present default partition."""
+    facts = {"partition_sha256": hash_file(partition_file(workspace))}
+    write_config(run_folder(workspace, name).config, {"federate": {"partition": "default"}, "run": facts})
+
+
+def test_a_partition_on_which_a_run_was_made_is_set_aside(small):
+    workspace = small(busi={})
+    first = run(workspace)
+    add_run(workspace)
+    made = make_partition(PartitionConfig(workspace=workspace, seed=1, overwrite=True))
+    assert made.aside == "default-old-1"
+    assert read_partition(partition_file(workspace, "default-old-1")) == first
+    assert (partition_folder(workspace, "default-old-1") / first.clients[0].shard).is_file()
+    assert find_run_partition(workspace, run_folder(workspace, "flames")) == "default-old-1"
+    add_run(workspace, "second")
+    again = make_partition(PartitionConfig(workspace=workspace, seed=2, overwrite=True))
+    assert again.aside == "default-old-2"
+
+
+def test_a_partition_that_is_made_again_with_the_same_content_keeps_its_name(small):
+    workspace = small(busi={})
+    made = run(workspace)
+    add_run(workspace)
+    (partition_folder(workspace) / made.clients[0].shard).write_bytes(b"damaged")
+    assert make_partition(PartitionConfig(workspace=workspace, overwrite=True)).aside == ""
+    assert list_partitions(workspace) == ["default"]
+    verify_partition(partition_folder(workspace), made)
 
 
 def test_shards_of_an_earlier_partition_are_removed(small):
@@ -345,10 +397,8 @@ def test_a_rejected_overwrite_leaves_the_partition_as_it_was(small):
     with pytest.raises(FlamesError, match="patient busi/c"):
         run(workspace, overwrite=True)
     assert digests(workspace) == before
-    assert {path.name for path in partition_folder(workspace).parent.iterdir()} == {
-        ".default.lock",
-        "default",
-    }
+    left = {path.name for path in partition_folder(workspace).parent.iterdir()}
+    assert left == {".default.lock", "default"}
 
 
 def test_one_name_in_two_data_sets_of_unnamed_patients_is_two_patients(small):

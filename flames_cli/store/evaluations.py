@@ -1,0 +1,306 @@
+"""Files of an evaluation: scores of every image and volume as CSV, and evaluation.json with how they were
+made."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from flames_cli.core.imaging.small_lesion_rule import Lesion
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.files.atomic import finite, reason_of, write_csv, write_json
+from flames_cli.store.schema import EVALUATION, MADE_BY, check_stamp, read_json, stamp
+
+CASES, VOLUMES, SUMMARY = "cases.csv", "volumes.csv", "evaluation.json"
+"""Names of the files in the folder of an evaluation."""
+EXTRA = "extra_"
+"""Start of the name of a column that the user's manifest has and FLAMES does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Model and patient of one score: the first columns of both tables."""
+
+    run: str
+    seed: int
+    fold: int | None
+    """Fold of the run's partition, from 1; None without folds."""
+    split: str
+    """client_test or server_test."""
+    model: str
+    """Name of the client, or label of the server model."""
+    modality: str
+    dataset: str
+    collection: str
+    """Name that data sets with common patients share; empty: the data set's own."""
+    organ: str
+    site: str
+    unseen_site: str
+    """The site, if no client has trained on cases from it; else empty."""
+    patient: str
+    """The patient, or the first of several patients whose images are near copies (`CaseInfo.split_unit`)."""
+    extra: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """Cells of the columns that the user kept from a manifest, by column."""
+
+    @property
+    def person(self) -> str:
+        """The patient, by a name that is unique over all data sets."""
+        return f"{self.collection or self.dataset}/{self.patient}"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseScore(_Scored):
+    """Scores of one model on one image; a line of cases.csv.
+
+    Distances and counts of lesions are None for slices that are not selected; distances in mm also where the
+    spacing is unknown. A distance is infinite if one of both masks is empty, or both are.
+    """
+
+    case: str
+    volume: str
+    """Name of the volume that the slice belongs to; empty for a still image."""
+    selected: bool
+    """True for a still image and for a slice of the `slices` protocol."""
+    lesion: Lesion
+    """Size of its lesions by the data set's rule: small, large, or none if its true mask is empty."""
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    iou: float
+    dice: float
+    pixel_accuracy: float
+    majority_accuracy: float
+    hausdorff_px: float | None
+    """Hausdorff distance of all foreground pixels in pixels of the stored square, as in the paper."""
+    hd95_px: float | None
+    """95th percentile of the distances between the surfaces, in pixels of the source image."""
+    hd95_mm: float | None
+    assd_px: float | None
+    """Average symmetric surface distance, in pixels of the source image."""
+    assd_mm: float | None
+    diagonal_px: float | None
+    """Diagonal of the source image, the distance of a missed case where it is penalised."""
+    diagonal_mm: float | None
+    lesions: int | None
+    """Number of lesions in the true mask."""
+    lesions_predicted: int | None
+    lesions_matched: int | None
+    """Number of pairs of a lesion and a predicted one, each in at most one pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeScore(_Scored):
+    """Scores of one model on one complete volume; a line of volumes.csv.
+
+    A ratio whose denominator is zero is None: sensitivity without a true voxel, precision without a predicted
+    one.
+    """
+
+    volume: str
+    slices: int
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    dice: float
+    sensitivity: float | None
+    precision: float | None
+    volume_ml: float
+    """True volume of the tumour, in ml."""
+    predicted_ml: float
+    volume_error_ml: float
+    """Predicted volume minus true volume, in ml."""
+    hd95_mm: float | None
+    assd_mm: float | None
+    nsd_2mm: float | None
+    """Normalised surface Dice at a tolerance of 2 mm, in [0, 1]."""
+    diagonal_mm: float
+    """Diagonal of the volume, the distance of a missed case where it is penalised."""
+    lesions: int | None
+    lesions_predicted: int | None
+    lesions_matched: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedRun:
+    """A run whose models were evaluated, and the round of these models."""
+
+    name: str
+    strategy: str
+    seed: int
+    fold: int | None
+    round: int
+    last_round: int
+    """Last stored round of the run."""
+    asked: str
+    """Rule of the choice: best, best-small, last, or the number of a round."""
+    why: str
+    """Reason for the round, in words."""
+    partition: str
+    partition_sha256: str
+    checkpoint: str
+    """SHA-256 of the checkpoint's index, which contains the checksums of its files."""
+    validation_dice: float | None = None
+    """Pooled validation Dice of the round; None: not known."""
+    stale_statistics: bool = False
+    """True if its models have the statistics of BatchNorm of their blend, not of their own weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationFile:
+    """Content of evaluation.json: what was evaluated and how, with all tables."""
+
+    name: str
+    """Name of the evaluation, and of its folder."""
+    run: str
+    """Name of the run, or of its family."""
+    runs: tuple[EvaluatedRun, ...]
+    """The run, or the finished runs of the family by fold and seed; not empty."""
+    options: Mapping[str, Any]
+    """Options that change the scores, such as the splits."""
+    small: Mapping[str, str]
+    """Rule that decides which images have small lesions, by data set."""
+    units: Mapping[str, Mapping[str, str]]
+    """Unit that counts as a patient (`core.patient_units`), by split and data set."""
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]
+    """Lines of the tables by name; each table is also NAME.csv, with the same columns."""
+    untested: Mapping[str, str] = field(default_factory=dict)
+    """Clients, modalities and runs that are in no table, each with its reason."""
+    incomplete: tuple[str, ...] = ()
+    """Data sets with volumes of which slices are missing, so they have no line in volumes.csv."""
+    privacy: Mapping[str, Any] | None = None
+    """Privacy cost of the models, if they are private."""
+
+    @property
+    def is_family(self) -> bool:
+        """True if the name is that of a family, even if only one of its runs is finished."""
+        return self.run != self.runs[0].name
+
+
+ScoreT = TypeVar("ScoreT", bound=_Scored)
+
+
+def write_case_scores(path: Path, scores: Sequence[CaseScore]) -> None:
+    """Write cases.csv, atomically: a line per model, run and image."""
+    _write_scores(path, CaseScore, scores)
+
+
+def write_volume_scores(path: Path, scores: Sequence[VolumeScore]) -> None:
+    """Write volumes.csv, atomically: a line per model, run and complete volume."""
+    _write_scores(path, VolumeScore, scores)
+
+
+def read_case_scores(path: Path) -> list[CaseScore]:
+    """Return the lines of a cases.csv.
+
+    Raises:
+        MissingArtifact: there is no such file.
+        FlamesError: it cannot be read, or has other columns or cells.
+    """
+    return _read_scores(path, CaseScore)
+
+
+def read_volume_scores(path: Path) -> list[VolumeScore]:
+    """Return the lines of a volumes.csv. Raises as `read_case_scores`."""
+    return _read_scores(path, VolumeScore)
+
+
+def write_evaluation_file(path: Path, content: EvaluationFile) -> None:
+    """Write evaluation.json, atomically; a number that is not finite becomes null."""
+    write_json(path, {**stamp(EVALUATION), **finite(asdict(content))})
+
+
+def read_evaluation_file(path: Path) -> EvaluationFile:
+    """Return the content of an evaluation.json.
+
+    Raises:
+        MissingArtifact: there is no such file.
+        FlamesError: it cannot be read, or has another version or other entries.
+    """
+    found = read_json(path, EVALUATION)
+    check_stamp(found, EVALUATION, path)
+    kept = {name: value for name, value in found.items() if name not in stamp(EVALUATION)}
+    try:
+        kept["runs"] = tuple(EvaluatedRun(**run) for run in kept["runs"])
+        kept["incomplete"] = tuple(kept["incomplete"])
+        content = EvaluationFile(**kept)
+        if not content.runs:
+            raise ValueError("it names no run")
+    except (TypeError, KeyError, ValueError) as error:
+        command = MADE_BY[EVALUATION.name]
+        raise FlamesError(f"{path} has wrong entries ({error}); make it again with `{command}`") from error
+    return content
+
+
+def _columns(kind: type[_Scored]) -> dict[str, Any]:
+    """Return the type of each column except those of `extra`."""
+    hints = get_type_hints(kind)
+    return {one.name: hints[one.name] for one in fields(kind) if one.name != "extra"}
+
+
+def _write_scores(path: Path, kind: type[ScoreT], scores: Sequence[ScoreT]) -> None:
+    extra = sorted({name for score in scores for name in score.extra})
+    columns = _columns(kind)
+    rows = [
+        [*(_cell(getattr(score, name)) for name in columns), *(score.extra.get(name, "") for name in extra)]
+        for score in scores
+    ]
+    write_csv(path, [*columns, *(f"{EXTRA}{name}" for name in extra)], rows)
+
+
+def _cell(value: Any) -> Any:
+    """Return what the CSV has for `value`: an empty cell for None, 1 or 0 for a bool."""
+    return "" if value is None else int(value) if isinstance(value, bool) else value
+
+
+def _read_scores(path: Path, kind: type[ScoreT]) -> list[ScoreT]:
+    command = MADE_BY[EVALUATION.name]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = _columns(kind)
+            _check_header(reader.fieldnames or (), list(columns))
+            return [kind(**_parse_row(row, columns)) for row in reader]
+    except FileNotFoundError as error:
+        raise MissingArtifact(f"{path} does not exist; make it with `{command}`") from error
+    except OSError as error:
+        raise FlamesError(
+            f"{path} cannot be read: {reason_of(error)}; check the disk and its rights"
+        ) from error
+    except (ValueError, csv.Error) as error:
+        raise FlamesError(
+            f"{path} is not a table of this release ({error}); make it again with `{command}`"
+        ) from error
+
+
+def _check_header(found: Iterable[str], expected: Sequence[str]) -> None:
+    own = [name for name in found if not name.startswith(EXTRA)]
+    if own != expected:
+        missing = [name for name in expected if name not in own]
+        raise ValueError(f"column {missing[0]} is missing" if missing else "its columns are others")
+
+
+def _parse_row(row: Mapping[str | Any, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+    if None in row or None in row.values():
+        raise ValueError("a line has more or fewer cells than the header")
+    extra = {name.removeprefix(EXTRA): cell for name, cell in row.items() if name.startswith(EXTRA)}
+    return {**{name: _parse(row[name], type_, name) for name, type_ in columns.items()}, "extra": extra}
+
+
+def _parse(cell: str, type_: Any, column: str) -> Any:
+    """Return the value of a cell; the type is one that `_cell` writes."""
+    if isinstance(type_, UnionType):
+        return _parse(cell, get_args(type_)[0], column) if cell else None
+    try:
+        if type_ is bool:
+            return {"0": False, "1": True}[cell]
+        if type_ in (int, float):
+            return type_(cell)
+        if get_origin(type_) is not None and cell not in get_args(type_):
+            raise ValueError(cell)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{cell[:40]!r} in column {column}") from error
+    return cell
