@@ -7,15 +7,14 @@ from rich.console import Console
 from flames_cli.cli.consoles import results, watching
 from flames_cli.cli.live import FederationView, progress_bars
 from flames_cli.cli.render import (
-    federation_json,
     map_json,
     print_evaluation,
-    print_federation,
     print_json,
     print_map,
     print_partition,
     print_preprocessed,
 )
+from flames_cli.cli.render_federation import federation_json, print_federation
 from flames_cli.cli.text import duration
 from flames_cli.config import DemoConfig
 from flames_cli.fed.events import Event, OnEvent, RoundDone

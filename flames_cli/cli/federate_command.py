@@ -27,7 +27,8 @@ def federate(ctx: typer.Context) -> None:
     options = build_config(ctx, FederateConfig) if resumed is None else resumed_config(ctx, resumed or None)
     from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import FederationView
-    from flames_cli.cli.render import federation_json, print_federation, print_json
+    from flames_cli.cli.render import print_json
+    from flames_cli.cli.render_federation import federation_json, print_family, print_federation, print_next
     from flames_cli.learn.devices import pick_device
     from flames_cli.stages.federate.seeds import federate_all
 
@@ -40,8 +41,10 @@ def federate(ctx: typer.Context) -> None:
     if ctx.params["json_output"]:
         runs = [federation_json(result) for result in made]
         print_json({"name": name, "seeds": options.seeds, "runs": runs} if options.seeds else runs[0])
-    elif options.seeds:
-        results().print(f"`flames evaluate --run {name}` pools all runs of '{name}'")
+        return
+    if options.seeds:
+        print_family(results(), name, made)
+    print_next(results(), name if options.seeds else made[0].run, options.workspace)
 
 
 def resumed_config(ctx: click.Context, name: str | None) -> Any:

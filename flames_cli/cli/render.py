@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from flames_cli.cli.render_client_tests import print_client_tests
-from flames_cli.cli.render_evaluation import NOT_PRIVATE, evaluation_notes, evaluation_tables
-from flames_cli.cli.text import count, duration, epsilon_spent, size
+from flames_cli.cli.render_evaluation import evaluation_notes, evaluation_tables
+from flames_cli.cli.text import count
 from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
 from flames_cli.core.patient_units import NOUNS, UNKNOWN, column_title, count_units, join_units
 from flames_cli.report.pages import patient_columns
@@ -21,7 +20,6 @@ from flames_cli.store.workspace import PARTITION_FILE
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` does not need
     from flames_cli.stages.evaluate.files import Evaluation
-    from flames_cli.stages.federate.stage import FederationResult
     from flames_cli.stages.partition.stage import Partitioned
     from flames_cli.stages.tsne.stage import Map
     from flames_cli.store.partition import Partition
@@ -48,6 +46,9 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     for name, counts in report["sets"].items():
         table.add_row(name, *(str(counts[column]) for column in columns))
     console.print(table)
+    volumes, slices = (sum(n.get(what, 0) for n in report["sets"].values()) for what in ("volumes", "slices"))
+    if volumes:
+        console.print(f"stored {count(volumes, 'complete volume')} with {count(slices, 'slice')}")
     console.print(_small_lesions(report["small_lesions"]))
     if sites := report["sites"]:
         listed = ", ".join(f"{site} {_cell(n['images'], n['patients'], unit)}" for site, n in sites.items())
@@ -82,8 +83,8 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
     if bad := report["bad"]:
         console.print(f"left out {count(len(bad), 'bad case')}", style="yellow")
     console.print("pseudonyms, and reasons for cases left out, for this site only:")
-    _say_where(console, table_path(workspace, report["dataset"]))
-    _say_where(console, workspace / "preprocessed" / report["file"])
+    say_where(console, table_path(workspace, report["dataset"]))
+    say_where(console, workspace / "preprocessed" / report["file"])
 
 
 def _small_lesions(found: dict[str, Any]) -> str:
@@ -116,6 +117,11 @@ def print_partition(console: Console, made: "Partitioned") -> None:
             shown = _cell(images, len(server.patients[name]), tested.get(name, "patient"))
             unseen.add_row(server.modality, name, server.organs[name], shown)
     console.print(unseen)
+    tests = [client.test_volumes for client in partition.clients]
+    tests += [own for server in partition.server for own in server.test_volumes.values()]
+    volumes, slices = (sum(own[number] for own in tests) for number in (0, 1))
+    if volumes:
+        console.print(f"test sets have {count(volumes, 'volume')} with {count(slices, 'slice')}")
     nameless = {client.dataset for client in partition.clients if client.patient_unit == "image"}
     if nameless and units != {"image"}:
         console.print(f"{', '.join(sorted(nameless))}: {column_title('image')}")
@@ -134,7 +140,7 @@ def print_partition(console: Console, made: "Partitioned") -> None:
             style="yellow",
             soft_wrap=True,
         )
-    _say_where(console, made.folder / PARTITION_FILE)
+    say_where(console, made.folder / PARTITION_FILE)
 
 
 def partition_json(made: "Partitioned") -> dict[str, Any]:
@@ -177,44 +183,6 @@ def _claim(partition: "Partition") -> str:
     return "every shard read back: " + "; ".join(claims)
 
 
-def print_federation(
-    console: Console, result: "FederationResult", rounds: int, one_of_several: bool = False
-) -> None:
-    """Print a summary of a run and its folder."""
-    done = len(result.records) - result.resumed_from
-    if done <= 0:
-        advice = "" if one_of_several else "; raise --rounds to continue, or pass --fresh to start again"
-        console.print(
-            f"run '{result.run}' has {count(len(result.records), 'round')} already, {rounds} were asked "
-            f"for{advice}"
-        )
-    else:
-        records = result.records[result.resumed_from :]
-        seconds = sum(record["seconds"] for record in records)
-        after = f" after round {result.resumed_from}" if result.resumed_from else ""
-        moved = sum(record["bytes_up"] + record["bytes_down"] for record in records)
-        console.print(
-            f"run '{result.run}': {count(done, 'round')}{after} in {duration(seconds)}, "
-            f"{size(moved)} of weights moved"
-        )
-        for record in records:
-            for client, reason in record["rejected"].items():
-                console.print(f"round {record['round']}: {client} was rejected: {reason}", style="yellow")
-            if unchanged := record["unchanged_groups"]:
-                console.print(
-                    f"round {record['round']}: the model of {', '.join(unchanged)} is unchanged: "
-                    "no good report arrived",
-                    style="yellow",
-                )
-    if result.records and "epsilon" in (last := result.records[-1]):
-        console.print(f"privacy: {epsilon_spent(last)}, for each client; {NOT_PRIVATE}")
-    if result.tests:
-        print_client_tests(console, result.tests)
-    if chosen := result.chosen:
-        console.print(f"flames evaluate takes round {chosen.round}: {chosen.why}", soft_wrap=True)
-    _say_where(console, result.folder)
-
-
 def print_evaluation(console: Console, result: "Evaluation") -> None:
     """Print the tables of clients and server models, with those of the other run if there is one."""
     for table in evaluation_tables(result):
@@ -223,7 +191,7 @@ def print_evaluation(console: Console, result: "Evaluation") -> None:
         console.print(f"not in the tables: {name}, {reason}", style="yellow")
     for note in evaluation_notes(result):
         console.print(note, style="dim")
-    _say_where(console, result.folder)
+    say_where(console, result.folder)
 
 
 def print_map(console: Console, made: "Map") -> None:
@@ -246,25 +214,12 @@ def print_map(console: Console, made: "Map") -> None:
             f"the features come from {made.models} models, whose spaces differ: that alone separates them",
             style="yellow",
         )
-    _say_where(console, made.folder / "tsne.png")
+    say_where(console, made.folder / "tsne.png")
 
 
-def _say_where(console: Console, path: Path) -> None:
+def say_where(console: Console, path: Path) -> None:
+    """Print the path of a result."""
     console.print(f"→ {path}", style="cyan", soft_wrap=True)
-
-
-def federation_json(result: "FederationResult") -> dict[str, Any]:
-    """Return a finished run as a JSON object."""
-    return {
-        "run": result.run,
-        "folder": str(result.folder),
-        "resumed_from": result.resumed_from,
-        "rounds": result.records,
-        **({"notes": result.notes} if result.notes else {}),
-        **({"chosen_round": result.chosen.as_json()} if result.chosen else {}),
-        **({"final_models": result.final} if result.final else {}),
-        **({"client_tests": result.tests} if result.tests else {}),
-    }
 
 
 def map_json(made: "Map") -> dict[str, Any]:

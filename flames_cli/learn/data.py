@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from flames_cli.core.imaging.geometry import Warp, apply_warp
 from flames_cli.core.imaging.intensity import dequantise
 from flames_cli.core.imaging.small_lesion_rule import Lesion, SmallLesionRule
 from flames_cli.store.cases import CaseInfo, CaseSet
+from flames_cli.store.volumes import StoredVolume, find_volumes
 
 MEAN, STD = 0.5, 0.5
 """Constants of the normalisation (FLAMES paper, section 5.1): [0, 1] becomes [-1, 1]."""
@@ -34,6 +36,8 @@ class ShardDataset:
     def __init__(self, sets: Sequence[CaseSet]) -> None:
         self._sets = [cases for cases in sets if len(cases)]
         self._where = [(number, row) for number, cases in enumerate(self._sets) for row in range(len(cases))]
+        self.selected = [index for index in range(len(self)) if self.case(index).selected]
+        """Indices of the selected cases; the others only complete a volume."""
 
     def __len__(self) -> int:
         return len(self._where)
@@ -71,6 +75,12 @@ class ShardDataset:
         image = dequantise(cases.images[row], cases.info.max_value)
         mask: Mask = cases.masks[row]
         return apply_warp(image, mask, warp) if warp else (image, mask)
+
+    @cached_property
+    def volumes(self) -> list[StoredVolume]:
+        """The volumes of which all slices are there; an index of theirs is one of this data set."""
+        found = find_volumes((self.dataset(index), self.case(index)) for index in range(len(self)))
+        return [volume for volume in found if volume.is_complete]
 
     @property
     def n_patients(self) -> int:

@@ -110,6 +110,8 @@ class ReadOptions:
     """True to read images and volumes without a lesion, too."""
     percentile_of: PercentileOf = "all"
     """Voxels of which `percentile` is taken: all, or those above 0."""
+    complete: bool = False
+    """True to read all slices of a volume, of which `slices` selects some; False to read only those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class RawCase:
     """Labels of the masks that are tumour: those that the user chose, or the only one of each mask."""
     notes: tuple[str, ...] = ()
     """Remarks about the files that the user should see, without names of files or patients."""
+    selected: bool = True
+    """False for a slice that only completes its volume (see ReadOptions)."""
 
 
 @dataclass(frozen=True, slots=True)

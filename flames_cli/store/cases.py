@@ -1,9 +1,10 @@
 """Cases in HDF5: one group per set and one chunk per case, so sets can be copied without decoding."""
 
+import json
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from types import TracebackType
@@ -24,6 +25,7 @@ from flames_cli.core.imaging.small_lesion_rule import (
 from flames_cli.core.imaging.volumes import Placement
 from flames_cli.core.patient_units import NOUNS
 from flames_cli.store.files.atomic import raising_not_written, write_all
+from flames_cli.store.files.parse import parse_json
 
 LEVEL = 1
 """Compression level of ISA-L's deflate. Its highest level saves 0.2 % of disk on ultrasound and takes twice
@@ -68,6 +70,15 @@ class CaseInfo:
     `core.imaging.lesions.LesionSize`."""
     smallest_px: int = 0
     smallest_box_px: int = 0
+    selected: bool = True
+    """False for a slice that only completes its volume: no model is trained, validated or chosen on it."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Values of the columns of the manifest that the user kept, by column."""
+
+    @property
+    def volume(self) -> str:
+        """Name of its volume, unique within the data set; empty for still images."""
+        return self.case.rpartition("/")[0] if self.place else ""
 
     @property
     def lesions(self) -> LesionSize:
@@ -220,19 +231,26 @@ def _create_chunked(
 
 
 def _write_columns(group: h5py.Group, cases: Sequence[CaseInfo]) -> None:
-    for column, field in _IDENTITY.items():
-        encoded = [str(getattr(case, field)).encode() for case in cases]
-        width = max([len(text) for text in encoded], default=0) or 1
-        group.create_dataset(column, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", width)))
+    for column, name in _IDENTITY.items():
+        _write_texts(group, column, [str(getattr(case, name)) for case in cases])
     group.create_dataset("slice", data=np.array([case.slice_index for case in cases], np.int32))
     spacing = np.array([case.spacing_mm for case in cases], np.float32).reshape(-1, 2)
     group.create_dataset("spacing_mm", data=spacing)
     for column in _LESIONS:
         group.create_dataset(column, data=np.array([getattr(case, column) for case in cases], np.int32))
+    group.create_dataset("selected", data=np.array([case.selected for case in cases], np.uint8))
+    if any(case.extra for case in cases):
+        _write_texts(group, "extra", [json.dumps(dict(case.extra), sort_keys=True) for case in cases])
     raw_shape = np.array([case.raw_shape for case in cases], np.int32).reshape(-1, 2)
     group.create_dataset("raw_shape", data=raw_shape)
     if any(case.place for case in cases):
         _write_places(group.create_group("volume"), [case.place or NO_PLACE for case in cases])
+
+
+def _write_texts(group: h5py.Group, column: str, texts: Sequence[str]) -> None:
+    encoded = [text.encode() for text in texts]
+    width = max([len(text) for text in encoded], default=0) or 1
+    group.create_dataset(column, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", width)))
 
 
 def _write_places(group: h5py.Group, places: Sequence[Placement]) -> None:
@@ -288,15 +306,39 @@ def _check_pixels(group: h5py.Group, info: SetInfo) -> None:
 def read_cases(group: h5py.Group) -> list[CaseInfo]:
     """Return the cases of `group`, without their pixels."""
     columns: dict[str, list[Any]] = {
-        **{field: _read_texts(group[column]) for column, field in _IDENTITY.items()},
+        **{name: _read_texts(group[column]) for column, name in _IDENTITY.items()},
         "slice_index": _read_numbers(group["slice"]),
         "spacing_mm": [(float(y), float(x)) for y, x in group["spacing_mm"][...].tolist()],
         "raw_shape": [(int(rows), int(columns)) for rows, columns in group["raw_shape"][...].tolist()],
         "place": _read_places(group),
         **{column: _read_numbers(group[column]) for column in _LESIONS},
+        "selected": read_selected(group),
+        "extra": _read_extra(group),
     }
     rows = zip(*columns.values(), strict=True)
     return [CaseInfo(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def read_selected(group: h5py.Group) -> list[bool]:
+    """Return for every case of `group` whether it is selected; all are in files of versions 4 and 5."""
+    if "selected" not in group:
+        return [True] * int(group["slice"].shape[0])
+    return [bool(value) for value in group["selected"][...].tolist()]
+
+
+def _read_extra(group: h5py.Group) -> list[Mapping[str, str]]:
+    if "extra" not in group:
+        return [{}] * int(group["slice"].shape[0])
+    texts = _read_texts(group["extra"])
+    parsed = {text: _parse_extra(text) for text in set(texts)}
+    return [parsed[text] for text in texts]
+
+
+def _parse_extra(text: str) -> Mapping[str, str]:
+    values = parse_json(text)
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise ValueError(f"its kept columns are {text[:80]!r}, expected texts by column")
+    return values
 
 
 def _read_numbers(dataset: h5py.Dataset) -> list[int]:
@@ -325,9 +367,17 @@ def _read_places(group: h5py.Group) -> list[Placement | None]:
     ]
 
 
-def read_set(group: h5py.Group) -> CaseSet:
-    """Return all of `group`, in memory."""
-    return CaseSet(read_set_info(group), read_cases(group), group["image"][...], group["mask"][...])
+def read_set(group: h5py.Group, complete: bool = False) -> CaseSet:
+    """Return the selected cases of `group` in memory; with `complete`, all of its cases."""
+    info, cases = read_set_info(group), read_cases(group)
+    rows = [row for row, case in enumerate(cases) if complete or case.selected]
+    if len(rows) == len(cases):
+        return CaseSet(info, cases, group["image"][...], group["mask"][...])
+    images = np.zeros((len(rows), *info.pixel_shape), info.dtype)
+    masks = np.zeros((len(rows), info.size, info.size), np.uint8)
+    for place, row in enumerate(rows):
+        images[place], masks[place] = group["image"][row], group["mask"][row]
+    return CaseSet(info, [cases[row] for row in rows], images, masks)
 
 
 def read_chunks(group: h5py.Group, indices: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:

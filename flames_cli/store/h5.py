@@ -18,6 +18,7 @@ from flames_cli.store.cases import (
     Spool,
     read_cases,
     read_chunks,
+    read_selected,
     read_set,
     read_set_info,
 )
@@ -179,10 +180,13 @@ class ShardSummary:
 
 
 def read_shard_summary(path: Path) -> ShardSummary:
-    """Return the properties of a client's shard, with its number of images per set; no pixels are read."""
+    """Return the properties of a client's shard, with its number of images per set; no pixels are read.
+
+    Slices that only complete a volume are not counted.
+    """
     with open_checked(path, SHARD) as file:
         info = read_set_info(file["train"])
-        images = {name: int(file[name]["image"].shape[0]) for name in CLIENT_SETS}
+        images = {name: sum(read_selected(file[name])) for name in CLIENT_SETS}
         return ShardSummary(
             name=str(file.attrs["name"]),
             modality=str(file.attrs["modality"]),
@@ -193,12 +197,15 @@ def read_shard_summary(path: Path) -> ShardSummary:
         )
 
 
-def read_shard_sets(path: Path, set_name: str) -> list[CaseSet]:
-    """Return the case sets of a shard's `set_name`: one set, or one per data set for a server's shard."""
+def read_shard_sets(path: Path, set_name: str, complete: bool = False) -> list[CaseSet]:
+    """Return the case sets of a shard's `set_name`: one set, or one per data set for a server's shard.
+
+    They have the selected cases only; with `complete`, also the slices that complete the test volumes.
+    """
     with open_checked(path, SHARD) as file:
         if _has_cases(file[set_name]):
-            return [read_set(file[set_name])]
-        return [read_set(group) for _, group in _case_groups(file[set_name], "")]
+            return [read_set(file[set_name], complete)]
+        return [read_set(group, complete) for _, group in _case_groups(file[set_name], "")]
 
 
 def read_shard_cases(path: Path) -> dict[str, tuple[SetInfo, list[CaseInfo]]]:

@@ -23,7 +23,10 @@ _ENTRIES = ("seed", "size", "clients", "server", "channels", "options", "left_ou
 
 @dataclass(frozen=True, slots=True)
 class ClientEntry:
-    """One client: its shard (relative to the partition's folder), and its images and patients per set."""
+    """One client: its shard (relative to the partition's folder), and its images and patients per set.
+
+    Images are stills and the selected slices of volumes; a test set also has the other slices.
+    """
 
     name: str
     dataset: str
@@ -38,6 +41,8 @@ class ClientEntry:
     """The centre that all its cases come from, if the data set was divided by site."""
     patient_unit: str = "patient"
     """Unit that counts as a patient (see `SetInfo`); earlier releases did not record it."""
+    test_volumes: tuple[int, int] = (0, 0)
+    """Number of volumes of the test set, and of all their slices; earlier releases did not record them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class ServerEntry:
     """Unseen site by test set; test sets without an entry come from the clients' own sites."""
     patient_units: dict[str, str] = field(default_factory=dict)
     """Unit that counts as a patient, by test set; earlier releases did not record it: patients."""
+    test_volumes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Number of volumes of each test set, and of all their slices; earlier releases did not record them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ class Format:
 
 
 CHECK = Format("flames-check")
-PREPROCESSED = Format("flames-preprocessed", 5, earlier=(4,))
+PREPROCESSED = Format("flames-preprocessed", 6, earlier=(4, 5))
 PREPROCESSED_REPORT = Format("flames-preprocessed-report", 4)
 PARTITION = Format("flames-partition", 3)
-SHARD = Format("flames-shard", 5, earlier=(4,))
+SHARD = Format("flames-shard", 6, earlier=(4, 5))
 RUN = Format("flames-run", 3, earlier=(2,))
 CHECKPOINT = Format("flames-checkpoint", 6, earlier=(4, 5))
 CLIENT_STATE = Format("flames-memory")

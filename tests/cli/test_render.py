@@ -1,15 +1,12 @@
 import io
 import json
 import math
-import re
 
 import pytest
 from rich.console import Console
 
 from flames_cli.cli import consoles, render
-from flames_cli.stages.federate.stage import FederationResult
 from flames_cli.stages.partition.stage import Partitioned
-from flames_cli.stages.rounds import ChosenRound
 from flames_cli.stages.tsne.stage import Map
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry
 
@@ -146,6 +143,7 @@ def test_a_partition_shows_images_and_patients(tmp_path):
     assert "│ busi   │ US       │ breast │ 5 (2) │ 1 (1) │ 0 (0) │" in shown
     assert "│             7 (2) │" in shown
     assert "every shard read back: no named patient is in two sets (5 patients, 1 data set)\n" in shown
+    assert "volume" not in shown
     assert "busi has no test patients: its model is tested by the server only\n" in shown
     assert "left out" not in shown
 
@@ -224,32 +222,6 @@ def test_a_partition_says_where_the_earlier_one_of_its_name_is(tmp_path):
     assert render.partition_json(made)["set_aside"] == "default-old-1"
 
 
-def record(number):
-    return {
-        "round": number,
-        "seconds": 30.0,
-        "bytes_up": 2**20,
-        "bytes_down": 2**20,
-        "rejected": {},
-        "unchanged_groups": [],
-    }
-
-
-@pytest.mark.parametrize(
-    ("before", "done", "says"),
-    [
-        (0, 2, "run 'mine': 2 rounds in 1 min, 4.0 MiB of weights moved"),
-        (3, 1, "run 'mine': 1 round after round 3 in 30 s, 2.0 MiB of weights moved"),
-        (4, 0, "run 'mine' has 4 rounds already, 4 were asked for; raise --rounds to continue,"),
-    ],
-)
-def test_a_finished_run_reports_what_this_call_did(before, done, says, tmp_path):
-    records = [record(number + 1) for number in range(before + done)]
-    result = FederationResult("mine", tmp_path, before, records)
-    assert says in written(render.print_federation, result, before + done)
-    assert render.federation_json(result)["rounds"] == records
-
-
 def map_of(folder, **changes):
     made = {
         "features": "pixels",
@@ -284,39 +256,14 @@ def test_info_says_none_where_there_is_nothing(tmp_path):
     assert shown.count("none") >= 3
 
 
-def test_a_rejected_client_is_named_at_the_end(tmp_path):
-    rejected = {**record(1), "rejected": {"busi": "its report is empty"}}
-    shown = written(render.print_federation, FederationResult("mine", tmp_path, 0, [rejected]), 1)
-    assert "round 1: busi was rejected: its report is empty" in shown
-
-
-def test_the_round_that_is_evaluated_is_named_with_its_reason(tmp_path):
-    chosen = ChosenRound(1, 2, "best", "the best of 2 rounds", 0.5, 0.25, 12)
-    result = FederationResult("mine", tmp_path, 0, [record(1), record(2)], chosen=chosen)
-    assert "flames evaluate takes round 1: the best of 2 rounds" in written(
-        render.print_federation, result, 2
-    )
-    assert render.federation_json(result)["chosen_round"]["round"] == 1
-
-
-def test_results_of_nodes_are_shown_and_so_are_nodes_without_results(tmp_path):
-    of = {"mean": 0.5, "sd": 0.25, "n": 9, "n_infinite": 0}
-    metrics = {
-        **dict.fromkeys(("iou", "dice", "pixel_accuracy"), of),
-        "hausdorff_px": {"mean": None, "sd": None, "n": 0, "n_infinite": 9},
-    }
-    told = {"client": "hospital-a", "modality": "MRI", "n": 9, "metrics": metrics}
-    tests = {"round": 2, "clients": [told], "silent": {"hospital-b": "its test set is too small"}}
-    result = FederationResult("mine", tmp_path, 0, [record(1), record(2)], tests)
-    shown = written(render.print_federation, result, 2)
-    assert "clients, own test sets, after round 2" in shown
-    assert re.search(r"hospital-a +MRI +9 +0.50±0.25 +0.50±0.25 +50.0±25.0 +none", shown)
-    assert "hospital-b reports no test: its test set is too small" in shown
-    assert render.federation_json(result)["client_tests"] == tests
-
-
-def test_a_private_run_ends_with_what_it_has_cost(tmp_path):
-    private = {**record(1), "epsilon": 4.7285, "delta": 1e-5}
-    shown = written(render.print_federation, FederationResult("mine", tmp_path, 0, [private]), 1)
-    shown = " ".join(shown.split())
-    assert "privacy: epsilon 4.73 (delta 1e-05), for each client; it does not cover the losses" in shown
+def test_complete_volumes_are_counted_apart_from_images(tmp_path):
+    sets = {"client_train": {"images": 5, "patients": 3, "volumes": 3, "slices": 40}}
+    sets |= {"client_test": {"images": 2, "patients": 1, "volumes": 1, "slices": 20}}
+    shown = written(render.print_preprocessed, report(sets=sets), tmp_path)
+    assert "stored 4 complete volumes with 60 slices\n" in shown
+    numbers = {"train": 5, "val": 1, "test": 2}, {"train": ["a"], "val": ["b"], "test": ["c"]}
+    client = ClientEntry("brats", "brats", "MRI", "brain", "s", *numbers, test_volumes=(1, 20))
+    server = ServerEntry("MRI", "s", {"brats": "brain"}, {"brats": 7}, {"brats": ["d", "e"]})
+    server.test_volumes["brats"] = (2, 35)
+    shown = written(render.print_partition, named(Partition(0, 240, [client], [server]), tmp_path))
+    assert "test sets have 3 volumes with 55 slices\n" in shown

@@ -6,6 +6,7 @@ import torch
 
 from flames_cli.core.imaging.geometry import Warp, apply_warp
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
+from flames_cli.core.imaging.volumes import Placement
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
 from tests.support.datasets import draw_discs
 
@@ -35,6 +36,19 @@ def test_sets_follow_one_another(mixed):
     ]
     assert [mixed.dataset(index) for index in range(5)] == ["busi"] * 3 + ["otu2d"] * 2
     assert [mixed.organ(index) for index in range(5)] == ["breast"] * 3 + ["ovary"] * 2
+
+
+def test_selected_cases_and_complete_volumes_are_known_by_their_indices():
+    discs, stills = draw_discs(5, dataset="brats"), draw_discs(2)
+    place = Placement("axial", 0, (16, 16, 3), "RAS", tuple(np.eye(4).ravel().tolist()))
+    slices = [("a", 2), ("a", 0), ("b", 0), ("a", 1), ("b", 2)]
+    cases = [
+        replace(case, case=f"{name}/z{index}", place=replace(place, index=index), selected=index == 0)
+        for case, (name, index) in zip(discs.cases, slices, strict=True)
+    ]
+    dataset = ShardDataset([stills, replace(discs, cases=cases)])
+    assert dataset.selected == [0, 1, 3, 4]
+    assert [(volume.name, volume.indices) for volume in dataset.volumes] == [("a", (3, 5, 2))]
 
 
 def test_lesions_are_small_or_large_by_the_rule_of_their_data_set():

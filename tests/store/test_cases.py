@@ -48,6 +48,8 @@ STILLS = st.builds(
     n_lesions=COUNTS,
     smallest_px=COUNTS,
     smallest_box_px=COUNTS,
+    selected=st.booleans(),
+    extra=st.dictionaries(NAMES, NAMES, max_size=2),
 )
 SLICES = st.builds(lambda case, place: replace(case, slice_index=place.index, place=place), STILLS, PLACES)
 CASES = st.one_of(STILLS, SLICES)
@@ -140,6 +142,37 @@ def test_whatever_is_known_of_cases_reads_back_as_it_was_written(cases):
     images, masks = draw(len(cases))
     with memory_file() as file:
         assert read_cases(write(file, cases, images, masks)) == cases
+
+
+def test_only_selected_cases_are_read_unless_all_are_wanted():
+    images, masks = draw(5, 4095)
+    cases = [replace(case, selected=index in (1, 4)) for index, case in enumerate(some_cases(5))]
+    with memory_file() as file:
+        group = write(file, cases, images, masks, 4095)
+        selected, whole = read_set(group), read_set(group, complete=True)
+    assert (selected.cases, whole.cases) == ([cases[1], cases[4]], cases)
+    np.testing.assert_array_equal(selected.images, images[[1, 4]])
+    np.testing.assert_array_equal(selected.masks, masks[[1, 4]])
+    np.testing.assert_array_equal(whole.images, images)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"x", b'{"age": 5}', b'{"age": "5"'])
+def test_kept_columns_that_are_no_texts_by_column_are_damage(content):
+    images, masks = draw(1)
+    with memory_file() as file:
+        group = write(file, [replace(some_cases(1)[0], extra={"age": "50-59"})], images, masks)
+        del group["extra"]
+        group["extra"] = np.array([content])
+        with pytest.raises(ValueError, match=r"kept columns|JSON|delimiter|Expecting"):
+            read_cases(group)
+
+
+def test_cases_of_earlier_files_are_all_selected():
+    images, masks = draw(2)
+    with memory_file() as file:
+        group = write(file, [replace(case, selected=False) for case in some_cases(2)], images, masks)
+        del group["selected"]  # versions 4 and 5 do not have it
+        assert read_cases(group) == some_cases(2)
 
 
 def test_unknown_spacing_stays_unknown():

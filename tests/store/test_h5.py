@@ -105,6 +105,17 @@ def test_a_shards_summary_needs_no_pixels(shard):
     assert summary.images == {"train": 2, "val": 1, "test": 1}
 
 
+def test_the_images_of_a_summary_are_the_selected_ones(source, tmp_path):
+    with h5py.File(source[0], "r+") as file:
+        file["client_train"]["selected"][...] = [1, 0, 1]
+    sets = {name: Selection(source[0], {"client_train": [0, 1, 2]}) for name in ("train", "val", "test")}
+    path = tmp_path / "shard.h5"
+    write_shard(path, "brats", "MRI", sets)
+    assert read_shard_summary(path).images == {"train": 2, "val": 2, "test": 2}
+    assert [len(one) for one in read_shard_sets(path, "test")] == [2]
+    assert [len(one) for one in read_shard_sets(path, "test", complete=True)] == [3]
+
+
 def test_a_shard_of_colour_images_contains_the_written_pixels(tmp_path):
     drawn = write_noise(tmp_path / "kvasir.h5", MEMBERS, POLYPS)
     chosen = {name: Selection(tmp_path / "kvasir.h5", {"client_train": [2, 0]}) for name in CLIENT_SETS}

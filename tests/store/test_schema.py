@@ -33,7 +33,7 @@ def test_a_file_without_format_is_not_a_flames_file(found):
         check_stamp(found, SHARD, PATH)
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, 6, None, "5"])
+@pytest.mark.parametrize("version", [0, 1, 3, 7, None, "5"])
 def test_another_version_is_rejected_with_both_versions(version):
     found = {"format": SHARD.name, "version": version}
     with pytest.raises(FlamesError, match=f"has version {version} of flames-shard") as no:

@@ -1,5 +1,6 @@
 """Resizing to squares and back, and the affine warp of augmentation. H W pixels."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +62,21 @@ def to_square(
     resized_mask = np.zeros((size, size), np.uint8)
     resized_mask[rows, columns] = mask.take(taken[rows] - top, axis=0).take(taken[columns] - left, axis=1)
     return resized, resized_mask
+
+
+def pixel_after_square(
+    spacing_mm: tuple[float, float], raw_shape: tuple[int, int], size: int
+) -> tuple[float, float]:
+    """Return the height and width of a pixel in mm after `to_square`, from those of a raw pixel.
+
+    Args:
+        spacing_mm: distance between raw rows and between raw columns, mm; NaN where it is unknown.
+        raw_shape: raw rows and columns.
+        size: side of the square, in pixels.
+    """
+    scale = max(raw_shape) / size if min(raw_shape) > 0 else math.nan
+    rows, columns = (mm * scale if mm > 0 else math.nan for mm in spacing_mm)
+    return rows, columns
 
 
 def _inside(taken: NDArray[np.intp], before: int, n: int) -> slice:

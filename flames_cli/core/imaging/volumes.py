@@ -1,5 +1,6 @@
 """Slices of volumes, and volumes from slices. X Y Z voxels in RAS (right, anterior, superior); H W pixels."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,22 @@ class Placement:
     """Axis codes in its file, such as LPS."""
     affine: tuple[float, ...]
     """Matrix from voxel indices of the file to mm (RAS), 4×4 row by row."""
+
+    @property
+    def n_slices(self) -> int:
+        """Number of slices of the volume along the plane's axis."""
+        return self.shape[self._axis]
+
+    @property
+    def slice_distance_mm(self) -> float:
+        """Distance from one slice to the next, gaps between slices included; NaN if the file states none."""
+        distance = float(np.linalg.norm(np.reshape(self.affine, (4, 4))[:3, self._axis]))
+        return distance if distance > 0 else math.nan
+
+    @property
+    def _axis(self) -> int:
+        """Index of the plane's axis among the axes of the file."""
+        return ras_order(self.axes)[PLANES[self.plane]]
 
 
 def to_ras(voxels: NDArray[Any], axes: str) -> NDArray[Any]:

@@ -7,7 +7,7 @@ masks score 1; the Hausdorff distance is taken over all foreground pixels, in pi
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,30 @@ Binary = NDArray[Any]
 """Mask of H×W, bool or any number type, with the values 0 and 1 only."""
 
 EPSILON = 1e-6
+MM3_PER_ML = 1000.0
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of pixels of one case by outcome; their sum is H·W."""
+    """Numbers of pixels (voxels) of one case by outcome; those of a volume's slices add up to its own."""
 
     true_positive: int
     false_positive: int
     false_negative: int
     true_negative: int
+
+    def __add__(self, other: Self) -> "Counts":
+        return Counts(
+            self.true_positive + other.true_positive,
+            self.false_positive + other.false_positive,
+            self.false_negative + other.false_negative,
+            self.true_negative + other.true_negative,
+        )
+
+    @property
+    def both_empty(self) -> bool:
+        """True if neither mask has a pixel of tumour."""
+        return not self.true_positive + self.false_positive + self.false_negative
 
     def iou(self) -> float:
         """Return the intersection over union in [0, 1]; 1 if both masks are empty."""
@@ -47,6 +61,28 @@ class Counts:
         background = self.true_negative + self.false_positive
         return background / (background + self.true_positive + self.false_negative)
 
+    def sensitivity(self) -> float:
+        """Return the share of the tumour that was predicted, in [0, 1]; NaN if the true mask is empty."""
+        tumour = self.true_positive + self.false_negative
+        return self.true_positive / tumour if tumour else math.nan
+
+    def precision(self) -> float:
+        """Return the share of the prediction that is tumour, in [0, 1]; NaN if the prediction is empty."""
+        predicted = self.true_positive + self.false_positive
+        return self.true_positive / predicted if predicted else math.nan
+
+    def volume_ml(self, voxel_mm3: float) -> float:
+        """Return the volume of the true mask in ml, if a voxel has `voxel_mm3`."""
+        return (self.true_positive + self.false_negative) * voxel_mm3 / MM3_PER_ML
+
+    def predicted_ml(self, voxel_mm3: float) -> float:
+        """Return the volume of the prediction in ml, if a voxel has `voxel_mm3`."""
+        return (self.true_positive + self.false_positive) * voxel_mm3 / MM3_PER_ML
+
+    def volume_error_ml(self, voxel_mm3: float) -> float:
+        """Return the predicted minus the true volume in ml: above 0 if too much was predicted."""
+        return (self.false_positive - self.false_negative) * voxel_mm3 / MM3_PER_ML
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -62,16 +98,20 @@ class Summary:
     n_infinite: int
 
 
-def checked_masks(pred: Binary, target: Binary) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return both masks as bool.
+def checked_masks(
+    pred: Binary, target: Binary, dims: tuple[int, ...] = (2,)
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return both masks as bool; `dims` are the numbers of axes that are allowed.
 
     Raises:
-        ValueError: the masks are not H×W of one shape, or contain other values than 0 and 1.
+        ValueError: the masks are not of one shape with such a number of axes, or contain other values than 0
+            and 1.
     """
-    if pred.ndim != 2 or pred.shape != target.shape or pred.size == 0:
+    if pred.ndim not in dims or pred.shape != target.shape or pred.size == 0:
+        shapes = " or ".join({2: "H×W", 3: "D×H×W"}[n] for n in dims)
         raise ValueError(
             f"got a prediction of shape {pred.shape} and a target of shape {target.shape}, "
-            "expected two H×W masks of one shape; pass one case at a time"
+            f"expected two {shapes} masks of one shape; pass one case at a time"
         )
     return _binary(pred, "prediction"), _binary(target, "target")
 

@@ -1,6 +1,6 @@
 """Cut volumes of any file format into slices: choose plane, slices and intensities."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,8 @@ def read_slices(
 ) -> list[RawCase]:
     """Return the cases of one volume: H×W views of its slices, turned by 90° as in the FLAMES paper.
 
-    A volume without tumour gives all slices that are not constant, if the options keep such volumes.
+    A volume without tumour gives all slices that are not constant, if the options keep such volumes. With
+    `options.complete`, all slices of the volume are returned, in order, and the others are not selected.
 
     Args:
         source: the volume; its name is part of the names of its cases.
@@ -110,7 +111,15 @@ def read_slices(
         else _choose_of_healthy(image, options, rules)
     )
     low, high = choose_range(source.image.name, image.voxels, rules, options)
-    return [_case(source, image, tumour, options.plane, index, low, high) for index in chosen]
+    wanted = range(tumour.shape[PLANES[options.plane]]) if options.complete else chosen
+    selected = frozenset(chosen)
+    return [
+        replace(
+            _case(source, image, tumour, options.plane, index, low, high),
+            selected=index in selected,
+        )
+        for index in wanted
+    ]
 
 
 def _choose_of_tumour(tumour: Flags, options: ReadOptions, rules: VolumeRules) -> list[int]:
@@ -166,7 +175,7 @@ def _case(
         case=f"{source.name}/{'xyz'[PLANES[plane]]}{index:03d}",
         patient=source.patient,
         image=pixels,
-        mask=take_slice(tumour, plane, index).astype(np.uint8),
+        mask=take_slice(tumour.view(np.uint8), plane, index),
         low=low,
         high=high,
         max_value=MAX_12_BIT,

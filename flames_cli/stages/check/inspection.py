@@ -1,5 +1,6 @@
 """Inspection of one raw source: figures of its cases and small pictures. `check` does this in parallel."""
 
+import math
 import zlib
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,6 @@ from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
 from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
 from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
-from flames_cli.core.imaging.volumes import PLANES, Placement, ras_order
 from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash, orientation_hashes
 from flames_cli.stages.preprocess.decoding import in_8_bits, is_still, look_of, square
@@ -142,7 +142,7 @@ def _measure(name: str, case: RawCase, mask_at_size: Mask, percentile: float) ->
         name=name,
         shape=(height, width),
         depth=(1 if case.image.ndim == 2 else int(case.image.shape[2]), case.max_value),
-        spacing_mm=(*case.spacing_mm, _slice_distance(case.place)),
+        spacing_mm=(*case.spacing_mm, case.place.slice_distance_mm if case.place else math.nan),
         lesion_px=lesions.area_px,
         lesion_px_at_size=int(mask_at_size.sum()),
         lesions=lesions.n,
@@ -160,13 +160,6 @@ def _measure(name: str, case: RawCase, mask_at_size: Mask, percentile: float) ->
 def _as_numbers(image: Pixels) -> Pixels:
     """Return deep pixels in one type, so that copies in other types and byte orders are equal; -0 is 0."""
     return image if image.dtype == np.uint8 else image.astype(np.float32) + np.float32(0)
-
-
-def _slice_distance(place: Placement | None) -> float:
-    if place is None:
-        return float("nan")
-    along_axes = np.linalg.norm(np.reshape(place.affine, (4, 4))[:3, :3], axis=0)
-    return float(along_axes[ras_order(place.axes)[PLANES[place.plane]]])
 
 
 def unpack_mask(case: CaseFigures, size: int) -> Mask:

@@ -22,6 +22,7 @@ from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
 from flames_cli.stages.federate.run_files import read_initial, write_new_run
 from flames_cli.stages.federate.start_warnings import warn_at_start
+from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
 from flames_cli.store.files.locks import locked, reading_partition, rounds_of, wait_until_free
 from flames_cli.store.runs import (
@@ -57,6 +58,8 @@ class FederationResult:
     """Reports of the clients on the final models, as in final-models.json; None: there is none."""
     chosen: ChosenRound | None = None
     """The round that `flames evaluate` takes."""
+    validation: Validation | None = None
+    """Validation of the models in the best and the last round; None: there are no validation patients."""
 
 
 def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationResult:
@@ -91,13 +94,15 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         if made or not folder.curves.is_file():
             draw_curves(folder, config, listen)
     tests = folder.client_tests
+    lines = read_rounds(folder.rounds)
     return FederationResult(
         run=folder.name,
         folder=folder.path,
         resumed_from=resumed.state.round if resumed else 0,
-        records=read_rounds(folder.rounds),
+        records=lines,
         final=read_final_models(folder),
         chosen=choose_round(read_run_rounds(folder, config), None),
+        validation=read_validation(folder, config, lines),
         tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
         notes=notes,
     )

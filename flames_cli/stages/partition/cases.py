@@ -1,6 +1,7 @@
 """Preprocessed data sets of a partition: their cases, their place in the files, and data sets that share
 patients."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,21 +99,34 @@ def select(dataset: DataSet, cases: Iterable[PlacedCase]) -> Selection:
 
 
 def weigh(cases_of: Mapping[str, Iterable[PlacedCase]]) -> dict[str, SplitUnit]:
-    """Return the size of every unit, over all data sets of `cases_of`.
+    """Return the size of every unit, over all data sets of `cases_of`; its images are the selected ones.
 
     The units are in order of the data sets' names, and within a data set in order of appearance, so that
     draws depend neither on a site's salt nor on the order in which the data sets are listed.
     """
-    patients: dict[str, list[str]] = {}
+    images: Counter[str] = Counter()
+    patients: dict[str, set[str]] = {}
     datasets: dict[str, set[str]] = {}
     for name in sorted(cases_of):
         for placed in cases_of[name]:
-            patients.setdefault(placed.case.split_unit, []).append(placed.case.patient)
+            images[placed.case.split_unit] += placed.case.selected
+            patients.setdefault(placed.case.split_unit, set()).add(placed.case.patient)
             datasets.setdefault(placed.case.split_unit, set()).add(name)
     return {
-        unit: SplitUnit(images=len(listed), patients=len(set(listed)), datasets=frozenset(datasets[unit]))
-        for unit, listed in patients.items()
+        unit: SplitUnit(images=images[unit], patients=len(own), datasets=frozenset(datasets[unit]))
+        for unit, own in patients.items()
     }
+
+
+def selected_of(cases: Iterable[PlacedCase]) -> list[PlacedCase]:
+    """Return the cases that count as images: stills, and the selected slices of volumes."""
+    return [placed for placed in cases if placed.case.selected]
+
+
+def count_slices(cases: Iterable[PlacedCase]) -> tuple[int, int]:
+    """Return the number of volumes among `cases`, and of all their slices."""
+    volumes = [placed.case.volume for placed in cases if placed.case.volume]
+    return len(set(volumes)), len(volumes)
 
 
 def patients_of(cases: Iterable[PlacedCase]) -> list[str]:

@@ -13,7 +13,16 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.core.splits import divide_units, draw_shares
 from flames_cli.errors import FlamesError
 from flames_cli.readers.pairs import natural_order
-from flames_cli.stages.partition.cases import DataSet, PlacedCase, find_named, patients_of, select, weigh
+from flames_cli.stages.partition.cases import (
+    DataSet,
+    PlacedCase,
+    count_slices,
+    find_named,
+    patients_of,
+    select,
+    selected_of,
+    weigh,
+)
 from flames_cli.stages.partition.split_sets import ROLES, Draft, Roles, advise_fewer, draw_roles
 from flames_cli.stages.raw import slug
 from flames_cli.store.h5 import CLIENT_SETS, Selection
@@ -94,8 +103,9 @@ def _draft_sites(dataset: DataSet) -> list[Draft]:
     for placed in dataset.of_clients():
         cases.setdefault(placed.case.site, []).append(placed)
     if "" in cases:
+        nameless, images = len(selected_of(cases[""])), len(selected_of(dataset.of_clients()))
         raise FlamesError(
-            f"{dataset.name} names no site for {len(cases[''])} of its {len(dataset.of_clients())} images, "
+            f"{dataset.name} names no site for {nameless} of its {images} images, "
             f"so it cannot be divided by site; pass --split {dataset.name}=N for N clients by patient"
         )
     drafts: dict[str, Draft] = {}
@@ -181,9 +191,12 @@ def _plan_client(draft: Draft, roles: Roles) -> ClientPlan:
         modality=info.modality,
         organ=info.organ,
         shard=f"shards/{draft.name}.h5",
-        images={name: len(cases) for name, cases in sets.items()},
+        images={name: len(selected_of(cases)) for name, cases in sets.items()},
         patients={name: patients_of(cases) for name, cases in sets.items()},
         site=draft.site,
         patient_unit=info.patient_unit,
+        test_volumes=count_slices(sets["test"]),
     )
+    # Only test sets have complete volumes.
+    sets |= {name: selected_of(sets[name]) for name in ("train", "val")}
     return entry, {name: select(draft.dataset, cases) for name, cases in sets.items()}

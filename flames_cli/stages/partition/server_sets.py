@@ -9,9 +9,11 @@ from flames_cli.stages.partition.cases import (
     DataSet,
     PlacedCase,
     by_collection,
+    count_slices,
     find_named,
     patients_of,
     select,
+    selected_of,
 )
 from flames_cli.store.h5 import Selection
 from flames_cli.store.partition import ServerEntry
@@ -70,7 +72,7 @@ def _hold_out(dataset: DataSet, sites: set[str], units: set[str], held_out: Held
     held_out.unseen[dataset.name] = {
         site: by_site[site] for site in sorted(sites & set(by_site), key=natural_order)
     }
-    others = sum(len(cases) for site, cases in by_site.items() if site not in sites)
+    others = sum(len(selected_of(cases)) for site, cases in by_site.items() if site not in sites)
     if others:
         held_out.left_out[dataset.name] = others
 
@@ -98,7 +100,8 @@ def plan_server(held_out: HeldOut) -> list[ServerPlan]:
             for name, cases in tests.items():
                 if cases:
                     entry.organs[name] = dataset.info.organ
-                    entry.images[name] = len(cases)
+                    entry.images[name] = len(selected_of(cases))
+                    entry.test_volumes[name] = count_slices(cases)
                     entry.patients[name] = patients_of(cases)
                     entry.patient_units[name] = dataset.info.patient_unit
                     selections[f"test/{name}"] = select(dataset, cases)

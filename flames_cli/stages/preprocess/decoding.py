@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +71,15 @@ def decode(
 ) -> Decoded:
     """Read `source` and encode its cases at `size`×`size`; errors in the data are returned, not raised.
 
+    All slices of a volume are encoded. Those that are not selected have no part in any check, comparison or
+    hash: whether a volume is used, and with whom it is split, depends on its selected slices.
+
     A mask that covers nearly all of its image is such an error, unless its id (see `stages.acceptance`) is
     in `accepted`.
     """
     try:
-        raw = reader.read_source(source, options)
-        _require_background(reader, raw, source, accepted)
+        raw = reader.read_source(source, replace(options, complete=True))
+        _require_background(reader, [case for case in raw if case.selected], source, accepted)
     except BadCase as error:
         needs_choice = isinstance(error, UnchosenLabels)
         return Decoded(source, bad=describe_bad(source, error), needs_choice=needs_choice)
@@ -88,13 +91,17 @@ def decode(
     content: list[str] = []
     for case in raw:
         image, mask = square(case, size, mask_resize)
-        content.append(content_hash(image))
-        if case.mask.view(bool).any() and not mask.any():
-            skipped.append((_slice_of(case), f"the lesion vanishes at {size}×{size}"))
-            continue
-        encoded.append(_encode(case, source, image, mask))
-        if mask.any():  # slices of air may be equal in two patients
-            pictures.append(content[-1])
+        vanishes = bool(case.mask.view(bool).any() and not mask.any())
+        if case.selected:
+            content.append(content_hash(image))
+            if vanishes:
+                skipped.append((_slice_of(case), f"the lesion vanishes at {size}×{size}"))
+            elif mask.any():  # slices of air may be equal in two patients
+                pictures.append(content[-1])
+        if case.place or not vanishes:  # a volume keeps all of its slices
+            encoded.append(_encode(case, source, image, mask, case.selected and not vanishes))
+    if not any(case.info.selected for case in encoded):
+        encoded.clear()
     look = look_of(raw[0]) if is_still(reader, raw) else None
     digest = hashlib.sha256("".join(content).encode()).hexdigest()
     return Decoded(
@@ -144,6 +151,10 @@ def in_8_bits(case: RawCase) -> Pixels:
 
 def square(case: RawCase, size: int, mask_resize: MaskResize) -> tuple[Pixels, Mask]:
     """Return the case in its final geometry and stored precision; 8-bit images stay 8-bit."""
+    if case.place and not case.mask.view(bool).any() and case.image.max() <= case.low:
+        # Resampling black would only take time: the outermost slices of a volume often show nothing.
+        black = np.zeros((size, size), np.float32)
+        return quantise(black, case.max_value), black.astype(np.uint8)
     if case.max_value == MAX_8_BIT and (case.low, case.high) == (0.0, float(MAX_8_BIT)):
         return to_square(case.image, case.mask, size, mask_resize)
     image, mask = to_square(scale(case.image, case.low, case.high), case.mask, size, mask_resize)
@@ -155,7 +166,7 @@ def _slice_of(case: RawCase) -> str:
     return f"{'xyz'[PLANES[case.place.plane]]}{case.place.index:03d}" if case.place else ""
 
 
-def _encode(case: RawCase, source: Source, image: Pixels, mask: Mask) -> EncodedCase:
+def _encode(case: RawCase, source: Source, image: Pixels, mask: Mask, selected: bool) -> EncodedCase:
     height, width = case.mask.shape
     lesions = measure_lesions(mask)
     info = CaseInfo(
@@ -172,6 +183,7 @@ def _encode(case: RawCase, source: Source, image: Pixels, mask: Mask) -> Encoded
         n_lesions=lesions.n,
         smallest_px=lesions.smallest_px,
         smallest_box_px=lesions.smallest_box_px,
+        selected=selected,
     )
     channels = 1 if image.ndim == 2 else int(image.shape[2])
     return EncodedCase(info, encode_chunk(image), encode_chunk(mask), case.max_value, channels)

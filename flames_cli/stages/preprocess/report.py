@@ -94,12 +94,24 @@ def make_report(
 
 
 def _count(cases: Sequence[SpooledCase]) -> dict[str, int]:
-    return {"images": len(cases), "patients": len({case.info.patient for case in cases})}
+    """Return the images, patients, and if there are volumes their number and that of all their slices.
+
+    Images are the cases that are selected: stills, and the slices that models train on and are tested on.
+    """
+    infos = [case.info for case in cases]
+    counts = {
+        "images": sum(info.selected for info in infos),
+        "patients": len({info.patient for info in infos}),
+    }
+    slices = [info.volume for info in infos if info.place]
+    return {**counts, "volumes": len(set(slices)), "slices": len(slices)} if slices else counts
 
 
 def _large_groups(prepared: PreparedDataSet) -> list[dict[str, Any]]:
     """Return the groups of near copies above a tenth of the images: their patients, images and set."""
-    cases = [(own, case.info) for own, listed in prepared.sets.items() for case in listed]
+    cases = [
+        (own, case.info) for own, listed in prepared.sets.items() for case in listed if case.info.selected
+    ]
     images = Counter(case.patient for _, case in cases)
     set_of = {case.split_unit: own for own, case in cases}
     units = find_large_units({case.patient: case.split_unit for _, case in cases}, images)
@@ -131,7 +143,10 @@ def _count_lost_sites(part: Gathered, sets: Sets) -> dict[str, int]:
 
 def _count_lesions(info: SetInfo, sets: Sets) -> dict[str, Any]:
     """Return the rule, and how many images of each set have small lesions, large ones, or none."""
-    counts = {own: Counter(info.judge(case.info) for case in cases) for own, cases in sets.items()}
+    counts = {
+        own: Counter(info.judge(case.info) for case in cases if case.info.selected)
+        for own, cases in sets.items()
+    }
     return {
         "rule": str(info.small),
         "sets": {own: {kind: found[kind] for kind in get_args(Lesion)} for own, found in counts.items()},

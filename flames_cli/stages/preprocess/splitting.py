@@ -108,7 +108,8 @@ def _stratify(cases: Mapping[str, Sequence[SpooledCase]]) -> Strata:
     pooled = _pool_modalities({name: frozenset(own) for name, own in datasets.items()})
     by_modalities: dict[str, Strata] = {}
     for name, listed in members.items():
-        unit = SplitUnit(images=len(listed), patients=len({case.info.patient for case in listed}))
+        images = sum(case.info.selected for case in listed)
+        unit = SplitUnit(images=images, patients=len({case.info.patient for case in listed}))
         stratum = Stratum(listed[0].info.stratum, pooled[name], listed[0].info.site)
         by_modalities.setdefault(pooled[name], {}).setdefault(stratum, {})[name] = unit
     return {key: units for strata in by_modalities.values() for key, units in _merge_sites(strata).items()}

@@ -1,5 +1,7 @@
 import itertools
+import math
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +57,31 @@ def test_turning_copies_nothing(axes):
 @pytest.mark.parametrize(("axes", "order"), [("RAS", [0, 1, 2]), ("LPS", [0, 1, 2]), ("IPL", [2, 1, 0])])
 def test_the_order_names_the_files_axis_for_each_of_ras(axes, order):
     assert ras_order(axes) == order
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("axes", AXES)
+def test_slices_are_counted_and_spaced_along_the_axis_of_their_plane(axes, plane):
+    # nibabel builds the file: a grid of 3×4×5 voxels in RAS, of 0.5×2×7 mm, is turned to the axis codes.
+    turn = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(axes))
+    turned = nib.Nifti1Image(VOXELS, np.diag([0.5, 2.0, 7.0, 1.0])).as_reoriented(turn)
+    place = Placement(plane, 0, turned.shape, axes, tuple(turned.affine.ravel().tolist()))
+    axis = PLANES[plane]
+    assert place.n_slices == VOXELS.shape[axis]
+    assert place.slice_distance_mm == pytest.approx((0.5, 2.0, 7.0)[axis])
+
+
+def test_slices_of_a_tilted_volume_are_spaced_along_its_own_axis():
+    tilt = np.deg2rad(20)
+    turned = np.eye(4)
+    turned[1:3, 1:3] = [[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]
+    affine = turned @ np.diag([0.8, 0.8, 5.0, 1.0])
+    place = Placement("axial", 0, (3, 4, 5), "RAS", tuple(affine.ravel().tolist()))
+    assert place.slice_distance_mm == pytest.approx(5.0)
+
+
+def test_an_affine_of_zeros_states_no_distance():
+    assert math.isnan(placement((3, 4, 5), "RAS", "axial").slice_distance_mm)
 
 
 @pytest.mark.parametrize(("plane", "shape"), [("sagittal", (5, 4)), ("coronal", (5, 3)), ("axial", (4, 3))])

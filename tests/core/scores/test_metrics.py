@@ -163,3 +163,35 @@ def test_summary_without_a_finite_value_is_nan(values, n_infinite):
 def test_summary_rejects_nan():
     with pytest.raises(ValueError, match="NaN in 1 of 2"):
         summarise([0.5, math.nan])
+
+
+@given(PAIRS)
+def test_counts_of_slices_add_up_to_those_of_the_volume(pair):
+    pred, target = pair
+    rows = [count_pixels(one[None], other[None]) for one, other in zip(pred, target, strict=True)]
+    assert sum(rows, Counts(0, 0, 0, 0)) == count_pixels(pred, target)
+
+
+def test_volumes_by_hand():
+    counts = Counts(true_positive=6, false_positive=4, false_negative=2, true_negative=88)
+    assert counts.sensitivity() == 0.75
+    assert counts.precision() == 0.6
+    assert counts.volume_ml(500.0) == 4.0  # 8 voxels of half a millilitre
+    assert counts.predicted_ml(500.0) == 5.0
+    assert counts.volume_error_ml(500.0) == 1.0
+    assert not counts.both_empty
+
+
+def test_a_share_of_an_empty_mask_is_not_a_number():
+    missed, false = Counts(0, 0, 5, 5), Counts(0, 5, 0, 5)
+    assert (missed.sensitivity(), false.precision()) == (0.0, 0.0)
+    assert math.isnan(missed.precision())
+    assert math.isnan(false.sensitivity())
+    assert missed.volume_error_ml(1000.0) == -5.0
+    assert Counts(0, 0, 0, 10).both_empty
+
+
+@given(PAIRS)
+def test_the_volume_error_is_the_difference_of_both_volumes(pair):
+    counts = count_pixels(*pair)
+    assert counts.volume_error_ml(3.7) == pytest.approx(counts.predicted_ml(3.7) - counts.volume_ml(3.7))

@@ -46,6 +46,35 @@ def read(flags, rules=MRI, image=None, **options):
     return read_slices(SOURCE, image or volume(), flags, ReadOptions(**options), rules)
 
 
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize(("slices", "half_width"), [("near", 1), ("lesion", 20), ("all", 20)])
+def test_a_complete_volume_has_all_slices_and_marks_those_selected(plane, slices, half_width):
+    flags = tumour(2, 3, 9) | np.roll(tumour(4), 2, axis=(0, 1))
+    options = {"slices": slices, "slice_half_width": half_width, "plane": plane}
+    selected = read(flags, **options)
+    whole = read(flags, **options, complete=True)
+    assert [case.slice_index for case in whole] == list(range(SHAPE[PLANES[plane]]))
+    marked = [case for case in whole if case.selected]
+    assert [case.case for case in marked] == [case.case for case in selected]
+    for case, alone in zip(marked, selected, strict=True):
+        np.testing.assert_array_equal(case.image, alone.image)
+        np.testing.assert_array_equal(case.mask, alone.mask)
+    restored = restore_volume({case.slice_index: case.mask for case in whole}, whole[0].place)
+    np.testing.assert_array_equal(restored, flags, "slices with tumour keep it, selected or not")
+
+
+def test_a_volume_without_a_selected_slice_is_skipped_though_it_has_others():
+    with pytest.raises(SkippedCase, match="no slice within 2 of"):
+        read(tumour(0, 5), slices="near", slice_half_width=2, complete=True)
+
+
+def test_constant_slices_of_a_healthy_volume_complete_it_unselected():
+    image = volume()
+    image.voxels[..., 0] = 7
+    whole = read(np.zeros(SHAPE, bool), image=image, complete=True, keep_empty=True)
+    assert [case.selected for case in whole] == [False] + [True] * 9
+
+
 @pytest.mark.parametrize(
     ("bearing", "half_width", "kept"),
     [

@@ -181,12 +181,28 @@ def test_options_that_change_nothing_may_change(tiny):
     assert list_rounds(resumed.folder / "checkpoints")[-1] == 2
 
 
-def test_another_partition_is_rejected(tiny):
+def test_another_partition_is_rejected_and_the_old_one_continues_the_run(tiny, uninterrupted):
     root = tiny()
     federate(federate_config(root, rounds=1))
     partition(PartitionConfig(workspace=root, seed=1, split={"brats": 2}, overwrite=True))
-    with pytest.raises(FlamesError, match=r"made with other options \(partition '\w+' → '\w+'\)"):
+    was = "'default' as it was before, which is called 'default-old-1' now"
+    with pytest.raises(FlamesError, match=rf"\(partition {was} → 'default'\); .*, or --resume flames"):
+        federate(federate_config(root, rounds=3))
+    result = federate(federate_config(root, rounds=3, partition="default-old-1"))
+    assert result.resumed_from == 1
+    assert_same_state(state_of(result), uninterrupted["flames"][0])
+
+
+def test_a_run_on_a_named_partition_is_not_continued_on_another(tiny):
+    root = tiny()
+    partition(PartitionConfig(workspace=root, name="other", seed=1, split={"brats": 2}))
+    federate(federate_config(root, rounds=1, partition="other"))
+    with pytest.raises(FlamesError, match=r"other options \(partition 'other' → 'default'\)"):
         federate(federate_config(root, rounds=2))
+    shutil.rmtree(partition_folder(root, "other"))
+    with pytest.raises(FlamesError, match="'other' as it was before, which is gone → 'default'") as caught:
+        federate(federate_config(root, rounds=2))
+    assert "--resume" not in str(caught.value)
 
 
 def test_fresh_starts_again(tiny, uninterrupted):
@@ -235,7 +251,7 @@ def test_a_missing_shard_or_partition_names_its_command(tiny, tmp_path):
     with pytest.raises(MissingArtifact, match=r"busi\.h5 does not exist; make it with `flames partition"):
         federate(federate_config(root))
     with pytest.raises(
-        MissingArtifact, match=r"partition\.json does not exist; make it with `flames partition"
+        MissingArtifact, match=r"no partition 'default' in .*; make it with `flames partition"
     ):
         federate(federate_config(tmp_path))
     assert not (root / "runs").exists()
@@ -244,7 +260,7 @@ def test_a_missing_shard_or_partition_names_its_command(tiny, tmp_path):
 def test_a_shard_of_another_size_cannot_join(tiny):
     root = tiny()
     (partition_folder(root) / "shards" / "busi.h5").write_bytes(
-        (tiny(size=48) / "shards" / "busi.h5").read_bytes()
+        (partition_folder(tiny(size=48)) / "shards" / "busi.h5").read_bytes()
     )
     seal(root)
     with pytest.raises(FlamesError, match="client busi cannot join: its images are 48×48"):

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,12 +14,13 @@ from flames_cli.config import PartitionConfig, PreprocessConfig
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.stages.partition.stage import make_partition, partition, verify_partition
 from flames_cli.stages.preprocess.stage import preprocess
-from flames_cli.store.cases import SetInfo
+from flames_cli.store.cases import CaseInfo, SetInfo
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import read_preprocessed_cases, read_shard_cases, read_shard_sets
 from flames_cli.store.partition import Partition, read_partition
 from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.runs import run_folder, write_config
+from flames_cli.store.volumes import find_volumes
 from flames_cli.store.workspace import list_partitions, partition_file, partition_folder
 from tests.support.datasets import find_shared, write_noise
 
@@ -98,6 +100,7 @@ def check_partition(workspace: Path, made: Partition) -> None:
         for path in files
         for set_name, cases in read_preprocessed_cases(path)[1].items()
         for case in cases
+        if case.selected or set_name in ("client_test", "server_test")
     }
     found = Counter((dataset, str(case), origin_of(shard, name)) for dataset, case, shard, name in lying)
     assert found == Counter(expected), "every case once, and in a set that its own set became"
@@ -109,15 +112,30 @@ def check_partition(workspace: Path, made: Partition) -> None:
     check_manifest(workspace, made)
 
 
+def count_selected(cases: Sequence[CaseInfo]) -> int:
+    return sum(case.selected for case in cases)
+
+
+def count_volumes(cases: Sequence[CaseInfo]) -> tuple[int, int]:
+    """Return the number of volumes, all complete, and of their slices."""
+    volumes = find_volumes(("", case) for case in cases)
+    assert all(volume.is_complete for volume in volumes)
+    return len(volumes), sum(len(volume.indices) for volume in volumes)
+
+
 def check_manifest(workspace: Path, made: Partition) -> None:
     assert read_partition(partition_file(workspace)) == made
     for client in made.clients:
         cases = read_shard_cases(partition_folder(workspace) / client.shard)
-        assert client.images == {name: len(one) for name, (_, one) in cases.items()}
+        assert client.images == {name: count_selected(one) for name, (_, one) in cases.items()}
+        assert client.test_volumes == count_volumes(cases["test"][1])
         assert client.patients == {name: sorted({c.patient for c in one}) for name, (_, one) in cases.items()}
     for server in made.server:
         cases = read_shard_cases(partition_folder(workspace) / server.shard)
-        assert server.images == {name.split("/")[1]: len(one) for name, (_, one) in cases.items()}
+        assert server.images == {name.split("/")[1]: count_selected(one) for name, (_, one) in cases.items()}
+        assert server.test_volumes == {
+            name.split("/")[1]: count_volumes(one) for name, (_, one) in cases.items()
+        }
         assert server.patients == {
             name.split("/")[1]: sorted({c.patient for c in one}) for name, (_, one) in cases.items()
         }

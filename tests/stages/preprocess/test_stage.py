@@ -24,6 +24,7 @@ from flames_cli.store.cases import read_set
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import open_checked, read_preprocessed_cases
 from flames_cli.store.schema import PREPROCESSED
+from flames_cli.store.volumes import find_volumes
 from tests.support.datasets import find_shared, reveal_cases, reveal_report
 from tests.support.raw_cases import count_listed
 
@@ -45,9 +46,15 @@ def output(folder: Path, dataset: str) -> Path:
     return folder / "workspace" / "preprocessed" / f"{dataset}.h5"
 
 
-def cases_of(folder: Path, dataset: str):
+def all_cases_of(folder: Path, dataset: str):
     """Return {set: cases} of what `run` wrote, under the names of the raw data."""
     return reveal_cases(output(folder, dataset))
+
+
+def cases_of(folder: Path, dataset: str):
+    """Return {set: selected cases}, as `all_cases_of`."""
+    sets = all_cases_of(folder, dataset)
+    return {name: [case for case in cases if case.selected] for name, cases in sets.items()}
 
 
 def patients_of(folder: Path, dataset: str) -> dict[str, set[str]]:
@@ -134,9 +141,34 @@ def test_the_report_counts_the_content_of_the_file(dataset, phantom_raw, preproc
     sets = cases_of(folder, dataset)
     assert sets.pop("client_val") == []
     for name, cases in sets.items():
-        patients = {case.patient for case in cases}
-        assert report["sets"][name] == {"images": len(cases), "patients": len(patients)}
+        expected = {"images": len(cases), "patients": len({case.patient for case in cases})}
+        if every := [case.volume for case in all_cases_of(folder, dataset)[name] if case.place]:
+            expected |= {"volumes": len(set(every)), "slices": len(every)}
+        assert report["sets"][name] == expected
     assert files_in(folder) == sorted([f"{dataset}.csv", f"{dataset}.h5", f"{dataset}.json"])
+
+
+@pytest.mark.parametrize("dataset", [name for name in ONE_KIND if not READERS[name].is_still])
+def test_a_volume_keeps_all_its_slices_with_their_masks(dataset, phantom_raw, preprocessed):
+    folder, _ = preprocessed(dataset)
+    reader, whole = READERS[dataset], {}
+    for source in reader.list_sources(phantom_raw[dataset]):
+        with suppress(SkippedCase):
+            cases = reader.read_source(source, ReadOptions(complete=True))
+            whole |= {case.case: case for case in cases}
+    names = all_cases_of(folder, dataset)
+    with open_checked(output(folder, dataset), PREPROCESSED) as file:
+        for name in SETS:
+            stored = read_set(file[name], complete=True)
+            volumes = find_volumes((dataset, case) for case in names[name])
+            assert all(volume.is_complete for volume in volumes)
+            assert sorted(index for volume in volumes for index in volume.indices) == [*range(len(stored))]
+            for info, image, mask in zip(names[name], stored.images, stored.masks, strict=True):
+                case = whole[info.case]
+                squared, expected = to_square(scale(case.image, case.low, case.high), case.mask, 32)
+                assert np.abs(image.astype(int) - quantise(squared, case.max_value).astype(int)).max() <= 1
+                np.testing.assert_array_equal(mask, expected)
+                assert info.selected == (case.selected and info.lesion_px > 0)
 
 
 @pytest.mark.parametrize(("small", "rule"), [({}, "area:100:100"), ({"OTU_2D": "box:12:5"}, "box:12:5")])
