@@ -3,17 +3,36 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from flames_cli.arrays import Mask
+from flames_cli.core.imaging.components import largest_component
 from flames_cli.core.scores.metrics import EPSILON
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.losses import dice_focal_loss
 
 THRESHOLD = 0.5
+
+Tta = Literal["none", "flips"]
+"""Test-time augmentation: none, or the mean of the probabilities of the image and its three flips."""
+
+FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
+"""Axes of B×C×H×W that are reversed: none, left and right, top and bottom, both."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRule:
+    """Rule that turns the images into masks, in addition to the model."""
+
+    threshold: float = THRESHOLD
+    """Probability above which a pixel is tumour, in (0, 1)."""
+    tta: Tta = "none"
+    largest_only: bool = False
+    """True: only the largest connected part of each mask stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +71,7 @@ def predict_probabilities(
     device: torch.device,
     precision: Precision,
     order: Sequence[int] | None = None,
+    tta: Tta = "none",
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (probabilities, masks), each B×1×H×W float32 on `device`, of the cases in `order` (None: all)."""
     model.eval()
@@ -59,7 +79,7 @@ def predict_probabilities(
     for images, masks in iterate_batches(dataset, wanted, batch_size):
         with torch.inference_mode(), autocast(device, precision):
             inputs = images.to(device, memory_format=memory_format(device, precision))
-            probabilities = model(inputs).float()
+            probabilities = model(inputs).float() if tta == "none" else _mean_of_flips(model, inputs)
         # The yield is outside: inside, the caller would stay in inference mode until the generator ends.
         yield probabilities, masks.to(device)
 
@@ -71,11 +91,27 @@ def predict_masks(
     device: torch.device,
     precision: Precision,
     order: Sequence[int] | None = None,
+    rule: MaskRule | None = None,
 ) -> Iterator[Mask]:
-    """Yield one H×W mask of 0 and 1 for each case in `order` (None: all)."""
-    for probabilities, _ in predict_probabilities(model, dataset, batch_size, device, precision, order):
-        masks: Mask = (probabilities[:, 0] > THRESHOLD).to(torch.uint8).cpu().numpy()
-        yield from masks
+    """Yield one H×W mask of 0 and 1 for each case in `order` (None: all); `rule` is MaskRule() if None.
+
+    With `largest_only`, each image is cleaned alone. The slices of a volume belong together: predict them
+    without it, and clean the volume by `largest_component`.
+    """
+    how = rule or MaskRule()
+    for probabilities, _ in predict_probabilities(
+        model, dataset, batch_size, device, precision, order, how.tta
+    ):
+        masks: Mask = (probabilities[:, 0] > how.threshold).to(torch.uint8).cpu().numpy()
+        yield from map(largest_component, masks) if how.largest_only else masks
+
+
+def _mean_of_flips(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the mean of the probabilities of B×C×H×W inputs and their flips, each turned back."""
+    total = torch.zeros((), device=inputs.device)
+    for axes in FLIPS:
+        total = total + model(inputs.flip(axes)).float().flip(axes)
+    return total / len(FLIPS)
 
 
 def validate(

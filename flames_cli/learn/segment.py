@@ -12,7 +12,7 @@ from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.devices import autocast, memory_format, pick_device, pick_precision
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
-from flames_cli.learn.predict import predict_masks
+from flames_cli.learn.predict import MaskRule, Tta, predict_masks, predict_probabilities
 
 
 class Segmenter:
@@ -35,11 +35,28 @@ class Segmenter:
         self._batch_size = batch_size
 
     def masks(
-        self, weights: Weights, dataset: ShardDataset, order: Sequence[int] | None = None
+        self,
+        weights: Weights,
+        dataset: ShardDataset,
+        order: Sequence[int] | None = None,
+        rule: MaskRule | None = None,
     ) -> Iterator[Mask]:
-        """Yield one H×W mask of 0 and 1 for each case in `order` (None: all)."""
+        """Yield one H×W mask of 0 and 1 for each case in `order` (None: all), by `rule` (see
+        `predict_masks`)."""
         load_weights(self._model, weights)
-        yield from predict_masks(self._model, dataset, self._batch_size, self._device, self._precision, order)
+        yield from predict_masks(
+            self._model, dataset, self._batch_size, self._device, self._precision, order, rule
+        )
+
+    def probabilities(
+        self, weights: Weights, dataset: ShardDataset, order: Sequence[int] | None = None, tta: Tta = "none"
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the probability of tumour, H×W float32 in [0, 1], for each case in `order` (None: all)."""
+        load_weights(self._model, weights)
+        for batch, _ in predict_probabilities(
+            self._model, dataset, self._batch_size, self._device, self._precision, order, tta
+        ):
+            yield from batch[:, 0].cpu().numpy()
 
     def features(self, weights: Weights, dataset: ShardDataset, order: Sequence[int]) -> NDArray[np.float32]:
         """Return the bottleneck features of each case in `order`, averaged over pixels: N×C float32."""

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from flames_cli.core.imaging.components import largest_component
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.scores.metrics import dice
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
-from flames_cli.learn.predict import predict_masks, predict_probabilities, validate
+from flames_cli.learn.predict import MaskRule, predict_masks, predict_probabilities, validate
 from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
@@ -61,6 +62,50 @@ def test_exactly_one_half_is_no_tumour():
 
     (mask,) = predict_masks(Half(), ShardDataset([draw_discs(1)]), 1, CPU, "fp32")
     assert mask.sum() == 0
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.7])
+def test_masks_are_the_pixels_above_the_threshold(dataset, threshold):
+    masks = predict_masks(Brightness(), dataset, 2, CPU, "fp32", rule=MaskRule(threshold))
+    for index, mask in enumerate(masks):
+        np.testing.assert_array_equal(mask, dataset.example(index)[0] > threshold)
+
+
+def test_only_the_largest_part_of_each_image_stays(dataset):
+    plain = list(predict_masks(Brightness(), dataset, 2, CPU, "fp32", rule=MaskRule(0.3)))
+    cleaned = list(
+        predict_masks(Brightness(), dataset, 2, CPU, "fp32", rule=MaskRule(0.3, largest_only=True))
+    )
+    np.testing.assert_array_equal(cleaned, [largest_component(mask) for mask in plain])
+    assert sum(mask.sum() for mask in cleaned) < sum(mask.sum() for mask in plain)
+
+
+class Slope(nn.Module):
+    """A model whose probability depends on the image and on the place: x·(a quarter of the way right and
+    down)."""
+
+    def forward(self, x):
+        rows, columns = (torch.linspace(0.5, 1, size) for size in x.shape[2:])
+        return (x + 1) / 2 * rows[:, None] * columns
+
+
+def test_flips_are_turned_back_before_their_mean(dataset):
+    plain, turned = (
+        torch.cat([one for one, _ in predict_probabilities(Slope(), dataset, 2, CPU, "fp32", tta=tta)])
+        for tta in ("none", "flips")
+    )
+    assert (plain - turned).abs().max() > 0.05
+    images = torch.stack([torch.from_numpy(dataset.example(index)[0]) for index in range(len(dataset))])
+    # The mean of all four directions of a slope from 0.5 to 1 is 0.75 squared everywhere.
+    torch.testing.assert_close(turned[:, 0], images * 0.75**2)
+
+
+def test_flips_change_nothing_for_a_model_without_direction(dataset):
+    plain, turned = (
+        torch.cat([one for one, _ in predict_probabilities(Brightness(), dataset, 2, CPU, "fp32", tta=tta)])
+        for tta in ("none", "flips")
+    )
+    torch.testing.assert_close(plain, turned)
 
 
 def test_predictions_follow_the_order_asked_for(dataset):

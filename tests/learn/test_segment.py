@@ -6,7 +6,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
-from flames_cli.learn.predict import predict_masks
+from flames_cli.learn.predict import MaskRule, predict_masks
 from flames_cli.learn.segment import Segmenter
 from tests.support.datasets import draw_discs
 
@@ -41,6 +41,18 @@ def test_masks_follow_the_order_asked_for(dataset):
     every = list(segmenter().masks(weights, dataset))
     chosen = list(segmenter().masks(weights, dataset, [3, 0]))
     np.testing.assert_array_equal(chosen, [every[3], every[0]])
+
+
+def test_masks_follow_the_rule_and_are_those_of_the_probabilities(dataset):
+    weights = to_weights(make(1))
+    for tta in ("none", "flips"):
+        found = list(segmenter().probabilities(weights, dataset, [3, 0], tta))
+        assert found[0].shape == dataset.example(0)[1].shape
+        assert found[0].dtype == np.float32
+        middle = float(np.median(found))
+        masks = list(segmenter().masks(weights, dataset, [3, 0], MaskRule(middle, tta)))
+        np.testing.assert_array_equal(masks, np.array(found) > middle)
+        assert 0 < np.mean(masks) < 1
 
 
 def test_features_are_the_bottleneck_averaged_over_its_pixels(dataset):

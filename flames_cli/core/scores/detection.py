@@ -142,13 +142,13 @@ def match_lesions(pred: Binary, target: Binary, min_iou: float = MIN_IOU) -> Les
 def _count_matches(parts: NDArray[np.int32], lesions: NDArray[np.int32], min_iou: float) -> int:
     from scipy.optimize import linear_sum_assignment  # a tenth of a second, which most commands do not need
 
+    both = (parts > 0) & (lesions > 0)
     width = int(lesions.max(initial=0)) + 1
-    codes, overlaps = np.unique(parts.astype(np.int64) * width + lesions, return_counts=True)
+    codes, overlaps = np.unique(parts[both].astype(np.int64) * width + lesions[both], return_counts=True)
     part, lesion = codes // width, codes % width
-    both = (part > 0) & (lesion > 0)
-    sizes = np.bincount(part, overlaps)[part] + np.bincount(lesion, overlaps)[lesion]
+    sizes = np.bincount(parts.ravel())[part] + np.bincount(lesions.ravel())[lesion]
     ious = overlaps / (sizes - overlaps)
-    pairs = both & (ious >= min_iou)
+    pairs = ious >= min_iou
     if not pairs.any():
         return 0
     rows, row = np.unique(part[pairs], return_inverse=True)
