@@ -19,6 +19,7 @@ from flames_cli.cli.federate_command import federate, strategies_epilog
 from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.options import Json, Workspace, build_config, check_workspace
 from flames_cli.cli.preprocess_command import preprocess
+from flames_cli.cli.runs_command import runs
 from flames_cli.cli.section_command import FederateCommand, SectionCommand
 from flames_cli.store import DEFAULT_WORKSPACE
 
@@ -126,6 +127,7 @@ def tsne(ctx: typer.Context) -> None:
         print_map(results(), made)
 
 
+app.add_typer(runs, name="runs")
 app.add_typer(deploy, name="deploy", rich_help_panel="Between machines")
 
 

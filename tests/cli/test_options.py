@@ -57,7 +57,7 @@ def typed(name):
 
 
 def test_every_command_has_its_section_and_every_section_its_command():
-    assert set(COMMANDS) == {*SECTIONS, "info", "deploy"}
+    assert set(COMMANDS) == {*SECTIONS, "info", "deploy", "runs"}
 
 
 @EVERY_SECTION

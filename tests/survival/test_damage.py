@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flames_cli.cli.render import federation_json
+from flames_cli.cli.render_federation import federation_json
 from flames_cli.config import EvaluateConfig, FederateConfig, PartitionConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Noted
