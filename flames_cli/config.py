@@ -79,6 +79,13 @@ def _read_labels(value: Any) -> Any:
     return labels
 
 
+def _read_names(value: Any) -> Any:
+    """Return the names of one text with commas, or of several."""
+    items = value if isinstance(value, list | tuple) else [value]
+    names = (name.strip() for item in items for name in str(item).split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
 def _read_mask_threshold(value: Any) -> Any:
     if isinstance(value, str) and value.strip().lower() == "half":
         return "half"
@@ -163,6 +170,7 @@ Sites = Annotated[
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
 Labels = Annotated[tuple[str, ...], BeforeValidator(_read_labels)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_read_names)]
 MaskThreshold = Annotated[Literal["half"] | float, BeforeValidator(_read_mask_threshold)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_read_seeds)]
@@ -298,6 +306,12 @@ class PreprocessConfig(ReadConfig):
         shown="number of the paper, at most a quarter of the patients; without a paper a tenth",
     )
     test_fraction: Fraction = option(0.2, "Fraction of the other patients for the clients' test sets.")
+    only: Literal["server-test"] | None = option(
+        None,
+        "The one set of all patients: server-test makes a data set on which no client trains, such as one of "
+        "another modality or organ. It replaces --server-test and --test-fraction.",
+        shown="all sets",
+    )
     small: dict[str, Rule] = option(
         {},
         "Rule for small lesions: DATASET=area:RATIO or DATASET=box:RATIO. Lesions are small if the image is "
@@ -305,6 +319,13 @@ class PreprocessConfig(ReadConfig):
         "may follow.",
         shown="rule of the data set",
         metavar="DATASET=RULE",
+    )
+    keep_columns: Names = option(
+        (),
+        "Columns of a manifest to keep, such as sex,age_group, by which results can be compared. Their "
+        "values are in shards and in the tables of flames evaluate: keep none that identifies a patient.",
+        shown="none",
+        metavar="COLUMN,…",
     )
     duplicate_list: Path | None = option(None, "CSV of known copies, column Filename: {a.png&b.png}.")
     salt_file: Path | None = option(

@@ -58,6 +58,12 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         console.print(f"site {site}: all {count(n, 'case')} left out", style="yellow")
     if unused := report["unused_columns"]:
         console.print(f"columns of the manifest that are not used: {', '.join(unused)}", style="yellow")
+    for column, n in report["kept_columns"].items():
+        alone = f", {n['of_one_patient']} of them of one patient only" if n["of_one_patient"] else ""
+        console.print(
+            f"column {column} is in shards and results: {count(n['values'], 'value')}{alone}",
+            style="yellow" if alone else None,
+        )
     if copies := report["copies_left_out"]:
         console.print(f"left out {count(len(copies), 'image')}: the same as another")
     if near := report["near_copies_kept_together"]:
@@ -129,6 +135,10 @@ def print_partition(console: Console, made: "Partitioned") -> None:
         if not client.images["test"]:
             noun = NOUNS[client.patient_unit]
             console.print(f"{client.name} has no test {noun}: its model is tested by the server only")
+    trained = {client.dataset for client in partition.clients}
+    tested_only = {name.split("@")[0]: None for server in partition.server for name in server.images}
+    for name in (name for name in tested_only if name not in trained):
+        console.print(f"{name} has no client: only the server tests on it")
     for name, images in partition.left_out.items():
         what = "near copies or patients of a held-out site"
         console.print(f"left out {count(images, 'image')} of {name}: {what}")

@@ -79,7 +79,7 @@ def report(**changes):
         "large_groups",
     )
     lists = {key: [] for key in empty}
-    return {**made, **lists, **changes}
+    return {**made, **lists, "kept_columns": {}, **changes}
 
 
 def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
@@ -90,6 +90,10 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
             bad=["p-0123456789abcdef"],
             copies_left_out=[{"name": "p-23", "same_as": "p-45"}],
             unused_columns=["age", "scanner"],
+            kept_columns={
+                "sex": {"values": 2, "of_one_patient": 0},
+                "born": {"values": 9, "of_one_patient": 7},
+            },
             near_copies_kept_together=[["a", "b"]],
             ids_alike_kept_together=[["c", "d"]],
         ),
@@ -100,6 +104,8 @@ def test_a_data_set_s_report_lists_all_that_was_left_out(tmp_path):
     for line in (
         "sites, images (patients): C1 3 (2)",
         "columns of the manifest that are not used: age, scanner",
+        "column sex is in shards and results: 2 values",
+        "column born is in shards and results: 9 values, 7 of them of one patient only",
         "left out 1 image: the same as another",
         "kept 1 group of near copies together, each in one set",
         "kept 1 group of patients together whose ids differ only in spelling; flames \ncheck lists them",

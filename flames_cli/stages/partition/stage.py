@@ -168,6 +168,11 @@ def _plan_all_clients(
     plans = [
         plan for together in by_collection(held_out.seen) for plan in plan_clients(config, together, split)
     ]
+    if not plans and not config.hold_out_site:
+        raise FlamesError(
+            f"all patients of {', '.join(order)} are in the server's test sets, expected some for clients; "
+            "preprocess a data set without --only server-test"
+        )
     if not plans:
         raise FlamesError("no client is left; hold out fewer sites (--hold-out-site)")
     if config.fold and not any(client.images["test"] for client, _ in plans):

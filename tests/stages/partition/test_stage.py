@@ -236,6 +236,24 @@ def test_the_same_seed_gives_the_same_bytes(small):
     assert digests(workspace) != before
 
 
+@pytest.mark.parametrize("split", [{}, {"brats": 3}])
+def test_a_data_set_for_tests_only_has_no_client(split, small):
+    workspace = small(brats={"server_test": single(*"abcd")}, busi={})
+    made = run(workspace, split=split)
+    check_partition(workspace, made)
+    assert [client.name for client in made.clients] == ["busi"]
+    assert {server.modality: server.images for server in made.server} == {
+        "MRI": {"brats": 4},
+        "US": {"busi": 1},
+    }
+
+
+def test_data_sets_for_tests_only_make_no_federation(small):
+    workspace = small(brats={"server_test": single("a")}, busi={"server_test": single("b")})
+    with pytest.raises(FlamesError, match="all patients of brats, busi are in the server's test sets, exp"):
+        run(workspace)
+
+
 def test_a_data_sets_shards_do_not_depend_on_the_other_data_sets(small):
     workspace = small(busi={}, otu2d={})
     run(workspace, datasets=("busi",))
