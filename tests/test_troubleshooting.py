@@ -55,8 +55,9 @@ TELLING = {
     "stages/deploy/server.py": {"_keep_running"},
     "stages/federate/start_warnings.py": {"few_steps"},
     "stages/federate/resuming.py": {"resume"},
+    "stages/runs/removal.py": {"_busy"},
     "store/deployment/folders.py": {"_WHERE"},
-    "store/files/locks.py": {"reading_shards", "writing_shards"},
+    "store/files/locks.py": {"reading_partition", "writing_partition"},
     "store/deployment/node_keys.py": {"_unusable"},
     "store/runs.py": {"truncate_rounds"},
 }
@@ -80,6 +81,7 @@ ELSEWHERE = {
     "stages/deploy/check_machine.py",
     "stages/deploy/findings.py",
     "stages/raw.py",
+    "stages/runs/removal.py",
     "store/deployment/node_keys.py",
 }
 """Modules that tell what another function has said: it is in TELLING, or is told where it is raised."""

@@ -39,7 +39,7 @@ draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
-    *("local_epochs", "min_clients", "seeds"),
+    *("keep_columns", "local_epochs", "min_clients", "seeds"),
 }
 """Keys whose option collects text, so that its default is None."""
 
@@ -57,7 +57,7 @@ def typed(name):
 
 
 def test_every_command_has_its_section_and_every_section_its_command():
-    assert set(COMMANDS) == {*SECTIONS, "info", "deploy"}
+    assert set(COMMANDS) == {*SECTIONS, "info", "deploy", "runs"}
 
 
 @EVERY_SECTION

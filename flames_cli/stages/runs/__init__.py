@@ -1,0 +1,1 @@
+"""Parts of `flames runs`: the list of all runs, and their removal."""
