@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flames_cli.arrays import Mask
+from flames_cli.learn.data import ShardDataset
 from flames_cli.report.comparisons import DifferenceGroup, SideRow, draw_differences, draw_side_by_side
 from flames_cli.stages.compare.files import Comparison
 from flames_cli.stages.compare.grids import line_name
@@ -14,10 +15,13 @@ from flames_cli.stages.compare.lines import TABLES, Line
 from flames_cli.stages.compare.metrics import COLUMNS, Score
 from flames_cli.stages.compare.tables import Scores
 from flames_cli.stages.evaluate.files import PREDICTIONS_FILE
-from flames_cli.stages.evaluate.models_under_test import HeldOut, list_held_out, read_held_out
+from flames_cli.stages.evaluate.models_under_test import list_held_out, read_held_out
 from flames_cli.store.evaluations import CaseScore, VolumeScore
-from flames_cli.store.partition import read_partition
+from flames_cli.store.files.locks import reading_partition
+from flames_cli.store.partition import open_partition
+from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.predictions import Predictions, open_predictions
+from flames_cli.store.runs import run_folder
 
 MOST_GROUPS = 40
 """Largest number of lines in the picture of differences; the others are in differences.csv."""
@@ -105,7 +109,7 @@ def _case_rows(result: Comparison, table: str, runs: Sequence[_Run], workspace: 
         picked = [*_pick(line, reference)]
         if not picked:
             continue
-        data = read_held_out(_held_out(workspace, table, line)).data
+        data = _read_data(workspace, reference.content.runs[0].name, table, line)
         place = {(data.dataset(index), data.case(index).case): index for index in range(len(data))}
         for word, case in picked:
             image, truth = data.example(place[case.dataset, case.case])
@@ -142,11 +146,13 @@ def _largest_slice(volume: VolumeScore, reference: Evaluated) -> CaseScore:
     return max(slices, key=lambda one: one.tp + one.fn)
 
 
-def _held_out(workspace: Path, table: str, line: Line) -> HeldOut:
-    """Return the test set of a line in the partition of the reference's first run."""
-    partition = read_partition(workspace / "partition.json")
-    for one in list_held_out(workspace, partition, TABLES[table]):
-        name = getattr(one.entry, "name", one.entry.modality)
-        if (name, one.unseen) == (line.label if table == "clients" else line.modality, line.unseen_site):
-            return one
-    raise ValueError(f"got the line {line.label}, expected one with a test set in the partition")
+def _read_data(workspace: Path, run: str, table: str, line: Line) -> ShardDataset:
+    """Return the test set of a line, from the partition of `run`."""
+    name = find_run_partition(workspace, run_folder(workspace, run))
+    owner = line.label if table == "clients" else line.modality
+    with reading_partition(workspace, name):
+        partition = open_partition(workspace, name)
+        for one in list_held_out(partition.folder, partition.content, TABLES[table]):
+            if (getattr(one.entry, "name", one.entry.modality), one.unseen) == (owner, line.unseen_site):
+                return read_held_out(one).data
+    raise ValueError(f"got the line {line.label}, expected one with a test set in partition '{name}'")

@@ -16,7 +16,14 @@ from flames_cli.stages.evaluate.files import (
     has_same_models,
     write_evaluation,
 )
-from flames_cli.stages.evaluate.loading import Loaded, LoadedRun, has_stale_statistics, load_all, name_of
+from flames_cli.stages.evaluate.loading import (
+    Loaded,
+    LoadedRun,
+    has_stale_statistics,
+    load_all,
+    name_of,
+    reading_partitions,
+)
 from flames_cli.stages.evaluate.models_under_test import (
     HeldOut,
     HeldOutCases,
@@ -39,8 +46,6 @@ from flames_cli.store.evaluations import (
     EvaluationFile,
     VolumeScore,
 )
-from flames_cli.store.files.locks import reading_shards
-from flames_cli.store.partition import Partition, read_partition
 from flames_cli.store.predictions import PredictedSet, PredictionSpool
 from flames_cli.store.workspace import evaluation_folder
 
@@ -53,9 +58,9 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
 
     Raises:
         MissingArtifact: there is no partition, no such run, or no checkpoint.
-        FlamesError: the run was made on another partition, or a file is damaged.
+        FlamesError: the run's partition does not exist any more, or a file is damaged.
     """
-    with reading_shards(config.workspace):
+    with reading_partitions(config):
         return _evaluate(config, progress)
 
 
@@ -66,8 +71,8 @@ def find_evaluation(config: EvaluateConfig) -> Path | None:
     Raises:
         MissingArtifact, FlamesError: as `evaluate`.
     """
-    with reading_shards(config.workspace):
-        loaded = load_all(config, config.run, config.workspace / "partition.json")
+    with reading_partitions(config):
+        loaded = load_all(config, config.run)
     content = _describe_all(config, loaded, _choose_splits(config, loaded.first))
     folder = evaluation_folder(config.workspace, content.name)
     complete = all((folder / name).is_file() for name in (CASES, VOLUMES, PREDICTIONS_FILE))
@@ -103,18 +108,16 @@ class _Found:
 
 
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
-    partition_file = config.workspace / "partition.json"
-    partition = read_partition(partition_file)
-    loaded = load_all(config, config.run, partition_file)
+    loaded = load_all(config, config.run)
     splits = _choose_splits(config, loaded.first)
     content = _describe_all(config, loaded, splits)
     folder = evaluation_folder(config.workspace, content.name)
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
-            tests = list_held_out(config.workspace, partition, split)
-            for done, held_out in enumerate(tests, start=1):
-                _score_test_set(found, loaded, partition, held_out, config.overlays)
+            tests = _list_tests(loaded, split)
+            for done, (held_out, runs) in enumerate(tests, start=1):
+                _score_test_set(found, runs, held_out, loaded.first if config.overlays else None)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
         content = replace(
@@ -122,7 +125,7 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             small=dict(sorted(found.small.items())),
             units=found.units,
             tables=tables.as_lines(),
-            untested=_find_untested(partition, loaded),
+            untested=_find_untested(loaded),
             incomplete=tuple(found.incomplete),
         )
         result = Evaluation(content, tables, folder)
@@ -165,26 +168,45 @@ def _describe(run: LoadedRun) -> EvaluatedRun:
         last_round=chosen.last,
         asked=chosen.asked,
         why=chosen.why,
-        partition="default",
-        partition_sha256=run.partition_sha256,
+        partition=run.partition.name,
+        partition_sha256=run.partition.sha256,
         checkpoint=run.checkpoint,
         validation_dice=chosen.validation_dice,
         stale_statistics=has_stale_statistics(run),
     )
 
 
-def _find_untested(partition: Partition, loaded: Loaded) -> dict[str, str]:
+def _find_untested(loaded: Loaded) -> dict[str, str]:
     """Return the clients, modalities and runs that are in no table, each with its reason."""
     found: dict[str, str] = {}
     for run in loaded.runs:
-        found |= find_untested(partition, run.state)
+        found |= find_untested(run.partition.content, run.state)
     return found | loaded.left_out
 
 
+def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRun]]]:
+    """Return the test sets of a split, each with the runs that are made on its partition."""
+    by_partition: dict[str, list[LoadedRun]] = {}
+    for run in loaded.runs:
+        by_partition.setdefault(run.partition.sha256, []).append(run)
+    return [
+        (held_out, runs)
+        for runs in by_partition.values()
+        for held_out in list_held_out(runs[0].partition.folder, runs[0].partition.content, split)
+    ]
+
+
 def _score_test_set(
-    found: _Found, loaded: Loaded, partition: Partition, held_out: HeldOut, overlays: bool
+    found: _Found, runs: Sequence[LoadedRun], held_out: HeldOut, drawn: LoadedRun | None
 ) -> None:
-    """Score the models of all runs on a test set, which is in memory only for that time."""
+    """Score the models of all runs on a test set, which is in memory only for that time.
+
+    Args:
+        found: receives the scores.
+        runs: runs that are made on the partition of the test set.
+        held_out: the test set.
+        drawn: the run whose masks are drawn; None: no picture.
+    """
     tests = read_held_out(held_out)
     data = tests.data
     complete = {index for volume in data.volumes for index in volume.indices}
@@ -193,24 +215,22 @@ def _score_test_set(
         found.units[held_out.split][data.dataset(index)] = data.patient_unit(index)
         if data.case(index).place and index not in complete:
             found.incomplete[data.dataset(index)] = None
-    for run, model in _models(loaded, partition, held_out):
+    for run, model in _models(runs, held_out):
         masks = list(run.segmenter.masks(model.weights, data))
         facts = RunFacts(run.folder.name, run.seed)
         cases = score_cases(facts, model, tests, masks)
         found.cases.extend(cases)
         found.volumes.extend(score_volumes(facts, model, tests, masks))
         found.masks.add(_predicted_set(run, model, tests), masks)
-        if overlays and run is loaded.first:
+        if run is drawn:
             row = make_overlay_row(model, data, cases, masks)
             found.overlays.setdefault(held_out.split, []).append(row)
 
 
-def _models(
-    loaded: Loaded, partition: Partition, held_out: HeldOut
-) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
-    for run in loaded.runs:
-        for model in find_models_under_test(held_out, partition, run.algorithm, run.state):
-            yield run, model
+def _models(runs: Sequence[LoadedRun], held_out: HeldOut) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
+    for run in runs:
+        models = find_models_under_test(held_out, run.partition.content, run.algorithm, run.state)
+        yield from ((run, model) for model in models)
 
 
 def _predicted_set(run: LoadedRun, model: ModelUnderTest, tests: HeldOutCases) -> PredictedSet:
