@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli.errors import FlamesError
+from flames_cli.report.calibration import draw_reliability
 from flames_cli.report.figures import OverlayRow, draw_overlays
+from flames_cli.stages.evaluate.details import Details, reliability_curves
 from flames_cli.stages.evaluate.pictures import overlay_name
 from flames_cli.stages.evaluate.rows import Row
 from flames_cli.stages.evaluate.tables import Tables
+from flames_cli.store.evaluation_details import (
+    CALIBRATION,
+    FROC,
+    OPTIONS,
+    CalibrationBin,
+    FrocScore,
+    OptionScore,
+)
 from flames_cli.store.evaluations import (
     CASES,
     SUMMARY,
@@ -22,6 +32,7 @@ from flames_cli.store.evaluations import (
     read_evaluation_file,
     write_case_scores,
     write_evaluation_file,
+    write_rows,
     write_volume_scores,
 )
 from flames_cli.store.files.aside import set_aside
@@ -30,6 +41,7 @@ from flames_cli.store.files.locks import in_turn
 from flames_cli.store.predictions import PredictionSpool
 
 PREDICTIONS_FILE = "predictions.h5"
+RELIABILITY_PICTURE = "calibration.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,7 @@ def write_evaluation(
     cases: Sequence[CaseScore],
     volumes: Sequence[VolumeScore],
     masks: PredictionSpool,
+    details: Details,
     overlays: Mapping[str, Sequence[OverlayRow]],
 ) -> None:
     """Write the folder of the evaluation; it takes its place in one step.
@@ -86,6 +99,7 @@ def write_evaluation(
             for name, lines in result.content.tables.items():
                 _write_table(new / f"{name}.csv", lines)
             masks.write(new / PREDICTIONS_FILE)
+            _write_details(new, result.content, details)
             _draw(new, result.content, overlays)
             write_evaluation_file(new / SUMMARY, result.content)
             if same:
@@ -103,6 +117,15 @@ def _is_same(folder: Path, content: EvaluationFile) -> bool:
     # The partition may have another name by now; its checksum is that of the data.
     runs, before = ([replace(run, partition="") for run in one.runs] for one in (content, earlier))
     return (earlier.run, before, earlier.options) == (content.run, runs, content.options)
+
+
+def _write_details(folder: Path, content: EvaluationFile, details: Details) -> None:
+    write_rows(folder / CALIBRATION, CalibrationBin, details.bins)
+    write_rows(folder / FROC, FrocScore, details.froc)
+    if details.before:
+        write_rows(folder / OPTIONS, OptionScore, details.before)
+    if curves := reliability_curves(details.bins):
+        draw_reliability(folder / RELIABILITY_PICTURE, curves, f"calibration of {content.run}")
 
 
 def _write_table(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
