@@ -92,15 +92,16 @@ def write_evaluation(
     """
     folder = result.folder
     with in_turn(folder):
-        same = _is_same(folder, result.content)
+        same = has_same_models(folder, result.content)
         with replacing_folder(folder) as new:
             write_case_scores(new / CASES, cases)
             write_volume_scores(new / VOLUMES, volumes)
             for name, lines in result.content.tables.items():
                 _write_table(new / f"{name}.csv", lines)
             masks.write(new / PREDICTIONS_FILE)
-            _write_details(new, result.content, details)
-            _draw(new, result.content, overlays)
+            _write_details(new, details)
+            if overlays:
+                _draw(new, result.content, details, overlays)
             write_evaluation_file(new / SUMMARY, result.content)
             if same:
                 _keep_others(folder, new)
@@ -108,7 +109,7 @@ def write_evaluation(
                 set_aside(folder)
 
 
-def _is_same(folder: Path, content: EvaluationFile) -> bool:
+def has_same_models(folder: Path, content: EvaluationFile) -> bool:
     """Return whether the folder has an evaluation of the same models with the same options."""
     try:
         earlier = read_evaluation_file(folder / SUMMARY)
@@ -119,13 +120,11 @@ def _is_same(folder: Path, content: EvaluationFile) -> bool:
     return (earlier.run, before, earlier.options) == (content.run, runs, content.options)
 
 
-def _write_details(folder: Path, content: EvaluationFile, details: Details) -> None:
+def _write_details(folder: Path, details: Details) -> None:
     write_rows(folder / CALIBRATION, CalibrationBin, details.bins)
     write_rows(folder / FROC, FrocScore, details.froc)
     if details.before:
         write_rows(folder / OPTIONS, OptionScore, details.before)
-    if curves := reliability_curves(details.bins):
-        draw_reliability(folder / RELIABILITY_PICTURE, curves, f"calibration of {content.run}")
 
 
 def _write_table(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -140,10 +139,17 @@ def _cell(value: Any) -> Any:
     return "" if isinstance(value, float) and math.isnan(value) else value
 
 
-def _draw(folder: Path, content: EvaluationFile, overlays: Mapping[str, Sequence[OverlayRow]]) -> None:
+def _draw(
+    folder: Path,
+    content: EvaluationFile,
+    details: Details,
+    overlays: Mapping[str, Sequence[OverlayRow]],
+) -> None:
     first = content.runs[0]
     for split, rows in overlays.items():
         draw_overlays(folder / overlay_name(split), rows, f"{first.name}, round {first.round}")
+    curves = reliability_curves(details.bins)
+    draw_reliability(folder / RELIABILITY_PICTURE, curves, f"calibration of {content.run}")
 
 
 def _keep_others(earlier: Path, new: Path) -> None:

@@ -2,7 +2,8 @@
 and pictures."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from flames_cli import __version__
 from flames_cli.config import EvaluateConfig
@@ -11,7 +12,12 @@ from flames_cli.errors import FlamesError
 from flames_cli.report.figures import OverlayRow
 from flames_cli.stages.evaluate.choices import MaskChoice, MaskOptions, choose_masks
 from flames_cli.stages.evaluate.details import Details, calibration_lines, choice_lines
-from flames_cli.stages.evaluate.files import Evaluation, write_evaluation
+from flames_cli.stages.evaluate.files import (
+    PREDICTIONS_FILE,
+    Evaluation,
+    has_same_models,
+    write_evaluation,
+)
 from flames_cli.stages.evaluate.gains import make_gains
 from flames_cli.stages.evaluate.loading import (
     Loaded,
@@ -36,7 +42,14 @@ from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volu
 from flames_cli.stages.evaluate.tables import NAME_OF, make_tables
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import Spool
-from flames_cli.store.evaluations import CaseScore, EvaluatedRun, EvaluationFile, VolumeScore
+from flames_cli.store.evaluations import (
+    CASES,
+    VOLUMES,
+    CaseScore,
+    EvaluatedRun,
+    EvaluationFile,
+    VolumeScore,
+)
 from flames_cli.store.predictions import PredictedSet, PredictionSpool
 from flames_cli.store.workspace import evaluation_folder
 
@@ -53,6 +66,35 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
     """
     with reading_partitions(config):
         return _evaluate(config, progress)
+
+
+def find_evaluation(config: EvaluateConfig) -> Path | None:
+    """Return the folder that `evaluate` would write, if it is there already with the scores of the same
+    models; else None.
+
+    Raises:
+        MissingArtifact, FlamesError: as `evaluate`.
+    """
+    with reading_partitions(config):
+        loaded = load_all(config, config.run)
+    content = _describe_all(config, loaded, _choose_splits(config, loaded.first))
+    folder = evaluation_folder(config.workspace, content.name)
+    complete = all((folder / name).is_file() for name in (CASES, VOLUMES, PREDICTIONS_FILE))
+    return folder if complete and has_same_models(folder, content) else None
+
+
+def _describe_all(config: EvaluateConfig, loaded: Loaded, splits: Sequence[str]) -> EvaluationFile:
+    """Return what is known of an evaluation before any model is scored."""
+    return EvaluationFile(
+        name=name_of(loaded, config, splits),
+        run=loaded.name,
+        runs=tuple(_describe(run) for run in loaded.runs),
+        options=_options(config, splits, loaded.first),
+        small={},
+        units={},
+        tables={},
+        privacy=loaded.first.privacy,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +118,8 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     loaded = load_all(config, config.run)
     splits = _choose_splits(config, loaded.first)
     options = _mask_options(config, loaded)
-    folder = evaluation_folder(config.workspace, name_of(loaded, config, splits))
+    content = _describe_all(config, loaded, splits)
+    folder = evaluation_folder(config.workspace, content.name)
     drawn = loaded.first if config.overlays else None
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
@@ -86,17 +129,13 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
                 _score_test_set(found, runs, held_out, options, drawn)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
-        content = EvaluationFile(
-            name=folder.name,
-            run=loaded.name,
-            runs=tuple(_describe(run) for run in loaded.runs),
-            options=_options(config, splits, loaded.first),
+        content = replace(
+            content,
             small=dict(sorted(found.small.items())),
             units=found.units,
             tables=tables.as_lines() | _detail_tables(found, loaded.first.seed),
             untested=_find_untested(loaded),
             incomplete=tuple(found.incomplete),
-            privacy=loaded.first.privacy,
         )
         result = Evaluation(content, tables, folder)
         write_evaluation(result, found.cases, found.volumes, found.masks, found.details, found.overlays)
