@@ -14,7 +14,6 @@ configuration.
 """
 
 import argparse
-import csv
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from flames_cli.config import (
     PreprocessConfig,
     load_section,
 )
-from flames_cli.core.scores.detection import LesionCounts
+from flames_cli.core.scores.detection import LesionMatches
 from flames_cli.core.scores.intervals import bootstrap_interval
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Event, OnEvent, RoundDone
@@ -40,8 +39,9 @@ from flames_cli.stages.evaluate.stage import evaluate
 from flames_cli.stages.federate.seeds import federate_all
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
+from flames_cli.store.evaluations import CASES, read_case_scores
 
-COUNTS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
+COUNTS = ("lesions", "lesions_predicted", "lesions_matched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def run(config: Path, workspace: Path, strategy: str, seeds: tuple[int, ...]) ->
     made = evaluate(EvaluateConfig(workspace=workspace, run=label, server_test=True, overlays=False))
     if made.seeds != tuple(sorted(seeds)):
         raise FlamesError(f"{made.folder} has the seeds {made.seeds}, expected {seeds}; delete {workspace}")
-    return read_cases(made.folder / "cases.csv", len(seeds))
+    return read_cases(made.folder / CASES, len(seeds))
 
 
 def print_rounds(label: str) -> OnEvent:
@@ -129,10 +129,11 @@ def print_rounds(label: str) -> OnEvent:
 def read_cases(path: Path, n_seeds: int) -> Cases:
     """Read the metrics of every case from the cases.csv of an evaluation."""
     found: Cases = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            case = found.setdefault(row["case"], Case(row["patient"], row["lesion"]))
-            case.values.setdefault(row["metric"], []).append(float(row["value"]))
+    for score in read_case_scores(path):
+        if score.selected:
+            case = found.setdefault(score.case, Case(score.patient, score.lesion))
+            for name in ("dice", *COUNTS):
+                case.values.setdefault(name, []).append(float(getattr(score, name)))
     if any(len(values) != n_seeds for case in found.values() for values in case.values.values()):
         raise FlamesError(f"{path}: several models were tested on one case, expected one for each seed")
     return found
@@ -171,10 +172,10 @@ def dice_of(cases: Cases, names: list[str]) -> Floats:
 def lesions_found(cases: Cases, size: str) -> str:
     """Return a text with lesion-wise recall and precision over all seeds, for images of one size."""
     chosen = [case.values for case in cases.values() if has_size(case.lesion, size)]
-    counts = LesionCounts(*(int(sum(sum(values[name]) for values in chosen)) for name in COUNTS))
+    counts = LesionMatches(*(int(sum(sum(values[name]) for values in chosen)) for name in COUNTS))
     return (
-        f"{size}: {counts.found} of {counts.n} lesions found ({counts.recall():.2f}), "
-        f"{counts.n_right} of {counts.n_predicted} predicted are right ({counts.precision():.2f})"
+        f"{size}: {counts.matched} of {counts.lesions} lesions found ({counts.recall():.2f}), "
+        f"{counts.matched} of {counts.predicted} predicted ones matched ({counts.precision():.2f})"
     )
 
 

@@ -18,20 +18,25 @@ from typing import Any
 
 from flames_cli.arrays import Weights
 from flames_cli.config import EvaluateConfig, FederateConfig
+from flames_cli.core.scores.metrics import dice
 from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import pick_device
 from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.stages.evaluate.loading import LoadedRun, load_run
-from flames_cli.stages.evaluate.models_under_test import find_models_under_test, load_held_out
-from flames_cli.stages.evaluate.scoring import ModelUnderTest, score_model
+from flames_cli.stages.evaluate.models_under_test import (
+    SPLITS,
+    ModelUnderTest,
+    find_models_under_test,
+    list_held_out,
+    read_held_out,
+)
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import Partition, checked_shard, read_partition
 from flames_cli.store.workspace import partition_file, partition_folder
 
-SPLITS = ("client_test", "server_test")
 BATCH_SIZE = 64
 
 OPTIMISERS: dict[str, dict[str, Any]] = {"scaffold": {"optimiser": "sgd", "lr": 0.1}}
@@ -84,31 +89,31 @@ def print_strategy(config: FederateConfig, partition: Partition) -> float:
     run = load_run(evaluation, config.run_name)
     estimate = make_estimate(config, partition)
     losses = []
-    for split in SPLITS:
-        tests = load_held_out(partition_folder(config.workspace), partition, split)
-        used = find_models_under_test(tests, partition, run.algorithm, run.state, split)
-        stale = find_models_under_test(
-            tests, partition, run.algorithm, replace(run.state, statistics=None), split
+    stale = replace(run.state, statistics=None)
+    folder = partition_folder(config.workspace)
+    for held_out in (one for split in SPLITS for one in list_held_out(folder, partition, split)):
+        data = read_held_out(held_out).data
+        pairs = zip(
+            find_models_under_test(held_out, partition, run.algorithm, stale),
+            find_models_under_test(held_out, partition, run.algorithm, run.state),
+            strict=True,
         )
-        for model, before in zip(used, stale, strict=True):
+        for before, model in pairs:
             again = replace(model, weights=estimate(model.weights, clients_of(model, run, partition)))
-            scores = [mean_dice(run, one) for one in (before, model, again)]
+            scores = [mean_dice(run, one, data) for one in (before, model, again)]
             losses.append(scores[2] - scores[1])
-            name = model.label if split == "client_test" else f"server {model.label}"
+            name = model.label if model.split == "client_test" else f"server {model.label}"
             numbers = "".join(f"{dice:>8.3f}" for dice in scores)
-            print(
-                f"{config.strategy:<18}{name:<34}{len(model.data):>6}{numbers}{losses[-1]:>+8.3f}", flush=True
-            )
+            n = len(data.selected)
+            print(f"{config.strategy:<18}{name:<34}{n:>6}{numbers}{losses[-1]:>+8.3f}", flush=True)
     return max(losses)
 
 
 def clients_of(model: ModelUnderTest, run: LoadedRun, partition: Partition) -> list[str]:
     """Return the clients on whose images the statistics of a model are estimated."""
-    if model.split == "client_test" and not run.algorithm.pooled:
-        return [model.label]
-    found = [client.name for client in partition.clients if client.modality == model.modality]
-    owner = model.label.rpartition(" by ")[2]
-    return [owner] if owner in found else found
+    if model.split == "client_test" and run.algorithm.pooled:
+        return [client.name for client in partition.clients if client.modality == model.modality]
+    return [client.name for client in model.clients]
 
 
 def make_estimate(config: FederateConfig, partition: Partition) -> Estimate:
@@ -127,9 +132,12 @@ def make_estimate(config: FederateConfig, partition: Partition) -> Estimate:
     return estimate
 
 
-def mean_dice(run: LoadedRun, model: ModelUnderTest) -> float:
-    """Return the mean Dice of a model over its cases."""
-    return statistics.fmean(score.values["dice"] for score in score_model(run.segmenter, model))
+def mean_dice(run: LoadedRun, model: ModelUnderTest, data: ShardDataset) -> float:
+    """Return the mean Dice of a model over the selected images of a test set."""
+    masks = run.segmenter.masks(model.weights, data, data.selected)
+    return statistics.fmean(
+        dice(mask, data.mask(row)) for row, mask in zip(data.selected, masks, strict=True)
+    )
 
 
 if __name__ == "__main__":
