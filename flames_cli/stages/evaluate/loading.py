@@ -33,7 +33,7 @@ from flames_cli.store.runs import (
     read_rounds,
     run_folder,
 )
-from flames_cli.store.seed_names import member_name
+from flames_cli.store.member_names import member_name
 
 
 @dataclass(frozen=True, slots=True)

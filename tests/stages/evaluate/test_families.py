@@ -12,7 +12,7 @@ from flames_cli.cli.render_evaluation import evaluation_notes
 from flames_cli.core.scores.intervals import bootstrap_interval
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import ignore
-from flames_cli.stages.federate.seeds import federate_all
+from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.stage import federate
 from tests.support.stages import evaluate_run, federate_config
 

@@ -6,8 +6,7 @@ import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Noted, RoundDone, ignore
-from flames_cli.stages.federate import seeds
-from flames_cli.stages.federate.seeds import federate_all
+from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.runs import find_members, read_config
