@@ -154,13 +154,12 @@ def print_partition(console: Console, made: "Partitioned", of_folds: int = 0) ->
 def print_folds(console: Console, folds: "Sequence[Partitioned]") -> None:
     """Print the images and patients of every client in each fold, and the server's test sets once."""
     print_partition(console, folds[0], of_folds=len(folds))
-    table = Table(title="test images of every client by fold (patients)", title_justify="left")
-    table.add_column("client")
-    for made in folds:
-        table.add_column(made.name, justify="right")
+    table = Table(title="test images (patients) of every client", title_justify="left")
+    table.add_column("client", overflow="fold")
+    table.add_column(f"fold 1 to {len(folds)}", overflow="fold")
     for clients in zip(*(made.partition.clients for made in folds), strict=True):
         tests = (_cell(one.images["test"], len(one.patients["test"]), one.patient_unit) for one in clients)
-        table.add_row(clients[0].name, *tests)
+        table.add_row(clients[0].name, ", ".join(tests))
     console.print(table)
     for made in folds:
         _say_aside(console, made)

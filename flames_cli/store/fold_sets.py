@@ -69,7 +69,8 @@ def choose_fold_set(workspace: Path, wanted: str) -> dict[int, str]:
         named = f" --name {wanted}" if wanted and wanted != "default" else ""
         which = f"set of folds '{wanted}'" if wanted else "set of folds"
         raise MissingArtifact(
-            f"no {which} in {workspace / 'partitions'}{known}; make it with `flames partition{named} --folds 5`"
+            f"no {which} in {workspace / 'partitions'}{known}; make it with "
+            f"`flames partition{named} --folds 5`"
         )
     if not wanted and len(sets) > 1:
         raise FlamesError(
@@ -88,9 +89,8 @@ def _checked(workspace: Path, name: str, found: dict[int, str]) -> dict[int, str
     for k, one in opened.items():
         if (numbers[k] or (0, 0))[0] != k:
             made = one.content.options.get("fold")
-            raise FlamesError(
-                f"partition '{one.name}' is {f'fold {made}' if made else 'no fold'}, expected fold {k}; {again}"
-            )
+            what = f"fold {made}" if made else "no fold"
+            raise FlamesError(f"partition '{one.name}' is {what}, expected fold {k}; {again}")
     n = max(number[1] for number in numbers.values() if number)
     if missing := [partition_name(name, k) for k in range(1, n + 1) if k not in found]:
         raise FlamesError(f"of {n} folds the partitions {', '.join(missing)} are missing; {again}")

@@ -124,7 +124,7 @@ def _describe(run: LoadedRun) -> EvaluatedRun:
         name=run.folder.name,
         strategy=run.strategy,
         seed=run.seed,
-        fold=None,
+        fold=run.fold,
         round=chosen.round,
         last_round=chosen.last,
         asked=chosen.asked,
@@ -178,7 +178,7 @@ def _score_test_set(
             found.incomplete[data.dataset(index)] = None
     for run, model in _models(runs, held_out):
         masks = list(run.segmenter.masks(model.weights, data))
-        facts = RunFacts(run.folder.name, run.seed)
+        facts = RunFacts(run.folder.name, run.seed, run.fold)
         cases = score_cases(facts, model, tests, masks)
         found.cases.extend(cases)
         found.volumes.extend(score_volumes(facts, model, tests, masks))

@@ -10,6 +10,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Noted, OnEvent
 from flames_cli.stages.federate.inputs import find_images
 from flames_cli.stages.federate.resuming import check_same_options
+from flames_cli.stages.federate.run_files import is_worth_keeping
 from flames_cli.stages.federate.stage import (
     FederationResult,
     Planned,
@@ -112,7 +113,7 @@ def _set_aside(family: Family) -> dict[str, str]:
     continues the new ones; return a note for each."""
     check_inputs(family.members[0])
     runs = (run_folder(family.config.workspace, member.run_name) for member in family.members)
-    return {run.name: set_run_aside(run) for run in runs if run.path.is_dir()}
+    return {run.name: set_run_aside(run) for run in runs if run.path.is_dir() and is_worth_keeping(run)}
 
 
 def find_member_partitions(workspace: Path, members: list[RunFolder]) -> dict[int, str]:
@@ -168,8 +169,8 @@ def _check_family(family: Family) -> None:
     made_by = family.planned.options
     if run_folder(config.workspace, config.name).config.exists():
         raise FlamesError(
-            f"'{config.name}' is the name of one run, and {made_by} makes runs {members[0].run_name}, …; pass "
-            "another --run"
+            f"'{config.name}' is the name of one run, and {made_by} makes runs {members[0].run_name}, …; "
+            "pass another --run"
         )
     if len(longest := max((member.run_name for member in members), key=len)) > MAX_NAME:
         raise FlamesError(
@@ -202,8 +203,8 @@ def _check_member(family: Family, member: Member, replaced: set[str]) -> None:
         folds = (", ".join(map(str, one)) for one in (member.planned_folds, family.planned.folds))
         was, now = folds
         raise FlamesError(
-            f"run '{member.run.name}' was made for the folds {was}, got the folds {now}; pass the same set of "
-            "--folds, or another --run"
+            f"run '{member.run.name}' was made for the folds {was}, got the folds {now}; pass the same set "
+            "of --folds, or another --run"
         )
     seed = int(read_config(member.run.config)["federate"]["seed"])
     options = family.member(member.fold, member.seed).model_copy(update={"seed": seed})

@@ -54,7 +54,7 @@ def write_new_run(
     """Make the folder of a new run, completely or not at all.
 
     It contains the initial model unless that is drawn by seed alone: a client may join in any round. An
-    existing run is renamed, unless it has not done a round.
+    existing run is renamed with `fresh`, unless it has not done a round.
 
     Returns:
         The new name of the existing run; empty if there is none.
@@ -68,10 +68,15 @@ def write_new_run(
             write_safetensors(new.initial, plan.initial)
             facts = {**facts, INITIAL_SHA256: hash_file(new.initial)}
         write_config(new.config, {"federate": options, "run": dict(facts)})
-        unbegun = run.config.exists() and not (run.rounds.exists() or list_rounds(run.checkpoints))
-        aside = None if unbegun else aside_folder(run.path)
+        aside = aside_folder(run.path) if config.fresh and is_worth_keeping(run) else None
     remove_leftovers(run.path.parent, f"{run.name}{REMOVED}*")
     return aside.name if aside else ""
+
+
+def is_worth_keeping(run: RunFolder) -> bool:
+    """Return whether a folder is more than a run that was stopped in its first round."""
+    done = list_rounds(run.checkpoints) or len(read_rounds(run.rounds)) > 1
+    return bool(done) or not run.config.exists()
 
 
 def describe_aside(run: str, aside: str) -> str:

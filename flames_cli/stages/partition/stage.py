@@ -19,9 +19,9 @@ from flames_cli.store.files.aside import set_aside
 from flames_cli.store.files.atomic import replacing_folder
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import writing_partition
+from flames_cli.store.fold_sets import are_folds_of_one
 from flames_cli.store.h5 import read_shard_cases, write_shard
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, open_partition, write_partition
-from flames_cli.store.fold_sets import are_folds_of_one
 from flames_cli.store.partitions import runs_on
 from flames_cli.store.workspace import PARTITION_FILE, list_partitions, partition_file, partition_folder
 
