@@ -625,7 +625,9 @@ class FederateConfig(_TrainSection, Section):
     keep_rounds: Annotated[int, Field(ge=1)] = option(
         2, "Number of newest checkpoints to keep; the best ones are kept too.", RUN_PANEL, may_change=True
     )
-    fresh: bool = option(False, "Delete the run and start it again.", RUN_PANEL, stored=False)
+    fresh: bool = option(
+        False, "Start the run again; the earlier one is renamed, such as NAME-old-1.", RUN_PANEL, stored=False
+    )
 
     @property
     def training(self) -> TrainOptions:
