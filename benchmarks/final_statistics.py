@@ -89,31 +89,30 @@ def print_strategy(config: FederateConfig, partition: Partition) -> float:
     run = load_run(evaluation, config.run_name)
     estimate = make_estimate(config, partition)
     losses = []
-    stale = replace(run.state, statistics=None)
-    folder = partition_folder(config.workspace)
+    folder, old = partition_folder(config.workspace), replace(run.state, statistics=None)
     for held_out in (one for split in SPLITS for one in list_held_out(folder, partition, split)):
-        data = read_held_out(held_out).data
-        pairs = zip(
-            find_models_under_test(held_out, partition, run.algorithm, stale),
-            find_models_under_test(held_out, partition, run.algorithm, run.state),
-            strict=True,
+        tests = read_held_out(held_out)
+        used, stale = (
+            find_models_under_test(held_out, partition, run.algorithm, state) for state in (run.state, old)
         )
-        for before, model in pairs:
+        for model, before in zip(used, stale, strict=True):
             again = replace(model, weights=estimate(model.weights, clients_of(model, run, partition)))
-            scores = [mean_dice(run, one, data) for one in (before, model, again)]
+            scores = [mean_dice(run, one, tests.data) for one in (before, model, again)]
             losses.append(scores[2] - scores[1])
             name = model.label if model.split == "client_test" else f"server {model.label}"
-            numbers = "".join(f"{dice:>8.3f}" for dice in scores)
-            n = len(data.selected)
+            numbers = "".join(f"{score:>8.3f}" for score in scores)
+            n = len(tests.data.selected)
             print(f"{config.strategy:<18}{name:<34}{n:>6}{numbers}{losses[-1]:>+8.3f}", flush=True)
     return max(losses)
 
 
 def clients_of(model: ModelUnderTest, run: LoadedRun, partition: Partition) -> list[str]:
     """Return the clients on whose images the statistics of a model are estimated."""
-    if model.split == "client_test" and run.algorithm.pooled:
-        return [client.name for client in partition.clients if client.modality == model.modality]
-    return [client.name for client in model.clients]
+    if model.split == "client_test" and not run.algorithm.pooled:
+        return [model.label]
+    found = [client.name for client in partition.clients if client.modality == model.modality]
+    owner = model.label.rpartition(" by ")[2]
+    return [owner] if owner in found else found
 
 
 def make_estimate(config: FederateConfig, partition: Partition) -> Estimate:
@@ -133,10 +132,10 @@ def make_estimate(config: FederateConfig, partition: Partition) -> Estimate:
 
 
 def mean_dice(run: LoadedRun, model: ModelUnderTest, data: ShardDataset) -> float:
-    """Return the mean Dice of a model over the selected images of a test set."""
+    """Return the mean Dice of a model over the selected cases."""
     masks = run.segmenter.masks(model.weights, data, data.selected)
     return statistics.fmean(
-        dice(mask, data.mask(row)) for row, mask in zip(data.selected, masks, strict=True)
+        dice(mask, data.mask(case)) for case, mask in zip(data.selected, masks, strict=True)
     )
 
 
