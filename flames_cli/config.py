@@ -606,8 +606,11 @@ class EvaluateConfig(Section):
     server_test: bool = option(
         False, "Evaluate every server model on the unseen patients of its modality only."
     )
-    compare: Name | None = option(
-        None, "Another run, or name of runs with several --seeds, to compare with.", names="runs and families"
+    name: Name | None = option(
+        None,
+        "Name of the evaluation, and of its folder.",
+        shown="name of the run, with what differs from the default",
+        metavar="NAME",
     )
     batch_size: Annotated[int, Field(ge=1)] = option(64, "Images in a step.")
     overlays: bool = option(True, "Draw the pictures.")

@@ -97,13 +97,13 @@ def evaluate(ctx: typer.Context) -> None:
     from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import progress_bars
     from flames_cli.cli.render import print_evaluation, print_json
-    from flames_cli.stages.evaluate.files import summary_json
     from flames_cli.stages.evaluate.stage import evaluate as run_evaluate
+    from flames_cli.store.evaluations import evaluation_json
 
     with progress_bars(watching()) as progress:
         result = run_evaluate(options, progress)
     if ctx.params["json_output"]:
-        print_json(summary_json(result))
+        print_json(evaluation_json(result.content))
     else:
         print_evaluation(results(), result)
 

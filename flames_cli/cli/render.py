@@ -164,10 +164,10 @@ def _claim(partition: "Partition") -> str:
 
 
 def print_evaluation(console: Console, result: "Evaluation") -> None:
-    """Print the tables of clients and server models, with those of the other run if there is one."""
+    """Print the tables of clients and server models."""
     for table in evaluation_tables(result):
         console.print(table)
-    for name, reason in result.untested.items():
+    for name, reason in result.content.untested.items():
         console.print(f"not in the tables: {name}, {reason}", style="yellow")
     for note in evaluation_notes(result):
         console.print(note, style="dim")

@@ -1,4 +1,4 @@
-"""Folder of a run: `config.toml` as run, `rounds.jsonl`, `checkpoints/`, `evaluation/`."""
+"""Folder of a run: `config.toml` as run, `rounds.jsonl`, `checkpoints/`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,11 +46,6 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """The checkpoints, one folder per round."""
         return self.path / "checkpoints"
-
-    @property
-    def evaluation(self) -> Path:
-        """The results of `flames evaluate`."""
-        return self.path / "evaluation"
 
     @property
     def curves(self) -> Path:

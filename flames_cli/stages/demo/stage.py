@@ -46,7 +46,8 @@ class Demo:
     preprocessed: list[dict[str, Any]]
     partition: Partition
     runs: dict[str, FederationResult]
-    evaluation: Evaluation
+    evaluations: dict[str, Evaluation]
+    """Results by strategy."""
     map: Map
 
 
@@ -89,7 +90,10 @@ def demo(
             fresh=True,
         )
         runs[strategy] = federate(options, watch(strategy)) if watch else federate(options)
-    scored = evaluate(EvaluateConfig(**shared, run=OURS, compare=BASELINE, device=config.device), progress)
+    scored = {
+        strategy: evaluate(EvaluateConfig(**shared, run=strategy, device=config.device), progress)
+        for strategy in (BASELINE, OURS)
+    }
     return Demo(reports, divided, runs, scored, tsne(TsneConfig(**shared, device=config.device), progress))
 
 

@@ -1,6 +1,6 @@
 """Runs to evaluate: each with the models of one round; a family has one for each seed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.federate.planning import choose_privacy
 from flames_cli.stages.federate.resuming import FREE_TO_CHANGE
 from flames_cli.stages.rounds import ChosenRound, Rounds, choose_round, read_run_rounds
-from flames_cli.store.checkpoint import DamagedCheckpoint, index_path, load_state, round_folder
+from flames_cli.store.checkpoint import DamagedCheckpoint, index_path, load_state
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.runs import (
     RunFolder,
@@ -27,7 +27,6 @@ from flames_cli.store.runs import (
     planned_seeds,
     read_config,
     read_rounds,
-    run_folder,
 )
 from flames_cli.store.seed_names import member_name
 
@@ -42,6 +41,8 @@ class LoadedRun:
     state: State
     checkpoint: str
     """SHA-256 of the checkpoint's index, which contains the checksums of its files."""
+    partition_sha256: str
+    """SHA-256 of its partition.json, which contains the checksums of the shards."""
     segmenter: Segmenter
     chosen: ChosenRound
     """The round of `state`, and why it was chosen."""
@@ -82,35 +83,9 @@ class Loaded:
         return tuple(run.seed for run in self.runs)
 
 
-def load_pair(config: EvaluateConfig, partition_file: Path) -> tuple[Loaded, Loaded | None]:
-    """Return what is evaluated, and what it is compared with: all with models of rounds by the same rule.
-
-    Raises:
-        MissingArtifact, FlamesError: as `load_all`.
-    """
-    ours = load_all(config, config.run, partition_file)
-    theirs = load_all(config, config.compare, partition_file) if config.compare else None
-    every = [*ours.runs, *(theirs.runs if theirs else [])]
-    limited = next((run for run in every if run.chosen.asked == "last"), None)
-    if config.round is not None or limited is None:
-        return ours, theirs
-    last = config.model_copy(update={"round": "last"})
-    why = f"the last round, as of run '{limited.folder.name}'"
-
-    def limit(loaded: Loaded) -> Loaded:
-        runs = []
-        for run in loaded.runs:
-            if run.chosen.asked != "last":
-                forced = load_run(last, run.folder.name, partition_file)
-                run = replace(forced, chosen=replace(forced.chosen, why=why))
-            runs.append(run)
-        return replace(loaded, runs=runs)
-
-    return limit(ours), limit(theirs) if theirs else None
-
-
 def load_all(config: EvaluateConfig, name: str | None, partition_file: Path) -> Loaded:
-    """Return run `name` (None: the newest), or all finished runs of a family.
+    """Return run `name` (None: the newest), or all finished runs of a family, with models of rounds by the
+    same rule.
 
     Raises:
         MissingArtifact, FlamesError: as `load_run`; or the runs of a family differ in more than their seed.
@@ -125,7 +100,24 @@ def load_all(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
     left_out |= {run: "not started" for run in planned if run not in done}
     finished = [run for run in folders if run.name not in left_out]
     _check_alike(finished)
-    return Loaded(known, [load_run(config, run.name, partition_file) for run in finished], left_out)
+    runs = [load_run(config, run.name, partition_file) for run in finished]
+    return Loaded(known, _by_one_rule(config, runs, partition_file), left_out)
+
+
+def _by_one_rule(config: EvaluateConfig, runs: list[LoadedRun], partition_file: Path) -> list[LoadedRun]:
+    """Return the runs with the models of their last rounds if one of them has its last by default."""
+    limited = next((run for run in runs if run.chosen.asked == "last"), None)
+    if config.round is not None or limited is None:
+        return runs
+    last = config.model_copy(update={"round": "last"})
+    why = f"the last round, as of run '{limited.folder.name}'"
+    found = []
+    for run in runs:
+        if run.chosen.asked != "last":
+            forced = load_run(last, run.folder.name, partition_file)
+            run = replace(forced, chosen=replace(forced.chosen, why=why))
+        found.append(run)
+    return found
 
 
 def _last_round(run: RunFolder) -> int:
@@ -149,16 +141,17 @@ def _check_alike(runs: Iterable[RunFolder]) -> None:
             )
 
 
-def folder_of(loaded: Loaded, config: EvaluateConfig) -> Path:
-    """Return the folder of the results: that of the default round, or one of the requested round's own."""
-    runs, folder = loaded.runs, loaded.first.folder.evaluation
-    if loaded.is_family:
-        folder = run_folder(config.workspace, loaded.name).evaluation
-    if all(run.state.round == choose_round(run.rounds, None).round for run in runs):
-        return folder
-    if len({run.state.round for run in runs}) == 1:
-        return folder / round_folder(Path(), loaded.first.state.round).name
-    return folder / f"round-{config.round}"
+def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> str:
+    """Return the name of the evaluation: that of the run or family, with what differs from the default."""
+    if config.name:
+        return config.name
+    parts = [loaded.name]
+    default = all(run.state.round == choose_round(run.rounds, None).round for run in loaded.runs)
+    if config.round is not None and not default:
+        parts.append(f"round-{config.round}" if isinstance(config.round, int) else str(config.round))
+    if len(splits) == 1 and not loaded.first.at_sites:
+        parts.append(splits[0].replace("_", "-"))
+    return "-".join(parts)
 
 
 def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> LoadedRun:
@@ -192,6 +185,7 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         algorithm=get_algorithm(made.strategy),
         state=state,
         checkpoint=hash_file(index_path(folder.checkpoints, state.round)),
+        partition_sha256=facts["partition_sha256"],
         segmenter=segmenter,
         chosen=chosen,
         rounds=rounds,
