@@ -1,0 +1,192 @@
+"""Cross-site matrix: every client's model on every client's test set."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from flames_cli.arrays import Mask, Weights
+from flames_cli.core.scores.metrics import Counts, count_pixels, summarise
+from flames_cli.report.heat_map import HeatMap
+from flames_cli.stages.evaluate.loading import Loaded, LoadedRun
+from flames_cli.stages.evaluate.models_under_test import HeldOutCases, list_held_out, read_held_out
+from flames_cli.stages.evaluate.summary import Protocol
+from flames_cli.stages.progress import Progress
+from flames_cli.store.files.atomic import write_csv
+from flames_cli.store.partition import ClientEntry, Partition
+
+TABLE, CASES_FILE, PICTURE = "cross-site", "cross-site-cases.csv", "cross-site.png"
+
+
+@dataclass(frozen=True, slots=True)
+class CrossScore:
+    """Dice of one client's model on one volume or image of a client; a line of cross-site-cases.csv."""
+
+    run: str
+    seed: int
+    model: str
+    """Client whose model it is."""
+    model_modality: str
+    client: str
+    """Client whose test set the case is in."""
+    modality: str
+    protocol: Protocol
+    person: str
+    case: str
+    """Name of the volume, or of the image."""
+    dice: float
+
+
+@dataclass(frozen=True, slots=True)
+class CrossCell:
+    """Mean Dice of one client's model on one client's test set."""
+
+    model: str
+    model_modality: str
+    client: str
+    modality: str
+    protocol: str
+    """volumes, images, or volumes+images if the test set has both."""
+    n: int
+    patients: int
+    dice_mean: float
+    """Mean over the cases of the means over the runs."""
+    dice_sd: float
+
+    def cells(self) -> dict[str, Any]:
+        """Return the line by column: that of the CSV and of evaluation.json."""
+        return asdict(self)
+
+
+def score_cross_site(
+    loaded: Loaded, folder: Path, partition: Partition, progress: Progress
+) -> list[CrossScore]:
+    """Return the scores of every client's model on every client's test set; `folder` is the partition's.
+
+    A model sees images of modalities that it was never trained on, too: what it finds there is the effect of
+    the modality.
+
+    Raises:
+        MissingArtifact: a shard is missing.
+        FlamesError: a shard has changed, or is damaged.
+    """
+    tests = list_held_out(folder, partition, "client_test")
+    scores: list[CrossScore] = []
+    for done, held_out in enumerate(tests, start=1):
+        cases = read_held_out(held_out)
+        for run in loaded.runs:
+            for owner, weights in _models_of(run, partition):
+                masks = list(run.segmenter.masks(weights, cases.data))
+                for protocol, person, name, dice in _score(cases, masks):
+                    scores.append(
+                        CrossScore(
+                            run=run.folder.name,
+                            seed=run.seed,
+                            model=owner.name,
+                            model_modality=owner.modality,
+                            client=held_out.entry.name,
+                            modality=held_out.entry.modality,
+                            protocol=protocol,
+                            person=person,
+                            case=name,
+                            dice=dice,
+                        )
+                    )
+        progress("evaluate cross-site", done, len(tests))
+    return scores
+
+
+def _models_of(run: LoadedRun, partition: Partition) -> Iterator[tuple[ClientEntry, Weights]]:
+    """Yield each client with its final model, without clients that joined after this round."""
+    for client in partition.clients:
+        group = run.algorithm.model_group_of(client.name, client.modality)
+        if group in run.state.server:
+            yield client, run.state.final_model_for(client.name, group, client.modality)
+
+
+def _score(cases: HeldOutCases, masks: Sequence[Mask]) -> Iterator[tuple[Protocol, str, str, float]]:
+    """Yield protocol, patient, name and Dice of each complete volume, then of each selected image in none."""
+    data, complete = cases.data, set()
+
+    def person(index: int) -> str:
+        dataset = data.dataset(index)
+        return f"{cases.collections.get(dataset) or dataset}/{data.case(index).split_unit}"
+
+    counts = [count_pixels(mask, data.mask(index)) for index, mask in enumerate(masks)]
+    for volume in data.volumes:
+        complete |= set(volume.indices)
+        total = sum((counts[index] for index in volume.indices), Counts(0, 0, 0, 0))
+        yield "volumes", person(volume.indices[0]), volume.name, total.dice()
+    for index, found in enumerate(counts):
+        if index not in complete and data.case(index).selected:
+            yield "images", person(index), data.case(index).case, found.dice()
+
+
+def make_cells(scores: Iterable[CrossScore]) -> list[CrossCell]:
+    """Return the cells of the matrix, by model and test set, in the order of the scores.
+
+    With several runs, the Dice of a case is its mean over the runs.
+    """
+    grouped: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
+    for one in scores:
+        key = one.model, one.model_modality, one.client, one.modality
+        grouped.setdefault(key, {}).setdefault((one.protocol, one.person, one.case), []).append(one.dice)
+    return [_make_cell(key, cases) for key, cases in grouped.items()]
+
+
+def _make_cell(key: tuple[str, ...], cases: Mapping[tuple[str, ...], list[float]]) -> CrossCell:
+    found = summarise(sum(values) / len(values) for values in cases.values())
+    protocols = dict.fromkeys(protocol for protocol, *_ in cases)
+    model, model_modality, client, modality = key
+    return CrossCell(
+        model=model,
+        model_modality=model_modality,
+        client=client,
+        modality=modality,
+        protocol="+".join(protocols),
+        n=len(cases),
+        patients=len({person for _, person, _ in cases}),
+        dice_mean=found.mean,
+        dice_sd=found.sd,
+    )
+
+
+def write_cross_scores(path: Path, scores: Sequence[CrossScore]) -> None:
+    """Write cross-site-cases.csv, atomically: a line per model, run and case."""
+    header = [one.name for one in fields(CrossScore)]
+    write_csv(path, header, [[getattr(score, name) for name in header] for score in scores])
+
+
+def make_heat_map(cells: Sequence[CrossCell], title: str) -> HeatMap:
+    """Return the picture of the matrix, with the clients of each modality together."""
+    modalities = {cell.model: cell.model_modality for cell in cells}
+    modalities |= {cell.client: cell.modality for cell in cells}
+    groups = list(dict.fromkeys(modalities.values()))
+    order = sorted(modalities, key=lambda name: groups.index(modalities[name]))
+    values = {(cell.model, cell.client): cell.dice_mean for cell in cells}
+    tested = {cell.client: cell for cell in cells}
+    columns = [name for name in order if name in tested]
+    rows = [name for name in order if any(model == name for model, _ in values)]
+    return HeatMap(
+        title=title,
+        rows=rows,
+        columns=[f"{name} ({tested[name].patients})" for name in columns],
+        values=[[values.get((row, column)) for column in columns] for row in rows],
+        row_groups=[modalities[name] for name in rows],
+        column_groups=[modalities[name] for name in columns],
+        marked=[(rows.index(name), columns.index(name)) for name in columns if name in rows],
+        row_title="model of",
+        column_title="test set of (patients)",
+    )
+
+
+def summarise_cells(cells: Sequence[CrossCell]) -> dict[str, float]:
+    """Return the mean over cells: of models on their own test sets, on others of their modality, and on those
+    of other modalities; without a kind that has no cell."""
+    kinds: dict[str, list[float]] = {}
+    for cell in cells:
+        same = cell.model_modality == cell.modality
+        kind = "own" if cell.model == cell.client else "same modality" if same else "other modality"
+        kinds.setdefault(kind, []).append(cell.dice_mean)
+    order = ("own", "same modality", "other modality")
+    return {kind: sum(kinds[kind]) / len(kinds[kind]) for kind in order if kind in kinds}
