@@ -255,9 +255,9 @@ def test_runs_that_do_not_fit_get_different_messages(error_line, flames, workspa
     assert "`flames federate`" in error_line("tsne", "--features", "deep", *at, code=3)
     assert flames("federate", *SMALL_FEDERATION, "--rounds", 1, "--run", "first", *at).exit_code == 0
     before = snapshot(space)
-    for command in (("evaluate", "--run", "second"), ("evaluate", "--compare", "second")):
-        message = error_line(*command, *at, code=3)
-        assert f"no run 'second' in {space / 'runs'} (existing: first)" in message
+    message = error_line("evaluate", "--run", "second", *at, code=3)
+    assert f"no run 'second' in {space / 'runs'} (existing: first)" in message
+    assert "run `flames compare RUN RUN`" in error_line("evaluate", "--compare", "second", *at)
     assert "(existing: first)" in error_line("tsne", "--features", "deep", "--run", "x", *at, code=3)
     message = error_line("federate", *SMALL_FEDERATION, "--seed", 4, "--rounds", 2, "--run", "first", *at)
     assert "run 'first' was made with other options (seed 0 → 4); pass --fresh" in message

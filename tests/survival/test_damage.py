@@ -148,7 +148,7 @@ def test_an_evaluation_never_takes_another_round_for_a_damaged_one(workspace):
         FlamesError, match=r"round-00003 is damaged \(.*run `flames federate` again, which goes"
     ):
         evaluate(EvaluateConfig(workspace=workspace, run="one", device="cpu", overlays=False))
-    assert not (workspace / "runs" / "one" / "evaluation").exists()
+    assert not (workspace / "evaluations" / "one").exists()
 
 
 @pytest.mark.parametrize("line", [0, 1])

@@ -110,7 +110,7 @@ def test_the_other_stages_begin_again_once_there_is_room(raw, tiny, disk, one_th
     federate(FederateConfig(**tiny_options(root, rounds=1, run="one")))
     tested = EvaluateConfig(workspace=root, run="one", device="cpu", overlays=False)
     assert go_on(disk, 1, lambda: evaluate(tested))
-    assert (root / "runs" / "one" / "evaluation" / "summary.json").is_file()
+    assert (root / "evaluations" / "one" / "evaluation.json").is_file()
 
 
 def test_a_read_only_folder_is_reported_in_one_line(tiny, disk, raw, one_thread):
