@@ -69,6 +69,20 @@ class FederateCommand(SectionCommand):
     )
 
 
+class EvaluateCommand(SectionCommand):
+    """The command `evaluate`, which also has --detail."""
+
+    extra = (
+        lambda: TyperOption(
+            param_decls=["detail", "--detail"],
+            is_flag=True,
+            default=False,
+            help="Print all tables and notes, not one screen.",
+            rich_help_panel="Run",
+        ),
+    )
+
+
 def section_options(command: str, extra: tuple[Callable[[], TyperOption], ...] = ()) -> Iterator[TyperOption]:
     """Yield the options of a command by panel, its own keys before the shared ones."""
     from flames_cli.config import PANELS, SECTIONS, Section

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def draw_heat_map(path_png: Path, content: HeatMap) -> None:
         axes.set_xticks(range(n_columns), columns, rotation=90)
         axes.set_yticks(range(n_rows), rows)
         axes.set(xlabel=content.column_title, ylabel=content.row_title)
-        bold = {"fontsize": 8, "fontweight": "bold"}
+        bold: dict[str, Any] = {"fontsize": 8, "fontweight": "bold"}
         for place, group in _middles(content.column_groups):
             axes.text(place, -0.62, group, ha="center", va="bottom", **bold)
         for place, group in _middles(content.row_groups):

@@ -7,7 +7,7 @@ from typing import Any
 
 from flames_cli.arrays import Mask, Weights
 from flames_cli.core.scores.metrics import Counts, count_pixels, summarise
-from flames_cli.report.heat_map import HeatMap
+from flames_cli.report.heat_map import HeatMap, draw_heat_map
 from flames_cli.stages.evaluate.loading import Loaded, LoadedRun
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, list_held_out, read_held_out
 from flames_cli.stages.evaluate.summary import Protocol
@@ -16,6 +16,8 @@ from flames_cli.store.files.atomic import write_csv
 from flames_cli.store.partition import ClientEntry, Partition
 
 TABLE, CASES_FILE, PICTURE = "cross-site", "cross-site-cases.csv", "cross-site.png"
+KINDS = ("own", "same modality", "other modality")
+"""Kinds of cells: the test set is that of the model's client, another of its modality, or of another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def score_cross_site(
     tests = list_held_out(folder, partition, "client_test")
     scores: list[CrossScore] = []
     for done, held_out in enumerate(tests, start=1):
-        cases = read_held_out(held_out)
+        cases, entry = read_held_out(held_out), held_out.entry
+        client = next(one.name for one in partition.clients if one is entry)
         for run in loaded.runs:
             for owner, weights in _models_of(run, partition):
                 masks = list(run.segmenter.masks(weights, cases.data))
@@ -84,8 +87,8 @@ def score_cross_site(
                             seed=run.seed,
                             model=owner.name,
                             model_modality=owner.modality,
-                            client=held_out.entry.name,
-                            modality=held_out.entry.modality,
+                            client=client,
+                            modality=entry.modality,
                             protocol=protocol,
                             person=person,
                             case=name,
@@ -180,13 +183,34 @@ def make_heat_map(cells: Sequence[CrossCell], title: str) -> HeatMap:
     )
 
 
-def summarise_cells(cells: Sequence[CrossCell]) -> dict[str, float]:
-    """Return the mean over cells: of models on their own test sets, on others of their modality, and on those
-    of other modalities; without a kind that has no cell."""
-    kinds: dict[str, list[float]] = {}
+def group_cells(cells: Iterable[CrossCell]) -> dict[str, list[float]]:
+    """Return the mean Dice of the cells by kind: of models on their own test sets, on others of their
+    modality, and on those of other modalities; without a kind that has no cell."""
+    kinds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for cell in cells:
         same = cell.model_modality == cell.modality
         kind = "own" if cell.model == cell.client else "same modality" if same else "other modality"
-        kinds.setdefault(kind, []).append(cell.dice_mean)
-    order = ("own", "same modality", "other modality")
-    return {kind: sum(kinds[kind]) / len(kinds[kind]) for kind in order if kind in kinds}
+        kinds[kind].append(cell.dice_mean)
+    return {kind: values for kind, values in kinds.items() if values}
+
+
+@dataclass(frozen=True, slots=True)
+class CrossSite:
+    """Cross-site scores of an evaluation, with the cells of their matrix."""
+
+    scores: Sequence[CrossScore]
+    cells: Sequence[CrossCell]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean over the cells of each kind."""
+        return {kind: sum(values) / len(values) for kind, values in group_cells(self.cells).items()}
+
+    def write(self, folder: Path, run: str) -> None:
+        """Write the scores and the picture; the cells are a table of the evaluation.
+
+        Raises:
+            NotWritten: the folder cannot be written.
+        """
+        write_cross_scores(folder / CASES_FILE, self.scores)
+        draw_heat_map(folder / PICTURE, make_heat_map(self.cells, f"run {run}: cross-site Dice"))

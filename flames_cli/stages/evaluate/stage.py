@@ -9,6 +9,8 @@ from flames_cli.config import EvaluateConfig
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
 from flames_cli.report.figures import OverlayRow
+from flames_cli.stages.evaluate.cross_site import TABLE as CROSS_SITE
+from flames_cli.stages.evaluate.cross_site import CrossSite, make_cells, score_cross_site
 from flames_cli.stages.evaluate.files import Evaluation, write_evaluation
 from flames_cli.stages.evaluate.loading import Loaded, LoadedRun, has_stale_statistics, load_all, name_of
 from flames_cli.stages.evaluate.models_under_test import (
@@ -74,6 +76,8 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
                 _score_test_set(found, loaded, partition, held_out, config.overlays)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
+        cross = _cross_site(config, loaded, partition, progress)
+        cells = {CROSS_SITE: [cell.cells() for cell in cross.cells]} if cross else {}
         content = EvaluationFile(
             name=folder.name,
             run=loaded.name,
@@ -81,14 +85,25 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             options=_options(config, splits, loaded.first),
             small=dict(sorted(found.small.items())),
             units=found.units,
-            tables=tables.as_lines(),
+            tables=tables.as_lines() | cells,
             untested=_find_untested(partition, loaded),
             incomplete=tuple(found.incomplete),
+            fairness=tables.fairness,
             privacy=loaded.first.privacy,
         )
-        result = Evaluation(content, tables, folder)
+        result = Evaluation(content, tables, folder, cross)
         write_evaluation(result, found.cases, found.volumes, found.masks, found.overlays)
     return result
+
+
+def _cross_site(
+    config: EvaluateConfig, loaded: Loaded, partition: Partition, progress: Progress
+) -> CrossSite | None:
+    """Return the cross-site scores, if they are asked for."""
+    if not config.cross_site:
+        return None
+    scores = score_cross_site(loaded, config.workspace, partition, progress)
+    return CrossSite(scores, make_cells(scores)) if scores else None
 
 
 def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
@@ -101,10 +116,11 @@ def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
     splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
     if not run.at_sites:
         return splits
-    if config.client_test:
+    if config.client_test or config.cross_site:
+        option = "--client-test" if config.client_test else "--cross-site"
         raise FlamesError(
             f"the clients of run '{run.folder.name}' test at their own sites, and their reports are in "
-            f"{run.folder.client_tests}; leave --client-test out"
+            f"{run.folder.client_tests}; leave {option} out"
         )
     return ["server_test"]
 
@@ -112,7 +128,9 @@ def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
 def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> dict[str, object]:
     """Return the options that change the scores."""
     interval = {"level": LEVEL, "draws": DRAWS, "seed": run.seed}
-    return {"flames": __version__, "splits": list(splits), "round": config.round, "interval": interval}
+    cross = {"cross_site": True} if config.cross_site else {}
+    shown = {"flames": __version__, "splits": list(splits), "round": config.round}
+    return {**shown, **cross, "interval": interval}
 
 
 def _describe(run: LoadedRun) -> EvaluatedRun:

@@ -23,11 +23,14 @@ Protocol = Literal["volumes", "images"]
 class SummaryRow:
     """Scores of one model on the volumes or on the images of its test set."""
 
+    split: str
+    """client_test or server_test."""
     label: str
     modality: str
     organ: str
     unseen: str
     """The unseen site of the cases, which no client has trained on; else empty."""
+    datasets: tuple[str, ...]
     protocol: Protocol
     n: int
     n_patients: int
@@ -52,6 +55,7 @@ class SummaryRow:
             "modality": self.modality,
             "organ": self.organ,
             "unseen_site": self.unseen,
+            "dataset": " ".join(self.datasets),
             "protocol": self.protocol,
             "n": self.n,
             "patients": self.n_patients,
@@ -96,10 +100,12 @@ def _make_row(part: Part[ScoreT], protocol: Protocol) -> SummaryRow:
     unit = _find_unit(ill)
     distance = f"hd95_{unit or 'mm'}"
     return SummaryRow(
+        split=part.split,
         label=part.label,
         modality=part.modality,
         organ=part.organ,
         unseen=part.unseen,
+        datasets=tuple(dict.fromkeys(score.dataset for score in part.cases)),
         protocol=protocol,
         n=len(part.cases),
         n_patients=len(set(part.people)),
