@@ -44,6 +44,7 @@ from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.store.files.parse import parse_toml
 from flames_cli.store.schema import RUN, check_stamp
 from flames_cli.store.seed_names import member_name
+from flames_cli.store.workspace import DEFAULT_PARTITION
 
 
 def _check_window_size(value: Any) -> Any:
@@ -76,6 +77,13 @@ def _read_labels(value: Any) -> Any:
     if BACKGROUND & {*labels}:
         raise PydanticCustomError("labels", "Labels should be those of tumour; 0 is the background")
     return labels
+
+
+def _read_names(value: Any) -> Any:
+    """Return the names of one text with commas, or of several."""
+    items = value if isinstance(value, list | tuple) else [value]
+    names = (name.strip() for item in items for name in str(item).split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _read_mask_threshold(value: Any) -> Any:
@@ -162,6 +170,7 @@ Sites = Annotated[
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
 ]
 Labels = Annotated[tuple[str, ...], BeforeValidator(_read_labels)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_read_names)]
 MaskThreshold = Annotated[Literal["half"] | float, BeforeValidator(_read_mask_threshold)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_read_seeds)]
@@ -187,8 +196,8 @@ def option(default: Any, help: str, panel: str = "", **extra: Any) -> Any:
             `flag`: name of the option, if it is not the key's.
             `shown`: text that `--help` shows as the default.
             `metavar`: form of the value.
-            `names`: kind of names that the value is one of: strategies, models, datasets, runs, or runs and
-                families.
+            `names`: kind of names that the value is one of: strategies, models, datasets, partitions, runs,
+                or runs and families.
             `envvar`: environment variable that also sets the option.
             `may_change`: True if the option may differ when a run is resumed.
             `stored`: False if the option is not stored with the run.
@@ -297,6 +306,12 @@ class PreprocessConfig(ReadConfig):
         shown="number of the paper, at most a quarter of the patients; without a paper a tenth",
     )
     test_fraction: Fraction = option(0.2, "Fraction of the other patients for the clients' test sets.")
+    only: Literal["server-test"] | None = option(
+        None,
+        "The one set of all patients: server-test makes a data set on which no client trains, such as one of "
+        "another modality or organ. It replaces --server-test and --test-fraction.",
+        shown="all sets",
+    )
     small: dict[str, Rule] = option(
         {},
         "Rule for small lesions: DATASET=area:RATIO or DATASET=box:RATIO. Lesions are small if the image is "
@@ -304,6 +319,13 @@ class PreprocessConfig(ReadConfig):
         "may follow.",
         shown="rule of the data set",
         metavar="DATASET=RULE",
+    )
+    keep_columns: Names = option(
+        (),
+        "Columns of a manifest to keep, such as sex,age_group, by which results can be compared. Their "
+        "values are in shards and in the tables of flames evaluate: keep none that identifies a patient.",
+        shown="none",
+        metavar="COLUMN,…",
     )
     duplicate_list: Path | None = option(None, "CSV of known copies, column Filename: {a.png&b.png}.")
     salt_file: Path | None = option(
@@ -318,6 +340,12 @@ class PreprocessConfig(ReadConfig):
 class PartitionConfig(Section):
     """Options of `flames partition`."""
 
+    name: Name = option(
+        DEFAULT_PARTITION,
+        "Name of the partition, for `flames federate --partition`.",
+        names="partitions",
+        metavar="NAME",
+    )
     datasets: tuple[str, ...] = option(
         (),
         "Data set to divide between clients; may be repeated.",
@@ -353,7 +381,12 @@ class PartitionConfig(Section):
     different_people: bool = option(
         False, "Divide data sets that share ids of patients: the same id means another person in each."
     )
-    overwrite: bool = option(False, "Replace existing output.", RUN_PANEL)
+    overwrite: bool = option(
+        False,
+        "Make an existing partition again. If a run was made on it, the old one is renamed, such as "
+        "default-old-1.",
+        RUN_PANEL,
+    )
 
     @property
     def fold_numbers(self) -> tuple[int, int] | None:
@@ -541,6 +574,15 @@ class FederateConfig(_TrainSection, Section):
     run: Name | None = option(
         None, "Name of the run.", RUN_PANEL, shown="name of the strategy", names="runs and families"
     )
+    partition: Name = option(
+        DEFAULT_PARTITION,
+        "Name of the partition, as in `flames partition --name`.",
+        RUN_PANEL,
+        names="partitions",
+        metavar="NAME",
+        # Resuming compares the content of the partition: it may have another name by then.
+        may_change=True,
+    )
     seeds: Seeds = option(
         (),
         "Seeds of several runs, such as 0,1,2: a run NAME-seed-N for each, on the same partition.",
@@ -628,6 +670,12 @@ class TsneConfig(Section):
         "pixels", "Features of an image: its pixels, or the bottleneck of a run's model (deep)."
     )
     run: Name | None = option(None, "Run for deep features.", shown="the newest", names="runs")
+    partition: Name = option(
+        DEFAULT_PARTITION,
+        "Partition whose images are drawn; with deep features that of the run.",
+        names="partitions",
+        metavar="NAME",
+    )
     round: Round | None = option(
         None,
         "Round whose models make deep features: best, best-small, last or a number, as in `flames evaluate`.",

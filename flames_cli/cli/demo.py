@@ -37,7 +37,7 @@ def show_demo(config: DemoConfig, json_output: bool) -> None:
     console = results()
     for report in made.preprocessed:
         print_preprocessed(console, report, config.workspace)
-    print_partition(console, made.partition, config.workspace)
+    print_partition(console, made.partition)
     for result in made.runs.values():
         print_federation(console, result, config.rounds)
     for evaluation in made.evaluations.values():

@@ -17,9 +17,11 @@ from flames_cli.core.patient_units import NOUNS, UNKNOWN, column_title, count_un
 from flames_cli.report.pages import patient_columns
 from flames_cli.store.files.atomic import finite
 from flames_cli.store.salts import table_path
+from flames_cli.store.workspace import PARTITION_FILE
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` does not need
     from flames_cli.stages.evaluate.files import Evaluation
+    from flames_cli.stages.partition.stage import Partitioned
     from flames_cli.stages.tsne.stage import Map
     from flames_cli.store.partition import Partition
 
@@ -57,6 +59,12 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         console.print(f"site {site}: all {count(n, 'case')} left out", style="yellow")
     if unused := report["unused_columns"]:
         console.print(f"columns of the manifest that are not used: {', '.join(unused)}", style="yellow")
+    for column, n in report["kept_columns"].items():
+        alone = f", {n['of_one_patient']} of them of one patient only" if n["of_one_patient"] else ""
+        console.print(
+            f"column {column} is in shards and results: {count(n['values'], 'value')}{alone}",
+            style="yellow" if alone else None,
+        )
     if copies := report["copies_left_out"]:
         console.print(f"left out {count(len(copies), 'image')}: the same as another")
     if near := report["near_copies_kept_together"]:
@@ -94,8 +102,9 @@ def _small_lesions(found: dict[str, Any]) -> str:
     return f"small lesions ({condition}): {small} of {count(small + large + none, 'image')}{without}"
 
 
-def print_partition(console: Console, partition: "Partition", workspace: Path) -> None:
+def print_partition(console: Console, made: "Partitioned") -> None:
     """Print images and patients of every client and of the server's test sets."""
+    partition = made.partition
     units = {client.patient_unit for client in partition.clients}
     within = f" ({UNKNOWN if units == {'image'} else 'patients'})"
     table = Table(title=f"clients: images{within}", title_justify="left")
@@ -127,11 +136,32 @@ def print_partition(console: Console, partition: "Partition", workspace: Path) -
         if not client.images["test"]:
             noun = NOUNS[client.patient_unit]
             console.print(f"{client.name} has no test {noun}: its model is tested by the server only")
+    trained = {client.dataset for client in partition.clients}
+    tested_only = {name.split("@")[0]: None for server in partition.server for name in server.images}
+    for name in (name for name in tested_only if name not in trained):
+        console.print(f"{name} has no client: only the server tests on it")
     for name, images in partition.left_out.items():
         what = "near copies or patients of a held-out site"
         console.print(f"left out {count(images, 'image')} of {name}: {what}")
     console.print(_claim(partition), style="green")
-    say_where(console, workspace / "partition.json")
+    if made.aside:
+        console.print(
+            f"the earlier partition '{made.name}' is called '{made.aside}' now: runs that were made on it "
+            "continue and are evaluated there",
+            style="yellow",
+            soft_wrap=True,
+        )
+    say_where(console, made.folder / PARTITION_FILE)
+
+
+def partition_json(made: "Partitioned") -> dict[str, Any]:
+    """Return a partition as a JSON object."""
+    return {
+        "name": made.name,
+        "folder": str(made.folder),
+        **({"set_aside": made.aside} if made.aside else {}),
+        **asdict(made.partition),
+    }
 
 
 def _cell(images: int, n: int, unit: str) -> str:
@@ -223,6 +253,6 @@ def print_info(console: Console, found: dict[str, Any]) -> None:
     space = found["workspace"]
     table.add_row("workspace", space["path"])
     table.add_row("  preprocessed", ", ".join(space["preprocessed"]) or "none")
-    table.add_row("  partition", "yes" if space["partition"] else "none")
+    table.add_row("  partitions", ", ".join(space["partitions"]) or "none")
     table.add_row("  runs", ", ".join(space["runs"]) or "none")
     console.print(table)

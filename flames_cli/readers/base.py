@@ -1,7 +1,7 @@
 """Types that every reader uses: the description of a data set, its sources, its cases, and its errors."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +74,8 @@ class Source:
     """True if the data set itself states that the image has no lesion; read only with `keep_empty`."""
     place_in_series: tuple[str, int] | None = None
     """Series and number of an image, where neighbouring numbers may show one patient; else None."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Names and values of the columns of a manifest that the user keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +175,9 @@ class Reader:
     """Function from the root folder to its sources, in natural order; it decodes no image."""
     read_source: Callable[[Source, ReadOptions], list[RawCase]]
     """Function from one source to its cases. Raises BadCase or SkippedCase."""
-    list_table: Callable[[Path, Path | None], Listing] | None = None
-    """Function from a table, and the folder of its files (None: the table's own), to its sources; None for
-    data sets without a table."""
+    list_table: Callable[[Path, Path | None, Sequence[str]], Listing] | None = None
+    """Function from a table, the folder of its files (None: the table's own), and the columns to keep, to its
+    sources; None for data sets without a table."""
     complete: int = 0
     """Number of sources with a mask in the complete download; 0 where the data is the user's own."""
     server_test: int = 0
@@ -220,13 +222,16 @@ def find_root(reader: Reader, raw: Path) -> Path:
     return inside if inside.exists() else raw
 
 
-def require_sources(reader: Reader, root: Path, files: Path | None = None) -> Listing:
+def require_sources(
+    reader: Reader, root: Path, files: Path | None = None, keep: Sequence[str] = ()
+) -> Listing:
     """Return the sources under `root`, at least one.
 
     Args:
         reader: the data set.
         root: its folder, or its table.
         files: folder of the files of a table, if it is not the table's own.
+        keep: columns of a table that the user keeps.
 
     Raises:
         FlamesError: there are none, no image of a table exists, one has a name that cannot be written as
@@ -236,7 +241,10 @@ def require_sources(reader: Reader, root: Path, files: Path | None = None) -> Li
         raise FlamesError(
             f"--root {files} is not a folder; expected that to which the CSV's paths are relative"
         )
-    listing = reader.list_table(root, files) if reader.list_table else Listing(reader.list_sources(root))
+    if reader.list_table:
+        listing = reader.list_table(root, files, keep)
+    else:
+        listing = Listing(reader.list_sources(root))
     sources = listing.sources
     if not sources:
         raise FlamesError(f"no {reader.name} images in {root}: expected {reader.layout}; check --raw")

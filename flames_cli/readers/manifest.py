@@ -28,12 +28,13 @@ def list_sources(root: Path) -> list[Source]:
     return list_table(root).sources
 
 
-def list_table(root: Path, files: Path | None = None) -> Listing:
+def list_table(root: Path, files: Path | None = None, keep: Sequence[str] = ()) -> Listing:
     """Return the rows of the manifest `root`, or of `manifest.csv` in that folder; without a file, no rows.
 
     Args:
         root: the manifest, or its folder.
         files: folder to which the paths are relative; None: that of the manifest.
+        keep: further columns whose cells the sources get.
 
     Raises:
         FlamesError: the table is wrong (see `manifest_table.read_table`), a path leads out of the folder, an
@@ -42,7 +43,7 @@ def list_table(root: Path, files: Path | None = None) -> Listing:
     path = root / FOLDER if root.is_dir() else root
     if not path.exists():
         return Listing([])
-    table = read_table(path)
+    table = read_table(path, keep)
     place = "the folder of --root" if files else "the manifest's folder"
     require_no_faults(path, _path_faults(files or path.parent, table.rows, place))
     return Listing(_sources(files or path.parent, table.rows), table.unused_columns)
@@ -67,6 +68,7 @@ def _sources(folder: Path, rows: Sequence[Row]) -> list[Source]:
             is_healthy=not row.masks,
             frame=row.frame,
             labels=row.labels,
+            extra=row.extra,
         )
         for name, row, frame, case in zip(names, rows, frames, cases, strict=True)
     ]

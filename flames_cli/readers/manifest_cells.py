@@ -34,11 +34,13 @@ class Columns:
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+    """Further columns that the user keeps, which the table must have."""
 
     @property
     def known(self) -> tuple[str, ...]:
         """All columns that are read."""
-        return (*self.required, *self.optional)
+        return (*self.required, *self.optional, *self.kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,11 @@ class Cells:
         return f"it has {len(cells)} cells, expected {len(self.names)}, as many as columns"
 
 
+def column_key(name: str) -> str:
+    """Return the name of a column in the form in which names are compared: lower case with _ for blanks."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
 def read_cells(path: Path, columns: Columns) -> tuple[Cells, list[str]]:
     """Return the rows of a CSV file, and the faults of its columns.
 
@@ -75,7 +82,7 @@ def read_cells(path: Path, columns: Columns) -> tuple[Cells, list[str]]:
     lines = [line for line in _read_lines(path, _decode(path)) if any(line[1])]
     _, header = lines[0] if lines else (1, [])
     rows = lines[1:]
-    names = [re.sub(r"[\s-]+", "_", name.lower()) for name in header]
+    names = [column_key(name) for name in header]
     unused = [shown for name, shown in zip(names, header, strict=True) if _is_unused(name, columns)]
     faults = [*_missing(names, header, columns), *_nameless_faults(names, rows)]
     if not faults:
@@ -91,9 +98,15 @@ def _is_unused(name: str, columns: Columns) -> bool:
 
 def _missing(names: Sequence[str], header: Sequence[str], columns: Columns) -> list[str]:
     missing = [name for name in columns.required if name not in names]
-    if not missing:
-        return []
     strange = [shown for name, shown in zip(names, header, strict=True) if _is_unused(name, columns)]
+    if not missing:
+        others = ", ".join(name[:_SHOWN] for name in strange) or "none"
+        return [
+            f"no column {name} to keep, expected one of its columns that are not read ({others}); correct "
+            "--keep-columns"
+            for name in columns.kept
+            if name not in names
+        ]
     return [
         f"no column {', '.join(missing)} (expected {', '.join(columns.required)}, and if known "
         f"{', '.join(columns.optional)})",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flames_cli.core.imaging.label_names import BACKGROUND, split_labels
 from flames_cli.errors import FlamesError, list_faults
-from flames_cli.readers.manifest_cells import Columns, read_cells
+from flames_cli.readers.manifest_cells import Columns, column_key, read_cells
 from flames_cli.readers.manifest_names import NAMED, is_no_file, name_faults, rounded_ids
 
 REQUIRED = ("image", "mask", "patient_id", "modality", "organ")
@@ -34,6 +34,8 @@ NO_MASK = "none"
 LONGEST = {"image": 1024, "mask": 65_536}
 """Largest number of characters in a cell, by column; LONGEST_OTHER for all other columns."""
 LONGEST_OTHER = 128
+LONGEST_KEPT = 40
+"""Largest number of characters in the name of a column that the user keeps."""
 
 _MODALITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,31}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -59,6 +61,8 @@ class Row:
     """Number of the frame of a DICOM clip, from 1; 0: the cell is empty."""
     labels: tuple[str, ...] = ()
     """Labels of the masks that are tumour; empty: those of the options."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Names and cells of the columns that the user keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +73,21 @@ class Table:
     unused_columns: tuple[str, ...] = ()
 
 
-def read_table(path: Path) -> Table:
-    """Return the rows of a manifest, except empty ones.
+def read_table(path: Path, keep: Sequence[str] = ()) -> Table:
+    """Return the rows of a manifest, except empty ones, with the cells of the columns `keep`.
 
     The file is UTF-8, with or without a byte order mark. Columns are in any order, separated by commas, or
     (as Excel writes them in many countries) by semicolons or tabs, or by the sign that a first line `sep=`
-    names. Other columns than those of REQUIRED, OPTIONAL and PER_ROW are not read. Modalities become those of
-    MODALITIES (mr, MR and mri are MRI); organs become lower case.
+    names. Other columns than those of REQUIRED, OPTIONAL, PER_ROW and `keep` are not read. Modalities become
+    those of MODALITIES (mr, MR and mri are MRI); organs become lower case.
 
     Raises:
-        FlamesError: the file is not such a table, or rows have faults; the message names the first LISTED.
+        FlamesError: the file is not such a table, a column cannot be kept, or rows have faults; the message
+            names the first LISTED.
     """
-    cells, faults = read_cells(path, Columns(REQUIRED, (*OPTIONAL, *PER_ROW)))
+    kept = tuple(dict.fromkeys(map(column_key, keep)))
+    _require_keepable(kept)
+    cells, faults = read_cells(path, Columns(REQUIRED, (*OPTIONAL, *PER_ROW), kept))
     require_no_faults(path, faults)
     rows: list[Row] = []
     problems: list[str] = []
@@ -89,9 +96,24 @@ def read_table(path: Path) -> Table:
         found = [fault] if (fault := cells.width_fault(values)) else _faults(row)
         problems += [f"row {number}: {fault}" for fault in found]
         if not found:
-            rows.append(_row(number, row))
+            rows.append(_row(number, row, kept))
     require_no_faults(path, problems or _faults_together(rows))
     return Table(rows, cells.unused)
+
+
+def _require_keepable(kept: Sequence[str]) -> None:
+    """Check that no column to keep is one that is read in any case, such as that of the patients."""
+    for name in kept:
+        if name in (*REQUIRED, *OPTIONAL, *PER_ROW):
+            raise FlamesError(
+                f"--keep-columns names {name}, which is read in any case; expected other columns, which name "
+                "no patient and no file; leave it out"
+            )
+        if len(name) > LONGEST_KEPT or not name.isprintable():
+            raise FlamesError(
+                f"--keep-columns names a column of {len(name)} characters, expected at most {LONGEST_KEPT} "
+                "that can be printed; rename it in the manifest"
+            )
 
 
 def require_no_faults(path: Path, problems: Sequence[str]) -> None:
@@ -137,7 +159,7 @@ def _faults(row: Mapping[str, str]) -> list[str]:
     return faults
 
 
-def _row(number: int, row: Mapping[str, str]) -> Row:
+def _row(number: int, row: Mapping[str, str], kept: Sequence[str]) -> Row:
     modality = " ".join(row["modality"].split())
     return Row(
         number=number,
@@ -150,6 +172,7 @@ def _row(number: int, row: Mapping[str, str]) -> Row:
         fixed_set=SPLITS.get(row.get("split", "").lower(), ""),
         frame=int(row.get("frame") or 0),
         labels=split_labels(row.get("labels", "")),
+        extra=tuple((name, _one_form(row.get(name, ""))) for name in kept),
     )
 
 
@@ -164,7 +187,8 @@ def _one_form(text: str) -> str:
 
 
 def _faults_together(rows: Sequence[Row]) -> list[str]:
-    """Return the faults of several rows together: a partly filled column, a patient in two sets."""
+    """Return the faults of several rows together: a partly filled column, a patient in two sets, a kept
+    column of ids."""
     problems = []
     for name, values in (("site", [row.site for row in rows]), ("split", [row.fixed_set for row in rows])):
         if any(values) and not all(values):
@@ -177,6 +201,22 @@ def _faults_together(rows: Sequence[Row]) -> list[str]:
             problems.append(
                 f"row {row.number}: patient {row.patient} is in another split than in row {before.number}"
             )
+    problems += _kept_ids(rows) if len(first) > 1 else []
     if fault := rounded_ids({patient: row.number for patient, row in first.items()}):
         problems.append(fault)
     return problems
+
+
+def _kept_ids(rows: Sequence[Row]) -> list[str]:
+    """Return the kept columns that repeat the patient_id of every row in which they are filled."""
+    cells: dict[str, list[bool]] = {}
+    for row in rows:
+        for name, cell in row.extra:
+            if cell:
+                cells.setdefault(name, []).append(cell == row.patient)
+    return [
+        f"column {name} repeats the patient_id, expected a column that names no patient; leave it out of "
+        "--keep-columns"
+        for name, equal in cells.items()
+        if all(equal)
+    ]

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -30,16 +30,18 @@ class Opened:
     """Columns of a manifest that are not read."""
 
 
-def open_raw(config: ReadConfig, dataset: str) -> Opened:
-    """List the sources of the data set called `dataset`.
+def open_raw(config: ReadConfig, dataset: str, keep: Sequence[str] = ()) -> Opened:
+    """List the sources of the data set called `dataset`, with the columns `keep` of its manifest.
 
     Raises:
         FlamesError: an option does not apply to it, or its raw data is missing or not in the expected form.
     """
     reader = get_reader(dataset)
     check_options(reader, config)
+    if keep and not reader.list_table:
+        raise FlamesError(f"--keep-columns is for a manifest; {reader.name} has no table; leave it out")
     root = find_root(reader, raw_folder(config, reader))
-    listing = require_sources(reader, root, config.root)
+    listing = require_sources(reader, root, config.root, keep)
     sources = listing.sources
     if reader.complete and config.empty == "skip":
         # They are no part of the count of a public data set; those of a manifest are reported as left out.

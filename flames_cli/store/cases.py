@@ -321,7 +321,7 @@ def read_cases(group: h5py.Group) -> list[CaseInfo]:
         "place": _read_places(group),
         **{column: _read_numbers(group[column]) for column in _LESIONS},
         "selected": read_selected(group),
-        "extra": _read_extra(group),
+        "extra": read_extra(group),
     }
     rows = zip(*columns.values(), strict=True)
     return [CaseInfo(**dict(zip(columns, row, strict=True))) for row in rows]
@@ -334,7 +334,8 @@ def read_selected(group: h5py.Group) -> list[bool]:
     return [bool(value) for value in group["selected"][...].tolist()]
 
 
-def _read_extra(group: h5py.Group) -> list[Mapping[str, str]]:
+def read_extra(group: h5py.Group) -> list[Mapping[str, str]]:
+    """Return for every case of `group` the values of the kept columns; none in files of versions 4 and 5."""
     if "extra" not in group:
         return [{}] * int(group["slice"].shape[0])
     texts = read_texts(group["extra"])

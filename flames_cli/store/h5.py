@@ -18,6 +18,7 @@ from flames_cli.store.cases import (
     Spool,
     read_cases,
     read_chunks,
+    read_extra,
     read_selected,
     read_set,
     read_set_info,
@@ -177,6 +178,8 @@ class ShardSummary:
     size: int
     channels: int
     images: dict[str, int]
+    columns: tuple[str, ...] = ()
+    """Columns of the manifest whose values it contains."""
 
 
 def read_shard_summary(path: Path) -> ShardSummary:
@@ -187,6 +190,7 @@ def read_shard_summary(path: Path) -> ShardSummary:
     with open_checked(path, SHARD) as file:
         info = read_set_info(file["train"])
         images = {name: sum(read_selected(file[name])) for name in CLIENT_SETS}
+        kept = {column for name in CLIENT_SETS for values in read_extra(file[name]) for column in values}
         return ShardSummary(
             name=str(file.attrs["name"]),
             modality=str(file.attrs["modality"]),
@@ -194,6 +198,7 @@ def read_shard_summary(path: Path) -> ShardSummary:
             size=info.size,
             channels=info.channels,
             images=images,
+            columns=tuple(sorted(kept)),
         )
 
 

@@ -295,6 +295,71 @@ def test_other_columns_are_ignored_and_named(tmp_path):
     assert listing.unused_columns == ("Age", "Scanner type")
 
 
+def test_columns_that_the_user_keeps_come_with_their_rows(tmp_path):
+    rows = [("67", *ROW, "F", "x"), ("", "b.png", "b_mask.png", "p2", "US", "breast", "e\u0301", "y")]
+    write(tmp_path, *rows, columns=("Age group", *COLUMNS, "Sex", "note"))
+    listing = MANIFEST.list_table(tmp_path, None, ("sex", "Age-Group", "age group"))
+    assert [dict(source.extra) for source in listing.sources] == [
+        {"sex": "F", "age_group": "67"},
+        {"sex": "\u00e9", "age_group": ""},
+    ]
+    assert listing.unused_columns == ("note",)
+    assert all(source.extra == () for source in MANIFEST.list_sources(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        ("patient_id", "--keep-columns names patient_id, which is read in any case"),
+        ("Mask", "--keep-columns names mask, which is read in any case"),
+        ("site", "--keep-columns names site, which is read in any case"),
+        ("sexx", r"no column sexx to keep, expected one of its columns that are not read \(Sex, MRN\)"),
+        ("a" * 41, "--keep-columns names a column of 41 characters, expected at most 40"),
+        (
+            "a\tb\x01",
+            "names a column of 4 characters, expected at most 40 that can be printed",
+        ),
+        ("mrn", "column mrn repeats the patient_id, expected a column that names no patient"),
+    ],
+)
+def test_a_column_that_cannot_be_kept_is_rejected(keep, message, tmp_path):
+    rows = [(*ROW, "F", "p1"), ("b.png", "b_mask.png", "p2", "US", "breast", "M", "p2")]
+    write(tmp_path, *rows, columns=(*COLUMNS, "Sex", "MRN"))
+    with pytest.raises(FlamesError, match=message):
+        MANIFEST.list_table(tmp_path, None, (keep,))
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [("x" * 129, "sex has 129 characters, expected at most 128"), ("a\nb", "sex contains a line break")],
+)
+def test_a_kept_cell_that_is_too_long_or_no_line_is_rejected(cell, message, tmp_path):
+    write(tmp_path, (*ROW, cell), columns=(*COLUMNS, "Sex"))
+    with pytest.raises(FlamesError, match=f"row 2: {message}"):
+        MANIFEST.list_table(tmp_path, None, ("sex",))
+
+
+def test_kept_columns_are_stored_with_their_cases_and_counted(tmp_path):
+    rows = []
+    for number in range(12):
+        name = f"{number}.png"
+        save(tmp_path / name, draw(20, 20 + number))
+        save(tmp_path / f"m{name}", box((20, 20 + number), 255))
+        rows.append((name, f"m{name}", f"p{number}", "US", "breast", "FM"[number % 2], f"{number // 11}"))
+    write(tmp_path, *rows, columns=(*COLUMNS, "Sex", "Age group"))
+    config = PreprocessConfig(
+        workspace=tmp_path / "ws", raw={"manifest": tmp_path}, size=16, keep_columns=("sex", "age group")
+    )
+    (report,) = preprocess(config, "manifest")
+    assert report["kept_columns"] == {
+        "sex": {"values": 2, "of_one_patient": 0},
+        "age_group": {"values": 2, "of_one_patient": 1},
+    }
+    cases = reveal_cases(tmp_path / "ws" / "preprocessed" / f"{report['dataset']}.h5")
+    found = {case.patient: case.extra for own in cases.values() for case in own}
+    assert found == {f"p{n}": {"sex": "FM"[n % 2], "age_group": f"{n // 11}"} for n in range(12)}
+
+
 def test_names_of_columns_may_have_capitals_and_blanks(tmp_path):
     write(tmp_path, ROW, columns=(" Image", "MASK ", "Patient ID", "Modality\u00a0", "organ"))
     assert len(MANIFEST.list_sources(tmp_path)) == 1

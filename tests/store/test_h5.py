@@ -103,6 +103,16 @@ def test_a_shards_summary_needs_no_pixels(shard):
     assert (summary.name, summary.modality, summary.organ, summary.size) == ("brats", "MRI", "brain", 6)
     assert summary.channels == 1
     assert summary.images == {"train": 2, "val": 1, "test": 1}
+    assert summary.columns == ()
+
+
+def test_a_shards_summary_names_the_kept_columns(source, shard):
+    with h5py.File(source[0], "r+") as file:
+        texts = [b'{"age": "50", "sex": ""}', b'{"age": ""}', b"{}"]
+        file["client_train"]["extra"] = np.array(texts)
+    sets = {name: Selection(source[0], {"client_train": [0, 1, 2]}) for name in ("train", "val", "test")}
+    write_shard(shard, "brats", "MRI", sets)
+    assert read_shard_summary(shard).columns == ("age", "sex")
 
 
 def test_the_images_of_a_summary_are_the_selected_ones(source, tmp_path):

@@ -77,6 +77,7 @@ def _shard(shard: Path) -> Finding:
         return problem_of(error)
     counts = ", ".join(f"{n} {name}" for name, n in summary.images.items())
     what = f"{shard}: {summary.modality}, {summary.organ}, {summary.size}×{summary.size}, images: {counts}"
+    what += f"; kept columns: {', '.join(summary.columns)}" if summary.columns else ""
     if not summary.images["train"]:
         return problem(f"{what}; no training images", "partition again with more patients for this client")
     return ok(what)

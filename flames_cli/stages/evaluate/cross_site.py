@@ -8,12 +8,11 @@ from typing import Any
 from flames_cli.arrays import Mask, Weights
 from flames_cli.core.scores.metrics import Counts, count_pixels, summarise
 from flames_cli.report.heat_map import HeatMap, draw_heat_map
-from flames_cli.stages.evaluate.loading import Loaded, LoadedRun
-from flames_cli.stages.evaluate.models_under_test import HeldOutCases, list_held_out, read_held_out
+from flames_cli.stages.evaluate.loading import LoadedRun
+from flames_cli.stages.evaluate.models_under_test import HeldOut, HeldOutCases, read_held_out
 from flames_cli.stages.evaluate.summary import Protocol
-from flames_cli.stages.progress import Progress
 from flames_cli.store.files.atomic import write_csv
-from flames_cli.store.partition import ClientEntry, Partition
+from flames_cli.store.partition import ClientEntry
 
 TABLE, CASES_FILE, PICTURE = "cross-site", "cross-site-cases.csv", "cross-site.png"
 KINDS = ("own", "same modality", "other modality")
@@ -60,69 +59,61 @@ class CrossCell:
         return asdict(self)
 
 
-def score_cross_site(
-    loaded: Loaded, folder: Path, partition: Partition, progress: Progress
-) -> list[CrossScore]:
-    """Return the scores of every client's model on every client's test set; `folder` is the partition's.
+def score_cross_site(held_out: HeldOut, runs: Sequence[LoadedRun]) -> list[CrossScore]:
+    """Return the scores of every client's model of `runs` on the test set of one client.
 
     A model sees images of modalities that it was never trained on, too: what it finds there is the effect of
-    the modality.
+    the modality. No model was trained on them, since clients have different patients.
 
     Raises:
-        MissingArtifact: a shard is missing.
-        FlamesError: a shard has changed, or is damaged.
+        MissingArtifact: the shard is missing.
+        FlamesError: the shard has changed, or is damaged.
     """
-    tests = list_held_out(folder, partition, "client_test")
-    scores: list[CrossScore] = []
-    for done, held_out in enumerate(tests, start=1):
-        cases, entry = read_held_out(held_out), held_out.entry
-        client = next(one.name for one in partition.clients if one is entry)
-        for run in loaded.runs:
-            for owner, weights in _models_of(run, partition):
-                masks = list(run.segmenter.masks(weights, cases.data))
-                for protocol, person, name, dice in _score(cases, masks):
-                    scores.append(
-                        CrossScore(
-                            run=run.folder.name,
-                            seed=run.seed,
-                            model=owner.name,
-                            model_modality=owner.modality,
-                            client=client,
-                            modality=entry.modality,
-                            protocol=protocol,
-                            person=person,
-                            case=name,
-                            dice=dice,
-                        )
-                    )
-        progress("evaluate cross-site", done, len(tests))
-    return scores
+    cases, entry = read_held_out(held_out), held_out.entry
+    if not isinstance(entry, ClientEntry):
+        raise TypeError("got a test set of the server, expected one of a client")
+    return [
+        CrossScore(
+            run=run.folder.name,
+            seed=run.seed,
+            model=owner.name,
+            model_modality=owner.modality,
+            client=entry.name,
+            modality=entry.modality,
+            **found,
+        )
+        for run in runs
+        for owner, weights in _models_of(run)
+        for found in _score(cases, list(run.segmenter.masks(weights, cases.data)))
+    ]
 
 
-def _models_of(run: LoadedRun, partition: Partition) -> Iterator[tuple[ClientEntry, Weights]]:
+def _models_of(run: LoadedRun) -> Iterator[tuple[ClientEntry, Weights]]:
     """Yield each client with its final model, without clients that joined after this round."""
-    for client in partition.clients:
+    for client in run.partition.content.clients:
         group = run.algorithm.model_group_of(client.name, client.modality)
         if group in run.state.server:
             yield client, run.state.final_model_for(client.name, group, client.modality)
 
 
-def _score(cases: HeldOutCases, masks: Sequence[Mask]) -> Iterator[tuple[Protocol, str, str, float]]:
+def _score(cases: HeldOutCases, masks: Sequence[Mask]) -> Iterator[dict[str, Any]]:
     """Yield protocol, patient, name and Dice of each complete volume, then of each selected image in none."""
-    data, complete = cases.data, set()
+    data = cases.data
 
-    def person(index: int) -> str:
+    def facts(protocol: Protocol, index: int, name: str, dice: float) -> dict[str, Any]:
         dataset = data.dataset(index)
-        return f"{cases.collections.get(dataset) or dataset}/{data.case(index).split_unit}"
+        person = f"{cases.collections.get(dataset) or dataset}/{data.case(index).split_unit}"
+        return {"protocol": protocol, "person": person, "case": name, "dice": dice}
 
     counts = [count_pixels(mask, data.mask(index)) for index, mask in enumerate(masks)]
+    complete: set[int] = set()
     for volume in data.volumes:
         complete |= set(volume.indices)
         total = sum((counts[index] for index in volume.indices), Counts(0, 0, 0, 0))
-        yield "volumes", person(volume.indices[0]), volume.name, total.dice()
+        yield facts("volumes", volume.indices[0], volume.name, total.dice())
     for index, found in enumerate(counts):
         if index not in complete and data.case(index).selected:
-            yield "images", person(index), data.case(index).case, found.dice()
+            yield facts("images", index, data.case(index).case, found.dice())
 
 
 def make_cells(scores: Iterable[CrossScore]) -> list[CrossCell]:

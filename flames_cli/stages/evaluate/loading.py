@@ -1,8 +1,8 @@
 """Runs to evaluate: each with the models of one round; a family has one for each seed."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from flames_cli.config import EvaluateConfig, FederateConfig, check_section
@@ -19,6 +19,9 @@ from flames_cli.stages.federate.resuming import FREE_TO_CHANGE
 from flames_cli.stages.rounds import ChosenRound, Rounds, choose_round, read_run_rounds
 from flames_cli.store.checkpoint import DamagedCheckpoint, index_path, load_state
 from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.files.locks import reading_partition
+from flames_cli.store.partition import NamedPartition, open_partition
+from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.runs import (
     RunFolder,
     find_run,
@@ -41,14 +44,14 @@ class LoadedRun:
     state: State
     checkpoint: str
     """SHA-256 of the checkpoint's index, which contains the checksums of its files."""
-    partition_sha256: str
-    """SHA-256 of its partition.json, which contains the checksums of the shards."""
     segmenter: Segmenter
     chosen: ChosenRound
     """The round of `state`, and why it was chosen."""
     rounds: Rounds
     seed: int
     """Seed of all random draws in the run."""
+    partition: NamedPartition
+    """Partition on which the run was made, under its present name."""
     at_sites: bool = False
     """True if the clients were real nodes, whose data are at their sites."""
     privacy: dict[str, Any] | None = None
@@ -83,7 +86,38 @@ class Loaded:
         return tuple(run.seed for run in self.runs)
 
 
-def load_all(config: EvaluateConfig, name: str | None, partition_file: Path) -> Loaded:
+def reading_partitions(config: EvaluateConfig) -> ExitStack:
+    """Lock the partitions of all runs that are loaded against writing for a block.
+
+    Raises:
+        MissingArtifact: there is no such run.
+        FlamesError: the partition of a run does not exist any more.
+    """
+    runs = find_runs(config.workspace, config.run)[1]
+    names = sorted({find_run_partition(config.workspace, run) for run in runs})
+    with ExitStack() as held:
+        for name in names:
+            held.enter_context(reading_partition(config.workspace, name))
+        return held.pop_all()
+
+
+def _check_same_partition(runs: Sequence[LoadedRun]) -> None:
+    """Check that runs have the same test patients.
+
+    Raises:
+        FlamesError: they were made on different partitions.
+    """
+    first = runs[0]
+    for run in runs:
+        if run.partition.sha256 != first.partition.sha256:
+            raise FlamesError(
+                f"run '{first.folder.name}' was made on partition '{first.partition.name}' and run "
+                f"'{run.folder.name}' on '{run.partition.name}', expected runs of one partition; "
+                "federate one of them again on the partition of the other (--partition)"
+            )
+
+
+def load_all(config: EvaluateConfig, name: str | None) -> Loaded:
     """Return run `name` (None: the newest), or all finished runs of a family, with models of rounds by the
     same rule.
 
@@ -92,7 +126,7 @@ def load_all(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
     """
     known, folders = find_runs(config.workspace, name)
     if folders[0].name == known:
-        return Loaded(known, [load_run(config, known, partition_file)])
+        return Loaded(known, [load_run(config, known)])
     done = {run.name: _last_round(run) for run in folders}
     most = max(done.values())
     left_out = {run: f"{rounds} of {most} rounds" for run, rounds in done.items() if rounds < most}
@@ -100,11 +134,12 @@ def load_all(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
     left_out |= {run: "not started" for run in planned if run not in done}
     finished = [run for run in folders if run.name not in left_out]
     _check_alike(finished)
-    runs = [load_run(config, run.name, partition_file) for run in finished]
-    return Loaded(known, _by_one_rule(config, runs, partition_file), left_out)
+    runs = [load_run(config, run.name) for run in finished]
+    _check_same_partition(runs)
+    return Loaded(known, _by_one_rule(config, runs), left_out)
 
 
-def _by_one_rule(config: EvaluateConfig, runs: list[LoadedRun], partition_file: Path) -> list[LoadedRun]:
+def _by_one_rule(config: EvaluateConfig, runs: list[LoadedRun]) -> list[LoadedRun]:
     """Return the runs with the models of their last rounds if one of them has its last by default."""
     limited = next((run for run in runs if run.chosen.asked == "last"), None)
     if config.round is not None or limited is None:
@@ -114,7 +149,7 @@ def _by_one_rule(config: EvaluateConfig, runs: list[LoadedRun], partition_file: 
     found = []
     for run in runs:
         if run.chosen.asked != "last":
-            forced = load_run(last, run.folder.name, partition_file)
+            forced = load_run(last, run.folder.name)
             run = replace(forced, chosen=replace(forced.chosen, why=why))
         found.append(run)
     return found
@@ -156,22 +191,18 @@ def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> st
     return "-".join(parts)
 
 
-def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> LoadedRun:
+def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:
     """Return run `name` (None: the newest) with the models of the round that `config` asks for.
 
     Raises:
         MissingArtifact: there is no such run, or it has no checkpoint.
-        FlamesError: it was made on another partition (its test patients may have been trained on), or with
-            options that this release does not know; or it does not offer that round.
+        FlamesError: its partition does not exist any more, it was made with options that this release does
+            not know, or it does not offer that round.
     """
     folder = find_run(config.workspace, name)
     tables = read_config(folder.config)
     facts = tables.get("run", {})
-    if facts.get("partition_sha256") != hash_file(partition_file):
-        raise FlamesError(
-            f"run '{folder.name}' was made on another partition than {partition_file}, so its test patients "
-            "may have been trained on; federate again with --fresh"
-        )
+    partition = open_partition(config.workspace, find_run_partition(config.workspace, folder))
     made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
     options = options_for(facts.get("channels", 1), made.model_options)
     segmenter = Segmenter(
@@ -187,11 +218,11 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         algorithm=get_algorithm(made.strategy),
         state=state,
         checkpoint=hash_file(index_path(folder.checkpoints, state.round)),
-        partition_sha256=facts["partition_sha256"],
         segmenter=segmenter,
         chosen=chosen,
         rounds=rounds,
         seed=made.seed,
+        partition=partition,
         at_sites=ENGINES[made.engine].clients_hold_their_data,
         privacy=_privacy_facts(made, folder, state),
         estimates_statistics=estimates_statistics(made.training, made.dp_noise is not None, weights),

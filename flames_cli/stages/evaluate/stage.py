@@ -12,7 +12,14 @@ from flames_cli.report.figures import OverlayRow
 from flames_cli.stages.evaluate.cross_site import TABLE as CROSS_SITE
 from flames_cli.stages.evaluate.cross_site import CrossSite, make_cells, score_cross_site
 from flames_cli.stages.evaluate.files import Evaluation, write_evaluation
-from flames_cli.stages.evaluate.loading import Loaded, LoadedRun, has_stale_statistics, load_all, name_of
+from flames_cli.stages.evaluate.loading import (
+    Loaded,
+    LoadedRun,
+    has_stale_statistics,
+    load_all,
+    name_of,
+    reading_partitions,
+)
 from flames_cli.stages.evaluate.models_under_test import (
     HeldOut,
     HeldOutCases,
@@ -28,8 +35,6 @@ from flames_cli.stages.evaluate.tables import make_tables
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import Spool
 from flames_cli.store.evaluations import CaseScore, EvaluatedRun, EvaluationFile, VolumeScore
-from flames_cli.store.files.locks import reading_shards
-from flames_cli.store.partition import Partition, read_partition
 from flames_cli.store.predictions import PredictedSet, PredictionSpool
 from flames_cli.store.workspace import evaluation_folder
 
@@ -42,9 +47,9 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
 
     Raises:
         MissingArtifact: there is no partition, no such run, or no checkpoint.
-        FlamesError: the run was made on another partition, or a file is damaged.
+        FlamesError: the run's partition does not exist any more, or a file is damaged.
     """
-    with reading_shards(config.workspace):
+    with reading_partitions(config):
         return _evaluate(config, progress)
 
 
@@ -63,20 +68,18 @@ class _Found:
 
 
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
-    partition_file = config.workspace / "partition.json"
-    partition = read_partition(partition_file)
-    loaded = load_all(config, config.run, partition_file)
+    loaded = load_all(config, config.run)
     splits = _choose_splits(config, loaded.first)
     folder = evaluation_folder(config.workspace, name_of(loaded, config, splits))
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
-            tests = list_held_out(config.workspace, partition, split)
-            for done, held_out in enumerate(tests, start=1):
-                _score_test_set(found, loaded, partition, held_out, config.overlays)
+            tests = _list_tests(loaded, split)
+            for done, (held_out, runs) in enumerate(tests, start=1):
+                _score_test_set(found, runs, held_out, loaded.first if config.overlays else None)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
-        cross = _cross_site(config, loaded, partition, progress)
+        cross = _cross_site(loaded, progress) if config.cross_site else None
         cells = {CROSS_SITE: [cell.cells() for cell in cross.cells]} if cross else {}
         content = EvaluationFile(
             name=folder.name,
@@ -86,7 +89,7 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             small=dict(sorted(found.small.items())),
             units=found.units,
             tables=tables.as_lines() | cells,
-            untested=_find_untested(partition, loaded),
+            untested=_find_untested(loaded),
             incomplete=tuple(found.incomplete),
             fairness=tables.fairness,
             privacy=loaded.first.privacy,
@@ -96,13 +99,12 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     return result
 
 
-def _cross_site(
-    config: EvaluateConfig, loaded: Loaded, partition: Partition, progress: Progress
-) -> CrossSite | None:
-    """Return the cross-site scores, if they are asked for."""
-    if not config.cross_site:
-        return None
-    scores = score_cross_site(loaded, config.workspace, partition, progress)
+def _cross_site(loaded: Loaded, progress: Progress) -> CrossSite | None:
+    """Return the scores of every client's model on every client's test set; None if no client has one."""
+    tests, scores = _list_tests(loaded, "client_test"), []
+    for done, (held_out, runs) in enumerate(tests, start=1):
+        scores += score_cross_site(held_out, runs)
+        progress("evaluate cross-site", done, len(tests))
     return CrossSite(scores, make_cells(scores)) if scores else None
 
 
@@ -144,26 +146,45 @@ def _describe(run: LoadedRun) -> EvaluatedRun:
         last_round=chosen.last,
         asked=chosen.asked,
         why=chosen.why,
-        partition="default",
-        partition_sha256=run.partition_sha256,
+        partition=run.partition.name,
+        partition_sha256=run.partition.sha256,
         checkpoint=run.checkpoint,
         validation_dice=chosen.validation_dice,
         stale_statistics=has_stale_statistics(run),
     )
 
 
-def _find_untested(partition: Partition, loaded: Loaded) -> dict[str, str]:
+def _find_untested(loaded: Loaded) -> dict[str, str]:
     """Return the clients, modalities and runs that are in no table, each with its reason."""
     found: dict[str, str] = {}
     for run in loaded.runs:
-        found |= find_untested(partition, run.state)
+        found |= find_untested(run.partition.content, run.state)
     return found | loaded.left_out
 
 
+def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRun]]]:
+    """Return the test sets of a split, each with the runs that are made on its partition."""
+    by_partition: dict[str, list[LoadedRun]] = {}
+    for run in loaded.runs:
+        by_partition.setdefault(run.partition.sha256, []).append(run)
+    return [
+        (held_out, runs)
+        for runs in by_partition.values()
+        for held_out in list_held_out(runs[0].partition.folder, runs[0].partition.content, split)
+    ]
+
+
 def _score_test_set(
-    found: _Found, loaded: Loaded, partition: Partition, held_out: HeldOut, overlays: bool
+    found: _Found, runs: Sequence[LoadedRun], held_out: HeldOut, drawn: LoadedRun | None
 ) -> None:
-    """Score the models of all runs on a test set, which is in memory only for that time."""
+    """Score the models of all runs on a test set, which is in memory only for that time.
+
+    Args:
+        found: receives the scores.
+        runs: runs that are made on the partition of the test set.
+        held_out: the test set.
+        drawn: the run whose masks are drawn; None: no picture.
+    """
     tests = read_held_out(held_out)
     data = tests.data
     complete = {index for volume in data.volumes for index in volume.indices}
@@ -172,24 +193,22 @@ def _score_test_set(
         found.units[held_out.split][data.dataset(index)] = data.patient_unit(index)
         if data.case(index).place and index not in complete:
             found.incomplete[data.dataset(index)] = None
-    for run, model in _models(loaded, partition, held_out):
+    for run, model in _models(runs, held_out):
         masks = list(run.segmenter.masks(model.weights, data))
         facts = RunFacts(run.folder.name, run.seed)
         cases = score_cases(facts, model, tests, masks)
         found.cases.extend(cases)
         found.volumes.extend(score_volumes(facts, model, tests, masks))
         found.masks.add(_predicted_set(run, model, tests), masks)
-        if overlays and run is loaded.first:
+        if run is drawn:
             row = make_overlay_row(model, data, cases, masks)
             found.overlays.setdefault(held_out.split, []).append(row)
 
 
-def _models(
-    loaded: Loaded, partition: Partition, held_out: HeldOut
-) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
-    for run in loaded.runs:
-        for model in find_models_under_test(held_out, partition, run.algorithm, run.state):
-            yield run, model
+def _models(runs: Sequence[LoadedRun], held_out: HeldOut) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
+    for run in runs:
+        models = find_models_under_test(held_out, run.partition.content, run.algorithm, run.state)
+        yield from ((run, model) for model in models)
 
 
 def _predicted_set(run: LoadedRun, model: ModelUnderTest, tests: HeldOutCases) -> PredictedSet:

@@ -184,6 +184,7 @@ def _encode(case: RawCase, source: Source, image: Pixels, mask: Mask, selected: 
         smallest_px=lesions.smallest_px,
         smallest_box_px=lesions.smallest_box_px,
         selected=selected,
+        extra=dict(source.extra),
     )
     channels = 1 if image.ndim == 2 else int(image.shape[2])
     return EncodedCase(info, encode_chunk(image), encode_chunk(mask), case.max_value, channels)

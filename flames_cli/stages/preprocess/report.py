@@ -80,6 +80,7 @@ def make_report(
         "sites": _count_sites(sets),
         "sites_left_out": _count_lost_sites(part, sets),
         "unused_columns": list(opened.unused_columns),
+        "kept_columns": _count_values(sets),
         "skipped": [{"name": call(one.source, one.place), "reason": one.reason} for one in part.skipped],
         "bad": [call(name) for name, _ in part.bad],
         "copies_left_out": [{"name": call(copy), "same_as": call(kept)} for copy, kept in part.copies],
@@ -139,6 +140,20 @@ def _count_lost_sites(part: Gathered, sets: Sets) -> dict[str, int]:
     kept = {case.info.site for cases in sets.values() for case in cases}
     sites = (one.source.site for one in part.listed.values())
     return dict(sorted(Counter(site for site in sites if site and site not in kept).items()))
+
+
+def _count_values(sets: Sets) -> dict[str, dict[str, int]]:
+    """Return for every kept column the number of different values, and of those that only one patient has."""
+    patients: dict[str, dict[str, set[str]]] = {}
+    for case in (case.info for cases in sets.values() for case in cases):
+        for column, value in case.extra.items():
+            owners = patients.setdefault(column, {})
+            if value:
+                owners.setdefault(value, set()).add(case.patient)
+    return {
+        column: {"values": len(owners), "of_one_patient": sum(len(own) == 1 for own in owners.values())}
+        for column, owners in patients.items()
+    }
 
 
 def _count_lesions(info: SetInfo, sets: Sets) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Split of the cases into sets: server test, client test, client train."""
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -57,8 +57,12 @@ def split_cases(
         config: shares and seed.
 
     Raises:
-        FlamesError: there are too few patients for the requested sets.
+        FlamesError: there are too few patients for the requested sets, or the data set names others itself.
     """
+    if config.only:
+        _require_no_other_sets(collection, fixed.values())
+        tested = (case.info.split_unit for own in cases.values() for case in own)
+        return dict.fromkeys(tested, "server_test")
     if fixed:
         _require_sets(collection, set(fixed.values()), config)
         return dict(fixed)
@@ -76,6 +80,15 @@ def split_cases(
     return set_of
 
 
+def _require_no_other_sets(collection: str, fixed: Iterable[str]) -> None:
+    """Check that the data set itself names no other set than the server's."""
+    if others := sorted({*fixed} - {"server_test"}):
+        raise FlamesError(
+            f"{collection}: the column split names {', '.join(others)}, and --only server-test asks for one "
+            "set; leave out the option or the column"
+        )
+
+
 def _require_sets(collection: str, named: Container[str], config: PreprocessConfig) -> None:
     """Check that the data set's own split names a patient for every requested set."""
     if missing := [own for own in _needed_sets(config) if own not in named]:
@@ -88,6 +101,8 @@ def _require_sets(collection: str, named: Container[str], config: PreprocessConf
 
 
 def _needed_sets(config: PreprocessConfig) -> list[str]:
+    if config.only:
+        return ["server_test"]
     needed = ["client_train"]
     needed += ["client_test"] if config.test_fraction > 0 else []
     return needed + (["server_test"] if config.server_test != 0 else [])

@@ -52,7 +52,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
         FlamesError: there are no raw data, bad cases without `skip_bad`, too few patients, an invalid salt,
             or output that exists without `overwrite`. Nothing is written then.
     """
-    opened = open_raw(config, dataset)
+    opened = open_raw(config, dataset, config.keep_columns)
     reader, collection, sources = opened.reader, opened.name, opened.sources
     if len(config.datasets) < 2:  # a window may be for another of them
         check_windows(config, (kind_of(reader, source)[0] for source in sources))

@@ -6,6 +6,7 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
 from flames_cli.stages.evaluate.scoring import RunFacts, score_cases
 from flames_cli.store.h5 import read_shard_sets
+from flames_cli.store.workspace import partition_folder
 
 MODEL = ModelUnderTest("US", "US", "server_test", {})
 RUN = RunFacts("flames", 3, 2)
@@ -14,7 +15,7 @@ RUN = RunFacts("flames", 3, 2)
 @pytest.fixture(scope="module")
 def tests(workspace):
     """Return the server's US test set: two data sets, one of which shares its patients."""
-    data = ShardDataset(read_shard_sets(workspace() / "shards" / "server-US.h5", "test"))
+    data = ShardDataset(read_shard_sets(partition_folder(workspace()) / "shards" / "server-US.h5", "test"))
     return HeldOutCases(data, {"busi": "ward"})
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from flames_cli.store.cases import SetInfo
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import read_partition
+from flames_cli.store.workspace import partition_file, partition_folder
 from tests.support.asserts import read_csv
 from tests.support.datasets import write_noise
 from tests.support.stages import evaluate_run, federate_config
@@ -61,17 +63,19 @@ def expected_of(label, weights, shard):
 def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(trained):
     result = evaluate_run(trained)
     state = load_state(trained / "runs" / "flames" / "checkpoints")
-    made = read_partition(trained / "partition.json")
+    made = read_partition(partition_file(trained))
     own, unseen = {}, {}
     for entry in made.clients:
         own |= expected_of(
-            entry.name, state.final_model_for(entry.name, entry.modality), trained / entry.shard
+            entry.name,
+            state.final_model_for(entry.name, entry.modality),
+            partition_folder(trained) / entry.shard,
         )
     for server in made.server:
         unseen |= expected_of(
             server.modality,
             state.final_server_model(server.modality, server.modality),
-            trained / server.shard,
+            partition_folder(trained) / server.shard,
         )
     assert cases_of(result, split="client_test") == own
     assert cases_of(result, split="server_test") == unseen
@@ -80,7 +84,7 @@ def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(tr
 
 def test_every_test_image_counts_once(trained):
     result = evaluate_run(trained)
-    made = read_partition(trained / "partition.json")
+    made = read_partition(partition_file(trained))
     assert {row.label: row.n for row in result.clients} == {
         entry.name: entry.images["test"] for entry in made.clients
     }
@@ -141,12 +145,14 @@ def test_a_run_with_options_of_another_release_is_rejected_in_one_line(trained):
 def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained):
     result = evaluate_run(trained, "local")
     state = load_state(trained / "runs" / "local" / "checkpoints")
-    made = read_partition(trained / "partition.json")
+    made = read_partition(partition_file(trained))
     for client in made.clients:
         server = next(entry for entry in made.server if entry.modality == client.modality)
         label = f"{client.modality} by {client.name}"
         expected = expected_of(
-            label, state.final_server_model(client.name, client.modality), trained / server.shard
+            label,
+            state.final_server_model(client.name, client.modality),
+            partition_folder(trained) / server.shard,
         )
         assert cases_of(result, model=label) == expected
 
@@ -158,10 +164,20 @@ def test_without_a_name_the_newest_run_is_taken(trained):
     assert evaluate(config).run == "fedavg"
 
 
-def test_a_run_of_another_partition_is_rejected(trained):
+def test_a_run_is_evaluated_on_its_own_partition_when_that_has_another_name(trained):
+    before = cases_of(evaluate_run(trained, "flames"))
     partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
+    again = evaluate_run(trained, "flames", name="again")
+    assert cases_of(again) == before
+    assert again.content.runs[0].partition == "default-old-1"
+
+
+def test_a_run_whose_partition_is_gone_is_rejected(trained):
+    partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
+    shutil.rmtree(partition_folder(trained, "default-old-1"))
     with pytest.raises(
-        FlamesError, match=r"was made on another partition than .*federate again with --fresh"
+        FlamesError,
+        match=r"was made on partition 'default' as it was before, which is not among the .* \(default\), and",
     ):
         evaluate_run(trained)
     assert not (trained / "evaluations").exists()
@@ -180,7 +196,7 @@ def test_a_run_without_a_checkpoint_names_the_command(trained):
 
 
 def test_a_missing_shard_names_the_command(trained):
-    (trained / "shards" / "server-US.h5").unlink()
+    (partition_folder(trained) / "shards" / "server-US.h5").unlink()
     with pytest.raises(
         MissingArtifact, match=r"server-US\.h5 does not exist; make it with `flames partition"
     ):

@@ -1,6 +1,7 @@
 """Splitting alone, on cases without pixels: the test patients in every modality."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -43,6 +44,41 @@ def sets_of(cases, **options):
         }
         for dataset, own in cases.items()
     }
+
+
+def test_all_patients_are_in_the_servers_set_if_it_is_the_only_one():
+    sets = sets_of({"ct": people(named("p", 5)), "us": people(named("p", 1))}, only="server-test")
+    for dataset, count in (("ct", 5), ("us", 1)):
+        assert sets[dataset]["server_test"] == named("p", count)
+        assert not any(sets[dataset][name] for name in SETS if name != "server_test")
+
+
+def test_the_only_set_contradicts_other_sets_of_the_data_set_itself():
+    cases, config = {"ct": people("ab")}, PreprocessConfig(only="server-test")
+    assert split_cases(OWN, "own", cases, dict.fromkeys("ab", "server_test"), config) == {
+        "a": "server_test",
+        "b": "server_test",
+    }
+    with pytest.raises(FlamesError, match="own: the column split names client_train, and --only server-test"):
+        split_cases(OWN, "own", cases, {"a": "client_train", "b": "server_test"}, config)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 5), min_size=12, max_size=12), st.integers(0, 50))
+def test_slices_that_are_not_selected_change_no_split(more, seed):
+    """Splits of the same patients with and without further slices are equal, by images as well."""
+    selected = people(named("p", 12))
+    complete = [
+        replace(case, info=replace(case.info, selected=number == 0))
+        for case, extra in zip(selected, more, strict=True)
+        for number in range(extra + 1)
+    ]
+    for server_test in (None, 4, 0.3):
+        one, other = (
+            split_cases(OWN, "own", {"ct": cases}, {}, PreprocessConfig(seed=seed, server_test=server_test))
+            for cases in (selected, complete)
+        )
+        assert one == other
 
 
 @pytest.mark.parametrize("seed", range(12))
