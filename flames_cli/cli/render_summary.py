@@ -1,7 +1,7 @@
 """Screen of `flames evaluate`: a table of clients, a table of server models, and where to look on."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -18,6 +18,8 @@ MOST_ROWS = 14
 """Largest number of lines of a table, so that both tables fit on one screen; the files have all lines."""
 
 MOST_NOTES = 3
+NAMES_WIDTH = 24
+"""Largest width of a list of names in a note."""
 
 
 def print_summary(console: Console, result: "Evaluation") -> None:
@@ -75,7 +77,11 @@ def _patients(row: "SummaryRow", units: Mapping[str, str]) -> str:
 
 
 def _dice(row: "SummaryRow") -> str:
-    return "none" if math.isnan(row.dice.mean) else f"{row.dice.mean:.2f}±{row.dice.sd:.2f}"
+    if math.isnan(row.dice.mean):
+        return "none"
+    # The standard deviation of one value says nothing.
+    alone = row.dice.n == 1 and not row.dice.sd
+    return f"{row.dice.mean:.2f}" if alone else f"{row.dice.mean:.2f}±{row.dice.sd:.2f}"
 
 
 def _distance(row: "SummaryRow") -> str:
@@ -86,14 +92,14 @@ def _notes(result: "Evaluation") -> Iterator[str]:
     """Yield notes, the most important first."""
     content = result.content
     if any(run.stale_statistics for run in content.runs):
-        yield "BatchNorm's statistics are those of the blend: pass --round best or last (--detail)"
+        yield "statistics of BatchNorm are the blend's: pass --round best or last (--detail)"
     if content.incomplete:
-        yield f"{', '.join(content.incomplete)}: slices are missing, so scores are of images (--detail)"
+        names = _listed(content.incomplete, "data set")
+        yield f"{names}: slices are missing, so scores are of images (--detail)"
     if spent := content.privacy:
         yield f"privacy: {epsilon_spent(spent)} for each client"
     if content.untested:
-        names = ", ".join(content.untested)
-        yield f"not tested: {names if len(names) <= 50 else count(len(content.untested), 'model')} (--detail)"
+        yield f"not tested: {_listed(content.untested, 'name')} (--detail)"
     if result.cross_site:
         means = result.cross_site.means.items()
         yield "cross-site Dice: " + ", ".join(f"{kind} {value:.2f}" for kind, value in means)
@@ -101,6 +107,12 @@ def _notes(result: "Evaluation") -> Iterator[str]:
     yield from _round_notes(content.runs)
     over = "runs" if len(content.runs) > 1 else "volumes or images"
     yield f"±: standard deviation over {over}"
+
+
+def _listed(names: Collection[str], noun: str) -> str:
+    """Return the names, or their number if they are too long for a line."""
+    text = ", ".join(names)
+    return text if len(text) <= NAMES_WIDTH else count(len(names), noun)
 
 
 def _round_notes(runs: "Sequence[EvaluatedRun]") -> Iterator[str]:
