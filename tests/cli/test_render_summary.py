@@ -89,7 +89,7 @@ def test_there_are_at_most_three_notes_and_warnings_come_first(tmp_path):
     stale = (replace(RUN, stale_statistics=True, asked="best"),)
     spent = {"epsilon": 4.7, "delta": 1e-5}
     text = screen(tmp_path, [row()], runs=stale, privacy=spent, untested={"x": "y"}, incomplete=("lits",))
-    notes = text.split("\n")[4:-2]
+    notes = text.splitlines()[3:-1]
     assert [note.split(":")[0].split(" ")[0] for note in notes] == ["statistics", "lits", "privacy"]
 
 

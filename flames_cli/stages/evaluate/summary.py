@@ -16,7 +16,7 @@ from flames_cli.stages.evaluate.rows import penalised_of
 from flames_cli.store.evaluations import CaseScore, VolumeScore
 
 Protocol = Literal["volumes", "images"]
-"""What the scores of a line are of: complete volumes, or stills and slices of incomplete volumes."""
+"""Cases of a line: complete volumes, or stills and slices of incomplete volumes."""
 
 
 @dataclass(frozen=True, slots=True)
