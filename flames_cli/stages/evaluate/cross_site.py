@@ -197,11 +197,12 @@ class CrossSite:
         """Mean over the cells of each kind."""
         return {kind: sum(values) / len(values) for kind, values in group_cells(self.cells).items()}
 
-    def write(self, folder: Path, run: str) -> None:
-        """Write the scores and the picture; the cells are a table of the evaluation.
+    def write(self, folder: Path, run: str, picture: bool) -> None:
+        """Write the scores and, if wanted, the picture; the cells are a table of the evaluation.
 
         Raises:
             NotWritten: the folder cannot be written.
         """
         write_cross_scores(folder / CASES_FILE, self.scores)
-        draw_heat_map(folder / PICTURE, make_heat_map(self.cells, f"run {run}: cross-site Dice"))
+        if picture:
+            draw_heat_map(folder / PICTURE, make_heat_map(self.cells, f"run {run}: cross-site Dice"))
