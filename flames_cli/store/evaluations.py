@@ -123,6 +123,11 @@ class VolumeScore(_Scored):
     lesions_predicted: int | None
     lesions_matched: int | None
 
+    @property
+    def abs_volume_error_ml(self) -> float | None:
+        """Size of the volume error, in ml."""
+        return None if self.volume_error_ml is None else abs(self.volume_error_ml)
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedRun:
