@@ -21,7 +21,7 @@ from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.options import Json, Workspace, build_config, check_workspace
 from flames_cli.cli.preprocess_command import preprocess
 from flames_cli.cli.runs_command import runs
-from flames_cli.cli.section_command import EvaluateCommand, FederateCommand, SectionCommand
+from flames_cli.cli.section_command import FederateCommand, SectionCommand
 from flames_cli.store import DEFAULT_WORKSPACE
 
 app = typer.Typer(
@@ -87,7 +87,7 @@ def partition(ctx: typer.Context) -> None:
 app.command(rich_help_panel="Stages", epilog=strategies_epilog(), cls=FederateCommand)(federate)
 
 
-@app.command(rich_help_panel="Stages", cls=EvaluateCommand)
+@app.command(rich_help_panel="Stages", cls=SectionCommand)
 def evaluate(ctx: typer.Context) -> None:
     """Evaluate a run on the test sets of the clients and of the server; both unless one is chosen."""
     from flames_cli.config import EvaluateConfig
@@ -104,7 +104,7 @@ def evaluate(ctx: typer.Context) -> None:
     if ctx.params["json_output"]:
         print_json(evaluation_json(result.content))
     else:
-        print_evaluation(results(), result, ctx.params["detail"])
+        print_evaluation(results(), result, options.detail)
 
 
 app.command(rich_help_panel="Stages", cls=SectionCommand)(compare)

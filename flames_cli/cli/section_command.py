@@ -69,20 +69,6 @@ class FederateCommand(SectionCommand):
     )
 
 
-class EvaluateCommand(SectionCommand):
-    """The command `evaluate`, which also has --detail."""
-
-    extra = (
-        lambda: TyperOption(
-            param_decls=["detail", "--detail"],
-            is_flag=True,
-            default=False,
-            help="Print all tables and notes, not one screen.",
-            rich_help_panel="Run",
-        ),
-    )
-
-
 def section_options(
     command: str, extra: tuple[Callable[[], TyperOption], ...] = ()
 ) -> Iterator[TyperOption | TyperArgument]:

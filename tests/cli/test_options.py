@@ -28,7 +28,7 @@ COMMANDS = typer.main.get_command(app).commands
 for _name, _command in COMMANDS.items():
     _command.get_params(click.Context(_command, info_name=_name))  # builds the options
 
-NO_KEYS = {"config", "json_output", "help", "resume", "detail"}
+NO_KEYS = {"config", "json_output", "help", "resume"}
 UNTYPED = {
     "federate": {"lr_by_modality", "local_epochs_by_modality", "min_clients_by_modality"},
     "check": {"seed"},
