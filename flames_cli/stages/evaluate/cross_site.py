@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from flames_cli.arrays import Mask, Weights
+from flames_cli.arrays import Mask
 from flames_cli.core.scores.metrics import Counts, count_pixels, summarise
 from flames_cli.report.heat_map import HeatMap, draw_heat_map
-from flames_cli.stages.evaluate.loading import LoadedRun
-from flames_cli.stages.evaluate.models_under_test import HeldOut, HeldOutCases, read_held_out
+from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
+from flames_cli.stages.evaluate.scoring import RunFacts
 from flames_cli.stages.evaluate.summary import Protocol
 from flames_cli.store.files.atomic import write_csv
 from flames_cli.store.partition import ClientEntry
@@ -59,41 +59,22 @@ class CrossCell:
         return asdict(self)
 
 
-def score_cross_site(held_out: HeldOut, runs: Sequence[LoadedRun]) -> list[CrossScore]:
-    """Return the scores of every client's model of `runs` on the test set of one client.
-
-    A model sees images of modalities that it was never trained on, too: what it finds there is the effect of
-    the modality. No model was trained on them, since clients have different patients.
-
-    Raises:
-        MissingArtifact: the shard is missing.
-        FlamesError: the shard has changed, or is damaged.
-    """
-    cases, entry = read_held_out(held_out), held_out.entry
-    if not isinstance(entry, ClientEntry):
-        raise TypeError("got a test set of the server, expected one of a client")
+def score_masks(
+    run: RunFacts, model: ModelUnderTest, client: ClientEntry, cases: HeldOutCases, masks: Sequence[Mask]
+) -> list[CrossScore]:
+    """Return the scores of a client's model on the test set of `client`, from its predicted masks."""
     return [
         CrossScore(
-            run=run.folder.name,
+            run=run.run,
             seed=run.seed,
-            model=owner.name,
-            model_modality=owner.modality,
-            client=entry.name,
-            modality=entry.modality,
+            model=model.label,
+            model_modality=model.modality,
+            client=client.name,
+            modality=client.modality,
             **found,
         )
-        for run in runs
-        for owner, weights in _models_of(run)
-        for found in _score(cases, list(run.segmenter.masks(weights, cases.data)))
+        for found in _score(cases, masks)
     ]
-
-
-def _models_of(run: LoadedRun) -> Iterator[tuple[ClientEntry, Weights]]:
-    """Yield each client with its final model, without clients that joined after this round."""
-    for client in run.partition.content.clients:
-        group = run.algorithm.model_group_of(client.name, client.modality)
-        if group in run.state.server:
-            yield client, run.state.final_model_for(client.name, group, client.modality)
 
 
 def _score(cases: HeldOutCases, masks: Sequence[Mask]) -> Iterator[dict[str, Any]]:
@@ -101,9 +82,7 @@ def _score(cases: HeldOutCases, masks: Sequence[Mask]) -> Iterator[dict[str, Any
     data = cases.data
 
     def facts(protocol: Protocol, index: int, name: str, dice: float) -> dict[str, Any]:
-        dataset = data.dataset(index)
-        person = f"{cases.collections.get(dataset) or dataset}/{data.case(index).split_unit}"
-        return {"protocol": protocol, "person": person, "case": name, "dice": dice}
+        return {"protocol": protocol, "person": cases.person(index), "case": name, "dice": dice}
 
     counts = [count_pixels(mask, data.mask(index)) for index, mask in enumerate(masks)]
     complete: set[int] = set()

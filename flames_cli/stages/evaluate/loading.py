@@ -188,6 +188,9 @@ def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> st
         parts.append(splits[0].replace("_", "-"))
     if config.cross_site:
         parts.append("cross-site")
+    for option in ("threshold", "tta", "postprocess"):
+        if (value := getattr(config, option)) != EvaluateConfig.model_fields[option].default:
+            parts.append(f"{option}-{value}")
     return "-".join(parts)
 
 
