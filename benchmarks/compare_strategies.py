@@ -37,7 +37,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Event, OnEvent, RoundDone
 from flames_cli.stages.evaluate.lesion_rows import SIZES, has_size
 from flames_cli.stages.evaluate.stage import evaluate
-from flames_cli.stages.federate.seeds import federate_all
+from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
 
