@@ -192,6 +192,8 @@ def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> st
         parts.append(f"round-{config.round}" if isinstance(config.round, int) else str(config.round))
     if len(splits) == 1 and not loaded.first.at_sites:
         parts.append(splits[0].replace("_", "-"))
+    if config.cross_site:
+        parts.append("cross-site")
     for option in ("threshold", "tta", "postprocess"):
         if (value := getattr(config, option)) != EvaluateConfig.model_fields[option].default:
             parts.append(f"{option}-{value}")
