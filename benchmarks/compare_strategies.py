@@ -32,7 +32,7 @@ from flames_cli.stages.compare.grids import difference_table, mean_table
 from flames_cli.stages.compare.samples import choose_scores, pool_scores
 from flames_cli.stages.compare.tables import make_tables
 from flames_cli.stages.evaluate.stage import evaluate
-from flames_cli.stages.federate.seeds import federate_all
+from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.evaluations import CASES, CaseScore, read_case_scores

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from flames_cli.cli.render_options import calibration_tables, option_notes, option_tables
 from flames_cli.cli.text import count, epsilon_spent
 from flames_cli.core.patient_units import join_units
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
     from flames_cli.core.scores.metrics import Summary
+    from flames_cli.stages.evaluate.cross_site import CrossSite
     from flames_cli.stages.evaluate.files import Evaluation
     from flames_cli.stages.evaluate.lesion_rows import FalsePositives, LesionRow, SizeScores
     from flames_cli.stages.evaluate.rows import Row
@@ -38,7 +40,8 @@ DIGITS = {"hausdorff_px": 1, "hd95_mm": 1, "volume_error_ml": 1}
 
 
 def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
-    """Yield the tables of clients and of server models: volumes, images, sizes of lesion, lesions found."""
+    """Yield the tables of clients and of server models: volumes, images, sizes of lesion, lesions found; then
+    what options gain, and the calibration."""
     run = result.content.runs[0]
     by = f"{result.run} ({run.strategy}, {_rounds_of(result)})"
     for split, tables in result.tables.splits.items():
@@ -56,6 +59,27 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
         yield found_table(f"{title}: lesions found", first, tables.lesions)
         if any(row.healthy for row in tables.lesions):
             yield healthy_table(f"{title}: images without a lesion", first, tables.lesions)
+    yield from option_tables(result.content)
+    yield from calibration_tables(result.content)
+    if result.cross_site:
+        yield _cross_table(result.cross_site)
+
+
+def _cross_table(cross: "CrossSite") -> Table:
+    """Return the table of each client's model: its mean Dice on its own test set and on those of others."""
+    from flames_cli.stages.evaluate.cross_site import KINDS, group_cells
+
+    table = plain_table("cross-site: mean Dice of each client's model by test set (number of test sets)")
+    table.add_column("model of", overflow="fold")
+    table.add_column("modality", overflow="fold")
+    for kind in KINDS:
+        table.add_column(kind, justify="right", no_wrap=True)
+    for name, modality in {cell.model: cell.model_modality for cell in cross.cells}.items():
+        found = group_cells(cell for cell in cross.cells if cell.model == name)
+        cells = [found.get(kind, []) for kind in KINDS]
+        shown = (f"{sum(one) / len(one):.2f} ({len(one)})" if one else "none" for one in cells)
+        table.add_row(name, modality, *shown)
+    return table
 
 
 def evaluation_notes(result: "Evaluation") -> Iterator[str]:
@@ -72,6 +96,7 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
             "models find less; clients estimate others only for the last and the best rounds: pass --round "
             "best or last"
         )
+    yield from option_notes(content)
     if len(content.runs) > 1:
         yield f"pictures: those of {content.runs[0].name}, the first run"
     if spent := content.privacy:
@@ -85,6 +110,12 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
 
 def _notes_on_tables(result: "Evaluation") -> Iterator[str]:
     content, splits = result.content, result.tables.splits.values()
+    if fair := content.fairness:
+        yield (
+            f"fairness: mean Dice of {fair['n']} clients {fair['dice_mean']:.3f}±{fair['dice_sd']:.3f}, "
+            f"worst {fair['worst']} {fair['worst_dice']:.3f}, best {fair['best']} {fair['best_dice']:.3f}, "
+            f"spread {fair['spread']:.3f}"
+        )
     if names := content.incomplete:
         yield (
             f"volumes of {', '.join(names)}: slices are missing, so they have no scores in mm and ml; "

@@ -42,6 +42,11 @@ class HeldOutCases:
     """Name that a data set shares with others that have the same patients, by data set; data sets without
     such a name are left out."""
 
+    def person(self, index: int) -> str:
+        """Return the patient of case `index`, by a name that is unique over all data sets."""
+        dataset = self.data.dataset(index)
+        return f"{self.collections.get(dataset) or dataset}/{self.data.case(index).split_unit}"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelUnderTest:
@@ -52,6 +57,8 @@ class ModelUnderTest:
     split: str
     weights: Weights
     unseen: str = ""
+    clients: tuple[ClientEntry, ...] = ()
+    """Clients whose validation patients may choose its masks: the client, or those of the server model."""
 
 
 def list_held_out(folder: Path, partition: Partition, split: str) -> list[HeldOut]:
@@ -96,7 +103,7 @@ def find_models_under_test(
     if isinstance(entry, ClientEntry):
         group = algorithm.model_group_of(entry.name, modality)
         weights = state.final_model_for(entry.name, group, modality)
-        yield ModelUnderTest(entry.name, modality, held_out.split, weights)
+        yield ModelUnderTest(entry.name, modality, held_out.split, weights, clients=(entry,))
         return
     members = [client for client in partition.clients if client.modality == modality]
     groups = dict.fromkeys(algorithm.model_group_of(client.name, client.modality) for client in members)
@@ -105,7 +112,8 @@ def find_models_under_test(
     for group in (name for name in groups if name in state.server):
         label = modality if group in ("all", modality) else f"{modality} by {group}"
         weights = state.final_server_model(group, modality)
-        yield ModelUnderTest(label, modality, held_out.split, weights, held_out.unseen)
+        own = [one for one in members if algorithm.model_group_of(one.name, modality) == group]
+        yield ModelUnderTest(label, modality, held_out.split, weights, held_out.unseen, tuple(own))
 
 
 def find_untested(partition: Partition, state: State) -> dict[str, str]:

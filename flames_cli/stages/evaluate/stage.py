@@ -10,12 +10,17 @@ from flames_cli.config import EvaluateConfig
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
 from flames_cli.report.figures import OverlayRow
+from flames_cli.stages.evaluate.choices import MaskChoice, MaskOptions, choose_masks
+from flames_cli.stages.evaluate.cross_site import TABLE as CROSS_SITE
+from flames_cli.stages.evaluate.cross_site import CrossScore, CrossSite, make_cells, score_masks
+from flames_cli.stages.evaluate.details import Details, calibration_lines, choice_lines
 from flames_cli.stages.evaluate.files import (
     PREDICTIONS_FILE,
     Evaluation,
     has_same_models,
     write_evaluation,
 )
+from flames_cli.stages.evaluate.gains import make_gains
 from flames_cli.stages.evaluate.loading import (
     Loaded,
     LoadedRun,
@@ -34,8 +39,9 @@ from flames_cli.stages.evaluate.models_under_test import (
     read_held_out,
 )
 from flames_cli.stages.evaluate.pictures import make_overlay_row
+from flames_cli.stages.evaluate.predicting import predict, predict_plainly
 from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
-from flames_cli.stages.evaluate.tables import make_tables
+from flames_cli.stages.evaluate.tables import NAME_OF, make_tables
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import Spool
 from flames_cli.store.evaluations import (
@@ -46,6 +52,7 @@ from flames_cli.store.evaluations import (
     EvaluationFile,
     VolumeScore,
 )
+from flames_cli.store.partition import ClientEntry
 from flames_cli.store.predictions import PredictedSet, PredictionSpool
 from flames_cli.store.workspace import evaluation_folder
 
@@ -105,32 +112,77 @@ class _Found:
     incomplete: dict[str, None] = field(default_factory=dict)
     """Data sets with incomplete volumes, in order."""
     overlays: dict[str, list[OverlayRow]] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
+    choices: dict[tuple[str, ...], tuple[RunFacts, ModelUnderTest, MaskChoice]] = field(default_factory=dict)
+    """Rule for the masks of each model, by run and model."""
 
 
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     loaded = load_all(config, config.run)
     splits = _choose_splits(config, loaded.first)
+    options = _mask_options(config, loaded)
     content = _describe_all(config, loaded, splits)
     folder = evaluation_folder(config.workspace, content.name)
+    drawn = loaded.first if config.overlays else None
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
             tests = _list_tests(loaded, split)
             for done, (held_out, runs) in enumerate(tests, start=1):
-                _score_test_set(found, runs, held_out, loaded.first if config.overlays else None)
+                _score_test_set(found, runs, held_out, options, drawn)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
+        cross = _cross_site(found, loaded, options, progress) if config.cross_site else None
+        cells = {CROSS_SITE: [cell.cells() for cell in cross.cells]} if cross else {}
         content = replace(
             content,
             small=dict(sorted(found.small.items())),
             units=found.units,
-            tables=tables.as_lines(),
+            tables=tables.as_lines() | _detail_tables(found, loaded.first.seed) | cells,
             untested=_find_untested(loaded),
             incomplete=tuple(found.incomplete),
+            fairness=tables.fairness,
         )
-        result = Evaluation(content, tables, folder)
-        write_evaluation(result, found.cases, found.volumes, found.masks, found.overlays)
+        result = Evaluation(content, tables, folder, cross)
+        write_evaluation(result, found.cases, found.volumes, found.masks, found.details, found.overlays)
     return result
+
+
+def _cross_site(found: _Found, loaded: Loaded, options: MaskOptions, progress: Progress) -> CrossSite | None:
+    """Return the scores of every client's model on every client's test set; None if no client has one.
+
+    A model sees images of modalities that it was never trained on, too. Its masks are made as those of its
+    own client.
+    """
+    scores: list[CrossScore] = []
+    tests = _list_tests(loaded, "client_test")
+    for done, (held_out, runs) in enumerate(tests, start=1):
+        scores += _score_crossed(found, runs, held_out, options)
+        progress("evaluate cross-site", done, len(tests))
+    return CrossSite(scores, make_cells(scores)) if scores else None
+
+
+def _score_crossed(
+    found: _Found, runs: Sequence[LoadedRun], held_out: HeldOut, options: MaskOptions
+) -> Iterator[CrossScore]:
+    """Yield the scores of every client's model on one client's test set."""
+    cases, client = read_held_out(held_out), held_out.entry
+    if not isinstance(client, ClientEntry):
+        return
+    for run in runs:
+        facts = RunFacts(run.folder.name, run.seed)
+        for home in _homes(run):
+            for model in find_models_under_test(home, run.partition.content, run.algorithm, run.state):
+                rule = _choose(found, run, model, home, options).rule
+                masks = predict_plainly(run.segmenter, model.weights, cases.data, rule)
+                yield from score_masks(facts, model, client, cases, masks)
+
+
+def _homes(run: LoadedRun) -> Iterator[HeldOut]:
+    """Yield the test set of each client that has a model; clients that joined after this round have none."""
+    for client in run.partition.content.clients:
+        if run.algorithm.model_group_of(client.name, client.modality) in run.state.server:
+            yield HeldOut(run.partition.folder, client, ("test",))
 
 
 def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
@@ -143,18 +195,59 @@ def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
     splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
     if not run.at_sites:
         return splits
-    if config.client_test:
+    if config.client_test or config.cross_site:
+        option = "--client-test" if config.client_test else "--cross-site"
         raise FlamesError(
             f"the clients of run '{run.folder.name}' test at their own sites, and their reports are in "
-            f"{run.folder.client_tests}; leave --client-test out"
+            f"{run.folder.client_tests}; leave {option} out"
         )
     return ["server_test"]
+
+
+def _mask_options(config: EvaluateConfig, loaded: Loaded) -> MaskOptions:
+    """Return the options for masks.
+
+    Raises:
+        FlamesError: validation patients should choose, whose data are at their sites.
+    """
+    options = MaskOptions(config.threshold, config.tta, config.postprocess)
+    if options.need_validation and loaded.first.at_sites:
+        asked = "--threshold auto" if options.threshold == "auto" else "--postprocess auto"
+        raise FlamesError(
+            f"{asked} chooses on validation patients, and those of run '{loaded.first.folder.name}' are at "
+            "its real nodes; pass --threshold with a number, and leave --postprocess out"
+        )
+    return options
+
+
+def _detail_tables(found: _Found, seed: int) -> dict[str, list[dict[str, object]]]:
+    """Return the tables of calibration, of choices on validation patients, and of what options change."""
+    tables: dict[str, list[dict[str, object]]] = {}
+    for split, name in NAME_OF.items():
+        bins = [one for one in found.details.bins if one.split == split]
+        before = [one for one in found.details.before if one.split == split]
+        cases = [score for score in found.cases if score.split == split]
+        volumes = [score for score in found.volumes if score.split == split]
+        choices = [one for one in found.choices.values() if one[1].split == split]
+        tables[f"calibration-{name}"] = calibration_lines(bins)
+        tables[f"choices-{name}"] = choice_lines(choices)
+        tables[f"gains-{name}"] = make_gains(cases, volumes, before, seed)
+    return {name: lines for name, lines in tables.items() if lines}
 
 
 def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> dict[str, object]:
     """Return the options that change the scores."""
     interval = {"level": LEVEL, "draws": DRAWS, "seed": run.seed}
-    return {"flames": __version__, "splits": list(splits), "round": config.round, "interval": interval}
+    masks = {"threshold": config.threshold, "tta": config.tta, "postprocess": config.postprocess}
+    cross = {"cross_site": True} if config.cross_site else {}
+    return {
+        "flames": __version__,
+        "splits": list(splits),
+        "round": config.round,
+        "interval": interval,
+        **masks,
+        **cross,
+    }
 
 
 def _describe(run: LoadedRun) -> EvaluatedRun:
@@ -163,7 +256,7 @@ def _describe(run: LoadedRun) -> EvaluatedRun:
         name=run.folder.name,
         strategy=run.strategy,
         seed=run.seed,
-        fold=None,
+        fold=run.fold,
         round=chosen.round,
         last_round=chosen.last,
         asked=chosen.asked,
@@ -197,7 +290,11 @@ def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRu
 
 
 def _score_test_set(
-    found: _Found, runs: Sequence[LoadedRun], held_out: HeldOut, drawn: LoadedRun | None
+    found: _Found,
+    runs: Sequence[LoadedRun],
+    held_out: HeldOut,
+    options: MaskOptions,
+    drawn: LoadedRun | None,
 ) -> None:
     """Score the models of all runs on a test set, which is in memory only for that time.
 
@@ -205,6 +302,7 @@ def _score_test_set(
         found: receives the scores.
         runs: runs that are made on the partition of the test set.
         held_out: the test set.
+        options: how masks are made from probabilities.
         drawn: the run whose masks are drawn; None: no picture.
     """
     tests = read_held_out(held_out)
@@ -216,8 +314,11 @@ def _score_test_set(
         if data.case(index).place and index not in complete:
             found.incomplete[data.dataset(index)] = None
     for run, model in _models(runs, held_out):
-        masks = list(run.segmenter.masks(model.weights, data))
-        facts = RunFacts(run.folder.name, run.seed)
+        facts = RunFacts(run.folder.name, run.seed, run.fold)
+        choice = _choose(found, run, model, held_out, options)
+        predicted = predict(run.segmenter, model.weights, data, choice.rule, options.names)
+        found.details.add(facts, model, tests, predicted)
+        masks = list(predicted.masks)
         cases = score_cases(facts, model, tests, masks)
         found.cases.extend(cases)
         found.volumes.extend(score_volumes(facts, model, tests, masks))
@@ -225,6 +326,23 @@ def _score_test_set(
         if run is drawn:
             row = make_overlay_row(model, data, cases, masks)
             found.overlays.setdefault(held_out.split, []).append(row)
+
+
+def _choose(
+    found: _Found, run: LoadedRun, model: ModelUnderTest, held_out: HeldOut, options: MaskOptions
+) -> MaskChoice:
+    """Return how the model's masks are made, the same for all of its test sets."""
+    key = run.folder.name, model.split, model.label, model.modality
+    if key not in found.choices:
+        clients = model.clients if options.need_validation else ()
+        sets = [
+            read_held_out(HeldOut(held_out.folder, client, ("val",)))
+            for client in clients
+            if client.images["val"]
+        ]
+        choice = choose_masks(options, run.segmenter, model.weights, sets)
+        found.choices[key] = RunFacts(run.folder.name, run.seed, run.fold), model, choice
+    return found.choices[key][2]
 
 
 def _models(runs: Sequence[LoadedRun], held_out: HeldOut) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:

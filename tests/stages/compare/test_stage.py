@@ -13,7 +13,7 @@ from flames_cli.core.scores.comparisons import compare_pairs, holm
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.events import ignore
 from flames_cli.stages.compare.stage import compare, default_name
-from flames_cli.stages.federate.seeds import federate_all
+from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from tests.support.asserts import read_csv
