@@ -29,6 +29,7 @@ from flames_cli.stages.evaluate.scoring import ModelUnderTest, score_model
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import Partition, checked_shard, read_partition
+from flames_cli.store.workspace import partition_file, partition_folder
 
 SPLITS = ("client_test", "server_test")
 BATCH_SIZE = 64
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    partition = read_partition(options.workspace / "partition.json")
+    partition = read_partition(partition_file(options.workspace))
     losses = {}
     print(f"{'strategy':<18}{'model':<34}{'cases':>6}{'stale':>8}{'used':>8}{'again':>8}{'loss':>8}")
     for strategy in options.strategies:
@@ -80,11 +81,11 @@ def print_strategy(config: FederateConfig, partition: Partition) -> float:
     evaluation = EvaluateConfig(
         workspace=config.workspace, run=config.run_name, overlays=False, device=config.device
     )
-    run = load_run(evaluation, config.run_name, config.workspace / "partition.json")
+    run = load_run(evaluation, config.run_name)
     estimate = make_estimate(config, partition)
     losses = []
     for split in SPLITS:
-        tests = load_held_out(config.workspace, partition, split)
+        tests = load_held_out(partition_folder(config.workspace), partition, split)
         used = find_models_under_test(tests, partition, run.algorithm, run.state, split)
         stale = find_models_under_test(
             tests, partition, run.algorithm, replace(run.state, statistics=None), split
@@ -114,7 +115,9 @@ def make_estimate(config: FederateConfig, partition: Partition) -> Estimate:
     """Return the function that estimates statistics for weights of this run."""
     device = pick_device(config.device)
     model = build_model(config.model, seed=0, **options_for(1, config.model_options)).to(device)
-    shards = {client.name: checked_shard(config.workspace, client) for client in partition.clients}
+    shards = {
+        client.name: checked_shard(partition_folder(config.workspace), client) for client in partition.clients
+    }
 
     def estimate(weights: Weights, clients: Sequence[str]) -> Weights:
         sets = [cases for client in clients for cases in read_shard_sets(shards[client], "train")]

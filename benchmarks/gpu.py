@@ -1,6 +1,6 @@
 """Measure FLAMES on a GPU: correctness against the CPU, speed, where the time goes, and 50 rounds.
 
-    python benchmarks/gpu.py --shards flames-workspace/shards --json gpu.json
+    python benchmarks/gpu.py --shards flames-workspace/partitions/default/shards --json gpu.json
     python benchmarks/gpu.py --toy --device cpu --minutes 1
 
 Needs torch, torchvision, numpy, h5py, safetensors, OpenCV and SciPy, no network, and nothing of Flower. Each

@@ -44,6 +44,7 @@ from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.store.files.parse import parse_toml
 from flames_cli.store.schema import RUN, check_stamp
 from flames_cli.store.seed_names import member_name
+from flames_cli.store.workspace import DEFAULT_PARTITION
 
 
 def _check_window_size(value: Any) -> Any:
@@ -195,8 +196,8 @@ def option(default: Any, help: str, panel: str = "", **extra: Any) -> Any:
             `flag`: name of the option, if it is not the key's.
             `shown`: text that `--help` shows as the default.
             `metavar`: form of the value.
-            `names`: kind of names that the value is one of: strategies, models, datasets, runs, or runs and
-                families.
+            `names`: kind of names that the value is one of: strategies, models, datasets, partitions, runs,
+                or runs and families.
             `envvar`: environment variable that also sets the option.
             `may_change`: True if the option may differ when a run is resumed.
             `stored`: False if the option is not stored with the run.
@@ -339,6 +340,12 @@ class PreprocessConfig(ReadConfig):
 class PartitionConfig(Section):
     """Options of `flames partition`."""
 
+    name: Name = option(
+        DEFAULT_PARTITION,
+        "Name of the partition, for `flames federate --partition`.",
+        names="partitions",
+        metavar="NAME",
+    )
     datasets: tuple[str, ...] = option(
         (),
         "Data set to divide between clients; may be repeated.",
@@ -374,7 +381,12 @@ class PartitionConfig(Section):
     different_people: bool = option(
         False, "Divide data sets that share ids of patients: the same id means another person in each."
     )
-    overwrite: bool = option(False, "Replace existing output.", RUN_PANEL)
+    overwrite: bool = option(
+        False,
+        "Make an existing partition again. If a run was made on it, the old one is renamed, such as "
+        "default-old-1.",
+        RUN_PANEL,
+    )
 
     @property
     def fold_numbers(self) -> tuple[int, int] | None:
@@ -562,6 +574,15 @@ class FederateConfig(_TrainSection, Section):
     run: Name | None = option(
         None, "Name of the run.", RUN_PANEL, shown="name of the strategy", names="runs and families"
     )
+    partition: Name = option(
+        DEFAULT_PARTITION,
+        "Name of the partition, as in `flames partition --name`.",
+        RUN_PANEL,
+        names="partitions",
+        metavar="NAME",
+        # Resuming compares the content of the partition: it may have another name by then.
+        may_change=True,
+    )
     seeds: Seeds = option(
         (),
         "Seeds of several runs, such as 0,1,2: a run NAME-seed-N for each, on the same partition.",
@@ -627,8 +648,11 @@ class EvaluateConfig(Section):
     server_test: bool = option(
         False, "Evaluate every server model on the unseen patients of its modality only."
     )
-    compare: Name | None = option(
-        None, "Another run, or name of runs with several --seeds, to compare with.", names="runs and families"
+    name: Name | None = option(
+        None,
+        "Name of the evaluation, and of its folder.",
+        shown="name of the run, with what differs from the default",
+        metavar="NAME",
     )
     batch_size: Annotated[int, Field(ge=1)] = option(64, "Images in a step.")
     overlays: bool = option(True, "Draw the pictures.")
@@ -643,6 +667,12 @@ class TsneConfig(Section):
         "pixels", "Features of an image: its pixels, or the bottleneck of a run's model (deep)."
     )
     run: Name | None = option(None, "Run for deep features.", shown="the newest", names="runs")
+    partition: Name = option(
+        DEFAULT_PARTITION,
+        "Partition whose images are drawn; with deep features that of the run.",
+        names="partitions",
+        metavar="NAME",
+    )
     round: Round | None = option(
         None,
         "Round whose models make deep features: best, best-small, last or a number, as in `flames evaluate`.",

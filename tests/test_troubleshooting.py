@@ -57,7 +57,7 @@ TELLING = {
     "stages/federate/resuming.py": {"resume"},
     "stages/runs/removal.py": {"_busy"},
     "store/deployment/folders.py": {"_WHERE"},
-    "store/files/locks.py": {"reading_shards", "writing_shards"},
+    "store/files/locks.py": {"reading_partition", "writing_partition"},
     "store/deployment/node_keys.py": {"_unusable"},
     "store/runs.py": {"truncate_rounds"},
 }

@@ -70,19 +70,17 @@ def partition(ctx: typer.Context) -> None:
     from flames_cli.config import PartitionConfig
 
     options = build_config(ctx, PartitionConfig)
-    from dataclasses import asdict
-
     from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import progress_bars
-    from flames_cli.cli.render import print_json, print_partition
-    from flames_cli.stages.partition.stage import partition as run_partition
+    from flames_cli.cli.render import partition_json, print_json, print_partition
+    from flames_cli.stages.partition.stage import make_partition
 
     with progress_bars(watching()) as progress:
-        made = run_partition(options, progress)
+        made = make_partition(options, progress)
     if ctx.params["json_output"]:
-        print_json(asdict(made))
+        print_json(partition_json(made))
     else:
-        print_partition(results(), made, options.workspace)
+        print_partition(results(), made)
 
 
 app.command(rich_help_panel="Stages", epilog=strategies_epilog(), cls=FederateCommand)(federate)
@@ -97,13 +95,13 @@ def evaluate(ctx: typer.Context) -> None:
     from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import progress_bars
     from flames_cli.cli.render import print_evaluation, print_json
-    from flames_cli.stages.evaluate.files import summary_json
     from flames_cli.stages.evaluate.stage import evaluate as run_evaluate
+    from flames_cli.store.evaluations import evaluation_json
 
     with progress_bars(watching()) as progress:
         result = run_evaluate(options, progress)
     if ctx.params["json_output"]:
-        print_json(summary_json(result))
+        print_json(evaluation_json(result.content))
     else:
         print_evaluation(results(), result)
 

@@ -19,8 +19,8 @@ from flames_cli.cli.text import duration
 from flames_cli.config import DemoConfig
 from flames_cli.fed.events import Event, OnEvent, RoundDone
 from flames_cli.stages.demo.stage import demo
-from flames_cli.stages.evaluate.files import summary_json
 from flames_cli.stages.progress import Progress
+from flames_cli.store.evaluations import evaluation_json
 
 
 def show_demo(config: DemoConfig, json_output: bool) -> None:
@@ -31,15 +31,17 @@ def show_demo(config: DemoConfig, json_output: bool) -> None:
         made = demo(config, progress, lambda strategy: _watch(console, progress, strategy, config.rounds))
     if json_output:
         runs = {name: federation_json(result) for name, result in made.runs.items()}
-        print_json({"evaluation": summary_json(made.evaluation), "runs": runs, "tsne": map_json(made.map)})
+        scored = {name: evaluation_json(result.content) for name, result in made.evaluations.items()}
+        print_json({"evaluations": scored, "runs": runs, "tsne": map_json(made.map)})
         return
     console = results()
     for report in made.preprocessed:
         print_preprocessed(console, report, config.workspace)
-    print_partition(console, made.partition, config.workspace)
+    print_partition(console, made.partition)
     for result in made.runs.values():
         print_federation(console, result, config.rounds)
-    print_evaluation(console, made.evaluation)
+    for evaluation in made.evaluations.values():
+        print_evaluation(console, evaluation)
     print_map(console, made.map)
     console.print(f"done in {duration(time.monotonic() - started)}; every file is in {config.workspace}")
 

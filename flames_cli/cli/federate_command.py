@@ -57,7 +57,14 @@ def resumed_config(ctx: click.Context, name: str | None) -> Any:
         FlamesError: a typed option does not agree with the run's.
     """
     from flames_cli.config import FederateConfig, check_section, keys_with
-    from flames_cli.store.runs import find_runs, list_differences, planned_seeds, read_config
+    from flames_cli.store.partitions import find_run_partition
+    from flames_cli.store.runs import (
+        PARTITION_SHA256,
+        find_runs,
+        list_differences,
+        planned_seeds,
+        read_config,
+    )
 
     typed = typed_options(ctx, FederateConfig)
     if ctx.params["config"] or typed.get("fresh"):
@@ -67,7 +74,10 @@ def resumed_config(ctx: click.Context, name: str | None) -> Any:
         )
     workspace = Path(ctx.params["workspace"])
     known, (run, *others) = find_runs(workspace, name)
-    stored = {**read_config(run.config).get("federate", {}), "workspace": workspace}
+    tables = read_config(run.config)
+    stored = {**tables.get("federate", {}), "workspace": workspace}
+    if tables.get("run", {}).get(PARTITION_SHA256):
+        stored["partition"] = find_run_partition(workspace, run)
     if known != run.name:
         del stored["seed"]
         stored |= {"run": known, "seeds": planned_seeds([run, *others])}

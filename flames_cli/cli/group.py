@@ -21,6 +21,9 @@ USAGE = 2
 TWICE = r"( Did you mean [^?]+\?)\1"
 """Suggestion that both Typer and newer releases of click make."""
 
+REPLACED = {"--compare": "evaluate each run by itself, then run `flames compare RUN RUN`"}
+"""Advice by option of earlier releases."""
+
 HELP_SHOWN = getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exit)
 """Exception by which click 8.2 and later end a group without a command; earlier releases exit."""
 
@@ -80,6 +83,8 @@ def _one_line_errors(as_json: bool, debug: bool) -> Iterator[None]:
 
 
 def _usage(error: click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption) and error.option_name in REPLACED:
+        return f"{error.option_name} is no option any more; {REPLACED[error.option_name]}"
     message = re.sub(TWICE, r"\1", error.format_message()).rstrip(".")
     command = f"; see `{error.ctx.command_path} --help`" if error.ctx else ""
     return message[:1].lower() + message[1:] + command

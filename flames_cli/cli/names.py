@@ -10,8 +10,8 @@ WORDS = {"strategies": "strategy", "models": "model", "datasets": "data set"}
 
 
 def known_names(kind: str, workspace: Path) -> list[str]:
-    """Return the known names of a kind: strategies, models, datasets, or, in the workspace, runs, or runs and
-    families."""
+    """Return the known names of a kind: strategies, models, datasets, or, in the workspace, partitions, runs,
+    or runs and families."""
     match kind:
         case "strategies":
             from flames_cli.fed.algorithms import ALGORITHMS
@@ -26,6 +26,10 @@ def known_names(kind: str, workspace: Path) -> list[str]:
 
             preprocessed = (path.stem for path in workspace.glob("preprocessed/*.h5"))
             return list(dict.fromkeys((*READERS, *preprocessed)))
+        case "partitions":
+            from flames_cli.store.workspace import list_partitions
+
+            return list_partitions(workspace)
         case _:
             from flames_cli.store.runs import list_runs
             from flames_cli.store.seed_names import family_name

@@ -16,9 +16,11 @@ from flames_cli.core.patient_units import NOUNS, UNKNOWN, column_title, count_un
 from flames_cli.report.pages import patient_columns
 from flames_cli.store.files.atomic import finite
 from flames_cli.store.salts import table_path
+from flames_cli.store.workspace import PARTITION_FILE
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` does not need
     from flames_cli.stages.evaluate.files import Evaluation
+    from flames_cli.stages.partition.stage import Partitioned
     from flames_cli.stages.tsne.stage import Map
     from flames_cli.store.partition import Partition
 
@@ -99,8 +101,9 @@ def _small_lesions(found: dict[str, Any]) -> str:
     return f"small lesions ({condition}): {small} of {count(small + large + none, 'image')}{without}"
 
 
-def print_partition(console: Console, partition: "Partition", workspace: Path) -> None:
+def print_partition(console: Console, made: "Partitioned") -> None:
     """Print images and patients of every client and of the server's test sets."""
+    partition = made.partition
     units = {client.patient_unit for client in partition.clients}
     within = f" ({UNKNOWN if units == {'image'} else 'patients'})"
     table = Table(title=f"clients: images{within}", title_justify="left")
@@ -140,7 +143,24 @@ def print_partition(console: Console, partition: "Partition", workspace: Path) -
         what = "near copies or patients of a held-out site"
         console.print(f"left out {count(images, 'image')} of {name}: {what}")
     console.print(_claim(partition), style="green")
-    say_where(console, workspace / "partition.json")
+    if made.aside:
+        console.print(
+            f"the earlier partition '{made.name}' is called '{made.aside}' now: runs that were made on it "
+            "continue and are evaluated there",
+            style="yellow",
+            soft_wrap=True,
+        )
+    say_where(console, made.folder / PARTITION_FILE)
+
+
+def partition_json(made: "Partitioned") -> dict[str, Any]:
+    """Return a partition as a JSON object."""
+    return {
+        "name": made.name,
+        "folder": str(made.folder),
+        **({"set_aside": made.aside} if made.aside else {}),
+        **asdict(made.partition),
+    }
 
 
 def _cell(images: int, n: int, unit: str) -> str:
@@ -174,10 +194,10 @@ def _claim(partition: "Partition") -> str:
 
 
 def print_evaluation(console: Console, result: "Evaluation") -> None:
-    """Print the tables of clients and server models, with those of the other run if there is one."""
+    """Print the tables of clients and server models."""
     for table in evaluation_tables(result):
         console.print(table)
-    for name, reason in result.untested.items():
+    for name, reason in result.content.untested.items():
         console.print(f"not in the tables: {name}, {reason}", style="yellow")
     for note in evaluation_notes(result):
         console.print(note, style="dim")
@@ -229,6 +249,6 @@ def print_info(console: Console, found: dict[str, Any]) -> None:
     space = found["workspace"]
     table.add_row("workspace", space["path"])
     table.add_row("  preprocessed", ", ".join(space["preprocessed"]) or "none")
-    table.add_row("  partition", "yes" if space["partition"] else "none")
+    table.add_row("  partitions", ", ".join(space["partitions"]) or "none")
     table.add_row("  runs", ", ".join(space["runs"]) or "none")
     console.print(table)

@@ -76,6 +76,12 @@ class ShardDataset:
         mask: Mask = cases.masks[row]
         return apply_warp(image, mask, warp) if warp else (image, mask)
 
+    def mask(self, index: int) -> Mask:
+        """Return the true mask of case `index`, H×W of 0 and 1."""
+        number, row = self._where[index]
+        mask: Mask = self._sets[number].masks[row]
+        return mask
+
     @cached_property
     def volumes(self) -> list[StoredVolume]:
         """The volumes of which all slices are there; an index of theirs is one of this data set."""

@@ -232,7 +232,7 @@ def _create_chunked(
 
 def _write_columns(group: h5py.Group, cases: Sequence[CaseInfo]) -> None:
     for column, name in _IDENTITY.items():
-        _write_texts(group, column, [str(getattr(case, name)) for case in cases])
+        write_texts(group, column, [str(getattr(case, name)) for case in cases])
     group.create_dataset("slice", data=np.array([case.slice_index for case in cases], np.int32))
     spacing = np.array([case.spacing_mm for case in cases], np.float32).reshape(-1, 2)
     group.create_dataset("spacing_mm", data=spacing)
@@ -240,17 +240,25 @@ def _write_columns(group: h5py.Group, cases: Sequence[CaseInfo]) -> None:
         group.create_dataset(column, data=np.array([getattr(case, column) for case in cases], np.int32))
     group.create_dataset("selected", data=np.array([case.selected for case in cases], np.uint8))
     if any(case.extra for case in cases):
-        _write_texts(group, "extra", [json.dumps(dict(case.extra), sort_keys=True) for case in cases])
+        write_texts(group, "extra", [json.dumps(dict(case.extra), sort_keys=True) for case in cases])
     raw_shape = np.array([case.raw_shape for case in cases], np.int32).reshape(-1, 2)
     group.create_dataset("raw_shape", data=raw_shape)
     if any(case.place for case in cases):
         _write_places(group.create_group("volume"), [case.place or NO_PLACE for case in cases])
 
 
-def _write_texts(group: h5py.Group, column: str, texts: Sequence[str]) -> None:
+def write_texts(group: h5py.Group, column: str, texts: Sequence[str]) -> None:
+    """Write a column of texts in UTF-8, with the width of the longest one."""
     encoded = [text.encode() for text in texts]
     width = max([len(text) for text in encoded], default=0) or 1
     group.create_dataset(column, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", width)))
+
+
+def write_masks(group: h5py.Group, size: int, chunks: Sequence[bytes]) -> None:
+    """Write encoded masks (see `encode_chunk`) of `size`×`size` as the data set `mask` of `group`."""
+    masks = _create_chunked(group, "mask", len(chunks), (size, size), np.dtype(np.uint8))
+    for index, chunk in enumerate(chunks):
+        masks.id.write_direct_chunk((index, 0, 0), chunk)
 
 
 def _write_places(group: h5py.Group, places: Sequence[Placement]) -> None:
@@ -306,7 +314,7 @@ def _check_pixels(group: h5py.Group, info: SetInfo) -> None:
 def read_cases(group: h5py.Group) -> list[CaseInfo]:
     """Return the cases of `group`, without their pixels."""
     columns: dict[str, list[Any]] = {
-        **{name: _read_texts(group[column]) for column, name in _IDENTITY.items()},
+        **{name: read_texts(group[column]) for column, name in _IDENTITY.items()},
         "slice_index": _read_numbers(group["slice"]),
         "spacing_mm": [(float(y), float(x)) for y, x in group["spacing_mm"][...].tolist()],
         "raw_shape": [(int(rows), int(columns)) for rows, columns in group["raw_shape"][...].tolist()],
@@ -330,7 +338,7 @@ def read_extra(group: h5py.Group) -> list[Mapping[str, str]]:
     """Return for every case of `group` the values of the kept columns; none in files of versions 4 and 5."""
     if "extra" not in group:
         return [{}] * int(group["slice"].shape[0])
-    texts = _read_texts(group["extra"])
+    texts = read_texts(group["extra"])
     parsed = {text: _parse_extra(text) for text in set(texts)}
     return [parsed[text] for text in texts]
 
@@ -346,7 +354,8 @@ def _read_numbers(dataset: h5py.Dataset) -> list[int]:
     return [int(value) for value in dataset[...].tolist()]
 
 
-def _read_texts(dataset: h5py.Dataset) -> list[str]:
+def read_texts(dataset: h5py.Dataset) -> list[str]:
+    """Return the texts of a column."""
     return [value.decode() for value in dataset[...].tolist()]
 
 
@@ -355,10 +364,10 @@ def _read_places(group: h5py.Group) -> list[Placement | None]:
         return [None] * int(group["slice"].shape[0])
     volume = group["volume"]
     columns = zip(
-        _read_texts(volume["plane"]),
+        read_texts(volume["plane"]),
         group["slice"][...].tolist(),
         volume["shape"][...].tolist(),
-        _read_texts(volume["axes"]),
+        read_texts(volume["axes"]),
         volume["affine"][...].reshape(-1, 16).tolist(),
         strict=True,
     )

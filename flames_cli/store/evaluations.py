@@ -108,16 +108,16 @@ class VolumeScore(_Scored):
     dice: float
     sensitivity: float | None
     precision: float | None
-    volume_ml: float
-    """True volume of the tumour, in ml."""
-    predicted_ml: float
-    volume_error_ml: float
+    volume_ml: float | None
+    """True volume of the tumour, in ml; like all numbers in ml and mm, None if the spacing is unknown."""
+    predicted_ml: float | None
+    volume_error_ml: float | None
     """Predicted volume minus true volume, in ml."""
     hd95_mm: float | None
     assd_mm: float | None
     nsd_2mm: float | None
     """Normalised surface Dice at a tolerance of 2 mm, in [0, 1]."""
-    diagonal_mm: float
+    diagonal_mm: float | None
     """Diagonal of the volume, the distance of a missed case where it is penalised."""
     lesions: int | None
     lesions_predicted: int | None
@@ -208,9 +208,14 @@ def read_volume_scores(path: Path) -> list[VolumeScore]:
     return _read_scores(path, VolumeScore)
 
 
+def evaluation_json(content: EvaluationFile) -> dict[str, Any]:
+    """Return the content of evaluation.json; a number that is not finite becomes null."""
+    return {**stamp(EVALUATION), **finite(asdict(content))}
+
+
 def write_evaluation_file(path: Path, content: EvaluationFile) -> None:
-    """Write evaluation.json, atomically; a number that is not finite becomes null."""
-    write_json(path, {**stamp(EVALUATION), **finite(asdict(content))})
+    """Write evaluation.json, atomically."""
+    write_json(path, evaluation_json(content))
 
 
 def read_evaluation_file(path: Path) -> EvaluationFile:

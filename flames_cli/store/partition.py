@@ -14,7 +14,9 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import write_json
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import CLIENT_SETS
+from flames_cli.store.partitions import missing_partition
 from flames_cli.store.schema import PARTITION, check_stamp, read_json, stamp
+from flames_cli.store.workspace import partition_command, partition_file, partition_folder
 
 _ENTRIES = ("seed", "size", "clients", "server", "channels", "options", "left_out")
 
@@ -163,12 +165,37 @@ def checked_shard(folder: Path, entry: ClientEntry | ServerEntry) -> Path:
         MissingArtifact: it is missing.
         FlamesError: it has changed since.
     """
-    path = folder / entry.shard
+    path, again = folder / entry.shard, partition_command(folder.name, "--overwrite")
     if not path.is_file():
-        raise MissingArtifact(f"{path} does not exist; make it with `flames partition --overwrite`")
+        raise MissingArtifact(f"{path} does not exist; make it with {again}")
     if hash_file(path) != entry.sha256:
         raise FlamesError(
             f"{path} has changed since `flames partition` wrote it (its checksum differs from "
-            "partition.json); make it again with `flames partition --overwrite`"
+            f"partition.json); make it again with {again}"
         )
     return path
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPartition:
+    """A partition of a workspace, and its name."""
+
+    name: str
+    folder: Path
+    """Folder relative to which its shards are named."""
+    sha256: str
+    """SHA-256 of its `partition.json`, by which runs recognise it."""
+    content: Partition
+
+
+def open_partition(workspace: Path, name: str) -> NamedPartition:
+    """Return partition `name`.
+
+    Raises:
+        MissingArtifact: there is none; the message names the existing partitions and the command.
+        FlamesError: it cannot be read.
+    """
+    path = partition_file(workspace, name)
+    if not path.is_file():
+        raise missing_partition(workspace, name)
+    return NamedPartition(name, partition_folder(workspace, name), hash_file(path), read_partition(path))

@@ -1,4 +1,4 @@
-"""Folder of a run: `config.toml` as run, `rounds.jsonl`, `checkpoints/`, `evaluation/`."""
+"""Folder of a run: `config.toml` as run, `rounds.jsonl`, `checkpoints/`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,9 @@ from flames_cli.store.seed_names import family_name
 
 SEEDS = "seeds"
 """Key among a run's facts: all seeds of its family, if it is one of several."""
+
+PARTITION_SHA256 = "partition_sha256"
+"""Key among a run's facts: the SHA-256 of its partition's file, if this machine has one."""
 
 _NAMES_OF_VERSION_2 = {"kept_models": "unchanged_groups", "refused": "rejected"}
 """Names in a line of rounds.jsonl that version 3 of flames-run changed."""
@@ -46,11 +49,6 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """The checkpoints, one folder per round."""
         return self.path / "checkpoints"
-
-    @property
-    def evaluation(self) -> Path:
-        """The results of `flames evaluate`."""
-        return self.path / "evaluation"
 
     @property
     def curves(self) -> Path:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 DEFAULT_PARTITION = "default"
+PARTITION_FILE = "partition.json"
 
 
 def partition_folder(workspace: Path, name: str = DEFAULT_PARTITION) -> Path:
@@ -12,7 +13,19 @@ def partition_folder(workspace: Path, name: str = DEFAULT_PARTITION) -> Path:
 
 def partition_file(workspace: Path, name: str = DEFAULT_PARTITION) -> Path:
     """Return the path of `partition.json` of partition `name`."""
-    return partition_folder(workspace, name) / "partition.json"
+    return partition_folder(workspace, name) / PARTITION_FILE
+
+
+def list_partitions(workspace: Path) -> list[str]:
+    """Return the names of all partitions, in order, without folders that a killed process left."""
+    found = (path.parent.name for path in workspace.glob(f"partitions/*/{PARTITION_FILE}"))
+    return sorted(name for name in found if not name.startswith("."))
+
+
+def partition_command(name: str, *options: str) -> str:
+    """Return the command that makes partition `name`, for messages."""
+    named = () if name == DEFAULT_PARTITION else ("--name", name)
+    return f"`{' '.join(('flames partition', *named, *options))}`"
 
 
 def evaluation_folder(workspace: Path, name: str) -> Path:

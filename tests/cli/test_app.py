@@ -58,14 +58,15 @@ def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw):
     result = flames("federate", *SMALL_FEDERATION, "--rounds", 2, *at)
     assert "run 'flames' has 2 rounds already, 2 were asked for" in result.stdout
 
-    result = flames("evaluate", "--compare", "fedavg", *at)
+    result = flames("evaluate", *at)
     assert result.exit_code == 0, result.output
     assert "clients, own test sets: flames (flames, 2 rounds)" in result.stdout
     assert "server models, unseen patients and images" in result.stdout
     assert max(map(len, result.stdout.splitlines()[:-1])) <= 80
     scores = reported(flames("evaluate", "--run", "fedavg", "--client-test", "--no-overlays", *at, "--json"))
-    assert [row["model"] for row in scores["clients"]] == clients
-    assert scores["server"] == []
+    assert [row["model"] for row in scores["tables"]["clients"]] == clients
+    assert "server" not in scores["tables"]
+    assert scores["name"] == "fedavg-client-test"
 
     result = flames("tsne", *at)
     assert result.exit_code == 0, result.output

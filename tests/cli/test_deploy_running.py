@@ -11,6 +11,7 @@ from flames_cli.stages.deploy import node as node_stage
 from flames_cli.stages.deploy import server as server_stage
 from flames_cli.stages.deploy.init import init_deployment
 from flames_cli.store.files.atomic import write_json
+from flames_cli.store.workspace import partition_folder
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def deployed(tmp_path, flames) -> Any:
 
 @pytest.fixture(scope="module")
 def shard(workspace) -> Path:
-    return Path(workspace() / "shards" / "busi.h5")
+    return Path(partition_folder(workspace()) / "shards" / "busi.h5")
 
 
 def flat(text: str) -> str:

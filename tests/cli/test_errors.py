@@ -1,5 +1,6 @@
 """Every mistake that a user can make: its exit code, its one line, and nothing half made."""
 
+import re
 import shutil
 import urllib.error
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flames_cli.store.workspace import partition_file, partition_folder
 from tests.support.asserts import snapshot
 from tests.support.command_line import SMALL_FEDERATION
 
@@ -42,7 +44,7 @@ WRONG = {
     "no skew": (2, "skew: input should be greater than 0", ("partition", "--skew", 0)),
     "site without data set": (2, "--hold-out-site got 'C6'", ("partition", "--hold-out-site", "C6")),
     "all validation": (2, "val_fraction: input should be less", ("partition", "--val-fraction", 1)),
-    "not partitioned": (3, "partition.json does not exist; make it with `flames partition`", ("federate",)),
+    "not partitioned": (3, "make it with `flames partition`", ("federate",)),
     "rounds": (2, "rounds: input should be greater than or equal to 1 (got 0)", ("federate", "--rounds", 0)),
     "strategy": (2, "'median' is not known; choose one of flames", ("federate", "--strategy", "median")),
     "device": (2, "device: input should be 'auto', 'cpu', 'cuda' or 'mps'", ("federate", "--device", "tpu")),
@@ -57,7 +59,7 @@ WRONG = {
     "option of words": (2, "model_options.depth: input", ("federate", "--model-option", "depth=two")),
     "infinite option": (2, "model_options.dropout: input", ("federate", "--model-option", "dropout=inf")),
     "run elsewhere": (2, "run: string should match pattern", ("federate", "--run", "../x")),
-    "evaluate nothing": (3, "make it with `flames partition`", ("evaluate",)),
+    "evaluate nothing": (3, "make it with `flames federate`", ("evaluate",)),
     "map of nothing": (3, "make it with `flames partition`", ("tsne",)),
     "features": (2, "features: input should be 'pixels' or 'deep'", ("tsne", "--features", "colour")),
     "perplexity": (2, "perplexity: input should be greater than 1", ("tsne", "--perplexity", 1)),
@@ -174,7 +176,7 @@ def test_existing_output_stays_unless_overwriting_is_asked_for(error_line, flame
     preprocess = (*BUSI, "--raw", phantom_raw["busi"], "--size", 32, "--workspace", space)
     for command in (preprocess, ("partition", "--workspace", space)):
         before = snapshot(space)
-        assert "exists already; pass --overwrite to make it again" in error_line(*command)
+        assert re.search("exists already.*; pass --overwrite to make it again", error_line(*command))
         assert snapshot(space) == before
         assert flames(*command, "--overwrite").exit_code == 0
 
@@ -255,15 +257,19 @@ def test_runs_that_do_not_fit_get_different_messages(error_line, flames, workspa
     assert "`flames federate`" in error_line("tsne", "--features", "deep", *at, code=3)
     assert flames("federate", *SMALL_FEDERATION, "--rounds", 1, "--run", "first", *at).exit_code == 0
     before = snapshot(space)
-    for command in (("evaluate", "--run", "second"), ("evaluate", "--compare", "second")):
-        message = error_line(*command, *at, code=3)
-        assert f"no run 'second' in {space / 'runs'} (existing: first)" in message
+    message = error_line("evaluate", "--run", "second", *at, code=3)
+    assert f"no run 'second' in {space / 'runs'} (existing: first)" in message
+    assert "run `flames compare RUN RUN`" in error_line("evaluate", "--compare", "second", *at)
     assert "(existing: first)" in error_line("tsne", "--features", "deep", "--run", "x", *at, code=3)
     message = error_line("federate", *SMALL_FEDERATION, "--seed", 4, "--rounds", 2, "--run", "first", *at)
     assert "run 'first' was made with other options (seed 0 → 4); pass --fresh" in message
     assert snapshot(space) == before
     assert flames("partition", "--overwrite", "--seed", 4, *at).exit_code == 0
-    assert "made on another partition" in error_line("evaluate", *at)
+    message = error_line("federate", *SMALL_FEDERATION, "--seed", 4, "--rounds", 2, "--run", "first", *at)
+    was = "'default' as it was before, which is called 'default-old-1' now"
+    assert f"(partition {was} → 'default'; " in message
+    shutil.rmtree(partition_folder(space, "default-old-1"))
+    assert "run 'first' was made on partition 'default' as it was before" in error_line("evaluate", *at)
 
 
 @pytest.mark.federated
@@ -276,14 +282,14 @@ def test_images_too_small_for_the_model_are_rejected(error_line, workspace):
 
 def test_a_damaged_partition_is_reported(error_line, workspace):
     space = workspace()
-    (space / "partition.json").write_text("{")
-    for command in ("federate", "evaluate", "tsne"):
+    partition_file(space).write_text("{")
+    for command in ("federate", "tsne"):
         assert "cannot be read as JSON" in error_line(command, "--workspace", space)
 
 
 def test_a_shard_that_is_gone_names_its_command(error_line, workspace):
     space = workspace()
-    (space / "shards" / "busi.h5").unlink()
+    (partition_folder(space) / "shards" / "busi.h5").unlink()
     assert "`flames partition --overwrite`" in error_line("federate", "--workspace", space, code=3)
 
 

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from flames_cli.cli import consoles, render
+from flames_cli.stages.partition.stage import Partitioned
 from flames_cli.stages.tsne.stage import Map
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry
 
@@ -136,11 +137,15 @@ def test_a_data_set_s_report_counts_its_small_lesions(tmp_path):
     assert max(len(line) for line in shown.splitlines() if str(tmp_path) not in line) <= 80
 
 
+def named(partition, tmp_path, aside=""):
+    return Partitioned("default", tmp_path / "partitions" / "default", partition, aside)
+
+
 def test_a_partition_shows_images_and_patients(tmp_path):
     patients = {"train": ["a", "b"], "val": ["c"], "test": []}
     client = ClientEntry("busi", "busi", "US", "breast", "s", {"train": 5, "val": 1, "test": 0}, patients)
     server = ServerEntry("US", "s", {"busi": "breast"}, {"busi": 7}, {"busi": ["d", "e"]})
-    shown = written(render.print_partition, Partition(0, 240, [client], [server]), tmp_path)
+    shown = written(render.print_partition, named(Partition(0, 240, [client], [server]), tmp_path))
     assert "│ busi   │ US       │ breast │ 5 (2) │ 1 (1) │ 0 (0) │" in shown
     assert "│             7 (2) │" in shown
     assert "every shard read back: no named patient is in two sets (5 patients, 1 data set)\n" in shown
@@ -180,7 +185,7 @@ def test_a_partition_says_what_was_checked_and_where_patients_are_unknown(tmp_pa
         patient_units=units,
     )  # fmt: skip
     made = Partition(0, 240, clients, [server])
-    shown = written(render.print_partition, made, tmp_path, width=300)
+    shown = written(render.print_partition, named(made, tmp_path), width=300)
     cells = " ".join(shown.split())
     assert "│ lits │ US │ breast │ 2 (1) │ 2 (1) │ 2 (1) │" in cells
     assert "│ cvc │ US │ breast │ 4 (2 seq.) │ 2 (1 seq.) │ 2 (1 seq.) │" in cells
@@ -193,12 +198,12 @@ def test_a_partition_says_what_was_checked_and_where_patients_are_unknown(tmp_pa
         "; busi, otu2d name no patients: near copies were kept together by their pictures\n",
     ):
         assert claim in shown
-    only = written(render.print_partition, Partition(0, 240, [clients[-1]], []), tmp_path, width=300)
+    only = written(render.print_partition, named(Partition(0, 240, [clients[-1]], []), tmp_path), width=300)
     assert "clients: images (patients unknown)" in only
     assert "every shard read back: busi names no patients: near copies" in only
     told = Partition(0, 240, clients[:2], [], options={"different_people": True})
     assert "; one id in two data sets was taken for different people\n" in written(
-        render.print_partition, told, tmp_path, width=300
+        render.print_partition, named(told, tmp_path), width=300
     )
 
 
@@ -209,10 +214,18 @@ def test_a_partition_shows_unseen_sites_and_what_they_leave_out(tmp_path):
     organs = {"lits": "liver", "lits@C5": "liver"}
     server = ServerEntry("CT", "s", organs, {"lits": 7, "lits@C5": 3}, {"lits": ["d"], "lits@C5": ["e", "f"]})
     made = Partition(0, 240, [client], [server], left_out={"lits": 1})
-    shown = written(render.print_partition, made, tmp_path)
+    shown = written(render.print_partition, named(made, tmp_path))
     assert "│ CT       │ lits@C5  │ liver │             3 (2) │" in shown
     assert "left out 1 image of lits: near copies or patients of a held-out site\n" in shown
     assert "no test patients" not in shown
+    assert shown.endswith(f"→ {tmp_path / 'partitions' / 'default' / 'partition.json'}\n")
+
+
+def test_a_partition_says_where_the_earlier_one_of_its_name_is(tmp_path):
+    made = named(Partition(0, 240, [client_of("brats", "patient", *"abc")], []), tmp_path, "default-old-1")
+    shown = written(render.print_partition, made, width=300)
+    assert "the earlier partition 'default' is called 'default-old-1' now: runs that were made on it" in shown
+    assert render.partition_json(made)["set_aside"] == "default-old-1"
 
 
 def map_of(folder, **changes):
@@ -258,5 +271,5 @@ def test_complete_volumes_are_counted_apart_from_images(tmp_path):
     client = ClientEntry("brats", "brats", "MRI", "brain", "s", *numbers, test_volumes=(1, 20))
     server = ServerEntry("MRI", "s", {"brats": "brain"}, {"brats": 7}, {"brats": ["d", "e"]})
     server.test_volumes["brats"] = (2, 35)
-    shown = written(render.print_partition, Partition(0, 240, [client], [server]), tmp_path)
+    shown = written(render.print_partition, named(Partition(0, 240, [client], [server]), tmp_path))
     assert "test sets have 3 volumes with 55 slices\n" in shown

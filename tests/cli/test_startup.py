@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flames_cli.config import SECTIONS
+from flames_cli.store.workspace import partition_file
 from tests.support.command_line import shell_environment
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def test_preprocessing_and_partitioning_load_neither_torch_nor_flower(phantom_ra
     raw = phantom_raw["busi"]
     for args in (("preprocess", "--dataset", "busi", "--raw", raw, "--size", 32), ("partition",)):
         assert loaded_by(shell_environment, tmp_path, *args) & {"torch", "flwr", "sklearn"} == set()
-    assert (tmp_path / "flames-workspace" / "partition.json").is_file()
+    assert partition_file(tmp_path / "flames-workspace").is_file()
 
 
 def test_the_start_up_benchmark_prints_its_medians():

@@ -30,6 +30,7 @@ from flames_cli.learn.train_options import Controls, LocalRound, TrainOptions
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.client_state import load_client_state
 from flames_cli.store.h5 import Selection, read_shard_sets, read_shard_summary, write_shard
+from flames_cli.store.workspace import partition_folder
 from tests.support.asserts import assert_same
 from tests.support.datasets import write_noise
 
@@ -43,7 +44,7 @@ TRAINING = TrainOptions(local_epochs=2, batch_size=3, lr=1e-2)
 
 @pytest.fixture(scope="module")
 def shards(workspace):
-    return workspace() / "shards"
+    return partition_folder(workspace()) / "shards"
 
 
 def request(**changes):
@@ -128,7 +129,7 @@ def test_shards_of_two_modalities_cannot_be_one_client(shards):
 
 
 def test_shards_of_two_sizes_cannot_be_one_client(shards, tiny):
-    larger = tiny(size=48) / "shards" / "busi.h5"
+    larger = partition_folder(tiny(size=48)) / "shards" / "busi.h5"
     with pytest.raises(FlamesError, match=r"shards differ in size \(32 and 48\)"):
         ask(config(shards / "busi.h5", larger), make_query(2))
 

@@ -39,6 +39,7 @@ from flames_cli.stages.federate.inputs import node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import read_partition
+from flames_cli.store.workspace import partition_file, partition_folder
 
 METRICS_TOLD = {
     *NUMBERS,
@@ -93,7 +94,7 @@ def record(data, monkeypatch, tmp_path):
         config = FederateConfig(
             workspace=data, strategy=arm, rounds=1 if leak else 2, batch_size=16, device="cpu", **options
         )
-        partition = read_partition(data / "partition.json")
+        partition = read_partition(partition_file(data))
         facts = {"size": partition.size, "channels": partition.channels, "token": "0123456789abcdef"}
         plan = make_plan(config, facts, None)
         nodes = node_configs(config, choose_algorithm(config), partition, tmp_path / "memory")
@@ -116,9 +117,9 @@ def record(data, monkeypatch, tmp_path):
 
 def images_of(data) -> Iterator[np.ndarray]:
     """Return every client's images, as stored."""
-    for client in read_partition(data / "partition.json").clients:
+    for client in read_partition(partition_file(data)).clients:
         for set_name in ("train", "val", "test"):
-            for cases in read_shard_sets(data / client.shard, set_name):
+            for cases in read_shard_sets(partition_folder(data) / client.shard, set_name):
                 yield from cases.images
 
 
@@ -137,7 +138,7 @@ def find_pixels(image: np.ndarray, wire: bytes) -> bool:
 def find_leaks(messages, plan, data, per_case=False) -> list[str]:
     """Return the parts of `messages` that must not be there."""
     wire = b"".join(message_to_proto(message).SerializeToString() for message in messages)
-    partition = read_partition(data / "partition.json")
+    partition = read_partition(partition_file(data))
     patients = {
         patient
         for client in partition.clients
@@ -217,7 +218,7 @@ def _leaking(change):
 @pytest.mark.parametrize("leak", ["image", "float image", "patient", "metric", "array"])
 def test_the_search_finds_leaks(leak, record, data):
     image = next(image for image in images_of(data) if find_pixels(image, image.tobytes()))
-    patient = read_partition(data / "partition.json").clients[0].patients["train"][0]
+    patient = read_partition(partition_file(data)).clients[0].patients["train"][0]
 
     def change(content):
         if leak == "image":

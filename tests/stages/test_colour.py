@@ -15,6 +15,7 @@ from flames_cli.stages.tsne.stage import tsne
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.runs import read_config
+from flames_cli.store.workspace import partition_file
 from tests.support.datasets import write_noise
 from tests.support.stages import federate_config
 
@@ -68,7 +69,7 @@ def test_colour_images_have_a_map(features, divide):
     if features == "deep":
         federate(federate_config(root, rounds=1))
     made = tsne(TsneConfig(workspace=root, features=features, device="cpu"))
-    images = json.loads((root / "partition.json").read_text(encoding="utf-8"))["clients"]
+    images = json.loads(partition_file(root).read_text(encoding="utf-8"))["clients"]
     assert made.images == {entry["name"]: entry["images"]["train"] for entry in images}
 
 

@@ -18,6 +18,7 @@ from flames_cli.stages.check.stage import check
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
+from flames_cli.store.evaluations import read_case_scores
 from tests.support.datasets import read_preprocessed_cases
 from tests.support.stages import evaluate_run, federate_config
 
@@ -113,19 +114,17 @@ def test_a_federation_trains_on_images_without_a_lesion_and_reports_false_positi
     assert len(losses) == 2
     assert np.isfinite(losses).all()
     result = evaluate_run(partitioned, strategy)
-    with (result.folder / "cases.csv").open(encoding="utf-8", newline="") as stream:
-        cases = [row for row in csv.DictReader(stream) if row["lesion"] == "none"]
-    for split, rows in result.lesions.items():
-        accuracy, parts = (
-            [float(case["value"]) for case in cases if (case["split"], case["metric"]) == (split, metric)]
-            for metric in ("pixel_accuracy", "lesions_predicted")
-        )
-        assert len(accuracy) == N_HEALTHY
-        for row in rows:
-            assert (row.healthy.n, row.healthy.scores.n_patients) == (N_HEALTHY, N_HEALTHY)
-            assert row.healthy.n_marked == sum(number > 0 for number in parts)
-            assert row.healthy.lesions_per_image == np.mean(parts)
-            assert row.healthy.area == pytest.approx(1 - np.mean(accuracy))
+    cases = [case for case in read_case_scores(result.folder / "cases.csv") if case.lesion == "none"]
+    for split, tables in result.tables.splits.items():
+        own = [case for case in cases if case.split == split]
+        assert len(own) == N_HEALTHY
+        for row in tables.lesions:
+            assert (row.healthy.n, row.healthy.n_patients) == (N_HEALTHY, N_HEALTHY)
+            assert row.healthy.rate == np.mean([case.fp > 0 for case in own])
+            assert row.healthy.found.false_positives_per_image() == np.mean(
+                [c.lesions_predicted for c in own]
+            )
+            assert row.healthy.area == pytest.approx(1 - np.mean([case.pixel_accuracy for case in own]))
             assert row.sizes["all"].dice.n == N_HEALTHY + row.sizes["lesion"].dice.n
 
 

@@ -13,6 +13,7 @@ from flames_cli.store.partition import (
     read_partition,
     write_partition,
 )
+from flames_cli.store.workspace import partition_folder
 
 CLIENT = ClientEntry(
     name="busi",
@@ -101,7 +102,7 @@ def test_clients_in_another_form_are_rejected(clients, path):
 
 
 def test_a_changed_shard_is_rejected(workspace):
-    folder = workspace()
+    folder = partition_folder(workspace())
     entry = read_partition(folder / "partition.json").clients[0]
     shard = folder / entry.shard
     assert checked_shard(folder, entry) == shard
@@ -111,7 +112,7 @@ def test_a_changed_shard_is_rejected(workspace):
 
 
 def test_a_missing_shard_names_the_command(workspace):
-    folder = workspace()
+    folder = partition_folder(workspace())
     entry = read_partition(folder / "partition.json").server[0]
     (folder / entry.shard).unlink()
     with pytest.raises(MissingArtifact, match="flames partition"):

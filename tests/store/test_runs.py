@@ -53,7 +53,7 @@ def test_a_run_keeps_its_files_in_one_folder(tmp_path):
     run = run_folder(tmp_path, "flames")
     assert run.name == "flames"
     assert run.path == tmp_path / "runs" / "flames"
-    assert {path.parent for path in (run.config, run.rounds, run.checkpoints, run.evaluation)} == {run.path}
+    assert {path.parent for path in (run.config, run.rounds, run.checkpoints)} == {run.path}
     assert not run.path.exists()
 
 

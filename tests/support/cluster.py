@@ -17,6 +17,7 @@ from flames_cli.flower.processes import descendants, free_port
 from flames_cli.stages.deploy.init import init_deployment
 from flames_cli.stages.partition.stage import partition
 from flames_cli.store.deployment.folders import Deployment
+from flames_cli.store.workspace import partition_folder
 
 FLAMES = Path(__file__).with_name("hasty.py")
 SECONDS = 300.0
@@ -96,7 +97,7 @@ def make_cluster(
         found = Cluster(root, workspace, deployment, started)
         wait_for(lambda: "ready at localhost" in found.said("server"), "the server")
         for name in sites:
-            shard = workspace / "shards" / f"{name}.h5"
+            shard = partition_folder(workspace) / "shards" / f"{name}.h5"
             start(name, "node", "--site", deployment.site(name).path, "--shard", shard)
         yield found
     finally:

@@ -21,9 +21,9 @@ def federate_config(workspace: Path, **options: Any) -> FederateConfig:
     return FederateConfig(workspace=workspace, **{**small, **options})
 
 
-def evaluate_run(workspace: Path, name: str = "flames", **options: Any) -> Any:
+def evaluate_run(workspace: Path, run: str = "flames", /, **options: Any) -> Any:
     """Evaluate that run without pictures."""
     from flames_cli.stages.evaluate.stage import evaluate
 
     small = {"device": "cpu", "precision": "fp32", "overlays": False, "batch_size": 8}
-    return evaluate(EvaluateConfig(workspace=workspace, run=name, **{**small, **options}))
+    return evaluate(EvaluateConfig(workspace=workspace, run=run, **{**small, **options}))

@@ -14,7 +14,8 @@ from flames_cli.stages.evaluate.stage import evaluate
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.store.checkpoint import list_rounds
-from flames_cli.store.files.locks import locked, reading_shards, writing_shards
+from flames_cli.store.files.locks import locked, reading_partition, writing_partition
+from flames_cli.store.workspace import partition_file
 from tests.support.tiny import tiny_options
 
 pytestmark = pytest.mark.federated
@@ -148,7 +149,7 @@ def test_an_evaluation_never_takes_another_round_for_a_damaged_one(workspace):
         FlamesError, match=r"round-00003 is damaged \(.*run `flames federate` again, which goes"
     ):
         evaluate(EvaluateConfig(workspace=workspace, run="one", device="cpu", overlays=False))
-    assert not (workspace / "runs" / "one" / "evaluation").exists()
+    assert not (workspace / "evaluations" / "one").exists()
 
 
 @pytest.mark.parametrize("line", [0, 1])
@@ -209,12 +210,18 @@ def test_a_second_process_at_one_run_changes_nothing(fresh, workspace):
 
 
 def test_shards_are_not_replaced_while_a_run_reads_them(workspace):
-    before = (workspace / "partition.json").read_bytes()
+    before = partition_file(workspace).read_bytes()
     again = PartitionConfig(workspace=workspace, overwrite=True, seed=1)
-    with reading_shards(workspace), pytest.raises(FlamesError, match="another command is reading or writing"):
+    with (
+        reading_partition(workspace, "default"),
+        pytest.raises(FlamesError, match="another command is reading or writing"),
+    ):
         partition(again)
-    assert (workspace / "partition.json").read_bytes() == before
-    with writing_shards(workspace), pytest.raises(FlamesError, match="`flames partition` is writing"):
+    assert partition_file(workspace).read_bytes() == before
+    with (
+        writing_partition(workspace, "default"),
+        pytest.raises(FlamesError, match="`flames partition` is writing"),
+    ):
         go(workspace, rounds=4)
 
 
@@ -225,8 +232,9 @@ def test_a_data_set_preprocessed_again_while_it_is_divided_is_noticed(workspace)
         shutil.copyfile(file, file.with_suffix(".new"))
         file.with_suffix(".new").replace(file)
 
+    before = partition_file(workspace).read_bytes()
     with pytest.raises(
         FlamesError, match="was preprocessed again while it was divided; run `flames partition`"
     ):
         partition(PartitionConfig(workspace=workspace, overwrite=True, split={"brats": 2}), replace)
-    assert not (workspace / "partition.json").exists()
+    assert partition_file(workspace).read_bytes() == before

@@ -17,6 +17,7 @@ from flames_cli.stages.evaluate.stage import evaluate
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
+from flames_cli.store.workspace import partition_folder
 from tests.support.phantoms import PHANTOMS
 from tests.support.tiny import tiny_options
 
@@ -110,7 +111,7 @@ def test_the_other_stages_begin_again_once_there_is_room(raw, tiny, disk, one_th
     federate(FederateConfig(**tiny_options(root, rounds=1, run="one")))
     tested = EvaluateConfig(workspace=root, run="one", device="cpu", overlays=False)
     assert go_on(disk, 1, lambda: evaluate(tested))
-    assert (root / "runs" / "one" / "evaluation" / "summary.json").is_file()
+    assert (root / "evaluations" / "one" / "evaluation.json").is_file()
 
 
 def test_a_read_only_folder_is_reported_in_one_line(tiny, disk, raw, one_thread):
@@ -134,7 +135,7 @@ def test_a_read_only_folder_is_reported_in_one_line(tiny, disk, raw, one_thread)
 @pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.6, 0.9, 0.999])
 def test_hdf5_that_was_cut_short_is_one_line_at_every_stage(share, tiny, one_thread):
     root = tiny()
-    for file in (root / "preprocessed" / "busi.h5", root / "shards" / "busi.h5"):
+    for file in (root / "preprocessed" / "busi.h5", partition_folder(root) / "shards" / "busi.h5"):
         data = file.read_bytes()
         file.write_bytes(data[: int(len(data) * share)])
     damaged = r"is damaged or not an HDF5 file; make it again with `flames preprocess`"
@@ -171,7 +172,10 @@ def test_swapped_files_are_noticed(tiny, one_thread):
     shutil.copyfile(made / "busi.h5", made / "brats.h5")
     with pytest.raises(FlamesError, match=r"brats\.h5 contains busi"):
         partition(PartitionConfig(workspace=root, overwrite=True))
-    shutil.copyfile(root / "shards" / "busi.h5", root / "shards" / "brats-1.h5")
+    shutil.copyfile(
+        partition_folder(root) / "shards" / "busi.h5",
+        partition_folder(root) / "shards" / "brats-1.h5",
+    )
     with pytest.raises(FlamesError, match=r"brats-1\.h5 has changed since `flames partition` wrote it"):
         federate(FederateConfig(**tiny_options(root)))
     assert not Path(root / "runs" / "flames").exists()

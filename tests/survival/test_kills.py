@@ -73,7 +73,8 @@ EVALUATION = [
     ("scored", {"task": "evaluate client_test", "done": 1}),
     ("move", {"to": "clients.csv", "when": "before"}),
     ("move", {"to": "cases.csv", "when": "after"}),
-    ("move", {"to": "summary.json", "when": "before"}),
+    ("move", {"to": "evaluation.json", "when": "before"}),
+    ("move", {"to": "evaluations/one", "when": "before"}),
 ]
 
 
@@ -96,7 +97,7 @@ def content(workspace):
     run = workspace / "runs" / "one"
     files = {
         str(path.relative_to(run)): path.read_bytes()
-        for folder in ("checkpoints", "clients", "evaluation")
+        for folder in ("checkpoints", "clients")
         for path in sorted((run / folder).rglob("*"))
         if path.is_file() and path.suffix != ".png" and path.suffix != ".lock"
     }
@@ -191,9 +192,11 @@ def test_an_evaluation_killed_at_any_point_and_run_again_gives_the_same(killer, 
         how = {"workspace": root, "run": "one", "device": "cpu", "overlays": False}
         die_at(killer, "evaluate", how, points)
         assert killer.run("evaluate", how).get("exit") == 0, killer.said()
-        results.append(content(root))
+        assert [path.name for path in (root / "evaluations").iterdir() if path.is_dir()] == ["one"]
+        folder = root / "evaluations" / "one"
+        results.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
     assert_same_as(*results)
-    assert {name for name in results[0] if "evaluation" in name} >= {"evaluation/summary.json"}
+    assert {"evaluation.json", "cases.csv", "predictions.h5"} <= results[0].keys()
 
 
 def copy_run(source: Path, target: Path) -> None:

@@ -20,12 +20,11 @@ from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.evaluate.files import Evaluation
 from flames_cli.stages.evaluate.stage import evaluate
 from flames_cli.stages.federate.stage import FederationResult, federate
-from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.partition.stage import Partitioned, make_partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.stages.tsne.stage import Map, tsne
 from flames_cli.store.files.atomic import write_text
-from flames_cli.store.partition import Partition
 
 MARKER = "DEMO.txt"
 
@@ -44,9 +43,10 @@ class Demo:
     """Results of all stages."""
 
     preprocessed: list[dict[str, Any]]
-    partition: Partition
+    partition: Partitioned
     runs: dict[str, FederationResult]
-    evaluation: Evaluation
+    evaluations: dict[str, Evaluation]
+    """Results by strategy."""
     map: Map
 
 
@@ -74,7 +74,7 @@ def demo(
         overwrite=True,
     )
     reports = [report for name in raw for report in preprocess(preparing, name, progress)]
-    divided = partition(PartitionConfig(**shared, overwrite=True), progress)
+    divided = make_partition(PartitionConfig(**shared, overwrite=True), progress)
     runs = {}
     for strategy in (BASELINE, OURS):
         options = FederateConfig(
@@ -89,7 +89,10 @@ def demo(
             fresh=True,
         )
         runs[strategy] = federate(options, watch(strategy)) if watch else federate(options)
-    scored = evaluate(EvaluateConfig(**shared, run=OURS, compare=BASELINE, device=config.device), progress)
+    scored = {
+        strategy: evaluate(EvaluateConfig(**shared, run=strategy, device=config.device), progress)
+        for strategy in (BASELINE, OURS)
+    }
     return Demo(reports, divided, runs, scored, tsne(TsneConfig(**shared, device=config.device), progress))
 
 
@@ -100,7 +103,7 @@ def _claim(workspace: Path) -> None:
         FlamesError: it contains artifacts that the demo did not make.
     """
     marker = workspace / MARKER
-    taken = any((workspace / name).exists() for name in ("raw", "preprocessed", "partition.json", "runs"))
+    taken = any((workspace / name).exists() for name in ("raw", "preprocessed", "partitions", "runs"))
     if taken and not marker.is_file():
         raise FlamesError(f"{workspace} contains artifacts that are not the demo's; pass another --workspace")
     write_text(marker, "Made by `flames demo` from synthetic images, which overwrites all files here.\n")

@@ -1,8 +1,8 @@
 """Runs to evaluate: each with the models of one round; a family has one for each seed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from flames_cli.config import EvaluateConfig, FederateConfig, check_section
@@ -17,8 +17,11 @@ from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.federate.planning import choose_privacy
 from flames_cli.stages.federate.resuming import FREE_TO_CHANGE
 from flames_cli.stages.rounds import ChosenRound, Rounds, choose_round, read_run_rounds
-from flames_cli.store.checkpoint import DamagedCheckpoint, index_path, load_state, round_folder
+from flames_cli.store.checkpoint import DamagedCheckpoint, index_path, load_state
 from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.files.locks import reading_partition
+from flames_cli.store.partition import NamedPartition, open_partition
+from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.runs import (
     RunFolder,
     find_run,
@@ -27,7 +30,6 @@ from flames_cli.store.runs import (
     planned_seeds,
     read_config,
     read_rounds,
-    run_folder,
 )
 from flames_cli.store.seed_names import member_name
 
@@ -48,6 +50,8 @@ class LoadedRun:
     rounds: Rounds
     seed: int
     """Seed of all random draws in the run."""
+    partition: NamedPartition
+    """Partition on which the run was made, under its present name."""
     at_sites: bool = False
     """True if the clients were real nodes, whose data are at their sites."""
     privacy: dict[str, Any] | None = None
@@ -82,42 +86,47 @@ class Loaded:
         return tuple(run.seed for run in self.runs)
 
 
-def load_pair(config: EvaluateConfig, partition_file: Path) -> tuple[Loaded, Loaded | None]:
-    """Return what is evaluated, and what it is compared with: all with models of rounds by the same rule.
+def reading_partitions(config: EvaluateConfig) -> ExitStack:
+    """Lock the partitions of all runs that are loaded against writing for a block.
 
     Raises:
-        MissingArtifact, FlamesError: as `load_all`.
+        MissingArtifact: there is no such run.
+        FlamesError: the partition of a run does not exist any more.
     """
-    ours = load_all(config, config.run, partition_file)
-    theirs = load_all(config, config.compare, partition_file) if config.compare else None
-    every = [*ours.runs, *(theirs.runs if theirs else [])]
-    limited = next((run for run in every if run.chosen.asked == "last"), None)
-    if config.round is not None or limited is None:
-        return ours, theirs
-    last = config.model_copy(update={"round": "last"})
-    why = f"the last round, as of run '{limited.folder.name}'"
-
-    def limit(loaded: Loaded) -> Loaded:
-        runs = []
-        for run in loaded.runs:
-            if run.chosen.asked != "last":
-                forced = load_run(last, run.folder.name, partition_file)
-                run = replace(forced, chosen=replace(forced.chosen, why=why))
-            runs.append(run)
-        return replace(loaded, runs=runs)
-
-    return limit(ours), limit(theirs) if theirs else None
+    runs = find_runs(config.workspace, config.run)[1]
+    names = sorted({find_run_partition(config.workspace, run) for run in runs})
+    with ExitStack() as held:
+        for name in names:
+            held.enter_context(reading_partition(config.workspace, name))
+        return held.pop_all()
 
 
-def load_all(config: EvaluateConfig, name: str | None, partition_file: Path) -> Loaded:
-    """Return run `name` (None: the newest), or all finished runs of a family.
+def _check_same_partition(runs: Sequence[LoadedRun]) -> None:
+    """Check that runs have the same test patients.
+
+    Raises:
+        FlamesError: they were made on different partitions.
+    """
+    first = runs[0]
+    for run in runs:
+        if run.partition.sha256 != first.partition.sha256:
+            raise FlamesError(
+                f"run '{first.folder.name}' was made on partition '{first.partition.name}' and run "
+                f"'{run.folder.name}' on '{run.partition.name}', expected runs of one partition; "
+                "federate one of them again on the partition of the other (--partition)"
+            )
+
+
+def load_all(config: EvaluateConfig, name: str | None) -> Loaded:
+    """Return run `name` (None: the newest), or all finished runs of a family, with models of rounds by the
+    same rule.
 
     Raises:
         MissingArtifact, FlamesError: as `load_run`; or the runs of a family differ in more than their seed.
     """
     known, folders = find_runs(config.workspace, name)
     if folders[0].name == known:
-        return Loaded(known, [load_run(config, known, partition_file)])
+        return Loaded(known, [load_run(config, known)])
     done = {run.name: _last_round(run) for run in folders}
     most = max(done.values())
     left_out = {run: f"{rounds} of {most} rounds" for run, rounds in done.items() if rounds < most}
@@ -125,7 +134,25 @@ def load_all(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
     left_out |= {run: "not started" for run in planned if run not in done}
     finished = [run for run in folders if run.name not in left_out]
     _check_alike(finished)
-    return Loaded(known, [load_run(config, run.name, partition_file) for run in finished], left_out)
+    runs = [load_run(config, run.name) for run in finished]
+    _check_same_partition(runs)
+    return Loaded(known, _by_one_rule(config, runs), left_out)
+
+
+def _by_one_rule(config: EvaluateConfig, runs: list[LoadedRun]) -> list[LoadedRun]:
+    """Return the runs with the models of their last rounds if one of them has its last by default."""
+    limited = next((run for run in runs if run.chosen.asked == "last"), None)
+    if config.round is not None or limited is None:
+        return runs
+    last = config.model_copy(update={"round": "last"})
+    why = f"the last round, as of run '{limited.folder.name}'"
+    found = []
+    for run in runs:
+        if run.chosen.asked != "last":
+            forced = load_run(last, run.folder.name)
+            run = replace(forced, chosen=replace(forced.chosen, why=why))
+        found.append(run)
+    return found
 
 
 def _last_round(run: RunFolder) -> int:
@@ -149,34 +176,31 @@ def _check_alike(runs: Iterable[RunFolder]) -> None:
             )
 
 
-def folder_of(loaded: Loaded, config: EvaluateConfig) -> Path:
-    """Return the folder of the results: that of the default round, or one of the requested round's own."""
-    runs, folder = loaded.runs, loaded.first.folder.evaluation
-    if loaded.is_family:
-        folder = run_folder(config.workspace, loaded.name).evaluation
-    if all(run.state.round == choose_round(run.rounds, None).round for run in runs):
-        return folder
-    if len({run.state.round for run in runs}) == 1:
-        return folder / round_folder(Path(), loaded.first.state.round).name
-    return folder / f"round-{config.round}"
+def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> str:
+    """Return the name of the evaluation: that of the run or family, with what differs from the default."""
+    if config.name:
+        return config.name
+    parts = [loaded.name]
+    default = all(run.state.round == choose_round(run.rounds, None).round for run in loaded.runs)
+    if config.round is not None and not default:
+        parts.append(f"round-{config.round}" if isinstance(config.round, int) else str(config.round))
+    if len(splits) == 1 and not loaded.first.at_sites:
+        parts.append(splits[0].replace("_", "-"))
+    return "-".join(parts)
 
 
-def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> LoadedRun:
+def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:
     """Return run `name` (None: the newest) with the models of the round that `config` asks for.
 
     Raises:
         MissingArtifact: there is no such run, or it has no checkpoint.
-        FlamesError: it was made on another partition (its test patients may have been trained on), or with
-            options that this release does not know; or it does not offer that round.
+        FlamesError: its partition does not exist any more, it was made with options that this release does
+            not know, or it does not offer that round.
     """
     folder = find_run(config.workspace, name)
     tables = read_config(folder.config)
     facts = tables.get("run", {})
-    if facts.get("partition_sha256") != hash_file(partition_file):
-        raise FlamesError(
-            f"run '{folder.name}' was made on another partition than {partition_file}, so its test patients "
-            "may have been trained on; federate again with --fresh"
-        )
+    partition = open_partition(config.workspace, find_run_partition(config.workspace, folder))
     made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
     options = options_for(facts.get("channels", 1), made.model_options)
     segmenter = Segmenter(
@@ -196,6 +220,7 @@ def load_run(config: EvaluateConfig, name: str | None, partition_file: Path) -> 
         chosen=chosen,
         rounds=rounds,
         seed=made.seed,
+        partition=partition,
         at_sites=ENGINES[made.engine].clients_hold_their_data,
         privacy=_privacy_facts(made, folder, state),
         estimates_statistics=estimates_statistics(made.training, made.dp_noise is not None, weights),

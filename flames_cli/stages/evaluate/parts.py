@@ -1,168 +1,180 @@
-"""Parts: scores divided into the lines of the tables, by model and organ; unseen sites are separate, and all
-are pooled."""
+"""Parts: scores of cases.csv or volumes.csv, pooled over seeds and folds and divided into the lines of the
+tables: by model, organ, data set and site."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from flames_cli.arrays import Floats
-from flames_cli.core.scores.intervals import Interval, bootstrap_interval
-from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score
+from flames_cli.store.evaluations import CaseScore, VolumeScore
 
 ALL_ORGANS = "all organs"
 POOLED = {"client_test": "all clients", "server_test": "all models"}
 """Label of the line of all models together, by split; a client's name cannot contain a space."""
 
-
-SeedScores = Sequence[Sequence[Score]]
-"""Scores of the same cases, in the same order, for each seed of a run; one row for a run with one seed."""
-
-
-def pairs_seeds(ours: Sequence[int], theirs: Sequence[int]) -> bool:
-    """Return whether gains are paired by seed: both runs have the same seeds, or both have one."""
-    return tuple(ours) == tuple(theirs) or len(ours) == len(theirs) == 1
+ScoreT = TypeVar("ScoreT", CaseScore, VolumeScore)
+_RowKey = tuple[int, int]
+"""Seed, and fold if each fold is a row of its own, else 0."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A model with its scores, and the scores of the other run's model on the same cases."""
+class Part(Generic[ScoreT]):
+    """Cases (images or volumes) of one line of a table."""
 
-    model: ModelUnderTest
-    """The model of the first seed."""
-    scores: SeedScores
-    compared: SeedScores | None = None
-    """None if there is no other run, or if it has no such model."""
-    compared_label: str = ""
-    """Label of that model in its own run."""
-    same_seeds: bool = True
-    """True if each row of `scores` has its counterpart in `compared`: both runs have the same seeds, or both
-    have one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Cases of one line of a table."""
-
+    split: str
     label: str
+    """Name of the client or server model, or of all together."""
     modality: str
     """Empty if models of several modalities are pooled."""
     organ: str
-    scores: SeedScores
-    compared: SeedScores | None
-    """Scores of the same cases, in the same order."""
+    scores: Sequence[Sequence[ScoreT]]
+    """Scores of the same cases, in the same order, by seed (for server models by seed and fold)."""
+    dataset: str = ""
+    """The data set, if the line is of one of several data sets of an organ."""
+    site: str = ""
+    """The site, if the line is of one site."""
     unseen: str = ""
     """The unseen sites of the cases, which no client has trained on; else empty."""
-    same_seeds: bool = True
-
-    def __post_init__(self) -> None:
-        rows = (*self.scores, *(self.compared or ()))
-        if len({tuple((score.dataset, score.case) for score in row) for row in rows}) > 1:
-            raise ValueError("got scores of different cases, expected those of the same cases for all seeds")
 
     @property
-    def cases(self) -> Sequence[Score]:
+    def cases(self) -> Sequence[ScoreT]:
         """The cases of the part, with the scores of the first seed."""
         return self.scores[0]
 
-    def only(self, wanted: Callable[[Score], bool]) -> "Part":
-        """Return the part with the wanted cases only."""
-        kept = None if self.compared is None else _filter(self.compared, wanted)
-        return replace(self, scores=_filter(self.scores, wanted), compared=kept)
+    @property
+    def people(self) -> list[str]:
+        """The patient of each case."""
+        return [score.person for score in self.cases]
 
-    def gains(self) -> Floats:
-        """Return the differences in Dice to the other run, S×N by seed and case.
-
-        Raises:
-            ValueError: there is no other run, or its seeds differ.
-        """
-        if self.compared is None or not self.same_seeds:
-            raise ValueError("got no scores of the same seeds, expected those of another run")
-        return values_of(self.scores, "dice") - values_of(self.compared, "dice")
-
-    def gain_interval(self, seed: int) -> Interval | None:
-        """Return the mean gain in Dice over the other run, None without one; `seed` is that of the draws."""
-        if self.compared is None:
-            return None
-        people = [score.person for score in self.cases]
-        if self.same_seeds:
-            return bootstrap_interval(self.gains(), people, seed)
-        ours, theirs = (values_of(scores, "dice") for scores in (self.scores, self.compared))
-        return bootstrap_interval(ours, people, seed, minus=theirs)
+    def only(self, wanted: Callable[[ScoreT], bool]) -> "Part[ScoreT]":
+        """Return the part with the wanted cases only; `wanted` must not depend on the seed."""
+        return replace(self, scores=[[score for score in row if wanted(score)] for row in self.scores])
 
 
-def values_of(scores: SeedScores, metric: str) -> Floats:
-    """Return a metric, S×N by seed and case."""
-    return np.array([[score.metrics[metric] for score in row] for row in scores], np.float64)
+def values_of(part: Part[ScoreT], metric: str) -> list[list[float]]:
+    """Return a metric by seed and case, without the cases for which it is not defined."""
+    rows = ([getattr(score, metric) for score in row] for row in part.scores)
+    return [[float(value) for value in row if value is not None] for row in rows]
 
 
-def divide(scored: Scored) -> list[Part]:
-    """Return the model's cases all together, then by organ if it has several.
+def matrix_of(part: Part[ScoreT], metric: str) -> Floats:
+    """Return a metric that is always defined, S×N by seed and case."""
+    return np.array(values_of(part, metric), np.float64).reshape(len(part.scores), -1)
+
+
+def has_lesion(score: CaseScore | VolumeScore) -> bool:
+    """Return whether the true mask has tumour."""
+    return score.tp + score.fn > 0
+
+
+def pool_runs(scores: Iterable[ScoreT]) -> list[Part[ScoreT]]:
+    """Return one part for each model and test set, with the scores of all runs.
+
+    Runs of several seeds are rows of the same cases. With several folds, a client's cases are those of all
+    folds together, since each fold tests other patients; the server's test patients are the same in every
+    fold, so each fold is a row of its own, as a seed is. A model that some seeds do not have is left out, and
+    so are cases that some seeds do not have.
+    """
+    models: dict[tuple[str, ...], dict[_RowKey, dict[Hashable, ScoreT]]] = {}
+    runs: dict[str, set[_RowKey]] = {}
+    for score in scores:
+        row = (score.seed, 0 if score.split == "client_test" else score.fold or 0)
+        key = score.split, score.model, score.modality, score.unseen_site
+        runs.setdefault(score.split, set()).add(row)
+        models.setdefault(key, {}).setdefault(row, {})[_unit(score)] = score
+    order = list(dict.fromkeys(key[:3] for key in models))
+    listed = sorted(models.items(), key=lambda item: order.index(item[0][:3]))
+    return [_align(key, rows) for key, rows in listed if len(rows) == len(runs[key[0]])]
+
+
+def _unit(score: CaseScore | VolumeScore) -> Hashable:
+    return score.dataset, score.case if isinstance(score, CaseScore) else score.volume
+
+
+def _align(key: tuple[str, ...], rows: dict[_RowKey, dict[Hashable, ScoreT]]) -> Part[ScoreT]:
+    first, *others = (rows[row] for row in sorted(rows))
+    common = [unit for unit in first if all(unit in row for row in others)]
+    return Part(
+        split=key[0],
+        label=key[1],
+        modality=key[2],
+        organ=_name_organs([row.organ for row in first.values()], key[3]),
+        scores=[[row[unit] for unit in common] for row in (first, *others)],
+        unseen=key[3],
+    )
+
+
+def divide(model: Part[ScoreT]) -> list[Part[ScoreT]]:
+    """Return the model's cases all together; by organ if it has several; and by data set where an organ has
+    several.
 
     An unseen site is named next to its organ: its cases are never pooled with those of other sites.
     """
-    organs = list(dict.fromkeys(score.organ for score in scored.scores[0]))
-    if not organs:
+    if not model.cases:
         return []
-    return [_make_part(scored, organs), *(_make_part(scored, [organ]) for organ in organs if len(organs) > 1)]
+    organs = list(dict.fromkeys(score.organ for score in model.cases))
+    parts = [model]
+    for organ in organs:
+        own = _only_organ(model, organ)
+        parts += [own] if len(organs) > 1 else []
+        datasets = list(dict.fromkeys(score.dataset for score in own.cases))
+        parts += [_only_dataset(own, dataset) for dataset in datasets if len(datasets) > 1]
+    return parts
 
 
-def _make_part(scored: Scored, organs: Sequence[str]) -> Part:
-    """Return the model's cases of `organs`, in their order."""
-    model, compared = scored.model, scored.compared
-    return Part(
-        label=model.label,
-        modality=model.modality,
-        organ=_name_organs(organs, model.unseen),
-        scores=_filter(scored.scores, lambda score: score.organ in organs),
-        compared=None if compared is None else _filter(compared, lambda score: score.organ in organs),
-        unseen=model.unseen,
-        same_seeds=scored.same_seeds,
-    )
+def _only_organ(model: Part[ScoreT], organ: str) -> Part[ScoreT]:
+    return replace(model.only(lambda score: score.organ == organ), organ=_name_organs([organ], model.unseen))
 
 
-def pool(scored: Sequence[Scored]) -> list[Part]:
+def _only_dataset(part: Part[ScoreT], dataset: str) -> Part[ScoreT]:
+    return replace(part.only(lambda score: score.dataset == dataset), dataset=dataset)
+
+
+def divide_by_site(model: Part[ScoreT]) -> list[Part[ScoreT]]:
+    """Return the model's cases by site; empty if no case names its site."""
+    sites = list(dict.fromkeys(score.site for score in model.cases if score.site))
+    return [_only_site(model, site) for site in sorted(sites)]
+
+
+def _only_site(model: Part[ScoreT], site: str) -> Part[ScoreT]:
+    return replace(model.only(lambda score: score.site == site), site=site)
+
+
+def pool(models: Sequence[Part[ScoreT]]) -> list[Part[ScoreT]]:
     """Return the cases of all models of a split together, if there are several models; then those of unseen
     sites.
 
-    Models that share a test set are not pooled, so no case counts twice. There is no comparison unless every
-    model has its counterpart in the other run.
+    Models that share a test set are not pooled, so no case counts twice.
     """
-    tested = [one for one in scored if one.scores[0]]
-    apart = ([one for one in tested if not one.model.unseen], [one for one in tested if one.model.unseen])
+    tested = [model for model in models if model.cases]
+    apart = ([model for model in tested if not model.unseen], [model for model in tested if model.unseen])
     return [_pool(together) for together in apart if len(together) > 1 and _each_once(together)]
 
 
-def _each_once(scored: Sequence[Scored]) -> bool:
-    cases = [(score.dataset, score.case) for one in scored for score in one.scores[0]]
+def _each_once(models: Sequence[Part[ScoreT]]) -> bool:
+    cases = [_unit(score) for model in models for score in model.cases]
     return len(set(cases)) == len(cases)
 
 
-def _pool(scored: Sequence[Scored]) -> Part:
-    modalities = {one.model.modality for one in scored}
-    unseen = ", ".join(dict.fromkeys(one.model.unseen for one in scored if one.model.unseen))
-    others = [one.compared for one in scored if one.compared is not None]
-    organs = list(dict.fromkeys(case.organ for one in scored for case in one.scores[0]))
+def _pool(models: Sequence[Part[ScoreT]]) -> Part[ScoreT]:
+    modalities = {model.modality for model in models}
+    unseen = ", ".join(dict.fromkeys(model.unseen for model in models if model.unseen))
     return Part(
-        label=POOLED[scored[0].model.split],
+        split=models[0].split,
+        label=POOLED[models[0].split],
         modality=modalities.pop() if len(modalities) == 1 else "",
-        organ=_name_organs(organs, unseen),
-        scores=_join([one.scores for one in scored]),
-        compared=_join(others) if len(others) == len(scored) else None,
+        organ=_name_organs([score.organ for model in models for score in model.cases], unseen),
+        scores=[
+            [score for row in rows for score in row]
+            for rows in zip(*(model.scores for model in models), strict=True)
+        ],
         unseen=unseen,
-        same_seeds=scored[0].same_seeds,
     )
 
 
-def _join(together: Sequence[SeedScores]) -> SeedScores:
-    """Return the cases of several models together, by seed."""
-    return [[case for row in rows for case in row] for rows in zip(*together, strict=True)]
-
-
-def _name_organs(organs: Sequence[str], unseen: str) -> str:
-    name = ALL_ORGANS if len(organs) > 1 else organs[0]
+def _name_organs(organs: Iterable[str], unseen: str) -> str:
+    different = list(dict.fromkeys(organs))
+    name = ALL_ORGANS if len(different) > 1 else different[0]
     return f"{name}, {unseen} (unseen)" if unseen else name
-
-
-def _filter(scores: SeedScores, wanted: Callable[[Score], bool]) -> SeedScores:
-    return [[score for score in row if wanted(score)] for row in scores]

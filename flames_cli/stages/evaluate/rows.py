@@ -1,22 +1,31 @@
-"""Table of all metrics: one line per model and organ."""
+"""Tables of all metrics: one line per model, organ, data set or site, of images or of volumes."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from flames_cli.arrays import Floats
 from flames_cli.core.scores.intervals import Interval, bootstrap_interval
 from flames_cli.core.scores.metrics import Summary
-from flames_cli.core.scores.summaries import METRICS, summarise_seeds
-from flames_cli.stages.evaluate.parts import Part, SeedScores, values_of
+from flames_cli.core.scores.summaries import summarise_seeds
+from flames_cli.stages.evaluate.parts import Part, ScoreT, has_lesion, matrix_of, values_of
+from flames_cli.store.evaluations import CaseScore, VolumeScore
 
 BOUNDED = ("iou", "dice", "pixel_accuracy")
-"""Metrics with an interval: a distance that some models do not have would be one over other cases."""
+"""Metrics of images with an interval: a distance that some models do not have would be one over other
+cases."""
+RATIOS = (*BOUNDED, "majority_accuracy")
+DISTANCES = ("hausdorff_px", "hd95_px", "hd95_mm", "assd_px", "assd_mm")
+"""Distances of images; their means are over images with a lesion."""
+
+VOLUME_BOUNDED = ("dice",)
+VOLUME_RATIOS = ("dice", "sensitivity", "precision", "volume_error_ml", "nsd_2mm")
+VOLUME_DISTANCES = ("hd95_mm", "assd_mm")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: `n` cases, summarised per metric, compared with another run if there is one.
+    """One line of a table: `n` images or volumes, summarised per metric.
 
     With several seeds, summaries are of the seeds' means (`summarise_seeds`).
     """
@@ -24,91 +33,96 @@ class Row:
     label: str
     modality: str
     organ: str
-    n: int
-    metrics: dict[str, Summary]
-    compared: dict[str, Summary] | None = None
-    dice_gain: Summary | None = None
-    """Gain of this run over the other, paired case by case."""
-    unseen: str = ""
+    dataset: str
+    site: str
+    unseen: str
     """The unseen site of the cases, which no client has trained on; else empty."""
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    """Intervals of the means of BOUNDED, over patients and seeds."""
-    gain_interval: Interval | None = None
-    by_seed: list[float] = field(default_factory=list)
-    """Mean Dice of each seed, in the order of seeds."""
-    gain_by_seed: list[float] = field(default_factory=list)
-    """Mean gain in Dice of each seed; empty if the other run has other seeds."""
+    n: int
+    n_patients: int
+    metrics: Mapping[str, Summary]
+    penalised: Mapping[str, Summary]
+    """Means of the distances with the diagonal of the image (volume) for each case that was missed."""
+    intervals: Mapping[str, Interval]
+    """Intervals of means, over patients and seeds."""
+    by_seed: Sequence[float]
+    """Mean Dice of each seed (for server models of each seed and fold), in order."""
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the entry for summary.json; a mean without finite values is null."""
-        plain: dict[str, Any] = {
+    def cells(self) -> dict[str, Any]:
+        """Return the line by column: that of the CSV and of evaluation.json."""
+        line: dict[str, Any] = {
             "model": self.label,
             "modality": self.modality,
             "organ": self.organ,
-            "unseen_site": self.unseen or None,
+            "dataset": self.dataset,
+            "site": self.site,
+            "unseen_site": self.unseen,
             "n": self.n,
-            "metrics": {name: summary_as_json(value) for name, value in self.metrics.items()},
-            "intervals": {name: interval_as_json(value) for name, value in self.intervals.items()},
-            "dice_by_seed": self.by_seed,
+            "patients": self.n_patients,
+            "seeds": len(self.by_seed),
         }
-        if self.compared is not None and self.dice_gain is not None:
-            plain["compared"] = {name: summary_as_json(value) for name, value in self.compared.items()}
-            plain["dice_gain"] = summary_as_json(self.dice_gain)
-            plain["dice_gain_by_seed"] = self.gain_by_seed
-        if self.gain_interval:
-            plain["dice_gain_interval"] = interval_as_json(self.gain_interval)
-        return plain
+        for name, value in self.metrics.items():
+            line |= {f"{name}_mean": value.mean, f"{name}_sd": value.sd, f"{name}_n": value.n}
+            if name in self.penalised:
+                line[f"{name}_penalised"] = self.penalised[name].mean
+                line[f"{name}_penalised_n"] = self.penalised[name].n
+        for name, limits in self.intervals.items():
+            line |= {f"{name}_low": limits.low, f"{name}_high": limits.high}
+        return {**line, "dice_by_seed": list(self.by_seed)}
 
 
-def summary_as_json(value: Summary) -> dict[str, float | int | None]:
-    """Return the entry for summary.json; a mean without finite values is null."""
-    mean, sd = number_or_null(value.mean), number_or_null(value.sd)
-    return {"mean": mean, "sd": sd, "n": value.n, "n_infinite": value.n_infinite}
+def make_row(part: Part[CaseScore], seed: int) -> Row:
+    """Summarise the images of `part`; `seed` is the seed of the intervals' draws."""
+    return _make_row(part, RATIOS, DISTANCES, BOUNDED, seed)
 
 
-def interval_as_json(value: Interval) -> dict[str, float | int | None]:
-    """Return the entry for summary.json; a limit that is not defined is null."""
-    limits = {name: number_or_null(getattr(value, name)) for name in ("mean", "low", "high")}
-    return {**limits, "n": value.n, "patients": value.n_patients}
+def make_volume_row(part: Part[VolumeScore], seed: int) -> Row:
+    """Summarise the volumes of `part`; `seed` is the seed of the intervals' draws."""
+    return _make_row(part, VOLUME_RATIOS, VOLUME_DISTANCES, VOLUME_BOUNDED, seed)
 
 
-def number_or_null(value: float) -> float | None:
-    """Return `value`, or None for NaN, which JSON does not have."""
-    return None if math.isnan(value) else value
-
-
-def make_row(part: Part, seed: int) -> Row:
-    """Summarise the cases of `part`; `seed` is the seed of the intervals' draws."""
-    people = [score.person for score in part.cases]
+def _make_row(
+    part: Part[ScoreT], ratios: Sequence[str], distances: Sequence[str], bounded: Sequence[str], seed: int
+) -> Row:
+    ill = part.only(has_lesion)
+    metrics = {name: summarise_seeds(values_of(part, name)) for name in ratios}
     return Row(
         label=part.label,
         modality=part.modality,
         organ=part.organ,
-        n=len(part.cases),
-        metrics=_summaries(part.scores),
-        compared=None if part.compared is None else _summaries(part.compared),
-        dice_gain=_gain(part),
+        dataset=part.dataset,
+        site=part.site,
         unseen=part.unseen,
-        intervals={name: bootstrap_interval(values_of(part.scores, name), people, seed) for name in BOUNDED},
-        gain_interval=part.gain_interval(seed),
-        by_seed=_by_seed(values_of(part.scores, "dice")),
-        gain_by_seed=_by_seed(part.gains()) if part.compared is not None and part.same_seeds else [],
+        n=len(part.cases),
+        n_patients=len(set(part.people)),
+        metrics=metrics | {name: summarise_seeds(values_of(ill, name)) for name in distances},
+        penalised={name: summarise_seeds(penalised_of(ill, name)) for name in distances},
+        intervals={name: bootstrap_interval(matrix_of(part, name), part.people, seed) for name in bounded},
+        by_seed=[float(mean) for mean in matrix_of(part, "dice").mean(axis=1)],
     )
 
 
-def _gain(part: Part) -> Summary | None:
-    """Return the summary of the gains; without a standard deviation if the other run has other seeds."""
-    if part.compared is None:
-        return None
-    if part.same_seeds:
-        return summarise_seeds(part.gains())
-    ours, theirs = (values_of(scores, "dice").mean() for scores in (part.scores, part.compared))
-    return Summary(float(ours - theirs), math.nan, len(part.cases), 0)
+def penalised_of(part: Part[ScoreT], distance: str) -> list[list[float]]:
+    """Return a distance by seed and case, the diagonal of the image or volume where it is infinite: where the
+    model finds nothing.
+
+    Cases for which it is not known are left out.
+    """
+    pairs = (
+        [(getattr(score, distance), diagonal_of(score, distance)) for score in row] for row in part.scores
+    )
+    return [
+        [value if math.isfinite(value) else diagonal for value, diagonal in row if value is not None]
+        for row in pairs
+    ]
 
 
-def _by_seed(values: Floats) -> list[float]:
-    return [float(mean) for mean in values.mean(axis=1)]
+def diagonal_of(score: CaseScore | VolumeScore, distance: str) -> float:
+    """Return the largest possible distance of a case in the unit of `distance`; NaN if it is not known.
 
-
-def _summaries(scores: SeedScores) -> dict[str, Summary]:
-    return {name: summarise_seeds(values_of(scores, name)) for name in METRICS}
+    The Hausdorff distance of the paper is in pixels of the stored square, whose sides have as many pixels as
+    the root of their number.
+    """
+    if distance == "hausdorff_px":
+        return math.sqrt(2 * (score.tp + score.fp + score.fn + score.tn))
+    found = getattr(score, "diagonal_mm" if distance.endswith("_mm") else "diagonal_px")
+    return math.nan if found is None else float(found)

@@ -1,29 +1,40 @@
-"""`flames evaluate`: a run and its shards → metrics per case, tables of clients and server models, and
-pictures."""
+"""`flames evaluate`: a run and its shards → scores per image and volume, tables of clients and server models,
+and pictures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
+from flames_cli import __version__
 from flames_cli.config import EvaluateConfig
-from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
+from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
-from flames_cli.stages.evaluate.files import Evaluation, case_rows, write_evaluation
-from flames_cli.stages.evaluate.lesion_rows import LesionRow, make_lesion_row
-from flames_cli.stages.evaluate.loading import Loaded, LoadedRun, folder_of, has_stale_statistics, load_pair
+from flames_cli.report.figures import OverlayRow
+from flames_cli.stages.evaluate.files import Evaluation, write_evaluation
+from flames_cli.stages.evaluate.loading import (
+    Loaded,
+    LoadedRun,
+    has_stale_statistics,
+    load_all,
+    name_of,
+    reading_partitions,
+)
 from flames_cli.stages.evaluate.models_under_test import (
-    HeldOutSets,
-    find_counterpart,
+    HeldOut,
+    HeldOutCases,
+    ModelUnderTest,
     find_models_under_test,
     find_untested,
-    load_held_out,
+    list_held_out,
+    read_held_out,
 )
-from flames_cli.stages.evaluate.parts import Scored, divide, pairs_seeds, pool
-from flames_cli.stages.evaluate.pictures import draw_evaluation
-from flames_cli.stages.evaluate.rows import make_row
-from flames_cli.stages.evaluate.scoring import ModelUnderTest, Score, score_model
+from flames_cli.stages.evaluate.pictures import make_overlay_row
+from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
+from flames_cli.stages.evaluate.tables import make_tables
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.store.files.atomic import remove_leftovers
-from flames_cli.store.files.locks import in_turn, reading_shards
-from flames_cli.store.partition import Partition, read_partition
+from flames_cli.store.cases import Spool
+from flames_cli.store.evaluations import CaseScore, EvaluatedRun, EvaluationFile, VolumeScore
+from flames_cli.store.predictions import PredictedSet, PredictionSpool
+from flames_cli.store.workspace import evaluation_folder
 
 
 def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
@@ -34,51 +45,52 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
 
     Raises:
         MissingArtifact: there is no partition, no such run, or no checkpoint.
-        FlamesError: the run was made on another partition, or a file is damaged.
+        FlamesError: the run's partition does not exist any more, or a file is damaged.
     """
-    with reading_shards(config.workspace):
+    with reading_partitions(config):
         return _evaluate(config, progress)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Everything that scoring finds, in the order in which models are scored."""
+
+    masks: PredictionSpool
+    cases: list[CaseScore] = field(default_factory=list)
+    volumes: list[VolumeScore] = field(default_factory=list)
+    small: dict[str, str] = field(default_factory=dict)
+    units: dict[str, dict[str, str]] = field(default_factory=dict)
+    incomplete: dict[str, None] = field(default_factory=dict)
+    """Data sets with incomplete volumes, in order."""
+    overlays: dict[str, list[OverlayRow]] = field(default_factory=dict)
+
+
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
-    partition_file = config.workspace / "partition.json"
-    partition = read_partition(partition_file)
-    run, other = load_pair(config, partition_file)
-    splits = _choose_splits(config, run.first)
-    sets = {split: load_held_out(config.workspace, partition, split) for split in splits}
-    scored = {split: _score_split(sets[split], partition, (run, other), split, progress) for split in splits}
-    every = [*run.runs, *(other.runs if other else [])]
-    result = Evaluation(
-        run=run.name,
-        strategy=run.first.strategy,
-        round=run.first.state.round,
-        compare=other.name if other else None,
-        models={one.folder.name: one.checkpoint for one in every},
-        tables={
-            split: [make_row(part, run.first.seed) for one in tested for part in divide(one)]
-            for split, tested in scored.items()
-        },
-        folder=folder_of(run, config),
-        chosen={one.folder.name: one.chosen for one in every},
-        stale_statistics=tuple(one.folder.name for one in every if has_stale_statistics(one)),
-        pictures_of=run.first.folder.name if config.overlays and len(run.runs) > 1 else "",
-        untested=_find_untested(partition, run, other),
-        lesions={split: _lesion_rows(tested, run.first.seed) for split, tested in scored.items()},
-        small=_find_rules(one.model for tested in scored.values() for one in tested),
-        units={split: _find_units(tested) for split, tested in scored.items()},
-        seeds=run.seeds,
-        members=tuple(one.folder.name for one in run.runs),
-        compared_seeds=other.seeds if other else (),
-        privacy=run.first.privacy,
-    )
-    # One at a time: a call for one split reads and keeps the tables that another call wrote.
-    with in_turn(result.folder):
-        remove_leftovers(result.folder)
-        write_evaluation(result, [row for tested in scored.values() for row in case_rows(result, tested)])
-        if config.overlays:
-            first = run.first
-            title = f"{first.folder.name}, round {first.state.round}"
-            draw_evaluation(result.folder, title, first.segmenter, scored)
+    loaded = load_all(config, config.run)
+    splits = _choose_splits(config, loaded.first)
+    folder = evaluation_folder(config.workspace, name_of(loaded, config, splits))
+    with Spool(folder) as spool:
+        found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
+        for split in splits:
+            tests = _list_tests(loaded, split)
+            for done, (held_out, runs) in enumerate(tests, start=1):
+                _score_test_set(found, runs, held_out, loaded.first if config.overlays else None)
+                progress(f"evaluate {split}", done, len(tests))
+        tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
+        content = EvaluationFile(
+            name=folder.name,
+            run=loaded.name,
+            runs=tuple(_describe(run) for run in loaded.runs),
+            options=_options(config, splits, loaded.first),
+            small=dict(sorted(found.small.items())),
+            units=found.units,
+            tables=tables.as_lines(),
+            untested=_find_untested(loaded),
+            incomplete=tuple(found.incomplete),
+            privacy=loaded.first.privacy,
+        )
+        result = Evaluation(content, tables, folder)
+        write_evaluation(result, found.cases, found.volumes, found.masks, found.overlays)
     return result
 
 
@@ -100,74 +112,96 @@ def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
     return ["server_test"]
 
 
-def _find_untested(partition: Partition, run: Loaded, other: Loaded | None) -> dict[str, str]:
+def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> dict[str, object]:
+    """Return the options that change the scores."""
+    interval = {"level": LEVEL, "draws": DRAWS, "seed": run.seed}
+    return {"flames": __version__, "splits": list(splits), "round": config.round, "interval": interval}
+
+
+def _describe(run: LoadedRun) -> EvaluatedRun:
+    chosen = run.chosen
+    return EvaluatedRun(
+        name=run.folder.name,
+        strategy=run.strategy,
+        seed=run.seed,
+        fold=None,
+        round=chosen.round,
+        last_round=chosen.last,
+        asked=chosen.asked,
+        why=chosen.why,
+        partition=run.partition.name,
+        partition_sha256=run.partition.sha256,
+        checkpoint=run.checkpoint,
+        validation_dice=chosen.validation_dice,
+        stale_statistics=has_stale_statistics(run),
+    )
+
+
+def _find_untested(loaded: Loaded) -> dict[str, str]:
     """Return the clients, modalities and runs that are in no table, each with its reason."""
     found: dict[str, str] = {}
-    for one in run.runs:
-        found |= find_untested(partition, one.state)
-    return found | run.left_out | (other.left_out if other else {})
+    for run in loaded.runs:
+        found |= find_untested(run.partition.content, run.state)
+    return found | loaded.left_out
 
 
-def _score_split(
-    tests: HeldOutSets,
-    partition: Partition,
-    compared: tuple[Loaded, Loaded | None],
-    split: str,
-    progress: Progress,
-) -> list[Scored]:
-    """Score every model on its test set with every seed, and the other run's model on the same cases."""
-    run, other = compared
-    models = _find_models(tests, partition, run, split)
-    counterparts = _find_models(tests, partition, other, split) if other else []
-    scored = []
-    for done, versions in enumerate(models, start=1):
-        found = find_counterpart([ours[0] for ours in counterparts], versions[0])
-        theirs = next((ours for ours in counterparts if ours[0] is found), None)
-        scored.append(
-            Scored(
-                versions[0],
-                _score_seeds(run, versions),
-                _score_seeds(other, theirs) if other and theirs else None,
-                found.label if found else "",
-                same_seeds=other is None or pairs_seeds(run.seeds, other.seeds),
-            )
-        )
-        progress(f"evaluate {split}", done, len(models))
-    return scored
-
-
-def _find_models(
-    tests: HeldOutSets, partition: Partition, run: Loaded, split: str
-) -> list[tuple[ModelUnderTest, ...]]:
-    """Return each model that all seeds have, in a version for each seed."""
-    by_seed = [
-        {
-            (model.label, model.unseen): model
-            for model in find_models_under_test(tests, partition, one.algorithm, one.state, split)
-        }
-        for one in run.runs
+def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRun]]]:
+    """Return the test sets of a split, each with the runs that are made on its partition."""
+    by_partition: dict[str, list[LoadedRun]] = {}
+    for run in loaded.runs:
+        by_partition.setdefault(run.partition.sha256, []).append(run)
+    return [
+        (held_out, runs)
+        for runs in by_partition.values()
+        for held_out in list_held_out(runs[0].partition.folder, runs[0].partition.content, split)
     ]
-    names = [name for name in by_seed[0] if all(name in models for models in by_seed)]
-    return [tuple(models[name] for models in by_seed) for name in names]
 
 
-def _score_seeds(run: Loaded, versions: Sequence[ModelUnderTest]) -> list[list[Score]]:
-    return [score_model(one.segmenter, model) for one, model in zip(run.runs, versions, strict=True)]
+def _score_test_set(
+    found: _Found, runs: Sequence[LoadedRun], held_out: HeldOut, drawn: LoadedRun | None
+) -> None:
+    """Score the models of all runs on a test set, which is in memory only for that time.
+
+    Args:
+        found: receives the scores.
+        runs: runs that are made on the partition of the test set.
+        held_out: the test set.
+        drawn: the run whose masks are drawn; None: no picture.
+    """
+    tests = read_held_out(held_out)
+    data = tests.data
+    complete = {index for volume in data.volumes for index in volume.indices}
+    for index in range(len(data)):
+        found.small[data.dataset(index)] = str(data.small_rule(index))
+        found.units[held_out.split][data.dataset(index)] = data.patient_unit(index)
+        if data.case(index).place and index not in complete:
+            found.incomplete[data.dataset(index)] = None
+    for run, model in _models(runs, held_out):
+        masks = list(run.segmenter.masks(model.weights, data))
+        facts = RunFacts(run.folder.name, run.seed)
+        cases = score_cases(facts, model, tests, masks)
+        found.cases.extend(cases)
+        found.volumes.extend(score_volumes(facts, model, tests, masks))
+        found.masks.add(_predicted_set(run, model, tests), masks)
+        if run is drawn:
+            row = make_overlay_row(model, data, cases, masks)
+            found.overlays.setdefault(held_out.split, []).append(row)
 
 
-def _lesion_rows(scored: list[Scored], seed: int) -> list[LesionRow]:
-    """Return one line per model and organ, then a line of all models together."""
-    parts = [*(part for one in scored for part in divide(one)), *pool(scored)]
-    return [make_lesion_row(part, seed) for part in parts]
+def _models(runs: Sequence[LoadedRun], held_out: HeldOut) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
+    for run in runs:
+        models = find_models_under_test(held_out, run.partition.content, run.algorithm, run.state)
+        yield from ((run, model) for model in models)
 
 
-def _find_rules(models: Iterable[ModelUnderTest]) -> dict[str, SmallLesionRule]:
-    """Return the rule for small lesions by data set."""
-    tests = (model.data for model in models)
-    return {data.dataset(index): data.small_rule(index) for data in tests for index in range(len(data))}
-
-
-def _find_units(scored: Iterable[Scored]) -> dict[str, str]:
-    """Return the unit that counts as a patient, by data set."""
-    tests = (one.model.data for one in scored)
-    return {data.dataset(index): data.patient_unit(index) for data in tests for index in range(len(data))}
+def _predicted_set(run: LoadedRun, model: ModelUnderTest, tests: HeldOutCases) -> PredictedSet:
+    rows = range(len(tests.data))
+    return PredictedSet(
+        run=run.folder.name,
+        split=model.split,
+        model=model.label,
+        modality=model.modality,
+        unseen_site=model.unseen,
+        datasets=tuple(tests.data.dataset(row) for row in rows),
+        cases=tuple(tests.data.case(row).case for row in rows),
+    )

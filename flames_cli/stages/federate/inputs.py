@@ -9,8 +9,8 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.node import SHARD_SEPARATOR, NodeConfig
 from flames_cli.stages.federate.planning import own_training_of
-from flames_cli.store.files.hashes import hash_file
-from flames_cli.store.partition import ClientEntry, Partition, checked_shard, read_partition
+from flames_cli.store.partition import ClientEntry, NamedPartition, checked_shard, open_partition
+from flames_cli.store.workspace import DEFAULT_PARTITION, partition_file
 
 CHANNELS = {"grey": 1, "rgb": 3}
 
@@ -21,10 +21,8 @@ class Images:
 
     size: int
     channels: int
-    partition: Partition | None
+    partition: NamedPartition | None
     """Partition of this machine; None if there is none, because the data are at the nodes."""
-    sha256: str | None
-    """SHA-256 of the partition's file."""
 
 
 def find_images(config: FederateConfig) -> Images:
@@ -34,19 +32,19 @@ def find_images(config: FederateConfig) -> Images:
         MissingArtifact: there is no partition, which engines on one machine read.
         FlamesError: the partition cannot be read.
     """
-    path = config.workspace / "partition.json"
-    if ENGINES[config.engine].clients_hold_their_data:
-        partition = read_partition(path) if path.is_file() else None
-        size = config.size or (partition.size if partition else PreprocessConfig().size)
-        channels = CHANNELS[config.channels] if config.channels else partition.channels if partition else 1
-    else:
-        partition = read_partition(path)
-        size, channels = partition.size, partition.channels
-    return Images(size, channels, partition, hash_file(path) if partition else None)
+    if not ENGINES[config.engine].clients_hold_their_data:
+        found = open_partition(config.workspace, config.partition)
+        return Images(found.content.size, found.content.channels, found)
+    named = config.partition != DEFAULT_PARTITION
+    there = named or partition_file(config.workspace, config.partition).is_file()
+    partition = open_partition(config.workspace, config.partition) if there else None
+    size = config.size or (partition.content.size if partition else PreprocessConfig().size)
+    of_partition = partition.content.channels if partition else 1
+    return Images(size, CHANNELS[config.channels] if config.channels else of_partition, partition)
 
 
 def node_configs(
-    config: FederateConfig, algorithm: Algorithm, partition: Partition, client_state: Path
+    config: FederateConfig, algorithm: Algorithm, partition: NamedPartition, client_state: Path
 ) -> list[NodeConfig]:
     """Return one node per client; if the algorithm pools, one per model group with the shards of all its
     clients.
@@ -57,10 +55,10 @@ def node_configs(
             is neither a modality nor a client.
     """
     members: dict[str, list[ClientEntry]] = {}
-    for entry in partition.clients:
+    for entry in partition.content.clients:
         name = algorithm.model_group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
         members.setdefault(name, []).append(entry)
-    known = dict.fromkeys((*partition.modalities, *members))
+    known = dict.fromkeys((*partition.content.modalities, *members))
     for option, values in own_training_of(config).items():
         if unknown := [name for name in values if name not in known]:
             raise FlamesError(
@@ -71,7 +69,7 @@ def node_configs(
         {
             "client": name,
             "shard": SHARD_SEPARATOR.join(
-                str(checked_shard(config.workspace, entry).resolve()) for entry in entries
+                str(checked_shard(partition.folder, entry).resolve()) for entry in entries
             ),
             "device": config.device,
             "precision": config.precision,

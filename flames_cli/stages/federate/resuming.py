@@ -26,7 +26,15 @@ from flames_cli.store.checkpoint import (
 )
 from flames_cli.store.client_state import check_client_state, client_folder
 from flames_cli.store.files.atomic import remove_leftovers
-from flames_cli.store.runs import RunFolder, list_differences, read_config, read_rounds, truncate_rounds
+from flames_cli.store.partitions import name_now, name_then
+from flames_cli.store.runs import (
+    PARTITION_SHA256,
+    RunFolder,
+    list_differences,
+    read_config,
+    read_rounds,
+    truncate_rounds,
+)
 
 NOT_STORED = keys_with(FederateConfig, "stored", False)
 """Options of this call or this machine, which are not stored with the run."""
@@ -121,11 +129,7 @@ def _count_privacy_again(run: RunFolder, state: State) -> State:
 
 
 def _of_images(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "partition": facts.get("partition_sha256"),
-        "size": facts.get("size"),
-        "channels": facts.get("channels", 1),
-    }
+    return {"size": facts.get("size"), "channels": facts.get("channels", 1)}
 
 
 def check_same_options(run: RunFolder, config: FederateConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,14 +146,36 @@ def check_same_options(run: RunFolder, config: FederateConfig, facts: Mapping[st
     _check_same_rounds(run, stored, config)
     old_images, images = _of_images(before.get("run", {})), _of_images(facts)
     was, now = {**stored, **old_images}, {**options_as_run(config), **images}
-    if differing := list_differences(was, now, sorted({*was, *now} - FREE_TO_CHANGE)):
+    differing = list_differences(was, now, sorted({*was, *now} - FREE_TO_CHANGE))
+    may_resume = old_images == images
+    if before.get("run", {}).get(PARTITION_SHA256) != facts.get(PARTITION_SHA256):
+        found = name_now(config.workspace, before)
+        differing.insert(0, _describe_partitions(before, found, config, facts))
+        may_resume = found is not None
+    if differing:
         raise FlamesError(
             f"run '{run.name}' was made with other options ({'; '.join(differing)}); "
             "pass --fresh to start it again, or another --run NAME"
             # Defaults change between releases; --resume takes those with which the run was made.
-            + (f", or --resume {run.name} to continue it as it was made" if old_images == images else "")
+            + (f", or --resume {run.name} to continue it as it was made" if may_resume else "")
         )
     return before
+
+
+def _describe_partitions(
+    before: Mapping[str, Any], found: str | None, config: FederateConfig, facts: Mapping[str, Any]
+) -> str:
+    """Return the partition on which a run was made, which is called `found` now, and that of this call."""
+    made_on = name_then(before)
+    if before.get("run", {}).get(PARTITION_SHA256) is None:
+        was = "none"
+    elif found == made_on:
+        was = f"'{made_on}'"
+    else:
+        now_called = f"called '{found}' now" if found else "gone"
+        was = f"'{made_on}' as it was before, which is {now_called}"
+    now = "none" if facts.get(PARTITION_SHA256) is None else f"'{config.partition}'"
+    return f"partition {was} → {now}"
 
 
 def _check_same_rounds(run: RunFolder, was: Mapping[str, Any], config: FederateConfig) -> None:

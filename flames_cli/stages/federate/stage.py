@@ -24,8 +24,16 @@ from flames_cli.stages.federate.run_files import read_initial, write_new_run
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
-from flames_cli.store.files.locks import locked, reading_shards, rounds_of, wait_until_free
-from flames_cli.store.runs import SEEDS, RunFolder, read_final_models, read_rounds, run_folder, write_config
+from flames_cli.store.files.locks import locked, reading_partition, rounds_of, wait_until_free
+from flames_cli.store.runs import (
+    PARTITION_SHA256,
+    SEEDS,
+    RunFolder,
+    read_final_models,
+    read_rounds,
+    run_folder,
+    write_config,
+)
 from flames_cli.store.schema import CLIENT_TESTS, read_json
 
 ORPHAN_SECONDS = 30.0
@@ -67,7 +75,7 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
     notes: list[str] = []
     with ExitStack() as held:
         if not ENGINES[config.engine].clients_hold_their_data:
-            held.enter_context(reading_shards(config.workspace))
+            held.enter_context(reading_partition(config.workspace, config.partition))
         images, nodes = _find_inputs(config)
         facts = {**make_facts(config, images), "token": run_token(None)}
         folder = run_folder(config.workspace, config.run_name)
@@ -152,7 +160,7 @@ def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:
     device = pick_device(config.device)
     return {
         "flames": __version__,
-        "partition_sha256": images.sha256,
+        PARTITION_SHA256: images.partition.sha256 if images.partition else None,
         "size": images.size,
         "channels": images.channels,
         "device": device.type,

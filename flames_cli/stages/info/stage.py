@@ -12,6 +12,7 @@ from flames_cli.learn.devices import describe_devices
 from flames_cli.learn.models import MODELS
 from flames_cli.readers import READERS
 from flames_cli.store.runs import list_runs
+from flames_cli.store.workspace import list_partitions
 
 PACKAGES = (
     "torch",
@@ -44,7 +45,7 @@ def info(workspace: Path) -> dict[str, Any]:
         "workspace": {
             "path": str(workspace),
             "preprocessed": sorted(path.stem for path in workspace.glob("preprocessed/*.h5")),
-            "partition": (workspace / "partition.json").is_file(),
+            "partitions": list_partitions(workspace),
             "runs": [path.name for path in list_runs(workspace)],
         },
     }

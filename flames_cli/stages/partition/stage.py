@@ -1,5 +1,5 @@
-"""`flames partition`: `preprocessed/*.h5` → `partition.json` and the shards, one file per client and one per
-modality for the server."""
+"""`flames partition`: `preprocessed/*.h5` → a named partition: `partition.json` and the shards, one file per
+client and one per modality for the server."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +15,14 @@ from flames_cli.stages.partition.server_sets import HeldOut, ServerPlan, hold_ou
 from flames_cli.stages.partition.shared_patients import require_different_patients
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import CaseInfo
-from flames_cli.store.files.atomic import remove_leftovers
+from flames_cli.store.files.aside import set_aside
+from flames_cli.store.files.atomic import replacing_folder
 from flames_cli.store.files.hashes import hash_file
-from flames_cli.store.files.locks import writing_shards
+from flames_cli.store.files.locks import writing_partition
 from flames_cli.store.h5 import read_shard_cases, write_shard
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, write_partition
+from flames_cli.store.partitions import runs_on
+from flames_cli.store.workspace import PARTITION_FILE, partition_file, partition_folder
 
 OPTIONS = {"skew", "fold", "hold_out_site", "val_fraction", "different_people"}
 """Options that are recorded as given; `split` is recorded as resolved."""
@@ -27,24 +30,46 @@ OPTIONS = {"skew", "fold", "hold_out_site", "val_fraction", "different_people"}
 Entry = TypeVar("Entry", ClientEntry, ServerEntry)
 
 
+@dataclass(frozen=True, slots=True)
+class Partitioned:
+    """A partition that was made."""
+
+    name: str
+    folder: Path
+    partition: Partition
+    aside: str = ""
+    """New name of the partition that had this name before, which a run needs; empty if no run does."""
+
+
 def partition(config: PartitionConfig, progress: Progress = silent) -> Partition:
     """Divide the preprocessed data sets between clients and write their shards.
 
     Raises:
+        MissingArtifact, FlamesError: as `make_partition`.
+    """
+    return make_partition(config, progress).partition
+
+
+def make_partition(config: PartitionConfig, progress: Progress = silent) -> Partitioned:
+    """Divide the preprocessed data sets between clients and write their shards, completely or not at all.
+
+    Raises:
         MissingArtifact: a data set is not preprocessed.
         FlamesError: sizes or channels differ, data sets share patients, there are too few patients for the
-            requested clients, no such site, a patient in two roles, or a partition that exists without
-            `overwrite`. Nothing has changed then, except if a patient is in two roles: this is checked
-            last.
+            requested clients, no such site, a patient in two roles, or a partition of that name that exists
+            without `overwrite`. Nothing has changed then.
     """
-    with writing_shards(config.workspace):
-        return _partition(config, progress)
+    with writing_partition(config.workspace, config.name):
+        return _make_partition(config, progress)
 
 
-def _partition(config: PartitionConfig, progress: Progress) -> Partition:
-    target = config.workspace / "partition.json"
+def _make_partition(config: PartitionConfig, progress: Progress) -> Partitioned:
+    target = partition_folder(config.workspace, config.name)
     if target.exists() and not config.overwrite:
-        raise FlamesError(f"{target} exists already; pass --overwrite to make it again")
+        raise FlamesError(
+            f"partition '{config.name}' exists already in {target}; pass --overwrite to make it again, or "
+            "another --name"
+        )
     files = _find_files(config)
     before = [_mark(path) for path in files]
     datasets = [read_dataset(path) for path in files]
@@ -57,26 +82,35 @@ def _partition(config: PartitionConfig, progress: Progress) -> Partition:
     clients = _plan_all_clients(config, held_out, split)
     server = plan_server(held_out)
     _require_distinct_shards(clients, server)
-    remove_leftovers(config.workspace / "shards")
-    target.unlink(missing_ok=True)  # from here on it would describe shards of which some are old, some new
-    _write_shards(config.workspace, clients, server, progress)
-    made = Partition(
-        seed=config.seed,
-        size=size,
-        clients=[_with_checksum(config.workspace, client) for client, _ in clients],
-        server=[_with_checksum(config.workspace, entry) for entry, _ in server],
-        channels=channels,
-        options=_options_as_run(config, split),
-        left_out=held_out.left_out,
-    )
-    if [_mark(path) for path in files] != before:
-        raise FlamesError(
-            "a data set was preprocessed again while it was divided; run `flames partition` again"
+    with replacing_folder(target) as folder:
+        _write_shards(folder, clients, server, progress)
+        made = Partition(
+            seed=config.seed,
+            size=size,
+            clients=[_with_checksum(folder, client) for client, _ in clients],
+            server=[_with_checksum(folder, entry) for entry, _ in server],
+            channels=channels,
+            options=_options_as_run(config, split),
+            left_out=held_out.left_out,
         )
-    verify_partition(config.workspace, made)
-    write_partition(target, made)
-    _delete_other_shards(config.workspace / "shards", made)
-    return made
+        if [_mark(path) for path in files] != before:
+            raise FlamesError(
+                "a data set was preprocessed again while it was divided; run `flames partition` again"
+            )
+        verify_partition(folder, made)
+        write_partition(folder / PARTITION_FILE, made)
+        aside = _keep_for_runs(config, hash_file(folder / PARTITION_FILE))
+    return Partitioned(config.name, target, made, aside)
+
+
+def _keep_for_runs(config: PartitionConfig, sha256: str) -> str:
+    """Rename the partition that is replaced, if a run was made on it and the new one differs; return its new
+    name, or an empty text."""
+    old = partition_file(config.workspace, config.name)
+    if not old.is_file() or (was := hash_file(old)) == sha256 or not runs_on(config.workspace, was):
+        return ""
+    aside = set_aside(old.parent)
+    return aside.name if aside else ""
 
 
 def _mark(path: Path) -> tuple[int, int, int]:
@@ -159,17 +193,17 @@ def _require_distinct_shards(clients: Sequence[ClientPlan], server: Sequence[Ser
 
 
 def _write_shards(
-    workspace: Path, clients: Sequence[ClientPlan], server: Sequence[ServerPlan], progress: Progress
+    folder: Path, clients: Sequence[ClientPlan], server: Sequence[ServerPlan], progress: Progress
 ) -> None:
     for done, (client, selections) in enumerate(clients, start=1):
-        write_shard(workspace / client.shard, client.name, client.modality, selections)
+        write_shard(folder / client.shard, client.name, client.modality, selections)
         progress("partition", done, len(clients))
     for entry, selections in server:
-        write_shard(workspace / entry.shard, Path(entry.shard).stem, entry.modality, selections)
+        write_shard(folder / entry.shard, Path(entry.shard).stem, entry.modality, selections)
 
 
-def _with_checksum(workspace: Path, entry: Entry) -> Entry:
-    return replace(entry, sha256=hash_file(workspace / entry.shard))
+def _with_checksum(folder: Path, entry: Entry) -> Entry:
+    return replace(entry, sha256=hash_file(folder / entry.shard))
 
 
 def _options_as_run(config: PartitionConfig, split: dict[str, Split]) -> dict[str, Any]:
@@ -196,7 +230,7 @@ class Place:
         return self.role != other.role or (self.dataset == other.dataset and not by_site)
 
 
-def verify_partition(workspace: Path, made: Partition) -> None:
+def verify_partition(folder: Path, made: Partition) -> None:
     """Read every shard back and check that no patient and no split unit has two roles.
 
     Clients whose modalities share patients may train on the same patient, and clients divided by site may
@@ -207,7 +241,7 @@ def verify_partition(workspace: Path, made: Partition) -> None:
     """
     for identity in ("patient", "split_unit"):
         places: dict[str, list[Place]] = {}
-        for place, collection, cases in _read_places(workspace, made):
+        for place, collection, cases in _read_places(folder, made):
             for name in sorted({f"{collection}/{getattr(case, identity)}" for case in cases}):
                 if clash := next((one for one in places.get(name, ()) if one.clashes(place)), None):
                     what = identity.replace("_", " ")
@@ -218,22 +252,14 @@ def verify_partition(workspace: Path, made: Partition) -> None:
                 places.setdefault(name, []).append(place)
 
 
-def _read_places(workspace: Path, made: Partition) -> Iterator[tuple[Place, str, list[CaseInfo]]]:
+def _read_places(folder: Path, made: Partition) -> Iterator[tuple[Place, str, list[CaseInfo]]]:
     """Return (place, collection, cases) of every set of every shard."""
     for client in made.clients:
-        for role, (info, cases) in read_shard_cases(workspace / client.shard).items():
+        for role, (info, cases) in read_shard_cases(folder / client.shard).items():
             place = Place(f"{client.shard}:{role}", role, info.dataset, client.site)
             yield place, info.collection or info.dataset, cases
     for server in made.server:
-        for name, (info, cases) in read_shard_cases(workspace / server.shard).items():
+        for name, (info, cases) in read_shard_cases(folder / server.shard).items():
             site = server.sites.get(name.removeprefix("test/"), "")
             place = Place(f"{server.shard}:{name}", "server", info.dataset, site)
             yield place, info.collection or info.dataset, cases
-
-
-def _delete_other_shards(shards: Path, made: Partition) -> None:
-    """Delete the shards of an earlier partition, which could be mistaken for those of this one."""
-    known = {Path(shard).name for shard in made.shards}
-    for path in shards.glob("*.h5"):
-        if path.name not in known:
-            path.unlink()

@@ -17,9 +17,11 @@ from flames_cli.report.figures import draw_embedding
 from flames_cli.stages.evaluate.loading import LoadedRun, load_run
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.files.atomic import remove_leftovers, write_csv, write_json
-from flames_cli.store.files.locks import in_turn, reading_shards
+from flames_cli.store.files.locks import in_turn, reading_partition
 from flames_cli.store.h5 import read_shard_sets
-from flames_cli.store.partition import ClientEntry, Partition, checked_shard, read_partition
+from flames_cli.store.partition import ClientEntry, NamedPartition, checked_shard, open_partition
+from flames_cli.store.partitions import find_run_partition
+from flames_cli.store.runs import find_run
 from flames_cli.store.schema import EMBEDDING, stamp
 
 
@@ -54,8 +56,12 @@ def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
         MissingArtifact: there is no partition, or no run for deep features.
         FlamesError: there are too few images, or all are alike.
     """
-    with reading_shards(config.workspace):
-        return _draw_map(config, progress)
+    _check_options(config)
+    name = config.partition
+    if config.features == "deep":
+        name = find_run_partition(config.workspace, find_run(config.workspace, config.run))
+    with reading_partition(config.workspace, name):
+        return _draw_map(config, open_partition(config.workspace, name), progress)
 
 
 def _check_options(config: TsneConfig) -> None:
@@ -72,14 +78,11 @@ def _check_options(config: TsneConfig) -> None:
         )
 
 
-def _draw_map(config: TsneConfig, progress: Progress) -> Map:
-    _check_options(config)
-    partition_file = config.workspace / "partition.json"
-    partition = read_partition(partition_file)
+def _draw_map(config: TsneConfig, partition: NamedPartition, progress: Progress) -> Map:
     run = None
     if config.features == "deep":
         options = EvaluateConfig(workspace=config.workspace, device=config.device, round=config.round)
-        run = load_run(options, config.run, partition_file)
+        run = load_run(options, config.run)
     features, chosen = _gather(config, partition, run, progress)
     modalities = [entry.modality for entry, _ in chosen]
     clients = [entry.name for entry, _ in chosen]
@@ -93,7 +96,7 @@ def _draw_map(config: TsneConfig, progress: Progress) -> Map:
         features=config.features,
         run=run.folder.name if run else None,
         models=len(run.state.server) if run else 0,
-        images={entry.name: clients.count(entry.name) for entry in partition.clients},
+        images={entry.name: clients.count(entry.name) for entry in partition.content.clients},
         silhouette_modality=separation(features, modalities),
         silhouette_modality_map=separation(places, modalities),
         silhouette_client=separation(features, clients),
@@ -109,17 +112,17 @@ def _draw_map(config: TsneConfig, progress: Progress) -> Map:
 
 
 def _gather(
-    config: TsneConfig, partition: Partition, run: LoadedRun | None, progress: Progress
+    config: TsneConfig, partition: NamedPartition, run: LoadedRun | None, progress: Progress
 ) -> tuple[NDArray[Any], list[tuple[ClientEntry, str]]]:
     """Return the features, N×D, and the client and case of each row."""
     blocks: list[NDArray[Any]] = []
     chosen: list[tuple[ClientEntry, str]] = []
-    for done, entry in enumerate(partition.clients, start=1):
-        data = ShardDataset(read_shard_sets(checked_shard(config.workspace, entry), "train"))
+    for done, entry in enumerate(partition.content.clients, start=1):
+        data = ShardDataset(read_shard_sets(checked_shard(partition.folder, entry), "train"))
         order = _draw(config, entry.name, len(data))
         blocks.append(_features(data, order, entry, run))
         chosen += [(entry, data.case(index).case) for index in order]
-        progress("features", done, len(partition.clients))
+        progress("features", done, len(partition.content.clients))
     return np.concatenate(blocks), chosen
 
 

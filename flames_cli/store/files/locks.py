@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flames_cli.errors import FlamesError
 from flames_cli.store.files.atomic import raising_not_written
+from flames_cli.store.workspace import partition_file, partition_folder
 
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 """Error codes of disks without locks, as on some clusters; no process is kept out there."""
@@ -76,20 +77,22 @@ def in_turn(folder: Path) -> Iterator[None]:
         yield
 
 
-def reading_shards(workspace: Path) -> AbstractContextManager[None]:
-    """Lock the shards of `workspace` against writing for a block, together with other readers."""
-    if not (workspace / "partition.json").is_file():
+def reading_partition(workspace: Path, name: str) -> AbstractContextManager[None]:
+    """Lock partition `name` of `workspace` against writing for a block, together with other readers."""
+    if not partition_file(workspace, name).is_file():
         return nullcontext()  # there is nothing to read, and a lock should not make the folder
-    busy = "`flames partition` is writing this workspace's shards; wait for its end"
-    return locked(workspace / "shards", busy, shared=True)
+    busy = f"`flames partition` is writing partition '{name}'; wait for its end"
+    return locked(partition_folder(workspace, name), busy, shared=True)
 
 
-def writing_shards(workspace: Path) -> AbstractContextManager[None]:
-    """Lock the shards of `workspace` for one writer for a block."""
+def writing_partition(workspace: Path, name: str) -> AbstractContextManager[None]:
+    """Lock partition `name` of `workspace` for one writer for a block."""
     if not (workspace / "preprocessed").is_dir():
         return nullcontext()  # there is no data from which shards could be made
-    busy = "another command is reading or writing this workspace's shards; wait for its end"
-    return locked(workspace / "shards", busy)
+    busy = (
+        f"another command is reading or writing partition '{name}'; wait for its end, or pass another --name"
+    )
+    return locked(partition_folder(workspace, name), busy)
 
 
 def lock_file(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.node import NodeSettings, settings_of
 from flames_cli.stages.deploy import node
 from flames_cli.stages.deploy.node import find_site, join, node_command, node_config, settings_for
+from flames_cli.store.workspace import partition_folder
 
 FAILS = "print('[code: 2004] Failed to activate SuperNode.')"
 JOINS = "print('SuperNode ID: 5', flush=True)"
@@ -22,7 +23,7 @@ STAYS = f"{JOINS}; import time; time.sleep(60)"
 
 @pytest.fixture(scope="module")
 def shard(workspace) -> Path:
-    return Path(workspace() / "shards" / "busi.h5")
+    return Path(partition_folder(workspace()) / "shards" / "busi.h5")
 
 
 def option(command: list[str], name: str) -> str:

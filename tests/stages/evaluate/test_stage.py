@@ -1,14 +1,13 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from flames_cli.config import EvaluateConfig, PartitionConfig
-from flames_cli.core.scores.detection import count_lesions
-from flames_cli.core.scores.metrics import case_metrics
-from flames_cli.core.scores.summaries import METRICS
+from flames_cli.core.scores.metrics import case_metrics, count_pixels
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.models import build_model
@@ -20,18 +19,21 @@ from flames_cli.store.cases import SetInfo
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import read_partition
+from flames_cli.store.workspace import partition_file, partition_folder
 from tests.support.asserts import read_csv
 from tests.support.datasets import write_noise
 from tests.support.stages import evaluate_run, federate_config
 
-LESIONS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
+VALUES = ("iou", "dice", "pixel_accuracy", "majority_accuracy", "hausdorff_px", "tp", "fp", "fn", "tn")
 
 
 def cases_of(result, **wanted):
-    """Return {(client, case, metric): value} of the rows of cases.csv whose columns contain these values."""
+    """Return {(model, case, metric): value} of the rows of cases.csv whose columns contain these values."""
     rows = read_csv(result.folder / "cases.csv")
     chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-    return {(row["client"], row["case"], row["metric"]): float(row["value"]) for row in chosen}
+    return {
+        (row["model"], row["case"], name): float(row[name]) for row in chosen for name in VALUES if row[name]
+    }
 
 
 def predictions(weights, data):
@@ -45,31 +47,35 @@ def predictions(weights, data):
 
 def expected_of(label, weights, shard):
     """Return {(label, case, metric): value}, computed again."""
-    data = ShardDataset(read_shard_sets(shard, "test"))
+    data = ShardDataset(read_shard_sets(shard, "test", complete=True))
     found = {}
     for index, predicted in enumerate(predictions(weights, data)):
         truth, case = data.example(index)[1], data.case(index).case
-        values, counts = case_metrics(predicted, truth), count_lesions(predicted, truth)
-        found |= {(label, case, metric): values[metric] for metric in METRICS}
-        lesions = (counts.n, counts.found, counts.n_predicted, counts.n_right)
-        found |= {(label, case, metric): n for metric, n in zip(LESIONS, lesions, strict=True)}
+        values, counts = case_metrics(predicted, truth), count_pixels(predicted, truth)
+        pixels = (counts.true_positive, counts.false_positive, counts.false_negative, counts.true_negative)
+        values |= dict(zip(("tp", "fp", "fn", "tn"), pixels, strict=True))
+        if not data.case(index).selected:
+            del values["hausdorff_px"]
+        found |= {(label, case, name): values[name] for name in VALUES if name in values}
     return found
 
 
 def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(trained):
     result = evaluate_run(trained)
     state = load_state(trained / "runs" / "flames" / "checkpoints")
-    made = read_partition(trained / "partition.json")
+    made = read_partition(partition_file(trained))
     own, unseen = {}, {}
     for entry in made.clients:
         own |= expected_of(
-            entry.name, state.final_model_for(entry.name, entry.modality), trained / entry.shard
+            entry.name,
+            state.final_model_for(entry.name, entry.modality),
+            partition_folder(trained) / entry.shard,
         )
     for server in made.server:
         unseen |= expected_of(
             server.modality,
             state.final_server_model(server.modality, server.modality),
-            trained / server.shard,
+            partition_folder(trained) / server.shard,
         )
     assert cases_of(result, split="client_test") == own
     assert cases_of(result, split="server_test") == unseen
@@ -78,7 +84,7 @@ def test_metrics_are_those_of_each_clients_own_model_and_of_the_server_models(tr
 
 def test_every_test_image_counts_once(trained):
     result = evaluate_run(trained)
-    made = read_partition(trained / "partition.json")
+    made = read_partition(partition_file(trained))
     assert {row.label: row.n for row in result.clients} == {
         entry.name: entry.images["test"] for entry in made.clients
     }
@@ -103,27 +109,27 @@ def test_a_modality_of_several_organs_is_pooled_over_its_cases(trained):
     assert [row.organ for row in result.server] == ["brain", "all organs", "breast", "ovary"]
 
 
-def test_each_shard_is_decoded_once_for_both_runs(trained, monkeypatch):
+def test_each_test_set_is_decoded_once_for_all_models(trained, monkeypatch):
     read = []
 
-    def count_reads(path, set_name):
-        read.append(path.name)
-        return read_shard_sets(path, set_name)
+    def count_reads(path, set_name, complete):
+        read.append((path.name, set_name))
+        return read_shard_sets(path, set_name, complete)
 
     monkeypatch.setattr("flames_cli.stages.evaluate.models_under_test.read_shard_sets", count_reads)
-    evaluate_run(trained, "local", compare="fedavg")
+    evaluate_run(trained, "local")
     assert sorted(read) == sorted(set(read))
 
 
 def test_all_models_are_pooled_at_the_end_of_the_table_by_size(trained):
     result = evaluate_run(trained)
     for split, label in (("client_test", "all clients"), ("server_test", "all models")):
-        *rows, pooled = result.lesions[split]
+        *rows, pooled = result.tables.splits[split].lesions
         assert (pooled.label, pooled.modality, pooled.organ) == (label, "", "all organs")
         whole = {row.label: row for row in reversed(rows)}.values()  # the first line of each model
         assert pooled.sizes["all"].dice.n == sum(row.sizes["all"].dice.n for row in whole)
-        assert pooled.sizes["all"].lesions.n == sum(row.sizes["all"].lesions.n for row in whole)
-    assert [row.organ for row in result.lesions["server_test"]] == [
+        assert pooled.sizes["all"].found.lesions == sum(row.sizes["all"].found.lesions for row in whole)
+    assert [row.organ for row in result.tables.splits["server_test"].lesions] == [
         *(row.organ for row in result.server),
         "all organs",
     ]
@@ -136,70 +142,19 @@ def test_a_run_with_options_of_another_release_is_rejected_in_one_line(trained):
         evaluate_run(trained)
 
 
-def test_gains_are_paired_case_by_case(trained):
-    result = evaluate_run(trained, compare="fedavg")
-    ours, theirs = (
-        cases_of(result, run=name, metric="dice", split="client_test") for name in ("flames", "fedavg")
-    )
-    assert set(ours) == set(theirs)
-    for row in result.clients:
-        differences = [ours[key] - theirs[key] for key in ours if key[0] == row.label]
-        assert row.dice_gain.mean == pytest.approx(np.mean(differences), abs=1e-12)
-        assert row.dice_gain.n == row.n == len(differences)
-    assert any(row.dice_gain.mean != 0 for row in result.clients)
-
-
-def test_the_other_run_is_scored_as_if_it_stood_alone(trained):
-    beside = evaluate_run(trained, compare="fedavg")
-    alone = evaluate_run(trained, "fedavg")
-    assert cases_of(beside, run="fedavg") == cases_of(alone)
-    assert [row.compared for row in beside.clients] == [row.metrics for row in alone.clients]
-    assert [row.compared for row in beside.server] == [row.metrics for row in alone.server]
-
-
-def test_server_models_of_one_modality_are_compared_with_its_only_model(trained):
-    result = evaluate_run(trained, "local", compare="fedavg", server_test=True)
-    labels = [row.label for row in result.server if row.organ in ("brain", "all organs")]
-    assert labels == ["MRI by brats-1", "MRI by brats-2", "MRI by brats-3", "US by busi", "US by otu2d"]
-    assert all(row.compared for row in result.server)
-    theirs = [row.compared["dice"].mean for row in result.server if row.label.startswith("MRI")]
-    assert len(set(theirs)) == 1
-    with (result.folder / "cases.csv").open(encoding="utf-8") as file:
-        lines = file.readlines()
-    assert len(lines) == len(set(lines))  # however many models it is compared with
-
-
-def test_a_model_that_has_no_counterpart_is_left_blank_not_guessed(trained):
-    result = evaluate_run(trained, compare="local", server_test=True)
-    assert all(row.compared is row.dice_gain is None for row in result.server)
-    assert all(row.compared is row.gains is None for row in result.lesions["server_test"])
-    assert {line["dice_gain"] for line in read_csv(result.folder / "lesions-server.csv")} == {""}
-    lines = read_csv(result.folder / "server.csv")
-    assert {line["local_dice_mean"] for line in lines} == {line["dice_gain"] for line in lines} == {""}
-    assert all(float(line["dice_mean"]) >= 0 for line in lines)
-
-
-def test_the_only_model_of_a_modality_is_a_counterpart_under_any_name(workspace):
-    root = workspace()
-    partition(PartitionConfig(workspace=root, datasets=("busi",), overwrite=True))
-    for strategy in ("flames", "local"):
-        federate(federate_config(root, strategy=strategy, rounds=1))
-    (row,) = evaluate_run(root, compare="local", server_test=True).server
-    assert row.dice_gain.mean == 0
-    assert row.compared == row.metrics
-
-
 def test_every_client_model_of_a_local_run_meets_the_unseen_patients(trained):
     result = evaluate_run(trained, "local")
     state = load_state(trained / "runs" / "local" / "checkpoints")
-    made = read_partition(trained / "partition.json")
+    made = read_partition(partition_file(trained))
     for client in made.clients:
         server = next(entry for entry in made.server if entry.modality == client.modality)
         label = f"{client.modality} by {client.name}"
         expected = expected_of(
-            label, state.final_server_model(client.name, client.modality), trained / server.shard
+            label,
+            state.final_server_model(client.name, client.modality),
+            partition_folder(trained) / server.shard,
         )
-        assert cases_of(result, client=label) == expected
+        assert cases_of(result, model=label) == expected
 
 
 def test_without_a_name_the_newest_run_is_taken(trained):
@@ -209,20 +164,28 @@ def test_without_a_name_the_newest_run_is_taken(trained):
     assert evaluate(config).run == "fedavg"
 
 
-@pytest.mark.parametrize("options", [{"name": "flames"}, {"name": "fedavg", "compare": "flames"}])
-def test_a_run_of_another_partition_is_rejected(options, trained):
+def test_a_run_is_evaluated_on_its_own_partition_when_that_has_another_name(trained):
+    before = cases_of(evaluate_run(trained, "flames"))
     partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
+    again = evaluate_run(trained, "flames", name="again")
+    assert cases_of(again) == before
+    assert again.content.runs[0].partition == "default-old-1"
+
+
+def test_a_run_whose_partition_is_gone_is_rejected(trained):
+    partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
+    shutil.rmtree(partition_folder(trained, "default-old-1"))
     with pytest.raises(
-        FlamesError, match=r"was made on another partition than .*federate again with --fresh"
+        FlamesError,
+        match=r"was made on partition 'default' as it was before, which is not among the .* \(default\), and",
     ):
-        evaluate_run(trained, **options)
-    assert not list(trained.glob("runs/*/evaluation"))
+        evaluate_run(trained)
+    assert not (trained / "evaluations").exists()
 
 
-@pytest.mark.parametrize("options", [{"name": "none"}, {"compare": "none"}])
-def test_a_run_that_is_not_there_is_named(options, trained):
+def test_a_run_that_is_not_there_is_named(trained):
     with pytest.raises(MissingArtifact, match="no run 'none' in"):
-        evaluate_run(trained, **options)
+        evaluate_run(trained, "none")
 
 
 def test_a_run_without_a_checkpoint_names_the_command(trained):
@@ -233,7 +196,7 @@ def test_a_run_without_a_checkpoint_names_the_command(trained):
 
 
 def test_a_missing_shard_names_the_command(trained):
-    (trained / "shards" / "server-US.h5").unlink()
+    (partition_folder(trained) / "shards" / "server-US.h5").unlink()
     with pytest.raises(
         MissingArtifact, match=r"server-US\.h5 does not exist; make it with `flames partition"
     ):
@@ -291,27 +254,24 @@ def test_unseen_sites_have_rows_of_their_own_after_the_others(centres):
     rows = read_csv(result.folder / "cases.csv")
     assert {row["site"] for row in rows if row["split"] == "client_test"} == {"C1"}
     assert {row["site"] for row in rows if row["split"] == "server_test"} == {"", "C2", "C5", "C6"}
-    summary = json.loads((result.folder / "summary.json").read_text())
-    assert [row["unseen_site"] for row in summary["server"]] == [None, None, None, "C5", "C6"]
+    lines = json.loads((result.folder / "evaluation.json").read_text())["tables"]["server"]
+    assert [line["unseen_site"] for line in lines] == ["", "", "", "C5", "C6"]
     lines = read_csv(result.folder / "server.csv")
     assert [line["organ"] for line in lines] == [row.organ for row in result.server]
-    unseen = [(row.label, row.organ, row.unseen) for row in result.lesions["server_test"] if row.unseen]
+    unseen = [
+        (row.label, row.organ, row.unseen)
+        for row in result.tables.splits["server_test"].lesions
+        if row.unseen
+    ]
     assert unseen[-1] == ("all models", "liver, C5, C6 (unseen)", "C5, C6")
     assert unseen[:-1] == [("CT", f"liver, {site} (unseen)", site) for site in ("C5", "C6")]
-
-
-def test_unseen_sites_are_compared_with_the_same_site(centres):
-    space = centres("C6", strategies=("fedavg", "flames"))
-    beside = evaluate_run(space, "flames", compare="fedavg", server_test=True)
-    alone = evaluate_run(space, "fedavg", server_test=True)
-    assert [row.compared for row in beside.server] == [row.metrics for row in alone.server]
 
 
 def test_a_client_without_test_patients_is_named_and_passed_over(centres):
     result = evaluate_run(centres("C6"), "fedavg")
     assert [row.label for row in result.clients] == ["lits-c1"]
-    assert result.untested == {"kits": "no test patients", "lits-c2": "no test patients"}
-    assert json.loads((result.folder / "summary.json").read_text())["untested"] == result.untested
+    assert result.content.untested == {"kits": "no test patients", "lits-c2": "no test patients"}
+    assert json.loads((result.folder / "evaluation.json").read_text())["untested"] == result.content.untested
 
 
 def test_a_modality_without_clients_is_scored_by_a_model_of_all_else_listed_as_untested(centres):
@@ -322,14 +282,14 @@ def test_a_modality_without_clients_is_scored_by_a_model_of_all_else_listed_as_u
     ]
     alone = evaluate_run(space, "flames")
     assert [row.organ for row in alone.server] == ["kidney"]
-    assert alone.untested["CT"] == "no client of this modality trained a model"
+    assert alone.content.untested["CT"] == "no client of this modality trained a model"
 
 
 def test_a_run_of_real_nodes_is_tested_at_the_server_alone(trained):
     config = trained / "runs" / "flames" / "config.toml"
     config.write_text(config.read_text().replace('engine = "inline"', 'engine = "superlink"'))
     result = evaluate_run(trained, "flames")
-    assert result.clients == []
+    assert result.clients == ()
     assert result.server
     with pytest.raises(FlamesError, match=r"test at their own sites, and their reports are in .*tests\.json"):
         evaluate_run(trained, "flames", client_test=True)

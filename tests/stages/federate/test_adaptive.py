@@ -18,6 +18,7 @@ from flames_cli.stages.partition.stage import partition
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import read_partition
+from flames_cli.store.workspace import partition_file, partition_folder
 from tests.support.asserts import assert_same, assert_same_state, without_timings
 from tests.support.stages import SMALL_MODEL, evaluate_run, federate_config
 
@@ -62,11 +63,11 @@ def test_a_client_uses_exactly_the_model_that_it_has_validated(wire, tiny):
     found = {
         c["client"]: c for c in json.loads((result.folder / "final-models.json").read_bytes())["clients"]
     }
-    for entry in read_partition(root / "partition.json").clients:
+    for entry in read_partition(partition_file(root)).clients:
         model = build_model("unet", seed=0, **SMALL_MODEL)
         final = state.final_model_for(entry.name, entry.modality)
         load_weights(model, final)
-        data = ShardDataset(read_shard_sets(root / entry.shard, "val"))
+        data = ShardDataset(read_shard_sets(partition_folder(root) / entry.shard, "val"))
         assert validate(model, data, 8, CPU, "fp32", 0.3).dice == found[entry.name]["val_dice"]
     assert "pick" not in found["busi"]  # the only client of its modality
     chosen = found["brats-1"]["pick"]

@@ -10,6 +10,7 @@ from flames_cli.fed.events import Noted
 from flames_cli.stages import rounds
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import list_rounds, load_state
+from flames_cli.store.evaluations import read_evaluation_file
 from tests.support.asserts import assert_same_state
 from tests.support.stages import evaluate_run, federate_config
 
@@ -47,53 +48,32 @@ def test_the_best_round_is_stored_as_if_the_run_had_ended_after_it(root):
 
 def test_the_best_round_is_evaluated_on_request_with_results_of_its_own(root):
     best, alone = evaluate_run(root, "four", round="best"), evaluate_run(root, "one")
-    assert [row.as_json() for row in best.clients] == [row.as_json() for row in alone.clients]
-    assert [row.as_json() for row in best.server] == [row.as_json() for row in alone.server]
-    assert best.folder == folder(root, "four") / "evaluation" / "round-00001"
-    written = json.loads((best.folder / "summary.json").read_text())
-    choice = written["round_choice"]["four"]
-    assert (written["round"], choice["last"]) == (1, 4)
-    assert choice["why"].startswith("the best of 4 rounds by 3 validation patients (mean")
+    assert best.tables == alone.tables
+    assert best.folder == root / "evaluations" / "four-best"
+    (run,) = read_evaluation_file(best.folder / "evaluation.json").runs
+    assert (run.round, run.last_round, run.asked) == (1, 4, "best")
+    assert run.why.startswith("the best of 4 rounds by 3 validation patients (mean")
     last = evaluate_run(root, "four")
-    assert (last.round, last.folder) == (4, folder(root, "four") / "evaluation")
-    assert "3 validation patients are too few" in last.chosen["four"].why
+    assert (last.content.runs[0].round, last.folder) == (4, root / "evaluations" / "four")
+    assert "3 validation patients are too few" in last.content.runs[0].why
+    assert evaluate_run(root, "four", round=1).folder == root / "evaluations" / "four-round-1"
 
 
 def test_with_enough_patients_the_best_round_is_the_default(root, monkeypatch):
     monkeypatch.setattr(rounds, "ENOUGH_PATIENTS", 3)
-    result = evaluate_run(root, "four", compare="one")
-    assert (result.round, result.chosen["four"].asked, result.chosen["one"].round) == (1, "best", 1)
-    assert result.folder == folder(root, "four") / "evaluation"
-
-
-def test_runs_that_are_compared_follow_one_rule(root, monkeypatch):
-    """Without it, the best round of one run would be compared with the last one of another."""
-    monkeypatch.setattr(rounds, "ENOUGH_PATIENTS", 3)
-    federate(federate_config(root, rounds=1, run="nameless", **FAST))
-    run = folder(root, "nameless")
-    (run / "final-models.json").unlink()  # as if an earlier release had made it
-    for first, second in (("four", "nameless"), ("nameless", "four")):
-        result = evaluate_run(root, first, compare=second)
-        assert {run: chosen.round for run, chosen in result.chosen.items()} == {"four": 4, "nameless": 1}
-        why = {run: chosen.why for run, chosen in result.chosen.items()}
-        assert why["four"] == "the last round, as of run 'nameless'"
-        assert "no numbers of validation patients" in why["nameless"]
+    result = evaluate_run(root, "four")
+    (run,) = result.content.runs
+    assert (run.round, run.asked) == (1, "best")
+    assert result.folder == root / "evaluations" / "four"
+    assert evaluate_run(root, "four", round="last").folder == root / "evaluations" / "four-last"
 
 
 def test_other_rounds_have_statistics_of_their_blend_and_the_result_says_so(tiny):
     root = tiny()
     federate(federate_config(root, rounds=3, keep_rounds=3, **FAST))
-    stale = {number: evaluate_run(root, round=number).stale_statistics for number in (1, 2, 3)}
-    assert stale == {1: (), 2: ("flames",), 3: ()}
-
-
-def test_statistics_of_the_other_runs_blend_are_said_too(tiny):
-    root = tiny()
-    for name, number in (("short", 2), ("long", 3)):
-        federate(federate_config(root, rounds=number, keep_rounds=3, run=name, **FAST))
-    result = evaluate_run(root, "short", compare="long", round=2)
-    assert result.stale_statistics == ("long",)
-    assert json.loads((result.folder / "summary.json").read_text())["stale_statistics"] == ["long"]
+    found = {number: evaluate_run(root, round=number).content.runs[0] for number in (1, 2, 3)}
+    stale = {number: run.stale_statistics for number, run in found.items()}
+    assert stale == {1: False, 2: True, 3: False}
 
 
 def test_a_continued_run_chooses_as_one_that_was_not_stopped(tiny):
@@ -127,4 +107,4 @@ def test_a_damaged_best_round_is_set_aside_and_another_one_is_the_best(tiny):
     scores = score_rounds(again.records, [again.final])
     best = scores.best([3, 4])
     assert [one["round"] for one in again.final["earlier"]] == ([3] if best == 3 else [])
-    assert evaluate_run(root, round="best").round == best
+    assert evaluate_run(root, round="best").content.runs[0].round == best

@@ -16,6 +16,7 @@ from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state, save_state
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import read_partition
+from flames_cli.store.workspace import partition_file, partition_folder
 from tests.support.asserts import assert_same, assert_same_state
 from tests.support.stages import SMALL_MODEL, federate_config
 
@@ -28,8 +29,8 @@ def state_of(result):
 
 def estimated(root, client, weights):
     """Return the statistics of `weights` on the training images of a client, estimated again."""
-    entry = next(one for one in read_partition(root / "partition.json").clients if one.name == client)
-    data = ShardDataset(read_shard_sets(root / entry.shard, "train"))
+    entry = next(one for one in read_partition(partition_file(root)).clients if one.name == client)
+    data = ShardDataset(read_shard_sets(partition_folder(root) / entry.shard, "train"))
     model = build_model("unet", seed=0, **SMALL_MODEL)
     return statistics_of(estimate_statistics(model, weights, data, 8, torch.device("cpu"), "fp32"))
 
@@ -59,7 +60,7 @@ def test_a_server_model_has_the_statistics_of_all_images_of_its_clients(tiny):
     root = tiny()
     state = state_of(federate(federate_config(root, rounds=1)))
     parts = [estimated(root, client, state.server["MRI"]) for client in ("brats-1", "brats-2")]
-    sizes = {c.name: c.images["train"] for c in read_partition(root / "partition.json").clients}
+    sizes = {c.name: c.images["train"] for c in read_partition(partition_file(root)).clients}
     total = sizes["brats-1"] + sizes["brats-2"]
     for name, array in state.statistics.groups["MRI"].items():
         if name.endswith("running_mean"):

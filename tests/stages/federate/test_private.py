@@ -75,9 +75,9 @@ def test_a_private_run_reports_its_cost_and_resumes_to_the_last_bit(tiny, monkey
     assert_same_state(state_of(again), state_of(whole))
 
     result = evaluate_run(root, "whole", server_test=True)
-    told = json.loads((whole.folder / "evaluation" / "summary.json").read_text())["privacy"]
+    told = json.loads((result.folder / "evaluation.json").read_text())["privacy"]
     expected = {"epsilon": spent[-1]["epsilon"], "delta": 1e-5, "noise": 0.8, "clip": 0.05}
-    assert told == result.privacy
+    assert told == result.content.privacy
     assert {**told, **expected, "rounds": 2, "releases": 2, "unit": "client"} == told
     (note,) = (note for note in evaluation_notes(result) if note.startswith("privacy: "))
     assert f"epsilon {expected['epsilon']:.3g} (delta 1e-05) after 2 releases with noise 0.8" in note

@@ -34,6 +34,7 @@ from flames_cli.store.checkpoint import list_rounds, load_state
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import read_shard_cases
 from flames_cli.store.partition import read_partition, write_partition
+from flames_cli.store.workspace import partition_file, partition_folder
 from tests.support.asserts import assert_same_state, without_timings
 from tests.support.stages import federate_config
 
@@ -75,7 +76,7 @@ def test_the_centralised_bound_trains_on_all_cases_of_a_modality(tiny):
     root = tiny()
     (record,) = federate(federate_config(root, strategy="centralised", rounds=1)).records
     images: dict[str, int] = {}
-    for entry in read_partition(root / "partition.json").clients:
+    for entry in read_partition(partition_file(root)).clients:
         images[entry.modality] = images.get(entry.modality, 0) + entry.images["train"]
     assert {entry["client"]: entry["n_examples"] for entry in record["clients"]} == images
     assert all(entry["n_steps"] == -(-entry["n_examples"] // 8) for entry in record["clients"])
@@ -180,12 +181,28 @@ def test_options_that_change_nothing_may_change(tiny):
     assert list_rounds(resumed.folder / "checkpoints")[-1] == 2
 
 
-def test_another_partition_is_rejected(tiny):
+def test_another_partition_is_rejected_and_the_old_one_continues_the_run(tiny, uninterrupted):
     root = tiny()
     federate(federate_config(root, rounds=1))
     partition(PartitionConfig(workspace=root, seed=1, split={"brats": 2}, overwrite=True))
-    with pytest.raises(FlamesError, match=r"made with other options \(partition '\w+' → '\w+'\)"):
+    was = "'default' as it was before, which is called 'default-old-1' now"
+    with pytest.raises(FlamesError, match=rf"\(partition {was} → 'default'\); .*, or --resume flames"):
+        federate(federate_config(root, rounds=3))
+    result = federate(federate_config(root, rounds=3, partition="default-old-1"))
+    assert result.resumed_from == 1
+    assert_same_state(state_of(result), uninterrupted["flames"][0])
+
+
+def test_a_run_on_a_named_partition_is_not_continued_on_another(tiny):
+    root = tiny()
+    partition(PartitionConfig(workspace=root, name="other", seed=1, split={"brats": 2}))
+    federate(federate_config(root, rounds=1, partition="other"))
+    with pytest.raises(FlamesError, match=r"other options \(partition 'other' → 'default'\)"):
         federate(federate_config(root, rounds=2))
+    shutil.rmtree(partition_folder(root, "other"))
+    with pytest.raises(FlamesError, match="'other' as it was before, which is gone → 'default'") as caught:
+        federate(federate_config(root, rounds=2))
+    assert "--resume" not in str(caught.value)
 
 
 def test_fresh_starts_again(tiny, uninterrupted):
@@ -230,11 +247,11 @@ def test_the_newest_checkpoints_and_the_best_one_are_kept(keep, tiny):
 
 def test_a_missing_shard_or_partition_names_its_command(tiny, tmp_path):
     root = tiny()
-    (root / "shards" / "busi.h5").unlink()
+    (partition_folder(root) / "shards" / "busi.h5").unlink()
     with pytest.raises(MissingArtifact, match=r"busi\.h5 does not exist; make it with `flames partition"):
         federate(federate_config(root))
     with pytest.raises(
-        MissingArtifact, match=r"partition\.json does not exist; make it with `flames partition"
+        MissingArtifact, match=r"no partition 'default' in .*; make it with `flames partition"
     ):
         federate(federate_config(tmp_path))
     assert not (root / "runs").exists()
@@ -242,7 +259,9 @@ def test_a_missing_shard_or_partition_names_its_command(tiny, tmp_path):
 
 def test_a_shard_of_another_size_cannot_join(tiny):
     root = tiny()
-    (root / "shards" / "busi.h5").write_bytes((tiny(size=48) / "shards" / "busi.h5").read_bytes())
+    (partition_folder(root) / "shards" / "busi.h5").write_bytes(
+        (partition_folder(tiny(size=48)) / "shards" / "busi.h5").read_bytes()
+    )
     seal(root)
     with pytest.raises(FlamesError, match="client busi cannot join: its images are 48×48"):
         federate(federate_config(root))
@@ -292,7 +311,7 @@ def test_the_learning_rate_of_a_modality_is_its_clients_alone(tiny):
 
 def test_test_sets_have_no_influence_at_all(tiny, uninterrupted):
     root = tiny()
-    for shard in (root / "shards").glob("*.h5"):
+    for shard in (partition_folder(root) / "shards").glob("*.h5"):
         scramble_test_set(shard)
     with pytest.raises(FlamesError, match=r"brats-1\.h5 has changed since `flames partition` wrote it"):
         federate(federate_config(root))
@@ -305,10 +324,10 @@ def test_test_sets_have_no_influence_at_all(tiny, uninterrupted):
 
 def seal(root):
     """Write the current checksums of the shards into the partition."""
-    file = root / "partition.json"
+    file = partition_file(root)
     made = read_partition(file)
     entries = {
-        key: [replace(entry, sha256=hash_file(root / entry.shard)) for entry in getattr(made, key)]
+        key: [replace(entry, sha256=hash_file(file.parent / entry.shard)) for entry in getattr(made, key)]
         for key in ("clients", "server")
     }
     write_partition(file, replace(made, **entries))
@@ -368,7 +387,7 @@ def test_no_message_names_a_patient_or_a_case(tiny, messages):
     federate(federate_config(root, rounds=1))
     names = {
         name
-        for shard in (root / "shards").glob("*.h5")
+        for shard in (partition_folder(root) / "shards").glob("*.h5")
         for _, cases in read_shard_cases(shard).values()
         for case in cases
         for name in (case.case, case.patient)
@@ -401,7 +420,7 @@ def test_a_run_keeps_its_initial_options_and_facts(tiny):
     assert FederateConfig(workspace=root, **written["federate"]) == config.model_copy(
         update={"run": "flames", "encoder_weights": "none"}
     )
-    assert written["run"]["partition_sha256"] == hash_file(root / "partition.json")
+    assert written["run"]["partition_sha256"] == hash_file(partition_file(root))
     assert (written["run"]["size"], written["run"]["device"]) == (32, "cpu")
     lines = (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["round"] for line in lines] == [1]

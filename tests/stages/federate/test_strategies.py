@@ -14,6 +14,7 @@ from flames_cli.store.checkpoint import load_state
 from flames_cli.store.client_state import load_client_state
 from flames_cli.store.partition import read_partition
 from flames_cli.store.runs import read_config
+from flames_cli.store.workspace import partition_file
 from tests.support.asserts import assert_same_state, assert_same_tree, without_timings
 from tests.support.stages import evaluate_run, federate_config
 
@@ -261,7 +262,7 @@ def test_style_never_reaches_the_server(tiny):
     for name in model.style_entries():
         np.testing.assert_array_equal(server[name], state_of(start).server["all"][name])
     assert any(not np.array_equal(server[name], other[name]) for name in model.style_entries())
-    clients = {entry.name for entry in read_partition(root / "partition.json").clients}
+    clients = {entry.name for entry in read_partition(partition_file(root)).clients}
     assert memories_of(result).keys() == clients
     assert all(memory["style"].keys() == model.style_entries() for memory in memories_of(result).values())
     assert memories_of(whole) == {}
@@ -282,7 +283,7 @@ def test_renderers_are_lent_only_when_asked_for(workspace):
     root = workspace()
     lent = federate(federate_config(root, run="lent", share="content", style_from=2, **SDNET))
     kept = federate(federate_config(root, run="kept", share="content", **SDNET))
-    clients = {entry.name for entry in read_partition(root / "partition.json").clients}
+    clients = {entry.name for entry in read_partition(partition_file(root)).clients}
     assert state_of(lent).styles.keys() == clients
     assert state_of(kept).styles == {}
     assert lent.records[1]["bytes_down"] > kept.records[1]["bytes_down"]

@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from flames_cli.config import PartitionConfig, PreprocessConfig
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.stages.partition.stage import partition, verify_partition
+from flames_cli.stages.partition.stage import make_partition, partition, verify_partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import CaseInfo, SetInfo
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import read_preprocessed_cases, read_shard_cases, read_shard_sets
 from flames_cli.store.partition import Partition, read_partition
+from flames_cli.store.partitions import find_run_partition
+from flames_cli.store.runs import run_folder, write_config
 from flames_cli.store.volumes import find_volumes
+from flames_cli.store.workspace import list_partitions, partition_file, partition_folder
 from tests.support.datasets import find_shared, write_noise
 
 SIZE = 4
@@ -48,7 +51,10 @@ def single(*patients: str, images: int = 1):
 
 
 def digests(workspace: Path) -> dict[str, str]:
-    files = [workspace / "partition.json", *(workspace / "shards").iterdir()]
+    files = [
+        partition_file(workspace),
+        *(partition_folder(workspace) / "shards").iterdir(),
+    ]
     return {path.name: hash_file(path) for path in files}
 
 
@@ -76,7 +82,7 @@ def where_cases_lie(workspace: Path, made: Partition):
     return [
         (info.dataset, case, shard, set_name)
         for shard in shards
-        for set_name, (info, cases) in read_shard_cases(workspace / shard).items()
+        for set_name, (info, cases) in read_shard_cases(partition_folder(workspace) / shard).items()
         for case in cases
     ]
 
@@ -118,14 +124,14 @@ def count_volumes(cases: Sequence[CaseInfo]) -> tuple[int, int]:
 
 
 def check_manifest(workspace: Path, made: Partition) -> None:
-    assert read_partition(workspace / "partition.json") == made
+    assert read_partition(partition_file(workspace)) == made
     for client in made.clients:
-        cases = read_shard_cases(workspace / client.shard)
+        cases = read_shard_cases(partition_folder(workspace) / client.shard)
         assert client.images == {name: count_selected(one) for name, (_, one) in cases.items()}
         assert client.test_volumes == count_volumes(cases["test"][1])
         assert client.patients == {name: sorted({c.patient for c in one}) for name, (_, one) in cases.items()}
     for server in made.server:
-        cases = read_shard_cases(workspace / server.shard)
+        cases = read_shard_cases(partition_folder(workspace) / server.shard)
         assert server.images == {name.split("/")[1]: count_selected(one) for name, (_, one) in cases.items()}
         assert server.test_volumes == {
             name.split("/")[1]: count_volumes(one) for name, (_, one) in cases.items()
@@ -133,7 +139,7 @@ def check_manifest(workspace: Path, made: Partition) -> None:
         assert server.patients == {
             name.split("/")[1]: sorted({c.patient for c in one}) for name, (_, one) in cases.items()
         }
-    shards = {path.name for path in (workspace / "shards").iterdir()}
+    shards = {path.name for path in (partition_folder(workspace) / "shards").iterdir()}
     assert shards == {Path(entry.shard).name for entry in (*made.clients, *made.server)}
 
 
@@ -185,7 +191,7 @@ def test_no_patient_and_no_split_unit_is_in_two_sets(drawn, val_fraction, skew, 
 
 def test_phantoms_are_divided_as_in_the_paper(workspace):
     folder = workspace()
-    made = read_partition(folder / "partition.json")
+    made = read_partition(partition_file(folder))
     check_partition(folder, made)
     names = ["brats-1", "brats-2", "brats-3", "busi", "otu2d"]
     assert [client.name for client in made.clients] == names
@@ -209,8 +215,9 @@ def test_pixels_are_copied_unchanged(tmp_path):
     drawn = write_noise(source(tmp_path, "otu2d"), sets, INFOS["otu2d"])
     pixels = {case.case: (image, mask) for case, image, mask in drawn}
     made = run(tmp_path)
-    read = [one for name in CLIENT_SETS for one in read_shard_sets(tmp_path / made.clients[0].shard, name)]
-    read += read_shard_sets(tmp_path / made.server[0].shard, "test")
+    folder = partition_folder(tmp_path)
+    read = [one for name in CLIENT_SETS for one in read_shard_sets(folder / made.clients[0].shard, name)]
+    read += read_shard_sets(folder / made.server[0].shard, "test")
     assert sum(len(one) for one in read) == len(drawn)
     for one in read:
         for case, image, mask in zip(one.cases, one.images, one.masks, strict=True):
@@ -266,17 +273,70 @@ def test_an_existing_partition_is_kept_without_overwrite(small):
     workspace = small(busi={})
     run(workspace)
     before = digests(workspace)
-    with pytest.raises(FlamesError, match=r"partition\.json exists already; pass --overwrite"):
+    with pytest.raises(FlamesError, match=r"partition 'default' exists already in .*; pass --overwrite"):
         run(workspace, seed=1)
     assert digests(workspace) == before
+
+
+def test_partitions_of_several_names_are_independent(small):
+    workspace = small(busi={})
+    run(workspace)
+    before = digests(workspace)
+    other = make_partition(PartitionConfig(workspace=workspace, name="fold-1", fold="1/3"))
+    assert (other.name, other.folder) == ("fold-1", workspace / "partitions" / "fold-1")
+    assert read_partition(other.folder / "partition.json") == other.partition
+    assert digests(workspace) == before
+    assert list_partitions(workspace) == ["default", "fold-1"]
+
+
+def test_a_partition_without_a_run_is_replaced(small):
+    workspace = small(busi={})
+    run(workspace)
+    made = make_partition(PartitionConfig(workspace=workspace, seed=1, overwrite=True))
+    assert made.aside == ""
+    assert list_partitions(workspace) == ["default"]
+    assert read_partition(partition_file(workspace)).seed == 1
+
+
+def add_run(workspace, name="flames"):
+    """Write the configuration of a run on the present default partition."""
+    facts = {"partition_sha256": hash_file(partition_file(workspace))}
+    write_config(run_folder(workspace, name).config, {"federate": {"partition": "default"}, "run": facts})
+
+
+def test_a_partition_on_which_a_run_was_made_is_set_aside(small):
+    workspace = small(busi={})
+    first = run(workspace)
+    add_run(workspace)
+    made = make_partition(PartitionConfig(workspace=workspace, seed=1, overwrite=True))
+    assert made.aside == "default-old-1"
+    assert read_partition(partition_file(workspace, "default-old-1")) == first
+    assert (partition_folder(workspace, "default-old-1") / first.clients[0].shard).is_file()
+    assert find_run_partition(workspace, run_folder(workspace, "flames")) == "default-old-1"
+    add_run(workspace, "second")
+    again = make_partition(PartitionConfig(workspace=workspace, seed=2, overwrite=True))
+    assert again.aside == "default-old-2"
+
+
+def test_a_partition_that_is_made_again_with_the_same_content_keeps_its_name(small):
+    workspace = small(busi={})
+    made = run(workspace)
+    add_run(workspace)
+    (partition_folder(workspace) / made.clients[0].shard).write_bytes(b"damaged")
+    assert make_partition(PartitionConfig(workspace=workspace, overwrite=True)).aside == ""
+    assert list_partitions(workspace) == ["default"]
+    verify_partition(partition_folder(workspace), made)
 
 
 def test_shards_of_an_earlier_partition_are_removed(small):
     workspace = small(brats={}, busi={})
     run(workspace, split={"brats": 2})
-    (workspace / "shards" / "old-client.h5").write_bytes(b"stale")
+    (partition_folder(workspace) / "shards" / "old-client.h5").write_bytes(b"stale")
     made = run(workspace, datasets=("brats",), split={"brats": 1}, overwrite=True)
-    assert sorted(path.name for path in (workspace / "shards").iterdir()) == ["brats.h5", "server-MRI.h5"]
+    assert sorted(path.name for path in (partition_folder(workspace) / "shards").iterdir()) == [
+        "brats.h5",
+        "server-MRI.h5",
+    ]
     check_manifest(workspace, made)
 
 
@@ -314,8 +374,8 @@ def test_a_split_that_cannot_be_is_rejected_and_nothing_changes(split, found, sm
     workspace = small(busi={})
     with pytest.raises(FlamesError, match=found):
         run(workspace, split=split)
-    assert not (workspace / "partition.json").exists()
-    assert not (workspace / "shards").exists()
+    assert not partition_file(workspace).exists()
+    assert not (partition_folder(workspace) / "shards").exists()
     run(workspace)
     before = digests(workspace)
     with pytest.raises(FlamesError, match=found):
@@ -354,7 +414,7 @@ def test_a_doctored_file_with_a_patient_or_split_unit_in_two_sets_is_rejected(se
     workspace = small(busi={name: [*sound[name], *sets.get(name, [])] for name in sound})
     with pytest.raises(FlamesError, match=found):
         run(workspace, split={"busi": 1}, val_fraction=0.49)
-    assert not (workspace / "partition.json").exists()
+    assert not partition_file(workspace).exists()
 
 
 def test_a_patient_of_two_split_units_is_not_divided_between_clients(small):
@@ -365,14 +425,16 @@ def test_a_patient_of_two_split_units_is_not_divided_between_clients(small):
         run(small(busi=two), split={"busi": 2}, val_fraction=0)
 
 
-def test_a_rejected_overwrite_leaves_no_partition_that_contradicts_its_shards(small):
+def test_a_rejected_overwrite_leaves_the_partition_as_it_was(small):
     workspace = small(busi={})
     run(workspace)
+    before = digests(workspace)
     small(busi={"client_train": single(*"abc"), "client_test": single("c")})
     with pytest.raises(FlamesError, match="patient busi/c"):
         run(workspace, overwrite=True)
-    with pytest.raises(MissingArtifact, match="flames partition"):
-        read_partition(workspace / "partition.json")
+    assert digests(workspace) == before
+    left = {path.name for path in partition_folder(workspace).parent.iterdir()}
+    assert left == {".default.lock", "default"}
 
 
 def test_one_name_in_two_data_sets_of_unnamed_patients_is_two_patients(small):
@@ -397,8 +459,8 @@ def test_named_patients_whom_two_data_sets_share_are_rejected_whatever_their_set
         error.value
     )
     assert "--different-people" in str(error.value)
-    assert not (workspace / "partition.json").exists()
-    assert not (workspace / "shards").exists()
+    assert not partition_file(workspace).exists()
+    assert not (partition_folder(workspace) / "shards").exists()
     made = run(workspace, different_people=True, **one_each)
     assert made.options["different_people"] is True
     check_partition(workspace, made)
@@ -458,7 +520,7 @@ def test_progress_counts_the_clients(small):
 def test_the_manifest_can_be_read_by_people(small):
     workspace = small(busi={})
     run(workspace, seed=7)
-    content = json.loads((workspace / "partition.json").read_text())
+    content = json.loads(partition_file(workspace).read_text())
     assert (content["seed"], content["size"]) == (7, SIZE)
     assert sum(content["clients"][0]["images"].values()) == 7
     assert content["server"][0]["patients"] == {"busi": ["h"]}
@@ -488,7 +550,7 @@ def test_a_held_out_site_is_a_test_set_of_the_servers_alone(small):
         (True, True),
         (False, False),
     }
-    assert read_partition(workspace / "partition.json") == made
+    assert read_partition(partition_file(workspace)) == made
 
 
 def test_the_partition_records_its_options(small):
@@ -504,7 +566,7 @@ def test_the_partition_records_its_options(small):
     }
     assert made.left_out == {"lits": 2}
     assert made.channels == 1
-    assert read_partition(workspace / "partition.json") == made
+    assert read_partition(partition_file(workspace)) == made
 
 
 def test_a_data_set_all_of_whose_sites_are_held_out_has_no_client(small):
@@ -561,7 +623,7 @@ def test_a_patient_trained_on_in_one_modality_and_tested_in_another_is_found(sma
         FlamesError, match=r"patient sts/d is in shards/sts-ct\.h5:test and in shards/sts-mri\.h5:(train|val)"
     ):
         run(workspace)
-    assert not (workspace / "partition.json").exists()
+    assert not partition_file(workspace).exists()
     small(**{"sts-mri": {**mri, "server_test": [("z", "d", 1)], "client_train": single("e", "f")}})
     with pytest.raises(FlamesError, match=r"split unit sts/d is in .*sts-ct\.h5:test and in .*server-MRI"):
         run(workspace)
@@ -570,10 +632,13 @@ def test_a_patient_trained_on_in_one_modality_and_tested_in_another_is_found(sma
 def test_verification_reads_the_shards_not_the_plan(small):
     workspace = small(busi={}, otu2d={})
     made = run(workspace)
-    verify_partition(workspace, made)
-    shutil.copy(workspace / "shards" / "busi.h5", workspace / "shards" / "otu2d.h5")
+    verify_partition(partition_folder(workspace), made)
+    shutil.copy(
+        partition_folder(workspace) / "shards" / "busi.h5",
+        partition_folder(workspace) / "shards" / "otu2d.h5",
+    )
     with pytest.raises(FlamesError, match=r"patient busi/\w is in shards/busi\.h5:\w+ and in shards/otu2d"):
-        verify_partition(workspace, made)
+        verify_partition(partition_folder(workspace), made)
 
 
 def test_a_data_set_that_no_reader_knows_is_taken_by_its_file_s_name(small):

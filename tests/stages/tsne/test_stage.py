@@ -14,6 +14,7 @@ from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.tsne.stage import tsne
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import read_partition
+from flames_cli.store.workspace import partition_file, partition_folder
 
 
 def run(workspace, **options):
@@ -36,8 +37,8 @@ def rows_of(made):
 def training_images(workspace):
     """Return [(client, modality, case, image)] in the partition's order."""
     found = []
-    for entry in read_partition(workspace / "partition.json").clients:
-        data = ShardDataset(read_shard_sets(workspace / entry.shard, "train"))
+    for entry in read_partition(partition_file(workspace)).clients:
+        data = ShardDataset(read_shard_sets(partition_folder(workspace) / entry.shard, "train"))
         found += [
             (entry.name, entry.modality, data.case(i).case, data.example(i)[0]) for i in range(len(data))
         ]
@@ -124,10 +125,11 @@ def test_a_run_for_pixels_is_rejected_since_it_would_have_no_effect(trained, opt
         run(trained, **{option: value})
 
 
-def test_deep_features_of_another_partition_are_rejected(trained):
-    partition(PartitionConfig(workspace=trained, seed=1, overwrite=True))
-    with pytest.raises(FlamesError, match="was made on another partition"):
-        run(trained, features="deep", run="flames")
+def test_deep_features_are_those_of_the_runs_own_partition(trained):
+    before = run(trained, features="deep", run="flames")
+    partition(PartitionConfig(workspace=trained, split={"brats": 1}, overwrite=True))
+    assert run(trained, features="deep", run="flames").images == before.images
+    assert run(trained).images != before.images
 
 
 def test_no_partition_names_the_command(tmp_path):

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from flames_cli.errors import FlamesError
-from flames_cli.store.files.locks import in_turn, is_locked, locked, reading_shards, writing_shards
+from flames_cli.store.files.locks import in_turn, is_locked, locked, reading_partition, writing_partition
+from flames_cli.store.workspace import partition_file, partition_folder
 
 HOLD = """
 import sys, time
@@ -86,30 +87,41 @@ def test_other_runs_are_free(tmp_path):
 
 
 @pytest.fixture
-def shards(tmp_path):
-    """Return a workspace that has shards, and the files from which they are made."""
+def parts(tmp_path):
+    """Return a workspace with two partitions, and the files from which they are made."""
     (tmp_path / "preprocessed").mkdir()
-    (tmp_path / "partition.json").touch()
+    for name in ("default", "other"):
+        partition_folder(tmp_path, name).mkdir(parents=True)
+        partition_file(tmp_path, name).touch()
     return tmp_path
 
 
 def refused(hold, workspace):
-    with pytest.raises(FlamesError, match="wait for its end") as caught, hold(workspace):
+    with pytest.raises(FlamesError, match="wait for its end") as caught, hold(workspace, "default"):
         pass
     return str(caught.value)
 
 
-def test_shards_are_read_by_many_and_made_by_one_alone(shards):
-    with reading_shards(shards), reading_shards(shards):
-        assert "another command is reading or writing" in refused(writing_shards, shards)
-    with writing_shards(shards):
-        assert "`flames partition` is writing this workspace's shards" in refused(reading_shards, shards)
-        refused(writing_shards, shards)
+def test_a_partition_is_read_by_many_and_made_by_one_alone(parts):
+    with reading_partition(parts, "default"), reading_partition(parts, "default"):
+        assert "another command is reading or writing partition 'default'" in refused(
+            writing_partition, parts
+        )
+    with writing_partition(parts, "default"):
+        assert "`flames partition` is writing partition 'default'" in refused(reading_partition, parts)
+        refused(writing_partition, parts)
+
+
+def test_other_partitions_are_free(parts):
+    with writing_partition(parts, "default"), writing_partition(parts, "other"):
+        pass
+    with writing_partition(parts, "default"), reading_partition(parts, "other"):
+        pass
 
 
 def test_a_lock_makes_no_workspace(tmp_path):
-    for hold in (reading_shards, writing_shards):
-        with hold(tmp_path / "none"):
+    for hold in (reading_partition, writing_partition):
+        with hold(tmp_path / "none", "default"):
             assert list(tmp_path.iterdir()) == []
 
 
