@@ -39,7 +39,7 @@ draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
-    *("keep_columns", "local_epochs", "min_clients", "seeds"),
+    *("keep_columns", "on", "local_epochs", "min_clients", "seeds"),
 }
 """Keys whose option collects text, so that its default is None."""
 

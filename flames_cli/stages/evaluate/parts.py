@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from flames_cli.arrays import Floats
-from flames_cli.store.evaluations import CaseScore, VolumeScore
+from flames_cli.store.evaluations import UNSEEN_MODALITY, UNSEEN_ORGAN, CaseScore, VolumeScore
 
 ALL_ORGANS = "all organs"
 POOLED = {"client_test": "all clients", "server_test": "all models"}
@@ -36,7 +36,8 @@ class Part(Generic[ScoreT]):
     site: str = ""
     """The site, if the line is of one site."""
     unseen: str = ""
-    """The unseen sites of the cases, which no client has trained on; else empty."""
+    """The unseen sites of the cases, which no client has trained on, UNSEEN_ORGAN or UNSEEN_MODALITY; else
+    empty."""
 
     @property
     def cases(self) -> Sequence[ScoreT]:
@@ -177,4 +178,9 @@ def _pool(models: Sequence[Part[ScoreT]]) -> Part[ScoreT]:
 def _name_organs(organs: Iterable[str], unseen: str) -> str:
     different = list(dict.fromkeys(organs))
     name = ALL_ORGANS if len(different) > 1 else different[0]
-    return f"{name}, {unseen} (unseen)" if unseen else name
+    return f"{name}, {unseen} (unseen)" if unseen and not is_unseen_kind(unseen) else name
+
+
+def is_unseen_kind(unseen: str) -> bool:
+    """Return whether `unseen` states that organ or modality are unseen, not the name of a site."""
+    return unseen in (UNSEEN_ORGAN, UNSEEN_MODALITY)

@@ -27,6 +27,7 @@ from flames_cli.stages.evaluate.models_under_test import (
     list_held_out,
     read_held_out,
 )
+from flames_cli.stages.evaluate.other_modalities import check_choice
 from flames_cli.stages.evaluate.pictures import make_overlay_row
 from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
 from flames_cli.stages.evaluate.tables import make_tables
@@ -67,14 +68,17 @@ class _Found:
 
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     loaded = load_all(config, config.run)
+    config = check_choice(config, loaded)
     splits = _choose_splits(config, loaded.first)
     folder = evaluation_folder(config.workspace, name_of(loaded, config, splits))
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
-            tests = _list_tests(loaded, split)
+            tests = _list_tests(loaded, split, config.on)
             for done, (held_out, runs) in enumerate(tests, start=1):
-                _score_test_set(found, runs, held_out, loaded.first if config.overlays else None)
+                models = list(_models(runs, held_out, config.model or ""))
+                if models:
+                    _score_test_set(found, models, held_out, loaded.first if config.overlays else None)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
         content = EvaluationFile(
@@ -85,7 +89,7 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             small=dict(sorted(found.small.items())),
             units=found.units,
             tables=tables.as_lines(),
-            untested=_find_untested(loaded),
+            untested=loaded.left_out if config.on else _find_untested(loaded),
             incomplete=tuple(found.incomplete),
             privacy=loaded.first.privacy,
         )
@@ -102,6 +106,8 @@ def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
     """
     chosen = {"client_test": config.client_test, "server_test": config.server_test}
     splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
+    if config.on:
+        return ["server_test"]
     if not run.at_sites:
         return splits
     if config.client_test:
@@ -115,7 +121,13 @@ def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
 def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> dict[str, object]:
     """Return the options that change the scores."""
     interval = {"level": LEVEL, "draws": DRAWS, "seed": run.seed}
-    return {"flames": __version__, "splits": list(splits), "round": config.round, "interval": interval}
+    options: dict[str, object] = {
+        "flames": __version__,
+        "splits": list(splits),
+        "round": config.round,
+        "interval": interval,
+    }
+    return {**options, "on": list(config.on), "model": config.model} if config.on else options
 
 
 def _describe(run: LoadedRun) -> EvaluatedRun:
@@ -145,7 +157,7 @@ def _find_untested(loaded: Loaded) -> dict[str, str]:
     return found | loaded.left_out
 
 
-def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRun]]]:
+def _list_tests(loaded: Loaded, split: str, on: Sequence[str]) -> list[tuple[HeldOut, list[LoadedRun]]]:
     """Return the test sets of a split, each with the runs that are made on its partition."""
     by_partition: dict[str, list[LoadedRun]] = {}
     for run in loaded.runs:
@@ -153,18 +165,21 @@ def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRu
     return [
         (held_out, runs)
         for runs in by_partition.values()
-        for held_out in list_held_out(runs[0].partition.folder, runs[0].partition.content, split)
+        for held_out in list_held_out(runs[0].partition.folder, runs[0].partition.content, split, on)
     ]
 
 
 def _score_test_set(
-    found: _Found, runs: Sequence[LoadedRun], held_out: HeldOut, drawn: LoadedRun | None
+    found: _Found,
+    models: Sequence[tuple[LoadedRun, ModelUnderTest]],
+    held_out: HeldOut,
+    drawn: LoadedRun | None,
 ) -> None:
-    """Score the models of all runs on a test set, which is in memory only for that time.
+    """Score models on a test set, which is in memory only for that time.
 
     Args:
         found: receives the scores.
-        runs: runs that are made on the partition of the test set.
+        models: models of runs that are made on the partition of the test set.
         held_out: the test set.
         drawn: the run whose masks are drawn; None: no picture.
     """
@@ -176,7 +191,7 @@ def _score_test_set(
         found.units[held_out.split][data.dataset(index)] = data.patient_unit(index)
         if data.case(index).place and index not in complete:
             found.incomplete[data.dataset(index)] = None
-    for run, model in _models(runs, held_out):
+    for run, model in models:
         masks = list(run.segmenter.masks(model.weights, data))
         facts = RunFacts(run.folder.name, run.seed)
         cases = score_cases(facts, model, tests, masks)
@@ -188,9 +203,11 @@ def _score_test_set(
             found.overlays.setdefault(held_out.split, []).append(row)
 
 
-def _models(runs: Sequence[LoadedRun], held_out: HeldOut) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
+def _models(
+    runs: Sequence[LoadedRun], held_out: HeldOut, wanted: str
+) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
     for run in runs:
-        models = find_models_under_test(held_out, run.partition.content, run.algorithm, run.state)
+        models = find_models_under_test(held_out, run.partition.content, run.algorithm, run.state, wanted)
         yield from ((run, model) for model in models)
 
 
