@@ -14,6 +14,8 @@ from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, checked_shard
 
 SPLITS = ("client_test", "server_test")
+ALL_MODELS = "*"
+"""Name in place of a server model: all of them, whatever the modality of their clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,8 @@ def list_held_out(folder: Path, partition: Partition, split: str, on: Collection
     """Return the test sets of a split that have cases; `folder` is that of the partition.
 
     A client has one test set. The server has one of the clients' own sites and organs for each modality, one
-    for unseen organs, and one for each unseen site; of the modalities `on`, it also has one with all cases for
-    the models of other modalities.
+    for unseen organs, and one for each unseen site; of the modalities `on`, it also has one with all cases
+    for the models of other modalities.
 
     Args:
         folder: folder of the partition.
@@ -129,12 +131,20 @@ def read_held_out(held_out: HeldOut) -> HeldOutCases:
 
 
 def find_models_under_test(
-    held_out: HeldOut, partition: Partition, algorithm: Algorithm, state: State, model: str = ""
+    held_out: HeldOut, partition: Partition, algorithm: Algorithm, state: State, wanted: str = ""
 ) -> Iterator[ModelUnderTest]:
     """Yield the client's personalised model, or every server model that is tested on a test set.
 
-    These are the models of its modality; for a test set of an unseen modality, those whose clients have other
-    modalities. `model` limits them to the models of one modality, or to that of one label.
+    These are the models of its modality; for a test set that is foreign, those whose clients have other
+    modalities.
+
+    Args:
+        held_out: the test set.
+        partition: the partition of the run.
+        algorithm: the algorithm of the run.
+        state: the models of the run.
+        wanted: server models to test: ALL_MODELS, those of one modality, or that of one label; empty: only
+            models that are meant for the modality, which are those of its clients or of all clients.
     """
     entry, modality = held_out.entry, held_out.entry.modality
     if isinstance(entry, ClientEntry):
@@ -142,16 +152,20 @@ def find_models_under_test(
         weights = state.final_model_for(entry.name, group, modality)
         yield ModelUnderTest(entry.name, modality, held_out.split, weights)
         return
+    by_name = wanted not in ("", ALL_MODELS)
     for one in list_server_models(partition, algorithm, state):
         known = partition.modalities if one.group == "all" else [one.modality]
-        is_unseen = modality not in known
-        if model:
-            wanted = model in (one.label, one.modality)
+        is_foreign = modality not in known
+        label = statistics = one.modality
+        if by_name:
+            label, is_wanted = one.label, wanted in (one.label, one.modality)
+        elif one.group == "all":
+            # It has the statistics of the images' modality, so it is tested once.
+            label = statistics = modality
+            is_wanted = one.modality == (known[0] if is_foreign else modality)
         else:
-            # A model of all clients has the statistics of the images' modality, so it is tested once.
-            wanted = one.group != "all" or one.modality == (known[0] if is_unseen else modality)
-        if wanted and is_unseen == held_out.is_foreign:
-            label, statistics = (one.label, one.modality) if model or one.group != "all" else (modality,) * 2
+            label, is_wanted = one.label, bool(wanted) or not is_foreign
+        if is_wanted and is_foreign == held_out.is_foreign:
             weights = state.final_server_model(one.group, statistics)
             yield ModelUnderTest(label, modality, held_out.split, weights, held_out.unseen)
 

@@ -1,6 +1,7 @@
 """The choice of server models and of modalities on which they are tested, `--model MRI --on CT`."""
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 from flames_cli.config import EvaluateConfig
 from flames_cli.errors import FlamesError
@@ -29,20 +30,31 @@ def check_choice(config: EvaluateConfig, loaded: Loaded) -> EvaluateConfig:
         for server in run.partition.content.server
         if any(server.images.values())
     ]
-    on = tuple(_find("--on", "a modality of the server's test sets", name, tested) for name in config.on)
+    on = tuple(_find(name, tested) or _reject_modality(name, tested) for name in config.on)
     model = config.model
     for run in loaded.runs if model else ():
         listed = list_server_models(run.partition.content, run.algorithm, run.state)
         known = [name for one in listed for name in (one.modality, one.label)]
-        model = _find("--model", f"a server model of run '{run.folder.name}'", model or "", known)
+        model = _find(model or "", known) or _reject_model(model or "", run.folder.name, known)
     return config.model_copy(update={"on": tuple(dict.fromkeys(on)), "model": model})
 
 
-def _find(option: str, expected: str, name: str, known: Iterable[str]) -> str:
+def _find(name: str, known: Iterable[str]) -> str | None:
     """Return the one of `known` that equals `name`, in any case."""
-    listed = list(dict.fromkeys(known))
-    if found := next((one for one in listed if one.lower() == name.lower()), None):
-        return found
+    return next((one for one in known if one.lower() == name.lower()), None)
+
+
+def _reject_modality(name: str, known: Iterable[str]) -> NoReturn:
     raise FlamesError(
-        f"{option} names '{name}', expected {expected}: {', '.join(listed) or 'there is none'}; correct it"
+        f"--on names '{name}', expected a modality of the server's test sets: {_listed(known)}; correct it"
     )
+
+
+def _reject_model(name: str, run: str, known: Iterable[str]) -> NoReturn:
+    raise FlamesError(
+        f"--model names '{name}', expected a server model of run '{run}': {_listed(known)}; correct it"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names)) or "there is none"

@@ -19,6 +19,7 @@ from flames_cli.stages.evaluate.loading import (
     reading_partitions,
 )
 from flames_cli.stages.evaluate.models_under_test import (
+    ALL_MODELS,
     HeldOut,
     HeldOutCases,
     ModelUnderTest,
@@ -70,13 +71,14 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     loaded = load_all(config, config.run)
     config = check_choice(config, loaded)
     splits = _choose_splits(config, loaded.first)
+    wanted = (config.model or ALL_MODELS) if config.on else ""
     folder = evaluation_folder(config.workspace, name_of(loaded, config, splits))
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
             tests = _list_tests(loaded, split, config.on)
             for done, (held_out, runs) in enumerate(tests, start=1):
-                models = list(_models(runs, held_out, config.model or ""))
+                models = list(_models(runs, held_out, wanted))
                 if models:
                     _score_test_set(found, models, held_out, loaded.first if config.overlays else None)
                 progress(f"evaluate {split}", done, len(tests))

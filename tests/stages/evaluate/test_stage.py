@@ -302,7 +302,10 @@ def test_a_modality_without_clients_is_scored_by_a_model_of_all_else_listed_as_u
         ({"on": ("US",)}, "--on names 'US', expected a modality of the server's test sets: CT; correct it"),
         ({"on": ("CT",), "model": "US"}, "--model names 'US', expected a server model of run 'fedavg': CT"),
         ({"model": "CT"}, "--model CT chooses the model for --on, which is missing"),
-        ({"on": ("CT",), "client_test": True}, "--on tests server models, and --client-test those of clients"),
+        (
+            {"on": ("CT",), "client_test": True},
+            "--on tests server models, and --client-test those of clients",
+        ),
     ],
 )
 def test_a_model_or_modality_that_does_not_exist_is_rejected_with_those_that_do(options, message, centres):
