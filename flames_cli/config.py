@@ -201,6 +201,7 @@ def option(default: Any, help: str, panel: str = "", **extra: Any) -> Any:
             `envvar`: environment variable that also sets the option.
             `may_change`: True if the option may differ when a run is resumed.
             `stored`: False if the option is not stored with the run.
+            `argument`: True if the values are typed without the name of an option.
     """
     return Field(default=default, description=help, json_schema_extra={"panel": panel, **extra})
 
@@ -673,6 +674,78 @@ class EvaluateConfig(Section):
     precision: Precision = option("auto", "Precision of the model's arithmetic.", RUN_PANEL)
 
 
+Metric = Literal[
+    "dice",
+    "iou",
+    "accuracy",
+    "sensitivity",
+    "precision",
+    "hd95",
+    "assd",
+    "hausdorff",
+    "nsd",
+    "volume-error",
+    "lesion-f1",
+]
+"""Metric of the tables of a comparison."""
+
+
+def _check_runs(runs: tuple[str, ...]) -> tuple[str, ...]:
+    if repeated := [run for number, run in enumerate(runs) if run in runs[:number]]:
+        raise PydanticCustomError("runs", f"Runs should differ; {repeated[0]} is repeated")
+    return runs
+
+
+class CompareConfig(Section):
+    """Options of `flames compare`."""
+
+    runs: Annotated[tuple[Name, ...], AfterValidator(_check_runs)] = option(
+        (),
+        "Runs or families of runs (several --seeds or folds, which are pooled); the first is the reference.",
+        names="runs and families",
+        metavar="RUN…",
+        argument=True,
+    )
+    metrics: tuple[Metric, ...] = option(
+        ("dice",),
+        "Metric of the tables; may be repeated. The CSV files have all.",
+        flag="--metric",
+        shown="dice",
+        metavar=f"[{'|'.join(get_args(Metric))}]",
+    )
+    protocol: Literal["auto", "slices", "volumes"] = option(
+        "auto",
+        "Cases that have one value each: volumes and still images (auto), the same if all volumes are "
+        "complete (volumes), or the selected images, as in the paper (slices).",
+    )
+    by: str | None = option(
+        None,
+        "Also show the means by site, dataset, organ, modality, lesion, or a column of the manifest that was "
+        "kept.",
+        shown="none",
+        metavar="COLUMN",
+    )
+    round: Round | None = option(
+        None,
+        "Round whose models are compared: best, best-small, last or a number, as in `flames evaluate`.",
+        shown=f"{DEFAULT_ROUND}, by one rule for all runs",
+        metavar="ROUND",
+    )
+    name: Name | None = option(
+        None,
+        "Name of the comparison, and of its folder.",
+        shown="names of the runs, joined by -vs-",
+        metavar="NAME",
+    )
+    detail: bool = option(False, "Print all lines, with standard deviations and all tests.")
+    batch_size: Annotated[int, Field(ge=1)] = option(
+        64, "Images in a step, for runs that are evaluated first."
+    )
+    pictures: bool = option(True, "Draw the pictures.")
+    device: Device = option("auto", "Device for runs that are evaluated first.", RUN_PANEL)
+    precision: Precision = option("auto", "Precision of the model's arithmetic.", RUN_PANEL)
+
+
 class TsneConfig(Section):
     """Options of `flames tsne`."""
 
@@ -714,6 +787,7 @@ SECTIONS: dict[str, type[Section]] = {
     "partition": PartitionConfig,
     "federate": FederateConfig,
     "evaluate": EvaluateConfig,
+    "compare": CompareConfig,
     "tsne": TsneConfig,
     "demo": DemoConfig,
 }

@@ -14,6 +14,7 @@ import typer
 
 from flames_cli import __version__
 from flames_cli.cli.check_command import check
+from flames_cli.cli.compare_command import compare
 from flames_cli.cli.deploy.app import deploy
 from flames_cli.cli.federate_command import federate, strategies_epilog
 from flames_cli.cli.group import FlamesGroup
@@ -27,7 +28,7 @@ app = typer.Typer(
     cls=FlamesGroup,
     name="flames",
     help="Federated, multi-modality tumour segmentation: one model per modality, whatever the organ.\n\n"
-    "The stages, in order: check, preprocess, partition, federate, evaluate, tsne. "
+    "The stages, in order: check, preprocess, partition, federate, evaluate, compare, tsne. "
     "New here? Run `flames demo`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -104,6 +105,9 @@ def evaluate(ctx: typer.Context) -> None:
         print_json(evaluation_json(result.content))
     else:
         print_evaluation(results(), result)
+
+
+app.command(rich_help_panel="Stages", cls=SectionCommand)(compare)
 
 
 @app.command(rich_help_panel="Stages", cls=SectionCommand)

@@ -9,7 +9,7 @@ import typer
 from click.core import ParameterSource
 
 from flames_cli.cli.names import check_name
-from flames_cli.cli.section_command import BY_MODALITY, has_option
+from flames_cli.cli.section_command import BY_MODALITY, has_option, is_argument
 from flames_cli.errors import FlamesError
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def typed_options(ctx: click.Context, kind: "type[Section]") -> dict[str, Any]:
     flags = {one.name: one.opts[0] for one in ctx.command.params}
     for key in kind.model_fields:
         if not has_option(kind, key) or not _was_given(ctx, key):
+            continue
+        if is_argument(kind, key) and not ctx.params[key]:
             continue
         value, flag = ctx.params[key], flags[key]
         if key == "raw":

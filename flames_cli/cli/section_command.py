@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from flames_cli.cli.names import known_names
 from flames_cli.store import DEFAULT_WORKSPACE
@@ -69,7 +69,9 @@ class FederateCommand(SectionCommand):
     )
 
 
-def section_options(command: str, extra: tuple[Callable[[], TyperOption], ...] = ()) -> Iterator[TyperOption]:
+def section_options(
+    command: str, extra: tuple[Callable[[], TyperOption], ...] = ()
+) -> Iterator[TyperOption | TyperArgument]:
     """Yield the options of a command by panel, its own keys before the shared ones."""
     from flames_cli.config import PANELS, SECTIONS, Section
 
@@ -77,7 +79,7 @@ def section_options(command: str, extra: tuple[Callable[[], TyperOption], ...] =
     own = [key for key in kind.model_fields if key not in Section.model_fields]
     keys = [key for key in (*own, *Section.model_fields) if has_option(kind, key)]
     options = [
-        *(make_option(kind, key) for key in keys),
+        *(make_argument(kind, key) if is_argument(kind, key) else make_option(kind, key) for key in keys),
         *(make() for make in extra),
         TyperOption(
             param_decls=["config", "--config"],
@@ -99,6 +101,30 @@ def section_options(command: str, extra: tuple[Callable[[], TyperOption], ...] =
 def has_option(kind: "type[Section]", key: str) -> bool:
     """Return whether a key has an option of its own."""
     return key not in kind.no_option and not key.endswith(BY_MODALITY)
+
+
+def is_argument(kind: "type[Section]", key: str) -> bool:
+    """Return whether the values of a key are typed without the name of an option."""
+    from flames_cli.config import facts_of
+
+    return bool(facts_of(kind, key).get("argument"))
+
+
+def make_argument(kind: "type[Section]", key: str) -> TyperArgument:
+    """Return the argument of one key, which takes all words that belong to no option."""
+    from flames_cli.config import facts_of
+
+    facts = facts_of(kind, key)
+    made = TyperArgument(
+        param_decls=[key],
+        type=click.STRING,
+        nargs=-1,
+        required=False,
+        metavar=facts.get("metavar"),
+        autocompletion=complete(facts.get("names")),
+    )
+    made.help = kind.model_fields[key].description  # click 8.5 replaces the one that TyperArgument is given
+    return made
 
 
 def is_collected(kind: "type[Section]", key: str) -> bool:

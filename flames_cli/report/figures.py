@@ -92,7 +92,7 @@ def draw_overlays(path_png: Path, rows: Sequence[OverlayRow], title: str = "") -
     width = 2 * MARGIN + columns * case_width + (columns - 1) * CASE_GAP
     height = HEAD + len(rows) * row_height
     with open_figure(width, height) as figure:
-        _draw_key(figure, width, height)
+        draw_key(figure, width, height)
         figure.text(1 - MARGIN / width, 1 - 0.1 / height, title, ha="right", va="top")
         for index, row in enumerate(rows):
             top = height - HEAD - index * row_height
@@ -133,7 +133,8 @@ def _draw_map(axes: "Axes", xy: NDArray[Any], labels: Sequence[str], title: str)
     )
 
 
-def _draw_key(figure: "Figure", width: float, height: float) -> None:
+def draw_key(figure: "Figure", width: float, height: float) -> None:
+    """Draw the meaning of the colours at the upper left of a figure of this size in inches."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -164,22 +165,24 @@ def _draw_case(figure: "Figure", panel: OverlayPanel, left: float, top: float) -
         axes.spines[:].set_visible(False)
         axes.imshow(panel.image, cmap="gray", vmin=0, vmax=1)
         if tile == 1:
-            _fill(axes, panel.truth, TRUTH)
+            fill_mask(axes, panel.truth, TRUTH)
         if tile == 2:
-            _fill(axes, panel.prediction, PREDICTION)
-            _outline(axes, panel.truth, TRUTH, 0.7)
+            fill_mask(axes, panel.prediction, PREDICTION)
+            outline_mask(axes, panel.truth, TRUTH, 0.7)
 
 
-def _fill(axes: "Axes", mask: NDArray[Any], colour: str) -> None:
+def fill_mask(axes: "Axes", mask: NDArray[Any], colour: str) -> None:
+    """Tint the pixels of a mask, H×W, and draw its outline."""
     from matplotlib.colors import to_rgba
 
     tint = np.zeros((*mask.shape, 4))
     tint[mask > 0] = to_rgba(colour, 0.35)
     axes.imshow(tint, interpolation="nearest")
-    _outline(axes, mask, colour, 1.0)
+    outline_mask(axes, mask, colour, 1.0)
 
 
-def _outline(axes: "Axes", mask: NDArray[Any], colour: str, linewidth: float) -> None:
+def outline_mask(axes: "Axes", mask: NDArray[Any], colour: str, linewidth: float) -> None:
+    """Draw the outline of a mask, H×W; `linewidth` is in points."""
     # A mask without an edge has no contour, and matplotlib would warn.
     if mask.any() and not mask.all():
         axes.contour(mask > 0, levels=[0.5], colors=[colour], linewidths=linewidth)

@@ -18,8 +18,22 @@ CASES, VOLUMES, SUMMARY = "cases.csv", "volumes.csv", "evaluation.json"
 UNSEEN_MODALITY, UNSEEN_ORGAN = "unseen modality", "unseen organ"
 """Values in place of an unseen site: the modality of the images is none of the model's clients, or their
 organ is none of the clients of their modality."""
+UNSEEN_KINDS = ("", "unseen sites", UNSEEN_ORGAN, UNSEEN_MODALITY)
+"""Kinds of patients; those of different kinds are never pooled."""
 EXTRA = "extra_"
 """Start of the name of a column that the user's manifest has and FLAMES does not."""
+
+
+def unseen_kind(unseen_site: str) -> str:
+    """Return the one of UNSEEN_KINDS that an entry of the column `unseen_site` is."""
+    return unseen_site if unseen_site in UNSEEN_KINDS else "unseen sites"
+
+
+def name_unseen(name: str, unseen_site: str) -> str:
+    """Return `name` with that which is unseen: `liver, C5 (unseen)` or `liver (unseen modality)`."""
+    if unseen_kind(unseen_site) == "unseen sites":
+        return f"{name}, {unseen_site} (unseen)"
+    return f"{name} ({unseen_site})" if unseen_site else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +140,11 @@ class VolumeScore(_Scored):
     lesions: int | None
     lesions_predicted: int | None
     lesions_matched: int | None
+
+    @property
+    def abs_volume_error_ml(self) -> float | None:
+        """Size of the volume error, in ml."""
+        return None if self.volume_error_ml is None else abs(self.volume_error_ml)
 
 
 @dataclass(frozen=True, slots=True)

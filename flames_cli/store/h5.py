@@ -82,7 +82,7 @@ def _require_file(path: Path) -> None:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[h5py.File]:
+def _new_file(path: Path) -> Iterator[h5py.File]:
     """Open `path` for writing.
 
     Raises:
@@ -111,7 +111,7 @@ def write_collection(
     with ExitStack() as stack:
         for path, (info, sets) in files.items():
             temporary = stack.enter_context(replacing(path))
-            with new_file(temporary) as file:
+            with _new_file(temporary) as file:
                 _write_sets(file, info, sets, spool)
 
 
@@ -133,7 +133,7 @@ class Selection:
 
 def write_shard(path: Path, name: str, modality: str, sets: Mapping[str, Selection]) -> None:
     """Write a shard: copy each set (`train`, `test/busi`, …) chunk by chunk from preprocessed files."""
-    with replacing(path) as temporary, new_file(temporary) as file:
+    with replacing(path) as temporary, _new_file(temporary) as file:
         file.attrs.update(stamp(SHARD))
         file.attrs.update(name=name, modality=modality)
         for set_name, selection in sets.items():

@@ -10,8 +10,8 @@ import numpy as np
 
 from flames_cli.arrays import Mask
 from flames_cli.store.cases import Spool, encode_chunk, read_texts, write_masks, write_texts
-from flames_cli.store.files.atomic import replacing
-from flames_cli.store.h5 import new_file, open_checked
+from flames_cli.store.files.atomic import write_bytes
+from flames_cli.store.h5 import open_checked
 from flames_cli.store.schema import PREDICTIONS, stamp
 
 
@@ -47,8 +47,12 @@ class PredictionSpool:
         self._sets.append((predicted, size, [self._spool.add(encode_chunk(mask)) for mask in masks]))
 
     def write(self, path: Path) -> None:
-        """Write all masks, atomically. The same masks give the same bytes."""
-        with replacing(path) as temporary, new_file(temporary) as file:
+        """Write all masks, atomically. The same masks give the same bytes.
+
+        HDF5 makes the file in memory, of the size of the deflated masks: it crashes if the disk is full when
+        it closes a file of many groups.
+        """
+        with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
             file.attrs.update(stamp(PREDICTIONS))
             for number, (predicted, size, chunks) in enumerate(self._sets):
                 group = file.create_group(f"{number:05d}")
@@ -57,6 +61,9 @@ class PredictionSpool:
                 write_texts(group, "dataset", predicted.datasets)
                 write_texts(group, "case", predicted.cases)
                 write_masks(group, size, [self._spool.get(chunk) for chunk in chunks])
+            file.flush()
+            content = file.id.get_file_image()
+        write_bytes(path, content)
 
 
 class Predictions:

@@ -28,6 +28,7 @@ RUN = Format("flames-run", 3, earlier=(2,))
 CHECKPOINT = Format("flames-checkpoint", 6, earlier=(4, 5))
 CLIENT_STATE = Format("flames-memory")
 EVALUATION = Format("flames-evaluation", 4)
+COMPARISON = Format("flames-comparison")
 PREDICTIONS = Format("flames-predictions")
 EMBEDDING = Format("flames-embedding")
 CLIENT_TESTS = Format("flames-client-tests")
@@ -45,6 +46,7 @@ MADE_BY = {
     CHECKPOINT.name: "flames federate",
     CLIENT_STATE.name: "flames federate",
     EVALUATION.name: "flames evaluate",
+    COMPARISON.name: "flames compare",
     PREDICTIONS.name: "flames evaluate",
     EMBEDDING.name: "flames tsne",
     CLIENT_TESTS.name: "flames federate",

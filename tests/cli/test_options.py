@@ -39,7 +39,7 @@ draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
-    *("keep_columns", "on", "local_epochs", "min_clients", "seeds"),
+    *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics"),
 }
 """Keys whose option collects text, so that its default is None."""
 
@@ -157,7 +157,12 @@ def test_check_and_preprocess_share_the_options_of_raw_data():
 
 @EVERY_SECTION
 def test_rows_of_the_reference_are_the_options(name):
-    told = [option for names, *_ in rows(name) for option in names if option != "--workspace"]
+    told = [
+        option
+        for names, *_ in rows(name)
+        for option in names
+        if option.startswith("--") and option != "--workspace"
+    ]
     there = [
         option
         for one in COMMANDS[name].params
@@ -268,7 +273,7 @@ def rows_of(text):
     return [
         (re.findall(r"`([^`]+)`", row[0]), re.findall(r"`([^`]+)`", row[1]), row[2].strip("`"), row[3])
         for row in cells
-        if len(row) == 4 and row[0].startswith("`--")
+        if len(row) == 4 and row[0].startswith(("`--", "`RUN"))
     ]
 
 

@@ -79,7 +79,7 @@ def write_evaluation(
     """
     folder = result.folder
     with in_turn(folder):
-        same = _is_same(folder, result.content)
+        same = has_same_models(folder, result.content)
         with replacing_folder(folder) as new:
             write_case_scores(new / CASES, cases)
             write_volume_scores(new / VOLUMES, volumes)
@@ -94,7 +94,7 @@ def write_evaluation(
                 set_aside(folder)
 
 
-def _is_same(folder: Path, content: EvaluationFile) -> bool:
+def has_same_models(folder: Path, content: EvaluationFile) -> bool:
     """Return whether the folder has an evaluation of the same models with the same options."""
     try:
         earlier = read_evaluation_file(folder / SUMMARY)

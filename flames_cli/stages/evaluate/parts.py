@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from flames_cli.arrays import Floats
-from flames_cli.store.evaluations import UNSEEN_MODALITY, UNSEEN_ORGAN, CaseScore, VolumeScore
+from flames_cli.store.evaluations import UNSEEN_KINDS, CaseScore, VolumeScore, name_unseen, unseen_kind
 
 ALL_ORGANS = "all organs"
 POOLED = {"client_test": "all clients", "server_test": "all models"}
@@ -150,7 +150,7 @@ def pool(models: Sequence[Part[ScoreT]]) -> list[Part[ScoreT]]:
     Models that share a test set are not pooled, so no case counts twice.
     """
     tested = [model for model in models if model.cases]
-    apart = ([model for model in tested if not model.unseen], [model for model in tested if model.unseen])
+    apart = ([one for one in tested if unseen_kind(one.unseen) == kind] for kind in UNSEEN_KINDS)
     return [_pool(together) for together in apart if len(together) > 1 and _each_once(together)]
 
 
@@ -178,9 +178,4 @@ def _pool(models: Sequence[Part[ScoreT]]) -> Part[ScoreT]:
 def _name_organs(organs: Iterable[str], unseen: str) -> str:
     different = list(dict.fromkeys(organs))
     name = ALL_ORGANS if len(different) > 1 else different[0]
-    return f"{name}, {unseen} (unseen)" if unseen and not is_unseen_kind(unseen) else name
-
-
-def is_unseen_kind(unseen: str) -> bool:
-    """Return whether `unseen` states that organ or modality are unseen, not the name of a site."""
-    return unseen in (UNSEEN_ORGAN, UNSEEN_MODALITY)
+    return name_unseen(name, unseen) if unseen_kind(unseen) == "unseen sites" else name

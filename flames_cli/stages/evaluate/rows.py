@@ -19,7 +19,11 @@ DISTANCES = ("hausdorff_px", "hd95_px", "hd95_mm", "assd_px", "assd_mm")
 """Distances of images; their means are over images with a lesion."""
 
 VOLUME_BOUNDED = ("dice",)
-VOLUME_RATIOS = ("dice", "sensitivity", "precision", "volume_error_ml", "nsd_2mm")
+VOLUME_RATIOS = (
+    *("dice", "sensitivity", "precision", "nsd_2mm"),
+    *("volume_ml", "predicted_ml", "volume_error_ml", "abs_volume_error_ml"),
+)
+"""Metrics of volumes; their means are over all volumes for which they are defined."""
 VOLUME_DISTANCES = ("hd95_mm", "assd_mm")
 
 

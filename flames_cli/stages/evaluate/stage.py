@@ -2,14 +2,20 @@
 and pictures."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from flames_cli import __version__
 from flames_cli.config import EvaluateConfig
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
 from flames_cli.report.figures import OverlayRow
-from flames_cli.stages.evaluate.files import Evaluation, write_evaluation
+from flames_cli.stages.evaluate.files import (
+    PREDICTIONS_FILE,
+    Evaluation,
+    has_same_models,
+    write_evaluation,
+)
 from flames_cli.stages.evaluate.loading import (
     Loaded,
     LoadedRun,
@@ -34,7 +40,14 @@ from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volu
 from flames_cli.stages.evaluate.tables import make_tables
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import Spool
-from flames_cli.store.evaluations import CaseScore, EvaluatedRun, EvaluationFile, VolumeScore
+from flames_cli.store.evaluations import (
+    CASES,
+    VOLUMES,
+    CaseScore,
+    EvaluatedRun,
+    EvaluationFile,
+    VolumeScore,
+)
 from flames_cli.store.predictions import PredictedSet, PredictionSpool
 from flames_cli.store.workspace import evaluation_folder
 
@@ -51,6 +64,36 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
     """
     with reading_partitions(config):
         return _evaluate(config, progress)
+
+
+def find_evaluation(config: EvaluateConfig) -> Path | None:
+    """Return the folder that `evaluate` would write, if it is there already with the scores of the same
+    models; else None.
+
+    Raises:
+        MissingArtifact, FlamesError: as `evaluate`.
+    """
+    with reading_partitions(config):
+        loaded = load_all(config, config.run)
+    config = check_choice(config, loaded)
+    content = _describe_all(config, loaded, _choose_splits(config, loaded.first))
+    folder = evaluation_folder(config.workspace, content.name)
+    complete = all((folder / name).is_file() for name in (CASES, VOLUMES, PREDICTIONS_FILE))
+    return folder if complete and has_same_models(folder, content) else None
+
+
+def _describe_all(config: EvaluateConfig, loaded: Loaded, splits: Sequence[str]) -> EvaluationFile:
+    """Return what is known of an evaluation before any model is scored."""
+    return EvaluationFile(
+        name=name_of(loaded, config, splits),
+        run=loaded.name,
+        runs=tuple(_describe(run) for run in loaded.runs),
+        options=_options(config, splits, loaded.first),
+        small={},
+        units={},
+        tables={},
+        privacy=loaded.first.privacy,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +115,8 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     config = check_choice(config, loaded)
     splits = _choose_splits(config, loaded.first)
     wanted = (config.model or ALL_MODELS) if config.on else ""
-    folder = evaluation_folder(config.workspace, name_of(loaded, config, splits))
+    content = _describe_all(config, loaded, splits)
+    folder = evaluation_folder(config.workspace, content.name)
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
@@ -83,17 +127,13 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
                     _score_test_set(found, models, held_out, loaded.first if config.overlays else None)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
-        content = EvaluationFile(
-            name=folder.name,
-            run=loaded.name,
-            runs=tuple(_describe(run) for run in loaded.runs),
-            options=_options(config, splits, loaded.first),
+        content = replace(
+            content,
             small=dict(sorted(found.small.items())),
             units=found.units,
             tables=tables.as_lines(),
             untested=loaded.left_out if config.on else _find_untested(loaded),
             incomplete=tuple(found.incomplete),
-            privacy=loaded.first.privacy,
         )
         result = Evaluation(content, tables, folder)
         write_evaluation(result, found.cases, found.volumes, found.masks, found.overlays)
