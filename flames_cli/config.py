@@ -101,6 +101,18 @@ def _read_mask_threshold(value: Any) -> Any:
     return number
 
 
+def _read_threshold(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return "auto"
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number < 1:
+        raise PydanticCustomError("threshold", "A threshold should be auto, or a number above 0 and below 1")
+    return number
+
+
 def _read_seeds(value: Any) -> Any:
     """Return the seeds of one text, such as 0,1,2, or of several texts or numbers."""
     items = value if isinstance(value, list | tuple) else [value]
@@ -164,6 +176,7 @@ Factor = Annotated[float, AfterValidator(_check_factor)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Split = Annotated[int | Literal["site"], BeforeValidator(_check_split)]
 Round = Annotated[Wanted, BeforeValidator(_check_round)]
+Threshold = Annotated[Literal["auto"] | float, BeforeValidator(_read_threshold)]
 Fold = Annotated[str, AfterValidator(_check_fold)]
 Sites = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
@@ -667,6 +680,20 @@ class EvaluateConfig(Section):
         "Name of the evaluation, and of its folder.",
         shown="name of the run, with what differs from the default",
         metavar="NAME",
+    )
+    threshold: Threshold = option(
+        0.5,
+        "Probability above which a pixel is tumour: a number, or auto (chosen for each model on its clients' "
+        "validation patients).",
+        metavar="THRESHOLD",
+    )
+    tta: Literal["none", "flips"] = option(
+        "none", "Test-time augmentation: none, or the mean over the image and its three flips."
+    )
+    postprocess: Literal["none", "auto"] = option(
+        "none",
+        "Clean-up of masks: none, or auto (only the largest connected part stays, for models whose "
+        "validation Dice rises by it).",
     )
     batch_size: Annotated[int, Field(ge=1)] = option(64, "Images in a step.")
     overlays: bool = option(True, "Draw the pictures.")

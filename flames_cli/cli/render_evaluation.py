@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from flames_cli.cli.render_options import calibration_tables, option_notes, option_tables
 from flames_cli.cli.text import count, epsilon_spent
 from flames_cli.core.patient_units import join_units
 
@@ -38,7 +39,8 @@ DIGITS = {"hausdorff_px": 1, "hd95_mm": 1, "volume_error_ml": 1}
 
 
 def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
-    """Yield the tables of clients and of server models: volumes, images, sizes of lesion, lesions found."""
+    """Yield the tables of clients and of server models: volumes, images, sizes of lesion, lesions found; then
+    what options gain, and the calibration."""
     run = result.content.runs[0]
     by = f"{result.run} ({run.strategy}, {_rounds_of(result)})"
     for split, tables in result.tables.splits.items():
@@ -56,6 +58,8 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
         yield found_table(f"{title}: lesions found", first, tables.lesions)
         if any(row.healthy for row in tables.lesions):
             yield healthy_table(f"{title}: images without a lesion", first, tables.lesions)
+    yield from option_tables(result.content)
+    yield from calibration_tables(result.content)
 
 
 def evaluation_notes(result: "Evaluation") -> Iterator[str]:
@@ -72,6 +76,7 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
             "models find less; clients estimate others only for the last and the best rounds: pass --round "
             "best or last"
         )
+    yield from option_notes(content)
     if len(content.runs) > 1:
         yield f"pictures: those of {content.runs[0].name}, the first run"
     if spent := content.privacy:

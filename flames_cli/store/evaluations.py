@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from flames_cli.core.imaging.small_lesion_rule import Lesion
 from flames_cli.errors import FlamesError, MissingArtifact
@@ -203,17 +203,17 @@ class EvaluationFile:
         return self.run != self.runs[0].name
 
 
-ScoreT = TypeVar("ScoreT", bound=_Scored)
+RowT = TypeVar("RowT")
 
 
 def write_case_scores(path: Path, scores: Sequence[CaseScore]) -> None:
     """Write cases.csv, atomically: a line per model, run and image."""
-    _write_scores(path, CaseScore, scores)
+    write_rows(path, CaseScore, scores)
 
 
 def write_volume_scores(path: Path, scores: Sequence[VolumeScore]) -> None:
     """Write volumes.csv, atomically: a line per model, run and complete volume."""
-    _write_scores(path, VolumeScore, scores)
+    write_rows(path, VolumeScore, scores)
 
 
 def read_case_scores(path: Path) -> list[CaseScore]:
@@ -223,12 +223,12 @@ def read_case_scores(path: Path) -> list[CaseScore]:
         MissingArtifact: there is no such file.
         FlamesError: it cannot be read, or has other columns or cells.
     """
-    return _read_scores(path, CaseScore)
+    return read_rows(path, CaseScore)
 
 
 def read_volume_scores(path: Path) -> list[VolumeScore]:
     """Return the lines of a volumes.csv. Raises as `read_case_scores`."""
-    return _read_scores(path, VolumeScore)
+    return read_rows(path, VolumeScore)
 
 
 def evaluation_json(content: EvaluationFile) -> dict[str, Any]:
@@ -263,20 +263,23 @@ def read_evaluation_file(path: Path) -> EvaluationFile:
     return content
 
 
-def _columns(kind: type[_Scored]) -> dict[str, Any]:
+def _columns(kind: type[Any]) -> dict[str, Any]:
     """Return the type of each column except those of `extra`."""
     hints = get_type_hints(kind)
     return {one.name: hints[one.name] for one in fields(kind) if one.name != "extra"}
 
 
-def _write_scores(path: Path, kind: type[ScoreT], scores: Sequence[ScoreT]) -> None:
-    extra = sorted({name for score in scores for name in score.extra})
+def write_rows(path: Path, kind: type[RowT], rows: Sequence[RowT]) -> None:
+    """Write a CSV, atomically: a line per row, with a column for each field of the dataclass `kind`, and one
+    for each name of the rows' `extra`, if they have it."""
+    extras = [getattr(row, "extra", {}) for row in rows]
+    extra = sorted({name for cells in extras for name in cells})
     columns = _columns(kind)
-    rows = [
-        [*(_cell(getattr(score, name)) for name in columns), *(score.extra.get(name, "") for name in extra)]
-        for score in scores
+    lines = [
+        [*(_cell(getattr(row, name)) for name in columns), *(cells.get(name, "") for name in extra)]
+        for row, cells in zip(rows, extras, strict=True)
     ]
-    write_csv(path, [*columns, *(f"{EXTRA}{name}" for name in extra)], rows)
+    write_csv(path, [*columns, *(f"{EXTRA}{name}" for name in extra)], lines)
 
 
 def _cell(value: Any) -> Any:
@@ -284,14 +287,21 @@ def _cell(value: Any) -> Any:
     return "" if value is None else int(value) if isinstance(value, bool) else value
 
 
-def _read_scores(path: Path, kind: type[ScoreT]) -> list[ScoreT]:
+def read_rows(path: Path, kind: type[RowT]) -> list[RowT]:
+    """Return the lines of a CSV that `write_rows` wrote.
+
+    Raises:
+        MissingArtifact: there is no such file.
+        FlamesError: it cannot be read, or has other columns or cells.
+    """
     command = MADE_BY[EVALUATION.name]
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             columns = _columns(kind)
             _check_header(reader.fieldnames or (), list(columns))
-            return [kind(**_parse_row(row, columns)) for row in reader]
+            has_extra = any(one.name == "extra" for one in fields(cast(Any, kind)))
+            return [kind(**_parse_row(row, columns, has_extra)) for row in reader]
     except FileNotFoundError as error:
         raise MissingArtifact(f"{path} does not exist; make it with `{command}`") from error
     except OSError as error:
@@ -311,11 +321,12 @@ def _check_header(found: Iterable[str], expected: Sequence[str]) -> None:
         raise ValueError(f"column {missing[0]} is missing" if missing else "its columns are others")
 
 
-def _parse_row(row: Mapping[str | Any, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_row(row: Mapping[str | Any, Any], columns: Mapping[str, Any], has_extra: bool) -> dict[str, Any]:
     if None in row or None in row.values():
         raise ValueError("a line has more or fewer cells than the header")
     extra = {name.removeprefix(EXTRA): cell for name, cell in row.items() if name.startswith(EXTRA)}
-    return {**{name: _parse(row[name], type_, name) for name, type_ in columns.items()}, "extra": extra}
+    cells = {name: _parse(row[name], type_, name) for name, type_ in columns.items()}
+    return {**cells, "extra": extra} if has_extra else cells
 
 
 def _parse(cell: str, type_: Any, column: str) -> Any:

@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli.errors import FlamesError
+from flames_cli.report.calibration import draw_reliability
 from flames_cli.report.figures import OverlayRow, draw_overlays
+from flames_cli.stages.evaluate.details import Details, reliability_curves
 from flames_cli.stages.evaluate.pictures import overlay_name
 from flames_cli.stages.evaluate.rows import Row
 from flames_cli.stages.evaluate.tables import Tables
+from flames_cli.store.evaluation_details import (
+    CALIBRATION,
+    FROC,
+    OPTIONS,
+    CalibrationBin,
+    FrocScore,
+    OptionScore,
+)
 from flames_cli.store.evaluations import (
     CASES,
     SUMMARY,
@@ -22,6 +32,7 @@ from flames_cli.store.evaluations import (
     read_evaluation_file,
     write_case_scores,
     write_evaluation_file,
+    write_rows,
     write_volume_scores,
 )
 from flames_cli.store.files.aside import set_aside
@@ -30,6 +41,7 @@ from flames_cli.store.files.locks import in_turn
 from flames_cli.store.predictions import PredictionSpool
 
 PREDICTIONS_FILE = "predictions.h5"
+RELIABILITY_PICTURE = "calibration.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,7 @@ def write_evaluation(
     cases: Sequence[CaseScore],
     volumes: Sequence[VolumeScore],
     masks: PredictionSpool,
+    details: Details,
     overlays: Mapping[str, Sequence[OverlayRow]],
 ) -> None:
     """Write the folder of the evaluation; it takes its place in one step.
@@ -86,7 +99,9 @@ def write_evaluation(
             for name, lines in result.content.tables.items():
                 _write_table(new / f"{name}.csv", lines)
             masks.write(new / PREDICTIONS_FILE)
-            _draw(new, result.content, overlays)
+            _write_details(new, details)
+            if overlays:
+                _draw(new, result.content, details, overlays)
             write_evaluation_file(new / SUMMARY, result.content)
             if same:
                 _keep_others(folder, new)
@@ -105,6 +120,13 @@ def has_same_models(folder: Path, content: EvaluationFile) -> bool:
     return (earlier.run, before, earlier.options) == (content.run, runs, content.options)
 
 
+def _write_details(folder: Path, details: Details) -> None:
+    write_rows(folder / CALIBRATION, CalibrationBin, details.bins)
+    write_rows(folder / FROC, FrocScore, details.froc)
+    if details.before:
+        write_rows(folder / OPTIONS, OptionScore, details.before)
+
+
 def _write_table(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     header = list(lines[0])
     write_csv(path, header, [[_cell(line[column]) for column in header] for line in lines])
@@ -117,10 +139,17 @@ def _cell(value: Any) -> Any:
     return "" if isinstance(value, float) and math.isnan(value) else value
 
 
-def _draw(folder: Path, content: EvaluationFile, overlays: Mapping[str, Sequence[OverlayRow]]) -> None:
+def _draw(
+    folder: Path,
+    content: EvaluationFile,
+    details: Details,
+    overlays: Mapping[str, Sequence[OverlayRow]],
+) -> None:
     first = content.runs[0]
     for split, rows in overlays.items():
         draw_overlays(folder / overlay_name(split), rows, f"{first.name}, round {first.round}")
+    curves = reliability_curves(details.bins)
+    draw_reliability(folder / RELIABILITY_PICTURE, curves, f"calibration of {content.run}")
 
 
 def _keep_others(earlier: Path, new: Path) -> None:

@@ -189,6 +189,9 @@ def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> st
         parts += [config.model, "on", *config.on] if config.model else ["on", *config.on]
     elif len(splits) == 1 and not loaded.first.at_sites:
         parts.append(splits[0].replace("_", "-"))
+    for option in ("threshold", "tta", "postprocess"):
+        if (value := getattr(config, option)) != EvaluateConfig.model_fields[option].default:
+            parts.append(f"{option}-{value}")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
 
 

@@ -48,6 +48,11 @@ class HeldOutCases:
     """Name that a data set shares with others that have the same patients, by data set; data sets without
     such a name are left out."""
 
+    def person(self, index: int) -> str:
+        """Return the patient of case `index`, by a name that is unique over all data sets."""
+        dataset = self.data.dataset(index)
+        return f"{self.collections.get(dataset) or dataset}/{self.data.case(index).split_unit}"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelUnderTest:
@@ -59,6 +64,8 @@ class ModelUnderTest:
     split: str
     weights: Weights
     unseen: str = ""
+    clients: tuple[ClientEntry, ...] = ()
+    """Clients whose validation patients may choose its masks: the client, or those of the server model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +157,7 @@ def find_models_under_test(
     if isinstance(entry, ClientEntry):
         group = algorithm.model_group_of(entry.name, modality)
         weights = state.final_model_for(entry.name, group, modality)
-        yield ModelUnderTest(entry.name, modality, held_out.split, weights)
+        yield ModelUnderTest(entry.name, modality, held_out.split, weights, clients=(entry,))
         return
     by_name = wanted not in ("", ALL_MODELS)
     for one in list_server_models(partition, algorithm, state):
@@ -167,7 +174,13 @@ def find_models_under_test(
             label, is_wanted = one.label, bool(wanted) or not is_foreign
         if is_wanted and is_foreign == held_out.is_foreign:
             weights = state.final_server_model(one.group, statistics)
-            yield ModelUnderTest(label, modality, held_out.split, weights, held_out.unseen)
+            own = tuple(
+                client
+                for client in partition.clients
+                if client.modality == statistics
+                and algorithm.model_group_of(client.name, client.modality) == one.group
+            )
+            yield ModelUnderTest(label, modality, held_out.split, weights, held_out.unseen, own)
 
 
 def list_server_models(partition: Partition, algorithm: Algorithm, state: State) -> list[ServerModel]:

@@ -10,12 +10,15 @@ from flames_cli.config import EvaluateConfig
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
 from flames_cli.report.figures import OverlayRow
+from flames_cli.stages.evaluate.choices import MaskChoice, MaskOptions, choose_masks
+from flames_cli.stages.evaluate.details import Details, calibration_lines, choice_lines
 from flames_cli.stages.evaluate.files import (
     PREDICTIONS_FILE,
     Evaluation,
     has_same_models,
     write_evaluation,
 )
+from flames_cli.stages.evaluate.gains import make_gains
 from flames_cli.stages.evaluate.loading import (
     Loaded,
     LoadedRun,
@@ -36,8 +39,9 @@ from flames_cli.stages.evaluate.models_under_test import (
 )
 from flames_cli.stages.evaluate.other_modalities import check_choice
 from flames_cli.stages.evaluate.pictures import make_overlay_row
+from flames_cli.stages.evaluate.predicting import predict
 from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
-from flames_cli.stages.evaluate.tables import make_tables
+from flames_cli.stages.evaluate.tables import NAME_OF, make_tables
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import Spool
 from flames_cli.store.evaluations import (
@@ -108,6 +112,9 @@ class _Found:
     incomplete: dict[str, None] = field(default_factory=dict)
     """Data sets with incomplete volumes, in order."""
     overlays: dict[str, list[OverlayRow]] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
+    choices: dict[tuple[str, ...], tuple[RunFacts, ModelUnderTest, MaskChoice]] = field(default_factory=dict)
+    """Rule for the masks of each model, by run and model."""
 
 
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
@@ -115,8 +122,10 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     config = check_choice(config, loaded)
     splits = _choose_splits(config, loaded.first)
     wanted = (config.model or ALL_MODELS) if config.on else ""
+    options = _mask_options(config, loaded)
     content = _describe_all(config, loaded, splits)
     folder = evaluation_folder(config.workspace, content.name)
+    drawn = loaded.first if config.overlays else None
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
@@ -124,19 +133,19 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             for done, (held_out, runs) in enumerate(tests, start=1):
                 models = list(_models(runs, held_out, wanted))
                 if models:
-                    _score_test_set(found, models, held_out, loaded.first if config.overlays else None)
+                    _score_test_set(found, models, held_out, options, drawn)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
         content = replace(
             content,
             small=dict(sorted(found.small.items())),
             units=found.units,
-            tables=tables.as_lines(),
+            tables=tables.as_lines() | _detail_tables(found, loaded.first.seed),
             untested=loaded.left_out if config.on else _find_untested(loaded),
             incomplete=tuple(found.incomplete),
         )
         result = Evaluation(content, tables, folder)
-        write_evaluation(result, found.cases, found.volumes, found.masks, found.overlays)
+        write_evaluation(result, found.cases, found.volumes, found.masks, found.details, found.overlays)
     return result
 
 
@@ -160,14 +169,47 @@ def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
     return ["server_test"]
 
 
+def _mask_options(config: EvaluateConfig, loaded: Loaded) -> MaskOptions:
+    """Return the options for masks.
+
+    Raises:
+        FlamesError: validation patients should choose, whose data are at their sites.
+    """
+    options = MaskOptions(config.threshold, config.tta, config.postprocess)
+    if options.need_validation and loaded.first.at_sites:
+        asked = "--threshold auto" if options.threshold == "auto" else "--postprocess auto"
+        raise FlamesError(
+            f"{asked} chooses on validation patients, and those of run '{loaded.first.folder.name}' are at "
+            "its real nodes; pass --threshold with a number, and leave --postprocess out"
+        )
+    return options
+
+
+def _detail_tables(found: _Found, seed: int) -> dict[str, list[dict[str, object]]]:
+    """Return the tables of calibration, of choices on validation patients, and of what options change."""
+    tables: dict[str, list[dict[str, object]]] = {}
+    for split, name in NAME_OF.items():
+        bins = [one for one in found.details.bins if one.split == split]
+        before = [one for one in found.details.before if one.split == split]
+        cases = [score for score in found.cases if score.split == split]
+        volumes = [score for score in found.volumes if score.split == split]
+        choices = [one for one in found.choices.values() if one[1].split == split]
+        tables[f"calibration-{name}"] = calibration_lines(bins)
+        tables[f"choices-{name}"] = choice_lines(choices)
+        tables[f"gains-{name}"] = make_gains(cases, volumes, before, seed)
+    return {name: lines for name, lines in tables.items() if lines}
+
+
 def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> dict[str, object]:
     """Return the options that change the scores."""
     interval = {"level": LEVEL, "draws": DRAWS, "seed": run.seed}
+    masks = {"threshold": config.threshold, "tta": config.tta, "postprocess": config.postprocess}
     options: dict[str, object] = {
         "flames": __version__,
         "splits": list(splits),
         "round": config.round,
         "interval": interval,
+        **masks,
     }
     return {**options, "on": list(config.on), "model": config.model} if config.on else options
 
@@ -215,6 +257,7 @@ def _score_test_set(
     found: _Found,
     models: Sequence[tuple[LoadedRun, ModelUnderTest]],
     held_out: HeldOut,
+    options: MaskOptions,
     drawn: LoadedRun | None,
 ) -> None:
     """Score models on a test set, which is in memory only for that time.
@@ -223,6 +266,7 @@ def _score_test_set(
         found: receives the scores.
         models: models of runs that are made on the partition of the test set.
         held_out: the test set.
+        options: how masks are made from probabilities.
         drawn: the run whose masks are drawn; None: no picture.
     """
     tests = read_held_out(held_out)
@@ -234,8 +278,11 @@ def _score_test_set(
         if data.case(index).place and index not in complete:
             found.incomplete[data.dataset(index)] = None
     for run, model in models:
-        masks = list(run.segmenter.masks(model.weights, data))
         facts = RunFacts(run.folder.name, run.seed)
+        choice = _choose(found, run, model, held_out, options)
+        predicted = predict(run.segmenter, model.weights, data, choice.rule, options.names)
+        found.details.add(facts, model, tests, predicted)
+        masks = list(predicted.masks)
         cases = score_cases(facts, model, tests, masks)
         found.cases.extend(cases)
         found.volumes.extend(score_volumes(facts, model, tests, masks))
@@ -243,6 +290,23 @@ def _score_test_set(
         if run is drawn:
             row = make_overlay_row(model, data, cases, masks)
             found.overlays.setdefault(held_out.split, []).append(row)
+
+
+def _choose(
+    found: _Found, run: LoadedRun, model: ModelUnderTest, held_out: HeldOut, options: MaskOptions
+) -> MaskChoice:
+    """Return how the model's masks are made, the same for all of its test sets."""
+    key = run.folder.name, model.split, model.label, model.modality
+    if key not in found.choices:
+        clients = model.clients if options.need_validation else ()
+        sets = [
+            read_held_out(HeldOut(held_out.folder, client, ("val",)))
+            for client in clients
+            if client.images["val"]
+        ]
+        choice = choose_masks(options, run.segmenter, model.weights, sets)
+        found.choices[key] = RunFacts(run.folder.name, run.seed), model, choice
+    return found.choices[key][2]
 
 
 def _models(

@@ -1,0 +1,70 @@
+"""Predictions of one model on one test set: masks, calibration, lesions at several thresholds, and the counts
+that show what each option changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flames_cli.arrays import Mask, Weights
+from flames_cli.core.scores.calibration import EMPTY, Reliability, measure_reliability
+from flames_cli.core.scores.detection import LesionMatches
+from flames_cli.core.scores.froc import THRESHOLDS, match_at_thresholds
+from flames_cli.core.scores.metrics import Counts, count_pixels
+from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.predict import THRESHOLD, MaskRule
+from flames_cli.learn.segment import Segmenter
+from flames_cli.stages.evaluate.choices import clean_masks
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Predictions for all images of a test set, in its order."""
+
+    masks: Sequence[Mask]
+    """Masks by the rule, H×W of 0 and 1."""
+    reliability: Reliability
+    """Bins of the pixels of all images."""
+    lesions: Mapping[float, LesionMatches]
+    """Sums over the selected images, by threshold. They are of the probabilities, so no part of a mask is
+    removed."""
+    before: Mapping[str, Sequence[Counts]] = field(default_factory=dict)
+    """Counts of each image before an option takes effect, by the option; the options before it are on."""
+
+
+def predict(
+    segmenter: Segmenter, weights: Weights, data: ShardDataset, rule: MaskRule, options: Sequence[str] = ()
+) -> Predicted:
+    """Predict the masks of all images of `data` by `rule`.
+
+    Args:
+        segmenter: the architecture of the model.
+        weights: the model.
+        data: the test set.
+        rule: how probabilities become masks.
+        options: names of the options that are on (`MaskOptions.names`); each gets an entry in `before`, also
+            if validation chose what is the default.
+    """
+    before: dict[str, list[Counts]] = {}
+    if "tta" in options:
+        before["tta"] = _count(data, list(segmenter.masks(weights, data)))
+    selected, reliability = set(data.selected), EMPTY
+    lesions = dict.fromkeys(THRESHOLDS, LesionMatches())
+    plain, masks = [], []
+    for index, probabilities in enumerate(segmenter.probabilities(weights, data, tta=rule.tta)):
+        truth = data.mask(index)
+        reliability = reliability + measure_reliability(probabilities, truth)
+        if index in selected:
+            found = match_at_thresholds(probabilities, truth)
+            lesions = {threshold: lesions[threshold] + found[threshold] for threshold in lesions}
+        mask: Mask = (probabilities > rule.threshold).astype("uint8")
+        masks.append(mask)
+        if "threshold" in options:
+            plain.append(count_pixels(probabilities > THRESHOLD, truth))
+    if "threshold" in options:
+        before["threshold"] = plain
+    if "postprocess" in options:
+        before["postprocess"] = _count(data, masks)
+    return Predicted(clean_masks(data, masks) if rule.largest_only else masks, reliability, lesions, before)
+
+
+def _count(data: ShardDataset, masks: Sequence[Mask]) -> list[Counts]:
+    return [count_pixels(mask, data.mask(index)) for index, mask in enumerate(masks)]

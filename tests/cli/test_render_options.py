@@ -1,0 +1,70 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from flames_cli.cli.render_options import calibration_tables, option_notes, option_tables
+
+GAIN = {
+    **{"model": "brats-1", "modality": "MRI", "organ": "brain", "unseen_site": "", "option": "threshold"},
+    **{"protocol": "volumes", "n": 12, "patients": 10, "dice_without": 0.5, "dice_with": 0.6},
+    **{"gain": 0.1, "gain_low": -0.012, "gain_high": 0.212},
+}
+CALIBRATION = {
+    **{"model": "US", "modality": "US", "unseen_site": "C6", "pixels": 1000, "ece": 0.012},
+    **{"relevant_pixels": 50, "relevant_ece": 0.345},
+}
+CHOICE = {
+    **{"model": "brats-1", "option": "threshold", "chosen": 0.35, "enough": True},
+    **{"validation_patients": 12},
+}
+
+
+def content(**tables):
+    return SimpleNamespace(tables={name.replace("_", "-"): lines for name, lines in tables.items()})
+
+
+def shown(tables):
+    console = Console(width=80, no_color=True)
+    with console.capture() as captured:
+        for table in tables:
+            console.print(table)
+    return captured.get()
+
+
+def test_a_gain_is_shown_with_its_interval():
+    text = shown(option_tables(content(gains_clients=[GAIN])))
+    for part in ("brats-1", "volumes", "10 (12)", "0.500", "0.600", "+0.100", "[-0.012, +0.212]"):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("missing", [math.nan, None])
+def test_one_patient_has_no_interval(missing):
+    line = {**GAIN, "gain_low": missing, "gain_high": missing}
+    text = shown(option_tables(content(gains_server=[line])))
+    assert "nan" not in text
+    assert "[" not in text.splitlines()[-1]
+
+
+def test_calibration_is_shown_for_all_pixels_and_for_relevant_ones():
+    text = shown(calibration_tables(content(calibration_server=[CALIBRATION])))
+    assert text.split()[-7:] == ["US", "on", "C6", "(unseen)", "0.012", "0.345", "5.0"]
+    none = {**CALIBRATION, "relevant_ece": None, "relevant_pixels": 0}
+    assert "none" in shown(calibration_tables(content(calibration_server=[none])))
+
+
+def test_without_options_nothing_is_said():
+    assert not list(option_tables(content()))
+    assert not list(option_notes(content()))
+
+
+def test_choices_are_named_by_model_and_seed():
+    lines = [CHOICE, {**CHOICE, "chosen": 0.4}, {**CHOICE, "model": "busi", "enough": False}]
+    cleanup = [{**CHOICE, "option": "postprocess", "chosen": True}]
+    assert list(option_notes(content(choices_clients=lines, choices_server=cleanup))) == [
+        "threshold by validation patients: brats-1 0.35/0.4",
+        "threshold: the default, since validation patients are too few: busi (12 patients)",
+        "postprocess by validation patients: brats-1 largest part",
+    ]
