@@ -14,7 +14,6 @@ configuration.
 """
 
 import argparse
-import csv
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -31,17 +30,16 @@ from flames_cli.config import (
     PreprocessConfig,
     load_section,
 )
-from flames_cli.core.scores.detection import LesionCounts
+from flames_cli.core.scores.detection import LesionMatches
 from flames_cli.core.scores.intervals import bootstrap_interval
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Event, OnEvent, RoundDone
 from flames_cli.stages.evaluate.lesion_rows import SIZES, has_size
 from flames_cli.stages.evaluate.stage import evaluate
-from flames_cli.stages.federate.seeds import federate_all
+from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.partition.stage import partition
 from flames_cli.stages.preprocess.stage import preprocess
-
-COUNTS = ("lesions", "lesions_found", "lesions_predicted", "lesions_right")
+from flames_cli.store.evaluations import CASES, CaseScore, read_case_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +48,8 @@ class Case:
 
     patient: str
     lesion: str
-    values: dict[str, list[float]] = field(default_factory=dict)
-    """Values of each metric, in the order of seeds."""
+    scores: list[CaseScore] = field(default_factory=list)
+    """Scores in the order of seeds."""
 
 
 Cases = dict[str, Case]
@@ -112,7 +110,7 @@ def run(config: Path, workspace: Path, strategy: str, seeds: tuple[int, ...]) ->
     made = evaluate(EvaluateConfig(workspace=workspace, run=label, server_test=True, overlays=False))
     if made.seeds != tuple(sorted(seeds)):
         raise FlamesError(f"{made.folder} has the seeds {made.seeds}, expected {seeds}; delete {workspace}")
-    return read_cases(made.folder / "cases.csv", len(seeds))
+    return read_cases(made.folder / CASES, len(seeds))
 
 
 def print_rounds(label: str) -> OnEvent:
@@ -127,13 +125,12 @@ def print_rounds(label: str) -> OnEvent:
 
 
 def read_cases(path: Path, n_seeds: int) -> Cases:
-    """Read the metrics of every case from the cases.csv of an evaluation."""
+    """Read the scores of every selected image from the cases.csv of an evaluation."""
     found: Cases = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            case = found.setdefault(row["case"], Case(row["patient"], row["lesion"]))
-            case.values.setdefault(row["metric"], []).append(float(row["value"]))
-    if any(len(values) != n_seeds for case in found.values() for values in case.values.values()):
+    for score in read_case_scores(path):
+        if score.selected:
+            found.setdefault(score.case, Case(score.person, score.lesion)).scores.append(score)
+    if any(len(case.scores) != n_seeds for case in found.values()):
         raise FlamesError(f"{path}: several models were tested on one case, expected one for each seed")
     return found
 
@@ -165,16 +162,21 @@ def print_table(baseline: str, theirs: Cases, strategy: str, ours: Cases) -> Non
 
 def dice_of(cases: Cases, names: list[str]) -> Floats:
     """Return the Dice of the named cases, S×N by seed and case."""
-    return np.array([cases[name].values["dice"] for name in names]).T
+    return np.array([[score.dice for score in cases[name].scores] for name in names]).T
 
 
 def lesions_found(cases: Cases, size: str) -> str:
     """Return a text with lesion-wise recall and precision over all seeds, for images of one size."""
-    chosen = [case.values for case in cases.values() if has_size(case.lesion, size)]
-    counts = LesionCounts(*(int(sum(sum(values[name]) for values in chosen)) for name in COUNTS))
+    scores = [score for case in cases.values() if has_size(case.lesion, size) for score in case.scores]
+    counts = LesionMatches(
+        lesions=sum(score.lesions or 0 for score in scores),
+        predicted=sum(score.lesions_predicted or 0 for score in scores),
+        matched=sum(score.lesions_matched or 0 for score in scores),
+        images=len(scores),
+    )
     return (
-        f"{size}: {counts.found} of {counts.n} lesions found ({counts.recall():.2f}), "
-        f"{counts.n_right} of {counts.n_predicted} predicted are right ({counts.precision():.2f})"
+        f"{size}: {counts.matched} of {counts.lesions} lesions found ({counts.recall():.2f}), "
+        f"of {counts.predicted} predicted ones {counts.precision():.2f} are right, F1 {counts.f1():.2f}"
     )
 
 

@@ -9,7 +9,6 @@ that both have, paired by seed and image, with 95 % limits of a bootstrap that d
 """
 
 import argparse
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ import numpy as np
 
 from flames_cli.arrays import Floats
 from flames_cli.core.scores.intervals import bootstrap_interval
+from flames_cli.store.evaluations import CASES, read_case_scores
+from flames_cli.store.workspace import evaluation_folder
 
 Case = tuple[str, str, str]
 """Split, model and name of a case."""
@@ -27,15 +28,15 @@ class Arm:
 
     def __init__(self, workspace: Path, name: str) -> None:
         self.name = name
-        self.dice: dict[Case, dict[str, float]] = {}
+        self.dice: dict[Case, dict[int, float]] = {}
         self.patients: dict[Case, str] = {}
-        (path,) = (workspace / "runs" / name / "evaluation").glob("**/cases.csv")
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if row["metric"] == "dice":
-                    case = row["split"], row["client"], row["case"]
-                    self.dice.setdefault(case, {})[row["seed"]] = float(row["value"])
-                    self.patients[case] = row["patient"]
+        folders = [evaluation_folder(workspace, f"{name}{end}") for end in ("-last", "")]
+        folder = next(folder for folder in folders if folder.is_dir())
+        for score in read_case_scores(folder / CASES):
+            if score.selected:
+                case = score.split, score.model, score.case
+                self.dice.setdefault(case, {})[score.seed] = score.dice
+                self.patients[case] = score.person
         self.seeds = sorted({seed for by_seed in self.dice.values() for seed in by_seed})
 
     def models(self, split: str) -> list[str]:
@@ -90,7 +91,7 @@ def summary(values: Floats) -> str:
     )
 
 
-def difference(ours: Arm, theirs: Arm, clients: Sequence[str], seeds: Sequence[str]) -> str:
+def difference(ours: Arm, theirs: Arm, clients: Sequence[str], seeds: Sequence[int]) -> str:
     """Return the mean paired difference over the clients' cases, with its limits."""
     cases = [case for case in ours.dice if case[0] == "client_test" and case[1] in clients]
     gains = [[ours.dice[case][seed] - theirs.dice[case][seed] for case in cases] for seed in seeds]

@@ -42,8 +42,8 @@ from flames_cli.learn.train_options import (
 )
 from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.store.files.parse import parse_toml
+from flames_cli.store.member_names import partition_name
 from flames_cli.store.schema import RUN, check_stamp
-from flames_cli.store.seed_names import member_name
 from flames_cli.store.workspace import DEFAULT_PARTITION
 
 
@@ -172,6 +172,8 @@ MAX_NAME = 64
 """Largest number of characters of a name."""
 
 Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$")]
+FoldSet = Annotated[str, Field(pattern=rf"^([A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}})?$")]
+"""Name of a set of folds; empty: the only one."""
 Factor = Annotated[float, AfterValidator(_check_factor)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Split = Annotated[int | Literal["site"], BeforeValidator(_check_split)]
@@ -211,6 +213,7 @@ def option(default: Any, help: str, panel: str = "", **extra: Any) -> Any:
             `metavar`: form of the value.
             `names`: kind of names that the value is one of: strategies, models, datasets, partitions, runs,
                 or runs and families.
+            `optional_value`: True if the option may be given without its value, which is then empty.
             `envvar`: environment variable that also sets the option.
             `may_change`: True if the option may differ when a run is resumed.
             `stored`: False if the option is not stored with the run.
@@ -384,6 +387,12 @@ class PartitionConfig(Section):
         shown="as preprocessed",
         metavar="K/N",
     )
+    folds: Annotated[int, Field(ge=2, le=999)] | None = option(
+        None,
+        "All N folds of a cross-validation, as partitions fold-1 to fold-N (with --name: NAME-fold-1, …).",
+        shown="one partition",
+        metavar="N",
+    )
     hold_out_site: dict[str, Sites] = option(
         {},
         "Centre whose images no client gets; the server tests on them. May be repeated.",
@@ -401,6 +410,17 @@ class PartitionConfig(Section):
         "default-old-1.",
         RUN_PANEL,
     )
+
+    @property
+    def members(self) -> "list[PartitionConfig]":
+        """Options of each partition: one for each fold, or only these."""
+        if self.folds is None:
+            return [self]
+        changes = (
+            {"name": partition_name(self.name, k), "fold": f"{k}/{self.folds}", "folds": None}
+            for k in range(1, self.folds + 1)
+        )
+        return [self.model_copy(update=change) for change in changes]
 
     @property
     def fold_numbers(self) -> tuple[int, int] | None:
@@ -605,10 +625,23 @@ class FederateConfig(_TrainSection, Section):
         metavar="SEED,…",
         stored=False,
     )
+    folds: FoldSet | None = option(
+        None,
+        "A run NAME-fold-K on each fold that `flames partition --folds` made; with several sets of folds the "
+        "name of one.",
+        RUN_PANEL,
+        shown="one run, on --partition",
+        metavar="[NAME]",
+        names="sets of folds",
+        optional_value=True,
+        stored=False,
+    )
     keep_rounds: Annotated[int, Field(ge=1)] = option(
         2, "Number of newest checkpoints to keep; the best ones are kept too.", RUN_PANEL, may_change=True
     )
-    fresh: bool = option(False, "Delete the run and start it again.", RUN_PANEL, stored=False)
+    fresh: bool = option(
+        False, "Start the run again; the earlier one is renamed, such as NAME-old-1.", RUN_PANEL, stored=False
+    )
 
     @property
     def training(self) -> TrainOptions:
@@ -624,18 +657,18 @@ class FederateConfig(_TrainSection, Section):
 
     @property
     def name(self) -> str:
-        """Name of the run, or of the family of runs if there are several seeds."""
+        """Name of the run, or of the family of runs if there are several seeds or folds."""
         return self.run or self.strategy
 
     @property
     def run_name(self) -> str:
         """Name of the run's folder under `runs/`."""
-        return member_name(self.name, self.seed) if self.seeds else self.name
+        return self.name
 
     @property
-    def members(self) -> "list[FederateConfig]":
-        """Options of each run: one for each seed, or only these."""
-        return [self.model_copy(update={"seed": seed}) for seed in self.seeds] or [self]
+    def makes_family(self) -> bool:
+        """True if these are the options of several runs."""
+        return bool(self.seeds) or self.folds is not None
 
 
 class EvaluateConfig(Section):
@@ -837,9 +870,14 @@ def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | 
     return check_section(kind, _replace(values, options))
 
 
+REPLACED = {"seeds": "seed", "folds": "fold", "fold": "folds", "partition": "folds"}
+"""Keys whose typed value replaces another key of the file."""
+
+
 def _replace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with the `others` in their place: seeds also replace one seed."""
-    replaced = {"seed"} if "seeds" in others else set()
+    """Return `values` with the `others` in their place: several seeds or folds also
+    replace one."""
+    replaced = {old for new, old in REPLACED.items() if new in others}
     return {key: value for key, value in values.items() if key not in replaced} | {**others}
 
 
@@ -898,6 +936,16 @@ def check_section(kind: type[SectionT], values: Mapping[str, Any], where: str = 
     made = kind(**values)
     if isinstance(made, FederateConfig) and made.seeds and "seed" in made.model_fields_set:
         _check_same_seed(made, where)
+    if isinstance(made, FederateConfig) and made.folds is not None and "partition" in made.model_fields_set:
+        raise FlamesError(
+            f"{where}got partition {made.partition} and folds, expected one of the two; leave --partition "
+            "out for all folds, or --folds for one partition"
+        )
+    if isinstance(made, PartitionConfig) and made.fold and made.folds:
+        raise FlamesError(
+            f"{where}got fold {made.fold} and folds {made.folds}, expected one of the two; leave --fold out "
+            "for all folds, or --folds for one"
+        )
     return made
 
 

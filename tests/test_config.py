@@ -327,14 +327,33 @@ def test_a_seed_is_not_repeated_and_not_too_large():
     assert "less than" in refusal(FederateConfig, {"seeds": str(2**63)})
 
 
-def test_each_seed_has_a_run_with_the_same_options():
-    config = FederateConfig(seeds=(3, 0), rounds=7)
-    assert [(one.run_name, one.seed, one.rounds) for one in config.members] == [
-        ("flames-seed-3", 3, 7),
-        ("flames-seed-0", 0, 7),
+def test_options_of_several_seeds_or_folds_make_a_family():
+    assert FederateConfig(seeds=(3, 0)).makes_family
+    assert FederateConfig(folds="").makes_family
+    assert FederateConfig(folds="cv").makes_family
+    assert not FederateConfig(run="mine", seed=3).makes_family
+
+
+def test_each_fold_is_a_partition_with_the_same_options():
+    config = PartitionConfig(folds=3, seed=7, name="cv")
+    assert [(one.name, one.fold, one.seed, one.folds) for one in config.members] == [
+        ("cv-fold-1", "1/3", 7, None),
+        ("cv-fold-2", "2/3", 7, None),
+        ("cv-fold-3", "3/3", 7, None),
     ]
-    alone = FederateConfig(run="mine", seed=3)
-    assert [one.run_name for one in alone.members] == ["mine"]
+    assert [one.name for one in PartitionConfig(folds=2).members] == ["fold-1", "fold-2"]
+    assert PartitionConfig(name="a").members == [PartitionConfig(name="a")]
+
+
+def test_a_fold_and_all_folds_exclude_each_other(tmp_path):
+    assert "got fold 1/5 and folds 5, expected one" in refusal(PartitionConfig, {"fold": "1/5", "folds": 5})
+    message = refusal(FederateConfig, {"partition": "fold-1", "folds": ""})
+    assert "got partition fold-1 and folds, expected one of the two" in message
+    file = tmp_path / "flames.toml"
+    file.write_text("[partition]\nfolds = 5\n[federate]\nfolds = 'cv'\n", encoding="utf-8")
+    assert load_section(PartitionConfig, {"fold": "1/5"}, file).folds is None
+    assert load_section(FederateConfig, {"partition": "fold-1"}, file).folds is None
+    assert load_section(FederateConfig, {}, file).folds == "cv"
 
 
 def test_seeds_and_another_seed_are_rejected(tmp_path):

@@ -73,15 +73,18 @@ def partition(ctx: typer.Context) -> None:
     options = build_config(ctx, PartitionConfig)
     from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import progress_bars
-    from flames_cli.cli.render import partition_json, print_json, print_partition
-    from flames_cli.stages.partition.stage import make_partition
+    from flames_cli.cli.render import partition_json, print_folds, print_json, print_partition
+    from flames_cli.stages.partition.stage import make_partitions
 
     with progress_bars(watching()) as progress:
-        made = make_partition(options, progress)
+        made = make_partitions(options, progress)
     if ctx.params["json_output"]:
-        print_json(partition_json(made))
+        parts = [partition_json(one) for one in made]
+        print_json({"name": options.name, "folds": parts} if options.folds else parts[0])
+    elif options.folds:
+        print_folds(results(), made)
     else:
-        print_partition(results(), made)
+        print_partition(results(), made[0])
 
 
 app.command(rich_help_panel="Stages", epilog=strategies_epilog(), cls=FederateCommand)(federate)

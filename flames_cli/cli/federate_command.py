@@ -23,37 +23,42 @@ def federate(ctx: typer.Context) -> None:
     """Train the clients round by round and blend their models; the same command continues a stopped run."""
     from flames_cli.config import FederateConfig
 
-    resumed = ctx.params["resume"]
-    options = build_config(ctx, FederateConfig) if resumed is None else resumed_config(ctx, resumed or None)
+    resumed, folds = ctx.params["resume"], None
+    if resumed is None:
+        options = build_config(ctx, FederateConfig)
+    else:
+        options, folds = resumed_config(ctx, resumed or None)
     from flames_cli.cli.consoles import results, watching
     from flames_cli.cli.live import FederationView
     from flames_cli.cli.render import print_json
     from flames_cli.cli.render_federation import federation_json, print_family, print_federation, print_next
     from flames_cli.learn.devices import pick_device
-    from flames_cli.stages.federate.seeds import federate_all
+    from flames_cli.stages.federate.members import federate_all
 
     on_cpu, made = pick_device(options.device).type == "cpu", []
-    for result in federate_all(options, lambda title: FederationView(watching(), title, on_cpu)):
+    several = options.makes_family
+    for result in federate_all(options, lambda title: FederationView(watching(), title, on_cpu), folds):
         made.append(result)
         if not ctx.params["json_output"]:
-            print_federation(results(), result, options.rounds, one_of_several=bool(options.seeds))
+            print_federation(results(), result, options.rounds, one_of_several=several)
     name = options.name
     if ctx.params["json_output"]:
         runs = [federation_json(result) for result in made]
-        print_json({"name": name, "seeds": options.seeds, "runs": runs} if options.seeds else runs[0])
+        print_json({"name": name, "seeds": options.seeds, "runs": runs} if several else runs[0])
         return
-    if options.seeds:
+    if several:
         print_family(results(), name, made)
-    print_next(results(), name if options.seeds else made[0].run, options.workspace)
+    print_next(results(), name if several else made[0].run, options.workspace)
 
 
-def resumed_config(ctx: click.Context, name: str | None) -> Any:
-    """Return the configuration of run `name` (None: the newest), with those typed options that may change.
+def resumed_config(ctx: click.Context, name: str | None) -> tuple[Any, dict[int, str] | None]:
+    """Return the configuration of run `name` (None: the newest), with those typed options that may change,
+    and the partition of each fold.
 
-    For a family of runs, or the newest run of one, it has all seeds of the family.
+    For a family of runs, or the newest run of one, it has all seeds and folds of the family.
 
     Raises:
-        MissingArtifact: there is no such run.
+        MissingArtifact: there is no such run, or no partition.
         FlamesError: a typed option does not agree with the run's.
     """
     from flames_cli.config import FederateConfig, check_section, keys_with
@@ -64,6 +69,7 @@ def resumed_config(ctx: click.Context, name: str | None) -> Any:
         list_differences,
         planned_seeds,
         read_config,
+        read_member,
     )
 
     typed = typed_options(ctx, FederateConfig)
@@ -75,12 +81,19 @@ def resumed_config(ctx: click.Context, name: str | None) -> Any:
     workspace = Path(ctx.params["workspace"])
     known, (run, *others) = find_runs(workspace, name)
     tables = read_config(run.config)
-    stored = {**tables.get("federate", {}), "workspace": workspace}
+    stored = {**tables.get("federate", {}), "workspace": workspace, "run": known}
+    folds = None
     if tables.get("run", {}).get(PARTITION_SHA256):
         stored["partition"] = find_run_partition(workspace, run)
-    if known != run.name:
+    if known != run.name and read_member(run).planned_seeds:
         del stored["seed"]
-        stored |= {"run": known, "seeds": planned_seeds([run, *others])}
+        stored["seeds"] = planned_seeds([run, *others])
+    if known != run.name and read_member(run).planned_folds:
+        from flames_cli.stages.federate.members import find_member_partitions
+
+        folds = find_member_partitions(workspace, [run, *others])
+        del stored["partition"]
+        stored["folds"] = ""
     made = check_section(FederateConfig, stored, where=f"{run.config}: ").model_dump(mode="json")
     options = check_section(FederateConfig, {**stored, **typed})
     asked = options.model_dump(mode="json")
@@ -91,4 +104,4 @@ def resumed_config(ctx: click.Context, name: str | None) -> Any:
             "continue it, or start another run without --resume and with --run NAME"
         )
     check_options(options)
-    return options
+    return options, folds

@@ -10,8 +10,8 @@ WORDS = {"strategies": "strategy", "models": "model", "datasets": "data set"}
 
 
 def known_names(kind: str, workspace: Path) -> list[str]:
-    """Return the known names of a kind: strategies, models, datasets, or, in the workspace, partitions, runs,
-    or runs and families."""
+    """Return the known names of a kind: strategies, models, datasets, or, in the workspace, partitions,
+    sets of folds, runs, or runs and families."""
     match kind:
         case "strategies":
             from flames_cli.fed.algorithms import ALGORITHMS
@@ -26,13 +26,16 @@ def known_names(kind: str, workspace: Path) -> list[str]:
 
             preprocessed = (path.stem for path in workspace.glob("preprocessed/*.h5"))
             return list(dict.fromkeys((*READERS, *preprocessed)))
-        case "partitions":
+        case "partitions" | "sets of folds":
+            from flames_cli.store.member_names import split_partition_name
             from flames_cli.store.workspace import list_partitions
 
-            return list_partitions(workspace)
+            there = list_partitions(workspace)
+            sets = dict.fromkeys(split_partition_name(name)[0] for name in there)
+            return there if kind == "partitions" else [name for name in sets if name]
         case _:
+            from flames_cli.store.member_names import family_name
             from flames_cli.store.runs import list_runs
-            from flames_cli.store.seed_names import family_name
 
             runs = [path.name for path in list_runs(workspace)]
             families = filter(None, map(family_name, runs)) if kind == "runs and families" else ()

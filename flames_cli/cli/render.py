@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,12 +102,14 @@ def _small_lesions(found: dict[str, Any]) -> str:
     return f"small lesions ({condition}): {small} of {count(small + large + none, 'image')}{without}"
 
 
-def print_partition(console: Console, made: "Partitioned") -> None:
-    """Print images and patients of every client and of the server's test sets."""
+def print_partition(console: Console, made: "Partitioned", of_folds: int = 0) -> None:
+    """Print images and patients of every client and of the server's test sets; of a fold without its
+    place."""
     partition = made.partition
     units = {client.patient_unit for client in partition.clients}
     within = f" ({UNKNOWN if units == {'image'} else 'patients'})"
-    table = Table(title=f"clients: images{within}", title_justify="left")
+    first = f" of fold 1 of {of_folds}" if of_folds else ""
+    table = Table(title=f"clients{first}: images{within}", title_justify="left")
     for name in ("client", "modality", "organ", "train", "val", "test"):
         table.add_column(name, justify="right" if name in ("train", "val", "test") else "left")
     for client in partition.clients:
@@ -143,6 +146,27 @@ def print_partition(console: Console, made: "Partitioned") -> None:
         what = "near copies or patients of a held-out site"
         console.print(f"left out {count(images, 'image')} of {name}: {what}")
     console.print(_claim(partition), style="green")
+    if not of_folds:
+        _say_aside(console, made)
+        say_where(console, made.folder / PARTITION_FILE)
+
+
+def print_folds(console: Console, folds: "Sequence[Partitioned]") -> None:
+    """Print the images and patients of every client in each fold, and the server's test sets once."""
+    print_partition(console, folds[0], of_folds=len(folds))
+    table = Table(title="test images (patients) of every client", title_justify="left")
+    table.add_column("client", overflow="fold")
+    table.add_column(f"fold 1 to {len(folds)}", overflow="fold")
+    for clients in zip(*(made.partition.clients for made in folds), strict=True):
+        tests = (_cell(one.images["test"], len(one.patients["test"]), one.patient_unit) for one in clients)
+        table.add_row(clients[0].name, ", ".join(tests))
+    console.print(table)
+    for made in folds:
+        _say_aside(console, made)
+        say_where(console, made.folder / PARTITION_FILE)
+
+
+def _say_aside(console: Console, made: "Partitioned") -> None:
     if made.aside:
         console.print(
             f"the earlier partition '{made.name}' is called '{made.aside}' now: runs that were made on it "
@@ -150,7 +174,6 @@ def print_partition(console: Console, made: "Partitioned") -> None:
             style="yellow",
             soft_wrap=True,
         )
-    say_where(console, made.folder / PARTITION_FILE)
 
 
 def partition_json(made: "Partitioned") -> dict[str, Any]:

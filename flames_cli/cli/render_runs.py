@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from flames_cli.cli.text import count, duration, size
+from flames_cli.store.workspace import list_partitions
 
 if TYPE_CHECKING:  # these load the configuration
     from flames_cli.stages.runs.listing import RunEntry, RunGroup
@@ -48,7 +49,7 @@ def print_runs(console: Console, groups: "Sequence[RunGroup]", workspace: Path) 
 
 def next_command(workspace: Path) -> str:
     """Return the command after which a workspace has a run, or is nearer to one."""
-    if any(workspace.glob("partitions/*/partition.json")) or (workspace / "partition.json").is_file():
+    if list_partitions(workspace):
         return "flames federate"
     return "flames partition" if any(workspace.glob("preprocessed/*.h5")) else "flames preprocess"
 
@@ -78,11 +79,12 @@ def _details(group: "RunGroup") -> Iterator[str]:
     members = group.members
     seeds = sorted({one.seed for one in members if one.seed is not None})
     plural = "" if len(seeds) == 1 else "s"
+    partitions = _distinct(one.partition for one in members)
     found = [
         *(_distinct(one.strategy for one in members)),
         *(_distinct(one.model for one in members)),
         f"seed{plural} {','.join(map(str, seeds))}" if seeds else "",
-        *(f"partition {name}" for name in _distinct(one.partition for one in members)),
+        f"partition{'s' if len(partitions) > 1 else ''} {','.join(partitions)}" if partitions else "",
         *(_distinct(one.device for one in members)),
         f"{len(members)} of {count(members[0].planned, 'run')}" if group.name != members[0].name else "",
         "running now" if any(one.running for one in members) else "",

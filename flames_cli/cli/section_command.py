@@ -139,7 +139,7 @@ def make_option(kind: "type[Section]", key: str) -> TyperOption:
 
     field, facts = kind.model_fields[key], facts_of(kind, key)
     collected, value_type = is_collected(kind, key), plain_type(field.annotation)
-    return TyperOption(
+    return (OptionalValue if facts.get("optional_value") else TyperOption)(
         param_decls=[key, _flags(key, field, facts.get("flag"))],
         type=click.STRING if collected else TYPES.get(value_type, click.STRING),
         is_flag=True if value_type is bool else None,

@@ -11,11 +11,11 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import DAMAGED, finite, reason_of, write_bytes, write_json, write_text
 from flames_cli.store.files.jsonl import append_line, to_line
 from flames_cli.store.files.parse import parse_json, parse_toml
+from flames_cli.store.member_names import member_name, split_name
 from flames_cli.store.schema import FINAL_MODELS, RUN, check_stamp, read_json, stamp
-from flames_cli.store.seed_names import family_name
 
-SEEDS = "seeds"
-"""Key among a run's facts: all seeds of its family, if it is one of several."""
+SEEDS, FOLDS = "seeds", "folds"
+"""Keys among a run's facts: all seeds and all folds of its family, if it is one of several."""
 
 PARTITION_SHA256 = "partition_sha256"
 """Key among a run's facts: the SHA-256 of its partition's file, if this machine has one."""
@@ -107,23 +107,51 @@ def list_differences(was: Mapping[str, Any], now: Mapping[str, Any], keys: Itera
     return [f"{key} {was.get(key)!r} → {now.get(key)!r}" for key in keys if was.get(key) != now.get(key)]
 
 
-def find_members(workspace: Path, family: str) -> list[RunFolder]:
-    """Return the runs of a family by seed: those that `federate --seeds` made under this name.
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A run and its place in its family."""
 
-    Raises:
-        FlamesError: the configuration of a run cannot be read.
-    """
-    named = (RunFolder(path) for path in list_runs(workspace) if family_name(path.name) == family)
-    return sorted((run for run in named if _seeds_of(run)), key=lambda run: int(run.name.rpartition("-")[2]))
+    run: RunFolder
+    family: str
+    """Name of the family; empty if the run is not one of several."""
+    fold: int | None
+    """Its fold; None if the family has no folds."""
+    seed: int | None
+    """Its seed; None if the family has one seed."""
+    planned_folds: tuple[int, ...]
+    planned_seeds: tuple[int, ...]
 
 
-def find_family(run: RunFolder) -> str:
-    """Return the name of the run's family; empty if the run is not one of several seeds.
+def read_member(run: RunFolder) -> Member:
+    """Return the place of a run in its family.
 
     Raises:
         FlamesError: the configuration of the run cannot be read.
     """
-    return family_name(run.name) if _seeds_of(run) else ""
+    facts = read_config(run.config).get("run", {})
+    folds, seeds = (tuple(int(one) for one in facts.get(key, ())) for key in (FOLDS, SEEDS))
+    return Member(run, *split_name(run.name, bool(folds), bool(seeds)), folds, seeds)
+
+
+def find_members(workspace: Path, family: str) -> list[RunFolder]:
+    """Return the runs of a family by seed and fold: those that `federate --seeds` and `--folds` made under
+    this name.
+
+    Raises:
+        FlamesError: the configuration of a run cannot be read.
+    """
+    named = (RunFolder(path) for path in list_runs(workspace) if path.name.startswith(f"{family}-"))
+    found = [one for one in map(read_member, named) if one.family == family]
+    return [one.run for one in sorted(found, key=lambda one: (one.seed or 0, one.fold or 0))]
+
+
+def find_family(run: RunFolder) -> str:
+    """Return the name of the run's family; empty if the run is not one of several.
+
+    Raises:
+        FlamesError: the configuration of the run cannot be read.
+    """
+    return read_member(run).family
 
 
 def planned_seeds(members: Iterable[RunFolder]) -> list[int]:
@@ -132,12 +160,20 @@ def planned_seeds(members: Iterable[RunFolder]) -> list[int]:
     Raises:
         FlamesError: the configuration of a run cannot be read.
     """
-    return sorted({seed for run in members for seed in _seeds_of(run)})
+    return sorted({seed for run in members for seed in read_member(run).planned_seeds})
 
 
-def _seeds_of(run: RunFolder) -> list[int]:
-    found = read_config(run.config).get("run", {}).get(SEEDS, [])
-    return [int(seed) for seed in found]
+def planned_folds(members: Iterable[RunFolder]) -> list[int]:
+    """Return the folds for which a family was started, in order; raises as `planned_seeds`."""
+    return sorted({fold for run in members for fold in read_member(run).planned_folds})
+
+
+def planned_names(family: str, members: Sequence[RunFolder]) -> list[str]:
+    """Return the names of all runs for which a family was started, by seed and fold; raises as
+    `planned_seeds`."""
+    seeds: list[int | None] = [*planned_seeds(members)] or [None]
+    folds: list[int | None] = [*planned_folds(members)] or [None]
+    return [member_name(family, fold, seed) for seed in seeds for fold in folds]
 
 
 def find_runs(workspace: Path, name: str | None) -> tuple[str, list[RunFolder]]:
@@ -165,7 +201,7 @@ def find_run(workspace: Path, name: str | None) -> RunFolder:
 
     Raises:
         MissingArtifact: there is none; the message names the command and the existing runs.
-        FlamesError: there are several of that name, with different seeds.
+        FlamesError: there are several of that name, with different seeds or folds.
     """
     folder = workspace / "runs"
     there = list_runs(workspace)
@@ -175,7 +211,7 @@ def find_run(workspace: Path, name: str | None) -> RunFolder:
         return RunFolder(folder / name)
     if name is not None and (members := find_members(workspace, name)):
         raise FlamesError(
-            f"'{name}' is {len(members)} runs with different seeds, expected one run; pass one of "
+            f"'{name}' is {len(members)} runs with different seeds or folds, expected one run; pass one of "
             f"{', '.join(run.name for run in members)}"
         )
     known = f" (existing: {', '.join(sorted(path.name for path in there))})" if there else ""

@@ -348,7 +348,8 @@ def configured(monkeypatch, *args) -> Section:
     """What `flames federate` would run with."""
     seen = []
     monkeypatch.setattr(
-        "flames_cli.stages.federate.seeds.federate_all", lambda config, watch: seen.append(config) or stop()
+        "flames_cli.stages.federate.members.federate_all",
+        lambda config, watch, folds: seen.append(config) or stop(),
     )
     with pytest.raises(SystemExit, match=r"^0$"):
         app(["federate", "--device", "cpu", *args])

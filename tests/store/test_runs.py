@@ -12,9 +12,12 @@ from flames_cli.store.runs import (
     find_runs,
     list_differences,
     list_runs,
+    planned_folds,
+    planned_names,
     planned_seeds,
     read_config,
     read_history,
+    read_member,
     read_rounds,
     run_folder,
     truncate_rounds,
@@ -149,6 +152,25 @@ def test_a_family_has_the_runs_that_were_made_for_several_seeds(family, tmp_path
     assert planned_seeds(family) == [9, 10, 11]
     assert find_family(family[0]) == "mine"
     assert find_family(run_folder(tmp_path, "mine-seed-3")) == ""
+
+
+def test_a_family_with_folds_is_in_the_order_of_seeds_and_folds(make, tmp_path):
+    for seed in (1, 0):
+        for fold in (10, 2):
+            run = make(f"cv-fold-{fold}-seed-{seed}")
+            write_config(run.config, {"federate": {}, "run": {"seeds": [0, 1], "folds": [2, 10, 11]}})
+    names = [f"cv-fold-{fold}-seed-{seed}" for seed in (0, 1) for fold in (2, 10)]
+    found = find_members(tmp_path, "cv")
+    assert [run.name for run in found] == names
+    assert (read_member(found[0]).fold, read_member(found[0]).seed) == (2, 0)
+    assert planned_folds(found) == [2, 10, 11]
+    assert set(planned_names("cv", found)) - set(names) == {"cv-fold-11-seed-0", "cv-fold-11-seed-1"}
+
+
+def test_a_run_that_was_set_aside_is_no_member(family, tmp_path):
+    family[0].path.rename(family[0].path.with_name("mine-seed-9-old-1"))
+    assert find_members(tmp_path, "mine") == family[1:]
+    assert find_family(run_folder(tmp_path, "mine-seed-9-old-1")) == ""
 
 
 def test_the_name_of_a_family_finds_all_of_its_runs(family, make, tmp_path):

@@ -118,6 +118,10 @@ def assert_same_as(found, expected):
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def die_at(killer, stage, options, points):
     for point, at in points:
         ended = killer.run(stage, options, point=point, at=at)
@@ -155,18 +159,18 @@ def test_clients_killed_while_they_save_state_continue_from_earlier_state(killer
     assert_same_as(content(root), content(left_alone("scaffold")[0]))
 
 
-def test_a_fresh_run_killed_while_the_old_one_is_deleted_leaves_nothing_of_it(killer, tiny, left_alone):
+def test_a_fresh_run_killed_while_it_takes_the_place_of_the_old_one_loses_neither(killer, tiny, left_alone):
     root, how = tiny(), STRATEGIES["scaffold"]
-    other = tiny_options(root, run="one", strategy="fedavg", rounds=2)
-    killer.run("federate", other)
+    killer.run("federate", tiny_options(root, run="one", strategy="fedavg", rounds=2))
+    runs = root / "runs"
+    before = files_of(runs / "one")
     fresh = tiny_options(root, run="one", fresh=True, **how)
     die_at(killer, "federate", fresh, [("move", {"to": "runs/one", "when": "before"})])
-    assert not (root / "runs" / "one").exists()
-    killer.run("federate", other)
-    die_at(killer, "federate", fresh, [("half_removed", {"name": "runs/.one"})])
+    assert not (runs / "one").exists()
     killer.federate(root, run="one", **how)
     assert_same_as(content(root), content(left_alone("scaffold")[0]))
-    assert [path.name for path in (root / "runs").iterdir() if path.is_dir()] == ["one"]
+    assert sorted(path.name for path in runs.iterdir() if path.is_dir()) == ["one", "one-old-1"]
+    assert files_of(runs / "one-old-1") == before
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

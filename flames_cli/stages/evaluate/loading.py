@@ -21,6 +21,7 @@ from flames_cli.stages.rounds import ChosenRound, Rounds, choose_round, read_run
 from flames_cli.store.checkpoint import DamagedCheckpoint, index_path, load_state
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import reading_partition
+from flames_cli.store.fold_sets import are_folds_of_one
 from flames_cli.store.partition import NamedPartition, open_partition
 from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.runs import (
@@ -28,11 +29,11 @@ from flames_cli.store.runs import (
     find_run,
     find_runs,
     list_differences,
-    planned_seeds,
+    planned_names,
     read_config,
+    read_member,
     read_rounds,
 )
-from flames_cli.store.seed_names import member_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class LoadedRun:
     rounds: Rounds
     seed: int
     """Seed of all random draws in the run."""
+    fold: int | None
+    """Its fold, if it is one of a family with folds."""
     partition: NamedPartition
     """Partition on which the run was made, under its present name."""
     at_sites: bool = False
@@ -63,17 +66,17 @@ class LoadedRun:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Run that is evaluated under its name, or the runs of a family in the order of their seeds."""
+    """Run that is evaluated under its name, or the runs of a family in the order of their seeds and folds."""
 
     name: str
     runs: list[LoadedRun]
-    """Not empty; all were made with the same options but their seed."""
+    """Not empty; all were made with the same options but their seed and fold."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Runs of the family that are not finished, each with its reason."""
 
     @property
     def first(self) -> LoadedRun:
-        """The run, or that of the first seed."""
+        """The run, or the first one of the family."""
         return self.runs[0]
 
     @property
@@ -102,19 +105,22 @@ def reading_partitions(config: EvaluateConfig) -> ExitStack:
         return held.pop_all()
 
 
-def _check_same_partition(runs: Sequence[LoadedRun]) -> None:
-    """Check that runs have the same test patients.
+def _check_partitions(runs: Sequence[LoadedRun]) -> None:
+    """Check that runs of a family have the same test patients, or are folds of one cross-validation.
 
     Raises:
-        FlamesError: they were made on different partitions.
+        FlamesError: they were made on other partitions.
     """
     first = runs[0]
     for run in runs:
-        if run.partition.sha256 != first.partition.sha256:
+        same = run.partition.sha256 == first.partition.sha256
+        folds = run.fold != first.fold and are_folds_of_one([run.partition.content, first.partition.content])
+        if not same and not folds:
+            what = "one partition" if run.fold is None else "one set of folds"
             raise FlamesError(
                 f"run '{first.folder.name}' was made on partition '{first.partition.name}' and run "
-                f"'{run.folder.name}' on '{run.partition.name}', expected runs of one partition; "
-                "federate one of them again on the partition of the other (--partition)"
+                f"'{run.folder.name}' on '{run.partition.name}', expected runs of {what}; federate all again "
+                "under another --run"
             )
 
 
@@ -123,7 +129,8 @@ def load_all(config: EvaluateConfig, name: str | None) -> Loaded:
     same rule.
 
     Raises:
-        MissingArtifact, FlamesError: as `load_run`; or the runs of a family differ in more than their seed.
+        MissingArtifact, FlamesError: as `load_run`; or the runs of a family differ in more than their seed
+            and fold.
     """
     known, folders = find_runs(config.workspace, name)
     if folders[0].name == known:
@@ -131,12 +138,11 @@ def load_all(config: EvaluateConfig, name: str | None) -> Loaded:
     done = {run.name: _last_round(run) for run in folders}
     most = max(done.values())
     left_out = {run: f"{rounds} of {most} rounds" for run, rounds in done.items() if rounds < most}
-    planned = (member_name(known, seed) for seed in planned_seeds(folders))
-    left_out |= {run: "not started" for run in planned if run not in done}
+    left_out |= {run: "not started" for run in planned_names(known, folders) if run not in done}
     finished = [run for run in folders if run.name not in left_out]
     _check_alike(finished)
     runs = [load_run(config, run.name) for run in finished]
-    _check_same_partition(runs)
+    _check_partitions(runs)
     return Loaded(known, _by_one_rule(config, runs), left_out)
 
 
@@ -161,7 +167,7 @@ def _last_round(run: RunFolder) -> int:
 
 
 def _check_alike(runs: Iterable[RunFolder]) -> None:
-    """Check that the runs of a family differ in their seed only.
+    """Check that the runs of a family differ in their seed and fold only.
 
     Raises:
         FlamesError: another option differs.
@@ -172,8 +178,8 @@ def _check_alike(runs: Iterable[RunFolder]) -> None:
         if differing := list_differences(first[1], options, sorted(keys)):
             raise FlamesError(
                 f"run '{name}' was made with other options than '{first[0]}' ({'; '.join(differing)}), "
-                "expected runs that differ in their seed only; evaluate one of them, or federate all again "
-                "under another --run"
+                "expected runs that differ in seed and fold only; evaluate one of them, or federate all "
+                "again under another --run"
             )
 
 
@@ -226,6 +232,7 @@ def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:
         chosen=chosen,
         rounds=rounds,
         seed=made.seed,
+        fold=read_member(folder).fold,
         partition=partition,
         at_sites=ENGINES[made.engine].clients_hold_their_data,
         privacy=_privacy_facts(made, folder, state),

@@ -220,7 +220,7 @@ def _describe(run: LoadedRun) -> EvaluatedRun:
         name=run.folder.name,
         strategy=run.strategy,
         seed=run.seed,
-        fold=None,
+        fold=run.fold,
         round=chosen.round,
         last_round=chosen.last,
         asked=chosen.asked,
@@ -278,7 +278,7 @@ def _score_test_set(
         if data.case(index).place and index not in complete:
             found.incomplete[data.dataset(index)] = None
     for run, model in models:
-        facts = RunFacts(run.folder.name, run.seed)
+        facts = RunFacts(run.folder.name, run.seed, run.fold)
         choice = _choose(found, run, model, held_out, options)
         predicted = predict(run.segmenter, model.weights, data, choice.rule, options.names)
         found.details.add(facts, model, tests, predicted)
@@ -305,7 +305,7 @@ def _choose(
             if client.images["val"]
         ]
         choice = choose_masks(options, run.segmenter, model.weights, sets)
-        found.choices[key] = RunFacts(run.folder.name, run.seed), model, choice
+        found.choices[key] = RunFacts(run.folder.name, run.seed, run.fold), model, choice
     return found.choices[key][2]
 
 

@@ -82,7 +82,7 @@ def resume(run: RunFolder, config: FederateConfig, facts: dict[str, Any]) -> Res
     """
     if not config.fresh and not run.config.exists() and run.path.is_dir() and any(run.path.iterdir()):
         raise FlamesError(
-            f"{run.path} contains files but no config.toml of a run; pass --fresh to delete it, or another "
+            f"{run.path} contains files but no config.toml of a run; pass --fresh to rename it, or another "
             "--run"
         )
     if config.fresh or not run.config.exists():
@@ -146,7 +146,7 @@ def check_same_options(run: RunFolder, config: FederateConfig, facts: Mapping[st
     _check_same_rounds(run, stored, config)
     old_images, images = _of_images(before.get("run", {})), _of_images(facts)
     was, now = {**stored, **old_images}, {**options_as_run(config), **images}
-    differing = list_differences(was, now, sorted({*was, *now} - FREE_TO_CHANGE))
+    differing = list_differences(was, now, sorted({*was, *now} - FREE_TO_CHANGE - {"run"}))
     may_resume = old_images == images
     if before.get("run", {}).get(PARTITION_SHA256) != facts.get(PARTITION_SHA256):
         found = name_now(config.workspace, before)

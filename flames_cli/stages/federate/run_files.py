@@ -27,6 +27,7 @@ from flames_cli.store.checkpoint import (
     save_statistics,
     set_aside,
 )
+from flames_cli.store.files.aside import set_aside as aside_folder
 from flames_cli.store.files.atomic import (
     REMOVED,
     finite,
@@ -49,10 +50,14 @@ Facts = Mapping[str, Any]
 
 def write_new_run(
     run: RunFolder, config: FederateConfig, options: dict[str, Any], plan: Plan, facts: Facts
-) -> None:
-    """Make the folder of a new run in place of an existing one, completely or not at all.
+) -> str:
+    """Make the folder of a new run, completely or not at all.
 
-    It contains the initial model unless that is drawn by seed alone: a client may join in any round.
+    It contains the initial model unless that is drawn by seed alone: a client may join in any round. An
+    existing run is renamed with `fresh`, unless it has not done a round.
+
+    Returns:
+        The new name of the existing run; empty if there is none.
 
     Raises:
         NotWritten: the folder cannot be written.
@@ -63,7 +68,20 @@ def write_new_run(
             write_safetensors(new.initial, plan.initial)
             facts = {**facts, INITIAL_SHA256: hash_file(new.initial)}
         write_config(new.config, {"federate": options, "run": dict(facts)})
+        aside = aside_folder(run.path) if config.fresh and is_worth_keeping(run) else None
     remove_leftovers(run.path.parent, f"{run.name}{REMOVED}*")
+    return aside.name if aside else ""
+
+
+def is_worth_keeping(run: RunFolder) -> bool:
+    """Return whether a folder is more than a run that was stopped in its first round."""
+    done = list_rounds(run.checkpoints) or len(read_rounds(run.rounds)) > 1
+    return bool(done) or not run.config.exists()
+
+
+def describe_aside(run: str, aside: str) -> str:
+    """Return a note about an earlier run that has another name now."""
+    return f"the earlier run '{run}' is called '{aside}' now, and can still be evaluated and continued"
 
 
 def read_initial(run: RunFolder, facts: Facts) -> Weights | None:

@@ -20,12 +20,14 @@ from flames_cli.stages.federate.estimate import Estimator
 from flames_cli.stages.federate.inputs import Images, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
-from flames_cli.stages.federate.run_files import read_initial, write_new_run
+from flames_cli.stages.federate.run_files import describe_aside, read_initial, write_new_run
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
+from flames_cli.store.files.aside import set_aside
 from flames_cli.store.files.locks import locked, reading_partition, rounds_of, wait_until_free
 from flames_cli.store.runs import (
+    FOLDS,
     PARTITION_SHA256,
     SEEDS,
     RunFolder,
@@ -62,10 +64,33 @@ class FederationResult:
     """Validation of the models in the best and the last round; None: there are no validation patients."""
 
 
-def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationResult:
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Seeds and folds of a family of runs, recorded with each of them; both empty for a run of its own."""
+
+    seeds: tuple[int, ...] = ()
+    folds: tuple[int, ...] = ()
+
+    @property
+    def options(self) -> str:
+        """Options of `flames federate` that make such a family."""
+        return " and ".join([*(["--folds"] if self.folds else []), *(["--seeds"] if self.seeds else [])])
+
+    def as_facts(self) -> dict[str, Any]:
+        """Return the entries for config.toml."""
+        return {key: list(own) for key, own in ((SEEDS, self.seeds), (FOLDS, self.folds)) if own}
+
+
+ALONE = Planned()
+
+
+def federate(
+    config: FederateConfig, on_event: OnEvent = ignore, planned: Planned = ALONE
+) -> FederationResult:
     """Run a federation, or continue it after its last complete round.
 
-    Every engine writes the same files in the folder of the run.
+    Every engine writes the same files in the folder of the run. With `fresh`, an earlier run of its name is
+    renamed.
 
     Raises:
         MissingArtifact: there is no partition or deployment, or a shard is missing.
@@ -77,15 +102,15 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         if not ENGINES[config.engine].clients_hold_their_data:
             held.enter_context(reading_partition(config.workspace, config.partition))
         images, nodes = _find_inputs(config)
-        facts = {**make_facts(config, images), "token": run_token(None)}
+        facts = {**make_facts(config, images), **planned.as_facts(), "token": run_token(None)}
         folder = run_folder(config.workspace, config.run_name)
         # Before any lock: a wrong option leaves the workspace unchanged.
         plan = None if folder.path.exists() else make_plan(config, facts, None)
         # Locked from here on: the next steps may delete or rewrite the run.
         held.enter_context(locked(folder.path))
         wait_until_free(rounds_of(folder.path), ORPHAN_SECONDS)
-        made, resumed = _prepare(config, folder, facts, plan, nodes)
         listen = _collect_notes(notes, on_event)
+        made, resumed = _prepare(config, folder, facts, plan, nodes, listen)
         for note in resumed.notes if resumed else ():
             listen(Noted(note))
         if made:
@@ -106,6 +131,24 @@ def federate(config: FederateConfig, on_event: OnEvent = ignore) -> FederationRe
         tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
         notes=notes,
     )
+
+
+def check_inputs(config: FederateConfig) -> None:
+    """Check that a run with these options can begin, without a change of any file; raises as `federate`."""
+    images, _ = _find_inputs(config)
+    make_plan(config, make_facts(config, images), None)
+
+
+def set_run_aside(run: RunFolder) -> str:
+    """Rename an earlier run, and return a description of its new name.
+
+    Raises:
+        FlamesError: a process works on the run.
+    """
+    with locked(run.path):
+        wait_until_free(rounds_of(run.path), ORPHAN_SECONDS)
+        aside = set_aside(run.path)
+    return describe_aside(run.name, aside.name) if aside else ""
 
 
 def _collect_notes(notes: list[str], on_event: OnEvent) -> OnEvent:
@@ -133,7 +176,12 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
 
 
 def _prepare(
-    config: FederateConfig, run: RunFolder, facts: dict[str, Any], plan: Plan | None, nodes: list[NodeConfig]
+    config: FederateConfig,
+    run: RunFolder,
+    facts: dict[str, Any],
+    plan: Plan | None,
+    nodes: list[NodeConfig],
+    on_event: OnEvent,
 ) -> tuple[Prepared | None, Resumed | None]:
     """Return the inputs of the engine, with the run's folder made or repaired (None: no round is left), and
     the state from which it continues."""
@@ -148,9 +196,10 @@ def _prepare(
         plan = make_plan(config, facts, read_initial(run, facts))
         write_config(run.config, {"federate": options, "run": facts})
     else:
-        # The plan first: a wrong option must not delete the run that --fresh replaces.
+        # The plan first: a wrong option must not rename the run that --fresh replaces.
         plan = plan or make_plan(config, facts, None)
-        write_new_run(run, config, options, plan, facts)
+        if aside := write_new_run(run, config, options, plan, facts):
+            on_event(Noted(describe_aside(run.name, aside)))
     run.client_tests.unlink(missing_ok=True)
     return Prepared(config, run, plan, resumed.state if resumed else None, nodes), resumed
 
@@ -165,5 +214,4 @@ def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:
         "channels": images.channels,
         "device": device.type,
         "precision": pick_precision(config.precision, device, config.model),
-        **({SEEDS: list(config.seeds)} if config.seeds else {}),
     }

@@ -19,10 +19,11 @@ from flames_cli.store.files.aside import set_aside
 from flames_cli.store.files.atomic import replacing_folder
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import writing_partition
+from flames_cli.store.fold_sets import are_folds_of_one
 from flames_cli.store.h5 import read_shard_cases, write_shard
-from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, write_partition
+from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, open_partition, write_partition
 from flames_cli.store.partitions import runs_on
-from flames_cli.store.workspace import PARTITION_FILE, partition_file, partition_folder
+from flames_cli.store.workspace import PARTITION_FILE, list_partitions, partition_file, partition_folder
 
 OPTIONS = {"skew", "fold", "hold_out_site", "val_fraction", "different_people"}
 """Options that are recorded as given; `split` is recorded as resolved."""
@@ -48,6 +49,23 @@ def partition(config: PartitionConfig, progress: Progress = silent) -> Partition
         MissingArtifact, FlamesError: as `make_partition`.
     """
     return make_partition(config, progress).partition
+
+
+def make_partitions(config: PartitionConfig, progress: Progress = silent) -> list[Partitioned]:
+    """Make all folds of a cross-validation, or the only partition.
+
+    Raises:
+        MissingArtifact, FlamesError: as `make_partition`; or a fold that exists without `overwrite`, before
+            any fold is made.
+    """
+    members = config.members
+    there = [one.name for one in members if partition_folder(config.workspace, one.name).exists()]
+    if config.folds and there and not config.overwrite:
+        raise FlamesError(
+            f"the partitions {', '.join(there)} exist already in {config.workspace / 'partitions'}; pass "
+            "--overwrite to make all folds again, or another --name"
+        )
+    return [make_partition(one, progress) for one in members]
 
 
 def make_partition(config: PartitionConfig, progress: Progress = silent) -> Partitioned:
@@ -107,10 +125,24 @@ def _keep_for_runs(config: PartitionConfig, sha256: str) -> str:
     """Rename the partition that is replaced, if a run was made on it and the new one differs; return its new
     name, or an empty text."""
     old = partition_file(config.workspace, config.name)
-    if not old.is_file() or (was := hash_file(old)) == sha256 or not runs_on(config.workspace, was):
+    if not old.is_file() or hash_file(old) == sha256 or not _is_needed(config.workspace, config.name):
         return ""
     aside = set_aside(old.parent)
     return aside.name if aside else ""
+
+
+def _is_needed(workspace: Path, name: str) -> bool:
+    """Return whether a run was made on a partition, or on another fold of its cross-validation: a family of
+    runs that continues needs all folds."""
+    if runs_on(workspace, hash_file(partition_file(workspace, name))):
+        return True
+    try:
+        own = open_partition(workspace, name).content
+        others = [open_partition(workspace, other) for other in list_partitions(workspace) if other != name]
+    except FlamesError:
+        return False
+    folds = (other for other in others if are_folds_of_one([own, other.content]))
+    return any(runs_on(workspace, fold.sha256) for fold in folds)
 
 
 def _mark(path: Path) -> tuple[int, int, int]:

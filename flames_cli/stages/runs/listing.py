@@ -9,7 +9,7 @@ from flames_cli.config import FederateConfig, check_section
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.stages.rounds import read_run_rounds
 from flames_cli.store.files.locks import is_locked, rounds_of
-from flames_cli.store.runs import SEEDS, RunFolder, find_family, read_config, read_history
+from flames_cli.store.runs import FOLDS, SEEDS, RunFolder, find_family, read_config, read_history
 
 Record = Mapping[str, Any]
 
@@ -89,7 +89,7 @@ def _with_options(run: RunFolder, entry: RunEntry) -> RunEntry:
         strategy=str(options.get("strategy", "")),
         model=str(options.get("model", "")),
         seed=options.get("seed"),
-        planned=max(1, len(facts.get(SEEDS, ()))) * max(1, len(facts.get("folds", ()))),
+        planned=max(1, len(facts.get(SEEDS, ()))) * max(1, len(facts.get(FOLDS, ()))),
         partition=str(options.get("partition", "default")),
         device=str(facts.get("device", "")),
         rounds_asked=int(options.get("rounds", 0)),

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from flames_cli.cli.render_evaluation import evaluation_notes
+from flames_cli.config import PartitionConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import ignore
-from flames_cli.stages.federate.seeds import federate_all
-from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.federate.members import federate_all
+from flames_cli.stages.federate.stage import Planned, federate
+from flames_cli.stages.partition.stage import make_partitions
 from flames_cli.store.evaluations import read_case_scores
+from tests.support.asserts import read_csv
 from tests.support.stages import evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
@@ -68,7 +71,8 @@ def test_runs_that_are_not_finished_are_left_out_and_named(trained, tmp_path):
     assert result.content.is_family
     alone = evaluate_run(root, "flames-seed-0", client_test=True)
     assert [row.metrics for row in result.clients] == [row.metrics for row in alone.clients]
-    federate(federate_config(root, rounds=2, seeds=(0, 1)).members[1])
+    member = federate_config(root, rounds=2, run="flames-seed-1", seed=1)
+    federate(member, planned=Planned(seeds=(0, 1)))
     result = evaluate_run(root, "flames", client_test=True)
     assert (result.seeds, result.content.untested["flames-seed-0"]) == ((1,), "1 of 2 rounds")
 
@@ -79,4 +83,39 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_pooled(trained, tmp_pa
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace("\nlr = 0.01\n", "\nlr = 0.02\n"), encoding="utf-8")
     with pytest.raises(FlamesError, match=r"other options than 'flames-seed-0' \(lr 0.01 → 0.02"):
+        evaluate_run(root, "flames")
+
+
+def test_folds_test_every_patient_of_the_clients_once_and_the_servers_patients_in_each(tiny):
+    root = tiny()
+    made = make_partitions(PartitionConfig(workspace=root, split={"brats": 2}, folds=3))
+    config = federate_config(root, rounds=1, folds="")
+    list(federate_all(config, lambda _: nullcontext(ignore)))
+    result = evaluate_run(root, "flames")
+    assert [(run.name, run.fold, run.partition) for run in result.content.runs] == [
+        (f"flames-fold-{k}", k, f"fold-{k}") for k in (1, 2, 3)
+    ]
+    rows = read_csv(result.folder / "cases.csv")
+    for client in made[0].partition.clients:
+        own = [row for row in rows if (row["model"], row["split"]) == (client.name, "client_test")]
+        tested = [row["patient"] for row in own]
+        assert len(tested) == len(set(tested)) == sum(client.images.values())
+        assert next(row for row in result.clients if row.label == client.name).n == len(tested)
+    for k, one in enumerate(made, start=1):
+        own = [row for row in rows if row["fold"] == str(k) and row["split"] == "client_test"]
+        assert {row["run"] for row in own} == {f"flames-fold-{k}"}
+        assert len(own) == sum(client.images["test"] for client in one.partition.clients)
+    server = [(row["case"], row["fold"]) for row in rows if row["split"] == "server_test"]
+    assert sorted(server) == sorted((case, str(k)) for case in {one for one, _ in server} for k in (1, 2, 3))
+
+
+def test_runs_on_folds_of_different_cross_validations_are_not_pooled(tiny):
+    root = tiny()
+    make_partitions(PartitionConfig(workspace=root, split={"brats": 2}, folds=2))
+    list(federate_all(federate_config(root, rounds=1, folds=""), lambda _: nullcontext(ignore)))
+    make_partitions(PartitionConfig(workspace=root, split={"brats": 2}, folds=2, seed=1, name="cv"))
+    member = federate_config(root, rounds=1, run="flames-fold-2", partition="cv-fold-2", fresh=True)
+    federate(member, planned=Planned(folds=(1, 2)))
+    where = "'fold-1' and run 'flames-fold-2' on 'cv-fold-2', expected runs of one set"
+    with pytest.raises(FlamesError, match=where):
         evaluate_run(root, "flames")

@@ -34,9 +34,10 @@ from flames_cli.store.checkpoint import list_rounds, load_state
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import read_shard_cases
 from flames_cli.store.partition import read_partition, write_partition
+from flames_cli.store.runs import list_runs, read_config
 from flames_cli.store.workspace import partition_file, partition_folder
 from tests.support.asserts import assert_same_state, without_timings
-from tests.support.stages import federate_config
+from tests.support.stages import evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
 
@@ -215,6 +216,31 @@ def test_fresh_starts_again(tiny, uninterrupted):
     assert_same_state(state_of(fresh), state)
     assert without_timings(fresh.records) == records
     assert not (fresh.folder / "evaluation").exists()
+    old = root / "runs" / "flames-old-1"
+    assert fresh.notes[0].startswith("the earlier run 'flames' is called 'flames-old-1' now, and can still")
+    assert (old / "evaluation").is_dir()
+    assert list_rounds(old / "checkpoints") == [1, 2]
+
+
+def test_a_renamed_run_is_evaluated_and_continued_under_its_new_name(tiny):
+    root, options = tiny(), {"strategy": "scaffold", "optimiser": "sgd"}
+    federate(federate_config(root, rounds=1, run="one", **options))
+    federate(federate_config(root, rounds=1, run="one", lr=0.02, fresh=True, **options))
+    evaluated = evaluate_run(root, "one-old-1")
+    assert (evaluated.folder.name, evaluated.content.run) == ("one-old-1", "one-old-1")
+    continued = federate(federate_config(root, rounds=2, run="one-old-1", **options))
+    assert continued.resumed_from == 1
+    alone = federate(federate_config(root, rounds=2, run="alone", **options))
+    assert_same_state(state_of(continued), state_of(alone))
+    assert read_config(continued.folder / "config.toml")["federate"]["run"] == "one-old-1"
+
+
+def test_a_run_that_was_stopped_in_its_first_round_is_not_kept(tiny):
+    root = tiny()
+    folder = federate(federate_config(root, rounds=1)).folder
+    shutil.rmtree(folder / "checkpoints")
+    federate(federate_config(root, rounds=1, fresh=True))
+    assert [path.name for path in list_runs(root)] == ["flames"]
 
 
 @pytest.mark.parametrize("options", [{"model": "vgg"}, {"model_options": {"width": 3}}, {"strategy": "sgd"}])
@@ -236,6 +262,7 @@ def test_what_is_left_of_a_run_without_its_configuration_is_neither_mixed_in_nor
     result = federate(federate_config(root, rounds=1, fresh=True))
     assert list_rounds(folder / "checkpoints") == [1]
     assert [record["round"] for record in result.records] == [1]
+    assert list_rounds(folder.with_name(f"{folder.name}-old-1") / "checkpoints") == [2, 3]
 
 
 @pytest.mark.parametrize("keep", [1, 2])

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from flames_cli.config import PartitionConfig, PreprocessConfig
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.stages.partition.stage import make_partition, partition, verify_partition
+from flames_cli.stages.partition.stage import make_partition, make_partitions, partition, verify_partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import CaseInfo, SetInfo
 from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.fold_sets import are_folds_of_one
 from flames_cli.store.h5 import read_preprocessed_cases, read_shard_cases, read_shard_sets
 from flames_cli.store.partition import Partition, read_partition
 from flames_cli.store.partitions import find_run_partition
@@ -289,6 +290,42 @@ def test_partitions_of_several_names_are_independent(small):
     assert list_partitions(workspace) == ["default", "fold-1"]
 
 
+def test_all_folds_are_those_that_single_calls_make(small):
+    workspace = small(brats={}, busi={})
+    made = make_partitions(PartitionConfig(workspace=workspace, split={"brats": 1}, folds=3))
+    assert [one.name for one in made] == ["fold-1", "fold-2", "fold-3"]
+    for k, one in enumerate(made, start=1):
+        alone = make_partition(
+            PartitionConfig(workspace=workspace, split={"brats": 1}, fold=f"{k}/3", name=f"alone-{k}")
+        )
+        assert alone.partition == one.partition
+        for path in (path for path in one.folder.rglob("*") if path.is_file()):
+            assert hash_file(path) == hash_file(alone.folder / path.relative_to(one.folder))
+    assert are_folds_of_one(one.partition for one in made)
+    for number, client in enumerate(made[0].partition.clients):
+        tested = [patient for one in made for patient in one.partition.clients[number].patients["test"]]
+        everyone = {patient for own in client.patients.values() for patient in own}
+        assert sorted(tested) == sorted(everyone)
+
+
+def test_existing_folds_are_named_before_any_is_made(small):
+    workspace = small(busi={})
+    run(workspace, fold="2/3", name="fold-2")
+    with pytest.raises(FlamesError, match=r"the partitions fold-2 exist already in .*; pass --overwrite to"):
+        make_partitions(PartitionConfig(workspace=workspace, folds=3))
+    assert list_partitions(workspace) == ["fold-2"]
+    make_partitions(PartitionConfig(workspace=workspace, folds=3, overwrite=True))
+    assert list_partitions(workspace) == ["fold-1", "fold-2", "fold-3"]
+
+
+def test_folds_stay_together_when_a_run_was_made_on_one_of_them(small):
+    workspace = small(busi={})
+    make_partitions(PartitionConfig(workspace=workspace, folds=3))
+    add_run(workspace, partition="fold-2")
+    again = make_partitions(PartitionConfig(workspace=workspace, folds=3, seed=1, overwrite=True))
+    assert [one.aside for one in again] == ["fold-1-old-1", "fold-2-old-1", "fold-3-old-1"]
+
+
 def test_a_partition_without_a_run_is_replaced(small):
     workspace = small(busi={})
     run(workspace)
@@ -298,10 +335,10 @@ def test_a_partition_without_a_run_is_replaced(small):
     assert read_partition(partition_file(workspace)).seed == 1
 
 
-def add_run(workspace, name="flames"):
-    """Write the configuration of a run on the present default partition."""
-    facts = {"partition_sha256": hash_file(partition_file(workspace))}
-    write_config(run_folder(workspace, name).config, {"federate": {"partition": "default"}, "run": facts})
+def add_run(workspace, name="flames", partition="default"):
+    """Write the configuration of a run on a partition."""
+    facts = {"partition_sha256": hash_file(partition_file(workspace, partition))}
+    write_config(run_folder(workspace, name).config, {"federate": {"partition": partition}, "run": facts})
 
 
 def test_a_partition_on_which_a_run_was_made_is_set_aside(small):

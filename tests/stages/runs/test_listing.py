@@ -4,7 +4,7 @@ from contextlib import nullcontext
 import pytest
 
 from flames_cli.fed.events import ignore
-from flames_cli.stages.federate.seeds import federate_all
+from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.runs.listing import RunGroup, group_entries, list_entries, read_entry
 from flames_cli.store.files.locks import locked, rounds_of
