@@ -22,8 +22,9 @@ def check_choice(config: EvaluateConfig, loaded: Loaded) -> EvaluateConfig:
                 f"--model {config.model} chooses the model for --on, which is missing; pass --on MODALITY too"
             )
         return config
-    if config.client_test:
-        raise FlamesError("--on tests server models, and --client-test those of clients; pass one of the two")
+    if config.client_test or config.cross_site:
+        option = "--client-test" if config.client_test else "--cross-site"
+        raise FlamesError(f"--on tests server models, and {option} those of clients; pass one of the two")
     tested = [
         server.modality
         for run in loaded.runs
