@@ -162,7 +162,7 @@ def _cross_site(found: _Found, loaded: Loaded, options: MaskOptions, progress: P
     own client.
     """
     scores: list[CrossScore] = []
-    tests = _list_tests(loaded, "client_test")
+    tests = _list_tests(loaded, "client_test", ())
     for done, (held_out, runs) in enumerate(tests, start=1):
         scores += _score_crossed(found, runs, held_out, options)
         progress("evaluate cross-site", done, len(tests))
