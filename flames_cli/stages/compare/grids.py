@@ -8,6 +8,7 @@ from flames_cli.stages.compare.lines import Line
 from flames_cli.stages.compare.metrics import COLUMNS, OPTIONS, Column, without_penalty
 from flames_cli.stages.compare.statistics import Difference, Mean
 from flames_cli.stages.compare.tables import Scores, Spread, Tables, find_best
+from flames_cli.store.evaluations import unseen_kind
 
 NAMES = 2
 """Number of columns of names in the table of means, before the number of patients and the runs."""
@@ -170,7 +171,8 @@ def line_name(line: Line) -> str:
         return f"{line.modality} {line.label}" + (" (server)" if base == "server" else "")
     whose = {"clients": "all clients", "server": "all server models"}[base]
     if line.kind == "all":
-        return f"{whose}, unseen sites" if line.unseen_site else whose
+        # The names of several unseen sites are listed.
+        return ", ".join(filter(None, (whose, unseen_kind(line.unseen_site))))
     return f"{line.label} ({whose})"
 
 
