@@ -1,7 +1,7 @@
 """`flames evaluate`: a run and its shards → scores per image and volume, tables of clients and server models,
 and pictures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,9 +9,11 @@ from flames_cli import __version__
 from flames_cli.config import EvaluateConfig
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
+from flames_cli.learn.segment import Ensemble
 from flames_cli.report.figures import OverlayRow
 from flames_cli.stages.evaluate.choices import MaskChoice, MaskOptions, choose_masks
 from flames_cli.stages.evaluate.details import Details, calibration_lines, choice_lines
+from flames_cli.stages.evaluate.ensembles import check_ensemble, find_ensembles
 from flames_cli.stages.evaluate.files import (
     PREDICTIONS_FILE,
     Evaluation,
@@ -77,7 +79,7 @@ def find_evaluation(config: EvaluateConfig) -> Path | None:
     """
     with reading_partitions(config):
         loaded = load_all(config, config.run)
-    content = _describe_all(config, loaded, _choose_splits(config, loaded.first))
+    content = _describe_all(config, loaded, _choose_splits(config, loaded))
     folder = evaluation_folder(config.workspace, content.name)
     complete = all((folder / name).is_file() for name in (CASES, VOLUMES, PREDICTIONS_FILE))
     return folder if complete and has_same_models(folder, content) else None
@@ -116,7 +118,7 @@ class _Found:
 
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     loaded = load_all(config, config.run)
-    splits = _choose_splits(config, loaded.first)
+    splits = _choose_splits(config, loaded)
     options = _mask_options(config, loaded)
     content = _describe_all(config, loaded, splits)
     folder = evaluation_folder(config.workspace, content.name)
@@ -124,9 +126,14 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
-            tests = _list_tests(loaded, split)
+            tests = _list_ensemble_tests(loaded) if config.ensemble else _list_tests(loaded, split)
             for done, (held_out, runs) in enumerate(tests, start=1):
-                _score_test_set(found, runs, held_out, options, drawn)
+                models = (
+                    find_ensembles(loaded.name, runs, held_out)
+                    if config.ensemble
+                    else _models(runs, held_out)
+                )
+                _score_test_set(found, models, held_out, options, drawn)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
         content = replace(
@@ -142,12 +149,17 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     return result
 
 
-def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
+def _choose_splits(config: EvaluateConfig, loaded: Loaded) -> list[str]:
     """Return the splits to test.
 
     Raises:
-        FlamesError: tests of clients were requested whose data are at their sites.
+        FlamesError: tests of clients were requested whose data are at their sites, or the options do not fit
+            an ensemble.
     """
+    if config.ensemble:
+        check_ensemble(config, loaded)
+        return ["server_test"]
+    run = loaded.first
     chosen = {"client_test": config.client_test, "server_test": config.server_test}
     splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
     if not run.at_sites:
@@ -201,6 +213,7 @@ def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> d
         "round": config.round,
         "interval": interval,
         **masks,
+        "ensemble": config.ensemble,
     }
 
 
@@ -243,18 +256,25 @@ def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRu
     ]
 
 
+def _list_ensemble_tests(loaded: Loaded) -> list[tuple[HeldOut, list[LoadedRun]]]:
+    """Return the server's test sets, each with all runs: folds have the same ones."""
+    first = loaded.first.partition
+    tests = list_held_out(first.folder, first.content, "server_test")
+    return [(held_out, loaded.runs) for held_out in tests]
+
+
 def _score_test_set(
     found: _Found,
-    runs: Sequence[LoadedRun],
+    models: Iterable[tuple[LoadedRun, ModelUnderTest]],
     held_out: HeldOut,
     options: MaskOptions,
     drawn: LoadedRun | None,
 ) -> None:
-    """Score the models of all runs on a test set, which is in memory only for that time.
+    """Score models on a test set, which is in memory only for that time.
 
     Args:
         found: receives the scores.
-        runs: runs that are made on the partition of the test set.
+        models: models of runs that are made on the partition of the test set.
         held_out: the test set.
         options: how masks are made from probabilities.
         drawn: the run whose masks are drawn; None: no picture.
@@ -267,7 +287,7 @@ def _score_test_set(
         found.units[held_out.split][data.dataset(index)] = data.patient_unit(index)
         if data.case(index).place and index not in complete:
             found.incomplete[data.dataset(index)] = None
-    for run, model in _models(runs, held_out):
+    for run, model in models:
         facts = RunFacts(run.folder.name, run.seed, run.fold)
         choice = _choose(found, run, model, held_out, options)
         predicted = predict(run.segmenter, model.weights, data, choice.rule, options.names)
@@ -277,7 +297,7 @@ def _score_test_set(
         found.cases.extend(cases)
         found.volumes.extend(score_volumes(facts, model, tests, masks))
         found.masks.add(_predicted_set(run, model, tests), masks)
-        if run is drawn:
+        if drawn and (run is drawn or isinstance(run.segmenter, Ensemble)):
             row = make_overlay_row(model, data, cases, masks)
             found.overlays.setdefault(held_out.split, []).append(row)
 
