@@ -695,6 +695,10 @@ class EvaluateConfig(Section):
     server_test: bool = option(
         False, "Evaluate every server model on the unseen patients of its modality only."
     )
+    cross_site: bool = option(
+        False, "Evaluate every client's model on every client's test set, too, and draw the matrix."
+    )
+    detail: bool = option(False, "Print all tables and notes, not one screen.")
     name: Name | None = option(
         None,
         "Name of the evaluation, and of its folder.",

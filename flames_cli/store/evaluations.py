@@ -176,6 +176,8 @@ class EvaluationFile:
     """Clients, modalities and runs that are in no table, each with its reason."""
     incomplete: tuple[str, ...] = ()
     """Data sets with volumes of which slices are missing, so they have no line in volumes.csv."""
+    fairness: Mapping[str, Any] | None = None
+    """Spread of the clients' mean Dice; None with fewer than two clients."""
     privacy: Mapping[str, Any] | None = None
     """Privacy cost of the models, if they are private."""
 

@@ -33,8 +33,8 @@ def test_the_demo_shows_every_stage_and_can_be_run_again(flames, quick, tmp_path
             "clients: images (patients)",
             "run 'fedavg': 1 round in",
             "run 'flames': 1 round in",
-            "clients, own test sets: flames",
-            "server models, unseen patients and images: flames",
+            "clients, own test patients: flames",
+            "server models, unseen patients: flames",
             "modalities separate",
             "every file is in flames-demo",
         )

@@ -23,10 +23,11 @@ def check_ensemble(config: EvaluateConfig, loaded: Loaded) -> None:
             f"got --ensemble and one finished run of '{loaded.name}', expected several; pass --run with the "
             "name of runs with several --seeds or --folds, or leave --ensemble out"
         )
-    if config.client_test:
+    if config.client_test or config.cross_site:
+        asked = "--client-test" if config.client_test else "--cross-site"
         raise FlamesError(
-            "got --ensemble with --client-test, expected the server's test patients alone: a fold's client "
-            "models were trained on the test patients of the others; leave --client-test out"
+            f"got --ensemble with {asked}, expected the server's test patients alone: a fold's client "
+            f"models were trained on the test patients of the others; leave {asked} out"
         )
     if config.threshold == "auto" or config.postprocess == "auto":
         asked = "--threshold auto" if config.threshold == "auto" else "--postprocess auto"

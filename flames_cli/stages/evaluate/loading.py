@@ -194,6 +194,8 @@ def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> st
         parts.append("ensemble")
     elif len(splits) == 1 and not loaded.first.at_sites:
         parts.append(splits[0].replace("_", "-"))
+    if config.cross_site:
+        parts.append("cross-site")
     for option in ("threshold", "tta", "postprocess"):
         if (value := getattr(config, option)) != EvaluateConfig.model_fields[option].default:
             parts.append(f"{option}-{value}")

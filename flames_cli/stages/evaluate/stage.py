@@ -12,6 +12,8 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.segment import Ensemble
 from flames_cli.report.figures import OverlayRow
 from flames_cli.stages.evaluate.choices import MaskChoice, MaskOptions, choose_masks
+from flames_cli.stages.evaluate.cross_site import TABLE as CROSS_SITE
+from flames_cli.stages.evaluate.cross_site import CrossScore, CrossSite, make_cells, score_masks
 from flames_cli.stages.evaluate.details import Details, calibration_lines, choice_lines
 from flames_cli.stages.evaluate.ensembles import check_ensemble, find_ensembles
 from flames_cli.stages.evaluate.files import (
@@ -39,7 +41,7 @@ from flames_cli.stages.evaluate.models_under_test import (
     read_held_out,
 )
 from flames_cli.stages.evaluate.pictures import make_overlay_row
-from flames_cli.stages.evaluate.predicting import predict
+from flames_cli.stages.evaluate.predicting import predict, predict_plainly
 from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
 from flames_cli.stages.evaluate.tables import NAME_OF, make_tables
 from flames_cli.stages.progress import Progress, silent
@@ -52,6 +54,7 @@ from flames_cli.store.evaluations import (
     EvaluationFile,
     VolumeScore,
 )
+from flames_cli.store.partition import ClientEntry
 from flames_cli.store.predictions import PredictedSet, PredictionSpool
 from flames_cli.store.workspace import evaluation_folder
 
@@ -136,17 +139,57 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
                 _score_test_set(found, models, held_out, options, drawn)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
+        cross = _cross_site(found, loaded, options, progress) if config.cross_site else None
+        cells = {CROSS_SITE: [cell.cells() for cell in cross.cells]} if cross else {}
         content = replace(
             content,
             small=dict(sorted(found.small.items())),
             units=found.units,
-            tables=tables.as_lines() | _detail_tables(found, loaded.first.seed),
+            tables=tables.as_lines() | _detail_tables(found, loaded.first.seed) | cells,
             untested=_find_untested(loaded),
             incomplete=tuple(found.incomplete),
+            fairness=tables.fairness,
         )
-        result = Evaluation(content, tables, folder)
+        result = Evaluation(content, tables, folder, cross)
         write_evaluation(result, found.cases, found.volumes, found.masks, found.details, found.overlays)
     return result
+
+
+def _cross_site(found: _Found, loaded: Loaded, options: MaskOptions, progress: Progress) -> CrossSite | None:
+    """Return the scores of every client's model on every client's test set; None if no client has one.
+
+    A model sees images of modalities that it was never trained on, too. Its masks are made as those of its
+    own client.
+    """
+    scores: list[CrossScore] = []
+    tests = _list_tests(loaded, "client_test")
+    for done, (held_out, runs) in enumerate(tests, start=1):
+        scores += _score_crossed(found, runs, held_out, options)
+        progress("evaluate cross-site", done, len(tests))
+    return CrossSite(scores, make_cells(scores)) if scores else None
+
+
+def _score_crossed(
+    found: _Found, runs: Sequence[LoadedRun], held_out: HeldOut, options: MaskOptions
+) -> Iterator[CrossScore]:
+    """Yield the scores of every client's model on one client's test set."""
+    cases, client = read_held_out(held_out), held_out.entry
+    if not isinstance(client, ClientEntry):
+        return
+    for run in runs:
+        facts = RunFacts(run.folder.name, run.seed)
+        for home in _homes(run):
+            for model in find_models_under_test(home, run.partition.content, run.algorithm, run.state):
+                rule = _choose(found, run, model, home, options).rule
+                masks = predict_plainly(run.segmenter, model.weights, cases.data, rule)
+                yield from score_masks(facts, model, client, cases, masks)
+
+
+def _homes(run: LoadedRun) -> Iterator[HeldOut]:
+    """Yield the test set of each client that has a model; clients that joined after this round have none."""
+    for client in run.partition.content.clients:
+        if run.algorithm.model_group_of(client.name, client.modality) in run.state.server:
+            yield HeldOut(run.partition.folder, client, ("test",))
 
 
 def _choose_splits(config: EvaluateConfig, loaded: Loaded) -> list[str]:
@@ -164,10 +207,11 @@ def _choose_splits(config: EvaluateConfig, loaded: Loaded) -> list[str]:
     splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
     if not run.at_sites:
         return splits
-    if config.client_test:
+    if config.client_test or config.cross_site:
+        option = "--client-test" if config.client_test else "--cross-site"
         raise FlamesError(
             f"the clients of run '{run.folder.name}' test at their own sites, and their reports are in "
-            f"{run.folder.client_tests}; leave --client-test out"
+            f"{run.folder.client_tests}; leave {option} out"
         )
     return ["server_test"]
 
@@ -207,6 +251,7 @@ def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> d
     """Return the options that change the scores."""
     interval = {"level": LEVEL, "draws": DRAWS, "seed": run.seed}
     masks = {"threshold": config.threshold, "tta": config.tta, "postprocess": config.postprocess}
+    cross = {"cross_site": True} if config.cross_site else {}
     return {
         "flames": __version__,
         "splits": list(splits),
@@ -214,6 +259,7 @@ def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> d
         "interval": interval,
         **masks,
         "ensemble": config.ensemble,
+        **cross,
     }
 
 

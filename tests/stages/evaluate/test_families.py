@@ -159,6 +159,7 @@ def test_an_ensemble_is_the_mean_probability_of_all_runs(trained):
     [
         ("flames-seed-0", {}, "one finished run of 'flames-seed-0', expected several"),
         ("flames", {"client_test": True}, "expected the server's test patients alone"),
+        ("flames", {"cross_site": True}, "leave --cross-site out"),
         ("flames", {"threshold": "auto"}, "--ensemble with --threshold auto, which chooses on validation"),
         ("flames", {"postprocess": "auto"}, "leave --postprocess auto out"),
     ],
