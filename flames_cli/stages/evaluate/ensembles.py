@@ -29,6 +29,11 @@ def check_ensemble(config: EvaluateConfig, loaded: Loaded) -> None:
             f"got --ensemble with {asked}, expected the server's test patients alone: a fold's client "
             f"models were trained on the test patients of the others; leave {asked} out"
         )
+    if config.on:
+        raise FlamesError(
+            "got --ensemble with --on, expected models on the modality that they were trained on; leave one of "
+            "the two out"
+        )
     if config.threshold == "auto" or config.postprocess == "auto":
         asked = "--threshold auto" if config.threshold == "auto" else "--postprocess auto"
         raise FlamesError(

@@ -160,6 +160,7 @@ def test_an_ensemble_is_the_mean_probability_of_all_runs(trained):
         ("flames-seed-0", {}, "one finished run of 'flames-seed-0', expected several"),
         ("flames", {"client_test": True}, "expected the server's test patients alone"),
         ("flames", {"cross_site": True}, "leave --cross-site out"),
+        ("flames", {"on": ("US",)}, "got --ensemble with --on, expected models on the modality"),
         ("flames", {"threshold": "auto"}, "--ensemble with --threshold auto, which chooses on validation"),
         ("flames", {"postprocess": "auto"}, "leave --postprocess auto out"),
     ],
