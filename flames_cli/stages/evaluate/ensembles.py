@@ -31,8 +31,8 @@ def check_ensemble(config: EvaluateConfig, loaded: Loaded) -> None:
         )
     if config.on:
         raise FlamesError(
-            "got --ensemble with --on, expected models on the modality that they were trained on; leave one of "
-            "the two out"
+            "got --ensemble with --on, expected models on the modality that they were trained on; leave one "
+            "of the two out"
         )
     if config.threshold == "auto" or config.postprocess == "auto":
         asked = "--threshold auto" if config.threshold == "auto" else "--postprocess auto"
