@@ -307,9 +307,13 @@ def plain_table(title: str) -> Table:
 
 def _what(row: "Row | LesionRow") -> str:
     """Return the organ of the images, with the modality if the row is not an unseen site, or the data set."""
+    from flames_cli.store.evaluations import name_unseen, unseen_kind
+
     if row.dataset:
         return f"– {row.dataset}"
-    return row.organ if row.unseen else f"{row.organ} {row.modality}".rstrip()
+    if unseen_kind(row.unseen) == "unseen sites":
+        return row.organ
+    return name_unseen(f"{row.organ} {row.modality}".rstrip(), row.unseen)
 
 
 def metric_cell(metric: str, value: "Summary", n: int) -> str:
