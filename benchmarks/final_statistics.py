@@ -18,20 +18,25 @@ from typing import Any
 
 from flames_cli.arrays import Weights
 from flames_cli.config import EvaluateConfig, FederateConfig
+from flames_cli.core.scores.metrics import dice
 from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import pick_device
 from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.stages.evaluate.loading import LoadedRun, load_run
-from flames_cli.stages.evaluate.models_under_test import find_models_under_test, load_held_out
-from flames_cli.stages.evaluate.scoring import ModelUnderTest, score_model
+from flames_cli.stages.evaluate.models_under_test import (
+    SPLITS,
+    ModelUnderTest,
+    find_models_under_test,
+    list_held_out,
+    read_held_out,
+)
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import Partition, checked_shard, read_partition
 from flames_cli.store.workspace import partition_file, partition_folder
 
-SPLITS = ("client_test", "server_test")
 BATCH_SIZE = 64
 
 OPTIMISERS: dict[str, dict[str, Any]] = {"scaffold": {"optimiser": "sgd", "lr": 0.1}}
@@ -84,21 +89,20 @@ def print_strategy(config: FederateConfig, partition: Partition) -> float:
     run = load_run(evaluation, config.run_name)
     estimate = make_estimate(config, partition)
     losses = []
-    for split in SPLITS:
-        tests = load_held_out(partition_folder(config.workspace), partition, split)
-        used = find_models_under_test(tests, partition, run.algorithm, run.state, split)
-        stale = find_models_under_test(
-            tests, partition, run.algorithm, replace(run.state, statistics=None), split
+    folder, old = partition_folder(config.workspace), replace(run.state, statistics=None)
+    for held_out in (one for split in SPLITS for one in list_held_out(folder, partition, split)):
+        tests = read_held_out(held_out)
+        used, stale = (
+            find_models_under_test(held_out, partition, run.algorithm, state) for state in (run.state, old)
         )
         for model, before in zip(used, stale, strict=True):
             again = replace(model, weights=estimate(model.weights, clients_of(model, run, partition)))
-            scores = [mean_dice(run, one) for one in (before, model, again)]
+            scores = [mean_dice(run, one, tests.data) for one in (before, model, again)]
             losses.append(scores[2] - scores[1])
-            name = model.label if split == "client_test" else f"server {model.label}"
-            numbers = "".join(f"{dice:>8.3f}" for dice in scores)
-            print(
-                f"{config.strategy:<18}{name:<34}{len(model.data):>6}{numbers}{losses[-1]:>+8.3f}", flush=True
-            )
+            name = model.label if model.split == "client_test" else f"server {model.label}"
+            numbers = "".join(f"{score:>8.3f}" for score in scores)
+            n = len(tests.data.selected)
+            print(f"{config.strategy:<18}{name:<34}{n:>6}{numbers}{losses[-1]:>+8.3f}", flush=True)
     return max(losses)
 
 
@@ -127,9 +131,12 @@ def make_estimate(config: FederateConfig, partition: Partition) -> Estimate:
     return estimate
 
 
-def mean_dice(run: LoadedRun, model: ModelUnderTest) -> float:
-    """Return the mean Dice of a model over its cases."""
-    return statistics.fmean(score.values["dice"] for score in score_model(run.segmenter, model))
+def mean_dice(run: LoadedRun, model: ModelUnderTest, data: ShardDataset) -> float:
+    """Return the mean Dice of a model over the selected cases."""
+    masks = run.segmenter.masks(model.weights, data, data.selected)
+    return statistics.fmean(
+        dice(mask, data.mask(case)) for case, mask in zip(data.selected, masks, strict=True)
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from flames_cli.report.figures import DPI, MARKERS, PALETTE, STYLE
+from flames_cli.report.canvas import DPI, MARKERS, PALETTE, STYLE
 
 FREE_GB = 2.0
 """Memory that is left to other programs on the machine."""

@@ -695,6 +695,23 @@ class EvaluateConfig(Section):
     server_test: bool = option(
         False, "Evaluate every server model on the unseen patients of its modality only."
     )
+    cross_site: bool = option(
+        False, "Evaluate every client's model on every client's test set, too, and draw the matrix."
+    )
+    detail: bool = option(False, "Print all tables and notes, not one screen.")
+    on: Names = option(
+        (),
+        "Modality of the server's test sets on which all server models are evaluated, also those of other "
+        "modalities (unseen modality); may be repeated.",
+        metavar="MODALITY",
+    )
+    model: str | None = option(
+        None,
+        "Server model that is evaluated with --on, such as MRI: by its modality, or by its label in the "
+        "tables.",
+        shown="all",
+        metavar="MODEL",
+    )
     name: Name | None = option(
         None,
         "Name of the evaluation, and of its folder.",

@@ -107,7 +107,7 @@ def evaluate(ctx: typer.Context) -> None:
     if ctx.params["json_output"]:
         print_json(evaluation_json(result.content))
     else:
-        print_evaluation(results(), result)
+        print_evaluation(results(), result, options.detail)
 
 
 app.command(rich_help_panel="Stages", cls=SectionCommand)(compare)

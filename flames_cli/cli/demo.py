@@ -14,10 +14,12 @@ from flames_cli.cli.render import (
     print_partition,
     print_preprocessed,
 )
+from flames_cli.cli.render_comparison import print_comparison
 from flames_cli.cli.render_federation import federation_json, print_federation
 from flames_cli.cli.text import duration
 from flames_cli.config import DemoConfig
 from flames_cli.fed.events import Event, OnEvent, RoundDone
+from flames_cli.stages.compare.files import comparison_json
 from flames_cli.stages.demo.stage import demo
 from flames_cli.stages.progress import Progress
 from flames_cli.store.evaluations import evaluation_json
@@ -31,8 +33,11 @@ def show_demo(config: DemoConfig, json_output: bool) -> None:
         made = demo(config, progress, lambda strategy: _watch(console, progress, strategy, config.rounds))
     if json_output:
         runs = {name: federation_json(result) for name, result in made.runs.items()}
-        scored = {name: evaluation_json(result.content) for name, result in made.evaluations.items()}
-        print_json({"evaluations": scored, "runs": runs, "tsne": map_json(made.map)})
+        scored = {
+            "evaluation": evaluation_json(made.evaluation.content),
+            "comparison": comparison_json(made.comparison),
+        }
+        print_json({**scored, "runs": runs, "tsne": map_json(made.map)})
         return
     console = results()
     for report in made.preprocessed:
@@ -40,8 +45,8 @@ def show_demo(config: DemoConfig, json_output: bool) -> None:
     print_partition(console, made.partition)
     for result in made.runs.values():
         print_federation(console, result, config.rounds)
-    for evaluation in made.evaluations.values():
-        print_evaluation(console, evaluation)
+    print_evaluation(console, made.evaluation)
+    print_comparison(console, made.comparison, detail=False)
     print_map(console, made.map)
     console.print(f"done in {duration(time.monotonic() - started)}; every file is in {config.workspace}")
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.render_evaluation import evaluation_notes, evaluation_tables
+from flames_cli.cli.render_summary import print_summary
 from flames_cli.cli.text import count
 from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
 from flames_cli.core.patient_units import NOUNS, UNKNOWN, column_title, count_units, join_units
@@ -216,8 +217,11 @@ def _claim(partition: "Partition") -> str:
     return "every shard read back: " + "; ".join(claims)
 
 
-def print_evaluation(console: Console, result: "Evaluation") -> None:
-    """Print the tables of clients and server models."""
+def print_evaluation(console: Console, result: "Evaluation", detail: bool = False) -> None:
+    """Print one screen, or with `detail` all tables and notes."""
+    if not detail:
+        print_summary(console, result)
+        return
     for table in evaluation_tables(result):
         console.print(table)
     for name, reason in result.content.untested.items():

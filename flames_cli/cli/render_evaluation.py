@@ -12,6 +12,7 @@ from flames_cli.core.patient_units import join_units
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
     from flames_cli.core.scores.metrics import Summary
+    from flames_cli.stages.evaluate.cross_site import CrossSite
     from flames_cli.stages.evaluate.files import Evaluation
     from flames_cli.stages.evaluate.lesion_rows import FalsePositives, LesionRow, SizeScores
     from flames_cli.stages.evaluate.rows import Row
@@ -60,6 +61,25 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
             yield healthy_table(f"{title}: images without a lesion", first, tables.lesions)
     yield from option_tables(result.content)
     yield from calibration_tables(result.content)
+    if result.cross_site:
+        yield _cross_table(result.cross_site)
+
+
+def _cross_table(cross: "CrossSite") -> Table:
+    """Return the table of each client's model: its mean Dice on its own test set and on those of others."""
+    from flames_cli.stages.evaluate.cross_site import KINDS, group_cells
+
+    table = plain_table("cross-site: mean Dice of each client's model by test set (number of test sets)")
+    table.add_column("model of", overflow="fold")
+    table.add_column("modality", overflow="fold")
+    for kind in KINDS:
+        table.add_column(kind, justify="right", no_wrap=True)
+    for name, modality in {cell.model: cell.model_modality for cell in cross.cells}.items():
+        found = group_cells(cell for cell in cross.cells if cell.model == name)
+        cells = [found.get(kind, []) for kind in KINDS]
+        shown = (f"{sum(one) / len(one):.2f} ({len(one)})" if one else "none" for one in cells)
+        table.add_row(name, modality, *shown)
+    return table
 
 
 def evaluation_notes(result: "Evaluation") -> Iterator[str]:
@@ -90,6 +110,12 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
 
 def _notes_on_tables(result: "Evaluation") -> Iterator[str]:
     content, splits = result.content, result.tables.splits.values()
+    if fair := content.fairness:
+        yield (
+            f"fairness: mean Dice of {fair['n']} clients {fair['dice_mean']:.3f}±{fair['dice_sd']:.3f}, "
+            f"worst {fair['worst']} {fair['worst_dice']:.3f}, best {fair['best']} {fair['best_dice']:.3f}, "
+            f"spread {fair['spread']:.3f}"
+        )
     if names := content.incomplete:
         yield (
             f"volumes of {', '.join(names)}: slices are missing, so they have no scores in mm and ml; "
@@ -281,9 +307,13 @@ def plain_table(title: str) -> Table:
 
 def _what(row: "Row | LesionRow") -> str:
     """Return the organ of the images, with the modality if the row is not an unseen site, or the data set."""
+    from flames_cli.store.evaluations import name_unseen, unseen_kind
+
     if row.dataset:
         return f"– {row.dataset}"
-    return row.organ if row.unseen else f"{row.organ} {row.modality}".rstrip()
+    if unseen_kind(row.unseen) == "unseen sites":
+        return row.organ
+    return name_unseen(f"{row.organ} {row.modality}".rstrip(), row.unseen)
 
 
 def metric_cell(metric: str, value: "Summary", n: int) -> str:

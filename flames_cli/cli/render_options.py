@@ -36,7 +36,9 @@ def option_notes(content: "EvaluationFile") -> Iterator[str]:
         own = [line for line in choices if line["option"] == option]
         made, kept = (_by_model(line for line in own if line["enough"] is enough) for enough in (True, False))
         if made:
-            shown = (f"{model} {'/'.join(map(_chosen, lines))}" for model, lines in made.items())
+            shown = (
+                f"{model} {'/'.join(str(line['chosen']) for line in lines)}" for model, lines in made.items()
+            )
             yield f"{option} by validation patients: {', '.join(shown)}"
         if kept:
             shown = (f"{model} ({_patients(lines)})" for model, lines in kept.items())
@@ -96,12 +98,6 @@ def _by_model(lines: Iterator[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
     for line in lines:
         found.setdefault(line["model"], []).append(line)
     return found
-
-
-def _chosen(line: Mapping[str, Any]) -> str:
-    if line["option"] == "threshold":
-        return f"{line['chosen']:g}"
-    return "largest part" if line["chosen"] else "all parts"
 
 
 def _patients(lines: Lines) -> str:

@@ -15,8 +15,25 @@ from flames_cli.store.schema import EVALUATION, MADE_BY, check_stamp, read_json,
 
 CASES, VOLUMES, SUMMARY = "cases.csv", "volumes.csv", "evaluation.json"
 """Names of the files in the folder of an evaluation."""
+UNSEEN_MODALITY, UNSEEN_ORGAN = "unseen modality", "unseen organ"
+"""Values in place of an unseen site: the modality of the images is none of the model's clients, or their
+organ is none of the clients of their modality."""
+UNSEEN_KINDS = ("", "unseen sites", UNSEEN_ORGAN, UNSEEN_MODALITY)
+"""Kinds of patients; those of different kinds are never pooled."""
 EXTRA = "extra_"
 """Start of the name of a column that the user's manifest has and FLAMES does not."""
+
+
+def unseen_kind(unseen_site: str) -> str:
+    """Return the one of UNSEEN_KINDS that an entry of the column `unseen_site` is."""
+    return unseen_site if unseen_site in UNSEEN_KINDS else "unseen sites"
+
+
+def name_unseen(name: str, unseen_site: str) -> str:
+    """Return `name` with that which is unseen: `liver, C5 (unseen)` or `liver (unseen modality)`."""
+    if unseen_kind(unseen_site) == "unseen sites":
+        return f"{name}, {unseen_site} (unseen)"
+    return f"{name} ({unseen_site})" if unseen_site else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +55,8 @@ class _Scored:
     organ: str
     site: str
     unseen_site: str
-    """The site, if no client has trained on cases from it; else empty."""
+    """The site, if no client has trained on cases from it; UNSEEN_MODALITY or UNSEEN_ORGAN, if no client of
+    the model has it; else empty."""
     patient: str
     """The patient, or the first of several patients whose images are near copies (`CaseInfo.split_unit`)."""
     extra: Mapping[str, str] = field(default_factory=dict, kw_only=True)
@@ -176,6 +194,8 @@ class EvaluationFile:
     """Clients, modalities and runs that are in no table, each with its reason."""
     incomplete: tuple[str, ...] = ()
     """Data sets with volumes of which slices are missing, so they have no line in volumes.csv."""
+    fairness: Mapping[str, Any] | None = None
+    """Spread of the clients' mean Dice; None with fewer than two clients."""
     privacy: Mapping[str, Any] | None = None
     """Privacy cost of the models, if they are private."""
 

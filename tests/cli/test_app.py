@@ -60,9 +60,9 @@ def test_a_whole_study_runs_by_its_commands(flames, studied, phantom_raw):
 
     result = flames("evaluate", *at)
     assert result.exit_code == 0, result.output
-    assert "clients, own test sets: flames (flames, 2 rounds)" in result.stdout
-    assert "server models, unseen patients and images" in result.stdout
-    assert max(map(len, result.stdout.splitlines()[:-1])) <= 80
+    assert "clients, own test patients: flames (flames, round 2)" in result.stdout
+    assert "server models, unseen patients: flames" in result.stdout
+    assert max(map(len, result.stdout.splitlines()[:-2])) <= 80
     scores = reported(flames("evaluate", "--run", "fedavg", "--client-test", "--no-overlays", *at, "--json"))
     assert [row["model"] for row in scores["tables"]["clients"]] == clients
     assert "server" not in scores["tables"]

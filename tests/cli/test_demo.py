@@ -33,8 +33,8 @@ def test_the_demo_shows_every_stage_and_can_be_run_again(flames, quick, tmp_path
             "clients: images (patients)",
             "run 'fedavg': 1 round in",
             "run 'flames': 1 round in",
-            "clients, own test sets: flames",
-            "server models, unseen patients and images: flames",
+            "clients, own test patients: flames",
+            "server models, unseen patients: flames",
             "modalities separate",
             "every file is in flames-demo",
         )
@@ -45,7 +45,8 @@ def test_the_demo_shows_every_stage_and_can_be_run_again(flames, quick, tmp_path
     assert again.exit_code == 0, again.output
     made = json.loads(again.stdout, parse_constant=pytest.fail)
     assert set(made["runs"]) == {"fedavg", "flames"}
-    assert set(made["evaluations"]) == {"fedavg", "flames"}
+    assert made["evaluation"]["run"] == "flames"
+    assert made["comparison"]["name"] == "fedavg-vs-flames"
     assert made["tsne"]["folder"] == "flames-demo/maps/pixels"
     assert [path.name for path in tmp_path.iterdir()] == ["flames-demo"]
     assert [path for path in tmp_path.glob("flames-demo/*/*") if "-old-" in path.name] == []

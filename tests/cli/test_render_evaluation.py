@@ -181,7 +181,7 @@ def test_an_evaluation_shows_every_split_and_explains_it(tmp_path):
             [VolumeRow(row_of("MRI", "MRI", "brain"), LesionMatches(), None)],
         ),
     }
-    text = written(print_evaluation, evaluation(tmp_path, splits))
+    text = written(print_evaluation, evaluation(tmp_path, splits), True)
     titles = [
         "clients, own test sets: flames",
         "clients, own test sets: DSC (cases) by size of lesion",
@@ -207,7 +207,7 @@ def test_notes_name_who_is_in_no_table_and_what_is_incomplete(tmp_path):
         units={"client_test": {"brats": "patient", "busi": "image", "otu2d": "image"}},
         small={"a": "area:100:100", "b": "area:1000:1000"},
     )
-    text = " ".join(written(print_evaluation, made, width=120).split())
+    text = " ".join(written(print_evaluation, made, True, width=120).split())
     assert "not in the tables: lits-c2, no test patients" in text
     assert "volumes of lits-slices: slices are missing" in text
     assert "images: busi, otu2d (patients unknown)" in text
@@ -218,7 +218,7 @@ def test_several_seeds_are_named_with_what_the_intervals_are_over(tmp_path):
     runs = tuple(replace(RUN, name=f"flames-seed-{seed}", seed=seed) for seed in (0, 1, 5))
     rows = [replace(row, by_seed=[0.1, 0.2, 0.3]) for row in clients()]
     made = evaluation(tmp_path, {"client_test": SplitTables(rows, of_five_clients())}, runs=runs)
-    text = " ".join(written(print_evaluation, made).split())
+    text = " ".join(written(print_evaluation, made, True).split())
     assert "flames (flames, 1 round, 3 seeds)" in text
     assert "DSC by seed 0, 1, 5" in text
     assert "mean±sd over seeds of the mean over n cases" in text

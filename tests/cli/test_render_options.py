@@ -62,7 +62,7 @@ def test_without_options_nothing_is_said():
 
 def test_choices_are_named_by_model_and_seed():
     lines = [CHOICE, {**CHOICE, "chosen": 0.4}, {**CHOICE, "model": "busi", "enough": False}]
-    cleanup = [{**CHOICE, "option": "postprocess", "chosen": True}]
+    cleanup = [{**CHOICE, "option": "postprocess", "chosen": "largest part"}]
     assert list(option_notes(content(choices_clients=lines, choices_server=cleanup))) == [
         "threshold by validation patients: brats-1 0.35/0.4",
         "threshold: the default, since validation patients are too few: busi (12 patients)",

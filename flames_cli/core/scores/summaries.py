@@ -1,9 +1,6 @@
 """Summaries of the metrics of many cases, by name."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
 
 from flames_cli.core.scores.metrics import Summary, summarise
 
@@ -31,55 +28,3 @@ def summarise_cases(cases: Iterable[Mapping[str, float]], names: Sequence[str]) 
     """Summarise each of the metrics `names` over `cases`, which have all of them."""
     listed = list(cases)
     return {name: summarise(case[name] for case in listed) for name in names}
-
-
-@dataclass(frozen=True, slots=True)
-class DistanceSummary:
-    """Mean of the finite distances of many cases, and the mean in which a missed case has a penalty.
-
-    A mean without cases is NaN.
-    """
-
-    mean: float
-    """Mean over the `n_finite` cases in which both masks contain tumour, or neither does."""
-    n_finite: int
-    penalised: float
-    """Mean over all `n` cases, where an infinite distance counts as the diagonal of its image."""
-    n: int
-
-
-def summarise_distances(
-    distances: Sequence[float], diagonals: Sequence[float], both_empty: Sequence[bool] | None = None
-) -> DistanceSummary:
-    """Summarise distances of which some are infinite, since one mask is empty.
-
-    The mean of the finite ones alone is better for a model that misses its worst cases.
-
-    Args:
-        distances: one per case, 0 or more.
-        diagonals: diagonal of each image (of the box of each volume), in the same unit.
-        both_empty: True for a case in which both masks are empty. Its distance counts as 0 in the penalised
-            mean, also where the metric has infinity (`hausdorff_px`). None: there is no such case, or its
-            distance is 0 (`surface_distances`).
-
-    Raises:
-        ValueError: the lengths differ, a distance is negative or NaN, or a diagonal is not positive and
-            finite.
-    """
-    empty = both_empty or [False] * len(distances)
-    if not all(distance >= 0 for distance in distances):
-        raise ValueError(f"got the distances {list(distances)}, expected numbers of 0 or more, or infinity")
-    if not all(0 < diagonal < math.inf for diagonal in diagonals):
-        raise ValueError(f"got the diagonals {list(diagonals)}, expected positive numbers")
-    cases = list(zip(distances, diagonals, empty, strict=True))
-    finite = [distance for distance in distances if math.isfinite(distance)]
-    filled = [
-        distance if math.isfinite(distance) else 0.0 if agree else diagonal
-        for distance, diagonal, agree in cases
-    ]
-    return DistanceSummary(
-        fmean(finite) if finite else math.nan,
-        len(finite),
-        fmean(filled) if filled else math.nan,
-        len(cases),
-    )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli.config import (
+    CompareConfig,
     DemoConfig,
     EvaluateConfig,
     FederateConfig,
@@ -17,6 +18,8 @@ from flames_cli.demo_data import DEMO_DATA
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import OnEvent
 from flames_cli.learn.train_options import TrainOptions
+from flames_cli.stages.compare.files import Comparison
+from flames_cli.stages.compare.stage import compare
 from flames_cli.stages.evaluate.files import Evaluation
 from flames_cli.stages.evaluate.stage import evaluate
 from flames_cli.stages.federate.stage import FederationResult, federate
@@ -27,7 +30,7 @@ from flames_cli.stages.tsne.stage import Map, tsne
 from flames_cli.store.files.atomic import remove_folder, write_text
 from flames_cli.store.files.locks import locked
 from flames_cli.store.runs import run_folder
-from flames_cli.store.workspace import evaluation_folder
+from flames_cli.store.workspace import comparison_folder, evaluation_folder, map_folder
 
 MARKER = "DEMO.txt"
 
@@ -51,8 +54,10 @@ class Demo:
     preprocessed: list[dict[str, Any]]
     partition: Partitioned
     runs: dict[str, FederationResult]
-    evaluations: dict[str, Evaluation]
-    """Results by strategy."""
+    evaluation: Evaluation
+    """Result of FLAMES."""
+    comparison: Comparison
+    """FLAMES next to the baseline."""
     map: Map
 
 
@@ -94,11 +99,10 @@ def demo(
             device=config.device,
         )
         runs[strategy] = federate(options, watch(strategy)) if watch else federate(options)
-    scored = {
-        strategy: evaluate(EvaluateConfig(**shared, run=strategy, device=config.device), progress)
-        for strategy in (BASELINE, OURS)
-    }
-    return Demo(reports, divided, runs, scored, tsne(TsneConfig(**shared, device=config.device), progress))
+    here = {**shared, "device": config.device}
+    scored = evaluate(EvaluateConfig(**here, run=OURS), progress)
+    compared = compare(CompareConfig(**here, runs=(BASELINE, OURS)), progress)
+    return Demo(reports, divided, runs, scored, compared, tsne(TsneConfig(**here), progress))
 
 
 def _claim(workspace: Path) -> None:
@@ -118,6 +122,8 @@ def _claim(workspace: Path) -> None:
             with locked(run):
                 remove_folder(run)
         remove_folder(evaluation_folder(workspace, strategy))
+    remove_folder(comparison_folder(workspace, f"{BASELINE}-vs-{OURS}"))
+    remove_folder(map_folder(workspace, "pixels"))
 
 
 def draw_phantoms(folder: Path, seed: int, progress: Progress = silent) -> dict[str, Path]:

@@ -98,7 +98,8 @@ def choice_lines(choices: Iterable[tuple[RunFacts, ModelUnderTest, MaskChoice]])
         for option, made in (("threshold", choice.threshold), ("postprocess", choice.cleanup)):
             if made is None:
                 continue
-            chosen = choice.rule.threshold if option == "threshold" else choice.rule.largest_only
+            parts = "largest part" if choice.rule.largest_only else "all parts"
+            chosen = choice.rule.threshold if option == "threshold" else parts
             lines.append(
                 {
                     "run": run.run,

@@ -10,6 +10,7 @@ from typing import Any
 from flames_cli.errors import FlamesError
 from flames_cli.report.calibration import draw_reliability
 from flames_cli.report.figures import OverlayRow, draw_overlays
+from flames_cli.stages.evaluate.cross_site import CrossSite
 from flames_cli.stages.evaluate.details import Details, reliability_curves
 from flames_cli.stages.evaluate.pictures import overlay_name
 from flames_cli.stages.evaluate.rows import Row
@@ -51,6 +52,8 @@ class Evaluation:
     content: EvaluationFile
     tables: Tables
     folder: Path
+    cross_site: CrossSite | None = None
+    """Scores of every client's model on every client's test set, if they were asked for."""
 
     @property
     def run(self) -> str:
@@ -99,6 +102,8 @@ def write_evaluation(
             for name, lines in result.content.tables.items():
                 _write_table(new / f"{name}.csv", lines)
             masks.write(new / PREDICTIONS_FILE)
+            if result.cross_site:
+                result.cross_site.write(new, result.content.run, picture=bool(overlays))
             _write_details(new, details)
             if overlays:
                 _draw(new, result.content, details, overlays)

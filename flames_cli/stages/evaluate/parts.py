@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from flames_cli.arrays import Floats
-from flames_cli.store.evaluations import CaseScore, VolumeScore
+from flames_cli.store.evaluations import UNSEEN_KINDS, CaseScore, VolumeScore, name_unseen, unseen_kind
 
 ALL_ORGANS = "all organs"
 POOLED = {"client_test": "all clients", "server_test": "all models"}
@@ -36,7 +36,8 @@ class Part(Generic[ScoreT]):
     site: str = ""
     """The site, if the line is of one site."""
     unseen: str = ""
-    """The unseen sites of the cases, which no client has trained on; else empty."""
+    """The unseen sites of the cases, which no client has trained on, UNSEEN_ORGAN or UNSEEN_MODALITY; else
+    empty."""
 
     @property
     def cases(self) -> Sequence[ScoreT]:
@@ -149,7 +150,7 @@ def pool(models: Sequence[Part[ScoreT]]) -> list[Part[ScoreT]]:
     Models that share a test set are not pooled, so no case counts twice.
     """
     tested = [model for model in models if model.cases]
-    apart = ([model for model in tested if not model.unseen], [model for model in tested if model.unseen])
+    apart = ([one for one in tested if unseen_kind(one.unseen) == kind] for kind in UNSEEN_KINDS)
     return [_pool(together) for together in apart if len(together) > 1 and _each_once(together)]
 
 
@@ -177,4 +178,4 @@ def _pool(models: Sequence[Part[ScoreT]]) -> Part[ScoreT]:
 def _name_organs(organs: Iterable[str], unseen: str) -> str:
     different = list(dict.fromkeys(organs))
     name = ALL_ORGANS if len(different) > 1 else different[0]
-    return f"{name}, {unseen} (unseen)" if unseen else name
+    return name_unseen(name, unseen) if unseen_kind(unseen) == "unseen sites" else name

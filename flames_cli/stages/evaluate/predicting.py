@@ -2,7 +2,7 @@
 that show what each option changes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flames_cli.arrays import Mask, Weights
 from flames_cli.core.scores.calibration import EMPTY, Reliability, measure_reliability
@@ -64,6 +64,14 @@ def predict(
     if "postprocess" in options:
         before["postprocess"] = _count(data, masks)
     return Predicted(clean_masks(data, masks) if rule.largest_only else masks, reliability, lesions, before)
+
+
+def predict_plainly(
+    segmenter: Segmenter, weights: Weights, data: ShardDataset, rule: MaskRule
+) -> Sequence[Mask]:
+    """Return the masks of all images of `data` by `rule`, and nothing else."""
+    masks = list(segmenter.masks(weights, data, rule=replace(rule, largest_only=False)))
+    return clean_masks(data, masks) if rule.largest_only else masks
 
 
 def _count(data: ShardDataset, masks: Sequence[Mask]) -> list[Counts]:

@@ -11,6 +11,8 @@ from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
 from flames_cli.report.figures import OverlayRow
 from flames_cli.stages.evaluate.choices import MaskChoice, MaskOptions, choose_masks
+from flames_cli.stages.evaluate.cross_site import TABLE as CROSS_SITE
+from flames_cli.stages.evaluate.cross_site import CrossScore, CrossSite, make_cells, score_masks
 from flames_cli.stages.evaluate.details import Details, calibration_lines, choice_lines
 from flames_cli.stages.evaluate.files import (
     PREDICTIONS_FILE,
@@ -28,6 +30,7 @@ from flames_cli.stages.evaluate.loading import (
     reading_partitions,
 )
 from flames_cli.stages.evaluate.models_under_test import (
+    ALL_MODELS,
     HeldOut,
     HeldOutCases,
     ModelUnderTest,
@@ -36,8 +39,9 @@ from flames_cli.stages.evaluate.models_under_test import (
     list_held_out,
     read_held_out,
 )
+from flames_cli.stages.evaluate.other_modalities import check_choice
 from flames_cli.stages.evaluate.pictures import make_overlay_row
-from flames_cli.stages.evaluate.predicting import predict
+from flames_cli.stages.evaluate.predicting import predict, predict_plainly
 from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
 from flames_cli.stages.evaluate.tables import NAME_OF, make_tables
 from flames_cli.stages.progress import Progress, silent
@@ -50,6 +54,7 @@ from flames_cli.store.evaluations import (
     EvaluationFile,
     VolumeScore,
 )
+from flames_cli.store.partition import ClientEntry
 from flames_cli.store.predictions import PredictedSet, PredictionSpool
 from flames_cli.store.workspace import evaluation_folder
 
@@ -77,6 +82,7 @@ def find_evaluation(config: EvaluateConfig) -> Path | None:
     """
     with reading_partitions(config):
         loaded = load_all(config, config.run)
+    config = check_choice(config, loaded)
     content = _describe_all(config, loaded, _choose_splits(config, loaded.first))
     folder = evaluation_folder(config.workspace, content.name)
     complete = all((folder / name).is_file() for name in (CASES, VOLUMES, PREDICTIONS_FILE))
@@ -116,7 +122,9 @@ class _Found:
 
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     loaded = load_all(config, config.run)
+    config = check_choice(config, loaded)
     splits = _choose_splits(config, loaded.first)
+    wanted = (config.model or ALL_MODELS) if config.on else ""
     options = _mask_options(config, loaded)
     content = _describe_all(config, loaded, splits)
     folder = evaluation_folder(config.workspace, content.name)
@@ -124,22 +132,64 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
-            tests = _list_tests(loaded, split)
+            tests = _list_tests(loaded, split, config.on)
             for done, (held_out, runs) in enumerate(tests, start=1):
-                _score_test_set(found, runs, held_out, options, drawn)
+                models = list(_models(runs, held_out, wanted))
+                if models:
+                    _score_test_set(found, models, held_out, options, drawn)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
+        cross = _cross_site(found, loaded, options, progress) if config.cross_site else None
+        cells = {CROSS_SITE: [cell.cells() for cell in cross.cells]} if cross else {}
         content = replace(
             content,
             small=dict(sorted(found.small.items())),
             units=found.units,
-            tables=tables.as_lines() | _detail_tables(found, loaded.first.seed),
-            untested=_find_untested(loaded),
+            tables=tables.as_lines() | _detail_tables(found, loaded.first.seed) | cells,
+            untested=loaded.left_out if config.on else _find_untested(loaded),
             incomplete=tuple(found.incomplete),
+            fairness=tables.fairness,
         )
-        result = Evaluation(content, tables, folder)
+        result = Evaluation(content, tables, folder, cross)
         write_evaluation(result, found.cases, found.volumes, found.masks, found.details, found.overlays)
     return result
+
+
+def _cross_site(found: _Found, loaded: Loaded, options: MaskOptions, progress: Progress) -> CrossSite | None:
+    """Return the scores of every client's model on every client's test set; None if no client has one.
+
+    A model sees images of modalities that it was never trained on, too. Its masks are made as those of its
+    own client.
+    """
+    scores: list[CrossScore] = []
+    tests = _list_tests(loaded, "client_test", ())
+    for done, (held_out, runs) in enumerate(tests, start=1):
+        scores += _score_crossed(found, runs, held_out, options)
+        progress("evaluate cross-site", done, len(tests))
+    return CrossSite(scores, make_cells(scores)) if scores else None
+
+
+def _score_crossed(
+    found: _Found, runs: Sequence[LoadedRun], held_out: HeldOut, options: MaskOptions
+) -> Iterator[CrossScore]:
+    """Yield the scores of every client's model on one client's test set."""
+    cases, client = read_held_out(held_out), held_out.entry
+    if not isinstance(client, ClientEntry):
+        return
+    for run in runs:
+        facts = RunFacts(run.folder.name, run.seed)
+        for home in _homes(run):
+            for model in find_models_under_test(home, run.partition.content, run.algorithm, run.state):
+                rule = _choose(found, run, model, home, options).rule
+                masks = predict_plainly(run.segmenter, model.weights, cases.data, rule)
+                yield from score_masks(facts, model, client, cases, masks)
+
+
+def _homes(run: LoadedRun) -> Iterator[HeldOut]:
+    """Yield the test set of each client that has a model; clients that joined after this round have none."""
+    for client in run.partition.content.clients:
+        if run.algorithm.model_group_of(client.name, client.modality) in run.state.server:
+            yield HeldOut(run.partition.folder, client, ("test",))
 
 
 def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
@@ -150,12 +200,15 @@ def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
     """
     chosen = {"client_test": config.client_test, "server_test": config.server_test}
     splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
+    if config.on:
+        return ["server_test"]
     if not run.at_sites:
         return splits
-    if config.client_test:
+    if config.client_test or config.cross_site:
+        option = "--client-test" if config.client_test else "--cross-site"
         raise FlamesError(
             f"the clients of run '{run.folder.name}' test at their own sites, and their reports are in "
-            f"{run.folder.client_tests}; leave --client-test out"
+            f"{run.folder.client_tests}; leave {option} out"
         )
     return ["server_test"]
 
@@ -195,13 +248,16 @@ def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> d
     """Return the options that change the scores."""
     interval = {"level": LEVEL, "draws": DRAWS, "seed": run.seed}
     masks = {"threshold": config.threshold, "tta": config.tta, "postprocess": config.postprocess}
-    return {
+    cross = {"cross_site": True} if config.cross_site else {}
+    options: dict[str, object] = {
         "flames": __version__,
         "splits": list(splits),
         "round": config.round,
         "interval": interval,
         **masks,
+        **cross,
     }
+    return {**options, "on": list(config.on), "model": config.model} if config.on else options
 
 
 def _describe(run: LoadedRun) -> EvaluatedRun:
@@ -231,7 +287,7 @@ def _find_untested(loaded: Loaded) -> dict[str, str]:
     return found | loaded.left_out
 
 
-def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRun]]]:
+def _list_tests(loaded: Loaded, split: str, on: Sequence[str]) -> list[tuple[HeldOut, list[LoadedRun]]]:
     """Return the test sets of a split, each with the runs that are made on its partition."""
     by_partition: dict[str, list[LoadedRun]] = {}
     for run in loaded.runs:
@@ -239,22 +295,22 @@ def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRu
     return [
         (held_out, runs)
         for runs in by_partition.values()
-        for held_out in list_held_out(runs[0].partition.folder, runs[0].partition.content, split)
+        for held_out in list_held_out(runs[0].partition.folder, runs[0].partition.content, split, on)
     ]
 
 
 def _score_test_set(
     found: _Found,
-    runs: Sequence[LoadedRun],
+    models: Sequence[tuple[LoadedRun, ModelUnderTest]],
     held_out: HeldOut,
     options: MaskOptions,
     drawn: LoadedRun | None,
 ) -> None:
-    """Score the models of all runs on a test set, which is in memory only for that time.
+    """Score models on a test set, which is in memory only for that time.
 
     Args:
         found: receives the scores.
-        runs: runs that are made on the partition of the test set.
+        models: models of runs that are made on the partition of the test set.
         held_out: the test set.
         options: how masks are made from probabilities.
         drawn: the run whose masks are drawn; None: no picture.
@@ -267,7 +323,7 @@ def _score_test_set(
         found.units[held_out.split][data.dataset(index)] = data.patient_unit(index)
         if data.case(index).place and index not in complete:
             found.incomplete[data.dataset(index)] = None
-    for run, model in _models(runs, held_out):
+    for run, model in models:
         facts = RunFacts(run.folder.name, run.seed, run.fold)
         choice = _choose(found, run, model, held_out, options)
         predicted = predict(run.segmenter, model.weights, data, choice.rule, options.names)
@@ -299,9 +355,11 @@ def _choose(
     return found.choices[key][2]
 
 
-def _models(runs: Sequence[LoadedRun], held_out: HeldOut) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
+def _models(
+    runs: Sequence[LoadedRun], held_out: HeldOut, wanted: str
+) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
     for run in runs:
-        models = find_models_under_test(held_out, run.partition.content, run.algorithm, run.state)
+        models = find_models_under_test(held_out, run.partition.content, run.algorithm, run.state, wanted)
         yield from ((run, model) for model in models)
 
 

@@ -16,6 +16,7 @@ from flames_cli.stages.evaluate.lesion_rows import (
 )
 from flames_cli.stages.evaluate.parts import Part, divide, divide_by_site, pool, pool_runs
 from flames_cli.stages.evaluate.rows import Row, make_row, make_volume_row
+from flames_cli.stages.evaluate.summary import Fairness, SummaryRow, find_fairness, make_summary
 from flames_cli.store.evaluations import CaseScore, VolumeScore
 
 NAME_OF = {"client_test": "clients", "server_test": "server"}
@@ -55,6 +56,14 @@ class SplitTables:
     """One line per model and organ, of complete volumes: the `volumes` protocol."""
     sites: Sequence[Row] = ()
     """One line per model and site, of the images of `images`."""
+    summary: Sequence[SummaryRow] = ()
+    """One line per model: of its complete volumes, and of the images in no such volume."""
+
+    @property
+    def fairness(self) -> Fairness | None:
+        """Spread between the lines of `summary`; None for server models, or fewer than two lines."""
+        split = next((row.split for row in self.summary), "")
+        return find_fairness(self.summary) if split == "client_test" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +72,18 @@ class Tables:
 
     splits: Mapping[str, SplitTables] = field(default_factory=dict)
 
+    @property
+    def fairness(self) -> dict[str, Any] | None:
+        """Entry of evaluation.json: the spread of the clients' mean Dice; None with fewer than two lines."""
+        found = self.splits["client_test"].fairness if "client_test" in self.splits else None
+        return found.as_json() if found else None
+
     def as_lines(self) -> dict[str, list[dict[str, Any]]]:
         """Return the lines of every table by its name; a table without a line is left out."""
         named: dict[str, list[dict[str, Any]]] = {}
         for split, tables in self.splits.items():
             name = NAME_OF[split]
+            named[f"summary-{name}"] = [row.cells() for row in tables.summary]
             named[name] = [row.cells() for row in tables.images]
             named[f"volumes-{name}"] = [row.cells() for row in tables.volumes]
             named[f"lesions-{name}"] = [line for row in tables.lesions for line in row.lines()]
@@ -109,6 +125,7 @@ def _make_split(
         lesions=[make_lesion_row(part) for part in [*parts, *pool(images)]],
         volumes=[_volume_row(part, seed) for model in volumes for part in divide(model)],
         sites=[make_row(part, seed) for part in sites],
+        summary=make_summary(images, volumes),
     )
 
 

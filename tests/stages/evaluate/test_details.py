@@ -1,10 +1,12 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flames_cli.core.scores.calibration import EDGES, N_BINS
-from flames_cli.stages.evaluate import choices
+from flames_cli.errors import FlamesError
+from flames_cli.stages.evaluate import choices, stage
 from flames_cli.stages.evaluate.details import calibration_lines, reliability_curves, reliability_of
 from flames_cli.stages.evaluate.gains import make_gains
 from flames_cli.store.evaluation_details import CalibrationBin, FrocScore, OptionScore
@@ -202,3 +204,32 @@ def test_a_threshold_of_the_user_changes_the_masks(finished_runs, tmp_path, plai
     assert (low.folder / "calibration.csv").read_bytes() == (plain.folder / "calibration.csv").read_bytes()
     assert "choices-clients" not in low.content.tables
     assert {line["option"] for line in low.content.tables["gains-clients"]} == {"threshold"}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"threshold": "auto"}, "--threshold auto"), ({"postprocess": "auto"}, "--postprocess auto")],
+)
+def test_patients_at_real_nodes_choose_nothing(finished_runs, tmp_path, monkeypatch, options, named):
+    folder = shutil.copytree(finished_runs, tmp_path / "space")
+
+    def load_far(*arguments):
+        loaded = load(*arguments)
+        return replace(loaded, runs=[replace(run, at_sites=True) for run in loaded.runs])
+
+    load = stage.load_all
+    monkeypatch.setattr(stage, "load_all", load_far)
+    with pytest.raises(
+        FlamesError, match=f"{named} chooses on validation patients, and those of run 'flames'"
+    ):
+        evaluate_run(folder, **options)
+    assert evaluate_run(folder, threshold=0.3).folder.name == "flames-threshold-0.3"
+
+
+def test_few_validation_patients_keep_the_default(finished_runs, tmp_path, plain):
+    folder = shutil.copytree(finished_runs, tmp_path / "space")
+    result = evaluate_run(folder, threshold="auto", client_test=True)
+    assert result.folder.name == "flames-client-test-threshold-auto"
+    lines = result.content.tables["choices-clients"]
+    assert {(line["chosen"], line["enough"]) for line in lines} == {(0.5, False)}
+    assert {line["gain"] for line in result.content.tables["gains-clients"]} == {0.0}

@@ -33,6 +33,8 @@ FILES = [
     "overlays-server.png",
     "predictions.h5",
     "server.csv",
+    "summary-clients.csv",
+    "summary-server.csv",
     "volumes-clients.csv",
     "volumes-server.csv",
     "volumes.csv",
