@@ -183,7 +183,7 @@ def _score_crossed(
     if not isinstance(client, ClientEntry):
         return
     for run in runs:
-        facts = RunFacts(run.folder.name, run.seed)
+        facts = RunFacts(run.folder.name, run.seed, run.fold)
         for home in _homes(run):
             for model in find_models_under_test(home, run.partition.content, run.algorithm, run.state):
                 rule = _choose(found, run, model, home, options).rule
