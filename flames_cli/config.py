@@ -718,6 +718,11 @@ class EvaluateConfig(Section):
         shown="name of the run, with what differs from the default",
         metavar="NAME",
     )
+    ensemble: bool = option(
+        False,
+        "Evaluate the mean probability of all runs of a family (seeds and folds) as one model of each "
+        "modality, on the server's test patients only.",
+    )
     threshold: Threshold = option(
         0.5,
         "Probability above which a pixel is tumour: a number, or auto (chosen for each model on its clients' "
@@ -817,11 +822,15 @@ class TsneConfig(Section):
         "pixels", "Features of an image: its pixels, or the bottleneck of a run's model (deep)."
     )
     run: Name | None = option(None, "Run for deep features.", shown="the newest", names="runs")
-    partition: Name = option(
-        DEFAULT_PARTITION,
-        "Partition whose images are drawn; with deep features that of the run.",
+    partition: Name | None = option(
+        None,
+        "Partition whose images are drawn, with pixels.",
+        shown="default; with deep features that of the run",
         names="partitions",
         metavar="NAME",
+    )
+    name: Name | None = option(
+        None, "Name of the map.", RUN_PANEL, shown="pixels, or deep-RUN", metavar="NAME"
     )
     round: Round | None = option(
         None,
