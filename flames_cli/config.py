@@ -699,11 +699,29 @@ class EvaluateConfig(Section):
         False, "Evaluate every client's model on every client's test set, too, and draw the matrix."
     )
     detail: bool = option(False, "Print all tables and notes, not one screen.")
+    on: Names = option(
+        (),
+        "Modality of the server's test sets on which all server models are evaluated, also those of other "
+        "modalities (unseen modality); may be repeated.",
+        metavar="MODALITY",
+    )
+    model: str | None = option(
+        None,
+        "Server model that is evaluated with --on, such as MRI: by its modality, or by its label in the "
+        "tables.",
+        shown="all",
+        metavar="MODEL",
+    )
     name: Name | None = option(
         None,
         "Name of the evaluation, and of its folder.",
         shown="name of the run, with what differs from the default",
         metavar="NAME",
+    )
+    ensemble: bool = option(
+        False,
+        "Evaluate the mean probability of all runs of a family (seeds and folds) as one model of each "
+        "modality, on the server's test patients only.",
     )
     threshold: Threshold = option(
         0.5,
@@ -804,11 +822,15 @@ class TsneConfig(Section):
         "pixels", "Features of an image: its pixels, or the bottleneck of a run's model (deep)."
     )
     run: Name | None = option(None, "Run for deep features.", shown="the newest", names="runs")
-    partition: Name = option(
-        DEFAULT_PARTITION,
-        "Partition whose images are drawn; with deep features that of the run.",
+    partition: Name | None = option(
+        None,
+        "Partition whose images are drawn, with pixels.",
+        shown="default; with deep features that of the run",
         names="partitions",
         metavar="NAME",
+    )
+    name: Name | None = option(
+        None, "Name of the map.", RUN_PANEL, shown="pixels, or deep-RUN", metavar="NAME"
     )
     round: Round | None = option(
         None,

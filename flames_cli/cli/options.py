@@ -55,9 +55,11 @@ def check_options(options: "Section") -> None:
     Raises:
         FlamesError: a strategy or a model is not known, or the workspace is a file.
     """
-    for kind, key in (("strategies", "strategy"), ("models", "model")):
-        if name := getattr(options, key, ""):
-            check_name(kind, name, options.workspace)
+    from flames_cli.config import keys_with
+
+    for kind in ("strategies", "models"):
+        for key in keys_with(type(options), "names", kind):
+            check_name(kind, getattr(options, key), options.workspace)
     check_workspace(options.workspace)
 
 

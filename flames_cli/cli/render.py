@@ -251,6 +251,12 @@ def print_map(console: Console, made: "Map") -> None:
             f"the features come from {made.models} models, whose spaces differ: that alone separates them",
             style="yellow",
         )
+    if made.aside:
+        console.print(
+            f"the earlier map '{made.folder.name}', which is of other data, is called '{made.aside}' now",
+            style="yellow",
+            soft_wrap=True,
+        )
     say_where(console, made.folder / "tsne.png")
 
 

@@ -15,8 +15,35 @@ from flames_cli.store.schema import EVALUATION, MADE_BY, check_stamp, read_json,
 
 CASES, VOLUMES, SUMMARY = "cases.csv", "volumes.csv", "evaluation.json"
 """Names of the files in the folder of an evaluation."""
+UNSEEN_MODALITY, UNSEEN_ORGAN = "unseen modality", "unseen organ"
+"""Values in place of an unseen site: the modality of the images is none of the model's clients, or their
+organ is none of the clients of their modality."""
+UNSEEN_KINDS = ("", "unseen sites", UNSEEN_ORGAN, UNSEEN_MODALITY)
+"""Kinds of patients; those of different kinds are never pooled."""
 EXTRA = "extra_"
 """Start of the name of a column that the user's manifest has and FLAMES does not."""
+
+
+def unseen_kind(unseen_site: str) -> str:
+    """Return the one of UNSEEN_KINDS that an entry of the column `unseen_site` is."""
+    return unseen_site if unseen_site in UNSEEN_KINDS else "unseen sites"
+
+
+def name_unseen(name: str, unseen_site: str) -> str:
+    """Return `name` with that which is unseen: `liver, C5 (unseen)` or `liver (unseen modality)`."""
+    if unseen_kind(unseen_site) == "unseen sites":
+        return f"{name}, {unseen_site} (unseen)"
+    return f"{name} ({unseen_site})" if unseen_site else name
+
+
+def name_images(organ: str, modality: str, unseen_site: str) -> str:
+    """Return the name of images in a table: organ and modality, with that which is unseen.
+
+    The organ of a line of an unseen site names the site already.
+    """
+    if unseen_kind(unseen_site) == "unseen sites":
+        return organ
+    return name_unseen(f"{organ} {modality}".rstrip(), unseen_site)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +65,8 @@ class _Scored:
     organ: str
     site: str
     unseen_site: str
-    """The site, if no client has trained on cases from it; else empty."""
+    """The site, if no client has trained on cases from it; UNSEEN_MODALITY or UNSEEN_ORGAN, if no client of
+    the model has it; else empty."""
     patient: str
     """The patient, or the first of several patients whose images are near copies (`CaseInfo.split_unit`)."""
     extra: Mapping[str, str] = field(default_factory=dict, kw_only=True)

@@ -47,8 +47,9 @@ def test_the_demo_shows_every_stage_and_can_be_run_again(flames, quick, tmp_path
     assert set(made["runs"]) == {"fedavg", "flames"}
     assert made["evaluation"]["run"] == "flames"
     assert made["comparison"]["name"] == "fedavg-vs-flames"
-    assert made["tsne"]["folder"] == "flames-demo/tsne"
+    assert made["tsne"]["folder"] == "flames-demo/maps/pixels"
     assert [path.name for path in tmp_path.iterdir()] == ["flames-demo"]
+    assert [path for path in tmp_path.glob("flames-demo/*/*") if "-old-" in path.name] == []
 
 
 def test_on_a_terminal_each_run_is_a_bar_of_rounds():

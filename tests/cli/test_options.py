@@ -39,8 +39,7 @@ draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
-    *("keep_columns", "local_epochs", "min_clients", "seeds"),
-    *("runs", "metrics"),
+    *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics"),
 }
 """Keys whose option collects text, so that its default is None."""
 

@@ -14,9 +14,12 @@ from flames_cli.store.evaluations import (
     EvaluatedRun,
     EvaluationFile,
     VolumeScore,
+    name_images,
+    name_unseen,
     read_case_scores,
     read_evaluation_file,
     read_volume_scores,
+    unseen_kind,
     write_case_scores,
     write_evaluation_file,
     write_volume_scores,
@@ -144,3 +147,12 @@ def test_an_evaluation_json_with_other_entries_is_an_error_that_names_the_comman
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(FlamesError, match="flames evaluate"):
         read_evaluation_file(path)
+
+
+def test_unseen_sites_organs_and_modalities_are_kinds_of_their_own():
+    names = {"": "liver", "C5": "liver, C5 (unseen)", "unseen organ": "liver (unseen organ)"}
+    assert {unseen: name_unseen("liver", unseen) for unseen in names} == names
+    assert [unseen_kind(unseen) for unseen in names] == ["", "unseen sites", "unseen organ"]
+    assert name_images("liver", "CT", "unseen modality") == "liver CT (unseen modality)"
+    assert name_images("liver, C5 (unseen)", "CT", "C5") == "liver, C5 (unseen)"
+    assert name_images("all organs", "", "") == "all organs"

@@ -1,13 +1,14 @@
 """Tables of a comparison as texts: runs side by side, paired differences, and fairness."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from flames_cli.report.text_tables import TextTable
 from flames_cli.stages.compare.lines import Line
-from flames_cli.stages.compare.metrics import COLUMNS, OPTIONS, Column
+from flames_cli.stages.compare.metrics import COLUMNS, OPTIONS, Column, without_penalty
 from flames_cli.stages.compare.statistics import Difference, Mean
 from flames_cli.stages.compare.tables import Scores, Spread, Tables, find_best
+from flames_cli.store.evaluations import unseen_kind
 
 NAMES = 2
 """Number of columns of names in the table of means, before the number of patients and the runs."""
@@ -54,7 +55,7 @@ def mean_table(tables: Tables, option: str, table: str, runs: Sequence[str], wit
             rules.add(len(rows))
         cells = [
             _mean_cell(mean, COLUMNS[one.column], with_sd, left_out)
-            for mean, left_out in zip(one.means, missed.get(one.line.id, one.means), strict=True)
+            for mean, left_out in zip(one.means, _unpenalised(one, missed), strict=True)
         ]
         bold |= {(len(rows), NAMES + 1 + index) for index in one.best}
         rows.append([*_names(one, mixed), _count(one), *cells])
@@ -86,14 +87,24 @@ def _count(one: Scores) -> str:
     return str(patients) if patients == cases else f"{patients} ({cases})"
 
 
+def _unpenalised(
+    one: Scores, plain: Mapping[tuple[str, ...], Sequence[Mean | None]]
+) -> Sequence[Mean | None]:
+    """Return the means without a penalty; those of other metrics are the same."""
+    if without_penalty(one.column) == one.column:
+        return one.means
+    return plain.get(one.line.id, [None] * len(one.means))
+
+
 def _mean_cell(mean: Mean | None, column: Column, with_sd: bool, plain: Mean | None) -> str:
     """Return a mean; in parentheses the number of cases that the run missed."""
     if mean is None:
-        return "none" if plain else ""
+        return ""
     shown = column.shown(mean.mean)
     if with_sd and len(mean.by_replicate) > 1:
         shown += f" ± {column.shown(mean.sd)}"
-    return f"{shown} ({plain.n_missed})" if plain and plain.n_missed else shown
+    missed = plain.n_missed if plain else mean.n
+    return f"{shown} ({missed})" if missed else shown
 
 
 def _spread_rows(spread: Spread, with_sd: bool) -> Iterator[tuple[list[str], set[int]]]:
@@ -160,7 +171,8 @@ def line_name(line: Line) -> str:
         return f"{line.modality} {line.label}" + (" (server)" if base == "server" else "")
     whose = {"clients": "all clients", "server": "all server models"}[base]
     if line.kind == "all":
-        return f"{whose}, unseen sites" if line.unseen_site else whose
+        # The names of several unseen sites are listed.
+        return ", ".join(filter(None, (whose, unseen_kind(line.unseen_site))))
     return f"{line.label} ({whose})"
 
 

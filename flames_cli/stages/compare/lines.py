@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from flames_cli.errors import FlamesError
 from flames_cli.stages.compare.metrics import Score
 from flames_cli.stages.compare.samples import Key, Sample, join
-from flames_cli.store.evaluations import VolumeScore
+from flames_cli.store.evaluations import UNSEEN_KINDS, VolumeScore, name_unseen, unseen_kind
 
 Kind: TypeAlias = Literal["model", "part", "all", "value"]
 """One client or server model; its cases of one organ or data set; all patients of a table; cases with one
@@ -67,12 +67,13 @@ def _table_lines(table: str, pools: Pools) -> Iterator[Line]:
     keys = _keys(pools, TABLES[table])
     for key in keys:
         line = _model_line(table, key, pools)
-        together = _of_all([one for one in keys if bool(one.unseen_site) == bool(key.unseen_site)], pools)
+        kind = unseen_kind(key.unseen_site)
+        together = _of_all([one for one in keys if unseen_kind(one.unseen_site) == kind], pools)
         headline = together == [key]
         yield replace(line, headline=headline)
         yield from _parts(line)
-    for unseen in (False, True):
-        pooled = _of_all([key for key in keys if bool(key.unseen_site) == unseen], pools)
+    for kind in UNSEEN_KINDS:
+        pooled = _of_all([key for key in keys if unseen_kind(key.unseen_site) == kind], pools)
         if len(pooled) > 1:
             yield _all_line(table, pooled, pools)
 
@@ -91,7 +92,7 @@ def _of_all(keys: Sequence[Key], pools: Pools) -> list[Key]:
 def _model_line(table: str, key: Key, pools: Pools) -> Line:
     samples = tuple(pool.get(key) for pool in pools)
     facts = next(sample for sample in samples if sample is not None).facts
-    label = f"{key.name}, {key.unseen_site} (unseen)" if key.unseen_site else key.name
+    label = name_unseen(key.name, key.unseen_site)
     return Line(
         table,
         "model",
@@ -126,7 +127,8 @@ def _part(line: Line, label: str, organ: str, dataset: str) -> Line:
 
 def _all_line(table: str, keys: Sequence[Key], pools: Pools) -> Line:
     unseen = ", ".join(dict.fromkeys(key.unseen_site for key in keys if key.unseen_site))
-    label = "all patients of unseen sites" if unseen else "all patients"
+    kind = unseen_kind(keys[0].unseen_site)
+    label = {"": "all patients", "unseen sites": "all patients of unseen sites"}.get(kind, f"all, {kind}")
     return Line(
         table,
         "all",
@@ -157,19 +159,19 @@ def divide_by(pools: Pools, column: str) -> list[Line]:
     lines: list[Line] = []
     for table, split in TABLES.items():
         keys = _of_all(_keys(pools, split), pools)
-        for unseen in (False, True):
-            some = [key for key in keys if bool(key.unseen_site) == unseen]
+        for kind in UNSEEN_KINDS:
+            some = [key for key in keys if unseen_kind(key.unseen_site) == kind]
             if some:
                 together = tuple(join([pool[key] for key in some]) for pool in pools)
-                lines += _value_lines(f"{table}-by-{column}", together, column, unseen)
+                lines += _value_lines(f"{table}-by-{column}", together, column, kind)
     return lines
 
 
-def _value_lines(table: str, samples: tuple[Sample, ...], column: str, unseen: bool) -> Iterator[Line]:
+def _value_lines(table: str, samples: tuple[Sample, ...], column: str, kind: str) -> Iterator[Line]:
     values = {value_of(score, column) for score in samples[0].facts}
     for value in sorted(values, key=_natural):
         part = tuple(sample.only(lambda score: value_of(score, column) == value) for sample in samples)  # noqa: B023
-        label = (value or EMPTY) + (", unseen sites" if unseen else "")
+        label = ", ".join(filter(None, (value or EMPTY, kind)))
         yield Line(table, "value", label, part)
 
 

@@ -27,9 +27,15 @@ from flames_cli.stages.partition.stage import Partitioned, make_partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.stages.tsne.stage import Map, tsne
-from flames_cli.store.files.atomic import write_text
+from flames_cli.store.files.atomic import remove_folder, write_text
+from flames_cli.store.files.locks import locked
+from flames_cli.store.runs import run_folder
+from flames_cli.store.workspace import comparison_folder, evaluation_folder, map_folder
 
 MARKER = "DEMO.txt"
+
+PARTS = ("raw", "preprocessed", "partitions", "runs")
+"""Folders that show that a workspace is in use."""
 
 BASELINE, OURS = "fedavg", "flames"
 
@@ -91,7 +97,6 @@ def demo(
             model="unet",
             model_options={"base_channels": BASE_CHANNELS, "depth": 4},
             device=config.device,
-            fresh=True,
         )
         runs[strategy] = federate(options, watch(strategy)) if watch else federate(options)
     here = {**shared, "device": config.device}
@@ -101,16 +106,24 @@ def demo(
 
 
 def _claim(workspace: Path) -> None:
-    """Mark `workspace` as the demo's, which overwrites the files in it.
+    """Mark `workspace` as the demo's, and delete what an earlier demo made of its two runs.
 
     Raises:
-        FlamesError: it contains artifacts that the demo did not make.
+        FlamesError: it contains artifacts that the demo did not make, or a demo is running there.
     """
     marker = workspace / MARKER
-    taken = any((workspace / name).exists() for name in ("raw", "preprocessed", "partitions", "runs"))
+    taken = any((workspace / name).exists() for name in (*PARTS, "partition.json"))
     if taken and not marker.is_file():
         raise FlamesError(f"{workspace} contains artifacts that are not the demo's; pass another --workspace")
     write_text(marker, "Made by `flames demo` from synthetic images, which overwrites all files here.\n")
+    for strategy in (BASELINE, OURS):
+        run = run_folder(workspace, strategy).path
+        if run.is_dir():
+            with locked(run):
+                remove_folder(run)
+        remove_folder(evaluation_folder(workspace, strategy))
+    remove_folder(comparison_folder(workspace, f"{BASELINE}-vs-{OURS}"))
+    remove_folder(map_folder(workspace, "pixels"))
 
 
 def draw_phantoms(folder: Path, seed: int, progress: Progress = silent) -> dict[str, Path]:

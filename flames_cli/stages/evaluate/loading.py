@@ -1,5 +1,6 @@
 """Runs to evaluate: each with the models of one round; a family has one for each seed."""
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -190,14 +191,18 @@ def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> st
     default = all(run.state.round == choose_round(run.rounds, None).round for run in loaded.runs)
     if config.round is not None and not default:
         parts.append(f"round-{config.round}" if isinstance(config.round, int) else str(config.round))
-    if len(splits) == 1 and not loaded.first.at_sites:
+    if config.ensemble:
+        parts.append("ensemble")
+    elif config.on:
+        parts += [config.model, "on", *config.on] if config.model else ["on", *config.on]
+    elif len(splits) == 1 and not loaded.first.at_sites:
         parts.append(splits[0].replace("_", "-"))
     if config.cross_site:
         parts.append("cross-site")
     for option in ("threshold", "tta", "postprocess"):
         if (value := getattr(config, option)) != EvaluateConfig.model_fields[option].default:
             parts.append(f"{option}-{value}")
-    return "-".join(parts)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
 
 
 def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:

@@ -1,6 +1,6 @@
 """Models under test: each test set that no training has seen, with the models that are scored on it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,15 +9,18 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
 from flames_cli.core.patient_units import NOUNS
 from flames_cli.learn.data import ShardDataset
+from flames_cli.store.evaluations import UNSEEN_MODALITY, UNSEEN_ORGAN
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, checked_shard
 
 SPLITS = ("client_test", "server_test")
+ALL_MODELS = "*"
+"""Name in place of a server model: all of them, whatever the modality of their clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A test set: a client's, the server's of one modality, or that of one unseen site."""
+    """A test set: a client's, the server's of one modality, or that of one unseen site, organ or modality."""
 
     folder: Path
     """Folder of the partition."""
@@ -25,7 +28,10 @@ class HeldOut:
     names: tuple[str, ...]
     """Names of its sets in the shard."""
     unseen: str = ""
-    """The unseen site of all cases, which no client has trained on; else empty."""
+    """The unseen site of all cases, which no client has trained on; UNSEEN_ORGAN if no client of the modality
+    has their organ; UNSEEN_MODALITY if no client of the models has their modality; else empty."""
+    is_foreign: bool = False
+    """True if it is for models whose clients do not have its modality."""
 
     @property
     def split(self) -> str:
@@ -50,10 +56,11 @@ class HeldOutCases:
 
 @dataclass(frozen=True, slots=True)
 class ModelUnderTest:
-    """One model with one test set: a client's with its own, or a server model with that of its modality."""
+    """One model with one test set: a client's with its own, or a server model with one of the server's."""
 
     label: str
     modality: str
+    """Modality of the images; for most models also that of the clients."""
     split: str
     weights: Weights
     unseen: str = ""
@@ -61,23 +68,58 @@ class ModelUnderTest:
     """Clients whose validation patients may choose its masks: the client, or those of the server model."""
 
 
-def list_held_out(folder: Path, partition: Partition, split: str) -> list[HeldOut]:
+@dataclass(frozen=True, slots=True)
+class ServerModel:
+    """A server model, for use on images of one modality of its clients."""
+
+    label: str
+    group: str
+    modality: str
+
+
+def list_held_out(folder: Path, partition: Partition, split: str, on: Collection[str] = ()) -> list[HeldOut]:
     """Return the test sets of a split that have cases; `folder` is that of the partition.
 
-    A client has one test set. The server has one of the clients' own sites for each modality, and one for
-    each unseen site.
+    A client has one test set. The server has one of the clients' own sites and organs for each modality, one
+    for unseen organs, and one for each unseen site; of the modalities `on`, it also has one with all cases
+    for the models of other modalities.
+
+    Args:
+        folder: folder of the partition.
+        partition: the partition.
+        split: client_test or server_test.
+        on: modalities to which the server's test sets are limited; empty: all.
     """
     if split == "client_test":
         clients = (client for client in partition.clients if client.images["test"])
         return [HeldOut(folder, client, ("test",)) for client in clients]
     found = []
     for server in partition.server:
-        names = sorted(name for name, images in server.images.items() if images)
-        if seen := [name for name in names if name not in server.sites]:
-            found.append(HeldOut(folder, server, tuple(f"test/{name}" for name in seen)))
-        unseen = (name for name in names if name in server.sites)
-        found += [HeldOut(folder, server, (f"test/{name}",), server.sites[name]) for name in unseen]
+        if server.modality in (on or server.modality):
+            found += _list_of_server(folder, partition, server, apart=bool(on))
     return found
+
+
+def _list_of_server(folder: Path, partition: Partition, server: ServerEntry, apart: bool) -> list[HeldOut]:
+    """Return the server's test sets of one modality; with `apart`, also for models of other modalities."""
+    organs = {client.organ for client in partition.clients if client.modality == server.modality}
+    every = sorted(name for name, images in server.images.items() if images)
+    sites = [(server.sites[name], [name]) for name in every if name in server.sites]
+    others = [name for name in every if name not in server.sites]
+    found = []
+    if organs:
+        seen = [name for name in others if server.organs[name] in organs]
+        new = [name for name in others if server.organs[name] not in organs]
+        found += [(unseen, names, False) for unseen, names in [("", seen), (UNSEEN_ORGAN, new), *sites]]
+    if apart:
+        found.append((UNSEEN_MODALITY, every, True))
+    elif not organs:
+        found += [(unseen, names, True) for unseen, names in [(UNSEEN_MODALITY, others), *sites]]
+    return [
+        HeldOut(folder, server, tuple(f"test/{name}" for name in names), unseen, is_foreign)
+        for unseen, names, is_foreign in found
+        if names
+    ]
 
 
 def read_held_out(held_out: HeldOut) -> HeldOutCases:
@@ -96,24 +138,60 @@ def read_held_out(held_out: HeldOut) -> HeldOutCases:
 
 
 def find_models_under_test(
-    held_out: HeldOut, partition: Partition, algorithm: Algorithm, state: State
+    held_out: HeldOut, partition: Partition, algorithm: Algorithm, state: State, wanted: str = ""
 ) -> Iterator[ModelUnderTest]:
-    """Yield the client's personalised model, or every server model of the test set's modality."""
+    """Yield the client's personalised model, or every server model that is tested on a test set.
+
+    These are the models of its modality; for a test set that is foreign, those whose clients have other
+    modalities.
+
+    Args:
+        held_out: the test set.
+        partition: the partition of the run.
+        algorithm: the algorithm of the run.
+        state: the models of the run.
+        wanted: server models to test: ALL_MODELS, those of one modality, or that of one label; empty: only
+            models that are meant for the modality, which are those of its clients or of all clients.
+    """
     entry, modality = held_out.entry, held_out.entry.modality
     if isinstance(entry, ClientEntry):
         group = algorithm.model_group_of(entry.name, modality)
         weights = state.final_model_for(entry.name, group, modality)
         yield ModelUnderTest(entry.name, modality, held_out.split, weights, clients=(entry,))
         return
-    members = [client for client in partition.clients if client.modality == modality]
-    groups = dict.fromkeys(algorithm.model_group_of(client.name, client.modality) for client in members)
-    if not members and "all" in state.server:  # one model for all, also for a modality without a client
-        groups = {"all": None}
-    for group in (name for name in groups if name in state.server):
+    by_name = wanted not in ("", ALL_MODELS)
+    for one in list_server_models(partition, algorithm, state):
+        known = partition.modalities if one.group == "all" else [one.modality]
+        is_foreign = modality not in known
+        label = statistics = one.modality
+        if by_name:
+            label, is_wanted = one.label, wanted in (one.label, one.modality)
+        elif one.group == "all":
+            # It has the statistics of the images' modality, so it is tested once.
+            label = statistics = modality
+            is_wanted = one.modality == (known[0] if is_foreign else modality)
+        else:
+            label, is_wanted = one.label, bool(wanted) or not is_foreign
+        if is_wanted and is_foreign == held_out.is_foreign:
+            weights = state.final_server_model(one.group, statistics)
+            own = tuple(
+                client
+                for client in partition.clients
+                if client.modality == statistics
+                and algorithm.model_group_of(client.name, client.modality) == one.group
+            )
+            yield ModelUnderTest(label, modality, held_out.split, weights, held_out.unseen, own)
+
+
+def list_server_models(partition: Partition, algorithm: Algorithm, state: State) -> list[ServerModel]:
+    """Return the server models of a run: for each modality of its clients those of the clients' groups."""
+    found: dict[ServerModel, None] = {}
+    for client in partition.clients:
+        modality, group = client.modality, algorithm.model_group_of(client.name, client.modality)
         label = modality if group in ("all", modality) else f"{modality} by {group}"
-        weights = state.final_server_model(group, modality)
-        own = [one for one in members if algorithm.model_group_of(one.name, modality) == group]
-        yield ModelUnderTest(label, modality, held_out.split, weights, held_out.unseen, tuple(own))
+        if group in state.server:
+            found[ServerModel(label, group, modality)] = None
+    return list(found)
 
 
 def find_untested(partition: Partition, state: State) -> dict[str, str]:
@@ -125,5 +203,6 @@ def find_untested(partition: Partition, state: State) -> dict[str, str]:
     }
     if "all" not in state.server:
         alone = {server.modality for server in partition.server} - set(partition.modalities)
-        untested |= dict.fromkeys(sorted(alone), "no client of this modality trained a model")
+        reason = "no client of this modality trained a model; --on tests those of other modalities on it"
+        untested |= dict.fromkeys(sorted(alone), reason)
     return untested

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from flames_cli.arrays import Floats
-from flames_cli.store.evaluations import CaseScore, VolumeScore
+from flames_cli.store.evaluations import UNSEEN_KINDS, CaseScore, VolumeScore, name_unseen, unseen_kind
 
 ALL_ORGANS = "all organs"
 POOLED = {"client_test": "all clients", "server_test": "all models"}
@@ -36,7 +36,8 @@ class Part(Generic[ScoreT]):
     site: str = ""
     """The site, if the line is of one site."""
     unseen: str = ""
-    """The unseen sites of the cases, which no client has trained on; else empty."""
+    """The unseen sites of the cases, which no client has trained on, UNSEEN_ORGAN or UNSEEN_MODALITY; else
+    empty."""
 
     @property
     def cases(self) -> Sequence[ScoreT]:
@@ -100,7 +101,7 @@ def _align(key: tuple[str, ...], rows: dict[_RowKey, dict[Hashable, ScoreT]]) ->
         split=key[0],
         label=key[1],
         modality=key[2],
-        organ=_name_organs([row.organ for row in first.values()], key[3]),
+        organ=name_organs([row.organ for row in first.values()], key[3]),
         scores=[[row[unit] for unit in common] for row in (first, *others)],
         unseen=key[3],
     )
@@ -125,7 +126,7 @@ def divide(model: Part[ScoreT]) -> list[Part[ScoreT]]:
 
 
 def _only_organ(model: Part[ScoreT], organ: str) -> Part[ScoreT]:
-    return replace(model.only(lambda score: score.organ == organ), organ=_name_organs([organ], model.unseen))
+    return replace(model.only(lambda score: score.organ == organ), organ=name_organs([organ], model.unseen))
 
 
 def _only_dataset(part: Part[ScoreT], dataset: str) -> Part[ScoreT]:
@@ -149,7 +150,7 @@ def pool(models: Sequence[Part[ScoreT]]) -> list[Part[ScoreT]]:
     Models that share a test set are not pooled, so no case counts twice.
     """
     tested = [model for model in models if model.cases]
-    apart = ([model for model in tested if not model.unseen], [model for model in tested if model.unseen])
+    apart = ([one for one in tested if unseen_kind(one.unseen) == kind] for kind in UNSEEN_KINDS)
     return [_pool(together) for together in apart if len(together) > 1 and _each_once(together)]
 
 
@@ -165,7 +166,7 @@ def _pool(models: Sequence[Part[ScoreT]]) -> Part[ScoreT]:
         split=models[0].split,
         label=POOLED[models[0].split],
         modality=modalities.pop() if len(modalities) == 1 else "",
-        organ=_name_organs([score.organ for model in models for score in model.cases], unseen),
+        organ=name_organs([score.organ for model in models for score in model.cases], unseen),
         scores=[
             [score for row in rows for score in row]
             for rows in zip(*(model.scores for model in models), strict=True)
@@ -174,7 +175,8 @@ def _pool(models: Sequence[Part[ScoreT]]) -> Part[ScoreT]:
     )
 
 
-def _name_organs(organs: Iterable[str], unseen: str) -> str:
+def name_organs(organs: Iterable[str], unseen: str) -> str:
+    """Return the organ, or ALL_ORGANS if there are several, with the unseen site if it is one."""
     different = list(dict.fromkeys(organs))
     name = ALL_ORGANS if len(different) > 1 else different[0]
-    return f"{name}, {unseen} (unseen)" if unseen else name
+    return name_unseen(name, unseen) if unseen_kind(unseen) == "unseen sites" else name

@@ -6,7 +6,7 @@ from flames_cli.arrays import Mask
 from flames_cli.learn.data import ShardDataset
 from flames_cli.report.figures import OverlayPanel, OverlayRow
 from flames_cli.stages.evaluate.models_under_test import ModelUnderTest
-from flames_cli.store.evaluations import CaseScore
+from flames_cli.store.evaluations import CaseScore, unseen_kind
 
 
 def overlay_name(split: str) -> str:
@@ -27,6 +27,7 @@ def make_overlay_row(
         caption = f"{name}: {scores[index].case}, Dice {scores[index].dice:.2f}"
         panels.append(OverlayPanel(image, truth, masks[index], caption))
     owner = "server model" if model.split == "server_test" else "client"
-    where = f", unseen site {model.unseen}" if model.unseen else ""
+    kind = unseen_kind(model.unseen)
+    where = f", unseen site {model.unseen}" if kind == "unseen sites" else kind and f", {kind}"
     cases = f"{len(ranked)} case{'' if len(ranked) == 1 else 's'}"
     return OverlayRow(f"{owner} {model.label} ({model.modality}, {cases}{where})", panels)

@@ -9,11 +9,13 @@ from flames_cli import __version__
 from flames_cli.config import EvaluateConfig
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
+from flames_cli.learn.segment import Ensemble
 from flames_cli.report.figures import OverlayRow
 from flames_cli.stages.evaluate.choices import MaskChoice, MaskOptions, choose_masks
 from flames_cli.stages.evaluate.cross_site import TABLE as CROSS_SITE
 from flames_cli.stages.evaluate.cross_site import CrossScore, CrossSite, make_cells, score_masks
 from flames_cli.stages.evaluate.details import Details, calibration_lines, choice_lines
+from flames_cli.stages.evaluate.ensembles import check_ensemble, find_ensembles
 from flames_cli.stages.evaluate.files import (
     PREDICTIONS_FILE,
     Evaluation,
@@ -30,6 +32,7 @@ from flames_cli.stages.evaluate.loading import (
     reading_partitions,
 )
 from flames_cli.stages.evaluate.models_under_test import (
+    ALL_MODELS,
     HeldOut,
     HeldOutCases,
     ModelUnderTest,
@@ -38,6 +41,7 @@ from flames_cli.stages.evaluate.models_under_test import (
     list_held_out,
     read_held_out,
 )
+from flames_cli.stages.evaluate.other_modalities import check_choice
 from flames_cli.stages.evaluate.pictures import make_overlay_row
 from flames_cli.stages.evaluate.predicting import predict, predict_plainly
 from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
@@ -80,7 +84,8 @@ def find_evaluation(config: EvaluateConfig) -> Path | None:
     """
     with reading_partitions(config):
         loaded = load_all(config, config.run)
-    content = _describe_all(config, loaded, _choose_splits(config, loaded.first))
+    config = check_choice(config, loaded)
+    content = _describe_all(config, loaded, _choose_splits(config, loaded))
     folder = evaluation_folder(config.workspace, content.name)
     complete = all((folder / name).is_file() for name in (CASES, VOLUMES, PREDICTIONS_FILE))
     return folder if complete and has_same_models(folder, content) else None
@@ -119,7 +124,9 @@ class _Found:
 
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     loaded = load_all(config, config.run)
-    splits = _choose_splits(config, loaded.first)
+    config = check_choice(config, loaded)
+    splits = _choose_splits(config, loaded)
+    wanted = (config.model or ALL_MODELS) if config.on else ""
     options = _mask_options(config, loaded)
     content = _describe_all(config, loaded, splits)
     folder = evaluation_folder(config.workspace, content.name)
@@ -127,9 +134,15 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
-            tests = _list_tests(loaded, split)
+            ensemble = loaded.name if config.ensemble else ""
+            tests = _list_ensemble_tests(loaded) if ensemble else _list_tests(loaded, split, config.on)
             for done, (held_out, runs) in enumerate(tests, start=1):
-                _score_test_set(found, runs, held_out, options, drawn)
+                if ensemble:
+                    models = list(find_ensembles(ensemble, runs, held_out))
+                else:
+                    models = list(_models(runs, held_out, wanted))
+                if models:
+                    _score_test_set(found, models, held_out, options, drawn)
                 progress(f"evaluate {split}", done, len(tests))
         tables = make_tables(found.cases, found.volumes, splits, loaded.first.seed)
         cross = _cross_site(found, loaded, options, progress) if config.cross_site else None
@@ -139,7 +152,7 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             small=dict(sorted(found.small.items())),
             units=found.units,
             tables=tables.as_lines() | _detail_tables(found, loaded.first.seed) | cells,
-            untested=_find_untested(loaded),
+            untested=loaded.left_out if config.on else _find_untested(loaded),
             incomplete=tuple(found.incomplete),
             fairness=tables.fairness,
         )
@@ -155,7 +168,7 @@ def _cross_site(found: _Found, loaded: Loaded, options: MaskOptions, progress: P
     own client.
     """
     scores: list[CrossScore] = []
-    tests = _list_tests(loaded, "client_test")
+    tests = _list_tests(loaded, "client_test", ())
     for done, (held_out, runs) in enumerate(tests, start=1):
         scores += _score_crossed(found, runs, held_out, options)
         progress("evaluate cross-site", done, len(tests))
@@ -170,7 +183,7 @@ def _score_crossed(
     if not isinstance(client, ClientEntry):
         return
     for run in runs:
-        facts = RunFacts(run.folder.name, run.seed)
+        facts = RunFacts(run.folder.name, run.seed, run.fold)
         for home in _homes(run):
             for model in find_models_under_test(home, run.partition.content, run.algorithm, run.state):
                 rule = _choose(found, run, model, home, options).rule
@@ -185,14 +198,21 @@ def _homes(run: LoadedRun) -> Iterator[HeldOut]:
             yield HeldOut(run.partition.folder, client, ("test",))
 
 
-def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
+def _choose_splits(config: EvaluateConfig, loaded: Loaded) -> list[str]:
     """Return the splits to test.
 
     Raises:
-        FlamesError: tests of clients were requested whose data are at their sites.
+        FlamesError: tests of clients were requested whose data are at their sites, or the options do not fit
+            an ensemble.
     """
+    if config.ensemble:
+        check_ensemble(config, loaded)
+        return ["server_test"]
+    run = loaded.first
     chosen = {"client_test": config.client_test, "server_test": config.server_test}
     splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
+    if config.on:
+        return ["server_test"]
     if not run.at_sites:
         return splits
     if config.client_test or config.cross_site:
@@ -240,14 +260,16 @@ def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> d
     interval = {"level": LEVEL, "draws": DRAWS, "seed": run.seed}
     masks = {"threshold": config.threshold, "tta": config.tta, "postprocess": config.postprocess}
     cross = {"cross_site": True} if config.cross_site else {}
-    return {
+    options: dict[str, object] = {
         "flames": __version__,
         "splits": list(splits),
         "round": config.round,
         "interval": interval,
         **masks,
+        "ensemble": config.ensemble,
         **cross,
     }
+    return {**options, "on": list(config.on), "model": config.model} if config.on else options
 
 
 def _describe(run: LoadedRun) -> EvaluatedRun:
@@ -277,7 +299,7 @@ def _find_untested(loaded: Loaded) -> dict[str, str]:
     return found | loaded.left_out
 
 
-def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRun]]]:
+def _list_tests(loaded: Loaded, split: str, on: Sequence[str]) -> list[tuple[HeldOut, list[LoadedRun]]]:
     """Return the test sets of a split, each with the runs that are made on its partition."""
     by_partition: dict[str, list[LoadedRun]] = {}
     for run in loaded.runs:
@@ -285,22 +307,29 @@ def _list_tests(loaded: Loaded, split: str) -> list[tuple[HeldOut, list[LoadedRu
     return [
         (held_out, runs)
         for runs in by_partition.values()
-        for held_out in list_held_out(runs[0].partition.folder, runs[0].partition.content, split)
+        for held_out in list_held_out(runs[0].partition.folder, runs[0].partition.content, split, on)
     ]
+
+
+def _list_ensemble_tests(loaded: Loaded) -> list[tuple[HeldOut, list[LoadedRun]]]:
+    """Return the server's test sets, each with all runs: folds have the same ones."""
+    first = loaded.first.partition
+    tests = list_held_out(first.folder, first.content, "server_test")
+    return [(held_out, loaded.runs) for held_out in tests]
 
 
 def _score_test_set(
     found: _Found,
-    runs: Sequence[LoadedRun],
+    models: Sequence[tuple[LoadedRun, ModelUnderTest]],
     held_out: HeldOut,
     options: MaskOptions,
     drawn: LoadedRun | None,
 ) -> None:
-    """Score the models of all runs on a test set, which is in memory only for that time.
+    """Score models on a test set, which is in memory only for that time.
 
     Args:
         found: receives the scores.
-        runs: runs that are made on the partition of the test set.
+        models: models of runs that are made on the partition of the test set.
         held_out: the test set.
         options: how masks are made from probabilities.
         drawn: the run whose masks are drawn; None: no picture.
@@ -313,7 +342,7 @@ def _score_test_set(
         found.units[held_out.split][data.dataset(index)] = data.patient_unit(index)
         if data.case(index).place and index not in complete:
             found.incomplete[data.dataset(index)] = None
-    for run, model in _models(runs, held_out):
+    for run, model in models:
         facts = RunFacts(run.folder.name, run.seed, run.fold)
         choice = _choose(found, run, model, held_out, options)
         predicted = predict(run.segmenter, model.weights, data, choice.rule, options.names)
@@ -323,7 +352,7 @@ def _score_test_set(
         found.cases.extend(cases)
         found.volumes.extend(score_volumes(facts, model, tests, masks))
         found.masks.add(_predicted_set(run, model, tests), masks)
-        if run is drawn:
+        if drawn and (run is drawn or isinstance(run.segmenter, Ensemble)):
             row = make_overlay_row(model, data, cases, masks)
             found.overlays.setdefault(held_out.split, []).append(row)
 
@@ -345,9 +374,11 @@ def _choose(
     return found.choices[key][2]
 
 
-def _models(runs: Sequence[LoadedRun], held_out: HeldOut) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
+def _models(
+    runs: Sequence[LoadedRun], held_out: HeldOut, wanted: str
+) -> Iterator[tuple[LoadedRun, ModelUnderTest]]:
     for run in runs:
-        models = find_models_under_test(held_out, run.partition.content, run.algorithm, run.state)
+        models = find_models_under_test(held_out, run.partition.content, run.algorithm, run.state, wanted)
         yield from ((run, model) for model in models)
 
 

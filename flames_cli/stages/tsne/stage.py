@@ -1,7 +1,7 @@
 """`flames tsne`: shards (and a run, for deep features) → a map of the clients' training images (the paper's
 Figure 6)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,18 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.report.figures import draw_embedding
 from flames_cli.stages.evaluate.loading import LoadedRun, load_run
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.store.files.atomic import remove_leftovers, write_csv, write_json
+from flames_cli.stages.rounds import choose_round
+from flames_cli.store.files.aside import set_aside
+from flames_cli.store.files.atomic import replacing_folder, write_csv, write_json
 from flames_cli.store.files.locks import in_turn, reading_partition
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import ClientEntry, NamedPartition, checked_shard, open_partition
 from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.runs import find_run
-from flames_cli.store.schema import EMBEDDING, stamp
+from flames_cli.store.schema import EMBEDDING, read_json, stamp
+from flames_cli.store.workspace import DEFAULT_PARTITION, map_folder
+
+SUMMARY = "tsne.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,10 @@ class Map:
     """Round of the models that made deep features."""
     why: str = ""
     """Reason for the choice of this round."""
+    partition: str = DEFAULT_PARTITION
+    """Present name of the partition whose images are drawn."""
+    aside: str = ""
+    """New name of a map of other data that had this name before; empty if there was none."""
 
 
 def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
@@ -57,7 +66,7 @@ def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
         FlamesError: there are too few images, or all are alike.
     """
     _check_options(config)
-    name = config.partition
+    name = config.partition or DEFAULT_PARTITION
     if config.features == "deep":
         name = find_run_partition(config.workspace, find_run(config.workspace, config.run))
     with reading_partition(config.workspace, name):
@@ -65,11 +74,17 @@ def tsne(config: TsneConfig, progress: Progress = silent) -> Map:
 
 
 def _check_options(config: TsneConfig) -> None:
-    """Check that a run or a round is given only for the features of its model.
+    """Check that a run or a round is given only for the features of its model, and a partition only for
+    pixels.
 
     Raises:
-        FlamesError: it is given for pixels.
+        FlamesError: one of them is given for the other features.
     """
+    if config.partition is not None and config.features == "deep":
+        raise FlamesError(
+            f"got --partition {config.partition} with --features deep, which are those of the images on "
+            "which the run was made; leave --partition out, or pass --features pixels"
+        )
     unused = [f"--{key} {value}" for key in ("run", "round") if (value := getattr(config, key)) is not None]
     if unused and config.features == "pixels":
         raise FlamesError(
@@ -100,15 +115,51 @@ def _draw_map(config: TsneConfig, partition: NamedPartition, progress: Progress)
         silhouette_modality=separation(features, modalities),
         silhouette_modality_map=separation(places, modalities),
         silhouette_client=separation(features, clients),
-        folder=config.workspace / "tsne",
-        files=["embedding.csv", "tsne.png", "tsne.svg", "tsne.json"],
+        folder=map_folder(config.workspace, _name_of(config, partition, run)),
+        files=["embedding.csv", "tsne.png", "tsne.svg", SUMMARY],
         round=run.chosen.round if run else None,
         why=run.chosen.why if run else "",
+        partition=partition.name,
     )
+    data = _data_of(config, partition, run)
     with in_turn(made.folder):
-        remove_leftovers(made.folder)
-        _write(made, places, modalities, clients, [case for _, case in chosen])
-    return made
+        same = _has_same_data(made.folder, data)
+        with replacing_folder(made.folder) as folder:
+            _write(folder, made, data, places, chosen)
+            aside = None if same else set_aside(made.folder)
+    return replace(made, aside=aside.name if aside else "")
+
+
+def _name_of(config: TsneConfig, partition: NamedPartition, run: LoadedRun | None) -> str:
+    """Return the name of the map: its features, with what differs from the default."""
+    if config.name:
+        return config.name
+    if run is None:
+        return "pixels" if partition.name == DEFAULT_PARTITION else f"pixels-{partition.name}"
+    parts = ["deep", run.folder.name]
+    if config.round is not None and run.chosen.round != choose_round(run.rounds, None).round:
+        parts.append(f"round-{config.round}" if isinstance(config.round, int) else str(config.round))
+    return "-".join(parts)
+
+
+def _data_of(config: TsneConfig, partition: NamedPartition, run: LoadedRun | None) -> dict[str, Any]:
+    """Return all that decides the places on a map."""
+    return {
+        "partition_sha256": partition.sha256,
+        "checkpoint": run.checkpoint if run else None,
+        "seed": config.seed,
+        "max_images": config.max_images,
+        "perplexity": config.perplexity,
+    }
+
+
+def _has_same_data(folder: Path, data: dict[str, Any]) -> bool:
+    """Return whether the folder has a map of the same data; False if it is of an earlier release."""
+    try:
+        found = read_json(folder / SUMMARY, EMBEDDING)
+    except FlamesError:
+        return False
+    return all(found.get(key) == value for key, value in data.items())
 
 
 def _gather(
@@ -145,13 +196,13 @@ def _features(
 
 
 def _write(
-    made: Map, places: NDArray[Any], modalities: list[str], clients: list[str], cases: list[str]
+    folder: Path, made: Map, data: dict[str, Any], places: NDArray[Any], chosen: list[tuple[ClientEntry, str]]
 ) -> None:
     rows = [
-        (client, modality, case, float(x), float(y))
-        for client, modality, case, (x, y) in zip(clients, modalities, cases, places, strict=True)
+        (entry.name, entry.modality, case, float(x), float(y))
+        for (entry, case), (x, y) in zip(chosen, places, strict=True)
     ]
-    write_csv(made.folder / "embedding.csv", ("client", "modality", "case", "x", "y"), rows)
+    write_csv(folder / "embedding.csv", ("client", "modality", "case", "x", "y"), rows)
     summary = {
         **stamp(EMBEDDING),
         "features": made.features,
@@ -159,11 +210,14 @@ def _write(
         "round": made.round,
         "models": made.models,
         "images": made.images,
+        "partition": made.partition,
+        **data,
         "silhouette_modality": made.silhouette_modality,
         "silhouette_modality_map": made.silhouette_modality_map,
         "silhouette_client": made.silhouette_client,
     }
-    write_json(made.folder / "tsne.json", summary)
+    write_json(folder / SUMMARY, summary)
     source = f"bottleneck features of run {made.run}" if made.run else "pixels"
     title = f"t-SNE of the clients' training images ({source})"
-    draw_embedding(made.folder / "tsne.png", made.folder / "tsne.svg", places, modalities, clients, title)
+    modalities, clients = [entry.modality for entry, _ in chosen], [entry.name for entry, _ in chosen]
+    draw_embedding(folder / "tsne.png", folder / "tsne.svg", places, modalities, clients, title)

@@ -282,7 +282,35 @@ def test_a_modality_without_clients_is_scored_by_a_model_of_all_else_listed_as_u
     ]
     alone = evaluate_run(space, "flames")
     assert [row.organ for row in alone.server] == ["kidney"]
-    assert alone.content.untested["CT"] == "no client of this modality trained a model"
+    assert alone.content.untested["CT"].startswith("no client of this modality trained a model; --on tests")
+    found = evaluate_run(space, "flames", on=("ct",), model="mri")
+    assert [(row.label, row.modality, row.organ, row.unseen) for row in found.server] == [
+        ("MRI", "CT", "liver", "unseen modality")
+    ]
+    assert found.server[0].n == 27
+    assert found.folder.name == "flames-MRI-on-CT"
+    assert (found.clients, found.content.untested) == ((), {})
+    assert found.content.options["on"] == ["CT"]
+    rows = read_csv(found.folder / "cases.csv")
+    assert {row["unseen_site"] for row in rows} == {"unseen modality"}
+    assert {row["site"] for row in rows} == {"C1", "C2", "C5", "C6"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on": ("US",)}, "--on names 'US', expected a modality of the server's test sets: CT; correct it"),
+        ({"on": ("CT",), "model": "US"}, "--model names 'US', expected a server model of run 'fedavg': CT"),
+        ({"model": "CT"}, "--model CT chooses the model for --on, which is missing"),
+        (
+            {"on": ("CT",), "client_test": True},
+            "--on tests server models, and --client-test those of clients",
+        ),
+    ],
+)
+def test_a_model_or_modality_that_does_not_exist_is_rejected_with_those_that_do(options, message, centres):
+    with pytest.raises(FlamesError, match=message):
+        evaluate_run(centres("C6"), "fedavg", **options)
 
 
 def test_a_run_of_real_nodes_is_tested_at_the_server_alone(trained):

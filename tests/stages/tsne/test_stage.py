@@ -58,7 +58,7 @@ def test_every_training_image_has_a_place(maps):
 
 def test_every_file_exists_and_pictures_are_pictures(maps):
     trained, made = maps["pixels"]
-    assert made.folder == trained / "tsne"
+    assert made.folder == trained / "maps" / "pixels"
     assert sorted(path.name for path in made.folder.iterdir()) == sorted(made.files)
     with Image.open(made.folder / "tsne.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 0
@@ -80,7 +80,7 @@ def test_silhouettes_are_of_the_features_and_of_the_map(maps):
 def test_the_summary_has_the_same_figures_in_json(maps):
     _, made = maps["pixels"]
     summary = json.loads((made.folder / "tsne.json").read_text(encoding="utf-8"))
-    assert (summary["format"], summary["version"]) == ("flames-embedding", 1)
+    assert (summary["format"], summary["version"]) == ("flames-embedding", 2)
     for name in (
         "features",
         "run",
@@ -123,6 +123,38 @@ def test_deep_features_without_a_run_name_the_command(workspace):
 def test_a_run_for_pixels_is_rejected_since_it_would_have_no_effect(trained, option, value):
     with pytest.raises(FlamesError, match=f"got --{option} {value} with --features pixels"):
         run(trained, **{option: value})
+
+
+def test_maps_of_pixels_and_of_runs_are_kept_next_to_each_other(trained):
+    made = [
+        run(trained),
+        run(trained, features="deep", run="flames"),
+        run(trained, features="deep", run="fedavg"),
+        run(trained, features="deep", run="flames", round=1),
+        run(trained, name="mine"),
+    ]
+    names = ["pixels", "deep-flames", "deep-fedavg", "deep-flames-round-1", "mine"]
+    assert [one.folder for one in made] == [trained / "maps" / name for name in names]
+    assert all(one.aside == "" for one in made)
+
+
+def test_the_same_map_is_written_again_and_one_of_other_data_is_renamed(trained):
+    first = {path.name: path.read_bytes() for path in run(trained).folder.iterdir()}
+    again = run(trained)
+    assert (again.aside, {path.name: path.read_bytes() for path in again.folder.iterdir()}) == ("", first)
+    other = run(trained, seed=1)
+    assert (other.folder.name, other.aside) == ("pixels", "pixels-old-1")
+    old = trained / "maps" / "pixels-old-1"
+    assert {path.name: path.read_bytes() for path in old.iterdir()} == first
+
+
+def test_the_map_of_another_partition_has_its_name(trained):
+    partition(PartitionConfig(workspace=trained, split={"brats": 1}, name="one"))
+    made = run(trained, partition="one")
+    assert (made.folder.name, made.partition) == ("pixels-one", "one")
+    assert made.images != run(trained).images
+    with pytest.raises(FlamesError, match="got --partition one with --features deep, which are those of"):
+        run(trained, features="deep", partition="one")
 
 
 def test_deep_features_are_those_of_the_runs_own_partition(trained):

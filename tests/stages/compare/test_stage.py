@@ -1,0 +1,265 @@
+"""`flames compare` on runs of a tiny federation."""
+
+import csv
+import json
+import shutil
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from flames_cli.config import CompareConfig, PartitionConfig
+from flames_cli.core.scores.comparisons import compare_pairs, holm
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.fed.events import ignore
+from flames_cli.stages.compare.stage import compare, default_name
+from flames_cli.stages.federate.members import federate_all
+from flames_cli.stages.federate.stage import federate
+from flames_cli.stages.partition.stage import partition
+from tests.support.asserts import read_csv
+from tests.support.stages import evaluate_run, federate_config
+
+pytestmark = pytest.mark.federated
+
+SMALL = {"device": "cpu", "precision": "fp32", "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny):
+    """Return a workspace with the families flames and fedavg of two seeds, and the run local."""
+    root = tiny()
+    for strategy in ("flames", "fedavg"):
+        config = federate_config(root, rounds=1, strategy=strategy, seeds=(0, 1))
+        list(federate_all(config, lambda _: nullcontext(ignore)))
+    federate(federate_config(root, rounds=1, strategy="local"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def compared(trained):
+    """Return the comparison of all three."""
+    return compare_runs(trained, "flames", "fedavg", "local", metrics=("dice", "hausdorff"))
+
+
+def compare_runs(root, *runs, **options):
+    return compare(CompareConfig(workspace=root, runs=runs, **{**SMALL, **options}))
+
+
+def scores_of(root, run):
+    """Return {(split, modality or client, case): {seed: [Dice of each model]}} from cases.csv."""
+    found = {}
+    for row in read_csv(root / "evaluations" / run / "cases.csv"):
+        owner = row["model"] if row["split"] == "client_test" else row["modality"]
+        key = (row["split"], owner, row["dataset"], row["case"], row["patient"])
+        found.setdefault(key, {}).setdefault(row["seed"], []).append(float(row["dice"]))
+    return found
+
+
+def mean_of(by_seed):
+    return np.mean([np.mean(models) for models in by_seed.values()])
+
+
+def test_the_runs_are_evaluated_first_and_not_again(trained, compared):
+    assert set(compared.evaluated) <= {"flames", "fedavg", "local"}
+    before = {path: path.stat().st_mtime_ns for path in (trained / "evaluations").glob("*/*")}
+    assert compare_runs(trained, "flames", "fedavg", pictures=False).evaluated == ()
+    assert before == {path: path.stat().st_mtime_ns for path in (trained / "evaluations").glob("*/*")}
+
+
+def test_every_mean_is_recomputed_from_the_evaluations(trained, compared):
+    rows = [row for row in read_csv(compared.folder / "means.csv") if row["metric"] == "dice"]
+    assert {row["run"] for row in rows} == {"flames", "fedavg", "local"}
+    checked = 0
+    for row in rows:
+        split = f"{row['table'].removesuffix('s')}_test"
+        scores = scores_of(trained, row["run"])
+        own = {
+            key: by_seed
+            for key, by_seed in scores.items()
+            if key[0] == split and (row["kind"] == "all" or key[1] == row["label"])
+        }
+        by_patient = {}
+        for key, by_seed in own.items():
+            unit = (key[2], key[4]) if row["kind"] == "all" else key
+            by_patient.setdefault(unit, []).append(mean_of(by_seed))
+        assert float(row["mean"]) == pytest.approx(np.mean([*map(np.mean, by_patient.values())]), abs=1e-12)
+        assert int(row["n"]) == len(own)
+        checked += 1
+    assert checked == 3 * (4 + 3)
+
+
+def test_every_difference_is_recomputed_from_the_evaluations(trained, compared):
+    rows = [row for row in read_csv(compared.folder / "differences.csv") if row["metric"] == "dice"]
+    reference = scores_of(trained, "flames")
+    by_family = {}
+    for row in rows:
+        split = f"{row['table'].removesuffix('s')}_test"
+        scores = scores_of(trained, row["run"])
+        by_patient = {}
+        for key, by_seed in scores.items():
+            if key[0] == split and (row["kind"] == "all" or key[1] == row["label"]):
+                by_patient.setdefault(key[2:3] + key[4:], []).append(
+                    mean_of(by_seed) - mean_of(reference[key])
+                )
+        differences = [np.mean(values) for values in by_patient.values()]
+        assert float(row["difference"]) == pytest.approx(np.mean(differences), abs=1e-12)
+        assert int(row["n_patients"]) == len(differences)
+        expected = compare_pairs(differences, 0)
+        assert float(row["p_permutation"]) == expected.p_permutation
+        assert float(row["p_wilcoxon"]) == expected.p_wilcoxon
+        assert (row["low"] == "") == (len(differences) == 1)
+        low, high = (float(row[name] or row["difference"]) for name in ("low", "high"))
+        assert low - 1e-12 <= float(row["difference"]) <= high + 1e-12
+        by_family.setdefault(row["family"], []).append(row)
+    assert {name: len(rows) for name, rows in by_family.items()} == {"single models": 10, "all patients": 4}
+    for family in by_family.values():
+        corrected = holm([float(row["p_permutation"]) for row in family])
+        assert [float(row["p_permutation_holm"]) for row in family] == corrected
+
+
+def test_fairness_is_that_of_the_clients_means(compared):
+    means = read_csv(compared.folder / "means.csv")
+    for row in read_csv(compared.folder / "fairness.csv"):
+        own = {
+            one["label"]: float(one["mean"])
+            for one in means
+            if (one["table"], one["kind"], one["run"], one["metric"])
+            == ("clients", "model", row["run"], row["metric"])
+        }
+        values = [*own.values()]
+        assert float(row["mean"]) == pytest.approx(np.mean(values))
+        assert float(row["sd"]) == pytest.approx(np.std(values, ddof=1))
+        assert float(row["range"]) == pytest.approx(np.ptp(values))
+        assert own[row["worst_client"]] == pytest.approx(float(row["worst"]))
+
+
+def test_the_tables_of_a_metric_have_the_numbers_of_all(compared):
+    means = {
+        (row["metric"], row["table"], row["label"], row["run"]): row["mean"]
+        for row in read_csv(compared.folder / "means.csv")
+    }
+    for name in ("clients-dice", "server-dice", "clients-hausdorff", "server-hausdorff"):
+        rows = read_csv(compared.folder / f"{name}.csv")
+        assert rows
+        for row in rows:
+            for run in compared.runs:
+                assert row[run] == means[row["metric"], row["table"], row["label"], run]
+        for suffix in ("md", "tex"):
+            assert "flames" in (compared.folder / f"{name}.{suffix}").read_text(encoding="utf-8")
+
+
+def test_seeds_are_paired_only_with_the_same_seeds(compared):
+    paired = {(row["run"], row["same_replicates"]) for row in read_csv(compared.folder / "differences.csv")}
+    assert paired == {("fedavg", "1"), ("local", "0")}
+
+
+def test_the_summary_names_runs_members_and_the_reference(compared):
+    summary = json.loads((compared.folder / "comparison.json").read_text(encoding="utf-8"))
+    assert (summary["format"], summary["version"], summary["reference"]) == ("flames-comparison", 1, "flames")
+    assert [[one["name"] for one in run["members"]] for run in summary["runs"]] == [
+        ["flames-seed-0", "flames-seed-1"],
+        ["fedavg-seed-0", "fedavg-seed-1"],
+        ["local"],
+    ]
+    assert any("local has 2 server models of one modality" in note for note in summary["notes"])
+
+
+def test_pictures_show_the_same_cases_of_all_runs(compared):
+    names = {path.name for path in compared.folder.glob("*.png")}
+    assert {"overlays-client.png", "overlays-server.png", "differences-dice.png"} <= names
+
+
+def test_the_same_comparison_gives_the_same_bytes(trained, compared):
+    first = {path.name: path.read_bytes() for path in compared.folder.iterdir()}
+    again = compare_runs(trained, *compared.runs, metrics=("dice", "hausdorff"), name="again")
+    assert again.folder != compared.folder
+    second = {path.name: path.read_bytes() for path in again.folder.iterdir()}
+    assert first.keys() == second.keys()
+    differing = [name for name in first if first[name] != second[name]]
+    assert differing == ["comparison.json"]
+    assert (
+        first["comparison.json"].replace(b'"name": "flames-vs-fedavg-vs-local"', b'"name": "again"')
+        == (second["comparison.json"])
+    )
+
+
+def test_a_comparison_of_other_models_is_set_aside(trained, tmp_path):
+    root = shutil.copytree(trained, tmp_path / "space")
+    first = compare_runs(root, "flames", "local", pictures=False, name="mine")
+    assert first.aside is None
+    again = compare_runs(root, "flames", "local", pictures=False, name="mine", metrics=("iou",))
+    assert again.aside is None
+    assert (again.folder / "clients-dice.csv").is_file()
+    other = compare_runs(root, "fedavg", "local", pictures=False, name="mine")
+    assert other.aside == root / "comparisons" / "mine-old-1"
+    assert (other.aside / "clients-iou.csv").is_file()
+
+
+def test_an_evaluation_of_earlier_models_is_made_again(trained, tmp_path):
+    root = shutil.copytree(trained, tmp_path / "space")
+    evaluate_run(root, "local")
+    federate(federate_config(root, rounds=2, strategy="local"))
+    result = compare_runs(root, "flames", "local", pictures=False)
+    assert result.evaluated == ("local",)
+    assert (root / "evaluations" / "local-old-1").is_dir()
+    assert [run.round for run in result.evaluations[1].runs] == [2]
+
+
+def test_one_run_alone_has_means_and_no_differences(trained):
+    result = compare_runs(trained, "local")
+    assert read_csv(result.folder / "differences.csv") == []
+    assert read_csv(result.folder / "fairness.csv")
+    assert not (result.folder / "differences-dice.png").exists()
+
+
+def test_runs_on_other_test_patients_are_not_compared(trained, tmp_path):
+    root = shutil.copytree(trained, tmp_path / "space")
+    partition(PartitionConfig(workspace=root, name="other", split={"brats": 2}, fold="1/2"))
+    federate(federate_config(root, rounds=1, strategy="local", run="folded", partition="other"))
+    with pytest.raises(FlamesError) as caught:
+        compare_runs(root, "local", "folded")
+    message = str(caught.value)
+    assert "run 'folded' (partition other) and run 'local' (partition default) have different" in message
+    assert "sha" not in message
+
+
+def test_no_run_and_an_unknown_run_and_metric_are_rejected(trained):
+    with pytest.raises(FlamesError, match="got no run to compare"):
+        compare_runs(trained)
+    with pytest.raises(MissingArtifact, match="no run 'gone'"):
+        compare_runs(trained, "flames", "gone")
+    with pytest.raises(FlamesError, match=r"got --metric nsd, and no test case .* choose one of dice, iou"):
+        compare_runs(trained, "local", metrics=("nsd",))
+
+
+def test_values_of_a_column_are_compared(trained):
+    result = compare_runs(trained, "flames", "fedavg", by="organ", pictures=False)
+    rows = read_csv(result.folder / "means.csv")
+    labels = {row["label"] for row in rows if row["table"] == "clients-by-organ"}
+    assert labels == {"brain", "breast"}
+    assert result.name == "flames-vs-fedavg-by-organ"
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"runs": ("a", "b")}, "a-vs-b"),
+        ({"runs": ("a",), "protocol": "slices"}, "a-slices"),
+        (
+            {"runs": ("a", "b"), "round": 3, "by": "age group", "seed": 2},
+            "a-vs-b-round-3-by-age-group-seed-2",
+        ),
+        ({"runs": ("a" * 30, "b" * 30, "c", "d")}, "a" * 30 + "-and-3-more"),
+        ({"runs": ("a" * 64, "b"), "protocol": "slices"}, "a" * 46 + "-and-1-more-slices"),
+    ],
+)
+def test_the_default_name_says_what_differs_from_the_default(options, name):
+    found = default_name(CompareConfig(**options))
+    assert found == name
+    assert len(found) <= 64
+
+
+def test_cells_of_the_csv_are_numbers(compared):
+    with (compared.folder / "means.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            assert np.isfinite(float(row["mean"]))
