@@ -92,7 +92,12 @@ def _distances(predicted: Mask, truth: Mask, case: CaseInfo) -> dict[str, Any]:
     size = len(truth)
     found = match_lesions(predicted, truth)
     in_px = _surfaces(predicted, truth, pixel_after_square((1.0, 1.0), case.raw_shape, size))
-    in_mm = _surfaces_in_mm(predicted, truth, case, in_px)
+    row_mm, column_mm = case.spacing_mm
+    in_mm = (
+        in_px.scaled(row_mm)
+        if in_px and row_mm == column_mm > 0
+        else _surfaces(predicted, truth, pixel_after_square(case.spacing_mm, case.raw_shape, size))
+    )
     sides = [pixels * mm for pixels, mm in zip(case.raw_shape, case.spacing_mm, strict=True)]
     return {
         "hausdorff_px": hausdorff_px(predicted, truth),
@@ -106,17 +111,6 @@ def _distances(predicted: Mask, truth: Mask, case: CaseInfo) -> dict[str, Any]:
         "lesions_predicted": found.predicted,
         "lesions_matched": found.matched,
     }
-
-
-def _surfaces_in_mm(
-    predicted: Mask, truth: Mask, case: CaseInfo, in_px: SurfaceDistances | None
-) -> SurfaceDistances | None:
-    """Return the distances in mm, from those in pixels where a pixel is a square; None if its size is
-    unknown."""
-    rows, columns = case.spacing_mm
-    if in_px and rows == columns and rows > 0:
-        return SurfaceDistances(in_px.hd95 * rows, in_px.assd * rows)
-    return _surfaces(predicted, truth, pixel_after_square(case.spacing_mm, case.raw_shape, len(truth)))
 
 
 def _surfaces(predicted: Mask, truth: Mask, spacing: tuple[float, float]) -> SurfaceDistances | None:
