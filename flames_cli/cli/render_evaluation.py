@@ -98,7 +98,9 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
             "best or last"
         )
     yield from option_notes(content)
-    if len(content.runs) > 1:
+    if result.is_ensemble:
+        yield f"ensemble: the mean probability of {count(len(content.runs), 'run')}"
+    elif len(content.runs) > 1:
         yield f"pictures: those of {content.runs[0].name}, the first run"
     if spent := content.privacy:
         each = " and for each seed: their costs add up" if len(result.seeds) > 1 else ""
@@ -125,7 +127,7 @@ def _notes_on_tables(result: "Evaluation") -> Iterator[str]:
     if note := _nameless_note(result):
         yield note
     yield f"{MAJORITY}: accuracy of a prediction without tumour, for comparison with acc %"
-    several = len(content.runs) > 1
+    several = len(content.runs) > 1 and not result.is_ensemble
     over = "seeds of the mean over n cases" if several else "n cases"
     fewest = " of the seed with the fewest" if several else ""
     yield (
