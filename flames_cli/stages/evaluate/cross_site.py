@@ -25,6 +25,8 @@ class CrossScore:
 
     run: str
     seed: int
+    fold: int | None
+    """Fold of the run's partition, from 1; None without folds."""
     model: str
     """Client whose model it is."""
     model_modality: str
@@ -67,6 +69,7 @@ def score_masks(
         CrossScore(
             run=run.run,
             seed=run.seed,
+            fold=run.fold,
             model=model.label,
             model_modality=model.modality,
             client=client.name,
@@ -127,7 +130,11 @@ def _make_cell(key: tuple[str, ...], cases: Mapping[tuple[str, ...], list[float]
 def write_cross_scores(path: Path, scores: Sequence[CrossScore]) -> None:
     """Write cross-site-cases.csv, atomically: a line per model, run and case."""
     header = [one.name for one in fields(CrossScore)]
-    write_csv(path, header, [[getattr(score, name) for name in header] for score in scores])
+    write_csv(path, header, [[_cell(getattr(score, name)) for name in header] for score in scores])
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else value
 
 
 def make_heat_map(cells: Sequence[CrossCell], title: str) -> HeatMap:

@@ -9,7 +9,7 @@ from flames_cli.config import FederateConfig, check_section
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.stages.rounds import read_run_rounds
 from flames_cli.store.files.locks import is_locked, rounds_of
-from flames_cli.store.runs import FOLDS, SEEDS, RunFolder, find_family, read_config, read_history
+from flames_cli.store.runs import RunFolder, read_config, read_history, read_member
 
 Record = Mapping[str, Any]
 
@@ -24,6 +24,8 @@ class RunEntry:
     strategy: str = ""
     model: str = ""
     seed: int | None = None
+    fold: int | None = None
+    """Fold of its partition, from 1; None without folds."""
     planned: int = 1
     """Number of runs for which its family was started."""
     partition: str = ""
@@ -81,15 +83,16 @@ def _describe(run: RunFolder, error: Exception) -> str:
 
 
 def _with_options(run: RunFolder, entry: RunEntry) -> RunEntry:
-    tables = read_config(run.config)
+    tables, member = read_config(run.config), read_member(run)
     options, facts = tables.get("federate", {}), tables.get("run", {})
     return replace(
         entry,
-        family=find_family(run),
+        family=member.family,
         strategy=str(options.get("strategy", "")),
         model=str(options.get("model", "")),
         seed=options.get("seed"),
-        planned=max(1, len(facts.get(SEEDS, ()))) * max(1, len(facts.get(FOLDS, ()))),
+        fold=member.fold,
+        planned=max(1, len(member.planned_seeds)) * max(1, len(member.planned_folds)),
         partition=str(options.get("partition", "default")),
         device=str(facts.get("device", "")),
         rounds_asked=int(options.get("rounds", 0)),

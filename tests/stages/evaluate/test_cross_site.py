@@ -18,6 +18,7 @@ def score(model, client, case, dice, run="one", patient=None):
     return CrossScore(
         run=run,
         seed=0,
+        fold=None,
         model=model,
         model_modality=MODALITIES[model],
         client=client,
