@@ -718,6 +718,11 @@ class EvaluateConfig(Section):
         shown="name of the run, with what differs from the default",
         metavar="NAME",
     )
+    ensemble: bool = option(
+        False,
+        "Evaluate the mean probability of all runs of a family (seeds and folds) as one model of each "
+        "modality, on the server's test patients only.",
+    )
     threshold: Threshold = option(
         0.5,
         "Probability above which a pixel is tumour: a number, or auto (chosen for each model on its clients' "

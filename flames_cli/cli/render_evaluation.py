@@ -9,6 +9,7 @@ from rich.table import Table
 from flames_cli.cli.render_options import calibration_tables, option_notes, option_tables
 from flames_cli.cli.text import count, epsilon_spent
 from flames_cli.core.patient_units import join_units
+from flames_cli.store.evaluations import name_images
 
 if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has no use for
     from flames_cli.core.scores.metrics import Summary
@@ -97,7 +98,9 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
             "best or last"
         )
     yield from option_notes(content)
-    if len(content.runs) > 1:
+    if result.is_ensemble:
+        yield f"ensemble: the mean probability of {count(len(content.runs), 'run')}"
+    elif len(content.runs) > 1:
         yield f"pictures: those of {content.runs[0].name}, the first run"
     if spent := content.privacy:
         each = " and for each seed: their costs add up" if len(result.seeds) > 1 else ""
@@ -124,7 +127,7 @@ def _notes_on_tables(result: "Evaluation") -> Iterator[str]:
     if note := _nameless_note(result):
         yield note
     yield f"{MAJORITY}: accuracy of a prediction without tumour, for comparison with acc %"
-    several = len(content.runs) > 1
+    several = len(content.runs) > 1 and not result.is_ensemble
     over = "seeds of the mean over n cases" if several else "n cases"
     fewest = " of the seed with the fewest" if several else ""
     yield (
@@ -307,13 +310,7 @@ def plain_table(title: str) -> Table:
 
 def _what(row: "Row | LesionRow") -> str:
     """Return the organ of the images, with the modality if the row is not an unseen site, or the data set."""
-    from flames_cli.store.evaluations import name_unseen, unseen_kind
-
-    if row.dataset:
-        return f"– {row.dataset}"
-    if unseen_kind(row.unseen) == "unseen sites":
-        return row.organ
-    return name_unseen(f"{row.organ} {row.modality}".rstrip(), row.unseen)
+    return f"– {row.dataset}" if row.dataset else name_images(row.organ, row.modality, row.unseen)
 
 
 def metric_cell(metric: str, value: "Summary", n: int) -> str:

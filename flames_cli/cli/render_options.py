@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from flames_cli.cli.text import count
+from flames_cli.store.evaluations import name_unseen, unseen_kind
 
 if TYPE_CHECKING:  # it loads h5py, which `flames preprocess --help` has no use for
     from flames_cli.store.evaluations import EvaluationFile
@@ -80,8 +81,10 @@ def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
 
 
 def _label(line: Mapping[str, Any]) -> str:
-    unseen = f" on {line['unseen_site']} (unseen)" if line["unseen_site"] else ""
-    return f"{line['model']}{unseen}"
+    model, unseen = str(line["model"]), str(line["unseen_site"])
+    if unseen_kind(unseen) == "unseen sites":
+        return f"{model} on {unseen} (unseen)"
+    return name_unseen(model, unseen)
 
 
 def _limits(line: Mapping[str, Any]) -> str:

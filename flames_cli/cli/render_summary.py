@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.text import count, epsilon_spent
+from flames_cli.store.evaluations import name_images
 
 if TYPE_CHECKING:  # these load torch and Flower
     from flames_cli.stages.evaluate.files import Evaluation
@@ -58,7 +59,7 @@ def _table(
     for name in ("patients", "Dice", "HD95", "missed"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows[:MOST_ROWS]:
-        images = row.organ if row.unseen else f"{row.organ} {row.modality}"
+        images = name_images(row.organ, row.modality, row.unseen)
         table.add_row(row.label, images, _patients(row, units), _dice(row), _distance(row), str(row.missed))
     if len(rows) > MOST_ROWS:
         table.add_row(f"{len(rows) - MOST_ROWS} more", "see --detail")

@@ -68,3 +68,38 @@ class Segmenter:
                 deepest = self._model.bottleneck(images.to(self._device, memory_format=self._format))
                 pooled.append(deepest.float().mean(dim=(2, 3)).cpu().numpy())
         return np.concatenate(pooled)
+
+
+class Ensemble(Segmenter):
+    """Several models, each with its weights; a probability is the mean of theirs."""
+
+    def __init__(self, members: Sequence[tuple[Segmenter, Weights]]) -> None:
+        self._members = members
+
+    def masks(
+        self,
+        weights: Weights,
+        dataset: ShardDataset,
+        order: Sequence[int] | None = None,
+        rule: MaskRule | None = None,
+    ) -> Iterator[Mask]:
+        """Yield one H×W mask of 0 and 1 for each case in `order` (None: all), by `rule`; `weights` are not
+        used."""
+        rule = rule or MaskRule()
+        for probabilities in self.probabilities(weights, dataset, order, rule.tta):
+            mask: Mask = (probabilities > rule.threshold).astype(np.uint8)
+            yield mask
+
+    def probabilities(
+        self,
+        weights: Weights,  # noqa: ARG002 (each member has its own)
+        dataset: ShardDataset,
+        order: Sequence[int] | None = None,
+        tta: Tta = "none",
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the mean probability of tumour, H×W float32 in [0, 1], for each case in `order` (None: all);
+        `weights` are not used."""
+        found = [segmenter.probabilities(own, dataset, order, tta) for segmenter, own in self._members]
+        for maps in zip(*found, strict=True):
+            mean: NDArray[np.float64] = np.stack(maps).mean(axis=0, dtype=np.float64)
+            yield mean.astype(np.float32)

@@ -36,6 +36,16 @@ def name_unseen(name: str, unseen_site: str) -> str:
     return f"{name} ({unseen_site})" if unseen_site else name
 
 
+def name_images(organ: str, modality: str, unseen_site: str) -> str:
+    """Return the name of images in a table: organ and modality, with that which is unseen.
+
+    The organ of a line of an unseen site names the site already.
+    """
+    if unseen_kind(unseen_site) == "unseen sites":
+        return organ
+    return name_unseen(f"{organ} {modality}".rstrip(), unseen_site)
+
+
 @dataclass(frozen=True, slots=True)
 class _Scored:
     """Model and patient of one score: the first columns of both tables."""

@@ -14,6 +14,7 @@ from flames_cli.store.evaluations import (
     EvaluatedRun,
     EvaluationFile,
     VolumeScore,
+    name_images,
     name_unseen,
     read_case_scores,
     read_evaluation_file,
@@ -152,3 +153,6 @@ def test_unseen_sites_organs_and_modalities_are_kinds_of_their_own():
     names = {"": "liver", "C5": "liver, C5 (unseen)", "unseen organ": "liver (unseen organ)"}
     assert {unseen: name_unseen("liver", unseen) for unseen in names} == names
     assert [unseen_kind(unseen) for unseen in names] == ["", "unseen sites", "unseen organ"]
+    assert name_images("liver", "CT", "unseen modality") == "liver CT (unseen modality)"
+    assert name_images("liver, C5 (unseen)", "CT", "C5") == "liver, C5 (unseen)"
+    assert name_images("all organs", "", "") == "all organs"

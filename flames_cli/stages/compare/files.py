@@ -59,7 +59,7 @@ class Comparison:
 
 
 def write_comparison(result: Comparison) -> Comparison:
-    """Write all files but the pictures.
+    """Write all tables; `write_summary` and the pictures follow.
 
     Returns:
         The comparison, with the new path of an earlier one of other evaluations.
@@ -84,8 +84,12 @@ def write_comparison(result: Comparison) -> Comparison:
         if len(runs) > 1 and differences:
             shown = difference_table(differences, runs, detail=True)
             _write_text_table(folder / f"differences-{option}", shown, result)
-    write_json(folder / SUMMARY, finite(comparison_json(result)))
     return result
+
+
+def write_summary(result: Comparison) -> None:
+    """Write comparison.json, as the last file: it says that the folder is complete."""
+    write_json(result.folder / SUMMARY, finite(comparison_json(result)))
 
 
 def _is_of_same_evaluations(result: Comparison) -> bool:

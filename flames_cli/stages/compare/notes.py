@@ -30,8 +30,17 @@ def notes_of(result: "Comparison") -> Iterator[str]:
     yield f"n: {units}, (cases) if they are more; {_protocol_words(result)}"
     if any(COLUMNS[name].unit for option in result.metrics for name in OPTIONS[option] if "penal" in name):
         yield ("where a run finds nothing, a distance is the diagonal of the image: (number of such cases)")
+    yield from _mixed_units(result)
     if len(result.runs) > 1:
         yield from _difference_notes(result, units)
+
+
+def _replicates(result: "Comparison") -> Iterator[str]:
+    """Yield what the intervals also draw: seeds, and folds of the server's models."""
+    if any(len({run.seed for run in one.runs}) > 1 for one in result.evaluations):
+        yield "seeds"
+    if any(len({run.fold for run in one.runs}) > 1 for one in result.evaluations):
+        yield "folds (server models)"
 
 
 def _averaged_models(result: "Comparison") -> Iterator[str]:
@@ -46,6 +55,16 @@ def _averaged_models(result: "Comparison") -> Iterator[str]:
             yield f"{run} has {number} server models of one modality: the mean of their scores is shown"
 
 
+def _mixed_units(result: "Comparison") -> Iterator[str]:
+    """Yield a note if a table has distances in mm and in pixels."""
+    for option in result.metrics:
+        for table in result.tables.tables:
+            units = {COLUMNS[one.column].unit for one in result.tables.of(option, table)}
+            if len(units) > 1:
+                yield f"{option}: no mean over rows in {' and '.join(sorted(units))}"
+                break
+
+
 def _protocol_words(result: "Comparison") -> str:
     if result.protocol == "slices":
         return "each selected image has one value, as in the paper"
@@ -58,8 +77,8 @@ def _protocol_words(result: "Comparison") -> str:
 
 def _difference_notes(result: "Comparison", units: str) -> Iterator[str]:
     made = [difference for one in result.tables.scores for difference in one.differences if difference]
-    several = any(len(one.runs) > 1 for one in result.evaluations)
-    over = f"{units.replace(' and ', ', ')} and seeds" if several else units
+    over = ", ".join([*units.split(" and "), *_replicates(result)])
+    over = " and ".join(over.rsplit(", ", 1))
     yield (
         f"difference: run − {result.runs[0]}, each of the {units} counts once; 95 % bootstrap interval over "
         f"{over}, too narrow for fewer than some {FEW_PATIENTS}"

@@ -3,7 +3,7 @@ pictures."""
 
 from flames_cli.config import MAX_NAME, CompareConfig
 from flames_cli.errors import FlamesError
-from flames_cli.stages.compare.files import Comparison, write_comparison
+from flames_cli.stages.compare.files import Comparison, write_comparison, write_summary
 from flames_cli.stages.compare.inputs import Evaluated, check_same_tests, gather_evaluations
 from flames_cli.stages.compare.pictures import draw_comparison
 from flames_cli.stages.compare.samples import choose_scores, pool_scores
@@ -54,6 +54,7 @@ def compare(config: CompareConfig, progress: Progress = silent) -> Comparison:
         result = write_comparison(result)
         if config.pictures:
             draw_comparison(result, found, config.workspace)
+        write_summary(result)
     return result
 
 

@@ -61,8 +61,15 @@ class Evaluation:
         return self.content.run
 
     @property
+    def is_ensemble(self) -> bool:
+        """True if the runs are one model, with the mean of their probabilities."""
+        return bool(self.content.options.get("ensemble"))
+
+    @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds of the runs, each once."""
+        """Seeds of the runs, each once; that of the first run for an ensemble, which is one model."""
+        if self.is_ensemble:
+            return (self.content.runs[0].seed,)
         return tuple(dict.fromkeys(run.seed for run in self.content.runs))
 
     @property

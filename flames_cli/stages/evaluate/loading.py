@@ -191,7 +191,9 @@ def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> st
     default = all(run.state.round == choose_round(run.rounds, None).round for run in loaded.runs)
     if config.round is not None and not default:
         parts.append(f"round-{config.round}" if isinstance(config.round, int) else str(config.round))
-    if config.on:
+    if config.ensemble:
+        parts.append("ensemble")
+    elif config.on:
         parts += [config.model, "on", *config.on] if config.model else ["on", *config.on]
     elif len(splits) == 1 and not loaded.first.at_sites:
         parts.append(splits[0].replace("_", "-"))

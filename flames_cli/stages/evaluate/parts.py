@@ -101,7 +101,7 @@ def _align(key: tuple[str, ...], rows: dict[_RowKey, dict[Hashable, ScoreT]]) ->
         split=key[0],
         label=key[1],
         modality=key[2],
-        organ=_name_organs([row.organ for row in first.values()], key[3]),
+        organ=name_organs([row.organ for row in first.values()], key[3]),
         scores=[[row[unit] for unit in common] for row in (first, *others)],
         unseen=key[3],
     )
@@ -126,7 +126,7 @@ def divide(model: Part[ScoreT]) -> list[Part[ScoreT]]:
 
 
 def _only_organ(model: Part[ScoreT], organ: str) -> Part[ScoreT]:
-    return replace(model.only(lambda score: score.organ == organ), organ=_name_organs([organ], model.unseen))
+    return replace(model.only(lambda score: score.organ == organ), organ=name_organs([organ], model.unseen))
 
 
 def _only_dataset(part: Part[ScoreT], dataset: str) -> Part[ScoreT]:
@@ -166,7 +166,7 @@ def _pool(models: Sequence[Part[ScoreT]]) -> Part[ScoreT]:
         split=models[0].split,
         label=POOLED[models[0].split],
         modality=modalities.pop() if len(modalities) == 1 else "",
-        organ=_name_organs([score.organ for model in models for score in model.cases], unseen),
+        organ=name_organs([score.organ for model in models for score in model.cases], unseen),
         scores=[
             [score for row in rows for score in row]
             for rows in zip(*(model.scores for model in models), strict=True)
@@ -175,7 +175,8 @@ def _pool(models: Sequence[Part[ScoreT]]) -> Part[ScoreT]:
     )
 
 
-def _name_organs(organs: Iterable[str], unseen: str) -> str:
+def name_organs(organs: Iterable[str], unseen: str) -> str:
+    """Return the organ, or ALL_ORGANS if there are several, with the unseen site if it is one."""
     different = list(dict.fromkeys(organs))
     name = ALL_ORGANS if len(different) > 1 else different[0]
     return name_unseen(name, unseen) if unseen_kind(unseen) == "unseen sites" else name

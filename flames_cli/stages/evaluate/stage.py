@@ -9,11 +9,13 @@ from flames_cli import __version__
 from flames_cli.config import EvaluateConfig
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
+from flames_cli.learn.segment import Ensemble
 from flames_cli.report.figures import OverlayRow
 from flames_cli.stages.evaluate.choices import MaskChoice, MaskOptions, choose_masks
 from flames_cli.stages.evaluate.cross_site import TABLE as CROSS_SITE
 from flames_cli.stages.evaluate.cross_site import CrossScore, CrossSite, make_cells, score_masks
 from flames_cli.stages.evaluate.details import Details, calibration_lines, choice_lines
+from flames_cli.stages.evaluate.ensembles import check_ensemble, find_ensembles
 from flames_cli.stages.evaluate.files import (
     PREDICTIONS_FILE,
     Evaluation,
@@ -83,7 +85,7 @@ def find_evaluation(config: EvaluateConfig) -> Path | None:
     with reading_partitions(config):
         loaded = load_all(config, config.run)
     config = check_choice(config, loaded)
-    content = _describe_all(config, loaded, _choose_splits(config, loaded.first))
+    content = _describe_all(config, loaded, _choose_splits(config, loaded))
     folder = evaluation_folder(config.workspace, content.name)
     complete = all((folder / name).is_file() for name in (CASES, VOLUMES, PREDICTIONS_FILE))
     return folder if complete and has_same_models(folder, content) else None
@@ -123,7 +125,7 @@ class _Found:
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     loaded = load_all(config, config.run)
     config = check_choice(config, loaded)
-    splits = _choose_splits(config, loaded.first)
+    splits = _choose_splits(config, loaded)
     wanted = (config.model or ALL_MODELS) if config.on else ""
     options = _mask_options(config, loaded)
     content = _describe_all(config, loaded, splits)
@@ -132,9 +134,13 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
-            tests = _list_tests(loaded, split, config.on)
+            ensemble = loaded.name if config.ensemble else ""
+            tests = _list_ensemble_tests(loaded) if ensemble else _list_tests(loaded, split, config.on)
             for done, (held_out, runs) in enumerate(tests, start=1):
-                models = list(_models(runs, held_out, wanted))
+                if ensemble:
+                    models = list(find_ensembles(ensemble, runs, held_out))
+                else:
+                    models = list(_models(runs, held_out, wanted))
                 if models:
                     _score_test_set(found, models, held_out, options, drawn)
                 progress(f"evaluate {split}", done, len(tests))
@@ -192,12 +198,17 @@ def _homes(run: LoadedRun) -> Iterator[HeldOut]:
             yield HeldOut(run.partition.folder, client, ("test",))
 
 
-def _choose_splits(config: EvaluateConfig, run: LoadedRun) -> list[str]:
+def _choose_splits(config: EvaluateConfig, loaded: Loaded) -> list[str]:
     """Return the splits to test.
 
     Raises:
-        FlamesError: tests of clients were requested whose data are at their sites.
+        FlamesError: tests of clients were requested whose data are at their sites, or the options do not fit
+            an ensemble.
     """
+    if config.ensemble:
+        check_ensemble(config, loaded)
+        return ["server_test"]
+    run = loaded.first
     chosen = {"client_test": config.client_test, "server_test": config.server_test}
     splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
     if config.on:
@@ -255,6 +266,7 @@ def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> d
         "round": config.round,
         "interval": interval,
         **masks,
+        "ensemble": config.ensemble,
         **cross,
     }
     return {**options, "on": list(config.on), "model": config.model} if config.on else options
@@ -299,6 +311,13 @@ def _list_tests(loaded: Loaded, split: str, on: Sequence[str]) -> list[tuple[Hel
     ]
 
 
+def _list_ensemble_tests(loaded: Loaded) -> list[tuple[HeldOut, list[LoadedRun]]]:
+    """Return the server's test sets, each with all runs: folds have the same ones."""
+    first = loaded.first.partition
+    tests = list_held_out(first.folder, first.content, "server_test")
+    return [(held_out, loaded.runs) for held_out in tests]
+
+
 def _score_test_set(
     found: _Found,
     models: Sequence[tuple[LoadedRun, ModelUnderTest]],
@@ -333,7 +352,7 @@ def _score_test_set(
         found.cases.extend(cases)
         found.volumes.extend(score_volumes(facts, model, tests, masks))
         found.masks.add(_predicted_set(run, model, tests), masks)
-        if run is drawn:
+        if drawn and (run is drawn or isinstance(run.segmenter, Ensemble)):
             row = make_overlay_row(model, data, cases, masks)
             found.overlays.setdefault(held_out.split, []).append(row)
 

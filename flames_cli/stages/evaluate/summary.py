@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from flames_cli.core.scores.metrics import Summary
 from flames_cli.core.scores.summaries import summarise_seeds
-from flames_cli.stages.evaluate.parts import Part, ScoreT, has_lesion, values_of
+from flames_cli.stages.evaluate.parts import Part, ScoreT, has_lesion, name_organs, values_of
 from flames_cli.stages.evaluate.rows import penalised_of
 from flames_cli.store.evaluations import CaseScore, VolumeScore
 
@@ -103,7 +103,7 @@ def _make_row(part: Part[ScoreT], protocol: Protocol) -> SummaryRow:
         split=part.split,
         label=part.label,
         modality=part.modality,
-        organ=part.organ,
+        organ=name_organs((score.organ for score in part.cases), part.unseen),
         unseen=part.unseen,
         datasets=tuple(dict.fromkeys(score.dataset for score in part.cases)),
         protocol=protocol,

@@ -15,7 +15,7 @@ from flames_cli.fed.events import ignore
 from flames_cli.stages.compare.stage import compare, default_name
 from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.stage import federate
-from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.partition.stage import make_partitions, partition
 from tests.support.asserts import read_csv
 from tests.support.stages import evaluate_run, federate_config
 
@@ -238,6 +238,30 @@ def test_values_of_a_column_are_compared(trained):
     labels = {row["label"] for row in rows if row["table"] == "clients-by-organ"}
     assert labels == {"brain", "breast"}
     assert result.name == "flames-vs-fedavg-by-organ"
+
+
+def test_folds_are_pooled_and_paired_with_intervals(tiny):
+    root = tiny()
+    make_partitions(PartitionConfig(workspace=root, split={"brats": 2}, folds=2))
+    for strategy in ("flames", "fedavg"):
+        config = federate_config(root, rounds=1, strategy=strategy, seeds=(0, 1), folds="")
+        list(federate_all(config, lambda _: nullcontext(ignore)))
+    result = compare_runs(root, "fedavg", "flames")
+    names = [f"flames-fold-{fold}-seed-{seed}" for fold in (1, 2) for seed in (0, 1)]
+    assert sorted(run.name for run in result.evaluations[1].runs) == names
+    cases = read_csv(root / "evaluations" / "flames" / "cases.csv")
+    for row in read_csv(result.folder / "means.csv"):
+        if (row["metric"], row["kind"], row["run"]) == ("dice", "model", "flames"):
+            split = f"{row['table'].removesuffix('s')}_test"
+            own = [one for one in cases if (one["split"], one["model"]) == (split, row["label"])]
+            assert float(row["mean"]) == pytest.approx(np.mean([float(one["dice"]) for one in own]))
+            assert int(row["n"]) == len({one["case"] for one in own})
+            assert int(row["replicates"]) == (2 if row["table"] == "clients" else 4)
+    everybody = [row for row in read_csv(result.folder / "differences.csv") if row["metric"] == "dice"]
+    clients = next(row for row in everybody if (row["table"], row["kind"]) == ("clients", "all"))
+    patients = {(one["dataset"], one["patient"]) for one in cases if one["split"] == "client_test"}
+    assert (int(clients["n_patients"]), clients["same_replicates"]) == (len(patients), "1")
+    assert float(clients["low"]) <= float(clients["difference"]) <= float(clients["high"])
 
 
 @pytest.mark.parametrize(

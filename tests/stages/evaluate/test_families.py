@@ -5,17 +5,24 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
 
 from flames_cli.cli.render_evaluation import evaluation_notes
 from flames_cli.config import PartitionConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import ignore
+from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import load_weights
 from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.stage import Planned, federate
 from flames_cli.stages.partition.stage import make_partitions
+from flames_cli.store.checkpoint import load_state
 from flames_cli.store.evaluations import read_case_scores
+from flames_cli.store.h5 import read_shard_sets
+from flames_cli.store.workspace import partition_folder
 from tests.support.asserts import read_csv
-from tests.support.stages import evaluate_run, federate_config
+from tests.support.stages import SMALL_MODEL, evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
 
@@ -119,3 +126,45 @@ def test_runs_on_folds_of_different_cross_validations_are_not_pooled(tiny):
     where = "'fold-1' and run 'flames-fold-2' on 'cv-fold-2', expected runs of one set"
     with pytest.raises(FlamesError, match=where):
         evaluate_run(root, "flames")
+
+
+def probabilities_of(root, run, data):
+    """Return the probabilities of the server's MRI model of a run, by torch alone."""
+    model = build_model("unet", seed=0, **SMALL_MODEL).eval()
+    load_weights(model, load_state(root / "runs" / run / "checkpoints").final_server_model("MRI", "MRI"))
+    with torch.no_grad():
+        maps = [model(images)[:, 0].numpy() for images, _ in iterate_batches(data, range(len(data)), 8)]
+    return np.concatenate(maps)
+
+
+def test_an_ensemble_is_the_mean_probability_of_all_runs(trained):
+    result = evaluate_run(trained, "flames", ensemble=True, overlays=True)
+    assert result.folder == trained / "evaluations" / "flames-ensemble"
+    assert set(result.tables.splits) == {"server_test"}
+    scores = [one for one in read_case_scores(result.folder / "cases.csv") if one.model == "MRI"]
+    assert {(one.run, one.seed, one.fold) for one in scores} == {("flames", 0, None)}
+    shard = partition_folder(trained) / "shards" / "server-MRI.h5"
+    data = ShardDataset(read_shard_sets(shard, "test", complete=True))
+    maps = [probabilities_of(trained, f"flames-seed-{seed}", data) for seed in (0, 1)]
+    masks = np.mean(maps, axis=0) > 0.5
+    assert [one.case for one in scores] == [data.case(index).case for index in range(len(data))]
+    assert [one.tp + one.fp for one in scores] == [np.count_nonzero(mask) for mask in masks]
+    assert all(len(row.by_seed) == 1 for row in result.server)
+    assert "ensemble: the mean probability of 2 runs" in evaluation_notes(result)
+    assert (result.folder / "overlays-server.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "message"),
+    [
+        ("flames-seed-0", {}, "one finished run of 'flames-seed-0', expected several"),
+        ("flames", {"client_test": True}, "expected the server's test patients alone"),
+        ("flames", {"cross_site": True}, "leave --cross-site out"),
+        ("flames", {"on": ("US",)}, "got --ensemble with --on, expected models on the modality"),
+        ("flames", {"threshold": "auto"}, "--ensemble with --threshold auto, which chooses on validation"),
+        ("flames", {"postprocess": "auto"}, "leave --postprocess auto out"),
+    ],
+)
+def test_what_does_not_fit_an_ensemble_is_rejected(run, options, message, trained):
+    with pytest.raises(FlamesError, match=message):
+        evaluate_run(trained, run, ensemble=True, **options)

@@ -43,6 +43,21 @@ def test_a_model_with_volumes_and_other_images_has_a_line_of_each():
     assert (rest.protocol, rest.n, rest.dice.mean) == ("images", 2, pytest.approx(0.6))
 
 
+def test_a_line_names_the_organs_of_its_own_cases():
+    images = [of_mri("a1", 0.9, "a"), of_mri("d", 0.5, "", dataset="knees", organ="knee")]
+    volumes, others = summary_of(images, [make_volume("a", 0.3)])
+    assert (volumes.protocol, volumes.organ) == ("volumes", "brain")
+    assert (others.protocol, others.organ) == ("images", "knee")
+
+
+def test_a_test_of_an_unseen_modality_is_a_line_of_its_own():
+    images = [of_mri("a", 0.9, ""), of_mri("b", 0.1, "", modality="CT", unseen_site="unseen modality")]
+    seen, unseen = summary_of(images)
+    assert (seen.organ, seen.modality, seen.unseen) == ("brain", "MRI", "")
+    assert (unseen.label, unseen.organ, unseen.modality) == ("MRI", "brain", "CT")
+    assert unseen.unseen == "unseen modality"
+
+
 def test_a_volume_of_the_same_name_in_another_data_set_replaces_nothing():
     _, rest = summary_of([of_mri("a1", 0.9, "a", dataset="other")], [make_volume("a", 0.3)])
     assert (rest.protocol, rest.n) == ("images", 1)
