@@ -32,6 +32,10 @@ class SurfaceDistances:
     assd: float
     """Mean over the voxels of both surfaces of the distance to the nearest voxel of the other one."""
 
+    def scaled(self, factor: float) -> "SurfaceDistances":
+        """Return the distances in another unit, `factor` of which are one of this unit."""
+        return SurfaceDistances(self.hd95 * factor, self.assd * factor)
+
 
 def surface_distances(pred: Binary, target: Binary, spacing: Sequence[float]) -> SurfaceDistances:
     """Return HD95 and ASSD of one case.
@@ -52,9 +56,9 @@ def surface_distances(pred: Binary, target: Binary, spacing: Sequence[float]) ->
     lengths = _checked_spacing(spacing, predicted.ndim)
     if not predicted.any() or not truth.any():
         return SurfaceDistances(*[math.inf if predicted.any() or truth.any() else 0.0] * 2)
-    from monai.metrics.utils import get_edge_surface_distance
+    with _monai_apart():
+        from monai.metrics.utils import get_edge_surface_distance
 
-    with _without_warnings():
         masks = (torch.from_numpy(mask) for mask in _crop(predicted, truth))
         _, found, _ = get_edge_surface_distance(*masks, spacing=lengths, symmetric=True)
     forth, back = (np.asarray(one, np.float64) for one in found)
@@ -84,17 +88,18 @@ def surface_dice(pred: Binary, target: Binary, spacing: Sequence[float], toleran
         raise ValueError(f"got a tolerance of {tolerance}, expected a finite number of 0 or more")
     if not predicted.any() or not truth.any():
         return 0.0 if predicted.any() or truth.any() else 1.0
-    from monai.metrics import compute_surface_dice
-
     options = {"include_background": True, "spacing": lengths, "use_subvoxels": True}
-    with _without_warnings():
+    with _monai_apart():
+        from monai.metrics import compute_surface_dice
+
         masks = (torch.from_numpy(mask)[None, None] for mask in _crop(predicted, truth))
         return float(compute_surface_dice(*masks, class_thresholds=[tolerance], **options))
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Hide the warnings of MONAI 1.6 about an argument that its own functions pass."""
+def _monai_apart() -> Iterator[None]:
+    """Hide the warnings of MONAI 1.6 about an argument that its own functions pass, and undo what its import
+    does to the warnings of the process: it replaces their handler."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

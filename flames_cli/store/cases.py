@@ -22,7 +22,7 @@ from flames_cli.core.imaging.small_lesion_rule import (
     SmallLesionRule,
     parse_small_lesion_rule,
 )
-from flames_cli.core.imaging.volumes import Placement
+from flames_cli.core.imaging.volumes import PLANES, Placement, are_axes
 from flames_cli.core.patient_units import NOUNS
 from flames_cli.store.files.atomic import raising_not_written, write_all
 from flames_cli.store.files.parse import parse_json
@@ -363,11 +363,15 @@ def _read_places(group: h5py.Group) -> list[Placement | None]:
     if "volume" not in group:
         return [None] * int(group["slice"].shape[0])
     volume = group["volume"]
+    planes, axes = read_texts(volume["plane"]), read_texts(volume["axes"])
+    for plane, codes in set(zip(planes, axes, strict=True)):
+        if (plane or codes) and not (plane in PLANES and are_axes(codes)):
+            raise ValueError(f"a slice has the plane {plane!r:.40} and the axes {codes!r:.40}")
     columns = zip(
-        read_texts(volume["plane"]),
+        planes,
         group["slice"][...].tolist(),
         volume["shape"][...].tolist(),
-        read_texts(volume["axes"]),
+        axes,
         volume["affine"][...].reshape(-1, 16).tolist(),
         strict=True,
     )

@@ -30,7 +30,9 @@ class StoredVolume:
     @property
     def is_complete(self) -> bool:
         """True if every slice of the volume is there, once."""
-        return self.slices == tuple(range(self.place.n_slices))
+        # A damaged file may state any number of slices: as many integers are made only if they are there.
+        n = self.place.n_slices
+        return len(self.slices) == n and self.slices == tuple(range(n))
 
     def stack_shape(self, size: int) -> tuple[int, int, int]:
         """Return the shape of its stored slices on each other, at `size`×`size`: slices, rows, columns."""

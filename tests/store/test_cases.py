@@ -167,6 +167,19 @@ def test_kept_columns_that_are_no_texts_by_column_are_damage(content):
             read_cases(group)
 
 
+@pytest.mark.parametrize(("column", "value"), [("plane", b"oblique"), ("axes", b"RRR"), ("axes", b"")])
+def test_a_plane_or_axes_that_do_not_exist_are_damage(column, value):
+    images, masks = draw(1)
+    case = replace(some_cases(1)[0], place=Placement("axial", 1, (4, 4, 4), "LPS", (0.0,) * 16))
+    with memory_file() as file:
+        group = write(file, [case], images, masks)
+        assert read_cases(group)[0].place
+        del group["volume"][column]
+        group["volume"][column] = np.array([value], h5py.string_dtype("utf-8", 8))
+        with pytest.raises(ValueError, match="a slice has the plane"):
+            read_cases(group)
+
+
 def test_cases_of_earlier_files_are_all_selected():
     images, masks = draw(2)
     with memory_file() as file:

@@ -56,6 +56,12 @@ def test_a_volume_with_other_slices_than_its_own_is_incomplete(slices):
     assert not volume.is_complete
 
 
+def test_a_volume_that_states_billions_of_slices_is_incomplete():
+    place = Placement("axial", 0, (4, 4, 2**31 - 1), "LPS", AFFINE)
+    (volume,) = find_volumes([("brats", slice_of("a", 0, place=place))])
+    assert not volume.is_complete
+
+
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "IPL", "SAR", "ALI"])
 @pytest.mark.parametrize("size", [32, 64, 200])

@@ -48,6 +48,11 @@ class Placement:
         return ras_order(self.axes)[PLANES[self.plane]]
 
 
+def are_axes(codes: str) -> bool:
+    """Return whether `codes` are the axis codes of a volume, such as LPS."""
+    return len(codes) == 3 and all(sum(code in pair for code in codes) == 1 for pair in _OPPOSITE.items())
+
+
 def to_ras(voxels: NDArray[Any], axes: str) -> NDArray[Any]:
     """Return a view of `voxels` (3 axes with the codes `axes`) as X×Y×Z in RAS."""
     order, flips = _turn(axes)

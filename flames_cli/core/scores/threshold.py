@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats
-from flames_cli.core.scores.comparisons import patient_means
+from flames_cli.core.scores.comparisons import DECIMALS, patient_means
 from flames_cli.core.scores.metrics import EPSILON, Binary
 
 DEFAULT = 0.5
@@ -70,10 +70,12 @@ def choose_threshold(
     enough: int,
     grid: Sequence[float] = GRID,
 ) -> ThresholdChoice:
-    """Return the threshold with the highest mean Dice over validation patients.
+    """Return the threshold that validation patients choose: the nearest to DEFAULT whose mean Dice over
+    patients is not below the highest one by more than the standard error of their difference.
 
-    Of equal ones the nearest to DEFAULT is chosen, and then the lower one. With fewer than `enough` patients
-    it is DEFAULT: the best of many thresholds on a few patients is mostly noise.
+    This is the rule of one standard error (Breiman et al. 1984, section 3.4.3): the highest mean of many
+    thresholds is in part chance. Of two that are equally near the lower one is chosen. With fewer than
+    `enough` patients it is DEFAULT.
 
     Args:
         dice: N×T, from `dice_at_thresholds`.
@@ -89,18 +91,20 @@ def choose_threshold(
     n = len(set(patients))
     if not n:
         return ThresholdChoice(DEFAULT, 0, math.nan, math.nan, False)
-    # Rounded, so that ties do not depend on the order of a sum.
-    means = [round(float(patient_means(column, patients).mean()), 12) for column in matrix.T]
-    order = sorted(range(len(grid)), key=lambda one: (-means[one], round(abs(grid[one] - DEFAULT), 9), one))
-    best = order[0] if n >= enough else default
-    return ThresholdChoice(grid[best], n, means[best], means[default], n >= enough)
+    by_patient = np.array([patient_means(column, patients) for column in matrix.T])
+    means = [round(float(row.mean()), DECIMALS) for row in by_patient]
+    best = means.index(max(means))
+    nearest = sorted(range(len(grid)), key=lambda one: (round(abs(grid[one] - DEFAULT), 9), one))
+    as_good = (one for one in nearest if not _is_better(by_patient[best], by_patient[one]))
+    chosen = next(as_good) if n >= enough else default
+    return ThresholdChoice(grid[chosen], n, means[chosen], means[default], n >= enough)
 
 
 def choose_cleanup(
     plain: Sequence[float] | Floats, cleaned: Sequence[float] | Floats, patients: Sequence[str], enough: int
 ) -> CleanupChoice:
     """Return whether only the largest part of predictions stays: only if the mean Dice over validation
-    patients rises, and there are at least `enough` of them.
+    patients rises by more than the standard error of the rise, and there are at least `enough` of them.
 
     Args:
         plain: Dice of each image (volume) with all parts.
@@ -114,5 +118,13 @@ def choose_cleanup(
     n = len(set(patients))
     if not n:
         return CleanupChoice(False, 0, math.nan, math.nan, False)
-    without, with_ = (round(float(patient_means(one, patients).mean()), 12) for one in (plain, cleaned))
-    return CleanupChoice(n >= enough and with_ > without, n, with_, without, n >= enough)
+    before, after = (patient_means(one, patients) for one in (plain, cleaned))
+    without, with_ = (round(float(one.mean()), DECIMALS) for one in (before, after))
+    return CleanupChoice(n >= enough and _is_better(after, before), n, with_, without, n >= enough)
+
+
+def _is_better(one: Floats, other: Floats) -> bool:
+    """Return whether the mean of `one` is higher by more than the standard error of the paired difference."""
+    gains = np.round(one - other, DECIMALS)
+    error = gains.std(ddof=1) / math.sqrt(gains.size) if gains.size > 1 else 0.0
+    return bool(gains.mean() > error)

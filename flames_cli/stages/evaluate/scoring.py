@@ -91,9 +91,12 @@ def _distances(predicted: Mask, truth: Mask, case: CaseInfo) -> dict[str, Any]:
     """Return the distances of a selected image, and its lesions."""
     size = len(truth)
     found = match_lesions(predicted, truth)
-    in_px, in_mm = (
-        _surfaces(predicted, truth, pixel_after_square(spacing, case.raw_shape, size))
-        for spacing in ((1.0, 1.0), case.spacing_mm)
+    in_px = _surfaces(predicted, truth, pixel_after_square((1.0, 1.0), case.raw_shape, size))
+    row_mm, column_mm = case.spacing_mm
+    in_mm = (
+        in_px.scaled(row_mm)
+        if in_px and row_mm == column_mm > 0
+        else _surfaces(predicted, truth, pixel_after_square(case.spacing_mm, case.raw_shape, size))
     )
     sides = [pixels * mm for pixels, mm in zip(case.raw_shape, case.spacing_mm, strict=True)]
     return {

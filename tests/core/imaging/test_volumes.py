@@ -12,6 +12,7 @@ from nibabel import orientations
 from flames_cli.core.imaging.volumes import (
     PLANES,
     Placement,
+    are_axes,
     from_ras,
     ras_order,
     restore_volume,
@@ -57,6 +58,11 @@ def test_turning_copies_nothing(axes):
 @pytest.mark.parametrize(("axes", "order"), [("RAS", [0, 1, 2]), ("LPS", [0, 1, 2]), ("IPL", [2, 1, 0])])
 def test_the_order_names_the_files_axis_for_each_of_ras(axes, order):
     assert ras_order(axes) == order
+
+
+def test_axis_codes_name_each_direction_once():
+    assert all(are_axes(axes) for axes in AXES)
+    assert not any(are_axes(codes) for codes in ("", "RA", "RAA", "RAX", "RASS", "RLS", "ras"))
 
 
 @pytest.mark.parametrize("plane", PLANES)

@@ -44,13 +44,22 @@ def test_dice_is_that_of_the_mask_above_each_threshold(case):
 
 
 def test_the_highest_mean_over_patients_wins():
-    # Means of patients: 0.3: (0.9 + 0.1 + 0.1) / 3; 0.7: (0.3 + 0.8 + 0.7) / 3. Over images 0.3 would win.
-    table = [[0.9, 0.2, 0.3], [0.9, 0.2, 0.3], [0.1, 0.2, 0.3], [0.1, 0.2, 0.4]]
+    # Means over patients are 0.37 and 0.73.
+    table = [[0.9, 0.2, 0.7], [0.9, 0.2, 0.7], [0.1, 0.2, 0.8], [0.1, 0.2, 0.7]]
     found = choose_threshold(table, PATIENTS, enough=3, grid=GRID3)
-    assert (found.threshold, found.n_patients, found.enough) == (0.3, 3, True)
-    table = [[0.9, 0.2, 0.3], [0.9, 0.2, 0.3], [0.1, 0.2, 0.8], [0.1, 0.2, 0.7]]
-    found = choose_threshold(table, PATIENTS, enough=3, grid=GRID3)
-    assert found == ThresholdChoice(0.7, 3, pytest.approx(0.6), pytest.approx(0.2), True)
+    assert found == ThresholdChoice(0.7, 3, pytest.approx(2.2 / 3), pytest.approx(0.2), True)
+    table = [[0.9, 0.2, 0.3], [0.9, 0.2, 0.3], [0.8, 0.2, 0.3], [0.7, 0.2, 0.4]]
+    assert choose_threshold(table, PATIENTS, enough=3, grid=GRID3).threshold == 0.3
+
+
+def test_a_gain_within_its_standard_error_changes_nothing():
+    people = ["a", "b", "c"]
+    sure, unsure = [[0.5, 0.4], [0.6, 0.5], [0.45, 0.4]], [[0.9, 0.4], [0.4, 0.5], [0.3, 0.4]]
+    grid = (0.3, 0.5)
+    assert np.mean(unsure, axis=0)[0] > np.mean(unsure, axis=0)[1]
+    assert choose_threshold(sure, people, 3, grid).threshold == 0.3
+    assert choose_threshold(unsure, people, 3, grid).threshold == 0.5
+    assert not choose_cleanup([0.4, 0.5, 0.4], [0.9, 0.4, 0.3], people, enough=3).largest_only
 
 
 def test_of_equal_thresholds_the_nearest_to_the_default_wins():
@@ -81,9 +90,9 @@ def test_the_order_of_images_does_not_matter(order):
 
 
 def test_the_largest_part_stays_alone_only_if_validation_improves():
-    plain, better = [0.2, 0.4, 0.5, 0.6], [0.3, 0.4, 0.5, 0.6]
+    plain, better = [0.2, 0.4, 0.5, 0.6], [0.3, 0.4, 0.6, 0.6]
     found = choose_cleanup(plain, better, PATIENTS, enough=3)
-    assert found == CleanupChoice(True, 3, pytest.approx(1.45 / 3), pytest.approx(1.4 / 3), True)
+    assert found == CleanupChoice(True, 3, pytest.approx(1.55 / 3), pytest.approx(1.4 / 3), True)
     assert not choose_cleanup(plain, plain, PATIENTS, enough=3).largest_only
     assert not choose_cleanup(better, plain, PATIENTS, enough=3).largest_only
     few = choose_cleanup(plain, better, PATIENTS, enough=4)

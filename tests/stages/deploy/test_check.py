@@ -4,6 +4,8 @@ import re
 import shutil
 from datetime import timedelta
 
+import h5py
+import numpy as np
 import pytest
 
 from flames_cli.stages.deploy import check_machine
@@ -146,8 +148,15 @@ def test_a_site_without_a_server_has_that_problem_only(deployment, shard):
         for what in ("the server's certificate was", "the releases of FLAMES were", "the clocks were")
     ]
     assert sum(one.state == "problem" for one in findings) == 1
-    finding_of(findings, r"hospital a\.h5: US, breast, 6×6, images: 2 train, 1 val, 0 test", "ok")
+    finding_of(findings, r"hospital a\.h5: US, breast, 6×6, images: 2 train, 1 val, 0 test$", "ok")
     finding_of(findings, "trains on ", "ok")
+
+
+def test_columns_of_patients_in_a_shard_are_named(deployment, shard):
+    with h5py.File(shard, "r+") as file:
+        file["train"]["extra"] = np.array([b'{"sex": "F", "age_group": "40-49"}'] * 2)
+    findings = at_site(deployment, shards=[shard])
+    finding_of(findings, r"0 test; kept columns: age_group, sex$", "ok")
 
 
 def test_another_address_may_be_checked(deployment):

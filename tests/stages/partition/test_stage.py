@@ -204,6 +204,19 @@ def test_phantoms_are_divided_as_in_the_paper(workspace):
     assert made.size == 32
 
 
+@pytest.mark.parametrize("fold", ["1/3", "2/3", "3/3"])
+def test_every_fold_is_tested_on_complete_volumes_and_trains_on_selected_slices(fold, workspace, tmp_path):
+    shutil.copytree(workspace() / "preprocessed", tmp_path / "preprocessed")
+    made = run(tmp_path, datasets=("brats",), split={"brats": 1}, fold=fold)
+    sets = read_shard_cases(partition_folder(tmp_path) / made.clients[0].shard)
+    tested = sets["test"][1]
+    assert count_volumes(tested) == made.clients[0].test_volumes
+    assert count_volumes(tested)[0] == len(made.clients[0].patients["test"]) > 0
+    assert not all(case.selected for case in tested)
+    for name in ("train", "val"):
+        assert all(case.selected for case in sets[name][1])
+
+
 def test_patients_are_spread_evenly_over_the_clients(small):
     workspace = small(brats={"client_train": single(*"abcdefghijk"), "client_test": single(*"lmno")})
     made = run(workspace, val_fraction=0)
