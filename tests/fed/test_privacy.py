@@ -38,7 +38,7 @@ from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.federate.inputs import node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.store.h5 import read_shard_sets
-from flames_cli.store.partition import read_partition
+from flames_cli.store.partition import open_partition, read_partition
 from flames_cli.store.workspace import partition_file, partition_folder
 
 METRICS_TOLD = {
@@ -94,8 +94,9 @@ def record(data, monkeypatch, tmp_path):
         config = FederateConfig(
             workspace=data, strategy=arm, rounds=1 if leak else 2, batch_size=16, device="cpu", **options
         )
-        partition = read_partition(partition_file(data))
-        facts = {"size": partition.size, "channels": partition.channels, "token": "0123456789abcdef"}
+        partition = open_partition(data, "default")
+        size, channels = partition.content.size, partition.content.channels
+        facts = {"size": size, "channels": channels, "token": "0123456789abcdef"}
         plan = make_plan(config, facts, None)
         nodes = node_configs(config, choose_algorithm(config), partition, tmp_path / "memory")
         nodes = [{**node, "per-case": per_case} for node in nodes]
