@@ -75,11 +75,8 @@ def test_colour_images_have_a_map(features, divide):
 
 def test_a_run_of_grey_images_does_not_resume_with_colour_images(divide):
     federate(federate_config(divide(1), rounds=1))
-    with pytest.raises(
-        FlamesError, match=r"was made with other options \(channels 1 → 3; partition "
-    ) as caught:
+    with pytest.raises(FlamesError, match=r"was made with other options \(partition .*; channels 1 → 3\)"):
         federate(federate_config(divide(3)))
-    assert "--resume" not in str(caught.value)
     assert federate(federate_config(divide(3), fresh=True)).resumed_from == 0
 
 
