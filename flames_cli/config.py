@@ -883,14 +883,14 @@ def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | 
     return check_section(kind, _replace(values, options))
 
 
-REPLACED = {"seeds": "seed", "folds": "fold", "fold": "folds", "partition": "folds"}
-"""Keys whose typed value replaces another key of the file."""
+REPLACED = {"seeds": {"seed"}, "folds": {"fold", "partition"}, "fold": {"folds"}, "partition": {"folds"}}
+"""Keys whose typed value replaces other keys of the file."""
 
 
 def _replace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
     """Return `values` with the `others` in their place: several seeds or folds also
     replace one."""
-    replaced = {old for new, old in REPLACED.items() if new in others}
+    replaced = {old for new, keys in REPLACED.items() if new in others for old in keys}
     return {key: value for key, value in values.items() if key not in replaced} | {**others}
 
 

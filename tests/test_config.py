@@ -354,6 +354,8 @@ def test_a_fold_and_all_folds_exclude_each_other(tmp_path):
     assert load_section(PartitionConfig, {"fold": "1/5"}, file).folds is None
     assert load_section(FederateConfig, {"partition": "fold-1"}, file).folds is None
     assert load_section(FederateConfig, {}, file).folds == "cv"
+    file.write_text("[federate]\npartition = 'other'\n", encoding="utf-8")
+    assert load_section(FederateConfig, {"folds": ""}, file).makes_family
 
 
 def test_seeds_and_another_seed_are_rejected(tmp_path):

@@ -46,6 +46,25 @@ def option_notes(content: "EvaluationFile") -> Iterator[str]:
             yield f"{option}: the default, since validation patients are too few: {', '.join(shown)}"
 
 
+def option_summary(content: "EvaluationFile") -> Iterator[str]:
+    """Yield one line per option with its gain in Dice over images, and how many models were left as they are
+    for want of validation patients."""
+    gains = {name: content.tables.get(f"gains-{name}", ()) for name in SPLITS}
+    for option in dict.fromkeys(line["option"] for lines in gains.values() for line in lines):
+        shown = []
+        for name, lines in gains.items():
+            own = [line for line in lines if (line["option"], line["protocol"]) == (option, "slices")]
+            if own:
+                # The last line is that of all models together, or of the only model.
+                limits = "" if math.isnan(_number(own[-1]["gain_low"])) else f" {_limits(own[-1])}"
+                several = f", {_label(own[-1])}" if len(own) > 1 and " " not in own[-1]["model"] else ""
+                shown.append(f"{name}{several} {_number(own[-1]['gain']):+.3f}{limits}")
+        yield f"Dice gained by {option}: {', '.join(shown)}"
+    choices = [line for name in SPLITS for line in content.tables.get(f"choices-{name}", ())]
+    if kept := sum(not line["enough"] for line in choices):
+        yield f"{kept} of {len(choices)} choices are the default: too few validation patients (--detail)"
+
+
 def gain_table(title: str, lines: Lines) -> Table:
     """Return the table of paired gains in Dice, with their intervals over patients."""
     table = _table(title, ["model", "option", "of"], ["n", "without", "with", "gain", "[95 %]"])

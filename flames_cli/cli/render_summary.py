@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from flames_cli.cli.render_options import option_summary
 from flames_cli.cli.text import count, epsilon_spent
 from flames_cli.store.evaluations import name_images
 
@@ -24,12 +25,13 @@ NAMES_WIDTH = 24
 
 
 def print_summary(console: Console, result: "Evaluation") -> None:
-    """Print at most one screen: two tables, three notes, the picture to open and the folder."""
+    """Print at most one screen: two tables, a line per option that changes masks, three notes, the picture to
+    open and the folder."""
     for split, tables in result.tables.splits.items():
         if tables.summary:
             console.print(_title(split, result), style="bold", soft_wrap=True)
             console.print(_table(split, tables.summary, tables.fairness, result))
-    for note in [*_notes(result)][:MOST_NOTES]:
+    for note in [*option_summary(result.content), *[*_notes(result)][:MOST_NOTES]]:
         console.print(note, style="dim", soft_wrap=False)
     for picture in ("cross-site.png", "overlays-client.png", "overlays-server.png"):
         if (result.folder / picture).is_file():

@@ -181,6 +181,14 @@ class EvaluatedRun:
     stale_statistics: bool = False
     """True if its models have the statistics of BatchNorm of their blend, not of their own weights."""
 
+    @property
+    def models(self) -> tuple[str, int, str, str]:
+        """Facts that decide its scores: the run, the round, and the checksums of its data and its models.
+
+        The partition may have another name by now, and the round another reason.
+        """
+        return self.name, self.round, self.partition_sha256, self.checkpoint
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationFile:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from flames_cli.cli.render_options import calibration_tables, option_notes, option_tables
+from flames_cli.cli.render_options import calibration_tables, option_notes, option_summary, option_tables
 
 GAIN = {
     **{"model": "brats-1", "modality": "MRI", "organ": "brain", "unseen_site": "", "option": "threshold"},
@@ -68,3 +68,28 @@ def test_choices_are_named_by_model_and_seed():
         "threshold: the default, since validation patients are too few: busi (12 patients)",
         "postprocess by validation patients: brats-1 largest part",
     ]
+
+
+def test_the_summary_has_one_line_per_option_and_the_choices_that_were_not_made():
+    pooled = {**GAIN, "model": "all clients", "protocol": "slices"}
+    server = {**pooled, "model": "US", "gain": -0.02, "gain_low": math.nan}
+    lines = option_summary(
+        content(
+            gains_clients=[{**GAIN, "protocol": "slices"}, pooled, {**pooled, "option": "postprocess"}],
+            gains_server=[server],
+            choices_clients=[CHOICE, {**CHOICE, "enough": False}],
+        )
+    )
+    assert list(lines) == [
+        "Dice gained by threshold: clients +0.100 [-0.012, +0.212], server -0.020",
+        "Dice gained by postprocess: clients +0.100 [-0.012, +0.212]",
+        "1 of 2 choices are the default: too few validation patients (--detail)",
+    ]
+
+
+def test_models_that_cannot_be_pooled_are_named():
+    lines = [{**GAIN, "protocol": "slices"}, {**GAIN, "protocol": "slices", "model": "MRI by b"}]
+    assert list(option_summary(content(gains_clients=[lines[1], lines[0]]))) == [
+        "Dice gained by threshold: clients, brats-1 +0.100 [-0.012, +0.212]"
+    ]
+    assert not list(option_summary(content()))

@@ -12,7 +12,6 @@ from flames_cli.errors import FlamesError
 from flames_cli.report.text_tables import TextTable, to_latex, to_markdown
 from flames_cli.stages.compare.grids import difference_table, mean_table
 from flames_cli.stages.compare.lines import Line
-from flames_cli.stages.compare.metrics import OPTIONS
 from flames_cli.stages.compare.notes import notes_of
 from flames_cli.stages.compare.statistics import Difference, Fairness, Mean
 from flames_cli.stages.compare.tables import Scores, Tables, family_of
@@ -101,25 +100,33 @@ def _is_of_same_evaluations(result: Comparison) -> bool:
         check_stamp(before, COMPARISON, result.folder / SUMMARY)
     except FlamesError:  # an incomplete one, or one of another release
         return not any(result.folder.iterdir())
-    return all(before.get(key) == value for key, value in finite(_identity(result)).items())
+    return all(before.get(key) == value for key, value in _identity(result).items())
 
 
 def _identity(result: Comparison) -> dict[str, Any]:
     """Return what makes a comparison another one: its models, their tests, and the rules of the numbers."""
-    return {
-        "protocol": result.protocol,
-        "by": result.by,
-        "seed": result.seed,
-        "runs": [
-            {
-                "name": one.run,
-                "evaluation": one.name,
-                "options": dict(one.options),
-                "members": [asdict(member) for member in one.runs],
-            }
-            for one in result.evaluations
-        ],
-    }
+    found: dict[str, Any] = finite(
+        {
+            "protocol": result.protocol,
+            "by": result.by,
+            "seed": result.seed,
+            "runs": [_run_json(one) for one in result.evaluations],
+        }
+    )
+    return found
+
+
+def _run_json(evaluation: EvaluationFile) -> dict[str, Any]:
+    options = {name: value for name, value in evaluation.options.items() if name != "round"}
+    members = [
+        {
+            **{name: getattr(run, name) for name in ("name", "strategy", "seed", "fold", "round")},
+            "partition_sha256": run.partition_sha256,
+            "checkpoint": run.checkpoint,
+        }
+        for run in evaluation.runs
+    ]
+    return {"name": evaluation.run, "evaluation": evaluation.name, "options": options, "members": members}
 
 
 def comparison_json(result: Comparison) -> dict[str, Any]:
@@ -250,8 +257,3 @@ def _write_text_table(path: Path, table: TextTable, result: Comparison) -> None:
     noted = replace(table, notes=tuple(notes_of(result)))
     write_text(path.with_name(f"{path.name}.md"), to_markdown(noted))
     write_text(path.with_name(f"{path.name}.tex"), to_latex(noted, path.name))
-
-
-def list_metrics(result: Comparison) -> list[str]:
-    """Return the values of --metric for which this comparison has numbers."""
-    return [option for option in OPTIONS if any(one.option == option for one in result.tables.scores)]

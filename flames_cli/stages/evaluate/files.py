@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +127,13 @@ def has_same_models(folder: Path, content: EvaluationFile) -> bool:
         earlier = read_evaluation_file(folder / SUMMARY)
     except FlamesError:  # none yet, a damaged one, or one of another release
         return False
-    # The partition may have another name by now; its checksum is that of the data.
-    runs, before = ([replace(run, partition="") for run in one.runs] for one in (content, earlier))
-    return (earlier.run, before, earlier.options) == (content.run, runs, content.options)
+    return _models_and_options(earlier) == _models_and_options(content)
+
+
+def _models_and_options(content: EvaluationFile) -> tuple[object, ...]:
+    """Return what decides the scores; the asked round does so by the round of each run."""
+    options = {name: value for name, value in content.options.items() if name != "round"}
+    return content.run, [run.models for run in content.runs], options
 
 
 def _write_details(folder: Path, details: Details) -> None:

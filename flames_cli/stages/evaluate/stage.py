@@ -1,7 +1,7 @@
 """`flames evaluate`: a run and its shards → scores per image and volume, tables of clients and server models,
 and pictures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -152,7 +152,7 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             small=dict(sorted(found.small.items())),
             units=found.units,
             tables=tables.as_lines() | _detail_tables(found, loaded.first.seed) | cells,
-            untested=loaded.left_out if config.on else _find_untested(loaded),
+            untested=_find_untested(config, loaded, {score.model for score in found.cases}),
             incomplete=tuple(found.incomplete),
             fairness=tables.fairness,
         )
@@ -291,12 +291,15 @@ def _describe(run: LoadedRun) -> EvaluatedRun:
     )
 
 
-def _find_untested(loaded: Loaded) -> dict[str, str]:
-    """Return the clients, modalities and runs that are in no table, each with its reason."""
+def _find_untested(config: EvaluateConfig, loaded: Loaded, tested: Container[str]) -> dict[str, str]:
+    """Return the clients, modalities and runs that are in no table, each with its reason.
+
+    A client may have test patients in some folds only; `tested` are the models with scores.
+    """
     found: dict[str, str] = {}
-    for run in loaded.runs:
+    for run in loaded.runs if not config.on else ():
         found |= find_untested(run.partition.content, run.state)
-    return found | loaded.left_out
+    return {name: why for name, why in found.items() if name not in tested} | loaded.left_out
 
 
 def _list_tests(loaded: Loaded, split: str, on: Sequence[str]) -> list[tuple[HeldOut, list[LoadedRun]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flames_cli.config import MAX_NAME, FederateConfig
 from flames_cli.errors import FlamesError
+from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.events import Noted, OnEvent
 from flames_cli.stages.federate.inputs import find_images
 from flames_cli.stages.federate.resuming import check_same_options
@@ -85,6 +86,11 @@ def federate_all(
             result = federate(config, on_event)
         yield result
         return
+    if config.folds is not None and ENGINES[config.engine].clients_hold_their_data:
+        raise FlamesError(
+            f"got --folds with --engine {config.engine}, whose nodes have their own data that no fold "
+            "changes; leave --folds out, or pass --engine inline if the data are on this machine"
+        )
     if partitions is None:
         partitions = {} if config.folds is None else choose_fold_set(config.workspace, config.folds)
     family = Family(config, Planned(config.seeds, tuple(partitions)), partitions)

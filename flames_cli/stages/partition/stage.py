@@ -16,7 +16,7 @@ from flames_cli.stages.partition.shared_patients import require_different_patien
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import CaseInfo
 from flames_cli.store.files.aside import set_aside
-from flames_cli.store.files.atomic import replacing_folder
+from flames_cli.store.files.atomic import REMOVED, remove_leftovers, replacing_folder
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import writing_partition
 from flames_cli.store.fold_sets import are_folds_of_one
@@ -118,6 +118,7 @@ def _make_partition(config: PartitionConfig, progress: Progress) -> Partitioned:
         verify_partition(folder, made)
         write_partition(folder / PARTITION_FILE, made)
         aside = _keep_for_runs(config, hash_file(folder / PARTITION_FILE))
+    remove_leftovers(target.parent, f"{config.name}{REMOVED}*")
     return Partitioned(config.name, target, made, aside)
 
 

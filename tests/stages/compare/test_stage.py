@@ -195,6 +195,13 @@ def test_a_comparison_of_other_models_is_set_aside(trained, tmp_path):
     assert (other.aside / "clients-iou.csv").is_file()
 
 
+def test_the_same_round_that_is_asked_for_is_the_same_evaluation(trained, compared):
+    result = compare_runs(trained, "flames", "local", round="last", pictures=False)
+    assert result.evaluated == ()
+    assert result.name == "flames-vs-local-last"
+    assert not [*(trained / "evaluations").glob("*-old-*")]
+
+
 def test_an_evaluation_of_earlier_models_is_made_again(trained, tmp_path):
     root = shutil.copytree(trained, tmp_path / "space")
     evaluate_run(root, "local")

@@ -93,11 +93,18 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_pooled(trained, tmp_pa
         evaluate_run(root, "flames")
 
 
-def test_folds_test_every_patient_of_the_clients_once_and_the_servers_patients_in_each(tiny):
+@pytest.fixture(scope="module")
+def folded(tiny):
+    """Return a workspace with the family flames of three folds, and their partitions."""
     root = tiny()
     made = make_partitions(PartitionConfig(workspace=root, split={"brats": 2}, folds=3))
     config = federate_config(root, rounds=1, folds="")
     list(federate_all(config, lambda _: nullcontext(ignore)))
+    return root, made
+
+
+def test_folds_test_every_patient_of_the_clients_once_and_the_servers_patients_in_each(folded):
+    root, made = folded
     result = evaluate_run(root, "flames")
     assert [(run.name, run.fold, run.partition) for run in result.content.runs] == [
         (f"flames-fold-{k}", k, f"fold-{k}") for k in (1, 2, 3)
@@ -168,3 +175,23 @@ def test_an_ensemble_is_the_mean_probability_of_all_runs(trained):
 def test_what_does_not_fit_an_ensemble_is_rejected(run, options, message, trained):
     with pytest.raises(FlamesError, match=message):
         evaluate_run(trained, run, ensemble=True, **options)
+
+
+def test_folds_are_pooled_over_a_clients_patients_and_are_rows_of_the_servers(folded):
+    root, _ = folded
+    result = evaluate_run(root, "flames")
+    scores = [one for one in read_case_scores(result.folder / "cases.csv") if one.selected]
+    for row in result.clients:
+        own = [one for one in scores if (one.split, one.model) == ("client_test", row.label)]
+        assert {one.fold for one in own} == {1, 2, 3}
+        assert len({one.case for one in own}) == len(own) == row.n
+        assert row.metrics["dice"].mean == pytest.approx(np.mean([one.dice for one in own]))
+        assert len(row.by_seed) == 1
+    server = {row.label: row for row in result.server if row.organ in ("brain", "all organs")}
+    for label, row in server.items():
+        own = [one for one in scores if (one.split, one.model) == ("server_test", label)]
+        by_fold = [np.mean([one.dice for one in own if one.fold == fold]) for fold in (1, 2, 3)]
+        assert row.n == len({one.case for one in own}) == len(own) / 3
+        assert row.by_seed == pytest.approx(by_fold)
+    ensemble = evaluate_run(root, "flames", ensemble=True)
+    assert {row.label: row.n for row in ensemble.server} == {row.label: row.n for row in result.server}

@@ -136,6 +136,11 @@ def test_each_fold_is_the_run_that_its_partition_makes_alone(divided):
     assert "folds" not in tables[0]["federate"]
 
 
+def test_folds_are_not_for_real_nodes(tmp_path):
+    with pytest.raises(FlamesError, match="got --folds with --engine superlink, whose nodes have their own"):
+        run_all(members_config(tmp_path, engine="superlink"))
+
+
 def test_all_folds_of_one_seed_come_before_the_next_seed(divided):
     root, titles = divided(), []
     results = run_all(members_config(root, seeds=(5, 3), run="mine"), titles=titles)

@@ -68,6 +68,7 @@ def test_a_run_outlives_its_command_its_superlink_and_its_process(cluster):
     assert_same_state(*(load_state(result.folder / "checkpoints") for result in (real, inline)))
     assert without_timings(real.records) == without_timings(inline.records)
     assert (real.final, real.chosen) == (inline.final, inline.chosen)
+    assert (real.folder / "rounds.png").is_file()
     assert {event.client: event.modality for event in events if isinstance(event, ClientJoined)} == {
         "brats": "MRI",
         "busi": "US",

@@ -27,13 +27,13 @@ def test_every_package_that_decides_results_has_its_version(tmp_path, monkeypatc
 
 def test_an_empty_workspace_holds_nothing(tmp_path):
     held = info(tmp_path / "none")["workspace"]
-    assert held == {"path": str(tmp_path / "none"), "preprocessed": [], "partition": False, "runs": []}
+    assert held == {"path": str(tmp_path / "none"), "preprocessed": [], "partitions": [], "runs": []}
 
 
 def test_a_workspace_is_described_by_its_files(trained):
     held = info(trained)["workspace"]
     assert held["preprocessed"] == ["brats", "busi", "otu2d"]
-    assert held["partition"] is True
+    assert held["partitions"] == ["default"]
     assert held["runs"] == ["fedavg", "flames", "local"]
 
 
