@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Sizes in inches.
 TILE, GAP, MARGIN = 1.4, 0.04, 0.12
-KEY, HEAD, CAPTION, ROW_GAP = 0.3, 0.24, 0.2, 0.06
+KEY, HEAD, HEAD_GAP, CAPTION, ROW_GAP = 0.3, 0.24, 0.06, 0.2, 0.06
 LETTERS_OF_TILE, LETTERS_OF_INCH = 24, 15
 LINE, GROUP_GAP = 0.17, 0.12
 
@@ -56,9 +56,8 @@ def draw_side_by_side(path_png: Path, rows: Sequence[SideRow], runs: Sequence[st
         for column, name in enumerate(("image", "ground truth", *runs)):
             x = MARGIN + column * (TILE + GAP) + TILE / 2
             title = shorten(name, LETTERS_OF_TILE)
-            figure.text(
-                x / width, 1 - (KEY + HEAD) / height, title, ha="center", fontsize=7.5, fontweight="bold"
-            )
+            y = 1 - (KEY + HEAD - HEAD_GAP) / height
+            figure.text(x / width, y, title, ha="center", fontsize=7.5, fontweight="bold")
         for index, row in enumerate(rows):
             _draw_row(figure, row, height - KEY - HEAD - index * row_height)
         save_figure(figure, path_png, "png")

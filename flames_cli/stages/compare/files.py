@@ -12,7 +12,6 @@ from flames_cli.errors import FlamesError
 from flames_cli.report.text_tables import TextTable, to_latex, to_markdown
 from flames_cli.stages.compare.grids import difference_table, mean_table
 from flames_cli.stages.compare.lines import Line
-from flames_cli.stages.compare.metrics import OPTIONS
 from flames_cli.stages.compare.notes import notes_of
 from flames_cli.stages.compare.statistics import Difference, Fairness, Mean
 from flames_cli.stages.compare.tables import Scores, Tables, family_of
@@ -258,8 +257,3 @@ def _write_text_table(path: Path, table: TextTable, result: Comparison) -> None:
     noted = replace(table, notes=tuple(notes_of(result)))
     write_text(path.with_name(f"{path.name}.md"), to_markdown(noted))
     write_text(path.with_name(f"{path.name}.tex"), to_latex(noted, path.name))
-
-
-def list_metrics(result: Comparison) -> list[str]:
-    """Return the values of --metric for which this comparison has numbers."""
-    return [option for option in OPTIONS if any(one.option == option for one in result.tables.scores)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from flames_cli.cli.render_evaluation import evaluation_notes
 from flames_cli.config import EvaluateConfig, PartitionConfig
 from flames_cli.core.scores.metrics import case_metrics, count_pixels
 from flames_cli.errors import FlamesError, MissingArtifact
@@ -330,3 +331,17 @@ def test_a_modality_without_clients_is_left_out(trained):
     index.write_text(json.dumps(content))
     result = evaluate_run(trained, "flames", server_test=True)
     assert {row.modality for row in result.server} == {"MRI"}
+
+
+def test_volumes_of_which_slices_are_missing_have_images_only_and_a_note(trained, monkeypatch):
+    monkeypatch.setattr(
+        "flames_cli.stages.evaluate.models_under_test.read_shard_sets",
+        lambda path, name, complete: read_shard_sets(path, name),  # as if an earlier release had stored it
+    )
+    result = evaluate_run(trained)
+    assert result.content.incomplete == ("brats",)
+    assert read_csv(result.folder / "volumes.csv") == []
+    assert not [name for name in result.content.tables if name.startswith("volumes")]
+    assert "MRI" in {row.label for row in result.server}
+    (note,) = (note for note in evaluation_notes(result) if note.startswith("volumes of brats"))
+    assert "`flames preprocess --overwrite`" in note
