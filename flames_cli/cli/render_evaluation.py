@@ -301,6 +301,12 @@ def _table(
     return table
 
 
+def untitled_table() -> Table:
+    """Return an empty table without lines, whose title is printed before it: a title of its own would be
+    wrapped at the width of the columns."""
+    return Table(box=None, padding=(0, 1, 0, 0), header_style="underline")
+
+
 def plain_table(title: str) -> Table:
     """Return an empty table without lines, as narrow as its content."""
     return Table(

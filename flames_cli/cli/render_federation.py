@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flames_cli.cli.render import say_where
 from flames_cli.cli.render_client_tests import print_client_tests
-from flames_cli.cli.render_evaluation import NOT_PRIVATE, plain_table
+from flames_cli.cli.render_evaluation import NOT_PRIVATE, untitled_table
 from flames_cli.cli.text import count, duration, epsilon_spent, size
 from flames_cli.learn.train_options import ENOUGH_PATIENTS
 from flames_cli.store import DEFAULT_WORKSPACE
@@ -64,7 +64,8 @@ def print_federation(
 
 def print_validation(console: Console, run: str, found: "Validation") -> None:
     """Print the validation Dice of each client and server model in the best and the last round."""
-    console.print(_validation_table(run, found))
+    console.print(f"validation Dice of run '{run}', mean over images", style="bold", soft_wrap=True)
+    console.print(_validation_table(found))
     few = [row for row in found.clients if row.patients < ENOUGH_PATIENTS]
     if few:
         console.print(
@@ -74,8 +75,8 @@ def print_validation(console: Console, run: str, found: "Validation") -> None:
         )
 
 
-def _validation_table(run: str, found: "Validation") -> Table:
-    table = plain_table(f"validation Dice of run '{run}', mean over images")
+def _validation_table(found: "Validation") -> Table:
+    table = untitled_table()
     table.add_column("client", overflow="fold")
     table.add_column("modality", overflow="fold")
     table.add_column("patients (images)", justify="right", no_wrap=True)
@@ -104,7 +105,9 @@ def print_family(console: Console, name: str, results: "Sequence[FederationResul
     rows = [(result.run, len(result.records), result.validation) for result in results]
     if not any(found for _, _, found in rows):
         return
-    table = plain_table(f"validation Dice of the runs of '{name}', mean over images of all clients")
+    title = f"validation Dice of the runs of '{name}', mean over images of all clients"
+    console.print(title, style="bold", soft_wrap=True)
+    table = untitled_table()
     table.add_column("run", overflow="fold")
     for title in ("rounds", "patients", "best (round)", "last"):
         table.add_column(title, justify="right", no_wrap=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from flames_cli.cli.render_evaluation import untitled_table
 from flames_cli.cli.render_options import option_summary
 from flames_cli.cli.text import count, epsilon_spent
 from flames_cli.store.evaluations import name_images
@@ -55,7 +56,7 @@ def _table(
     split: str, rows: "Sequence[SummaryRow]", fairness: "Fairness | None", result: "Evaluation"
 ) -> Table:
     units = result.content.units.get(split, {})
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="underline")
+    table = untitled_table()
     table.add_column("client" if split == "client_test" else "model", overflow="fold")
     table.add_column("images", overflow="fold")
     for name in ("patients", "Dice", "HD95", "missed"):
