@@ -108,12 +108,21 @@ def _option(name: str) -> str:
     return "" if name == "default" else f" --name {name}"
 
 
-def find_sibling(workspace: Path, fold: NamedPartition, k: int) -> str | None:
-    """Return the name of fold `k` of the cross-validation of `fold`, whatever it is called; None if there is
-    none."""
-    wanted = common_content(fold.content)
+def find_siblings(workspace: Path, partition: Partition) -> list[NamedPartition]:
+    """Return all folds of the cross-validation of `partition`, whatever they are called; empty if it is no
+    fold. Partitions that cannot be read are left out."""
+    found = []
     for name in list_partitions(workspace):
-        other = open_partition(workspace, name).content
-        if (fold_numbers(other) or (0, 0))[0] == k and common_content(other) == wanted:
-            return name
-    return None
+        try:
+            other = open_partition(workspace, name)
+        except FlamesError:
+            continue
+        if are_folds_of_one([partition, other.content]):
+            found.append(other)
+    return found
+
+
+def find_sibling(workspace: Path, partition: Partition, k: int) -> str | None:
+    """Return the name of fold `k` of the cross-validation of `partition`; None if there is none."""
+    siblings = find_siblings(workspace, partition)
+    return next((one.name for one in siblings if (fold_numbers(one.content) or (0, 0))[0] == k), None)

@@ -1,16 +1,18 @@
 """Data never leaves a node: every message of complete runs is recorded and searched."""
 
+import json
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import fields
 from typing import ClassVar
 
+import h5py
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message
 from flwr.common.serde import message_to_proto
 
-from flames_cli.config import FederateConfig
+from flames_cli.config import FederateConfig, PartitionConfig
 from flames_cli.core.federated.choice import CANDIDATES
 from flames_cli.core.scores.summaries import REPORTED_METRICS
 from flames_cli.errors import FlamesError
@@ -37,9 +39,10 @@ from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.federate.inputs import node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
+from flames_cli.stages.partition.stage import partition
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import open_partition, read_partition
-from flames_cli.store.workspace import partition_file, partition_folder
+from flames_cli.store.workspace import DEFAULT_PARTITION, partition_file, partition_folder
 
 METRICS_TOLD = {
     *NUMBERS,
@@ -78,9 +81,20 @@ class Recorder(inline.InlineGrid):
         return replies
 
 
+KEPT = "ward-9f2c71"
+"""Value of a column of the manifest that the user kept."""
+
+
 @pytest.fixture(scope="module")
 def data(tiny):
-    return tiny()
+    """Return the workspace of a federation, whose shards have a kept column."""
+    workspace = tiny()
+    for path in (workspace / "preprocessed").glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            for cases in file.values():
+                cases["extra"] = np.array([json.dumps({"ward": KEPT})] * len(cases["image"]), "S40")
+    partition(PartitionConfig(workspace=workspace, split={"brats": 2}, overwrite=True))
+    return workspace
 
 
 @pytest.fixture
@@ -94,11 +108,11 @@ def record(data, monkeypatch, tmp_path):
         config = FederateConfig(
             workspace=data, strategy=arm, rounds=1 if leak else 2, batch_size=16, device="cpu", **options
         )
-        partition = open_partition(data, "default")
-        size, channels = partition.content.size, partition.content.channels
-        facts = {"size": size, "channels": channels, "token": "0123456789abcdef"}
+        divided = open_partition(data, DEFAULT_PARTITION)
+        made = divided.content
+        facts = {"size": made.size, "channels": made.channels, "token": "0123456789abcdef"}
         plan = make_plan(config, facts, None)
-        nodes = node_configs(config, choose_algorithm(config), partition, tmp_path / "memory")
+        nodes = node_configs(config, choose_algorithm(config), divided, tmp_path / "memory")
         nodes = [{**node, "per-case": per_case} for node in nodes]
         app = make_client_app()
         if leak:
@@ -120,7 +134,7 @@ def images_of(data) -> Iterator[np.ndarray]:
     """Return every client's images, as stored."""
     for client in read_partition(partition_file(data)).clients:
         for set_name in ("train", "val", "test"):
-            for cases in read_shard_sets(partition_folder(data) / client.shard, set_name):
+            for cases in read_shard_sets(partition_folder(data) / client.shard, set_name, complete=True):
                 yield from cases.images
 
 
@@ -139,13 +153,13 @@ def find_pixels(image: np.ndarray, wire: bytes) -> bool:
 def find_leaks(messages, plan, data, per_case=False) -> list[str]:
     """Return the parts of `messages` that must not be there."""
     wire = b"".join(message_to_proto(message).SerializeToString() for message in messages)
-    partition = read_partition(partition_file(data))
     patients = {
         patient
-        for client in partition.clients
+        for client in read_partition(partition_file(data)).clients
         for patient in (one for listed in client.patients.values() for one in listed)
     }
     found = [f"patient {name}" for name in patients if len(name) > 3 and name.encode() in wire]
+    found += ["a kept column"] if KEPT.encode() in wire else []
     found += ["an image" for image in images_of(data) if find_pixels(image, wire)]
     shapes = {name: array.shape for name, array in plan.initial.items()}
     for message in messages:

@@ -96,6 +96,8 @@ def test_a_fold_of_the_same_cross_validation_is_found_by_its_content(tmp_path):
     add_set(tmp_path, "other-", seed_of_split=1)
     folder = partition_folder(tmp_path, "fold-2")
     folder.rename(folder.with_name("fold-2-old-1"))
-    first = open_partition(tmp_path, "fold-1")
+    partition_folder(tmp_path, "damaged").mkdir()
+    partition_file(tmp_path, "damaged").write_text("{")
+    first = open_partition(tmp_path, "fold-1").content
     assert find_sibling(tmp_path, first, 2) == "fold-2-old-1"
     assert find_sibling(tmp_path, first, 4) is None

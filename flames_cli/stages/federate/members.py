@@ -135,7 +135,7 @@ def find_member_partitions(workspace: Path, members: list[RunFolder]) -> dict[in
     for fold in planned_folds(members):
         if fold not in found:
             known = next(iter(found.values()))
-            sibling = find_sibling(workspace, open_partition(workspace, known), fold)
+            sibling = find_sibling(workspace, open_partition(workspace, known).content, fold)
             if sibling is None:
                 raise FlamesError(
                     f"fold {fold} of the cross-validation of partition '{known}' does not exist any more, "

@@ -19,11 +19,11 @@ from flames_cli.store.files.aside import set_aside
 from flames_cli.store.files.atomic import REMOVED, remove_leftovers, replacing_folder
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import writing_partition
-from flames_cli.store.fold_sets import are_folds_of_one
+from flames_cli.store.fold_sets import find_siblings
 from flames_cli.store.h5 import read_shard_cases, write_shard
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, open_partition, write_partition
 from flames_cli.store.partitions import runs_on
-from flames_cli.store.workspace import PARTITION_FILE, list_partitions, partition_file, partition_folder
+from flames_cli.store.workspace import PARTITION_FILE, partition_file, partition_folder
 
 OPTIONS = {"skew", "fold", "hold_out_site", "val_fraction", "different_people"}
 """Options that are recorded as given; `split` is recorded as resolved."""
@@ -139,11 +139,9 @@ def _is_needed(workspace: Path, name: str) -> bool:
         return True
     try:
         own = open_partition(workspace, name).content
-        others = [open_partition(workspace, other) for other in list_partitions(workspace) if other != name]
     except FlamesError:
         return False
-    folds = (other for other in others if are_folds_of_one([own, other.content]))
-    return any(runs_on(workspace, fold.sha256) for fold in folds)
+    return any(runs_on(workspace, fold.sha256) for fold in find_siblings(workspace, own))
 
 
 def _mark(path: Path) -> tuple[int, int, int]:

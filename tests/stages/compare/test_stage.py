@@ -247,6 +247,32 @@ def test_values_of_a_column_are_compared(trained):
     assert result.name == "flames-vs-fedavg-by-organ"
 
 
+def test_volumes_or_their_selected_slices_have_one_value_each(finished_runs, tmp_path):
+    root = shutil.copytree(finished_runs, tmp_path / "space")
+    volumes = compare_runs(root, "flames", "fedavg", protocol="volumes", metrics=("dice", "nsd"))
+    slices = compare_runs(root, "flames", "fedavg", protocol="slices", pictures=False)
+    folder = root / "evaluations" / "flames"
+    stacks, images = read_csv(folder / "volumes.csv"), read_csv(folder / "cases.csv")
+
+    def mean_in(result, metric, label):
+        rows = read_csv(result.folder / "means.csv")
+        key = ("clients", "model", label, "flames", metric)
+        columns = ("table", "kind", "label", "run", "metric")
+        (row,) = (row for row in rows if tuple(row[column] for column in columns) == key)
+        return float(row["mean"]), int(row["n"])
+
+    own = [row for row in stacks if row["model"] == "brats-1"]
+    assert own
+    for metric in ("dice", "nsd_2mm"):
+        expected = np.mean([float(row[metric]) for row in own])
+        assert mean_in(volumes, metric, "brats-1") == (pytest.approx(expected), len(own))
+    for label in ("brats-1", "busi"):
+        own = [row for row in images if (row["model"], row["selected"]) == (label, "1")]
+        expected = np.mean([float(row["dice"]) for row in own])
+        assert mean_in(slices, "dice", label) == (pytest.approx(expected), len(own))
+    assert (volumes.folder / "overlays-client.png").is_file()
+
+
 def test_folds_are_pooled_and_paired_with_intervals(tiny):
     root = tiny()
     make_partitions(PartitionConfig(workspace=root, split={"brats": 2}, folds=2))

@@ -194,6 +194,14 @@ def test_another_partition_is_rejected_and_the_old_one_continues_the_run(tiny, u
     assert_same_state(state_of(result), uninterrupted["flames"][0])
 
 
+def test_runs_and_evaluations_do_not_need_the_preprocessed_files(tiny):
+    root = tiny()
+    federate(federate_config(root, rounds=1))
+    shutil.rmtree(root / "preprocessed")
+    assert federate(federate_config(root, rounds=2)).resumed_from == 1
+    assert evaluate_run(root, "flames").clients
+
+
 def test_a_run_on_a_named_partition_is_not_continued_on_another(tiny):
     root = tiny()
     partition(PartitionConfig(workspace=root, name="other", seed=1, split={"brats": 2}))
