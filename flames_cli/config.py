@@ -737,6 +737,9 @@ class EvaluateConfig(Section):
         "Clean-up of masks: none, or auto (only the largest connected part stays, for models whose "
         "validation Dice rises by it).",
     )
+    lesion_iou: Annotated[float, Field(gt=0, le=1)] = option(
+        0.1, "Smallest intersection over union of a lesion and the predicted part that finds it."
+    )
     batch_size: Annotated[int, Field(ge=1)] = option(64, "Images in a step.")
     overlays: bool = option(True, "Draw the pictures.")
     device: Device = option("auto", "Device for prediction.", RUN_PANEL)

@@ -11,6 +11,7 @@ import numpy as np
 
 from flames_cli.arrays import Mask, Weights
 from flames_cli.core.imaging.components import largest_component
+from flames_cli.core.scores.detection import MIN_IOU
 from flames_cli.core.scores.metrics import Counts, count_pixels
 from flames_cli.core.scores.threshold import (
     CleanupChoice,
@@ -29,11 +30,14 @@ from flames_cli.store.volumes import find_volumes
 
 @dataclass(frozen=True, slots=True)
 class MaskOptions:
-    """Options of `flames evaluate` that change the predicted masks; all are off by default."""
+    """Options of `flames evaluate` that change the predicted masks, which are off by default, or how lesions
+    are matched."""
 
     threshold: float | Literal["auto"] = THRESHOLD
     tta: Tta = "none"
     postprocess: Literal["none", "auto"] = "none"
+    lesion_iou: float = MIN_IOU
+    """Smallest intersection over union of a lesion and the predicted part that finds it, in (0, 1]."""
 
     @property
     def need_validation(self) -> bool:

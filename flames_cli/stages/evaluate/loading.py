@@ -199,9 +199,9 @@ def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> st
         parts.append(splits[0].replace("_", "-"))
     if config.cross_site:
         parts.append("cross-site")
-    for option in ("threshold", "tta", "postprocess"):
+    for option in ("threshold", "tta", "postprocess", "lesion_iou"):
         if (value := getattr(config, option)) != EvaluateConfig.model_fields[option].default:
-            parts.append(f"{option}-{value}")
+            parts.append(f"{option.replace('_', '-')}-{value}")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from flames_cli.arrays import Mask, Weights
 from flames_cli.core.scores.calibration import EMPTY, Reliability, measure_reliability
-from flames_cli.core.scores.detection import LesionMatches
+from flames_cli.core.scores.detection import MIN_IOU, LesionMatches
 from flames_cli.core.scores.froc import THRESHOLDS, match_at_thresholds
 from flames_cli.core.scores.metrics import Counts, count_pixels
 from flames_cli.learn.data import ShardDataset
@@ -31,7 +31,12 @@ class Predicted:
 
 
 def predict(
-    segmenter: Segmenter, weights: Weights, data: ShardDataset, rule: MaskRule, options: Sequence[str] = ()
+    segmenter: Segmenter,
+    weights: Weights,
+    data: ShardDataset,
+    rule: MaskRule,
+    options: Sequence[str] = (),
+    min_iou: float = MIN_IOU,
 ) -> Predicted:
     """Predict the masks of all images of `data` by `rule`.
 
@@ -42,6 +47,7 @@ def predict(
         rule: how probabilities become masks.
         options: names of the options that are on (`MaskOptions.names`); each gets an entry in `before`, also
             if validation chose what is the default.
+        min_iou: that of `match_lesions`.
     """
     before: dict[str, list[Counts]] = {}
     if "tta" in options:
@@ -53,7 +59,7 @@ def predict(
         truth = data.mask(index)
         reliability = reliability + measure_reliability(probabilities, truth)
         if index in selected:
-            found = match_at_thresholds(probabilities, truth)
+            found = match_at_thresholds(probabilities, truth, min_iou=min_iou)
             lesions = {threshold: lesions[threshold] + found[threshold] for threshold in lesions}
         mask: Mask = (probabilities > rule.threshold).astype("uint8")
         masks.append(mask)

@@ -9,7 +9,7 @@ import numpy as np
 
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.geometry import pixel_after_square
-from flames_cli.core.scores.detection import match_lesions
+from flames_cli.core.scores.detection import MIN_IOU, match_lesions
 from flames_cli.core.scores.metrics import Counts, count_pixels, hausdorff_px
 from flames_cli.learn.surfaces import SurfaceDistances, surface_dice, surface_distances
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
@@ -36,14 +36,19 @@ class RunFacts:
 
 
 def score_cases(
-    run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, predicted: Sequence[Mask]
+    run: RunFacts,
+    model: ModelUnderTest,
+    tests: HeldOutCases,
+    predicted: Sequence[Mask],
+    min_iou: float = MIN_IOU,
 ) -> list[CaseScore]:
-    """Return the scores of every image of the test set, from its predicted masks in the same order."""
-    return [_score_case(run, model, tests, index, mask) for index, mask in enumerate(predicted)]
+    """Return the scores of every image of the test set, from its predicted masks in the same order; `min_iou`
+    is that of `match_lesions`."""
+    return [_score_case(run, model, tests, index, mask, min_iou) for index, mask in enumerate(predicted)]
 
 
 def _score_case(
-    run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, index: int, predicted: Mask
+    run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, index: int, predicted: Mask, min_iou: float
 ) -> CaseScore:
     data = tests.data
     case, truth = data.case(index), data.mask(index)
@@ -62,7 +67,7 @@ def _score_case(
         dice=counts.dice(),
         pixel_accuracy=counts.pixel_accuracy(),
         majority_accuracy=counts.majority_accuracy(),
-        **(_distances(predicted, truth, case) if case.selected else dict.fromkeys(DISTANCES)),
+        **(_distances(predicted, truth, case, min_iou) if case.selected else dict.fromkeys(DISTANCES)),
     )
 
 
@@ -87,10 +92,10 @@ def _facts(run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, index: int
     }
 
 
-def _distances(predicted: Mask, truth: Mask, case: CaseInfo) -> dict[str, Any]:
+def _distances(predicted: Mask, truth: Mask, case: CaseInfo, min_iou: float) -> dict[str, Any]:
     """Return the distances of a selected image, and its lesions."""
     size = len(truth)
-    found = match_lesions(predicted, truth)
+    found = match_lesions(predicted, truth, min_iou)
     in_px = _surfaces(predicted, truth, pixel_after_square((1.0, 1.0), case.raw_shape, size))
     row_mm, column_mm = case.spacing_mm
     in_mm = (
@@ -119,14 +124,18 @@ def _surfaces(predicted: Mask, truth: Mask, spacing: tuple[float, float]) -> Sur
 
 
 def score_volumes(
-    run: RunFacts, model: ModelUnderTest, tests: HeldOutCases, predicted: Sequence[Mask]
+    run: RunFacts,
+    model: ModelUnderTest,
+    tests: HeldOutCases,
+    predicted: Sequence[Mask],
+    min_iou: float = MIN_IOU,
 ) -> list[VolumeScore]:
     """Return the scores of every complete volume of the test set, from the predicted masks of all images.
 
     Masks are compared as they are stored, as squares: their padding contains no tumour, and their pixels have
-    the size in mm that the resizing gives them.
+    the size in mm that the resizing gives them. `min_iou` is that of `match_lesions`.
     """
-    return [_score_volume(run, model, tests, volume, predicted) for volume in tests.data.volumes]
+    return [_score_volume(run, model, tests, volume, predicted, min_iou) for volume in tests.data.volumes]
 
 
 def _score_volume(
@@ -135,11 +144,12 @@ def _score_volume(
     tests: HeldOutCases,
     volume: StoredVolume,
     predicted: Sequence[Mask],
+    min_iou: float,
 ) -> VolumeScore:
     stack = np.stack([predicted[index] for index in volume.indices])
     truth = np.stack([tests.data.mask(index) for index in volume.indices])
     counts = sum((count_pixels(*pair) for pair in zip(stack, truth, strict=True)), Counts(0, 0, 0, 0))
-    found = match_lesions(stack, truth)
+    found = match_lesions(stack, truth, min_iou)
     return VolumeScore(
         **_facts(run, model, tests, volume.indices[0]),
         volume=volume.name,

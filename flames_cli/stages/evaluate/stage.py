@@ -230,7 +230,7 @@ def _mask_options(config: EvaluateConfig, loaded: Loaded) -> MaskOptions:
     Raises:
         FlamesError: validation patients should choose, whose data are at their sites.
     """
-    options = MaskOptions(config.threshold, config.tta, config.postprocess)
+    options = MaskOptions(config.threshold, config.tta, config.postprocess, config.lesion_iou)
     if options.need_validation and loaded.first.at_sites:
         asked = "--threshold auto" if options.threshold == "auto" else "--postprocess auto"
         raise FlamesError(
@@ -259,6 +259,7 @@ def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> d
     """Return the options that change the scores."""
     interval = {"level": LEVEL, "draws": DRAWS, "seed": run.seed}
     masks = {"threshold": config.threshold, "tta": config.tta, "postprocess": config.postprocess}
+    masks["lesion_iou"] = config.lesion_iou
     cross = {"cross_site": True} if config.cross_site else {}
     options: dict[str, object] = {
         "flames": __version__,
@@ -348,12 +349,14 @@ def _score_test_set(
     for run, model in models:
         facts = RunFacts(run.folder.name, run.seed, run.fold)
         choice = _choose(found, run, model, held_out, options)
-        predicted = predict(run.segmenter, model.weights, data, choice.rule, options.names)
+        predicted = predict(
+            run.segmenter, model.weights, data, choice.rule, options.names, options.lesion_iou
+        )
         found.details.add(facts, model, tests, predicted)
         masks = list(predicted.masks)
-        cases = score_cases(facts, model, tests, masks)
+        cases = score_cases(facts, model, tests, masks, options.lesion_iou)
         found.cases.extend(cases)
-        found.volumes.extend(score_volumes(facts, model, tests, masks))
+        found.volumes.extend(score_volumes(facts, model, tests, masks, options.lesion_iou))
         found.masks.add(_predicted_set(run, model, tests), masks)
         if drawn and (run is drawn or isinstance(run.segmenter, Ensemble)):
             row = make_overlay_row(model, data, cases, masks)

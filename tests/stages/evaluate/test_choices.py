@@ -1,6 +1,9 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
+from flames_cli.config import EvaluateConfig
 from flames_cli.core.imaging.components import largest_component
 from flames_cli.core.imaging.volumes import Placement
 from flames_cli.core.scores.calibration import measure_reliability
@@ -77,6 +80,12 @@ def test_the_largest_part_stays_only_if_that_helps(many):
     options = MaskOptions(0.1, postprocess="auto")
     assert choose_masks(options, Guess(), {}, many).rule.largest_only
     assert not choose_masks(options, Guess(noise=False), {}, many).rule.largest_only
+
+
+def test_the_defaults_of_the_command_are_those_of_the_functions():
+    config, options = EvaluateConfig(), MaskOptions()
+    for field in fields(MaskOptions):
+        assert getattr(config, field.name) == getattr(options, field.name)
 
 
 def test_options_are_named_in_the_order_in_which_they_take_effect():

@@ -206,6 +206,17 @@ def test_a_threshold_of_the_user_changes_the_masks(finished_runs, tmp_path, plai
     assert {line["option"] for line in low.content.tables["gains-clients"]} == {"threshold"}
 
 
+def test_a_stricter_match_of_lesions_finds_fewer_and_changes_no_mask(finished_runs, tmp_path, plain):
+    strict = evaluate_run(shutil.copytree(finished_runs, tmp_path / "space"), lesion_iou=0.9)
+    assert strict.folder.name == "flames-lesion-iou-0.9"
+    pairs = list(zip(*(read_case_scores(one.folder / "cases.csv") for one in (strict, plain)), strict=True))
+    assert [ours.dice for ours, _ in pairs] == [theirs.dice for _, theirs in pairs]
+    found = [sum(one.lesions_matched or 0 for one in column) for column in zip(*pairs, strict=True)]
+    assert found[0] < found[1]
+    points = [read_rows(one.folder / "froc.csv", FrocScore) for one in (strict, plain)]
+    assert sum(one.lesions_matched for one in points[0]) < sum(one.lesions_matched for one in points[1])
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [({"threshold": "auto"}, "--threshold auto"), ({"postprocess": "auto"}, "--postprocess auto")],
