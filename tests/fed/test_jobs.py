@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -115,6 +116,15 @@ def test_a_server_that_is_interrupted_logs_no_end(home, job):
         assert not is_at_work(home, "0a1b")
 
 
+@pytest.fixture
+def interruptible():
+    """The default answer to SIGINT, which a shell switches off for what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_server_ends_when_the_submitting_process_has_ended(home, job):
     def wait_for_the_end(job):
         caller.__exit__(None, None, None)
