@@ -164,7 +164,7 @@ def test_equal_runs_have_no_best():
     assert find_best([0.5], "dice") == set()
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.permutations([0.1, 0.2, 0.3]))
 def test_the_order_of_the_other_runs_does_not_matter(gains):
     tables = tables_of([run_of(), *(run_of(gain) for gain in gains)], metric="dice")
