@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class Evaluation:
     folder: Path
     cross_site: CrossSite | None = None
     """Scores of every client's model on every client's test set, if they were asked for."""
+    aside: str = ""
+    """Name that an earlier evaluation of other models or options has now; empty: there was none."""
 
     @property
     def run(self) -> str:
@@ -71,6 +73,15 @@ class Evaluation:
         if self.is_ensemble:
             return (self.content.runs[0].seed,)
         return tuple(dict.fromkeys(run.seed for run in self.content.runs))
+
+    def replicates(self, split: str) -> str:
+        """Return what the values of one case differ in: seeds, folds, or both; empty if it has one value.
+
+        A client's case is tested in one fold, and the server's cases in each.
+        """
+        folds = {run.fold for run in self.content.runs} if split == "server_test" else set()
+        several = {"seeds": len(self.seeds) > 1, "folds": len(folds) > 1 and not self.is_ensemble}
+        return " and ".join(name for name, wanted in several.items() if wanted)
 
     @property
     def clients(self) -> Sequence[Row]:
@@ -93,14 +104,17 @@ def write_evaluation(
     masks: PredictionSpool,
     details: Details,
     overlays: Mapping[str, Sequence[OverlayRow]],
-) -> None:
+) -> Evaluation:
     """Write the folder of the evaluation; it takes its place in one step.
 
     An earlier result of the same name is replaced if it belongs to the same models and options, which give
     the same files; its other files, such as pictures that this call does not draw, are kept. A result of
     other models is renamed.
+
+    Returns:
+        The evaluation, with the new name of an earlier one of other models.
     """
-    folder = result.folder
+    folder, aside = result.folder, None
     with in_turn(folder):
         same = has_same_models(folder, result.content)
         with replacing_folder(folder) as new:
@@ -118,7 +132,8 @@ def write_evaluation(
             if same:
                 _keep_others(folder, new)
             else:
-                set_aside(folder)
+                aside = set_aside(folder)
+    return replace(result, aside=aside.name if aside else "")
 
 
 def has_same_models(folder: Path, content: EvaluationFile) -> bool:

@@ -146,7 +146,8 @@ def test_a_volume_without_spacing_is_in_no_mean_of_millimetres(option):
     pool = pool_scores([volume_score("a", 0.5), volume_score("b", 0.7, **unknown)])
     for one in tables_of([pool, pool], option).scores:
         mean = one.means[0]
-        assert mean and mean.n == (1 if one.column in {*in_mm, "hd95_mm_penalised", "assd_mm_penalised"} else 2)
+        assert mean
+        assert mean.n == (1 if one.column in {*in_mm, "hd95_mm_penalised", "assd_mm_penalised"} else 2)
 
 
 def test_holm_s_families_are_all_patients_and_single_models():
