@@ -1,7 +1,6 @@
 """Folder of an evaluation: scores, tables, predicted masks, pictures and evaluation.json."""
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from flames_cli.store.evaluations import (
     write_rows,
     write_volume_scores,
 )
-from flames_cli.store.files.aside import set_aside
+from flames_cli.store.files.aside import keep_others, set_aside
 from flames_cli.store.files.atomic import replacing_folder, write_csv
 from flames_cli.store.files.locks import in_turn
 from flames_cli.store.predictions import PredictionSpool
@@ -130,7 +129,7 @@ def write_evaluation(
                 _draw(new, result.content, details, overlays)
             write_evaluation_file(new / SUMMARY, result.content)
             if same:
-                _keep_others(folder, new)
+                keep_others(folder, new)
             else:
                 aside = set_aside(folder)
     return replace(result, aside=aside.name if aside else "")
@@ -181,11 +180,3 @@ def _draw(
         draw_overlays(folder / overlay_name(split), rows, f"{first.name}, round {first.round}")
     curves = reliability_curves(details.bins)
     draw_reliability(folder / RELIABILITY_PICTURE, curves, f"calibration of {content.run}")
-
-
-def _keep_others(earlier: Path, new: Path) -> None:
-    """Copy the files of an earlier result that the new one does not have."""
-    for path in earlier.iterdir():
-        if not (new / path.name).exists():
-            copy = shutil.copytree if path.is_dir() else shutil.copy2
-            copy(path, new / path.name)

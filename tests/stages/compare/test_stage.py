@@ -12,6 +12,7 @@ from flames_cli.config import CompareConfig, PartitionConfig
 from flames_cli.core.scores.comparisons import compare_pairs, holm
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.events import ignore
+from flames_cli.stages.compare import stage as compare_stage
 from flames_cli.stages.compare.stage import compare, default_name
 from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.stage import federate
@@ -194,6 +195,22 @@ def test_a_comparison_of_other_models_is_set_aside(trained, tmp_path):
     other = compare_runs(root, "fedavg", "local", pictures=False, name="mine")
     assert other.aside == root / "comparisons" / "mine-old-1"
     assert (other.aside / "clients-iou.csv").is_file()
+
+
+def test_a_call_that_is_interrupted_leaves_the_earlier_comparison(trained, tmp_path, monkeypatch):
+    root = shutil.copytree(trained, tmp_path / "space")
+    folder = compare_runs(root, "flames", "local", pictures=False, name="mine").folder
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare_stage, "draw_comparison", interrupt)
+    for run in ("flames", "fedavg"):
+        with pytest.raises(KeyboardInterrupt):
+            compare_runs(root, run, "local", name="mine", metrics=("iou",))
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in (root / "comparisons").glob("mine*")] == ["mine"]
 
 
 def test_the_same_round_that_is_asked_for_is_the_same_evaluation(trained, compared):
