@@ -21,6 +21,7 @@ MOST_ROWS = 14
 """Largest number of lines of a table, so that both tables fit on one screen; the files have all lines."""
 
 MOST_NOTES = 3
+IMAGES = "volumes or images"
 NAMES_WIDTH = 24
 """Largest width of a list of names in a note."""
 
@@ -109,8 +110,18 @@ def _notes(result: "Evaluation") -> Iterator[str]:
         yield "cross-site Dice: " + ", ".join(f"{kind} {value:.2f}" for kind, value in means)
     yield "HD95: the diagonal of the image or volume for each missed case (nothing found)"
     yield from _round_notes(content.runs)
-    over = "runs" if len(content.runs) > 1 else "volumes or images"
-    yield f"±: standard deviation over {over}"
+    yield f"±: standard deviation over {_spread_of(result)}"
+
+
+def _spread_of(result: "Evaluation") -> str:
+    """Return what a standard deviation is over; a client's patients of all folds are one set of each seed."""
+    runs = result.content.runs
+    several = len(result.seeds) > 1, len(runs) > 1 and not result.is_ensemble
+    word = "seeds" if len(runs) == len(result.seeds) else "seeds and folds" if several[0] else "folds"
+    clients, server = "seeds" if several[0] else IMAGES, word if several[1] else IMAGES
+    if clients == server or "client_test" not in result.tables.splits:
+        return server
+    return clients if "server_test" not in result.tables.splits else f"{clients} (server models: {server})"
 
 
 def _listed(names: Collection[str], noun: str) -> str:

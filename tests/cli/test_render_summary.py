@@ -118,3 +118,19 @@ def test_fairness_is_a_note_with_detail(tmp_path):
     made = evaluation(tmp_path, {}, fairness={**fair, "best_dice": 0.6, "spread": 0.4})
     text = " ".join(written(print_evaluation, made, True).split())
     assert "mean Dice of 2 clients 0.400±0.280, worst a 0.200, best b 0.600, spread 0.400" in text
+
+
+@pytest.mark.parametrize(
+    ("places", "over"),
+    [
+        ([(0, None)], "over volumes or images"),
+        ([(0, None), (1, None)], "over seeds"),
+        ([(0, 1), (0, 2)], "over volumes or images (server models: folds)"),
+        ([(0, 1), (0, 2), (1, 1), (1, 2)], "over seeds (server models: seeds and folds)"),
+    ],
+)
+def test_the_standard_deviation_is_over_images_seeds_or_folds(places, over, tmp_path):
+    first = evaluation(tmp_path, {}).content.runs[0]
+    runs = tuple(replace(first, seed=seed, fold=fold) for seed, fold in places)
+    text = screen(tmp_path, [row()], [row("MRI", "server_test")], runs=runs)
+    assert f"±: standard deviation {over}\n" in re.sub(r" *\n", "\n", text)
