@@ -779,7 +779,8 @@ class CompareConfig(Section):
 
     runs: Annotated[tuple[Name, ...], AfterValidator(_check_runs)] = option(
         (),
-        "Runs or families of runs (several --seeds or folds, which are pooled); the first is the reference.",
+        "Runs, families of runs (several --seeds or folds, which are pooled), or evaluations; the first is "
+        "the reference.",
         names="runs and families",
         metavar="RUN…",
         argument=True,

@@ -260,7 +260,7 @@ def test_every_command_shares_workspace_and_seed(kind):
     assert {"workspace", "seed"} <= set(kind.model_fields)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(1, 500),
     st.floats(1e-9, 10),

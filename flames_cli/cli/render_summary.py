@@ -21,7 +21,6 @@ MOST_ROWS = 14
 """Largest number of lines of a table, so that both tables fit on one screen; the files have all lines."""
 
 MOST_NOTES = 3
-IMAGES = "volumes or images"
 NAMES_WIDTH = 24
 """Largest width of a list of names in a note."""
 
@@ -110,18 +109,16 @@ def _notes(result: "Evaluation") -> Iterator[str]:
         yield "cross-site Dice: " + ", ".join(f"{kind} {value:.2f}" for kind, value in means)
     yield "HD95: the diagonal of the image or volume for each missed case (nothing found)"
     yield from _round_notes(content.runs)
-    yield f"±: standard deviation over {_spread_of(result)}"
+    yield f"±: standard deviation over {_spread(result)}"
 
 
-def _spread_of(result: "Evaluation") -> str:
-    """Return what a standard deviation is over; a client's patients of all folds are one set of each seed."""
-    runs = result.content.runs
-    several = len(result.seeds) > 1, len(runs) > 1 and not result.is_ensemble
-    word = "seeds" if len(runs) == len(result.seeds) else "seeds and folds" if several[0] else "folds"
-    clients, server = "seeds" if several[0] else IMAGES, word if several[1] else IMAGES
-    if clients == server or "client_test" not in result.tables.splits:
-        return server
-    return clients if "server_test" not in result.tables.splits else f"{clients} (server models: {server})"
+def _spread(result: "Evaluation") -> str:
+    """Return what the standard deviations of both tables are over, and that of the mean of the clients."""
+    splits = result.tables.splits
+    over = {split: result.replicates(split) or "volumes or images" for split in splits}
+    words = "; server models: ".join(dict.fromkeys(over.values()))
+    clients = splits.get("client_test")
+    return f"{words}; mean: over clients" if clients and clients.fairness else words
 
 
 def _listed(names: Collection[str], noun: str) -> str:

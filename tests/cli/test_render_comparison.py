@@ -76,7 +76,7 @@ def test_short_names_are_in_the_header():
     assert "A flames" not in text
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.lists(st.from_regex(r"[a-z][a-z-]{0,40}", fullmatch=True), min_size=2, max_size=9, unique=True),
     st.booleans(),

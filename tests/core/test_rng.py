@@ -47,13 +47,13 @@ def test_seed_and_scope_do_not_run_together():
     assert derive_seed(1, 2) != derive_seed(2, 1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SCOPES, SCOPES)
 def test_scopes_share_a_seed_only_where_they_are_equal(one, other):
     assert (derive_seed(0, *one) == derive_seed(0, *other)) == (one == other)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(), SCOPES)
 def test_seeds_fit_in_63_bits(seed, scope):
     assert 0 <= derive_seed(seed, *scope) < 2**63

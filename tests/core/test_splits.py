@@ -34,7 +34,7 @@ def evenly(n, images=10):
     return {f"p{i:02d}": SplitUnit(images) for i in range(n)}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(UNITS, SHARES, FRACTIONS, SEEDS)
 def test_every_unit_is_in_one_set_and_train_is_never_empty(units, share, fraction, seed):
     set_of = split_units(units, share, fraction, derive_rng(seed, "split"))
@@ -45,14 +45,14 @@ def test_every_unit_is_in_one_set_and_train_is_never_empty(units, share, fractio
     assert find_overlaps(members) == []
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SINGLES, st.floats(0.01, 0.25), st.floats(0.01, 0.25), SEEDS)
 def test_three_patients_are_enough_for_three_sets(units, server_fraction, test_fraction, seed):
     share = Share.fraction(server_fraction, units)
     assert set(split_units(units, share, test_fraction, derive_rng(seed)).values()) == DRAWN
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(UNITS, st.data())
 def test_no_draw_depends_on_what_units_are_called(units, data):
     """The names are pseudonyms, which differ between sites."""
@@ -111,7 +111,7 @@ def test_a_fraction_tolerates_floating_point_errors():
     assert Share.fraction(0.07, evenly(100)).patients == 7
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(UNITS, SHARES, SEEDS)
 def test_taken_units_come_nearest_to_the_share(units, share, seed):
     taken = take_units(units, share, derive_rng(seed))
@@ -126,7 +126,7 @@ def test_taken_units_come_nearest_to_the_share(units, share, seed):
             assert images + unit.images / 2 > share.images or patients + unit.patients / 2 > share.patients
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(UNITS, SHARES, SEEDS)
 def test_something_is_taken_unless_the_share_is_nothing(units, share, seed):
     taken = take_units(units, share, derive_rng(seed))
@@ -149,7 +149,7 @@ def test_one_unit_is_always_left():
     assert take_units(evenly(1), Share(), derive_rng(0)) == []
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(UNITS, st.data())
 def test_divided_units_are_balanced_and_complete(units, data):
     parts = data.draw(st.integers(1, len(units)))
@@ -173,7 +173,7 @@ def test_fewer_patients_than_parts_are_rejected():
         divide_units(evenly(2), 3, derive_rng(0))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(UNITS, st.data())
 def test_skewed_parts_are_complete_and_keep_what_they_need(units, data):
     parts = data.draw(st.integers(1, len(units)))
@@ -202,7 +202,7 @@ def test_a_small_concentration_gives_uneven_shares_and_a_large_one_even_ones():
     assert all(math.isfinite(share) for c in (1e-300, 1e6) for share in draw_shares(3, c, derive_rng(0)))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(["ct", "mri", "ct mri"]), min_size=1, max_size=30), st.data())
 def test_parts_are_balanced_in_every_data_set(kinds, data):
     units = {f"p{i:02d}": SplitUnit(1, datasets=frozenset(kind.split())) for i, kind in enumerate(kinds)}
@@ -219,7 +219,7 @@ STRATA = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(STRATA, st.integers(2, 8), SEEDS)
 def test_folds_are_near_equal_in_all_and_in_each_class(strata, folds, seed):
     fold_of = deal_folds(strata, folds, derive_rng(seed))

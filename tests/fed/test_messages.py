@@ -191,7 +191,7 @@ def test_a_profile_comes_back_as_it_was_sent():
     assert sent.protocol == PROTOCOL
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     hnp.arrays(st.sampled_from([np.float32, np.float64, np.int64, np.uint8]), hnp.array_shapes(min_dims=0))
 )

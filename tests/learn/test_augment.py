@@ -10,7 +10,7 @@ from flames_cli.learn.augment import AugmentRanges, draw_warp
 STILL = AugmentRanges(rotation_deg=0, zoom=0, stretch=0, shift=0, flip_x=0, flip_y=0)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32))
 def test_draws_stay_within_their_ranges(seed):
     ranges, warp = AugmentRanges(), draw_warp(derive_rng(seed))
@@ -20,7 +20,7 @@ def test_draws_stay_within_their_ranges(seed):
     assert max(abs(warp.shift_x), abs(warp.shift_y)) <= ranges.shift
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.text(max_size=5))
 def test_the_same_scope_draws_the_same_warp(seed, scope):
     assert draw_warp(derive_rng(seed, scope)) == draw_warp(derive_rng(seed, scope))
@@ -57,7 +57,7 @@ def test_a_draw_is_plain_data():
     assert {type(warp.flip_x), type(warp.flip_y)} == {bool}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32))
 def test_tumours_move_with_their_pixels(seed):
     mask = np.zeros((32, 32), np.uint8)

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from flames_cli.learn.surfaces import SurfaceDistances, surface_dice, surface_distances
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = settings(max_examples=25, deadline=None)
+SETTINGS = settings(max_examples=25)
 """The first example imports MONAI, which takes seconds."""
 
 SPACINGS = {2: (0.7, 1.3), 3: (4.0, 0.7, 1.3)}

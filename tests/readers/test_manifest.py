@@ -501,7 +501,7 @@ cells = st.text(st.sampled_from("a.b/\\;:\"' \n\r\tC~é\u0308,\x00\x1f\u200b"), 
 tables = st.lists(st.lists(cells, min_size=4, max_size=7).map(",".join), max_size=4).map("\n".join)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200) | tables.map(lambda text: f"{HEADER}\n{text}".encode()))
 def test_whatever_the_bytes_there_are_sources_or_one_error(content, tmp_path):
     (tmp_path / "manifest.csv").write_bytes(content)

@@ -136,7 +136,7 @@ def test_cases_are_judged_by_the_rule_of_their_set():
     assert by_box.judge(CaseInfo("1", "1", "1", "", -1, (1.0, 1.0), 0)) == "none"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(CASES, max_size=4))
 def test_whatever_is_known_of_cases_reads_back_as_it_was_written(cases):
     images, masks = draw(len(cases))

@@ -31,15 +31,17 @@ MOST_GROUPS = 40
 def draw_comparison(result: Comparison, found: Sequence[Evaluated], workspace: Path) -> None:
     """Draw the differences in every chosen metric, and the best, median and worst case of every model.
 
-    The cases are those of the reference's first run, by its Dice.
+    The cases are those of the reference's first run, by its Dice. If this run was removed, only its
+    evaluation is left, and its cases are not drawn.
     """
     for option in result.metrics:
         _draw_differences(result, option)
     with ExitStack() as stack:
         opened = [stack.enter_context(open_predictions(one.folder / PREDICTIONS_FILE)) for one in found]
         runs = [_Run(one, masks) for one, masks in zip(found, opened, strict=True)]
+        there = run_folder(workspace, found[0].content.runs[0].name).config.is_file()
         for table in TABLES:
-            rows = [*_case_rows(result, table, runs, workspace)]
+            rows = [*_case_rows(result, table, runs, workspace)] if there else []
             if rows:
                 name = table.removesuffix("s")
                 draw_side_by_side(result.folder / f"overlays-{name}.png", rows, result.runs)

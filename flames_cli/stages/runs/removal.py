@@ -80,6 +80,8 @@ def _run_names(content: Any) -> Iterable[str]:
         name = run.get("name") if isinstance(run, dict) else run
         if isinstance(name, str):
             yield name
+        if isinstance(run, dict):
+            yield from _run_names({"runs": run.get("members", ())})
 
 
 def remove_runs(workspace: Path, removal: Removal) -> None:

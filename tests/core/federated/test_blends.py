@@ -56,7 +56,7 @@ def fednova_by_hand(start, reports, name):
     return w - tau * d
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(CLIENTS, VALUES)
 def test_fednova_in_one_pass_equals_its_formula(clients, value):
     start, sent = weights(value, value), reports_of(clients)
@@ -70,7 +70,7 @@ def test_fednova_in_one_pass_equals_its_formula(clients, value):
         np.testing.assert_array_equal(server[name], mean[name])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(CLIENTS, VALUES, st.integers(1, 1000))
 def test_fednova_with_equal_steps_is_fedavg(clients, value, n_steps):
     sent = reports_of([(conv, norm, n, n_steps) for conv, norm, n, _ in clients])
@@ -88,7 +88,7 @@ def test_fednova_gives_a_client_of_many_steps_no_more_say_by_hand():
     assert round_of("fedavg", sent).server["all"]["conv.weight"][0] == 3.5
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(CLIENTS)
 def test_fedbn_models_differ_in_batchnorm_only(clients):
     sent = reports_of(clients)

@@ -75,7 +75,7 @@ def test_blend_of_five_clients_by_hand():
     assert_same(server, make_model(4))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(CLIENTS.filter(lambda clients: len(clients) > 1))
 def test_blend_in_one_pass_equals_the_definition(clients):
     values, counts = zip(*clients, strict=True)
@@ -85,7 +85,7 @@ def test_blend_in_one_pass_equals_the_definition(clients):
     np.testing.assert_allclose(server["w"], np.mean(values, axis=0, dtype=np.float64), rtol=1e-5, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(CLIENTS, st.randoms(use_true_random=False))
 def test_blend_ignores_client_order(clients, random):
     order = random.sample(range(len(clients)), len(clients))
@@ -97,7 +97,7 @@ def test_blend_ignores_client_order(clients, random):
     assert_same(moved_server, server, 1e-5, 1e-5)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(VALUES, st.lists(st.integers(1, 10_000), min_size=1, max_size=6))
 def test_equal_clients_blend_to_the_same_weights(value, counts):
     personalised, server = blend_flames([{"w": value}] * len(counts), counts)
@@ -105,7 +105,7 @@ def test_equal_clients_blend_to_the_same_weights(value, counts):
         assert_same(weights, {"w": value}, 1e-6, 1e-6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(CLIENTS, st.floats(0, 1))
 def test_blends_stay_between_the_clients(clients, alpha):
     values, counts = zip(*clients, strict=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -50,7 +50,6 @@ def test_fp16_is_torchs_bit_for_bit():
     assert_as_torch_does(np.where(np.abs(floats) > 65504, np.float32(2.5), floats), "fp16")
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.float32, 8, elements=st.floats(-65504, 65504, width=32)), st.sampled_from(HALF))
 def test_any_float_is_rounded_as_torch_rounds_it(array, wire):
     assert_as_torch_does(array, wire)

@@ -77,7 +77,7 @@ def test_the_odd_pixel_goes_before():
     assert tall.sum(axis=0).tolist() == [0, 4, 4, 4]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(hnp.arrays(np.uint16, st.tuples(SIDES, SIDES)))
 def test_padding_keeps_every_pixel_and_adds_black(image):
     padded = pad_to_square(image)
@@ -88,7 +88,7 @@ def test_padding_keeps_every_pixel_and_adds_black(image):
     np.testing.assert_array_equal(padded[top : top + image.shape[0], left : left + image.shape[1]], image)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SIDES, SIDES, st.sampled_from([np.uint8, np.float32]), st.integers(16, 48))
 def test_squares_have_the_size_asked_for_and_binary_masks(height, width, dtype, size):
     image, mask = (noise(height, width) * 200).astype(dtype), (noise(height, width) > 0.5).astype(np.uint8)
@@ -101,7 +101,7 @@ def test_squares_have_the_size_asked_for_and_binary_masks(height, width, dtype, 
     np.testing.assert_array_equal(mask, before[1])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SIDES, SIDES, st.sampled_from([np.uint8, np.float32]), st.integers(16, 48))
 def test_colour_images_are_squared_channel_by_channel(height, width, dtype, size):
     image = (np.stack([noise(height, width)] * 3, axis=2) * (200, 100, 50)).astype(dtype)
@@ -115,7 +115,7 @@ def test_colour_images_are_squared_channel_by_channel(height, width, dtype, size
         np.testing.assert_array_equal(square_mask, grey_mask)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SIDES, SIDES, st.integers(0, 60), RESIZES)
 def test_masks_come_back_from_a_square_no_smaller_than_they_are(height, width, larger, mask_resize):
     mask = (noise(height, width) > 0.5).astype(np.uint8)
@@ -162,7 +162,7 @@ def test_masks_of_the_paper_lie_half_a_pixel_off_their_images():
     np.testing.assert_allclose(mean_shift(512, 512, 96, "paper"), 0.5, atol=0.1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(2, 200), st.integers(8, 64))
 def test_aligned_masks_are_taken_from_the_nearest_pixel(side, size):
     rows = np.repeat(np.arange(side, dtype=np.uint8)[:, None], side, axis=1)
@@ -171,7 +171,7 @@ def test_aligned_masks_are_taken_from_the_nearest_pixel(side, size):
     assert np.abs(taken - centres).max() <= 0.5 + 1e-9
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(2, 100), st.integers(4, 32))
 def test_mirrored_masks_are_resized_to_mirrored_masks(side, half_size):
     mask = (noise(side, side) > 0.5).astype(np.uint8)
@@ -179,7 +179,7 @@ def test_mirrored_masks_are_resized_to_mirrored_masks(side, half_size):
     np.testing.assert_array_equal(mirrored, plain[::-1, ::-1])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SIDES, SIDES, st.integers(1, 48))
 def test_masks_of_the_paper_are_opencv_s(height, width, size):
     mask = (noise(height, width) > 0.5).astype(np.uint8)
@@ -187,7 +187,7 @@ def test_masks_of_the_paper_are_opencv_s(height, width, size):
     np.testing.assert_array_equal(to_square(mask, mask, size, "paper")[1], expected)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SIDES, SIDES, st.integers(1, 48), RESIZES)
 def test_a_square_that_is_all_tumour_fills_the_raw_image(height, width, size, mask_resize):
     full = np.ones((size, size), np.uint8)
@@ -195,7 +195,7 @@ def test_a_square_that_is_all_tumour_fills_the_raw_image(height, width, size, ma
     np.testing.assert_array_equal(raw, np.ones((height, width), np.uint8))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(WARPS, SIDES, SIDES)
 def test_colours_move_together(warp, height, width):
     image, mask = np.stack([noise(height, width)] * 3, axis=2), np.zeros((height, width), np.uint8)
@@ -239,7 +239,7 @@ def test_the_identity_warp_returns_the_image(shape):
     np.testing.assert_array_equal(warped_mask, mask)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(WARPS, SIDES, SIDES)
 def test_the_centre_moves_by_the_shift_alone(warp, height, width):
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
@@ -248,7 +248,7 @@ def test_the_centre_moves_by_the_shift_alone(warp, height, width):
     np.testing.assert_allclose(matrix[:, :2] @ centre + matrix[:, 2], expected, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(WARPS)
 def test_area_grows_with_zoom_alone_and_each_flip_mirrors(warp):
     sign = -1 if warp.flip_x != warp.flip_y else 1
@@ -312,7 +312,7 @@ def test_zoom_above_1_enlarges_the_mask(zoom):
     assert move(mask, Warp(zoom=1 / zoom))[1].sum() == pytest.approx(mask.sum() / zoom**2, rel=0.1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(WARPS)
 @example(Warp(rotation_deg=179.0, zoom=1.09375, stretch=0.80078125, shift_x=0.2))
 def test_image_and_mask_move_together(warp):

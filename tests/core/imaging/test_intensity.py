@@ -79,7 +79,7 @@ def test_8_bits_are_kept_in_8_and_more_in_16(max_value, dtype):
     assert kept.tolist() == [[0, 0, round(max_value / 2), max_value, max_value]]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SCALES, st.data())
 def test_integers_survive_the_round_trip(max_value, data):
     dtype = quantise(np.zeros((1, 1)), max_value).dtype
@@ -89,7 +89,7 @@ def test_integers_survive_the_round_trip(max_value, data):
     np.testing.assert_array_equal(again, kept)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SCALES, IMAGES)
 def test_floats_come_back_within_half_a_step(max_value, image):
     before = image.copy()

@@ -489,7 +489,7 @@ def test_a_segmentation_of_another_grid_is_rejected(shift, zoom, message, series
         read_segmentation(tmp_path / "other.dcm", read_series(series))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["series", "segmentation"]),
     edits=st.lists(st.tuples(st.integers(0, 2**16), st.binary(min_size=1, max_size=4)), max_size=8),

@@ -22,7 +22,7 @@ def save(
     return write(path, elements)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stored=st.integers(1, 16), low=st.integers(0, 15), signed=st.booleans(), sign_repeated=st.booleans())
 def test_the_bits_of_the_header_are_the_value(stored, low, signed, sign_repeated, tmp_path):
     low = min(low, 16 - stored)

@@ -267,7 +267,7 @@ def test_rescaled_values_are_those_of_the_header(tmp_path):
     np.testing.assert_array_equal(pixels, grey(12) * 2.0 - 5)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["grey", "colour", "clip", "bare"]),
     edits=st.lists(st.tuples(st.integers(0, 2**16), st.binary(min_size=1, max_size=4)), max_size=8),

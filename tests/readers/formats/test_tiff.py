@@ -225,7 +225,7 @@ def test_a_public_reader_does_not_scale_signed_values(tmp_path):
         read_image(write(tmp_path, draw(np.int16), Tiff(sample_format=2)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cut=st.integers(0, 2200), flip=st.integers(0, 2200), mask=st.integers(1, 255))
 def test_damaged_files_end_in_a_case_that_is_named(tmp_path_factory, cut, flip, mask):
     folder = tmp_path_factory.mktemp("damaged")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flames_cli.core.scores.comparisons import compare_pairs
@@ -84,7 +84,6 @@ def test_differences_count_the_patients_of_cases_that_both_runs_have():
     assert (found.mean, found.n, found.test.n_patients) == (pytest.approx(0.3), 1, 1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(patients, dices), min_size=1, max_size=8))
 def test_identical_runs_have_no_difference_and_p_1(values):
     sample = sample_of(values)
@@ -93,7 +92,6 @@ def test_identical_runs_have_no_difference_and_p_1(values):
     assert (found.test.rank_biserial, found.n) == (0, len(values))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(patients, dices, dices), min_size=1, max_size=8))
 def test_the_difference_of_two_runs_changes_its_sign_with_their_order(rows):
     ours, theirs = (sample_of([(row[0], row[index]) for row in rows]) for index in (1, 2))
@@ -103,7 +101,6 @@ def test_the_difference_of_two_runs_changes_its_sign_with_their_order(rows):
     assert there.test.rank_biserial == pytest.approx(-back.test.rank_biserial)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(patients, dices, dices), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_the_order_of_the_cases_does_not_matter(rows, random):
     def difference(listed):

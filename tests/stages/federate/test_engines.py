@@ -51,7 +51,14 @@ def test_ray_gives_what_inline_gives(strategy, tiny, one_cpu):
     assert (more.final, more.chosen) == (inline.final, inline.chosen)
     assert stored(more) == stored(inline)
     files = {path.name for path in rayed.folder.iterdir()}
-    assert files == {"config.toml", "rounds.jsonl", "final-models.json", "checkpoints", "engine.log"}
+    assert files == {
+        "config.toml",
+        "rounds.jsonl",
+        "final-models.json",
+        "checkpoints",
+        "engine.log",
+        "rounds.png",
+    }
     assert flower_processes() == []
 
 

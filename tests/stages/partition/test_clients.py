@@ -124,7 +124,7 @@ def located(made):
     return [(replace(entry, patients={}), selections) for entry, selections in made]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(collections(), options(), st.binary(min_size=32, max_size=32))
 def test_the_division_does_not_depend_on_a_sites_salt(datasets, wanted, salt):
     config = PartitionConfig(**wanted)
@@ -154,7 +154,7 @@ def placed(found, wanted):
     )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(collections(), options())
 def test_no_patient_is_in_two_roles_and_no_case_is_lost(datasets, asked):
     config = PartitionConfig(**asked)
@@ -176,7 +176,7 @@ def test_no_patient_is_in_two_roles_and_no_case_is_lost(datasets, asked):
     assert plan(config, datasets) == (found, entries, left_out), "the same seed, the same partition"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(collections(), options(), st.integers(2, 4))
 def test_folds_test_every_patient_of_the_clients_once(datasets, asked, folds):
     tested, held, servers = Counter(), [], []

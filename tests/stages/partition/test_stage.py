@@ -173,7 +173,7 @@ def members(groups: list[str]):
     )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(
     datasets(), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.none() | st.floats(0.01, 50), st.integers(0, 2**32)
 )

@@ -182,7 +182,7 @@ def stored(workspace):
     return found
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32), st.binary(min_size=32, max_size=40))
 def test_what_is_in_which_set_does_not_depend_on_the_salt(hospital, seed, salt):
     """tests/stages/partition tests the same for partitions."""

@@ -63,7 +63,7 @@ def test_the_only_set_contradicts_other_sets_of_the_data_set_itself():
         split_cases(OWN, "own", cases, {"a": "client_train", "b": "server_test"}, config)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 5), min_size=12, max_size=12), st.integers(0, 50))
 def test_slices_that_are_not_selected_change_no_split(more, seed):
     """Splits of the same patients with and without further slices are equal, by images as well."""
@@ -91,7 +91,7 @@ def test_a_modality_that_three_of_a_hundred_have_is_in_every_set(with_ct, seed):
     assert len(sets["ct"]["client_train"]) >= 65
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.frozensets(st.sampled_from("abc"), min_size=1), st.integers(4, 12), min_size=1, max_size=7
