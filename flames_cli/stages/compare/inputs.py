@@ -160,5 +160,5 @@ def check_same_tests(found: Sequence[Evaluated], pools: Pools) -> None:
 
 
 def _with_partition(found: Evaluated) -> str:
-    partitions = ", ".join(dict.fromkeys(run.partition for run in found.content.runs))
-    return f"run '{found.content.run}' (partition {partitions})"
+    names = list(dict.fromkeys(run.partition for run in found.content.runs))
+    return f"run '{found.content.run}' (partition{'s' if len(names) > 1 else ''} {', '.join(names)})"
