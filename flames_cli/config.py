@@ -171,6 +171,12 @@ Part = Annotated[float, Field(gt=0, le=1)]
 MAX_NAME = 64
 """Largest number of characters of a name."""
 
+NAME_RULE = (
+    f"a name should have at most {MAX_NAME} letters, digits, '.', '_' and '-', and begin with a letter or "
+    "digit"
+)
+"""Text of the error of a value that does not match the pattern of a name, the only pattern of all options."""
+
 Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$")]
 FoldSet = Annotated[str, Field(pattern=rf"^([A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}})?$")]
 """Name of a set of folds; empty: the only one."""
@@ -773,17 +779,18 @@ class CompareConfig(Section):
 
     runs: Annotated[tuple[Name, ...], AfterValidator(_check_runs)] = option(
         (),
-        "Runs or families of runs (several --seeds or folds, which are pooled); the first is the reference.",
+        "Runs, families of runs (several --seeds or folds, which are pooled), or evaluations; the first is "
+        "the reference.",
         names="runs and families",
         metavar="RUN…",
         argument=True,
     )
     metrics: tuple[Metric, ...] = option(
         ("dice",),
-        "Metric of the tables; may be repeated. The CSV files have all.",
+        f"Metric of the tables: {', '.join(get_args(Metric))}; may be repeated. The CSV files have all.",
         flag="--metric",
         shown="dice",
-        metavar=f"[{'|'.join(get_args(Metric))}]",
+        metavar="METRIC",
     )
     protocol: Literal["auto", "slices", "volumes"] = option(
         "auto",
@@ -981,22 +988,26 @@ def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> lis
         found = {}
         for item in error.errors():
             # A union of int and float reports one mistake twice.
-            field = ".".join(str(part) for part in item["loc"] if part not in ("int", "float"))
+            place = [part for part in item["loc"] if part not in ("int", "float")]
+            field = ".".join(part for part in place if isinstance(part, str))
             message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
             if item["type"] == "extra_forbidden":
                 message += suggest(field, kind.model_fields)
             if item["type"] == "literal_error":
                 message += suggest(item["input"], re.findall("'([^']*)'", item["ctx"]["expected"]))
+            if item["type"] == "string_pattern_mismatch":
+                message = NAME_RULE
             message += f" (got {_shown(item['input'])})"
-            found[field] = f"{where}{field}: {message}"
+            found[(*place,)] = f"{where}{field}: {message}"
         return list(found.values())
     return []
 
 
 def _shown(value: Any) -> str:
-    """Return a rejected value as a message shows it: the only text of a repeatable option alone."""
-    alone = isinstance(value, tuple | list) and len(value) == 1 and isinstance(value[0], str)
-    return repr(value[0] if alone else value)
+    """Return a rejected value as a message shows it: the texts of a repeatable option without brackets."""
+    if isinstance(value, tuple | list) and value and all(isinstance(part, str) for part in value):
+        return ", ".join(map(repr, value))
+    return repr(value)
 
 
 SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "gray": "grey"}

@@ -209,7 +209,7 @@ def test_unknown_tables_are_rejected_with_the_known_ones(write):
         ),
         (
             "[partition.hold_out_site]\nlits = ['']",
-            "partition.hold_out_site.lits.0: string should have at least",
+            "partition.hold_out_site.lits: string should have at least",
         ),
     ],
 )

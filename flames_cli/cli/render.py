@@ -219,6 +219,13 @@ def _claim(partition: "Partition") -> str:
 
 def print_evaluation(console: Console, result: "Evaluation", detail: bool = False) -> None:
     """Print one screen, or with `detail` all tables and notes."""
+    if result.aside:
+        console.print(
+            f"the earlier evaluation '{result.folder.name}', which is of other models or options, is called "
+            f"'{result.aside}' now",
+            style="yellow",
+            soft_wrap=True,
+        )
     if not detail:
         print_summary(console, result)
         return

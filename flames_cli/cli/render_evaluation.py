@@ -127,26 +127,29 @@ def _notes_on_tables(result: "Evaluation") -> Iterator[str]:
     if note := _nameless_note(result):
         yield note
     yield f"{MAJORITY}: accuracy of a prediction without tumour, for comparison with acc %"
-    several = len(content.runs) > 1 and not result.is_ensemble
-    over = "seeds of the mean over n cases" if several else "n cases"
-    fewest = " of the seed with the fewest" if several else ""
+    by_split = [result.replicates(split) for split in result.tables.splits]
+    several = max(by_split, key=len, default="")
+    over = "; server models: ".join(
+        dict.fromkeys(f"{one} of the mean over n cases" if one else "n cases" for one in by_split)
+    )
+    fewest = " of the run with the fewest" if several else ""
     yield (
         f"mean±sd over {over}; HD only where neither mask is empty: (cases{fewest}) where that is not all; "
         "|…: with the diagonal for each missed case"
     )
     if any(tables.lesions for tables in splits):
         yield _small_note(result)
-        counted = ", counted over all seeds" if several else ""
+        counted = f", counted over all {several}" if several else ""
         yield f"found: lesions matched one to one with predicted ones{counted}; prec.: of predicted lesions"
     if any(row.healthy for tables in splits for row in tables.lesions):
         yield (
             "without a lesion: marked: share of images with any prediction; lesions/image: false lesions; "
             "area: predicted share of the image"
         )
-    if several:
-        units = _units(result, *content.units)
+    if len(result.seeds) > 1:
+        units, drawn = _units(result, *content.units), several.replace("folds", "folds (server models)")
         yield (
-            f"[…]: 95 % bootstrap interval over {units.replace(' and ', ', ')} and seeds, too narrow for "
+            f"[…]: 95 % bootstrap interval over {units.replace(' and ', ', ')} and {drawn}, too narrow for "
             f"fewer than some 20 {units} or 10 seeds"
         )
 

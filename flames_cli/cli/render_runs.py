@@ -1,6 +1,6 @@
 """Output of `flames runs`: two lines for each run, so that no number is cut at 80 columns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # these load the configuration
 TITLES = ("rounds", "best (round)", "last", "time", "disk")
 LEAST = (7, 12, 5, 6, 8)
 """Smallest widths of the columns after the name."""
+SHOWN_PARTITIONS = 2
+"""Largest number of partitions of a family that are all named."""
 WIDTH, GAP = 80, "  "
 """Width of the table, and the text between its columns. A name for which no room is left has a line of its
 own."""
@@ -79,18 +81,26 @@ def _details(group: "RunGroup") -> Iterator[str]:
     members = group.members
     seeds = sorted({one.seed for one in members if one.seed is not None})
     plural = "" if len(seeds) == 1 else "s"
-    partitions = _distinct(one.partition for one in members)
     found = [
         *(_distinct(one.strategy for one in members)),
         *(_distinct(one.model for one in members)),
         f"seed{plural} {','.join(map(str, seeds))}" if seeds else "",
-        f"partition{'s' if len(partitions) > 1 else ''} {','.join(partitions)}" if partitions else "",
+        name_partitions(one.partition for one in members),
         *(_distinct(one.device for one in members)),
         f"{len(members)} of {count(members[0].planned, 'run')}" if group.name != members[0].name else "",
         "running now" if any(one.running for one in members) else "",
     ]
     if shown := ", ".join(filter(None, found)):
         yield shown
+
+
+def name_partitions(partitions: Iterable[str]) -> str:
+    """Return the names of few partitions, or the first and the last of many."""
+    # The length makes cv-fold-10 follow cv-fold-9.
+    names = sorted({name for name in partitions if name}, key=lambda name: (len(name), name))
+    if len(names) > SHOWN_PARTITIONS:
+        return f"partitions {names[0]} to {names[-1]}"
+    return f"partition{'s' if len(names) > 1 else ''} {', '.join(names)}" if names else ""
 
 
 def _distinct(values: Iterator[str]) -> list[str]:

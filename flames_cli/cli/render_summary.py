@@ -109,8 +109,16 @@ def _notes(result: "Evaluation") -> Iterator[str]:
         yield "cross-site Dice: " + ", ".join(f"{kind} {value:.2f}" for kind, value in means)
     yield "HD95: the diagonal of the image or volume for each missed case (nothing found)"
     yield from _round_notes(content.runs)
-    over = "runs" if len(content.runs) > 1 else "volumes or images"
-    yield f"±: standard deviation over {over}"
+    yield f"±: standard deviation over {_spread(result)}"
+
+
+def _spread(result: "Evaluation") -> str:
+    """Return what the standard deviations of both tables are over, and that of the mean of the clients."""
+    splits = result.tables.splits
+    over = {split: result.replicates(split) or "volumes or images" for split in splits}
+    words = "; server models: ".join(dict.fromkeys(over.values()))
+    clients = splits.get("client_test")
+    return f"{words}; mean: over clients" if clients and clients.fairness else words
 
 
 def _listed(names: Collection[str], noun: str) -> str:

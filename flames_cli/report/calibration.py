@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flames_cli.report.canvas import LINES, MARKERS, PALETTE, open_figure, save_figure
 
-SIDE, FOOT, LEGEND_LINE, HEAD = 3.6, 0.55, 0.17, 0.45
+SIDE, FOOT, LEGEND_LINE, HEAD, LEGEND_GAP = 3.6, 0.75, 0.17, 0.45, 0.48
 """Sizes in inches."""
 FEWEST = 50
 """Smallest number of pixels of a bin that is drawn; the share of fewer is mostly chance."""
@@ -40,7 +40,7 @@ def draw_reliability(path_png: Path, curves: Sequence[ReliabilityCurve], title: 
     with open_figure(width, height) as figure:
         figure.text(0.5, 1 - 0.1 / height, title, ha="center", va="top", fontsize=9, fontweight="bold")
         axes = figure.add_axes((0.6 / width, foot / height, SIDE / width, SIDE / height))
-        axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--", label="right probabilities")
+        axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--", label="perfect calibration")
         for index, curve in enumerate(curves):
             bins = zip(curve.probabilities, curve.shares, curve.counts, strict=True)
             drawn = [(p, share) for p, share, count in bins if count >= FEWEST]
@@ -53,8 +53,8 @@ def draw_reliability(path_png: Path, curves: Sequence[ReliabilityCurve], title: 
                 linestyle=LINES[turn % len(LINES)],
                 markersize=3,
                 linewidth=1,
-                label=f"{curve.name} (error {curve.ece:.2f})",
+                label=f"{curve.name} (ECE {curve.ece:.2f})",
             )
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="share of tumour")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), borderaxespad=0)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -LEGEND_GAP / SIDE), borderaxespad=0)
         save_figure(figure, path_png, "png")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Sizes in inches.
 TILE, GAP, MARGIN = 1.4, 0.04, 0.12
-KEY, HEAD, HEAD_GAP, CAPTION, ROW_GAP = 0.3, 0.24, 0.06, 0.2, 0.06
+KEY, HEAD, HEAD_GAP, CAPTION, NOTE, ROW_GAP = 0.3, 0.3, 0.12, 0.2, 0.2, 0.08
 LETTERS_OF_TILE, LETTERS_OF_INCH = 24, 15
 LINE, GROUP_GAP = 0.17, 0.12
 
@@ -49,7 +49,7 @@ def draw_side_by_side(path_png: Path, rows: Sequence[SideRow], runs: Sequence[st
         )
     n = len(runs) + 2
     width = max(7.0, 2 * MARGIN + n * TILE + (n - 1) * GAP)
-    row_height = CAPTION + TILE + HEAD + ROW_GAP
+    row_height = CAPTION + TILE + NOTE + ROW_GAP
     height = KEY + HEAD + len(rows) * row_height
     with open_figure(width, height) as figure:
         draw_key(figure, width, height)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Sizes in inches.
-CELL, LEFT, FOOT, HEAD, RIGHT, LEAST = 0.46, 1.9, 1.55, 0.75, 1.0, 4
+CELL, HEAD, RIGHT, LEAST = 0.46, 0.75, 1.15, 4
+LETTER, LEFT, FOOT = 0.075, 0.5, 0.5
 NAME_LETTERS = 22
 COLOURS = "cividis"
 """Colour map that colour-blind readers can also distinguish, and whose lightness rises evenly."""
@@ -36,6 +37,8 @@ class HeatMap:
     """Row and column of each cell with a frame."""
     row_title: str = ""
     column_title: str = ""
+    value_title: str = ""
+    """Name of the scores, at the scale of colours."""
 
 
 def draw_heat_map(path_png: Path, content: HeatMap) -> None:
@@ -51,17 +54,18 @@ def draw_heat_map(path_png: Path, content: HeatMap) -> None:
             f"got names of {n_rows} rows and {n_columns} columns, expected as many values, and one at least"
         )
     inner = CELL * max(LEAST, n_columns), CELL * max(LEAST, n_rows)
-    width, height = LEFT + inner[0] + RIGHT, HEAD + inner[1] + FOOT
+    rows, columns = (
+        [shorten(name, NAME_LETTERS) for name in names] for names in (content.rows, content.columns)
+    )
+    left, foot = LEFT + LETTER * max(map(len, rows)), FOOT + LETTER * max(map(len, columns))
+    width, height = left + inner[0] + RIGHT, HEAD + inner[1] + foot
     values = np.array([[np.nan if one is None else one for one in row] for row in content.values], float)
     with open_figure(width, height) as figure:
-        axes = figure.add_axes((LEFT / width, FOOT / height, inner[0] / width, inner[1] / height))
+        axes = figure.add_axes((left / width, foot / height, inner[0] / width, inner[1] / height))
         axes.set_facecolor("#DDDDDD")
         picture = axes.imshow(values, cmap=COLOURS, vmin=0, vmax=1, aspect="auto")
         _write_values(axes, values)
         _draw_frames(axes, content)
-        rows, columns = (
-            [shorten(name, NAME_LETTERS) for name in names] for names in (content.rows, content.columns)
-        )
         axes.set_xticks(range(n_columns), columns, rotation=90)
         axes.set_yticks(range(n_rows), rows)
         axes.set(xlabel=content.column_title, ylabel=content.row_title)
@@ -70,8 +74,8 @@ def draw_heat_map(path_png: Path, content: HeatMap) -> None:
             axes.text(place, -0.62, group, ha="center", va="bottom", **bold)
         for place, group in _middles(content.row_groups):
             axes.text(n_columns - 0.38, place, group, va="center", rotation=270, **bold)
-        bar = figure.add_axes((1 - 0.55 / width, FOOT / height, 0.12 / width, inner[1] / height))
-        figure.colorbar(picture, cax=bar)
+        bar = figure.add_axes((1 - 0.7 / width, foot / height, 0.12 / width, inner[1] / height))
+        figure.colorbar(picture, cax=bar, label=content.value_title)
         figure.text(0.1 / width, 1 - 0.1 / height, content.title, va="top", fontsize=9, fontweight="bold")
         save_figure(figure, path_png, "png")
 

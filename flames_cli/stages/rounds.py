@@ -31,7 +31,7 @@ class ChosenRound:
     validation_patients: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the entry for summary.json."""
+        """Return the entry for evaluation.json."""
         return asdict(self)
 
 

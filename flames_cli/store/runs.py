@@ -1,5 +1,6 @@
 """Folder of a run: `config.toml` as run, `rounds.jsonl`, `checkpoints/`."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import DAMAGED, finite, reason_of, write_bytes, write_json, write_text
 from flames_cli.store.files.jsonl import append_line, to_line
 from flames_cli.store.files.parse import parse_json, parse_toml
-from flames_cli.store.member_names import member_name, split_name
+from flames_cli.store.member_names import family_name, member_name, split_name
 from flames_cli.store.schema import FINAL_MODELS, RUN, check_stamp, read_json, stamp
 
 SEEDS, FOLDS = "seeds", "folds"
@@ -214,9 +215,16 @@ def find_run(workspace: Path, name: str | None) -> RunFolder:
             f"'{name}' is {len(members)} runs with different seeds or folds, expected one run; pass one of "
             f"{', '.join(run.name for run in members)}"
         )
-    known = f" (existing: {', '.join(sorted(path.name for path in there))})" if there else ""
+    known = f" (existing: {', '.join(_shown_names(there))})" if there else ""
     wanted = f"no run '{name}'" if name else "no run"
     raise MissingArtifact(f"{wanted} in {folder}{known}; make it with `flames federate`")
+
+
+def _shown_names(runs: Sequence[Path]) -> list[str]:
+    """Return the names of runs, with one name for all runs that seem to be of one family."""
+    sizes = Counter(family_name(run.name) for run in runs)
+    names = {run.name: family_name(run.name) for run in runs}
+    return sorted({family if family and sizes[family] > 1 else name for name, family in names.items()})
 
 
 def _last_written(run: Path) -> tuple[int, str]:

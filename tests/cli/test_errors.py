@@ -58,7 +58,7 @@ WRONG = {
     "model option": (2, "--model-option got 'depth', expected", ("federate", "--model-option", "depth")),
     "option of words": (2, "model_options.depth: input", ("federate", "--model-option", "depth=two")),
     "infinite option": (2, "model_options.dropout: input", ("federate", "--model-option", "dropout=inf")),
-    "run elsewhere": (2, "run: string should match pattern", ("federate", "--run", "../x")),
+    "run elsewhere": (2, "run: a name should have at most 64 letters, digits", ("federate", "--run", "../x")),
     "evaluate nothing": (3, "make it with `flames federate`", ("evaluate",)),
     "map of nothing": (3, "make it with `flames partition`", ("tsne",)),
     "features": (2, "features: input should be 'pixels' or 'deep'", ("tsne", "--features", "colour")),

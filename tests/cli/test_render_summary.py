@@ -118,3 +118,37 @@ def test_fairness_is_a_note_with_detail(tmp_path):
     made = evaluation(tmp_path, {}, fairness={**fair, "best_dice": 0.6, "spread": 0.4})
     text = " ".join(written(print_evaluation, made, True).split())
     assert "mean Dice of 2 clients 0.400±0.280, worst a 0.200, best b 0.600, spread 0.400" in text
+
+
+def family(folds, seeds):
+    return tuple(
+        replace(RUN, name=f"flames-fold-{fold}-seed-{seed}", fold=fold, seed=seed)
+        for fold in folds
+        for seed in seeds
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "options", "words"),
+    [
+        ((RUN,), {}, "volumes or images; mean: over clients"),
+        (family((None,), (0, 1)), {}, "seeds; mean: over clients"),
+        (family((1, 2), (0,)), {}, "volumes or images; server models: folds; mean: over clients"),
+        (family((1, 2), (0, 1)), {}, "seeds; server models: seeds and folds; mean: over clients"),
+        (family((1, 2), (0, 1)), {"ensemble": True}, "volumes or images; mean: over clients"),
+    ],
+)
+def test_the_note_says_what_standard_deviations_are_over(runs, options, words, tmp_path):
+    made = {"runs": runs, "options": options}
+    text = screen(tmp_path, [row(), row("busi")], [row("MRI", "server_test")], **made).replace(" \n", " ")
+    assert f"±: standard deviation over {words}\n" in text
+    alone = screen(tmp_path, [row()], **made)
+    assert "mean: over clients" not in alone
+
+
+def test_an_earlier_evaluation_that_is_set_aside_is_named(tmp_path):
+    made = replace(evaluation(tmp_path, {}), aside="flames-old-1")
+    for detail in (False, True):
+        text = written(print_evaluation, made, detail)
+        assert f"the earlier evaluation '{tmp_path.name}', which is of other models or options" in text
+        assert "is called 'flames-old-1' now" in text

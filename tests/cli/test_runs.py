@@ -4,6 +4,7 @@ import re
 import pytest
 
 from flames_cli.cli import runs_command
+from flames_cli.cli.render_runs import name_partitions
 from flames_cli.cli.text import duration
 from flames_cli.stages.runs.listing import list_entries
 from tests.support.runs import write_run
@@ -42,6 +43,12 @@ def test_a_family_is_one_entry_and_all_its_runs_with_all(flames, tmp_path):
     assert options == "  flames, unet, seeds 0,1, partition default, cpu, 2 of 3 runs"
     every = lines_of(flames("runs", "--all", "--workspace", tmp_path))
     assert sum(line.startswith("mine-seed-") for line in every) == 2
+
+
+def test_the_partitions_of_many_folds_are_the_first_and_the_last():
+    assert name_partitions([]) == ""
+    assert name_partitions(["fold-2", "fold-1"]) == "partitions fold-1, fold-2"
+    assert name_partitions(f"fold-{k}" for k in (10, 1, 2)) == "partitions fold-1 to fold-10"
 
 
 def test_a_damaged_run_is_shown_as_damaged(flames, tmp_path):

@@ -195,11 +195,12 @@ def test_the_newest_run_stands_for_its_family(family, make, tmp_path):
     assert find_runs(tmp_path, None) == ("flames-seed-0", [newest])
 
 
-def test_a_run_that_is_not_there_lists_those_that_are(make, tmp_path):
-    make("flames")
-    make("fedavg")
+def test_a_run_that_is_not_there_lists_those_that_are_and_a_family_by_its_name(make, tmp_path):
+    for name in ("flames", "fedavg-fold-2", "fedavg-fold-10", "local-seed-3"):
+        make(name)
     with pytest.raises(
-        MissingArtifact, match=r"no run 'local' in .* \(existing: fedavg, flames\); make it with"
+        MissingArtifact,
+        match=r"no run 'local' in .* \(existing: fedavg, flames, local-seed-3\); make",
     ):
         find_run(tmp_path, "local")
 

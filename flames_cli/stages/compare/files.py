@@ -1,7 +1,7 @@
 """Files of `flames compare`: comparison.json, all numbers as CSV, and tables as CSV, Markdown and LaTeX."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from flames_cli.stages.compare.notes import notes_of
 from flames_cli.stages.compare.statistics import Difference, Fairness, Mean
 from flames_cli.stages.compare.tables import Scores, Tables, family_of
 from flames_cli.store.evaluations import EvaluationFile
-from flames_cli.store.files.aside import set_aside
-from flames_cli.store.files.atomic import finite, write_csv, write_json, write_text
+from flames_cli.store.files.aside import keep_others, set_aside
+from flames_cli.store.files.atomic import finite, replacing_folder, write_csv, write_json, write_text
+from flames_cli.store.files.locks import in_turn
 from flames_cli.store.schema import COMPARISON, check_stamp, read_json, stamp
 
 SUMMARY = "comparison.json"
@@ -57,17 +58,32 @@ class Comparison:
         return [one.run for one in self.evaluations]
 
 
-def write_comparison(result: Comparison) -> Comparison:
-    """Write all tables; `write_summary` and the pictures follow.
+def write_comparison(result: Comparison, draw: Callable[[Comparison], None]) -> Comparison:
+    """Write the folder of the comparison, with the pictures that `draw` adds; it takes its place in one step.
+
+    An earlier comparison of the same evaluations has the same numbers: it is replaced, and its tables of
+    other metrics are kept. One of other evaluations is renamed.
 
     Returns:
         The comparison, with the new path of an earlier one of other evaluations.
     """
-    folder = result.folder
-    if not _is_of_same_evaluations(result):
-        result = replace(result, aside=set_aside(folder))
-    (folder / SUMMARY).unlink(missing_ok=True)  # if this call is interrupted, nothing says it is complete
-    runs, tables = result.runs, result.tables
+    folder, aside = result.folder, None
+    with in_turn(folder):
+        same = _is_of_same_evaluations(result)
+        with replacing_folder(folder) as new:
+            made = replace(result, folder=new)
+            _write_tables(made)
+            draw(made)
+            write_json(new / SUMMARY, finite(comparison_json(made)))
+            if same:
+                keep_others(folder, new)
+            else:
+                aside = set_aside(folder)
+    return replace(result, aside=aside)
+
+
+def _write_tables(result: Comparison) -> None:
+    folder, runs, tables = result.folder, result.runs, result.tables
     write_csv(folder / "means.csv", ["metric", *LINE_COLUMNS, "run", *MEAN_COLUMNS], [*_mean_rows(result)])
     header = ["metric", *LINE_COLUMNS, "run", "reference", *DIFFERENCE_COLUMNS]
     write_csv(folder / "differences.csv", header, [*_difference_rows(result)])
@@ -83,12 +99,6 @@ def write_comparison(result: Comparison) -> Comparison:
         if len(runs) > 1 and differences:
             shown = difference_table(differences, runs, detail=True)
             _write_text_table(folder / f"differences-{option}", shown, result)
-    return result
-
-
-def write_summary(result: Comparison) -> None:
-    """Write comparison.json, as the last file: it says that the folder is complete."""
-    write_json(result.folder / SUMMARY, finite(comparison_json(result)))
 
 
 def _is_of_same_evaluations(result: Comparison) -> bool:

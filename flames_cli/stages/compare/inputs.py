@@ -1,11 +1,11 @@
 """Evaluations of the runs of a comparison: those that are there, and others that are made first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flames_cli.config import CompareConfig, EvaluateConfig, FederateConfig, Wanted, check_section
-from flames_cli.errors import FlamesError
+from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.stages.compare.lines import Pools
 from flames_cli.stages.evaluate.stage import evaluate, find_evaluation
 from flames_cli.stages.progress import Progress
@@ -22,6 +22,7 @@ from flames_cli.store.evaluations import (
     read_volume_scores,
 )
 from flames_cli.store.runs import find_runs, read_config
+from flames_cli.store.workspace import evaluation_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,47 @@ class Evaluated:
 def gather_evaluations(config: CompareConfig, progress: Progress) -> tuple[list[Evaluated], list[str]]:
     """Return the evaluation of each run, and notes about their rounds; missing ones are made.
 
+    A name that no run has may be that of an evaluation, which is read as it is.
+
     Raises:
         FlamesError: a run cannot be evaluated, or a file of an evaluation is damaged.
         MissingArtifact: there is no such run.
     """
-    rounds, notes = _choose_rounds(config)
-    return [_gather(config, run, rounds[run], progress) for run in config.runs], notes
+    named = {name: folder for name in config.runs if (folder := _find_named(config.workspace, name))}
+    if named and config.round is not None:
+        raise FlamesError(
+            f"got --round {config.round}, and {next(iter(named))} is an evaluation, whose round is fixed; "
+            "leave --round out, or name runs only"
+        )
+    rounds, notes = _choose_rounds(config, [run for run in config.runs if run not in named])
+    found = [
+        _read(named[run], run, made_now=False)
+        if run in named
+        else _gather(config, run, rounds[run], progress)
+        for run in config.runs
+    ]
+    return found, [*notes, *(_describe(one) for one in found if one.folder in named.values())]
+
+
+def _find_named(workspace: Path, name: str) -> Path | None:
+    """Return the folder of the evaluation `name`; None if a run or family has this name, or there is none."""
+    folder = evaluation_folder(workspace, name)
+    if not (folder / SUMMARY).is_file():
+        return None
+    try:
+        find_runs(workspace, name)
+    except MissingArtifact:
+        return folder
+    return None
+
+
+def _describe(found: Evaluated) -> str:
+    rounds = sorted({run.round for run in found.content.runs})
+    runs = found.content.runs[0].name if len(found.content.runs) == 1 else f"{len(found.content.runs)} runs"
+    return (
+        f"{found.content.run}: an evaluation as it is, of {runs}, round{'s' if len(rounds) > 1 else ''} "
+        f"{', '.join(map(str, rounds))}"
+    )
 
 
 def _gather(config: CompareConfig, run: str, wanted: Wanted | None, progress: Progress) -> Evaluated:
@@ -61,8 +97,13 @@ def _gather(config: CompareConfig, run: str, wanted: Wanted | None, progress: Pr
     made_now = folder is None
     if folder is None:
         folder = evaluate(options, lambda what, done, n: progress(f"{run}: {what}", done, n)).folder
+    return _read(folder, run, made_now)
+
+
+def _read(folder: Path, name: str, made_now: bool) -> Evaluated:
+    """Return an evaluation under the name by which the user called it."""
     return Evaluated(
-        read_evaluation_file(folder / SUMMARY),
+        replace(read_evaluation_file(folder / SUMMARY), run=name),
         folder,
         read_case_scores(folder / CASES),
         read_volume_scores(folder / VOLUMES),
@@ -70,17 +111,17 @@ def _gather(config: CompareConfig, run: str, wanted: Wanted | None, progress: Pr
     )
 
 
-def _choose_rounds(config: CompareConfig) -> tuple[dict[str, Wanted | None], list[str]]:
+def _choose_rounds(config: CompareConfig, runs: Sequence[str]) -> tuple[dict[str, Wanted | None], list[str]]:
     """Return the round to ask of each run: without a request, all have theirs by one rule.
 
     If one run has its last round by default, all have: a choice by validation would favour the others.
     """
     if config.round is not None:
-        return dict.fromkeys(config.runs, config.round), []
-    rules = {run: _default_rules(config.workspace, run) for run in config.runs}
+        return dict.fromkeys(runs, config.round), []
+    rules = {run: _default_rules(config.workspace, run) for run in runs}
     limited = [run for run, found in rules.items() if "last" in found]
     if not limited or all(found == {"last"} for found in rules.values()):
-        return dict.fromkeys(config.runs), []
+        return dict.fromkeys(runs), []
     wanted: dict[str, Wanted | None] = {
         run: None if found == {"last"} else "last" for run, found in rules.items()
     }
@@ -119,5 +160,5 @@ def check_same_tests(found: Sequence[Evaluated], pools: Pools) -> None:
 
 
 def _with_partition(found: Evaluated) -> str:
-    partitions = ", ".join(dict.fromkeys(run.partition for run in found.content.runs))
-    return f"run '{found.content.run}' (partition {partitions})"
+    names = list(dict.fromkeys(run.partition for run in found.content.runs))
+    return f"run '{found.content.run}' (partition{'s' if len(names) > 1 else ''} {', '.join(names)})"

@@ -115,7 +115,7 @@ COLUMNS: dict[str, Column] = {
     "volume_error_ml": Column(
         "absolute volume error",
         _unknown,
-        lambda score: abs(score.volume_error_ml),
+        _field("abs_volume_error_ml"),
         higher_is_better=False,
         digits=2,
         unit="ml",

@@ -37,9 +37,10 @@ def notes_of(result: "Comparison") -> Iterator[str]:
 
 def _replicates(result: "Comparison") -> Iterator[str]:
     """Yield what the intervals also draw: seeds, and folds of the server's models."""
-    if any(len({run.seed for run in one.runs}) > 1 for one in result.evaluations):
+    pooled = [one for one in result.evaluations if not one.options.get("ensemble")]
+    if any(len({run.seed for run in one.runs}) > 1 for one in pooled):
         yield "seeds"
-    if any(len({run.fold for run in one.runs}) > 1 for one in result.evaluations):
+    if any(len({run.fold for run in one.runs}) > 1 for one in pooled):
         yield "folds (server models)"
 
 

@@ -16,6 +16,7 @@ from flames_cli.stages.compare.metrics import COLUMNS, Score
 from flames_cli.stages.compare.tables import Scores
 from flames_cli.stages.evaluate.files import PREDICTIONS_FILE
 from flames_cli.stages.evaluate.models_under_test import list_held_out, read_held_out
+from flames_cli.stages.evaluate.pictures import name_model, name_places
 from flames_cli.store.evaluations import CaseScore, VolumeScore
 from flames_cli.store.files.locks import reading_partition
 from flames_cli.store.partition import open_partition
@@ -30,15 +31,17 @@ MOST_GROUPS = 40
 def draw_comparison(result: Comparison, found: Sequence[Evaluated], workspace: Path) -> None:
     """Draw the differences in every chosen metric, and the best, median and worst case of every model.
 
-    The cases are those of the reference's first run, by its Dice.
+    The cases are those of the reference's first run, by its Dice. If this run was removed, only its
+    evaluation is left, and its cases are not drawn.
     """
     for option in result.metrics:
         _draw_differences(result, option)
     with ExitStack() as stack:
         opened = [stack.enter_context(open_predictions(one.folder / PREDICTIONS_FILE)) for one in found]
         runs = [_Run(one, masks) for one, masks in zip(found, opened, strict=True)]
+        there = run_folder(workspace, found[0].content.runs[0].name).config.is_file()
         for table in TABLES:
-            rows = [*_case_rows(result, table, runs, workspace)]
+            rows = [*_case_rows(result, table, runs, workspace)] if there else []
             if rows:
                 name = table.removesuffix("s")
                 draw_side_by_side(result.folder / f"overlays-{name}.png", rows, result.runs)
@@ -114,9 +117,8 @@ def _case_rows(result: Comparison, table: str, runs: Sequence[_Run], workspace: 
         for word, case in picked:
             image, truth = data.example(place[case.dataset, case.case])
             predicted = [run.predict(line, case) for run in runs]
-            owner = "client" if table == "clients" else "server model"
             yield SideRow(
-                f"{owner} {line.label} ({line.modality}), {word}: {case.case}",
+                f"{name_model(TABLES[table], line.label, line.modality)}, {word}: {case.case}",
                 image,
                 truth,
                 [mask for mask, _ in predicted],
@@ -125,16 +127,17 @@ def _case_rows(result: Comparison, table: str, runs: Sequence[_Run], workspace: 
 
 
 def _pick(line: Line, reference: Evaluated) -> Iterator[tuple[str, CaseScore]]:
-    """Yield the best, median and worst case of the reference's first run; of a volume its largest slice."""
+    """Yield the best, median and worst case of the reference's first run, each case once; of a volume its
+    largest slice."""
     sample, first = line.samples[0], reference.content.runs[0].name
     if sample is None:
         return
     scores: list[Score] = [models[0] for row in sample.scores for models in row if models[0].run == first]
     ranked = sorted(scores, key=lambda score: -score.dice)
     if ranked:
-        picks = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
-        for word, score in picks.items():
-            yield word, _largest_slice(score, reference) if isinstance(score, VolumeScore) else score
+        for place, words in name_places(len(ranked)).items():
+            score = ranked[place]
+            yield words, _largest_slice(score, reference) if isinstance(score, VolumeScore) else score
 
 
 def _largest_slice(volume: VolumeScore, reference: Evaluated) -> CaseScore:

@@ -3,14 +3,12 @@ pictures."""
 
 from flames_cli.config import MAX_NAME, CompareConfig
 from flames_cli.errors import FlamesError
-from flames_cli.stages.compare.files import Comparison, write_comparison, write_summary
+from flames_cli.stages.compare.files import Comparison, write_comparison
 from flames_cli.stages.compare.inputs import Evaluated, check_same_tests, gather_evaluations
 from flames_cli.stages.compare.pictures import draw_comparison
 from flames_cli.stages.compare.samples import choose_scores, pool_scores
 from flames_cli.stages.compare.tables import make_tables
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.store.files.atomic import remove_leftovers
-from flames_cli.store.files.locks import in_turn
 from flames_cli.store.workspace import comparison_folder
 
 
@@ -48,14 +46,12 @@ def compare(config: CompareConfig, progress: Progress = silent) -> Comparison:
         notes=(*notes, *_notes(found)),
     )
     _check_metrics(result)
-    with in_turn(result.folder):
-        if result.folder.exists():
-            remove_leftovers(result.folder)
-        result = write_comparison(result)
+
+    def draw(made: Comparison) -> None:
         if config.pictures:
-            draw_comparison(result, found, config.workspace)
-        write_summary(result)
-    return result
+            draw_comparison(made, found, config.workspace)
+
+    return write_comparison(result, draw)
 
 
 def default_name(config: CompareConfig) -> str:

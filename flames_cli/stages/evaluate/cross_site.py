@@ -155,8 +155,9 @@ def make_heat_map(cells: Sequence[CrossCell], title: str) -> HeatMap:
         row_groups=[modalities[name] for name in rows],
         column_groups=[modalities[name] for name in columns],
         marked=[(rows.index(name), columns.index(name)) for name in columns if name in rows],
-        row_title="model of",
-        column_title="test set of (patients)",
+        row_title="model of client",
+        column_title="test set of client (patients)",
+        value_title="Dice",
     )
 
 
@@ -191,4 +192,7 @@ class CrossSite:
         """
         write_cross_scores(folder / CASES_FILE, self.scores)
         if picture:
-            draw_heat_map(folder / PICTURE, make_heat_map(self.cells, f"run {run}: cross-site Dice"))
+            draw_heat_map(
+                folder / PICTURE,
+                make_heat_map(self.cells, f"run {run}: cross-site Dice (framed: own test set)"),
+            )

@@ -1,9 +1,8 @@
 """Folder of an evaluation: scores, tables, predicted masks, pictures and evaluation.json."""
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from flames_cli.store.evaluations import (
     write_rows,
     write_volume_scores,
 )
-from flames_cli.store.files.aside import set_aside
+from flames_cli.store.files.aside import keep_others, set_aside
 from flames_cli.store.files.atomic import replacing_folder, write_csv
 from flames_cli.store.files.locks import in_turn
 from flames_cli.store.predictions import PredictionSpool
@@ -54,6 +53,8 @@ class Evaluation:
     folder: Path
     cross_site: CrossSite | None = None
     """Scores of every client's model on every client's test set, if they were asked for."""
+    aside: str = ""
+    """Name that an earlier evaluation of other models or options has now; empty: there was none."""
 
     @property
     def run(self) -> str:
@@ -71,6 +72,15 @@ class Evaluation:
         if self.is_ensemble:
             return (self.content.runs[0].seed,)
         return tuple(dict.fromkeys(run.seed for run in self.content.runs))
+
+    def replicates(self, split: str) -> str:
+        """Return what the values of one case differ in: seeds, folds, or both; empty if it has one value.
+
+        A client's case is tested in one fold, and the server's cases in each.
+        """
+        folds = {run.fold for run in self.content.runs} if split == "server_test" else set()
+        several = {"seeds": len(self.seeds) > 1, "folds": len(folds) > 1 and not self.is_ensemble}
+        return " and ".join(name for name, wanted in several.items() if wanted)
 
     @property
     def clients(self) -> Sequence[Row]:
@@ -93,14 +103,17 @@ def write_evaluation(
     masks: PredictionSpool,
     details: Details,
     overlays: Mapping[str, Sequence[OverlayRow]],
-) -> None:
+) -> Evaluation:
     """Write the folder of the evaluation; it takes its place in one step.
 
     An earlier result of the same name is replaced if it belongs to the same models and options, which give
     the same files; its other files, such as pictures that this call does not draw, are kept. A result of
     other models is renamed.
+
+    Returns:
+        The evaluation, with the new name of an earlier one of other models.
     """
-    folder = result.folder
+    folder, aside = result.folder, None
     with in_turn(folder):
         same = has_same_models(folder, result.content)
         with replacing_folder(folder) as new:
@@ -116,9 +129,10 @@ def write_evaluation(
                 _draw(new, result.content, details, overlays)
             write_evaluation_file(new / SUMMARY, result.content)
             if same:
-                _keep_others(folder, new)
+                keep_others(folder, new)
             else:
-                set_aside(folder)
+                aside = set_aside(folder)
+    return replace(result, aside=aside.name if aside else "")
 
 
 def has_same_models(folder: Path, content: EvaluationFile) -> bool:
@@ -166,11 +180,3 @@ def _draw(
         draw_overlays(folder / overlay_name(split), rows, f"{first.name}, round {first.round}")
     curves = reliability_curves(details.bins)
     draw_reliability(folder / RELIABILITY_PICTURE, curves, f"calibration of {content.run}")
-
-
-def _keep_others(earlier: Path, new: Path) -> None:
-    """Copy the files of an earlier result that the new one does not have."""
-    for path in earlier.iterdir():
-        if not (new / path.name).exists():
-            copy = shutil.copytree if path.is_dir() else shutil.copy2
-            copy(path, new / path.name)

@@ -156,9 +156,14 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             incomplete=tuple(found.incomplete),
             fairness=tables.fairness,
         )
-        result = Evaluation(content, tables, folder, cross)
-        write_evaluation(result, found.cases, found.volumes, found.masks, found.details, found.overlays)
-    return result
+        return write_evaluation(
+            Evaluation(content, tables, folder, cross),
+            found.cases,
+            found.volumes,
+            found.masks,
+            found.details,
+            found.overlays,
+        )
 
 
 def _cross_site(found: _Found, loaded: Loaded, options: MaskOptions, progress: Progress) -> CrossSite | None:

@@ -46,9 +46,9 @@ def plan_removal(workspace: Path, names: Sequence[str]) -> Removal:
         found = [one for one in entries if one.name == name]
         found = found or [one for one in entries if one.family and one.family == name]
         if not found:
-            known = dict.fromkeys(key for one in entries for key in (one.family, one.name) if key)
+            known = sorted({one.family or one.name for one in entries})
             raise MissingArtifact(
-                f"no run '{name}' in {workspace / 'runs'}, expected one of {', '.join(known) or 'none'}; "
+                f"no run '{name}' in {workspace / 'runs'}, expected one of {', '.join(known) or '(none)'}; "
                 "`flames runs` lists them"
             )
         chosen |= {one.name: one for one in found}
@@ -80,6 +80,8 @@ def _run_names(content: Any) -> Iterable[str]:
         name = run.get("name") if isinstance(run, dict) else run
         if isinstance(name, str):
             yield name
+        if isinstance(run, dict):
+            yield from _run_names({"runs": run.get("members", ())})
 
 
 def remove_runs(workspace: Path, removal: Removal) -> None:

@@ -1,5 +1,6 @@
 """Results that are replaced: the old folder is kept under another name, because it took time to make."""
 
+import shutil
 from itertools import count
 from pathlib import Path
 
@@ -24,3 +25,11 @@ def set_aside(path: Path) -> Path | None:
     with raising_not_written(target):
         path.rename(target)
     return target
+
+
+def keep_others(earlier: Path, new: Path) -> None:
+    """Copy to the folder `new` the files of an earlier result that it does not have."""
+    for path in earlier.iterdir() if earlier.is_dir() else ():
+        if not (new / path.name).exists():
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, new / path.name)

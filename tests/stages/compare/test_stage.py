@@ -12,10 +12,12 @@ from flames_cli.config import CompareConfig, PartitionConfig
 from flames_cli.core.scores.comparisons import compare_pairs, holm
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.events import ignore
+from flames_cli.stages.compare import stage as compare_stage
 from flames_cli.stages.compare.stage import compare, default_name
 from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import make_partitions, partition
+from flames_cli.stages.runs.removal import find_results
 from tests.support.asserts import read_csv
 from tests.support.stages import evaluate_run, federate_config
 
@@ -195,6 +197,22 @@ def test_a_comparison_of_other_models_is_set_aside(trained, tmp_path):
     assert (other.aside / "clients-iou.csv").is_file()
 
 
+def test_a_call_that_is_interrupted_leaves_the_earlier_comparison(trained, tmp_path, monkeypatch):
+    root = shutil.copytree(trained, tmp_path / "space")
+    folder = compare_runs(root, "flames", "local", pictures=False, name="mine").folder
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare_stage, "draw_comparison", interrupt)
+    for run in ("flames", "fedavg"):
+        with pytest.raises(KeyboardInterrupt):
+            compare_runs(root, run, "local", name="mine", metrics=("iou",))
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in (root / "comparisons").glob("mine*")] == ["mine"]
+
+
 def test_the_same_round_that_is_asked_for_is_the_same_evaluation(trained, compared):
     result = compare_runs(trained, "flames", "local", round="last", pictures=False)
     assert result.evaluated == ()
@@ -320,3 +338,38 @@ def test_cells_of_the_csv_are_numbers(compared):
     with (compared.folder / "means.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             assert np.isfinite(float(row["mean"]))
+
+
+def test_an_evaluation_with_other_options_is_compared_by_its_name(trained, tmp_path):
+    root = shutil.copytree(trained, tmp_path / "workspace")
+    evaluate_run(root, "local", threshold=0.3)
+    made = compare_runs(root, "local", "local-threshold-0.3")
+    assert made.runs == ["local", "local-threshold-0.3"]
+    assert "local-threshold-0.3: an evaluation as it is, of local, round 1" in made.notes
+    (row,) = (
+        one
+        for one in read_csv(made.folder / "differences.csv")
+        if (one["metric"], one["table"], one["kind"]) == ("dice", "clients", "all")
+    )
+    mine, theirs = ({k: mean_of(v) for k, v in scores_of(root, run).items()} for run in made.runs)
+    clients = [key for key in mine if key[0] == "client_test"]
+    assert mine.keys() == theirs.keys()
+    assert any(mine[key] != theirs[key] for key in clients)
+    gains = {}
+    for key in clients:
+        gains.setdefault((key[2], key[4]), []).append(theirs[key] - mine[key])
+    assert float(row["difference"]) == pytest.approx(np.mean([np.mean(one) for one in gains.values()]))
+    assert list(find_results(root, ["local"])).count(made.folder) == 1
+    with pytest.raises(FlamesError, match="whose round is fixed"):
+        compare_runs(root, "local", "local-threshold-0.3", round="last")
+    shutil.rmtree(root / "runs" / "local")
+    evaluation = compare_runs(root, "local-threshold-0.3", name="kept")
+    assert evaluation.evaluated == ()
+    assert read_csv(evaluation.folder / "means.csv")
+
+
+def test_a_run_has_precedence_over_an_evaluation_of_its_name(trained, tmp_path):
+    root = shutil.copytree(trained, tmp_path / "workspace")
+    evaluate_run(root, "fedavg-seed-0", name="local")
+    made = compare_runs(root, "local", pictures=False)
+    assert [run.name for run in made.evaluations[0].runs] == ["local"]

@@ -139,6 +139,17 @@ def test_surface_dice_is_that_of_volumes_only():
     assert [one.line.label for one in tables.of("nsd", "clients") if one.line.kind == "model"] == ["brats-1"]
 
 
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_volume_without_spacing_is_in_no_mean_of_millimetres(option):
+    in_mm = ("volume_ml", "predicted_ml", "volume_error_ml", "hd95_mm", "assd_mm", "nsd_2mm", "diagonal_mm")
+    unknown = dict.fromkeys(in_mm)
+    pool = pool_scores([volume_score("a", 0.5), volume_score("b", 0.7, **unknown)])
+    for one in tables_of([pool, pool], option).scores:
+        mean = one.means[0]
+        assert mean
+        assert mean.n == (1 if one.column in {*in_mm, "hd95_mm_penalised", "assd_mm_penalised"} else 2)
+
+
 def test_holm_s_families_are_all_patients_and_single_models():
     tables = tables_of([run_of(), run_of(0.1), run_of(0.2)], metric="dice")
     assert tables.families == {"single models": 10, "all patients": 4}

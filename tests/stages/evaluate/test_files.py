@@ -151,6 +151,7 @@ def test_the_result_of_other_models_is_set_aside(trained):
     second = evaluate_run(trained, "fedavg", name="mine")
     assert second.folder == first.folder == trained / "evaluations" / "mine"
     assert content_of(trained / "evaluations" / "mine-old-1") == before
+    assert (first.aside, second.aside) == ("", "mine-old-1")
     assert read_evaluation_file(second.folder / "evaluation.json").run == "fedavg"
 
 
