@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.render_options import calibration_tables, option_notes, option_tables
@@ -308,6 +309,13 @@ def untitled_table() -> Table:
     """Return an empty table without lines, whose title is printed before it: a title of its own would be
     wrapped at the width of the columns."""
     return Table(box=None, padding=(0, 1, 0, 0), header_style="underline")
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table below its title, which would be wrapped at the width of the columns."""
+    console.print(table.title or "", style="italic", soft_wrap=True)
+    table.title = None
+    console.print(table)
 
 
 def plain_table(title: str) -> Table:
