@@ -59,7 +59,7 @@ def option_summary(content: "EvaluationFile") -> Iterator[str]:
                 limits = "" if math.isnan(_number(own[-1]["gain_low"])) else f" {_limits(own[-1])}"
                 several = f", {_label(own[-1])}" if len(own) > 1 and " " not in own[-1]["model"] else ""
                 shown.append(f"{name}{several} {_number(own[-1]['gain']):+.3f}{limits}")
-        yield f"Dice gained by {option}: {', '.join(shown)}"
+        yield f"Dice per image gained by {option}: {', '.join(shown)}"
     choices = [line for name in SPLITS for line in content.tables.get(f"choices-{name}", ())]
     if kept := sum(not line["enough"] for line in choices):
         yield f"{kept} of {len(choices)} choices are the default: too few validation patients (--detail)"

@@ -81,8 +81,8 @@ def test_the_summary_has_one_line_per_option_and_the_choices_that_were_not_made(
         )
     )
     assert list(lines) == [
-        "Dice gained by threshold: clients +0.100 [-0.012, +0.212], server -0.020",
-        "Dice gained by postprocess: clients +0.100 [-0.012, +0.212]",
+        "Dice per image gained by threshold: clients +0.100 [-0.012, +0.212], server -0.020",
+        "Dice per image gained by postprocess: clients +0.100 [-0.012, +0.212]",
         "1 of 2 choices are the default: too few validation patients (--detail)",
     ]
 
@@ -90,6 +90,6 @@ def test_the_summary_has_one_line_per_option_and_the_choices_that_were_not_made(
 def test_models_that_cannot_be_pooled_are_named():
     lines = [{**GAIN, "protocol": "slices"}, {**GAIN, "protocol": "slices", "model": "MRI by b"}]
     assert list(option_summary(content(gains_clients=[lines[1], lines[0]]))) == [
-        "Dice gained by threshold: clients, brats-1 +0.100 [-0.012, +0.212]"
+        "Dice per image gained by threshold: clients, brats-1 +0.100 [-0.012, +0.212]"
     ]
     assert not list(option_summary(content()))
