@@ -218,7 +218,7 @@ def option(default: Any, help: str, panel: str = "", **extra: Any) -> Any:
             `shown`: text that `--help` shows as the default.
             `metavar`: form of the value.
             `names`: kind of names that the value is one of: strategies, models, datasets, partitions, runs,
-                or runs and families.
+                runs and families, or these with evaluations (runs and evaluations).
             `optional_value`: True if the option may be given without its value, which is then empty.
             `envvar`: environment variable that also sets the option.
             `may_change`: True if the option may differ when a run is resumed.
@@ -781,7 +781,7 @@ class CompareConfig(Section):
         (),
         "Runs, families of runs (several --seeds or folds, which are pooled), or evaluations; the first is "
         "the reference.",
-        names="runs and families",
+        names="runs and evaluations",
         metavar="RUN…",
         argument=True,
     )

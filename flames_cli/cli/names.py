@@ -11,7 +11,7 @@ WORDS = {"strategies": "strategy", "models": "model", "datasets": "data set"}
 
 def known_names(kind: str, workspace: Path) -> list[str]:
     """Return the known names of a kind: strategies, models, datasets, or, in the workspace, partitions,
-    sets of folds, runs, or runs and families."""
+    sets of folds, runs, runs and families, or these with evaluations."""
     match kind:
         case "strategies":
             from flames_cli.fed.algorithms import ALGORITHMS
@@ -38,8 +38,10 @@ def known_names(kind: str, workspace: Path) -> list[str]:
             from flames_cli.store.runs import list_runs
 
             runs = [path.name for path in list_runs(workspace)]
-            families = filter(None, map(family_name, runs)) if kind == "runs and families" else ()
-            return list(dict.fromkeys((*families, *runs)))
+            families = filter(None, map(family_name, runs)) if kind != "runs" else ()
+            found = workspace.glob("evaluations/*/evaluation.json") if kind == "runs and evaluations" else ()
+            evaluations = (path.parent.name for path in found if not path.parent.name.startswith("."))
+            return list(dict.fromkeys((*families, *runs, *sorted(evaluations))))
 
 
 def check_name(kind: str, name: str, workspace: Path) -> None:

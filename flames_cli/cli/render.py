@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from flames_cli.cli.render_evaluation import evaluation_notes, evaluation_tables
+from flames_cli.cli.render_evaluation import evaluation_notes, evaluation_tables, print_table
 from flames_cli.cli.render_summary import print_summary
 from flames_cli.cli.text import count
 from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
@@ -230,7 +230,7 @@ def print_evaluation(console: Console, result: "Evaluation", detail: bool = Fals
         print_summary(console, result)
         return
     for table in evaluation_tables(result):
-        console.print(table)
+        print_table(console, table)
     for name, reason in result.content.untested.items():
         console.print(f"not in the tables: {name}, {reason}", style="yellow")
     for note in evaluation_notes(result):

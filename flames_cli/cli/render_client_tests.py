@@ -7,14 +7,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flames_cli.cli.render_evaluation import TITLES, metric_cell, plain_table
+from flames_cli.cli.render_evaluation import TITLES, metric_cell, plain_table, print_table
 from flames_cli.core.scores.metrics import Summary
 
 
 def print_client_tests(console: Console, tests: Mapping[str, Any]) -> None:
     """Print the table of the tests, and the names of the clients without a result."""
     if tests["clients"]:
-        console.print(_table(tests))
+        print_table(console, _table(tests))
         console.print("mean±sd over n cases, as each node reports it for its own test set", style="dim")
     for client, reason in tests["silent"].items():
         console.print(f"{client} reports no test: {reason}", style="yellow")

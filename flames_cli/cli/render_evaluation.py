@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.render_options import calibration_tables, option_notes, option_tables
@@ -25,11 +26,11 @@ FOUND = ("small", "large", "lesion")
 
 NOT_PRIVATE = "it does not cover the losses, Dice and counts that clients report"
 
-TITLES = {"iou": "IoU", "dice": "DSC", "pixel_accuracy": "acc %", "hausdorff_px": "HD px"}
+TITLES = {"iou": "IoU", "dice": "Dice", "pixel_accuracy": "acc %", "hausdorff_px": "HD px"}
 MAJORITY = "maj. %"
 """Title of the column of the majority accuracy."""
 VOLUME_TITLES = {
-    "dice": "DSC",
+    "dice": "Dice",
     "sensitivity": "sens.",
     "precision": "prec.",
     "volume_error_ml": "error ml",
@@ -55,8 +56,8 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
             continue
         yield score_table(f"{title}: {by}", first, tables.images)
         if len(result.seeds) > 1:
-            yield seed_table(f"{title}: DSC by seed {_listed(result.seeds)}", first, tables.images)
-        yield lesion_table(f"{title}: DSC (cases) by size of lesion", first, tables.lesions)
+            yield seed_table(f"{title}: Dice by seed {_listed(result.seeds)}", first, tables.images)
+        yield lesion_table(f"{title}: Dice (cases) by size of lesion", first, tables.lesions)
         yield found_table(f"{title}: lesions found", first, tables.lesions)
         if any(row.healthy for row in tables.lesions):
             yield healthy_table(f"{title}: images without a lesion", first, tables.lesions)
@@ -240,7 +241,7 @@ def seed_table(title: str, first: str, rows: "Sequence[Row]") -> Table:
     table = plain_table(title)
     table.add_column(first, overflow="fold")
     table.add_column("images", overflow="fold")
-    for name in ("n", "patients", "DSC", "[95 %]"):
+    for name in ("n", "patients", "Dice", "[95 %]"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("by seed", overflow="fold")
     for row in rows:
@@ -308,6 +309,13 @@ def untitled_table() -> Table:
     """Return an empty table without lines, whose title is printed before it: a title of its own would be
     wrapped at the width of the columns."""
     return Table(box=None, padding=(0, 1, 0, 0), header_style="underline")
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table below its title, which would be wrapped at the width of the columns."""
+    console.print(table.title or "", style="italic", soft_wrap=True)
+    table.title = None
+    console.print(table)
 
 
 def plain_table(title: str) -> Table:

@@ -12,6 +12,8 @@ from flames_cli.store.evaluations import name_unseen, unseen_kind
 if TYPE_CHECKING:  # it loads h5py, which `flames preprocess --help` has no use for
     from flames_cli.store.evaluations import EvaluationFile
 
+LINE = 80
+"""Largest number of characters of a line; of a longer one a terminal would divide an interval."""
 Lines = Sequence[Mapping[str, Any]]
 SPLITS = {"clients": "clients", "server": "server models"}
 
@@ -20,7 +22,7 @@ def option_tables(content: "EvaluationFile") -> Iterator[Table]:
     """Yield a table of the gains of options per split, if any option is on."""
     for name, title in SPLITS.items():
         if lines := content.tables.get(f"gains-{name}"):
-            yield gain_table(f"{title}: DSC with an option minus without", lines)
+            yield gain_table(f"{title}: Dice with an option minus without", lines)
 
 
 def calibration_tables(content: "EvaluationFile") -> Iterator[Table]:
@@ -59,7 +61,9 @@ def option_summary(content: "EvaluationFile") -> Iterator[str]:
                 limits = "" if math.isnan(_number(own[-1]["gain_low"])) else f" {_limits(own[-1])}"
                 several = f", {_label(own[-1])}" if len(own) > 1 and " " not in own[-1]["model"] else ""
                 shown.append(f"{name}{several} {_number(own[-1]['gain']):+.3f}{limits}")
-        yield f"Dice per image gained by {option}: {', '.join(shown)}"
+        title = f"Dice per image gained by {option}:"
+        line = f"{title} {', '.join(shown)}"
+        yield line if len(line) <= LINE else "\n  ".join((title, *shown))
     choices = [line for name in SPLITS for line in content.tables.get(f"choices-{name}", ())]
     if kept := sum(not line["enough"] for line in choices):
         yield f"{kept} of {len(choices)} choices are the default: too few validation patients (--detail)"

@@ -83,7 +83,8 @@ class CaseScore(_Scored):
     """Scores of one model on one image; a line of cases.csv.
 
     Distances and counts of lesions are None for slices that are not selected; distances in mm also where the
-    spacing is unknown. A distance is infinite if one of both masks is empty, or both are.
+    spacing is unknown. A distance is infinite if one of both masks is empty; if both are, `hausdorff_px` is
+    infinite too, and the others are 0.
     """
 
     case: str

@@ -56,7 +56,10 @@ def test_a_run_that_does_not_exist_is_rejected(error_line, tmp_path):
     assert line.startswith("no run 'flames' in")
 
 
-def test_the_shell_completes_runs_and_families(tmp_path):
+def test_the_shell_completes_runs_families_and_evaluations(tmp_path):
+    for name in ("flames", "flames-tta-flips", ".flames.tmp"):
+        (tmp_path / "evaluations" / name).mkdir(parents=True)
+        (tmp_path / "evaluations" / name / "evaluation.json").touch()
     for name in ("fedavg", "flames-seed-0", "flames-seed-1"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "config.toml").touch()
@@ -67,6 +70,7 @@ def test_the_shell_completes_runs_and_families(tmp_path):
         "flames",
         "flames-seed-0",
         "flames-seed-1",
+        "flames-tta-flips",
     ]
 
 

@@ -184,7 +184,7 @@ def test_an_evaluation_shows_every_split_and_explains_it(tmp_path):
     text = written(print_evaluation, evaluation(tmp_path, splits), True)
     titles = [
         "clients, own test sets: flames",
-        "clients, own test sets: DSC (cases) by size of lesion",
+        "clients, own test sets: Dice (cases) by size of lesion",
         "clients, own test sets: lesions found",
         "server models, unseen patients: complete volumes: flames",
         "server models, unseen patients: flames",
@@ -220,6 +220,6 @@ def test_several_seeds_are_named_with_what_the_intervals_are_over(tmp_path):
     made = evaluation(tmp_path, {"client_test": SplitTables(rows, of_five_clients())}, runs=runs)
     text = " ".join(written(print_evaluation, made, True).split())
     assert "flames (flames, 1 round, 3 seeds)" in text
-    assert "DSC by seed 0, 1, 5" in text
+    assert "Dice by seed 0, 1, 5" in text
     assert "mean±sd over seeds of the mean over n cases" in text
     assert "and seeds, too narrow for fewer than some 20" in text

@@ -81,9 +81,19 @@ def test_the_summary_has_one_line_per_option_and_the_choices_that_were_not_made(
         )
     )
     assert list(lines) == [
-        "Dice per image gained by threshold: clients +0.100 [-0.012, +0.212], server -0.020",
+        "Dice per image gained by threshold:\n  clients +0.100 [-0.012, +0.212]\n  server -0.020",
         "Dice per image gained by postprocess: clients +0.100 [-0.012, +0.212]",
         "1 of 2 choices are the default: too few validation patients (--detail)",
+    ]
+
+
+def test_two_intervals_are_two_lines_so_that_none_is_divided_at_80_columns():
+    lines = [{**GAIN, "protocol": "slices", "model": "all models"}]
+    (line,) = option_summary(content(gains_clients=lines, gains_server=lines))
+    assert line.splitlines() == [
+        "Dice per image gained by threshold:",
+        "  clients +0.100 [-0.012, +0.212]",
+        "  server +0.100 [-0.012, +0.212]",
     ]
 
 
