@@ -820,7 +820,7 @@ class CompareConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = option(
         64, "Images in a step, for runs that are evaluated first."
     )
-    pictures: bool = option(True, "Draw the pictures.")
+    overlays: bool = option(True, "Draw the pictures.")
     device: Device = option("auto", "Device for runs that are evaluated first.", RUN_PANEL)
     precision: Precision = option("auto", "Precision of the model's arithmetic.", RUN_PANEL)
 

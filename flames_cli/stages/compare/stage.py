@@ -48,7 +48,7 @@ def compare(config: CompareConfig, progress: Progress = silent) -> Comparison:
     _check_metrics(result)
 
     def draw(made: Comparison) -> None:
-        if config.pictures:
+        if config.overlays:
             draw_comparison(made, found, config.workspace)
 
     return write_comparison(result, draw)

@@ -64,7 +64,7 @@ def mean_of(by_seed):
 def test_the_runs_are_evaluated_first_and_not_again(trained, compared):
     assert set(compared.evaluated) <= {"flames", "fedavg", "local"}
     before = {path: path.stat().st_mtime_ns for path in (trained / "evaluations").glob("*/*")}
-    assert compare_runs(trained, "flames", "fedavg", pictures=False).evaluated == ()
+    assert compare_runs(trained, "flames", "fedavg", overlays=False).evaluated == ()
     assert before == {path: path.stat().st_mtime_ns for path in (trained / "evaluations").glob("*/*")}
 
 
@@ -187,19 +187,19 @@ def test_the_same_comparison_gives_the_same_bytes(trained, compared):
 
 def test_a_comparison_of_other_models_is_set_aside(trained, tmp_path):
     root = shutil.copytree(trained, tmp_path / "space")
-    first = compare_runs(root, "flames", "local", pictures=False, name="mine")
+    first = compare_runs(root, "flames", "local", overlays=False, name="mine")
     assert first.aside is None
-    again = compare_runs(root, "flames", "local", pictures=False, name="mine", metrics=("iou",))
+    again = compare_runs(root, "flames", "local", overlays=False, name="mine", metrics=("iou",))
     assert again.aside is None
     assert (again.folder / "clients-dice.csv").is_file()
-    other = compare_runs(root, "fedavg", "local", pictures=False, name="mine")
+    other = compare_runs(root, "fedavg", "local", overlays=False, name="mine")
     assert other.aside == root / "comparisons" / "mine-old-1"
     assert (other.aside / "clients-iou.csv").is_file()
 
 
 def test_a_call_that_is_interrupted_leaves_the_earlier_comparison(trained, tmp_path, monkeypatch):
     root = shutil.copytree(trained, tmp_path / "space")
-    folder = compare_runs(root, "flames", "local", pictures=False, name="mine").folder
+    folder = compare_runs(root, "flames", "local", overlays=False, name="mine").folder
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def interrupt(*_):
@@ -214,7 +214,7 @@ def test_a_call_that_is_interrupted_leaves_the_earlier_comparison(trained, tmp_p
 
 
 def test_the_same_round_that_is_asked_for_is_the_same_evaluation(trained, compared):
-    result = compare_runs(trained, "flames", "local", round="last", pictures=False)
+    result = compare_runs(trained, "flames", "local", round="last", overlays=False)
     assert result.evaluated == ()
     assert result.name == "flames-vs-local-last"
     assert not [*(trained / "evaluations").glob("*-old-*")]
@@ -224,7 +224,7 @@ def test_an_evaluation_of_earlier_models_is_made_again(trained, tmp_path):
     root = shutil.copytree(trained, tmp_path / "space")
     evaluate_run(root, "local")
     federate(federate_config(root, rounds=2, strategy="local"))
-    result = compare_runs(root, "flames", "local", pictures=False)
+    result = compare_runs(root, "flames", "local", overlays=False)
     assert result.evaluated == ("local",)
     assert (root / "evaluations" / "local-old-1").is_dir()
     assert [run.round for run in result.evaluations[1].runs] == [2]
@@ -258,7 +258,7 @@ def test_no_run_and_an_unknown_run_and_metric_are_rejected(trained):
 
 
 def test_values_of_a_column_are_compared(trained):
-    result = compare_runs(trained, "flames", "fedavg", by="organ", pictures=False)
+    result = compare_runs(trained, "flames", "fedavg", by="organ", overlays=False)
     rows = read_csv(result.folder / "means.csv")
     labels = {row["label"] for row in rows if row["table"] == "clients-by-organ"}
     assert labels == {"brain", "breast"}
@@ -268,7 +268,7 @@ def test_values_of_a_column_are_compared(trained):
 def test_volumes_or_their_selected_slices_have_one_value_each(finished_runs, tmp_path):
     root = shutil.copytree(finished_runs, tmp_path / "space")
     volumes = compare_runs(root, "flames", "fedavg", protocol="volumes", metrics=("dice", "nsd"))
-    slices = compare_runs(root, "flames", "fedavg", protocol="slices", pictures=False)
+    slices = compare_runs(root, "flames", "fedavg", protocol="slices", overlays=False)
     folder = root / "evaluations" / "flames"
     stacks, images = read_csv(folder / "volumes.csv"), read_csv(folder / "cases.csv")
 
@@ -371,5 +371,5 @@ def test_an_evaluation_with_other_options_is_compared_by_its_name(trained, tmp_p
 def test_a_run_has_precedence_over_an_evaluation_of_its_name(trained, tmp_path):
     root = shutil.copytree(trained, tmp_path / "workspace")
     evaluate_run(root, "fedavg-seed-0", name="local")
-    made = compare_runs(root, "local", pictures=False)
+    made = compare_runs(root, "local", overlays=False)
     assert [run.name for run in made.evaluations[0].runs] == ["local"]
