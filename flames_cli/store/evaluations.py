@@ -46,6 +46,12 @@ def name_images(organ: str, modality: str, unseen_site: str) -> str:
     return name_unseen(f"{organ} {modality}".rstrip(), unseen_site)
 
 
+def name_person(collection: str, dataset: str, patient: str) -> str:
+    """Return the name of a patient that is unique over all data sets; `collection` is empty if no other data
+    set has the same patients."""
+    return f"{collection or dataset}/{patient}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Scored:
     """Model and patient of one score: the first columns of both tables."""
@@ -75,7 +81,7 @@ class _Scored:
     @property
     def person(self) -> str:
         """The patient, by a name that is unique over all data sets."""
-        return f"{self.collection or self.dataset}/{self.patient}"
+        return name_person(self.collection, self.dataset, self.patient)
 
 
 @dataclass(frozen=True, slots=True)

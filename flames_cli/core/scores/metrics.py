@@ -125,6 +125,11 @@ def count_pixels(pred: Binary, target: Binary) -> Counts:
     return _count(*checked_masks(pred, target))
 
 
+def sum_counts(counts: Iterable[Counts]) -> Counts:
+    """Return the sum of the counts, such as those of the slices of a volume."""
+    return sum(counts, Counts(0, 0, 0, 0))
+
+
 def iou(pred: Binary, target: Binary) -> float:
     """Return (I + eps) / (U + eps), where I and U are the pixels of intersection and union. Raises as
     `count_pixels`."""

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from flames_cli.errors import FlamesError
 from flames_cli.stages.compare.metrics import Score
 from flames_cli.stages.compare.samples import Key, Sample, join
+from flames_cli.stages.evaluate.tables import NAME_OF
 from flames_cli.store.evaluations import UNSEEN_KINDS, VolumeScore, name_unseen, unseen_kind
 
 Kind: TypeAlias = Literal["model", "part", "all", "value"]
@@ -16,7 +17,7 @@ value of a column."""
 Pools: TypeAlias = Sequence[Mapping[Key, Sample]]
 """Samples of every run by test set; the first run is the reference."""
 
-TABLES = {"clients": "client_test", "server": "server_test"}
+TABLES = {table: split for split, table in NAME_OF.items()}
 """Split of each table."""
 FACTS = ("site", "dataset", "organ", "modality", "lesion")
 """Columns of every score by which cases can be divided, besides those of the user's manifest."""

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from flames_cli.core.scores.metrics import Counts
 from flames_cli.stages.evaluate.parts import has_lesion
-from flames_cli.stages.evaluate.rows import diagonal_of
+from flames_cli.stages.evaluate.rows import penalise
 from flames_cli.store.evaluations import CaseScore, VolumeScore
 
 Score: TypeAlias = CaseScore | VolumeScore
@@ -63,11 +63,8 @@ def _penalised(name: str) -> Reader:
     """Return a distance of cases with a lesion, the diagonal of the image for a missed one."""
 
     def read(score: Any) -> float | None:
-        distance = getattr(score, name)
-        if distance is None or not has_lesion(score):
-            return None
-        value = diagonal_of(score, name) if math.isinf(distance) else distance
-        return None if math.isnan(value) else value
+        value = penalise(score, name) if has_lesion(score) else None
+        return None if value is None or math.isnan(value) else value
 
     return read
 

@@ -12,7 +12,7 @@ import numpy as np
 from flames_cli.arrays import Mask, Weights
 from flames_cli.core.imaging.components import largest_component
 from flames_cli.core.scores.detection import MIN_IOU
-from flames_cli.core.scores.metrics import Counts, count_pixels
+from flames_cli.core.scores.metrics import Counts, count_pixels, sum_counts
 from flames_cli.core.scores.threshold import (
     CleanupChoice,
     ThresholdChoice,
@@ -151,4 +151,4 @@ def _clean(masks: Sequence[Mask]) -> list[Mask]:
 
 
 def _count(masks: Sequence[Mask], truth: Sequence[Mask]) -> Counts:
-    return sum((count_pixels(*pair) for pair in zip(masks, truth, strict=True)), Counts(0, 0, 0, 0))
+    return sum_counts(count_pixels(*pair) for pair in zip(masks, truth, strict=True))

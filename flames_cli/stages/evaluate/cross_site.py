@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli.arrays import Mask
-from flames_cli.core.scores.metrics import Counts, count_pixels, summarise
+from flames_cli.core.scores.metrics import count_pixels, sum_counts, summarise
 from flames_cli.report.heat_map import HeatMap, draw_heat_map
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
 from flames_cli.stages.evaluate.scoring import RunFacts
@@ -91,7 +91,7 @@ def _score(cases: HeldOutCases, masks: Sequence[Mask]) -> Iterator[dict[str, Any
     complete: set[int] = set()
     for volume in data.volumes:
         complete |= set(volume.indices)
-        total = sum((counts[index] for index in volume.indices), Counts(0, 0, 0, 0))
+        total = sum_counts(counts[index] for index in volume.indices)
         yield facts("volumes", volume.indices[0], volume.name, total.dice())
     for index, found in enumerate(counts):
         if index not in complete and data.case(index).selected:

@@ -9,7 +9,7 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
 from flames_cli.core.patient_units import NOUNS
 from flames_cli.learn.data import ShardDataset
-from flames_cli.store.evaluations import UNSEEN_MODALITY, UNSEEN_ORGAN
+from flames_cli.store.evaluations import UNSEEN_MODALITY, UNSEEN_ORGAN, name_person
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, checked_shard
 
@@ -51,7 +51,7 @@ class HeldOutCases:
     def person(self, index: int) -> str:
         """Return the patient of case `index`, by a name that is unique over all data sets."""
         dataset = self.data.dataset(index)
-        return f"{self.collections.get(dataset) or dataset}/{self.data.case(index).split_unit}"
+        return name_person(self.collections.get(dataset, ""), dataset, self.data.case(index).split_unit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,16 +111,17 @@ def penalised_of(part: Part[ScoreT], distance: str) -> list[list[float]]:
 
     Cases for which it is not known are left out.
     """
-    pairs = (
-        [(getattr(score, distance), diagonal_of(score, distance)) for score in row] for row in part.scores
-    )
-    return [
-        [value if math.isfinite(value) else diagonal for value, diagonal in row if value is not None]
-        for row in pairs
-    ]
+    rows = ([penalise(score, distance) for score in row] for row in part.scores)
+    return [[value for value in row if value is not None] for row in rows]
 
 
-def diagonal_of(score: CaseScore | VolumeScore, distance: str) -> float:
+def penalise(score: CaseScore | VolumeScore, distance: str) -> float | None:
+    """Return a distance of a case, its diagonal if the distance is infinite; None if it is not known."""
+    value: float | None = getattr(score, distance)
+    return _diagonal_of(score, distance) if value is not None and math.isinf(value) else value
+
+
+def _diagonal_of(score: CaseScore | VolumeScore, distance: str) -> float:
     """Return the largest possible distance of a case in the unit of `distance`; NaN if it is not known.
 
     The Hausdorff distance of the paper is in pixels of the stored square, whose sides have as many pixels as

@@ -10,7 +10,7 @@ import numpy as np
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.geometry import pixel_after_square
 from flames_cli.core.scores.detection import MIN_IOU, match_lesions
-from flames_cli.core.scores.metrics import Counts, count_pixels, hausdorff_px
+from flames_cli.core.scores.metrics import Counts, count_pixels, hausdorff_px, sum_counts
 from flames_cli.learn.surfaces import SurfaceDistances, surface_dice, surface_distances
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
 from flames_cli.store.cases import CaseInfo
@@ -148,7 +148,7 @@ def _score_volume(
 ) -> VolumeScore:
     stack = np.stack([predicted[index] for index in volume.indices])
     truth = np.stack([tests.data.mask(index) for index in volume.indices])
-    counts = sum((count_pixels(*pair) for pair in zip(stack, truth, strict=True)), Counts(0, 0, 0, 0))
+    counts = sum_counts(count_pixels(*pair) for pair in zip(stack, truth, strict=True))
     found = match_lesions(stack, truth, min_iou)
     return VolumeScore(
         **_facts(run, model, tests, volume.indices[0]),

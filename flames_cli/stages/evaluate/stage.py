@@ -134,11 +134,10 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     with Spool(folder) as spool:
         found = _Found(PredictionSpool(spool), units={split: {} for split in splits})
         for split in splits:
-            ensemble = loaded.name if config.ensemble else ""
-            tests = _list_ensemble_tests(loaded) if ensemble else _list_tests(loaded, split, config.on)
+            tests = _list_ensemble_tests(loaded) if config.ensemble else _list_tests(loaded, split, config.on)
             for done, (held_out, runs) in enumerate(tests, start=1):
-                if ensemble:
-                    models = list(find_ensembles(ensemble, runs, held_out))
+                if config.ensemble:
+                    models = list(find_ensembles(loaded.name, runs, held_out))
                 else:
                     models = list(_models(runs, held_out, wanted))
                 if models:
