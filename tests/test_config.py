@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flames_cli.config import (
-    DEFAULT_WORKSPACE,
     SECTIONS,
     DemoConfig,
     EvaluateConfig,
@@ -20,6 +19,7 @@ from flames_cli.config import (
     load_section,
 )
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
+from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.errors import FlamesError
 
 EVERY_SECTION = pytest.mark.parametrize("kind", SECTIONS.values(), ids=SECTIONS.keys())

@@ -26,7 +26,7 @@ OTHERS = {"PydanticCustomError": 1, "problem": 0, "warning": 0, "Finding": 2, "W
 TELLING = {
     "cli/group.py": {"_one_line_errors", "_explain"},
     "cli/live.py": {"_note_rejection"},
-    "config.py": {"_read_tables"},
+    "config/loading.py": {"_read_tables"},
     "fed/participation.py": {"shortage"},
     "fed/exchange.py": {"exchange", "push", "_note_lost"},
     "fed/jobs.py": {"make_job_server_app"},
@@ -65,7 +65,7 @@ TELLING = {
 and fed that give a reason or None are known by that."""
 
 ELSEWHERE = {
-    "config.py",
+    "config/loading.py",
     "fed/engines/submitted.py",
     "fed/event_log.py",
     "fed/roster.py",

@@ -1,0 +1,45 @@
+"""Options of all commands, each declared once: type, limits, default, help text and panel.
+
+The command line is built from these fields (`cli.section_command`).
+"""
+
+from flames_cli.config.data import CheckConfig, PartitionConfig, PreprocessConfig, ReadConfig
+from flames_cli.config.federation import FederateConfig
+from flames_cli.config.loading import (
+    SECTIONS,
+    SHARED,
+    check_section,
+    facts_of,
+    keys_with,
+    load_section,
+    suggest,
+)
+from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
+from flames_cli.config.section import PANELS, Section
+from flames_cli.config.values import DEFAULT_ROUND, MAX_NAME, Device, Precision, Wanted
+
+__all__ = [
+    "DEFAULT_ROUND",
+    "MAX_NAME",
+    "PANELS",
+    "SECTIONS",
+    "SHARED",
+    "CheckConfig",
+    "CompareConfig",
+    "DemoConfig",
+    "Device",
+    "EvaluateConfig",
+    "FederateConfig",
+    "PartitionConfig",
+    "Precision",
+    "PreprocessConfig",
+    "ReadConfig",
+    "Section",
+    "TsneConfig",
+    "Wanted",
+    "check_section",
+    "facts_of",
+    "keys_with",
+    "load_section",
+    "suggest",
+]

@@ -1,0 +1,186 @@
+"""The options of one command: defaults, the file of --config, then what was typed."""
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from flames_cli.config.data import CheckConfig, PartitionConfig, PreprocessConfig
+from flames_cli.config.federation import FederateConfig
+from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
+from flames_cli.config.section import Section
+from flames_cli.config.values import NAME_RULE
+from flames_cli.errors import FlamesError
+from flames_cli.store.files.parse import parse_toml
+from flames_cli.store.schema import RUN, check_stamp
+
+SECTIONS: dict[str, type[Section]] = {
+    "check": CheckConfig,
+    "preprocess": PreprocessConfig,
+    "partition": PartitionConfig,
+    "federate": FederateConfig,
+    "evaluate": EvaluateConfig,
+    "compare": CompareConfig,
+    "tsne": TsneConfig,
+    "demo": DemoConfig,
+}
+SHARED = ("workspace", "seed")
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def load_section(kind: type[SectionT], options: Mapping[str, Any], file: Path | None = None) -> SectionT:
+    """Return the options of one command: defaults, then `file`, then the typed `options`.
+
+    Paths in a file are relative to that file. The complete file is checked, not only this command's table.
+    The config.toml of a run is also accepted.
+
+    Raises:
+        FlamesError: every wrong option as `field: message`, or a file that cannot be read.
+    """
+    name = next(name for name, section in SECTIONS.items() if section is kind)
+    values = _read_tables(file)[name] if file else {}
+    return check_section(kind, _replace(values, options))
+
+
+REPLACED = {"seeds": {"seed"}, "folds": {"fold", "partition"}, "fold": {"folds"}, "partition": {"folds"}}
+"""Keys whose typed value replaces other keys of the file."""
+
+
+def _replace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with the `others` in their place: several seeds or folds also
+    replace one."""
+    replaced = {old for new, keys in REPLACED.items() if new in others for old in keys}
+    return {key: value for key, value in values.items() if key not in replaced} | {**others}
+
+
+def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
+    """Return each command's values in `file`: its table, and the shared keys where the table has none."""
+    try:
+        content = parse_toml(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FlamesError(f"no configuration {file}; check --config") from error
+    except (OSError, ValueError) as error:
+        raise FlamesError(f"{file} cannot be read as TOML: {error}") from error
+    if "format" in content:
+        # This is the config.toml of a run; its stamp and its facts are not options.
+        check_stamp(content, RUN, file)
+        content = {"federate": content.get("federate", {})}
+    unknown = [key for key in content if key not in (*SECTIONS, *SHARED)]
+    if unknown:
+        known = ", ".join((*SHARED, *(f"[{name}]" for name in SECTIONS)))
+        raise FlamesError(f"{file}: '{unknown[0]}' is not known; choose from {known}")
+    shared = _resolve_paths({key: content[key] for key in SHARED if key in content}, file.parent)
+    problems = _problems(Section, shared, where="")
+    tables = {}
+    for name, section in SECTIONS.items():
+        table = content.get(name, {})
+        if not isinstance(table, dict):
+            problems.append(f"{name}: input should be a table, [{name}] (got {table!r})")
+            continue
+        table = _resolve_paths(table, file.parent)
+        problems += _problems(section, table, where=f"{name}.")
+        tables[name] = _replace(shared, table)
+    if problems:
+        raise FlamesError(f"{file}: " + "; ".join(problems))
+    return tables
+
+
+def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    resolved = dict(table)
+    for key in ("workspace", "root", "accept", "duplicate_list", "salt_file", "deployment"):
+        if isinstance(resolved.get(key), str):
+            resolved[key] = folder / resolved[key]
+    if isinstance(resolved.get("raw"), dict):
+        raw = resolved["raw"].items()
+        resolved["raw"] = {name: folder / path if isinstance(path, str) else path for name, path in raw}
+    return resolved
+
+
+def check_section(kind: type[SectionT], values: Mapping[str, Any], where: str = "") -> SectionT:
+    """Return the options of one command, from `values` alone.
+
+    Raises:
+        FlamesError: every wrong option as `field: message`, with `where` before each; or seeds and another
+            seed.
+    """
+    if problems := _problems(kind, values, where):
+        raise FlamesError("; ".join(problems))
+    made = kind(**values)
+    if isinstance(made, FederateConfig) and made.seeds and "seed" in made.model_fields_set:
+        _check_same_seed(made, where)
+    if isinstance(made, FederateConfig) and made.folds is not None and "partition" in made.model_fields_set:
+        raise FlamesError(
+            f"{where}got partition {made.partition} and folds, expected one of the two; leave --partition "
+            "out for all folds, or --folds for one partition"
+        )
+    if isinstance(made, PartitionConfig) and made.fold and made.folds:
+        raise FlamesError(
+            f"{where}got fold {made.fold} and folds {made.folds}, expected one of the two; leave --fold out "
+            "for all folds, or --folds for one"
+        )
+    return made
+
+
+def _check_same_seed(made: FederateConfig, where: str) -> None:
+    if made.seeds != (made.seed,):
+        listed = ",".join(map(str, made.seeds))
+        raise FlamesError(
+            f"{where}got seed {made.seed} and seeds {listed}, expected one of the two; leave --seed out for "
+            "several runs, or --seeds for one"
+        )
+
+
+def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> list[str]:
+    try:
+        kind(**values)
+    except ValidationError as error:
+        found = {}
+        for item in error.errors():
+            # A union of int and float reports one mistake twice.
+            place = [part for part in item["loc"] if part not in ("int", "float")]
+            field = ".".join(part for part in place if isinstance(part, str))
+            message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+            if item["type"] == "extra_forbidden":
+                message += suggest(field, kind.model_fields)
+            if item["type"] == "literal_error":
+                message += suggest(item["input"], re.findall("'([^']*)'", item["ctx"]["expected"]))
+            if item["type"] == "string_pattern_mismatch":
+                message = NAME_RULE
+            message += f" (got {_shown(item['input'])})"
+            found[(*place,)] = f"{where}{field}: {message}"
+        return list(found.values())
+    return []
+
+
+def _shown(value: Any) -> str:
+    """Return a rejected value as a message shows it: the texts of a repeatable option without brackets."""
+    if isinstance(value, tuple | list) and value and all(isinstance(part, str) for part in value):
+        return ", ".join(map(repr, value))
+    return repr(value)
+
+
+SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "gray": "grey"}
+"""Words that users may write for a known word to which they are not similar, or less than to another."""
+
+
+def suggest(word: object, known: Iterable[str]) -> str:
+    """Return ", did you mean …?" with the known word nearest to `word`; "" if none is near."""
+    words = [*known]
+    same = SYNONYMS.get(str(word).lower())
+    near = [same] if same in words else get_close_matches(str(word), words, n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def facts_of(kind: type[Section], key: str) -> dict[str, Any]:
+    """Return what `option` declares of a key besides its default, help text and limits."""
+    extra = kind.model_fields[key].json_schema_extra
+    return dict(extra) if isinstance(extra, dict) else {}
+
+
+def keys_with(kind: type[Section], fact: str, value: object) -> set[str]:
+    """Return the keys of a section for which `option` declares this value of `fact`."""
+    return {key for key in kind.model_fields if facts_of(kind, key).get(fact) == value}

@@ -1,0 +1,50 @@
+"""Declaration of an option, and the options that all commands share."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flames_cli.config.values import Seed
+from flames_cli.learn.train_options import FEDERATION, MODEL, STRATEGY, TRAINING
+from flames_cli.store import DEFAULT_WORKSPACE
+
+TRUST, ENGINE, RUN_PANEL = "Trust", "Engine", "Run"
+PANELS = ("", TRAINING, MODEL, STRATEGY, FEDERATION, TRUST, ENGINE, RUN_PANEL)
+"""Panels of `--help`, in their order; the first one has the options that matter most."""
+
+
+def option(default: Any, help: str, panel: str = "", **extra: Any) -> Any:
+    """Declare one option of a command: its default, help text and panel.
+
+    Args:
+        default: value where neither the file nor the command line gives one.
+        help: text of `--help`, one or more sentences.
+        panel: panel of `--help`, one of PANELS.
+        extra: further facts for the command line and for resumed runs.
+            `flag`: name of the option, if it is not the key's.
+            `shown`: text that `--help` shows as the default.
+            `metavar`: form of the value.
+            `names`: kind of names that the value is one of: strategies, models, datasets, partitions, runs,
+                runs and families, or these with evaluations (runs and evaluations).
+            `optional_value`: True if the option may be given without its value, which is then empty.
+            `envvar`: environment variable that also sets the option.
+            `may_change`: True if the option may differ when a run is resumed.
+            `stored`: False if the option is not stored with the run.
+            `argument`: True if the values are typed without the name of an option.
+    """
+    return Field(default=default, description=help, json_schema_extra={"panel": panel, **extra})
+
+
+class Section(BaseModel):
+    """Options that all commands share; unknown keys are rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    no_option: ClassVar[tuple[str, ...]] = ()
+    """Keys that the command has no option for."""
+
+    workspace: Path = option(
+        DEFAULT_WORKSPACE, "Folder of all artifacts.", RUN_PANEL, envvar="FLAMES_WORKSPACE", stored=False
+    )
+    seed: Seed = option(0, "Seed of everything random; the same seed gives the same bytes.", RUN_PANEL)
