@@ -19,8 +19,8 @@ from flames_cli.config import (
     load_section,
 )
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
-from flames_cli.store import DEFAULT_WORKSPACE
 from flames_cli.errors import FlamesError
+from flames_cli.store import DEFAULT_WORKSPACE
 
 EVERY_SECTION = pytest.mark.parametrize("kind", SECTIONS.values(), ids=SECTIONS.keys())
 

@@ -32,6 +32,7 @@ COMPARISON = Format("flames-comparison")
 PREDICTIONS = Format("flames-predictions")
 EMBEDDING = Format("flames-embedding", 2)
 CLIENT_TESTS = Format("flames-client-tests")
+MODEL = Format("flames-model")
 FINAL_MODELS = Format("flames-final-models", 2, earlier=(1,))
 DEPLOYMENT = Format("flames-deployment")
 SITE = Format("flames-site")
@@ -50,6 +51,7 @@ MADE_BY = {
     PREDICTIONS.name: "flames evaluate",
     EMBEDDING.name: "flames tsne",
     CLIENT_TESTS.name: "flames federate",
+    MODEL.name: "flames export",
     FINAL_MODELS.name: "flames federate",
     DEPLOYMENT.name: "flames deploy init",
     SITE.name: "flames deploy init",

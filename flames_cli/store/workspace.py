@@ -41,3 +41,13 @@ def comparison_folder(workspace: Path, name: str) -> Path:
 def map_folder(workspace: Path, name: str) -> Path:
     """Return the folder of map `name`, which `flames tsne` writes."""
     return workspace / "maps" / name
+
+
+def model_folder(workspace: Path, name: str) -> Path:
+    """Return the folder of model `name`, which `flames export` writes."""
+    return workspace / "models" / name
+
+
+def report_file(workspace: Path, name: str) -> Path:
+    """Return the path of the report of run `name`, which `flames report` writes."""
+    return workspace / "reports" / name / "report.html"

@@ -1,0 +1,207 @@
+"""Model folders: the weights of one model, and all that is needed to use it on new images.
+
+`models/NAME/` has `weights.safetensors`, `model.toml`, and `README.md`, a model card for people.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+
+from flames_cli.arrays import Weights
+from flames_cli.core.imaging.intensity_rule import IntensityRule
+from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.files.atomic import replacing_folder, write_text
+from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.files.parse import parse_toml
+from flames_cli.store.schema import MODEL, check_stamp, stamp
+from flames_cli.store.weights import read_safetensors, write_safetensors
+
+INFO, WEIGHTS, CARD = "model.toml", "weights.safetensors", "README.md"
+"""Names of the files in a model folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Architecture of a model: the arguments of `learn.models.build_model`."""
+
+    model: str
+    """Name of the model, such as densenet-unet."""
+    norm: str = "batch"
+    """Normalisation layers: batch, group or frozen."""
+    options: dict[str, int | float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """Images that the model is for, and how they are prepared."""
+
+    modality: str
+    organs: tuple[str, ...]
+    size: int
+    """Side of the square images, in pixels."""
+    channels: int = 1
+    """1 for grey, 3 for red, green and blue."""
+    plane: str = "axial"
+    """Plane of the slices of volumes."""
+    mask_resize: Literal["aligned", "paper"] = "aligned"
+    """Method by which the masks of its training images were resized."""
+    intensities: tuple[IntensityRule, ...] = ()
+    """Rules of its training images, each once; empty: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Ranges of the training images, from the 1st to the 99th percentile over images; images outside of them
+    are unlike those that the model has seen."""
+
+    n_images: int
+    rows: tuple[float, float]
+    """Rows of an image before it was made square."""
+    columns: tuple[float, float]
+    mean: tuple[float, float]
+    """Mean intensity of a prepared image, in [0, 1]."""
+    deviation: tuple[float, float]
+    """Standard deviation of the intensities of a prepared image."""
+    black: tuple[float, float]
+    """Share of the pixels of a prepared image that are 0."""
+    pixel_mm: tuple[float, float] | None = None
+    """Side of a pixel of the raw image, mm; None: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedOn:
+    """Number of training images and patients of one client; no patient is named."""
+
+    client: str
+    modality: str
+    organ: str
+    patients: int
+    """0: not known."""
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Origin of a model: its run, its round, and its data."""
+
+    kind: Literal["client", "server", "file"]
+    """A client's personalised model, a model of the server, or weights from a file of another tool."""
+    run: str = ""
+    client: str = ""
+    """The client whose personalised model it is."""
+    strategy: str = ""
+    round: int = 0
+    rounds: int = 0
+    """Number of rounds of the run."""
+    why: str = ""
+    """Reason for the round."""
+    seed: int = 0
+    clients: tuple[TrainedOn, ...] = ()
+    """Clients whose data trained it; empty with differential privacy, which does not cover such counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Content of model.toml."""
+
+    name: str
+    architecture: Architecture
+    input: ModelInput
+    training: Training
+    threshold: float = 0.5
+    """Probability above which a pixel is tumour."""
+    validation: dict[str, float] = field(default_factory=dict)
+    """Validation of the model, by name: dice, patients, images."""
+    privacy: dict[str, float] = field(default_factory=dict)
+    """Differential privacy spent: epsilon and delta; empty without."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Versions of FLAMES, Python, torch and numpy that made it."""
+    licence: str = ""
+    """Licence, as the user stated it; empty: not stated."""
+    seen: Seen | None = None
+    """Ranges of the training images; None: not known."""
+    sha256: str = ""
+    """SHA-256 of the file with the weights; set by `write_model`."""
+
+
+def write_model(folder: Path, info: ModelInfo, weights: Weights, card: str) -> ModelInfo:
+    """Write a new model folder, completely or not at all, and return its content.
+
+    Args:
+        folder: the new folder.
+        info: the model; its checksum is set here.
+        weights: arrays by name, with the statistics of its normalisation.
+        card: text of README.md.
+
+    Raises:
+        NotWritten: the disk is full.
+    """
+    with replacing_folder(folder) as new:
+        write_safetensors(new / WEIGHTS, weights)
+        made = replace(info, sha256=hash_file(new / WEIGHTS))
+        write_text(new / INFO, tomli_w.dumps({**stamp(MODEL), **_without_none(asdict(made))}))
+        write_text(new / CARD, card)
+    return made
+
+
+def read_model_info(folder: Path) -> ModelInfo:
+    """Return the content of model.toml; the weights are not read.
+
+    Raises:
+        MissingArtifact: the folder has no model.toml.
+        FlamesError: it cannot be read, or has another format or version.
+    """
+    path = folder / INFO
+    if not path.is_file():
+        raise MissingArtifact(
+            f"no model.toml in {folder}, expected a model folder; make one with `flames export`, or "
+            "install one with `flames models add`"
+        )
+    try:
+        content = parse_toml(path.read_text(encoding="utf-8"))
+        check_stamp(content, MODEL, path)
+        return _form().validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise FlamesError(f"{path} has wrong entries ({found}); export the model again") from error
+    except (OSError, ValueError) as error:
+        raise FlamesError(f"{path} cannot be read ({error}); export the model again") from error
+
+
+def read_model(folder: Path) -> tuple[ModelInfo, Weights]:
+    """Return a model and its weights.
+
+    Raises:
+        MissingArtifact: the folder has no model.toml.
+        FlamesError: a file is missing or damaged, or the weights have another checksum than model.toml says.
+    """
+    info, path = read_model_info(folder), folder / WEIGHTS
+    if path.is_file() and hash_file(path) != info.sha256:
+        raise FlamesError(
+            f"{path} is not the file that model.toml describes (its checksum differs); copy the folder again"
+        )
+    return info, read_safetensors(path)
+
+
+@cache
+def _form() -> TypeAdapter[ModelInfo]:
+    return TypeAdapter(ModelInfo)
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table without the entries that are None, which TOML does not have."""
+    return {key: _cleaned(value) for key, value in table.items() if value is not None}
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _without_none(value)
+    if isinstance(value, list | tuple):
+        return [_cleaned(item) for item in value]
+    return value
