@@ -3,12 +3,12 @@
 Each row describes one image. `image` and `mask` are paths relative to the CSV, or to another folder that the
 user names; several masks are separated by `;`, and the word `none` in place of a mask means that the image
 has no lesion. Further columns are `patient_id`, `modality`, `organ` and, if known, `site`, `split` (train,
-val, test or server), `labels` and `frame`, the number of one frame of a DICOM clip or of one page of a TIFF. An image is a PNG, JPEG,
-TIFF or BMP file, a NIfTI file (4D: its first channel), a folder with one DICOM series, or a DICOM file. The
-mask of a still image is a still image, or the DICOM-SEG of a DICOM still; the mask of a volume is NIfTI,
-DICOM-SEG or a DICOM series. A mask has one label above 0, which is tumour. If it has several, the column
-`labels` or --labels names those that are tumour; --mask-threshold applies to soft masks (see
-`core.imaging.labels`). A person who was scanned twice has one patient_id, in all modalities.
+val, test or server), `labels` and `frame`, the number of one frame of a DICOM clip or of one page of a TIFF.
+An image is a PNG, JPEG, TIFF or BMP file, a NIfTI file (4D: its first channel), a folder with one DICOM
+series, or a DICOM file. The mask of a still image is a still image, or the DICOM-SEG of a DICOM still; the
+mask of a volume is NIfTI, DICOM-SEG or a DICOM series. A mask has one label above 0, which is tumour. If it
+has several, the column `labels` or --labels names those that are tumour; --mask-threshold applies to soft
+masks (see `core.imaging.labels`). A person who was scanned twice has one patient_id, in all modalities.
 """
 
 import unicodedata
