@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "clients"
 
     @property
+    def joined_clients(self) -> Path:
+        """Each client as it described itself when it joined."""
+        return self.path / "clients.json"
+
+    @property
     def initial(self) -> Path:
         """The weights that every model starts from, unless they are drawn by seed alone."""
         return self.path / "initial.safetensors"
