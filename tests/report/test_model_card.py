@@ -112,5 +112,5 @@ def test_names_from_elsewhere_do_not_become_markup(kind):
     card, plain = write_card(named(NAMES[kind])), write_card(named("A name"))
     assert len(card.splitlines()) == len(plain.splitlines())
     body = card.split("---\n", 2)[2]
-    for raw in ("<script>", "\x1b", "[x](", "license: mit\n", "a | b", " `rm"):
+    for raw in ("<script>", "\x1b", "[x](", "\nlicense: mit", "a | b", " `rm"):
         assert raw not in body
