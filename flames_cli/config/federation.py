@@ -231,7 +231,6 @@ class FederateConfig(_TrainSection, Section):
         "machine unless a variable of the tracker says so.",
         RUN_PANEL,
         shown="none",
-        metavar="[tensorboard|mlflow|wandb|csv]",
         may_change=True,
     )
     fresh: bool = option(

@@ -8,13 +8,13 @@ clients, without anything about a single client (docs/security.md).
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 Record = Mapping[str, Any]
 """A line of rounds.jsonl, or the entry of one round in final-models.json."""
 
 Rates = Callable[[str, str], float]
-"""rate(client, modality) returns a learning rate; both are empty for that of all clients without their own."""
+"""rate(client, modality) returns a learning rate; with empty names that of clients without their own."""
 
 SECONDS = "round/seconds"
 """Figure that every round has."""
@@ -57,8 +57,8 @@ def round_figures(record: Record, rate: Rates, private: bool) -> dict[str, float
     found |= _pool(clients, SCORES, private)
     if not private:
         found["round/examples"] = sum(_numbers(clients, "n_examples"))
-        found["round/accepted"] = len(record["accepted"])
-        found["round/rejected"] = len(record["rejected"])
+        found["round/accepted"] = len(record.get("accepted", ()))
+        found["round/rejected"] = len(record.get("rejected", ()))
         found |= _of_clients(clients, {**{name: name for name in SCORES}, **OF_CLIENT})
         for one in clients:
             found[f"learning_rate/{label(one['client'])}"] = rate(one["client"], one["modality"])
@@ -93,8 +93,8 @@ def label(client: str) -> str:
 def _pool(clients: Iterable[Record], scores: Mapping[str, str], private: bool) -> dict[str, float]:
     found = {}
     for name, weight in scores.items():
-        pairs = [(one.get(name), 1.0 if private else one.get(weight)) for one in clients]
-        known = [(value, n) for value, n in pairs if _is_number(value) and _is_number(n) and n]
+        rows = [(one.get(name), 1.0 if private else one.get(weight)) for one in clients]
+        known = [(float(value), float(n)) for value, n in rows if _is_number(value) and _is_number(n) and n]
         if known:
             total = math.fsum(n for _, n in known)
             found[f"pooled/{name}"] = math.fsum(value * n for value, n in known) / total
@@ -118,5 +118,5 @@ def _finite(found: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if _is_number(value)}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)

@@ -53,7 +53,10 @@ class MlflowTracker:
         else:
             tags = {"mlflow.runName": run.name, IDENTITY: run.identity}
             if run.family:
-                tags |= {"mlflow.parentRunId": _parent(self._client, experiment, run.family), FAMILY: run.family}
+                tags |= {
+                    "mlflow.parentRunId": _parent(self._client, experiment, run.family),
+                    FAMILY: run.family,
+                }
             self._run = self._client.create_run(experiment, tags=tags).info.run_id
             self._client.log_batch(self._run, params=[Param(*pair) for pair in parameters.items()])
         self._final = self._last(CHOSEN)

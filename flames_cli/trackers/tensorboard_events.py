@@ -65,9 +65,7 @@ class TensorBoardTracker:
 
 
 def _scalars(figures: Figures) -> Summary:
-    return Summary(
-        value=[Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
-    )
+    return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in figures.items()])
 
 
 def _read(file: Path) -> Iterator[tuple[str, int]]:

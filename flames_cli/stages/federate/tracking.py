@@ -1,8 +1,8 @@
 """Trackers of a run (`--track`), fed by its events on every engine.
 
-Each tracker has a thread of its own, so that a service that does not answer never slows a round. A tracker that
-fails is noted once and left. At the start every tracker gets the rounds of rounds.jsonl that it does not have, so
-that a continued run is complete, and a repeated round is never there twice.
+Each tracker has a thread of its own, so that a service that does not answer never slows a round. A tracker
+that fails is noted once and left. At the start every tracker gets the rounds of rounds.jsonl that it does not
+have: a continued run is complete, and a repeated round is never there twice.
 """
 
 import hashlib
