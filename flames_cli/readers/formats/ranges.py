@@ -7,6 +7,7 @@ import numpy as np
 
 from flames_cli.arrays import Pixels
 from flames_cli.core.imaging.intensity import count_values, percentile_range, round_outwards, sample_voxels
+from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.readers.base import BadCase, ReadOptions, VolumeRules
 
 Range = tuple[float, float]
@@ -59,10 +60,21 @@ def find_window(windows: Mapping[str, Range], modality: str) -> Range | None:
     return windows.get(modality) or (windows.get("CT") if is_ct(modality) else None)
 
 
+def resolve_rule(rules: VolumeRules, options: ReadOptions) -> IntensityRule:
+    """Return the rule by which `choose_range` makes intensities 0..1.
+
+    It has the user's window; else the window of the data set, or CT_WINDOW for CT; else 0 and a percentile.
+    """
+    given = find_window(options.windows, rules.modality) or rules.window
+    if window := given or (CT_WINDOW if is_ct(rules.modality) else None):
+        return IntensityRule(window)
+    return IntensityRule(None, options.percentile, options.percentile_of)
+
+
 def choose_range(name: str, voxels: Pixels, rules: VolumeRules, options: ReadOptions) -> Range:
     """Return the intensities that become black and white in an image or a volume.
 
-    They are the user's window; else the window of the data set, or CT_WINDOW for CT; else 0 and a percentile.
+    They follow `resolve_rule`.
 
     Args:
         name: name of the file, for messages.
@@ -74,15 +86,14 @@ def choose_range(name: str, voxels: Pixels, rules: VolumeRules, options: ReadOpt
         BadCase: the window is in HU and the values are not; or many values are below 0, or the percentile is
             not above 0, where 0 would become black. The message names the option that helps.
     """
-    if given := find_window(options.windows, rules.modality):
-        return given
-    window = rules.window or (CT_WINDOW if is_ct(rules.modality) else None)
-    if window:
-        _require_hu(name, voxels, rules.modality, window)
-        return window
+    rule = resolve_rule(rules, options)
+    if rule.window:
+        if not find_window(options.windows, rules.modality):
+            _require_hu(name, voxels, rules.modality, rule.window)
+        return rule.window
     _require_few_negative(name, voxels, rules.modality)
     try:
-        return percentile_range(voxels, options.percentile, options.percentile_of)
+        return percentile_range(voxels, rule.percentile, rule.percentile_of)
     except ValueError as error:
         raise BadCase(f"{name}: {error}; {_other_percentile(voxels, rules.modality, options)}") from error
 
