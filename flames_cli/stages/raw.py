@@ -11,7 +11,15 @@ from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.patient_names import find_alike
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader, names_of
-from flames_cli.readers.base import BadCase, Reader, ReadOptions, Source, VolumeRules, find_root, require_sources
+from flames_cli.readers.base import (
+    BadCase,
+    Reader,
+    ReadOptions,
+    Source,
+    VolumeRules,
+    find_root,
+    require_sources,
+)
 from flames_cli.readers.formats.ranges import is_ct, resolve_rule
 from flames_cli.readers.manifest_table import MODALITIES
 

@@ -56,9 +56,7 @@ def _client_of(partition: NamedPartition, entry: ClientEntry) -> ClientFacts:
 def clients_that_joined(joined: Iterable[JoinedClient]) -> tuple[ClientFacts, ...]:
     """Return the clients that clients.json lists; it has no numbers of patients."""
     return tuple(
-        ClientFacts(
-            one.client, one.modality, one.organ, images=one.n_train or 0, preparation=one.preparation
-        )
+        ClientFacts(one.client, one.modality, one.organ, images=one.n_train or 0, preparation=one.preparation)
         for one in joined
     )
 

@@ -11,7 +11,12 @@ from flames_cli.core.federated.reports import State
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import estimates_statistics
-from flames_cli.stages.export.clients import ClientFacts, clients_of_partition, clients_of_records, clients_that_joined
+from flames_cli.stages.export.clients import (
+    ClientFacts,
+    clients_of_partition,
+    clients_of_records,
+    clients_that_joined,
+)
 from flames_cli.stages.rounds import ChosenRound, choose_round, load_round, read_passes, read_run_rounds
 from flames_cli.store.clients import read_clients
 from flames_cli.store.partition import open_partition
