@@ -14,6 +14,8 @@ from flames_cli.report.model_card import write_card
 from flames_cli.stages.export.making import list_models, make_model, name_model
 from flames_cli.stages.export.source_runs import SourceRun, read_source_run
 from flames_cli.store.files.aside import set_aside
+from flames_cli.store.files.atomic import TEMPORARY
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import locked
 from flames_cli.store.model_archives import pack_model
 from flames_cli.store.models import CARD, ModelInfo, read_model, write_model
@@ -80,9 +82,21 @@ def export(config: ExportConfig) -> Exported:
     made = replace(_write(model_folder(config.workspace, name), info, weights), notes=_notes(run))
     if not config.zip:
         return made
-    archive = made.folder.with_name(f"{name}.zip")
-    pack_model(made.folder, archive)
-    return replace(made, archive=archive)
+    return replace(made, archive=_pack(made.folder))
+
+
+def _pack(folder: Path) -> Path:
+    """Write the zip file; an earlier one with other content is renamed."""
+    archive = folder.with_name(f"{folder.name}.zip")
+    new = archive.with_name(f".{archive.name}{TEMPORARY}")
+    try:
+        pack_model(folder, new)
+        if not archive.exists() or hash_file(archive) != hash_file(new):
+            set_aside(archive)
+            new.replace(archive)
+    finally:
+        new.unlink(missing_ok=True)
+    return archive
 
 
 def _notes(run: SourceRun) -> tuple[str, ...]:
