@@ -14,7 +14,7 @@ from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.models import MODELS
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
-from flames_cli.learn.predict import predict_masks
+from flames_cli.learn.predict import THRESHOLD, predict_probabilities
 from flames_cli.learn.segment import Segmenter
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, LocalRound, TrainOptions, TrainResult
@@ -164,8 +164,9 @@ def check_training(bench: Bench, name: str) -> dict[str, float]:
     for device in (CPU, bench.device):
         model = bench.place(bench.build(name), device)
         load_weights(model, here.weights)
-        predicted = predict_masks(model, train_set, bench.batch, device, "fp32")
-        scores.append([dice(mask, train_set.example(i)[1]) for i, mask in enumerate(predicted)])
+        batches = predict_probabilities(model, train_set, bench.batch, device, "fp32")
+        masks = (one > THRESHOLD for batch, _ in batches for one in batch[:, 0].cpu().numpy())
+        scores.append([dice(mask, train_set.example(i)[1]) for i, mask in enumerate(masks)])
     return {
         "trained": trained_error(here, there),
         "dice": float(np.abs(np.subtract(*scores)).mean()),

@@ -15,7 +15,7 @@ from flames_cli.cli.render_summary import print_summary
 from flames_cli.cli.text import count
 from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
 from flames_cli.core.patient_units import NOUNS, UNKNOWN, column_title, count_units, join_units
-from flames_cli.report.pages import patient_columns
+from flames_cli.report.check_page import patient_columns
 from flames_cli.store.files.atomic import finite
 from flames_cli.store.salts import table_path
 from flames_cli.store.workspace import PARTITION_FILE

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.text import count
-from flames_cli.report.html import percent
-from flames_cli.report.pages import group_name, patient_columns, spacing, verdict
+from flames_cli.report.check_page import group_name, patient_columns, spacing, verdict
+from flames_cli.report.legible import percent
 
 LISTED = 5
 """Largest number of places shown for a finding; the report contains all."""

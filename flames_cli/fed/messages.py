@@ -10,14 +10,16 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.choice import Prior
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.federated.wire import check_wire
+from flames_cli.core.imaging.preparation import NOT_KNOWN, Preparation
 from flames_cli.errors import FlamesError
 from flames_cli.fed.choice_records import CHOICE, pack_choice, pack_prior, unpack_choice, unpack_prior
 from flames_cli.fed.records import Packed, add_arrays, config_of, record_of, unpack_weights
 from flames_cli.learn.train_options import TrainOptions, rejection_reason
+from flames_cli.store.clients import parse_preparation, preparation_text
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 8
+PROTOCOL = 9
 """Version of these messages; a node with another version is rejected."""
 
 REPORTED = {
@@ -44,10 +46,15 @@ class Profile:
     n_val: int
     size: int
     channels: int = 1
+    preparation: Preparation = NOT_KNOWN
+    """Rules by which its images were prepared."""
     format: int = SHARD.version
     """Version of the format of its shard."""
     protocol: int = PROTOCOL
 
+
+PREPARATION = "preparation"
+"""Name of the field of a profile that travels as JSON."""
 
 LONGEST_NAME = 200
 """Largest number of characters in the name of a client, a modality or an organ."""
@@ -121,7 +128,8 @@ class TrainTask:
 
 def pack_profile(profile: Profile, query: Message) -> Message:
     """Return a client's reply to `query`."""
-    return Message(RecordDict({REPORT: ConfigRecord(asdict(profile))}), reply_to=query)
+    entries = {**asdict(profile), PREPARATION: preparation_text(profile.preparation)}
+    return Message(RecordDict({REPORT: ConfigRecord(entries)}), reply_to=query)
 
 
 def unpack_profile(reply: Message) -> Profile:
@@ -130,8 +138,13 @@ def unpack_profile(reply: Message) -> Profile:
     Raises:
         KeyError, TypeError, ValueError: the reply does not contain a valid profile.
     """
-    profile = Profile(**config_of(reply, REPORT))
+    entries = config_of(reply, REPORT)
+    # A node of an earlier release states none; it is rejected by its protocol, with a reason that helps.
+    text = entries.pop(PREPARATION, preparation_text(NOT_KNOWN))
+    profile = Profile(**entries, preparation=parse_preparation(str(text)))
     for entry in fields(Profile):
+        if entry.name == PREPARATION:
+            continue
         value = getattr(profile, entry.name)
         _check_type(entry, value)
         if isinstance(value, str) and not (0 < len(value) <= LONGEST_NAME and value.isprintable()):

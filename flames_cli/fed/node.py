@@ -1,11 +1,12 @@
 """A node's settings and its profile."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import Context
 
+from flames_cli.core.imaging.preparation import Preparation
 from flames_cli.errors import FlamesError
 from flames_cli.fed.messages import Profile
 from flames_cli.store.h5 import read_shard_summary
@@ -107,4 +108,14 @@ def read_profile(settings: NodeSettings) -> Profile:
         n_val=sum(summary.images["val"] for summary in summaries),
         size=summaries[0].size,
         channels=summaries[0].channels,
+        preparation=_pool([summary.preparation for summary in summaries]),
+    )
+
+
+def _pool(preparations: Sequence[Preparation]) -> Preparation:
+    """Return the rules of all shards, each once."""
+    return Preparation(
+        intensities=tuple(dict.fromkeys(rule for one in preparations for rule in one.intensities)),
+        planes=tuple(dict.fromkeys(plane for one in preparations for plane in one.planes)),
+        mask_resize=tuple(dict.fromkeys(method for one in preparations for method in one.mask_resize)),
     )

@@ -33,6 +33,7 @@ from flames_cli.fed.events import (
     ignore,
 )
 from flames_cli.fed.exchange import Reply, exchange
+from flames_cli.fed.joined import JoinedClients, SaveClients, no_clients_to_save
 from flames_cli.fed.messages import Profile, unpack_report, validation_fault
 from flames_cli.fed.offers import Offers
 from flames_cli.fed.pace import USUAL_PACE, Pace
@@ -110,6 +111,7 @@ class Federation:
     noise_secret: bytes = field(default=b"", repr=False)
     """Secret from which noise is drawn; empty if the plan's algorithm has no privacy."""
     pace: Pace = USUAL_PACE
+    save_clients: SaveClients = no_clients_to_save
 
 
 Open = Callable[[Mapping[str, Any]], Federation]
@@ -136,12 +138,14 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
     requirements = Requirements(plan.size, plan.channels)
     roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
+    joined = JoinedClients(federation.save_clients, on_event)
     first = state.round + 1 if state else 1
     for round_ in range(first, plan.rounds + 1):
         clients = roster.wait_for_clients(round_)
+        joined.note(roster.known)
         if round_ == first:
-            joined = tuple((one.client, one.modality, one.n_train) for _, one in clients)
-            on_event(FederationStarted(joined, first, plan.rounds))
+            present = tuple((one.client, one.modality, one.n_train) for _, one in clients)
+            on_event(FederationStarted(present, first, plan.rounds))
         drawn = draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
         state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), drawn, roster)
     final = state or with_model_groups(None, plan, [])

@@ -150,8 +150,13 @@ def iterate_batches(
             yield _collate([future.result() for future in waiting.popleft()])
 
 
+def to_inputs(images: NDArray[np.float32]) -> Tensor:
+    """Return N×H×W or N×H×W×3 images in [0, 1] as the input of a model: N×C×H×W in [-1, 1]."""
+    channels_first = torch.from_numpy(images)
+    channels_first = channels_first[:, None] if images.ndim == 3 else channels_first.movedim(3, 1)
+    return (channels_first - MEAN) / STD
+
+
 def _collate(examples: list[Example]) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.stack([image for image, _ in examples]))
-    images = images[:, None] if images.ndim == 3 else images.movedim(3, 1)
     masks = torch.from_numpy(np.stack([mask for _, mask in examples])[:, None])
-    return (images - MEAN) / STD, masks.float()
+    return to_inputs(np.stack([image for image, _ in examples])), masks.float()

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flames_cli.arrays import Mask
@@ -33,6 +35,11 @@ class MaskRule:
     tta: Tta = "none"
     largest_only: bool = False
     """True: only the largest connected part of each mask stays."""
+
+    def mask(self, probabilities: NDArray[np.float32]) -> Mask:
+        """Return the mask, of 0 and 1, of the probabilities of one image, H×W."""
+        mask: Mask = (probabilities > self.threshold).astype(np.uint8)
+        return largest_component(mask) if self.largest_only else mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +84,27 @@ def predict_probabilities(
     model.eval()
     wanted = range(len(dataset)) if order is None else order
     for images, masks in iterate_batches(dataset, wanted, batch_size):
-        with torch.inference_mode(), autocast(device, precision):
-            inputs = images.to(device, memory_format=memory_format(device, precision))
-            probabilities = model(inputs).float() if tta == "none" else _mean_of_flips(model, inputs)
-        # The yield is outside: inside, the caller would stay in inference mode until the generator ends.
-        yield probabilities, masks.to(device)
+        yield forward(model, images, device, precision, tta), masks.to(device)
 
 
-def predict_masks(
-    model: nn.Module,
-    dataset: ShardDataset,
-    batch_size: int,
-    device: torch.device,
-    precision: Precision,
-    order: Sequence[int] | None = None,
-    rule: MaskRule | None = None,
-) -> Iterator[Mask]:
-    """Yield one H×W mask of 0 and 1 for each case in `order` (None: all); `rule` is MaskRule() if None.
+def forward(
+    model: nn.Module, images: Tensor, device: torch.device, precision: Precision, tta: Tta = "none"
+) -> Tensor:
+    """Return the probabilities of tumour, B×1×H×W float32 on `device`, by a model in evaluation mode.
 
-    With `largest_only`, each image is cleaned alone. The slices of a volume belong together: predict them
-    without it, and clean the volume by `largest_component`.
+    Every prediction is made here: those of `evaluate`, of validation and of `predict` cannot differ.
+
+    Args:
+        model: the model, on `device`.
+        images: B×C×H×W in [-1, 1], on any device (see `data.to_inputs`).
+        device: device of the model.
+        precision: precision of the arithmetic.
+        tta: test-time augmentation.
     """
-    how = rule or MaskRule()
-    for probabilities, _ in predict_probabilities(
-        model, dataset, batch_size, device, precision, order, how.tta
-    ):
-        masks: Mask = (probabilities[:, 0] > how.threshold).to(torch.uint8).cpu().numpy()
-        yield from map(largest_component, masks) if how.largest_only else masks
+    with torch.inference_mode(), autocast(device, precision):
+        inputs = images.to(device, memory_format=memory_format(device, precision))
+        found: Tensor = model(inputs).float() if tta == "none" else _mean_of_flips(model, inputs)
+    return found
 
 
 def _mean_of_flips(model: nn.Module, inputs: Tensor) -> Tensor:

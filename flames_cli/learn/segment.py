@@ -12,7 +12,7 @@ from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.devices import autocast, memory_format, pick_device, pick_precision
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
-from flames_cli.learn.predict import MaskRule, Tta, predict_masks, predict_probabilities
+from flames_cli.learn.predict import MaskRule, Tta, predict_probabilities
 
 
 class Segmenter:
@@ -41,12 +41,14 @@ class Segmenter:
         order: Sequence[int] | None = None,
         rule: MaskRule | None = None,
     ) -> Iterator[Mask]:
-        """Yield one H×W mask of 0 and 1 for each case in `order` (None: all), by `rule` (see
-        `predict_masks`)."""
-        load_weights(self._model, weights)
-        yield from predict_masks(
-            self._model, dataset, self._batch_size, self._device, self._precision, order, rule
-        )
+        """Yield one H×W mask of 0 and 1 for each case in `order` (None: all), by `rule` (None:
+        MaskRule()).
+
+        With `largest_only`, each image is cleaned alone. The slices of a volume belong together: predict them
+        without it, and clean the volume by `largest_component`.
+        """
+        how = rule or MaskRule()
+        yield from map(how.mask, self.probabilities(weights, dataset, order, how.tta))
 
     def probabilities(
         self, weights: Weights, dataset: ShardDataset, order: Sequence[int] | None = None, tta: Tta = "none"
@@ -75,20 +77,6 @@ class Ensemble(Segmenter):
 
     def __init__(self, members: Sequence[tuple[Segmenter, Weights]]) -> None:
         self._members = members
-
-    def masks(
-        self,
-        weights: Weights,
-        dataset: ShardDataset,
-        order: Sequence[int] | None = None,
-        rule: MaskRule | None = None,
-    ) -> Iterator[Mask]:
-        """Yield one H×W mask of 0 and 1 for each case in `order` (None: all), by `rule`; `weights` are not
-        used."""
-        rule = rule or MaskRule()
-        for probabilities in self.probabilities(weights, dataset, order, rule.tta):
-            mask: Mask = (probabilities > rule.threshold).astype(np.uint8)
-            yield mask
 
     def probabilities(
         self,

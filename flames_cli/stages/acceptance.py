@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli.errors import FlamesError
-from flames_cli.report.html import legible
+from flames_cli.report.legible import legible
 from flames_cli.store.files.parse import parse_toml
 
 FULL_MASK_CODE = "full-mask"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import h5py
 import numpy as np
@@ -16,6 +16,7 @@ from isal import isal_zlib
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.lesions import LesionSize
+from flames_cli.core.imaging.preparation import Plane
 from flames_cli.core.imaging.small_lesion_rule import (
     DEFAULT_RULE,
     Lesion,
@@ -357,6 +358,12 @@ def _read_numbers(dataset: h5py.Dataset) -> list[int]:
 def read_texts(dataset: h5py.Dataset) -> list[str]:
     """Return the texts of a column."""
     return [value.decode() for value in dataset[...].tolist()]
+
+
+def read_planes(group: h5py.Group) -> list[Plane]:
+    """Return the planes of the slices of `group`, sorted; empty if all images are still images."""
+    found = set(read_texts(group["volume"]["plane"])) if "volume" in group else set()
+    return [plane for plane in get_args(Plane) if plane in found]
 
 
 def _read_places(group: h5py.Group) -> list[Placement | None]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import h5py
 
+from flames_cli.core.imaging.intensity_rule import IntensityRule
+from flames_cli.core.imaging.preparation import NOT_KNOWN, MaskResize, Plane, Preparation
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.cases import (
@@ -19,6 +21,7 @@ from flames_cli.store.cases import (
     read_cases,
     read_chunks,
     read_extra,
+    read_planes,
     read_selected,
     read_set,
     read_set_info,
@@ -180,6 +183,8 @@ class ShardSummary:
     images: dict[str, int]
     columns: tuple[str, ...] = ()
     """Columns of the manifest whose values it contains."""
+    preparation: Preparation = NOT_KNOWN
+    """Rules by which its training images were prepared."""
 
 
 def read_shard_summary(path: Path) -> ShardSummary:
@@ -199,7 +204,14 @@ def read_shard_summary(path: Path) -> ShardSummary:
             channels=info.channels,
             images=images,
             columns=tuple(sorted(kept)),
+            preparation=_preparation(info, read_planes(file["train"])),
         )
+
+
+def _preparation(info: SetInfo, planes: Sequence[Plane]) -> Preparation:
+    rule: IntensityRule | None = getattr(info, "intensities", None)
+    resize: MaskResize = "aligned" if info.mask_resize == "aligned" else "paper"
+    return Preparation((rule,) if rule else (), tuple(planes), (resize,))
 
 
 def read_shard_sets(path: Path, set_name: str, complete: bool = False) -> list[CaseSet]:

@@ -10,6 +10,7 @@ from flames_cli.fed.events import (
     Estimated,
     FederationStarted,
     NodeRejected,
+    Noted,
     ReportReceived,
     ReportRejected,
     RoundDone,
@@ -24,6 +25,7 @@ EVENTS = [
     ClientAsked("b", 1),
     ReportReceived("b", 1, {"train_loss": 0.5}),
     ReportRejected("ä", 1, "late"),
+    Noted("a checkpoint is damaged"),
     RoundDone({"round": 1, "clients": [{"client": "b"}]}),
 ]
 

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from flames_cli.core.federated.reports import Report
+from flames_cli.core.imaging.intensity_rule import IntensityRule
+from flames_cli.core.imaging.preparation import Preparation
 from flames_cli.errors import FlamesError
 from flames_cli.fed.messages import (
     ARRAYS,
     CONTROL,
     METRICS,
+    PREPARATION,
     PROTOCOL,
     REPORT,
     STYLE,
@@ -189,6 +192,29 @@ def test_a_profile_comes_back_as_it_was_sent():
     sent = make_profile("busi", "US", n_train=99)
     assert unpack_profile(pack_profile(sent, make_query(NODE))) == sent
     assert sent.protocol == PROTOCOL
+
+
+def test_the_rules_of_a_clients_images_travel_with_its_profile():
+    rules = Preparation((IntensityRule((-160.0, 240.0)),), ("axial",), ("aligned",))
+    sent = make_profile("a", preparation=rules)
+    assert unpack_profile(pack_profile(sent, make_query(NODE))) == sent
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "{}x", '{"intensities": [{"percentile": 1000}]}', " " * 30_000, 7, [1.0], '{"more": [{}]}' * 2],
+)
+def test_a_profile_with_impossible_rules_is_rejected(value):
+    reply = pack_profile(make_profile("a"), make_query(NODE))
+    reply.content.config_records[REPORT][PREPARATION] = value
+    with pytest.raises((ValueError, TypeError)):
+        unpack_profile(reply)
+
+
+def test_a_profile_of_an_earlier_release_is_read_so_that_its_protocol_can_be_rejected():
+    reply = pack_profile(make_profile("a", protocol=8), make_query(NODE))
+    del reply.content.config_records[REPORT][PREPARATION]
+    assert unpack_profile(reply).protocol == 8
 
 
 @settings(max_examples=25)

@@ -11,8 +11,9 @@ from flames_cli.core.scores.metrics import dice
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
-from flames_cli.learn.predict import MaskRule, predict_masks, predict_probabilities, validate
+from flames_cli.learn.predict import MaskRule, predict_probabilities, validate
 from tests.support.datasets import draw_discs
+from tests.support.masks import predict_masks
 
 CPU = torch.device("cpu")
 
@@ -48,7 +49,7 @@ def test_probabilities_are_those_of_the_model_on_normalised_images(dataset):
 
 
 def test_masks_are_the_pixels_above_one_half(dataset):
-    masks = list(predict_masks(Brightness(), dataset, 2, CPU, "fp32"))
+    masks = list(predict_masks(Brightness(), dataset))
     assert len(masks) == len(dataset)
     for index, mask in enumerate(masks):
         assert mask.dtype == np.uint8
@@ -60,22 +61,20 @@ def test_exactly_one_half_is_no_tumour():
         def forward(self, x):
             return torch.full_like(x, 0.5)
 
-    (mask,) = predict_masks(Half(), ShardDataset([draw_discs(1)]), 1, CPU, "fp32")
+    (mask,) = predict_masks(Half(), ShardDataset([draw_discs(1)]))
     assert mask.sum() == 0
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.7])
 def test_masks_are_the_pixels_above_the_threshold(dataset, threshold):
-    masks = predict_masks(Brightness(), dataset, 2, CPU, "fp32", rule=MaskRule(threshold))
+    masks = predict_masks(Brightness(), dataset, rule=MaskRule(threshold))
     for index, mask in enumerate(masks):
         np.testing.assert_array_equal(mask, dataset.example(index)[0] > threshold)
 
 
 def test_only_the_largest_part_of_each_image_stays(dataset):
-    plain = list(predict_masks(Brightness(), dataset, 2, CPU, "fp32", rule=MaskRule(0.3)))
-    cleaned = list(
-        predict_masks(Brightness(), dataset, 2, CPU, "fp32", rule=MaskRule(0.3, largest_only=True))
-    )
+    plain = list(predict_masks(Brightness(), dataset, rule=MaskRule(0.3)))
+    cleaned = list(predict_masks(Brightness(), dataset, rule=MaskRule(0.3, largest_only=True)))
     np.testing.assert_array_equal(cleaned, [largest_component(mask) for mask in plain])
     assert sum(mask.sum() for mask in cleaned) < sum(mask.sum() for mask in plain)
 
@@ -109,8 +108,8 @@ def test_flips_change_nothing_for_a_model_without_direction(dataset):
 
 
 def test_predictions_follow_the_order_asked_for(dataset):
-    every = list(predict_masks(Brightness(), dataset, 2, CPU, "fp32"))
-    chosen = list(predict_masks(Brightness(), dataset, 2, CPU, "fp32", [4, 0, 4]))
+    every = list(predict_masks(Brightness(), dataset))
+    chosen = list(predict_masks(Brightness(), dataset, [4, 0, 4]))
     for found, index in zip(chosen, [4, 0, 4], strict=True):
         np.testing.assert_array_equal(found, every[index])
 
@@ -147,7 +146,7 @@ def test_validation_is_mean_loss_and_mean_dice_a_case(per_pixel_focal, dataset, 
         dice_focal_loss(probabilities[part], masks[part], 0.4, per_pixel_focal).item() for part in batches
     ]
     assert found.loss == pytest.approx((2 * losses[0] + 2 * losses[1] + losses[2]) / 5, rel=1e-6)
-    pairs = zip(predict_masks(model, dataset, 2, CPU, "fp32"), masks[:, 0].numpy(), strict=True)
+    pairs = zip(predict_masks(model, dataset), masks[:, 0].numpy(), strict=True)
     assert found.dice == pytest.approx(
         np.mean([dice(predicted, truth) for predicted, truth in pairs]), rel=1e-9
     )
@@ -184,7 +183,7 @@ def test_validation_counts_patients_and_scores_small_lesions_apart(model):
     dataset = ShardDataset([first, nothing])
     found = validate(model, dataset, 2, CPU, "fp32", 0.3)
     judged = [index for index in range(7) if dataset.lesion(index) == "small"]
-    predicted = list(predict_masks(model, dataset, 2, CPU, "fp32"))
+    predicted = list(predict_masks(model, dataset))
     expected = [dice(predicted[index], dataset.example(index)[1]) for index in judged]
     assert found.n_patients == 3 + 3
     assert found.n_small == len(judged) > 0

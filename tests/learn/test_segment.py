@@ -6,9 +6,10 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
-from flames_cli.learn.predict import MaskRule, predict_masks
+from flames_cli.learn.predict import MaskRule
 from flames_cli.learn.segment import Segmenter
 from tests.support.datasets import draw_discs
+from tests.support.masks import predict_masks
 
 OPTIONS = {"base_channels": 4, "depth": 2}
 CPU = torch.device("cpu")
@@ -33,7 +34,7 @@ def test_masks_are_those_of_the_weights_given(dataset):
     ours = segmenter()
     for seed in (1, 2, 1):
         found = list(ours.masks(to_weights(make(seed)), dataset))
-        np.testing.assert_array_equal(found, list(predict_masks(make(seed), dataset, 2, CPU, "fp32")))
+        np.testing.assert_array_equal(found, list(predict_masks(make(seed), dataset)))
 
 
 def test_masks_follow_the_order_asked_for(dataset):
@@ -70,7 +71,7 @@ def test_colour_images_are_segmented_and_embedded():
     model = build_model("unet", seed=1, **options).eval()
     colour = Segmenter("unet", options, "cpu", "fp32", 2)
     masks = list(colour.masks(to_weights(model), dataset))
-    np.testing.assert_array_equal(masks, list(predict_masks(model, dataset, 2, CPU, "fp32")))
+    np.testing.assert_array_equal(masks, list(predict_masks(model, dataset)))
     assert masks[0].shape == (16, 16)
     assert colour.features(to_weights(model), dataset, range(3)).shape == (3, 16)
 

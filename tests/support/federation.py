@@ -40,6 +40,8 @@ class Watched:
     events: list[Any] = field(default_factory=list)
     tests: list[Any] = field(default_factory=list)
     final: Any = None
+    joined: list[Any] = field(default_factory=list)
+    """The profiles of each call of `save_clients`."""
 
     @property
     def state(self) -> Any:
@@ -147,6 +149,7 @@ def run_federation(
         pace=pace,
         save_final=(lambda *found: setattr(seen, "final", found[0])) if examine else None,
         earlier=earlier,
+        save_clients=lambda profiles: seen.joined.append(list(profiles)),
     )
     server = make_server_app(lambda _: made)
     run_inline(server, app, make_contexts({node: {} for node in of_node}))

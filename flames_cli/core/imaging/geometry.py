@@ -100,6 +100,51 @@ def from_square(mask: Mask, height: int, width: int, mask_resize: MaskResize = "
     return mask[top : top + height, left : left + width]
 
 
+def map_from_square(
+    values: NDArray[np.float32], height: int, width: int, mask_resize: MaskResize = "aligned"
+) -> NDArray[np.float32]:
+    """Bring a square map of real numbers, such as probabilities, back to the pixels of the source: undo
+    `to_square` by linear interpolation and cut the margins to `height`×`width`.
+
+    A map of the same side is cut only, so its values do not change. Every pixel of the source gets the value
+    at the place where `to_square` took the mask from; outside the outermost centres, the border is repeated.
+
+    Args:
+        values: S×S.
+        height: rows of the source image.
+        width: its columns.
+        mask_resize: the method of `to_square` for masks; `paper` moves them.
+    """
+    side = max(height, width)
+    top, left = _margins(side - height)[0], _margins(side - width)[0]
+    if len(values) == side:
+        return values[top : top + height, left : left + width]
+    rows, columns = (
+        _places(side, len(values), mask_resize)[before : before + n]
+        for before, n in ((top, height), (left, width))
+    )
+    # Not OpenCV's remap, which knows only 32 places between two pixels.
+    return _interpolate(_interpolate(values, rows).T, columns).T
+
+
+def _interpolate(values: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the rows of `values` at `places`, real numbers, by linear interpolation between two rows."""
+    inside = np.clip(places, 0, len(values) - 1)
+    above = np.minimum(inside.astype(np.intp), max(len(values) - 2, 0))
+    below = np.minimum(above + 1, len(values) - 1)
+    share = (inside - above)[:, None]
+    found: NDArray[np.float32] = values[above] * (1 - share) + values[below] * share
+    return found
+
+
+def _places(side: int, size: int, mask_resize: MaskResize) -> NDArray[np.float32]:
+    """Return for each of `side` raw rows its place among the `size` new ones, as a real number."""
+    raw = np.arange(side)
+    if mask_resize == "paper" and side > size:
+        return np.interp(raw, _taken(side, size, mask_resize), np.arange(size)).astype(np.float32)
+    return ((raw + 0.5) * (size / side) - 0.5).astype(np.float32)
+
+
 def _taken(side: int, size: int, mask_resize: MaskResize) -> NDArray[np.intp]:
     """Return for each of `size` new rows the one of `side` raw rows that its mask is taken from.
 

@@ -26,10 +26,25 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
         FlamesError: an entry is missing, unknown, not numeric or has a wrong shape; the message names the
             first one, and the model is unchanged.
     """
+    check_fit(model, weights)
+    tensors = {name: _fitted(name, weights[name], tensor) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(tensors, strict=True)
+
+
+def check_fit(model: nn.Module, weights: Weights) -> None:
+    """Check names and shapes of `weights`; `model` may be on torch's meta device, which holds no values.
+
+    Raises:
+        FlamesError: an entry is missing, unknown or has a wrong shape; the message names the first one.
+    """
     state = model.state_dict()
     _check_keys(state, weights)
-    tensors = {name: _fitted(name, weights[name], tensor) for name, tensor in state.items()}
-    model.load_state_dict(tensors, strict=True)
+    for name, tensor in state.items():
+        if (shape := np.shape(weights[name])) != tuple(tensor.shape):
+            raise FlamesError(
+                f"weights do not fit the model: {name} has shape {shape}, expected {tuple(tensor.shape)}; "
+                "use weights of the same model and options"
+            )
 
 
 def _copy(tensor: Tensor) -> NDArray[Any]:
@@ -54,13 +69,8 @@ def _count(what: str, names: list[str]) -> str:
 
 
 def _fitted(name: str, value: NDArray[Any], like: Tensor) -> Tensor:
-    """Copy `value` to a tensor with the dtype of `like`."""
+    """Copy `value`, of the same shape, to a tensor with the dtype of `like`."""
     array = np.asarray(value)
-    if array.shape != tuple(like.shape):
-        raise FlamesError(
-            f"weights do not fit the model: {name} has shape {array.shape}, expected {tuple(like.shape)}; "
-            "use weights of the same model and options"
-        )
     if array.dtype.kind not in _NUMERIC_KINDS:
         raise FlamesError(
             f"weights do not fit the model: {name} is of type {array.dtype}, expected real numbers; "

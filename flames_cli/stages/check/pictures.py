@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from flames_cli.core.imaging.quality import spread_sample
-from flames_cli.report.html import Picture, percent
+from flames_cli.report.legible import percent
+from flames_cli.report.pictures import Picture
 from flames_cli.stages.check.inspection import (
     CaseFigures,
     Inspected,

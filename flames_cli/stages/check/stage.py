@@ -13,8 +13,8 @@ from flames_cli import __version__
 from flames_cli.config import CheckConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader
-from flames_cli.report.html import legible
-from flames_cli.report.pages import shown_cases, write_check_page
+from flames_cli.report.check_page import shown_cases, write_check_page
+from flames_cli.report.legible import legible
 from flames_cli.stages.acceptance import read_accepted
 from flames_cli.stages.check.accepting import accept_findings, count_accepted, find_outdated
 from flames_cli.stages.check.copies import find_copies, find_pairs

@@ -21,6 +21,7 @@ from flames_cli.learn.devices import count_gpus
 from flames_cli.stages.deploy.foreground import interrupted_by_signals
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
+    make_client_saver,
     make_earlier_rounds,
     make_final_saver,
     make_round_saver,
@@ -85,6 +86,7 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
     federation = Federation(
         plan=made.plan,
         save=save,
+        save_clients=make_client_saver(made.run, made.plan),
         save_final=make_final_saver(made.run),
         earlier=make_earlier_rounds(made.run, made.config),
         resumed=made.resumed,

@@ -1,7 +1,7 @@
 """Files of a run: its folder, and what is saved after every round."""
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,8 @@ from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.events import Noted, OnEvent
+from flames_cli.fed.joined import SaveClients
+from flames_cli.fed.messages import Profile
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import EarlierRounds, Save, SaveEvaluations, SaveFinal
 from flames_cli.fed.server_final_pass import FinalPass
@@ -27,6 +29,7 @@ from flames_cli.store.checkpoint import (
     save_statistics,
     set_aside,
 )
+from flames_cli.store.clients import JoinedClient, read_clients, write_clients
 from flames_cli.store.files.aside import set_aside as aside_folder
 from flames_cli.store.files.atomic import (
     REMOVED,
@@ -134,6 +137,39 @@ def make_round_saver(run: RunFolder, config: FederateConfig) -> Save:
         save_state(run.checkpoints, state, config.keep_rounds, best)
 
     return save
+
+
+def make_client_saver(run: RunFolder, plan: Plan) -> SaveClients:
+    """Return save_clients(profiles), which adds clients to clients.json; those of earlier calls stay there.
+
+    With differential privacy, which does not cover the numbers of images, these are not stored.
+    """
+    private = plan.algorithm.privacy is not None
+
+    def save(profiles: Sequence[Profile]) -> None:
+        try:
+            before = read_clients(run.joined_clients)
+        except FlamesError:
+            aside_folder(run.joined_clients)  # the clients state its content again
+            before = []
+        clients = {one.client: one for one in (*before, *(_joined(one, private) for one in profiles))}
+        if (after := sorted(clients.values(), key=lambda one: one.client)) != before:
+            write_clients(run.joined_clients, after)
+
+    return save
+
+
+def _joined(profile: Profile, private: bool) -> JoinedClient:
+    return JoinedClient(
+        client=profile.client,
+        modality=profile.modality,
+        organ=profile.organ,
+        size=profile.size,
+        channels=profile.channels,
+        n_train=None if private else profile.n_train,
+        n_val=None if private else profile.n_val,
+        preparation=profile.preparation,
+    )
 
 
 def make_final_saver(run: RunFolder) -> SaveFinal:

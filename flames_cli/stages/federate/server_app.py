@@ -7,6 +7,7 @@ from flames_cli.fed.server import Federation
 from flames_cli.stages.federate.planning import make_plan
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
+    make_client_saver,
     make_earlier_rounds,
     make_evaluation_saver,
     make_final_saver,
@@ -38,6 +39,7 @@ def open_job(job: Job) -> Federation:
     return Federation(
         plan=plan,
         save=make_round_saver(run, config),
+        save_clients=make_client_saver(run, plan),
         save_final=make_final_saver(run),
         earlier=make_earlier_rounds(run, config),
         resumed=resumed,

@@ -11,6 +11,7 @@ from flames_cli.core.imaging.geometry import (
     Warp,
     apply_warp,
     from_square,
+    map_from_square,
     pad_to_square,
     to_square,
     warp_matrix,
@@ -335,3 +336,44 @@ def test_warped_masks_lie_on_their_warped_images():
         image, moved = move(mask, Warp(rotation_deg=angle, zoom=zoom, shift_x=shift, flip_y=angle > 0))
         shifts.append(centre_of(moved) - centre_of(image))
     np.testing.assert_allclose(np.mean(shifts, axis=0), 0, atol=0.05)
+
+
+@given(SIDES, SIDES, RESIZES)
+def test_a_map_of_the_same_side_comes_back_unchanged(height, width, resize):
+    values = noise(height, width)
+    square = np.zeros((max(height, width),) * 2, np.float32)
+    padded = pad_to_square(values)
+    square[:] = padded
+    np.testing.assert_array_equal(map_from_square(square, height, width, resize), values)
+
+
+@settings(max_examples=60)
+@given(SIDES, SIDES, st.integers(2, 40), RESIZES)
+def test_a_map_that_rises_evenly_comes_back_as_it_rises(height, width, size, resize):
+    """A plane over the source has its own values at the places that the square was taken from."""
+    side = max(height, width)
+    centres = (np.arange(size) + 0.5) * side / size - 0.5
+    if resize == "paper" and side > size:
+        centres = np.floor(np.arange(size) * side / size)
+    square = (2 * centres[:, None] + 3 * centres).astype(np.float32)
+    back = map_from_square(square, height, width, resize)
+    before = [-(-(side - n) // 2) for n in (height, width)]
+    rows, columns = (
+        np.clip(np.arange(n) + start, centres[0], centres[-1])
+        for n, start in zip((height, width), before, strict=True)
+    )
+    np.testing.assert_allclose(back, 2 * rows[:, None] + 3 * columns, atol=2e-3)
+
+
+@pytest.mark.parametrize("resize", ["aligned", "paper"])
+@pytest.mark.parametrize(("height", "width", "size"), [(471, 562, 256), (512, 512, 240)])
+def test_a_mask_comes_back_smoother_than_by_the_nearest_pixel(height, width, size, resize):
+    rows, columns = np.ogrid[:height, :width]
+    mask = ((rows - 0.4 * height) ** 2 + (columns - 0.6 * width) ** 2 <= (0.2 * width) ** 2).astype(np.uint8)
+    _, square = to_square(mask, mask, size, resize)
+    smooth = map_from_square(square.astype(np.float32), height, width, resize) > 0.5
+    wrong, wrong_nearest = (
+        np.count_nonzero(one != mask) for one in (smooth, from_square(square, height, width, resize))
+    )
+    assert wrong <= wrong_nearest
+    assert wrong < 0.02 * mask.sum()

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from flames_cli.readers import READERS
 from flames_cli.stages.check.stage import check
 from flames_cli.store.schema import CHECK, check_stamp
 from tests.support.datasets import find_shared
+from tests.support.html_page import read_page
 from tests.support.raw_cases import count_listed
 
 SIDE = 64
@@ -392,42 +392,10 @@ def test_spacing_is_reported_along_rows_columns_and_slices(phantom_raw, tmp_path
     assert row["spacing_mm"]["min"] == row["spacing_mm"]["median"] == row["spacing_mm"]["max"]
 
 
-class Page(HTMLParser):
-    """Content of the page as a browser reads it."""
-
-    def __init__(self):
-        super().__init__()
-        self.tags, self.open, self.sources, self.words = set(), [], [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-        assert not [name for name, _ in attributes if name.startswith("on")]
-        self.sources += [value for name, value in attributes if name in ("src", "href")]
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-
-def parse(path):
-    page = Page()
-    page.feed(path.read_text(encoding="utf-8"))
-    assert page.open == []
-    return page
-
-
 def test_the_page_needs_nothing_else_and_runs_nothing(phantom_raw, tmp_path):
     run(tmp_path, "busi", "polypgen", raw=phantom_raw)
     for name in ("busi", "polypgen"):
-        page = parse(tmp_path / "made" / "check" / f"{name}.html")
+        page = read_page(tmp_path / "made" / "check" / f"{name}.html")
         assert page.tags & {"script", "link", "iframe", "object", "img"} == set()
         assert page.sources
         assert all(source.startswith("data:image/png;base64,") for source in page.sources)
@@ -453,7 +421,7 @@ def test_hostile_names_stay_text(stills, tmp_path):
     except OSError:
         pytest.skip("this file system does not take such names")
     report = run(tmp_path, "manifest", raw={"manifest": root})["own"]
-    page = parse(tmp_path / "made" / "check" / "own.html")
+    page = read_page(tmp_path / "made" / "check" / "own.html")
     assert page.tags & {"script", "img", "b"} == set()
     words = "".join(page.words)
     assert "<img src=x onerror=alert(1)>.png" in words

@@ -16,6 +16,7 @@ from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.server_app import open_job
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
+from flames_cli.store.clients import read_clients
 from flames_cli.store.runs import RunFolder
 from tests.support.asserts import assert_same_state, without_timings
 from tests.support.stages import evaluate_run, federate_config
@@ -51,6 +52,8 @@ def test_a_private_run_reports_its_cost_and_resumes_to_the_last_bit(tiny, monkey
     # No client is rejected though the clip is far below the client's update: clients clip themselves.
     assert [record["rejected"] for record in whole.records] == [{}] * 2
 
+    joined = read_clients(whole.folder / "clients.json")
+    assert {one.n_train for one in joined} | {one.n_val for one in joined} == {None}
     assert whole.final["earlier"] == [], "the best round is not chosen by what single clients report"
     assert (
         whole.chosen.why

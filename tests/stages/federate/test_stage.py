@@ -10,6 +10,8 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 
 from flames_cli.config import FederateConfig, PartitionConfig
 from flames_cli.core.federated.best_round import score_rounds
+from flames_cli.core.imaging.intensity_rule import IntensityRule
+from flames_cli.core.imaging.preparation import Preparation
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.client import make_client_app
@@ -22,21 +24,27 @@ from flames_cli.fed.events import (
     RoundDone,
     StepDone,
 )
+from flames_cli.fed.jobs import Job
 from flames_cli.fed.messages import Profile, TrainRequest
+from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.records import message_bytes
 from flames_cli.learn.train_options import TrainOptions
-from flames_cli.stages.federate import engines
+from flames_cli.stages.federate import engines, stage
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.stages.federate.resuming import options_as_run
+from flames_cli.stages.federate.run_files import make_client_saver
+from flames_cli.stages.federate.server_app import open_job
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.store.checkpoint import list_rounds, load_state
+from flames_cli.store.clients import read_clients
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.h5 import read_shard_cases
 from flames_cli.store.partition import read_partition, write_partition
-from flames_cli.store.runs import list_runs, read_config
+from flames_cli.store.runs import RunFolder, list_runs, read_config
 from flames_cli.store.workspace import partition_file, partition_folder
 from tests.support.asserts import assert_same_state, without_timings
+from tests.support.federation import make_profile
 from tests.support.stages import evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
@@ -500,3 +508,47 @@ def test_a_workspace_may_have_a_colon_in_its_name(tiny, tmp_path):
 def test_a_run_stores_the_learning_rate_and_batch_size_that_its_model_decides():
     stored = options_as_run(FederateConfig(model="unet"))
     assert (stored["lr"], stored["batch_size"]) == (1e-3, 16)
+
+
+def test_a_run_stores_its_clients_and_one_that_joins_later_is_added(tiny):
+    root = tiny()
+    run = RunFolder(federate(federate_config(root, rounds=1)).folder)
+    joined = read_clients(run.joined_clients)
+    entries = {one.name: one for one in read_partition(partition_file(root)).clients}
+    assert {one.client: (one.modality, one.n_train, one.n_val) for one in joined} == {
+        name: (one.modality, one.images["train"], one.images["val"]) for name, one in entries.items()
+    }
+    shards = partition_folder(root) / "shards"
+    stated = {one.client: one.preparation.mask_resize for one in joined}
+    assert stated == {
+        name: (read_shard_cases(shards / f"{name}.h5")["train"][0].mask_resize,) for name in entries
+    }
+    save = make_client_saver(run, open_job(Job(run.path, ALL_AT_ONCE)).plan)
+    late = make_profile("a-late-one", "CT", preparation=Preparation((IntensityRule((0.0, 1.0)),)))
+    save([late])
+    assert [one.client for one in read_clients(run.joined_clients)] == sorted(
+        [*(one.client for one in joined), "a-late-one"]
+    )
+    assert read_clients(run.joined_clients)[0].preparation == late.preparation
+
+
+def test_a_damaged_list_of_clients_is_set_aside_and_written_again(tiny):
+    root = tiny()
+    run = RunFolder(federate(federate_config(root, rounds=1)).folder)
+    before = run.joined_clients.read_bytes()
+    run.joined_clients.write_text("{", encoding="utf-8")
+    federate(federate_config(root, rounds=2))
+    assert run.joined_clients.read_bytes() == before
+    assert run.joined_clients.with_name("clients-old-1.json").read_text(encoding="utf-8") == "{"
+
+
+def test_a_run_records_each_machine_on_which_its_server_has_run(tiny, monkeypatch):
+    root, own = tiny(), stage.describe_machine()
+    federate(federate_config(root, rounds=1))
+    config = root / "runs" / "flames" / "config.toml"
+    assert read_config(config)["run"]["machines"] == [own]
+    other = {**own, "cpu": "another processor"}
+    monkeypatch.setattr(stage, "describe_machine", lambda: other)
+    for rounds in (2, 3):
+        federate(federate_config(root, rounds=rounds))
+    assert read_config(config)["run"]["machines"] == [own, other]
