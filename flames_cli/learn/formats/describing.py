@@ -30,8 +30,8 @@ def describe_preparation(info: ModelInfo) -> str:
     """Return the preparation of an image before it enters the model, in plain words."""
     rules = "; or ".join(str(rule) for rule in info.input.intensities) or "not known"
     return (
-        f"Volumes, and images of more than 8 bits: scale to [0, 1] ({rules}). Images of 8 bits: divide by 255. "
-        "Then pad the shorter side with 0 to a square (an odd pixel before the image), resize to "
+        f"Volumes, and images of more than 8 bits: scale to [0, 1] ({rules}). Images of 8 bits: divide by "
+        "255. Then pad the shorter side with 0 to a square (an odd pixel before the image), resize to "
         f"{info.input.size} x {info.input.size} by Lanczos over 8 x 8 pixels, and clip to [0, 1]. "
         "The file itself changes [0, 1] to [-1, 1], as the model needs it."
     )

