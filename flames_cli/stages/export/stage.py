@@ -1,6 +1,7 @@
 """`flames export`: write a model of a run as a model folder, which can be used and given to others."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from flames_cli.store.files.atomic import TEMPORARY
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import locked
 from flames_cli.store.model_archives import pack_model
+from flames_cli.store.model_formats import WrittenFormat
 from flames_cli.store.models import CARD, ModelInfo, read_model, write_model
 from flames_cli.store.workspace import model_folder
 
@@ -36,6 +38,8 @@ class Exported:
     """The zip file; None: not asked."""
     notes: tuple[str, ...] = ()
     """Remarks for the user."""
+    formats: tuple[WrittenFormat, ...] = ()
+    """Files for other programs that were written into the folder."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the result for --json."""
@@ -50,6 +54,7 @@ class Exported:
             "run": training.run,
             "round": training.round,
             "why": training.why,
+            "formats": [asdict(one) for one in self.formats],
             "notes": list(self.notes),
         }
 
@@ -61,10 +66,14 @@ def export(config: ExportConfig) -> Exported:
 
     Raises:
         MissingArtifact: there is no such run, or it has no checkpoint.
-        FlamesError: no model or an unknown one is named; the weights are not finite; or another process
-            writes a model of this name.
+        FlamesError: no model or an unknown one is named; the weights are not finite; another process writes
+            a model of this name; or a file for other programs cannot be made or differs from torch.
         NotWritten: the disk is full.
     """
+    if config.formats:
+        from flames_cli.learn.formats.writing import require_formats
+
+        require_formats(config.formats)
     run = read_source_run(config.workspace, config.run, config.round)
     if config.model is None:
         raise FlamesError(
@@ -80,6 +89,8 @@ def export(config: ExportConfig) -> Exported:
     name = config.name or name_model(run.folder.name, config.model)
     info = replace(info, name=name, threshold=config.threshold, licence=config.licence)
     made = replace(_write(model_folder(config.workspace, name), info, weights), notes=_notes(run))
+    if config.formats:
+        made = replace(made, formats=_write_formats(made, run, weights, config.formats))
     if not config.zip:
         return made
     return replace(made, archive=_pack(made.folder))
@@ -99,6 +110,16 @@ def _pack(folder: Path) -> Path:
     return archive
 
 
+def _write_formats(
+    made: Exported, run: SourceRun, weights: Weights, formats: Sequence[str]
+) -> tuple[WrittenFormat, ...]:
+    # Imported here, since it imports torch, which takes seconds.
+    from flames_cli.stages.export.formats import export_formats
+
+    with locked(made.folder, _busy(made.info)):
+        return tuple(export_formats(made.folder, run, made.info, weights, formats))
+
+
 def _notes(run: SourceRun) -> tuple[str, ...]:
     """Return what a user should know about the round of the models."""
     if not run.has_stale_statistics:
@@ -111,13 +132,16 @@ def _notes(run: SourceRun) -> tuple[str, ...]:
 
 def _write(folder: Path, info: ModelInfo, weights: Weights) -> Exported:
     card = write_card(info)
-    busy = f"another process writes model '{info.name}'; wait for its end, or pass another --name"
-    with locked(folder, busy):
+    with locked(folder, _busy(info)):
         if found := _same_model(folder, info, weights, card):
             return Exported(folder, found, is_new=False)
         aside = set_aside(folder)
         made = write_model(folder, info, weights, card)
     return Exported(folder, made, aside=aside.name if aside else "")
+
+
+def _busy(info: ModelInfo) -> str:
+    return f"another process writes model '{info.name}'; wait for its end, or pass another --name"
 
 
 def _same_model(folder: Path, info: ModelInfo, weights: Weights, card: str) -> ModelInfo | None:

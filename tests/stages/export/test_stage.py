@@ -14,6 +14,7 @@ from flames_cli.stages.export.source_runs import read_source_run
 from flames_cli.stages.export.stage import export
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.h5 import read_preprocessed_cases
+from flames_cli.store.model_formats import read_formats
 from flames_cli.store.models import read_model
 from flames_cli.store.runs import run_folder
 from flames_cli.store.workspace import model_folder
@@ -179,3 +180,23 @@ def test_a_zip_has_the_files_and_the_same_model_gives_the_same_bytes(trained):
 )
 def test_a_model_s_name_is_one_of_a_folder(model, name):
     assert name_model("run", model) == name
+
+
+def test_files_for_other_programs_are_checked_on_validation_images_of_the_model_s_clients(trained):
+    made = run_export(trained, formats=("torch-export",))
+    (written,) = made.formats
+    assert (made.folder / "model.pt2").is_file()
+    assert written.real_images > 0
+    assert written.largest_difference <= 1e-4
+    assert written.weights_sha256 == made.info.sha256
+    assert made.as_json()["formats"][0]["path"] == "model.pt2"
+
+
+def test_a_second_export_adds_a_file_and_leaves_the_others(trained):
+    pytest.importorskip("onnxscript")
+    first = run_export(trained, formats=("torch-export",))
+    before = (first.folder / "model.pt2").read_bytes()
+    again = run_export(trained, formats=("onnx",))
+    assert (first.is_new, again.is_new, again.aside) == (True, False, "")
+    assert (first.folder / "model.pt2").read_bytes() == before
+    assert sorted(read_formats(first.folder)) == ["onnx", "torch-export"]
