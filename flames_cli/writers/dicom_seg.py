@@ -3,15 +3,16 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from flames_cli.arrays import Mask
 from flames_cli.readers.formats.dicom import Series
@@ -58,7 +59,7 @@ def write_series_mask(path: Path, mask: Mask, series: Series, by: ModelLabel) ->
         frames = frames[order]
     elif len(paths) < len(series.planes):
         raise NotReferable("its slices are in several files of several frames")
-    _write(path, frames, [_read(one) for one in paths], by)
+    _save(path, _segment(frames, [_read(one) for one in paths], by))
 
 
 def write_still_mask(path: Path, mask: Mask, file: Path, frame: int, by: ModelLabel) -> None:
@@ -71,7 +72,14 @@ def write_still_mask(path: Path, mask: Mask, file: Path, frame: int, by: ModelLa
         frame: number of the frame of a clip, from 1; 0: it has one image.
         by: the model.
     """
-    _write(path, mask[None], [_read(file)], by, frame)
+    source = _read(file)
+    source_class = str(source.get("SOPClassUID"))
+    # highdicom takes no frame of a clip without position; a capture of a screen is one image.
+    source.SOPClassUID = SecondaryCaptureImageStorage
+    source.pop("NumberOfFrames", None)
+    made = _segment(mask[None], [source], by, frame)
+    _restore_references(made, source_class, frame)
+    _save(path, made)
 
 
 def _read(path: Path) -> Dataset:
@@ -83,19 +91,34 @@ def _read(path: Path) -> Dataset:
     return dataset
 
 
-def _write(path: Path, frames: Mask, sources: Sequence[Dataset], by: ModelLabel, frame: int = 0) -> None:
+def _save(path: Path, made: Dataset) -> None:
+    with _without_warnings(), replacing(path) as temporary:
+        made.save_as(temporary)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence highdicom and pydicom: their warnings quote values of the files."""
     logging.getLogger("highdicom").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote values of the files
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _segment(frames: Mask, sources: Sequence[Dataset], by: ModelLabel, frame: int = 0) -> Dataset:
+    """Return the segmentation of frames×rows×columns, one frame for each source or frame of the only source.
+
+    Raises:
+        NotReferable: highdicom cannot refer to the sources.
+    """
+    with _without_warnings():
         try:
-            made = _segment(frames != 0, sources, by, frame)
+            return _make(np.ascontiguousarray(frames) != 0, sources, by, frame)
         except Exception as error:
             raise NotReferable(f"highdicom raised {type(error).__name__}") from error
-        with replacing(path) as temporary:
-            made.save_as(temporary)
 
 
-def _segment(frames: Any, sources: Sequence[Dataset], by: ModelLabel, frame: int) -> Dataset:
+def _make(frames: NDArray[np.bool_], sources: Sequence[Dataset], by: ModelLabel, frame: int) -> Dataset:
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.seg import (
         SegmentAlgorithmTypeValues,
@@ -117,11 +140,6 @@ def _segment(frames: Any, sources: Sequence[Dataset], by: ModelLabel, frame: int
     )
     digest = hashlib.sha256(np.packbits(frames).tobytes()).hexdigest()
     scope = [str(sources[0].SOPInstanceUID), str(frame), by.name, by.version]
-    if frame:
-        number = int(sources[0].NumberOfFrames)
-        all_frames = np.zeros((number, *frames.shape[1:]), bool)
-        all_frames[frame - 1] = frames[0]
-        frames = all_frames
     made = Segmentation(
         source_images=sources,
         pixel_array=frames,
@@ -141,3 +159,14 @@ def _segment(frames: Any, sources: Sequence[Dataset], by: ModelLabel, frame: int
     )
     made.SeriesDescription = made.ContentDescription
     return made
+
+
+def _restore_references(made: Dataset, source_class: str, frame: int) -> None:
+    """Set the class, and the frame of a clip, in all references to a still."""
+    for element in made.iterall():
+        if element.keyword == "ReferencedSOPClassUID":
+            element.value = source_class
+    if frame:
+        for holder in (made, *made.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence):
+            for reference in holder.get("SourceImageSequence") or []:
+                reference.ReferencedFrameNumber = frame
