@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 WIDTH, HEIGHT, HEAD, FOOT = 460, 150, 16, 18
 
@@ -44,3 +45,9 @@ class BarChart:
                 zip(self.labels, self.counts, heights, strict=True)
             )
         ]
+
+
+def name_bins(edges: Sequence[float]) -> list[str]:
+    """Return the names of bins of shares of 0..1 in %, such as `<0.1` and `0.1–0.2`."""
+    ends = [f"{100 * edge:g}" for edge in edges]
+    return [f"<{ends[1]}", *(f"{a}–{b}" for a, b in pairwise(ends[1:]))]
