@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flames_cli.core.patient_units import column_title, count_units
-from flames_cli.report.bar_chart import BarChart, name_bins
+from flames_cli.report.bar_chart import BarChart, name_edges
 from flames_cli.report.legible import percent
 from flames_cli.report.templating import render
 from flames_cli.report.text_tables import TextTable
@@ -167,7 +167,7 @@ def _make_charts(report: Report) -> list[BarChart]:
         if row["lesions"]["images"]:
             histogram = row["lesions"]["histogram"]
             title = " – ".join([f"{row['organ']} {row['modality']}", *([row["site"]] if row["site"] else [])])
-            charts.append(BarChart(title, name_bins(histogram["edges"]), histogram["counts"]))
+            charts.append(BarChart(title, name_edges(histogram["edges"]), histogram["counts"]))
     return charts
 
 

@@ -141,9 +141,7 @@ class _Run:
         return f"Dice {dice:.2f}"
 
 
-def _pick_cases(
-    tables: Tables, table: str, runs: Sequence[_Run], workspace: Path
-) -> Iterator[PickedCase]:
+def _pick_cases(tables: Tables, table: str, runs: Sequence[_Run], workspace: Path) -> Iterator[PickedCase]:
     reference = runs[0].found
     lines = {one.line.id: one.line for one in tables.of("dice", table) if one.line.kind == "model"}
     for line in lines.values():

@@ -34,7 +34,9 @@ def describe_privacy(gathered: Gathered) -> str:
             "No differential privacy: images stay at the clients, and the weights that are exchanged are "
             "not blurred."
         )
-    spent = lines[-1] if lines and "epsilon" in lines[-1] else {"epsilon": None, "delta": config.dp_delta or 1e-5}
+    spent = (
+        lines[-1] if lines and "epsilon" in lines[-1] else {"epsilon": None, "delta": config.dp_delta or 1e-5}
+    )
     return (
         f"Differential privacy: {epsilon_spent(spent)} for each client, with noise {config.dp_noise:g} and "
         f"clip {config.dp_clip:g}. {NOT_COVERED}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from flames_cli.core.imaging.quality import SHARES, count_shares
 from flames_cli.core.patient_units import UNKNOWN
-from flames_cli.report.bar_chart import BarChart, name_bins
+from flames_cli.report.bar_chart import BarChart, name_edges
 from flames_cli.report.document import Block, Charts, Heading, Paragraph, Section
 from flames_cli.report.text_tables import TextTable
 from flames_cli.stages.report.examples import example_galleries
@@ -19,7 +19,7 @@ from flames_cli.store.partition import ClientEntry, NamedPartition, ServerEntry,
 MOST_CHARTS = 12
 """Largest number of clients with a chart of their own; more clients are counted together by modality."""
 
-SETS = {"train": "training", "val": "validation", "test": "test"}
+SETS = {"train": "train", "val": "val.", "test": "test"}
 
 Stored = Sequence[tuple[SetInfo, Sequence[CaseInfo]]]
 
@@ -193,4 +193,6 @@ def _lesions(clients: Sequence[ClientCases]) -> Iterator[Block]:
 
 
 def _chart(title: str, clients: Sequence[ClientCases]) -> BarChart:
-    return BarChart(title, name_bins(SHARES), count_shares([share for one in clients for share in one.shares]))
+    return BarChart(
+        title, name_edges(SHARES), count_shares([share for one in clients for share in one.shares])
+    )

@@ -59,4 +59,5 @@ def _picture(cases: CaseSet, row: int) -> Picture:
 
 def to_pixels(image: Pixels) -> Pixels:
     """Return an image in [0, 1] in 8 bits."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    pixels: Pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return pixels

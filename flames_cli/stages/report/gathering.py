@@ -1,4 +1,4 @@
-"""Everything that a report is about: a run or a family with its records, its partition and its evaluations."""
+"""Content of a report: a run or a family with its records, its partition and its evaluations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ from flames_cli.store.partition import NamedPartition, open_partition
 from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.runs import RunFolder, find_runs, read_config, read_member, read_rounds
 from flames_cli.store.schema import CLIENT_TESTS, check_stamp, read_json
-from flames_cli.store.workspace import comparison_folder
 
 IMAGE_METRICS = ("dice", "iou", "accuracy")
 """Metrics of Tables 3 and 4 of the FLAMES paper."""
@@ -251,11 +250,3 @@ def _tables_of(found: Sequence[Evaluated], protocol: Protocol, metrics: Sequence
     pools = [pool_scores(choose_scores(one.cases, one.volumes, protocol, one.content.run)) for one in found]
     check_same_tests(found, pools)
     return make_tables(pools, None, "dice", 0, metrics)
-
-
-def comparison_path(gathered: Gathered) -> Path | None:
-    """Return the folder of `flames compare` with the same runs, if it exists."""
-    if not gathered.results or len(gathered.results.runs) < 2:
-        return None
-    folder = comparison_folder(gathered.workspace, "-vs-".join(gathered.results.runs))
-    return folder if folder.is_dir() else None

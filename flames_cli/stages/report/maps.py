@@ -104,8 +104,8 @@ def _find_map(gathered: Gathered) -> tuple[Path, Mapping[str, Any]] | None:
             check_stamp(content, EMBEDDING, path)
         except FlamesError:
             continue
-        own, there = content.get("run") in names, (path.parent / MAP_PICTURE).is_file()
-        if there and content.get("partition_sha256") == gathered.partition.sha256:
-            if own or not content.get("run"):
-                found.setdefault(own, (path.parent, content))
+        own, is_pixels = content.get("run") in names, not content.get("run")
+        same = content.get("partition_sha256") == gathered.partition.sha256
+        if same and (own or is_pixels) and (path.parent / MAP_PICTURE).is_file():
+            found.setdefault(own, (path.parent, content))
     return found.get(True) or found.get(False)

@@ -16,7 +16,9 @@ def overlays_section(gathered: Gathered) -> Section:
 
 
 def _blocks(gathered: Gathered, results: Results) -> Iterator[Block]:
-    yield Paragraph("Blue: the true mask. Orange: the predicted mask. Of a volume, its largest slice.", "faint")
+    yield Paragraph(
+        "Blue: the true mask. Orange: the predicted mask. Of a volume, its largest slice.", "faint"
+    )
     for table in ("clients", "server"):
         by_model: dict[str, list[PickedCase]] = {}
         for one in pick_cases(results.comparison.tables, results.found, table, gathered.workspace):

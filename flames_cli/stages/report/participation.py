@@ -1,5 +1,5 @@
-"""Section about the partition and the clients: how the images were divided, and whose reports were rejected or
-left out, with the reason."""
+"""Section about the partition and the clients: how the images were divided, and which reports were
+rejected, with the reason."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from flames_cli.config import FederateConfig, keys_with
 from flames_cli.report.document import Block, Commands, Heading, Paragraph, Section
 from flames_cli.report.text_tables import TextTable
 from flames_cli.stages.report.commands import repeat_commands
@@ -23,7 +24,8 @@ def _blocks(gathered: Gathered) -> Iterator[Block]:
     yield _checksums(gathered)
     yield Heading("Configuration")
     config = gathered.first.config
-    options = config.model_dump(mode="json", exclude={"workspace", "deployment", "encoder_weights"})
+    hidden = {*keys_with(FederateConfig, "stored", False), "encoder_weights"}  # the last may be a path
+    options = config.model_dump(mode="json", exclude=hidden)
     rows = [[key, _text(value)] for key, value in options.items() if value not in (None, {}, [], ())]
     yield TextTable(f"Options of run {gathered.first.folder.name}", ["option", "value"], rows, 2)
 

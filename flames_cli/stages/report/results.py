@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
-from flames_cli.core.scores.metrics import Summary
 from flames_cli.report.document import Block, Commands, Heading, Paragraph, Section
 from flames_cli.report.text_tables import TextTable
 from flames_cli.stages.compare.grids import difference_table
@@ -63,11 +62,10 @@ def _describe(results: Results) -> Iterator[Block]:
 
 
 def _score_tables(results: Results, table: str) -> Iterator[Block]:
-    if scores := results.images.of("dice", table):
+    if results.images.of("dice", table):
         made = _grid(results.images, table, IMAGE_METRICS, results.runs)
         note = "Protocol slices: each selected image has one value, as in the paper."
-        missing = "" if len(scores) > 0 else "none"
-        yield replace(made, title=TITLES[table], notes=[f"{note} {INTERVAL}{missing}"])
+        yield replace(made, title=TITLES[table], notes=[f"{note} {INTERVAL}"])
     volumes = _grid(results.comparison.tables, table, VOLUME_METRICS, results.runs, volumes=True)
     if volumes.rows:
         note = "Protocol volumes: each complete volume has one value, over all of its slices."
@@ -97,13 +95,12 @@ def _grid(
     titles = [_title(next(iter(lines_.values()))) for lines_ in found.values()]
     header = ["client" if table == "clients" else "model", "images of", "patients (cases)"]
     header += [f"{start}{title}" for start in prefix for title in titles]
-    rows, rules = [], set()
+    rows: list[list[str]] = []
+    rules: set[int] = set()
     for key, one in sorted(lines.items(), key=lambda item: item[1].line.kind == "all"):
         if one.line.kind == "all" and not rules:
             rules.add(len(rows))
-        cells = [
-            _cell(lines_.get(key), index) for index in range(len(runs)) for lines_ in found.values()
-        ]
+        cells = [_cell(lines_.get(key), index) for index in range(len(runs)) for lines_ in found.values()]
         rows.append([*_names(one), _counted(one), *cells])
     return TextTable("", header, rows, 2, rules=frozenset(rules - {0}))
 
@@ -149,10 +146,7 @@ def _differences(results: Results, tables: Sequence[str]) -> Iterator[Block]:
         return
     yield Heading("Paired differences")
     scores = [
-        one
-        for table in tables
-        for one in results.comparison.tables.of("dice", table)
-        if any(one.differences)
+        one for table in tables for one in results.comparison.tables.of("dice", table) if any(one.differences)
     ]
     if not scores:
         yield Paragraph("The runs have no model of the same name, so no cases can be paired.")
@@ -238,7 +232,5 @@ SITE_METRICS = {"IoU": ("iou", 1), "Dice": ("dice", 1), "accuracy %": ("pixel_ac
 
 
 def _summary_cell(found: Mapping[str, Any], factor: int) -> str:
-    summary = Summary(*(math.nan if found[key] is None else found[key] for key in ("mean", "sd")), found["n"], 0)
-    if math.isnan(summary.mean):
-        return "none"
-    return f"{factor * summary.mean:.2f} ± {factor * summary.sd:.2f}"
+    mean, sd = (math.nan if found[key] is None else float(found[key]) for key in ("mean", "sd"))
+    return "none" if math.isnan(mean) else f"{factor * mean:.2f} ± {factor * sd:.2f}"

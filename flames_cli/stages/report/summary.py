@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from flames_cli.core.patient_units import join_units
 from flames_cli.core.words import count, duration, epsilon_spent, size
 from flames_cli.stages.report.cost import total_bytes
 from flames_cli.stages.report.gathering import Gathered, Results, RunRecord
@@ -91,7 +92,8 @@ def _client_result(gathered: Gathered, results: Results) -> Iterator[str]:
     mean = headline.means[0]
     assert mean is not None
     assert best.means[0] is not None
-    whole = f"mean Dice {interval_text(mean, 'dice')} over {count(mean.n_patients, 'patient')}"
+    units = _units(results, "client_test")
+    whole = f"mean Dice {interval_text(mean, 'dice')} over {mean.n_patients:,} {units}"
     extremes = (
         f"; best client {best.line.label} ({best.means[0].mean:.2f}), worst {fair.worst_client} "
         f"({fair.worst:.2f})"
@@ -105,13 +107,22 @@ def _server_result(results: Results) -> Iterator[str]:
     scores = results.comparison.tables.of("dice", "server")
     models = [one for one in scores if one.line.kind == "model" and one.means[0]]
     parts = [
-        f"{one.line.label} {interval_text(mean, 'dice')} ({count(mean.n_patients, 'patient')})"
+        f"{one.line.label} {interval_text(mean, 'dice')} ({mean.n_patients:,})"
         for one in models[:MOST_MODELS]
         if (mean := one.means[0])
     ]
     more = f" and {len(models) - MOST_MODELS} more" if len(models) > MOST_MODELS else ""
     if parts:
-        yield f"Server models on patients that no client has, mean Dice: {', '.join(parts)}{more}."
+        units = _units(results, "server_test")
+        yield (
+            f"Server models on patients that no client has, mean Dice (number of {units}): "
+            f"{', '.join(parts)}{more}."
+        )
+
+
+def _units(results: Results, split: str) -> str:
+    """Return the words for what counts as patients in a split."""
+    return join_units(results.found[0].content.units.get(split, {}).values())
 
 
 def _site_result(gathered: Gathered) -> str:
