@@ -41,7 +41,8 @@ export and report draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
-    *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "compare"),
+    *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
+    "compare",
 }
 """Keys whose option collects text, so that its default is None."""
 
