@@ -34,13 +34,15 @@ UNTYPED = {
     "check": {"seed"},
     "evaluate": {"seed"},
     "export": {"seed"},
+    "report": {"seed"},
 }
-"""Keys without an option of their own: --lr, --local-epochs and --min-clients give two; check, evaluate
-and export draw nothing."""
+"""Keys without an option of their own: --lr, --local-epochs and --min-clients give two; check, evaluate,
+export and report draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
     *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
+    "compare",
 }
 """Keys whose option collects text, so that its default is None."""
 
