@@ -62,7 +62,7 @@ class Draft:
 
     @property
     def key(self) -> tuple[Path, int]:
-        """What two drafts of one image have in common."""
+        """Key that two drafts of one image share."""
         return min(file.resolve() for file in self.files), self.frame
 
 
