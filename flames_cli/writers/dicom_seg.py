@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import EnhancedMRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
 from flames_cli.arrays import Mask
 from flames_cli.readers.formats.dicom import Series
+from flames_cli.readers.formats.dicom_files import named_errors
 from flames_cli.store.files.atomic import replacing
 from flames_cli.writers.label import ModelLabel
 
@@ -52,14 +54,18 @@ def write_series_mask(path: Path, mask: Mask, series: Series, by: ModelLabel) ->
         NotReferable: highdicom cannot refer to this series.
         NotWritten: the folder cannot be written or the disk is full.
     """
-    paths = list(dict.fromkeys(plane.path for plane in series.planes))
+    sources = [_read(one) for one in dict.fromkeys(plane.path for plane in series.planes)]
     frames = mask.transpose(2, 1, 0)
-    if len(paths) == 1:  # the frames of one file have their own order
-        order = np.argsort([plane.frame for plane in series.planes])
-        frames = frames[order]
-    elif len(paths) < len(series.planes):
+    if len(sources) == len(series.planes):
+        _save(path, _segment(frames, sources, by))
+        return
+    if len(sources) > 1:
         raise NotReferable("its slices are in several files of several frames")
-    _save(path, _segment(frames, [_read(one) for one in paths], by))
+    own_class = str(sources[0].get("SOPClassUID"))
+    sources[0].SOPClassUID = EnhancedMRImageStorage  # highdicom decides by the class whether it has frames
+    made = _segment(frames[np.argsort([plane.frame for plane in series.planes])], sources, by)
+    _restore_class(made, own_class)
+    _save(path, made)
 
 
 def write_still_mask(path: Path, mask: Mask, file: Path, frame: int, by: ModelLabel) -> None:
@@ -73,18 +79,22 @@ def write_still_mask(path: Path, mask: Mask, file: Path, frame: int, by: ModelLa
         by: the model.
     """
     source = _read(file)
-    source_class = str(source.get("SOPClassUID"))
+    own_class = str(source.get("SOPClassUID"))
     # highdicom takes no frame of a clip without position; a capture of a screen is one image.
     source.SOPClassUID = SecondaryCaptureImageStorage
     source.pop("NumberOfFrames", None)
     made = _segment(mask[None], [source], by, frame)
-    _restore_references(made, source_class, frame)
+    _restore_class(made, own_class)
+    made.PatientOrientation = source.get("PatientOrientation")
+    if frame:
+        _name_frame(made, frame)
     _save(path, made)
 
 
 def _read(path: Path) -> Dataset:
     """Return all elements of a source but its pixels; elements that must exist are there, empty if needed."""
-    dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    with named_errors(path):
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
     for name in REQUIRED:
         if name not in dataset:
             setattr(dataset, name, "")
@@ -161,12 +171,17 @@ def _make(frames: NDArray[np.bool_], sources: Sequence[Dataset], by: ModelLabel,
     return made
 
 
-def _restore_references(made: Dataset, source_class: str, frame: int) -> None:
-    """Set the class, and the frame of a clip, in all references to a still."""
+def _restore_class(made: Dataset, own_class: str) -> None:
+    """Set the class of the source in all references to it."""
     for element in made.iterall():
         if element.keyword == "ReferencedSOPClassUID":
-            element.value = source_class
-    if frame:
-        for holder in (made, *made.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence):
-            for reference in holder.get("SourceImageSequence") or []:
-                reference.ReferencedFrameNumber = frame
+            element.value = own_class
+
+
+def _name_frame(made: Dataset, frame: int) -> None:
+    """Set the number of the frame of a clip where a reference is to the image, not to its series."""
+    if "SourceImageSequence" in made:  # its items are those of the reference to the series
+        made.SourceImageSequence = deepcopy(made.SourceImageSequence)
+    for holder in (made, *made.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence):
+        for reference in holder.get("SourceImageSequence") or []:
+            reference.ReferencedFrameNumber = frame

@@ -11,6 +11,7 @@ import pytest
 from highdicom.seg import segread
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 
 from flames_cli.core.imaging.volumes import restore_volume
 from flames_cli.core.rng import derive_rng
@@ -116,9 +117,13 @@ def test_the_mask_of_an_oblique_or_tilted_series_is_on_its_voxels(
 
 
 @pytest.mark.parametrize("axes", ["LPS", "SPL", "ASL"])
-def test_the_mask_of_an_enhanced_file_is_on_its_frames(axes, tmp_path):
+@pytest.mark.parametrize("own_class", [EnhancedMRImageStorage, MRImageStorage])
+def test_the_mask_of_an_enhanced_file_is_on_its_frames(axes, own_class, tmp_path):
     make_series(tmp_path, affine_of(axes))
-    scan = find(write_enhanced(tmp_path / "scan", tmp_path / "enhanced.dcm"))
+    enhanced = pydicom.dcmread(write_enhanced(tmp_path / "scan", tmp_path / "enhanced.dcm"))
+    enhanced.SOPClassUID = own_class  # some writers keep the class of single slices
+    enhanced.save_as(tmp_path / "enhanced.dcm")
+    scan = find(tmp_path / "enhanced.dcm")
     assert scan.kind == "series"
     path = write_on(scan, tmp_path)
     assert_on_voxels(path, scan)
@@ -206,6 +211,7 @@ def test_a_still_has_a_segmentation_of_its_instance(kind, reference, tmp_path):
     np.testing.assert_array_equal(frames[0, ..., 0], pixels()[0] > 99)
     classes = {str(one.value) for one in made.iterall() if one.keyword == "ReferencedSOPClassUID"}
     assert classes == {str(pydicom.dcmread(tmp_path / "a.dcm").SOPClassUID)}
+    assert "PatientOrientation" in made  # a still without a position needs it, even if it is empty
     (again,) = read_any(
         Source("a", "p", tmp_path / "a.dcm", (written.path,), modality="X-ray"), ReadOptions()
     )
@@ -220,8 +226,12 @@ def test_a_frame_of_a_clip_has_a_segmentation_that_names_the_frame(tmp_path):
         (case,) = read_input(frame, ReadOptions())
         np.testing.assert_array_equal(case.image, pixels(3)[number - 1])
         path = write_mask(case.image > 99, frame, tmp_path / "out" / frame.name, BY).path
-        references = pydicom.dcmread(path).SourceImageSequence
-        assert [one.ReferencedFrameNumber for one in references] == [number]
+        made = pydicom.dcmread(path)
+        (derivation,) = made.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence
+        for references in (made.SourceImageSequence, derivation.SourceImageSequence):
+            assert [one.ReferencedFrameNumber for one in references] == [number]
+        (series,) = made.ReferencedSeriesSequence
+        assert "ReferencedFrameNumber" not in series.ReferencedInstanceSequence[0]
         source = Source("a", "p", tmp_path / "clip.dcm", (path,), modality="US", frame=number)
         (again,) = read_any(source, ReadOptions())
         np.testing.assert_array_equal(again.mask > 0, case.image > 99)
