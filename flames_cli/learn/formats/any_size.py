@@ -4,6 +4,8 @@ B batch, C channels, H W pixels of an image, S side of the model's images. A mat
 resamples one axis, so that torch.export needs no rule about H and W.
 """
 
+from typing import Any
+
 import torch
 from torch import SymInt, Tensor, nn
 from torch.export import Dim
@@ -53,19 +55,25 @@ def any_size_axes() -> dict[int, Dim]:
 
 def _lanczos(n: int | SymInt, before: int | SymInt, side: int | SymInt, size: int) -> Tensor:
     """Return the size×n weights of `core.imaging.resampling`, of n pixels after `before` black ones."""
-    centre = (torch.arange(size, dtype=torch.float64) + 0.5) * (side / size) - 0.5
+    ratio: Any = side / size  # torch's stubs know no arithmetic with symbols
+    last: Any = side - 1
+    centre = (torch.arange(size, dtype=torch.float64) + 0.5) * ratio - 0.5
     first = centre.floor()
     steps = torch.arange(TAPS, dtype=torch.float64) - (TAPS // 2 - 1)
     distance = (centre - first)[:, None] - steps
     weights = torch.sinc(distance) * torch.sinc(distance / (TAPS // 2))
     weights = weights / weights.sum(dim=1, keepdim=True)
-    source = (first[:, None] + steps).clamp(min=0).minimum(torch.ones(()) * (side - 1)) - before
+    source = (first[:, None] + steps).clamp(min=0).minimum(torch.ones(()) * last) - before
     hits = source[:, :, None] == torch.arange(n, dtype=torch.float64)
-    return (weights[:, :, None] * hits).sum(dim=1)
+    matrix: Tensor = (weights[:, :, None] * hits).sum(dim=1)
+    return matrix
 
 
 def _linear(n: int | SymInt, before: int | SymInt, side: int | SymInt, size: int) -> Tensor:
     """Return the n×size weights of linear interpolation at n pixels after `before` black ones."""
-    centre = (torch.arange(n, dtype=torch.float64) + (before + 0.5)) * (size / side) - 0.5
+    ratio: Any = size / side
+    start: Any = before + 0.5
+    centre = (torch.arange(n, dtype=torch.float64) + start) * ratio - 0.5
     distance = centre.clamp(0, size - 1)[:, None] - torch.arange(size, dtype=torch.float64)
-    return (1 - distance.abs()).clamp(min=0)
+    matrix: Tensor = (1 - distance.abs()).clamp(min=0)
+    return matrix
