@@ -95,12 +95,17 @@ class Prepared:
 
 
 def prepare(
-    image: InputImage, hows: Sequence[Preparation], with_pictures: bool, truth: TruthSource | None = None
+    image: InputImage,
+    digest: str,
+    hows: Sequence[Preparation],
+    with_pictures: bool,
+    truth: TruthSource | None = None,
 ) -> Prepared:
     """Read one input and prepare it for all models.
 
     Args:
         image: the input.
+        digest: its checksum (see `hash_input`).
         hows: the preparations; the file is read once for each.
         with_pictures: True to keep its images in 8 bits.
         truth: where its true mask is; None: nowhere.
@@ -109,7 +114,6 @@ def prepare(
         BadCase: the image or its true mask cannot be used.
     """
     start, squares = time.perf_counter(), []
-    digest = hash_input(image)
     wanted = truth.of(image) if truth else None
     for how in hows:
         options = how.read_options(truth.labels if truth else ())
