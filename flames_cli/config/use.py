@@ -50,8 +50,8 @@ class PredictConfig(Section):
 
     inputs: tuple[str, ...] = option(
         (),
-        "Images: files (PNG, JPEG, TIFF, BMP, NIfTI, DICOM), folders, patterns, or a manifest (.csv) with the "
-        "column image.",
+        "Images: files (PNG, JPEG, TIFF, BMP, NIfTI, DICOM), folders, patterns, or a manifest (.csv) with "
+        "the column image.",
         metavar="FILE…",
         argument=True,
     )
@@ -82,7 +82,10 @@ class PredictConfig(Section):
         None, "Folder of the masks.", shown="WORKSPACE/predictions/MODEL", metavar="DIR"
     )
     root: Path | None = option(
-        None, "Folder to which the paths of a manifest are relative.", shown="folder of the CSV", metavar="DIR"
+        None,
+        "Folder to which the paths of a manifest are relative.",
+        shown="folder of the CSV",
+        metavar="DIR",
     )
     keep_columns: Names = option(
         (),

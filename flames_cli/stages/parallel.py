@@ -34,13 +34,16 @@ def ordered_map(
 
 
 def weighted_map(
-    function: Callable[[Item], Result], items: Iterable[Item], weight: Callable[[Item], float], workers: int = 0
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    weight: Callable[[Item], float],
+    workers: int = 0,
 ) -> Iterator[Result]:
     """Apply `function` to `items` in `workers` threads (0: one per core), in order.
 
-    Items that are in work, or whose results wait to be read, weigh 1 together at most when the caller works on
-    a result. So a reader of volumes (weight 1 each) reads one while the caller uses the one before it, and no
-    third is in memory; an item of weight above 1 is in memory alone.
+    Items that are in work, or whose results wait to be read, weigh 1 together at most while the caller works
+    on a result. So a reader of volumes (weight 1 each) reads one while the caller uses the one before it, and
+    no third is in memory; an item of weight above 1 is in memory alone.
     """
     waiting: deque[tuple[float, Future[Result]]] = deque()
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:

@@ -1,5 +1,5 @@
-"""Folders of predictions: prediction.json with the models and options, a line for each image that is done, and
-cases.csv for people."""
+"""Folders of predictions: prediction.json with the models and options, a line for each image that is done,
+and cases.csv for people."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -22,8 +22,8 @@ SUMMARY, LINES, CASES = "prediction.json", "cases.jsonl", "cases.csv"
 class TruthScores:
     """Agreement of one predicted mask with the true one, in the geometry of the source.
 
-    A ratio whose denominator is zero is None, and so are numbers in mm and ml where the spacing is unknown, and
-    distances if one mask is empty.
+    A ratio whose denominator is zero is None, and so are numbers in mm and ml where the spacing is unknown,
+    and distances if one mask is empty.
     """
 
     tp: int

@@ -69,4 +69,6 @@ def _feret(points: Floats) -> float:
     from scipy.spatial.distance import cdist
 
     hull = points[ConvexHull(points).vertices]
-    return float(max(cdist(hull[start : start + _BLOCK], hull).max() for start in range(0, len(hull), _BLOCK)))
+    return float(
+        max(cdist(hull[start : start + _BLOCK], hull).max() for start in range(0, len(hull), _BLOCK))
+    )

@@ -39,7 +39,7 @@ class Layers:
 
 
 def draw_overlay(layers: Layers, side: int | None = None) -> NDArray[np.uint8]:
-    """Return the image in colour, with the predicted mask tinted and outlined, and the outline of the true one.
+    """Return the image in colour: the predicted mask tinted and outlined, and the outline of the true one.
 
     Args:
         layers: the image and its masks.
@@ -47,7 +47,7 @@ def draw_overlay(layers: Layers, side: int | None = None) -> NDArray[np.uint8]:
     """
     height, width = _size_of(layers, side)
     image = _fit(layers.image, height, width)
-    colour = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image.copy()
+    colour: Pixels = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image.copy()
     mask = cv2.resize(layers.mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     inside = mask > 0
     colour[inside] = np.rint(colour[inside] * (1 - TINT) + np.array(PREDICTION) * TINT).astype(np.uint8)
@@ -94,6 +94,6 @@ def _fit(image: Pixels, height: int, width: int) -> Pixels:
     return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=how)
 
 
-def _outline(colour: NDArray[np.uint8], mask: Mask, tint: Colour, line: int) -> None:
+def _outline(colour: Pixels, mask: Pixels, tint: Colour, line: int) -> None:
     found, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(colour, found, -1, tint, line, cv2.LINE_AA)

@@ -69,9 +69,7 @@ def _outside_of_seen(prepared: Prepared, info: ModelInfo, squares: Squares) -> I
     sizes = [(prepared.shape[0], seen.rows), (prepared.shape[1], seen.columns)]
     if any(_is_outside(value, limits) for value, limits in sizes):
         (rows, of_rows), (columns, of_columns) = sizes
-        yield (
-            f"{rows}×{columns} pixels, training images had {_range(of_rows)} × {_range(of_columns)}"
-        )
+        yield (f"{rows}×{columns} pixels, training images had {_range(of_rows)} × {_range(of_columns)}")
     pixel = prepared.spacing_mm[0]
     if seen.pixel_mm and np.isfinite(pixel) and _is_outside(pixel, seen.pixel_mm):
         yield f"pixels of {pixel:.3g} mm, training images had {_range(seen.pixel_mm, ' mm')}"

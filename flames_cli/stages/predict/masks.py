@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,8 +116,9 @@ class _Collected:
         return SourceMask(stack, mean, self._max, self._kept)
 
 
-def in_file_geometry(stack: NDArray, prepared: Prepared) -> NDArray:
+def in_file_geometry(stack: NDArray[Any], prepared: Prepared) -> NDArray[Any]:
     """Return N×H×W values of one input as its file has them: H×W of a still image, X×Y×Z of a volume."""
     if prepared.place is None:
-        return stack[0]
+        image: NDArray[Any] = stack[0]
+        return image
     return restore_volume(dict(enumerate(stack)), prepared.place)

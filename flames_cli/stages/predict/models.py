@@ -39,8 +39,8 @@ def choose_models(config: PredictConfig) -> list[ChosenModel]:
     if bool(config.models) == bool(config.run or config.client or config.modality):
         found = "both --model and a run" if config.models else "neither --model nor a run"
         raise FlamesError(
-            f"got {found}, expected one of the two; pass --model NAME (a folder that `flames export` made), or "
-            "--run RUN with --client NAME or --modality MODALITY"
+            f"got {found}, expected one of the two; pass --model NAME (a folder that `flames export` made), "
+            "or --run RUN with --client NAME or --modality MODALITY"
         )
     if bool(config.client) == bool(config.modality) and not config.models:
         raise FlamesError(
@@ -103,9 +103,9 @@ def _check_ensemble(models: Sequence[ChosenModel]) -> None:
         ):
             if one != two:
                 raise FlamesError(
-                    f"model {first.name} has the {what} {one} and model {other.name} {two}, expected models of "
-                    "the same images, since the mean of their probabilities is taken; run the command once "
-                    "for each"
+                    f"model {first.name} has the {what} {one} and model {other.name} {two}, expected models "
+                    "of the same images, since the mean of their probabilities is taken; run the command "
+                    "once for each"
                 )
     if len({model.sha256 for model in models}) < len(models):
         raise FlamesError("a model is named twice, expected different models; pass each --model once")
@@ -122,7 +122,7 @@ def threshold_of(config: PredictConfig, models: Sequence[ChosenModel]) -> float:
         return config.threshold
     if len(own) > 1:
         raise FlamesError(
-            f"the models have the thresholds {', '.join(f'{one:g}' for one in own)}, expected one for the mean "
-            "of their probabilities; pass --threshold with a number"
+            f"the models have the thresholds {', '.join(f'{one:g}' for one in own)}, expected one for the "
+            "mean of their probabilities; pass --threshold with a number"
         )
     return own[0]

@@ -1,4 +1,4 @@
-"""Overlays of one input: the image, or the slice with the largest predicted area, and a montage of a volume."""
+"""Overlays of one input: the image; of a volume the slice with the largest predicted area, and a montage."""
 
 from pathlib import Path
 

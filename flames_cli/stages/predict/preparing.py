@@ -89,6 +89,11 @@ class Prepared:
         return len(self.squares[0].pixels)
 
     @property
+    def is_volume(self) -> bool:
+        """True for slices of a volume."""
+        return self.place is not None
+
+    @property
     def voxel_mm(self) -> tuple[float, ...]:
         """Length of a voxel from slice to slice, of a row and of a column; of a pixel for a still image."""
         return (self.place.slice_distance_mm, *self.spacing_mm) if self.place else self.spacing_mm
@@ -163,4 +168,3 @@ def prepare_squares(cases: Sequence[RawCase], how: Preparation) -> Squares:
     if how.channels == 3 and pixels.ndim == 3:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
     return Squares(pixels, first.max_value)
-

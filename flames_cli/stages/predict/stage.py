@@ -288,10 +288,16 @@ class _Work:
         """Write the files of one input, and return its line of the table."""
         image, folder = prepared.image, self._folder
         self._folder.clear(image.name)
-        written = write_mask(in_file_geometry(found.stack, prepared), image, folder.mask(image.name), self._label)
+        written = write_mask(
+            in_file_geometry(found.stack, prepared),
+            image,
+            folder.mask(image.name),
+            self._label,
+            overwrite=True,
+        )
         if found.probabilities is not None:
             values = in_file_geometry(found.probabilities, prepared)
-            write_probabilities(values, image, folder.probabilities(image.name), self._label)
+            write_probabilities(values, image, folder.probabilities(image.name), self._label, overwrite=True)
         if self._config.overlays:
             write_overlays(folder.overlay(image.name), prepared, found)
         warnings = {

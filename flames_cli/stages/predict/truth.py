@@ -1,4 +1,4 @@
-"""True masks of the inputs, and the agreement of the predicted masks with them in the geometry of the source."""
+"""True masks of the inputs, and the agreement of predicted masks with them in the geometry of the source."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,8 +47,8 @@ def find_truth(
     """Return the true masks of the inputs.
 
     Args:
-        asked: None: none; empty: those of the manifest; else a file for the only input, or a folder with masks
-            of the same names as the inputs.
+        asked: None: none; empty: those of the manifest; else a file for the only input, or a folder with
+            masks of the same names as the inputs.
         inputs: the inputs.
         labels: labels that are tumour.
 
@@ -61,8 +61,8 @@ def find_truth(
         masks = {one.name: one.source.masks for one in inputs if one.source.masks}
         if not masks:
             raise FlamesError(
-                "got --truth without a path, and no input has a mask in a manifest; expected a manifest with a "
-                "column mask, or --truth FOLDER with masks of the names of the images"
+                "got --truth without a path, and no input has a mask in a manifest; expected a manifest with "
+                "a column mask, or --truth FOLDER with masks of the names of the images"
             )
         # In a manifest that has masks, `none` states that there is no lesion.
         masks |= {one.name: () for one in inputs if one.source.is_healthy and one.source.patient}
@@ -94,7 +94,9 @@ def _mask_in(folder: Path, name: str) -> Path | None:
     return next((place for place in (*places, folder / name) if place.exists()), None)
 
 
-def score(predicted: Mask, truth: NDArray[np.uint8], voxel_mm: Sequence[float], is_volume: bool) -> TruthScores:
+def score(
+    predicted: Mask, truth: NDArray[np.uint8], voxel_mm: Sequence[float], is_volume: bool
+) -> TruthScores:
     """Return the agreement of one predicted mask with the true one, N×H×W each.
 
     Args:
@@ -136,7 +138,7 @@ def score(predicted: Mask, truth: NDArray[np.uint8], voxel_mm: Sequence[float], 
 
 @dataclass(frozen=True, slots=True)
 class TruthSummary:
-    """Mean of each score over the inputs with a true mask, with its 95 % interval by a bootstrap of patients."""
+    """Mean of each score over inputs with a true mask, with a 95 % interval by a bootstrap over patients."""
 
     n: int
     """Number of inputs with a true mask."""
@@ -157,7 +159,7 @@ def summarise_truth(cases: Iterable[PredictedCase], seed: int = 0) -> TruthSumma
     for name in SUMMARISED:
         known = [(getattr(truth, name), people[case.input]) for case, truth in scored]
         known = [(value, person) for value, person in known if value is not None]
-        values, patients = ([pair[part] for pair in known] for part in (0, 1))
+        values, patients = [value for value, _ in known], [person for _, person in known]
         means[name] = bootstrap_interval(values, patients, seed)
     return TruthSummary(len(scored), len(set(people.values())), means)
 
