@@ -67,11 +67,21 @@ def find_window(windows: Mapping[str, Range], modality: str) -> Range | None:
     return windows.get(modality) or (windows.get("CT") if is_ct(modality) else None)
 
 
+def resolve_rule(rules: VolumeRules, options: ReadOptions) -> IntensityRule:
+    """Return the rule by which `choose_range` makes intensities 0..1.
+
+    It has the user's window; else the window of the data set, or CT_WINDOW for CT; else 0 and a percentile.
+    """
+    given = find_window(options.windows, rules.modality) or rules.window
+    if window := given or (CT_WINDOW if is_ct(rules.modality) else None):
+        return IntensityRule(window)
+    return IntensityRule(None, options.percentile, options.percentile_of)
+
+
 def choose_range(name: str, voxels: Pixels, rules: VolumeRules, options: ReadOptions) -> Range:
     """Return the intensities that become black and white in an image or a volume.
 
-    They follow the rule of the model, if there is one; else they are the user's window; else the window of
-    the data set, or CT_WINDOW for CT; else 0 and a percentile.
+    They follow the rule of the model, if there is one; else that of the data set (see `resolve_rule`).
 
     Args:
         name: name of the file, for messages.
@@ -85,15 +95,14 @@ def choose_range(name: str, voxels: Pixels, rules: VolumeRules, options: ReadOpt
     """
     if options.intensities:
         return _range_of_model(name, voxels, options.intensities)
-    if given := find_window(options.windows, rules.modality):
-        return given
-    window = rules.window or (CT_WINDOW if is_ct(rules.modality) else None)
-    if window:
-        _require_hu(name, voxels, rules.modality, window)
-        return window
+    rule = resolve_rule(rules, options)
+    if rule.window:
+        if not find_window(options.windows, rules.modality):
+            _require_hu(name, voxels, rules.modality, rule.window)
+        return rule.window
     _require_few_negative(name, voxels, rules.modality)
     try:
-        return percentile_range(voxels, options.percentile, options.percentile_of)
+        return percentile_range(voxels, rule.percentile, rule.percentile_of)
     except ValueError as error:
         raise BadCase(f"{name}: {error}; {_other_percentile(voxels, rules.modality, options)}") from error
 
