@@ -31,7 +31,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class SourceMask:
-    """What the models found in one input, in the geometry of its source."""
+    """Mask that the models found in one input, in the geometry of its source."""
 
     stack: Mask
     """N×H×W of 0 and 1: the slices of a volume in order, or the only image."""

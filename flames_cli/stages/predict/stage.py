@@ -218,10 +218,10 @@ class _Work:
             yield case, is_old
 
     def _read(self, image: InputImage) -> Ready:
+        if image.problem:
+            return _Failed(image, "", image.problem)
         digest = ""
         try:
-            if image.problem:
-                raise FlamesError(image.problem)
             digest = hash_input(image)
             if old := self._folder.find_done(image, digest):
                 return old
