@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Number of inputs in the table; all are in cases.csv."""
-SHOWN_REMARKS = 8
-"""Number of failures, and of warnings, that are printed."""
+SHOWN_REMARKS = 6
+"""Number of different failures, and of different warnings, that are printed."""
 TITLES = {
     "dice": "Dice",
     "sensitivity": "sensitivity",
@@ -47,7 +47,8 @@ def print_predictions(console: Console, made: "Predictions") -> None:
         console, [f"failed: {case.input}: {case.reason}" for case in made.failed], "red", "failure"
     )
     warned = [(case.input, line) for case in done for line in case.warnings]
-    _print_remarks(console, [f"{name}: {line}" for name, line in warned], "yellow", "warning")
+    _print_remarks(console, "failed: ", [(case.input, case.reason) for case in made.failed], "red")
+    _print_remarks(console, "", [(case.input, line) for case in done for line in case.warnings], "yellow")
     if made.truth:
         _print_truth(console, made.truth)
     for kind, n in made.ignored.items():
@@ -105,20 +106,23 @@ def _number(value: float | None, digits: int) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _print_remarks(console: Console, lines: list[str], style: str, noun: str) -> None:
-    for line in lines[:SHOWN_REMARKS]:
-        console.print(line, style=style, soft_wrap=True)
-    if len(lines) > SHOWN_REMARKS:
-        console.print(f"… and {count(len(lines) - SHOWN_REMARKS, f'more {noun}')}, in cases.csv", style=style)
+def _print_remarks(console: Console, head: str, remarks: list[tuple[str, str]], style: str) -> None:
+    """Print each different remark once, with the first of its inputs."""
+    inputs: dict[str, list[str]] = {}
+    for name, remark in remarks:
+        inputs.setdefault(remark, []).append(name)
+    for remark, names in list(inputs.items())[:SHOWN_REMARKS]:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        console.print(f"{head}{names[0]}{more}: {remark}", style=style, soft_wrap=True)
+    if len(inputs) > SHOWN_REMARKS:
+        console.print(f"… and {len(inputs) - SHOWN_REMARKS} more, in cases.csv", style=style)
 
 
 def _print_truth(console: Console, truth: "TruthSummary") -> None:
     """Print the mean of each score with its interval."""
-    table = Table(
-        title=f"{count(truth.n, 'true mask')} of {count(truth.n_patients, 'patient')}: mean (95 % interval), "
-        "in the geometry of the images",
-        title_justify="left",
-    )
+    people = f" of {count(truth.n_patients, 'patient')}" if truth.n_patients else ""
+    console.print(f"scores of {count(truth.n, 'true mask')}{people}, in the geometry of the images:")
+    table = Table()
     table.add_column("score")
     table.add_column("n", justify="right")
     table.add_column("mean (95 % interval)", justify="right", no_wrap=True)
@@ -134,6 +138,6 @@ def _totals(made: "Predictions", done: list["PredictedCase"]) -> str:
     with_lesion = sum(case.pixels > 0 for case in done)
     parts = [f"{count(len(done), 'input')} done", f"{with_lesion} with a lesion"]
     if made.skipped:
-        parts.append(f"{made.skipped} of them before")
+        parts.append(f"{made.skipped} before")
     parts.append(f"{len(made.failed)} failed")
     return f"{', '.join(parts)}, in {duration(made.seconds)}"

@@ -8,6 +8,9 @@ from pydantic import Field
 from flames_cli.config.section import RUN_PANEL, Section, option
 from flames_cli.config.values import DEFAULT_ROUND, Device, Labels, Name, Names, Precision, Round, Window
 
+Format = Literal["onnx", "torch-export"]
+"""Format of a file for other programs, in the folder of a model."""
+
 
 class ExportConfig(Section):
     """Options of `flames export`."""
@@ -41,6 +44,14 @@ class ExportConfig(Section):
         "", "Licence of the model, such as cc-by-4.0.", shown="not stated", metavar="LICENCE"
     )
     zip: bool = option(False, "Also write models/NAME.zip, which `flames models add` installs.")
+    formats: tuple[Format, ...] = option(
+        (),
+        "File for other programs, written into the folder and checked against torch: onnx (model.onnx) or "
+        "torch-export (model.pt2); may be repeated.",
+        flag="--format",
+        shown="none",
+        metavar="[onnx|torch-export]",
+    )
 
 
 class PredictConfig(Section):

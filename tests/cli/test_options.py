@@ -41,7 +41,7 @@ export and predict draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
-    *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics"),
+    *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
     *("inputs", "models"),
 }
 """Keys whose option collects text, so that its default is None."""

@@ -1,10 +1,11 @@
 """Warnings where an input is unlike the images that the model was trained on."""
 
 from collections.abc import Iterator
+from statistics import median
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flames_cli.core.imaging.appearance import Appearance, describe_appearance
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.dicom_references import CHECKED
 from flames_cli.readers.formats.ranges import family_of
@@ -12,6 +13,7 @@ from flames_cli.readers.inputs import InputImage
 from flames_cli.stages.predict.preparing import Prepared, Squares
 from flames_cli.store.models import ModelInfo
 
+NAMES = ("mean", "deviation", "black")
 MARGIN = 0.1
 """Share of a range by which an image may be outside of it on either side: the range is that of most training
 images, not of all."""
@@ -65,7 +67,7 @@ def _outside_of_seen(prepared: Prepared, info: ModelInfo, squares: Squares) -> I
     seen = info.seen
     if seen is None:
         return
-    mean, deviation, black = fingerprint(squares)
+    looks = typical_appearance(squares)
     sizes = [(prepared.shape[0], seen.rows), (prepared.shape[1], seen.columns)]
     if any(_is_outside(value, limits) for value, limits in sizes):
         (rows, of_rows), (columns, of_columns) = sizes
@@ -74,25 +76,19 @@ def _outside_of_seen(prepared: Prepared, info: ModelInfo, squares: Squares) -> I
     if seen.pixel_mm and np.isfinite(pixel) and _is_outside(pixel, seen.pixel_mm):
         yield f"pixels of {pixel:.3g} mm, training images had {_range(seen.pixel_mm, ' mm')}"
     for name, value, limits in (
-        ("mean intensity", mean, seen.mean),
-        ("contrast (standard deviation)", deviation, seen.deviation),
-        ("share of black pixels", black, seen.black),
+        ("mean intensity", looks.mean, seen.mean),
+        ("contrast (standard deviation)", looks.deviation, seen.deviation),
+        ("share of black pixels", looks.black, seen.black),
     ):
         if _is_outside(value, limits):
             yield f"{name} {value:.2f}, training images had {limits[0]:.2f} to {limits[1]:.2f}"
 
 
-def fingerprint(squares: Squares) -> tuple[float, float, float]:
-    """Return mean, standard deviation and share of black pixels of prepared images: each the median over the
-    images that are not black."""
-    found = [_fingerprint_of(squares.part(index, index + 1)) for index in range(len(squares.pixels))]
-    shown = [one for one in found if one[2] < 1] or found
-    mean, deviation, black = np.median(np.array(shown), axis=0)
-    return float(mean), float(deviation), float(black)
-
-
-def _fingerprint_of(image: NDArray[np.float32]) -> tuple[float, float, float]:
-    return float(image.mean()), float(image.std()), float((image == 0).mean())
+def typical_appearance(squares: Squares) -> Appearance:
+    """Return the appearance of prepared images: the median of each number over those that are not black."""
+    found = [describe_appearance(squares.part(index, index + 1)) for index in range(len(squares.pixels))]
+    shown = [one for one in found if one.black < 1] or found
+    return Appearance(*(float(median([getattr(one, name) for one in shown])) for name in NAMES))
 
 
 def _is_outside(value: float, limits: tuple[float, float]) -> bool:

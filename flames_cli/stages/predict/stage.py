@@ -8,7 +8,7 @@ from typing import Any
 
 from flames_cli import __version__
 from flames_cli.config import PredictConfig
-from flames_cli.errors import FlamesError, NotWritten
+from flames_cli.errors import FlamesError, NotWritten, list_faults
 from flames_cli.learn.predict import MaskRule
 from flames_cli.learn.use import open_model
 from flames_cli.readers.inputs import FoundInputs, InputImage, find_inputs
@@ -103,6 +103,7 @@ def predict(config: PredictConfig, progress: Progress = silent) -> Predictions:
             skipped += is_old
             progress("predict", done, len(found.inputs))
         folder.finish(cases)
+    _require_one_done(cases)
     return Predictions(
         folder=path,
         models=tuple(content.models),
@@ -131,6 +132,17 @@ def _require_rules(models: Sequence[ChosenModel], found: FoundInputs) -> None:
                 f"model {model.info.name} has these rules for the intensities of volumes: {stated}; expected "
                 "one; pass --window LOW,HIGH or --percentile, as its images were preprocessed"
             )
+
+
+def _require_one_done(cases: Sequence[PredictedCase]) -> None:
+    """Check that not every input failed.
+
+    Raises:
+        FlamesError: all did.
+    """
+    if all(case.status == "failed" for case in cases):
+        reasons = list_faults([f"{case.input}: {case.reason}" for case in cases])
+        raise FlamesError(f"none of the {len(cases)} inputs could be predicted ({reasons}); correct them")
 
 
 def _name_models(models: Sequence[ChosenModel]) -> dict[str, str]:

@@ -143,7 +143,7 @@ class TruthSummary:
     n: int
     """Number of inputs with a true mask."""
     n_patients: int
-    """Number of patients; without a manifest each input counts as one."""
+    """Number of patients; 0 if they are not known, and each input counts as one."""
     means: Mapping[str, Interval]
     """Intervals by score; cases for which a score is not defined are left out of it, and `n` says of how many
     it is the mean."""
@@ -155,13 +155,15 @@ def summarise_truth(cases: Iterable[PredictedCase], seed: int = 0) -> TruthSumma
     if not scored:
         return None
     people = {case.input: case.patient or f"{case.input} alone" for case, _ in scored}
+    is_known = all(case.patient for case, _ in scored)
+    n_patients = len(set(people.values())) if is_known else 0
     means = {}
     for name in SUMMARISED:
         known = [(getattr(truth, name), people[case.input]) for case, truth in scored]
         known = [(value, person) for value, person in known if value is not None]
         values, patients = [value for value, _ in known], [person for _, person in known]
         means[name] = bootstrap_interval(values, patients, seed)
-    return TruthSummary(len(scored), len(set(people.values())), means)
+    return TruthSummary(len(scored), n_patients, means)
 
 
 def _finite(value: float) -> float | None:
