@@ -43,10 +43,6 @@ def print_predictions(console: Console, made: "Predictions") -> None:
         console.print(_table(made, done))
         if len(done) > SHOWN:
             console.print(f"… and {count(len(done) - SHOWN, 'more input')}, in cases.csv", style="dim")
-    _print_remarks(
-        console, [f"failed: {case.input}: {case.reason}" for case in made.failed], "red", "failure"
-    )
-    warned = [(case.input, line) for case in done for line in case.warnings]
     _print_remarks(console, "failed: ", [(case.input, case.reason) for case in made.failed], "red")
     _print_remarks(console, "", [(case.input, line) for case in done for line in case.warnings], "yellow")
     if made.truth:
