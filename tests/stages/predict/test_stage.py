@@ -3,6 +3,7 @@ from itertools import product
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -89,24 +90,38 @@ def test_stills_of_many_sizes_and_formats_keep_their_names_and_folders(tmp_path,
         np.testing.assert_array_equal(mask_of(result.folder / f"{name.split('.')[0]}.png"), mask)
 
 
-def test_a_dicom_series_and_a_single_ultrasound_image_come_back(tmp_path, run_predict):
+def test_a_dicom_series_comes_back_as_a_segmentation_of_its_voxels(tmp_path, run_predict):
+    pytest.importorskip("highdicom")
     mask = blobs((10, 12, 5), seed=1)
     affine = np.diag([-0.5, -0.5, 4.0, 1.0])
-    write_series(tmp_path / "in" / "series", np.where(mask, 90, 10).astype(np.int16), affine, "MR", "p1")
-    still = blobs((8, 12), seed=2)
-    pixels = np.where(still, 200, 30).astype(np.uint8).tobytes()
+    images = write_series(tmp_path / "in" / "s1", np.where(mask, 90, 10).astype(np.int16), affine, "MR", "p")
+    made = run_predict(write_bright_model(tmp_path / "m", 12), tmp_path / "in", probabilities=True)
+    (case,) = made.cases
+    assert (case.pixels, case.modality, case.mask) == (mask.sum(), "MRI", "s1.dcm")
+    assert case.volume_ml == pytest.approx(mask.sum() / 1000)
+    found = pydicom.dcmread(made.folder / case.mask)
+    places = {str(image.SOPInstanceUID): number for number, image in enumerate(images)}
+    for frame, pixels in zip(found.PerFrameFunctionalGroupsSequence, found.pixel_array, strict=True):
+        source = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        np.testing.assert_array_equal(pixels > 0, mask[:, :, places[str(source)]].T)
+    probabilities, _ = volume_of(made.folder / "probabilities" / "s1.nii.gz")
+    assert probabilities.shape == mask.shape
+
+
+def test_a_single_ultrasound_image_of_dicom_comes_back_as_a_segmentation(tmp_path, run_predict):
+    pytest.importorskip("highdicom")
+    mask = blobs((8, 12), seed=2)
     (tmp_path / "us").mkdir()
-    elements = dicom_bytes.image("US", still.shape, pixels, spacing=["0.2", "0.2"])
+    pixels = np.where(mask, 200, 30).astype(np.uint8).tobytes()
+    elements = dicom_bytes.image("US", mask.shape, pixels, spacing=["0.2", "0.2"])
     dicom_bytes.write(tmp_path / "us" / "probe.dcm", elements)
-    series = run_predict(write_bright_model(tmp_path / "mri", 12), tmp_path / "in", probabilities=True)
-    assert series.cases[0].pixels == mask.sum()
-    assert series.cases[0].modality == "MRI"
-    found, _ = volume_of(series.folder / "probabilities" / "series.nii.gz")
-    assert found.shape == mask.shape
-    us = run_predict(
-        write_bright_model(tmp_path / "usm", 12, modality="US"), tmp_path / "us", out=tmp_path / "o2"
+    made = run_predict(write_bright_model(tmp_path / "m", 12, modality="US"), tmp_path / "us")
+    (case,) = made.cases
+    np.testing.assert_array_equal(pydicom.dcmread(made.folder / case.mask).pixel_array > 0, mask)
+    scored = run_predict(
+        tmp_path / "m", tmp_path / "us", out=tmp_path / "o2", truth=str(made.folder / case.mask)
     )
-    np.testing.assert_array_equal(mask_of(us.folder / "probe.png"), still)
+    assert scored.cases[0].truth.dice == 1
 
 
 def test_probabilities_are_those_of_the_model(tmp_path, run_predict, model):
