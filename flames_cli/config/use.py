@@ -1,4 +1,4 @@
-"""Options of the commands that use models: export and predict."""
+"""Options of the commands that use what a run made: export, predict, report."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -152,4 +152,38 @@ class PredictConfig(Section):
         0, "Number of threads that read images; 0: one for each core.", RUN_PANEL
     )
     device: Device = option("auto", "Device for prediction.", RUN_PANEL)
+    precision: Precision = option("auto", "Precision of the model's arithmetic.", RUN_PANEL)
+
+
+class ReportConfig(Section):
+    """Options of `flames report`."""
+
+    no_option = ("seed",)
+
+    run: Name | None = option(
+        None,
+        "Run, or the name of runs with several --seeds or folds, which are pooled.",
+        shown="the newest",
+        names="runs and families",
+    )
+    compare: Names = option(
+        (),
+        "Run, family or evaluation to compare with; may be repeated. The tables show it next to --run.",
+        names="runs and evaluations",
+        metavar="RUN",
+    )
+    data: bool = option(
+        False,
+        "Add pictures of patients: example images, and masks over images. Without it the page has none.",
+    )
+    name: Name | None = option(
+        None,
+        "Name of the report, and of its folder.",
+        shown="names of the runs, joined by -vs-; with --data it ends in -data",
+        metavar="NAME",
+    )
+    batch_size: Annotated[int, Field(ge=1)] = option(
+        64, "Images in a step, for runs that are evaluated first."
+    )
+    device: Device = option("auto", "Device for runs that are evaluated first.", RUN_PANEL)
     precision: Precision = option("auto", "Precision of the model's arithmetic.", RUN_PANEL)
