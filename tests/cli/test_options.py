@@ -40,7 +40,7 @@ and export draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
-    *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats"),
+    *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
 }
 """Keys whose option collects text, so that its default is None."""
 
