@@ -1,7 +1,7 @@
 """Zip files with one model folder, to give it to others.
 
-A zip file may come from anywhere. It is checked completely before anything of it is written, and no name in it
-becomes a path: the three files are written under their known names, to a folder that the caller has chosen.
+A zip file may come from anywhere. Its list of entries is checked before anything is written, and no name in
+it becomes a path: the three files are written under known names, to a folder that the caller has chosen.
 """
 
 import re
@@ -130,6 +130,8 @@ def _check_entry(entry: zipfile.ZipInfo, most: int) -> None:
         raise ValueError(f"{entry.filename} is compressed by an unusual method")
     if entry.file_size > most:
         raise ValueError(f"{entry.filename} has {entry.file_size} bytes, expected at most {most}")
+    if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size != entry.file_size:
+        raise ValueError(f"{entry.filename} has two sizes")
     if entry.file_size > MOST_INFLATION * entry.compress_size:
         raise ValueError(f"{entry.filename} grows more than {MOST_INFLATION} times when it is unpacked")
 

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
@@ -206,6 +207,25 @@ def read_model(folder: Path) -> tuple[ModelInfo, Weights]:
             f"{path} is not the file that model.toml describes (its checksum differs); copy the folder again"
         )
     return info, read_safetensors(path)
+
+
+def find_same(folder: Path, info: ModelInfo, weights: Weights, card: str) -> ModelInfo | None:
+    """Return the description of the model in `folder` if it is this model, with the same card; None if it is
+    another, or damaged, or there is none.
+
+    `info` has no checksum: the weights themselves are compared.
+    """
+    try:
+        found, stored = read_model(folder)
+        same_card = (folder / CARD).read_text(encoding="utf-8") == card
+    except (FlamesError, OSError, ValueError):
+        return None
+    same = same_card and replace(found, sha256="") == info and list(stored) == list(weights)
+    return found if same and all(_equal(stored[name], array) for name, array in weights.items()) else None
+
+
+def _equal(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
 
 
 def _check(info: ModelInfo) -> None:
