@@ -79,8 +79,6 @@ def show(
     from flames_cli.stages.models.listing import find_entry
 
     entry = find_entry(workspace, name)
-    if entry.damage:
-        raise FlamesError(entry.damage)
     if json_output:
         print_json(entry.as_json())
     else:

@@ -41,7 +41,7 @@ def list_names(workspace: Path) -> list[str]:
 
 def list_entries(workspace: Path) -> list[ModelEntry]:
     """Return the model folders of a workspace by name, damaged ones included."""
-    return [_read_entry(model_folder(workspace, name)) for name in list_names(workspace)]
+    return [read_entry(model_folder(workspace, name)) for name in list_names(workspace)]
 
 
 def find_entry(workspace: Path, named: str) -> ModelEntry:
@@ -49,11 +49,14 @@ def find_entry(workspace: Path, named: str) -> ModelEntry:
 
     Raises:
         MissingArtifact: there is none.
+        FlamesError: its description cannot be read.
     """
-    if (Path(named) / INFO).is_file():
-        return _read_entry(Path(named))
-    require_names(workspace, [named])
-    return _read_entry(model_folder(workspace, named))
+    folder = Path(named)
+    if not (folder / INFO).is_file():
+        require_names(workspace, [named])
+        folder = model_folder(workspace, named)
+    read_model_info(folder)
+    return read_entry(folder)
 
 
 def require_names(workspace: Path, names: list[str]) -> None:
@@ -71,7 +74,8 @@ def require_names(workspace: Path, names: list[str]) -> None:
             )
 
 
-def _read_entry(folder: Path) -> ModelEntry:
+def read_entry(folder: Path) -> ModelEntry:
+    """Return a model folder, as far as it can be read."""
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     try:
         return ModelEntry(folder.name, folder, read_model_info(folder), size)

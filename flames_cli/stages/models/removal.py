@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from flames_cli.stages.models.listing import ModelEntry, find_entry, require_names
+from flames_cli.stages.models.listing import ModelEntry, read_entry, require_names
 from flames_cli.store.files.atomic import raising_not_written, remove_folder
 from flames_cli.store.files.locks import locked
+from flames_cli.store.workspace import model_folder
 
 
 def plan_removal(workspace: Path, names: Sequence[str]) -> list[ModelEntry]:
@@ -17,7 +18,7 @@ def plan_removal(workspace: Path, names: Sequence[str]) -> list[ModelEntry]:
     """
     wanted = sorted(set(names))
     require_names(workspace, wanted)
-    return [find_entry(workspace, name) for name in wanted]
+    return [read_entry(model_folder(workspace, name)) for name in wanted]
 
 
 def remove_models(models: Sequence[ModelEntry]) -> None:
