@@ -9,6 +9,8 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.evaluation_report import pack_evaluation
 from flames_cli.fed.events import OnEvent, StepDone, ignore
+from flames_cli.fed.final_model import ACTION as KEEP
+from flames_cli.fed.final_model import pack_stored, unpack_final_model
 from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import pack_profile, pack_report, unpack_task
 from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
@@ -38,6 +40,10 @@ def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
     @app.evaluate(ACTION)
     def examine(message: Message, context: Context) -> Message:
         return _answer(context, lambda settings: _examine(message, settings, cache))
+
+    @app.evaluate(KEEP)
+    def keep(message: Message, context: Context) -> Message:
+        return _answer(context, lambda settings: _keep(message, settings, cache))
 
     return app
 
@@ -87,3 +93,10 @@ def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> M
     return pack_final(
         report_on_final_models(unpack_task(message), settings, read_profile(settings), cache), message
     )
+
+
+def _keep(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
+    from flames_cli.fed.kept_models import keep_final_model
+
+    profile = read_profile(settings)
+    return pack_stored(keep_final_model(unpack_final_model(message), settings, profile, cache), message)
