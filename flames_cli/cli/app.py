@@ -16,6 +16,7 @@ from flames_cli import __version__
 from flames_cli.cli.check_command import check
 from flames_cli.cli.compare_command import compare
 from flames_cli.cli.deploy.app import deploy
+from flames_cli.cli.export_command import export
 from flames_cli.cli.federate_command import federate, strategies_epilog
 from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.options import Json, Workspace, build_config, check_workspace
@@ -132,6 +133,7 @@ def tsne(ctx: typer.Context) -> None:
         print_map(results(), made)
 
 
+app.command(rich_help_panel="Models", cls=SectionCommand)(export)
 app.add_typer(runs, name="runs")
 app.add_typer(deploy, name="deploy", rich_help_panel="Between machines")
 

@@ -85,8 +85,7 @@ def mean_probabilities(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float3
     """Return the mean of the probabilities of several models, arrays of one shape."""
     if len(maps) == 1:
         return maps[0]
-    mean: NDArray[np.float32] = np.mean(maps, axis=0, dtype=np.float64).astype(np.float32)
-    return mean
+    return np.asarray(np.mean(maps, axis=0, dtype=np.float64), np.float32)
 
 
 def _build(info: ModelInfo, weights: Weights) -> Any:

@@ -6,9 +6,10 @@ from typing import Any
 
 from flames_cli.config import FederateConfig, Wanted
 from flames_cli.core.federated.best_round import RoundScores, Size, score_rounds
+from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.learn.train_options import ENOUGH_PATIENTS
-from flames_cli.store.checkpoint import list_rounds
+from flames_cli.store.checkpoint import DamagedCheckpoint, list_rounds, load_state
 from flames_cli.store.runs import RunFolder, read_final_models, read_rounds
 
 _SIZES: dict[Any, Size] = {"best": "all", "best-small": "small"}
@@ -125,6 +126,23 @@ def choose_round(rounds: Rounds, wanted: Wanted | None) -> ChosenRound:
         )
     why = _why_last(rounds) if wanted is None else "as requested"
     return _chosen(rounds, round_, str(rule), why, "all")
+
+
+def load_round(run: RunFolder, chosen: ChosenRound) -> State:
+    """Return the state of the chosen round.
+
+    Raises:
+        FlamesError: its checkpoint is damaged.
+    """
+    try:
+        return load_state(run.checkpoints, chosen.round)
+    except DamagedCheckpoint as error:
+        if chosen.round == chosen.last:
+            raise
+        raise FlamesError(
+            f"the checkpoint {error.round_folder} is damaged ({error.what}), and `flames federate` does not "
+            "repeat a round before the last; copy it back from a backup, or pass --round last"
+        ) from error
 
 
 def _why_last(rounds: Rounds) -> str:

@@ -21,6 +21,9 @@ SEEDS, FOLDS = "seeds", "folds"
 PARTITION_SHA256 = "partition_sha256"
 """Key among a run's facts: the SHA-256 of its partition's file, if this machine has one."""
 
+MACHINES = "machines"
+"""Key among a run's facts: each machine on which the run's server has run, in order."""
+
 _NAMES_OF_VERSION_2 = {"kept_models": "unchanged_groups", "refused": "rejected"}
 """Names in a line of rounds.jsonl that version 3 of flames-run changed."""
 

@@ -33,9 +33,10 @@ UNTYPED = {
     "federate": {"lr_by_modality", "local_epochs_by_modality", "min_clients_by_modality"},
     "check": {"seed"},
     "evaluate": {"seed"},
+    "export": {"seed"},
 }
-"""Keys without an option of their own: --lr, --local-epochs and --min-clients give two; check and evaluate
-draw nothing."""
+"""Keys without an option of their own: --lr, --local-epochs and --min-clients give two; check, evaluate
+and export draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),

@@ -16,7 +16,7 @@ CALLS = re.compile(
     r"|subprocess\.get(status)?output|shutil\.unpack_archive|numpy\.load|torch\.(hub\.load|jit\.load|package)\w*"
     r"|.*\.(extractall|extract|read_pickle|unsafe_load)"
 )
-WITH_ZIP = {"flower/app_guard.py", "learn/models/torch_files.py"}
+WITH_ZIP = {"flower/app_guard.py", "learn/models/torch_files.py", "store/model_archives.py"}
 
 """Modules that look into archives, and unpack none."""
 

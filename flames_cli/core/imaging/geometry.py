@@ -133,7 +133,8 @@ def _interpolate(values: NDArray[np.float32], places: NDArray[np.float32]) -> ND
     above = np.minimum(inside.astype(np.intp), max(len(values) - 2, 0))
     below = np.minimum(above + 1, len(values) - 1)
     share = (inside - above)[:, None]
-    return values[above] * (1 - share) + values[below] * share
+    found: NDArray[np.float32] = values[above] * (1 - share) + values[below] * share
+    return found
 
 
 def _places(side: int, size: int, mask_resize: MaskResize) -> NDArray[np.float32]:

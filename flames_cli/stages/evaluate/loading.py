@@ -17,8 +17,8 @@ from flames_cli.learn.models import options_for
 from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.federate.planning import choose_privacy
 from flames_cli.stages.federate.resuming import FREE_TO_CHANGE
-from flames_cli.stages.rounds import ChosenRound, Rounds, choose_round, read_run_rounds
-from flames_cli.store.checkpoint import DamagedCheckpoint, index_path, load_state
+from flames_cli.stages.rounds import ChosenRound, Rounds, choose_round, load_round, read_run_rounds
+from flames_cli.store.checkpoint import index_path
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import reading_partition
 from flames_cli.store.fold_sets import are_folds_of_one
@@ -224,7 +224,7 @@ def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:
     )
     rounds = read_run_rounds(folder, made)
     chosen = choose_round(rounds, config.round)
-    state = _load_round(folder, chosen)
+    state = load_round(folder, chosen)
     weights = next(iter(state.server.values()), {})
     return LoadedRun(
         folder=folder,
@@ -242,23 +242,6 @@ def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:
         privacy=_privacy_facts(made, folder, state),
         estimates_statistics=estimates_statistics(made.training, made.dp_noise is not None, weights),
     )
-
-
-def _load_round(run: RunFolder, chosen: ChosenRound) -> State:
-    """Return the state of the chosen round.
-
-    Raises:
-        FlamesError: its checkpoint is damaged.
-    """
-    try:
-        return load_state(run.checkpoints, chosen.round)
-    except DamagedCheckpoint as error:
-        if chosen.round == chosen.last:
-            raise
-        raise FlamesError(
-            f"the checkpoint {error.round_folder} is damaged ({error.what}), and `flames federate` does not "
-            "repeat a round before the last; copy it back from a backup, or pass --round last"
-        ) from error
 
 
 def _privacy_facts(made: FederateConfig, folder: RunFolder, state: State) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
 from flames_cli.core.patient_units import NOUNS
 from flames_cli.learn.data import ShardDataset
+from flames_cli.stages.server_models import list_server_models
 from flames_cli.store.evaluations import UNSEEN_MODALITY, UNSEEN_ORGAN, name_person
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, checked_shard
@@ -66,15 +67,6 @@ class ModelUnderTest:
     unseen: str = ""
     clients: tuple[ClientEntry, ...] = ()
     """Clients whose validation patients may choose its masks: the client, or those of the server model."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerModel:
-    """A server model, for use on images of one modality of its clients."""
-
-    label: str
-    group: str
-    modality: str
 
 
 def list_held_out(folder: Path, partition: Partition, split: str, on: Collection[str] = ()) -> list[HeldOut]:
@@ -160,7 +152,7 @@ def find_models_under_test(
         yield ModelUnderTest(entry.name, modality, held_out.split, weights, clients=(entry,))
         return
     by_name = wanted not in ("", ALL_MODELS)
-    for one in list_server_models(partition, algorithm, state):
+    for one in list_server_models(partition.clients, algorithm, state):
         known = partition.modalities if one.group == "all" else [one.modality]
         is_foreign = modality not in known
         label = statistics = one.modality
@@ -181,17 +173,6 @@ def find_models_under_test(
                 and algorithm.model_group_of(client.name, client.modality) == one.group
             )
             yield ModelUnderTest(label, modality, held_out.split, weights, held_out.unseen, own)
-
-
-def list_server_models(partition: Partition, algorithm: Algorithm, state: State) -> list[ServerModel]:
-    """Return the server models of a run: for each modality of its clients those of the clients' groups."""
-    found: dict[ServerModel, None] = {}
-    for client in partition.clients:
-        modality, group = client.modality, algorithm.model_group_of(client.name, client.modality)
-        label = modality if group in ("all", modality) else f"{modality} by {group}"
-        if group in state.server:
-            found[ServerModel(label, group, modality)] = None
-    return list(found)
 
 
 def find_untested(partition: Partition, state: State) -> dict[str, str]:

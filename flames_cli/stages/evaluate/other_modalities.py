@@ -6,7 +6,7 @@ from typing import NoReturn
 from flames_cli.config import EvaluateConfig
 from flames_cli.errors import FlamesError
 from flames_cli.stages.evaluate.loading import Loaded
-from flames_cli.stages.evaluate.models_under_test import list_server_models
+from flames_cli.stages.server_models import list_server_models
 
 
 def check_choice(config: EvaluateConfig, loaded: Loaded) -> EvaluateConfig:
@@ -34,7 +34,7 @@ def check_choice(config: EvaluateConfig, loaded: Loaded) -> EvaluateConfig:
     on = tuple(_find(name, tested) or _reject_modality(name, tested) for name in config.on)
     model = config.model
     for run in loaded.runs if model else ():
-        listed = list_server_models(run.partition.content, run.algorithm, run.state)
+        listed = list_server_models(run.partition.content.clients, run.algorithm, run.state)
         known = [name for one in listed for name in (one.modality, one.label)]
         model = _find(model or "", known) or _reject_model(model or "", run.folder.name, known)
     return config.model_copy(update={"on": tuple(dict.fromkeys(on)), "model": model})

@@ -14,6 +14,7 @@ from flames_cli.fed.node import NodeConfig
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.privacy_accountant import check_accountant
 from flames_cli.learn.devices import pick_device, pick_precision
+from flames_cli.learn.hardware import describe_machine
 from flames_cli.stages.federate.curves import draw_curves, draw_during_rounds
 from flames_cli.stages.federate.engines import Prepared, check_engine, run_engine
 from flames_cli.stages.federate.estimate import Estimator
@@ -28,6 +29,7 @@ from flames_cli.store.files.aside import set_aside
 from flames_cli.store.files.locks import locked, reading_partition, rounds_of, wait_until_free
 from flames_cli.store.runs import (
     FOLDS,
+    MACHINES,
     PARTITION_SHA256,
     SEEDS,
     RunFolder,
@@ -192,7 +194,9 @@ def _prepare(
     if resumed and resumed.state.round >= config.rounds and not untested and not unexamined:
         return None, resumed
     if resumed:
-        facts = {**resumed.facts, **facts, "token": run_token(resumed)}
+        earlier = [one for one in resumed.facts.get(MACHINES, []) if one not in facts[MACHINES]]
+        machines = {MACHINES: [*earlier, *facts[MACHINES]]}
+        facts = {**resumed.facts, **facts, **machines, "token": run_token(resumed)}
         plan = make_plan(config, facts, read_initial(run, facts))
         write_config(run.config, {"federate": options, "run": facts})
     else:
@@ -214,4 +218,5 @@ def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:
         "channels": images.channels,
         "device": device.type,
         "precision": pick_precision(config.precision, device, config.model),
+        MACHINES: [describe_machine()],
     }

@@ -366,7 +366,7 @@ def test_a_map_that_rises_evenly_comes_back_as_it_rises(height, width, size, res
 
 
 @pytest.mark.parametrize("resize", ["aligned", "paper"])
-@pytest.mark.parametrize(("height", "width", "size"), [(471, 562, 256), (512, 512, 240), (190, 61, 100)])
+@pytest.mark.parametrize(("height", "width", "size"), [(471, 562, 256), (512, 512, 240)])
 def test_a_mask_comes_back_smoother_than_by_the_nearest_pixel(height, width, size, resize):
     rows, columns = np.ogrid[:height, :width]
     mask = ((rows - 0.4 * height) ** 2 + (columns - 0.6 * width) ** 2 <= (0.2 * width) ** 2).astype(np.uint8)
@@ -376,4 +376,4 @@ def test_a_mask_comes_back_smoother_than_by_the_nearest_pixel(height, width, siz
         np.count_nonzero(one != mask) for one in (smooth, from_square(square, height, width, resize))
     )
     assert wrong <= wrong_nearest
-    assert wrong < 0.06 * mask.sum()
+    assert wrong < 0.02 * mask.sum()

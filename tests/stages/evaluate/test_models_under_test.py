@@ -10,10 +10,10 @@ from flames_cli.stages.evaluate.models_under_test import (
     ALL_MODELS,
     find_models_under_test,
     list_held_out,
-    list_server_models,
     read_held_out,
 )
 from flames_cli.stages.partition.stage import partition
+from flames_cli.stages.server_models import list_server_models
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.partition import ClientEntry, Partition, ServerEntry, read_partition
 from flames_cli.store.workspace import partition_file, partition_folder
@@ -122,5 +122,5 @@ def test_models_of_single_clients_are_chosen_by_modality_or_by_label():
     assert scores_of("local", ("CT",), "MRI") == both
     assert scores_of("local", ("CT",), "MRI by knees") == both[1:]
     state = State(1, {"brats": {}, "lits": {}})
-    listed = list_server_models(PARTITION, get_algorithm("local"), state)
+    listed = list_server_models(PARTITION.clients, get_algorithm("local"), state)
     assert [one.label for one in listed] == ["MRI by brats", "CT by lits"]

@@ -29,7 +29,7 @@ from flames_cli.fed.messages import Profile, TrainRequest
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.records import message_bytes
 from flames_cli.learn.train_options import TrainOptions
-from flames_cli.stages.federate import engines
+from flames_cli.stages.federate import engines, stage
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.stages.federate.resuming import options_as_run
 from flames_cli.stages.federate.run_files import make_client_saver
@@ -540,3 +540,15 @@ def test_a_damaged_list_of_clients_is_set_aside_and_written_again(tiny):
     federate(federate_config(root, rounds=2))
     assert run.joined_clients.read_bytes() == before
     assert run.joined_clients.with_name("clients-old-1.json").read_text(encoding="utf-8") == "{"
+
+
+def test_a_run_records_each_machine_on_which_its_server_has_run(tiny, monkeypatch):
+    root, own = tiny(), stage.describe_machine()
+    federate(federate_config(root, rounds=1))
+    config = root / "runs" / "flames" / "config.toml"
+    assert read_config(config)["run"]["machines"] == [own]
+    other = {**own, "cpu": "another processor"}
+    monkeypatch.setattr(stage, "describe_machine", lambda: other)
+    for rounds in (2, 3):
+        federate(federate_config(root, rounds=rounds))
+    assert read_config(config)["run"]["machines"] == [own, other]

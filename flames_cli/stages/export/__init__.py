@@ -1,0 +1,1 @@
+"""`flames export`: a model folder of a run's model."""

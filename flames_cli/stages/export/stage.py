@@ -1,0 +1,122 @@
+"""`flames export`: write a model of a run as a model folder, which can be used and given to others."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flames_cli.arrays import Weights
+from flames_cli.config import ExportConfig
+from flames_cli.core.federated.reports import find_not_finite
+from flames_cli.errors import FlamesError
+from flames_cli.report.model_card import write_card
+from flames_cli.stages.export.making import list_models, make_model, name_model
+from flames_cli.stages.export.source_runs import SourceRun, read_source_run
+from flames_cli.store.files.aside import set_aside
+from flames_cli.store.files.locks import locked
+from flames_cli.store.model_archives import pack_model
+from flames_cli.store.models import CARD, ModelInfo, read_model, write_model
+from flames_cli.store.workspace import model_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A model folder that was written, or that was there already."""
+
+    folder: Path
+    info: ModelInfo
+    is_new: bool = True
+    """False if the folder had the same content already."""
+    aside: str = ""
+    """Name that an earlier model of this name has now; empty: there was none, or it is the same."""
+    archive: Path | None = None
+    """The zip file; None: not asked."""
+    notes: tuple[str, ...] = ()
+    """Remarks for the user."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result for --json."""
+        training = self.info.training
+        return {
+            "model": self.info.name,
+            "folder": str(self.folder),
+            "new": self.is_new,
+            "aside": self.aside or None,
+            "zip": str(self.archive) if self.archive else None,
+            "sha256": self.info.sha256,
+            "run": training.run,
+            "round": training.round,
+            "why": training.why,
+            "notes": list(self.notes),
+        }
+
+
+def export(config: ExportConfig) -> Exported:
+    """Write the model folder, and the zip file if it is asked for.
+
+    An earlier model of the same name and with other content is renamed.
+
+    Raises:
+        MissingArtifact: there is no such run, or it has no checkpoint.
+        FlamesError: no model or an unknown one is named; the weights are not finite; or another process
+            writes a model of this name.
+        NotWritten: the disk is full.
+    """
+    run = read_source_run(config.workspace, config.run, config.round)
+    if config.model is None:
+        raise FlamesError(
+            f"got no model of run '{run.folder.name}' to export; pass --model with one of "
+            f"{', '.join(list_models(run))}"
+        )
+    info, weights = make_model(run, config.model)
+    if fault := find_not_finite(weights):
+        raise FlamesError(
+            f"{config.model} of run '{run.folder.name}' cannot be exported ({fault}), expected finite "
+            "weights; pass an earlier --round, or federate again with a smaller --lr"
+        )
+    name = config.name or name_model(run.folder.name, config.model)
+    info = replace(info, name=name, threshold=config.threshold, licence=config.licence)
+    made = replace(_write(model_folder(config.workspace, name), info, weights), notes=_notes(run))
+    if not config.zip:
+        return made
+    archive = made.folder.with_name(f"{name}.zip")
+    pack_model(made.folder, archive)
+    return replace(made, archive=archive)
+
+
+def _notes(run: SourceRun) -> tuple[str, ...]:
+    """Return what a user should know about the round of the models."""
+    if not run.has_stale_statistics:
+        return ()
+    return (
+        f"the clients did not estimate the statistics of BatchNorm of round {run.state.round}, so the model "
+        "has those of training; the last and the best round have better ones",
+    )
+
+
+def _write(folder: Path, info: ModelInfo, weights: Weights) -> Exported:
+    card = write_card(info)
+    busy = f"another process writes model '{info.name}'; wait for its end, or pass another --name"
+    with locked(folder, busy):
+        if found := _same_model(folder, info, weights, card):
+            return Exported(folder, found, is_new=False)
+        aside = set_aside(folder)
+        made = write_model(folder, info, weights, card)
+    return Exported(folder, made, aside=aside.name if aside else "")
+
+
+def _same_model(folder: Path, info: ModelInfo, weights: Weights, card: str) -> ModelInfo | None:
+    """Return the description of the model in `folder` if it is this model, with the same card."""
+    try:
+        found, stored = read_model(folder)
+        same_card = (folder / CARD).read_text(encoding="utf-8") == card
+    except (FlamesError, OSError, ValueError):
+        return None
+    same = replace(found, sha256="") == info and list(stored) == list(weights)
+    same = same and all(_equal(stored[name], array) for name, array in weights.items())
+    return found if same and same_card else None
+
+
+def _equal(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
