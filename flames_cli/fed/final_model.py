@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from flames_cli.fed.messages import LONGEST_NAME, REPORT, TrainTask, pack_task, unpack_task
+from flames_cli.fed.messages import REPORT, TrainTask, pack_task, unpack_task
 from flames_cli.fed.records import config_of
+from flames_cli.fed.sanitise import sanitise
 
 ACTION = "keep"
 """Action of the ClientApp that stores the model; the message's type is `evaluate.keep`."""
@@ -53,16 +54,13 @@ def unpack_final_model(message: Message) -> FinalModel:
         KeyError, TypeError, ValueError, FlamesError: the message does not contain a valid model.
     """
     facts = config_of(message, KEEP)
-    why = str(facts["why"])
-    if not (len(why) <= LONGEST_NAME and why.isprintable()):
-        raise ValueError(f"its reason for the round is not a line of at most {LONGEST_NAME} printable letters")
-    return FinalModel(unpack_task(message), _checksum(facts["sha256"]), why)
+    return FinalModel(unpack_task(message), _checksum(facts["sha256"]), sanitise(str(facts["why"])))
 
 
 def pack_stored(stored: StoredModel, request: Message) -> Message:
     """Return a client's answer."""
-    entries = {"client": stored.client, "round": stored.round, "sha256": stored.sha256}
-    return Message(RecordDict({REPORT: ConfigRecord(entries)}), reply_to=request)
+    record = ConfigRecord({"client": stored.client, "round": stored.round, "sha256": stored.sha256})
+    return Message(RecordDict({REPORT: record}), reply_to=request)
 
 
 def unpack_stored(reply: Message) -> StoredModel:

@@ -82,7 +82,8 @@ class Plan:
                 of later rounds is not used.
             releases: number of releases with noise, of which the model that is sent is the last.
         """
-        spent = privacy_spent(self.algorithm.privacy, releases) if self.algorithm.privacy and releases else {}
+        privacy = self.algorithm.privacy
+        spent = privacy_spent(privacy, releases) if privacy and releases else {}
         return TrainRequest(
             round=round_,
             seed=self.seed,
@@ -100,8 +101,9 @@ class Plan:
             run_name=self.run_name,
             strategy=self.strategy,
             rounds=self.rounds,
-            **spent,
-            clip=self.algorithm.privacy.clip if self.algorithm.privacy else 0.0,
+            epsilon=spent.get("epsilon", 0.0),
+            delta=spent.get("delta", 0.0),
+            clip=privacy.clip if privacy else 0.0,
         )
 
     def training_of(self, client: str, modality: str, round_: int) -> TrainOptions:

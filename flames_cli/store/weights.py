@@ -67,13 +67,13 @@ def _folder_for(temporary: Path) -> Iterator[Path]:
 
 
 def hash_weights(weights: Weights) -> str:
-    """Return the SHA-256 of names, types, shapes and values; it does not depend on the order of the arrays."""
+    """Return the SHA-256 of names, types, shapes and values, which does not depend on the arrays' order."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         array = np.asarray(weights[name], order="C")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(json.dumps([name, little.dtype.str, little.shape]).encode())
-        digest.update(memoryview(little.reshape(-1)).cast("B") if little.size else b"")
+        digest.update(little.reshape(-1).view(np.uint8).data if little.size else b"")
     return digest.hexdigest()
 
 

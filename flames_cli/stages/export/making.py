@@ -1,14 +1,12 @@
 """Models of a run as model folders have them: the description of each, and its weights."""
 
-import platform
 import re
 from collections.abc import Sequence
-from importlib import metadata
 
-from flames_cli import __version__
 from flames_cli.arrays import Weights
 from flames_cli.config import MAX_NAME
 from flames_cli.errors import FlamesError
+from flames_cli.learn.hardware import find_versions
 from flames_cli.learn.models import options_for
 from flames_cli.stages.export.clients import ClientFacts, members_of
 from flames_cli.stages.export.source_runs import SourceRun
@@ -163,9 +161,3 @@ def _validation(run: SourceRun, own: Sequence[ClientFacts], client: str) -> dict
         "images": images,
         "patients": sum(one["patients"] for one in found),
     }
-
-
-def find_versions() -> dict[str, str]:
-    """Return the versions of FLAMES, Python, torch and numpy on this machine."""
-    packages = {name: metadata.version(name) for name in ("torch", "numpy")}
-    return {"flames": __version__, "python": platform.python_version(), **packages}

@@ -21,7 +21,12 @@ from flames_cli.stages.federate.estimate import Estimator
 from flames_cli.stages.federate.inputs import Images, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
-from flames_cli.stages.federate.run_files import describe_aside, read_initial, write_new_run
+from flames_cli.stages.federate.run_files import (
+    describe_aside,
+    has_missing_models,
+    read_initial,
+    write_new_run,
+)
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
@@ -189,9 +194,8 @@ def _prepare(
     the state from which it continues."""
     options = options_as_run(config)
     resumed = resume(run, config, facts)
-    untested = ENGINES[config.engine].clients_hold_their_data and not run.client_tests.is_file()
-    unexamined = resumed is not None and resumed.state.statistics is None
-    if resumed and resumed.state.round >= config.rounds and not untested and not unexamined:
+    finished = bool(resumed and resumed.state.round >= config.rounds and resumed.state.statistics is not None)
+    if resumed and finished and not _has_work_left(run, config, resumed):
         return None, resumed
     if resumed:
         earlier = [one for one in resumed.facts.get(MACHINES, []) if one not in facts[MACHINES]]
@@ -204,8 +208,16 @@ def _prepare(
         plan = plan or make_plan(config, facts, None)
         if aside := write_new_run(run, config, options, plan, facts):
             on_event(Noted(describe_aside(run.name, aside)))
-    run.client_tests.unlink(missing_ok=True)
+    if not finished:
+        run.client_tests.unlink(missing_ok=True)
     return Prepared(config, run, plan, resumed.state if resumed else None, nodes), resumed
+
+
+def _has_work_left(run: RunFolder, config: FederateConfig, resumed: Resumed) -> bool:
+    """Return whether real nodes of a finished run have not tested their models, or do not have them."""
+    if not ENGINES[config.engine].clients_hold_their_data:
+        return False
+    return not run.client_tests.is_file() or has_missing_models(run, config, resumed.state)
 
 
 def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:
