@@ -72,6 +72,7 @@ ELSEWHERE = {
     "learn/models/weights.py",
     "readers/formats/masks.py",
     "readers/formats/ranges.py",
+    "readers/inputs.py",
     "readers/kits23.py",
     "readers/manifest_table.py",
     "stages/check/clipping.py",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.intensity import PercentileOf
+from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.imaging.labels import Threshold
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.core.imaging.volumes import Placement
@@ -69,7 +70,10 @@ class Source:
     labels: tuple[str, ...] = ()
     """Labels of the masks that are tumour; they replace those of ReadOptions."""
     frame: int = 0
-    """Number of the frame of a DICOM clip, from 1; 0 where the file has one image."""
+    """Number of the frame of a DICOM clip, or of the page of a TIFF, from 1; 0: the file has one image."""
+    files: tuple[Path, ...] = ()
+    """Files of a DICOM series that shares its folder with other files; `image` is the first of them. Empty:
+    `image` is all of it."""
     is_healthy: bool = False
     """True if the data set itself states that the image has no lesion; read only with `keep_empty`."""
     place_in_series: tuple[str, int] | None = None
@@ -114,6 +118,9 @@ class ReadOptions:
     """Voxels of which `percentile` is taken: all, or those above 0."""
     complete: bool = False
     """True to read all slices of a volume, of which `slices` selects some; False to read only those."""
+    intensities: IntensityRule | None = None
+    """Rule of a trained model, which replaces `windows`, `percentile` and the rules by modality; None: no
+    model is used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 Each row describes one image. `image` and `mask` are paths relative to the CSV, or to another folder that the
 user names; several masks are separated by `;`, and the word `none` in place of a mask means that the image
 has no lesion. Further columns are `patient_id`, `modality`, `organ` and, if known, `site`, `split` (train,
-val, test or server), `labels` and `frame`, the number of one frame of a DICOM clip. An image is a PNG, JPEG,
-TIFF or BMP file, a NIfTI file (4D: its first channel), a folder with one DICOM series, or a DICOM file. The
-mask of a still image is a still image, or the DICOM-SEG of a DICOM still; the mask of a volume is NIfTI,
-DICOM-SEG or a DICOM series. A mask has one label above 0, which is tumour. If it has several, the column
-`labels` or --labels names those that are tumour; --mask-threshold applies to soft masks (see
-`core.imaging.labels`). A person who was scanned twice has one patient_id, in all modalities.
+val, test or server), `labels` and `frame`, the number of one frame of a DICOM clip or of one page of a TIFF.
+An image is a PNG, JPEG, TIFF or BMP file, a NIfTI file (4D: its first channel), a folder with one DICOM
+series, or a DICOM file. The mask of a still image is a still image, or the DICOM-SEG of a DICOM still; the
+mask of a volume is NIfTI, DICOM-SEG or a DICOM series. A mask has one label above 0, which is tumour. If it
+has several, the column `labels` or --labels names those that are tumour; --mask-threshold applies to soft
+masks (see `core.imaging.labels`). A person who was scanned twice has one patient_id, in all modalities.
 """
 
 import unicodedata
@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from flames_cli.readers.base import Listing, Reader, Source
 from flames_cli.readers.formats.any_kind import read_any
-from flames_cli.readers.manifest_table import Row, read_table, require_no_faults
+from flames_cli.readers.manifest_table import REQUIRED, Row, read_table, require_no_faults
 
 FOLDER = "manifest.csv"
 
@@ -28,13 +28,16 @@ def list_sources(root: Path) -> list[Source]:
     return list_table(root).sources
 
 
-def list_table(root: Path, files: Path | None = None, keep: Sequence[str] = ()) -> Listing:
+def list_table(
+    root: Path, files: Path | None = None, keep: Sequence[str] = (), needed: Sequence[str] = REQUIRED
+) -> Listing:
     """Return the rows of the manifest `root`, or of `manifest.csv` in that folder; without a file, no rows.
 
     Args:
         root: the manifest, or its folder.
         files: folder to which the paths are relative; None: that of the manifest.
         keep: further columns whose cells the sources get.
+        needed: columns that are filled in every row.
 
     Raises:
         FlamesError: the table is wrong (see `manifest_table.read_table`), a path leads out of the folder, an
@@ -43,7 +46,7 @@ def list_table(root: Path, files: Path | None = None, keep: Sequence[str] = ()) 
     path = root / FOLDER if root.is_dir() else root
     if not path.exists():
         return Listing([])
-    table = read_table(path, keep)
+    table = read_table(path, keep, needed)
     place = "the folder of --root" if files else "the manifest's folder"
     require_no_faults(path, _path_faults(files or path.parent, table.rows, place))
     return Listing(_sources(files or path.parent, table.rows), table.unused_columns)
@@ -65,7 +68,7 @@ def _sources(folder: Path, rows: Sequence[Row]) -> list[Source]:
             modality=row.modality,
             organ=row.organ,
             fixed_set=row.fixed_set,
-            is_healthy=not row.masks,
+            is_healthy=row.is_healthy,
             frame=row.frame,
             labels=row.labels,
             extra=row.extra,

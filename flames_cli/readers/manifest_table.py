@@ -49,7 +49,7 @@ class Row:
     """Row number in a spreadsheet, where the column names are row 1."""
     image: str
     masks: tuple[str, ...]
-    """Empty if the cell of the mask is the word of NO_MASK: the image has no lesion."""
+    """Empty if the image has no lesion, or in a list of images without masks."""
     patient: str
     modality: str
     organ: str
@@ -63,6 +63,8 @@ class Row:
     """Labels of the masks that are tumour; empty: those of the options."""
     extra: tuple[tuple[str, str], ...] = ()
     """Names and cells of the columns that the user keeps."""
+    is_healthy: bool = False
+    """True if the cell of the mask is the word of NO_MASK: the image has no lesion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,11 @@ class Table:
     unused_columns: tuple[str, ...] = ()
 
 
-def read_table(path: Path, keep: Sequence[str] = ()) -> Table:
+def read_table(path: Path, keep: Sequence[str] = (), needed: Sequence[str] = REQUIRED) -> Table:
     """Return the rows of a manifest, except empty ones, with the cells of the columns `keep`.
+
+    The columns `needed` are filled in every row; others of REQUIRED may be absent or empty, as in a list of
+    images to predict on.
 
     The file is UTF-8, with or without a byte order mark. Columns are in any order, separated by commas, or
     (as Excel writes them in many countries) by semicolons or tabs, or by the sign that a first line `sep=`
@@ -87,17 +92,18 @@ def read_table(path: Path, keep: Sequence[str] = ()) -> Table:
     """
     kept = tuple(dict.fromkeys(map(column_key, keep)))
     _require_keepable(kept)
-    cells, faults = read_cells(path, Columns(REQUIRED, (*OPTIONAL, *PER_ROW), kept))
+    free = [name for name in REQUIRED if name not in needed]
+    cells, faults = read_cells(path, Columns(tuple(needed), (*free, *OPTIONAL, *PER_ROW), kept))
     require_no_faults(path, faults)
     rows: list[Row] = []
     problems: list[str] = []
     for number, values in cells.lines:
-        row = cells.row_of(values)
-        found = [fault] if (fault := cells.width_fault(values)) else _faults(row)
+        row = {**dict.fromkeys(REQUIRED, ""), **cells.row_of(values)}
+        found = [fault] if (fault := cells.width_fault(values)) else _faults(row, needed)
         problems += [f"row {number}: {fault}" for fault in found]
         if not found:
             rows.append(_row(number, row, kept))
-    require_no_faults(path, problems or _faults_together(rows))
+    require_no_faults(path, problems or (_faults_together(rows) if "patient_id" in needed else []))
     return Table(rows, cells.unused)
 
 
@@ -122,9 +128,9 @@ def require_no_faults(path: Path, problems: Sequence[str]) -> None:
         raise FlamesError(f"{path}: {list_faults(problems)}")
 
 
-def _faults(row: Mapping[str, str]) -> list[str]:
-    """Return the faults of one row."""
-    empty = [name for name in REQUIRED if not row[name].strip("; ")]
+def _faults(row: Mapping[str, str], needed: Sequence[str]) -> list[str]:
+    """Return the faults of one row, in which the columns `needed` are filled."""
+    empty = [name for name in needed if not row[name].strip("; ")]
     faults = [
         "mask is empty, expected files or the word none" if name == "mask" else f"{name} is empty"
         for name in empty
@@ -161,10 +167,11 @@ def _faults(row: Mapping[str, str]) -> list[str]:
 
 def _row(number: int, row: Mapping[str, str], kept: Sequence[str]) -> Row:
     modality = " ".join(row["modality"].split())
+    is_healthy = _listed(row["mask"].lower()) == (NO_MASK,)
     return Row(
         number=number,
         image=row["image"],
-        masks=() if _listed(row["mask"].lower()) == (NO_MASK,) else _listed(row["mask"]),
+        masks=() if is_healthy else _listed(row["mask"]),
         patient=_one_form(row["patient_id"]),
         modality=MODALITIES.get(modality.lower(), modality),
         organ=_one_form(" ".join(row["organ"].lower().split())),
@@ -173,6 +180,7 @@ def _row(number: int, row: Mapping[str, str], kept: Sequence[str]) -> Row:
         frame=int(row.get("frame") or 0),
         labels=split_labels(row.get("labels", "")),
         extra=tuple((name, _one_form(row.get(name, ""))) for name in kept),
+        is_healthy=is_healthy,
     )
 
 

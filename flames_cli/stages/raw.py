@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flames_cli.config import ReadConfig
+from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.patient_names import find_alike
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader, names_of
-from flames_cli.readers.base import BadCase, Reader, ReadOptions, Source, find_root, require_sources
-from flames_cli.readers.formats.ranges import is_ct
+from flames_cli.readers.base import (
+    BadCase,
+    Reader,
+    ReadOptions,
+    Source,
+    VolumeRules,
+    find_root,
+    require_sources,
+)
+from flames_cli.readers.formats.ranges import is_ct, resolve_rule
 from flames_cli.readers.manifest_table import MODALITIES
 
 Kind = tuple[str, str]
@@ -174,6 +183,11 @@ def read_options(config: ReadConfig) -> ReadOptions:
         labels=config.labels,
         mask_threshold=config.mask_threshold,
     )
+
+
+def rule_of(reader: Reader, modality: str, config: ReadConfig) -> IntensityRule:
+    """Return the rule of the intensities of a data set's images of one modality."""
+    return resolve_rule(reader.volume_rules or VolumeRules(modality), read_options(config))
 
 
 def describe_bad(source: Source, error: BadCase) -> str:

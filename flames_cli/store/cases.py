@@ -1,6 +1,7 @@
 """Cases in HDF5: one group per set and one chunk per case, so sets can be copied without decoding."""
 
 import json
+import math
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, Self, cast, get_args
 
 import h5py
 import numpy as np
 from isal import isal_zlib
 
 from flames_cli.arrays import Mask, Pixels
+from flames_cli.core.imaging.intensity import PercentileOf
+from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.imaging.lesions import LesionSize
 from flames_cli.core.imaging.preparation import Plane
 from flames_cli.core.imaging.small_lesion_rule import (
@@ -107,6 +110,9 @@ class SetInfo:
     """Unit that counts as a patient: `patient`, `sequence`, or `image` where patients are unknown."""
     mask_resize: str = "paper"
     """Method by which masks were resized (`core.imaging.geometry`): `aligned` or `paper`."""
+    intensities: IntensityRule | None = None
+    """Rule that made the intensities of its volumes and of its images of more than 8 bits 0..1; None: the
+    file is of an earlier release."""
 
     def judge(self, case: CaseInfo) -> Lesion:
         """Return whether the lesions of `case` are small, large, or none."""
@@ -207,6 +213,7 @@ def write_set(
         small=str(info.small),
         patient_unit=info.patient_unit,
         mask_resize=info.mask_resize,
+        **_rule_attributes(info.intensities),
     )
     images = _create_chunked(group, "image", len(cases), info.pixel_shape, info.dtype)
     masks = _create_chunked(group, "mask", len(cases), (info.size, info.size), np.dtype(np.uint8))
@@ -214,6 +221,13 @@ def write_set(
         images.id.write_direct_chunk((index, *(0 for _ in info.pixel_shape)), image)
         masks.id.write_direct_chunk((index, 0, 0), mask)
     _write_columns(group, cases)
+
+
+def _rule_attributes(rule: IntensityRule | None) -> dict[str, Any]:
+    if rule is None:
+        return {}
+    window = {} if rule.window is None else {"window": np.array(rule.window, np.float64)}
+    return {"percentile": float(rule.percentile), "percentile_of": rule.percentile_of, **window}
 
 
 def _create_chunked(
@@ -287,6 +301,7 @@ def read_set_info(group: h5py.Group) -> SetInfo:
         # Files of version 4 have neither; their masks were resized as in the paper.
         patient_unit=_text(attrs.get("patient_unit", "patient")),
         mask_resize=_text(attrs.get("mask_resize", "paper")),
+        intensities=_read_rule(attrs),
     )
     _check_pixels(group, info)
     if info.patient_unit not in NOUNS:
@@ -294,6 +309,19 @@ def read_set_info(group: h5py.Group) -> SetInfo:
             f"its patient_unit is {info.patient_unit[:40]!r}, expected one of {', '.join(NOUNS)}"
         )
     return info
+
+
+def _read_rule(attrs: h5py.AttributeManager) -> IntensityRule | None:
+    """Return the rule of the intensities; None in files of earlier releases."""
+    if "percentile" not in attrs:
+        return None
+    percentile, of = float(attrs["percentile"]), _text(attrs["percentile_of"])
+    window = [float(end) for end in attrs["window"]] if "window" in attrs else []
+    if window and not (len(window) == 2 and -math.inf < window[0] < window[1] < math.inf):
+        raise ValueError(f"its window is {window[:3]}, expected two numbers, the first below the second")
+    if not 0 < percentile <= 100 or of not in get_args(PercentileOf):
+        raise ValueError(f"its percentile is {percentile:g} of {of[:40]!r} voxels")
+    return IntensityRule((window[0], window[1]) if window else None, percentile, cast(PercentileOf, of))
 
 
 def _text(value: object) -> str:

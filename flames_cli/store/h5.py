@@ -9,7 +9,6 @@ from pathlib import Path
 
 import h5py
 
-from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.imaging.preparation import NOT_KNOWN, MaskResize, Plane, Preparation
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
@@ -209,9 +208,9 @@ def read_shard_summary(path: Path) -> ShardSummary:
 
 
 def _preparation(info: SetInfo, planes: Sequence[Plane]) -> Preparation:
-    rule: IntensityRule | None = getattr(info, "intensities", None)
+    rules = (info.intensities,) if info.intensities else ()
     resize: MaskResize = "aligned" if info.mask_resize == "aligned" else "paper"
-    return Preparation((rule,) if rule else (), tuple(planes), (resize,))
+    return Preparation(rules, tuple(planes), (resize,))
 
 
 def read_shard_sets(path: Path, set_name: str, complete: bool = False) -> list[CaseSet]:

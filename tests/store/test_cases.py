@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.imaging.lesions import LesionSize
 from flames_cli.core.imaging.small_lesion_rule import DEFAULT_RULE, SmallLesionRule
 from flames_cli.core.imaging.volumes import PLANES, Placement
@@ -126,6 +127,39 @@ def test_the_rule_of_a_set_is_kept(rule):
         write_set(file, "train", about, [], [])
         assert file["train"].attrs["small"] == str(rule)
         assert read_set_info(file["train"]) == about
+
+
+@pytest.mark.parametrize(
+    "rule", [None, IntensityRule(), IntensityRule(None, 99.5, "foreground"), IntensityRule((-160.0, 240.0))]
+)
+def test_the_rule_of_the_intensities_is_kept(rule):
+    about = replace(info(), intensities=rule)
+    with memory_file() as file:
+        write_set(file, "train", about, [], [])
+        assert read_set_info(file["train"]) == about
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("window", [1.0]),
+        ("window", [5.0, 1.0]),
+        ("window", [1.0, np.inf]),
+        ("window", [np.nan, 1.0]),
+        ("window", "0,1"),
+        ("percentile", 0.0),
+        ("percentile", np.nan),
+        ("percentile", "high"),
+        ("percentile_of", "some"),
+        ("percentile_of", 1),
+    ],
+)
+def test_a_rule_that_no_release_writes_is_damage(attribute, value):
+    with memory_file() as file:
+        write_set(file, "train", replace(info(), intensities=IntensityRule((0.0, 1.0))), [], [])
+        file["train"].attrs[attribute] = value
+        with pytest.raises((ValueError, TypeError)):
+            read_set_info(file["train"])
 
 
 def test_cases_are_judged_by_the_rule_of_their_set():

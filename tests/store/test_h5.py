@@ -5,6 +5,8 @@ import h5py
 import numpy as np
 import pytest
 
+from flames_cli.core.imaging.intensity_rule import IntensityRule
+from flames_cli.core.imaging.preparation import Preparation
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
@@ -28,7 +30,8 @@ from tests.support.datasets import write_noise
 
 BUSI = SetInfo("busi", "US", "breast", 6, 255)
 OTU = SetInfo("otu2d", "US", "ovary", 6, 255)
-BRATS = SetInfo("brats", "MRI", "brain", 6, 4095)
+RULE = IntensityRule(None, 99.0, "foreground")
+BRATS = SetInfo("brats", "MRI", "brain", 6, 4095, intensities=RULE)
 POLYPS = SetInfo("kvasir", "Endoscopy", "colon", 6, 255, 3, "polyps", SmallLesionRule("box", 5, 2))
 MEMBERS = {
     "client_train": [("a", "a", 2), ("b", "b", 1)],
@@ -104,6 +107,7 @@ def test_a_shards_summary_needs_no_pixels(shard):
     assert summary.channels == 1
     assert summary.images == {"train": 2, "val": 1, "test": 1}
     assert summary.columns == ()
+    assert summary.preparation == Preparation((RULE,), (), ("paper",))
 
 
 def test_a_shards_summary_names_the_kept_columns(source, shard):

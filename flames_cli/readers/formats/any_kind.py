@@ -49,7 +49,8 @@ from flames_cli.readers.formats.volumes import (
     stored_as,
 )
 
-STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+TIFF_SUFFIXES = (".tif", ".tiff")
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -62,7 +63,7 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
     """
     if source.is_healthy and not options.keep_empty:
         raise SkippedCase(NO_LESION)
-    kind = _kind(source.image)
+    kind = kind_of(source.image)
     if kind == "dicom":
         require_modality(source.image, source.modality)
     if kind == "still" or (kind == "dicom" and dicom_stills.is_still(source.image, source.frame)):
@@ -72,7 +73,7 @@ def read_any(source: Source, options: ReadOptions) -> list[RawCase]:
             f"{source.name}: frame {source.frame} of a volume, expected a clip; leave the cell of the column "
             "frame empty"
         )
-    image = _read_volume(source.image)
+    image = _read_image_volume(source)
     rule = user_rule(source, options)
     masks = [_mark_volume(source, path, image, rule) for path in source.masks]
     marked = join(masks) if masks else Marked(np.zeros_like(image.voxels, bool))
@@ -88,8 +89,12 @@ def _require_choice(marked: Marked, options: ReadOptions) -> None:
         raise SkippedCase(NONE_CHOSEN)
 
 
-def _kind(path: Path) -> Kind:
-    """Return the kind that the name states, or the content of a file whose name states none."""
+def kind_of(path: Path) -> Kind:
+    """Return the kind that the name states, or the content of a file whose name states none.
+
+    Raises:
+        BadCase: there is no such file, or no reader for it.
+    """
     name = path.name.lower()
     if name.endswith(STILL_SUFFIXES):
         return "still"
@@ -139,24 +144,24 @@ def _read_still(source: Source, options: ReadOptions) -> RawCase:
 
 
 def _read_still_image(source: Source, colour: bool) -> dicom_stills.Still:
-    if _kind(source.image) == "dicom":
+    if kind_of(source.image) == "dicom":
         return dicom_stills.read_still(source.image, colour, source.frame)
-    if source.frame:
+    if source.frame and not source.image.name.lower().endswith(TIFF_SUFFIXES):
         raise BadCase(
-            f"{source.name}: frame {source.frame} of a single image, expected a DICOM clip; leave the cell "
-            "of the column frame empty"
+            f"{source.name}: frame {source.frame} of a single image, expected a DICOM clip or a TIFF of "
+            "several pages; leave the cell of the column frame empty"
         )
-    return dicom_stills.Still(read_deep_image(source.image, colour))
+    return dicom_stills.Still(read_deep_image(source.image, colour, source.frame))
 
 
 def _mark_still(source: Source, path: Path, shape: tuple[int, ...], rule: MaskRule) -> Marked:
     """Return the tumour of one mask of a still."""
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == "still":
         return read_mask(path, shape, rule)
     if kind != "dicom":
         raise BadCase(f"{path.name}: the mask is a volume, its image a still; expected both alike")
-    is_dicom_image = _kind(source.image) == "dicom"
+    is_dicom_image = kind_of(source.image) == "dicom"
     remarks = tuple(require_same_image(source.image, path)) if is_dicom_image else ()
     if is_segmentation(path):
         image = source.image if is_dicom_image else None
@@ -176,20 +181,23 @@ def _mark_segments(tumour: Flags, rule: MaskRule, found: frozenset[str], remarks
     return Marked(tumour, found, (NONE_CHOSEN, *remarks) if rule.labels and not found else remarks)
 
 
-def _read_volume(path: Path) -> Volume:
-    return read_volume(path) if _kind(path) == "nifti" else read_series(path)
+def _read_image_volume(source: Source) -> Volume:
+    if kind_of(source.image) == "nifti":
+        return read_volume(source.image)
+    folder = source.image.parent if len(source.files) > 1 else source.image
+    return read_series(folder, files=source.files)
 
 
 def _mark_volume(source: Source, path: Path, image: Volume, rule: MaskRule) -> Marked:
     """Return the tumour of one mask of a volume, in its own memory order: another order is much slower."""
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == "still":
         raise BadCase(f"{path.name}: the mask is a still, its image a volume; expected both alike")
     if kind == "nifti":
         mask = stored_as(read_volume(path, None), image.axes)
         require_same_grid(source, image, mask)
         return mark_tumour(path, mask.voxels, rule)
-    remarks = tuple(require_same_origin(source.image, path)) if _kind(source.image) == "dicom" else ()
+    remarks = tuple(require_same_origin(source.image, path)) if kind_of(source.image) == "dicom" else ()
     if dicom_stills.is_still(path):
         raise BadCase(f"{path.name}: the mask is a still, its image a volume; expected both alike")
     if is_segmentation(path):

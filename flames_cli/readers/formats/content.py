@@ -72,6 +72,18 @@ def recognise_file(path: Path) -> Content:
         return _UNKNOWN
 
 
+def is_text(path: Path) -> bool:
+    """Return whether a file of no known format begins as text, or is empty."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(START_BYTES)
+    except OSError:
+        return False
+    if recognise(start).name:
+        return False
+    return not any(byte < 32 and byte not in b"\t\n\r\f" for byte in start)
+
+
 def describe(content: Content) -> str:
     """Return the reason why a file cannot be read under its name, for the brackets of a message."""
     return f"its content is {content.name}; {content.advice}" if content.name else "of no known format"

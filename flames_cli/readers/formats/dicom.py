@@ -1,6 +1,7 @@
 """Read DICOM volumes, which are series of slices, turned to RAS."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -37,7 +38,7 @@ ALIKE = 1e-3
 """Largest difference between slices in direction cosines, and in mm between pixels."""
 
 
-def read_series(path: Path, labels: bool = False) -> Volume:
+def read_series(path: Path, labels: bool = False, files: Sequence[Path] = ()) -> Volume:
     """Return the volume of one series: a folder with one file per slice, or one file of one or more slices.
 
     Values are rescaled by slope and intercept (CT: to HU). MONOCHROME1 is inverted, except in CT, whose HU do
@@ -46,12 +47,37 @@ def read_series(path: Path, labels: bool = False) -> Volume:
     Args:
         path: the folder or the file.
         labels: True if the series is a mask; its stored values are returned.
+        files: the files of the series, if it shares the folder with others; none: all in the folder.
 
     Raises:
         BadCase: there are several series or patients; slices are missing, repeated, uneven or of different
             kinds; the images are in colour or a segmentation; CT is not in HU; or a file cannot be decoded.
     """
-    files = list_files(path)
+    series = arrange_series(path, labels, files)
+    axes = "".join(nib.aff2axcodes(series.affine))
+    return Volume(to_ras(_stack(series.planes, labels), axes), series.affine, axes, series.remarks)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Slices of one series, not yet decoded."""
+
+    planes: list[Plane]
+    """Slices in the order in which a volume stores them: along their normal."""
+    affine: Floats
+    """Matrix from column, row and slice index to mm (RAS), 4×4."""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Numbers of columns, rows and slices."""
+        rows, columns = self.planes[0].shape
+        return columns, rows, len(self.planes)
+
+
+def arrange_series(path: Path, labels: bool = False, files: Sequence[Path] = ()) -> Series:
+    """Return the slices of one series in order; arguments and errors are those of `read_series`."""
+    files = list(files) or list_files(path)
     headers = [read_header(file) for file in files]
     _require_one_series(path, headers)
     _require_slices(path, headers)
@@ -66,9 +92,7 @@ def read_series(path: Path, labels: bool = False) -> Volume:
     _require_alike(path, planes)
     normal = planes[0].normal
     planes.sort(key=lambda plane: float(plane.position @ normal))
-    affine = LPS_TO_RAS @ plane_affine(planes[0], _step(path, planes))
-    axes = "".join(nib.aff2axcodes(affine))
-    return Volume(to_ras(_stack(planes, labels), axes), affine, axes, remarks)
+    return Series(planes, LPS_TO_RAS @ plane_affine(planes[0], _step(path, planes)), remarks)
 
 
 def _require_slices(path: Path, headers: Sequence[Dataset]) -> None:

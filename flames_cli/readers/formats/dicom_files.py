@@ -27,6 +27,11 @@ from flames_cli.readers.formats.content import describe, recognise_file
 from flames_cli.readers.formats.images import MAX_PIXELS
 from flames_cli.readers.formats.nifti import MAX_BYTES
 
+
+class NoImage(BadCase):
+    """A DICOM file that is no image, such as a report, contours or a segmentation."""
+
+
 PIXEL_TAGS = [
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
@@ -242,7 +247,7 @@ def require_plain_labels(path: Path, header: Dataset) -> None:
 
 def _check_size(path: Path, header: Dataset) -> None:
     if "Rows" not in header:
-        raise BadCase(
+        raise NoImage(
             f"{path.name}: it contains no pixels, expected slices or DICOM-SEG (RTSTRUCT is not read); take "
             "it out of the folder, or convert it"
         )

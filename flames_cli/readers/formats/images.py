@@ -1,6 +1,7 @@
 """Decode still images to grey or colour."""
 
 import io
+import mmap
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,14 @@ from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats import tiff
 from flames_cli.readers.formats.content import describe, recognise_file
 from flames_cli.readers.formats.png import decode_simple, is_deep_colour, is_grey
-from flames_cli.readers.formats.tiff_directory import HEIGHT, WIDTH, count_pages, is_tiff, read_directory
+from flames_cli.readers.formats.tiff_directory import (
+    HEIGHT,
+    WIDTH,
+    count_pages,
+    is_tiff,
+    read_directory,
+    start_at_page,
+)
 from flames_cli.readers.formats.transparency import is_opaque, require_opaque
 
 MAX_PIXELS = 50_000_000
@@ -56,21 +64,45 @@ def decode_image(path: Path, colour: bool = False) -> Pixels:
         return _decode(path, _read_bytes(path), colour)
 
 
-def read_deep_image(path: Path, colour: bool = False) -> Pixels:
+def read_deep_image(path: Path, colour: bool = False, page: int = 0) -> Pixels:
     """Return the image like `decode_image`.
 
+    Args:
+        path: the file.
+        colour: True to keep colours.
+        page: number of the page of a TIFF, from 1; 0: the file has one image.
+
     Raises:
-        BadCase: see `read_image`; or the file has several pages.
+        BadCase: see `read_image`; or the file has several pages and none is named, or not that page.
     """
     with _named_errors(path):
         data = _read_bytes(path)
-        _require_one_page(path, data)
-        return _decode(path, data, colour)
+        if not page:
+            _require_one_page(path, data)
+            return _decode(path, data, colour)
+        pages = count_pages(data) if is_tiff(data) else 1
+        if page > pages:
+            raise BadCase(
+                f"{path.name}: frame {page} does not exist, the file has {pages}; correct the column frame"
+            )
+        return _decode(path, start_at_page(data, page) if pages > 1 else data, colour)
 
 
 def _require_one_page(path: Path, data: bytes) -> None:
     if is_tiff(data) and (pages := count_pages(data)) > 1:
-        raise BadCase(f"{path.name}: it contains {pages} pages, expected one image; save each as a file")
+        raise BadCase(
+            f"{path.name}: it contains {pages} pages, expected one image; save each as a file, or write the "
+            "number of one into the column frame of the manifest"
+        )
+
+
+def count_images(path: Path) -> int:
+    """Return the number of pages of a TIFF; 1 for other files, and for those that are damaged."""
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return count_pages(data) if is_tiff(data) else 1
+    except DAMAGE:
+        return 1
 
 
 def _read_bytes(path: Path) -> bytes:

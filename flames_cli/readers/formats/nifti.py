@@ -80,6 +80,18 @@ def read_volume(path: Path, channel: int | None = 0) -> Volume:
     return Volume(to_ras(voxels, axes), affine, axes)
 
 
+def read_volume_header(path: Path) -> nib.Nifti1Header:
+    """Return the header of a file that `read_volume` can read; the voxels are not read.
+
+    Raises:
+        BadCase: the header cannot be right, or the file is of another kind.
+    """
+    with _named_errors(path), _open(path) as stream:
+        header = _read_header(path, stream)
+        _claimed_bytes(path, header)
+    return header
+
+
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
     try:

@@ -1,12 +1,13 @@
 """Choose the intensities of an image that become black and white: a window, or 0 to a percentile."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from flames_cli.arrays import Pixels
 from flames_cli.core.imaging.intensity import count_values, percentile_range, round_outwards, sample_voxels
+from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.readers.base import BadCase, ReadOptions, VolumeRules
 
 Range = tuple[float, float]
@@ -40,6 +41,13 @@ BELOW_AIR = -1100.0
 FEWEST_HU = 20.0
 """Distance from 0 HU within which no CT lies completely: its noise alone is wider."""
 
+OTHER_UNITS = (
+    "no value is below 0, but the window of the model begins below 0: the values may not be Hounsfield units"
+)
+"""Remark on an image whose values do not fit the window of the model."""
+NEGATIVE = "many values are below 0, which the rule of the model makes black"
+"""Remark on an image such as one of z-scores."""
+
 _CT = re.compile(r"CTA?(?![A-Za-z])", re.IGNORECASE)
 _AIR_HU = (-3100.0, -900.0)
 
@@ -59,10 +67,21 @@ def find_window(windows: Mapping[str, Range], modality: str) -> Range | None:
     return windows.get(modality) or (windows.get("CT") if is_ct(modality) else None)
 
 
+def resolve_rule(rules: VolumeRules, options: ReadOptions) -> IntensityRule:
+    """Return the rule by which `choose_range` makes intensities 0..1.
+
+    It has the user's window; else the window of the data set, or CT_WINDOW for CT; else 0 and a percentile.
+    """
+    given = find_window(options.windows, rules.modality) or rules.window
+    if window := given or (CT_WINDOW if is_ct(rules.modality) else None):
+        return IntensityRule(window)
+    return IntensityRule(None, options.percentile, options.percentile_of)
+
+
 def choose_range(name: str, voxels: Pixels, rules: VolumeRules, options: ReadOptions) -> Range:
     """Return the intensities that become black and white in an image or a volume.
 
-    They are the user's window; else the window of the data set, or CT_WINDOW for CT; else 0 and a percentile.
+    They follow the rule of the model, if there is one; else that of the data set (see `resolve_rule`).
 
     Args:
         name: name of the file, for messages.
@@ -74,17 +93,41 @@ def choose_range(name: str, voxels: Pixels, rules: VolumeRules, options: ReadOpt
         BadCase: the window is in HU and the values are not; or many values are below 0, or the percentile is
             not above 0, where 0 would become black. The message names the option that helps.
     """
-    if given := find_window(options.windows, rules.modality):
-        return given
-    window = rules.window or (CT_WINDOW if is_ct(rules.modality) else None)
-    if window:
-        _require_hu(name, voxels, rules.modality, window)
-        return window
+    if options.intensities:
+        return _range_of_model(name, voxels, options.intensities)
+    rule = resolve_rule(rules, options)
+    if rule.window:
+        if not find_window(options.windows, rules.modality):
+            _require_hu(name, voxels, rules.modality, rule.window)
+        return rule.window
     _require_few_negative(name, voxels, rules.modality)
     try:
-        return percentile_range(voxels, options.percentile, options.percentile_of)
+        return percentile_range(voxels, rule.percentile, rule.percentile_of)
     except ValueError as error:
         raise BadCase(f"{name}: {error}; {_other_percentile(voxels, rules.modality, options)}") from error
+
+
+def default_rule(modality: str) -> IntensityRule:
+    """Return the rule for images of a model that does not state its own: that of its modality."""
+    return IntensityRule(CT_WINDOW if is_ct(modality) else None)
+
+
+def _range_of_model(name: str, voxels: Pixels, rule: IntensityRule) -> Range:
+    if rule.window:
+        return rule.window
+    try:
+        return percentile_range(voxels, rule.percentile, rule.percentile_of)
+    except ValueError as error:
+        raise BadCase(f"{name}: {error} by the rule of the model; check the file") from error
+
+
+def remark_on_units(slices: Sequence[Pixels], rule: IntensityRule) -> tuple[str, ...]:
+    """Return a remark if the intensities of an image do not have the units of the model's rule."""
+    lowest = min(float(one.min()) for one in slices)
+    if rule.window:
+        return (OTHER_UNITS,) if rule.window[0] < 0 <= lowest else ()
+    shown = [(one < 0).mean() for one in slices] if lowest < 0 else [0.0]
+    return (NEGATIVE,) if float(np.mean(shown)) > MOST_NEGATIVE else ()
 
 
 def advise_window(modality: str, window: Range) -> str:

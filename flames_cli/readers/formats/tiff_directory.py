@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from mmap import mmap
 
 import numpy as np
 
@@ -19,6 +20,9 @@ _READ = {
 }
 _MAX_ENTRIES, _MAX_PAGES, _MAX_VALUES = 4096, 1000, 2**20
 """Limits of what is read: an image of MAX_PIXELS has fewer strips or tiles."""
+
+Content = bytes | mmap
+"""Content of a file, in memory or on the disk."""
 
 Tags = Mapping[int, tuple[int, ...]]
 
@@ -54,7 +58,7 @@ class Directory:
         return set(self.tags.get(tag) or (_DEFAULTS[tag],))
 
 
-def is_tiff(data: bytes) -> bool:
+def is_tiff(data: Content) -> bool:
     """Return whether `data` starts as a TIFF or BigTIFF file."""
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -72,7 +76,7 @@ class _Entries:
     next_directory: int
 
 
-def count_pages(data: bytes) -> int:
+def count_pages(data: Content) -> int:
     """Return the number of directories, counted up to _MAX_PAGES.
 
     Raises:
@@ -84,7 +88,27 @@ def count_pages(data: bytes) -> int:
     return pages
 
 
-def _find_entries(data: bytes, start: int = 0) -> _Entries:
+def start_at_page(data: bytes, page: int) -> bytes:
+    """Return the content of a file that begins with page `page` (from 1), which readers take for the first.
+
+    Raises:
+        ValueError: there is no such page.
+        struct.error: see `read_directory`.
+    """
+    found, at = _find_entries(data), 0
+    for _ in range(page - 1):
+        at = found.next_directory
+        if not at:
+            raise ValueError(f"page {page} does not exist")
+        found = _find_entries(data, at)
+    if not at:
+        return data
+    pointer = struct.pack(found.order + ("Q" if found.is_big else "I"), at)
+    first = 8 if found.is_big else 4
+    return data[:first] + pointer + data[first + len(pointer) :]
+
+
+def _find_entries(data: Content, start: int = 0) -> _Entries:
     """Return the entries of the directory at `start`; 0: the first one."""
     order = "<" if data[:2] == b"II" else ">"
     is_big = 43 in data[2:4]

@@ -1,15 +1,16 @@
-"""Clients of a run, by all that this machine knows of them: its partition, or the records of its rounds."""
+"""Clients of a run, by all that this machine knows of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
-from flames_cli.core.imaging.intensity_rule import IntensityRule
+from flames_cli.core.imaging.preparation import NOT_KNOWN, Preparation
 from flames_cli.errors import FlamesError
-from flames_cli.store.h5 import read_shard_cases
+from flames_cli.store.clients import JoinedClient
+from flames_cli.store.h5 import read_shard_summary
 from flames_cli.store.partition import ClientEntry, NamedPartition, checked_shard
 
 
@@ -25,10 +26,7 @@ class ClientFacts:
     """Number of training patients; 0: not known."""
     images: int = 0
     """Number of training images; 0: not known."""
-    plane: str = "axial"
-    mask_resize: Literal["aligned", "paper"] = "aligned"
-    intensities: tuple[IntensityRule, ...] = ()
-    """Intensity rules of its images; empty: not known."""
+    preparation: Preparation = NOT_KNOWN
     shard: Path | None = None
     """Shard with its training images; None if it is not on this machine."""
 
@@ -39,28 +37,27 @@ def clients_of_partition(partition: NamedPartition) -> tuple[ClientFacts, ...]:
 
 
 def _client_of(partition: NamedPartition, entry: ClientEntry) -> ClientFacts:
-    facts = ClientFacts(
+    try:
+        shard: Path | None = checked_shard(partition.folder, entry)
+        preparation = read_shard_summary(shard).preparation if shard else NOT_KNOWN
+    except FlamesError:
+        shard, preparation = None, NOT_KNOWN
+    return ClientFacts(
         name=entry.name,
         modality=entry.modality,
         organ=entry.organ,
         patients=len(entry.patients["train"]),
         images=entry.images["train"],
-    )
-    try:
-        shard = checked_shard(partition.folder, entry)
-        info, cases = read_shard_cases(shard)["train"]
-    except FlamesError:
-        return facts
-    planes = {case.place.plane for case in cases if case.place}
-    return ClientFacts(
-        name=facts.name,
-        modality=facts.modality,
-        organ=facts.organ,
-        patients=facts.patients,
-        images=facts.images,
-        plane=min(planes, default="axial"),
-        mask_resize=cast("Literal['aligned', 'paper']", info.mask_resize),
+        preparation=preparation,
         shard=shard,
+    )
+
+
+def clients_that_joined(joined: Iterable[JoinedClient]) -> tuple[ClientFacts, ...]:
+    """Return the clients that clients.json lists; it has no numbers of patients."""
+    return tuple(
+        ClientFacts(one.client, one.modality, one.organ, images=one.n_train or 0, preparation=one.preparation)
+        for one in joined
     )
 
 

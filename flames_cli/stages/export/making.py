@@ -113,7 +113,7 @@ def _describe(
         members: all clients whose data trained the model.
         client: the client whose model it is; empty: it is the server's.
     """
-    first = own[0] if own else ClientFacts("", modality)
+    prepared = [one.preparation for one in own]
     trained_on = (TrainedOn(one.name, one.modality, one.organ, one.patients, one.images) for one in members)
     return ModelInfo(
         name=name_model(run.folder.name, client or modality),
@@ -125,9 +125,9 @@ def _describe(
             organs=tuple(sorted({one.organ for one in own if one.organ})),
             size=run.size,
             channels=run.channels,
-            plane=first.plane,
-            mask_resize=first.mask_resize,
-            intensities=tuple(dict.fromkeys(rule for one in own for rule in one.intensities)),
+            plane=next((plane for one in prepared for plane in one.planes), "axial"),
+            mask_resize=next((resize for one in prepared for resize in one.mask_resize), "aligned"),
+            intensities=tuple(dict.fromkeys(rule for one in prepared for rule in one.intensities)),
         ),
         training=Training(
             kind="client" if client else "server",

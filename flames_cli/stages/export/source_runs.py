@@ -11,8 +11,14 @@ from flames_cli.core.federated.reports import State
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import estimates_statistics
-from flames_cli.stages.export.clients import ClientFacts, clients_of_partition, clients_of_records
+from flames_cli.stages.export.clients import (
+    ClientFacts,
+    clients_of_partition,
+    clients_of_records,
+    clients_that_joined,
+)
 from flames_cli.stages.rounds import ChosenRound, choose_round, load_round, read_passes, read_run_rounds
+from flames_cli.store.clients import read_clients
 from flames_cli.store.partition import open_partition
 from flames_cli.store.partitions import name_now
 from flames_cli.store.runs import RunFolder, find_run, read_config, read_rounds
@@ -70,7 +76,7 @@ def read_source_run(workspace: Path, name: str | None, wanted: Wanted | None) ->
         algorithm=get_algorithm(made.strategy),
         state=state,
         chosen=chosen,
-        clients=_find_clients(workspace, made, tables, lines),
+        clients=_find_clients(workspace, folder, made, tables),
         size=int(facts.get("size", 0)),
         channels=int(facts.get("channels", 1)),
         validation=_validation_after(state.round, lines, read_passes(folder, lines)),
@@ -81,12 +87,13 @@ def read_source_run(workspace: Path, name: str | None, wanted: Wanted | None) ->
 
 
 def _find_clients(
-    workspace: Path, made: FederateConfig, tables: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
+    workspace: Path, run: RunFolder, made: FederateConfig, tables: Mapping[str, Any]
 ) -> tuple[ClientFacts, ...]:
     """Return the clients of a run. Those of real nodes are not the clients of a partition on this machine."""
     if not ENGINES[made.engine].clients_hold_their_data and (name := name_now(workspace, tables)):
         return clients_of_partition(open_partition(workspace, name))
-    return clients_of_records(lines)
+    joined = clients_that_joined(read_clients(run.joined_clients))
+    return joined or clients_of_records(read_rounds(run.rounds))
 
 
 def _validation_after(

@@ -34,6 +34,7 @@ from flames_cli.stages.raw import (
     kind_of,
     name_datasets,
     open_raw,
+    rule_of,
 )
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.files.atomic import remove_leftovers, write_json
@@ -82,6 +83,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
                     small=choose_rule(config, reader, names[modality, organ], collection),
                     patient_unit=reader.patient_unit,
                     mask_resize=config.mask_resize,
+                    intensities=rule_of(reader, modality, config),
                 ),
                 sets={own: rename_cases(cases, pseudonym_of) for own, cases in sets[modality, organ].items()},
                 part=part,

@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
+from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase, ReadOptions, VolumeRules
-from flames_cli.readers.formats.ranges import CT_WINDOW, advise_window, choose_range, find_window, is_ct
+from flames_cli.readers.formats.ranges import (
+    CT_WINDOW,
+    advise_window,
+    choose_range,
+    find_window,
+    is_ct,
+    resolve_rule,
+)
 
 SHAPE = (24, 24, 10)
 BODY = np.s_[4:20, 4:20, :]
@@ -37,6 +45,37 @@ def zscore(volume):
 
 def choose(volume, modality="MRI", window=None, **options):
     return choose_range("a.nii", volume, VolumeRules(modality, window), ReadOptions(**options))
+
+
+RULES = {
+    "the user's window": ("MRI", None, {"windows": {"MRI": (1.0, 5.0)}}, IntensityRule((1.0, 5.0))),
+    "the user's, not the data set's": (
+        "CT",
+        (-9.0, 9.0),
+        {"windows": {"CT": (1.0, 5.0)}},
+        IntensityRule((1.0, 5.0)),
+    ),
+    "the data set's": ("CT", (-200.0, 200.0), {}, IntensityRule((-200.0, 200.0))),
+    "that of CT": ("CT-CE", None, {}, IntensityRule(CT_WINDOW)),
+    "a percentile of all": ("MRI", None, {"percentile": 99.0}, IntensityRule(None, 99.0, "all")),
+    "of the foreground": (
+        "MRI",
+        None,
+        {"percentile_of": "foreground"},
+        IntensityRule(None, 95.0, "foreground"),
+    ),
+    "a percentile that no window needs": ("CT", None, {"percentile": 99.0}, IntensityRule(CT_WINDOW)),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_stored_rule_gives_the_range_that_is_chosen(name):
+    modality, window, options, expected = RULES[name]
+    rule = resolve_rule(VolumeRules(modality, window), ReadOptions(**options))
+    assert rule == expected
+    volume = ct() if modality.startswith("CT") else np.abs(ct())
+    by_rule = choose_range("a.nii", volume, VolumeRules("other"), ReadOptions(intensities=rule))
+    assert choose(volume, modality, window, **options) == by_rule
 
 
 @pytest.mark.parametrize("name", ["CT", "ct", "CT-CE", "CT contrast", "ct_portal", "CTA", "CTA neck", "CT2"])
