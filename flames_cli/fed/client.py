@@ -78,9 +78,9 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
 
     report, save_state = train_client(task, settings, profile, cache, on_step)
     reply = pack_report(report, message)
-    log.end_training(report, reply)
     # The state is saved only after packing: without a report, the next round must start from the old state.
     save_state()
+    log.end_training(report, reply)
     return reply
 
 

@@ -10,12 +10,14 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.differences import find_difference
 from flames_cli.core.federated.reports import find_negative_variance, find_not_finite
 from flames_cli.errors import FlamesError
+from flames_cli.fed.client_state import check_token
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.final_model import FinalModel, StoredModel
 from flames_cli.fed.messages import Profile, TrainTask
 from flames_cli.fed.model_description import describe_model
 from flames_cli.fed.node import Declined, NodeSettings
 from flames_cli.fed.node_log import say
+from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.training import receive_final_model
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.models.arrays import to_weights
@@ -41,10 +43,12 @@ def keep_final_model(
         raise Declined("its node keeps no models, since it has no folder for them")
     if request.client != profile.client:
         raise FlamesError(
-            f"the server sent the model of {request.client!r}, expected that of {profile.client}"
+            f"the server sent the model of client {sanitise(request.client[:80])!r}, expected that of "
+            f"{profile.client}; install the same version everywhere"
         )
-    if not (request.run and request.run_name):
-        raise FlamesError("the server sent a model without a run; install the same version everywhere")
+    check_token(request.run)
+    if not request.run_name:
+        raise FlamesError("the server sent a model without the name of its run; install the same version")
     if (found := hash_weights(task.weights)) != model.sha256:
         raise FlamesError(
             f"the model that arrived has the checksum {found[:12]}…, the server states {model.sha256[:12]}…; "
@@ -73,7 +77,10 @@ def _complete(
     variances = describe_entries(model, "all").variances
     fault = find_difference(weights, expected) or find_not_finite(weights)
     if fault := fault or find_negative_variance(weights, variances):
-        raise FlamesError(f"the model that arrived cannot be used ({fault}), expected one of {request.model}")
+        raise FlamesError(
+            f"the model that arrived cannot be used ({fault}), expected the entries of {request.model}; "
+            "install the same version everywhere"
+        )
     val = cache.load(settings, "val")
     if not len(val) or request.clip:
         return weights, None

@@ -41,12 +41,15 @@ class NodeLog:
                 f"run {self._request.run_name} begins: {_rounds(self._request.rounds)}, strategy "
                 f"{self._request.strategy}",
             )
-        say(self._settings, f"{self._round}: training on {_images(profile.n_train)}")
+        say(
+            self._settings,
+            f"{self._round} (run {self._request.run_name}): training on {_images(profile.n_train)}",
+        )
 
     def end_training(self, report: Report, reply: Message) -> None:
         """Log the result of a round, and what comes next."""
         is_last = self._request.round == self._request.rounds
-        after = "the server makes the final models" if is_last else "wait for the other hospitals"
+        after = "the server makes the final models" if is_last else "waiting for the other hospitals"
         say(
             self._settings,
             f"{self._round}: {_images(report.n_examples)} in {self._seconds}, loss "
@@ -62,7 +65,7 @@ class NodeLog:
         found = "no validation patients" if dice is None else f"validation Dice {dice:.3f}"
         say(
             self._settings,
-            f"model after round {self._request.round}: {found}, {self._seconds}",
+            f"model after round {self._request.round}: {found} ({self._seconds})",
             f"  {self._bytes(reply)}",
         )
 
@@ -71,7 +74,7 @@ class NodeLog:
         round_ = self._request.round - 1  # the request has the round that would follow
         say(
             self._settings,
-            f"model after round {round_}: tested on {_images(report.n)}, {self._seconds}",
+            f"model after round {round_}: tested on {_images(report.n)} ({self._seconds})",
         )
 
     @property

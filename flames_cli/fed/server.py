@@ -156,19 +156,17 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
     if federation.save_final and final.statistics is None:
         final = _examine(grid, federation, final, roster, federation.save_final)
     chosen = federation.earlier.choose(final) if federation.earlier else final
-    if federation.delivery:
-        _deliver(grid, federation, federation.delivery, chosen, final, roster, joined)
     if federation.save_evaluations:
-        tested = chosen
         clients = roster.available_clients()
-        able = _with_models(tested, plan, clients)
-        reports, missing = collect_evaluations(grid, plan, tested, able, roster, on_event)
+        able = _with_models(chosen, plan, clients)
+        reports, missing = collect_evaluations(grid, plan, chosen, able, roster, on_event)
         late = {
-            one.client: f"its first model is newer than round {tested.round}"
+            one.client: f"its first model is newer than round {chosen.round}"
             for _, one in clients
-            if plan.model_group_of(one) not in tested.server
+            if plan.model_group_of(one) not in chosen.server
         }
-        federation.save_evaluations(tested.round, reports, {**missing, **late})
+        federation.save_evaluations(chosen.round, reports, {**missing, **late})
+    _deliver(grid, federation, chosen, final, roster, joined, ends_now=first <= plan.rounds)
     return final
 
 
@@ -196,20 +194,27 @@ def _examine(grid: Grid, federation: Federation, last: State, roster: Roster, sa
 def _deliver(
     grid: Grid,
     federation: Federation,
-    delivery: Delivery,
     chosen: State,
     last: State,
     roster: Roster,
     joined: JoinedClients,
+    ends_now: bool,
 ) -> None:
-    """Send each client that does not have it its own model of the chosen round."""
-    if not (pending := find_pending(delivery, chosen, last)):
+    """Send each client its own model of the chosen round.
+
+    A run without new rounds (not `ends_now`) sends only the models that clients do not have yet. After new
+    rounds a client may have the same model from before, and still has to learn that the run has ended.
+    """
+    if not (delivery := federation.delivery):
         return
-    clients = [one for one in roster.clients_called(pending) if one[1].client in pending]
+    pending = find_pending(delivery, chosen, last)
+    if not pending and not ends_now:
+        return
+    clients = [one for one in roster.clients_called(pending) if ends_now or one[1].client in pending]
     joined.note(roster.known)
     missing = dict.fromkeys(pending, "it was not present after the last round")
     for _, profile in clients:
-        del missing[profile.client]
+        missing.pop(profile.client, None)
     missing |= deliver_models(grid, federation.plan, delivery, chosen, last, clients, roster)
     if missing:
         federation.on_event(Noted(describe_missing(missing)))

@@ -79,8 +79,8 @@ def describe_missing(missing: Mapping[str, str]) -> str:
     """Return a note that names the clients without their model."""
     listed = "; ".join(f"{client}: {reason}" for client, reason in missing.items())
     return (
-        f"{len(missing)} of the clients have not got their own model ({listed}); start their nodes, then run "
-        "the same `flames federate` again: it sends these models and changes nothing else"
+        f"clients that have not stored their own model: {listed}; start their nodes, then run the same "
+        "`flames federate` again, which sends these models and changes nothing else"
     )
 
 

@@ -30,6 +30,7 @@ from flames_cli.stages.federate.run_files import (
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
+from flames_cli.store.clients import read_clients
 from flames_cli.store.files.aside import set_aside
 from flames_cli.store.files.locks import locked, reading_partition, rounds_of, wait_until_free
 from flames_cli.store.runs import (
@@ -61,6 +62,8 @@ class FederationResult:
     """Lines of rounds.jsonl."""
     tests: dict[str, Any] | None = None
     """Reports of real nodes about their test sets, as in client-tests.json."""
+    models_kept: dict[str, bool] | None = None
+    """True for each real node that has stored its own model, by client; None with other engines."""
     notes: list[str] = field(default_factory=list)
     """Damage that was found, with its repair, and warnings, in their order."""
     final: dict[str, Any] | None = None
@@ -136,8 +139,15 @@ def federate(
         chosen=choose_round(read_run_rounds(folder, config), None),
         validation=read_validation(folder, config, lines),
         tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
+        models_kept=_find_kept(folder, config),
         notes=notes,
     )
+
+
+def _find_kept(run: RunFolder, config: FederateConfig) -> dict[str, bool] | None:
+    if not ENGINES[config.engine].clients_hold_their_data:
+        return None
+    return {one.client: one.kept is not None for one in read_clients(run.joined_clients)}
 
 
 def check_inputs(config: FederateConfig) -> None:
