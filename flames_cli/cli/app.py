@@ -21,6 +21,7 @@ from flames_cli.cli.federate_command import federate, strategies_epilog
 from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.options import Json, Workspace, build_config, check_workspace
 from flames_cli.cli.preprocess_command import preprocess
+from flames_cli.cli.report_command import report
 from flames_cli.cli.runs_command import runs
 from flames_cli.cli.section_command import FederateCommand, SectionCommand
 from flames_cli.store import DEFAULT_WORKSPACE
@@ -29,7 +30,7 @@ app = typer.Typer(
     cls=FlamesGroup,
     name="flames",
     help="Federated, multi-modality tumour segmentation: one model per modality, whatever the organ.\n\n"
-    "The stages, in order: check, preprocess, partition, federate, evaluate, compare, tsne. "
+    "The stages, in order: check, preprocess, partition, federate, evaluate, compare, tsne, report. "
     "New here? Run `flames demo`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -134,6 +135,7 @@ def tsne(ctx: typer.Context) -> None:
 
 
 app.command(rich_help_panel="Models", cls=SectionCommand)(export)
+app.command(rich_help_panel="Stages", cls=SectionCommand)(report)
 app.add_typer(runs, name="runs")
 app.add_typer(deploy, name="deploy", rich_help_panel="Between machines")
 

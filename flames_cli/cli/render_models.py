@@ -22,6 +22,14 @@ def print_exported(console: Console, made: "Exported") -> None:
     for note in made.notes:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     console.print(f"  {made.folder}", style="dim", soft_wrap=True)
+    for one in made.formats:
+        images = f"{count(one.random_images, 'random image')}"
+        images += f" and {count(one.real_images, 'real one')}" if one.real_images else ""
+        console.print(
+            f"  {one.path}: differs from torch by at most {one.largest_difference:.1e} in probability, on "
+            f"{images}",
+            soft_wrap=True,
+        )
     if made.archive:
         console.print(f"  {made.archive}", style="dim", soft_wrap=True)
     console.print(f"next: flames predict --model {made.info.name} FILE…", style="bold", soft_wrap=True)

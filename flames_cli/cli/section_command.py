@@ -55,7 +55,7 @@ class SectionCommand(TyperCommand):
 
 
 class FederateCommand(SectionCommand):
-    """The command `federate`, which also has --resume."""
+    """The command `federate`, which also has --resume and --verbose."""
 
     extra = (
         lambda: OptionalValue(
@@ -64,6 +64,13 @@ class FederateCommand(SectionCommand):
             autocompletion=complete("runs and families"),
             help="Continue a run with its own options; without a name the newest run. Typed options must "
             "agree with those of the run.",
+            rich_help_panel="Run",
+        ),
+        lambda: TyperOption(
+            param_decls=["verbose", "--verbose"],
+            is_flag=True,
+            default=False,
+            help="Also show the lines of the run's log, log.txt.",
             rich_help_panel="Run",
         ),
     )
@@ -92,6 +99,13 @@ def section_options(
             is_flag=True,
             default=False,
             help="Print the result as JSON on stdout.",
+            rich_help_panel="Run",
+        ),
+        TyperOption(
+            param_decls=["quiet", "--quiet"],
+            is_flag=True,
+            default=False,
+            help="Show results and errors only, no progress and no notes.",
             rich_help_panel="Run",
         ),
     ]
@@ -150,7 +164,7 @@ def make_option(kind: "type[Section]", key: str) -> TyperOption:
         show_default=facts.get("shown") or True,
         envvar=facts.get("envvar"),
         show_envvar=bool(facts.get("envvar")),
-        autocompletion=complete(facts.get("names") or get_args(value_type), value_type),
+        autocompletion=complete(facts.get("names") or closed_set(value_type)),
         rich_help_panel=facts.get("panel") or None,
     )
 
@@ -161,8 +175,8 @@ def _flags(key: str, field: "FieldInfo", flag: str | None) -> str:
 
 
 def _metavar(kind: "type[Section]", key: str, value_type: Any) -> str | None:
-    if get_origin(value_type) is Literal:
-        return f"[{'|'.join(get_args(value_type))}]"
+    if names := closed_set(value_type):
+        return f"[{'|'.join(names)}]"
     if key + BY_MODALITY in kind.model_fields:
         return "[NAME=]NUMBER"
     return None
@@ -178,7 +192,14 @@ def plain_type(annotation: Any) -> Any:
     return annotation
 
 
-def complete(names: Any, value_type: Any = str) -> Any:
+def closed_set(value_type: Any) -> tuple[str, ...]:
+    """Return all values of a type, or of the elements of a tuple; empty if it is no closed set."""
+    if get_origin(value_type) is tuple:
+        value_type = get_args(value_type)[0]
+    return get_args(value_type) if get_origin(value_type) is Literal else ()
+
+
+def complete(names: str | tuple[str, ...] | None) -> Any:
     """Return what the shell calls to complete a value: a closed set, or a kind of `known_names`."""
     if isinstance(names, str):
 
@@ -187,7 +208,7 @@ def complete(names: Any, value_type: Any = str) -> Any:
             return [name for name in found if name.startswith(incomplete)]
 
         return complete_names
-    if get_origin(value_type) is Literal:
+    if names:
         return lambda _context, _arguments, incomplete: [
             name for name in names if name.startswith(incomplete)
         ]

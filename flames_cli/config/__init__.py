@@ -16,7 +16,7 @@ from flames_cli.config.loading import (
 )
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
 from flames_cli.config.section import PANELS, Section
-from flames_cli.config.use import ExportConfig
+from flames_cli.config.use import ExportConfig, ReportConfig
 from flames_cli.config.values import DEFAULT_ROUND, MAX_NAME, Device, Precision, Wanted
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Precision",
     "PreprocessConfig",
     "ReadConfig",
+    "ReportConfig",
     "Section",
     "TsneConfig",
     "Wanted",

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, create_model
 
 from flames_cli.config.section import ENGINE, RUN_PANEL, TRUST, Section, option
 from flames_cli.config.values import Device, Factor, FoldSet, Fraction, Name, Part, Precision, Rate, Seeds
@@ -221,6 +221,17 @@ class FederateConfig(_TrainSection, Section):
     )
     keep_rounds: Annotated[int, Field(ge=1)] = option(
         2, "Number of newest checkpoints to keep; the best ones are kept too.", RUN_PANEL, may_change=True
+    )
+    track: Annotated[
+        tuple[Literal["tensorboard", "mlflow", "wandb", "csv"], ...],
+        AfterValidator(lambda names: tuple(dict.fromkeys(names))),
+    ] = option(
+        (),
+        "Tracker that also gets the figures of each round; may be repeated. Nothing is sent to another "
+        "machine unless a variable of the tracker says so.",
+        RUN_PANEL,
+        shown="none",
+        may_change=True,
     )
     fresh: bool = option(
         False, "Start the run again; the earlier one is renamed, such as NAME-old-1.", RUN_PANEL, stored=False

@@ -12,7 +12,7 @@ from flames_cli.config.data import CheckConfig, PartitionConfig, PreprocessConfi
 from flames_cli.config.federation import FederateConfig
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
 from flames_cli.config.section import Section
-from flames_cli.config.use import ExportConfig
+from flames_cli.config.use import ExportConfig, ReportConfig
 from flames_cli.config.values import NAME_RULE
 from flames_cli.errors import FlamesError
 from flames_cli.store.files.parse import parse_toml
@@ -27,6 +27,7 @@ SECTIONS: dict[str, type[Section]] = {
     "compare": CompareConfig,
     "export": ExportConfig,
     "tsne": TsneConfig,
+    "report": ReportConfig,
     "demo": DemoConfig,
 }
 SHARED = ("workspace", "seed")

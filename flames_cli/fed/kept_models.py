@@ -4,6 +4,7 @@ During the rounds the best model so far is kept, so that a federation that break
 last round the server sends the model of the chosen round.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from flames_cli.arrays import Weights
@@ -25,6 +26,7 @@ from flames_cli.learn.models.entries import describe_entries
 from flames_cli.learn.predict import Validation, validate
 from flames_cli.report.model_card import write_card
 from flames_cli.store.models import ModelInfo
+from flames_cli.store.seen import find_seen
 from flames_cli.store.site_models import keep_model, remove_best_so_far
 from flames_cli.store.weights import hash_weights
 
@@ -56,6 +58,8 @@ def keep_final_model(
         )
     weights, validation = _complete(task, settings, profile, cache)
     info = describe_model(request, profile, model.why, validation)
+    if not request.clip:
+        info = replace(info, seen=find_seen(settings.shards))
     folder, aside = keep_model(settings.models, request.run_name, info, weights, write_card(info))
     remove_best_so_far(settings.models, request.run_name, request.run)
     _say_kept(settings, info, folder, aside)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,20 +24,20 @@ class Place:
 def make_names(places: Sequence[Place]) -> list[str]:
     """Return a name for each place: relative, with / between folders; no two are equal, even without case.
 
-    A name is the path relative to its base. Places whose names would be equal get more of their path, then
-    the suffix of the file (`a_png` and `a_jpg`), then a number.
+    A name is the path relative to its base. If two places of different bases would have one name, all places
+    of these bases get more of their paths. Files that differ in their suffix get it (`a_png` and `a_jpg`),
+    and names that are still equal get a number.
     """
-    names = [_relative(place, place.base) for place in places]
+    bases = [place.base for place in places]
+    names = [_name(place, base) for place, base in zip(places, bases, strict=True)]
+    if mixed := {bases[index] for indices in _repeated(names) for index in indices}:
+        with suppress(ValueError):  # two drives of Windows
+            common = Path(os.path.commonpath([*mixed]))
+            bases = [common if base in mixed else base for base in bases]
+            names = [_name(place, base) for place, base in zip(places, bases, strict=True)]
     for indices in _repeated(names):
-        common = Path(os.path.commonpath([places[index].path.parent for index in indices]))
         for index in indices:
-            names[index] = _relative(places[index], common)
-    for indices in _repeated(names):
-        for index in indices:
-            names[index] += places[index].suffix.replace(".", "_")
-    names = [
-        f"{name}/{place.part}" if place.part else name for name, place in zip(names, places, strict=True)
-    ]
+            names[index] = _name(places[index], bases[index], places[index].suffix.replace(".", "_"))
     taken: set[str] = set()
     for index, name in enumerate(names):
         number = 1
@@ -47,9 +48,10 @@ def make_names(places: Sequence[Place]) -> list[str]:
     return names
 
 
-def _relative(place: Place, base: Path) -> str:
+def _name(place: Place, base: Path, suffix: str = "") -> str:
     inside = place.path.relative_to(base) if place.path.is_relative_to(base) else Path(place.path.name)
-    return inside.as_posix() if inside.parts else place.path.name or "root"
+    name = inside.as_posix() if inside.parts else place.path.name or "root"
+    return name + suffix + (f"/{place.part}" if place.part else "")
 
 
 def _repeated(names: Sequence[str]) -> list[list[int]]:

@@ -30,6 +30,7 @@ STYLE: dict[str, Any] = {
     "ytick.color": "#444444",
     "legend.frameon": False,
     "svg.hashsalt": "flames",
+    "text.parse_math": False,  # a name with two $ is a name
 }
 
 

@@ -1,15 +1,14 @@
 """Page with the results of `flames check`: one HTML file that needs no other file."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flames_cli.core.patient_units import column_title, count_units
-from flames_cli.report.bar_chart import BarChart
+from flames_cli.report.bar_chart import BarChart, name_edges
 from flames_cli.report.legible import percent
-from flames_cli.report.page_table import PageTable
 from flames_cli.report.templating import render
+from flames_cli.report.text_tables import TextTable
 from flames_cli.store.files.atomic import write_text
 
 if TYPE_CHECKING:
@@ -91,25 +90,25 @@ def _images(counts: Mapping[str, int], unit: str) -> str:
     return f"{counts['images']:,} images of {count_units(counts['patients'], unit)}"
 
 
-def _make_tables(report: Report) -> list[PageTable]:
+def _make_tables(report: Report) -> list[TextTable]:
     groups = report["groups"]
     if not groups:
         return []
     counted = {"sources": "volumes"} if report["source"] != "image" else {}
     counted |= patient_columns(report["patient_unit"])
     return [
-        PageTable(
+        TextTable(
             "Contents. Spacing: rows × columns (× from slice to slice), median; range of the rows'",
             ("", *counted.values(), "shapes", "spacing, mm"),
             [_content_cells(row, counted) for row in groups],
         ),
-        PageTable(
+        TextTable(
             "Lesions, by their share of the image in %; images with less than 0.5 %; connected parts in an "
             "image",
             LESION_COLUMNS,
             [(group_name(row), *_lesion_cells(row["lesions"])) for row in groups],
         ),
-        PageTable(
+        TextTable(
             "Intensities in the images' own units, within the window: medians of the images' figures",
             ("", "mean", "sd", "1st percentile", "median", "99th percentile"),
             [(group_name(row), *(f"{value:.4g}" for value in row["intensity"].values())) for row in groups],
@@ -168,13 +167,8 @@ def _make_charts(report: Report) -> list[BarChart]:
         if row["lesions"]["images"]:
             histogram = row["lesions"]["histogram"]
             title = " – ".join([f"{row['organ']} {row['modality']}", *([row["site"]] if row["site"] else [])])
-            charts.append(BarChart(title, _bin_names(histogram["edges"]), histogram["counts"]))
+            charts.append(BarChart(title, name_edges(histogram["edges"]), histogram["counts"]))
     return charts
-
-
-def _bin_names(edges: Sequence[float]) -> list[str]:
-    ends = [f"{100 * edge:g}" for edge in edges]
-    return [f"<{ends[1]}", *(f"{a}–{b}" for a, b in pairwise(ends[1:]))]
 
 
 def _describe_options(report: Report) -> str:

@@ -1,6 +1,6 @@
 """Learning curves of a run: loss and validation Dice over its rounds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.report.canvas import LINES, MARKERS, PALETTE, open_figure, save_figure, shorten
+from flames_cli.report.inline_svg import Drawing, draw_inline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,10 @@ FINAL, REJECTED = "D", "x"
 WIDTH, HEIGHT = 9.6, 3.4
 PANEL, LEFT, GAP, FOOT, HEAD, LEGEND = 3.05, 0.6, 0.6, 0.42, 0.55, 0.15
 NAME_LETTERS = 26
+INLINE, INLINE_HEIGHT, INLINE_LEFT, INLINE_HEAD, LEGEND_LINE = 4.6, 2.7, 0.55, 0.25, 0.2
+
+MOST_MARKS = 4
+"""Largest number of entries of the legend besides clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +105,8 @@ def draw_learning_curves(path_png: Path, curves: LearningCurves) -> None:
     bands = None if len(names) < MOST_LINES else _find_bands(curves, names)
     with open_figure(WIDTH, HEIGHT) as figure:
         loss, dice = (_add_panel(figure, index) for index in range(2))
-        # The loss has all clients; those without validation patients have no Dice.
-        handles = _draw_series(loss, curves.loss, names, bands)
-        _draw_series(dice, curves.dice, names, bands)
-        handles |= _draw_dice_marks(dice, curves, names)
-        loss.set(xlabel="round", ylabel="training loss of the clients")
-        loss.set_ylim(bottom=0)
-        dice.set(xlabel="rounds done", ylim=(0, 1), ylabel="validation Dice of the models as received")
-        last = max(number for points in curves.loss.values() for number, _ in points)
-        loss.set_xlim(1 - 0.03 * last, 1.03 * last)
-        dice.set_xlim(-0.03 * last, 1.03 * last)
+        handles = _draw_loss(loss, curves, names, bands) | _draw_dice(dice, curves, names, bands)
         figure.text(LEFT / WIDTH, 1 - 0.12 / HEIGHT, curves.title, va="top", fontsize=10, fontweight="bold")
-        if not curves.dice:
-            dice.text(0.5, 0.5, "no validation patients", ha="center", color=GREY, transform=dice.transAxes)
-        elif curves.patients:
-            plural = "" if curves.patients == 1 else "s"
-            dice.set_title(f"{curves.patients} validation patient{plural}", loc="right", fontsize=8)
         corner = ((LEFT + 2 * PANEL + GAP + LEGEND) / WIDTH, 1 - HEAD / HEIGHT)
         figure.legend(
             handles=list(handles.values()),
@@ -128,11 +119,106 @@ def draw_learning_curves(path_png: Path, curves: LearningCurves) -> None:
         save_figure(figure, path_png, "png")
 
 
+def draw_curves_inline(curves: LearningCurves, name: str) -> list[Drawing]:
+    """Return the drawings of the training loss and, with validation patients, of the validation Dice.
+
+    `name` is a name of the drawings that no other drawing in the page begins with.
+
+    Raises:
+        ValueError: there is no round to draw.
+    """
+    if not any(curves.loss.values()):
+        raise ValueError("got no round to draw, expected at least one; federate at least one round")
+    names = list(dict.fromkeys((*curves.loss, *curves.dice)))
+    bands = None if len(names) < MOST_LINES else _find_bands(curves, names)
+    made = [_draw_panel_inline(_draw_loss, "training loss", curves, names, bands, name)]
+    if curves.dice:
+        made.append(_draw_panel_inline(_draw_dice, "validation Dice", curves, names, bands, name))
+    return made
+
+
+def _draw_panel_inline(
+    draw: Callable[..., dict[str, Any]],
+    what: str,
+    curves: LearningCurves,
+    names: Sequence[str],
+    bands: Mapping[str, Sequence[str]] | None,
+    name: str,
+) -> Drawing:
+    """Return one panel with its legend below it."""
+    lines = -(-(len(names if bands is None else bands) + MOST_MARKS) // 2)
+    height = INLINE_HEIGHT + LEGEND_LINE * lines
+    inner = INLINE_HEIGHT - FOOT - INLINE_HEAD
+    place = (
+        INLINE_LEFT / INLINE,
+        1 - (INLINE_HEIGHT - FOOT) / height,
+        1 - (INLINE_LEFT + 0.1) / INLINE,
+        inner / height,
+    )
+
+    def paint(figure: "Figure") -> None:
+        handles = draw(_place_panel(figure, place), curves, names, bands)
+        figure.legend(
+            handles=list(handles.values()),
+            labels=list(handles),
+            loc="upper left",
+            bbox_to_anchor=(0, 1 - INLINE_HEIGHT / height),
+            borderaxespad=0,
+            ncols=2,
+        )
+
+    return draw_inline((INLINE, height), f"{name} {what}", f"{what} by round: {curves.title}", paint)
+
+
+def _draw_loss(
+    axes: "Axes",
+    curves: LearningCurves,
+    names: Sequence[str],
+    bands: Mapping[str, Sequence[str]] | None,
+) -> dict[str, Any]:
+    """Draw the training loss of all clients; return the entries of the legend."""
+    handles = _draw_series(axes, curves.loss, names, bands)
+    axes.set(xlabel="round", ylabel="training loss of the clients")
+    axes.set_ylim(bottom=0)
+    last = _last_round(curves)
+    axes.set_xlim(1 - 0.03 * last, 1.03 * last)
+    return handles
+
+
+def _draw_dice(
+    axes: "Axes",
+    curves: LearningCurves,
+    names: Sequence[str],
+    bands: Mapping[str, Sequence[str]] | None,
+) -> dict[str, Any]:
+    """Draw the validation Dice of the clients that have validation patients; return the entries of the
+    legend."""
+    handles = _draw_series(axes, curves.dice, names, bands)
+    handles |= _draw_dice_marks(axes, curves, names)
+    axes.set(xlabel="rounds done", ylim=(0, 1), ylabel="validation Dice of the models as received")
+    last = _last_round(curves)
+    axes.set_xlim(-0.03 * last, 1.03 * last)
+    if not curves.dice:
+        axes.text(0.5, 0.5, "no validation patients", ha="center", color=GREY, transform=axes.transAxes)
+    elif curves.patients:
+        plural = "" if curves.patients == 1 else "s"
+        axes.set_title(f"{curves.patients} validation patient{plural}", loc="right", fontsize=8)
+    return handles
+
+
+def _last_round(curves: LearningCurves) -> int:
+    return max(number for points in curves.loss.values() for number, _ in points)
+
+
 def _add_panel(figure: "Figure", index: int) -> "Axes":
+    left = LEFT + index * (PANEL + GAP)
+    return _place_panel(figure, (left / WIDTH, FOOT / HEIGHT, PANEL / WIDTH, (HEIGHT - HEAD - FOOT) / HEIGHT))
+
+
+def _place_panel(figure: "Figure", place: tuple[float, float, float, float]) -> "Axes":
     from matplotlib.ticker import MaxNLocator
 
-    left = LEFT + index * (PANEL + GAP)
-    axes = figure.add_axes((left / WIDTH, FOOT / HEIGHT, PANEL / WIDTH, (HEIGHT - HEAD - FOOT) / HEIGHT))
+    axes = figure.add_axes(place)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -18,6 +18,8 @@ class Picture:
     mask: Mask
     name: str
     detail: str
+    prediction: Mask | None = None
+    """Predicted mask, T×T of 0 and 1, which is outlined too."""
 
     @property
     def side(self) -> int:
@@ -34,8 +36,18 @@ class Picture:
     @property
     def outline(self) -> str:
         """SVG path through the centres of the pixels at the edge of the mask; empty without a lesion."""
-        outlines = trace_outlines(self.mask)
-        return "".join("M" + " ".join(f"{x + 0.5:g},{y + 0.5:g}" for x, y in line) + "Z" for line in outlines)
+        return _trace(self.mask)
+
+    @property
+    def predicted_outline(self) -> str:
+        """SVG path of the predicted mask; empty if there is none, or nothing is predicted."""
+        return "" if self.prediction is None else _trace(self.prediction)
+
+
+def _trace(mask: Mask) -> str:
+    return "".join(
+        "M" + " ".join(f"{x + 0.5:g},{y + 0.5:g}" for x, y in line) + "Z" for line in trace_outlines(mask)
+    )
 
 
 def png_address(content: bytes) -> str:

@@ -25,7 +25,7 @@ def render(template: str, **values: Any) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("flames_cli.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -34,6 +34,8 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["kind"] = lambda block: type(block).__name__
+    return environment
 
 
 def _finalize(value: object) -> object:

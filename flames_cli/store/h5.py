@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 
+from flames_cli.arrays import Pixels
 from flames_cli.core.imaging.preparation import NOT_KNOWN, MaskResize, Plane, Preparation
 from flames_cli.core.splits import SETS
 from flames_cli.errors import FlamesError, MissingArtifact
@@ -222,6 +223,23 @@ def read_shard_sets(path: Path, set_name: str, complete: bool = False) -> list[C
         if _has_cases(file[set_name]):
             return [read_set(file[set_name], complete)]
         return [read_set(group, complete) for _, group in _case_groups(file[set_name], "")]
+
+
+def read_spread_images(path: Path, set_name: str, most: int) -> Iterator[tuple[SetInfo, CaseInfo, Pixels]]:
+    """Yield at most `most` selected images of a client's set, at equal distances over the set; one is in
+    memory at a time.
+
+    Raises:
+        MissingArtifact: there is no such file.
+        FlamesError: it is damaged, or has another format or version.
+    """
+    with open_checked(path, SHARD) as file:
+        group = file[set_name]
+        info, cases = read_set_info(group), read_cases(group)
+        rows = [row for row, case in enumerate(cases) if case.selected]
+        step = max(1, -(-len(rows) // most))
+        for row in rows[::step]:
+            yield info, cases[row], group["image"][row]
 
 
 def read_shard_cases(path: Path) -> dict[str, tuple[SetInfo, list[CaseInfo]]]:

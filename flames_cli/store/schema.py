@@ -33,6 +33,7 @@ PREDICTIONS = Format("flames-predictions")
 EMBEDDING = Format("flames-embedding", 2)
 CLIENT_TESTS = Format("flames-client-tests")
 MODEL = Format("flames-model")
+MODEL_FORMATS = Format("flames-model-formats")
 CLIENTS = Format("flames-clients")
 FINAL_MODELS = Format("flames-final-models", 2, earlier=(1,))
 DEPLOYMENT = Format("flames-deployment")
@@ -53,6 +54,7 @@ MADE_BY = {
     EMBEDDING.name: "flames tsne",
     CLIENT_TESTS.name: "flames federate",
     MODEL.name: "flames export",
+    MODEL_FORMATS.name: "flames export",
     CLIENTS.name: "flames federate",
     FINAL_MODELS.name: "flames federate",
     DEPLOYMENT.name: "flames deploy init",

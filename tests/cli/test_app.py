@@ -202,6 +202,7 @@ def test_a_shell_completes_commands_and_options(flames, monkeypatch):
         ("flames federate --strategy fedavg", ["fedavg", "fedavg-modality"]),
         ("flames federate --model sd", ["sd-utnet", "sdnet"]),
         ("flames preprocess --dataset msd", ["msd-liver", "msd-lung", "msd-pancreas"]),
+        ("flames federate --track m", ["mlflow"]),
         ("flames evaluate --run s", ["second"]),
         ("flames federate --resume s", ["second"]),
     ],

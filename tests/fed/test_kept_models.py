@@ -28,7 +28,9 @@ from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.predict import Validation
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.learn.use import open_model
+from flames_cli.store.h5 import read_shard_summary
 from flames_cli.store.models import read_model
+from flames_cli.store.seen import find_seen
 from flames_cli.store.weights import hash_weights
 from flames_cli.store.workspace import partition_folder
 from tests.support.asserts import assert_same
@@ -118,7 +120,7 @@ def test_a_message_without_facts_is_none():
         unpack_stored(Message(RecordDict(), reply_to=pack_final_model(made(), 2)))
 
 
-def test_a_node_stores_its_model_and_answers_with_the_checksum(keep, models):
+def test_a_node_stores_its_model_and_answers_with_the_checksum(keep, models, shard):
     assert keep(pack_final_model(made(), 2)) == StoredModel("busi", 5, hash_weights(WEIGHTS))
     info, weights = read_model(models / "trial")
     assert_same(weights, WEIGHTS)
@@ -134,6 +136,8 @@ def test_a_node_stores_its_model_and_answers_with_the_checksum(keep, models):
     assert [one.client for one in training.clients] == ["busi"]
     assert set(info.validation) == {"dice", "images", "patients"}
     assert info.privacy == {}
+    assert info.seen == find_seen([shard])
+    assert info.seen.n_images == read_shard_summary(shard).images["train"]
     assert "busi" in (models / "trial" / "README.md").read_text(encoding="utf-8")
     images = np.zeros((2, 32, 32), np.float32)
     assert open_model(info, weights, "cpu", "fp32").probabilities(images).shape == (2, 32, 32)

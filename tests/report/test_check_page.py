@@ -33,7 +33,7 @@ def report(name=NAME, **changed):
         "shapes": {name: 2},
         "spacing_mm": None,
         "lesions": lesions,
-        "intensity": {"mean": 1.0},
+        "intensity": dict.fromkeys(("mean", "sd", "p1", "p50", "p99"), 1.0),
     }
     made = {
         "dataset": name,

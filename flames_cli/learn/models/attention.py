@@ -37,7 +37,7 @@ class EfficientAttention(nn.Module):
 
     def _by_head(self, x: Tensor) -> Tensor:
         """Reshape B×C×h×w to B×heads×(h·w)×(C/heads)."""
-        by_head = x.reshape(len(x), self.heads, x.shape[1] // self.heads, -1).transpose(2, 3)
+        by_head = x.reshape(x.shape[0], self.heads, x.shape[1] // self.heads, -1).transpose(2, 3)
         return by_head.contiguous()  # required by torch's fused kernels
 
 

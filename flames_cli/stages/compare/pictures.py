@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask
 from flames_cli.learn.data import ShardDataset
@@ -13,7 +16,7 @@ from flames_cli.stages.compare.grids import line_name
 from flames_cli.stages.compare.inputs import Evaluated
 from flames_cli.stages.compare.lines import TABLES, Line
 from flames_cli.stages.compare.metrics import COLUMNS, Score
-from flames_cli.stages.compare.tables import Scores
+from flames_cli.stages.compare.tables import Scores, Tables
 from flames_cli.stages.evaluate.files import PREDICTIONS_FILE
 from flames_cli.stages.evaluate.models_under_test import list_held_out, read_held_out
 from flames_cli.stages.evaluate.pictures import name_model, name_places
@@ -36,15 +39,48 @@ def draw_comparison(result: Comparison, found: Sequence[Evaluated], workspace: P
     """
     for option in result.metrics:
         _draw_differences(result, option)
+    for table in TABLES:
+        picked = pick_cases(result.tables, found, table, workspace)
+        rows = [SideRow(one.title, one.image, one.truth, one.masks, one.scores) for one in picked]
+        if rows:
+            name = table.removesuffix("s")
+            draw_side_by_side(result.folder / f"overlays-{name}.png", rows, result.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class PickedCase:
+    """One test case as all runs predict it."""
+
+    model: str
+    """Name of the model, such as `client busi (US)`."""
+    place: str
+    """Words for its place among the cases of the model: best, median, worst."""
+    case: str
+    image: NDArray[Any]
+    """H×W or H×W×3, in [0, 1]."""
+    truth: Mask
+    masks: list[Mask | None]
+    """Predicted mask of each run; None if a run has no model for the case."""
+    scores: list[str]
+    """Dice of each run."""
+
+    @property
+    def title(self) -> str:
+        """Model, place and case."""
+        return f"{self.model}, {self.place}: {self.case}"
+
+
+def pick_cases(
+    tables: Tables, found: Sequence[Evaluated], table: str, workspace: Path
+) -> Iterator[PickedCase]:
+    """Yield the best, median and worst case of every model of a table, by the Dice of the reference's first
+    run; nothing if that run was removed."""
+    if not run_folder(workspace, found[0].content.runs[0].name).config.is_file():
+        return
     with ExitStack() as stack:
         opened = [stack.enter_context(open_predictions(one.folder / PREDICTIONS_FILE)) for one in found]
         runs = [_Run(one, masks) for one, masks in zip(found, opened, strict=True)]
-        there = run_folder(workspace, found[0].content.runs[0].name).config.is_file()
-        for table in TABLES:
-            rows = [*_case_rows(result, table, runs, workspace)] if there else []
-            if rows:
-                name = table.removesuffix("s")
-                draw_side_by_side(result.folder / f"overlays-{name}.png", rows, result.runs)
+        yield from _pick_cases(tables, table, runs, workspace)
 
 
 def _draw_differences(result: Comparison, option: str) -> None:
@@ -105,9 +141,9 @@ class _Run:
         return f"Dice {dice:.2f}"
 
 
-def _case_rows(result: Comparison, table: str, runs: Sequence[_Run], workspace: Path) -> Iterator[SideRow]:
+def _pick_cases(tables: Tables, table: str, runs: Sequence[_Run], workspace: Path) -> Iterator[PickedCase]:
     reference = runs[0].found
-    lines = {one.line.id: one.line for one in result.tables.of("dice", table) if one.line.kind == "model"}
+    lines = {one.line.id: one.line for one in tables.of("dice", table) if one.line.kind == "model"}
     for line in lines.values():
         picked = [*_pick(line, reference)]
         if not picked:
@@ -117,12 +153,14 @@ def _case_rows(result: Comparison, table: str, runs: Sequence[_Run], workspace: 
         for word, case in picked:
             image, truth = data.example(place[case.dataset, case.case])
             predicted = [run.predict(line, case) for run in runs]
-            yield SideRow(
-                f"{name_model(TABLES[table], line.label, line.modality)}, {word}: {case.case}",
-                image,
-                truth,
-                [mask for mask, _ in predicted],
-                [score for _, score in predicted],
+            yield PickedCase(
+                model=name_model(TABLES[table], line.label, line.modality),
+                place=word,
+                case=case.case,
+                image=image,
+                truth=truth,
+                masks=[mask for mask, _ in predicted],
+                scores=[score for _, score in predicted],
             )
 
 

@@ -11,7 +11,8 @@ from flames_cli.learn.models import options_for
 from flames_cli.stages.export.clients import ClientFacts, members_of
 from flames_cli.stages.export.source_runs import SourceRun
 from flames_cli.stages.server_models import ServerModel, list_server_models
-from flames_cli.store.models import Architecture, ModelInfo, ModelInput, TrainedOn, Training
+from flames_cli.store.models import Architecture, ModelInfo, ModelInput, Seen, TrainedOn, Training
+from flames_cli.store.seen import find_seen
 
 CLIENT = "client:"
 """Prefix of the name of a client's model."""
@@ -143,6 +144,7 @@ def _describe(
         validation={} if run.is_private else _validation(run, own, client),
         privacy=dict(run.privacy),
         versions=find_versions(),
+        seen=None if run.is_private else _seen(own),
     )
 
 
@@ -150,6 +152,8 @@ def _validation(run: SourceRun, own: Sequence[ClientFacts], client: str) -> dict
     """Return the validation of a client's model; for a server model that of its clients together, if they
     use this model, and none if each has a model of its own."""
     names = [client] if client else [one.name for one in own]
+    if run.algorithm.pooled:
+        names = [run.algorithm.model_group_of(one.name, one.modality) for one in own[:1]]
     if not client and any(name in run.state.personal for name in names):
         return {}
     found = [run.validation[name] for name in names if name in run.validation]
@@ -161,3 +165,9 @@ def _validation(run: SourceRun, own: Sequence[ClientFacts], client: str) -> dict
         "images": images,
         "patients": sum(one["patients"] for one in found),
     }
+
+
+def _seen(own: Sequence[ClientFacts]) -> Seen | None:
+    """Return the ranges of the clients' training images; None unless all of them are on this machine."""
+    shards = [one.shard for one in own if one.shard]
+    return find_seen(shards) if shards and len(shards) == len(own) else None

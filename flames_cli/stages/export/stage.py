@@ -1,6 +1,7 @@
 """`flames export`: write a model of a run as a model folder, which can be used and given to others."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from flames_cli.report.model_card import write_card
 from flames_cli.stages.export.making import list_models, make_model, name_model
 from flames_cli.stages.export.source_runs import SourceRun, read_source_run
 from flames_cli.store.files.aside import set_aside
+from flames_cli.store.files.atomic import TEMPORARY
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import locked
 from flames_cli.store.model_archives import pack_model
+from flames_cli.store.model_formats import WrittenFormat
 from flames_cli.store.models import CARD, ModelInfo, read_model, write_model
 from flames_cli.store.workspace import model_folder
 
@@ -34,6 +38,8 @@ class Exported:
     """The zip file; None: not asked."""
     notes: tuple[str, ...] = ()
     """Remarks for the user."""
+    formats: tuple[WrittenFormat, ...] = ()
+    """Files for other programs that were written into the folder."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the result for --json."""
@@ -48,6 +54,7 @@ class Exported:
             "run": training.run,
             "round": training.round,
             "why": training.why,
+            "formats": [asdict(one) for one in self.formats],
             "notes": list(self.notes),
         }
 
@@ -59,10 +66,14 @@ def export(config: ExportConfig) -> Exported:
 
     Raises:
         MissingArtifact: there is no such run, or it has no checkpoint.
-        FlamesError: no model or an unknown one is named; the weights are not finite; or another process
-            writes a model of this name.
+        FlamesError: no model or an unknown one is named; the weights are not finite; another process writes
+            a model of this name; or a file for other programs cannot be made or differs from torch.
         NotWritten: the disk is full.
     """
+    if config.formats:
+        from flames_cli.learn.formats.writing import require_formats
+
+        require_formats(config.formats)
     run = read_source_run(config.workspace, config.run, config.round)
     if config.model is None:
         raise FlamesError(
@@ -78,11 +89,35 @@ def export(config: ExportConfig) -> Exported:
     name = config.name or name_model(run.folder.name, config.model)
     info = replace(info, name=name, threshold=config.threshold, licence=config.licence)
     made = replace(_write(model_folder(config.workspace, name), info, weights), notes=_notes(run))
+    if config.formats:
+        made = replace(made, formats=_write_formats(made, run, weights, config.formats))
     if not config.zip:
         return made
-    archive = made.folder.with_name(f"{name}.zip")
-    pack_model(made.folder, archive)
-    return replace(made, archive=archive)
+    return replace(made, archive=_pack(made.folder))
+
+
+def _pack(folder: Path) -> Path:
+    """Write the zip file; an earlier one with other content is renamed."""
+    archive = folder.with_name(f"{folder.name}.zip")
+    new = archive.with_name(f".{archive.name}{TEMPORARY}")
+    try:
+        pack_model(folder, new)
+        if not archive.exists() or hash_file(archive) != hash_file(new):
+            set_aside(archive)
+            new.replace(archive)
+    finally:
+        new.unlink(missing_ok=True)
+    return archive
+
+
+def _write_formats(
+    made: Exported, run: SourceRun, weights: Weights, formats: Sequence[str]
+) -> tuple[WrittenFormat, ...]:
+    # Imported here, since it imports torch, which takes seconds.
+    from flames_cli.stages.export.formats import export_formats
+
+    with locked(made.folder, _busy(made.info)):
+        return tuple(export_formats(made.folder, run, made.info, weights, formats))
 
 
 def _notes(run: SourceRun) -> tuple[str, ...]:
@@ -97,13 +132,16 @@ def _notes(run: SourceRun) -> tuple[str, ...]:
 
 def _write(folder: Path, info: ModelInfo, weights: Weights) -> Exported:
     card = write_card(info)
-    busy = f"another process writes model '{info.name}'; wait for its end, or pass another --name"
-    with locked(folder, busy):
+    with locked(folder, _busy(info)):
         if found := _same_model(folder, info, weights, card):
             return Exported(folder, found, is_new=False)
         aside = set_aside(folder)
         made = write_model(folder, info, weights, card)
     return Exported(folder, made, aside=aside.name if aside else "")
+
+
+def _busy(info: ModelInfo) -> str:
+    return f"another process writes model '{info.name}'; wait for its end, or pass another --name"
 
 
 def _same_model(folder: Path, info: ModelInfo, weights: Weights, card: str) -> ModelInfo | None:

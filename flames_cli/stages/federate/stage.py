@@ -27,7 +27,9 @@ from flames_cli.stages.federate.run_files import (
     read_initial,
     write_new_run,
 )
+from flames_cli.stages.federate.run_log import logged
 from flames_cli.stages.federate.start_warnings import warn_at_start
+from flames_cli.stages.federate.tracking import tracked
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
 from flames_cli.store.clients import read_clients
@@ -45,6 +47,7 @@ from flames_cli.store.runs import (
     write_config,
 )
 from flames_cli.store.schema import CLIENT_TESTS, read_json
+from flames_cli.trackers import check_trackers
 
 ORPHAN_SECONDS = 30.0
 """Seconds that a run's process at the server has to end after the command that started it was killed."""
@@ -123,9 +126,13 @@ def federate(
         made, resumed = _prepare(config, folder, facts, plan, nodes, listen)
         for note in resumed.notes if resumed else ():
             listen(Noted(note))
-        if made:
-            listener = draw_during_rounds(folder, config, warn_at_start(made.plan, listen))
-            run_engine(made, Estimator(listener, made.plan.steps_a_round, config.fraction))
+        if made or notes:
+            after = resumed.state.round if resumed else 0
+            listen = held.enter_context(logged(folder, config, listen, after, tuple(notes)))
+        with tracked(folder, config, listen) as fed_trackers:
+            if made:
+                listener = draw_during_rounds(folder, config, warn_at_start(made.plan, fed_trackers))
+                run_engine(made, Estimator(listener, made.plan.steps_a_round, config.fraction))
         if made or not folder.curves.is_file():
             draw_curves(folder, config, listen)
     tests = folder.client_tests
@@ -182,6 +189,7 @@ def _collect_notes(notes: list[str], on_event: OnEvent) -> OnEvent:
 def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
     """Return the images, and the nodes on this machine; wrong options raise here, before a run is touched."""
     algorithm = choose_algorithm(config)
+    check_trackers(config.track)
     images = find_images(config)
     check_engine(config, algorithm.pooled)
     if algorithm.privacy:

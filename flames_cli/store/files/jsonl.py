@@ -1,4 +1,4 @@
-"""Files of JSON lines that one process appends to while another process reads."""
+"""Files that one process appends to while another process reads, most of them of JSON lines."""
 
 import json
 import os
@@ -16,12 +16,17 @@ def to_line(record: dict[str, Any]) -> str:
 
 
 def append_line(path: Path, record: dict[str, Any], durable: bool = False) -> None:
-    """Append one line; a reader sees the complete line or nothing of it.
+    """Append one line; arguments and errors are those of `append_bytes`."""
+    append_bytes(path, to_line(record).encode(), durable)
+
+
+def append_bytes(path: Path, content: bytes, durable: bool = False) -> None:
+    """Append to a file; a reader sees all of `content` or nothing of it.
 
     Args:
         path: the file; it is made if it is missing.
-        record: content of the line.
-        durable: True to force the line to the disk before this returns.
+        content: what is appended.
+        durable: True to force it to the disk before this returns.
 
     Raises:
         NotWritten: the disk is full; the file is as it was.
@@ -29,7 +34,7 @@ def append_line(path: Path, record: dict[str, Any], durable: bool = False) -> No
     with raising_not_written(path), path.open("ab", buffering=0) as file:
         before = file.tell()
         try:
-            write_all(file, to_line(record).encode())
+            write_all(file, content)
             if durable:
                 os.fsync(file.fileno())
         except OSError:

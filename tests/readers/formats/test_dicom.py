@@ -20,7 +20,7 @@ from flames_cli.readers.formats.dicom_planes import UNSPECIFIED
 from flames_cli.readers.formats.dicom_seg import read_segmentation
 from flames_cli.readers.formats.nifti import read_volume
 from flames_cli.readers.formats.volumes import stored_as
-from tests.support.phantoms.dicom import write_segmentation, write_series
+from tests.support.phantoms.dicom import part, write_enhanced, write_segmentation, write_series
 from tests.support.phantoms.dicom_bytes import image, write
 
 SHAPE = (7, 6, 5)
@@ -196,35 +196,6 @@ def test_bytes_after_the_pixels_are_passed_over(series):
     before = read_series(series)
     change(file(series, 1), PixelData=pydicom.dcmread(file(series, 1)).PixelData + bytes(10))
     np.testing.assert_array_equal(read_series(series).voxels, before.voxels)
-
-
-def write_enhanced(folder: Path, path: Path) -> Path:
-    """The slices of a series as the frames of one file."""
-    slices = [pydicom.dcmread(one) for one in sorted(folder.iterdir())]
-    dataset = slices[0]
-    shared, frames = Dataset(), []
-    shared.PlaneOrientationSequence = Sequence([part(slices[0], "ImageOrientationPatient")])
-    shared.PixelMeasuresSequence = Sequence([part(slices[0], "PixelSpacing", "SliceThickness")])
-    shared.PixelValueTransformationSequence = Sequence([part(slices[0], "RescaleSlope", "RescaleIntercept")])
-    for one in slices:
-        frame = Dataset()
-        frame.PlanePositionSequence = Sequence([part(one, "ImagePositionPatient")])
-        frames.append(frame)
-    dataset.PixelData = b"".join(one.PixelData for one in slices)
-    dataset.NumberOfFrames = len(slices)
-    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
-    dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleIntercept"):
-        del dataset[keyword]
-    dataset.save_as(path)
-    return path
-
-
-def part(dataset: Dataset, *keywords: str) -> Dataset:
-    item = Dataset()
-    for keyword in keywords:
-        item[keyword] = dataset[keyword]
-    return item
 
 
 def test_frames_of_an_enhanced_file_are_slices(series, tmp_path):

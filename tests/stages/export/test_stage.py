@@ -13,8 +13,10 @@ from flames_cli.stages.export.source_runs import read_source_run
 from flames_cli.stages.export.stage import export
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.h5 import read_preprocessed_cases
+from flames_cli.store.model_formats import read_formats
 from flames_cli.store.models import read_model
 from flames_cli.store.runs import run_folder
+from flames_cli.store.seen import find_seen
 from flames_cli.store.workspace import model_folder
 
 
@@ -134,15 +136,25 @@ def test_facts_of_single_clients_are_left_out_with_differential_privacy(trained)
         assert (info.training.clients, info.validation, info.seen) == ((), {}, None)
 
 
+def test_a_model_states_the_ranges_of_the_images_that_are_here(trained):
+    run = read_source_run(trained, "flames", None)
+    info, _ = make_model(run, "client:busi")
+    shard = next(one.shard for one in run.clients if one.name == "busi")
+    assert info.seen == find_seen([shard])
+    elsewhere = tuple(replace(one, shard=None) for one in run.clients)
+    assert make_model(replace(run, clients=elsewhere), "client:busi")[0].seen is None
+
+
 def test_a_run_whose_data_are_elsewhere_is_exported_by_its_records(trained):
     here = read_source_run(trained, "flames", None)
+    expected = make_model(here, "client:busi")[1]
     (trained / "partitions").rename(trained / "gone")
     run = read_source_run(trained, "flames", None)
     assert {one.name for one in run.clients} == {one.name for one in here.clients}
     assert {one.images for one in run.clients} == {one.images for one in here.clients}
     info, weights = make_model(run, "client:busi")
     assert info.training.clients[0].patients == 0
-    expected = make_model(here, "client:busi")[1]
+    assert info.seen is None
     assert all(np.array_equal(weights[name], array) for name, array in expected.items())
 
 
@@ -150,6 +162,11 @@ def test_a_zip_has_the_files_and_the_same_model_gives_the_same_bytes(trained):
     made = run_export(trained, zip=True)
     before = made.archive.read_bytes()
     assert run_export(trained, zip=True).archive.read_bytes() == before
+    other = run_export(trained, zip=True, threshold=0.3)
+    assert (
+        other.archive.read_bytes() != before == (other.archive.parent / "flames-MRI-old-1.zip").read_bytes()
+    )
+    assert not [path for path in other.archive.parent.iterdir() if path.name.endswith(".tmp")]
 
 
 @pytest.mark.parametrize(
@@ -163,3 +180,23 @@ def test_a_zip_has_the_files_and_the_same_model_gives_the_same_bytes(trained):
 )
 def test_a_model_s_name_is_one_of_a_folder(model, name):
     assert name_model("run", model) == name
+
+
+def test_files_for_other_programs_are_checked_on_validation_images_of_the_model_s_clients(trained):
+    made = run_export(trained, formats=("torch-export",))
+    (written,) = made.formats
+    assert (made.folder / "model.pt2").is_file()
+    assert written.real_images > 0
+    assert written.largest_difference <= 1e-4
+    assert written.weights_sha256 == made.info.sha256
+    assert made.as_json()["formats"][0]["path"] == "model.pt2"
+
+
+def test_a_second_export_adds_a_file_and_leaves_the_others(trained):
+    pytest.importorskip("onnxscript")
+    first = run_export(trained, formats=("torch-export",))
+    before = (first.folder / "model.pt2").read_bytes()
+    again = run_export(trained, formats=("onnx",))
+    assert (first.is_new, again.is_new, again.aside) == (True, False, "")
+    assert (first.folder / "model.pt2").read_bytes() == before
+    assert sorted(read_formats(first.folder)) == ["onnx", "torch-export"]

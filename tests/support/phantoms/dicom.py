@@ -5,12 +5,22 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
 
 from flames_cli.arrays import Mask, Pixels
 
 CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage}
+ENHANCED = {"CT": EnhancedCTImageStorage, "MR": EnhancedMRImageStorage}
 DAY, TIME = "20200101", "120000"
 """Date and time in all files, so that the same phantom gives the same bytes."""
 
@@ -80,6 +90,39 @@ def _set_pixels(dataset: Dataset, pixels: Pixels, intercept: int) -> None:
     dataset.HighBit, dataset.PixelRepresentation = 15, 0
     dataset.RescaleSlope, dataset.RescaleIntercept = 1, intercept
     dataset.PixelData = (pixels.astype(np.int32) - intercept).astype("<u2").tobytes()
+
+
+def write_enhanced(folder: Path, path: Path) -> Path:
+    """Write the slices of a series as the frames of one file, in the order of their names; return `path`."""
+    slices = [dcmread(one) for one in sorted(folder.iterdir())]
+    dataset = slices[0]
+    dataset.SOPClassUID = ENHANCED[dataset.Modality]
+    shared, frames = Dataset(), []
+    shared.PlaneOrientationSequence = DicomSequence([part(slices[0], "ImageOrientationPatient")])
+    shared.PixelMeasuresSequence = DicomSequence([part(slices[0], "PixelSpacing", "SliceThickness")])
+    shared.PixelValueTransformationSequence = DicomSequence(
+        [part(slices[0], "RescaleSlope", "RescaleIntercept")]
+    )
+    for one in slices:
+        frame = Dataset()
+        frame.PlanePositionSequence = DicomSequence([part(one, "ImagePositionPatient")])
+        frames.append(frame)
+    dataset.PixelData = b"".join(one.PixelData for one in slices)
+    dataset.NumberOfFrames = len(slices)
+    dataset.SharedFunctionalGroupsSequence = DicomSequence([shared])
+    dataset.PerFrameFunctionalGroupsSequence = DicomSequence(frames)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleIntercept"):
+        del dataset[keyword]
+    dataset.save_as(path)
+    return path
+
+
+def part(dataset: Dataset, *keywords: str) -> Dataset:
+    """Return a data set with some elements of another."""
+    item = Dataset()
+    for keyword in keywords:
+        item[keyword] = dataset[keyword]
+    return item
 
 
 def write_segmentation(path: Path, images: Sequence[Dataset], mask: Mask) -> None:

@@ -1,0 +1,7 @@
+"""Files of a model for other programs: ONNX and torch.export."""
+
+FORMAT_PATHS = {"onnx": "model.onnx", "torch-export": "model.pt2"}
+"""File or folder of each format, in the folder of the model."""
+
+TOLERANCE = 1e-4
+"""Largest difference of a probability from that of torch with which a file is accepted."""

@@ -1,0 +1,1 @@
+"""`flames report`."""
