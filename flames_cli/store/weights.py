@@ -88,15 +88,6 @@ def read_safetensors(path: Path) -> Weights:
     return {name: weights[name] for name in order} if sorted(order) == sorted(weights) else weights
 
 
-def hash_weights(weights: Weights) -> str:
-    """Return the SHA-256 of names, types, shapes and values of arrays that are in no file of their own."""
-    digest = hashlib.sha256()
-    for name, array in weights.items():
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of the file; {} if it has none. Raises as `read_safetensors`."""
     return _read(path, arrays=False)[0]
