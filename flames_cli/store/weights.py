@@ -4,6 +4,7 @@ safetensors sorts the arrays and shuffles the metadata. Therefore one metadata e
 and the caller's metadata as JSON: the same weights give the same bytes, and are read in the same order.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -63,6 +64,17 @@ def _folder_for(temporary: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def hash_weights(weights: Weights) -> str:
+    """Return the SHA-256 of names, types, shapes and values, which does not depend on the arrays' order."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        array = np.asarray(weights[name], order="C")
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(json.dumps([name, little.dtype.str, little.shape]).encode())
+        digest.update(little.reshape(-1).view(np.uint8).data if little.size else b"")
+    return digest.hexdigest()
 
 
 def read_safetensors(path: Path) -> Weights:

@@ -34,14 +34,16 @@ UNTYPED = {
     "check": {"seed"},
     "evaluate": {"seed"},
     "export": {"seed"},
+    "predict": {"seed"},
     "report": {"seed"},
 }
 """Keys without an option of their own: --lr, --local-epochs and --min-clients give two; check, evaluate,
-export and report draw nothing."""
+export, predict and report draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
     *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
+    *("inputs", "models"),
     "compare",
 }
 """Keys whose option collects text, so that its default is None."""
@@ -60,7 +62,7 @@ def typed(name):
 
 
 def test_every_command_has_its_section_and_every_section_its_command():
-    assert set(COMMANDS) == {*SECTIONS, "info", "deploy", "runs"}
+    assert set(COMMANDS) == {*SECTIONS, "info", "deploy", "models", "runs"}
 
 
 @EVERY_SECTION
@@ -275,7 +277,7 @@ def rows_of(text):
     return [
         (re.findall(r"`([^`]+)`", row[0]), re.findall(r"`([^`]+)`", row[1]), row[2].strip("`"), row[3])
         for row in cells
-        if len(row) == 4 and row[0].startswith(("`--", "`RUN"))
+        if len(row) == 4 and row[0].startswith(("`--", "`RUN", "`FILE"))
     ]
 
 
