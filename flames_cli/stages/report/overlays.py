@@ -17,7 +17,9 @@ def overlays_section(gathered: Gathered) -> Section:
 
 def _blocks(gathered: Gathered, results: Results) -> Iterator[Block]:
     yield Paragraph(
-        "Blue: the true mask. Orange: the predicted mask. Of a volume, its largest slice.", "faint"
+        "Blue: the true mask. Orange: the predicted mask. A volume has its place by its own Dice, and is shown "
+        "by the slice with the largest true mask, with the Dice of this slice.",
+        "faint",
     )
     for table in ("clients", "server"):
         by_model: dict[str, list[PickedCase]] = {}
