@@ -19,7 +19,9 @@ from flames_cli.cli.deploy.app import deploy
 from flames_cli.cli.export_command import export
 from flames_cli.cli.federate_command import federate, strategies_epilog
 from flames_cli.cli.group import FlamesGroup
+from flames_cli.cli.models_command import models
 from flames_cli.cli.options import Json, Workspace, build_config, check_workspace
+from flames_cli.cli.predict_command import predict
 from flames_cli.cli.preprocess_command import preprocess
 from flames_cli.cli.report_command import report
 from flames_cli.cli.runs_command import runs
@@ -135,6 +137,8 @@ def tsne(ctx: typer.Context) -> None:
 
 
 app.command(rich_help_panel="Models", cls=SectionCommand)(export)
+app.command(rich_help_panel="Models", cls=SectionCommand)(predict)
+app.add_typer(models, name="models", rich_help_panel="Models")
 app.command(rich_help_panel="Stages", cls=SectionCommand)(report)
 app.add_typer(runs, name="runs")
 app.add_typer(deploy, name="deploy", rich_help_panel="Between machines")

@@ -6,6 +6,7 @@ the terminal is shown as ?, since names of files and nodes may contain any chara
 
 from collections.abc import Iterable
 
+import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
@@ -27,5 +28,7 @@ def results() -> Console:
 
 
 def watching() -> Console:
-    """Return the console for progress, on standard error."""
-    return _SafeConsole(stderr=True, markup=False, emoji=False, highlight=False)
+    """Return the console for progress and notes, on standard error; with --quiet it shows nothing."""
+    context = click.get_current_context(silent=True)
+    quiet = bool(context and context.params.get("quiet"))
+    return _SafeConsole(stderr=True, markup=False, emoji=False, highlight=False, quiet=quiet)

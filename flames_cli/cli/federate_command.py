@@ -23,6 +23,8 @@ def federate(ctx: typer.Context) -> None:
     """Train the clients round by round and blend their models; the same command continues a stopped run."""
     from flames_cli.config import FederateConfig
 
+    if ctx.params["quiet"] and ctx.params["verbose"]:
+        raise FlamesError("got --quiet with --verbose, expected one of the two; leave one out")
     resumed, folds = ctx.params["resume"], None
     if resumed is None:
         options = build_config(ctx, FederateConfig)
@@ -37,7 +39,11 @@ def federate(ctx: typer.Context) -> None:
 
     on_cpu, made = pick_device(options.device).type == "cpu", []
     several = options.makes_family
-    for result in federate_all(options, lambda title: FederationView(watching(), title, on_cpu), folds):
+
+    def watch(title: str) -> FederationView:
+        return FederationView(watching(), title, on_cpu, verbose=ctx.params["verbose"])
+
+    for result in federate_all(options, watch, folds):
         made.append(result)
         if not ctx.params["json_output"]:
             print_federation(results(), result, options.rounds, one_of_several=several)

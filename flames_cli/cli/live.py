@@ -1,7 +1,8 @@
 """Progress: a live view on a terminal, else one line per round."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -20,6 +21,7 @@ from flames_cli.fed.events import (
     Event,
     FederationStarted,
     FinalModelsExamined,
+    LineLogged,
     NodeRejected,
     Noted,
     ReportReceived,
@@ -41,13 +43,36 @@ COLUMNS: tuple[tuple[str, int, Literal["left", "right"]], ...] = (
 )
 """Columns of the live table: name, smallest width, alignment."""
 
+PROGRESS_SECONDS = 60.0
+"""Time between two lines of progress without a terminal: in a log, or in the output of a batch job."""
+
 LONG_SECONDS = 6 * 3600
 """Estimate on a CPU above which the small model is recommended."""
 
 
+class Pause:
+    """Time between two lines of progress."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin again."""
+        self._began = self._clock()
+
+    def is_over(self) -> bool:
+        """Return whether the time is over; it then begins again."""
+        over = self._clock() - self._began >= self._seconds
+        if over:
+            self.begin()
+        return over
+
+
 @contextmanager
-def progress_bars(console: Console) -> Iterator[OnProgress]:
-    """Show one progress bar per task on stderr, on a terminal only."""
+def progress_bars(console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[OnProgress]:
+    """Show one progress bar per task on stderr; without a terminal, one line of the present task a minute."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -58,8 +83,11 @@ def progress_bars(console: Console) -> Iterator[OnProgress]:
         disable=not console.is_terminal,
     ) as bars:
         tasks: dict[str, TaskID] = {}
+        pause = Pause(PROGRESS_SECONDS, clock)
 
         def on_progress(task: str, done: int, total: int) -> None:
+            if not console.is_terminal and pause.is_over():
+                console.print(f"{task}: {done} of {total}", soft_wrap=True)
             if task not in tasks:
                 tasks[task] = bars.add_task(task, total=total)
             bars.update(tasks[task], completed=done, total=total)
@@ -68,10 +96,23 @@ def progress_bars(console: Console) -> Iterator[OnProgress]:
 
 
 class FederationView:
-    """Live table of clients and rounds, or one line per round; both with the estimated remaining time."""
+    """Live table of clients and rounds, or one line per round; both with the estimated remaining time.
 
-    def __init__(self, console: Console, title: str, on_cpu: bool) -> None:
+    Without a terminal, a line also says which client is trained, once a minute. With `verbose` the lines are
+    those of the run's log.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        on_cpu: bool,
+        verbose: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console = console
+        self._verbose = verbose
+        self._pause = Pause(PROGRESS_SECONDS, clock)
         self._title = title
         self._on_cpu = on_cpu
         self._rows: dict[str, dict[str, str]] = {}
@@ -129,10 +170,22 @@ class FederationView:
             self._note_round(event)
         elif isinstance(event, FinalModelsExamined):
             self._note_final(event)
+        elif isinstance(event, LineLogged) and self._verbose:
+            self._print(event.line, "default")
         if self._live:
             self._live.update(self._draw(), refresh=True)
+        elif isinstance(event, StepDone | ReportReceived) and self._pause.is_over():
+            state = self._rows[event.client]["state"]
+            self._print(
+                f"{self._title}: round {self._round}/{self._rounds}, {event.client}: {state}; {self._left}",
+                "default",
+            )
 
     def _say(self, line: str, style: str = "yellow") -> None:
+        if not self._verbose:  # the log has it
+            self._print(line, style)
+
+    def _print(self, line: str, style: str) -> None:
         self._console.print(Text(line, style=style), soft_wrap=not self._console.is_terminal)
 
     def _note_rejection(self, event: ReportRejected) -> None:
@@ -160,7 +213,8 @@ class FederationView:
             )
         if "epsilon" in record:
             self._spent = epsilon_spent(record)
-        if self._live:
+        self._pause.begin()
+        if self._live or self._verbose:
             return
         shown = _mean_dice(record["clients"])
         if self._spent:

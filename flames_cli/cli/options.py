@@ -160,8 +160,13 @@ def parse_by_modality(option: str, field: str, items: list[str] | None) -> dict[
     return {field: parse_number(plain[-1]) if plain else None, f"{field}{BY_MODALITY}": named}
 
 
-def parse_windows(option: str, items: list[str] | None) -> dict[str, list[int | float | str]] | None:
-    """Return `--window CT=-160,240` as {modality: [low, high]}; the configuration checks the numbers."""
+def parse_windows(
+    option: str, items: list[str] | str | None
+) -> dict[str, list[int | float | str]] | list[int | float | str] | None:
+    """Return `--window CT=-160,240` as {modality: [low, high]}, and `--window -160,240` of a command that has
+    one window as [low, high]; the configuration checks the numbers."""
+    if isinstance(items, str):
+        return [parse_number(part) for part in items.split(",")]
     pairs = parse_pairs(option, items) or {}
     return {name: [parse_number(part) for part in text.split(",")] for name, text in pairs.items()} or None
 

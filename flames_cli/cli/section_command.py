@@ -55,7 +55,7 @@ class SectionCommand(TyperCommand):
 
 
 class FederateCommand(SectionCommand):
-    """The command `federate`, which also has --resume."""
+    """The command `federate`, which also has --resume and --verbose."""
 
     extra = (
         lambda: OptionalValue(
@@ -64,6 +64,13 @@ class FederateCommand(SectionCommand):
             autocompletion=complete("runs and families"),
             help="Continue a run with its own options; without a name the newest run. Typed options must "
             "agree with those of the run.",
+            rich_help_panel="Run",
+        ),
+        lambda: TyperOption(
+            param_decls=["verbose", "--verbose"],
+            is_flag=True,
+            default=False,
+            help="Also show the lines of the run's log, log.txt.",
             rich_help_panel="Run",
         ),
     )
@@ -92,6 +99,13 @@ def section_options(
             is_flag=True,
             default=False,
             help="Print the result as JSON on stdout.",
+            rich_help_panel="Run",
+        ),
+        TyperOption(
+            param_decls=["quiet", "--quiet"],
+            is_flag=True,
+            default=False,
+            help="Show results and errors only, no progress and no notes.",
             rich_help_panel="Run",
         ),
     ]

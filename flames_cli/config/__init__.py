@@ -16,12 +16,13 @@ from flames_cli.config.loading import (
 )
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
 from flames_cli.config.section import PANELS, Section
-from flames_cli.config.use import ExportConfig, ReportConfig
-from flames_cli.config.values import DEFAULT_ROUND, MAX_NAME, Device, Precision, Wanted
+from flames_cli.config.use import ExportConfig, PredictConfig, ReportConfig
+from flames_cli.config.values import DEFAULT_ROUND, MAX_NAME, NAME_PATTERN, Device, Precision, Wanted
 
 __all__ = [
     "DEFAULT_ROUND",
     "MAX_NAME",
+    "NAME_PATTERN",
     "PANELS",
     "SECTIONS",
     "SHARED",
@@ -34,6 +35,7 @@ __all__ = [
     "FederateConfig",
     "PartitionConfig",
     "Precision",
+    "PredictConfig",
     "PreprocessConfig",
     "ReadConfig",
     "ReportConfig",

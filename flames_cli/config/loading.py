@@ -12,7 +12,7 @@ from flames_cli.config.data import CheckConfig, PartitionConfig, PreprocessConfi
 from flames_cli.config.federation import FederateConfig
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
 from flames_cli.config.section import Section
-from flames_cli.config.use import ExportConfig, ReportConfig
+from flames_cli.config.use import ExportConfig, PredictConfig, ReportConfig
 from flames_cli.config.values import NAME_RULE
 from flames_cli.errors import FlamesError
 from flames_cli.store.files.parse import parse_toml
@@ -26,6 +26,7 @@ SECTIONS: dict[str, type[Section]] = {
     "evaluate": EvaluateConfig,
     "compare": CompareConfig,
     "export": ExportConfig,
+    "predict": PredictConfig,
     "tsne": TsneConfig,
     "report": ReportConfig,
     "demo": DemoConfig,
@@ -94,9 +95,9 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(table)
-    for key in ("workspace", "root", "accept", "duplicate_list", "salt_file", "deployment"):
-        if isinstance(resolved.get(key), str):
-            resolved[key] = folder / resolved[key]
+    for key in ("workspace", "root", "out", "truth", "accept", "duplicate_list", "salt_file", "deployment"):
+        if isinstance(resolved.get(key), str) and resolved[key]:
+            resolved[key] = str(folder / resolved[key])
     if isinstance(resolved.get("raw"), dict):
         raw = resolved["raw"].items()
         resolved["raw"] = {name: folder / path if isinstance(path, str) else path for name, path in raw}

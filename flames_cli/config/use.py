@@ -1,13 +1,14 @@
-"""Options of the commands that use what a run made: export, report."""
+"""Options of the commands that use what a run made: export, predict, report."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from flames_cli.config.section import RUN_PANEL, Section, option
-from flames_cli.config.values import DEFAULT_ROUND, Device, Name, Names, Precision, Round
+from flames_cli.config.values import DEFAULT_ROUND, Device, Labels, Name, Names, Precision, Round, Window
 
-Format = Literal["onnx", "torch-export"]
+Format = Literal["onnx", "torch-export", "monai-bundle"]
 """Format of a file for other programs, in the folder of a model."""
 
 
@@ -45,12 +46,113 @@ class ExportConfig(Section):
     zip: bool = option(False, "Also write models/NAME.zip, which `flames models add` installs.")
     formats: tuple[Format, ...] = option(
         (),
-        "File for other programs, written into the folder and checked against torch: onnx (model.onnx) or "
-        "torch-export (model.pt2); may be repeated.",
+        "File for other programs, written into the folder and checked against torch: onnx (model.onnx), "
+        "torch-export (model.pt2), or monai-bundle (a folder for MONAI's bundle runner); may be repeated.",
         flag="--format",
         shown="none",
-        metavar="[onnx|torch-export]",
+        metavar="[onnx|torch-export|monai-bundle]",
     )
+
+
+class PredictConfig(Section):
+    """Options of `flames predict`."""
+
+    no_option = ("seed",)
+
+    inputs: tuple[str, ...] = option(
+        (),
+        "Images: files (PNG, JPEG, TIFF, BMP, NIfTI, DICOM), folders, patterns, or a manifest (.csv) with "
+        "the column image.",
+        metavar="FILE…",
+        argument=True,
+    )
+    models: tuple[str, ...] = option(
+        (),
+        "Model: its folder, or its name in models/ of the workspace; may be repeated for an ensemble, whose "
+        "probability is the mean.",
+        flag="--model",
+        shown="none: pass --run",
+        metavar="MODEL",
+    )
+    run: Name | None = option(
+        None, "Run whose model predicts, without an export.", shown="the newest", names="runs"
+    )
+    client: str | None = option(
+        None, "Client of the run whose personalised model predicts.", shown="none", metavar="NAME"
+    )
+    modality: str | None = option(
+        None, "Modality of the run whose server model predicts.", shown="none", metavar="MODALITY"
+    )
+    round: Round | None = option(
+        None,
+        "Round of the run: best, best-small, last or a number, as in `flames evaluate`.",
+        shown=DEFAULT_ROUND,
+        metavar="ROUND",
+    )
+    out: Path | None = option(
+        None, "Folder of the masks.", shown="WORKSPACE/predictions/MODEL", metavar="DIR"
+    )
+    root: Path | None = option(
+        None,
+        "Folder to which the paths of a manifest are relative.",
+        shown="folder of the CSV",
+        metavar="DIR",
+    )
+    keep_columns: Names = option(
+        (),
+        "Columns of a manifest to keep in cases.csv.",
+        shown="none",
+        metavar="COLUMN,…",
+    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = option(
+        None, "Probability above which a pixel is tumour.", shown="threshold of the model", metavar="NUMBER"
+    )
+    tta: Literal["none", "flips"] = option(
+        "none", "Test-time augmentation: none, or the mean over the image and its three flips."
+    )
+    postprocess: Literal["none", "largest"] = option(
+        "none", "Clean-up of masks: largest keeps the largest connected part of each volume or image only."
+    )
+    probabilities: bool = option(False, "Also write the probabilities, in the geometry of the image.")
+    overlays: bool = option(True, "Draw the masks over the images.")
+    window: Window | None = option(
+        None,
+        "Intensities that become black and white, in place of the model's own rule.",
+        shown="rule of the model",
+        metavar="LOW,HIGH",
+    )
+    percentile: Annotated[float, Field(gt=0, le=100)] | None = option(
+        None,
+        "Percentile that becomes white, in place of the model's own rule.",
+        shown="rule of the model",
+        metavar="NUMBER",
+    )
+    percentile_of: Literal["all", "foreground"] = option(
+        "all", "Voxels of which --percentile is taken: all, or foreground, those above 0."
+    )
+    any_modality: bool = option(
+        False, "Also predict on images whose DICOM file or manifest states another modality than the model's."
+    )
+    truth: str | None = option(
+        None,
+        "Score the masks: with the masks of the manifest, or with those in FOLDER, which have the names of "
+        "the images, or with one FILE.",
+        shown="no scores",
+        metavar="[PATH]",
+        optional_value=True,
+    )
+    labels: Labels = option(
+        (),
+        "Labels of the masks of --truth that are tumour; a manifest's column labels overrides them.",
+        shown="the only label of each mask",
+        metavar="LABEL,…",
+    )
+    batch_size: Annotated[int, Field(ge=1)] = option(16, "Images in a step.", RUN_PANEL)
+    workers: Annotated[int, Field(ge=0)] = option(
+        0, "Number of threads that read images; 0: one for each core.", RUN_PANEL
+    )
+    device: Device = option("auto", "Device for prediction.", RUN_PANEL)
+    precision: Precision = option("auto", "Precision of the model's arithmetic.", RUN_PANEL)
 
 
 class ReportConfig(Section):

@@ -111,6 +111,13 @@ class Estimated:
     """True before the first complete round: the estimate does not include validation."""
 
 
+@dataclass(frozen=True, slots=True)
+class LineLogged:
+    """A line of the run's log, with its time."""
+
+    line: str
+
+
 Event = (
     FederationStarted
     | ClientJoined
@@ -123,6 +130,7 @@ Event = (
     | RoundDone
     | FinalModelsExamined
     | Noted
+    | LineLogged
     | Estimated
 )
 OnEvent = Callable[[Event], None]

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -30,4 +30,30 @@ def ordered_map(
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
+                future.cancel()
+
+
+def weighted_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    weight: Callable[[Item], float],
+    workers: int = 0,
+) -> Iterator[Result]:
+    """Apply `function` to `items` in `workers` threads (0: one per core), in order.
+
+    Items that are in work, or whose results wait to be read, weigh 1 together at most while the caller works
+    on a result. So a reader of volumes (weight 1 each) reads one while the caller uses the one before it, and
+    no third is in memory; an item of weight above 1 is in memory alone.
+    """
+    waiting: deque[tuple[float, Future[Result]]] = deque()
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        try:
+            for item in items:
+                waiting.append((weight(item), pool.submit(function, item)))
+                while sum(one for one, _ in waiting) > 1:
+                    yield waiting.popleft()[1].result()
+            while waiting:
+                yield waiting.popleft()[1].result()
+        finally:
+            for _, future in waiting:
                 future.cancel()

@@ -90,6 +90,16 @@ class RunFolder:
         return self.path / "final-models.json"
 
     @property
+    def log(self) -> Path:
+        """The log of the run, as plain text."""
+        return self.path / "log.txt"
+
+    @property
+    def earlier_log(self) -> Path:
+        """The log before it became too large."""
+        return self.path / "log-earlier.txt"
+
+    @property
     def nodes(self) -> Path:
         """The configurations of simulated nodes."""
         return self.path / "nodes.json"

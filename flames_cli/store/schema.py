@@ -34,6 +34,7 @@ EMBEDDING = Format("flames-embedding", 2)
 CLIENT_TESTS = Format("flames-client-tests")
 MODEL = Format("flames-model")
 MODEL_FORMATS = Format("flames-model-formats")
+PREDICTION = Format("flames-prediction")
 CLIENTS = Format("flames-clients")
 FINAL_MODELS = Format("flames-final-models", 2, earlier=(1,))
 DEPLOYMENT = Format("flames-deployment")
@@ -55,6 +56,7 @@ MADE_BY = {
     CLIENT_TESTS.name: "flames federate",
     MODEL.name: "flames export",
     MODEL_FORMATS.name: "flames export",
+    PREDICTION.name: "flames predict",
     CLIENTS.name: "flames federate",
     FINAL_MODELS.name: "flames federate",
     DEPLOYMENT.name: "flames deploy init",

@@ -4,6 +4,7 @@ safetensors sorts the arrays and shuffles the metadata. Therefore one metadata e
 and the caller's metadata as JSON: the same weights give the same bytes, and are read in the same order.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -74,6 +75,15 @@ def read_safetensors(path: Path) -> Weights:
     """
     _, order, weights = _read(path, arrays=True)
     return {name: weights[name] for name in order} if sorted(order) == sorted(weights) else weights
+
+
+def hash_weights(weights: Weights) -> str:
+    """Return the SHA-256 of names, types, shapes and values of arrays that are in no file of their own."""
+    digest = hashlib.sha256()
+    for name, array in weights.items():
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def read_metadata(path: Path) -> dict[str, str]:

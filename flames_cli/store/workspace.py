@@ -51,3 +51,8 @@ def model_folder(workspace: Path, name: str) -> Path:
 def report_file(workspace: Path, name: str) -> Path:
     """Return the path of the report of run `name`, which `flames report` writes."""
     return workspace / "reports" / name / "report.html"
+
+
+def prediction_folder(workspace: Path, models: str) -> Path:
+    """Return the folder of the predictions of `models`, which `flames predict` writes."""
+    return workspace / "predictions" / models

@@ -9,6 +9,7 @@ from flames_cli.fed.events import (
     Estimated,
     FederationStarted,
     FinalModelsExamined,
+    LineLogged,
     Noted,
     ReportReceived,
     ReportRejected,
@@ -197,3 +198,47 @@ def test_a_private_run_reports_its_cost(terminal, epsilon, said):
 def test_damage_that_was_found_is_reported_to_the_watcher(terminal):
     note = "the checkpoint of round-00003 is damaged and is set aside"
     assert note in " ".join(show(Noted(note), terminal=terminal).split())
+
+
+def ticking(*seconds):
+    """Return a clock that shows these times one after the other."""
+    times = iter(seconds)
+    return lambda: next(times)
+
+
+def test_off_a_terminal_a_long_round_has_a_line_a_minute():
+    console = console_of(terminal=False)
+    with FederationView(console, "flames", on_cpu=False, clock=ticking(0, 30, 61, 61, 90, 125, 125)) as view:
+        view(FederationStarted(CLIENTS, 1, 50))
+        for step in range(1, 5):
+            view(StepDone("brats-1", 1, step, 98))
+    assert console.file.getvalue().splitlines() == [
+        "flames: round 1/50, brats-1: training 2/98; measuring the first steps",
+        "flames: round 1/50, brats-1: training 4/98; measuring the first steps",
+    ]
+
+
+def test_the_lines_of_the_log_take_the_place_of_notes_and_rounds():
+    console = console_of(terminal=False)
+    with FederationView(console, "flames", on_cpu=False, verbose=True) as view:
+        view(FederationStarted(CLIENTS, 1, 50))
+        view(Noted("a note"))
+        view(LineLogged("2026-01-01T00:00:00Z note: a note"))
+        view(round_done(1, 0.5))
+        view(LineLogged("2026-01-01T00:00:01Z round 1: 75.0 s"))
+    assert console.file.getvalue().splitlines() == [
+        "2026-01-01T00:00:00Z note: a note",
+        "2026-01-01T00:00:01Z round 1: 75.0 s",
+    ]
+
+
+def test_the_lines_of_the_log_are_hidden_without_verbose():
+    assert show(LineLogged("2026-01-01T00:00:00Z note: a note")) == ""
+
+
+def test_off_a_terminal_a_long_task_has_a_line_a_minute():
+    console = console_of(terminal=False)
+    with progress_bars(console, clock=ticking(0, 30, 61, 61, 100)) as progress:
+        for done in (1, 2, 3):
+            progress("preprocess busi", done, 780)
+    assert console.file.getvalue() == "preprocess busi: 2 of 780\n"

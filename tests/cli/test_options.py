@@ -28,20 +28,22 @@ COMMANDS = typer.main.get_command(app).commands
 for _name, _command in COMMANDS.items():
     _command.get_params(click.Context(_command, info_name=_name))  # builds the options
 
-NO_KEYS = {"config", "json_output", "help", "resume"}
+NO_KEYS = {"config", "json_output", "help", "quiet", "resume", "verbose"}
 UNTYPED = {
     "federate": {"lr_by_modality", "local_epochs_by_modality", "min_clients_by_modality"},
     "check": {"seed"},
     "evaluate": {"seed"},
     "export": {"seed"},
+    "predict": {"seed"},
     "report": {"seed"},
 }
 """Keys without an option of their own: --lr, --local-epochs and --min-clients give two; check, evaluate,
-export and report draw nothing."""
+export, predict and report draw nothing."""
 
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
     *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
+    *("inputs", "models"),
     "compare",
 }
 """Keys whose option collects text, so that its default is None."""
@@ -60,7 +62,7 @@ def typed(name):
 
 
 def test_every_command_has_its_section_and_every_section_its_command():
-    assert set(COMMANDS) == {*SECTIONS, "info", "deploy", "runs"}
+    assert set(COMMANDS) == {*SECTIONS, "info", "deploy", "models", "runs"}
 
 
 @EVERY_SECTION
@@ -243,12 +245,11 @@ def test_the_reference_names_shared_options_and_every_command():
     text = DOCS.read_text(encoding="utf-8")
     assert [keys for _, keys, *_ in rows_of(section("## Options of every command"))] == [
         ["workspace"],
-        [],
-        [],
+        *[[]] * 3,
     ]
     for name in COMMANDS:
         assert f"## `flames {name}`" in text
-    for option in ("--config", "--json", "--version", "--debug", "FLAMES_WORKSPACE"):
+    for option in ("--config", "--json", "--quiet", "--version", "--debug", "FLAMES_WORKSPACE"):
         assert f"`{option}`" in text
     for code in (0, 1, 2, 3, 130):
         assert f"| {code} |" in section("## Exit codes")
@@ -276,7 +277,7 @@ def rows_of(text):
     return [
         (re.findall(r"`([^`]+)`", row[0]), re.findall(r"`([^`]+)`", row[1]), row[2].strip("`"), row[3])
         for row in cells
-        if len(row) == 4 and row[0].startswith(("`--", "`RUN"))
+        if len(row) == 4 and row[0].startswith(("`--", "`RUN", "`FILE"))
     ]
 
 

@@ -2,10 +2,13 @@
 
 import os
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from flames_cli.core.imaging.intensity_rule import IntensityRule
@@ -111,8 +114,33 @@ def test_a_segmentation_is_left_out_of_a_folder_but_not_if_it_is_named(tmp_path)
     assert kinds(found) == {"scan": "series"}
     assert found.ignored == {"DICOM without an image": 1}
     (named,) = find_inputs([tmp_path / "seg.dcm"]).inputs
-    with pytest.raises(BadCase, match=r"seg\.dcm: it is a segmentation, expected an image; name its image"):
+    with pytest.raises(BadCase, match=r"seg\.dcm: it is a segmentation, .*, expected an image"):
         read_input(named, ReadOptions())
+
+
+def test_a_pipe_is_never_opened(tmp_path):
+    png(tmp_path / "a.png")
+    for name in ("pipe", "pipe.png", "pipe.dcm"):
+        os.mkfifo(tmp_path / name)
+    found = find_inputs([tmp_path])
+    assert (names(found), found.ignored) == (["a"], {"of the system": 3})
+    (named,) = find_inputs([tmp_path / "pipe.png"]).inputs
+    with pytest.raises(BadCase, match="it is not a file"):
+        read_input(named, ReadOptions())
+
+
+def test_a_text_with_the_name_of_an_image_is_an_input_that_fails(tmp_path):
+    (tmp_path / "a.png").write_text("404: not found\n")
+    (found,) = find_inputs([tmp_path]).inputs
+    with pytest.raises(BadCase, match=r"a\.png: cannot be read as an image"):
+        read_input(found, ReadOptions())
+
+
+def test_a_series_of_a_manifest_and_of_its_folder_is_one_input(tmp_path):
+    for number, path in enumerate(sorted(series(tmp_path / "scan").iterdir())):
+        path.rename(path.with_name(f"{number + 7}.dcm"))  # 10.dcm is before 7.dcm in the alphabet
+    (found,) = find_inputs([tmp_path, manifest(tmp_path, "image,modality", "scan,MR-T2")]).inputs
+    assert (found.name, found.modality, len(found.files)) == ("scan", "MR-T2", 7)
 
 
 def test_a_folder_of_predictions_is_searched_if_it_is_named(tmp_path):
@@ -378,3 +406,32 @@ def test_a_name_that_is_not_text_is_an_input_that_fails(tmp_path):
     assert good.name == "b"
     with pytest.raises(BadCase, match="its name is not UTF-8, expected one that is; rename it"):
         read_input(bad, ReadOptions())
+
+
+pieces = st.sampled_from(
+    [
+        b"",
+        b"DICM",
+        b"\x89PNG\r\n\x1a\n",
+        b"II*\0",
+        b"\x1f\x8b\x08",
+        b"n+1\0",
+        b"\xff\xd8\xff",
+        b"\0" * 128,
+        b"text",
+    ]
+)
+endings = st.sampled_from(["", ".png", ".tif", ".nii", ".nii.gz", ".dcm", ".jpg", ".csv", ".xyz"])
+
+
+@given(st.lists(st.tuples(endings, pieces, st.binary(max_size=40)), min_size=1, max_size=3))
+def test_files_of_any_content_are_read_left_out_or_fail_with_a_reason(tmp_path_factory, drawn):
+    folder = tmp_path_factory.mktemp("fuzz")
+    png(folder / "good.png")
+    for number, (ending, piece, content) in enumerate(drawn):
+        (folder / f"{number}{ending}").write_bytes(piece + content)
+    found = find_inputs([folder])
+    assert "good" in names(found)
+    for one in found.inputs:
+        with suppress(BadCase):
+            read_input(one, ReadOptions())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flames_cli.arrays import Mask, Pixels
+from flames_cli.arrays import Pixels
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Index of the RAS axis perpendicular to each plane."""
@@ -82,17 +82,19 @@ def take_slice(volume: Pixels, plane: str, index: int) -> Pixels:
     return np.rot90(np.moveaxis(volume, PLANES[plane], 2)[:, :, index])
 
 
-def restore_volume(masks: Mapping[int, Mask], placement: Placement) -> Mask:
+def restore_volume(masks: Mapping[int, NDArray[Any]], placement: Placement) -> NDArray[Any]:
     """Return the mask of a complete volume, with the axes of its file, from the masks of its slices.
 
     Args:
-        masks: H×W masks by index along the plane's axis, in the size of the raw slices.
+        masks: H×W masks, or maps of other numbers, by index along the plane's axis, in the size of the raw
+            slices; slices without one are 0.
         placement: position of any of those slices.
 
     Raises:
         ValueError: a mask does not have the size of the slices.
     """
-    volume = to_ras(np.zeros(placement.shape, np.uint8), placement.axes)
+    dtype = next((mask.dtype for mask in masks.values()), np.dtype(np.uint8))
+    volume = to_ras(np.zeros(placement.shape, dtype), placement.axes)
     slices = np.moveaxis(volume, PLANES[placement.plane], 2)
     for index, mask in masks.items():
         turned = np.rot90(mask, -1)

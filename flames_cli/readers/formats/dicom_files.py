@@ -54,6 +54,9 @@ LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", LABEL_MAP)
 """UIDs of Segmentation Storage and Label Map Segmentation Storage; some releases of pydicom have no names."""
 
+MAPS = ("1.2.840.10008.5.1.4.1.1.481.2", "1.2.840.10008.5.1.4.1.1.30")
+"""UIDs of RT Dose Storage and Parametric Map Storage."""
+
 DECODERS = {
     "1.2.840.10008.1.2.4.5": "pylibjpeg and pylibjpeg-libjpeg",
     "1.2.840.10008.1.2.4.7": "pylibjpeg and pylibjpeg-libjpeg",

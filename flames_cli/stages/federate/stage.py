@@ -22,6 +22,7 @@ from flames_cli.stages.federate.inputs import Images, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
 from flames_cli.stages.federate.run_files import describe_aside, read_initial, write_new_run
+from flames_cli.stages.federate.run_log import logged
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.tracking import tracked
 from flames_cli.stages.federate.validation import Validation, read_validation
@@ -117,6 +118,9 @@ def federate(
         made, resumed = _prepare(config, folder, facts, plan, nodes, listen)
         for note in resumed.notes if resumed else ():
             listen(Noted(note))
+        if made or notes:
+            after = resumed.state.round if resumed else 0
+            listen = held.enter_context(logged(folder, config, listen, after, tuple(notes)))
         with tracked(folder, config, listen) as fed_trackers:
             if made:
                 listener = draw_during_rounds(folder, config, warn_at_start(made.plan, fed_trackers))

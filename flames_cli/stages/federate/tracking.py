@@ -19,7 +19,7 @@ from flames_cli.stages.federate.planning import lr_schedule_of
 from flames_cli.stages.federate.resuming import options_as_run
 from flames_cli.stages.rounds import choose_round, read_passes, read_run_rounds
 from flames_cli.store.files.atomic import finite
-from flames_cli.store.runs import FOLDS, SEEDS, RunFolder, find_family, read_config, read_rounds
+from flames_cli.store.runs import FOLDS, MACHINES, SEEDS, RunFolder, find_family, read_config, read_rounds
 from flames_cli.trackers import make_tracker
 from flames_cli.trackers.base import Status, TrackedRun, Tracker
 from flames_cli.trackers.figures import Rates, Record, final_figures, round_figures
@@ -30,7 +30,7 @@ FINISH_SECONDS = 120.0
 INTERRUPTED_SECONDS = 10.0
 """The same after Ctrl-C."""
 
-NOT_TRACKED = {"run", "track", "token", SEEDS, FOLDS}
+NOT_TRACKED = {"run", "track", "token", MACHINES, SEEDS, FOLDS}
 """Options and facts of a run that are no parameters."""
 
 Job = Callable[[Tracker], None]
@@ -96,8 +96,14 @@ def describe_run(run: RunFolder, config: FederateConfig) -> TrackedRun:
         identity=hashlib.sha256(str(made.get("token")).encode()).hexdigest()[:16],
         folder=run.path,
         workspace=config.workspace,
-        parameters=dict(_parameters({**options_as_run(config), **made})),
+        parameters=parameters_of(run, config),
     )
+
+
+def parameters_of(run: RunFolder, config: FederateConfig) -> dict[str, str | int | float | bool]:
+    """Return the options of a run and the facts about it, with one name for each; without its token."""
+    made = read_config(run.config).get("run", {})
+    return dict(_parameters({**options_as_run(config), **made}))
 
 
 def _parameters(entries: Record, before: str = "") -> Iterator[tuple[str, str | int | float | bool]]:

@@ -1,0 +1,139 @@
+"""Predictions on the terminal: the first inputs, the totals, and where the files are."""
+
+import math
+import shlex
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from flames_cli.cli.render import say_where
+from flames_cli.cli.text import count, duration
+
+if TYPE_CHECKING:
+    from flames_cli.stages.predict.stage import Predictions
+    from flames_cli.stages.predict.truth import TruthSummary
+    from flames_cli.store.prediction_folder import PredictedCase
+
+SHOWN = 12
+"""Number of inputs in the table; all are in cases.csv."""
+SHOWN_REMARKS = 6
+"""Number of different failures, and of different warnings, that are printed."""
+TITLES = {
+    "dice": "Dice",
+    "sensitivity": "sensitivity",
+    "precision": "precision",
+    "hd95_mm": "HD95 mm",
+    "assd_mm": "ASSD mm",
+    "nsd_2mm": "NSD at 2 mm",
+    "lesion_f1": "lesion F1",
+}
+
+
+def print_predictions(console: Console, made: "Predictions") -> None:
+    """Print one screen: a line for each of the first inputs, failures, warnings, totals and paths."""
+    done = [case for case in made.cases if case.status == "done"]
+    if made.aside:
+        console.print(
+            f"the earlier predictions, of other models or options, are called '{made.aside}' now",
+            style="yellow",
+            soft_wrap=True,
+        )
+    if done:
+        console.print(_table(made, done))
+        if len(done) > SHOWN:
+            console.print(f"… and {count(len(done) - SHOWN, 'more input')}, in cases.csv", style="dim")
+    _print_remarks(console, "failed: ", [(case.input, case.reason) for case in made.failed], "red")
+    _print_remarks(console, "", [(case.input, line) for case in done for line in case.warnings], "yellow")
+    if made.truth:
+        _print_truth(console, made.truth)
+    for kind, n in made.ignored.items():
+        console.print(f"left out {count(n, 'file')}: {kind}", style="dim")
+    console.print(_totals(made, done), style="bold", soft_wrap=True)
+    say_where(console, made.folder / "cases.csv")
+    if made.options.get("overlays") and done:
+        say_where(console, made.folder / "overlays")
+    if not made.truth and done:
+        console.print(
+            f"next: look at the overlays; with true masks: flames predict … --out "
+            f"{shlex.quote(f'{made.folder}-scored')} --truth FOLDER",
+            style="dim",
+            soft_wrap=True,
+        )
+
+
+def _table(made: "Predictions", done: list["PredictedCase"]) -> Table:
+    table = Table(title=f"tumours by {' and '.join(made.models)}", title_justify="left")
+    table.add_column("input", overflow="fold")
+    for name in ("size", "lesions", "largest", "mean p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if made.truth:
+        table.add_column("Dice", justify="right", no_wrap=True)
+    for case in done[:SHOWN]:
+        row = [
+            case.input,
+            _size(case),
+            str(case.n_lesions),
+            _largest(case),
+            _number(case.mean_probability, 2),
+        ]
+        if made.truth:
+            row.append(_number(case.truth.dice if case.truth else None, 3))
+        table.add_row(*row)
+    return table
+
+
+def _size(case: "PredictedCase") -> str:
+    """Return the volume, the area, or the number of pixels where the spacing is unknown."""
+    if case.volume_ml is not None:
+        return f"{case.volume_ml:.1f} ml"
+    if case.area_mm2 is not None:
+        return f"{case.area_mm2:.0f} mm²"
+    return f"{case.pixels} px"
+
+
+def _largest(case: "PredictedCase") -> str:
+    if case.largest_diameter_mm is not None:
+        return f"{case.largest_diameter_mm:.0f} mm"
+    return "–" if case.largest_diameter_px is None else f"{case.largest_diameter_px:.0f} px"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _print_remarks(console: Console, head: str, remarks: list[tuple[str, str]], style: str) -> None:
+    """Print each different remark once, with the first of its inputs."""
+    inputs: dict[str, list[str]] = {}
+    for name, remark in remarks:
+        inputs.setdefault(remark, []).append(name)
+    for remark, names in list(inputs.items())[:SHOWN_REMARKS]:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        console.print(f"{head}{names[0]}{more}: {remark}", style=style, soft_wrap=True)
+    if len(inputs) > SHOWN_REMARKS:
+        console.print(f"… and {len(inputs) - SHOWN_REMARKS} more, in cases.csv", style=style)
+
+
+def _print_truth(console: Console, truth: "TruthSummary") -> None:
+    """Print the mean of each score with its interval."""
+    people = f" of {count(truth.n_patients, 'patient')}" if truth.n_patients else ""
+    console.print(f"scores of {count(truth.n, 'true mask')}{people}, in the geometry of the images:")
+    table = Table()
+    table.add_column("score")
+    table.add_column("n", justify="right")
+    table.add_column("mean (95 % interval)", justify="right", no_wrap=True)
+    for name, found in truth.means.items():
+        if found.n:
+            limits = "" if math.isnan(found.low) else f" ({found.low:.3f} to {found.high:.3f})"
+            table.add_row(TITLES[name], str(found.n), f"{found.mean:.3f}{limits}")
+    console.print(table)
+
+
+def _totals(made: "Predictions", done: list["PredictedCase"]) -> str:
+    """Return the line of totals."""
+    with_lesion = sum(case.pixels > 0 for case in done)
+    parts = [f"{count(len(done), 'input')} done", f"{with_lesion} with a lesion"]
+    if made.skipped:
+        parts.append(f"{made.skipped} before")
+    parts.append(f"{len(made.failed)} failed")
+    return f"{', '.join(parts)}, in {duration(made.seconds)}"

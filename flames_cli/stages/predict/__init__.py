@@ -1,0 +1,1 @@
+"""`flames predict`: masks of new images by trained models."""

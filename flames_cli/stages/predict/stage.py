@@ -1,0 +1,342 @@
+"""`flames predict`: images that no stage has seen → masks in the geometry of the images, and a table."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flames_cli import __version__
+from flames_cli.config import PredictConfig
+from flames_cli.errors import FlamesError, NotWritten, list_faults
+from flames_cli.learn.predict import MaskRule
+from flames_cli.learn.use import open_model
+from flames_cli.readers.inputs import FoundInputs, InputImage, find_inputs
+from flames_cli.stages.parallel import weighted_map
+from flames_cli.stages.predict.familiarity import find_warnings, require_modality
+from flames_cli.stages.predict.files import Folder, open_folder
+from flames_cli.stages.predict.masks import Member, Predicting, SourceMask, in_file_geometry
+from flames_cli.stages.predict.measures import measure
+from flames_cli.stages.predict.models import ChosenModel, choose_models, threshold_of
+from flames_cli.stages.predict.pictures import write_overlays
+from flames_cli.stages.predict.preparing import Preparation, Prepared, hash_input, prepare
+from flames_cli.stages.predict.truth import TruthSource, TruthSummary, find_truth, score, summarise_truth
+from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.files.locks import locked
+from flames_cli.store.prediction_folder import PredictedCase, PredictionFile, case_json
+from flames_cli.store.workspace import prediction_folder
+from flames_cli.writers.label import ModelLabel
+from flames_cli.writers.masks import write_mask, write_probabilities
+
+STILL_WEIGHT = 1 / 32
+"""Weight of a still image while a volume weighs 1: so many may be in memory in place of one volume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Result of one command."""
+
+    folder: Path
+    models: tuple[str, ...]
+    cases: tuple[PredictedCase, ...]
+    """The inputs of this command, in order."""
+    skipped: int
+    """Number of them that were done before."""
+    options: dict[str, Any]
+    aside: str = ""
+    """Name that an earlier prediction of other models or options has now; empty: there was none."""
+    ignored: dict[str, int] = field(default_factory=dict)
+    """Number of files that are no images, by kind."""
+    truth: TruthSummary | None = None
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> list[PredictedCase]:
+        """The inputs without a mask."""
+        return [case for case in self.cases if case.status == "failed"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result for --json."""
+        return {
+            "folder": str(self.folder),
+            "models": list(self.models),
+            "options": self.options,
+            "inputs": len(self.cases),
+            "done": len(self.cases) - len(self.failed),
+            "failed": len(self.failed),
+            "skipped": self.skipped,
+            "aside": self.aside or None,
+            "ignored": self.ignored,
+            "truth": asdict(self.truth) if self.truth else None,
+            "seconds": self.seconds,
+            "cases": [case_json(case) for case in self.cases],
+        }
+
+
+def predict(config: PredictConfig, progress: Progress = silent) -> Predictions:
+    """Predict the masks of all inputs, and write them with tables and pictures to one folder.
+
+    Inputs that are done in that folder with the same models and options, and whose bytes are the same, are
+    skipped. An input that fails does not end the others.
+
+    Raises:
+        MissingArtifact: a model or a run is not there.
+        FlamesError: an option is wrong, no image was found, or the folder is in use.
+        NotWritten: the disk is full.
+    """
+    start = time.perf_counter()
+    if not config.inputs:
+        raise FlamesError("got no image, expected files, folders or a manifest; name them after the options")
+    models = choose_models(config)
+    found = find_inputs(config.inputs, config.root, config.keep_columns)
+    truth = find_truth(config.truth, found.inputs, config.labels)
+    rule = MaskRule(threshold_of(config, models), config.tta, config.postprocess == "largest")
+    _require_rules(models, found)
+    content = PredictionFile(_name_models(models), _options(config, models, rule, truth), __version__)
+    path = config.out or prediction_folder(config.workspace, "+".join(content.models))
+    with locked(path, f"another process predicts into {path}; wait for its end, or pass another --out"):
+        folder = open_folder(path, content)
+        work = _Work(config, models, truth, rule, folder)
+        cases, skipped = [], 0
+        for done, (case, is_old) in enumerate(work.run(found.inputs), start=1):
+            cases.append(case)
+            skipped += is_old
+            progress("predict", done, len(found.inputs))
+        folder.finish(cases)
+    _require_one_done(cases)
+    return Predictions(
+        folder=path,
+        models=tuple(content.models),
+        cases=tuple(cases),
+        skipped=skipped,
+        options=dict(content.options),
+        aside=folder.aside,
+        ignored=dict(found.ignored),
+        truth=summarise_truth(cases, config.seed),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _require_rules(models: Sequence[ChosenModel], found: FoundInputs) -> None:
+    """Check that every model has one rule for the intensities of volumes, if there are volumes.
+
+    Raises:
+        FlamesError: it has none, or several.
+    """
+    if not any(image.kind in ("nifti", "series") for image in found.inputs):
+        return
+    for model in models:
+        if model.preparation.intensities is None:
+            stated = "; ".join(map(str, model.info.input.intensities)) or "none"
+            raise FlamesError(
+                f"model {model.info.name} has these rules for the intensities of volumes: {stated}; expected "
+                "one; pass --window LOW,HIGH or --percentile, as its images were preprocessed"
+            )
+
+
+def _require_one_done(cases: Sequence[PredictedCase]) -> None:
+    """Check that not every input failed.
+
+    Raises:
+        FlamesError: all did.
+    """
+    if all(case.status == "failed" for case in cases):
+        reasons = list_faults([f"{case.input}: {case.reason}" for case in cases])
+        raise FlamesError(f"none of the {len(cases)} inputs could be predicted ({reasons}); correct them")
+
+
+def _name_models(models: Sequence[ChosenModel]) -> dict[str, str]:
+    """Return the checksum of each model by a name that is unique."""
+    names: dict[str, str] = {}
+    for model in models:
+        name, number = model.info.name, 1
+        while name in names:
+            number += 1
+            name = f"{model.info.name}-{number}"
+        names[name] = model.sha256
+    return names
+
+
+def _options(
+    config: PredictConfig, models: Sequence[ChosenModel], rule: MaskRule, truth: TruthSource | None
+) -> dict[str, Any]:
+    """Return the options that change the masks, the table or the files."""
+    return {
+        "threshold": rule.threshold,
+        "tta": rule.tta,
+        "postprocess": config.postprocess,
+        "probabilities": config.probabilities,
+        "overlays": config.overlays,
+        "any_modality": config.any_modality,
+        "preparation": [_plain(asdict(model.preparation)) for model in models],
+        "truth": None if truth is None else (config.truth or "manifest"),
+        "labels": list(config.labels),
+        "keep_columns": list(config.keep_columns),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with lists for tuples, as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Input that cannot be predicted."""
+
+    image: InputImage
+    sha256: str
+    reason: str
+
+
+Ready = Prepared | _Failed | PredictedCase
+"""An input that was read: ready for the models, failed, or done before."""
+
+
+class _Work:
+    """The steps of one command: threads read images and write results while the models compute."""
+
+    def __init__(
+        self,
+        config: PredictConfig,
+        models: Sequence[ChosenModel],
+        truth: TruthSource | None,
+        rule: MaskRule,
+        folder: Folder,
+    ) -> None:
+        self._config, self._models, self._truth, self._folder = config, models, truth, folder
+        self._preparations: tuple[Preparation, ...] = tuple(
+            dict.fromkeys(model.preparation for model in models)
+        )
+        members = [
+            Member(
+                open_model(model.info, model.weights, config.device, config.precision, config.batch_size),
+                self._preparations.index(model.preparation),
+            )
+            for model in models
+        ]
+        self._predicting = Predicting(tuple(members), self._preparations, rule, config.probabilities)
+        self._label = ModelLabel("+".join(folder.content.models), __version__)
+
+    def run(self, inputs: Sequence[InputImage]) -> Iterator[tuple[PredictedCase, bool]]:
+        """Yield the result of each input in order, and whether it was done before."""
+        read = weighted_map(self._read, inputs, _weight_of_reading, self._config.workers)
+        written = weighted_map(self._write, self._compute(read), _weight_of_writing, self._config.workers)
+        for case, is_old in written:
+            if not is_old:
+                self._folder.append(case)
+            yield case, is_old
+
+    def _read(self, image: InputImage) -> Ready:
+        if image.problem:
+            return _Failed(image, "", image.problem)
+        digest = ""
+        try:
+            digest = hash_input(image)
+            if old := self._folder.find_done(image, digest):
+                return old
+            if not self._config.any_modality:
+                for model in self._models:
+                    require_modality(image, model.info.name, model.info.input.modality)
+            return prepare(image, digest, self._preparations, self._config.overlays, self._truth)
+        except (FlamesError, OSError) as error:
+            reason = str(error).removeprefix(f"{image.files[0].name}: ")
+            return _Failed(image, digest, reason)
+
+    def _compute(self, read: Iterator[Ready]) -> Iterator[tuple[Ready, SourceMask | None, float]]:
+        """Yield each input with its mask and the seconds that the models took; stills go through the models
+        together, as many as are in a step."""
+        group: list[Ready] = []
+        for ready in read:
+            group.append(ready)
+            stills = [one for one in group if isinstance(one, Prepared)]
+            if any(one.is_volume for one in stills) or len(stills) >= self._config.batch_size:
+                yield from self._predict(group)
+                group = []
+        yield from self._predict(group)
+
+    def _predict(self, group: Sequence[Ready]) -> Iterator[tuple[Ready, SourceMask | None, float]]:
+        start = time.perf_counter()
+        prepared = [one for one in group if isinstance(one, Prepared)]
+        masks = iter(self._predicting.predict(prepared))
+        seconds = (time.perf_counter() - start) / max(1, len(prepared))
+        for one in group:
+            yield (one, next(masks), seconds) if isinstance(one, Prepared) else (one, None, 0.0)
+
+    def _write(self, item: tuple[Ready, SourceMask | None, float]) -> tuple[PredictedCase, bool]:
+        ready, found, seconds = item
+        if isinstance(ready, PredictedCase):
+            return ready, True
+        if isinstance(ready, _Failed) or found is None:
+            return self._failed(ready.image, ready.sha256, getattr(ready, "reason", "")), False
+        start = time.perf_counter()
+        try:
+            case = self._finish(ready, found)
+        except NotWritten:
+            raise
+        except FlamesError as error:
+            return self._failed(ready.image, ready.sha256, str(error)), False
+        spent = ready.seconds + seconds + time.perf_counter() - start
+        return replace(case, seconds=round(spent, 4)), False
+
+    def _failed(self, image: InputImage, digest: str, reason: str) -> PredictedCase:
+        return replace(self._facts(image, digest), status="failed", reason=reason)
+
+    def _facts(self, image: InputImage, digest: str) -> PredictedCase:
+        return PredictedCase(
+            input=image.name,
+            path=str(image.files[0].absolute()),
+            sha256=digest,
+            status="done",
+            model=self._label.name,
+            modality=image.modality,
+            patient=image.source.patient,
+            extra=dict(image.source.extra),
+        )
+
+    def _finish(self, prepared: Prepared, found: SourceMask) -> PredictedCase:
+        """Write the files of one input, and return its line of the table."""
+        image, folder = prepared.image, self._folder
+        self._folder.clear(image.name)
+        written = write_mask(
+            in_file_geometry(found.stack, prepared),
+            image,
+            folder.mask(image.name),
+            self._label,
+            overwrite=True,
+        )
+        if found.probabilities is not None:
+            values = in_file_geometry(found.probabilities, prepared)
+            write_probabilities(values, image, folder.probabilities(image.name), self._label, overwrite=True)
+        if self._config.overlays:
+            write_overlays(folder.overlay(image.name), prepared, found)
+        warnings = {
+            line: None
+            for member, model in zip(self._predicting.members, self._models, strict=True)
+            for line in find_warnings(prepared, model.info, prepared.squares[member.preparation])
+        }
+        scores = None
+        if prepared.truth is not None:
+            scores = score(found.stack, prepared.truth, prepared.voxel_mm, prepared.is_volume)
+        return replace(
+            self._facts(image, prepared.sha256),
+            mask=written.path.relative_to(folder.path).as_posix(),
+            slices=prepared.n,
+            mean_probability=found.mean_probability,
+            max_probability=found.max_probability,
+            warnings=(*warnings, *prepared.notes, *written.notes),
+            truth=scores,
+            **asdict(measure(found.stack, prepared)),
+        )
+
+
+def _weight_of_reading(image: InputImage) -> float:
+    return 1.0 if image.kind in ("nifti", "series") else STILL_WEIGHT
+
+
+def _weight_of_writing(item: tuple[Ready, SourceMask | None, float]) -> float:
+    ready = item[0]
+    # A volume is written before the models begin with the next one, which is in memory already.
+    return 2.0 if isinstance(ready, Prepared) and ready.is_volume else STILL_WEIGHT
