@@ -168,7 +168,8 @@ def _lesions(results: Results, tables: Sequence[str]) -> Iterator[Block]:
             title = f"{'Clients' if table == 'clients' else 'Server models'}, selected images"
             yield TextTable(title, header, rows, names)
     yield Paragraph(
-        f"Small lesions: {_small_rules(results)}. Found: lesions that a predicted one matches, of all.", "faint"
+        f"Small lesions: {_small_rules(results)}. Found: lesions that a predicted one matches, of all.",
+        "faint",
     )
 
 
