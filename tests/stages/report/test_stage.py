@@ -119,6 +119,7 @@ def test_compared_runs_are_in_the_tables_with_paired_differences(trained):
     assert "fedavg: Dice" in words
     assert "flames: Dice" in words
     assert "Dice: flames − fedavg, paired" in words
+    assert re.search(r"difference to it: flames [+-]\d\.\d\d \[[+-]\d\.\d\d, [+-]\d\.\d\d\]\.", words)
     assert "sign-flip test, with Holm's correction" in words
 
 
