@@ -13,7 +13,6 @@ from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.segment import Segmenter
 from flames_cli.learn.use import open_model
 from flames_cli.stages.export.making import list_models, make_model, name_model
-from flames_cli.stages.export.seen import find_seen
 from flames_cli.stages.export.source_runs import read_source_run
 from flames_cli.stages.export.stage import export
 from flames_cli.stages.federate.stage import federate
@@ -22,6 +21,7 @@ from flames_cli.store.h5 import read_preprocessed_cases, read_shard_sets
 from flames_cli.store.model_formats import read_formats
 from flames_cli.store.models import read_model
 from flames_cli.store.runs import run_folder
+from flames_cli.store.seen import find_seen
 from flames_cli.store.workspace import model_folder
 from tests.support.stages import SMALL_MODEL, federate_config
 
