@@ -17,6 +17,7 @@ from flames_cli.stages.export.source_runs import read_source_run
 from flames_cli.stages.export.stage import export
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
+from flames_cli.store.clients import read_clients, write_clients
 from flames_cli.store.h5 import read_preprocessed_cases, read_shard_sets
 from flames_cli.store.model_formats import read_formats
 from flames_cli.store.models import read_model
@@ -189,6 +190,21 @@ def test_a_run_whose_data_are_elsewhere_is_exported_by_its_records(trained):
     assert info.training.clients[0].patients == 0
     assert info.seen is None
     assert all(np.array_equal(weights[name], array) for name, array in expected.items())
+
+
+def test_clients_at_real_nodes_are_those_that_joined_not_those_of_a_partition_here(trained):
+    run = run_folder(trained, "flames")
+    text = run.config.read_text(encoding="utf-8")
+    run.config.write_text(text.replace('engine = "inline"', 'engine = "superlink"'), encoding="utf-8")
+    joined = read_clients(run.joined_clients)
+    changed = [replace(one, organ="organ, another") if one.client == "busi" else one for one in joined]
+    write_clients(run.joined_clients, [one for one in changed if one.client != "otu2d"])
+    read = read_source_run(trained, "flames", None)
+    assert "client:otu2d" not in list_models(read)
+    info, _ = make_model(read, "US")
+    assert info.input.organs == ("another", "organ")
+    assert [(one.client, one.patients) for one in info.training.clients] == [("busi", 0)]
+    assert info.seen is None
 
 
 def test_a_zip_has_the_files_and_the_same_model_gives_the_same_bytes(trained):
