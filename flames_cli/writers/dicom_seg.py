@@ -201,6 +201,8 @@ def _make(frames: NDArray[np.bool_], sources: Sequence[Dataset], by: ModelLabel,
         omit_empty_frames=bool(frames.any()),
     )
     made.SeriesDescription = made.ContentDescription
+    if charset := sources[0].get("SpecificCharacterSet"):  # earlier releases of highdicom set another
+        made.SpecificCharacterSet = charset
     return made
 
 
