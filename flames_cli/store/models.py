@@ -114,7 +114,10 @@ class Training:
     """Reason for the round."""
     seed: int = 0
     clients: tuple[TrainedOn, ...] = ()
-    """Clients whose data trained it; empty with differential privacy, which does not cover such counts."""
+    """Clients whose data trained it; empty with differential privacy, which does not cover such counts. The
+    folder that a node keeps names its own client only."""
+    token: str = ""
+    """Token of the run, 16 hex digits, which differs between runs of one name; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)

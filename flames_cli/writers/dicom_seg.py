@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pydicom
@@ -31,6 +32,9 @@ REQUIRED = (
     *("AccessionNumber", "ReferringPhysicianName"),
 )
 """Elements that a file must have, even if they are empty (type 2); anonymisation may have removed them."""
+
+
+_FILTERS = Lock()
 
 
 class NotReferable(Exception):
@@ -134,9 +138,12 @@ def _save(path: Path, made: Dataset) -> None:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Silence highdicom and pydicom: their warnings quote values of the files."""
+    """Silence highdicom and pydicom: their warnings quote values of the files.
+
+    One thread at a time does so, because the filters of warnings belong to the process.
+    """
     logging.getLogger("highdicom").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

@@ -9,7 +9,6 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.stages.export.making import list_models, make_model, name_model
-from flames_cli.stages.export.seen import find_seen
 from flames_cli.stages.export.source_runs import read_source_run
 from flames_cli.stages.export.stage import export
 from flames_cli.store.checkpoint import load_state
@@ -17,6 +16,7 @@ from flames_cli.store.h5 import read_preprocessed_cases
 from flames_cli.store.model_formats import read_formats
 from flames_cli.store.models import read_model
 from flames_cli.store.runs import run_folder
+from flames_cli.store.seen import find_seen
 from flames_cli.store.workspace import model_folder
 
 
