@@ -59,9 +59,9 @@ def load_encoder(model: SegmentationModel, encoder_weights: str | Path) -> None:
 def read_complete(path: Path, model: str, norm: str, options: Mapping[str, Any]) -> Weights:
     """Return the weights of a complete model from a .safetensors, .pth or .pt file of any program.
 
-    The checkpoints of the FLAMES authors have the names of our densenet-unet. Names with the prefix `module.`,
-    which torch's DataParallel adds, are accepted. Names and shapes are checked before memory is allocated
-    for the model.
+    The checkpoints of the FLAMES authors have the names of our densenet-unet. Names with the prefix
+    `module.`, which torch's DataParallel adds, are accepted. Names and shapes are checked before memory is
+    allocated for the model.
 
     Args:
         path: the file; no code in it is run.

@@ -19,8 +19,8 @@ def check_choice(config: EvaluateConfig, loaded: Loaded) -> EvaluateConfig:
     if not config.on:
         if config.model and not config.weights:
             raise FlamesError(
-                f"--model {config.model} chooses the model for --on, which is missing; pass --on MODALITY too, "
-                "or --weights FILE to evaluate a file of that architecture"
+                f"--model {config.model} chooses the model for --on, which is missing; pass --on MODALITY "
+                "too, or --weights FILE to evaluate a file of that architecture"
             )
         return config
     if config.client_test or config.cross_site:

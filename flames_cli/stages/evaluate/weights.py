@@ -25,7 +25,7 @@ BY_MODALITY = "fedavg-modality"
 
 
 def load_weights(config: EvaluateConfig, path: Path) -> Loaded:
-    """Return the model in a file of weights, or in a model folder, for the server's test sets of its modality.
+    """Return the model in a file of weights, or in a model folder, as the server model of its modality.
 
     Raises:
         MissingArtifact: there is no such partition or file.
