@@ -46,8 +46,8 @@ class EvaluateConfig(Section):
     )
     model: str | None = option(
         None,
-        "With --on, the server model that is evaluated, such as MRI: by its modality, or by its label in the "
-        "tables. With --weights, the architecture of the file, such as densenet-unet.",
+        "Server model that is evaluated with --on, such as MRI: by its modality, or by its label in the "
+        "tables; or the architecture of the file of --weights, such as densenet-unet.",
         shown="all",
         metavar="MODEL",
     )
