@@ -19,13 +19,14 @@ from flames_cli.cli.deploy.app import deploy
 from flames_cli.cli.export_command import export
 from flames_cli.cli.federate_command import federate, strategies_epilog
 from flames_cli.cli.group import FlamesGroup
-from flames_cli.cli.options import Json, Workspace, build_config, check_workspace
+from flames_cli.cli.info_command import info
+from flames_cli.cli.models_command import models
+from flames_cli.cli.options import build_config
 from flames_cli.cli.predict_command import predict
 from flames_cli.cli.preprocess_command import preprocess
 from flames_cli.cli.report_command import report
 from flames_cli.cli.runs_command import runs
 from flames_cli.cli.section_command import FederateCommand, SectionCommand
-from flames_cli.store import DEFAULT_WORKSPACE
 
 app = typer.Typer(
     cls=FlamesGroup,
@@ -137,6 +138,7 @@ def tsne(ctx: typer.Context) -> None:
 
 app.command(rich_help_panel="Models", cls=SectionCommand)(export)
 app.command(rich_help_panel="Models", cls=SectionCommand)(predict)
+app.add_typer(models, name="models", rich_help_panel="Models")
 app.command(rich_help_panel="Stages", cls=SectionCommand)(report)
 app.add_typer(runs, name="runs")
 app.add_typer(deploy, name="deploy", rich_help_panel="Between machines")
@@ -153,16 +155,4 @@ def demo(ctx: typer.Context) -> None:
     show_demo(options, ctx.params["json_output"])
 
 
-@app.command()
-def info(workspace: Workspace = DEFAULT_WORKSPACE, json_output: Json = False) -> None:
-    """Show versions, devices and the contents of the workspace."""
-    from flames_cli.cli.consoles import results
-    from flames_cli.cli.render import print_info, print_json
-    from flames_cli.stages.info.stage import info as gather_info
-
-    check_workspace(workspace)
-    found = gather_info(workspace)
-    if json_output:
-        print_json(found)
-    else:
-        print_info(results(), found)
+app.command()(info)

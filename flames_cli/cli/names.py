@@ -33,6 +33,11 @@ def known_names(kind: str, workspace: Path) -> list[str]:
             there = list_partitions(workspace)
             sets = dict.fromkeys(split_partition_name(name)[0] for name in there)
             return there if kind == "partitions" else [name for name in sets if name]
+        case "model folders":
+            from flames_cli.store.workspace import model_folder
+
+            models = (path.parent.name for path in model_folder(workspace, "").glob("*/model.toml"))
+            return sorted(name for name in models if not name.startswith("."))
         case _:
             from flames_cli.store.member_names import family_name
             from flames_cli.store.runs import list_runs

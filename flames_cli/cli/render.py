@@ -291,4 +291,5 @@ def print_info(console: Console, found: dict[str, Any]) -> None:
     table.add_row("  preprocessed", ", ".join(space["preprocessed"]) or "none")
     table.add_row("  partitions", ", ".join(space["partitions"]) or "none")
     table.add_row("  runs", ", ".join(space["runs"]) or "none")
+    table.add_row("  models", ", ".join(space["models"]) or "none")
     console.print(table)

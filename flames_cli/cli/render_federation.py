@@ -57,6 +57,8 @@ def print_federation(
         print_validation(console, result.run, result.validation)
     if result.tests:
         print_client_tests(console, result.tests)
+    if kept := result.models_kept:
+        console.print(f"{sum(kept.values())} of {count(len(kept), 'client')} have stored their own model")
     if chosen := result.chosen:
         console.print(f"flames evaluate takes round {chosen.round}: {chosen.why}", soft_wrap=True)
     say_where(console, result.folder)
@@ -149,6 +151,7 @@ def federation_json(result: "FederationResult") -> dict[str, Any]:
         "folder": str(result.folder),
         "resumed_from": result.resumed_from,
         "rounds": result.records,
+        **({"models_kept": result.models_kept} if result.models_kept else {}),
         **({"notes": result.notes} if result.notes else {}),
         **({"validation": asdict(result.validation)} if result.validation else {}),
         **({"chosen_round": result.chosen.as_json()} if result.chosen else {}),

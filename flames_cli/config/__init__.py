@@ -17,11 +17,12 @@ from flames_cli.config.loading import (
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
 from flames_cli.config.section import PANELS, Section
 from flames_cli.config.use import ExportConfig, PredictConfig, ReportConfig
-from flames_cli.config.values import DEFAULT_ROUND, MAX_NAME, Device, Precision, Wanted
+from flames_cli.config.values import DEFAULT_ROUND, MAX_NAME, NAME_PATTERN, Device, Precision, Wanted
 
 __all__ = [
     "DEFAULT_ROUND",
     "MAX_NAME",
+    "NAME_PATTERN",
     "PANELS",
     "SECTIONS",
     "SHARED",

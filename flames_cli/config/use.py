@@ -8,7 +8,7 @@ from pydantic import Field
 from flames_cli.config.section import RUN_PANEL, Section, option
 from flames_cli.config.values import DEFAULT_ROUND, Device, Labels, Name, Names, Precision, Round, Window
 
-Format = Literal["onnx", "torch-export"]
+Format = Literal["onnx", "torch-export", "monai-bundle"]
 """Format of a file for other programs, in the folder of a model."""
 
 
@@ -46,11 +46,11 @@ class ExportConfig(Section):
     zip: bool = option(False, "Also write models/NAME.zip, which `flames models add` installs.")
     formats: tuple[Format, ...] = option(
         (),
-        "File for other programs, written into the folder and checked against torch: onnx (model.onnx) or "
-        "torch-export (model.pt2); may be repeated.",
+        "File for other programs, written into the folder and checked against torch: onnx (model.onnx), "
+        "torch-export (model.pt2), or monai-bundle (a folder for MONAI's bundle runner); may be repeated.",
         flag="--format",
         shown="none",
-        metavar="[onnx|torch-export]",
+        metavar="[onnx|torch-export|monai-bundle]",
     )
 
 

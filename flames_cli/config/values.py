@@ -141,8 +141,11 @@ NAME_RULE = (
 )
 """Text of the error of a value that does not match the pattern of a name, the only pattern of all options."""
 
-Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}$")]
-FoldSet = Annotated[str, Field(pattern=rf"^([A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}})?$")]
+NAME_PATTERN = rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}"
+"""Regular expression of a complete name."""
+
+Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
+FoldSet = Annotated[str, Field(pattern=rf"^({NAME_PATTERN})?$")]
 """Name of a set of folds; empty: the only one."""
 Factor = Annotated[float, AfterValidator(_check_factor)]
 Rate = Annotated[float, Field(gt=0, le=100)]

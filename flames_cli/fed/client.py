@@ -9,9 +9,12 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.evaluation_report import pack_evaluation
 from flames_cli.fed.events import OnEvent, StepDone, ignore
+from flames_cli.fed.final_model import ACTION as KEEP
+from flames_cli.fed.final_model import pack_stored, unpack_final_model
 from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import pack_profile, pack_report, unpack_task
 from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
+from flames_cli.fed.node_log import NodeLog
 
 
 def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
@@ -39,6 +42,10 @@ def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
     def examine(message: Message, context: Context) -> Message:
         return _answer(context, lambda settings: _examine(message, settings, cache))
 
+    @app.evaluate(KEEP)
+    def keep(message: Message, context: Context) -> Message:
+        return _answer(context, lambda settings: _keep(message, settings, cache))
+
     return app
 
 
@@ -63,6 +70,8 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
     from flames_cli.fed.training import train_client
 
     task, profile = unpack_task(message), read_profile(settings)
+    log = NodeLog(settings, message, task.request)
+    log.begin_training(profile)
 
     def on_step(step: int, steps: int) -> None:
         on_event(StepDone(profile.client, task.request.round, step, steps))
@@ -71,6 +80,7 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
     reply = pack_report(report, message)
     # The state is saved only after packing: without a report, the next round must start from the old state.
     save_state()
+    log.end_training(report, reply)
     return reply
 
 
@@ -78,12 +88,25 @@ def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> 
     from flames_cli.fed.client_evaluation import evaluate_client
 
     task, profile, cases = unpack_task(message), read_profile(settings), cache.load(settings, "test")
-    return pack_evaluation(evaluate_client(task, settings, profile, cases), message)
+    log = NodeLog(settings, message, task.request)
+    report = evaluate_client(task, settings, profile, cases)
+    log.end_evaluation(report)
+    return pack_evaluation(report, message)
 
 
 def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
     from flames_cli.fed.final_pass import report_on_final_models
 
-    return pack_final(
-        report_on_final_models(unpack_task(message), settings, read_profile(settings), cache), message
-    )
+    task = unpack_task(message)
+    log = NodeLog(settings, message, task.request)
+    report = report_on_final_models(task, settings, read_profile(settings), cache)
+    reply = pack_final(report, message)
+    log.end_examination(report, reply)
+    return reply
+
+
+def _keep(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
+    from flames_cli.fed.kept_models import keep_final_model
+
+    profile = read_profile(settings)
+    return pack_stored(keep_final_model(unpack_final_model(message), settings, profile, cache), message)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.node import NodeSettings
+from flames_cli.fed.sanitise import sanitise
 from flames_cli.store.client_state import client_folder
 
 CONTROL = "control"
@@ -19,6 +20,15 @@ STYLE = "style"
 _RUN = re.compile(r"[0-9a-f]{16}")
 
 
+def check_token(run: str) -> None:
+    """Raise FlamesError if a run's token is not 16 hex digits."""
+    if not _RUN.fullmatch(run):
+        raise FlamesError(
+            f"the run's token is {sanitise(run[:80])!r}, expected 16 hex digits; install the same version "
+            "everywhere"
+        )
+
+
 def client_state_folder(settings: NodeSettings, run: str, client: str) -> Path:
     """Return FOLDER/<run>/<client>, the folder of the state of `client` for `run`, a token of 16 hex digits.
 
@@ -26,10 +36,7 @@ def client_state_folder(settings: NodeSettings, run: str, client: str) -> Path:
         FlamesError: the token has another form, with which it could name any folder; or the node's
             configuration names no folder.
     """
-    if not _RUN.fullmatch(run):
-        raise FlamesError(
-            f"the run's token is {run!r}, expected 16 hex digits; install the same version everywhere"
-        )
+    check_token(run)
     if settings.client_state is None:
         raise FlamesError(
             "this run needs a folder for the client state, and the node's configuration names none; "

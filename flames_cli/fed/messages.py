@@ -1,5 +1,6 @@
 """Messages between server and nodes: profiles, models and reports, packed into Flower messages and back."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, fields
 from typing import Any
@@ -14,6 +15,7 @@ from flames_cli.core.imaging.preparation import NOT_KNOWN, Preparation
 from flames_cli.errors import FlamesError
 from flames_cli.fed.choice_records import CHOICE, pack_choice, pack_prior, unpack_choice, unpack_prior
 from flames_cli.fed.records import Packed, add_arrays, config_of, record_of, unpack_weights
+from flames_cli.fed.sanitise import sanitise
 from flames_cli.learn.train_options import TrainOptions, rejection_reason
 from flames_cli.store.clients import parse_preparation, preparation_text
 from flames_cli.store.files.parse import parse_json
@@ -60,11 +62,14 @@ LONGEST_NAME = 200
 """Largest number of characters in the name of a client, a modality or an organ."""
 
 LIMITS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("round", "last_accepted_round"), (0, 99_999)),
-    "clip": (0, 1e9),
+    **dict.fromkeys(("round", "rounds", "last_accepted_round"), (0, 99_999)),
+    **dict.fromkeys(("clip", "epsilon"), (0, 1e9)),
+    "delta": (0, 1),
 }
 """Smallest and largest value that a server may ask for (`TrainOptions` has its own limits): far
 above any use, and still a limit on how long a request can keep a node busy."""
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Pattern of a run's name, which becomes the name of a folder."""
 TRAIN_OPTIONS = tuple(entry.name for entry in fields(TrainOptions))
 LARGEST_OPTION = 4096
 """Largest absolute value of a model's option."""
@@ -98,6 +103,15 @@ class TrainRequest:
     """Token of the run, which names the client's folder of client state."""
     clip: float = 0.0
     """Largest L2 norm of the client's update, for privacy; 0: no limit."""
+    run_name: str = ""
+    """Name of the run, which becomes the name of the model's folder at the site."""
+    strategy: str = ""
+    """Name of the strategy."""
+    rounds: int = 0
+    """Number of the run's last round; 0: not stated."""
+    epsilon: float = 0.0
+    """Differential privacy spent for the models that are sent, at `delta`; 0: none."""
+    delta: float = 0.0
     report_statistics: bool = False
     """True: after the last round the client reports BatchNorm's statistics of the final models."""
 
@@ -250,6 +264,13 @@ def _check_request(request: TrainRequest) -> None:
     for name, (low, high) in LIMITS.items():
         if not low <= (value := getattr(request, name)) <= high:
             raise FlamesError(f"the server asks for {name} {value}, expected {low:g} to {high:g}")
+    if request.run_name and not _RUN_NAME.fullmatch(request.run_name):
+        raise FlamesError(
+            f"the server names the run {sanitise(request.run_name[:80])!r}, expected at most 64 letters, "
+            "digits, '.', '_' and '-', beginning with a letter or a digit"
+        )
+    if not (len(request.strategy) <= LONGEST_NAME and request.strategy.isprintable()):
+        raise FlamesError(f"the server's strategy is not a name of at most {LONGEST_NAME} printable letters")
     options = parse_json(request.model_options)
     # Only numbers are accepted: a text could name a file of the node.
     if not isinstance(options, dict) or not all(

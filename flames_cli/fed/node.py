@@ -47,6 +47,8 @@ class NodeSettings:
     """True: the node reports the score of every test case; False: only their mean."""
     cache_share: float = 0.25
     """Largest share of the machine's memory that decoded shards may use between rounds."""
+    models: Path | None = None
+    """Folder in which the node keeps its own models; None: it keeps none, as in a simulation."""
     private: bool = False
     """True: error messages stay in the node's own log, since they may name files and patients."""
 
@@ -65,6 +67,7 @@ def settings_of(context: Context) -> NodeSettings:
         raise FlamesError(
             "the node's configuration names no shard, expected --node-config 'shard=\"FILE.h5\"'"
         )
+    models = context.node_config.get("models")
     folder = config.get("client-state") or config.get("memory")  # "memory": the key in earlier releases
     return NodeSettings(
         shards=tuple(Path(path) for path in shards.split(SHARD_SEPARATOR)),
@@ -75,6 +78,7 @@ def settings_of(context: Context) -> NodeSettings:
         min_examples=int(config.get("min-examples", 1)),
         per_case=bool(config.get("per-case", False)),
         cache_share=float(config.get("cache-share", 0.25)),
+        models=Path(str(models)) if models else None,
         private=bool(config.get("private", False)),
     )
 

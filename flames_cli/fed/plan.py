@@ -15,6 +15,7 @@ from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import Entries, LastReport, State
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
+from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.learn.train_options import TrainOptions
 
 
@@ -51,6 +52,10 @@ class Plan:
     """Roles of the model's entries; None: as `Entries.of` returns them."""
     fraction: float = 1.0
     """Fraction of the clients of each modality that a round asks (see `draw_clients`)."""
+    run_name: str = ""
+    """Name of the run."""
+    strategy: str = ""
+    """Name of the algorithm."""
     max_update_norm: float = math.inf
     """Largest distance of a report from its model, in units of the median client's (see `NormLimit`)."""
 
@@ -60,7 +65,12 @@ class Plan:
         return self.entries or Entries.of(self.initial)
 
     def request(
-        self, round_: int, profile: Profile, report_style: bool = False, last_accepted_round: int = 0
+        self,
+        round_: int,
+        profile: Profile,
+        report_style: bool = False,
+        last_accepted_round: int = 0,
+        releases: int = 0,
     ) -> TrainRequest:
         """Return the request to `profile`'s client in `round_`.
 
@@ -70,7 +80,10 @@ class Plan:
             report_style: True if the client also reports its renderer.
             last_accepted_round: round of the client's last accepted report; 0: there is none. Client state
                 of later rounds is not used.
+            releases: number of releases with noise, of which the model that is sent is the last.
         """
+        privacy = self.algorithm.privacy
+        spent = privacy_spent(privacy, releases) if privacy and releases else {}
         return TrainRequest(
             round=round_,
             seed=self.seed,
@@ -85,7 +98,12 @@ class Plan:
             last_accepted_round=last_accepted_round,
             wire_dtype=self.wire_dtype,
             run=self.run,
-            clip=self.algorithm.privacy.clip if self.algorithm.privacy else 0.0,
+            run_name=self.run_name,
+            strategy=self.strategy,
+            rounds=self.rounds,
+            epsilon=spent.get("epsilon", 0.0),
+            delta=spent.get("delta", 0.0),
+            clip=privacy.clip if privacy else 0.0,
         )
 
     def training_of(self, client: str, modality: str, round_: int) -> TrainOptions:
@@ -117,7 +135,11 @@ class Plan:
             others = [one.client for one in profiles if one != profile and self.model_group_of(one) == group]
         return TrainTask(
             request=self.request(
-                round_, profile, report_style=bool(others), last_accepted_round=last.round if last else 0
+                round_,
+                profile,
+                report_style=bool(others),
+                last_accepted_round=last.round if last else 0,
+                releases=state.releases,
             ),
             weights=self.known_entries.shared_of(state.model_for(profile.client, group)),
             control=self._control(state, group),
@@ -150,6 +172,21 @@ class Plan:
         task = self.task(state, state.round + 1, profile, [profile])
         final = state.final_model_for(profile.client, self.model_group_of(profile), profile.modality)
         return replace(task, weights=self.known_entries.shared_of(final))
+
+    def kept_task(self, state: State, profile: Profile) -> TrainTask:
+        """Return the task to keep the final model of `profile`'s client, with its own statistics.
+
+        It travels in full precision: the client's folder has the same bits as the server's checkpoint.
+        """
+        last = state.clients.get(profile.client)
+        request = self.request(
+            round_=state.round,
+            profile=profile,
+            last_accepted_round=last.round if last else 0,
+            releases=state.releases,
+        )
+        final = state.final_model_for(profile.client, self.model_group_of(profile), profile.modality)
+        return TrainTask(replace(request, wire_dtype="fp32"), self.known_entries.shared_of(final))
 
     @property
     def reports_statistics(self) -> bool:

@@ -1,6 +1,7 @@
 """Privacy cost of a run's releases, computed by Flower's accountant."""
 
 import importlib.util
+from functools import lru_cache
 
 from flwr import serverapp
 from flwr.serverapp import GaussianPrivacyEvent, NeighboringRelation, PrivacyConfig, SamplingMethod
@@ -18,6 +19,7 @@ def check_accountant() -> None:
         )
 
 
+@lru_cache
 def privacy_spent(privacy: Privacy, releases: int) -> dict[str, float]:
     """Return `epsilon` at `delta` after `releases` (1 or more), for a client that took part in all of them.
 

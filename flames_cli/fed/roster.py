@@ -1,7 +1,7 @@
 """The roster: the nodes of a federation, each of which sends its profile and is admitted or rejected."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -82,6 +82,15 @@ class Roster:
         while True:
             present = self._find_present()
             if len(present) >= wanted or time.monotonic() >= ends:
+                return present
+            time.sleep(self._pace.presence_s)
+
+    def clients_called(self, names: Collection[str]) -> Clients:
+        """Wait until the clients `names` are present or the time is over; return all that are present."""
+        ends = time.monotonic() + self._participation.join_timeout_s
+        while True:
+            present = self._find_present()
+            if {*names} <= {one.client for _, one in present} or time.monotonic() >= ends:
                 return present
             time.sleep(self._pace.presence_s)
 

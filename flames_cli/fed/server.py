@@ -26,6 +26,7 @@ from flames_cli.fed.events import (
     ClientAsked,
     FederationStarted,
     FinalModelsExamined,
+    Noted,
     OnEvent,
     ReportReceived,
     ReportRejected,
@@ -44,6 +45,7 @@ from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.records import message_bytes
 from flames_cli.fed.roster import Clients, Roster
 from flames_cli.fed.sanitise import sanitise
+from flames_cli.fed.server_delivery import Delivery, deliver_models, describe_missing, find_pending
 from flames_cli.fed.server_evaluation import collect_evaluations
 from flames_cli.fed.server_final_pass import FinalPass, examine_final_models
 
@@ -108,6 +110,8 @@ class Federation:
     """None: there is no pass of the clients after the last round."""
     earlier: EarlierRounds | None = None
     """None: only the last round counts."""
+    delivery: Delivery | None = None
+    """None: the clients do not get their models, since all of them are on this machine."""
     noise_secret: bytes = field(default=b"", repr=False)
     """Secret from which noise is drawn; empty if the plan's algorithm has no privacy."""
     pace: Pace = USUAL_PACE
@@ -151,17 +155,18 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
     final = state or with_model_groups(None, plan, [])
     if federation.save_final and final.statistics is None:
         final = _examine(grid, federation, final, roster, federation.save_final)
+    chosen = federation.earlier.choose(final) if federation.earlier else final
     if federation.save_evaluations:
-        tested = federation.earlier.choose(final) if federation.earlier else final
         clients = roster.available_clients()
-        able = _with_models(tested, plan, clients)
-        reports, missing = collect_evaluations(grid, plan, tested, able, roster, on_event)
+        able = _with_models(chosen, plan, clients)
+        reports, missing = collect_evaluations(grid, plan, chosen, able, roster, on_event)
         late = {
-            one.client: f"its first model is newer than round {tested.round}"
+            one.client: f"its first model is newer than round {chosen.round}"
             for _, one in clients
-            if plan.model_group_of(one) not in tested.server
+            if plan.model_group_of(one) not in chosen.server
         }
-        federation.save_evaluations(tested.round, reports, {**missing, **late})
+        federation.save_evaluations(chosen.round, reports, {**missing, **late})
+    _deliver(grid, federation, chosen, final, roster, joined, ends_now=first <= plan.rounds)
     return final
 
 
@@ -184,6 +189,35 @@ def _examine(grid: Grid, federation: Federation, last: State, roster: Roster, sa
     save_final(examined, records)
     on_event(FinalModelsExamined({**examined.as_json(), "earlier": records}))
     return examined.state
+
+
+def _deliver(
+    grid: Grid,
+    federation: Federation,
+    chosen: State,
+    last: State,
+    roster: Roster,
+    joined: JoinedClients,
+    ends_now: bool,
+) -> None:
+    """Send each client its own model of the chosen round.
+
+    A run without new rounds (not `ends_now`) sends only the models that clients do not have yet. After new
+    rounds a client may have the same model from before, and still has to learn that the run has ended.
+    """
+    if not (delivery := federation.delivery):
+        return
+    pending = find_pending(delivery, chosen, last)
+    if not pending and not ends_now:
+        return
+    clients = [one for one in roster.clients_called(pending) if ends_now or one[1].client in pending]
+    joined.note(roster.known)
+    missing = dict.fromkeys(pending, "it was not present after the last round")
+    for _, profile in clients:
+        missing.pop(profile.client, None)
+    missing |= deliver_models(grid, federation.plan, delivery, chosen, last, clients, roster)
+    if missing:
+        federation.on_event(Noted(describe_missing(missing)))
 
 
 def _with_models(state: State, plan: Plan, clients: Clients) -> Clients:

@@ -11,6 +11,7 @@ from flames_cli.core.federated.candidates import Offer
 from flames_cli.core.federated.local_rules import add_weights
 from flames_cli.core.federated.privacy import clip_update
 from flames_cli.core.federated.reports import Report, find_not_finite, select
+from flames_cli.fed.best_so_far import keep_best_so_far
 from flames_cli.fed.client_state import CONTROL, STYLE, client_state_folder
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
@@ -53,9 +54,15 @@ def train_client(
     choice, _ = choose_model(model, received, train, val, local, device, precision)
     result = train_epochs(model, train, val, local, device, precision, on_step)
 
+    def begun() -> Weights:
+        """Return the complete weights with which the round began, made again from the message."""
+        weights = to_weights(receive_model(task, state))
+        return {**weights, **local.offer.candidate(choice.pick)} if choice and local.offer else weights
+
     def save_state() -> None:
         if folder and _is_finite(result):
             save_client_state(folder, request.round, _new_state(request, model, result, state))
+        keep_best_so_far(request, settings, profile, result.received, begun)
 
     return replace(_report(profile, task, model, result), choice=choice), save_state
 

@@ -9,6 +9,8 @@ from typing import Any
 import psutil
 import torch
 
+from flames_cli import __version__
+
 GIB = 2**30
 PACKAGES = ("flwr", "numpy")
 """Libraries whose versions are recorded, besides torch, whose own text also names its build."""
@@ -27,6 +29,12 @@ def describe_machine() -> dict[str, Any]:
         "torch": str(torch.__version__),
         **{name: metadata.version(name) for name in PACKAGES},
     }
+
+
+def find_versions() -> dict[str, str]:
+    """Return the versions of FLAMES, Python, torch and numpy on this machine."""
+    packages = {name: metadata.version(name) for name in ("torch", "numpy")}
+    return {"flames": __version__, "python": platform.python_version(), **packages}
 
 
 def _processor() -> str:

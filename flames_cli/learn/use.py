@@ -11,7 +11,7 @@ from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
 from flames_cli.learn.data import to_inputs
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
-from flames_cli.learn.models import build_model, options_for
+from flames_cli.learn.models import build_model, check_options, options_for
 from flames_cli.learn.models.arrays import check_fit, load_weights
 from flames_cli.learn.predict import Tta, forward
 from flames_cli.store.models import ModelInfo
@@ -95,10 +95,16 @@ def mean_probabilities(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float3
     return np.asarray(np.mean(maps, axis=0, dtype=np.float64), np.float32)
 
 
-def _build(info: ModelInfo, weights: Weights) -> Any:
-    """Return the untrained network, after the weights were compared with it."""
+def check_model(info: ModelInfo, weights: Weights) -> None:
+    """Check that the architecture is known and that the weights fit it; no memory is allocated for it.
+
+    Raises:
+        FlamesError: the architecture cannot be built, or the weights do not fit it.
+    """
     made = info.architecture
     options = options_for(info.input.channels, made.options)
+    # Other arguments of `build_model`, such as a file of weights, are no options of a model.
+    check_options(made.model, options)
     try:
         with torch.device("meta"):
             shapes = build_model(made.model, norm=made.norm, **options)
@@ -108,6 +114,13 @@ def _build(info: ModelInfo, weights: Weights) -> Any:
             f"a trained {made.model}; export the model again"
         ) from error
     check_fit(shapes, weights)
+
+
+def _build(info: ModelInfo, weights: Weights) -> Any:
+    """Return the untrained network, after the weights were compared with it."""
+    check_model(info, weights)
+    made = info.architecture
+    options = options_for(info.input.channels, made.options)
     return build_model(made.model, seed=0, norm=made.norm, **options)
 
 

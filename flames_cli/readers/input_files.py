@@ -16,12 +16,10 @@ from flames_cli.readers.formats.dicom_references import MODALITIES
 from flames_cli.readers.formats.images import count_images
 from flames_cli.readers.input_names import Place
 from flames_cli.readers.pairs import natural_order
+from flames_cli.store.prediction_folder import SUMMARY
 
 InputKind = Literal["still", "nifti", "series", "dicom-still", ""]
 """Kind of an input; empty where no reader reads it."""
-
-PREDICTION = "prediction.json"
-"""Name of the file in each folder of predictions; such a folder is not searched for images."""
 
 HIDDEN, SYSTEM, TEXTS, PREDICTIONS = "hidden", "of the system", "text", "folders of predictions"
 NO_IMAGE, OF_MANIFEST = "DICOM without an image", "masks of a manifest"
@@ -87,7 +85,7 @@ def search(path: Path, ignored: Counter[str]) -> Iterator[File]:
     base, visited = path.resolve(), set[str]()
     for place, folders, names in os.walk(base, followlinks=True):
         real = os.path.realpath(place)
-        is_prediction = PREDICTION in names and Path(place) != base
+        is_prediction = SUMMARY in names and Path(place) != base
         if is_prediction or real in visited:
             ignored[PREDICTIONS] += is_prediction
             folders.clear()

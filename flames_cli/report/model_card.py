@@ -170,6 +170,11 @@ def _data(info: ModelInfo) -> str:
         return "Not stated."
     rows = [_data_row(one) for one in info.training.clients]
     lines = _table(("client", "modality", "organ", "patients", "images"), rows)
+    if info.training.token:
+        lines += (
+            "\n\nThe other clients of the federation trained it as well: a site's own folder does not name "
+            "them."
+        )
     return f"{lines}\n\nThe images stayed at the clients. No patient is named in this folder."
 
 

@@ -18,6 +18,15 @@ LONGEST_TEXT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
+class KeptModel:
+    """Final model that a client has stored at its site."""
+
+    round: int
+    sha256: str
+    """SHA-256 of its weights as the server sent them (`store.weights.hash_weights`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class JoinedClient:
     """A client of a run as it described itself when it joined."""
 
@@ -32,6 +41,8 @@ class JoinedClient:
     """Number of validation images; None as `n_train`."""
     preparation: Preparation = NOT_KNOWN
     """Rules by which its images were prepared."""
+    kept: KeptModel | None = None
+    """Its own model, if it has stored it; None with other engines than superlink."""
 
 
 def write_clients(path: Path, clients: Iterable[JoinedClient]) -> None:

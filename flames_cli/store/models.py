@@ -9,11 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from flames_cli.arrays import Weights
 from flames_cli.core.imaging.intensity_rule import IntensityRule
+from flames_cli.core.imaging.preparation import Preparation
+from flames_cli.core.imaging.volumes import PLANES
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import replacing_folder, write_text
 from flames_cli.store.files.hashes import hash_file
@@ -23,6 +26,15 @@ from flames_cli.store.weights import read_safetensors, write_safetensors
 
 INFO, WEIGHTS, CARD = "model.toml", "weights.safetensors", "README.md"
 """Names of the files in a model folder."""
+
+MOST_BYTES = {INFO: 2**20, CARD: 2**20, WEIGHTS: 2**32}
+"""Largest sizes of the files; the largest U-Net that FLAMES builds has 2 GiB."""
+
+LONGEST_TEXT, MOST_ITEMS = 1000, 10_000
+"""Limits of a text, in characters, and of a list or table in model.toml."""
+
+LARGEST_SIZE = 8192
+"""Largest side of the images of a model, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +114,10 @@ class Training:
     """Reason for the round."""
     seed: int = 0
     clients: tuple[TrainedOn, ...] = ()
-    """Clients whose data trained it; empty with differential privacy, which does not cover such counts."""
+    """Clients whose data trained it; empty with differential privacy, which does not cover such counts. The
+    folder that a node keeps names its own client only."""
+    token: str = ""
+    """Token of the run, 16 hex digits, which differs between runs of one name; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +178,18 @@ def read_model_info(folder: Path) -> ModelInfo:
             "install one with `flames models add`"
         )
     try:
+        if (size := path.stat().st_size) > MOST_BYTES[INFO]:
+            raise ValueError(f"it has {size} bytes, expected at most {MOST_BYTES[INFO]}")
         content = parse_toml(path.read_text(encoding="utf-8"))
         check_stamp(content, MODEL, path)
-        return _form().validate_json(json.dumps(content), strict=True)
+        info = _form().validate_json(json.dumps(content), strict=True)
+        _check(info)
+        return info
     except ValidationError as error:
         first = error.errors()[0]
         found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise FlamesError(f"{path} has wrong entries ({found}); export the model again") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); export the model again") from error
 
 
@@ -182,11 +201,72 @@ def read_model(folder: Path) -> tuple[ModelInfo, Weights]:
         FlamesError: a file is missing or damaged, or the weights have another checksum than model.toml says.
     """
     info, path = read_model_info(folder), folder / WEIGHTS
+    if path.is_file() and (size := path.stat().st_size) > MOST_BYTES[WEIGHTS]:
+        raise FlamesError(
+            f"{path} has {size} bytes, expected at most {MOST_BYTES[WEIGHTS]}; copy the folder again"
+        )
     if path.is_file() and hash_file(path) != info.sha256:
         raise FlamesError(
             f"{path} is not the file that model.toml describes (its checksum differs); copy the folder again"
         )
     return info, read_safetensors(path)
+
+
+def find_same(folder: Path, info: ModelInfo, weights: Weights, card: str) -> ModelInfo | None:
+    """Return the description of the model in `folder` if it is this model, with the same card; None if it is
+    another, or damaged, or there is none.
+
+    `info` has no checksum: the weights themselves are compared.
+    """
+    try:
+        found, stored = read_model(folder)
+        same_card = (folder / CARD).read_text(encoding="utf-8") == card
+    except (FlamesError, OSError, ValueError):
+        return None
+    same = same_card and replace(found, sha256="") == info and list(stored) == list(weights)
+    return found if same and all(_equal(stored[name], array) for name, array in weights.items()) else None
+
+
+def _equal(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+def _check(info: ModelInfo) -> None:
+    """Check that every entry is possible, since a model may come from another machine.
+
+    Raises:
+        ValueError: an entry is impossible; the message names it.
+    """
+    _check_values("model", asdict(info))
+    Preparation(info.input.intensities)
+    image, training = info.input, info.training
+    wrong = {
+        "threshold": not 0 < info.threshold < 1,
+        "input.size": not 1 <= image.size <= LARGEST_SIZE,
+        "input.channels": image.channels not in (1, 3),
+        "input.plane": image.plane not in PLANES,
+        "training.round": min(training.round, training.rounds) < 0,
+        "training.clients": any(min(one.patients, one.images) < 0 for one in training.clients),
+        "validation": any(number < 0 for number in info.validation.values()),
+        "privacy": any(number < 0 for number in info.privacy.values()),
+    }
+    if found := [name for name, is_wrong in wrong.items() if is_wrong]:
+        raise ValueError(f"{found[0]} is not possible")
+
+
+def _check_values(name: str, value: Any) -> None:
+    """Check the texts and numbers in `value`, and the lengths of lists and tables."""
+    if isinstance(value, dict | list | tuple):
+        if len(value) > MOST_ITEMS:
+            raise ValueError(f"{name} has {len(value)} entries, expected at most {MOST_ITEMS}")
+        named = value.items() if isinstance(value, dict) else ((name, item) for item in value)
+        for key, item in named:
+            _check_values(name, key)
+            _check_values(str(key), item)
+    if isinstance(value, str) and (len(value) > LONGEST_TEXT or not value.isprintable()):
+        raise ValueError(f"{name[:40]!a} is too long or has control characters")
+    if isinstance(value, int | float) and not -1e18 < value < 1e18:
+        raise ValueError(f"{name[:40]!a} is not a usual number")
 
 
 @cache

@@ -66,6 +66,17 @@ def _folder_for(temporary: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def hash_weights(weights: Weights) -> str:
+    """Return the SHA-256 of names, types, shapes and values, which does not depend on the arrays' order."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        array = np.asarray(weights[name], order="C")
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(json.dumps([name, little.dtype.str, little.shape]).encode())
+        digest.update(little.reshape(-1).view(np.uint8).data if little.size else b"")
+    return digest.hexdigest()
+
+
 def read_safetensors(path: Path) -> Weights:
     """Return the arrays of a safetensors file, in the order in which they were written (by name if another
     tool wrote it).
@@ -75,15 +86,6 @@ def read_safetensors(path: Path) -> Weights:
     """
     _, order, weights = _read(path, arrays=True)
     return {name: weights[name] for name in order} if sorted(order) == sorted(weights) else weights
-
-
-def hash_weights(weights: Weights) -> str:
-    """Return the SHA-256 of names, types, shapes and values of arrays that are in no file of their own."""
-    digest = hashlib.sha256()
-    for name, array in weights.items():
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def read_metadata(path: Path) -> dict[str, str]:

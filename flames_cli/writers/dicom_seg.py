@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pydicom
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import EnhancedMRImageStorage, SecondaryCaptureImageStorage, generate_uid
+from pydicom.valuerep import DA, TM, format_number_as_ds
 
 from flames_cli.arrays import Mask
 from flames_cli.readers.formats.dicom import Series
@@ -30,6 +32,9 @@ REQUIRED = (
     *("AccessionNumber", "ReferringPhysicianName"),
 )
 """Elements that a file must have, even if they are empty (type 2); anonymisation may have removed them."""
+
+
+_FILTERS = Lock()
 
 
 class NotReferable(Exception):
@@ -57,7 +62,15 @@ def write_series_mask(path: Path, mask: Mask, series: Series, by: ModelLabel) ->
     sources = [_read(one) for one in dict.fromkeys(plane.path for plane in series.planes)]
     frames = mask.transpose(2, 1, 0)
     if len(sources) == len(series.planes):
-        _save(path, _segment(frames, sources, by))
+        distance_mm = float(np.linalg.norm(series.affine[:3, 2]))
+        for source in sources:
+            if not source.get("SliceThickness"):  # highdicom needs it
+                source.SliceThickness = format_number_as_ds(distance_mm)
+        made = _segment(frames, sources, by)
+        if len(sources) == 1:  # highdicom states 1 mm
+            for measures in made.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence") or []:
+                measures.pop("SpacingBetweenSlices", None)
+        _save(path, made)
         return
     if len(sources) > 1:
         raise NotReferable("its slices are in several files of several frames")
@@ -96,9 +109,26 @@ def _read(path: Path) -> Dataset:
     with named_errors(path):
         dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
     for name in REQUIRED:
-        if name not in dataset:
+        if name not in dataset or not _is_valid(name, dataset[name].value):
             setattr(dataset, name, "")
+    if "SpecificCharacterSet" in dataset:  # highdicom does not know all of them
+        dataset.decode()
+        dataset.SpecificCharacterSet = "ISO_IR 192"
     return dataset
+
+
+def _is_valid(name: str, value: object) -> bool:
+    """Return whether highdicom accepts a value; others are left out, not guessed."""
+    if name == "PatientSex":
+        return value in ("M", "F", "O")
+    try:
+        if name.endswith("Date"):
+            DA(str(value))
+        elif name.endswith("Time"):
+            TM(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def _save(path: Path, made: Dataset) -> None:
@@ -108,9 +138,12 @@ def _save(path: Path, made: Dataset) -> None:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Silence highdicom and pydicom: their warnings quote values of the files."""
+    """Silence highdicom and pydicom: their warnings quote values of the files.
+
+    One thread at a time does so, because the filters of warnings belong to the process.
+    """
     logging.getLogger("highdicom").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

@@ -62,7 +62,7 @@ def typed(name):
 
 
 def test_every_command_has_its_section_and_every_section_its_command():
-    assert set(COMMANDS) == {*SECTIONS, "info", "deploy", "runs"}
+    assert set(COMMANDS) == {*SECTIONS, "info", "deploy", "models", "runs"}
 
 
 @EVERY_SECTION

@@ -21,6 +21,7 @@ from flames_cli.fed.choice_records import CHOICE, DICE, GAIN, POOLED
 from flames_cli.fed.client import make_client_app
 from flames_cli.fed.engines import inline
 from flames_cli.fed.evaluation_report import FIELDS
+from flames_cli.fed.final_model import KEEP
 from flames_cli.fed.final_report import NUMBERS, OWN, SERVER
 from flames_cli.fed.messages import (
     ARRAYS,
@@ -36,6 +37,7 @@ from flames_cli.fed.messages import (
 )
 from flames_cli.fed.records import WIRE
 from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.fed.server_delivery import Delivery
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.federate.inputs import node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
@@ -113,14 +115,19 @@ def record(data, monkeypatch, tmp_path):
         facts = {"size": made.size, "channels": made.channels, "token": "0123456789abcdef"}
         plan = make_plan(config, facts, None)
         nodes = node_configs(config, choose_algorithm(config), divided, tmp_path / "memory")
-        nodes = [{**node, "per-case": per_case} for node in nodes]
+        nodes = [{**node, "per-case": per_case, "models": str(tmp_path / "models")} for node in nodes]
         app = make_client_app()
         if leak:
             app = leak(app)
         monkeypatch.setattr(inline, "InlineGrid", Recorder)
         monkeypatch.setattr(node_test, "LEAST_CASES", 1)
         Recorder.kept = []
-        federation = Federation(plan, save_evaluations=lambda *told: None, save_final=lambda *found: None)
+        federation = Federation(
+            plan,
+            save_evaluations=lambda *told: None,
+            save_final=lambda *found: None,
+            delivery=Delivery(dict, lambda *kept: None, lambda state: "the last round"),
+        )
         contexts = inline.make_contexts(dict(enumerate(nodes, 2)))
         # The server rejects some leaks, but the messages were sent before.
         with suppress(FlamesError) if leak else nullcontext():
@@ -192,7 +199,9 @@ def expected_config(record, key, shapes) -> bool:
     if record == TRAIN:
         return key in {field.name for kind in (TrainRequest, TrainOptions) for field in fields(kind)}
     if record == REPORT:
-        return key == "round" or key in {field.name for field in fields(Profile)}
+        return key in {"round", "sha256", *(field.name for field in fields(Profile))}
+    if record == KEEP:
+        return key in {"sha256", "why"}
     if record == CHOICE:
         of_all = {"pick", "patients", "n_clients", "rounds"}
         return key in of_all | {start + name for start in (DICE, GAIN, POOLED) for name in CANDIDATES}
@@ -204,7 +213,7 @@ def expected_config(record, key, shapes) -> bool:
 def test_no_message_of_a_run_holds_an_image_a_mask_or_a_patient(arm, record, data):
     messages, plan = record(arm)
     kinds = {message.metadata.message_type for message in messages}
-    assert {"train", "evaluate", "evaluate.final", "query"} <= kinds
+    assert {"train", "evaluate", "evaluate.final", "evaluate.keep", "query"} <= kinds
     assert not [message for message in messages if message.has_error()]
     assert find_leaks(messages, plan, data) == []
 

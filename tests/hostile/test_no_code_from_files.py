@@ -20,8 +20,14 @@ WITH_ZIP = {"flower/app_guard.py", "learn/models/torch_files.py", "store/model_a
 
 """Modules that look into archives, and unpack none."""
 
-BY_NAME = {"flower/__main__.py", "learn/models/__init__.py", "readers/__init__.py"}
-"""Modules that import modules of this package by names from a table in their source, never from a file."""
+BY_NAME = {
+    "flower/__main__.py",
+    "learn/formats/onnx_files.py",
+    "learn/models/__init__.py",
+    "readers/__init__.py",
+    "trackers/__init__.py",
+}
+"""Modules that import modules by names from a table in their source, never from a file."""
 
 
 def forbidden(source: str, where: str = "") -> list[str]:

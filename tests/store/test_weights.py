@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from flames_cli.errors import FlamesError
-from flames_cli.store.weights import read_metadata, read_safetensors, write_safetensors
+from flames_cli.store.weights import hash_weights, read_metadata, read_safetensors, write_safetensors
 
 
 def sample_weights() -> dict[str, np.ndarray]:
@@ -94,3 +94,19 @@ def test_a_damaged_file_is_rejected_in_one_line(tmp_path, read, damage):
 def test_a_missing_file_is_named(tmp_path, read):
     with pytest.raises(FlamesError, match=r"no file .*absent\.safetensors"):
         read(tmp_path / "absent.safetensors")
+
+
+def test_a_hash_of_weights_depends_on_names_types_shapes_and_values_and_not_on_their_order():
+    one = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(3)}
+    same = {"b": np.array(3), "a": np.asfortranarray(one["a"])}
+    others = [
+        {**one, "a": one["a"].astype(np.float64)},
+        {**one, "a": one["a"].reshape(3, 2)},
+        {**one, "a": one["a"] + 1},
+        {"c": one["a"], "b": one["b"]},
+        {"a": one["a"]},
+        {**one, "e": np.zeros((0, 2))},
+    ]
+    assert hash_weights(same) == hash_weights(one)
+    assert hash_weights({**one, "a": one["a"].astype(">f4")}) == hash_weights(one)
+    assert len({hash_weights(one), *map(hash_weights, others)}) == 7

@@ -19,6 +19,7 @@ from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import EarlierRounds, Federation, make_server_app
+from flames_cli.fed.server_delivery import Delivery
 
 SIZE = 8
 
@@ -92,13 +93,17 @@ def run_federation(
     test: Callable[..., Any] | None = None,
     examine: Callable[..., Any] | None = None,
     earlier: EarlierRounds | None = None,
+    delivery: Delivery | None = None,
+    keep: Callable[..., Any] | None = None,
+    on_save: Callable[[Any], None] = lambda state: None,
     pace: Pace = USUAL_PACE,
     **plan: Any,
 ) -> Watched:
     """Run a federation of stub clients, one for each profile, on the inline engine; return what passed.
 
     `train(request, weights, profile)` returns a Report. `describe` and `answer` (a profile or a report, and
-    the message → the reply) replace the functions that pack replies. `nodes` gives the numbers of the nodes.
+    the message → the reply) replace the functions that pack replies; `keep` (message, profile → reply) stores
+    a final model. `nodes` gives the numbers of the nodes.
     """
     of_node = dict(zip(nodes or range(2, 2 + len(profiles)), profiles, strict=True))
     seen = watched or Watched()
@@ -131,6 +136,15 @@ def run_federation(
         assert examine is not None
         return pack_final(examine(unpack_task(message), of_node[context.node_id]), message)
 
+    @app.evaluate("keep")
+    def run_keep(message: Message, context: Context) -> Message:
+        assert keep is not None
+        return keep(message, of_node[context.node_id])
+
+    def save(state: Any, record: dict[str, Any]) -> None:
+        seen.saved.append((state, record))
+        on_save(state)
+
     options = {
         "seed": 0,
         "model": "stub",
@@ -141,7 +155,7 @@ def run_federation(
     }
     made = Federation(
         Plan(get_algorithm(algorithm), rounds, **options),
-        lambda state, record: seen.saved.append((state, record)),
+        save,
         resumed,
         on_event or seen.events.append,
         participation or ALL_AT_ONCE,
@@ -149,6 +163,7 @@ def run_federation(
         pace=pace,
         save_final=(lambda *found: setattr(seen, "final", found[0])) if examine else None,
         earlier=earlier,
+        delivery=delivery,
         save_clients=lambda profiles: seen.joined.append(list(profiles)),
     )
     server = make_server_app(lambda _: made)

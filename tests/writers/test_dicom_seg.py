@@ -23,7 +23,7 @@ from flames_cli.readers.inputs import InputImage, find_inputs, read_input
 from flames_cli.writers import dicom_seg
 from flames_cli.writers.label import ModelLabel
 from flames_cli.writers.masks import write_mask, write_probabilities
-from tests.readers.formats.test_dicom import AXES, affine_of
+from tests.readers.formats.test_dicom import AXES, affine_of, change_all
 from tests.support.phantoms.dicom import write_enhanced, write_series
 from tests.support.phantoms.dicom_bytes import image, write
 
@@ -172,6 +172,52 @@ def test_the_file_names_its_model_its_patient_and_its_study(tmp_path):
     assert made.NumberOfFrames == 3  # the slice without tumour is left out
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"SliceThickness": None},
+        {"StudyDate": None, "StudyID": None, "AccessionNumber": None, "PatientSex": None},
+        {"StudyDate": "2020-13-45", "StudyTime": "noon"},
+        {"PatientBirthDate": "unknown", "PatientSex": "female"},
+        {"PatientID": None, "PatientName": None, "InstanceNumber": None, "Manufacturer": None},
+        {"PixelSpacing": [1.25001, 0.8]},
+    ],
+)
+def test_elements_that_anonymisation_changed_do_not_prevent_a_segmentation(values, tmp_path):
+    make_series(tmp_path, affine_of("LPS"))
+    change_all(tmp_path / "scan", **values)
+    scan = find(tmp_path / "scan")
+    path = write_on(scan, tmp_path)
+    assert_on_instances(path, scan)
+    assert_on_voxels(path, scan)
+    assert str(pydicom.dcmread(path).PatientSex) in ("", "None")
+
+
+@pytest.mark.parametrize("name", ["FrameOfReferenceUID", "StudyInstanceUID", "SOPInstanceUID"])
+def test_a_series_without_the_identifiers_that_references_need_has_a_nifti(name, tmp_path):
+    make_series(tmp_path, affine_of("LPS", 25.0))
+    change_all(tmp_path / "scan", **{name: None})
+    scan = find(tmp_path / "scan")
+    written = write_mask(predict(scan), scan, tmp_path / "mask", BY)
+    assert written.path.name == "mask.nii.gz"
+    assert written.notes[0].startswith("the mask is NIfTI, since no DICOM-SEG can refer to the image (")
+    assert_same_space(written.path, scan)
+
+
+def test_a_series_of_one_slice_has_a_segmentation(tmp_path):
+    make_series(tmp_path, affine_of("PIR"))
+    scan = find(tmp_path / "scan" / "IM0003.dcm")
+    path = write_on(scan, tmp_path)
+    assert_on_instances(path, scan)
+    assert_on_voxels(path, scan)
+    made = pydicom.dcmread(path)
+    assert not [one for one in made.iterall() if one.keyword == "SpacingBetweenSlices"]
+    (measures,) = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    measures.SpacingBetweenSlices = 1.0  # as highdicom writes it
+    made.save_as(path)
+    assert_on_voxels(path, scan)
+
+
 def test_an_empty_mask_is_a_valid_file_of_all_slices(tmp_path):
     scan = make_series(tmp_path, affine_of("LPS"))
     written = write_mask(np.zeros(SHAPE, np.uint8), scan, tmp_path / "empty", BY)
@@ -250,12 +296,20 @@ def test_a_file_without_the_data_of_its_patient_has_a_segmentation(tmp_path):
     assert pydicom.dcmread(path).PatientName == ""
 
 
-def test_a_name_that_is_not_latin_is_copied_readably(tmp_path):
-    elements = image("US", STILL, pixels().tobytes(), patient_name="Jürgen^Müller".encode("latin-1"))
-    elements[(0x0008, 0x0005)] = ("CS", "ISO_IR 100")
+@pytest.mark.parametrize(
+    ("charset", "encoding", "name"),
+    [
+        ("ISO_IR 100", "latin-1", "Jürgen^Müller"),
+        ("ISO_IR 192", "utf-8", "Jürgen^Müller"),
+        ("\\ISO 2022 IR 87", "iso2022_jp", "Yamada^Tarou=山田^太郎"),
+    ],
+)
+def test_a_name_in_any_script_is_copied_readably(charset, encoding, name, tmp_path):
+    elements = image("US", STILL, pixels().tobytes(), patient_name=name.encode(encoding))
+    elements[(0x0008, 0x0005)] = ("CS", charset)
     write(tmp_path / "a.dcm", elements)
     path = write_mask(pixels()[0] > 99, find(tmp_path / "a.dcm"), tmp_path / "mask", BY).path
-    assert str(pydicom.dcmread(path).PatientName) == "Jürgen^Müller"
+    assert str(pydicom.dcmread(path).PatientName) == name
 
 
 def test_where_no_segmentation_can_refer_to_the_image_the_mask_is_another_format(tmp_path):

@@ -3,7 +3,7 @@
 N images, C channels, S side of the images.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,26 +33,51 @@ class Agreement:
     real_images: int
 
 
-def compare(run: Run, program: nn.Module, info: ModelInfo, images: NDArray[np.float32]) -> Agreement:
-    """Return how much a file differs from `program`.
+def compare(
+    run: Run, expected: Run, batches: Iterable[NDArray[np.float32]], images: NDArray[np.float32]
+) -> Agreement:
+    """Return how much the probabilities of a file differ from those that are expected.
 
     Args:
         run: function of the file.
-        program: the model in torch, in evaluation mode.
-        info: the model.
+        expected: function of the model in torch.
+        batches: random images, N×C×H×W in [0, 1] (see `random_batches`).
         images: real images, N×S×S or N×S×S×3 float32 in [0, 1]; may be empty.
-
-    Raises:
-        FlamesError: a probability differs by more than TOLERANCE, or is not a number.
     """
-    real = images[:, None] if images.ndim == 3 else np.moveaxis(images, 3, 1)
     largest, n_random = 0.0, 0
-    for batch in _random_batches(info):
-        largest = max(largest, _difference(run, program, batch))
+    for batch in batches:
+        largest = max(largest, _difference(run, expected, batch))
         n_random += len(batch)
+    real = images[:, None] if images.ndim == 3 else np.moveaxis(images, 3, 1)
     for batch in _divide(np.ascontiguousarray(real)):
-        largest = max(largest, _difference(run, program, batch))
+        largest = max(largest, _difference(run, expected, batch))
     return Agreement(largest, n_random, len(real))
+
+
+def run_in_torch(program: nn.Module) -> Run:
+    """Return the function of a model in torch."""
+
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            found: NDArray[np.float32] = program(torch.from_numpy(images)).numpy()
+        return found
+
+    return run
+
+
+def random_batches(
+    info: ModelInfo, shapes: Sequence[tuple[int, int]] | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield one batch of random images for each of BATCH_SIZES; the same model gives the same images.
+
+    Args:
+        info: the model.
+        shapes: rows and columns of the images of each batch; None: the model's own size.
+    """
+    rng = derive_rng(0, "formats", info.name)
+    own = (info.input.size, info.input.size)
+    for size, shape in zip(BATCH_SIZES, shapes or [own] * len(BATCH_SIZES), strict=True):
+        yield rng.random((size, info.input.channels, *shape), np.float32)
 
 
 def check_agreement(agreement: Agreement, what: str, name: str) -> None:
@@ -67,13 +92,6 @@ def check_agreement(agreement: Agreement, what: str, name: str) -> None:
         )
 
 
-def _random_batches(info: ModelInfo) -> Iterator[NDArray[np.float32]]:
-    rng = derive_rng(0, "formats", info.name)
-    side = info.input.size
-    for size in BATCH_SIZES:
-        yield rng.random((size, info.input.channels, side, side), np.float32)
-
-
 def _divide(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
     """Yield the images in batches of all BATCH_SIZES in turn."""
     start, turn = 0, 0
@@ -83,11 +101,9 @@ def _divide(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         start, turn = start + size, turn + 1
 
 
-def _difference(run: Run, program: nn.Module, batch: NDArray[np.float32]) -> float:
-    with torch.no_grad():
-        expected = program(torch.from_numpy(batch)).numpy()
-    found = run(batch)
-    if found.shape != expected.shape:
+def _difference(run: Run, expected: Run, batch: NDArray[np.float32]) -> float:
+    found, wanted = run(batch), expected(batch)
+    if found.shape != wanted.shape:
         return float("inf")
-    difference = float(np.abs(found.astype(np.float64) - expected).max())
+    difference = float(np.abs(found.astype(np.float64) - wanted).max())
     return difference if np.isfinite(difference) else float("inf")

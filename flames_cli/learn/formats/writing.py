@@ -9,11 +9,22 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
 from flames_cli.learn.formats import FORMAT_PATHS
-from flames_cli.learn.formats.agreement import BATCH_SIZES, Agreement, check_agreement, compare
+from flames_cli.learn.formats.agreement import (
+    BATCH_SIZES,
+    Agreement,
+    check_agreement,
+    compare,
+    random_batches,
+    run_in_torch,
+)
+from flames_cli.learn.formats.monai_bundle import run_in_any_size, write_bundle
+from flames_cli.learn.formats.monai_configs import PROGRAM
 from flames_cli.learn.formats.onnx_files import PACKAGES, open_onnx, require_onnx, write_onnx
 from flames_cli.learn.formats.programs import Normalised, batch_axis, build_program, example_images
 from flames_cli.learn.formats.torch_export_files import open_torch_export, write_torch_export
-from flames_cli.store.files.atomic import replacing
+from flames_cli.store.files.aside import set_aside
+from flames_cli.store.files.atomic import replacing, replacing_folder
+from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.model_formats import WrittenFormat, record_format
 from flames_cli.store.models import ModelInfo
 
@@ -70,7 +81,7 @@ def write_formats(
 def _write_onnx(path: Path, program: Normalised, info: ModelInfo, images: NDArray[np.float32]) -> Agreement:
     with replacing(path) as temporary:
         write_onnx(temporary, program, info)
-        agreement = compare(open_onnx(temporary), program, info, images)
+        agreement = compare(open_onnx(temporary), run_in_torch(program), random_batches(info), images)
         check_agreement(agreement, "the ONNX file", info.name)
     return agreement
 
@@ -80,13 +91,41 @@ def _write_torch_export(
 ) -> Agreement:
     with replacing(path) as temporary:
         write_torch_export(temporary, program, example_images(info), batch_axis(), info)
-        agreement = compare(open_torch_export(temporary), program, info, images)
+        run = open_torch_export(temporary)
+        agreement = compare(run, run_in_torch(program), random_batches(info), images)
         check_agreement(agreement, "the torch.export file", info.name)
     return agreement
+
+
+def _write_bundle(path: Path, program: Normalised, info: ModelInfo, images: NDArray[np.float32]) -> Agreement:
+    with replacing_folder(path) as temporary:
+        write_bundle(temporary, program, info)
+        run = open_torch_export(temporary / PROGRAM)
+        expected = run_in_any_size(program, info.input.size)
+        agreement = compare(run, expected, random_batches(info, _shapes(info.input.size)), images)
+        check_agreement(agreement, "the network of the MONAI bundle", info.name)
+        if path.exists() and not _are_same(path, temporary):
+            set_aside(path)  # the user may have changed its configuration
+    return agreement
+
+
+def _shapes(size: int) -> list[tuple[int, int]]:
+    """Return the shapes of random images for each of BATCH_SIZES: the model's, higher, and wider."""
+    return [(size, size), (2 * size + 1, size + 6), (size // 2 + 1, size + 5)]
+
+
+def _are_same(left: Path, right: Path) -> bool:
+    """Return whether two folders have the same files with the same content."""
+    files = [
+        {path.relative_to(folder): hash_file(path) for path in folder.rglob("*") if path.is_file()}
+        for folder in (left, right)
+    ]
+    return files[0] == files[1]
 
 
 _WRITERS: dict[str, Callable[[Path, Normalised, ModelInfo, NDArray[np.float32]], Agreement]] = {
     "onnx": _write_onnx,
     "torch-export": _write_torch_export,
+    "monai-bundle": _write_bundle,
 }
-_PACKAGES = {"onnx": ("torch", *PACKAGES), "torch-export": ("torch",)}
+_PACKAGES = {"onnx": ("torch", *PACKAGES), "torch-export": ("torch",), "monai-bundle": ("torch", "monai")}

@@ -80,8 +80,8 @@ def build_model(
     from flames_cli.learn.models.norms import set_norm
     from flames_cli.learn.models.weights import load_encoder
 
+    check_options(name, options)
     build = model_class(name)
-    _check_options(name, build, options)
     with _seeded(seed) if seed is not None else nullcontext():
         model = build(**options)
     set_norm(model, norm)
@@ -104,8 +104,13 @@ def options_for(channels: int, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "in_channels": channels}
 
 
-def _check_options(name: str, build: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    allowed = inspect.signature(build).parameters
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Check that `options` are arguments of the class of the model `name`, and have their types.
+
+    Raises:
+        FlamesError: an unknown name, or an unknown or wrong option.
+    """
+    allowed = inspect.signature(model_class(name)).parameters
     for option, value in options.items():
         if option not in allowed:
             raise FlamesError(f"unknown option {option!r} of model {name}: it has {', '.join(allowed)}")

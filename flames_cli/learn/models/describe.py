@@ -1,7 +1,7 @@
 """Table of a model's architecture: its stages, with the shape of their output and their parameters."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -46,6 +46,10 @@ class ArchitectureTable:
     def parameters(self) -> int:
         """Number of parameters of all stages."""
         return sum(stage.parameters for stage in self.stages)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the table for --json."""
+        return {**asdict(self), "parameters": self.parameters}
 
 
 def describe_architecture(

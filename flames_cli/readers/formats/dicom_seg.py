@@ -158,7 +158,10 @@ def _voxels(plane: Plane, frame: Pixels, like: Volume) -> tuple[NDArray[np.int64
     """Return the voxel indices of the marked pixels of one frame, in the file order of `like`."""
     step = plane.normal * (plane.between_mm or plane.thickness_mm)
     to_voxel = np.linalg.inv(like.affine) @ LPS_TO_RAS @ plane_affine(plane, step)
-    sizes = np.linalg.norm(to_voxel[:3, : 3 if plane.between_mm else 2], axis=0)
+    across = int(np.abs(to_voxel[:3, 2]).argmax())
+    # The distance of slices has no meaning in an image of one; highdicom then states 1 mm.
+    has_distance = bool(plane.between_mm) and like.file_shape[across] > 1
+    sizes = np.linalg.norm(to_voxel[:3, : 3 if has_distance else 2], axis=0)
     rows, columns = np.nonzero(frame)
     points = to_voxel[:3, :2] @ np.stack([columns, rows]) + to_voxel[:3, 3:]
     nearest = np.rint(points).astype(np.int64)

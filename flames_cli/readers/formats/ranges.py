@@ -107,11 +107,6 @@ def choose_range(name: str, voxels: Pixels, rules: VolumeRules, options: ReadOpt
         raise BadCase(f"{name}: {error}; {_other_percentile(voxels, rules.modality, options)}") from error
 
 
-def default_rule(modality: str) -> IntensityRule:
-    """Return the rule for images of a model that does not state its own: that of its modality."""
-    return IntensityRule(CT_WINDOW if is_ct(modality) else None)
-
-
 def _range_of_model(name: str, voxels: Pixels, rule: IntensityRule) -> Range:
     if rule.window:
         return rule.window

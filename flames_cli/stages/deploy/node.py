@@ -63,6 +63,7 @@ def settings_for(site: Site, settings: NodeSettings) -> NodeSettings:
         shards=tuple(path.resolve() for path in settings.shards),
         client=site.name,
         client_state=site.client_state.resolve(),
+        models=site.models.resolve(),
         private=True,
     )
 
@@ -152,6 +153,7 @@ def node_config(settings: NodeSettings) -> dict[str, str | int | float | bool]:
         "min-examples": settings.min_examples,
         "per-case": settings.per_case,
         "cache-share": settings.cache_share,
+        "models": str(settings.models or ""),
         "private": settings.private,
     }
 

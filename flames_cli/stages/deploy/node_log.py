@@ -5,14 +5,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flames_cli.fed.node_log import PREFIX
 from flames_cli.flower.processes import COLOUR
 
 CONNECTED = re.compile(r"SuperNode ID: (\d+)")
 LOST = re.compile(r"Connection attempt failed, retrying")
 FOUND_AGAIN = re.compile(r"Connection successful after")
-ROUND = re.compile(r"\[RUN \d+, ROUND (.+)\]")
-RECEIVED = re.compile(r"Receiving: (\S+) message")
-SENT = re.compile(r"Sent successfully")
+ASKED = re.compile(r"Receiving: query message")
+SAID = re.compile(rf"^{re.escape(PREFIX)}(.*)")
+"""Sentence of the process that answers the server's messages."""
 REJECTED = re.compile(r"(FLAMES rejects the app of run .*)")
 RAISED = re.compile(r"^flames_cli\.[\w.]+: (.*)")
 """Last line of the traceback of a FLAMES error."""
@@ -53,7 +54,6 @@ class LogReader:
     connected: bool = False
     """True if the node has reached its server since this reader was created."""
     _position: int = 0
-    _round: str = ""
     _lost: bool = False
 
     def skip(self) -> None:
@@ -86,13 +86,10 @@ class LogReader:
             return self._lost_summary()
         if FOUND_AGAIN.search(line):
             return self._found_again_summary()
-        if found := ROUND.search(line):
-            self._round = found[1]
-            return None
-        if found := RECEIVED.search(line):
-            return f"round {self._round}: {found[1]}" if self._round else found[1]
-        if SENT.search(line):
-            return f"round {self._round}: answered" if self._round else "answered"
+        if found := SAID.search(line):
+            return found[1]
+        if ASKED.search(line):
+            return "the server asked for this site's name, modality and numbers of images"
         return _error_summary(line)
 
     def _lost_summary(self) -> str | None:

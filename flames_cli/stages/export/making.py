@@ -1,20 +1,18 @@
 """Models of a run as model folders have them: the description of each, and its weights."""
 
-import platform
 import re
 from collections.abc import Sequence
-from importlib import metadata
 
-from flames_cli import __version__
 from flames_cli.arrays import Weights
 from flames_cli.config import MAX_NAME
 from flames_cli.errors import FlamesError
+from flames_cli.learn.hardware import find_versions
 from flames_cli.learn.models import options_for
 from flames_cli.stages.export.clients import ClientFacts, members_of
-from flames_cli.stages.export.seen import find_seen
 from flames_cli.stages.export.source_runs import SourceRun
 from flames_cli.stages.server_models import ServerModel, list_server_models
 from flames_cli.store.models import Architecture, ModelInfo, ModelInput, Seen, TrainedOn, Training
+from flames_cli.store.seen import find_seen
 
 CLIENT = "client:"
 """Prefix of the name of a client's model."""
@@ -125,7 +123,7 @@ def _describe(
         ),
         input=ModelInput(
             modality=modality,
-            organs=tuple(sorted({one.organ for one in own if one.organ})),
+            organs=tuple(sorted({organ for one in own for organ in one.organ.split(", ") if organ})),
             size=run.size,
             channels=run.channels,
             plane=next((plane for one in prepared for plane in one.planes), "axial"),
@@ -173,9 +171,3 @@ def _seen(own: Sequence[ClientFacts]) -> Seen | None:
     """Return the ranges of the clients' training images; None unless all of them are on this machine."""
     shards = [one.shard for one in own if one.shard]
     return find_seen(shards) if shards and len(shards) == len(own) else None
-
-
-def find_versions() -> dict[str, str]:
-    """Return the versions of FLAMES, Python, torch and numpy on this machine."""
-    packages = {name: metadata.version(name) for name in ("torch", "numpy")}
-    return {"flames": __version__, "python": platform.python_version(), **packages}

@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flames_cli.arrays import Weights
 from flames_cli.config import ExportConfig
 from flames_cli.core.federated.reports import find_not_finite
@@ -20,7 +18,7 @@ from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import locked
 from flames_cli.store.model_archives import pack_model
 from flames_cli.store.model_formats import WrittenFormat
-from flames_cli.store.models import CARD, ModelInfo, read_model, write_model
+from flames_cli.store.models import ModelInfo, find_same, write_model
 from flames_cli.store.workspace import model_folder
 
 
@@ -133,7 +131,7 @@ def _notes(run: SourceRun) -> tuple[str, ...]:
 def _write(folder: Path, info: ModelInfo, weights: Weights) -> Exported:
     card = write_card(info)
     with locked(folder, _busy(info)):
-        if found := _same_model(folder, info, weights, card):
+        if found := find_same(folder, info, weights, card):
             return Exported(folder, found, is_new=False)
         aside = set_aside(folder)
         made = write_model(folder, info, weights, card)
@@ -142,19 +140,3 @@ def _write(folder: Path, info: ModelInfo, weights: Weights) -> Exported:
 
 def _busy(info: ModelInfo) -> str:
     return f"another process writes model '{info.name}'; wait for its end, or pass another --name"
-
-
-def _same_model(folder: Path, info: ModelInfo, weights: Weights, card: str) -> ModelInfo | None:
-    """Return the description of the model in `folder` if it is this model, with the same card."""
-    try:
-        found, stored = read_model(folder)
-        same_card = (folder / CARD).read_text(encoding="utf-8") == card
-    except (FlamesError, OSError, ValueError):
-        return None
-    same = replace(found, sha256="") == info and list(stored) == list(weights)
-    same = same and all(_equal(stored[name], array) for name, array in weights.items())
-    return found if same and same_card else None
-
-
-def _equal(left: np.ndarray, right: np.ndarray) -> bool:
-    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()

@@ -139,6 +139,8 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         fraction=config.fraction,
         max_update_norm=_norm_limit(config),
         run=str(facts.get("token", "")),
+        run_name=config.run_name,
+        strategy=config.strategy,
         entries=describe_entries(model, config.share, config.style_from is not None),
     )
 

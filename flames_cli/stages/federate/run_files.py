@@ -2,6 +2,8 @@
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +20,7 @@ from flames_cli.fed.joined import SaveClients
 from flames_cli.fed.messages import Profile
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import EarlierRounds, Save, SaveEvaluations, SaveFinal
+from flames_cli.fed.server_delivery import Delivery
 from flames_cli.fed.server_final_pass import FinalPass
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.stages.rounds import choose_round, read_run_rounds, reason_for_last_only, rounds_to_keep
@@ -29,7 +32,7 @@ from flames_cli.store.checkpoint import (
     save_statistics,
     set_aside,
 )
-from flames_cli.store.clients import JoinedClient, read_clients, write_clients
+from flames_cli.store.clients import JoinedClient, KeptModel, read_clients, write_clients
 from flames_cli.store.files.aside import set_aside as aside_folder
 from flames_cli.store.files.atomic import (
     REMOVED,
@@ -152,7 +155,9 @@ def make_client_saver(run: RunFolder, plan: Plan) -> SaveClients:
         except FlamesError:
             aside_folder(run.joined_clients)  # the clients state its content again
             before = []
-        clients = {one.client: one for one in (*before, *(_joined(one, private) for one in profiles))}
+        kept = {one.client: one.kept for one in before}
+        new = (replace(_joined(one, private), kept=kept.get(one.client)) for one in profiles)
+        clients = {one.client: one for one in (*before, *new)}
         if (after := sorted(clients.values(), key=lambda one: one.client)) != before:
             write_clients(run.joined_clients, after)
 
@@ -169,6 +174,37 @@ def _joined(profile: Profile, private: bool) -> JoinedClient:
         n_train=None if private else profile.n_train,
         n_val=None if private else profile.n_val,
         preparation=profile.preparation,
+    )
+
+
+def make_delivery(run: RunFolder, config: FederateConfig) -> Delivery:
+    """Return the record, in clients.json, of which clients have their model."""
+
+    def save(client: str, model: KeptModel) -> None:
+        known = read_clients(run.joined_clients)
+        write_clients(
+            run.joined_clients, [replace(one, kept=model) if one.client == client else one for one in known]
+        )
+
+    def explain(state: State) -> str:
+        chosen = choose_round(read_run_rounds(run, config), None)
+        return chosen.why if chosen.round == state.round else "its first model is newer than the best round"
+
+    return Delivery(lambda: find_kept(run), save, explain)
+
+
+def find_kept(run: RunFolder) -> dict[str, KeptModel]:
+    """Return the models that the clients have stored at their sites, by client."""
+    with suppress(FlamesError):  # a damaged list costs that the models are sent again
+        return {one.client: one.kept for one in read_clients(run.joined_clients) if one.kept}
+    return {}
+
+
+def has_missing_models(run: RunFolder, config: FederateConfig, last: State) -> bool:
+    """Return whether a client of a finished run does not have its model of the chosen round."""
+    chosen, kept = choose_round(read_run_rounds(run, config), None), find_kept(run)
+    return any(
+        name not in kept or kept[name].round not in (chosen.round, last.round) for name in last.clients
     )
 
 

@@ -8,6 +8,7 @@ from flames_cli.stages.federate.planning import make_plan
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
     make_client_saver,
+    make_delivery,
     make_earlier_rounds,
     make_evaluation_saver,
     make_final_saver,
@@ -34,7 +35,9 @@ def open_job(job: Job) -> Federation:
     # A process that died before this one may have left the line of a round whose checkpoint is missing.
     truncate_rounds(run.rounds, resumed.round if resumed else 0)
     plan = make_plan(config, facts, read_initial(run, facts))
-    tests = make_evaluation_saver(run) if ENGINES[config.engine].clients_hold_their_data else None
+    real = ENGINES[config.engine].clients_hold_their_data
+    # A finished run is opened again for clients without their model; its tests are not made again.
+    tests = make_evaluation_saver(run) if real and not run.client_tests.is_file() else None
     secret = ensure_noise_secret(run, plan.algorithm)
     return Federation(
         plan=plan,
@@ -44,6 +47,7 @@ def open_job(job: Job) -> Federation:
         earlier=make_earlier_rounds(run, config),
         resumed=resumed,
         save_evaluations=tests,
+        delivery=make_delivery(run, config) if real else None,
         noise_secret=secret,
     )
 

@@ -21,12 +21,18 @@ from flames_cli.stages.federate.estimate import Estimator
 from flames_cli.stages.federate.inputs import Images, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
-from flames_cli.stages.federate.run_files import describe_aside, read_initial, write_new_run
+from flames_cli.stages.federate.run_files import (
+    describe_aside,
+    has_missing_models,
+    read_initial,
+    write_new_run,
+)
 from flames_cli.stages.federate.run_log import logged
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.tracking import tracked
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
+from flames_cli.store.clients import read_clients
 from flames_cli.store.files.aside import set_aside
 from flames_cli.store.files.locks import locked, reading_partition, rounds_of, wait_until_free
 from flames_cli.store.runs import (
@@ -59,6 +65,8 @@ class FederationResult:
     """Lines of rounds.jsonl."""
     tests: dict[str, Any] | None = None
     """Reports of real nodes about their test sets, as in client-tests.json."""
+    models_kept: dict[str, bool] | None = None
+    """True for each real node that has stored its own model, by client; None with other engines."""
     notes: list[str] = field(default_factory=list)
     """Damage that was found, with its repair, and warnings, in their order."""
     final: dict[str, Any] | None = None
@@ -138,8 +146,15 @@ def federate(
         chosen=choose_round(read_run_rounds(folder, config), None),
         validation=read_validation(folder, config, lines),
         tests=read_json(tests, CLIENT_TESTS) if tests.is_file() else None,
+        models_kept=_find_kept(folder, config),
         notes=notes,
     )
+
+
+def _find_kept(run: RunFolder, config: FederateConfig) -> dict[str, bool] | None:
+    if not ENGINES[config.engine].clients_hold_their_data:
+        return None
+    return {one.client: one.kept is not None for one in read_clients(run.joined_clients)}
 
 
 def check_inputs(config: FederateConfig) -> None:
@@ -197,9 +212,8 @@ def _prepare(
     the state from which it continues."""
     options = options_as_run(config)
     resumed = resume(run, config, facts)
-    untested = ENGINES[config.engine].clients_hold_their_data and not run.client_tests.is_file()
-    unexamined = resumed is not None and resumed.state.statistics is None
-    if resumed and resumed.state.round >= config.rounds and not untested and not unexamined:
+    finished = bool(resumed and resumed.state.round >= config.rounds and resumed.state.statistics is not None)
+    if resumed and finished and not _has_work_left(run, config, resumed):
         return None, resumed
     if resumed:
         earlier = [one for one in resumed.facts.get(MACHINES, []) if one not in facts[MACHINES]]
@@ -212,8 +226,16 @@ def _prepare(
         plan = plan or make_plan(config, facts, None)
         if aside := write_new_run(run, config, options, plan, facts):
             on_event(Noted(describe_aside(run.name, aside)))
-    run.client_tests.unlink(missing_ok=True)
+    if not finished:
+        run.client_tests.unlink(missing_ok=True)
     return Prepared(config, run, plan, resumed.state if resumed else None, nodes), resumed
+
+
+def _has_work_left(run: RunFolder, config: FederateConfig, resumed: Resumed) -> bool:
+    """Return whether real nodes of a finished run have not tested their models, or do not have them."""
+    if not ENGINES[config.engine].clients_hold_their_data:
+        return False
+    return not run.client_tests.is_file() or has_missing_models(run, config, resumed.state)
 
 
 def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.devices import describe_devices
 from flames_cli.learn.models import MODELS
 from flames_cli.readers import READERS
+from flames_cli.stages.models.listing import list_names
 from flames_cli.store.runs import list_runs
 from flames_cli.store.workspace import list_partitions
 
@@ -47,6 +48,7 @@ def info(workspace: Path) -> dict[str, Any]:
             "preprocessed": sorted(path.stem for path in workspace.glob("preprocessed/*.h5")),
             "partitions": list_partitions(workspace),
             "runs": [path.name for path in list_runs(workspace)],
+            "models": list_names(workspace),
         },
     }
 

@@ -22,7 +22,7 @@ from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.runs import RunFolder, find_runs, read_config, read_member, read_rounds
 from flames_cli.store.schema import CLIENT_TESTS, check_stamp, read_json
 
-IMAGE_METRICS = ("dice", "iou", "accuracy")
+IMAGE_METRICS = ("iou", "dice", "accuracy")
 """Metrics of Tables 3 and 4 of the FLAMES paper."""
 VOLUME_METRICS = ("dice", "hd95", "nsd", "volume-error")
 

@@ -17,7 +17,9 @@ def overlays_section(gathered: Gathered) -> Section:
 
 def _blocks(gathered: Gathered, results: Results) -> Iterator[Block]:
     yield Paragraph(
-        "Blue: the true mask. Orange: the predicted mask. Of a volume, its largest slice.", "faint"
+        "Blue: the true mask. Orange: the predicted mask. A volume has its place by its own Dice, and is "
+        "shown by the slice with the largest true mask, with the Dice of this slice.",
+        "faint",
     )
     for table in ("clients", "server"):
         by_model: dict[str, list[PickedCase]] = {}
@@ -31,5 +33,5 @@ def _blocks(gathered: Gathered, results: Results) -> Iterator[Block]:
 
 def _pictures(case: PickedCase, runs: list[str]) -> Iterator[Picture]:
     for run, mask, score in zip(runs, case.masks, case.scores, strict=True):
-        name = f"{case.place}, {run}" if len(runs) > 1 else case.place
-        yield Picture(to_pixels(case.image), case.truth, name, f"{score}; {case.case}", mask)
+        name = f"{case.place}, {run}: {score}" if len(runs) > 1 else f"{case.place}: {score}"
+        yield Picture(to_pixels(case.image), case.truth, name, case.case, mask)

@@ -14,11 +14,11 @@ MOST_REASONS = 30
 """Largest number of lines of rejected reports; the file rounds.jsonl has all of them."""
 
 LEFT_OUT = {
-    "skipped": "left out by the rules of the data set",
-    "bad": "left out because they cannot be used",
+    "skipped": "images or volumes left out by the rules of the data set",
+    "bad": "images or volumes left out because they cannot be used",
     "copies_left_out": "copies left out",
-    "near_copies_kept_together": "near copies kept in one set",
-    "ids_alike_kept_together": "patients with ids that are alike, kept in one set",
+    "near_copies_kept_together": "groups of near copies, each kept in one set",
+    "ids_alike_kept_together": "groups of patients whose ids are alike, each kept in one set",
 }
 """Lists in the report of `flames preprocess`, with words for their entries."""
 
@@ -77,9 +77,9 @@ def _left_out(gathered: Gathered) -> Iterator[str]:
     for name, images in gathered.partition.content.left_out.items():
         yield f"{name}: {count(images, 'image')} in no set, since the patients are of a held-out site"
     for report in preprocessing_reports(gathered):
-        found = [f"{len(report[key])} {words}" for key, words in LEFT_OUT.items() if report.get(key)]
+        found = [f"{words}: {len(report[key])}" for key, words in LEFT_OUT.items() if report.get(key)]
         if found:
-            yield f"{report['dataset']}: {', '.join(found)}"
+            yield f"{report['dataset']}, {'; '.join(found)}"
         for site, images in report.get("sites_left_out", {}).items():
             yield f"{report['dataset']}: site {site}, {images} left out"
 

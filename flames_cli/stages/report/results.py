@@ -158,11 +158,6 @@ def _differences(results: Results, tables: Sequence[str]) -> Iterator[Block]:
 def _lesions(results: Results, tables: Sequence[str]) -> Iterator[Block]:
     """Yield Dice and found lesions by size, of each run."""
     yield Heading("Small and large lesions")
-    rules = {
-        f"{name}: {parse_small_lesion_rule(rule).condition}"
-        for one in results.found
-        for name, rule in one.content.small.items()
-    }
     for table in tables:
         rows = [row for one in results.found for row in _lesion_rows(one.content, table, results.runs)]
         if rows:
@@ -173,9 +168,20 @@ def _lesions(results: Results, tables: Sequence[str]) -> Iterator[Block]:
             title = f"{'Clients' if table == 'clients' else 'Server models'}, selected images"
             yield TextTable(title, header, rows, names)
     yield Paragraph(
-        f"Small lesions: {'; '.join(sorted(rules))}. Found: lesions that a predicted one matches, of all.",
+        f"Small lesions: {_small_rules(results)}. Found: lesions that a predicted one matches, of all.",
         "faint",
     )
+
+
+def _small_rules(results: Results) -> str:
+    """Return the rules for small lesions, with the data sets that have them if there are several rules."""
+    rules: dict[str, dict[str, None]] = {}
+    for one in results.found:
+        for name, rule in one.content.small.items():
+            rules.setdefault(parse_small_lesion_rule(rule).condition, {})[name] = None
+    if len(rules) == 1:
+        return next(iter(rules))
+    return "; ".join(f"{', '.join(names)}: {rule}" for rule, names in rules.items())
 
 
 def _lesion_rows(content: EvaluationFile, table: str, runs: Sequence[str]) -> Iterator[list[str]]:

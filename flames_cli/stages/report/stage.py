@@ -9,6 +9,7 @@ from flames_cli.config import CompareConfig, ReportConfig
 from flames_cli.report.document import Document, Section, render_document
 from flames_cli.stages.compare.stage import default_name
 from flames_cli.stages.progress import Progress, silent
+from flames_cli.stages.report.architecture import model_section
 from flames_cli.stages.report.cost import cost_section, hardware_section
 from flames_cli.stages.report.data import data_section
 from flames_cli.stages.report.gathering import Gathered, gather
@@ -32,6 +33,7 @@ SECTIONS = (
     overlays_section,
     cross_site_section,
     map_section,
+    model_section,
     cost_section,
     hardware_section,
     repeat_section,

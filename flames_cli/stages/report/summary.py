@@ -1,17 +1,19 @@
 """First lines of a report: the question, the data, the results, and the cost, in plain sentences."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flames_cli.core.patient_units import join_units
 from flames_cli.core.words import count, duration, epsilon_spent, size
+from flames_cli.stages.compare.tables import Scores
 from flames_cli.stages.report.cost import total_bytes
 from flames_cli.stages.report.gathering import Gathered, Results, RunRecord
 from flames_cli.stages.report.results import interval_text
 from flames_cli.store.runs import MACHINES
 
 MOST_MODELS = 4
-"""Largest number of server models that are named in one sentence."""
+"""Largest number of server models, and of other runs, that are named in one sentence."""
 
 
 def summarise_run(gathered: Gathered) -> list[str]:
@@ -100,7 +102,17 @@ def _client_result(gathered: Gathered, results: Results) -> Iterator[str]:
         if fair and fair.n_clients > 1
         else ""
     )
-    yield f"Clients' models on their own test patients: {whole}{extremes}."
+    yield f"Clients' models on their own test patients: {whole}{extremes}{_against(headline, results.runs)}."
+
+
+def _against(headline: Scores, runs: Sequence[str]) -> str:
+    """Return the paired differences of the other runs to the run, in all patients."""
+    parts = [
+        f"{run} {made.mean:+.2f}" + ("" if math.isnan(made.low) else f" [{made.low:+.2f}, {made.high:+.2f}]")
+        for run, made in zip(runs[1:], headline.differences, strict=True)
+        if made
+    ]
+    return f"; difference to it: {', '.join(parts[:MOST_MODELS])}" if parts else ""
 
 
 def _server_result(results: Results) -> Iterator[str]:

@@ -57,6 +57,11 @@ class Site:
         return self.path / "flower"
 
     @property
+    def models(self) -> Path:
+        """The folder of the site's own models, one folder for each run."""
+        return self.path / "models"
+
+    @property
     def client_state(self) -> Path:
         """The folder of the client state, which the client stores between rounds; it is called `memory` on
         disk."""

@@ -12,7 +12,7 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats.images import decode_image, read_deep_image, read_image
 from flames_cli.readers.formats.masks import MaskRule, read_mask
-from flames_cli.readers.formats.tiff_directory import count_pages
+from flames_cli.readers.formats.tiff_directory import count_pages, start_at_page
 from tests.support.phantoms.tiff import Tiff, tiff_bytes
 
 SHAPE = (23, 37)
@@ -247,3 +247,20 @@ def test_directories_that_follow_each_other_in_a_circle_are_counted_up_to_a_limi
     count = int.from_bytes(made[first : first + 2], "little")
     made[first + 2 + 12 * count : first + 6 + 12 * count] = made[4:8]
     assert count_pages(bytes(made)) == 1000
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_a_page_is_read_by_its_number(page, tmp_path):
+    path = write(tmp_path, draw(np.uint16), Tiff(pages=3, is_big=True, order=">"))
+    np.testing.assert_array_equal(read_deep_image(path, page=page), draw(np.uint16))
+
+
+@pytest.mark.parametrize(("pages", "page"), [(1, 2), (3, 4)])
+def test_a_page_that_does_not_exist_is_rejected(pages, page, tmp_path):
+    path = write(tmp_path, draw(np.uint8), Tiff(pages=pages))
+    with pytest.raises(
+        BadCase, match=f"frame {page} does not exist, the file has {pages}; correct the column"
+    ):
+        read_deep_image(path, page=page)
+    with pytest.raises(ValueError, match=f"page {page} does not exist"):
+        start_at_page(path.read_bytes(), page)

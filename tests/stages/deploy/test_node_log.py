@@ -13,6 +13,7 @@ ROUND = """\
 INFO :      [RUN 7, ROUND 3]
 INFO :      Receiving: train message (ID: 5f3)
 INFO :      Received successfully
+FLAMES: round 3 of 8 (run trial): training on 122 images
 INFO :
 INFO :      [RUN 7, ROUND 3]
 INFO :      Sending: train message (ID: 7c1)
@@ -41,17 +42,22 @@ def test_a_node_that_joins_is_shown_with_its_number(reader):
     assert reader.read() == []
 
 
-def test_the_begin_and_the_end_of_a_round_are_shown(reader):
-    assert add(reader, ROUND) == ["round 3: train", "round 3: answered"]
+def test_the_sentences_of_a_round_are_shown(reader):
+    assert add(reader, ROUND) == ["round 3 of 8 (run trial): training on 122 images"]
 
 
-def test_a_message_without_a_round_is_shown_without_one(reader):
-    assert add(reader, "INFO :      Receiving: query message (ID: 5)\n") == ["query"]
+def test_the_servers_question_about_the_site_is_explained(reader):
+    (line,) = add(reader, "INFO :      Receiving: query message (ID: 5)\n")
+    assert line == "the server asked for this site's name, modality and numbers of images"
 
 
 def test_a_line_is_shown_once_it_is_complete(reader):
-    assert add(reader, "INFO :      Receiving: tr") == []
-    assert add(reader, "ain message (ID: 5)\nINFO : SuperN") == ["train"]
+    assert add(reader, "FLAMES: round 3 of") == []
+    assert add(reader, " 8\nINFO : SuperN") == ["round 3 of 8"]
+
+
+def test_a_line_of_another_program_with_the_same_words_is_not_shown(reader):
+    assert add(reader, "INFO :      FLAMES: round 3\n") == []
 
 
 def test_lines_of_an_earlier_node_are_skipped(reader):

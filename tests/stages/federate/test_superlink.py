@@ -11,14 +11,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import psutil
 import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import ClientAsked, ClientJoined, Event, RoundDone, Waiting
+from flames_cli.learn.use import open_model
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
-from tests.support.asserts import assert_same_state, without_timings
+from flames_cli.store.models import read_model
+from tests.support.asserts import assert_same, assert_same_state, without_timings
 from tests.support.cluster import SECONDS, SITES, Cluster, make_cluster, wait_for
 from tests.support.stages import federate_config
 
@@ -79,7 +82,20 @@ def test_a_run_outlives_its_command_its_superlink_and_its_process(cluster):
     assert tested | set(real.tests["silent"]) == set(SITES)
     assert all("its test set has fewer" in reason for reason in real.tests["silent"].values())
     for name in SITES:
-        assert "round 2: answered" in cluster.said(name)
+        said = cluster.said(name)
+        assert "round 2 of 2: " in said
+        assert "next: the server makes the final models" in said
+        site = cluster.deployment.site(name)
+        info, weights = read_model(site.models / "real")
+        state = load_state(real.folder / "checkpoints", real.chosen.round)
+        modality = info.input.modality
+        assert_same(weights, state.final_model_for(name, modality, modality))
+        assert (info.training.round, info.training.client) == (real.chosen.round, name)
+        images = np.zeros((1, info.input.size, info.input.size), np.float32)
+        assert open_model(info, weights, "cpu", "fp32").probabilities(images).shape == images.shape
+        assert f"flames predict --model {site.models / 'real'}" in said
+        assert sorted(path.name for path in site.models.iterdir() if path.is_dir()) == ["real"]
+    assert real.models_kept == dict.fromkeys(SITES, True)
     command = ["deploy", "status", "--json", "--deployment", str(cluster.deployment.path)]
     status = subprocess.run(
         [sys.executable, "-m", "flames_cli", *command],

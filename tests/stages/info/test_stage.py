@@ -27,7 +27,13 @@ def test_every_package_that_decides_results_has_its_version(tmp_path, monkeypatc
 
 def test_an_empty_workspace_holds_nothing(tmp_path):
     held = info(tmp_path / "none")["workspace"]
-    assert held == {"path": str(tmp_path / "none"), "preprocessed": [], "partitions": [], "runs": []}
+    assert held == {
+        "path": str(tmp_path / "none"),
+        "preprocessed": [],
+        "partitions": [],
+        "runs": [],
+        "models": [],
+    }
 
 
 def test_a_workspace_is_described_by_its_files(trained):

@@ -6,23 +6,27 @@ import shutil
 from contextlib import nullcontext
 
 import pytest
+import torch
 
 from flames_cli.config import ReportConfig, TsneConfig
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.events import ignore
+from flames_cli.learn.models import build_model
 from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.report.stage import WITH_PICTURES, WITHOUT_PICTURES, report
 from flames_cli.stages.tsne.stage import tsne
 from tests.support.html_page import parse_page
-from tests.support.stages import evaluate_run, federate_config
+from tests.support.stages import SMALL_MODEL, evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
 
 SMALL = {"device": "cpu", "precision": "fp32", "batch_size": 8}
 MOST_BYTES = 600_000
 """Largest size of a page of this small federation."""
-SECTIONS = ["data", "partition", "training", "results", "cost", "hardware", "repeat"]
+SECTIONS = [
+    *("data", "partition", "training", "results", "cross-site", "map", "model", "cost", "hardware", "repeat"),
+]
 RUN = (b"<script", b"http://", b"https://", b"url(http", b"@import", b"xmlns")
 
 
@@ -67,6 +71,9 @@ def test_a_page_says_what_was_asked_and_what_came_out(trained):
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
     for client in ("brats-1", "brats-2", "busi"):
         assert client in words
+    parameters = sum(tensor.numel() for tensor in build_model("unet", seed=0, **SMALL_MODEL).parameters())
+    assert f"{parameters:,} parameters" in words
+    assert f"torch{torch.__version__}" in words.replace(" ", "")
 
 
 def test_the_numbers_are_those_of_the_evaluation(trained):
@@ -112,6 +119,7 @@ def test_compared_runs_are_in_the_tables_with_paired_differences(trained):
     assert "fedavg: Dice" in words
     assert "flames: Dice" in words
     assert "Dice: flames − fedavg, paired" in words
+    assert re.search(r"difference to it: flames [+-]\d\.\d\d \[[+-]\d\.\d\d, [+-]\d\.\d\d\]\.", words)
     assert "sign-flip test, with Holm's correction" in words
 
 
@@ -219,3 +227,16 @@ def test_the_commands_name_the_options_that_differ_from_the_default(trained):
     assert "--model-option base_channels=4" in command
     assert "--strategy" not in command
     assert "--dice-weight" not in command
+
+
+def test_a_reason_from_another_machine_stays_text(tiny):
+    root = tiny()
+    federate(federate_config(root, rounds=1))
+    path = root / "runs" / "flames" / "rounds.jsonl"
+    line = json.loads(path.read_text("utf-8"))
+    hostile = "</td><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e"
+    line["rejected"] = {hostile: hostile}
+    path.write_text(json.dumps(line) + "\n", "utf-8")
+    words, page = read(make(root, "flames"))
+    assert "</td><img src=x onerror=alert(1)>{{ 7 * 7 }}\\u202e" in words
+    assert "img" not in page.tags

@@ -2,11 +2,11 @@ import h5py
 import numpy as np
 import pytest
 
-from flames_cli.stages.export import seen
-from flames_cli.stages.export.seen import find_seen
+from flames_cli.store import seen
 from flames_cli.store.cases import SetInfo
 from flames_cli.store.h5 import Selection, write_shard
 from flames_cli.store.models import Seen
+from flames_cli.store.seen import find_seen
 from tests.support.datasets import write_noise
 
 

@@ -1,0 +1,1 @@
+"""`flames models`: the model folders of a workspace."""
