@@ -27,10 +27,10 @@ from flames_cli.store.weights import read_safetensors, write_safetensors
 INFO, WEIGHTS, CARD = "model.toml", "weights.safetensors", "README.md"
 """Names of the files in a model folder."""
 
-MOST_BYTES = {INFO: 2**20, CARD: 2**20, WEIGHTS: 2**32}
+MOST_BYTES = {INFO: 2**18, CARD: 2**20, WEIGHTS: 2**32}
 """Largest sizes of the files; the largest U-Net that FLAMES builds has 2 GiB."""
 
-LONGEST_TEXT, MOST_ITEMS = 1000, 10_000
+LONGEST_TEXT, MOST_ITEMS = 1000, 2000
 """Limits of a text, in characters, and of a list or table in model.toml."""
 
 TEXTS_OF_A_LINE = 3

@@ -67,7 +67,7 @@ def test_a_wrong_entry_is_named(tmp_path, old, new):
     [
         {"licence": "mine\nall mine"},
         {"licence": "x" * 1001},
-        {"licence": "." * 17},
+        {"licence": "." * 34},
         {"threshold": float("nan")},
         {"validation": {"dice": float("inf")}},
         {"input": dataclasses.replace(INFO.input, modality="\x1b[2J")},
