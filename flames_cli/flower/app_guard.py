@@ -10,7 +10,6 @@ import io
 import logging
 import re
 import stat
-import tomllib
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ from typing import Any
 
 from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run, RunNotRunningException
+
+from flames_cli.store.files.parse import parse_toml
 
 LOG = logging.getLogger("flwr")
 
@@ -146,7 +147,7 @@ def _read_description(content: bytes) -> dict[str, Any]:
     expected = f"{PYPROJECT},{hashlib.sha256(description).hexdigest()},{len(description) * 8}"
     if contents.decode() != expected:  # Flower opens every path in that list
         raise RejectedApp(f"its {CONTENTS} does not list {PYPROJECT} alone")
-    return tomllib.loads(description.decode())
+    return parse_toml(description.decode())
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:

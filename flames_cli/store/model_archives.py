@@ -116,6 +116,8 @@ def _find_files(entries: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
             found[name] = entry
         elif entry.file_size:
             raise ValueError(f"the folder {entry.filename!a} has content")
+    if entries and entries[0].header_offset:
+        raise ValueError("it has content before its first entry")
     if len(folders) > 1:
         raise ValueError("its files are in several folders")
     if missing := [name for name in MOST_BYTES if name not in found]:

@@ -189,7 +189,7 @@ def read_model_info(folder: Path) -> ModelInfo:
         first = error.errors()[0]
         found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise FlamesError(f"{path} has wrong entries ({found}); export the model again") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); export the model again") from error
 
 

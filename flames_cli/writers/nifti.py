@@ -9,7 +9,7 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats
-from flames_cli.store.files.atomic import write_bytes
+from flames_cli.store.files.atomic import replacing
 from flames_cli.writers.label import Content, ModelLabel
 
 _INTENTS = {"mask": (1002, "tumour"), "probability": (1001, "probability")}
@@ -59,8 +59,15 @@ def write_nifti(
     made["intent_name"] = name.encode()[:_NAME]
     made["magic"] = made.single_magic
     made["vox_offset"] = made.sizeof_hdr + _AFTER_HEADER
-    data = values.astype(dtype, copy=False).tobytes(order="F")
-    write_bytes(path, igzip.compress(made.binaryblock + bytes(_AFTER_HEADER) + data, mtime=0))
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as file,
+        # Neither a name nor a time in the file, so that the same mask has the same bytes.
+        igzip.IGzipFile("", "wb", fileobj=file, mtime=0) as stream,
+    ):
+        stream.write(made.binaryblock + bytes(_AFTER_HEADER))
+        for index in range(values.shape[2]):
+            stream.write(values[:, :, index].astype(dtype, copy=False).tobytes(order="F"))
 
 
 def header_of(affine: Floats) -> nib.Nifti1Header:

@@ -191,6 +191,7 @@ ENDS = {
     "a list of 4 GB": lambda path: path.write_bytes(
         path.read_bytes()[:-10] + b"\xff\xff\xff\xff" + path.read_bytes()[-6:]
     ),
+    "something before it": lambda path: path.write_bytes(b"MZ" + path.read_bytes()),
     "half of it": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "nothing": lambda path: path.write_bytes(b""),
     "a few bytes": lambda path: path.write_bytes(b"PK\5\6"),
@@ -393,6 +394,9 @@ DESCRIPTIONS = {
     "a negative count": ("patients = 3,", "patients = -3,"),
     "a negative round": ("round = 2", "round = -2"),
     "deep nesting": ('licence = ""', "licence = " + "[" * 5000 + "]" * 5000),
+    "a key of many parts": ('licence = ""', "x" + ".x" * 20_000 + " = 1"),
+    "tables of many parts": ('licence = ""', "[x" + ".x" * 20_000 + "]"),
+    "an inner key of many parts": ('licence = ""', "x = {" + "x." * 20_000 + "x = 1}"),
     "no weights": ("sha256", "sha257"),
     "many clients": (
         "clients = [",
@@ -408,6 +412,8 @@ def test_a_description_with_an_impossible_entry_is_rejected(kind, folder, worksp
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+    said = message_with_little_memory(lambda: add_model(workspace, folder), more=2**28)
+    assert said.startswith("FlamesError")
     rejection(workspace, folder)
 
 

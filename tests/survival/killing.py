@@ -216,7 +216,7 @@ def half_line(round: int) -> None:
     write_all = lines.write_all
 
     def half(file: Any, data: bytes) -> None:
-        if json.loads(data).get("round") == round:
+        if Path(file.name).name == "rounds.jsonl" and json.loads(data)["round"] == round:
             file.write(data[: len(data) // 2])
             die()
         write_all(file, data)

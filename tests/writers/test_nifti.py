@@ -1,6 +1,7 @@
 """Masks of NIfTI volumes are in the file of their source, voxel by voxel."""
 
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -218,6 +219,17 @@ def test_the_same_mask_gives_the_same_bytes(tmp_path):
     path = write_nifti(tmp_path / "a.nii.gz", nifti_bytes(draw(), **SFORM))
     one = write_mask(predict(find(path)), find(path), tmp_path / "1", BY).path.read_bytes()
     assert write_mask(predict(find(path)), find(path), tmp_path / "2", BY).path.read_bytes() == one
+
+
+def test_writing_takes_less_memory_than_the_volume(tmp_path):
+    shape = (64, 64, 64)
+    path = write_nifti(tmp_path / "a.nii.gz", nifti_bytes(draw(shape), **SFORM))
+    values = np.zeros(shape, np.float32)
+    tracemalloc.start()
+    write_probabilities(values, find(path), tmp_path / "p", BY)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < values.nbytes
 
 
 def test_an_empty_mask_is_a_file_of_zeros(tmp_path):

@@ -16,6 +16,7 @@ from flames_cli.fed.event_log import EventReader, Lost
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import JOB, Job, events_path, handed_over, is_at_work
 from flames_cli.fed.node import NODES
+from flames_cli.fed.submitted_runs import note_submitted
 from flames_cli.flower.flwr_command import FlwrCommand
 from flames_cli.store.files.atomic import write_text
 
@@ -74,6 +75,7 @@ def run_submitted(
     # After this block, no ServerApp of this job runs or starts later: no process would follow it.
     with handed_over(cli.home, name, job):
         run_id = _submit(cli, run_config, federation_config)
+        note_submitted(cli.home, run_id, job.run)
         follower = _Follower(cli, run_id, name, on_event, log, timing)
         try:
             follower.follow()

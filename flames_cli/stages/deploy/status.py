@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
-from flames_cli.flower.control_api import NodeRecord, RunRecord
+from flames_cli.fed.submitted_runs import read_submitted
+from flames_cli.flower.control_api import NodeRecord
 from flames_cli.flower.flwr_command import find_superlink
+from flames_cli.stages.deploy.run_status import RunStatus, describe_runs
 from flames_cli.stages.deploy.server import read_node_ids
 from flames_cli.store.deployment.folders import read_deployment
 
@@ -38,7 +40,7 @@ class DeploymentStatus:
     running: bool
     secure: bool
     sites: tuple[SiteStatus, ...]
-    runs: tuple[RunRecord, ...]
+    runs: tuple[RunStatus, ...]
 
 
 def read_status(path: Path) -> DeploymentStatus:
@@ -57,7 +59,8 @@ def read_status(path: Path) -> DeploymentStatus:
     secure = cli.root_certificates is not None
     sites = [_site(name, ids.get(name), nodes) for name in deployment.sites] if secure else []
     sites += [_other(node) for node in nodes.values() if node.node_id not in ids.values()]
-    return DeploymentStatus(deployment.superlink, True, secure, tuple(sites), tuple(cli.runs()))
+    runs = describe_runs(cli.runs(), read_submitted(deployment.flower_home))
+    return DeploymentStatus(deployment.superlink, True, secure, tuple(sites), tuple(runs))
 
 
 def _site(name: str, node_id: int | None, nodes: dict[int, NodeRecord] | None) -> SiteStatus:

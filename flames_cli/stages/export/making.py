@@ -123,7 +123,7 @@ def _describe(
         ),
         input=ModelInput(
             modality=modality,
-            organs=tuple(sorted({one.organ for one in own if one.organ})),
+            organs=tuple(sorted({organ for one in own for organ in one.organ.split(", ") if organ})),
             size=run.size,
             channels=run.channels,
             plane=next((plane for one in prepared for plane in one.planes), "axial"),

@@ -55,7 +55,7 @@ def test_each_site_has_the_time_of_its_state(deployment, running):
     running([record(5, "online"), record(6, "offline")])
 
     assert states(deployment) == [("a", "online", "2026-01-02"), ("b", "offline", "2026-01-03")]
-    assert [run.run_id for run in read_status(deployment.path).runs] == [1]
+    assert [run.run_ids for run in read_status(deployment.path).runs] == [(1,)]
 
 
 def test_a_site_that_was_never_online_differs_from_one_that_is_not_registered(deployment, running):

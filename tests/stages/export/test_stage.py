@@ -5,19 +5,26 @@ import numpy as np
 import pytest
 
 from flames_cli.config import ExportConfig
+from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
+from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
+from flames_cli.learn.segment import Segmenter
+from flames_cli.learn.use import open_model
 from flames_cli.stages.export.making import list_models, make_model, name_model
 from flames_cli.stages.export.source_runs import read_source_run
 from flames_cli.stages.export.stage import export
+from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
-from flames_cli.store.h5 import read_preprocessed_cases
+from flames_cli.store.clients import read_clients, write_clients
+from flames_cli.store.h5 import read_preprocessed_cases, read_shard_sets
 from flames_cli.store.model_formats import read_formats
 from flames_cli.store.models import read_model
 from flames_cli.store.runs import run_folder
 from flames_cli.store.seen import find_seen
 from flames_cli.store.workspace import model_folder
+from tests.support.stages import SMALL_MODEL, federate_config
 
 
 def run_export(workspace, **options):
@@ -51,6 +58,33 @@ def test_a_client_s_model_is_its_personalised_one(trained):
     assert all(np.array_equal(weights[name], array) for name, array in expected.items())
     assert (info.training.kind, info.training.client, info.input.organs) == ("client", "busi", ("breast",))
     assert info.validation.keys() == {"dice", "images", "patients"}
+
+
+def test_an_exported_model_predicts_what_is_evaluated(trained):
+    made = run_export(trained, model="client:busi")
+    info, weights = read_model(made.folder)
+    run = read_source_run(trained, "flames", None)
+    (shard,) = [one.shard for one in run.clients if one.name == "busi"]
+    data = ShardDataset(read_shard_sets(shard, "test"))
+    images = np.stack([data.example(index)[0] for index in range(len(data))])
+    state = load_state(run_folder(trained, "flames").checkpoints, info.training.round)
+    segmenter = Segmenter("unet", {**SMALL_MODEL, "in_channels": 1}, "cpu", "fp32", 8)
+    evaluated = list(segmenter.masks(state.final_model_for("busi", "US", "US"), data))
+    predicted = open_model(info, weights, "cpu", "fp32").probabilities(images) > info.threshold
+    np.testing.assert_array_equal(predicted, np.stack(evaluated).astype(bool))
+
+
+def test_a_model_whose_style_stays_at_the_clients_predicts_without_it(trained):
+    options = {"model": "sdnet", "model_options": {"base_channels": 2, "depth": 1}, "share": "content"}
+    federate(federate_config(trained, run="content", rounds=1, **options))
+    info, weights = read_model(run_export(trained, run="content", model="client:busi").folder)
+    size = info.input.size
+    images = derive_rng(0, "content").random((2, size, size)).astype(np.float32)
+    own = open_model(info, weights, "cpu", "fp32").probabilities(images)
+    style = {name for name in weights if name.startswith(("style.", "renderer."))}
+    assert style
+    other = {name: array + 1 if name in style else array for name, array in weights.items()}
+    np.testing.assert_array_equal(open_model(info, other, "cpu", "fp32").probabilities(images), own)
 
 
 def test_every_model_of_every_strategy_can_be_exported(trained):
@@ -156,6 +190,21 @@ def test_a_run_whose_data_are_elsewhere_is_exported_by_its_records(trained):
     assert info.training.clients[0].patients == 0
     assert info.seen is None
     assert all(np.array_equal(weights[name], array) for name, array in expected.items())
+
+
+def test_clients_at_real_nodes_are_those_that_joined_not_those_of_a_partition_here(trained):
+    run = run_folder(trained, "flames")
+    text = run.config.read_text(encoding="utf-8")
+    run.config.write_text(text.replace('engine = "inline"', 'engine = "superlink"'), encoding="utf-8")
+    joined = read_clients(run.joined_clients)
+    changed = [replace(one, organ="organ, another") if one.client == "busi" else one for one in joined]
+    write_clients(run.joined_clients, [one for one in changed if one.client != "otu2d"])
+    read = read_source_run(trained, "flames", None)
+    assert "client:otu2d" not in list_models(read)
+    info, _ = make_model(read, "US")
+    assert info.input.organs == ("another", "organ")
+    assert [(one.client, one.patients) for one in info.training.clients] == [("busi", 0)]
+    assert info.seen is None
 
 
 def test_a_zip_has_the_files_and_the_same_model_gives_the_same_bytes(trained):
