@@ -7,6 +7,7 @@ from typing import Any
 
 from flames_cli.core.imaging.quality import SHARES, count_shares
 from flames_cli.core.patient_units import UNKNOWN
+from flames_cli.errors import FlamesError
 from flames_cli.report.bar_chart import BarChart, name_edges
 from flames_cli.report.document import Block, Charts, Heading, Paragraph, Section
 from flames_cli.report.text_tables import TextTable
@@ -50,7 +51,7 @@ def data_section(gathered: Gathered) -> Section:
 def _blocks(gathered: Gathered) -> Iterator[Block]:
     partition = gathered.partition
     if partition is None:
-        yield Paragraph(gathered.no_partition)
+        yield Paragraph(gathered.hide_paths(gathered.no_partition))
         yield from _joined(gathered)
         return
     if gathered.is_family and len({run.fold for run in gathered.runs}) > 1:
@@ -65,6 +66,13 @@ def _blocks(gathered: Gathered) -> Iterator[Block]:
     yield from _licences(gathered)
     if gathered.private:
         return
+    try:
+        yield from _from_shards(gathered, partition)
+    except FlamesError as error:
+        yield Paragraph(f"Sizes of lesions are not shown: {gathered.hide_paths(str(error))}.", "faint")
+
+
+def _from_shards(gathered: Gathered, partition: NamedPartition) -> Iterator[Block]:
     clients = [
         ClientCases(entry, list(read_shard_cases(checked_shard(partition.folder, entry)).values()))
         for entry in partition.content.clients
