@@ -45,7 +45,7 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
     """Yield the tables of clients and of server models: volumes, images, sizes of lesion, lesions found; then
     what options gain, and the calibration."""
     run = result.content.runs[0]
-    by = f"{result.run} ({run.strategy}, {_rounds_of(result)})"
+    by = f"{result.run} ({run.strategy}{'' if run.is_from_file else f', {_rounds_of(result)}'})"
     for split, tables in result.tables.splits.items():
         first, title = "client", "clients, own test sets"
         if split == "server_test":
@@ -89,7 +89,8 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
     content = result.content
     by_choice: dict[str, list[str]] = {}
     for run in content.runs:
-        by_choice.setdefault(f"round {run.round}, {run.why}", []).append(run.name)
+        choice = run.why if run.is_from_file else f"round {run.round}, {run.why}"
+        by_choice.setdefault(choice, []).append(run.name)
     for choice, runs in by_choice.items():
         yield f"{', '.join(runs)}: {choice}"
     if stale := [run.name for run in content.runs if run.stale_statistics]:

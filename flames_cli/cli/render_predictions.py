@@ -1,7 +1,6 @@
 """Predictions on the terminal: the first inputs, the totals, and where the files are."""
 
 import math
-import shlex
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -55,8 +54,7 @@ def print_predictions(console: Console, made: "Predictions") -> None:
         say_where(console, made.folder / "overlays")
     if not made.truth and done:
         console.print(
-            f"next: look at the overlays; with true masks: flames predict … --out "
-            f"{shlex.quote(f'{made.folder}-scored')} --truth FOLDER",
+            "next: look at the overlays; with true masks, add --truth FOLDER and a new --out",
             style="dim",
             soft_wrap=True,
         )
@@ -134,6 +132,6 @@ def _totals(made: "Predictions", done: list["PredictedCase"]) -> str:
     with_lesion = sum(case.pixels > 0 for case in done)
     parts = [f"{count(len(done), 'input')} done", f"{with_lesion} with a lesion"]
     if made.skipped:
-        parts.append(f"{made.skipped} before")
+        parts.append(f"{made.skipped} of them by an earlier command")
     parts.append(f"{len(made.failed)} failed")
     return f"{', '.join(parts)}, in {duration(made.seconds)}"

@@ -49,6 +49,8 @@ def _title(split: str, result: "Evaluation") -> str:
     plural = "" if len(rounds) == 1 else "s"
     what = "clients, own test patients" if split == "client_test" else "server models, unseen patients"
     shown = ", ".join(map(str, rounds))
+    if first.is_from_file:
+        return f"{what}: {result.run} ({first.strategy}, {first.why})"
     return f"{what}: {result.run} ({first.strategy}, round{plural} {shown}{of}{seeds})"
 
 

@@ -143,7 +143,10 @@ def make_argument(kind: "type[Section]", key: str) -> TyperArgument:
 
 def is_collected(kind: "type[Section]", key: str) -> bool:
     """Return whether a key's option may be repeated and its texts are parsed together."""
-    collection = get_origin(plain_type(kind.model_fields[key].annotation)) in (dict, tuple)
+    value_type = plain_type(kind.model_fields[key].annotation)
+    # A tuple of a fixed length is one value, such as LOW,HIGH.
+    several = get_origin(value_type) is tuple and ... in get_args(value_type)
+    collection = get_origin(value_type) is dict or several
     return key + BY_MODALITY in kind.model_fields or (collection and key != "raw")
 
 

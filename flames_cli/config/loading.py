@@ -95,7 +95,17 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     resolved = dict(table)
-    for key in ("workspace", "root", "out", "truth", "accept", "duplicate_list", "salt_file", "deployment"):
+    for key in (
+        "workspace",
+        "root",
+        "out",
+        "truth",
+        "accept",
+        "duplicate_list",
+        "salt_file",
+        "deployment",
+        "weights",
+    ):
         if isinstance(resolved.get(key), str) and resolved[key]:
             resolved[key] = str(folder / resolved[key])
     if isinstance(resolved.get("raw"), dict):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from flames_cli.config.section import RUN_PANEL, Section, option
+from flames_cli.config.section import RUN_PANEL, WEIGHTS, Section, option
 from flames_cli.config.values import DEFAULT_ROUND, Device, Name, Names, Precision, Round, Threshold
 
 
@@ -47,9 +47,37 @@ class EvaluateConfig(Section):
     model: str | None = option(
         None,
         "Server model that is evaluated with --on, such as MRI: by its modality, or by its label in the "
-        "tables.",
+        "tables; or the architecture of the file of --weights, such as densenet-unet.",
         shown="all",
         metavar="MODEL",
+    )
+    weights: Path | None = option(
+        None,
+        "Evaluate this model instead of a run: a .pth, .pt or .safetensors file of a complete model (with "
+        "--model and --modality), or a model folder; on the server's test set of its modality.",
+        WEIGHTS,
+        metavar="FILE",
+    )
+    modality: str | None = option(
+        None, "Modality of the images that the file of --weights is for.", WEIGHTS, shown="none"
+    )
+    partition: Name | None = option(
+        None,
+        "Partition on whose test set --weights is evaluated.",
+        WEIGHTS,
+        shown="default",
+        names="partitions",
+        metavar="NAME",
+    )
+    norm: Literal["batch", "group", "frozen"] = option(
+        "batch", "Normalisation layers of the file of --weights.", WEIGHTS
+    )
+    model_options: dict[str, int | float] = option(
+        {},
+        "Option of the model in the file of --weights, such as base_channels=8; may be repeated.",
+        WEIGHTS,
+        flag="--model-option",
+        metavar="NAME=NUMBER",
     )
     name: Name | None = option(
         None,

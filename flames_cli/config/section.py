@@ -9,8 +9,8 @@ from flames_cli.config.values import Seed
 from flames_cli.learn.train_options import FEDERATION, MODEL, STRATEGY, TRAINING
 from flames_cli.store import DEFAULT_WORKSPACE
 
-TRUST, ENGINE, RUN_PANEL = "Trust", "Engine", "Run"
-PANELS = ("", TRAINING, MODEL, STRATEGY, FEDERATION, TRUST, ENGINE, RUN_PANEL)
+TRUST, ENGINE, RUN_PANEL, WEIGHTS = "Trust", "Engine", "Run", "A model without a run"
+PANELS = ("", WEIGHTS, TRAINING, MODEL, STRATEGY, FEDERATION, TRUST, ENGINE, RUN_PANEL)
 """Panels of `--help`, in their order; the first one has the options that matter most."""
 
 

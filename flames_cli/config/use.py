@@ -147,7 +147,9 @@ class PredictConfig(Section):
         shown="the only label of each mask",
         metavar="LABEL,…",
     )
-    batch_size: Annotated[int, Field(ge=1)] = option(16, "Images in a step.", RUN_PANEL)
+    batch_size: Annotated[int, Field(ge=1)] | None = option(
+        None, "Images in a step.", RUN_PANEL, shown="2 on a CPU, else 32", metavar="NUMBER"
+    )
     workers: Annotated[int, Field(ge=0)] = option(
         0, "Number of threads that read images; 0: one for each core.", RUN_PANEL
     )

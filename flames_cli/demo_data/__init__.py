@@ -5,6 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from flames_cli.demo_data.layouts import draw_brats, draw_busi, draw_otu2d
+from flames_cli.demo_data.new_images import draw_new_images
+
+__all__ = ["DEMO_DATA", "draw_new_images"]
 
 DEMO_DATA: dict[str, Callable[[Path, int, int], Path]] = {
     "brats": partial(draw_brats, slices=16),

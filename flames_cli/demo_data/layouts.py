@@ -130,12 +130,12 @@ def _write_brats_patient(folder: Path, name: str, seed: int, index: int, shape: 
     units = np.exp(rng.uniform(np.log(200.0), np.log(1500.0), 2))
     image = np.round(np.stack([brain.flair, brain.t1], axis=-1) * units).astype(np.int16)
     lps = index % 3 == 2
-    _write_nifti(folder / "imagesTr" / name, image, lps)
-    _write_nifti(folder / "labelsTr" / name, brain.labels, lps)
+    write_nifti(folder / "imagesTr" / name, image, lps)
+    write_nifti(folder / "labelsTr" / name, brain.labels, lps)
     (folder / "imagesTr" / f"._{name}").write_bytes(APPLE_DOUBLE)
 
 
-def _write_nifti(path: Path, volume: Pixels, lps: bool) -> None:
+def write_nifti(path: Path, volume: Pixels, lps: bool) -> None:
     """Store a volume drawn in RAS; `lps` flips its first two axes and adapts the affine."""
     signs = np.array([-1.0, -1.0, 1.0] if lps else [1.0, 1.0, 1.0])
     spacing = signs * np.divide(FIELD_MM, volume.shape[:3])

@@ -122,10 +122,9 @@ def _commands(info: ModelInfo) -> str:
     return "\n".join(
         [
             "The folder has `model.toml` (the description that FLAMES reads), `weights.safetensors`, and "
-            "this page. No file of it is executed.",
+            "this page. No file of it is executed. With FLAMES installed:",
             "",
             "```",
-            "pip install flames-cli",
             f"flames models add {_file_name(info.name)}.zip",
             f"flames predict --model {_file_name(info.name)} image.png volume.nii.gz series/ --out masks",
             "```",
@@ -143,7 +142,10 @@ def _preparation(info: ModelInfo) -> str:
         ("modality", _plain(image.modality)),
         ("organs", _listed(image.organs) if image.organs else "not stated"),
         ("channels", f"{image.channels} ({colours})"),
-        ("size", f"{image.size}×{image.size} pixels; the shorter side is padded with black first"),
+        (
+            "size",
+            f"{image.size}×{image.size} pixels, after black was added to make it square",
+        ),
         ("plane of the slices of volumes", _plain(image.plane)),
         ("intensities of volumes and of images of more than 8 bits", rules or "not stated"),
         ("intensities of images of 8 bits", "0 to 255 become 0 to 1"),
@@ -156,8 +158,8 @@ def _preparation(info: ModelInfo) -> str:
                 "training images, 1st to 99th percentile",
                 f"mean intensity {seen.mean[0]:.3g} to {seen.mean[1]:.3g}, standard deviation "
                 f"{seen.deviation[0]:.3g} to {seen.deviation[1]:.3g}, black {seen.black[0]:.0%} to "
-                f"{seen.black[1]:.0%} of the pixels, {seen.rows[0]:g} to {seen.rows[1]:g} rows, "
-                f"{seen.columns[0]:g} to {seen.columns[1]:g} columns",
+                f"{seen.black[1]:.0%} of the pixels, {seen.rows[0]:.0f} to {seen.rows[1]:.0f} rows, "
+                f"{seen.columns[0]:.0f} to {seen.columns[1]:.0f} columns",
             )
         )
     return "`flames predict` prepares images in this way.\n\n" + _table(("property", "value"), rows)

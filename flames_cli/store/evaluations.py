@@ -164,9 +164,13 @@ class VolumeScore(_Scored):
         return None if self.volume_error_ml is None else abs(self.volume_error_ml)
 
 
+FROM_FILE = "file"
+"""Entry `asked` of an evaluation of weights that no run of this workspace has made."""
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluatedRun:
-    """A run whose models were evaluated, and the round of these models."""
+    """A run whose models were evaluated, and the round of these models; or a model from a file."""
 
     name: str
     strategy: str
@@ -176,7 +180,8 @@ class EvaluatedRun:
     last_round: int
     """Last stored round of the run."""
     asked: str
-    """Rule of the choice: best, best-small, last, or the number of a round."""
+    """Rule of the choice: best, best-small, last, or the number of a round; FROM_FILE: there is no run, and
+    `strategy` is the architecture."""
     why: str
     """Reason for the round, in words."""
     partition: str
@@ -187,6 +192,11 @@ class EvaluatedRun:
     """Pooled validation Dice of the round; None: not known."""
     stale_statistics: bool = False
     """True if its models have the statistics of BatchNorm of their blend, not of their own weights."""
+
+    @property
+    def is_from_file(self) -> bool:
+        """True if it is a model from a file, which has no rounds."""
+        return self.asked == FROM_FILE
 
     @property
     def models(self) -> tuple[str, int, str, str]:

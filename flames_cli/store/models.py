@@ -20,18 +20,21 @@ from flames_cli.core.imaging.volumes import PLANES
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import replacing_folder, write_text
 from flames_cli.store.files.hashes import hash_file
-from flames_cli.store.files.parse import parse_toml
+from flames_cli.store.files.parse import MOST_DOTS, parse_toml
 from flames_cli.store.schema import MODEL, check_stamp, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
 INFO, WEIGHTS, CARD = "model.toml", "weights.safetensors", "README.md"
 """Names of the files in a model folder."""
 
-MOST_BYTES = {INFO: 2**20, CARD: 2**20, WEIGHTS: 2**32}
+MOST_BYTES = {INFO: 2**18, CARD: 2**20, WEIGHTS: 2**32}
 """Largest sizes of the files; the largest U-Net that FLAMES builds has 2 GiB."""
 
-LONGEST_TEXT, MOST_ITEMS = 1000, 10_000
+LONGEST_TEXT, MOST_ITEMS = 1000, 2000
 """Limits of a text, in characters, and of a list or table in model.toml."""
+
+TEXTS_OF_A_LINE = 3
+"""Largest number of texts in a line of model.toml, which may have MOST_DOTS dots."""
 
 LARGEST_SIZE = 8192
 """Largest side of the images of a model, in pixels."""
@@ -154,8 +157,16 @@ def write_model(folder: Path, info: ModelInfo, weights: Weights, card: str) -> M
         card: text of README.md.
 
     Raises:
+        FlamesError: `info` has an impossible entry, with which no command would read the folder.
         NotWritten: the disk is full.
     """
+    try:
+        _check(info)
+    except ValueError as error:
+        raise FlamesError(
+            f"the model cannot be written ({error}), expected usual numbers, and texts of at most "
+            f"{LONGEST_TEXT} characters without control characters; correct the name or option that has it"
+        ) from error
     with replacing_folder(folder) as new:
         write_safetensors(new / WEIGHTS, weights)
         made = replace(info, sha256=hash_file(new / WEIGHTS))
@@ -265,6 +276,8 @@ def _check_values(name: str, value: Any) -> None:
             _check_values(str(key), item)
     if isinstance(value, str) and (len(value) > LONGEST_TEXT or not value.isprintable()):
         raise ValueError(f"{name[:40]!a} is too long or has control characters")
+    if isinstance(value, str) and value.count(".") > MOST_DOTS // TEXTS_OF_A_LINE:
+        raise ValueError(f"{name[:40]!a} has too many dots")
     if isinstance(value, int | float) and not -1e18 < value < 1e18:
         raise ValueError(f"{name[:40]!a} is not a usual number")
 

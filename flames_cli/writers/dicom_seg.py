@@ -33,8 +33,8 @@ REQUIRED = (
 )
 """Elements that a file must have, even if they are empty (type 2); anonymisation may have removed them."""
 
-
 _FILTERS = Lock()
+"""Lock of the filters of warnings, which all threads share."""
 
 
 class NotReferable(Exception):
@@ -106,14 +106,14 @@ def write_still_mask(path: Path, mask: Mask, file: Path, frame: int, by: ModelLa
 
 def _read(path: Path) -> Dataset:
     """Return all elements of a source but its pixels; elements that must exist are there, empty if needed."""
-    with named_errors(path):
+    with _without_warnings(), named_errors(path):
         dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-    for name in REQUIRED:
-        if name not in dataset or not _is_valid(name, dataset[name].value):
-            setattr(dataset, name, "")
-    if "SpecificCharacterSet" in dataset:  # highdicom does not know all of them
-        dataset.decode()
-        dataset.SpecificCharacterSet = "ISO_IR 192"
+        for name in REQUIRED:
+            if name not in dataset or not _is_valid(name, dataset[name].value):
+                setattr(dataset, name, "")
+        if "SpecificCharacterSet" in dataset:  # highdicom does not know all of them
+            dataset.decode()
+            dataset.SpecificCharacterSet = "ISO_IR 192"
     return dataset
 
 
@@ -138,10 +138,7 @@ def _save(path: Path, made: Dataset) -> None:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Silence highdicom and pydicom: their warnings quote values of the files.
-
-    One thread at a time does so, because the filters of warnings belong to the process.
-    """
+    """Silence highdicom and pydicom, whose warnings quote values of files; one thread at a time does so."""
     logging.getLogger("highdicom").setLevel(logging.ERROR)
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -201,6 +198,8 @@ def _make(frames: NDArray[np.bool_], sources: Sequence[Dataset], by: ModelLabel,
         omit_empty_frames=bool(frames.any()),
     )
     made.SeriesDescription = made.ContentDescription
+    if charset := sources[0].get("SpecificCharacterSet"):  # earlier releases of highdicom set another
+        made.SpecificCharacterSet = charset
     return made
 
 

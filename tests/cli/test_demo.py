@@ -2,12 +2,12 @@
 
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
 
-from flames_cli.cli.demo import _watch
-from flames_cli.cli.live import progress_bars
+from flames_cli.cli.demo import Screen
 from flames_cli.fed.events import FederationStarted, RoundDone
 
 RECORD = {"round": 1, "seconds": 2.0, "clients": [], "unchanged_groups": []}
@@ -29,17 +29,19 @@ def test_the_demo_shows_every_stage_and_can_be_run_again(flames, quick, tmp_path
     places = [
         shown.index(text)
         for text in (
-            "busi (US, breast)",
-            "clients: images (patients)",
-            "run 'fedavg': 1 round in",
-            "run 'flames': 1 round in",
-            "clients, own test patients: flames",
-            "server models, unseen patients: flames",
-            "modalities separate",
+            "Dice: clients' models on their own test sets",
+            "Dice: server models on unseen patients",
+            "open: flames-demo/reports/flames-vs-fedavg/report.html",
+            "flames export --run flames --model MRI",
+            "flames predict --run flames --modality MRI flames-demo/new-images/brain.nii.gz",
             "every file is in flames-demo",
         )
     ]
     assert places == sorted(places)
+    assert len(shown.splitlines()) <= 45, "one screen"
+    assert max(map(len, shown.splitlines())) <= 80
+    for command in re.findall(r"flames (?:predict|export) .*", shown):
+        assert flames(*command.split()[1:], "--workspace", "flames-demo").exit_code == 0, command
     assert result.stderr.count(": round 1/1 in ") == 2
     again = flames(*quick, "--json")
     assert again.exit_code == 0, again.output
@@ -47,26 +49,30 @@ def test_the_demo_shows_every_stage_and_can_be_run_again(flames, quick, tmp_path
     assert set(made["runs"]) == {"fedavg", "flames"}
     assert made["evaluation"]["run"] == "flames"
     assert made["comparison"]["name"] == "fedavg-vs-flames"
+    assert made["report"]["page"] == "flames-demo/reports/flames-vs-fedavg/report.html"
     assert made["tsne"]["folder"] == "flames-demo/maps/pixels"
     assert [path.name for path in tmp_path.iterdir()] == ["flames-demo"]
     assert [path for path in tmp_path.glob("flames-demo/*/*") if "-old-" in path.name] == []
 
 
-def test_on_a_terminal_each_run_is_a_bar_of_rounds():
+def test_on_a_terminal_the_live_table_takes_the_place_of_the_bars():
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    with progress_bars(console) as progress:
-        watch = _watch(console, progress, "fedavg", 4)
-        watch(FederationStarted((), 1, 4))
-        watch(RoundDone(RECORD))
-    assert "federate fedavg" in console.file.getvalue()
-    assert "1/4" in console.file.getvalue()
+    with Screen(console) as screen:
+        screen("draw phantoms", 1, 3)
+        with screen.watch("fedavg") as watch:
+            watch(FederationStarted((("busi", "US", 9),), 1, 4))
+            watch(RoundDone(RECORD))
+        screen("evaluate", 1, 3)
+    written = console.file.getvalue()
+    places = [written.index(text) for text in ("draw phantoms", "fedavg: round 1 of 4", "busi", "evaluate")]
+    assert places == sorted(places)
 
 
 def test_off_a_terminal_each_round_is_a_line():
     console = Console(file=io.StringIO(), force_terminal=False, width=80)
-    watch = _watch(console, pytest.fail, "fedavg", 4)
-    watch(FederationStarted((), 1, 4))
-    watch(RoundDone(RECORD))
+    with Screen(console) as screen, screen.watch("fedavg") as watch:
+        watch(FederationStarted((), 1, 4))
+        watch(RoundDone(RECORD))
     assert console.file.getvalue() == "fedavg: round 1/4 in 2 s\n"
 
 

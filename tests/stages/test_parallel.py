@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from flames_cli.stages.parallel import ordered_map
+from flames_cli.stages.parallel import ordered_map, weighted_map
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -56,3 +56,49 @@ def test_a_reader_that_stops_ends_the_work():
     next(results)
     results.close()
     assert len(started) <= 4
+
+
+def test_a_weighted_map_has_one_heavy_item_ready_and_no_third():
+    begun, taken = [], []
+
+    def items():
+        for number in range(5):
+            taken.append(number)
+            yield number
+
+    def work(number):
+        begun.append(number)
+        return number * 10
+
+    results = weighted_map(work, items(), lambda _: 1.0, workers=2)
+    for number in range(5):
+        assert next(results) == number * 10
+        assert max(taken) <= number + 1
+    assert sorted(begun) == [*range(5)]
+
+
+def test_a_weighted_map_keeps_many_light_items_in_order():
+    found = list(weighted_map(lambda number: -number, range(100), lambda _: 1 / 8, workers=4))
+    assert found == [-number for number in range(100)]
+
+
+def test_items_above_the_limit_are_alone():
+    waiting = []
+
+    def items():
+        for number in range(4):
+            waiting.append(number)
+            yield number
+
+    done = []
+    for number in weighted_map(lambda number: number, items(), lambda _: 2.0, workers=2):
+        done.append(number)
+        assert waiting == done
+
+
+def test_an_error_of_a_weighted_map_reaches_the_caller():
+    def fail(number):
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match="0"):
+        list(weighted_map(fail, range(3), lambda _: 0.1))

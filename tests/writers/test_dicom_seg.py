@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -59,8 +61,8 @@ def predict(image: InputImage, plane: str = "axial") -> np.ndarray:
     return restore_volume({one.slice_index: (one.image > LIMIT).astype(np.uint8) for one in cases}, place)
 
 
-def write_on(image: InputImage, folder: Path, plane: str = "axial") -> Path:
-    written = write_mask(predict(image, plane), image, folder / "mask", BY, overwrite=True)
+def write_on(image: InputImage, folder: Path) -> Path:
+    written = write_mask(predict(image), image, folder / "mask", BY, overwrite=True)
     assert written.notes == ()
     assert written.path == folder / "mask.dcm"
     return written.path
@@ -91,10 +93,11 @@ def assert_on_voxels(path: Path, image: InputImage) -> None:
 @pytest.mark.parametrize("axes", AXES)
 def test_the_mask_of_a_series_is_on_its_voxels_in_all_directions(axes, turn_deg, tmp_path):
     scan = make_series(tmp_path, affine_of(axes, turn_deg))
-    for plane in PLANES:
-        path = write_on(scan, tmp_path, plane)
-        assert_on_instances(path, scan)
+    path = write_on(scan, tmp_path)
+    assert_on_instances(path, scan)
     assert_on_voxels(path, scan)
+    for plane in PLANES:  # slices of every plane make the same mask
+        np.testing.assert_array_equal(predict(scan, plane), predict(scan))
 
 
 @settings(max_examples=20)
@@ -379,6 +382,24 @@ def test_probabilities_of_a_still_are_png(tmp_path):
     write(tmp_path / "a.dcm", image("US", STILL, pixels().tobytes()))
     written = write_probabilities(pixels()[0] / 255, find(tmp_path / "a.dcm"), tmp_path / "p", BY)
     assert (written.path.name, written.notes) == ("p.png", ())
+
+
+def test_threads_write_masks_at_the_same_time(tmp_path):
+    scan = make_series(tmp_path, affine_of("LPS"))
+    mask, filters = predict(scan), list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda n: write_mask(mask, scan, tmp_path / f"m{n}", BY), range(8)))
+    assert all(one.notes == () for one in made)
+    assert_on_voxels(made[-1].path, scan)
+    assert warnings.filters == filters
+
+
+def test_a_character_set_that_does_not_exist_is_no_reason_to_fail(tmp_path):
+    elements = image("US", STILL, pixels().tobytes(), patient_name=b"J\xfcrgen")
+    elements[(0x0008, 0x0005)] = ("CS", "WRONG")
+    write(tmp_path / "a.dcm", elements)
+    written = write_mask(pixels()[0] > 99, find(tmp_path / "a.dcm"), tmp_path / "mask", BY)
+    assert written.path.exists()
 
 
 def test_a_mask_of_another_shape_is_a_fault_of_the_caller(tmp_path):

@@ -22,10 +22,11 @@ def box_of(mask: NDArray[Any]) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def measure_diameters(mask: Mask, spacing: Sequence[float]) -> list[float]:
-    """Return the largest diameter of every connected part of `mask`, in the unit of `spacing`.
+def largest_diameter(mask: Mask, spacing: Sequence[float]) -> tuple[int, float]:
+    """Return the number of connected parts of `mask`, and the largest diameter of one of them in the unit of
+    `spacing`; 0 and 0.0 for an empty mask.
 
-    The diameter is the maximal Feret diameter: the largest distance between two points of the part, whose
+    The diameter is the maximal Feret diameter: the largest distance between two points of a part, whose
     pixels (voxels) are rectangles (boxes), not points. One pixel of 1 mm has √2 mm. In 3D the two points may
     be in different slices.
 
@@ -35,13 +36,20 @@ def measure_diameters(mask: Mask, spacing: Sequence[float]) -> list[float]:
     """
     inside = np.ascontiguousarray(mask[box_of(mask)])
     if not inside.size:
-        return []
+        return 0, 0.0
     from scipy.ndimage import find_objects  # a tenth of a second, which most commands do not need
 
-    _, labels = label_components(inside)
-    boxes = find_objects(labels)
-    parts = (labels[box] == number for number, box in enumerate(boxes, start=1))
-    return [_feret(_corners(part) * np.asarray(spacing, float)) for part in parts]
+    n, labels = label_components(inside)
+    lengths, boxes = np.asarray(spacing, float), find_objects(labels)
+    sides = np.array([[part.stop - part.start for part in box] for box in boxes])
+    longest = np.sqrt(((sides * lengths) ** 2).sum(axis=1))
+    largest = 0.0
+    for index in np.argsort(-longest):  # a part is at most as long as the diagonal of its box
+        if longest[index] <= largest:
+            break
+        own = labels[boxes[index]] == index + 1
+        largest = max(largest, _feret(_corners(own) * lengths))
+    return n, largest
 
 
 def _corners(own: NDArray[np.bool_]) -> Floats:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
-from flames_cli.learn.models.arrays import load_weights, to_weights
+from flames_cli.learn.models import build_model, check_options
+from flames_cli.learn.models.arrays import check_fit, load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.densenet_unet import DenseNetUNet
 from flames_cli.learn.models.torch_files import check_torch_file
@@ -22,6 +23,8 @@ from flames_cli.store.weights import read_safetensors
 
 DOWNLOAD_TIMEOUT_S = 10.0
 TORCH_SUFFIXES = (".pth", ".pt")
+PARALLEL = "module."
+"""Prefix of all names in a state dict of torch's DataParallel."""
 DENSENET_PARTS = {"encoder1.": "features.denseblock1.", "encoder2.": "features.transition1."}
 """Parts of torchvision's DenseNet121 that the encoder uses: our prefix of the names, and torchvision's."""
 
@@ -53,24 +56,62 @@ def load_encoder(model: SegmentationModel, encoder_weights: str | Path) -> None:
         raise FlamesError(f"encoder weights {source}: {error}") from error
 
 
-def read_weights(path: Path) -> Weights:
+def read_complete(path: Path, model: str, norm: str, options: Mapping[str, Any]) -> Weights:
+    """Return the weights of a complete model from a .safetensors, .pth or .pt file of any program.
+
+    The checkpoints of the FLAMES authors have the names of our densenet-unet. Names with the prefix
+    `module.`, which torch's DataParallel adds, are accepted. Names and shapes are checked before memory is
+    allocated for the model.
+
+    Args:
+        path: the file; no code in it is run.
+        model: a name in MODELS.
+        norm: normalisation layers, batch, group or frozen.
+        options: options of the model, in_channels included.
+
+    Raises:
+        FlamesError: the file cannot be read, has weights of another model, or numbers that are not finite.
+    """
+    found = _plain_names(read_weights(path, "the file"))
+    try:
+        check_options(model, options)
+        with torch.device("meta"):
+            check_fit(build_model(model, norm=norm, **options), found)
+        _check_finite(found)
+        built = build_model(model, seed=0, norm=norm, **options)
+        load_weights(built, found)
+    except FlamesError as error:
+        raise FlamesError(f"weights of {path} for model {model}: {error}") from error
+    return to_weights(built)
+
+
+def _plain_names(found: Weights) -> Weights:
+    """Return the weights without the prefix of torch's DataParallel, and in today's spelling."""
+    prefix = PARALLEL if found and all(name.startswith(PARALLEL) for name in found) else ""
+    return {_OLD_SPELLING.sub(r"\1\2", name.removeprefix(prefix)): array for name, array in found.items()}
+
+
+def read_weights(path: Path, check: str = "--encoder-weights") -> Weights:
     """Return the state dict in a .safetensors, .pth or .pt file as arrays; no code in the file is run.
+
+    Args:
+        path: the file.
+        check: the option that names it, for messages.
 
     Raises:
         FlamesError: the file is missing, damaged, of another kind, or contains more than tensors.
     """
     if not path.is_file():
+        other = ", 'imagenet' or 'none'" if check == "--encoder-weights" else ""
         raise FlamesError(
-            f"no weights file {path}, expected a .safetensors, .pth or .pt file, 'imagenet' or 'none'; "
-            "check --encoder-weights"
+            f"no weights file {path}, expected a .safetensors, .pth or .pt file{other}; check {check}"
         )
     if path.suffix.lower() == ".safetensors":
         return read_safetensors(path)
     if path.suffix.lower() in TORCH_SUFFIXES:
         return _read_torch(path)
     raise FlamesError(
-        f"weights file {path} ends in {path.suffix!r}, expected .safetensors, .pth or .pt; "
-        "check --encoder-weights"
+        f"weights file {path} ends in {path.suffix!r}, expected .safetensors, .pth or .pt; check {check}"
     )
 
 

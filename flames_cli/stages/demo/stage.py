@@ -1,6 +1,7 @@
 """`flames demo`: raw phantoms, then all real stages, with the baseline and FLAMES next to each other."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from flames_cli.config import (
     FederateConfig,
     PartitionConfig,
     PreprocessConfig,
+    ReportConfig,
     TsneConfig,
 )
-from flames_cli.demo_data import DEMO_DATA
+from flames_cli.demo_data import DEMO_DATA, draw_new_images
 from flames_cli.errors import FlamesError
-from flames_cli.fed.events import OnEvent
+from flames_cli.fed.events import OnEvent, ignore
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.compare.files import Comparison
 from flames_cli.stages.compare.stage import compare
@@ -26,11 +28,12 @@ from flames_cli.stages.federate.stage import FederationResult, federate
 from flames_cli.stages.partition.stage import Partitioned, make_partition
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.stages.progress import Progress, silent
+from flames_cli.stages.report.stage import Report, report
 from flames_cli.stages.tsne.stage import Map, tsne
 from flames_cli.store.files.atomic import remove_folder, write_text
 from flames_cli.store.files.locks import locked
 from flames_cli.store.runs import run_folder
-from flames_cli.store.workspace import comparison_folder, evaluation_folder, map_folder
+from flames_cli.store.workspace import comparison_folder, evaluation_folder, map_folder, report_file
 
 MARKER = "DEMO.txt"
 
@@ -38,6 +41,12 @@ PARTS = ("raw", "preprocessed", "partitions", "runs")
 """Folders that show that a workspace is in use."""
 
 BASELINE, OURS = "fedavg", "flames"
+
+NEW_IMAGES, NEW_MASKS = "new-images", "new-masks"
+"""Folders of images that no stage has seen, and of their true masks."""
+
+Watch = Callable[[str], AbstractContextManager[OnEvent]]
+"""Function that starts to show the run of that strategy."""
 
 PATIENTS = {"brats": 90, "busi": 60, "otu2d": 60}
 SLICE_HALF_WIDTH = 1
@@ -59,18 +68,22 @@ class Demo:
     comparison: Comparison
     """FLAMES next to the baseline."""
     map: Map
+    report: Report
+    """Page about FLAMES, compared with the baseline."""
+    new_images: list[Path]
+    """Images that no stage has seen: brain, breast, ovary."""
 
 
 def demo(
-    config: DemoConfig, progress: Progress = silent, watch: Callable[[str], OnEvent] | None = None
+    config: DemoConfig, progress: Progress = silent, watch: Watch = lambda _: nullcontext(ignore)
 ) -> Demo:
     """Draw phantoms of brain MRI, breast US and ovary US, then preprocess, partition, federate twice,
-    evaluate and embed them, in a workspace of its own.
+    evaluate and embed them, and write a report, in a workspace of its own.
 
     Args:
         config: workspace, size, rounds and seed.
         progress: receives the steps of the stages.
-        watch: returns the listener for a run, by the strategy's name.
+        watch: starts to show a run, by the strategy's name.
     """
     _claim(config.workspace)
     shared = {"workspace": config.workspace, "seed": config.seed}
@@ -98,11 +111,15 @@ def demo(
             model_options={"base_channels": BASE_CHANNELS, "depth": 4},
             device=config.device,
         )
-        runs[strategy] = federate(options, watch(strategy)) if watch else federate(options)
+        with watch(strategy) as on_event:
+            runs[strategy] = federate(options, on_event)
     here = {**shared, "device": config.device}
     scored = evaluate(EvaluateConfig(**here, run=OURS), progress)
     compared = compare(CompareConfig(**here, runs=(BASELINE, OURS)), progress)
-    return Demo(reports, divided, runs, scored, compared, tsne(TsneConfig(**here), progress))
+    mapped = tsne(TsneConfig(**here), progress)
+    page = report(ReportConfig(**here, run=OURS, compare=(BASELINE,)), progress)
+    new = draw_new_images(config.workspace / NEW_IMAGES, config.workspace / NEW_MASKS, config.seed)
+    return Demo(reports, divided, runs, scored, compared, mapped, page, new)
 
 
 def _claim(workspace: Path) -> None:
@@ -124,6 +141,7 @@ def _claim(workspace: Path) -> None:
         remove_folder(evaluation_folder(workspace, strategy))
     remove_folder(comparison_folder(workspace, f"{BASELINE}-vs-{OURS}"))
     remove_folder(map_folder(workspace, "pixels"))
+    remove_folder(report_file(workspace, f"{OURS}-vs-{BASELINE}").parent)
 
 
 def draw_phantoms(folder: Path, seed: int, progress: Progress = silent) -> dict[str, Path]:

@@ -27,6 +27,7 @@ from flames_cli.store.evaluations import (
     SUMMARY,
     VOLUMES,
     CaseScore,
+    EvaluatedRun,
     EvaluationFile,
     VolumeScore,
     read_evaluation_file,
@@ -150,6 +151,10 @@ def _models_and_options(content: EvaluationFile) -> tuple[object, ...]:
     return content.run, [run.models for run in content.runs], options
 
 
+def _caption(run: EvaluatedRun) -> str:
+    return run.name if run.is_from_file else f"{run.name}, round {run.round}"
+
+
 def _write_details(folder: Path, details: Details) -> None:
     write_rows(folder / CALIBRATION, CalibrationBin, details.bins)
     write_rows(folder / FROC, FrocScore, details.froc)
@@ -177,6 +182,6 @@ def _draw(
 ) -> None:
     first = content.runs[0]
     for split, rows in overlays.items():
-        draw_overlays(folder / overlay_name(split), rows, f"{first.name}, round {first.round}")
+        draw_overlays(folder / overlay_name(split), rows, _caption(first))
     curves = reliability_curves(details.bins)
     draw_reliability(folder / RELIABILITY_PICTURE, curves, f"calibration of {content.run}")

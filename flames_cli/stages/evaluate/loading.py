@@ -34,6 +34,7 @@ from flames_cli.store.runs import (
     read_member,
     read_rounds,
 )
+from flames_cli.store.workspace import DEFAULT_PARTITION
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,11 @@ def reading_partitions(config: EvaluateConfig) -> ExitStack:
         MissingArtifact: there is no such run.
         FlamesError: the partition of a run does not exist any more.
     """
-    runs = find_runs(config.workspace, config.run)[1]
-    names = sorted({find_run_partition(config.workspace, run) for run in runs})
+    if config.weights:
+        names = [config.partition or DEFAULT_PARTITION]
+    else:
+        runs = find_runs(config.workspace, config.run)[1]
+        names = sorted({find_run_partition(config.workspace, run) for run in runs})
     with ExitStack() as held:
         for name in names:
             held.enter_context(reading_partition(config.workspace, name))
@@ -188,6 +192,8 @@ def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> st
     if config.name:
         return config.name
     parts = [loaded.name]
+    if config.weights:
+        parts += [config.partition] if config.partition else []
     default = all(run.state.round == choose_round(run.rounds, None).round for run in loaded.runs)
     if config.round is not None and not default:
         parts.append(f"round-{config.round}" if isinstance(config.round, int) else str(config.round))
@@ -195,7 +201,7 @@ def name_of(loaded: Loaded, config: EvaluateConfig, splits: Sequence[str]) -> st
         parts.append("ensemble")
     elif config.on:
         parts += [config.model, "on", *config.on] if config.model else ["on", *config.on]
-    elif len(splits) == 1 and not loaded.first.at_sites:
+    elif len(splits) == 1 and not loaded.first.at_sites and not config.weights:
         parts.append(splits[0].replace("_", "-"))
     if config.cross_site:
         parts.append("cross-site")

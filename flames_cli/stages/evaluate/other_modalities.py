@@ -17,9 +17,10 @@ def check_choice(config: EvaluateConfig, loaded: Loaded) -> EvaluateConfig:
             options contradict the choice.
     """
     if not config.on:
-        if config.model:
+        if config.model and not config.weights:
             raise FlamesError(
-                f"--model {config.model} chooses the model for --on, which is missing; pass --on MODALITY too"
+                f"--model {config.model} chooses the model for --on, which is missing; pass --on MODALITY "
+                "too, or --weights FILE to evaluate a file of that architecture"
             )
         return config
     if config.client_test or config.cross_site:

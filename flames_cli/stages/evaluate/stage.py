@@ -46,6 +46,7 @@ from flames_cli.stages.evaluate.pictures import make_overlay_row
 from flames_cli.stages.evaluate.predicting import predict, predict_plainly
 from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
 from flames_cli.stages.evaluate.tables import NAME_OF, make_tables
+from flames_cli.stages.evaluate.weights import load_weights
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import Spool
 from flames_cli.store.evaluations import (
@@ -83,7 +84,7 @@ def find_evaluation(config: EvaluateConfig) -> Path | None:
         MissingArtifact, FlamesError: as `evaluate`.
     """
     with reading_partitions(config):
-        loaded = load_all(config, config.run)
+        loaded = _load(config)
     config = check_choice(config, loaded)
     content = _describe_all(config, loaded, _choose_splits(config, loaded))
     folder = evaluation_folder(config.workspace, content.name)
@@ -123,7 +124,7 @@ class _Found:
 
 
 def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
-    loaded = load_all(config, config.run)
+    loaded = _load(config)
     config = check_choice(config, loaded)
     splits = _choose_splits(config, loaded)
     wanted = (config.model or ALL_MODELS) if config.on else ""
@@ -163,6 +164,28 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             found.details,
             found.overlays,
         )
+
+
+def _load(config: EvaluateConfig) -> Loaded:
+    """Return the run or the family to evaluate, or the model of `config.weights`.
+
+    Raises:
+        MissingArtifact, FlamesError: as `load_all` and `load_weights`; or an option needs `config.weights`.
+    """
+    if config.weights:
+        return load_weights(config, config.weights)
+    described = {
+        "--modality": config.modality,
+        "--partition": config.partition,
+        "--model-option": config.model_options,
+        "--norm": config.norm != "batch",
+    }
+    if given := [option for option, value in described.items() if value]:
+        raise FlamesError(
+            f"got {given[0]} without --weights, expected both: a run knows its own; pass --weights FILE, or "
+            f"leave {given[0]} out"
+        )
+    return load_all(config, config.run)
 
 
 def _cross_site(found: _Found, loaded: Loaded, options: MaskOptions, progress: Progress) -> CrossSite | None:
@@ -215,7 +238,7 @@ def _choose_splits(config: EvaluateConfig, loaded: Loaded) -> list[str]:
     run = loaded.first
     chosen = {"client_test": config.client_test, "server_test": config.server_test}
     splits = [split for split, wanted in chosen.items() if wanted or not any(chosen.values())]
-    if config.on:
+    if config.on or config.weights:
         return ["server_test"]
     if not run.at_sites:
         return splits
@@ -302,7 +325,7 @@ def _find_untested(config: EvaluateConfig, loaded: Loaded, tested: Container[str
     A client may have test patients in some folds only; `tested` are the models with scores.
     """
     found: dict[str, str] = {}
-    for run in loaded.runs if not config.on else ():
+    for run in loaded.runs if not config.on and not config.weights else ():
         found |= find_untested(run.partition.content, run.state)
     return {name: why for name, why in found.items() if name not in tested} | loaded.left_out
 

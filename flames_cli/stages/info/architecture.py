@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from flames_cli.errors import FlamesError
 from flames_cli.learn.models.describe import ArchitectureTable, describe_architecture
-
-NORMS = ("batch", "group", "frozen")
+from flames_cli.stages.models.weights_files import NORMS
 
 
 def describe_model(

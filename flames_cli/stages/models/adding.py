@@ -13,6 +13,8 @@ from flames_cli.arrays import Weights
 from flames_cli.config import MAX_NAME, NAME_PATTERN
 from flames_cli.core.federated.reports import find_negative_variance, find_not_finite
 from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.report.model_card import write_card
+from flames_cli.stages.models.weights_files import SUFFIXES, WeightsFacts, is_weights_file, read_weights_file
 from flames_cli.store.files.atomic import TEMPORARY, raising_not_written
 from flames_cli.store.files.locks import locked
 from flames_cli.store.model_archives import unpack_model
@@ -44,11 +46,37 @@ def add_model(workspace: Path, source: Path, name: str | None = None) -> Added:
             not one of a folder, or another model of this name is there.
         NotWritten: the disk is full.
     """
+    if is_weights_file(source):
+        raise FlamesError(
+            f"{source} is a file of weights, which does not say what it is; pass --architecture, --modality "
+            "and --size, such as --architecture densenet-unet --modality MRI --size 240"
+        )
     with _opened(workspace, source) as folder:
         info, weights = read_model(folder)
         card = _read_card(folder / CARD)
     _check_weights(source, info, weights)
     info = replace(info, name=_checked_name(name or info.name), sha256="")
+    return _install(workspace, info, weights, card)
+
+
+def add_weights(workspace: Path, source: Path, facts: WeightsFacts, name: str | None = None) -> Added:
+    """Install the model in a file of weights of another program, under `name` or the name of the file.
+
+    Raises:
+        FlamesError: the file cannot be read, its weights do not fit the architecture or cannot be used, its
+            name is not one of a folder, or another model of this name is there.
+        NotWritten: the disk is full.
+    """
+    if not is_weights_file(source):
+        raise FlamesError(
+            f"{source} is no file of weights, expected its name to end with {', '.join(SUFFIXES)}; leave "
+            "--architecture out for a zip file or a folder, which says what it is"
+        )
+    info, weights = read_weights_file(source, facts, _checked_name(name or source.stem))
+    return _install(workspace, info, weights, write_card(info))
+
+
+def _install(workspace: Path, info: ModelInfo, weights: Weights, card: str) -> Added:
     target = model_folder(workspace, info.name)
     busy = f"another process writes model '{info.name}'; wait for its end, or pass another --name"
     with locked(target, busy):

@@ -67,9 +67,20 @@ class Predicting:
     def _maps(
         self, member: Member, group: Sequence[Prepared], part: Sequence[tuple[int, int]]
     ) -> NDArray[np.float32]:
-        """Return the probabilities of one model for some images, given by input and index."""
-        chosen = [group[number].squares[member.preparation].part(index, index + 1) for number, index in part]
-        return member.predictor.probabilities(np.concatenate(chosen), self.rule.tta)
+        """Return the probabilities of one model for some images, given by input and index.
+
+        Images that are black, as the outermost slices of many volumes are, have one result: it is computed
+        once.
+        """
+        images = np.concatenate(
+            [group[number].squares[member.preparation].part(index, index + 1) for number, index in part]
+        )
+        is_black = ~images.any(axis=tuple(range(1, images.ndim)))
+        first_black = int(is_black.argmax())
+        computed = np.flatnonzero(~is_black | (np.arange(len(images)) == first_black))
+        found = member.predictor.probabilities(images[computed], self.rule.tta)
+        place = np.searchsorted(computed, np.where(is_black, first_black, np.arange(len(images))))
+        return found[place]
 
 
 class _Collected:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flames_cli.arrays import Mask
-from flames_cli.core.imaging.diameters import measure_diameters
+from flames_cli.core.imaging.diameters import largest_diameter
 from flames_cli.core.scores.metrics import MM3_PER_ML
 from flames_cli.stages.predict.preparing import Prepared
 
@@ -29,19 +29,19 @@ def measure(stack: Mask, prepared: Prepared) -> Measures:
     is_known = all(math.isfinite(length) and length > 0 for length in voxel)
     pixels = int(np.count_nonzero(stack))
     if prepared.place is not None:
-        lengths = measure_diameters(stack, voxel if is_known else (1.0,) * 3)
+        n, length = largest_diameter(stack, voxel if is_known else (1.0,) * 3)
         return Measures(
             pixels=pixels,
-            n_lesions=len(lengths),
+            n_lesions=n,
             volume_ml=pixels * math.prod(voxel) / MM3_PER_ML if is_known else None,
-            largest_diameter_mm=max(lengths, default=None) if is_known else None,
+            largest_diameter_mm=length if is_known and n else None,
         )
-    in_px = measure_diameters(stack[0], (1.0, 1.0))
-    in_mm = measure_diameters(stack[0], voxel) if is_known else []
+    n, in_px = largest_diameter(stack[0], (1.0, 1.0))
+    in_mm = largest_diameter(stack[0], voxel)[1] if is_known else 0.0
     return Measures(
         pixels=pixels,
-        n_lesions=len(in_px),
+        n_lesions=n,
         area_mm2=pixels * math.prod(voxel) if is_known else None,
-        largest_diameter_mm=max(in_mm, default=None),
-        largest_diameter_px=max(in_px, default=None),
+        largest_diameter_mm=in_mm if is_known and n else None,
+        largest_diameter_px=in_px if n else None,
     )

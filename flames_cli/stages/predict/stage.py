@@ -218,6 +218,7 @@ class _Work:
             for model in models
         ]
         self._predicting = Predicting(tuple(members), self._preparations, rule, config.probabilities)
+        self._at_once = max(member.predictor.batch_size for member in members)
         self._label = ModelLabel("+".join(folder.content.models), __version__)
 
     def run(self, inputs: Sequence[InputImage]) -> Iterator[tuple[PredictedCase, bool]]:
@@ -252,7 +253,7 @@ class _Work:
         for ready in read:
             group.append(ready)
             stills = [one for one in group if isinstance(one, Prepared)]
-            if any(one.is_volume for one in stills) or len(stills) >= self._config.batch_size:
+            if any(one.is_volume for one in stills) or len(stills) >= self._at_once:
                 yield from self._predict(group)
                 group = []
         yield from self._predict(group)

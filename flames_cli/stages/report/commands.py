@@ -36,7 +36,8 @@ def repeat_commands(gathered: Gathered) -> Iterator[str]:
     for run in gathered.runs:
         options = {**run.config.model_dump(mode="json"), "run": run.folder.name}
         yield shlex.join(["flames", "federate", *type_options(FederateConfig, options)])
-    yield evaluate_command(gathered)
+    if gathered.partition or not gathered.first.at_sites:
+        yield evaluate_command(gathered)
 
 
 def evaluate_command(gathered: Gathered) -> str:

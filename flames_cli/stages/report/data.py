@@ -7,6 +7,7 @@ from typing import Any
 
 from flames_cli.core.imaging.quality import SHARES, count_shares
 from flames_cli.core.patient_units import UNKNOWN
+from flames_cli.errors import FlamesError
 from flames_cli.report.bar_chart import BarChart, name_edges
 from flames_cli.report.document import Block, Charts, Heading, Paragraph, Section
 from flames_cli.report.text_tables import TextTable
@@ -50,7 +51,7 @@ def data_section(gathered: Gathered) -> Section:
 def _blocks(gathered: Gathered) -> Iterator[Block]:
     partition = gathered.partition
     if partition is None:
-        yield Paragraph(gathered.no_partition)
+        yield Paragraph(gathered.hide_paths(gathered.no_partition))
         yield from _joined(gathered)
         return
     if gathered.is_family and len({run.fold for run in gathered.runs}) > 1:
@@ -65,10 +66,21 @@ def _blocks(gathered: Gathered) -> Iterator[Block]:
     yield from _licences(gathered)
     if gathered.private:
         return
+    try:
+        yield from _from_shards(gathered, partition)
+    except FlamesError as error:
+        yield Paragraph(f"Sizes of lesions are not shown: {gathered.hide_paths(str(error))}.", "faint")
+
+
+def _from_shards(gathered: Gathered, partition: NamedPartition) -> Iterator[Block]:
     clients = [
         ClientCases(entry, list(read_shard_cases(checked_shard(partition.folder, entry)).values()))
         for entry in partition.content.clients
     ]
+    rules = {info.dataset: info.intensities for one in clients for info, _ in one.stored if info.intensities}
+    if rules:
+        words = "; ".join(f"{name}: {rule}" for name, rule in rules.items())
+        yield Paragraph(f"Intensities that become 0 to 1 (images of 8 bits keep theirs): {words}.", "faint")
     yield from _lesions(clients)
     if gathered.pictures:
         yield from example_galleries(partition)
@@ -84,10 +96,11 @@ def _joined(gathered: Gathered) -> Iterator[Block]:
             f"{one.organ} {one.modality}".strip(),
             *("not known" if n is None else f"{n:,}" for n in (one.n_train, one.n_val)),
             f"{one.size}×{one.size}, {'grey' if one.channels == 1 else 'colour'}",
+            "; ".join(map(str, one.preparation.intensities)) or "not known",
         ]
         for one in gathered.joined
     ]
-    header = ["client", "images of", "training images", "validation images", "size"]
+    header = ["client", "images of", "training images", "validation images", "size", "intensities"]
     yield TextTable("Clients, as each described itself when it joined", header, rows, 2)
 
 

@@ -1,5 +1,6 @@
 """Content of a report: a run or a family with its records, its partition and its evaluations."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,12 @@ class Gathered:
         """True if the name is that of several runs with different seeds or folds."""
         return self.name != self.first.folder.name
 
+    def hide_paths(self, text: str) -> str:
+        """Return a message without the path of the workspace: the page may leave the site."""
+        for folder in (self.workspace, self.workspace.resolve()):
+            text = text.replace(f"{folder}{os.sep}", "")
+        return text
+
     @property
     def private(self) -> bool:
         """True if a run has differential privacy: the page then says nothing about single clients."""
@@ -206,6 +213,8 @@ def _gather_results(
     except FlamesError as error:
         if config.compare:
             raise
+        if runs[0].at_sites:
+            return None, "the clients test at their own sites, and the server has no test images here"
         return None, str(error)
 
 

@@ -34,7 +34,7 @@ def _blocks(gathered: Gathered) -> Iterator[Block]:
         if lines := [*_left_out(gathered)]:
             yield Bullets(lines)
     else:
-        yield Paragraph(gathered.no_partition)
+        yield Paragraph(gathered.hide_paths(gathered.no_partition))
     yield Heading("Reports of the clients")
     for run in gathered.runs:
         yield from _reports(run, gathered)

@@ -42,7 +42,7 @@ def _blocks(gathered: Gathered) -> Iterator[Block]:
         if not gathered.private:
             yield from _fairness(results)
     else:
-        yield Paragraph(f"There are no test results here: {gathered.no_results}.")
+        yield Paragraph(f"There are no test results: {gathered.hide_paths(gathered.no_results)}.")
         if not gathered.first.at_sites:
             yield Commands([evaluate_command(gathered)])
     if gathered.tests and not gathered.private:

@@ -1,6 +1,7 @@
 """Section about the rounds: learning curves, validation, and the round whose models are used."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from flames_cli.core.words import count, duration
 from flames_cli.errors import FlamesError
@@ -25,14 +26,17 @@ def _blocks(gathered: Gathered) -> Iterator[Block]:
     if gathered.is_family:
         yield _family_table(gathered)
     for number, run in enumerate(gathered.runs[:MOST_CURVES]):
-        yield from _run_blocks(run, f"curves-{number}", gathered.is_family)
+        yield from _run_blocks(run, f"curves-{number}", gathered)
     if (more := len(gathered.runs) - MOST_CURVES) > 0:
         yield Paragraph(f"The curves of {count(more, 'more run')} are in rounds.png of each run.", "faint")
 
 
-def _run_blocks(run: RunRecord, name: str, of_family: bool) -> Iterator[Block]:
+def _run_blocks(run: RunRecord, name: str, gathered: Gathered) -> Iterator[Block]:
+    of_family = gathered.is_family
     try:
         curves = read_curves(run.folder, run.config, run.lines)
+        if gathered.private:
+            curves = replace(curves, patients=0)
         yield Drawings(draw_curves_inline(curves, name))
         chosen = choose_round(read_run_rounds(run.folder, run.config), None)
         which = f"{run.folder.name}: the" if of_family else "The"
@@ -41,7 +45,7 @@ def _run_blocks(run: RunRecord, name: str, of_family: bool) -> Iterator[Block]:
         if found and not of_family and run.config.dp_noise is None:
             yield _validation_table(found)
     except (FlamesError, ValueError) as error:
-        yield Paragraph(f"No curves are shown: {error}.", "faint")
+        yield Paragraph(f"No curves are shown: {gathered.hide_paths(str(error))}.", "faint")
 
 
 def _validation_table(found: Validation) -> TextTable:

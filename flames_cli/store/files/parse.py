@@ -6,7 +6,7 @@ from typing import Any
 
 _DEEP = "it is nested too deeply"
 
-MOST_DOTS = 50
+MOST_DOTS = 100
 """Largest number of dots in a line of TOML. The library takes time and memory that grow with the square of
 the parts of a key such as a.a.a: a key of 40 kB takes 1.5 GB."""
 

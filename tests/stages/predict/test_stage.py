@@ -486,3 +486,27 @@ def test_the_json_of_a_result_can_be_written(tmp_path, run_predict, model):
     found = json.loads(json.dumps(run_predict(model, tmp_path / "a.png").as_json(), allow_nan=False))
     assert (found["done"], found["failed"], found["cases"][0]["input"]) == (1, 0, "a")
     assert read_model_info(model).sha256 == next(iter(read_prediction_file(tmp_path / "out").models.values()))
+
+
+def test_black_slices_are_computed_once_and_have_the_mask_of_a_black_image(
+    tmp_path, run_predict, monkeypatch
+):
+    values = np.zeros((16, 16, 9), np.int16)
+    values[:, :, 4] = np.where(blobs((16, 16)), 90, 10)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
+    seen = []
+    from flames_cli.learn.use import OpenModel
+
+    real = OpenModel.probabilities
+    monkeypatch.setattr(
+        OpenModel,
+        "probabilities",
+        lambda self, images, tta: seen.append(len(images)) or real(self, images, tta),
+    )
+    model = write_bright_model(tmp_path / "m", 16)
+    result = run_predict(model, tmp_path / "a.nii", probabilities=True, threshold=0.01)
+    assert seen == [2]
+    stored = nib.load(result.folder / "probabilities" / "a.nii.gz").get_fdata()
+    black = np.delete(stored, 4, axis=2)
+    np.testing.assert_allclose(black, float(probability_of(0.0)), atol=1e-5)
+    assert volume_of(result.folder / "a.nii.gz")[0][:, :, 4].all()
