@@ -56,7 +56,7 @@ def keep_best_so_far(
         say(settings, f"the best model so far could not be kept: {error}")
     else:
         dice = "" if validation is None else f" (Dice {validation.dice:.3f})"
-        say(settings, f"  the best model so far{dice} is kept in models/{name}")
+        say(settings, f"  best model so far{dice}: models/{name}")
 
 
 def _is_better(models: Path, info: ModelInfo) -> bool:

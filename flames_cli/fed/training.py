@@ -19,7 +19,7 @@ from flames_cli.fed.node import NodeSettings
 from flames_cli.learn.candidates import choose_model
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.epochs import OnStep
-from flames_cli.learn.models import build_model
+from flames_cli.learn.models import build_model, check_options
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.train import train_epochs
@@ -99,12 +99,10 @@ def receive_final_model(task: TrainTask, settings: NodeSettings, client: str) ->
 def receive_model(task: TrainTask, state: Mapping[str, Weights]) -> SegmentationModel:
     """Return the client's model: the entries that the server sends, and those in the client state."""
     request = task.request
-    model = build_model(
-        request.model,
-        seed=request.initial_seed,
-        norm=request.training.norm,
-        **parse_json(request.model_options),
-    )
+    options = parse_json(request.model_options)
+    # Checked first: other names would be further arguments of `build_model`.
+    check_options(request.model, options)
+    model = build_model(request.model, seed=request.initial_seed, norm=request.training.norm, **options)
     own: Weights = {}
     if request.style_stays:
         own = state.get(STYLE) or select(to_weights(model), model.style_entries())

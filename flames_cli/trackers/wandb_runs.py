@@ -1,12 +1,10 @@
 """The tracker `wandb`: Weights & Biases, offline in the folder `wandb` of the run unless the user chose
 otherwise by W&B's own variables."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from flames_cli.store.files.atomic import write_json
 from flames_cli.trackers.base import PROJECT, Figures, Status, TrackedRun
 
 for _name, _value in {
@@ -19,32 +17,29 @@ for _name, _value in {
 
 import wandb  # noqa: E402 - W&B reads the variables on import
 
+from flames_cli.trackers.wandb_files import last_round  # noqa: E402 - it imports W&B
+
 FOLDER = "wandb"
 ENDS: dict[Status, int] = {"finished": 0, "failed": 1, "interrupted": 130}
 
 
 class WandbTracker:
-    """A run of Weights & Biases; the runs of a family are a group.
-
-    An offline run cannot be read back, so the last round is in a file of ours, written after W&B has it.
-    """
+    """A run of Weights & Biases; the runs of a family are a group."""
 
     def __init__(self) -> None:
         self._run: Any = None
-        self._state = Path()
-        self._last = {"round": 0, "final": 0}
 
     def start(self, run: TrackedRun) -> int:
         """Begin or continue the run of this identity; never ask for a key."""
         if os.environ["WANDB_MODE"] in ("online", "shared") and not wandb.login(prompt=False):
             raise RuntimeError("no API key; run `wandb login`, or unset WANDB_MODE to track offline")
-        (run.folder / FOLDER).mkdir(exist_ok=True)
-        self._state = run.folder / FOLDER / "flames.json"
-        if self._state.is_file():
-            self._last |= json.loads(self._state.read_text(encoding="utf-8"))
+        folder = Path(os.environ.get("WANDB_DIR") or run.folder)
+        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        files = sorted(folder.glob(f"{FOLDER}/offline-run-*/run-{run.identity}.wandb"))
+        last = max(map(last_round, files), default=0)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
-            dir=os.environ.get("WANDB_DIR") or str(run.folder),
+            dir=str(folder),
             id=run.identity,
             resume="allow",
             name=run.name,
@@ -63,22 +58,18 @@ class WandbTracker:
                 x_save_requirements=False,
             ),
         )
-        return int(self._last["round"])
+        # Online, W&B knows the first step that it does not have.
+        return max(last, int(self._run.starting_step) - 1)
 
     def round(self, number: int, figures: Figures) -> None:
         """Log all figures as one step."""
         self._run.log(dict(figures), step=number, commit=True)
-        self._note("round", number)
 
     def final(self, number: int, figures: Figures) -> None:
-        """Set the figures in the summary of the run."""
-        self._run.summary.update(dict(figures))
-        self._note("final", number)
+        """Set the figures in the summary of the run, which has one value for each name."""
+        self._run.summary.update({**figures, "round": number})
 
     def finish(self, status: Status) -> None:
         """End the run; online, this waits until everything is sent."""
         self._run.finish(exit_code=ENDS[status])
-
-    def _note(self, what: str, number: int) -> None:
-        self._last[what] = number
-        write_json(self._state, self._last)
+        wandb.teardown()  # its process writes the rest of the file

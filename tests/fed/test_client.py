@@ -189,6 +189,12 @@ def test_weights_of_another_model_are_rejected(shards):
         train(config(shards / "busi.h5"), model_options='{"base_channels": 8, "depth": 2}')
 
 
+@pytest.mark.parametrize("name", ["seed", "norm", "encoder_weights"])
+def test_an_option_of_the_server_that_is_none_of_the_model_is_rejected_by_name(shards, name):
+    with pytest.raises(FlamesError, match=f"unknown option '{name}' of model unet"):
+        train(config(shards / "busi.h5"), model_options=json.dumps({name: 1}))
+
+
 def test_the_test_set_is_never_read(shards, monkeypatch):
     opened = spy_on_reading(monkeypatch)
     ask(config(shards / "busi.h5"), make_query(2))

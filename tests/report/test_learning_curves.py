@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from flames_cli.report import learning_curves
 from flames_cli.report.canvas import PALETTE
-from flames_cli.report.learning_curves import MOST_LINES, LearningCurves, draw_learning_curves, make_band
+from flames_cli.report.learning_curves import (
+    MOST_LINES,
+    LearningCurves,
+    draw_curves_inline,
+    draw_learning_curves,
+    make_band,
+)
 
 
 def make_curves(n=2, **changes):
@@ -134,3 +140,21 @@ def test_a_mean_is_between_the_limits_of_its_band(series):
 def test_import_does_not_load_matplotlib():
     code = "import sys, flames_cli.report.learning_curves; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_page_has_a_drawing_of_the_loss_and_one_of_the_dice():
+    loss, dice = (str(one.svg) for one in draw_curves_inline(make_curves(marks={"best": 2}), "a"))
+    assert "training loss of the clients" in loss
+    assert "validation Dice of the models as received" in dice
+    assert "best: round 2" in dice
+    for svg in (loss, dice):
+        assert "client 0</text>" in svg
+        assert "client 1</text>" in svg
+    assert len(draw_curves_inline(make_curves(dice={}), "a")) == 1
+    with pytest.raises(ValueError, match="no round to draw"):
+        draw_curves_inline(make_curves(loss={}), "a")
+
+
+def test_many_clients_are_bands_in_a_page_too():
+    _, dice = draw_curves_inline(make_curves(MOST_LINES + 2), "a")
+    assert "MRI: 5 clients, mean and range</text>" in str(dice.svg)

@@ -107,6 +107,19 @@ def test_a_line_of_the_table_that_was_cut_short_is_written_again(make_run, tmp_p
     assert READERS["csv"](make_run().folder, tmp_path) == once(1, 2, 3)
 
 
+def test_rounds_that_wandb_lost_when_it_was_killed_are_stored_again(make_run, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    track("wandb", make_run(), [1, 2], final=False)
+    records = wandb_records(make_run().folder)
+    assert records[-1].WhichOneof("record_type") == "exit"
+    (file,) = make_run().folder.glob("wandb/offline-run-*/*.wandb")
+    content = file.read_bytes()
+    # The file ends within the history of round 2.
+    file.write_bytes(content[: content.rindex(b"round/seconds") + 5])
+    assert track("wandb", make_run(), [2, 3]) == 1
+
+
 def test_hyperparameters_are_in_the_event_file(make_run):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

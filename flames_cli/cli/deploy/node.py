@@ -80,7 +80,7 @@ def _print_node(console: "Console", site: "Site", settings: "NodeSettings", prof
         f"site {site.name}: {profile.modality}, {profile.organ}, {profile.n_train} training images"
         f" (takes part with {settings.min_examples} or more)",
         f"sent to the server: weights, counts and {scores}; no image, mask or path",
-        f"after the last round, its own model is kept in {site.models / 'RUN'}",
+        f"own model after the last round: {site.models / 'RUN'}",
         f"server {site.superlink}; Ctrl-C ends the node",
     ):
         console.print(line, soft_wrap=True)

@@ -10,7 +10,11 @@ import torch
 from torch import SymInt, Tensor, nn
 from torch.export import Dim
 
+from flames_cli.core.imaging.intensity import MAX_12_BIT
 from flames_cli.core.imaging.resampling import TAPS
+
+UNROUNDED = 2.0**22
+"""Value of `levels` with which float32 is not rounded any more, for comparisons."""
 
 MAX_SIDE = 8192
 """Largest H and W; the matrix of one axis takes memory in proportion to them."""
@@ -19,14 +23,19 @@ MAX_SIDE = 8192
 class AnySize(nn.Module):
     """A program for images of S×S pixels as one for images of any size: B×C×H×W in [0, 1] to B×1×H×W.
 
-    Images are padded and resized as `core.imaging.geometry.to_square` does it, and probabilities are brought
-    back as by `map_from_square`.
+    Images are padded and resized as `core.imaging.geometry.to_square` does it, and rounded to `levels` steps
+    as stored images are; probabilities are brought back as by `map_from_square`.
     """
+
+    levels: Tensor
+    """Number of steps from 0 to 1 of a prepared image: MAX_12_BIT for volumes, MAX_8_BIT for stills of 8
+    bits. A buffer, so that it can be set in the exported program."""
 
     def __init__(self, program: nn.Module, size: int) -> None:
         super().__init__()
         self.program = program
         self.size = size
+        self.register_buffer("levels", torch.tensor(float(MAX_12_BIT)))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the probability of tumour in [0, 1], B×1×H×W, of images B×C×H×W in [0, 1]."""
@@ -37,7 +46,7 @@ class AnySize(nn.Module):
         down = _lanczos(height, top, side, self.size).to(image)
         across = _lanczos(width, left, side, self.size).to(image)
         square = (down @ image @ across.mT).clamp(0, 1)
-        probability = self.program(square)
+        probability = self.program((square * self.levels).round() / self.levels)
         up = _linear(height, top, side, self.size).to(image)
         along = _linear(width, left, side, self.size).to(image)
         raised: Tensor = (up @ probability @ along.mT).clamp(0, 1)

@@ -108,16 +108,15 @@ python -m monai.bundle run --config_file "['configs/inference.json','configs/sti
 - Volumes: the first channel, {given.plane} slices, intensities to [0, 1]: {rule}.{others}
 - Still images: {"grey" if given.channels == 1 else "red, green and blue"}, divided by 255.
 - `models/model.pt2` pads each image to a square, resizes it to {given.size}×{given.size} pixels by Lanczos,
-  computes the probability of tumour, and brings it back to the pixels of the image by linear interpolation.
-  It takes images from 2×2 to {MAX_SIDE}×{MAX_SIDE} pixels, and any batch.
+  rounds it to 12 bits (stills: 8) as FLAMES does, computes the probability of tumour, and brings it back to
+  the pixels of the image by linear interpolation. It takes images from 2×2 to {MAX_SIDE}×{MAX_SIDE} pixels,
+  and any batch.
 
 `torch.export.load` may unpickle, and so run code, if a file was made to do so: use `model.pt2` only from
 people you trust.
 
 ## Differences from `flames predict`
 
-- FLAMES rounds prepared images to 8 bits (stills) or 12 bits; the bundle does not. A few pixels at the edge
-  of a mask differ.
 - FLAMES reads more kinds of images (DICOM, TIFF, 16 bits), turns photos by their EXIF tag, and rejects
   damaged files.
 {moved}"""

@@ -4,6 +4,7 @@ from importlib import metadata
 from typing import Any
 
 from flames_cli import __version__
+from flames_cli.core.imaging.intensity import MAX_8_BIT
 from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.learn.formats.describing import describe_preparation
 from flames_cli.store.models import ModelInfo
@@ -97,6 +98,8 @@ def stills_config(info: ModelInfo) -> Config:
     )
     return {
         "images": f"$sorted({patterns})",
+        # The network rounds prepared images as FLAMES does: stills to 8 bits, volumes to 12.
+        "initialize": [f"$@network_def.levels.fill_({MAX_8_BIT})"],
         "preprocessing": _compose(
             _step(
                 "LoadImaged",

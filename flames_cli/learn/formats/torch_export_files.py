@@ -54,10 +54,15 @@ def write_torch_export(
     path.write_bytes(archive.getbuffer())
 
 
-def open_torch_export(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Return the function of a file that this process has written: images to probabilities, on the CPU."""
+def open_torch_export(path: Path, **buffers: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return the function of a file that this process has written: images to probabilities, on the CPU.
+
+    `buffers` are new values of buffers of the program, by name.
+    """
     with quiet():
         module = torch.export.load(io.BytesIO(path.read_bytes())).module()
+        for name, value in buffers.items():
+            module.get_buffer(name).fill_(value)
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         with quiet():

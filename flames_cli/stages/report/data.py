@@ -77,6 +77,10 @@ def _from_shards(gathered: Gathered, partition: NamedPartition) -> Iterator[Bloc
         ClientCases(entry, list(read_shard_cases(checked_shard(partition.folder, entry)).values()))
         for entry in partition.content.clients
     ]
+    rules = {info.dataset: info.intensities for one in clients for info, _ in one.stored if info.intensities}
+    if rules:
+        words = "; ".join(f"{name}: {rule}" for name, rule in rules.items())
+        yield Paragraph(f"Intensities that become 0 to 1 (images of 8 bits keep theirs): {words}.", "faint")
     yield from _lesions(clients)
     if gathered.pictures:
         yield from example_galleries(partition)
@@ -92,10 +96,11 @@ def _joined(gathered: Gathered) -> Iterator[Block]:
             f"{one.organ} {one.modality}".strip(),
             *("not known" if n is None else f"{n:,}" for n in (one.n_train, one.n_val)),
             f"{one.size}×{one.size}, {'grey' if one.channels == 1 else 'colour'}",
+            "; ".join(map(str, one.preparation.intensities)) or "not known",
         ]
         for one in gathered.joined
     ]
-    header = ["client", "images of", "training images", "validation images", "size"]
+    header = ["client", "images of", "training images", "validation images", "size", "intensities"]
     yield TextTable("Clients, as each described itself when it joined", header, rows, 2)
 
 

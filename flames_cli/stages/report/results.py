@@ -10,13 +10,12 @@ from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
 from flames_cli.report.document import Block, Commands, Heading, Paragraph, Section
 from flames_cli.report.text_tables import TextTable
 from flames_cli.stages.compare.grids import difference_table
-from flames_cli.stages.compare.metrics import COLUMNS
 from flames_cli.stages.compare.notes import notes_of
-from flames_cli.stages.compare.statistics import Fairness, Mean
-from flames_cli.stages.compare.tables import Scores, Tables
+from flames_cli.stages.compare.statistics import Fairness
 from flames_cli.stages.report.commands import evaluate_command
 from flames_cli.stages.report.gathering import IMAGE_METRICS, VOLUME_METRICS, Gathered, Results
-from flames_cli.store.evaluations import EvaluationFile, VolumeScore
+from flames_cli.stages.report.score_grid import score_grid
+from flames_cli.store.evaluations import EvaluationFile
 
 TITLES = {
     "clients": "Clients' models on their own test patients (Table 3 of the FLAMES paper)",
@@ -63,81 +62,14 @@ def _describe(results: Results) -> Iterator[Block]:
 
 def _score_tables(results: Results, table: str) -> Iterator[Block]:
     if results.images.of("dice", table):
-        made = _grid(results.images, table, IMAGE_METRICS, results.runs)
+        made = score_grid(results.images, table, IMAGE_METRICS, results.runs)
         note = "Protocol slices: each selected image has one value, as in the paper."
         yield replace(made, title=TITLES[table], notes=[f"{note} {INTERVAL}"])
-    volumes = _grid(results.comparison.tables, table, VOLUME_METRICS, results.runs, volumes=True)
+    volumes = score_grid(results.comparison.tables, table, VOLUME_METRICS, results.runs, volumes=True)
     if volumes.rows:
         note = "Protocol volumes: each complete volume has one value, over all of its slices."
         missed = "HD95 is the diagonal of the volume where a model finds nothing."
         yield replace(volumes, title=VOLUME_TITLES[table], notes=[f"{note} {INTERVAL} {missed}"])
-
-
-def _grid(
-    tables: Tables, table: str, metrics: Sequence[str], runs: Sequence[str], volumes: bool = False
-) -> TextTable:
-    """Return a table with a row per model, and for each run a column per metric."""
-    columns = {metric: {one.line.id: one for one in tables.of(metric, table)} for metric in metrics}
-    found = {metric: lines for metric, lines in columns.items() if lines}
-    lines = {
-        key: one
-        for lines in found.values()
-        for key, one in lines.items()
-        if not volumes or _is_of_volumes(one)
-    }
-    if volumes:
-        found = {
-            metric: own
-            for metric, lines_ in found.items()
-            if (own := {key: one for key, one in lines_.items() if key in lines})
-        }
-    prefix = [f"{run}: " for run in runs] if len(runs) > 1 else [""]
-    titles = [_title(next(iter(lines_.values()))) for lines_ in found.values()]
-    header = ["client" if table == "clients" else "model", "images of", "patients (cases)"]
-    header += [f"{start}{title}" for start in prefix for title in titles]
-    rows: list[list[str]] = []
-    rules: set[int] = set()
-    for key, one in sorted(lines.items(), key=lambda item: item[1].line.kind == "all"):
-        if one.line.kind == "all" and not rules:
-            rules.add(len(rows))
-        cells = [_cell(lines_.get(key), index) for index in range(len(runs)) for lines_ in found.values()]
-        rows.append([*_names(one), _counted(one), *cells])
-    return TextTable("", header, rows, 2, rules=frozenset(rules - {0}))
-
-
-def _is_of_volumes(one: Scores) -> bool:
-    return all(isinstance(score, VolumeScore) for score in one.line.first.facts)
-
-
-def _title(one: Scores) -> str:
-    column = COLUMNS[one.column]
-    return f"{column.title} ({column.unit})" if column.unit else column.title
-
-
-def _names(one: Scores) -> tuple[str, str]:
-    line = one.line
-    label = f"– {line.label}" if line.kind == "part" else line.label
-    what = " ".join(part for part in (line.organ, line.modality) if part and part != line.label)
-    return label, what
-
-
-def _counted(one: Scores) -> str:
-    made = [mean for mean in one.means if mean]
-    patients, cases = max(mean.n_patients for mean in made), max(mean.n for mean in made)
-    return f"{patients:,}" if patients == cases else f"{patients:,} ({cases:,})"
-
-
-def _cell(one: Scores | None, run: int) -> str:
-    mean = one.means[run] if one else None
-    return "none" if one is None or mean is None else interval_text(mean, one.column)
-
-
-def interval_text(mean: Mean, column: str) -> str:
-    """Return a mean with its interval, such as `0.57 [0.50, 0.63]`."""
-    kind = COLUMNS[column]
-    digits = min(kind.digits, 2)
-    shown = [f"{kind.scale * value:.{digits}f}" for value in (mean.mean, mean.low, mean.high)]
-    return shown[0] if math.isnan(mean.low) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def _differences(results: Results, tables: Sequence[str]) -> Iterator[Block]:

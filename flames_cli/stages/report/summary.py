@@ -9,7 +9,7 @@ from flames_cli.core.words import count, duration, epsilon_spent, size
 from flames_cli.stages.compare.tables import Scores
 from flames_cli.stages.report.cost import total_bytes
 from flames_cli.stages.report.gathering import Gathered, Results, RunRecord
-from flames_cli.stages.report.results import interval_text
+from flames_cli.stages.report.score_grid import interval_text
 from flames_cli.store.runs import MACHINES
 
 MOST_MODELS = 4

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from flames_cli.core.imaging.geometry import map_from_square, to_square
-from flames_cli.learn.formats.any_size import AnySize, any_size_axes
+from flames_cli.learn.formats.any_size import UNROUNDED, AnySize, any_size_axes
 from flames_cli.learn.formats.programs import trace
 
 SIZE = 16
@@ -19,6 +19,12 @@ class Unchanged(nn.Module):
 
     def forward(self, image):
         return image.mean(dim=1, keepdim=True)
+
+
+def any_size(levels=UNROUNDED):
+    program = AnySize(Unchanged(), SIZE).eval()
+    program.levels.fill_(levels)
+    return program
 
 
 def by_flames(image, size=SIZE):
@@ -35,23 +41,23 @@ def random(shape, seed=0):
 @given(height=st.integers(2, 70), width=st.integers(2, 70), seed=st.integers(0, 9))
 def test_an_image_of_any_size_is_prepared_and_brought_back_as_flames_does(height, width, seed):
     image = random((height, width), seed)
-    found = AnySize(Unchanged(), SIZE)(torch.from_numpy(image)[None, None])
+    found = any_size()(torch.from_numpy(image)[None, None])
     np.testing.assert_allclose(found[0, 0].numpy(), by_flames(image), atol=1e-5)
 
 
 def test_colours_are_resampled_like_grey():
     image = random((23, 40, 3))
-    found = AnySize(Unchanged(), SIZE)(torch.from_numpy(np.moveaxis(image, 2, 0).copy())[None])
+    found = any_size()(torch.from_numpy(np.moveaxis(image, 2, 0).copy())[None])
     np.testing.assert_allclose(found[0, 0].numpy(), by_flames(image), atol=1e-5)
 
 
 def test_an_image_of_the_model_s_size_is_not_changed():
     image = torch.from_numpy(random((2, 1, SIZE, SIZE)))
-    torch.testing.assert_close(AnySize(Unchanged(), SIZE)(image), image, atol=1e-6, rtol=0)
+    torch.testing.assert_close(any_size()(image), image, atol=1e-6, rtol=0)
 
 
 def test_one_trace_takes_other_sizes_and_batches():
-    traced = trace(AnySize(Unchanged(), SIZE).eval(), torch.zeros(2, 1, 21, 30), any_size_axes())
+    traced = trace(any_size(), torch.zeros(2, 1, 21, 30), any_size_axes())
     archive = io.BytesIO()
     torch.export.save(traced, archive)
     archive.seek(0)
@@ -64,6 +70,15 @@ def test_one_trace_takes_other_sizes_and_batches():
 
 
 def test_an_image_that_is_too_large_is_an_error():
-    traced = trace(AnySize(Unchanged(), SIZE).eval(), torch.zeros(2, 1, 21, 30), any_size_axes())
+    traced = trace(any_size(), torch.zeros(2, 1, 21, 30), any_size_axes())
     with pytest.raises((RuntimeError, AssertionError)):
         traced.module()(torch.zeros(1, 1, 2, 9000))
+
+
+def test_a_still_image_of_8_bits_is_rounded_as_flames_stores_it():
+    pixels = np.random.default_rng(3).integers(0, 256, (37, 52), np.uint8)
+    square, _ = to_square(pixels, np.zeros(pixels.shape, np.uint8), SIZE)
+    expected = map_from_square(square.astype(np.float32) / 255, 37, 52)
+    image = torch.from_numpy(pixels)[None, None] / 255
+    np.testing.assert_allclose(any_size(255)(image)[0, 0].numpy(), expected, atol=1e-5)
+    assert abs(any_size()(image)[0, 0].numpy() - expected).max() > 1e-3

@@ -64,7 +64,7 @@ def test_each_node_ends_with_its_own_model_and_one_that_was_offline_gets_it_late
             "run real begins: 2 rounds, strategy flames",
             "round 2 of 2: ",
             "next: the server makes the final models",
-            "is kept in models/real-best-so-far",
+            ": models/real-best-so-far",
             f"flames predict --model {folder / 'real'} IMAGES --out masks",
         ):
             assert sentence in said

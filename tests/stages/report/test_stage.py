@@ -279,3 +279,16 @@ def test_shards_that_were_deleted_are_named_and_the_rest_is_shown(trained, tmp_p
     words, _ = read(make(root, "flames"))
     assert "Sizes of lesions are not shown" in words
     assert "Clients and their data sets" in words
+
+
+def test_more_than_two_runs_have_rows_of_their_own_and_the_best_is_bold(trained, tmp_path):
+    root = Path(shutil.copytree(trained, tmp_path / "copy"))
+    federate(federate_config(root, rounds=1, strategy="local"))
+    made = make(root, "flames", "fedavg", "local")
+    read(made)
+    text = made.path.read_text("utf-8")
+    table = text.partition("Table 3 of the FLAMES paper)</caption>")[2].partition("</table>")[0]
+    assert re.findall(r'<th scope="col"[^>]*>([^<]+)', table)[2:5] == ["run", "patients (cases)", "IoU"]
+    for run in ("flames", "fedavg", "local"):
+        assert table.count(f'<td class="name">{run}</td>') == 4  # 3 clients, and all patients
+    assert "<b>" in table
