@@ -17,6 +17,9 @@ NAMES = ("mean", "deviation", "black")
 MARGIN = 0.1
 """Share of a range by which an image may be outside of it on either side: the range is that of most training
 images, not of all."""
+ROUNDING = 0.005
+"""Share of an end of a range by which an image may be outside of it besides: images of one size have a range
+without length, and its ends are rounded."""
 
 
 def require_modality(image: InputImage, model: str, modality: str) -> None:
@@ -92,7 +95,7 @@ def typical_appearance(squares: Squares) -> Appearance:
 
 
 def _is_outside(value: float, limits: tuple[float, float]) -> bool:
-    margin = MARGIN * (limits[1] - limits[0])
+    margin = MARGIN * (limits[1] - limits[0]) + ROUNDING * abs(limits[1])
     return not limits[0] - margin <= value <= limits[1] + margin
 
 

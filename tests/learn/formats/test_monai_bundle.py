@@ -195,6 +195,7 @@ def test_the_metadata_pass_the_verification_of_monai(made, tmp_path):
         verify_metadata(meta_file=str(path), filepath=str(tmp_path / "schema.json"))
 
 
+@pytest.mark.long
 def test_the_command_of_the_readme_works_without_flames(made, tmp_path):
     pytest.importorskip("fire")
     bundle = made[2] / "monai-bundle"

@@ -20,6 +20,7 @@ from flames_cli.store.models import Architecture, ModelInfo, ModelInput, Trainin
 NO_IMAGES = np.zeros((0, 32, 32), np.float32)
 NORMS = {"unet": "group", "utnet": "frozen"}
 """Normalisation of the models that are not tested with BatchNorm."""
+MARKS = {"densenet-unet": pytest.mark.long}
 
 
 def make(name="unet", norm="batch", channels=1, size=32):
@@ -66,7 +67,10 @@ def written(onnx, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "norm", "channels"),
-    [(name, NORMS.get(name, "batch"), 3 if name == "unet" else 1) for name in MODELS],
+    [
+        pytest.param(name, NORMS.get(name, "batch"), 3 if name == "unet" else 1, marks=MARKS.get(name, ()))
+        for name in MODELS
+    ],
 )
 def test_every_model_agrees_with_torch_in_onnx_and_torch_export(tmp_path, name, norm, channels):
     info, weights = make(name, norm, channels)
