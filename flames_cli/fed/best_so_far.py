@@ -17,6 +17,7 @@ from flames_cli.store.site_models import BEST_SO_FAR, keep_model, read_kept
 
 NOT_ENDED = "the best so far by this site's own validation; the run had not ended"
 NEWEST = "the newest so far, since this site has no validation patients; the run had not ended"
+PRIVATE = "the newest so far, since differential privacy does not cover a choice; the run had not ended"
 """Reasons for the round of a model that is kept during the rounds."""
 
 
@@ -42,7 +43,7 @@ def keep_best_so_far(
     if settings.models is None or not request.run_name or request.round < 2:
         return
     validation = None if request.clip else received
-    why = NEWEST if validation is None else NOT_ENDED
+    why = PRIVATE if request.clip else NEWEST if validation is None else NOT_ENDED
     info = describe_model(request, profile, why, validation, round_=request.round - 1)
     try:
         if not _is_better(settings.models, info):
@@ -52,7 +53,7 @@ def keep_best_so_far(
             return
         name = f"{request.run_name}{BEST_SO_FAR}"
         keep_model(settings.models, name, info, weights, write_card(info), provisional=True)
-    except FlamesError as error:
+    except (FlamesError, OSError) as error:
         say(settings, f"the best model so far could not be kept: {error}")
     else:
         dice = "" if validation is None else f" (Dice {validation.dice:.3f})"

@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from flames_cli.errors import FlamesError, NotWritten
 from flames_cli.fed import best_so_far, kept_models
-from flames_cli.fed.best_so_far import NEWEST, NOT_ENDED, keep_best_so_far
+from flames_cli.fed.best_so_far import NEWEST, NOT_ENDED, PRIVATE, keep_best_so_far
 from flames_cli.fed.client import make_client_app
 from flames_cli.fed.engines.inline import InlineGrid, make_contexts
 from flames_cli.fed.final_model import (
@@ -261,6 +261,12 @@ def test_without_validation_patients_the_newest_is_kept(settings, models):
     assert read_model(models / "trial-best-so-far")[0].training.why == NEWEST
 
 
+def test_a_private_run_keeps_the_newest_without_its_validation(settings, models):
+    found = [best(settings, models, round_, dice, clip=1.0) for round_, dice in ((2, 0.9), (3, 0.1))]
+    info, _ = read_model(models / "trial-best-so-far")
+    assert (found, info.training.why, info.validation) == ([1, 2], PRIVATE, {})
+
+
 def test_the_initial_model_and_one_that_is_not_finite_are_not_kept(settings, models, monkeypatch):
     assert best(settings, models, 1, 0.9) is None
     monkeypatch.setattr(best_so_far, "find_not_finite", lambda weights: "nan")
@@ -289,9 +295,10 @@ def test_weights_are_made_only_for_a_better_model(settings, models):
     keep_best_so_far(replace(REQUEST, round=4), settings, read_profile(settings), validation, fail)
 
 
-def test_a_fault_costs_the_round_nothing(settings, models, monkeypatch, capsys):
+@pytest.mark.parametrize("error", [NotWritten, OSError])
+def test_a_fault_costs_the_round_nothing(error, settings, models, monkeypatch, capsys):
     def fail(*_, **__):
-        raise NotWritten("the disk is full")
+        raise error("the disk is full")
 
     monkeypatch.setattr(best_so_far, "keep_model", fail)
     assert best(replace(settings, private=True), models, 2, 0.5) is None

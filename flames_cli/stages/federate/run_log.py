@@ -36,8 +36,6 @@ LONGEST = 4000
 
 WAYS = {"bytes_down": "sent", "bytes_up": "received"}
 
-WAYS = {"bytes_down": "sent", "bytes_up": "received"}
-
 Clock = Callable[[], datetime]
 
 
@@ -105,7 +103,9 @@ def describe(event: Event, private: bool) -> list[str]:
     if isinstance(event, Waiting):
         return [f"waiting: up to {event.seconds:.0f} s before round {max(event.round, 1)}: {event.missing}"]
     if isinstance(event, ReportRejected):
-        return [f"rejected: round {event.round}, {event.client}: {event.reason}"]
+        # A reason may state the client's numbers of images.
+        reason = "rounds.jsonl has the reason" if private else event.reason
+        return [f"rejected: round {event.round}, {event.client}: {reason}"]
     if isinstance(event, RoundDone):
         return [describe_round(finite(event.record), private)]
     if isinstance(event, FinalModelsExamined):
@@ -145,7 +145,8 @@ def _describe_final(record: Record, private: bool) -> Iterator[str]:
         if (dice := figures.get("chosen/val_dice")) is not None:
             yield f"final models of round {one['round']}: validation Dice {dice:.4f}"
     for client, reason in record.get("missing", {}).items():
-        yield f"no report on the final models: {client}: {reason}"
+        shown = "final-models.json has the reason" if private else reason
+        yield f"no report on the final models: {client}: {shown}"
 
 
 def _describe_end(run: RunFolder, config: FederateConfig) -> str:

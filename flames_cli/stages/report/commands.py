@@ -34,7 +34,7 @@ def repeat_commands(gathered: Gathered) -> Iterator[str]:
         options = {**content.options, "seed": content.seed, "name": gathered.partition.name}
         yield shlex.join(["flames", "partition", *type_options(PartitionConfig, options)])
     for run in gathered.runs:
-        options = {**run.config.model_dump(mode="json"), "run": run.folder.name}
+        options = {**gathered.options_of(run), "run": run.folder.name}
         yield shlex.join(["flames", "federate", *type_options(FederateConfig, options)])
     if gathered.partition or not gathered.first.at_sites:
         yield evaluate_command(gathered)

@@ -1,6 +1,7 @@
 """Content of a report: a run or a family with its records, its partition and its evaluations."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ IMAGE_METRICS = ("iou", "dice", "accuracy")
 VOLUME_METRICS = ("dice", "hd95", "nsd", "volume-error")
 
 Record = Mapping[str, Any]
+
+_FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?[/\\](?:[^/\\\s'\":;,()]+[/\\])+")
+"""Folders at the beginning of a complete path, which may contain the name of a user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +123,23 @@ class Gathered:
         return self.name != self.first.folder.name
 
     def hide_paths(self, text: str) -> str:
-        """Return a message without the path of the workspace: the page may leave the site."""
+        """Return a message without the path of the workspace, and with the last part of each other complete
+        path: the page may leave the site."""
         for folder in (self.workspace, self.workspace.resolve()):
             text = text.replace(f"{folder}{os.sep}", "")
-        return text
+        return _FOLDERS.sub("", text)
+
+    def options_of(self, run: RunRecord) -> dict[str, Any]:
+        """Return the options of a run; on the page of a private run without those of single clients."""
+        options = run.config.model_dump(mode="json")
+        if not self.private:
+            return options
+        return {
+            key: {name: one for name, one in value.items() if name not in run.modalities}
+            if isinstance(value, dict)
+            else value
+            for key, value in options.items()
+        }
 
     @property
     def private(self) -> bool:
@@ -143,13 +160,13 @@ def gather(config: ReportConfig, progress: Progress) -> Gathered:
     name, folders = find_runs(config.workspace, config.run)
     runs = [_read_run(folder) for folder in folders]
     first = runs[0]
-    if config.data and any(run.config.dp_noise is not None for run in runs):
-        raise FlamesError(
-            f"got --data, and run '{name}' has differential privacy (--dp-noise), so its report contains "
-            "nothing about single clients; leave --data out"
-        )
+    if any(run.config.dp_noise is not None for run in runs):
+        _check_pictures(config, name)
     partition, no_partition = _find_partition(config.workspace, first)
     results, no_results = _gather_results(config, name, runs, progress)
+    for one in results.found if results else ():
+        if one.content.privacy:
+            _check_pictures(config, one.content.run)
     tests = first.folder.client_tests
     return Gathered(
         workspace=config.workspace,
@@ -163,6 +180,19 @@ def gather(config: ReportConfig, progress: Progress) -> Gathered:
         joined=read_clients(first.folder.path / "clients.json"),
         pictures=config.data,
     )
+
+
+def _check_pictures(config: ReportConfig, private: str) -> None:
+    """Check that no pictures are asked for, since the run called `private` has differential privacy.
+
+    Raises:
+        FlamesError: they are.
+    """
+    if config.data:
+        raise FlamesError(
+            f"got --data, and run '{private}' has differential privacy (--dp-noise), so its report contains "
+            "nothing about single clients; leave --data out"
+        )
 
 
 def _read_run(folder: RunFolder) -> RunRecord:

@@ -98,7 +98,9 @@ def _reports(run: RunRecord, gathered: Gathered) -> Iterator[Block]:
     if gathered.private:
         return
     if rejected:
-        yield _rejected_table(rejected)
+        yield _rejected_table(
+            [(number, client, gathered.hide_paths(reason)) for number, client, reason in rejected]
+        )
     if not gathered.is_family:
         yield _client_table(run)
     unchanged = {

@@ -23,10 +23,13 @@ def _blocks(gathered: Gathered) -> Iterator[Block]:
     yield Commands(list(repeat_commands(gathered)))
     yield _checksums(gathered)
     yield Heading("Configuration")
-    config = gathered.first.config
     hidden = {*keys_with(FederateConfig, "stored", False), "encoder_weights"}  # the last may be a path
-    options = config.model_dump(mode="json", exclude=hidden)
-    rows = [[key, _text(value)] for key, value in options.items() if value not in (None, {}, [], ())]
+    options = gathered.options_of(gathered.first)
+    rows = [
+        [key, _text(value)]
+        for key, value in options.items()
+        if key not in hidden and value not in (None, {}, [], ())
+    ]
     yield TextTable(f"Options of run {gathered.first.folder.name}", ["option", "value"], rows, 2)
 
 

@@ -33,7 +33,7 @@ def results_section(gathered: Gathered) -> Section:
 def _blocks(gathered: Gathered) -> Iterator[Block]:
     if results := gathered.results:
         tables = ["server"] if gathered.private else ["clients", "server"]
-        yield from _describe(results)
+        yield from _describe(gathered, results)
         for table in tables:
             yield from _score_tables(results, table)
         yield from _differences(results, tables)
@@ -45,19 +45,19 @@ def _blocks(gathered: Gathered) -> Iterator[Block]:
         if not gathered.first.at_sites:
             yield Commands([evaluate_command(gathered)])
     if gathered.tests and not gathered.private:
-        yield from _tests_at_sites(gathered.tests)
+        yield from _tests_at_sites(gathered, gathered.tests)
 
 
-def _describe(results: Results) -> Iterator[Block]:
+def _describe(gathered: Gathered, results: Results) -> Iterator[Block]:
     """Yield the rounds that were tested, and what is not in the tables."""
     for one in results.found:
         content = one.content
         rounds = sorted({run.round for run in content.runs})
         chosen = f"{content.run}: models of round{'s' if len(rounds) > 1 else ''} "
         yield Paragraph(f"{chosen}{', '.join(map(str, rounds))}, {content.runs[0].why}.", "faint")
-        if content.untested:
+        if content.untested and not gathered.private:
             missing = "; ".join(f"{name}: {why}" for name, why in content.untested.items())
-            yield Paragraph(f"{content.run}, not tested: {missing}.", "warning")
+            yield Paragraph(f"{content.run}, not tested: {gathered.hide_paths(missing)}.", "warning")
 
 
 def _score_tables(results: Results, table: str) -> Iterator[Block]:
@@ -153,7 +153,7 @@ def _fairness_row(run: str, one: Fairness) -> list[str]:
     return [run, str(one.n_clients), *numbers, f"{one.worst_client} ({one.worst:.3f})"]
 
 
-def _tests_at_sites(tests: Mapping[str, Any]) -> Iterator[Block]:
+def _tests_at_sites(gathered: Gathered, tests: Mapping[str, Any]) -> Iterator[Block]:
     """Yield what real nodes report about their own test sets."""
     rows = []
     for one in tests["clients"]:
@@ -163,7 +163,7 @@ def _tests_at_sites(tests: Mapping[str, Any]) -> Iterator[Block]:
         title = f"Clients at their own sites, after round {tests['round']}: mean ± sd over cases"
         yield TextTable(title, ["client", "modality", "cases", *SITE_METRICS], rows, 2)
     for client, reason in tests["silent"].items():
-        yield Paragraph(f"{client} reports no test: {reason}.", "faint")
+        yield Paragraph(f"{client} reports no test: {gathered.hide_paths(reason)}.", "faint")
 
 
 SITE_METRICS = {"IoU": ("iou", 1), "Dice": ("dice", 1), "accuracy %": ("pixel_accuracy", 100)}

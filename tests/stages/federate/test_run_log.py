@@ -181,6 +181,11 @@ def test_an_event_is_a_line_or_nothing(event, lines):
 
 def test_the_log_of_a_private_run_has_means_over_clients_and_no_numbers_of_images():
     assert describe(ClientJoined("a", "MRI", "brain", 5), private=True) == ["joined: a (MRI, brain)"]
+    reason = "it reports 6 examples, it joined with 5"
+    rejected = describe(ReportRejected("c", 3, reason), private=True)
+    assert rejected == ["rejected: round 3, c: rounds.jsonl has the reason"]
+    final = {"round": 3, "clients": [], "missing": {"c": reason}}
+    assert "final-models.json has the reason" in describe(FinalModelsExamined(final), private=True)[-1]
     (line,) = describe(RoundDone({**RECORD, "epsilon": 4.5, "delta": 1e-5}), private=True)
     assert "training loss 0.3750, validation Dice 0.3750 as received, 0.6250 after" in line
     assert "reports" not in line

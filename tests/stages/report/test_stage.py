@@ -203,8 +203,18 @@ def test_other_strategies_have_a_page(strategy, tiny):
 
 def test_a_private_run_says_nothing_about_single_clients(tiny):
     root = tiny()
-    federate(federate_config(root, rounds=1, strategy="fedavg-modality", dp_noise=1.0, dp_clip=0.5))
+    federate(
+        federate_config(
+            root,
+            rounds=1,
+            strategy="fedavg-modality",
+            dp_noise=1.0,
+            dp_clip=0.5,
+            lr_by_modality={"brats-1": 0.01, "US": 0.02},
+        )
+    )
     words, page = read(make(root, "fedavg-modality"))
+    assert "--lr US=0.02" in words
     assert "nothing about single clients" in words
     assert "Differential privacy: epsilon" in words
     assert "brats-1" not in words
@@ -216,6 +226,9 @@ def test_a_private_run_says_nothing_about_single_clients(tiny):
     assert "Clients' models on their own test patients" not in words
     with pytest.raises(FlamesError, match="leave --data out"):
         make(root, "fedavg-modality", data=True)
+    federate(federate_config(root, rounds=1))
+    with pytest.raises(FlamesError, match="run 'fedavg-modality' has differential privacy"):
+        make(root, "flames", "fedavg-modality", data=True)
 
 
 def test_a_run_that_does_not_exist_is_an_error(trained):
@@ -239,11 +252,12 @@ def test_a_reason_from_another_machine_stays_text(tiny):
     path = root / "runs" / "flames" / "rounds.jsonl"
     line = json.loads(path.read_text("utf-8"))
     hostile = "</td><img src=x onerror=alert(1)>{{ 7 * 7 }}\u202e"
-    line["rejected"] = {hostile: hostile}
+    line["rejected"] = {hostile: hostile, "b": f"{root}/a.h5 or /home/jo.doe/x/b.h5 is damaged; see 1/2"}
     path.write_text(json.dumps(line) + "\n", "utf-8")
     words, page = read(make(root, "flames"))
     assert "</td><img src=x onerror=alert(1)>{{ 7 * 7 }}\\u202e" in words
     assert "img" not in page.tags
+    assert "a.h5 or b.h5 is damaged; see 1/2" in words
 
 
 def test_a_run_of_real_nodes_has_their_own_numbers(tiny):
