@@ -74,8 +74,8 @@ def _outside_of_seen(prepared: Prepared, info: ModelInfo, squares: Squares) -> I
     sizes = [(prepared.shape[0], seen.rows), (prepared.shape[1], seen.columns)]
     if any(_is_outside(value, limits) for value, limits in sizes):
         (rows, of_rows), (columns, of_columns) = sizes
-        limits = f"{_range(of_rows)} rows and {_range(of_columns)} columns"
-        yield f"{rows} rows and {columns} columns{SEEN}{limits}"
+        usual = f"{_range(of_rows)} rows and {_range(of_columns)} columns"
+        yield f"{rows} rows and {columns} columns{SEEN}{usual}"
     pixel = prepared.spacing_mm[0]
     if seen.pixel_mm and np.isfinite(pixel) and _is_outside(pixel, seen.pixel_mm):
         yield f"pixels of {_number(pixel)} mm{SEEN}{_range(seen.pixel_mm, ' mm')}"
