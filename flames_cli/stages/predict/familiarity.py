@@ -14,10 +14,12 @@ from flames_cli.stages.predict.preparing import Prepared, Squares
 from flames_cli.store.models import ModelInfo
 
 NAMES = ("mean", "deviation", "black")
-MARGIN, SMALLEST_MARGIN = 0.1, 0.02
+MARGIN = 0.1
 """Share of a range by which an image may be outside of it on either side: the range is that of most training
-images, not of all. The second is a share of the larger limit: training images of one size have a range of no
-width, and a header has 1 mm as 1.00001 mm."""
+images, not of all."""
+ROUNDING = 0.005
+"""Share of an end of a range by which an image may be outside of it besides: images of one size have a range
+without length, and its ends are rounded."""
 SEEN = ", training images had "
 """Text between the numbers of an input and those of the training images."""
 
@@ -96,7 +98,7 @@ def typical_appearance(squares: Squares) -> Appearance:
 
 
 def _is_outside(value: float, limits: tuple[float, float]) -> bool:
-    margin = max(MARGIN * (limits[1] - limits[0]), SMALLEST_MARGIN * abs(limits[1]))
+    margin = MARGIN * (limits[1] - limits[0]) + ROUNDING * abs(limits[1])
     return not limits[0] - margin <= value <= limits[1] + margin
 
 

@@ -54,9 +54,11 @@ def test_ray_gives_what_inline_gives(strategy, tiny, one_cpu):
     assert files == {
         "config.toml",
         "rounds.jsonl",
+        "clients.json",
         "final-models.json",
         "checkpoints",
         "engine.log",
+        "log.txt",
         "rounds.png",
     }
     assert flower_processes() == []

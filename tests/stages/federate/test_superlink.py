@@ -24,6 +24,7 @@ from flames_cli.store.models import read_model
 from tests.support.asserts import assert_same, assert_same_state, without_timings
 from tests.support.cluster import SECONDS, SITES, Cluster, make_cluster, wait_for
 from tests.support.stages import federate_config
+from tests.support.tracked import read_csv_tracker
 
 pytestmark = [pytest.mark.federated, pytest.mark.long]
 
@@ -49,7 +50,7 @@ def kill_command(cluster: Cluster, config) -> None:
 def test_a_run_outlives_its_command_its_superlink_and_its_process(cluster):
     """The result is equal, to the last bit, to that of a run in one process."""
     options = {"engine": "superlink", "deployment": cluster.deployment.path, "wait_for_clients": SECONDS}
-    config = federate_config(cluster.workspace, run="real", **options)
+    config = federate_config(cluster.workspace, run="real", track=("csv",), **options)
     kill_command(cluster, config)
 
     events: list[Event] = []
@@ -72,6 +73,13 @@ def test_a_run_outlives_its_command_its_superlink_and_its_process(cluster):
     assert without_timings(real.records) == without_timings(inline.records)
     assert (real.final, real.chosen) == (inline.final, inline.chosen)
     assert (real.folder / "rounds.png").is_file()
+    tracked = read_csv_tracker(real.folder, cluster.workspace)
+    assert {number: one["round/seconds"] for number, one in tracked.items()} == {
+        record["round"]: [record["seconds"]] for record in real.records
+    }
+    log = (real.folder / "log.txt").read_text(encoding="utf-8")
+    assert log.count("was lost") == 2
+    assert [log.count(f"Z round {number}: ") for number in (1, 2)] == [1, 1]
     assert {event.client: event.modality for event in events if isinstance(event, ClientJoined)} == {
         "brats": "MRI",
         "busi": "US",

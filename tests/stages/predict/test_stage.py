@@ -459,6 +459,16 @@ def test_images_unlike_the_training_images_get_a_warning_each(tmp_path, run_pred
     ]
 
 
+@pytest.mark.parametrize(("pixel", "warned"), [(2.0357, False), (2.1, True), (1.9, True)])
+def test_a_pixel_of_the_only_size_of_the_training_images_gets_no_warning(
+    tmp_path, run_predict, pixel, warned
+):
+    write_volume(tmp_path / "a.nii", blobs((16, 16, 3)), spacing=(pixel, pixel, 3.0))
+    model = write_bright_model(tmp_path / "m", 16, seen=replace(SEEN, pixel_mm=(2.036, 2.036)))
+    (case,) = run_predict(model, tmp_path / "a.nii").cases
+    assert any("pixels of" in line for line in case.warnings) == warned
+
+
 def test_a_volume_with_black_slices_is_judged_by_the_others(tmp_path, run_predict):
     mask = np.zeros((16, 16, 9), bool)
     mask[3:13, 3:13, 3:6] = True
