@@ -54,8 +54,10 @@ def add_model(workspace: Path, source: Path, name: str | None = None) -> Added:
     with _opened(workspace, source) as folder:
         try:
             info, weights = read_model(folder)
-        except FlamesError as error:  # the folder may be a temporary one, which the user never sees
-            raise FlamesError(str(error).replace(str(folder), str(source))) from error
+        except FlamesError as error:
+            # The folder may be a temporary one, which the user never sees.
+            error.args = (str(error).replace(str(folder), str(source)),)
+            raise
         card = _read_card(folder / CARD)
     _check_weights(source, info, weights)
     info = replace(info, name=_checked_name(name or info.name), sha256="")
