@@ -177,7 +177,7 @@ def gather(config: ReportConfig, progress: Progress) -> Gathered:
         results=results,
         no_results=no_results,
         tests=_read_tests(tests) if tests.is_file() else None,
-        joined=read_clients(first.folder.path / "clients.json"),
+        joined=read_clients(first.folder.joined_clients),
         pictures=config.data,
     )
 
