@@ -1,6 +1,7 @@
 """Predictions on the terminal: the first inputs, the totals, and where the files are."""
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from flames_cli.cli.render import say_where
 from flames_cli.cli.text import count, duration
+from flames_cli.stages.predict.familiarity import SEEN
 
 if TYPE_CHECKING:
     from flames_cli.stages.predict.stage import Predictions
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Number of inputs in the table; all are in cases.csv."""
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 SHOWN_REMARKS = 6
 """Number of different failures, and of different warnings, that are printed."""
 TITLES = {
@@ -101,15 +104,38 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _print_remarks(console: Console, head: str, remarks: list[tuple[str, str]], style: str) -> None:
-    """Print each different remark once, with the first of its inputs."""
-    inputs: dict[str, list[str]] = {}
+    """Print each kind of remark once, with the first of its inputs."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
     for name, remark in remarks:
-        inputs.setdefault(remark, []).append(name)
-    for remark, names in list(inputs.items())[:SHOWN_REMARKS]:
+        kinds.setdefault(_kind_of(remark), []).append((name, remark))
+    for found in list(kinds.values())[:SHOWN_REMARKS]:
+        names = dict.fromkeys(name for name, _ in found)
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        console.print(f"{head}{names[0]}{more}: {remark}", style=style, soft_wrap=True)
-    if len(inputs) > SHOWN_REMARKS:
-        console.print(f"… and {len(inputs) - SHOWN_REMARKS} more, in cases.csv", style=style)
+        line = _join([remark for _, remark in found])
+        console.print(f"{head}{found[0][0]}{more}: {line}", style=style, soft_wrap=True)
+    if len(kinds) > SHOWN_REMARKS:
+        console.print(f"… and {len(kinds) - SHOWN_REMARKS} more, in cases.csv", style=style)
+
+
+def _kind_of(remark: str) -> str:
+    """Return a remark without the numbers of its input, if it compares them with those of training images."""
+    own, seen, limits = remark.partition(SEEN)
+    return _NUMBER.sub("#", own) + seen + limits if seen else remark
+
+
+def _join(remarks: list[str]) -> str:
+    """Return one line for remarks of one kind: numbers of the inputs that differ become ranges."""
+    own, seen, limits = remarks[0].partition(SEEN)
+    if not seen:
+        return remarks[0]
+    columns = zip(*(_NUMBER.findall(remark.partition(SEEN)[0]) for remark in remarks), strict=True)
+    ranges = iter([(min(column, key=float), max(column, key=float)) for column in columns])
+
+    def in_words(_: re.Match[str]) -> str:
+        low, high = next(ranges)
+        return low if low == high else f"{low} to {high}"
+
+    return _NUMBER.sub(in_words, own) + seen + limits
 
 
 def _print_truth(console: Console, truth: "TruthSummary") -> None:

@@ -90,7 +90,7 @@ class PredictConfig(Section):
         metavar="ROUND",
     )
     out: Path | None = option(
-        None, "Folder of the masks.", shown="WORKSPACE/predictions/MODEL", metavar="DIR"
+        None, "Folder of the masks.", shown="predictions/MODEL in the workspace", metavar="DIR"
     )
     root: Path | None = option(
         None,

@@ -21,10 +21,12 @@ from flames_cli.fed.node_log import say
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.training import receive_final_model
 from flames_cli.learn.devices import memory_format, pick_device, pick_precision
+from flames_cli.learn.models import options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.entries import describe_entries
 from flames_cli.learn.predict import Validation, validate
 from flames_cli.report.model_card import write_card
+from flames_cli.store.files.parse import parse_json
 from flames_cli.store.models import ModelInfo
 from flames_cli.store.seen import find_seen
 from flames_cli.store.site_models import keep_model, remove_best_so_far
@@ -72,9 +74,11 @@ def _complete(
     """Return the complete weights, with the entries that stay at the client, and their validation.
 
     Raises:
-        FlamesError: the weights do not fit the model, or are not finite.
+        FlamesError: the weights do not fit the model, or the model the client's images; or a value is not
+            finite.
     """
     request = task.request
+    options_for(profile.channels, parse_json(request.model_options))  # else no image of this site fits
     model = receive_final_model(task, settings, profile.client)
     expected = to_weights(model)
     weights = {name: task.weights.get(name, array) for name, array in expected.items()}

@@ -90,6 +90,18 @@ def make_band(series: Sequence[Sequence[Point]]) -> Band:
     return Band(np.array(rounds), mean, low, high)
 
 
+def _find_lines(curves: LearningCurves) -> tuple[list[str], dict[str, list[str]] | None]:
+    """Return the names of the clients, and the bands that are drawn in place of their lines if they are many.
+
+    Raises:
+        ValueError: there is no round to draw.
+    """
+    if not any(curves.loss.values()):
+        raise ValueError("got no round to draw, expected at least one; federate at least one round")
+    names = list(dict.fromkeys((*curves.loss, *curves.dice)))
+    return names, None if len(names) < MOST_LINES else _find_bands(curves, names)
+
+
 def draw_learning_curves(path_png: Path, curves: LearningCurves) -> None:
     """Draw a panel with the training loss and one with the validation Dice, with one legend.
 
@@ -99,10 +111,7 @@ def draw_learning_curves(path_png: Path, curves: LearningCurves) -> None:
     Raises:
         ValueError: there is no round to draw.
     """
-    if not any(curves.loss.values()):
-        raise ValueError("got no round to draw, expected at least one; federate at least one round")
-    names = list(dict.fromkeys((*curves.loss, *curves.dice)))
-    bands = None if len(names) < MOST_LINES else _find_bands(curves, names)
+    names, bands = _find_lines(curves)
     with open_figure(WIDTH, HEIGHT) as figure:
         loss, dice = (_add_panel(figure, index) for index in range(2))
         handles = _draw_loss(loss, curves, names, bands) | _draw_dice(dice, curves, names, bands)
@@ -127,10 +136,7 @@ def draw_curves_inline(curves: LearningCurves, name: str) -> list[Drawing]:
     Raises:
         ValueError: there is no round to draw.
     """
-    if not any(curves.loss.values()):
-        raise ValueError("got no round to draw, expected at least one; federate at least one round")
-    names = list(dict.fromkeys((*curves.loss, *curves.dice)))
-    bands = None if len(names) < MOST_LINES else _find_bands(curves, names)
+    names, bands = _find_lines(curves)
     made = [_draw_panel_inline(_draw_loss, "training loss", curves, names, bands, name)]
     if curves.dice:
         made.append(_draw_panel_inline(_draw_dice, "validation Dice", curves, names, bands, name))

@@ -16,6 +16,8 @@ from flames_cli.store.schema import PREDICTION, check_stamp, read_json, stamp
 
 SUMMARY, LINES, CASES = "prediction.json", "cases.jsonl", "cases.csv"
 """Names of the files in a folder of predictions."""
+LEFT_OUT = ("extra", "truth", "sha256", "truth_sha256")
+"""Fields of a case that are no columns of cases.csv."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class PredictedCase:
     """Time of reading, of the model and of writing."""
     truth: TruthScores | None = None
     """None: no true mask was given."""
+    truth_sha256: str = ""
+    """Checksum of the true masks and of their labels; empty: none was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ def read_cases(folder: Path) -> dict[str, PredictedCase]:
 def write_cases(folder: Path, cases: Sequence[PredictedCase]) -> None:
     """Write cases.csv, atomically: a line for each image; columns of true masks only if there are some."""
     kept = list(dict.fromkeys(name for case in cases for name in case.extra))
-    plain = [one.name for one in fields(PredictedCase) if one.name not in ("extra", "truth", "sha256")]
+    plain = [one.name for one in fields(PredictedCase) if one.name not in LEFT_OUT]
     scored = [one.name for one in fields(TruthScores)] if any(case.truth for case in cases) else []
     rows = [
         [

@@ -145,6 +145,7 @@ def test_help_at_80_columns_has_every_option_in_full(name):
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).output
     named = {flag for one in COMMANDS[name].params for flag in (*one.opts, *one.secondary_opts)}
     assert {flag for flag in named if flag.startswith("--") and flag not in shown} == set()
+    assert re.findall(r"\w*[a-z]…", shown) == []  # a word that is cut short
 
 
 def test_the_panels_of_help_are_in_their_order_and_open_with_what_matters():

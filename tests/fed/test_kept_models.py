@@ -39,6 +39,8 @@ pytestmark = pytest.mark.usefixtures("identity")
 
 OPTIONS = {"base_channels": 4, "depth": 2}
 WEIGHTS = to_weights(build_model("unet", seed=1, **OPTIONS))
+COLOUR = {**OPTIONS, "in_channels": 3}
+COLOUR_WEIGHTS = to_weights(build_model("unet", seed=1, **COLOUR))
 RUN = "00112233445566ff"
 REQUEST = TrainRequest(
     round=5,
@@ -195,6 +197,7 @@ FIRST = next(iter(WEIGHTS))
         (made(rounds=-1), "rounds -1"),
         (made(epsilon=float("nan")), "epsilon nan"),
         (made(model="no-such-model"), "no-such-model"),
+        (made(COLOUR_WEIGHTS, model_options=json.dumps(COLOUR)), "in_channels = 3, but the images have 1"),
     ],
 )
 def test_a_model_that_is_not_right_is_rejected_and_nothing_is_written(model, says, keep, models):

@@ -1,6 +1,8 @@
 """Every tracker stores the same figures under the same names; read back by the package of each."""
 
+import importlib.util
 import os
+import shutil
 
 import pytest
 
@@ -28,8 +30,23 @@ def kind(request, monkeypatch):
     return pytest.importorskip(request.param) and request.param
 
 
+@pytest.fixture(scope="module")
+def empty_mlflow(tmp_path_factory):
+    """Return a workspace with an empty file of MLflow, which takes a second to make; None without MLflow."""
+    if importlib.util.find_spec("mlflow") is None:
+        return None
+    workspace = tmp_path_factory.mktemp("empty")
+    (workspace / "mlflow").mkdir()
+    make_tracker("mlflow")  # MLflow reads the variables that it sets
+    open_mlflow(workspace).search_experiments()
+    return workspace
+
+
 @pytest.fixture
-def make_run(tmp_path):
+def make_run(empty_mlflow, tmp_path):
+    if empty_mlflow:
+        shutil.copytree(empty_mlflow, tmp_path, dirs_exist_ok=True)
+
     def make(name="mine", family="", identity="0123456789abcdef", **parameters):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)

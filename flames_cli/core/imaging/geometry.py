@@ -132,7 +132,7 @@ def _interpolate(values: NDArray[np.float32], places: NDArray[np.float32]) -> ND
     inside = np.clip(places, 0, len(values) - 1)
     above = np.minimum(inside.astype(np.intp), max(len(values) - 2, 0))
     below = np.minimum(above + 1, len(values) - 1)
-    share = (inside - above)[:, None]
+    share = (inside - above).astype(np.float32)[:, None]
     found: NDArray[np.float32] = values[above] * (1 - share) + values[below] * share
     return found
 

@@ -23,6 +23,10 @@ from flames_cli.store.models import ModelInfo
 
 README = "docs/README.md"
 
+UNKNOWN_RULE = (
+    " The model does not state the rule of its training images; this one is the default of FLAMES: edit "
+    "`preprocessing` if they were prepared by another."
+)
 MOVED = """- The masks of the training images were resized as the authors of FLAMES do it, which moves them by
   up to half a pixel. `flames predict` moves masks back, the bundle does not.
 """
@@ -75,6 +79,8 @@ def write_readme(info: ModelInfo) -> str:
     given, rule = info.input, find_rule(info)
     organs = f" of {', '.join(given.organs)}" if given.organs else ""
     others = ""
+    if not given.intensities:
+        others = UNKNOWN_RULE
     if len(given.intensities) > 1:
         rest = "; ".join(str(one) for one in given.intensities[1:])
         others = f" Other training images have other rules ({rest}): edit `preprocessing` for such images."

@@ -149,7 +149,8 @@ def metadata_config(info: ModelInfo) -> Config:
 
 
 def find_rule(info: ModelInfo) -> IntensityRule:
-    """Return the rule by which a bundle scales volumes: the first one of the model's training images."""
+    """Return the rule by which a bundle scales volumes: the first one of the model's training images; if none
+    is known, the default of FLAMES, which the README of the bundle says."""
     return info.input.intensities[0] if info.input.intensities else IntensityRule()
 
 

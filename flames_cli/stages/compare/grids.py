@@ -186,7 +186,7 @@ def _difference_cells(made: Difference, column: Column, detail: bool) -> list[st
 
 
 def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:+.2f}"
+    return "" if math.isnan(value) else f"{value:+z.2f}"
 
 
 def p_text(p: float) -> str:

@@ -52,7 +52,12 @@ def add_model(workspace: Path, source: Path, name: str | None = None) -> Added:
             "and --size, such as --architecture densenet-unet --modality MRI --size 240"
         )
     with _opened(workspace, source) as folder:
-        info, weights = read_model(folder)
+        try:
+            info, weights = read_model(folder)
+        except FlamesError as error:
+            # The folder may be a temporary one, which the user never sees.
+            error.args = (str(error).replace(str(folder), str(source)),)
+            raise
         card = _read_card(folder / CARD)
     _check_weights(source, info, weights)
     info = replace(info, name=_checked_name(name or info.name), sha256="")

@@ -17,6 +17,11 @@ NAMES = ("mean", "deviation", "black")
 MARGIN = 0.1
 """Share of a range by which an image may be outside of it on either side: the range is that of most training
 images, not of all."""
+ROUNDING = 0.005
+"""Share of an end of a range by which an image may be outside of it besides: images of one size have a range
+without length, and its ends are rounded."""
+SEEN = ", training images had "
+"""Text between the numbers of an input and those of the training images."""
 
 
 def require_modality(image: InputImage, model: str, modality: str) -> None:
@@ -71,17 +76,18 @@ def _outside_of_seen(prepared: Prepared, info: ModelInfo, squares: Squares) -> I
     sizes = [(prepared.shape[0], seen.rows), (prepared.shape[1], seen.columns)]
     if any(_is_outside(value, limits) for value, limits in sizes):
         (rows, of_rows), (columns, of_columns) = sizes
-        yield (f"{rows}×{columns} pixels, training images had {_range(of_rows)} × {_range(of_columns)}")
+        usual = f"{_range(of_rows)} rows and {_range(of_columns)} columns"
+        yield f"{rows} rows and {columns} columns{SEEN}{usual}"
     pixel = prepared.spacing_mm[0]
     if seen.pixel_mm and np.isfinite(pixel) and _is_outside(pixel, seen.pixel_mm):
-        yield f"pixels of {pixel:.3g} mm, training images had {_range(seen.pixel_mm, ' mm')}"
+        yield f"pixels of {_number(pixel)} mm{SEEN}{_range(seen.pixel_mm, ' mm')}"
     for name, value, limits in (
         ("mean intensity", looks.mean, seen.mean),
         ("contrast (standard deviation)", looks.deviation, seen.deviation),
         ("share of black pixels", looks.black, seen.black),
     ):
         if _is_outside(value, limits):
-            yield f"{name} {value:.2f}, training images had {limits[0]:.2f} to {limits[1]:.2f}"
+            yield f"{name} {value:.2f}{SEEN}{limits[0]:.2f} to {limits[1]:.2f}"
 
 
 def typical_appearance(squares: Squares) -> Appearance:
@@ -92,10 +98,15 @@ def typical_appearance(squares: Squares) -> Appearance:
 
 
 def _is_outside(value: float, limits: tuple[float, float]) -> bool:
-    margin = MARGIN * (limits[1] - limits[0])
+    margin = MARGIN * (limits[1] - limits[0]) + ROUNDING * abs(limits[1])
     return not limits[0] - margin <= value <= limits[1] + margin
 
 
 def _range(limits: tuple[float, float], unit: str = "") -> str:
-    low, high = (f"{value:.3g}" for value in limits)
+    low, high = map(_number, limits)
     return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+
+
+def _number(value: float) -> str:
+    """Return a size with three digits at least, never as a power of ten."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

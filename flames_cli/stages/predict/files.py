@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
-from flames_cli.readers.inputs import InputImage
 from flames_cli.store.files.aside import set_aside
 from flames_cli.store.files.atomic import raising_not_written, remove_leftovers
 from flames_cli.store.prediction_folder import (
@@ -30,10 +29,16 @@ class Folder:
         self.path, self.content, self.aside = path, content, aside
         self._done = read_cases(path)
 
-    def find_done(self, image: InputImage, digest: str) -> PredictedCase | None:
-        """Return the line of an input whose mask is there, of the same bytes; None if it has none."""
-        case = self._done.get(image.name)
-        if case is None or case.status != "done" or case.sha256 != digest:
+    def find_done(self, name: str, digest: str, of_truth: str) -> PredictedCase | None:
+        """Return the line of an input whose mask is there; None if it has none.
+
+        Args:
+            name: name of the input.
+            digest: checksum of its bytes, which the line must have, too.
+            of_truth: the same of its true masks.
+        """
+        case = self._done.get(name)
+        if case is None or (case.status, case.sha256, case.truth_sha256) != ("done", digest, of_truth):
             return None
         return case if (self.path / case.mask).is_file() else None
 
@@ -42,10 +47,10 @@ class Folder:
         self._done[case.input] = case
         append_case(self.path, case)
 
-    def clear(self, name: str) -> None:
-        """Rename the mask of an earlier image of that name, whose bytes were others."""
+    def clear(self, name: str, digest: str = "") -> None:
+        """Rename the mask of an earlier command, unless it is of an image with this checksum."""
         before = self._done.get(name)
-        if before and before.mask:
+        if before and before.mask and before.sha256 != digest:
             set_aside(self.path / before.mask)
 
     def finish(self, cases: Sequence[PredictedCase]) -> None:

@@ -4,6 +4,8 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +84,8 @@ class Prepared:
     notes: tuple[str, ...]
     """Remarks about its files."""
     seconds: float
+    truth_sha256: str = ""
+    """Checksum of its true masks (see `InputHashes`)."""
 
     @property
     def n(self) -> int:
@@ -110,7 +114,7 @@ def prepare(
 
     Args:
         image: the input.
-        digest: its checksum (see `hash_input`).
+        digest: its checksum (see `InputHashes`).
         hows: the preparations; the file is read once for each.
         with_pictures: True to keep its images in 8 bits.
         truth: where its true mask is; None: nowhere.
@@ -139,16 +143,45 @@ def prepare(
     )
 
 
-def hash_input(image: InputImage) -> str:
-    """Return the SHA-256 of an input's bytes: that of its file, or of the checksums of its files in order."""
-    if len(image.files) == 1:
-        digest = hash_file(image.files[0])
-        return digest if not image.source.frame else _joined([digest, str(image.source.frame)])
-    return _joined([hash_file(path) for path in image.files])
+class InputHashes:
+    """SHA-256 of inputs and of their true masks; a file that several inputs share, such as a clip, is hashed
+    once."""
+
+    def __init__(self) -> None:
+        self._shared: dict[Path, str] = {}
+        self._lock = Lock()
+
+    def of_image(self, image: InputImage) -> str:
+        """Return that of an input's bytes: of its file, or of the checksums of its files in order."""
+        if image.source.frame:
+            return _joined([self._of_shared(image.files[0]), str(image.source.frame)])
+        if len(image.files) == 1:
+            return hash_file(image.files[0])
+        return _joined([hash_file(path) for path in image.files])
+
+    def of_truth(self, image: InputImage | None) -> str:
+        """Return that of the true masks of an input and of their labels; empty for None.
+
+        A missing file counts as an empty one: reading it fails later, with a reason.
+        """
+        if image is None:
+            return ""
+        files = [path for mask in image.source.masks for path in _files_in(mask)]
+        return _joined([*map(self._of_shared, files), *image.source.labels])
+
+    def _of_shared(self, path: Path) -> str:
+        with self._lock:
+            if path not in self._shared:
+                self._shared[path] = hash_file(path) if path.is_file() else ""
+            return self._shared[path]
+
+
+def _files_in(mask: Path) -> list[Path]:
+    return sorted(path for path in mask.iterdir() if path.is_file()) if mask.is_dir() else [mask]
 
 
 def _joined(parts: Sequence[str]) -> str:
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def prepare_squares(cases: Sequence[RawCase], how: Preparation) -> Squares:

@@ -19,7 +19,7 @@ from flames_cli.stages.predict.masks import Member, Predicting, SourceMask, in_f
 from flames_cli.stages.predict.measures import measure
 from flames_cli.stages.predict.models import ChosenModel, choose_models, threshold_of
 from flames_cli.stages.predict.pictures import write_overlays
-from flames_cli.stages.predict.preparing import Preparation, Prepared, hash_input, prepare
+from flames_cli.stages.predict.preparing import InputHashes, Preparation, Prepared, prepare
 from flames_cli.stages.predict.truth import TruthSource, TruthSummary, find_truth, score, summarise_truth
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.files.locks import locked
@@ -28,6 +28,8 @@ from flames_cli.store.workspace import prediction_folder
 from flames_cli.writers.label import ModelLabel
 from flames_cli.writers.masks import write_mask, write_probabilities
 
+VOLUMES = ("nifti", "series")
+"""Kinds of inputs that are volumes."""
 STILL_WEIGHT = 1 / 32
 """Weight of a still image while a volume weighs 1: so many may be in memory in place of one volume."""
 
@@ -118,19 +120,21 @@ def predict(config: PredictConfig, progress: Progress = silent) -> Predictions:
 
 
 def _require_rules(models: Sequence[ChosenModel], found: FoundInputs) -> None:
-    """Check that every model has one rule for the intensities of volumes, if there are volumes.
+    """Check that every model has one rule for the intensities of volumes, if all inputs are volumes; among
+    other inputs, volumes fail one by one.
 
     Raises:
         FlamesError: it has none, or several.
     """
-    if not any(image.kind in ("nifti", "series") for image in found.inputs):
+    if not all(image.kind in VOLUMES for image in found.inputs):
         return
     for model in models:
         if model.preparation.intensities is None:
-            stated = "; ".join(map(str, model.info.input.intensities)) or "none"
+            rules = model.info.input.intensities
+            stated = f"{len(rules)} rules ({'; '.join(map(str, rules))})" if rules else "no rule"
             raise FlamesError(
-                f"model {model.info.name} has these rules for the intensities of volumes: {stated}; expected "
-                "one; pass --window LOW,HIGH or --percentile, as its images were preprocessed"
+                f"model {model.info.name} states {stated} for the intensities of volumes, expected one rule; "
+                "pass --window LOW,HIGH or --percentile NUMBER, as its images were preprocessed"
             )
 
 
@@ -219,6 +223,7 @@ class _Work:
         ]
         self._predicting = Predicting(tuple(members), self._preparations, rule, config.probabilities)
         self._at_once = max(member.predictor.batch_size for member in members)
+        self._hashes = InputHashes()
         self._label = ModelLabel("+".join(folder.content.models), __version__)
 
     def run(self, inputs: Sequence[InputImage]) -> Iterator[tuple[PredictedCase, bool]]:
@@ -235,13 +240,15 @@ class _Work:
             return _Failed(image, "", image.problem)
         digest = ""
         try:
-            digest = hash_input(image)
-            if old := self._folder.find_done(image, digest):
-                return old
+            digest = self._hashes.of_image(image)
+            of_truth = self._hashes.of_truth(self._truth.of(image) if self._truth else None)
             if not self._config.any_modality:
                 for model in self._models:
                     require_modality(image, model.info.name, model.info.input.modality)
-            return prepare(image, digest, self._preparations, self._config.overlays, self._truth)
+            if old := self._folder.find_done(image.name, digest, of_truth):
+                return replace(old, **self._origin(image))
+            made = prepare(image, digest, self._preparations, self._config.overlays, self._truth)
+            return replace(made, truth_sha256=of_truth)
         except (FlamesError, OSError) as error:
             reason = str(error).removeprefix(f"{image.files[0].name}: ")
             return _Failed(image, digest, reason)
@@ -250,12 +257,13 @@ class _Work:
         """Yield each input with its mask and the seconds that the models took; stills go through the models
         together, as many as are in a step."""
         group: list[Ready] = []
+        n_stills = 0
         for ready in read:
             group.append(ready)
-            stills = [one for one in group if isinstance(one, Prepared)]
-            if any(one.is_volume for one in stills) or len(stills) >= self._at_once:
+            n_stills += isinstance(ready, Prepared)
+            if not n_stills or n_stills >= self._at_once or (isinstance(ready, Prepared) and ready.is_volume):
                 yield from self._predict(group)
-                group = []
+                group, n_stills = [], 0
         yield from self._predict(group)
 
     def _predict(self, group: Sequence[Ready]) -> Iterator[tuple[Ready, SourceMask | None, float]]:
@@ -283,24 +291,28 @@ class _Work:
         return replace(case, seconds=round(spent, 4)), False
 
     def _failed(self, image: InputImage, digest: str, reason: str) -> PredictedCase:
+        self._folder.clear(image.name)
         return replace(self._facts(image, digest), status="failed", reason=reason)
 
     def _facts(self, image: InputImage, digest: str) -> PredictedCase:
         return PredictedCase(
-            input=image.name,
-            path=str(image.files[0].absolute()),
-            sha256=digest,
-            status="done",
-            model=self._label.name,
-            modality=image.modality,
-            patient=image.source.patient,
-            extra=dict(image.source.extra),
+            input=image.name, sha256=digest, status="done", model=self._label.name, **self._origin(image)
         )
+
+    @staticmethod
+    def _origin(image: InputImage) -> dict[str, Any]:
+        """Return the fields that say where an input is from; its bytes do not decide them."""
+        return {
+            "path": str(image.files[0].absolute()),
+            "modality": image.modality,
+            "patient": image.source.patient,
+            "extra": dict(image.source.extra),
+        }
 
     def _finish(self, prepared: Prepared, found: SourceMask) -> PredictedCase:
         """Write the files of one input, and return its line of the table."""
         image, folder = prepared.image, self._folder
-        self._folder.clear(image.name)
+        folder.clear(image.name, prepared.sha256)
         written = write_mask(
             in_file_geometry(found.stack, prepared),
             image,
@@ -329,12 +341,13 @@ class _Work:
             max_probability=found.max_probability,
             warnings=(*warnings, *prepared.notes, *written.notes),
             truth=scores,
+            truth_sha256=prepared.truth_sha256,
             **asdict(measure(found.stack, prepared)),
         )
 
 
 def _weight_of_reading(image: InputImage) -> float:
-    return 1.0 if image.kind in ("nifti", "series") else STILL_WEIGHT
+    return 1.0 if image.kind in VOLUMES else STILL_WEIGHT
 
 
 def _weight_of_writing(item: tuple[Ready, SourceMask | None, float]) -> float:

@@ -108,7 +108,8 @@ def _client_result(gathered: Gathered, results: Results) -> Iterator[str]:
 def _against(headline: Scores, runs: Sequence[str]) -> str:
     """Return the paired differences of the other runs to the run, in all patients."""
     parts = [
-        f"{run} {made.mean:+.2f}" + ("" if math.isnan(made.low) else f" [{made.low:+.2f}, {made.high:+.2f}]")
+        f"{run} {made.mean:+z.3f}"
+        + ("" if math.isnan(made.low) else f" [{made.low:+z.3f}, {made.high:+z.3f}]")
         for run, made in zip(runs[1:], headline.differences, strict=True)
         if made
     ]

@@ -9,7 +9,7 @@ from flames_cli.store.files.atomic import raising_not_written
 
 def set_aside(path: Path) -> Path | None:
     """Rename the file or folder `path` to the first free name `NAME-old-1`, `NAME-old-2`, …; a suffix of a
-    file stays at the end.
+    file stays at the end, also one of two parts such as .nii.gz.
 
     Returns:
         The new path; None if `path` does not exist.
@@ -19,7 +19,9 @@ def set_aside(path: Path) -> Path | None:
     """
     if not path.exists():
         return None
-    stem, suffix = (path.name, "") if path.is_dir() else (path.stem, path.suffix)
+    parts = () if path.is_dir() else path.suffixes[-2 if path.suffix == ".gz" else -1 :]
+    suffix = "".join(parts)
+    stem = path.name.removesuffix(suffix)
     names = (path.with_name(f"{stem}-old-{number}{suffix}") for number in count(1))
     target = next(name for name in names if not name.exists())
     with raising_not_written(target):

@@ -1,5 +1,6 @@
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -43,6 +44,18 @@ def runner():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI's own
         yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a model, its folder with a bundle, and the result of its check; the folder stays as it is."""
+    pytest.importorskip("ignite")
+    info, weights = make()
+    folder = tmp_path_factory.mktemp("made")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (written,) = write_formats(folder, info, weights, ["monai-bundle"], NO_IMAGES)
+    return info, weights, folder, written
 
 
 def make(rule=None, plane="axial", channels=1):
@@ -154,13 +167,12 @@ def test_masks_of_still_images_agree_with_ours_in_the_size_of_the_image(tmp_path
     assert dice(mask > 0, ours) > 0.9998
 
 
-def test_the_metadata_pass_the_verification_of_monai(tmp_path):
+def test_the_metadata_pass_the_verification_of_monai(made, tmp_path):
     from monai.bundle import verify_metadata
 
     pytest.importorskip("jsonschema")
-    info, weights = make()
-    write_formats(tmp_path / "m", info, weights, ["monai-bundle"], NO_IMAGES)
-    path = tmp_path / "m" / "monai-bundle" / "configs" / "metadata.json"
+    path = tmp_path / "metadata.json"
+    shutil.copy(made[2] / "monai-bundle" / "configs" / path.name, path)
     tensor = {"type": "object", "required": list(TENSOR)}
     tensors = {"type": "object", "minProperties": 1, "additionalProperties": tensor}
     formats = {"type": "object", "required": ["inputs", "outputs"]}
@@ -183,11 +195,10 @@ def test_the_metadata_pass_the_verification_of_monai(tmp_path):
         verify_metadata(meta_file=str(path), filepath=str(tmp_path / "schema.json"))
 
 
-def test_the_command_of_the_readme_works_without_flames(tmp_path):
+@pytest.mark.long
+def test_the_command_of_the_readme_works_without_flames(made, tmp_path):
     pytest.importorskip("fire")
-    info, weights = make()
-    write_formats(tmp_path / "m", info, weights, ["monai-bundle"], NO_IMAGES)
-    bundle = tmp_path / "m" / "monai-bundle"
+    bundle = made[2] / "monai-bundle"
     (tmp_path / "data").mkdir()
     pixels = np.random.default_rng(1).integers(0, 256, (41, 60), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "data" / "one.png")
@@ -204,18 +215,17 @@ def test_the_command_of_the_readme_works_without_flames(tmp_path):
     assert (tmp_path / "out" / "one_mask.png").is_file()
 
 
-def test_the_check_of_a_bundle_covers_other_sizes_than_the_model_s(tmp_path):
-    info, weights = make()
-    (written,) = write_formats(tmp_path, info, weights, ["monai-bundle"], NO_IMAGES)
+def test_the_check_of_a_bundle_covers_other_sizes_than_the_model_s(made):
+    *_, folder, written = made
     assert written.largest_difference <= 1e-4
     assert written.random_images == 8
-    assert read_formats(tmp_path) == {"monai-bundle": written}
+    assert read_formats(folder) == {"monai-bundle": written}
 
 
-def test_a_bundle_that_the_user_has_changed_is_renamed(tmp_path):
-    info, weights = make()
-    for _ in range(2):  # the same bundle is left as it is
-        write_formats(tmp_path, info, weights, ["monai-bundle"], NO_IMAGES)
+def test_a_bundle_that_the_user_has_changed_is_renamed(made, tmp_path):
+    info, weights, folder, _ = made
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    write_formats(tmp_path, info, weights, ["monai-bundle"], NO_IMAGES)  # the same bundle is left as it is
     assert not (tmp_path / "monai-bundle-old-1").exists()
     config = tmp_path / "monai-bundle" / "configs" / "inference.json"
     config.write_text(config.read_text().replace('"sw_batch_size": 16', '"sw_batch_size": 4'))

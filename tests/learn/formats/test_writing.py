@@ -18,6 +18,9 @@ from flames_cli.store.model_formats import read_formats
 from flames_cli.store.models import Architecture, ModelInfo, ModelInput, Training
 
 NO_IMAGES = np.zeros((0, 32, 32), np.float32)
+NORMS = {"unet": "group", "utnet": "frozen"}
+"""Normalisation of the models that are not tested with BatchNorm."""
+MARKS = {"densenet-unet": pytest.mark.long}
 
 
 def make(name="unet", norm="batch", channels=1, size=32):
@@ -46,16 +49,28 @@ def real(n, channels=1, size=32):
     return rng.random(shape, np.float32)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def onnx():
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
 
 
+@pytest.fixture(scope="module")
+def written(onnx, tmp_path_factory):
+    """Return a model, and a folder with its files."""
+    info, weights = make()
+    info, folder = replace(info, threshold=0.4), tmp_path_factory.mktemp("written")
+    write_formats(folder, info, weights, ["onnx", "torch-export"], NO_IMAGES)
+    return info, weights, folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "norm", "channels"),
-    [(name, "batch", 1) for name in MODELS] + [("unet", "group", 3), ("utnet", "frozen", 1)],
+    [
+        pytest.param(name, NORMS.get(name, "batch"), 3 if name == "unet" else 1, marks=MARKS.get(name, ()))
+        for name in MODELS
+    ],
 )
 def test_every_model_agrees_with_torch_in_onnx_and_torch_export(tmp_path, name, norm, channels):
     info, weights = make(name, norm, channels)
@@ -66,9 +81,8 @@ def test_every_model_agrees_with_torch_in_onnx_and_torch_export(tmp_path, name, 
     assert read_formats(tmp_path) == {"onnx": onnx, "torch-export": torch_export}
 
 
-def test_the_files_take_batches_of_any_size_and_give_probabilities_of_torch(tmp_path):
-    info, weights = make()
-    write_formats(tmp_path, info, weights, ["onnx", "torch-export"], NO_IMAGES)
+def test_the_files_take_batches_of_any_size_and_give_probabilities_of_torch(written):
+    info, weights, folder = written
     program = build_program(info, weights)
 
     for n in (1, 3, 7):
@@ -77,41 +91,37 @@ def test_the_files_take_batches_of_any_size_and_give_probabilities_of_torch(tmp_
             expected = program(torch.from_numpy(images)).numpy()
         assert expected.std() > 0.005  # a constant would agree with anything
         for found in (
-            open_onnx(tmp_path / "model.onnx")(images),
-            open_torch_export(tmp_path / "model.pt2")(images),
+            open_onnx(folder / "model.onnx")(images),
+            open_torch_export(folder / "model.pt2")(images),
         ):
             assert found.shape == (n, 1, 32, 32)
             np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 
 
-def test_the_onnx_file_describes_the_model_and_names_no_folder(tmp_path):
+def test_the_onnx_file_describes_the_model_and_names_no_folder(written):
     import onnx
 
-    info, weights = make()
-    write_formats(tmp_path, replace(info, threshold=0.4), weights, ["onnx"], NO_IMAGES)
-    found = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
+    path = written[2] / "model.onnx"
+    found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert (found["modality"], found["size"], found["threshold"]) == ("MRI", "32", "0.4")
     assert "Lanczos" in found["preparation"]
-    content = (tmp_path / "model.onnx").read_bytes()
+    content = path.read_bytes()
     assert b"flames_cli/" not in content
     assert b".py" not in content
 
 
-def test_the_torch_export_file_describes_the_model_and_names_no_folder(tmp_path):
-    info, weights = make()
-    write_formats(tmp_path, info, weights, ["torch-export"], NO_IMAGES)
-    with zipfile.ZipFile(tmp_path / "model.pt2") as archive:
+def test_the_torch_export_file_describes_the_model_and_names_no_folder(written):
+    with zipfile.ZipFile(written[2] / "model.pt2") as archive:
         [extra] = [name for name in archive.namelist() if name.endswith("flames.json")]
         assert json.loads(archive.read(extra))["modality"] == "MRI"
         assert not any(b"flames_cli/" in archive.read(name) for name in archive.namelist())
 
 
-def test_the_same_model_gives_the_same_bytes(tmp_path):
-    info, weights = make()
-    for folder in ("a", "b"):
-        write_formats(tmp_path / folder, info, weights, ["onnx", "torch-export"], NO_IMAGES)
+def test_the_same_model_gives_the_same_bytes(written, tmp_path):
+    info, weights, folder = written
+    write_formats(tmp_path, info, weights, ["onnx", "torch-export"], NO_IMAGES)
     for name in ("model.onnx", "model.pt2", "formats.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_a_file_that_differs_from_torch_is_an_error_and_leaves_no_file(tmp_path, monkeypatch):

@@ -53,6 +53,14 @@ def test_a_file_that_is_not_there_or_is_no_zip_is_named(workspace, tmp_path):
     assert not workspace.exists()
 
 
+def test_the_message_about_a_zip_file_names_the_file_and_no_temporary_folder(folder, workspace, tmp_path):
+    files = files_of(folder)
+    files["model.toml"] = files["model.toml"].replace(b"threshold = 0.5", b"threshold = 1.5")
+    with pytest.raises(FlamesError) as caught:
+        add_model(workspace, make_zip(tmp_path / "m.zip", files))
+    assert str(caught.value).startswith(f"{tmp_path / 'm.zip'}/model.toml cannot be read (threshold")
+
+
 def test_a_model_that_another_process_writes_is_left_alone(folder, workspace):
     with locked(model_folder(workspace, "tiny")), pytest.raises(FlamesError, match="another process writes"):
         add_model(workspace, folder)

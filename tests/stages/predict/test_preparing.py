@@ -11,9 +11,11 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.predict import MaskRule
 from flames_cli.learn.segment import Segmenter
 from flames_cli.readers.inputs import find_inputs
-from flames_cli.stages.predict.preparing import Preparation, hash_input, prepare
+from flames_cli.stages.predict import preparing
+from flames_cli.stages.predict.preparing import InputHashes, Preparation, prepare
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import CaseInfo, CaseSet, SetInfo
+from flames_cli.store.files.hashes import hash_file
 from tests.stages.predict.conftest import blobs, write_volume
 from tests.support.bright_model import OPTIONS, bright_weights, write_bright_model
 from tests.support.phantoms.dicom import write_series
@@ -24,7 +26,7 @@ RULE = IntensityRule(percentile=95.0)
 def prepared_of(path, size, channels=1, rule=RULE):
     how = Preparation(size, channels, "axial", "aligned", rule)
     return {
-        image.name: prepare(image, hash_input(image), [how], with_pictures=False)
+        image.name: prepare(image, InputHashes().of_image(image), [how], with_pictures=False)
         for image in find_inputs([path]).inputs
     }
 
@@ -85,8 +87,19 @@ def test_a_grey_volume_has_three_equal_channels_for_a_model_of_colour(tmp_path):
 def test_the_hash_of_a_series_is_of_all_of_its_files(tmp_path):
     voxels = np.arange(5 * 6 * 3, dtype=np.int16).reshape(5, 6, 3)
     write_series(tmp_path / "s", voxels, np.diag([-1.0, -1.0, 2.0, 1.0]), "MR", "p")
-    (before,) = (hash_input(image) for image in find_inputs([tmp_path / "s"]).inputs)
+    (before,) = (InputHashes().of_image(image) for image in find_inputs([tmp_path / "s"]).inputs)
     voxels[2, 2, 1] += 1
     write_series(tmp_path / "s", voxels, np.diag([-1.0, -1.0, 2.0, 1.0]), "MR", "p")
-    (after,) = (hash_input(image) for image in find_inputs([tmp_path / "s"]).inputs)
+    (after,) = (InputHashes().of_image(image) for image in find_inputs([tmp_path / "s"]).inputs)
     assert before != after
+
+
+def test_a_file_with_many_images_is_hashed_once(tmp_path, monkeypatch):
+    pages = [Image.fromarray(np.full((9, 9), value, np.uint8)) for value in (10, 20, 30)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    hashed = []
+    monkeypatch.setattr(preparing, "hash_file", lambda path: hashed.append(path) or hash_file(path))
+    hashes = InputHashes()
+    found = [hashes.of_image(image) for image in find_inputs([tmp_path / "a.tif"]).inputs]
+    assert len(set(found)) == 3
+    assert hashed == [tmp_path / "a.tif"]

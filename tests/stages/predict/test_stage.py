@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from itertools import product
 
 import nibabel as nib
@@ -229,9 +230,10 @@ def test_a_model_without_one_rule_needs_it_for_volumes_only(tmp_path, run_predic
     write_volume(tmp_path / "a.nii", mask)
     write_still(tmp_path / "b.png", blobs((12, 12)))
     model = write_bright_model(tmp_path / "m", 12, rules=rules)
-    with pytest.raises(FlamesError, match=r"rules for the intensities of volumes: .*pass --window LOW,HIGH"):
+    with pytest.raises(FlamesError, match=r"states .* for the intensities of volumes, expected one"):
         run_predict(model, tmp_path / "a.nii")
-    assert run_predict(model, tmp_path / "b.png").cases[0].status == "done"
+    among = run_predict(model, tmp_path / "a.nii", tmp_path / "b.png")
+    assert [case.status for case in among.cases] == ["failed", "done"]
     result = run_predict(model, tmp_path / "a.nii", window=(0, 100), out=tmp_path / "o2")
     np.testing.assert_array_equal(volume_of(result.folder / "a.nii.gz")[0], mask)
 
@@ -282,6 +284,60 @@ def test_what_is_done_is_skipped_and_what_has_changed_is_predicted_again(tmp_pat
     assert (first.folder / "a.png").stat().st_mtime_ns == before
     np.testing.assert_array_equal(mask_of(first.folder / "b.png"), changed)
     np.testing.assert_array_equal(mask_of(first.folder / "b-old-1.png"), blobs((16, 16)))
+
+
+def test_a_true_mask_that_has_changed_scores_the_image_again(tmp_path, run_predict, model):
+    mask = blobs((16, 16))
+    write_still(tmp_path / "in" / "a.png", mask)
+    truth = tmp_path / "t" / "a.png"
+    truth.parent.mkdir()
+    Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)).save(truth)
+    found = run_predict(model, tmp_path / "in", truth=str(truth.parent))
+    assert found.cases[0].truth.dice == pytest.approx(0, abs=1e-6)
+    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(truth)
+    found = run_predict(model, tmp_path / "in", truth=str(truth.parent))
+    assert (found.skipped, found.cases[0].truth.dice) == (0, 1)
+    assert run_predict(model, tmp_path / "in", truth=str(truth.parent)).skipped == 1
+
+
+def test_an_image_that_was_done_has_the_patient_of_the_manifest_as_it_is_now(tmp_path, run_predict, model):
+    write_still(tmp_path / "a.png", blobs((16, 16)))
+    for patient in ("p", "q"):
+        (tmp_path / "m.csv").write_text(f"image,patient_id\na.png,{patient}\n", encoding="utf-8")
+        found = run_predict(model, tmp_path / "m.csv")
+        assert read_csv(tmp_path / "out" / "cases.csv")[0]["patient"] == patient
+    assert found.skipped == 1
+
+
+def test_the_mask_of_an_earlier_image_is_renamed_if_the_new_one_fails(tmp_path, run_predict, model):
+    write_volume(tmp_path / "in" / "a.nii", blobs((16, 16, 2)))
+    write_still(tmp_path / "in" / "b.png", blobs((16, 16)))
+    run_predict(model, tmp_path / "in")
+    (tmp_path / "in" / "a.nii").write_bytes(b"no image")
+    assert [case.status for case in run_predict(model, tmp_path / "in").cases] == ["failed", "done"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["a-old-1.nii.gz"]
+
+
+def test_the_mask_is_exactly_the_written_probabilities_above_the_threshold(tmp_path, run_predict):
+    """Both are of the same precision, also between the pixels of the model."""
+    write_volume(tmp_path / "a.nii", blobs((37, 41, 3)))
+    model = write_bright_model(tmp_path / "m", 12)
+    found = run_predict(model, tmp_path / "a.nii", probabilities=True)
+    values = np.asarray(nib.load(found.folder / "probabilities" / "a.nii.gz").dataobj)
+    middle = float(np.sort(values[values < 0.9].ravel())[-50])
+    found = run_predict(model, tmp_path / "a.nii", probabilities=True, threshold=middle)
+    np.testing.assert_array_equal(volume_of(found.folder / "a.nii.gz")[0] > 0, values > np.float32(middle))
+
+
+def test_one_size_of_all_training_images_has_a_margin(tmp_path, run_predict):
+    """A header has 1 mm as 1.00001 mm."""
+    seen = replace(SEEN, rows=(16.0, 16.0), columns=(16.0, 16.0), pixel_mm=(1.0, 1.0))
+    model = write_bright_model(tmp_path / "m", 16, seen=seen)
+    mask = np.repeat(blobs((16, 16))[..., None], 3, axis=2)
+    write_volume(tmp_path / "in" / "same.nii", mask, spacing=(1.00001, 1.00001, 3))
+    write_volume(tmp_path / "in" / "wide.nii", mask, spacing=(1.1, 1.1, 3))
+    found = {case.input: case.warnings for case in run_predict(model, tmp_path / "in").cases}
+    assert found == {"same": (), "wide": ("pixels of 1.1 mm, training images had 1 mm",)}
 
 
 def test_other_options_put_the_earlier_folder_aside(tmp_path, run_predict, model):
@@ -396,11 +452,21 @@ def test_images_unlike_the_training_images_get_a_warning_each(tmp_path, run_pred
     write_still(tmp_path / "in" / "white.png", np.ones((16, 16), bool))
     found = {case.input: case.warnings for case in run_predict(model, tmp_path / "in").cases}
     assert found["like"] == ()
-    assert "16×64 pixels, training images had 14 to 18 × 14 to 18" in found["wide"]
+    assert "16 rows and 64 columns, training images had 14 to 18 rows and 14 to 18 columns" in found["wide"]
     assert [line.split(" 0.")[0] for line in found["white"]] == [
         "mean intensity",
         "contrast (standard deviation)",
     ]
+
+
+@pytest.mark.parametrize(("pixel", "warned"), [(2.0357, False), (2.1, True), (1.9, True)])
+def test_a_pixel_of_the_only_size_of_the_training_images_gets_no_warning(
+    tmp_path, run_predict, pixel, warned
+):
+    write_volume(tmp_path / "a.nii", blobs((16, 16, 3)), spacing=(pixel, pixel, 3.0))
+    model = write_bright_model(tmp_path / "m", 16, seen=replace(SEEN, pixel_mm=(2.036, 2.036)))
+    (case,) = run_predict(model, tmp_path / "a.nii").cases
+    assert any("pixels of" in line for line in case.warnings) == warned
 
 
 def test_a_volume_with_black_slices_is_judged_by_the_others(tmp_path, run_predict):

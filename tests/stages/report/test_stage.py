@@ -123,7 +123,7 @@ def test_compared_runs_are_in_the_tables_with_paired_differences(trained):
     assert "fedavg: Dice" in words
     assert "flames: Dice" in words
     assert "Dice: flames − fedavg, paired" in words
-    assert re.search(r"difference to it: flames [+-]\d\.\d\d \[[+-]\d\.\d\d, [+-]\d\.\d\d\]\.", words)
+    assert re.search(r"difference to it: flames [+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]\.", words)
     assert "sign-flip test, with Holm's correction" in words
 
 
@@ -301,7 +301,7 @@ def test_more_than_two_runs_have_rows_of_their_own_and_the_best_is_bold(trained,
     made = make(root, "flames", "fedavg", "local")
     read(made)
     text = made.path.read_text("utf-8")
-    table = text.partition("Table 3 of the FLAMES paper)</caption>")[2].partition("</table>")[0]
+    table = text.partition("Table 3 of the FLAMES paper)</span></caption>")[2].partition("</table>")[0]
     assert re.findall(r'<th scope="col"[^>]*>([^<]+)', table)[2:5] == ["run", "patients (cases)", "IoU"]
     for run in ("flames", "fedavg", "local"):
         assert table.count(f'<td class="name">{run}</td>') == 4  # 3 clients, and all patients

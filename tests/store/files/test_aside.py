@@ -15,5 +15,10 @@ def test_a_file_keeps_its_suffix(tmp_path):
     assert set_aside(tmp_path / "map.png") == tmp_path / "map-old-1.png"
 
 
+def test_a_suffix_of_two_parts_stays_at_the_end(tmp_path):
+    (tmp_path / "scan.v2.nii.gz").write_bytes(b"x")
+    assert set_aside(tmp_path / "scan.v2.nii.gz") == tmp_path / "scan.v2-old-1.nii.gz"
+
+
 def test_nothing_happens_where_nothing_is(tmp_path):
     assert set_aside(tmp_path / "flames") is None
