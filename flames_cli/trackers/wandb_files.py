@@ -3,13 +3,14 @@
 W&B's own process writes them later than it is asked to, and loses what it has not written when it is killed.
 """
 
-import importlib
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-MESSAGES: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
+from wandb.proto import wandb_internal_pb2
+
+MESSAGES: Any = wandb_internal_pb2
 """W&B's messages, whose classes are made on import."""
 
 HEADER, BLOCK, CHUNK = 7, 32768, struct.Struct("<IHB")
