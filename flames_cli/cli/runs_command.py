@@ -61,8 +61,8 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Remove without a question.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Remove runs or families of runs with their checkpoints, after a question; evaluations and comparisons
-    stay."""
+    """Remove runs or families of runs with their checkpoints, after a question; evaluations, comparisons
+    and reports stay."""
     workspace = _workspace_of(ctx, workspace)
     check_workspace(workspace)
     from flames_cli.cli.consoles import results, watching

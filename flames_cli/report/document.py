@@ -103,6 +103,8 @@ class Document:
     notices: Sequence[str] = field(default_factory=tuple)
     """Sentences above everything else, such as that the page has pictures of patients."""
     foot: str = ""
+    runs: Sequence[str] = ()
+    """Names of the runs and families that it was made from, by which `flames runs rm` finds it."""
 
 
 def render_document(document: Document) -> str:

@@ -71,7 +71,7 @@ def make_server_model(run: SourceRun, wanted: str) -> tuple[ModelInfo, Weights]:
         raise _unknown(run, wanted)
     if len(found) > 1:
         raise FlamesError(
-            f"--model {wanted} is {len(found)} models of run '{run.folder.name}', expected one; pass one of "
+            f"'{wanted}' is {len(found)} models of run '{run.folder.name}', expected one; pass one of "
             f"{', '.join(repr(one.label) for one in found)}"
         )
     chosen = found[0]
@@ -93,7 +93,7 @@ def _server_models(run: SourceRun) -> list[ServerModel]:
 
 def _unknown(run: SourceRun, wanted: str) -> FlamesError:
     return FlamesError(
-        f"--model names '{wanted}', expected a model of run '{run.folder.name}'; pass one of "
+        f"found no model '{wanted}', expected a model of run '{run.folder.name}'; pass one of "
         f"{', '.join(list_models(run))}"
     )
 

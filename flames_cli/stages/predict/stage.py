@@ -250,7 +250,9 @@ class _Work:
             made = prepare(image, digest, self._preparations, self._config.overlays, self._truth)
             return replace(made, truth_sha256=of_truth)
         except (FlamesError, OSError) as error:
-            reason = str(error).removeprefix(f"{image.files[0].name}: ")
+            # The name is in the line already: that of the file, or of the folder of a series.
+            first = image.files[0]
+            reason = str(error).removeprefix(f"{first.name}: ").removeprefix(f"{first.parent.name}: ")
             return _Failed(image, digest, reason)
 
     def _compute(self, read: Iterator[Ready]) -> Iterator[tuple[Ready, SourceMask | None, float]]:

@@ -131,6 +131,7 @@ def _make_document(gathered: Gathered, progress: Progress) -> Document:
         lead=summarise_run(gathered),
         sections=[section for section in sections if section.blocks],
         notices=_notices(gathered),
+        runs=sorted({gathered.name, *against, *(run.folder.name for run in gathered.runs)}),
         foot=f"Made by flames {__version__}. The page needs no other file and no network.",
     )
 

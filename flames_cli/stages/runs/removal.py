@@ -1,5 +1,6 @@
 """`flames runs rm`: runs are deleted with all of their files; what was made from them stays."""
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from flames_cli.store.runs import RunFolder, run_folder
 
 RESULTS = {"evaluations": "evaluation.json", "comparisons": "comparison.json"}
 """Folders of results that are made from runs, with the file that names the runs."""
+RUNS_OF_PAGE = re.compile(r'<meta name="flames-runs" content="([^"]*)">')
+HEAD_BYTES = 4096
+"""Place of the runs in a report: its template has them before the style."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Removal:
 
     runs: list[RunEntry]
     results: list[Path]
-    """Evaluations and comparisons that were made from them, which stay."""
+    """Evaluations, comparisons and reports that were made from them, which stay."""
     inner: list[Path]
     """Evaluations that an earlier release wrote into the folders of the runs, which go too."""
 
@@ -62,8 +66,11 @@ def plan_removal(workspace: Path, names: Sequence[str]) -> Removal:
 
 
 def find_results(workspace: Path, runs: Iterable[str]) -> Iterable[Path]:
-    """Yield the folders of evaluations and comparisons that name one of the runs or families."""
+    """Yield the folders of reports, evaluations and comparisons that name one of the runs or families."""
     wanted = set(runs)
+    for path in sorted((workspace / "reports").glob("*/report.html")):
+        if wanted & _runs_of_page(path):
+            yield path.parent
     for kind, file in RESULTS.items():
         for path in sorted((workspace / kind).glob(f"*/{file}")):
             try:
@@ -72,6 +79,17 @@ def find_results(workspace: Path, runs: Iterable[str]) -> Iterable[Path]:
                 continue  # a damaged result names no runs, and it stays in any case
             if wanted & set(_run_names(content)):
                 yield path.parent
+
+
+def _runs_of_page(page: Path) -> set[str]:
+    """Return the runs that the head of a report names."""
+    try:
+        with page.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return set()
+    found = RUNS_OF_PAGE.search(head.decode(errors="replace"))
+    return set(found[1].split()) if found else set()
 
 
 def _run_names(content: Any) -> Iterable[str]:

@@ -136,7 +136,7 @@ def test_a_model_that_is_not_named_or_not_known_is_an_error_with_the_list(traine
     with pytest.raises(FlamesError, match=r"got no model of run 'flames' to export; .*MRI, US, client:brats"):
         run_export(trained, model=None)
     for wanted in ("mri", "client:gone"):
-        with pytest.raises(FlamesError, match=f"--model names '{wanted}', expected a model of run 'flames'"):
+        with pytest.raises(FlamesError, match=f"found no model '{wanted}', expected a model of run 'flames'"):
             run_export(trained, model=wanted)
 
 
@@ -144,7 +144,7 @@ def test_one_of_several_server_models_of_a_modality_must_be_named(trained):
     run = read_source_run(trained, "local", None)
     several = [name for name in list_models(run) if name.startswith("MRI by ")]
     assert len(several) > 1
-    with pytest.raises(FlamesError, match=f"--model MRI is {len(several)} models of run 'local'"):
+    with pytest.raises(FlamesError, match=f"'MRI' is {len(several)} models of run 'local'"):
         make_model(run, "MRI")
     assert make_model(run, several[0])[0].input.modality == "MRI"
 

@@ -3,12 +3,14 @@ import json
 import pytest
 
 from flames_cli.errors import FlamesError, MissingArtifact, NotWritten
+from flames_cli.report.document import Document, render_document
 from flames_cli.stages.runs import removal as removal_module
 from flames_cli.stages.runs.listing import list_entries
 from flames_cli.stages.runs.removal import plan_removal, remove_runs, require_idle
+from flames_cli.store.files.atomic import write_text
 from flames_cli.store.files.locks import locked, rounds_of
 from flames_cli.store.runs import run_folder
-from flames_cli.store.workspace import comparison_folder, evaluation_folder
+from flames_cli.store.workspace import comparison_folder, evaluation_folder, report_file
 from tests.support.runs import write_run
 
 
@@ -73,6 +75,16 @@ def test_evaluations_and_comparisons_made_from_a_run_are_named_and_stay(tmp_path
     assert planned.results == stays
     remove_runs(tmp_path, planned)
     assert all(path.is_dir() for path in stays)
+
+
+def test_reports_made_from_a_run_are_named_by_what_the_page_says(tmp_path):
+    for name in ("mine", "other"):
+        write_run(tmp_path, name, rounds=1)
+    for report, runs in {"mine": ("other",), "of its own": ("mine", "other"), "old": ()}.items():
+        page = render_document(Document(report, "", (), (), runs=runs))
+        write_text(report_file(tmp_path, report), page)
+    planned = plan_removal(tmp_path, ["mine"])
+    assert planned.results == [tmp_path / "reports" / "of its own"]
 
 
 def test_a_result_of_a_family_is_named_when_a_member_goes(tmp_path):
