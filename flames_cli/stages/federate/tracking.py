@@ -8,6 +8,7 @@ have: a continued run is complete, and a repeated round is never there twice.
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from flames_cli.trackers.base import Status, TrackedRun, Tracker
 from flames_cli.trackers.figures import Rates, Record, final_figures, round_figures
 
 FINISH_SECONDS = 120.0
-"""Longest wait for a tracker after the run: online ones send what is left."""
+"""Longest wait for the trackers after the run: online ones send what is left."""
 
 INTERRUPTED_SECONDS = 10.0
 """The same after Ctrl-C."""
@@ -81,8 +82,10 @@ def tracked(run: RunFolder, config: FederateConfig, on_event: OnEvent) -> Iterat
     finally:
         for worker in workers:
             worker.finish(status)
+        seconds = INTERRUPTED_SECONDS if status == "interrupted" else FINISH_SECONDS
+        ends = time.monotonic() + seconds  # for all trackers together
         for worker in workers:
-            worker.wait(INTERRUPTED_SECONDS if status == "interrupted" else FINISH_SECONDS)
+            worker.wait(ends, seconds)
         note_problems()
 
 
@@ -175,9 +178,9 @@ class _Worker:
         self.add(lambda tracker: tracker.finish(status))
         self._jobs.put(None)
 
-    def wait(self, seconds: float) -> None:
-        """Wait until all calls are done, at most some `seconds`."""
-        self._thread.join(seconds)
+    def wait(self, ends: float, seconds: float) -> None:
+        """Wait until all calls are done, at most to the time `ends`, which is `seconds` after the run."""
+        self._thread.join(max(0.0, ends - time.monotonic()))
         if self._thread.is_alive():
             self._problem = f"it has not ended after {seconds:g} s"
 
