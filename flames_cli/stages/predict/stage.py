@@ -249,7 +249,12 @@ class _Work:
                 return replace(old, **self._origin(image))
             made = prepare(image, digest, self._preparations, self._config.overlays, self._truth)
             return replace(made, truth_sha256=of_truth)
-        except (FlamesError, OSError) as error:
+        except OSError as error:
+            reason = (
+                f"it cannot be read ({error.strerror or type(error).__name__}); check the file and its rights"
+            )
+            return _Failed(image, digest, reason)
+        except FlamesError as error:
             # The name is in the line already: that of the file, or of the folder of a series.
             first = image.files[0]
             reason = str(error).removeprefix(f"{first.name}: ").removeprefix(f"{first.parent.name}: ")

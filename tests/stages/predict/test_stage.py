@@ -266,6 +266,13 @@ def test_a_bad_file_does_not_end_the_others(tmp_path, run_predict, model):
     assert (again.skipped, [case.status for case in again.cases]) == (2, ["done"] * 3)
 
 
+def test_a_link_to_nothing_fails_with_a_reason_in_words(tmp_path, run_predict, model):
+    write_still(tmp_path / "in" / "a.png", blobs((16, 16)))
+    (tmp_path / "in" / "b.png").symlink_to(tmp_path / "gone.png")
+    (failed,) = run_predict(model, tmp_path / "in").failed
+    assert failed.reason == "it cannot be read (No such file or directory); check the file and its rights"
+
+
 def test_only_bad_files_are_an_error(tmp_path, run_predict, model):
     (tmp_path / "b.png").write_bytes(b"nothing")
     with pytest.raises(FlamesError, match="none of the 1 inputs could be predicted"):
