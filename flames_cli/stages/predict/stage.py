@@ -250,10 +250,8 @@ class _Work:
             made = prepare(image, digest, self._preparations, self._config.overlays, self._truth)
             return replace(made, truth_sha256=of_truth)
         except OSError as error:
-            reason = (
-                f"it cannot be read ({error.strerror or type(error).__name__}); check the file and its rights"
-            )
-            return _Failed(image, digest, reason)
+            what = error.strerror or type(error).__name__
+            return _Failed(image, digest, f"it cannot be read ({what}); check the file and its rights")
         except FlamesError as error:
             # The name is in the line already: that of the file, or of the folder of a series.
             first = image.files[0]
