@@ -43,6 +43,10 @@ def write_safetensors(path: Path, weights: Weights, metadata: dict[str, str] | N
     with replacing(path) as temporary, _folder_for(temporary) as folder:
         try:
             save_file(arrays, folder / path.name, metadata={_ENTRY: header})
+            # safetensors 0.8 lets only the owner read its file; others may read what else is in the folder.
+            usual = folder / "usual"
+            usual.touch()
+            shutil.copymode(usual, folder / path.name)
             (folder / path.name).replace(temporary)
         except SafetensorError as error:
             reason = str(error).splitlines()[0]

@@ -110,3 +110,9 @@ def test_a_hash_of_weights_depends_on_names_types_shapes_and_values_and_not_on_t
     assert hash_weights(same) == hash_weights(one)
     assert hash_weights({**one, "a": one["a"].astype(">f4")}) == hash_weights(one)
     assert len({hash_weights(one), *map(hash_weights, others)}) == 7
+
+
+def test_weights_have_the_rights_of_other_files(tmp_path):
+    write_safetensors(tmp_path / "weights.safetensors", {"a": np.zeros(1, np.float32)})
+    (tmp_path / "other").touch()
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
