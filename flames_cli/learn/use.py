@@ -17,8 +17,9 @@ from flames_cli.learn.predict import Tta, forward
 from flames_cli.store.models import ModelInfo
 
 ON_CPU, ON_GPU = 2, 32
-"""Images in a step by default. On a CPU larger steps leave its caches: 16 images of 240×240 take 1.5 times as
-long each as 2 (unet and densenet-unet), and more memory."""
+"""Images in a step by default. On a CPU larger steps cost more for each image, since the C library returns
+their large buffers to the system and gets them again in every layer: 16 images of 240×240 take 1.6 times as
+long each as 2 (unet)."""
 
 
 class Predictor(Protocol):
