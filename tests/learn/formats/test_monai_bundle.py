@@ -114,7 +114,7 @@ def write_volume(path, axes):
 
 RULES = [
     (IntensityRule(percentile=95.0), "axial", "RAS"),
-    (IntensityRule(window=(50.0, 400.0)), "coronal", "LPS"),
+    pytest.param(IntensityRule(window=(50.0, 400.0)), "coronal", "LPS", marks=pytest.mark.long),
     (IntensityRule(percentile=90.0, percentile_of="foreground"), "sagittal", "PIR"),
 ]
 

@@ -20,7 +20,7 @@ from flames_cli.store.models import Architecture, ModelInfo, ModelInput, Trainin
 NO_IMAGES = np.zeros((0, 32, 32), np.float32)
 NORMS = {"unet": "group", "utnet": "frozen"}
 """Normalisation of the models that are not tested with BatchNorm."""
-MARKS = dict.fromkeys(("densenet-unet", "sd-utnet"), pytest.mark.long)
+MARKS = dict.fromkeys(("densenet-unet", "sd-utnet", "utnet"), pytest.mark.long)
 
 
 def make(name="unet", norm="batch", channels=1, size=32):
