@@ -24,7 +24,7 @@ from flames_cli.learn.devices import memory_format, pick_device, pick_precision
 from flames_cli.learn.models import options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.entries import describe_entries
-from flames_cli.learn.predict import Validation, validate
+from flames_cli.learn.predict import Validation, validate_by
 from flames_cli.report.model_card import write_card
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.models import ModelInfo
@@ -94,17 +94,8 @@ def _complete(
         return weights, None
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
-    options = request.training
-    found = validate(
-        model.to(device).to(memory_format=memory_format(device, precision)),
-        val,
-        options.batch_size,
-        device,
-        precision,
-        options.dice_weight,
-        options.per_pixel_focal,
-    )
-    return weights, found
+    model = model.to(device).to(memory_format=memory_format(device, precision))
+    return weights, validate_by(model, val, request.training, device, precision)
 
 
 def _say_kept(settings: NodeSettings, info: ModelInfo, folder: Path, aside: str) -> None:

@@ -4,7 +4,7 @@ from flames_cli.fed.messages import Profile, TrainRequest
 from flames_cli.learn.hardware import find_versions
 from flames_cli.learn.predict import Validation
 from flames_cli.store.files.parse import parse_json
-from flames_cli.store.models import Architecture, ModelInfo, ModelInput, TrainedOn, Training
+from flames_cli.store.models import Architecture, ModelInfo, TrainedOn, Training, describe_input
 
 
 def describe_model(
@@ -19,19 +19,17 @@ def describe_model(
     With differential privacy it has no numbers of images: the account does not cover them, and the folder may
     be given to others.
     """
-    prepared, private = profile.preparation, bool(request.clip)
+    private = bool(request.clip)
     own = TrainedOn(profile.client, profile.modality, profile.organ, 0, profile.n_train)
     return ModelInfo(
         name=request.run_name,
         architecture=Architecture(request.model, request.training.norm, parse_json(request.model_options)),
-        input=ModelInput(
-            modality=profile.modality,
-            organs=tuple(profile.organ.split(", ")),
-            size=profile.size,
-            channels=profile.channels,
-            plane=next(iter(prepared.planes), "axial"),
-            mask_resize=next(iter(prepared.mask_resize), "aligned"),
-            intensities=prepared.intensities,
+        input=describe_input(
+            profile.modality,
+            tuple(profile.organ.split(", ")),
+            profile.size,
+            profile.channels,
+            [profile.preparation],
         ),
         training=Training(
             kind="client",

@@ -13,7 +13,7 @@ from flames_cli.learn.epochs import torch_randomness
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
-from flames_cli.learn.predict import validate
+from flames_cli.learn.predict import validate_by
 from flames_cli.learn.train_options import LocalRound
 
 STATISTICS_IMAGES = 32
@@ -84,15 +84,6 @@ def _score(
         if options.precise_norm:
             with torch_randomness(local, device):
                 estimate_statistics(model, weights, train, options.batch_size, device, precision, on)
-        found = validate(
-            model,
-            val,
-            options.batch_size,
-            device,
-            precision,
-            options.dice_weight,
-            options.per_pixel_focal,
-            used,
-        )
+        found = validate_by(model, val, options, device, precision, used)
         patients, dice[name] = found.n_patients, found.dice
     return patients, dice

@@ -17,7 +17,7 @@ from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.local_updates import LocalUpdate, batch_scale
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import own_statistics
-from flames_cli.learn.predict import Validation, validate
+from flames_cli.learn.predict import Validation, validate_by
 from flames_cli.learn.train_options import LocalRound
 from flames_cli.learn.training_loss import OtherStyle, training_loss
 
@@ -74,15 +74,7 @@ class Epochs:
             return None
         options = self.local.options
         with self._own_statistics() if options.precise_norm else nullcontext():
-            return validate(
-                self.model,
-                self.val,
-                options.batch_size,
-                self.device,
-                self.precision,
-                options.dice_weight,
-                options.per_pixel_focal,
-            )
+            return validate_by(self.model, self.val, options, self.device, self.precision)
 
     @contextmanager
     def _own_statistics(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from flames_cli.learn.epochs import torch_randomness
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import estimate_statistics
-from flames_cli.learn.predict import Validation, validate
+from flames_cli.learn.predict import Validation, validate_by
 from flames_cli.learn.train_options import LocalRound
 
 
@@ -63,7 +63,5 @@ def examine_models(
     load_weights(model, used)
     found = None
     if len(val):
-        found = validate(
-            model, val, options.batch_size, device, precision, options.dice_weight, options.per_pixel_focal
-        )
+        found = validate_by(model, val, options, device, precision)
     return FinalModels(statistics_of(used) if estimate else {}, of_server, found)

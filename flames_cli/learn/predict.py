@@ -16,6 +16,7 @@ from flames_cli.core.scores.metrics import EPSILON
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.losses import dice_focal_loss
+from flames_cli.learn.train_options import TrainOptions
 
 THRESHOLD = 0.5
 
@@ -140,6 +141,27 @@ def validate(
         n_patients=dataset.count_patients(cases),
         dice_small=fmean(small) if small else None,
         n_small=len(small),
+    )
+
+
+def validate_by(
+    model: nn.Module,
+    dataset: ShardDataset,
+    options: TrainOptions,
+    device: torch.device,
+    precision: Precision,
+    order: Sequence[int] | None = None,
+) -> Validation:
+    """Return what `validate` does, with the batches and the loss of a client's `options`."""
+    return validate(
+        model,
+        dataset,
+        options.batch_size,
+        device,
+        precision,
+        options.dice_weight,
+        options.per_pixel_focal,
+        order,
     )
 
 

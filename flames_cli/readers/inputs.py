@@ -43,6 +43,11 @@ class InputImage:
     problem: str = ""
     """Reason why it cannot be read; empty where only reading it shows that."""
 
+    @property
+    def is_volume(self) -> bool:
+        """True for a volume, False for a still image."""
+        return self.kind in ("nifti", "series")
+
 
 @dataclass(frozen=True, slots=True)
 class FoundInputs:

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,21 @@ class ModelInput:
     """Method by which the masks of its training images were resized."""
     intensities: tuple[IntensityRule, ...] = ()
     """Rules of its training images, each once; empty: not known."""
+
+
+def describe_input(
+    modality: str, organs: tuple[str, ...], size: int, channels: int, prepared: Sequence[Preparation]
+) -> ModelInput:
+    """Return the images that a model is for, from how its clients prepared theirs."""
+    return ModelInput(
+        modality=modality,
+        organs=organs,
+        size=size,
+        channels=channels,
+        plane=next((plane for one in prepared for plane in one.planes), "axial"),
+        mask_resize=next((resize for one in prepared for resize in one.mask_resize), "aligned"),
+        intensities=tuple(dict.fromkeys(rule for one in prepared for rule in one.intensities)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ def judged(monkeypatch, *verdicts):
         dice, loss = verdicts[len(weights) - 1]
         return Validation(loss, dice, 3)
 
-    monkeypatch.setattr(epochs, "validate", validate)
+    monkeypatch.setattr(epochs, "validate_by", validate)
     return weights
 
 
@@ -300,14 +300,14 @@ def test_a_last_batch_of_one_case_joins_the_previous_one(nothing):
 
 def test_the_last_epoch_is_selected_on_request(cases, held_out, monkeypatch):
     verdicts = iter([0.9, 0.3])  # as received, and after the last epoch
-    monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
+    monkeypatch.setattr(epochs, "validate_by", lambda *_: Validation(1.0, next(verdicts), 3))
     result = run(cases, held_out, local_epochs=3, keep_epoch="last")
     assert (result.best_epoch, result.n_steps, result.trained.dice) == (3, 9, 0.3)
 
 
 def test_the_reported_steps_led_to_the_selected_epoch(cases, held_out, monkeypatch):
     verdicts = iter([0.1, 0.2, 0.9, 0.3])
-    monkeypatch.setattr(epochs, "validate", lambda *_: Validation(1.0, next(verdicts), 3))
+    monkeypatch.setattr(epochs, "validate_by", lambda *_: Validation(1.0, next(verdicts), 3))
     result = run(cases, held_out, local_epochs=3)
     assert (result.best_epoch, result.n_steps) == (2, 6)
 

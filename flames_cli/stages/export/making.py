@@ -11,7 +11,7 @@ from flames_cli.learn.models import options_for
 from flames_cli.stages.export.clients import ClientFacts, members_of
 from flames_cli.stages.export.source_runs import SourceRun
 from flames_cli.stages.server_models import ServerModel, list_server_models
-from flames_cli.store.models import Architecture, ModelInfo, ModelInput, Seen, TrainedOn, Training
+from flames_cli.store.models import Architecture, ModelInfo, Seen, TrainedOn, Training, describe_input
 from flames_cli.store.seen import find_seen
 
 CLIENT = "client:"
@@ -114,21 +114,18 @@ def _describe(
         members: all clients whose data trained the model.
         client: the client whose model it is; empty: it is the server's.
     """
-    prepared = [one.preparation for one in own]
     trained_on = (TrainedOn(one.name, one.modality, one.organ, one.patients, one.images) for one in members)
     return ModelInfo(
         name=name_model(run.folder.name, client or modality),
         architecture=Architecture(
             run.config.model, run.config.training.norm, options_for(run.channels, run.config.model_options)
         ),
-        input=ModelInput(
-            modality=modality,
-            organs=tuple(sorted({organ for one in own for organ in one.organ.split(", ") if organ})),
-            size=run.size,
-            channels=run.channels,
-            plane=next((plane for one in prepared for plane in one.planes), "axial"),
-            mask_resize=next((resize for one in prepared for resize in one.mask_resize), "aligned"),
-            intensities=tuple(dict.fromkeys(rule for one in prepared for rule in one.intensities)),
+        input=describe_input(
+            modality,
+            tuple(sorted({organ for one in own for organ in one.organ.split(", ") if organ})),
+            run.size,
+            run.channels,
+            [one.preparation for one in own],
         ),
         training=Training(
             kind="client" if client else "server",

@@ -14,7 +14,7 @@ from flames_cli.core.imaging.geometry import map_from_square
 from flames_cli.core.imaging.volumes import restore_volume
 from flames_cli.learn.predict import MaskRule
 from flames_cli.learn.use import Predictor, mean_probabilities
-from flames_cli.stages.predict.preparing import Preparation, Prepared
+from flames_cli.stages.predict.preparing import ModelPreparation, Prepared
 
 AT_ONCE = 64
 """Number of images whose probabilities are in memory together."""
@@ -48,7 +48,7 @@ class Predicting:
     """Models, and the rule that makes masks of their probabilities."""
 
     members: tuple[Member, ...]
-    preparations: tuple[Preparation, ...]
+    preparations: tuple[ModelPreparation, ...]
     rule: MaskRule
     with_probabilities: bool = False
     """True to keep the probabilities of all pixels in memory."""

@@ -11,7 +11,7 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.readers.formats.ranges import family_of
 from flames_cli.stages.export.making import make_client_model, make_server_model
 from flames_cli.stages.export.source_runs import read_source_run
-from flames_cli.stages.predict.preparing import Preparation, preparation_of
+from flames_cli.stages.predict.preparing import ModelPreparation, preparation_of
 from flames_cli.store.models import INFO, ModelInfo, read_model
 from flames_cli.store.weights import hash_weights
 from flames_cli.store.workspace import model_folder
@@ -25,7 +25,7 @@ class ChosenModel:
     weights: Weights
     sha256: str
     """Checksum of its weights."""
-    preparation: Preparation
+    preparation: ModelPreparation
 
 
 def choose_models(config: PredictConfig) -> list[ChosenModel]:

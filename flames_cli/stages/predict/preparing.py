@@ -24,7 +24,7 @@ from flames_cli.store.models import ModelInput
 
 
 @dataclass(frozen=True, slots=True)
-class Preparation:
+class ModelPreparation:
     """Rules by which a model's images are prepared; models of one ensemble may share them."""
 
     size: int
@@ -44,10 +44,10 @@ class Preparation:
         )
 
 
-def preparation_of(model: ModelInput, rule: IntensityRule | None = None) -> Preparation:
+def preparation_of(model: ModelInput, rule: IntensityRule | None = None) -> ModelPreparation:
     """Return the preparation of a model's images; `rule` replaces its own rules of intensities."""
     own = model.intensities[0] if len(model.intensities) == 1 else None
-    return Preparation(model.size, model.channels, model.plane, model.mask_resize, rule or own)
+    return ModelPreparation(model.size, model.channels, model.plane, model.mask_resize, rule or own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Prepared:
 def prepare(
     image: InputImage,
     digest: str,
-    hows: Sequence[Preparation],
+    hows: Sequence[ModelPreparation],
     with_pictures: bool,
     truth: TruthSource | None = None,
 ) -> Prepared:
@@ -115,7 +115,7 @@ def prepare(
     Args:
         image: the input.
         digest: its checksum (see `InputHashes`).
-        hows: the preparations; the file is read once for each.
+        hows: the preparations; those that differ in the size only share one reading of the file.
         with_pictures: True to keep its images in 8 bits.
         truth: where its true mask is; None: nowhere.
 
@@ -124,9 +124,12 @@ def prepare(
     """
     start, squares = time.perf_counter(), []
     wanted = truth.of(image) if truth else None
+    labels = truth.labels if truth else ()
+    last: ReadOptions | None = None
     for how in hows:
-        options = how.read_options(truth.labels if truth else ())
-        cases = read_input(wanted or image, options, with_masks=wanted is not None)
+        options = how.read_options(labels)
+        if options != last:
+            cases, last = read_input(wanted or image, options, with_masks=wanted is not None), options
         squares.append(prepare_squares(cases, how))
     first = cases[0]
     return Prepared(
@@ -184,7 +187,7 @@ def _joined(parts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def prepare_squares(cases: Sequence[RawCase], how: Preparation) -> Squares:
+def prepare_squares(cases: Sequence[RawCase], how: ModelPreparation) -> Squares:
     """Return the images of one input as a model receives them.
 
     Raises:

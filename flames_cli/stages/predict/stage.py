@@ -14,7 +14,7 @@ from flames_cli.readers.inputs import FoundInputs, find_inputs
 from flames_cli.stages.predict.files import open_folder
 from flames_cli.stages.predict.models import ChosenModel, choose_models, threshold_of
 from flames_cli.stages.predict.truth import TruthSource, TruthSummary, find_truth, summarise_truth
-from flames_cli.stages.predict.work import VOLUMES, Work
+from flames_cli.stages.predict.work import Work
 from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.files.locks import locked
 from flames_cli.store.prediction_folder import PredictedCase, PredictionFile, case_json
@@ -113,7 +113,7 @@ def _require_rules(models: Sequence[ChosenModel], found: FoundInputs) -> None:
     Raises:
         FlamesError: it has none, or several.
     """
-    if not all(image.kind in VOLUMES for image in found.inputs):
+    if not all(image.is_volume for image in found.inputs):
         return
     for model in models:
         if model.preparation.intensities is None:

@@ -18,14 +18,12 @@ from flames_cli.stages.predict.masks import Member, Predicting, SourceMask, in_f
 from flames_cli.stages.predict.measures import measure
 from flames_cli.stages.predict.models import ChosenModel
 from flames_cli.stages.predict.pictures import write_overlays
-from flames_cli.stages.predict.preparing import InputHashes, Preparation, Prepared, prepare
+from flames_cli.stages.predict.preparing import InputHashes, ModelPreparation, Prepared, prepare
 from flames_cli.stages.predict.truth import TruthSource, score
 from flames_cli.store.prediction_folder import PredictedCase
 from flames_cli.writers.label import ModelLabel
 from flames_cli.writers.masks import write_mask, write_probabilities
 
-VOLUMES = ("nifti", "series")
-"""Kinds of inputs that are volumes."""
 STILL_WEIGHT = 1 / 32
 """Weight of a still image while a volume weighs 1: so many may be in memory in place of one volume."""
 
@@ -39,8 +37,20 @@ class _Failed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Input with the mask that the models found in it."""
+
+    prepared: Prepared
+    mask: SourceMask
+    seconds: float
+    """Seconds that the models took."""
+
+
 Ready = Prepared | _Failed | PredictedCase
 """An input that was read: ready for the models, failed, or done before."""
+Done = _Found | _Failed | PredictedCase
+"""An input after the models."""
 
 
 class Work:
@@ -55,7 +65,7 @@ class Work:
         folder: Folder,
     ) -> None:
         self._config, self._models, self._truth, self._folder = config, models, truth, folder
-        self._preparations: tuple[Preparation, ...] = tuple(
+        self._preparations: tuple[ModelPreparation, ...] = tuple(
             dict.fromkeys(model.preparation for model in models)
         )
         members = [
@@ -102,9 +112,8 @@ class Work:
             reason = str(error).removeprefix(f"{first.name}: ").removeprefix(f"{first.parent.name}: ")
             return _Failed(image, digest, reason)
 
-    def _compute(self, read: Iterator[Ready]) -> Iterator[tuple[Ready, SourceMask | None, float]]:
-        """Yield each input with its mask and the seconds that the models took; stills go through the models
-        together, as many as are in a step."""
+    def _compute(self, read: Iterator[Ready]) -> Iterator[Done]:
+        """Yield each input with its mask; stills go through the models together, as many as are in a step."""
         group: list[Ready] = []
         n_stills = 0
         for ready in read:
@@ -115,28 +124,27 @@ class Work:
                 group, n_stills = [], 0
         yield from self._predict(group)
 
-    def _predict(self, group: Sequence[Ready]) -> Iterator[tuple[Ready, SourceMask | None, float]]:
+    def _predict(self, group: Sequence[Ready]) -> Iterator[Done]:
         start = time.perf_counter()
         prepared = [one for one in group if isinstance(one, Prepared)]
         masks = iter(self._predicting.predict(prepared))
         seconds = (time.perf_counter() - start) / max(1, len(prepared))
         for one in group:
-            yield (one, next(masks), seconds) if isinstance(one, Prepared) else (one, None, 0.0)
+            yield _Found(one, next(masks), seconds) if isinstance(one, Prepared) else one
 
-    def _write(self, item: tuple[Ready, SourceMask | None, float]) -> tuple[PredictedCase, bool]:
-        ready, found, seconds = item
-        if isinstance(ready, PredictedCase):
-            return ready, True
-        if isinstance(ready, _Failed) or found is None:
-            return self._failed(ready.image, ready.sha256, getattr(ready, "reason", "")), False
-        start = time.perf_counter()
+    def _write(self, done: Done) -> tuple[PredictedCase, bool]:
+        if isinstance(done, PredictedCase):
+            return done, True
+        if isinstance(done, _Failed):
+            return self._failed(done.image, done.sha256, done.reason), False
+        start, prepared = time.perf_counter(), done.prepared
         try:
-            case = self._finish(ready, found)
+            case = self._finish(prepared, done.mask)
         except NotWritten:
             raise
         except FlamesError as error:
-            return self._failed(ready.image, ready.sha256, str(error)), False
-        spent = ready.seconds + seconds + time.perf_counter() - start
+            return self._failed(prepared.image, prepared.sha256, str(error)), False
+        spent = prepared.seconds + done.seconds + time.perf_counter() - start
         return replace(case, seconds=round(spent, 4)), False
 
     def _failed(self, image: InputImage, digest: str, reason: str) -> PredictedCase:
@@ -196,10 +204,9 @@ class Work:
 
 
 def _weight_of_reading(image: InputImage) -> float:
-    return 1.0 if image.kind in VOLUMES else STILL_WEIGHT
+    return 1.0 if image.is_volume else STILL_WEIGHT
 
 
-def _weight_of_writing(item: tuple[Ready, SourceMask | None, float]) -> float:
-    ready = item[0]
+def _weight_of_writing(done: Done) -> float:
     # A volume is written before the models begin with the next one, which is in memory already.
-    return 2.0 if isinstance(ready, Prepared) and ready.is_volume else STILL_WEIGHT
+    return 2.0 if isinstance(done, _Found) and done.prepared.is_volume else STILL_WEIGHT

@@ -10,9 +10,9 @@ from flames_cli.demo_data import DEMO_DATA
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.predict import MaskRule
 from flames_cli.learn.segment import Segmenter
-from flames_cli.readers.inputs import find_inputs
+from flames_cli.readers.inputs import find_inputs, read_input
 from flames_cli.stages.predict import preparing
-from flames_cli.stages.predict.preparing import InputHashes, Preparation, prepare
+from flames_cli.stages.predict.preparing import InputHashes, ModelPreparation, prepare
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.cases import CaseInfo, CaseSet, SetInfo
 from flames_cli.store.files.hashes import hash_file
@@ -24,7 +24,7 @@ RULE = IntensityRule(percentile=95.0)
 
 
 def prepared_of(path, size, channels=1, rule=RULE):
-    how = Preparation(size, channels, "axial", "aligned", rule)
+    how = ModelPreparation(size, channels, "axial", "aligned", rule)
     return {
         image.name: prepare(image, InputHashes().of_image(image), [how], with_pictures=False)
         for image in find_inputs([path]).inputs
@@ -103,3 +103,17 @@ def test_a_file_with_many_images_is_hashed_once(tmp_path, monkeypatch):
     found = [hashes.of_image(image) for image in find_inputs([tmp_path / "a.tif"]).inputs]
     assert len(set(found)) == 3
     assert hashed == [tmp_path / "a.tif"]
+
+
+def test_models_that_differ_in_the_size_only_share_one_reading(tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((40, 30), np.uint8)).save(tmp_path / "a.png")
+    (image,) = find_inputs([tmp_path / "a.png"]).inputs
+    read = []
+    monkeypatch.setattr(preparing, "read_input", lambda *a, **k: read.append(a) or read_input(*a, **k))
+    hows = [ModelPreparation(size, channels, "axial", "aligned", RULE) for size, channels in SIZES]
+    found = prepare(image, "", hows, with_pictures=False)
+    assert [one.pixels.shape for one in found.squares] == [(1, 16, 16), (1, 32, 32), (1, 16, 16, 3)]
+    assert len(read) == 2, "once in grey, once in colour"
+
+
+SIZES = ((16, 1), (32, 1), (16, 3))
