@@ -1,6 +1,5 @@
 """Parallel work: results come in order, with a bounded number of them in memory."""
 
-import os
 import threading
 import time
 from collections import deque
@@ -9,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from flames_cli.core.cores import available_cores
 from flames_cli.stages.worker_processes import CannotStart, WorkerProcesses
 
 Item = TypeVar("Item")
@@ -35,7 +35,7 @@ def ordered_map(
     Raises:
         FlamesError: a process was ended by the system, for example because the memory was full.
     """
-    count = workers or os.cpu_count() or 1
+    count = workers or available_cores()
     waiting: deque[Future[Result]] = deque()
     crew = _Crew(function, count, len(items))
     with ThreadPoolExecutor(count) as pool:
@@ -108,7 +108,7 @@ def weighted_map(
     no third is in memory; an item of weight above 1 is in memory alone.
     """
     waiting: deque[tuple[float, Future[Result]]] = deque()
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
         try:
             for item in items:
                 waiting.append((weight(item), pool.submit(function, item)))

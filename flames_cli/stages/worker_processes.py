@@ -81,8 +81,8 @@ class WorkerProcesses:
             succeeded, result, trace = channel.recv()
         except (EOFError, OSError) as error:
             raise FlamesError(
-                f"one of {self._count} processes that read the images was ended by the system, expected all to "
-                "continue; probably memory ran out: pass a smaller --workers"
+                f"one of {self._count} processes that share the work was ended by the system, probably "
+                "because memory ran out; expected all to continue: pass a smaller --workers"
             ) from error
         finally:
             self._idle.put(channel)

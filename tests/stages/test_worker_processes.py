@@ -106,11 +106,9 @@ def test_threads_do_the_work_if_no_process_can_be_started(at_once, monkeypatch, 
 
 
 def test_an_error_in_a_process_is_raised_as_it_was_and_ends_the_processes(at_once):
-    results = ordered_map(
-        operator.call, [at_once] * 2 + [partial(int, "five")] + [os.getpid] * 50, workers=2
-    )
+    results = ordered_map(operator.call, [at_once] * 2 + [partial(int, "five")] + [os.getpid] * 50, workers=2)
     assert [next(results), next(results)] == [True, True]
-    with pytest.raises(ValueError, match="invalid literal for int.* 'five'") as raised:
+    with pytest.raises(ValueError, match=r"invalid literal for int.* 'five'") as raised:
         next(results)
     assert any("In another process" in note for note in raised.value.__notes__)
     assert children() == []
@@ -138,7 +136,6 @@ def test_no_process_survives_the_one_that_started_it(how):
     with subprocess.Popen(
         [sys.executable, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root
     ) as command:
-        assert command.stdin and command.stdout and command.stderr
         command.stdin.write(SCRIPT.encode())
         command.stdin.close()
         printed = [command.stdout.readline().decode().strip() for _ in range(2 + 12)]
@@ -153,11 +150,16 @@ def test_no_process_survives_the_one_that_started_it(how):
 
 def test_processes_write_the_file_that_threads_write(tmp_path, at_once, monkeypatch):
     raw = DEMO_DATA["otu2d"](tmp_path / "raw", 20, 0)
-    make_salt(tmp_path / "salt")
+    salt = tmp_path / "salt"
+    make_salt(salt)
     made = []
     for name, workers in (("one", 1), ("two", 2)):
         config = PreprocessConfig(
-            workspace=tmp_path / name, raw={"otu2d": raw}, size=32, workers=workers, salt_file=tmp_path / "salt"
+            workspace=tmp_path / name,
+            raw={"otu2d": raw},
+            size=32,
+            workers=workers,
+            salt_file=tmp_path / "salt",
         )
         preprocess(config, "otu2d")
         made.append(hash_file(config.workspace / "preprocessed" / "otu2d.h5"))
