@@ -33,6 +33,7 @@ from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
 from flames_cli.fed.messages import ARRAYS, METRICS, TRAIN, Profile, pack_profile, pack_report, unpack_task
 from flames_cli.fed.plan import Plan
+from flames_cli.fed.records import record_of
 from flames_cli.fed.server import Federation, make_server_app
 
 ARMS = ("fedavg", "flames", "flower")
@@ -176,13 +177,13 @@ def answer_flames(message: Message) -> Message:
 
 def answer_flower(message: Message) -> Message:
     """Return a reply for Flower's strategies."""
-    weights = move({name: array.numpy() for name, array in message.content[ARRAYS].items()})
+    weights = move({name: array.numpy() for name, array in record_of(message, ARRAYS, ArrayRecord).items()})
     metrics = MetricRecord({"num-examples": EXAMPLES})
     return Message(RecordDict({ARRAYS: flower_record(weights), METRICS: metrics}), reply_to=message)
 
 
 def flower_record(weights: Weights) -> ArrayRecord:
-    """Return weights as Flower's strategies need them: an array for each entry."""
+    """Return weights as Flower's own strategies expect them: one array for each entry."""
     return ArrayRecord({name: Array(array) for name, array in weights.items()})
 
 
