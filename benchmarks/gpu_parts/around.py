@@ -14,7 +14,7 @@ from torch import Tensor
 from flames_cli.core.rng import derive_rng
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset, iterate_batches
-from flames_cli.learn.devices import autocast, memory_format, pick_precision
+from flames_cli.learn.devices import autocast, memory_format, pick_precision, place
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.predict import validate
@@ -99,7 +99,6 @@ def _measure(
     """Time what the toolkit does today."""
     device, n = run.device, len(train)
     precision = pick_precision("auto", device, job.model)
-    layout = memory_format(device, precision)
 
     def note(name: str, seconds: float, images: int) -> None:
         pieces[name] = _piece(seconds, images)
@@ -118,7 +117,7 @@ def _measure(
     _time_copies(job, run, note)
     seconds, model = _timed(lambda: build_model(job.model, seed=0, **job.options))
     note("build the model (each client, each round)", seconds, n)
-    seconds, _ = _timed(lambda: model.to(device).to(memory_format=layout))
+    seconds, _ = _timed(lambda: place(model, device, precision))
     note("model → device", seconds, n)
     _time_step(job, model, run, note)
     weights = to_weights(model)
@@ -164,7 +163,7 @@ def _time_step(job: Job, model: torch.nn.Module, run: Run, note: Callable[[str, 
     device = run.device
     precision = pick_precision("auto", device, job.model)
     images, masks = draw_batch(job.size, job.batch, device, job.options["in_channels"])
-    images = images.contiguous(memory_format=memory_format(device, precision))
+    images = images.contiguous(memory_format=memory_format(device, precision, model))
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
     model.train()
     times: dict[str, list[float]] = {"forward": [], "backward": [], "Adam": []}

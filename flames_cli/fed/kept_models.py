@@ -20,7 +20,7 @@ from flames_cli.fed.node import Declined, NodeSettings
 from flames_cli.fed.node_log import say
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.training import receive_final_model
-from flames_cli.learn.devices import memory_format, pick_device, pick_precision
+from flames_cli.learn.devices import pick_device, pick_precision, place
 from flames_cli.learn.models import options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.entries import describe_entries
@@ -94,7 +94,7 @@ def _complete(
         return weights, None
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
-    model = model.to(device).to(memory_format=memory_format(device, precision))
+    model = place(model, device, precision)
     return weights, validate_by(model, val, request.training, device, precision)
 
 

@@ -17,7 +17,7 @@ from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
 from flames_cli.learn.candidates import choose_model
-from flames_cli.learn.devices import memory_format, pick_device, pick_precision
+from flames_cli.learn.devices import pick_device, pick_precision, place
 from flames_cli.learn.epochs import OnStep
 from flames_cli.learn.models import build_model, check_options
 from flames_cli.learn.models.arrays import load_weights, to_weights
@@ -50,7 +50,7 @@ def train_client(
     model = receive_model(task, state)
     train, val, local = cache.load(settings, "train"), cache.load(settings, "val"), _local_round(task, state)
     received = to_weights(model) if local.offer else {}
-    model = model.to(device).to(memory_format=memory_format(device, precision))
+    model = place(model, device, precision)
     choice, _ = choose_model(model, received, train, val, local, device, precision)
     result = train_epochs(model, train, val, local, device, precision, on_step)
 

@@ -1,12 +1,15 @@
 """Choice of the device and of the precision of training."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
+from torch import nn
 
 from flames_cli.errors import FlamesError
+from flames_cli.learn.process import prepare_process
 
 Precision = Literal["fp32", "bf16"]
+Model = TypeVar("Model", bound=nn.Module)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -55,9 +58,24 @@ def pick_precision(name: str, device: torch.device, model_name: str) -> Precisio
     return "bf16" if name == "bf16" else "fp32"
 
 
-def memory_format(device: torch.device, precision: Precision) -> torch.memory_format:
-    """Return channels-last on CUDA and for bfloat16. In float32 on a CPU both formats are as fast."""
+def place(model: Model, device: torch.device, precision: Precision) -> Model:
+    """Move `model`, in place, to `device` in the memory format that is fastest there, and return it.
+
+    Every model is placed here before its first use, so this also prepares the process (`prepare_process`).
+    """
+    prepare_process()
+    return model.to(device).to(memory_format=memory_format(device, precision, model))
+
+
+def memory_format(device: torch.device, precision: Precision, model: nn.Module) -> torch.memory_format:
+    """Return the memory format of the weights and images of `model` on `device`.
+
+    Channels-last is faster on CUDA, for bfloat16, and in float32 on a CPU, with one exception: a model that
+    is `wide` is faster with contiguous memory on a CPU without AVX-512 (docs/performance.md).
+    """
     last = device.type == "cuda" or precision == "bf16"
+    if device.type == "cpu":
+        last = last or not getattr(model, "wide", False) or _has_avx512()
     return torch.channels_last if last else torch.contiguous_format
 
 
@@ -83,6 +101,10 @@ def _gains_from_bf16(device: torch.device, model_name: str) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and model_name == "densenet-unet" and _has_bf16_instructions()
+
+
+def _has_avx512() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def _has_bf16_instructions() -> bool:

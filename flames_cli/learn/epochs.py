@@ -116,7 +116,7 @@ class Epochs:
         """Make one step of the local update and return the loss of the batch."""
         options = self.local.options
         self.local_update.optimiser.zero_grad(set_to_none=True)
-        layout = memory_format(self.device, self.precision)
+        layout = memory_format(self.device, self.precision, self.model)
         with autocast(self.device, self.precision):
             loss = training_loss(
                 self.model,

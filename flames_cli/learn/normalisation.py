@@ -79,7 +79,7 @@ def _estimate(
     precision: Precision,
     order: Sequence[int] | None,
 ) -> None:
-    layout = memory_format(device, precision)
+    layout = memory_format(device, precision, model)
     batches = iterate_batches(data, range(len(data)) if order is None else order, batch_size, merge_lone=True)
     with autocast(device, precision):
         update_bn(

@@ -103,7 +103,7 @@ def forward(
         tta: test-time augmentation.
     """
     with torch.inference_mode(), autocast(device, precision):
-        inputs = images.to(device, memory_format=memory_format(device, precision))
+        inputs = images.to(device, memory_format=memory_format(device, precision, model))
         found: Tensor = model(inputs).float() if tta == "none" else _mean_of_flips(model, inputs)
     return found
 
