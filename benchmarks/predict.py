@@ -27,6 +27,7 @@ import torch
 from PIL import Image
 
 from flames_cli.config import PredictConfig
+from flames_cli.core.cores import available_cores
 from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.demo_data.layouts import draw_brats, draw_otu2d
 from flames_cli.learn.models import build_model
@@ -181,7 +182,7 @@ def main() -> None:
         measure_here(options)
         return
     print(
-        f"{options.model} {options.size}×{options.size} on {options.device}, {os.cpu_count()} cores, "
+        f"{options.model} {options.size}×{options.size} on {options.device}, {available_cores()} cores, "
         f"fastest of {options.repeats} runs each"
     )
     with tempfile.TemporaryDirectory() as made:

@@ -8,7 +8,6 @@ data set without a folder.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from flames_cli.config import PreprocessConfig
+from flames_cli.core.cores import available_cores
 from flames_cli.demo_data import DEMO_DATA
 from flames_cli.stages.preprocess.stage import preprocess
 
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0, help="threads; 0: one per core")
     options = parser.parse_args()
-    print(f"{os.cpu_count()} cores, fastest of {options.repeats} runs each")
+    print(f"{available_cores()} cores, fastest of {options.repeats} runs each")
     for name, (noun, reference) in REFERENCES.items():
         with tempfile.TemporaryDirectory() as drawn:
             root = getattr(options, name) or DEMO_DATA[name](Path(drawn), PHANTOM_PATIENTS[name], 0)

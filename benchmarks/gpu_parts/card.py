@@ -1,7 +1,6 @@
 """Section card: which machine this is, and what it can do at the most."""
 
 import datetime
-import os
 import platform
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from flames_cli.core.cores import available_cores
 from gpu_parts.running import Clock, Run
 from gpu_parts.timing import backend, clear, median_seconds
 
@@ -60,7 +60,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
     }
 

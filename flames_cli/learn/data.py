@@ -3,7 +3,6 @@
 B batch, C channels (1 grey, 3 colour), H W pixels.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flames_cli.arrays import Mask
+from flames_cli.core.cores import available_cores
 from flames_cli.core.imaging.geometry import Warp, apply_warp
 from flames_cli.core.imaging.intensity import dequantise
 from flames_cli.core.imaging.small_lesion_rule import Lesion, SmallLesionRule
@@ -141,7 +141,7 @@ def iterate_batches(
         merge_lone: add a last batch of one case to the batch before it, as training needs.
     """
     waiting: deque[list[Future[Example]]] = deque()
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(workers or min(8, available_cores())) as pool:
         for batch in in_batches(order, batch_size, merge_lone):
             waiting.append([pool.submit(dataset.example, index, warp_of(index)) for index in batch])
             if len(waiting) > AHEAD:

@@ -1,6 +1,5 @@
 """This machine and the versions of its libraries, as a run records them: no name of a host or of a user."""
 
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +9,7 @@ import psutil
 import torch
 
 from flames_cli import __version__
+from flames_cli.core.cores import available_cores
 
 GIB = 2**30
 PACKAGES = ("flwr", "numpy")
@@ -20,7 +20,7 @@ def describe_machine() -> dict[str, Any]:
     """Return processor, cores, threads of torch, memory in GiB, accelerators, system and versions."""
     return {
         "cpu": _processor(),
-        "cores": psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        "cores": min(psutil.cpu_count(logical=False) or available_cores(), available_cores()),
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / GIB, 1),
         "gpus": _accelerators(),

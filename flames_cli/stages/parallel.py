@@ -1,10 +1,11 @@
 """Parallel work in threads: results come in order, with a bounded number of them in memory."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from flames_cli.core.cores import available_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,7 +19,7 @@ def ordered_map(
 
     Threads are enough, because decoding, resampling and compression release Python's lock.
     """
-    count = workers or os.cpu_count() or 1
+    count = workers or available_cores()
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(count) as pool:
         try:
@@ -46,7 +47,7 @@ def weighted_map(
     no third is in memory; an item of weight above 1 is in memory alone.
     """
     waiting: deque[tuple[float, Future[Result]]] = deque()
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
         try:
             for item in items:
                 waiting.append((weight(item), pool.submit(function, item)))

@@ -296,6 +296,8 @@ def test_a_report_without_a_record_is_none(name):
         ({METRICS: MetricRecord({"n_examples": [1, 2], "n_steps": 1})}, TypeError),
         ({METRICS: MetricRecord({"n_examples": float("nan"), "n_steps": 1})}, ValueError),
         ({REPORT: ConfigRecord({"client": "brats-1"})}, KeyError),
+        ({REPORT: ConfigRecord({"client": "a", "modality": "CT", "round": True})}, TypeError),
+        ({REPORT: ConfigRecord({"client": "a", "modality": "CT", "round": 1.5})}, TypeError),
         ({ARRAYS: ArrayRecord({"w": Array("float32", (1,), "pickle", b"")})}, TypeError),
         ({ARRAYS: ArrayRecord({"w": Array("float32", (1,), "numpy.ndarray", b"no array")})}, ValueError),
     ],

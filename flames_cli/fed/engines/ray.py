@@ -1,12 +1,12 @@
 """The ray engine: Flower's simulation runtime, which trains many clients simultaneously on one machine."""
 
 import importlib.util
-import os
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from flames_cli.core.cores import available_cores
 from flames_cli.errors import FlamesError
 from flames_cli.fed.engines.submitted import run_submitted
 from flames_cli.fed.events import OnEvent
@@ -29,15 +29,16 @@ class Resources:
     @property
     def simultaneous(self) -> int:
         """Number of clients that train simultaneously, at least 1."""
-        by_cpu = (os.cpu_count() or 1) // self.cpus_per_client
+        by_cpu = available_cores() // self.cpus_per_client
         return max(1, min(by_cpu, self.gpus * self.clients_per_gpu) if self.gpus else by_cpu)
 
 
 def check_ray(cpus_per_client: int) -> None:
     """Raise FlamesError if ray is not installed, or if a client needs more CPUs than this machine has."""
-    if cpus_per_client > (os.cpu_count() or 1):
+    if cpus_per_client > available_cores():
         raise FlamesError(
-            f"--cpus-per-client is {cpus_per_client}, expected at most {os.cpu_count()}, as this machine has"
+            f"--cpus-per-client is {cpus_per_client}, expected at most {available_cores()}, "
+            "the number of cores that this process may use"
         )
     if importlib.util.find_spec("ray") is None:
         raise FlamesError(
@@ -77,5 +78,6 @@ def _federation_config(resources: Resources) -> dict[str, int | float]:
     return {
         "num-supernodes": resources.n_clients,
         "client-resources-num-cpus": resources.cpus_per_client,
+        "init-args-num-cpus": available_cores(),  # ray would count the machine's
         "client-resources-num-gpus": 1 / resources.clients_per_gpu if resources.gpus else 0.0,
     }

@@ -1,12 +1,12 @@
 """`flames info`: installed versions, this machine, and the content of the workspace."""
 
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
+from flames_cli.core.cores import available_cores
 from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.devices import describe_devices
 from flames_cli.learn.models import MODELS
@@ -35,7 +35,7 @@ def info(workspace: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "cpus": os.cpu_count(),
+        "cpus": available_cores(),
         "devices": describe_devices(),
         "datasets": {
             name: f"{reader.organ} {reader.modality}" if reader.modality else "your own, listed in a CSV"

@@ -11,14 +11,16 @@ from flames_cli.fed.engines.ray import Resources
 def test_as_many_clients_train_simultaneously_as_cpus_and_gpus_allow(
     cpus, per_client, gpus, per_gpu, simultaneous, monkeypatch
 ):
-    monkeypatch.setattr(ray.os, "cpu_count", lambda: cpus)
+    monkeypatch.setattr(ray, "available_cores", lambda: cpus)
     assert Resources(200, per_client, per_gpu, gpus).simultaneous == simultaneous
 
 
 @pytest.mark.parametrize(("gpus", "share"), [(0, 0.0), (1, 0.25), (2, 0.25)])
-def test_flower_gets_the_part_of_a_gpu_that_a_client_uses(gpus, share):
+def test_flower_gets_the_part_of_a_gpu_that_a_client_uses(gpus, share, monkeypatch):
+    monkeypatch.setattr(ray, "available_cores", lambda: 6)
     assert ray._federation_config(Resources(5, 2, 4, gpus)) == {
         "num-supernodes": 5,
         "client-resources-num-cpus": 2,
+        "init-args-num-cpus": 6,
         "client-resources-num-gpus": share,
     }
