@@ -36,9 +36,9 @@ class NodeProcess:
     def wake(self) -> None:
         """Let the process answer the message that waits at the node."""
         self._last = time.monotonic()
-        self._messages += 1
         if self.has_ended():
             self.start()
+        self._messages += 1
         process = self._process
         assert process is not None
         assert process.stdin is not None

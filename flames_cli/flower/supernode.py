@@ -38,8 +38,8 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 """Seconds between two requests for a message when there is none."""
 
 PAUSE_SHARE = 0.1
-"""The pause as a share of the time since the last message, so that the delay is small in proportion to a round
-of a second and to one of an hour."""
+"""The pause as a share of the time since the last message, so that the delay is small in proportion to the
+round."""
 
 LOOK_SECONDS = 0.5
 """Time between two checks whether the process that answers a message still runs."""
@@ -116,7 +116,7 @@ class Node:
         return True
 
     def _await_reply(self) -> None:
-        """Wait until the process has stored its reply completely; if it ends before, the reply is an error."""
+        """Wait until the process has stored its reply completely; an error is the reply if it ends before."""
         self.process.wake()
         while not self.state.wait_for_reply(LOOK_SECONDS):
             if self.process.has_ended():

@@ -196,6 +196,19 @@ def test_the_server_never_gets_the_paths_of_a_nodes_data(loopback):
         assert not file.is_file() or b"secret shard" not in file.read_bytes(), file
 
 
+def test_the_process_that_answers_messages_ends_with_its_node(loopback):
+    """The node is killed, and connects again when the command that keeps it starts it again."""
+    wait_for(lambda: loopback.online() == {loopback.known}, "the known node online")
+    node = psutil.Process(loopback.started["known"].pid)
+    (child,) = node.children(recursive=True)
+    assert child.cmdline()[-2] == "clientapp"
+
+    node.kill()
+
+    wait_for(lambda: not living([child]), "the end of the node's process")
+    loopback.start("known")
+
+
 def test_a_removed_key_is_rejected_from_then_on(loopback):
     wait_for(lambda: loopback.online() == {loopback.known}, "the known node online")
     loopback.cli.unregister(loopback.known)
@@ -204,26 +217,6 @@ def test_a_removed_key_is_rejected_from_then_on(loopback):
     wait_for(lambda: loopback.online() == set(), "the node gone")
     with pytest.raises(FlamesError, match="was removed before"):
         loopback.cli.register(loopback.deployment.node_key("known"), "known")
-
-
-def test_processes_that_a_node_started_end_with_it(loopback, tmp_path):
-    import psutil
-
-    site = loopback.deployment.site("unknown")
-    settings = settings_for(site, NodeSettings(shards=(tmp_path / "a.h5",)))
-    command = node_command(site, settings, True, free_port())
-    process = start(command, tmp_path / "log", child_environment(tmp_path))
-    family: list[Any] = []
-
-    def has_children() -> bool:
-        family[:] = psutil.Process(process.pid).children(recursive=True)
-        return bool(family)
-
-    wait_for(has_children, "the node's own processes")
-    stop(process)
-
-    left = [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    assert not left
 
 
 def test_only_the_owner_can_read_the_servers_files(loopback):
