@@ -22,7 +22,7 @@ from flames_cli.store.clients import parse_preparation, preparation_text
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 9
+PROTOCOL = 10
 """Version of these messages; a node with another version is rejected."""
 
 REPORTED = {
