@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from flames_cli.config import FederateConfig, PartitionConfig, PreprocessConfig
@@ -60,6 +61,7 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
+    """Return the options: number of rounds, and the folder that keeps the logs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -69,6 +71,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def measure_sites(folder: Path, options: argparse.Namespace) -> None:
+    """Measure the same run in one process and with real nodes, twice."""
     workspace = folder / "workspace"
     prepare(workspace)
     inline = run(workspace, "inline", options.rounds)
@@ -79,6 +82,7 @@ def measure_sites(folder: Path, options: argparse.Namespace) -> None:
 
 
 def prepare(workspace: Path) -> None:
+    """Preprocess and partition a few small images of each site."""
     for name, patients in PATIENTS.items():
         raw = DEMO_DATA[name](workspace / "raw" / name, patients, 0)
         preprocess(PreprocessConfig(workspace=workspace, raw={name: raw}, size=64, slice_half_width=2), name)
@@ -87,6 +91,7 @@ def prepare(workspace: Path) -> None:
 
 @contextmanager
 def deployed(workspace: Path, folder: Path) -> Iterator[Deployment]:
+    """Provide a server and a node of each site, started with the commands that hospitals run."""
     deployment = init_deployment(folder / "deployment", "localhost", free_port(), list(PATIENTS), 30)
     started = []
 
@@ -111,6 +116,7 @@ def deployed(workspace: Path, folder: Path) -> Iterator[Deployment]:
 
 
 def run(workspace: Path, engine: str, rounds: int, deployment: Deployment | None = None) -> Times:
+    """Run a federation, and return its times."""
     began, marks = time.monotonic(), []
 
     def watch(event: Event) -> None:
@@ -125,11 +131,12 @@ def run(workspace: Path, engine: str, rounds: int, deployment: Deployment | None
         ),
         watch,
     )
-    later = [b - a for a, b in zip(marks, marks[1:], strict=False)]
+    later = [b - a for a, b in pairwise(marks)]
     return Times(marks[0], later, time.monotonic() - began)
 
 
 def print_line(name: str, times: Times) -> None:
+    """Print the times of one run."""
     print(
         f"{name:20} {statistics.median(times.rounds):7.2f} s a round {times.first:7.2f} s first "
         f"{times.complete:7.2f} s complete {[round(x, 2) for x in times.rounds]}",

@@ -1,7 +1,6 @@
 """The process that answers a node's messages: its work against Flower's real interface of a node."""
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
