@@ -20,7 +20,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import numpy as np
 import psutil
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
@@ -33,7 +33,7 @@ from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
 from flames_cli.fed.messages import ARRAYS, METRICS, TRAIN, Profile, pack_profile, pack_report, unpack_task
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.records import pack_weights, unpack_weights
+from flames_cli.fed.records import record_of
 from flames_cli.fed.server import Federation, make_server_app
 
 ARMS = ("fedavg", "flames", "flower")
@@ -144,7 +144,7 @@ def make_flower(weights: Weights, rounds: int, watch: Watch) -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:  # noqa: ARG001 (Flower fixes the signature)
         strategy = FedAvg(fraction_evaluate=0.0)
-        strategy.start(grid, pack_weights(weights), num_rounds=rounds, evaluate_fn=evaluate)
+        strategy.start(grid, flower_record(weights), num_rounds=rounds, evaluate_fn=evaluate)
 
     return app
 
@@ -177,9 +177,14 @@ def answer_flames(message: Message) -> Message:
 
 def answer_flower(message: Message) -> Message:
     """Return a reply for Flower's strategies."""
-    weights = move(unpack_weights(message, ARRAYS))
+    weights = move({name: array.numpy() for name, array in record_of(message, ARRAYS, ArrayRecord).items()})
     metrics = MetricRecord({"num-examples": EXAMPLES})
-    return Message(RecordDict({ARRAYS: pack_weights(weights), METRICS: metrics}), reply_to=message)
+    return Message(RecordDict({ARRAYS: flower_record(weights), METRICS: metrics}), reply_to=message)
+
+
+def flower_record(weights: Weights) -> ArrayRecord:
+    """Return weights as Flower's own strategies expect them: one array for each entry."""
+    return ArrayRecord({name: Array(array) for name, array in weights.items()})
 
 
 def move(weights: Weights) -> Weights:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.blocks import Blocks, compute
 from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Choice, Preference
 from flames_cli.core.federated.differences import find_difference
@@ -207,10 +208,17 @@ def find_fault(weights: Weights, reference: Weights) -> str | None:
 
 def find_not_finite(weights: Weights) -> str | None:
     """Describe the first entry that contains NaN or infinity; None if all values are finite."""
-    for name, array in weights.items():
+    floats = floats_of(weights)
+    if all(compute(_are_finite, [(array,) for array in floats.values()])):
+        return None
+    for name, array in floats.items():
         if not np.isfinite(array).all():
             return f"'{name}' contains values that are not finite"
     return None
+
+
+def _are_finite(blocks: Blocks) -> bool:
+    return all(np.isfinite(values).all() for (values,) in blocks)
 
 
 def find_negative_variance(weights: Weights, variances: Set[str]) -> str | None:

@@ -23,7 +23,7 @@ from flames_cli.flower.processes import (
 from flames_cli.stages.deploy.foreground import Notify, uninterrupted, until_signal
 from flames_cli.store.deployment.folders import Deployment, read_deployment
 from flames_cli.store.files.atomic import reason_of, write_json
-from flames_cli.store.files.parse import parse_json
+from flames_cli.store.files.parse import parse_json, read_text
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
@@ -120,7 +120,7 @@ def read_node_ids(deployment: Deployment) -> dict[str, int]:
     if not deployment.nodes.is_file():
         return {}
     try:
-        content = parse_json(deployment.nodes.read_text(encoding="utf-8"))
+        content = parse_json(read_text(deployment.nodes))
         return {str(name): int(node_id) for name, node_id in content.items()}
     except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise FlamesError(
