@@ -38,16 +38,29 @@ STATISTICS_IMAGES = 64
 @contextmanager
 def torch_randomness(local: LocalRound, device: torch.device) -> Iterator[None]:
     """Seed torch's generators (for dropout) by the client and round, and restore their state afterwards."""
-    devices = [device] if device.type == "cuda" else []
+    seed = derive_seed(local.seed, "torch", *local.scope)
+    if device.type == "cuda":
+        # Only its own generator: threads may train on other devices.
+        before = torch.cuda.get_rng_state(device)
+        torch.cuda.default_generators[_index(device)].manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.cuda.set_rng_state(before, device)
+        return
     # fork_rng does not restore the generator of Apple's GPUs, which manual_seed also seeds.
     apples = torch.mps.get_rng_state() if device.type == "mps" else None
     try:
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(derive_seed(local.seed, "torch", *local.scope))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
             yield
     finally:
         if apples is not None:
             torch.mps.set_rng_state(apples)
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 @dataclass
@@ -65,7 +78,7 @@ class Epochs:
     style: OtherStyle | None
     done: int = 0
     notes: list[str] = field(default_factory=list)
-    """Sentences for whoever watches the run."""
+    """Sentences for the run's log."""
 
     @property
     def steps(self) -> int:
@@ -142,7 +155,7 @@ class Epochs:
     def passes(self) -> Steps:
         """The forward and backward passes of the steps."""
         options = self.local.options
-        # Other clients' styles are other tensors in every round, and are drawn on the CPU.
+        # The renderer of another client's style is another one in every round.
         kind = None if self.style else (self.precision, options.dice_weight, options.per_pixel_focal)
         return Steps(self.model, self._loss, kind, self.device, self.notes.append)
 

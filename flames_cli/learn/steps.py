@@ -19,7 +19,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Function that returns the loss of images and masks, with its graph."""
 
 Say = Callable[[str], None]
-"""Function that says something to whoever watches the run."""
+"""Function that notes a sentence for the run's log."""
 
 WARM_STEPS = 3
 """Number of steps of one kind before they are recorded: the first ones choose kernels and allocate memory."""
@@ -38,7 +38,7 @@ class Recording:
 
 @dataclass(slots=True)
 class Learned:
-    """What the steps of a model have shown, for all later rounds and clients that use it."""
+    """Recordings of a model's steps, and the size that memory allows, for all later rounds and clients."""
 
     seen: dict[object, int] = field(default_factory=dict)
     """Number of steps by kind, until they are recorded."""

@@ -204,4 +204,4 @@ class TrainResult:
     control_change: "Weights | None" = None
     """Change of the client's control variate, by parameter; with the rule scaffold only."""
     notes: tuple[str, ...] = ()
-    """Sentences for whoever watches the run."""
+    """Sentences for the run's log."""
