@@ -11,7 +11,7 @@ from flames_cli.arrays import Mask
 from flames_cli.core.imaging.geometry import pixel_after_square
 from flames_cli.core.scores.detection import MIN_IOU, match_lesions
 from flames_cli.core.scores.metrics import Counts, count_pixels, hausdorff_px, sum_counts
-from flames_cli.learn.surfaces import SurfaceDistances, surface_dice, surface_distances
+from flames_cli.core.scores.surfaces import SurfaceDistances, surface_dice, surface_distances
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
 from flames_cli.store.cases import CaseInfo
 from flames_cli.store.evaluations import CaseScore, VolumeScore
