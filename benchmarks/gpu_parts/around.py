@@ -163,7 +163,7 @@ def _time_step(job: Job, model: torch.nn.Module, run: Run, note: Callable[[str, 
     device = run.device
     precision = pick_precision("auto", device, job.model)
     images, masks = draw_batch(job.size, job.batch, device, job.options["in_channels"])
-    images = images.contiguous(memory_format=memory_format(device, precision, model))
+    images = images.contiguous(memory_format=memory_format(device, precision))
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
     model.train()
     times: dict[str, list[float]] = {"forward": [], "backward": [], "Adam": []}

@@ -139,7 +139,7 @@ def differentiate(
     """Return the training loss of a batch in training mode, and the gradient of all parameters in one row."""
     model.train()
     model.zero_grad(set_to_none=True)
-    layout = layout or memory_format(device, precision, model)
+    layout = layout or memory_format(device, precision)
     with same_noise(), autocast(device, precision):
         inputs = images.to(device).contiguous(memory_format=layout)
         loss = training_loss(model, inputs, masks.to(device))

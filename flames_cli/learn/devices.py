@@ -17,19 +17,21 @@ PRECISIONS = ("auto", "fp32", "bf16")
 def pick_device(name: str) -> torch.device:
     """Return the device `name` of DEVICES; "auto" takes CUDA, else MPS, else the CPU.
 
+    Of several CUDA devices it is this thread's current one, with its number.
+
     Raises:
         FlamesError: the name is unknown, or this machine has no such device.
     """
     available = _available()
     if name == "auto":
-        return torch.device(available[0])
+        name = available[0]
     if name not in DEVICES:
         raise FlamesError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
     if name not in available:
         raise FlamesError(
             f"no device {name} here: this machine has {', '.join(available)}; use one of these, or auto"
         )
-    return torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
 def count_gpus() -> int:
@@ -62,20 +64,21 @@ def place(model: Model, device: torch.device, precision: Precision) -> Model:
     """Move `model`, in place, to `device` in the memory format that is fastest there, and return it.
 
     Every model is placed here before its first use, so this also prepares the process (`prepare_process`).
+
+    In float32 on a CPU, layers compute in the memory format of their weights, whatever the images have.
+    Channels-last is faster, with one exception: a `wide` model on a CPU without AVX-512
+    (docs/performance.md).
     """
     prepare_process()
-    return model.to(device).to(memory_format=memory_format(device, precision, model))
-
-
-def memory_format(device: torch.device, precision: Precision, model: nn.Module) -> torch.memory_format:
-    """Return the memory format of the weights and images of `model` on `device`.
-
-    Channels-last is faster on CUDA, for bfloat16, and in float32 on a CPU, with one exception: a model that
-    is `wide` is faster with contiguous memory on a CPU without AVX-512 (docs/performance.md).
-    """
-    last = device.type == "cuda" or precision == "bf16"
+    last = memory_format(device, precision) == torch.channels_last
     if device.type == "cpu":
-        last = last or not getattr(model, "wide", False) or _has_avx512()
+        last = last or _has_avx512() or not getattr(model, "wide", False)
+    return model.to(device).to(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def memory_format(device: torch.device, precision: Precision) -> torch.memory_format:
+    """Return the memory format of images: channels-last on CUDA and for bfloat16, else contiguous."""
+    last = device.type == "cuda" or precision == "bf16"
     return torch.channels_last if last else torch.contiguous_format
 
 

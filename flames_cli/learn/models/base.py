@@ -13,7 +13,7 @@ class SegmentationModel(nn.Module, ABC):
     """A network from images B×in_channels×H×W to tumour probabilities B×1×H×W; H, W >= `min_size`."""
 
     wide: ClassVar[bool] = False
-    """True if most of the time goes into layers of hundreds of channels (see `devices.memory_format`)."""
+    """True if most of the time goes into layers of hundreds of channels (see `devices.place`)."""
 
     def __init__(self, in_channels: int, min_size: int) -> None:
         super().__init__()

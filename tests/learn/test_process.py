@@ -1,0 +1,48 @@
+import ctypes
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from flames_cli.learn import process
+from flames_cli.learn.process import keep_freed_memory, prepare_process
+
+FAULTS = """
+import resource, torch
+from flames_cli.learn.process import keep_freed_memory
+def faults():
+    torch.ones(2**24), torch.ones(2**24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), keep_freed_memory(), faults())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
+def test_a_large_buffer_uses_the_memory_of_the_one_before():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    before, kept, after = done.stdout.split()
+    assert kept == "True"
+    assert int(after) < int(before) / 4
+
+
+def test_another_c_library_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: pytest.fail("mallopt was called"))
+    assert keep_freed_memory() is False
+
+
+@pytest.mark.parametrize(("cores", "threads", "expected"), [(2, 8, 2), (8, 2, 2), (1, 1, 1)])
+def test_torch_uses_no_more_threads_than_the_process_has_cores(cores, threads, expected, monkeypatch):
+    found = []
+    monkeypatch.setattr(process, "available_cores", lambda: cores)
+    monkeypatch.setattr(
+        process, "torch", SimpleNamespace(get_num_threads=lambda: threads, set_num_threads=found.append)
+    )
+    prepare_process.__wrapped__()
+    assert found == [expected]
