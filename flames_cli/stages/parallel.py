@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
@@ -23,10 +23,10 @@ a core."""
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0, total: int | None = None
 ) -> Iterator[Result]:
     """Apply `function` to `items` by `workers` workers (0: one per core); at most twice as many results wait
-    to be read.
+    to be read. `total` is the number of items that have no length.
 
     The work begins in threads. If WORTH_S of it remains, processes continue it, provided that `function` is a
     function of a module, or a `partial` of one: threads wait for each other at Python's global lock. The
@@ -37,7 +37,7 @@ def ordered_map(
     """
     count = workers or available_cores()
     waiting: deque[Future[Result]] = deque()
-    crew = _Crew(function, count, len(items))
+    crew = _Crew(function, count, len(items) if isinstance(items, Sized) else total or 0)
     with ThreadPoolExecutor(count) as pool:
         try:
             for item in items:
