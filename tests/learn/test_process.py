@@ -13,10 +13,11 @@ FAULTS = """
 import resource, torch
 from flames_cli.learn.process import keep_freed_memory
 def faults():
-    torch.ones(2**24), torch.ones(2**24)
+    for _ in range(8):  # the heap needs some rounds until each buffer has the place of the one before
+        torch.ones(2**23)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(8):
-        torch.ones(2**24)
+        torch.ones(2**23)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(faults(), keep_freed_memory(), faults())
 """
