@@ -76,8 +76,8 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
     def on_step(step: int, steps: int) -> None:
         on_event(StepDone(profile.client, task.request.round, step, steps))
 
-    report, save_state = train_client(task, settings, profile, cache, on_step)
-    reply = pack_report(report, message)
+    report, coded, save_state = train_client(task, settings, profile, cache, on_step)
+    reply = pack_report(report, message, coded)
     # The state is saved only after packing: without a report, the next round must start from the old state.
     save_state()
     log.end_training(report, reply)
