@@ -69,7 +69,7 @@ class _Traffic:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a client was asked for in a round, against which its reply is read."""
+    """Round and limits that a client's reply must fit, and the model with which it began."""
 
     round: int
     most_steps: int

@@ -41,7 +41,7 @@ class Coded:
     """Weights as they travel in a report."""
 
     arrays: Weights
-    """What is sent for each entry, in the order of the weights."""
+    """Array that is sent for each entry, in the order of the weights."""
     codes: dict[str, str]
     """Code of each entry that is not sent as it is."""
     residual: Weights = field(default_factory=dict)
@@ -91,39 +91,38 @@ def decode(arrays: Weights, codes: Mapping[str, str], wire: str, start: Weights)
         FlamesError: the wire type is unknown, or `code` cannot have made these arrays.
     """
     check_wire(wire)
-    for name in codes:
-        if name not in arrays or name not in start:
-            raise FlamesError(_fault(name, "missing", codes[name], wire))
+    for name, how in codes.items():
+        array, model = arrays.get(name), start.get(name)
+        if array is None or model is None or not _fits(name, array, how, wire, model):
+            found = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
+            raise FlamesError(
+                f"'{name}' is {found}, described as {how} sent as {wire}; expected an entry of the model "
+                "that was sent to the client; install the same version everywhere"
+            )
     return {
-        name: _decode_entry(name, array, codes[name], wire, start[name]) if name in codes else array
+        name: _decode_entry(array, codes[name], wire, start[name]) if name in codes else array
         for name, array in arrays.items()
     }
 
 
-def _decode_entry(name: str, array: NDArray[Any], how: str, wire: str, start: NDArray[Any]) -> NDArray[Any]:
-    found = f"{array.dtype} of shape {array.shape}"
-    if how == SAME and array.size == 0:
+def _fits(name: str, array: NDArray[Any], how: str, wire: str, start: NDArray[Any]) -> bool:
+    """Return True if `code` can have made `array` of an entry with the code `how`."""
+    if how == SAME:
+        return array.size == 0
+    if how != DIFFERENCE or wire not in CARRIED or not _has_difference(name, start):
+        return False
+    if wire == INT8:
+        return array.dtype == np.uint8 and array.shape == (_packed_size(start.size),)
+    return array.dtype == CARRIED[wire] and array.shape == start.shape
+
+
+def _decode_entry(array: NDArray[Any], how: str, wire: str, start: NDArray[Any]) -> NDArray[Any]:
+    if how == SAME:
         same = start.view()
         same.flags.writeable = False
         return same
-    if how != DIFFERENCE or wire not in CARRIED or not _has_difference(name, start):
-        raise FlamesError(_fault(name, found, how, wire))
-    if wire == INT8:
-        if array.dtype != np.uint8 or array.shape != (_packed_size(start.size),):
-            raise FlamesError(_fault(name, found, how, wire))
-        moved = _restore(array, start.size).reshape(start.shape)
-    else:
-        if array.dtype != CARRIED[wire] or array.shape != start.shape:
-            raise FlamesError(_fault(name, found, how, wire))
-        moved = widen_entry(array, wire)
+    moved = _restore(array, start.size).reshape(start.shape) if wire == INT8 else widen_entry(array, wire)
     return np.asarray(start + moved.astype(start.dtype, copy=False))
-
-
-def _fault(name: str, found: str, how: str, wire: str) -> str:
-    return (
-        f"'{name}' is {found}, described as {how} sent as {wire}; expected an entry of the model that was "
-        "sent to the client; install the same version everywhere"
-    )
 
 
 def _has_difference(name: str, array: NDArray[Any]) -> bool:
