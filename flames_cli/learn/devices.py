@@ -44,6 +44,11 @@ def limit_threads() -> None:
         torch.set_num_threads(cores)
 
 
+def use_gpu(number: int) -> None:
+    """Make CUDA device `number` the one that `pick_device` returns in this thread."""
+    torch.cuda.set_device(number)
+
+
 def count_gpus() -> int:
     """Return the number of CUDA devices of this machine."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
