@@ -21,7 +21,9 @@ def halve(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     height, width = picture.shape
     if height % 2 or width % 2:
-        picture = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        picture = np.asarray(
+            cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8
+        )
     size = (picture.shape[1] // 2, picture.shape[0] // 2)
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
