@@ -25,6 +25,7 @@ from flames_cli.stages.federate.run_files import (
     make_earlier_rounds,
     make_final_saver,
     make_round_saver,
+    open_spool,
 )
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.runs import RunFolder, write_nodes
@@ -80,12 +81,13 @@ def run_engine(made: Prepared, on_event: OnEvent) -> None:
 
 
 def _run_inline(made: Prepared, on_event: OnEvent) -> None:
-    save = make_round_saver(made.run, made.config)
+    spool = open_spool(made.run)
     participation = _participation(made.config, len(made.nodes), 0.0, strict=True)
     secret = ensure_noise_secret(made.run, made.plan.algorithm)
     federation = Federation(
         plan=made.plan,
-        save=save,
+        save=make_round_saver(made.run, made.config, spool),
+        shelf=spool,
         save_clients=make_client_saver(made.run, made.plan),
         save_final=make_final_saver(made.run),
         earlier=make_earlier_rounds(made.run, made.config),
