@@ -10,7 +10,7 @@ import tomli_w
 
 from flames_cli.errors import FlamesError
 from flames_cli.flower.control_api import UNREGISTERED, NodeRecord, RunRecord, list_nodes, list_runs
-from flames_cli.flower.health import is_healthy
+from flames_cli.flower.health import date_fault, is_healthy
 from flames_cli.flower.processes import child_environment
 from flames_cli.flower.toml_pairs import config_pairs
 from flames_cli.store.deployment.node_keys import read_public_key
@@ -177,11 +177,19 @@ def find_superlink(home: Path, port: int, root_certificates: Path) -> FlwrComman
     """Return the SuperLink that listens on `port` of this machine, or None if no SuperLink answers.
 
     The connection is plain HTTP if the SuperLink was started without TLS.
+
+    Raises:
+        FlamesError: a server answers, whose certificate has expired or is not valid yet.
     """
     address = f"127.0.0.1:{port}"
     for certificates in (root_certificates, None):
         if is_healthy(address, certificates):
             return FlwrCommand(home, address, certificates)
+    if fault := date_fault(address, root_certificates):
+        raise FlamesError(
+            f"the server at port {port} of this machine cannot be used: {fault}; `flames deploy check` shows "
+            "the dates: run `flames deploy renew` and restart the server, or set the clock"
+        )
     return None
 
 

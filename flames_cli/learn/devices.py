@@ -14,19 +14,21 @@ PRECISIONS = ("auto", "fp32", "bf16")
 def pick_device(name: str) -> torch.device:
     """Return the device `name` of DEVICES; "auto" takes CUDA, else MPS, else the CPU.
 
+    Of several CUDA devices it is this thread's current one, with its number.
+
     Raises:
         FlamesError: the name is unknown, or this machine has no such device.
     """
     available = _available()
     if name == "auto":
-        return torch.device(available[0])
+        name = available[0]
     if name not in DEVICES:
         raise FlamesError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
     if name not in available:
         raise FlamesError(
             f"no device {name} here: this machine has {', '.join(available)}; use one of these, or auto"
         )
-    return torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
 def count_gpus() -> int:

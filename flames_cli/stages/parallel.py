@@ -9,24 +9,30 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from flames_cli.core.cores import available_cores
-from flames_cli.stages.worker_processes import CannotStart, WorkerProcesses
+from flames_cli.stages.worker_processes import Answer, CannotStart, WorkerProcesses
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LOOK_S = 0.25
+LOOK_S = 0.1
 """Seconds between two estimates of the remaining work."""
 
+FIRST_S = 0.5
+"""Seconds within which each worker should have done an item: its first one costs more than the others."""
+
 WORTH_S = 1.5
-"""Remaining seconds of work in threads for which processes are started: to load their modules takes 0.6 s of
-a core."""
+"""Remaining seconds of work in threads for which processes are started: to load their modules takes half a
+second of a core."""
+
+BATCH_S = 0.03
+"""Seconds of work that a process gets in one message: much more than the message itself takes."""
 
 
 def ordered_map(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0
 ) -> Iterator[Result]:
     """Apply `function` to `items` by `workers` workers (0: one per core); at most twice as many results wait
-    to be read.
+    to be read, or batches of results if one takes only milliseconds.
 
     The work begins in threads. If WORTH_S of it remains, processes continue it, provided that `function` is a
     function of a module, or a `partial` of one: threads wait for each other at Python's global lock. The
@@ -36,20 +42,30 @@ def ordered_map(
         FlamesError: a process was ended by the system, for example because the memory was full.
     """
     count = workers or available_cores()
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[Future[Answer[Result]]] = deque()
     crew = _Crew(function, count, len(items))
     with ThreadPoolExecutor(count) as pool:
         try:
-            for item in items:
-                waiting.append(pool.submit(crew.work, item))
+            given = 0
+            while given < len(items):
+                size = crew.batch_size()
+                waiting.append(pool.submit(crew.work, items[given : given + size]))
+                given += size
                 if len(waiting) > 2 * count:
-                    yield waiting.popleft().result()
+                    yield from _read(waiting.popleft())
             while waiting:
-                yield waiting.popleft().result()
+                yield from _read(waiting.popleft())
         finally:
             for future in waiting:
                 future.cancel()
             crew.end()
+
+
+def _read(future: "Future[Answer[Result]]") -> Iterator[Result]:
+    results, error = future.result()
+    yield from results
+    if error is not None:
+        raise error
 
 
 class _Crew(Generic[Item, Result]):
@@ -59,20 +75,26 @@ class _Crew(Generic[Item, Result]):
         self._function, self._count, self._total = function, count, total
         self._done = 0
         self._start = time.perf_counter()
+        self._batch_size = 1
         self._processes: WorkerProcesses | None = None
         self._ended = threading.Event()
         self._foreman = threading.Thread(target=self._watch, daemon=True)
         if count > 1 and total > count:
             self._foreman.start()
 
-    def work(self, item: Item) -> Result:
-        """Return the function's result for `item`, by a process if there are any."""
+    def batch_size(self) -> int:
+        """Return the number of items that one call of `work` should get."""
+        return self._batch_size
+
+    def work(self, batch: Sequence[Item]) -> Answer[Result]:
+        """Return the function's results for a batch, by a process if there are any, up to its first error."""
         if self._processes:
-            result: Result = self._processes.call(item)
-            return result
-        result = self._function(item)
-        self._done += 1  # an estimate: a lost count does no harm
-        return result
+            return self._processes.call(batch)
+        results = []
+        for item in batch:
+            results.append(self._function(item))
+            self._done += 1  # an estimate: a lost count does no harm
+        return results, None
 
     def end(self) -> None:
         """End the processes, and do not start any from now on."""
@@ -84,15 +106,17 @@ class _Crew(Generic[Item, Result]):
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_S):
-            if self._remaining_s() > WORTH_S:
+            passed, done = time.perf_counter() - self._start, self._done
+            if done < self._count and passed < FIRST_S:
+                continue
+            item_s, left = passed / max(done, 1), self._total - done
+            if item_s * left > WORTH_S:
                 with suppress(CannotStart):
                     self._processes = WorkerProcesses(self._function, self._count)
+                    # The last items are shared evenly only if batches are few of what each process gets.
+                    at_most = left // (8 * self._count)
+                    self._batch_size = max(1, min(int(BATCH_S / (item_s * self._count)), at_most))
                 return
-
-    def _remaining_s(self) -> float:
-        """Return the seconds that threads would need for the rest, at their speed so far."""
-        passed = time.perf_counter() - self._start
-        return passed * (self._total - self._done) / max(self._done, 1)
 
 
 def weighted_map(

@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
@@ -90,20 +91,33 @@ def limit_opencv() -> None:
 
 
 def work(task: Any, channel: Channel) -> None:
-    """Answer every item with its result, or with the error, until the other end of the channel is closed."""
+    """Answer every batch with its results, up to the first error, until the other end of the channel is
+    closed."""
     while True:
         try:
-            item = channel.recv()
+            batch = channel.recv()
         except (EOFError, OSError):
             return
-        try:
-            answer = ForkingPickler.dumps((True, task(item), ""))
-        except BaseException as error:
-            answer = ForkingPickler.dumps((False, portable(error), traceback.format_exc()))
+        answer = answer_to(task, batch)
         try:
             channel.send_bytes(answer)
         except OSError:
             return
+
+
+def answer_to(task: Any, batch: Sequence[Any]) -> Any:
+    """Return the packed results of a batch, the error that ended it, and the error's trace."""
+    results: list[Any] = []
+    error: BaseException | None = None
+    trace = ""
+    try:
+        results.extend(map(task, batch))
+    except BaseException as raised:
+        error, trace = portable(raised), traceback.format_exc()
+    try:
+        return ForkingPickler.dumps((results, error, trace))
+    except Exception as raised:  # a result that cannot be sent to another process
+        return ForkingPickler.dumps(([], portable(raised), traceback.format_exc()))
 
 
 def portable(error: BaseException) -> BaseException:

@@ -12,16 +12,18 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Pipe
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, TypeVar
 
 from flames_cli.errors import FlamesError
 from flames_cli.stages import worker
+
+Result = TypeVar("Result")
 
 FORKS = sys.platform == "linux"
 """True where a process without threads can safely divide itself."""
@@ -29,6 +31,9 @@ FORKS = sys.platform == "linux"
 KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
 """Variables by which glibc keeps freed memory for the next image: else it returns the memory of each image to
 the system, which clears it again for the next one."""
+
+Answer = tuple[list[Result], BaseException | None]
+"""Results of the first items of a batch, and the error of the item after them, if there is one."""
 
 _MAIN = threading.Lock()
 
@@ -69,16 +74,17 @@ class WorkerProcesses:
         for channel in self._group.channels:
             self._idle.put(channel)
 
-    def call(self, item: Any) -> Any:
-        """Return the task's result for `item`; raise its error. At most `count` threads may call this.
+    def call(self, batch: Sequence[Any]) -> Answer[Any]:
+        """Return the task's results for a batch, up to its first error. At most `count` threads may call
+        this.
 
         Raises:
-            FlamesError: the process was killed.
+            FlamesError: the process was ended.
         """
         channel = self._idle.get()
         try:
-            channel.send(item)
-            succeeded, result, trace = channel.recv()
+            channel.send(batch)
+            results, error, trace = channel.recv()
         except (EOFError, OSError) as error:
             raise FlamesError(
                 f"one of {self._count} processes that share the work was ended by the system, probably "
@@ -86,10 +92,9 @@ class WorkerProcesses:
             ) from error
         finally:
             self._idle.put(channel)
-        if not succeeded:
-            result.add_note(f"In another process:\n{trace}")
-            raise result
-        return result
+        if error is not None:
+            error.add_note(f"In another process:\n{trace}")
+        return results, error
 
     def end(self) -> None:
         """End the processes, whatever they are doing."""

@@ -1,26 +1,12 @@
 """Every benchmark starts: a name that it imports and that has changed is noticed here."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from tests.benchmarks.loading import BENCHMARKS, run
+
 SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
-
-
-def run(name, monkeypatch, *options):
-    """Run the script in this process, which is much faster than to import torch and flwr again."""
-    path = BENCHMARKS / f"{name}.py"
-    monkeypatch.setattr(sys, "argv", [str(path), *map(str, options)])
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module.main()
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -291,7 +291,7 @@ def test_options_of_a_model_are_small_numbers(options):
 )
 def test_a_model_that_is_not_known_is_not_built(model, options):
     task = unpack_task(asked(model=model, model_options=options))
-    told = message_with_little_memory(lambda: receive_model(task, {}))
+    told = message_with_little_memory(lambda: receive_model(task, NodeSettings(()), {}).__enter__())
     assert told.startswith(("FlamesError", "TypeError"))
 
 

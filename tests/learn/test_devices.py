@@ -26,7 +26,8 @@ def test_auto_prefers_cuda_and_then_mps(monkeypatch, no_accelerator):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert pick_device("auto").type == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert pick_device("auto").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda", 1)
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])

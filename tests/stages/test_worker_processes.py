@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from functools import partial
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ import pytest
 from flames_cli.config import PreprocessConfig
 from flames_cli.demo_data import DEMO_DATA
 from flames_cli.errors import FlamesError
-from flames_cli.stages import parallel, worker_processes
+from flames_cli.stages import parallel, worker, worker_processes
 from flames_cli.stages.parallel import ordered_map
 from flames_cli.stages.preprocess.stage import preprocess
 from flames_cli.store.files.hashes import hash_file
@@ -30,7 +31,7 @@ from flames_cli.stages import parallel
 
 started, watch = threading.Event(), parallel._Crew._watch
 parallel._Crew._watch = lambda crew: (watch(crew), started.set())
-parallel.LOOK_S, parallel.WORTH_S = 0.001, -1.0
+parallel.LOOK_S, parallel.FIRST_S, parallel.WORTH_S = 0.001, 0.0, -1.0
 items = [started.wait] * 2 + [os.getpid] * 20 + [partial(time.sleep, 60)] * 9
 for found in parallel.ordered_map(operator.call, items, 2):
     print(found, flush=True)
@@ -49,6 +50,7 @@ def at_once(monkeypatch):
 
     monkeypatch.setattr(parallel._Crew, "_watch", watch_and_tell)
     monkeypatch.setattr(parallel, "LOOK_S", 0.001)
+    monkeypatch.setattr(parallel, "FIRST_S", 0.0)
     monkeypatch.setattr(parallel, "WORTH_S", -1.0)
     return partial(started.wait, 60)
 
@@ -112,6 +114,28 @@ def test_an_error_in_a_process_is_raised_as_it_was_and_ends_the_processes(at_onc
         next(results)
     assert any("In another process" in note for note in raised.value.__notes__)
     assert children() == []
+
+
+def test_results_before_an_error_of_the_same_batch_are_not_lost():
+    packed = worker.answer_to(int, ["1", "2", "three", "4"])
+    results, error, trace = ForkingPickler.loads(packed)
+    assert results == [1, 2]
+    assert (type(error), "three" in str(error)) == (ValueError, True)
+    assert "answer_to" in trace
+
+
+def test_a_result_and_an_error_that_cannot_be_sent_are_an_error_in_words():
+    class Odd(Exception):
+        pass
+
+    def fail(_: int) -> None:
+        raise Odd("of one place")
+
+    _, error, _ = ForkingPickler.loads(worker.answer_to(fail, [1]))
+    assert repr(error) == "RuntimeError('Odd: of one place')"
+    results, error, _ = ForkingPickler.loads(worker.answer_to(lambda _: fail, [1]))
+    assert results == []
+    assert "pickle" in str(error)
 
 
 def test_a_killed_process_ends_the_work_with_one_plain_message(at_once):

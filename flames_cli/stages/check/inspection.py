@@ -14,10 +14,9 @@ from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
 from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
 from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
-from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source
+from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source, describe_bad
 from flames_cli.readers.formats.fingerprints import content_hash, orientation_hashes
 from flames_cli.stages.preprocess.decoding import in_8_bits, is_still, look_of, square
-from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import encode_chunk
 
 PICTURE = 160

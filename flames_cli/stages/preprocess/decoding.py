@@ -20,10 +20,10 @@ from flames_cli.readers.base import (
     SkippedCase,
     Source,
     UnchosenLabels,
+    describe_bad,
 )
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
 from flames_cli.stages.acceptance import FULL_MASK_CODE, make_id
-from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import CaseInfo, encode_chunk
 
 

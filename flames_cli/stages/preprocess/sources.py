@@ -151,7 +151,7 @@ def _require_alike(part: Gathered, decoded: Decoded) -> None:
 
 
 def _spool(case: EncodedCase, number: str, spool: Spool) -> SpooledCase:
-    info = replace(case.info, case=join_name(number, case.info.case))
+    info = replace(case.info, case=join_name(number, case.info.case)) if number else case.info
     return SpooledCase(info, spool.add(case.image), spool.add(case.mask))
 
 
