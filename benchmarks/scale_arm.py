@@ -78,16 +78,21 @@ class Watch:
 
 def main() -> None:
     """Run the federation and print its figures."""
-    logging.getLogger("flwr").setLevel(logging.ERROR)
     options = parse_options()
-    weights = make_weights(options.megabytes)
+    print(json.dumps(measure(options.arm, options.clients, options.megabytes, options.rounds)))
+
+
+def measure(arm: str, n_clients: int, megabytes: float, rounds: int) -> dict[str, float]:
+    """Run a federation and return its figures by name: seconds, and memory in MB."""
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    weights = make_weights(megabytes)
     watch = Watch()
-    server = make_server(options.arm, weights, options.rounds + 1, watch)
-    contexts = make_contexts({FIRST_NODE + i: {"client": f"client-{i:03d}"} for i in range(options.clients)})
+    server = make_server(arm, weights, rounds + 1, watch)
+    contexts = make_contexts({FIRST_NODE + i: {"client": f"client-{i:03d}"} for i in range(n_clients)})
     base, held = peak_mb(), psutil.Process().memory_info().rss / 1e6
     with PrivateMemory() as private:
         run_inline(server, make_client(watch), contexts)
-    expected = float(weights[WITNESS].mean()) + STEP * (options.rounds + 1)
+    expected = float(weights[WITNESS].mean()) + STEP * (rounds + 1)
     if abs(watch.witness - expected) > 1e-3:
         raise FlamesError(f"'{WITNESS}' is {watch.witness} on average after the rounds, expected {expected}")
     wall, processor, clients = (
@@ -103,7 +108,7 @@ def main() -> None:
         "processor_seconds": processor,
         "server_processor_seconds": processor - clients,
     }
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def parse_options() -> argparse.Namespace:

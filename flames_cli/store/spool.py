@@ -24,8 +24,8 @@ FOLDER = f".spool{TEMPORARY}"
 """Name of the folder in that of a run; `remove_leftovers` deletes it after the process was killed."""
 
 LARGEST = 192 << 20
-"""Number of bytes of reports, and of models that are not written yet, that stay in the memory: a few models,
-so that a small federation does not wait for the disk."""
+"""Number of bytes of reports, and of models that are not written yet, that stay in the memory together: a few
+models, so that a small federation does not wait for the disk."""
 
 IDLE_SECONDS = 1.0
 """Time without work after which the other thread ends."""
@@ -107,7 +107,7 @@ class Spool(Shelf):
         """
         self._raise_error()
         size = size_of(weights)
-        if self._held + size <= LARGEST:
+        if self._in_memory + size <= LARGEST:
             self._held += size
             return _HeldReport(weights, self._release)
         return _StoredReport(self._new_path("report"), weights)
@@ -129,7 +129,7 @@ class Spool(Shelf):
             Exception: the error of earlier work.
         """
         with self._changed:
-            while size and self._jobs and sum(job.size for job in self._jobs) + size > LARGEST:
+            while size and self._jobs and self._in_memory + size > LARGEST:
                 self._changed.wait()
             self._raise_error()
             job = Job(work, size)
@@ -180,6 +180,11 @@ class Spool(Shelf):
             with self._changed:
                 self._jobs.popleft()
                 self._changed.notify_all()
+
+    @property
+    def _in_memory(self) -> int:
+        """Number of bytes of models and reports in the memory."""
+        return self._held + sum(job.size for job in tuple(self._jobs))
 
     def _raise_error(self) -> None:
         if self._error is not None:
