@@ -31,6 +31,11 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
+def use_gpu(number: int) -> None:
+    """Make CUDA device `number` the one that `pick_device` returns in this thread."""
+    torch.cuda.set_device(number)
+
+
 def count_gpus() -> int:
     """Return the number of CUDA devices of this machine."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
