@@ -129,7 +129,7 @@ class Node:
 
 def is_failure(reply: Message) -> bool:
     """Return whether the process that made this reply has failed; to decline a task is no failure."""
-    return reply.has_error() and not reply.error.reason.startswith(DECLINED)
+    return reply.has_error() and not str(reply.error.reason).startswith(DECLINED)
 
 
 def main() -> None:
@@ -154,15 +154,21 @@ def main() -> None:
         process.start()
         last = time.monotonic()
         while True:
-            if node.exchange():
-                last = time.monotonic()
+            began = time.monotonic()
+            found = node.exchange()
+            now = time.monotonic()
+            if found:
+                last = now
             else:
-                time.sleep(pause_after(time.monotonic() - last))
+                time.sleep(pause_after(now - last, now - began))
 
 
-def pause_after(seconds: float) -> float:
-    """Return the pause before the next request, `seconds` after the last message."""
-    return min(max(PAUSE_SHARE * seconds, SHORTEST_PAUSE), LONGEST_PAUSE)
+def pause_after(seconds: float, request_seconds: float) -> float:
+    """Return the pause before the next request, `seconds` after the last message.
+
+    The last request took `request_seconds`, which is long if the server is busy.
+    """
+    return min(max(PAUSE_SHARE * seconds, SHORTEST_PAUSE, request_seconds), LONGEST_PAUSE)
 
 
 def connected_node(

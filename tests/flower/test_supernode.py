@@ -171,9 +171,10 @@ def test_a_process_that_declines_a_task_has_not_failed(identity):
 
 
 def test_a_node_asks_often_in_a_short_round_and_seldom_in_a_long_one():
-    pauses = [pause_after(seconds) for seconds in (0.0, 0.5, 2.0, 20.0, 60.0, 86400.0)]
+    pauses = [pause_after(seconds, 0.01) for seconds in (0.0, 0.5, 2.0, 20.0, 60.0, 86400.0)]
 
     assert pauses == pytest.approx([0.1, 0.1, 0.2, 2.0, 3.0, 3.0])
+    assert pause_after(0.5, 0.8) == pytest.approx(0.8)
 
 
 def test_a_reply_that_waits_is_sent_even_if_no_message_comes(joined):
