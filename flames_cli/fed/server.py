@@ -140,7 +140,7 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
         FlamesError: too few clients were present in time, or no client sent a good report in a round.
     """
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
-    requirements = Requirements(plan.size, plan.channels)
+    requirements = Requirements(plan.size, plan.channels, plan.smallest_batch)
     roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
     joined = JoinedClients(federation.save_clients, on_event)
     first = state.round + 1 if state else 1

@@ -3,9 +3,10 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from typing import Generic, TypeVar
 
 from flames_cli.core.cores import available_cores
@@ -29,10 +30,11 @@ BATCH_S = 0.03
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0, total: int | None = None
 ) -> Iterator[Result]:
     """Apply `function` to `items` by `workers` workers (0: one per core); at most twice as many results wait
-    to be read, or batches of results if one takes only milliseconds.
+    to be read, or batches of results if one takes only milliseconds. `total` is the number of items if
+    `items` has no length.
 
     The work begins in threads. If WORTH_S of it remains, processes continue it, provided that `function` is a
     function of a module, or a `partial` of one: threads wait for each other at Python's global lock. The
@@ -43,14 +45,12 @@ def ordered_map(
     """
     count = workers or available_cores()
     waiting: deque[Future[Answer[Result]]] = deque()
-    crew = _Crew(function, count, len(items))
+    crew = _Crew(function, count, len(items) if isinstance(items, Sized) else total or 0)
     with ThreadPoolExecutor(count) as pool:
         try:
-            given = 0
-            while given < len(items):
-                size = crew.batch_size()
-                waiting.append(pool.submit(crew.work, items[given : given + size]))
-                given += size
+            rest = iter(items)
+            while batch := list(islice(rest, crew.batch_size())):
+                waiting.append(pool.submit(crew.work, batch))
                 if len(waiting) > 2 * count:
                     yield from _read(waiting.popleft())
             while waiting:

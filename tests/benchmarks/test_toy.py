@@ -98,3 +98,11 @@ def test_a_long_run_measures_its_resources(tmp_path, monkeypatch):
     measured = long_run.run_arm("fedavg", tmp_path, 2)
     assert set(measured) == {1, 2}
     assert all(at["mb"] > 0 < at["files"] for at in measured.values())
+
+
+def test_evaluate_prints_ratios_to_the_prediction(monkeypatch, capsys):
+    few = ("--images", 3, "--volumes", 1, "--slices", 4, "--size", 32, "--device", "cpu")
+    run("evaluate", monkeypatch, *few)
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split(":")[0] for row in rows] == ["3 images"] * 3 + ["1 volumes"] * 3
+    assert rows[0].endswith("1.00x")

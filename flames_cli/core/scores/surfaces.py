@@ -17,6 +17,9 @@ from flames_cli.core.scores.metrics import Binary, checked_masks
 
 PERCENTILE = 95
 
+TOLERANCE_MM = 2.0
+"""Tolerance of the normalised surface Dice in the tables, in mm."""
+
 
 @dataclass(frozen=True, slots=True)
 class SurfaceDistances:

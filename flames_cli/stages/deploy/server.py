@@ -29,7 +29,7 @@ from flames_cli.store.files.atomic import reason_of, write_json
 from flames_cli.store.files.parse import parse_json, read_text
 
 LOOPBACK = "127.0.0.1"
-EVERYWHERE = "0.0.0.0"
+EVERYWHERE, EVERYWHERE_6 = "0.0.0.0", "::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ def serve(
 
     Args:
         path: the deployment's folder.
-        bind: the IP address of this machine to listen at; None: all, or 127.0.0.1 if `insecure`.
+        bind: the IP address of this machine to listen at; None: all of the deployment's kind (IPv4, or IPv6
+            if its host is an IPv6 address), or 127.0.0.1 if `insecure`.
         insecure: run without TLS, and admit any node. Such nodes are not stored in the database: a server
             that requires keys must not admit them later.
         notify: called with a line about each event.
@@ -73,7 +74,7 @@ def serve(
             dies again and again.
     """
     deployment = read_deployment(path)
-    host = check_bind(bind or (LOOPBACK if insecure else EVERYWHERE))
+    host = check_bind(bind or (LOOPBACK if insecure else _all_addresses(deployment)))
     if not insecure:
         _check_files(deployment)
         require_sound(check_server_dates(deployment), notify)
@@ -86,6 +87,10 @@ def serve(
                 notify("the server has ended")
 
 
+def _all_addresses(deployment: Deployment) -> str:
+    return EVERYWHERE_6 if ":" in deployment.host else EVERYWHERE
+
+
 def check_bind(bind: str) -> str:
     """Return `bind` without brackets.
 
@@ -96,7 +101,8 @@ def check_bind(bind: str) -> str:
         return str(ipaddress.ip_address(bind.removeprefix("[").removesuffix("]")))
     except ValueError:
         raise FlamesError(
-            f"--bind is {bind!r}, expected an IP address of this machine, or {EVERYWHERE} for all of them"
+            f"--bind is {bind!r}, expected an IP address of this machine, or {EVERYWHERE} for all of them "
+            f"({EVERYWHERE_6} for all of IPv6)"
         ) from None
 
 

@@ -10,15 +10,18 @@ from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
 from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
 from flames_cli.fed.engines.superlink import require_superlink, run_at_server
-from flames_cli.fed.events import OnEvent
+from flames_cli.fed.events import Noted, OnEvent
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.node import NodeConfig, NodeSettings
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.fed.submitted_runs import read_submitted
 from flames_cli.flower.flwr_command import find_superlink
 from flames_cli.learn.devices import count_gpus
 from flames_cli.stages.deploy.foreground import interrupted_by_signals
+from flames_cli.stages.deploy.run_status import describe_runs
+from flames_cli.stages.federate.busy_server import describe_other_runs
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
     make_client_saver,
@@ -127,6 +130,10 @@ def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
     job = Job(made.run.path, participation)
     last_round = made.resumed.round if made.resumed else 0
     server = (deployment.flower_home, deployment.port, deployment.ca_certificate)
+    if cli := find_superlink(*server):
+        runs = describe_runs(cli.runs(), read_submitted(deployment.flower_home))
+        for note in describe_other_runs(runs, made.run.name, participation.join_timeout_s):
+            on_event(Noted(note))
     run_at_server(lambda: find_superlink(*server), job, last_round, on_event, deployment.log)
 
 

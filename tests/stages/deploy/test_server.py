@@ -12,9 +12,9 @@ import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.flower.control_api import NodeRecord
-from flames_cli.flower.processes import listen
+from flames_cli.flower.processes import free_port, listen
 from flames_cli.stages.deploy import server
-from flames_cli.stages.deploy.init import add_site, remove_site, renew_certificate
+from flames_cli.stages.deploy.init import add_site, init_deployment, remove_site, renew_certificate
 from flames_cli.stages.deploy.server import Timing, check_bind, read_node_ids, serve, server_command
 from flames_cli.store.deployment import certificates
 from flames_cli.store.deployment.folders import read_deployment
@@ -343,3 +343,14 @@ def test_a_server_shows_what_will_end_it_and_a_second_node_of_a_site(deployment,
     serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
     assert "server.crt expires in 11 days" in shown.lines[0]
     assert sum("expires" in line for line in shown.lines) == 1
+
+
+def test_a_server_with_an_ipv6_address_listens_at_all_of_ipv6_and_its_sites_connect_by_brackets(
+    tmp_path, cli
+):
+    made = init_deployment(tmp_path / "six", "[::1]", free_port("::1"), ["a"], 825)
+    assert made.host == "::1"
+    assert made.superlink == f"[::1]:{made.port}" == made.site("a").superlink
+    shown = Shown(("READY", end))
+    serve(made.path, None, False, shown, shown.ready, QUICK)
+    assert any(line.startswith(f"ready at [::1]:{made.port} (listens at ::,") for line in shown.lines)
