@@ -32,8 +32,8 @@ from nvflare.app_common.workflows.fedavg import FedAvg
 
 class Timed(FedAvg):
     # NVFlare's FedAvg, which writes the time at the start and after each round.
-    def __init__(self, entries, values, times, **options):
-        super().__init__(**options)
+    def __init__(self, entries, values, times, num_clients, num_rounds):
+        super().__init__(num_clients=num_clients, num_rounds=num_rounds)
         self.entries, self.values, self.times = entries, values, times
 
     def load_model(self):
