@@ -191,7 +191,8 @@ def make_client(watch: Watch) -> ClientApp:
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
-        client = str(context.node_config["client"])
+        node = context.node_config
+        client = str(node.get("client", f"client-{node.get('partition-id')}"))  # a simulation has no names
         return pack_profile(Profile(client, "MRI", "brain", EXAMPLES, 1, SIZE), message)
 
     @app.train()

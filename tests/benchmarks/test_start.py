@@ -45,3 +45,15 @@ def test_benchmarks_of_training_print_a_ratio(name, options, monkeypatch, capsys
     run(name, monkeypatch, *options)
     lines = capsys.readouterr().out.splitlines()
     assert "1.00x" in lines[1]
+
+
+def test_the_benchmark_of_preprocessing_draws_its_speed_over_the_workers(tmp_path, monkeypatch, capsys):
+    saved, picture = tmp_path / "speed.json", tmp_path / "speed.png"
+    options = ("--toy", "--only", "otu2d", "--workers", 1, 2, "--copies", 2)
+    run("preprocess", monkeypatch, *options, "--save", saved)
+    run("preprocess", monkeypatch, "--draw", saved, "--plot", picture)
+    (figures,) = json.loads(saved.read_text(encoding="utf-8"))["sets"]
+    assert figures["sources"] == 24
+    assert list(figures["per_s"]) == ["1", "2"]
+    assert "x plain" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
