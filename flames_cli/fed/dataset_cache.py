@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import psutil
@@ -26,9 +27,14 @@ class DatasetCache:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Shards, str], _Kept] = {}
+        self._lock = Lock()
 
     def load(self, settings: NodeSettings, set_name: str) -> "ShardDataset":
-        """Return the cases of the set `set_name` from all shards of the node."""
+        """Return the cases of the set `set_name` from all shards of the node; threads take turns."""
+        with self._lock:
+            return self._load(settings, set_name)
+
+    def _load(self, settings: NodeSettings, set_name: str) -> "ShardDataset":
         # Imported here: torch takes seconds to load, and a node that only sends its profile does not need it.
         from flames_cli.learn.data import ShardDataset
 

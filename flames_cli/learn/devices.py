@@ -1,12 +1,14 @@
 """Choice of the device and of the precision of training."""
 
+import os
 from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
+from flames_cli.core.cores import available_cores
 from flames_cli.errors import FlamesError
-from flames_cli.learn.process import prepare_process
+from flames_cli.learn.allocator import keep_freed_memory
 
 Precision = Literal["fp32", "bf16"]
 Model = TypeVar("Model", bound=nn.Module)
@@ -22,6 +24,7 @@ def pick_device(name: str) -> torch.device:
     Raises:
         FlamesError: the name is unknown, or this machine has no such device.
     """
+    limit_threads()
     available = _available()
     if name == "auto":
         name = available[0]
@@ -32,6 +35,21 @@ def pick_device(name: str) -> torch.device:
             f"no device {name} here: this machine has {', '.join(available)}; use one of these, or auto"
         )
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
+
+
+def limit_threads() -> None:
+    """Let torch use no more threads than this process may use cores, unless the user has set a number.
+
+    Torch counts the cores of the affinity mask, and not those of a container's quota: with the threads of
+    64 cores and the time of 4, threads wait for each other most of the time.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (cores := available_cores()):
+        torch.set_num_threads(cores)
+
+
+def use_gpu(number: int) -> None:
+    """Make CUDA device `number` the one that `pick_device` returns in this thread."""
+    torch.cuda.set_device(number)
 
 
 def count_gpus() -> int:
@@ -63,13 +81,13 @@ def pick_precision(name: str, device: torch.device, model_name: str) -> Precisio
 def place(model: Model, device: torch.device, precision: Precision) -> Model:
     """Move `model`, in place, to `device` in the memory format that is fastest there, and return it.
 
-    Every model is placed here before its first use, so this also prepares the process (`prepare_process`).
+    Every model is placed here before its first use, so the process also keeps freed memory from here on.
 
     In float32 on a CPU, layers compute in the memory format of their weights, whatever the images have.
     Channels-last is faster, with one exception: a `wide` model on a CPU without AVX-512
     (docs/performance.md).
     """
-    prepare_process()
+    keep_freed_memory()
     last = memory_format(device, precision) == torch.channels_last
     if device.type == "cpu":
         last = last or _has_avx512() or not getattr(model, "wide", False)

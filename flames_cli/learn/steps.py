@@ -8,6 +8,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 import torch
@@ -48,6 +49,9 @@ class Learned:
     part: int | None = None
     """Largest number of images that fit in the memory; None: no batch was too large."""
 
+
+_RECORDING = Lock()
+"""Recording empties the memory that torch keeps on all devices: threads of several devices take turns."""
 
 _LEARNED: WeakKeyDictionary[nn.Module, Learned] = WeakKeyDictionary()
 
@@ -150,7 +154,7 @@ class Steps:
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads may use other devices meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with _RECORDING, torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 loss = _backward(self._loss(*own))
         except RuntimeError:  # OutOfMemoryError is one
             self._model.zero_grad(set_to_none=True)

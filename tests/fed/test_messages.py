@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from flames_cli.core.federated.coding import code
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.imaging.preparation import Preparation
@@ -273,6 +274,27 @@ def test_a_report_carries_weights_a_name_and_means_only():
     assert dict(content.metric_records[METRICS]) == {"n_examples": 12, "n_steps": 4, **REPORTED.metrics}
 
 
+@pytest.mark.parametrize("wire", ["fp32", "fp16", "bf16", "int8"])
+def test_a_coded_report_is_read_with_the_model_that_was_sent(wire):
+    server = {**WEIGHTS, "b.weight": np.linspace(1, 2, 5000, dtype=np.float32)}
+    message = pack_task(TrainTask(replace(REQUEST, wire_dtype=wire), server), NODE)
+    received = unpack_task(message).weights
+    trained = {**received, "b.weight": received["b.weight"] + np.float32(0.25)}
+    coded = code(trained, received, wire, {})
+    reply = pack_report(replace(REPORTED, weights=trained), message, coded)
+    asked = []
+    report = unpack_report(reply, lambda choice: asked.append(choice) or server)
+    assert asked == [None]
+    assert list(report.weights) == list(server)
+    for name, array in server.items():
+        moved = 0.25 if name == "b.weight" else 0
+        np.testing.assert_allclose(report.weights[name], array + moved, rtol=1e-3)
+    with pytest.raises(FlamesError, match="described as same sent as"):
+        unpack_report(reply)
+    whole = pack_report(replace(REPORTED, weights=trained), message)
+    assert message_bytes(reply) < message_bytes(whole)
+
+
 def test_a_query_is_empty():
     assert len(make_query(NODE).content) == 0
 
@@ -333,3 +355,10 @@ def test_a_profile_with_other_fields_is_none():
     strange = Message(RecordDict({REPORT: ConfigRecord({"name": "busi"})}), reply_to=make_query(NODE))
     with pytest.raises(TypeError):
         unpack_profile(strange)
+
+
+def test_a_request_lives_longer_than_flowers_12_hours_and_its_reply_as_long():
+    message = pack_task(TrainTask(REQUEST, WEIGHTS), NODE)
+    assert message.metadata.ttl == 7 * 24 * 3600
+    reply = pack_report(REPORTED, message)
+    assert 6.9 * 24 * 3600 < reply.metadata.ttl <= 7 * 24 * 3600

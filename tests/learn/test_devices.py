@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from flames_cli.errors import FlamesError
+from flames_cli.learn import devices
 from flames_cli.learn.devices import autocast, pick_device, pick_precision, place
 from flames_cli.learn.models import build_model
 
@@ -117,3 +118,21 @@ def test_a_placed_model_computes_what_it_did_before():
     with torch.no_grad():
         before = model(images)
         torch.testing.assert_close(place(model, CPU, "fp32")(images), before)
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "omp", "expected"),
+    [(64, 4, None, [4]), (4, 4, None, []), (2, 8, None, []), (64, 4, "64", [])],
+)
+def test_torch_uses_no_more_threads_than_a_containers_quota_has_cores(
+    threads, cores, omp, expected, monkeypatch
+):
+    given = []
+    monkeypatch.setattr(devices, "available_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if omp:
+        monkeypatch.setenv("OMP_NUM_THREADS", omp)
+    devices.pick_device("cpu")
+    assert given == expected

@@ -29,6 +29,7 @@ from flames_cli.fed.jobs import Job
 from flames_cli.fed.messages import Profile, TrainRequest
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.records import message_bytes
+from flames_cli.learn import devices
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.federate import engines, stage
 from flames_cli.stages.federate.planning import encoder_weights_of
@@ -376,6 +377,20 @@ def seal(root):
         for key in ("clients", "server")
     }
     write_partition(file, replace(made, **entries))
+
+
+def test_a_run_on_two_devices_is_the_run_on_one(tiny, monkeypatch):
+    """Two threads on the CPU take the places of two GPUs."""
+    root, used = tiny(), []
+    one = federate(federate_config(root, run="one"))
+    monkeypatch.setattr(engines, "count_gpus", lambda: 2)
+    monkeypatch.setattr(engines, "use_gpu", used.append)
+    monkeypatch.setattr(devices, "_available", lambda: ["cpu"])
+    two = federate(federate_config(root, run="two", device="auto"))
+    assert used == [0, 1]
+    assert_same_state(state_of(two), state_of(one))
+    assert (two.final, two.chosen) == (one.final, one.chosen)
+    assert without_timings(two.records) == without_timings(one.records)
 
 
 def scramble_test_set(shard):

@@ -1,12 +1,8 @@
-"""Settings of this process that make torch's work on a CPU faster."""
+"""The C library's memory: buffers that torch frees stay in the process, where the next layer needs them."""
 
 import ctypes
 import platform
 from functools import cache
-
-import torch
-
-from flames_cli.core.cores import available_cores
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Numbers of glibc's options of `mallopt` (malloc.h)."""
@@ -17,15 +13,8 @@ LARGEST_UNUSED = 2**31 - 1
 
 
 @cache
-def prepare_process() -> None:
-    """Prepare this process, once, for torch's work: call this before the first model is used."""
-    keep_freed_memory()
-    # Torch follows the affinity mask and OMP_NUM_THREADS, but not the quota of a container.
-    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
-
-
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed buffers in this process, and return whether it does.
+    """Let glibc keep freed buffers in this process from now on, and return whether it does.
 
     By default glibc returns buffers of 32 MiB and more to the system when they are freed, and smaller ones
     from the end of the heap. A model makes and frees such buffers in every layer, and the system clears each

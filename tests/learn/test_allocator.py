@@ -2,16 +2,14 @@ import ctypes
 import platform
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
-from flames_cli.learn import process
-from flames_cli.learn.process import keep_freed_memory, prepare_process
+from flames_cli.learn.allocator import keep_freed_memory
 
 FAULTS = """
 import resource, torch
-from flames_cli.learn.process import keep_freed_memory
+from flames_cli.learn.allocator import keep_freed_memory
 def faults():
     for _ in range(8):  # the heap needs some rounds until each buffer has the place of the one before
         torch.ones(2**23)
@@ -35,15 +33,4 @@ def test_a_large_buffer_uses_the_memory_of_the_one_before():
 def test_another_c_library_is_left_as_it_is(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(ctypes, "CDLL", lambda _: pytest.fail("mallopt was called"))
-    assert keep_freed_memory() is False
-
-
-@pytest.mark.parametrize(("cores", "threads", "expected"), [(2, 8, 2), (8, 2, 2), (1, 1, 1)])
-def test_torch_uses_no_more_threads_than_the_process_has_cores(cores, threads, expected, monkeypatch):
-    found = []
-    monkeypatch.setattr(process, "available_cores", lambda: cores)
-    monkeypatch.setattr(
-        process, "torch", SimpleNamespace(get_num_threads=lambda: threads, set_num_threads=found.append)
-    )
-    prepare_process.__wrapped__()
-    assert found == [expected]
+    assert keep_freed_memory.__wrapped__() is False
