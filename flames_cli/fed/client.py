@@ -20,8 +20,7 @@ from flames_cli.fed.node_log import NodeLog, say
 def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
     """Return the ClientApp of a node; the node's configuration (`NodeSettings`) describes the client.
 
-    Training is imported on its first use: on a real node every message starts a process of its own, and
-    torch takes seconds to load.
+    Training is imported on its first use: torch takes seconds to load, and a node's profile needs none of it.
     """
     app = ClientApp()
     cache = DatasetCache()

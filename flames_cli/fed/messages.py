@@ -59,6 +59,10 @@ class Profile:
 PREPARATION = "preparation"
 """Name of the field of a profile that travels as JSON."""
 
+LIFETIME_S = 7 * 24 * 3600.0
+"""Time in seconds after which Flower discards a request or its reply. Flower's own is 12 hours, which a round
+of a large model on a CPU may take longer than; `--round-timeout` is the limit of a round."""
+
 LONGEST_NAME = 200
 """Largest number of characters in the name of a client, a modality or an organ."""
 
@@ -217,7 +221,7 @@ def pack_task(
     if task.prior:
         content[CHOICE] = pack_prior(task.prior)
     add_arrays(content, task.request.wire_dtype, parts)
-    return Message(content, node_id, kind, group_id=str(task.request.round))
+    return Message(content, node_id, kind, ttl=LIFETIME_S, group_id=str(task.request.round))
 
 
 def unpack_task(message: Message) -> TrainTask:

@@ -87,8 +87,8 @@ class Partition:
     """Number of images by data set that are in no shard, because their patients (or near copies) are of a
     held-out site."""
     sites_left_out: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By data set and site, the number of cases of each site of which `flames preprocess` left out all;
-    earlier releases did not record them."""
+    """Number of cases of each site of which `flames preprocess` left out all, by data set and site; earlier
+    releases did not record them."""
 
     @property
     def shards(self) -> list[str]:

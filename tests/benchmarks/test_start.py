@@ -16,9 +16,19 @@ def test_every_benchmark_shows_its_help(name, monkeypatch, capsys):
     assert f"usage: {name}.py" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arm", ["fedavg", "flames", "flower"])
-def test_a_federation_of_the_scale_benchmark_runs(arm, monkeypatch, capsys):
-    run("scale_arm", monkeypatch, arm, 2, "--megabytes", 0.5, "--rounds", 1)
+def test_the_scale_benchmark_measures_every_server(tmp_path, monkeypatch, capsys):
+    run("scale", monkeypatch, "--toy", "--out", tmp_path)
+    rows = (tmp_path / "scale.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == [
+        "server",
+        *("flower", "fedavg", "fedavg-files", "flames", "flames-files"),
+    ]
+    assert capsys.readouterr().out.count("x ") >= 5
+    assert (tmp_path / "scale.png").stat().st_size > 10_000
+
+
+def test_one_server_of_the_scale_benchmark_prints_its_figures(monkeypatch, capsys):
+    run("scale_arm", monkeypatch, "fedavg", 2, "--megabytes", 0.2, "--rounds", 1)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["seconds"] > 0
     assert figures["peak_mb"] >= 0
@@ -35,3 +45,15 @@ def test_benchmarks_of_training_print_a_ratio(name, options, monkeypatch, capsys
     run(name, monkeypatch, *options)
     lines = capsys.readouterr().out.splitlines()
     assert "1.00x" in lines[1]
+
+
+def test_the_benchmark_of_preprocessing_draws_its_speed_over_the_workers(tmp_path, monkeypatch, capsys):
+    saved, picture = tmp_path / "speed.json", tmp_path / "speed.png"
+    options = ("--toy", "--only", "otu2d", "--workers", 1, 2, "--copies", 2)
+    run("preprocess", monkeypatch, *options, "--save", saved)
+    run("preprocess", monkeypatch, "--draw", saved, "--plot", picture)
+    (figures,) = json.loads(saved.read_text(encoding="utf-8"))["sets"]
+    assert figures["sources"] == 24
+    assert list(figures["per_s"]) == ["1", "2"]
+    assert "x plain" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -333,3 +333,10 @@ def test_a_profile_with_other_fields_is_none():
     strange = Message(RecordDict({REPORT: ConfigRecord({"name": "busi"})}), reply_to=make_query(NODE))
     with pytest.raises(TypeError):
         unpack_profile(strange)
+
+
+def test_a_request_lives_longer_than_flowers_12_hours_and_its_reply_as_long():
+    message = pack_task(TrainTask(REQUEST, WEIGHTS), NODE)
+    assert message.metadata.ttl == 7 * 24 * 3600
+    reply = pack_report(REPORTED, message)
+    assert 6.9 * 24 * 3600 < reply.metadata.ttl <= 7 * 24 * 3600

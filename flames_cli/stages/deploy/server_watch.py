@@ -1,4 +1,4 @@
-"""What a running server notices in its files: certificates that expire or were renewed, and second nodes."""
+"""Changes that a running server notices: certificates that expire or were renewed, and second nodes."""
 
 import re
 from collections.abc import Iterator

@@ -11,7 +11,7 @@ from flames_cli.store.partition import ClientEntry
 from flames_cli.store.schema import PREPROCESSED_REPORT, read_json
 
 SitesLeftOut = dict[str, dict[str, int]]
-"""By data set and site, the number of cases of a site that no client has."""
+"""Number of cases of each site that no client has, by data set and site."""
 
 
 def prepared_differently(folder: Path, clients: Iterable[ClientEntry]) -> list[str]:

@@ -48,7 +48,7 @@ class Partitioned:
     aside: str = ""
     """New name of the partition that had this name before, which a run needs; empty if no run does."""
     notes: tuple[str, ...] = ()
-    """What the user should know before training."""
+    """Warnings for the user before training."""
 
 
 def partition(config: PartitionConfig, progress: Progress = silent) -> Partition:
