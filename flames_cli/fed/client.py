@@ -20,8 +20,7 @@ from flames_cli.fed.node_log import NodeLog, say
 def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
     """Return the ClientApp of a node; the node's configuration (`NodeSettings`) describes the client.
 
-    Training is imported on its first use: on a real node every message starts a process of its own, and
-    torch takes seconds to load.
+    Training is imported on its first use: torch takes seconds to load, and a node's profile needs none of it.
     """
     app = ClientApp()
     cache = DatasetCache()
@@ -80,8 +79,8 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
         say(settings, note)
         on_event(Noted(f"client {profile.client}: {note}"))
 
-    report, save_state = train_client(task, settings, profile, cache, Watch(on_step, on_note))
-    reply = pack_report(report, message)
+    report, coded, save_state = train_client(task, settings, profile, cache, Watch(on_step, on_note))
+    reply = pack_report(report, message, coded)
     # The state is saved only after packing: without a report, the next round must start from the old state.
     save_state()
     log.end_training(report, reply)

@@ -145,4 +145,6 @@ def _listen() -> "queue.SimpleQueue[bytes]":
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    for later in (signal.SIGINT, signal.SIGTERM):  # another signal must not interrupt the end
+        signal.signal(later, signal.SIG_IGN)
     raise SystemExit(0)

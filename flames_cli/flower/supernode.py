@@ -41,6 +41,10 @@ PAUSE_SHARE = 0.1
 """The pause as a share of the time since the last message, so that the delay is small in proportion to the
 round."""
 
+DECLINED = "<class 'flames_cli.fed.node.Declined'>"
+"""Beginning of the reason of an error reply by which a node declines a task. The class itself is in a package
+that imports this one."""
+
 LOOK_SECONDS = 0.5
 """Time between two checks whether the process that answers a message still runs."""
 
@@ -105,7 +109,7 @@ class Node:
                 return False
         else:
             self._await_reply()
-        failed = any(reply.has_error() for reply in self.state.replies())
+        failed = any(map(is_failure, self.state.replies()))
         _push_messages(
             state=self.state,
             object_store=self.store,
@@ -121,6 +125,11 @@ class Node:
         while not self.state.wait_for_reply(LOOK_SECONDS):
             if self.process.has_ended():
                 self.state.fail_tasks("its process ended")
+
+
+def is_failure(reply: Message) -> bool:
+    """Return whether the process that made this reply has failed; to decline a task is no failure."""
+    return reply.has_error() and not str(reply.error.reason).startswith(DECLINED)
 
 
 def main() -> None:
@@ -145,15 +154,21 @@ def main() -> None:
         process.start()
         last = time.monotonic()
         while True:
-            if node.exchange():
-                last = time.monotonic()
+            began = time.monotonic()
+            found = node.exchange()
+            now = time.monotonic()
+            if found:
+                last = now
             else:
-                time.sleep(pause_after(time.monotonic() - last))
+                time.sleep(pause_after(now - last, now - began))
 
 
-def pause_after(seconds: float) -> float:
-    """Return the pause before the next request, `seconds` after the last message."""
-    return min(max(PAUSE_SHARE * seconds, SHORTEST_PAUSE), LONGEST_PAUSE)
+def pause_after(seconds: float, request_seconds: float) -> float:
+    """Return the pause before the next request, `seconds` after the last message.
+
+    The last request took `request_seconds`, which is long if the server is busy.
+    """
+    return min(max(PAUSE_SHARE * seconds, SHORTEST_PAUSE, request_seconds), LONGEST_PAUSE)
 
 
 def connected_node(

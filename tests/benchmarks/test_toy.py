@@ -5,6 +5,8 @@ Those that start processes are run by the function that a process runs.
 
 import json
 
+import pytest
+
 from tests.benchmarks.loading import load, run
 from tests.support.tiny import OPTIONS
 
@@ -106,3 +108,19 @@ def test_evaluate_prints_ratios_to_the_prediction(monkeypatch, capsys):
     rows = capsys.readouterr().out.splitlines()[1:]
     assert [row.split(":")[0] for row in rows] == ["3 images"] * 3 + ["1 volumes"] * 3
     assert rows[0].endswith("1.00x")
+
+
+@pytest.mark.parametrize("arm", ["flower", "fedavg"])
+def test_engines_runs_clients_that_add_a_constant(arm, monkeypatch, capsys):
+    app, engines = load("engines_app", monkeypatch), load("engines", monkeypatch)
+    app.run_here(app.Arm(arm, 2, 0.1, 2))
+    marks = json.loads(capsys.readouterr().out)
+    assert len(marks) == 4
+    assert marks == sorted(marks)
+    median = engines.print_line("constant", arm, marks, 1e-9)
+    assert f"{median:.3f} s" in capsys.readouterr().out
+
+
+def test_engines_trains_the_sites(tiny, monkeypatch, one_thread):
+    marks = load("engines", monkeypatch).federate_sites(tiny(), 1)
+    assert len(marks) == 3

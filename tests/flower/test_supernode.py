@@ -7,14 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
 
+from flames_cli.fed.node import Declined
 from flames_cli.flower.node_state import GuardedState, GuardedStateFactory
-from flames_cli.flower.supernode import Connection, Node, connected_node, pause_after
+from flames_cli.flower.supernode import Connection, Node, connected_node, is_failure, pause_after
 from tests.support.app_bundles import fab
 
 RUN = 1
@@ -160,10 +161,20 @@ def test_a_message_whose_process_ended_gets_an_error_and_the_next_one_is_answere
     assert all(task.finished_at for task in node.state.get_tasks())
 
 
+def test_a_process_that_declines_a_task_has_not_failed(identity):
+    def reply(error: Exception) -> Message:
+        asked = Message(RecordDict({}), NODE, "train")
+        return Message(Error(0, f"{type(error)}:<'{error}'>"), reply_to=asked)
+
+    assert is_failure(reply(ValueError("no images")))
+    assert not is_failure(reply(Declined("fewer images than its owner asks for")))
+
+
 def test_a_node_asks_often_in_a_short_round_and_seldom_in_a_long_one():
-    pauses = [pause_after(seconds) for seconds in (0.0, 0.5, 2.0, 20.0, 60.0, 86400.0)]
+    pauses = [pause_after(seconds, 0.01) for seconds in (0.0, 0.5, 2.0, 20.0, 60.0, 86400.0)]
 
     assert pauses == pytest.approx([0.1, 0.1, 0.2, 2.0, 3.0, 3.0])
+    assert pause_after(0.5, 0.8) == pytest.approx(0.8)
 
 
 def test_a_reply_that_waits_is_sent_even_if_no_message_comes(joined):
