@@ -8,15 +8,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psutil
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.aggregation import RoundSettings, apply_round
 from flames_cli.core.federated.privacy import NoiseKey
 from flames_cli.core.federated.reports import Report, RoundResult, State
+from flames_cli.core.federated.shelf import IN_MEMORY, Shelf
 from flames_cli.core.federated.update_norms import NormLimit
 from flames_cli.errors import FlamesError
 from flames_cli.fed.admission import Requirements
@@ -35,7 +37,7 @@ from flames_cli.fed.events import (
 )
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.joined import JoinedClients, SaveClients, no_clients_to_save
-from flames_cli.fed.messages import Profile, unpack_report, validation_fault
+from flames_cli.fed.messages import Profile, StartOf, unpack_report, validation_fault
 from flames_cli.fed.offers import Offers
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.packing import Packer
@@ -64,6 +66,16 @@ class _Traffic:
     """Reason of each client without a readable report."""
     bytes_down: int = 0
     bytes_up: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Round and limits that a client's reply must fit, and the model with which it began."""
+
+    round: int
+    most_steps: int
+    """Largest number of steps that the client's images make."""
+    start_of: StartOf
 
 
 Save = Callable[[State, dict[str, Any]], None]
@@ -116,6 +128,8 @@ class Federation:
     """Secret from which noise is drawn; empty if the plan's algorithm has no privacy."""
     pace: Pace = USUAL_PACE
     save_clients: SaveClients = no_clients_to_save
+    shelf: Shelf = IN_MEMORY
+    """Place of the reports and models of single clients."""
 
 
 Open = Callable[[Mapping[str, Any]], Federation]
@@ -134,11 +148,18 @@ def make_server_app(open_federation: Open) -> ServerApp:
 
 
 def run_rounds(grid: Grid, federation: Federation) -> State:
-    """Run all remaining rounds, and return the final state.
+    """Run all remaining rounds, and return the final state, whose clients' models may be stored no longer.
 
     Raises:
         FlamesError: too few clients were present in time, or no client sent a good report in a round.
     """
+    try:
+        return _run_all(grid, federation)
+    finally:
+        federation.shelf.close()
+
+
+def _run_all(grid: Grid, federation: Federation) -> State:
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
     requirements = Requirements(plan.size, plan.channels, plan.smallest_batch)
     roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
@@ -152,6 +173,7 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
             on_event(FederationStarted(present, first, plan.rounds))
         drawn = draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
         state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), drawn, roster)
+    federation.shelf.wait()  # the files of the last round are complete
     final = state or with_model_groups(None, plan, [])
     if federation.save_final and final.statistics is None:
         final = _examine(grid, federation, final, roster, federation.save_final)
@@ -240,8 +262,7 @@ def _run_round(grid: Grid, federation: Federation, state: State, clients: Client
         algorithm=plan.algorithm,
         entries=plan.known_entries,
         n_clients=sizes,
-        limit=limit,
-        noise=noise,
+        settings=RoundSettings(limit, noise, federation.shelf),
     )
     unusable = {client: sanitise(reason) for client, reason in result.rejected.items()}
     rejected = {**traffic.failed, **unusable}
@@ -287,7 +308,8 @@ def _collect(
         roster.settle(reply)
         profile = profiles[reply.node]
         most_steps = plan.steps_a_round(profile.client, profile.modality, profile.n_train)
-        yield from _take(reply, profile, traffic, on_event, round_, most_steps)
+        asked = _Asked(round_, most_steps, partial(offers.start, profile))
+        yield from _take(reply, profile, asked, traffic, on_event)
         del reply  # frees the memory while the next reply is awaited
     for node, profile in clients:
         if node not in sent:
@@ -295,34 +317,34 @@ def _collect(
 
 
 def _take(
-    reply: Reply, profile: Profile, traffic: _Traffic, on_event: OnEvent, round_: int, most_steps: int
+    reply: Reply, profile: Profile, asked: _Asked, traffic: _Traffic, on_event: OnEvent
 ) -> Iterator[Report]:
     """Yield the report in `reply`, if there is a readable one; note the outcome in `traffic`."""
     client = profile.client
-    report, reason = _read_report(reply, profile, round_, most_steps)
+    report, reason = _read_report(reply, profile, asked)
     if report is None or reply.message is None:
         traffic.failed[client] = reason
-        on_event(ReportRejected(client, round_, reason))
+        on_event(ReportRejected(client, asked.round, reason))
         return
     traffic.bytes_up += message_bytes(reply.message)
     traffic.metrics[client] = {**report.metrics, "n_examples": report.n_examples, "n_steps": report.n_steps}
-    on_event(ReportReceived(client, round_, traffic.metrics[client]))
+    on_event(ReportReceived(client, asked.round, traffic.metrics[client]))
     if report.choice:
         traffic.choices[client] = report.choice.as_json()
     yield report
 
 
-def _read_report(reply: Reply, profile: Profile, round_: int, most_steps: int) -> tuple[Report | None, str]:
+def _read_report(reply: Reply, profile: Profile, asked: _Asked) -> tuple[Report | None, str]:
     """Return (the report, ""), or (None, the reason why there is none)."""
-    report, reason = reply.read(unpack_report, "report")
+    report, reason = reply.read(partial(unpack_report, start_of=asked.start_of), "report")
     if report is None:
         return None, reason
-    if report.round != round_:
-        return None, f"it reports on round {report.round}, expected round {round_}"
+    if report.round != asked.round:
+        return None, f"it reports on round {report.round}, expected round {asked.round}"
     if report.n_examples > profile.n_train:
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
-    if not 0 <= report.n_steps <= most_steps:
-        return None, f"it reports {report.n_steps} steps, its images make at most {most_steps}"
+    if not 0 <= report.n_steps <= asked.most_steps:
+        return None, f"it reports {report.n_steps} steps, its images make at most {asked.most_steps}"
     if impossible := patients_reason(report.choice, profile.n_val) or validation_fault(
         report.metrics, profile
     ):

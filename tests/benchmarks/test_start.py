@@ -16,9 +16,19 @@ def test_every_benchmark_shows_its_help(name, monkeypatch, capsys):
     assert f"usage: {name}.py" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arm", ["fedavg", "flames", "flower"])
-def test_a_federation_of_the_scale_benchmark_runs(arm, monkeypatch, capsys):
-    run("scale_arm", monkeypatch, arm, 2, "--megabytes", 0.5, "--rounds", 1)
+def test_the_scale_benchmark_measures_every_server(tmp_path, monkeypatch, capsys):
+    run("scale", monkeypatch, "--toy", "--out", tmp_path)
+    rows = (tmp_path / "scale.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == [
+        "server",
+        *("flower", "fedavg", "fedavg-files", "flames", "flames-files"),
+    ]
+    assert capsys.readouterr().out.count("x ") >= 5
+    assert (tmp_path / "scale.png").stat().st_size > 10_000
+
+
+def test_one_server_of_the_scale_benchmark_prints_its_figures(monkeypatch, capsys):
+    run("scale_arm", monkeypatch, "fedavg", 2, "--megabytes", 0.2, "--rounds", 1)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["seconds"] > 0
     assert figures["peak_mb"] >= 0
@@ -35,6 +45,19 @@ def test_benchmarks_of_training_print_a_ratio(name, options, monkeypatch, capsys
     run(name, monkeypatch, *options)
     lines = capsys.readouterr().out.splitlines()
     assert "1.00x" in lines[1]
+
+
+def test_the_benchmark_of_messages_compares_objects_times_and_bytes(monkeypatch, capsys):
+    run("wire", monkeypatch, "messages", "--megabytes", 0.1, "--entries", 7, "--repeats", 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert "| 0.1 MB, 7 entries | Flower's objects | 17 | 5 | 3.4 |" in lines
+    assert [line.split(" | ")[0] for line in lines[-4:]] == ["| fp32", "| fp16", "| bf16", "| int8"]
+
+
+def test_the_benchmark_of_wire_types_compares_dice(tiny, monkeypatch, capsys):
+    options = ("--rounds", 1, "--base-channels", 2, "--wire", "int8")
+    run("wire", monkeypatch, "runs", "--workspace", tiny(), *options)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| int8 | ")
 
 
 def test_the_benchmark_of_preprocessing_draws_its_speed_over_the_workers(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
 """Reports and states of a federation: input and output of a round, and the checks of a report."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -91,7 +91,7 @@ class State:
     round: int
     server: dict[str, Weights]
     """Model of each model group."""
-    personal: dict[str, Weights] = field(default_factory=dict)
+    personal: Mapping[str, Weights] = field(default_factory=dict)
     """Personal entries of each client, all or some of a model's; empty if the algorithm has none."""
     optimiser_state: dict[str, dict[str, Weights]] = field(default_factory=dict)
     """Server optimiser state by model group and kind (momentum, adam_m, adam_v, control, ema), each by entry

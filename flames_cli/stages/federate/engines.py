@@ -29,6 +29,7 @@ from flames_cli.stages.federate.run_files import (
     make_earlier_rounds,
     make_final_saver,
     make_round_saver,
+    open_spool,
 )
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.runs import RunFolder, write_nodes
@@ -84,7 +85,7 @@ def run_engine(made: Prepared, on_event: OnEvent) -> None:
 
 
 def _run_inline(made: Prepared, on_event: OnEvent) -> None:
-    save = make_round_saver(made.run, made.config)
+    spool = open_spool(made.run)
     n_gpus = min(count_gpus(), len(made.nodes)) if made.config.device in ("auto", "cuda") else 0
     # Reports of several devices are held until it is their turn.
     in_flight = 2 * n_gpus if n_gpus > 1 else None
@@ -92,7 +93,8 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
     secret = ensure_noise_secret(made.run, made.plan.algorithm)
     federation = Federation(
         plan=made.plan,
-        save=save,
+        save=make_round_saver(made.run, made.config, spool),
+        shelf=spool,
         save_clients=make_client_saver(made.run, made.plan),
         save_final=make_final_saver(made.run),
         earlier=make_earlier_rounds(made.run, made.config),

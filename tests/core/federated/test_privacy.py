@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.aggregation import RoundSettings, apply_round
 from flames_cli.core.federated.algorithm import Algorithm, Privacy
 from flames_cli.core.federated.blends import MeanBlend, make_blend
+from flames_cli.core.federated.coding import code, decode
 from flames_cli.core.federated.privacy import (
     LEAST_VARIANCE,
     NoiseKey,
@@ -20,7 +21,7 @@ from flames_cli.core.federated.privacy import (
     draw_normal,
 )
 from flames_cli.core.federated.reports import Entries, Moved, Report, State, count_releases_again
-from flames_cli.core.federated.wire import narrow, widen
+from flames_cli.core.federated.wire import as_received
 from flames_cli.errors import FlamesError
 
 FEDAVG = Algorithm(local_update="plain", groups="all", blend="mean", weight="uniform")
@@ -79,7 +80,7 @@ def test_values_that_are_not_finite_stay_so_that_the_server_rejects_them(bad):
         State(0, {"all": model()}),
         [Report("bad", "MRI", sent, 1), Report("good", "MRI", model(0.1), 1)],
         replace(FEDAVG, privacy=Privacy(1.0, 1.0, 1e-5)),
-        noise=KEY,
+        settings=RoundSettings(noise=KEY),
     ).rejected
     assert refused == {"bad": "'w' contains values that are not finite"}
 
@@ -152,24 +153,30 @@ def test_variances_stay_above_zero_whatever_the_noise():
 @pytest.mark.parametrize("wire", ["fp32", "fp16", "bf16"])
 def test_a_clipped_report_is_taken_whatever_it_travelled_as_and_clipped_once_more(wire):
     rng = np.random.default_rng(0)
-    server = {"w": rng.normal(0, 10, 5000).astype(np.float32)}
-    received = widen(narrow(server, wire)[0], wire, narrow(server, wire)[1])
-    trained = {"w": received["w"] + rng.normal(0, 1, 5000).astype(np.float32)}
+    server = {name: rng.normal(0, 10, 5000).astype(np.float32) for name in ("w", "bn.running_mean")}
+    received = as_received(server, wire)
+    trained = {name: array + rng.normal(0, 1, 5000).astype(np.float32) for name, array in received.items()}
     clipped = clip_update(trained, received, 0.5)
-    arrived = widen(narrow(clipped, wire)[0], wire, narrow(clipped, wire)[1])
+    coded = code(clipped, received, wire, {})
+    arrived = decode(coded.arrays, coded.codes, wire, server)
     key, entries = NoiseKey(KEY.secret, wire), Entries.of(server)
     blend = PrivateMean(server, entries, Privacy(TINY, 0.5, 1e-5), Release(key, 1, "all"))
     report = Report("a", "MRI", arrived, 1)
     assert blend.rejection_reason(report) is None
     blend.add(report)
-    assert norm(blend.server(), received) <= 0.5 * (1 + 1e-6) + 2.0**-24 * norm(received, {"w": 0.0})
+    begun = {**server, "bn.running_mean": received["bn.running_mean"]}
+    assert norm(blend.server(), begun) <= 0.5 * (1 + 1e-6) + 2.0**-23 * norm(
+        server, dict.fromkeys(server, 0.0)
+    )
 
 
 def test_a_report_that_was_not_clipped_is_rejected_and_the_round_continues():
     privacy = Privacy(1.0, 0.5, 1e-5)
     state = State(4, {"all": model()}, releases=6)
     reports = [Report("a", "MRI", model(5.0), 1), Report("b", "US", clip_update(model(5.0), model(), 0.5), 1)]
-    result = apply_round(state, reports, replace(FEDAVG, privacy=privacy), ENTRIES, noise=KEY)
+    result = apply_round(
+        state, reports, replace(FEDAVG, privacy=privacy), ENTRIES, settings=RoundSettings(noise=KEY)
+    )
     assert result.accepted == ("b",)
     reason = result.rejected["a"]
     assert reason.startswith("its update has a norm of 10.6")
@@ -184,9 +191,9 @@ def test_entries_that_are_not_shared_and_counters_stay_as_they_were():
     sent = {"w": model(0.2)["w"], "n": np.array(99)}
     state = State(0, {"all": model()})
     private = replace(FEDAVG, privacy=Privacy(1.0, 1.0, 1e-5))
-    server = apply_round(state, [Report("a", "MRI", sent, 1)], private, entries, noise=KEY).state.server[
-        "all"
-    ]
+    server = apply_round(
+        state, [Report("a", "MRI", sent, 1)], private, entries, settings=RoundSettings(noise=KEY)
+    ).state.server["all"]
     assert [name for name in server if not np.array_equal(server[name], model()[name])] == ["w"]
 
 
@@ -207,7 +214,9 @@ def test_an_average_is_made_of_released_models_only():
     for _ in range(2):
         sent = clip_update(model(1.0), states[-1].server["all"], 1.0)
         reports = [Report("a", "MRI", sent, 1)]
-        states.append(apply_round(states[-1], reports, private, ENTRIES, noise=KEY).state)
+        states.append(
+            apply_round(states[-1], reports, private, ENTRIES, settings=RoundSettings(noise=KEY)).state
+        )
     _, one, two = (state.server["all"]["w"].astype(float) for state in states)
     used = states[-1].final_server_model("all", "MRI")["w"]
     np.testing.assert_allclose(used, (one + 2 * two) / 3, rtol=1e-5, atol=1e-6)
