@@ -92,6 +92,11 @@ class ReadConfig(Section):
         None, "TOML file of findings to accept, with the id of each and a reason.", metavar="FILE"
     )
     workers: Annotated[int, Field(ge=0)] = option(0, "Number of threads; 0: one for each core.", RUN_PANEL)
+    cache: bool = option(
+        True,
+        "Read unchanged files once for check and preprocess: WORKSPACE/cache contains patients' images.",
+        RUN_PANEL,
+    )
 
 
 class CheckConfig(ReadConfig):

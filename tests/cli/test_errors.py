@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from flames_cli.store.workspace import partition_file, partition_folder
-from tests.support.asserts import snapshot
+from tests.support.asserts import results_in, snapshot
 from tests.support.command_line import SMALL_FEDERATION
 
 PREPROCESS = ("preprocess", "--dataset")
@@ -157,7 +157,7 @@ def test_a_bad_case_stops_unless_it_may_be_left_out(what, error_line, flames, ra
     assert message.startswith(f"{name} has 1 bad case: ")
     assert says in message
     assert message.endswith("Correct them, or leave them out with --skip-bad")
-    assert not made.exists()
+    assert results_in(made) == []
     result = flames(*command, "--skip-bad")
     assert result.exit_code == 0, result.output
     assert "left out 1 bad case" in result.stdout
