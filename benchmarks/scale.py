@@ -4,22 +4,28 @@
 
 Every federation runs in its own process (`scale_arm.py`), with the same weights, the same in-process Grid and
 the same clients, which return the received weights plus a constant. Memory is the peak minus the memory of
-the process after the imports and with the initial weights (`base`). Time is the mean round after a first one,
-clients included. It is processor time, which other load on the machine changes less than wall time (both are
-in scale.csv). `flames` stores one personalised model per client from round to round, so its memory grows with
-the number of clients. A federation that would need more memory than --limit-gb, or than is free, is left out.
+the process after the imports and with the initial weights (`base`), without pages of files, which the system
+frees by itself; scale.csv also has the peak with them. Time is the mean round after a first one, clients
+included. It is processor time, which other load on the machine changes less than wall time (both are in
+scale.csv). `flames` stores one personalised model per client from round to round: in the memory if a run has
+no folder, else in files. `with files` is a run as `flames federate` does it, with its line and its checkpoint
+after each round. A federation that would need more memory or disk than is free, or more memory than
+--limit-gb, is left out. --toy takes a second or two, for tests.
 """
 
 import argparse
 import csv
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import scale_arm
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -43,12 +49,16 @@ class Arm:
     each: int
     colour: str
     marker: str
+    on_disk: int = 0
+    """Models on the disk per client."""
 
 
 ARMS = {
     "flower": Arm("Flower's FedAvg", 4, 2, PALETTE[5], MARKERS[2]),
-    "flames": Arm("FLAMES, flames", 8, 2, PALETTE[1], MARKERS[1]),
     "fedavg": Arm("FLAMES, fedavg", 8, 0, PALETTE[0], MARKERS[0]),
+    "fedavg-files": Arm("fedavg with files", 10, 0, PALETTE[4], MARKERS[3]),
+    "flames": Arm("FLAMES, flames", 8, 2, PALETTE[1], MARKERS[1]),
+    "flames-files": Arm("flames with files", 18, 0, PALETTE[2], MARKERS[4], on_disk=5),
 }
 STOCK = "flower"
 
@@ -61,7 +71,7 @@ def main() -> None:
     for n in options.clients:
         for name, arm in ARMS.items():
             if reason := too_much(arm, n, options.megabytes, options.limit_gb):
-                print(f"{n:7}  {arm.label:15} left out: {reason}", flush=True)
+                print(f"{n:7}  {arm.label:17} left out: {reason}", flush=True)
                 continue
             measured[name, n] = run(name, n, options)
             print_line(n, arm, measured[name, n], measured.get((STOCK, n)))
@@ -81,7 +91,11 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--limit-gb", type=float, default=12)
     parser.add_argument("--out", type=Path, help="folder of scale.csv and scale.png")
-    return parser.parse_args()
+    parser.add_argument("--toy", action="store_true", help="two clients, 0.2 MB, one round, in this process")
+    options = parser.parse_args()
+    if options.toy:
+        options.clients, options.megabytes, options.rounds = [2], 0.2, 1
+    return options
 
 
 def estimate_gb(arm: Arm, n: int, megabytes: float) -> float:
@@ -92,6 +106,9 @@ def estimate_gb(arm: Arm, n: int, megabytes: float) -> float:
 def too_much(arm: Arm, n: int, megabytes: float, limit_gb: float) -> str | None:
     """Return the reason why an arm cannot be run, or None."""
     needed, free = estimate_gb(arm, n, megabytes), psutil.virtual_memory().available / 1e9
+    on_disk, space = arm.on_disk * n * megabytes / 1000, shutil.disk_usage(tempfile.gettempdir()).free / 1e9
+    if on_disk > space - FREE_GB:
+        return f"it would need about {on_disk:.0f} GB of disk, {space:.0f} are free"
     if needed > limit_gb:
         return f"it would need about {needed:.0f} GB, the limit is {limit_gb:g}"
     if needed > free - FREE_GB:
@@ -104,6 +121,8 @@ def run(name: str, n: int, options: argparse.Namespace) -> Figures:
     script = Path(__file__).with_name("scale_arm.py")
     command = [sys.executable, str(script), name, str(n)]
     command += ["--megabytes", str(options.megabytes), "--rounds", str(options.rounds)]
+    if options.toy:  # it takes seconds to import Flower again
+        return scale_arm.measure(name, n, options.megabytes, options.rounds)
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return dict[str, float](json.loads(done.stdout.splitlines()[-1]))
 
@@ -112,7 +131,7 @@ def print_head(options: argparse.Namespace) -> None:
     """Print the measured quantities and the names of the columns."""
     print(f"model of {options.megabytes:g} MB, {options.rounds} rounds after a first one; ratios to {STOCK}")
     print(
-        f"{'clients':>7}  {'server':15}{'peak memory':>17}{'base':>9}"
+        f"{'clients':>7}  {'server':17}{'peak memory':>17}{'base':>9}"
         f"{'a round':>17}{'its server':>17}{'on the clock':>14}"
     )
 
@@ -125,13 +144,13 @@ def print_line(n: int, arm: Arm, figures: Figures, stock: Figures | None) -> Non
         return f"{figures[name]:8.{digits}f} {unit:2}{ratio:>6}"
 
     columns = (
-        cell("peak_mb", "MB", 0),
+        cell("private_mb", "MB", 0),
         f"{figures['base_mb']:6.0f} MB",
         cell("processor_seconds", "s", 2),
         cell("server_processor_seconds", "s", 2),
         f"{figures['seconds']:12.2f} s",
     )
-    print(f"{n:7}  {arm.label:15}{''.join(columns)}", flush=True)
+    print(f"{n:7}  {arm.label:17}{''.join(columns)}", flush=True)
 
 
 def write_csv(path: Path, measured: Mapping[tuple[str, int], Figures]) -> None:
@@ -151,7 +170,7 @@ def draw(path: Path, measured: Mapping[tuple[str, int], Figures], options: argpa
         memory, seconds = figure.subplots(1, 2)
         for name, arm in ARMS.items():
             of_arm = {n: figures for (one, n), figures in measured.items() if one == name}
-            draw_line(memory, arm, {n: figures["peak_mb"] / 1000 for n, figures in of_arm.items()})
+            draw_line(memory, arm, {n: figures["private_mb"] / 1000 for n, figures in of_arm.items()})
             draw_line(seconds, arm, {n: figures["processor_seconds"] for n, figures in of_arm.items()})
             draw_left_out(memory, arm, of_arm, options)
         finish(memory, "Peak memory", "GB", options.clients)
@@ -184,7 +203,7 @@ def draw_left_out(axes: Axes, arm: Arm, of_arm: Mapping[int, Figures], options: 
     estimates = [estimate_gb(arm, n, options.megabytes) for n in left_out]
     axes.plot(
         [last, *left_out],
-        [of_arm[last]["peak_mb"] / 1000, *estimates],
+        [of_arm[last]["private_mb"] / 1000, *estimates],
         color=arm.colour,
         linestyle=(0, (1, 2)),
     )

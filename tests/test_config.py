@@ -395,3 +395,49 @@ def test_a_model_has_its_own_learning_rate_and_batch_size_unless_others_are_give
     assert (own.lr, own.batch_size) == (lr, batch_size)
     given = FederateConfig(model=model, lr=0.5, batch_size=3).training
     assert (given.lr, given.batch_size) == (0.5, 3)
+
+
+BOOLEANS = {
+    "federate": (
+        "lr = true\nrounds = true\nbatch_size = false\nround_timeout = true\nstrategy = true\n"
+        "model_options = { base_channels = true }\nlr_by_modality = { MRI = true }\n",
+        [
+            *("lr", "rounds", "batch_size", "round_timeout", "strategy"),
+            *("model_options.base_channels", "lr_by_modality.MRI"),
+        ],
+    ),
+    "preprocess": (
+        "size = true\nwindow = { CT = [false, true] }\npercentile = true\nlabels = [true]\n"
+        "server_test = true\n",
+        ["size", "window.CT", "percentile", "labels", "server_test"],
+    ),
+    "partition": ("split = { a = true }\nfolds = true\nskew = true\n", ["split.a", "folds", "skew"]),
+    "evaluate": ("round = true\nseed = true\n", ["round", "seed"]),
+    "demo": ("rounds = true\n", ["rounds"]),
+}
+
+
+@pytest.mark.parametrize("section", BOOLEANS)
+def test_true_and_false_are_no_numbers_and_no_texts(section, write):
+    text, fields = BOOLEANS[section]
+    with pytest.raises(FlamesError) as caught:
+        load_section(SECTIONS[section], {}, write(f"[{section}]\n{text}"))
+    for field in fields:
+        assert f"{section}.{field}: " in str(caught.value)
+    assert str(caught.value).count("(got True)") + str(caught.value).count("(got False)") >= len(fields)
+    assert " (got 1" not in str(caught.value)
+
+
+def test_true_is_no_number_from_python_either():
+    with pytest.raises(ValidationError, match="lr"):
+        FederateConfig(lr=True)
+    assert FederateConfig(fresh=True).fresh
+
+
+def test_a_file_of_windows_is_read_and_utf_16_is_named(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_bytes(b"\xef\xbb\xbf[federate]\r\nrounds = 3\r\n")
+    assert load_section(FederateConfig, {}, path).rounds == 3
+    path.write_bytes("[federate]\nrounds = 3\n".encode("utf-16"))
+    with pytest.raises(FlamesError, match=r"cannot be read as TOML: it is UTF-16 .*; save it as UTF-8"):
+        load_section(FederateConfig, {}, path)

@@ -70,6 +70,7 @@ ELSEWHERE = {
     "fed/event_log.py",
     "fed/roster.py",
     "learn/models/weights.py",
+    "readers/base.py",
     "readers/formats/masks.py",
     "readers/formats/ranges.py",
     "readers/inputs.py",
@@ -81,7 +82,6 @@ ELSEWHERE = {
     "stages/deploy/check_files.py",
     "stages/deploy/check_machine.py",
     "stages/deploy/findings.py",
-    "stages/raw.py",
     "stages/runs/removal.py",
     "store/deployment/node_keys.py",
 }

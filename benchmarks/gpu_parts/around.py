@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from flames_cli.core.rng import derive_rng
 from flames_cli.learn.augment import draw_warp
-from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.data import STD, ShardDataset, iterate_batches
+from flames_cli.learn.device_shard import DeviceShard
 from flames_cli.learn.devices import autocast, memory_format, pick_precision
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
@@ -23,7 +23,6 @@ from flames_cli.learn.train_options import LocalRound, TrainOptions
 from flames_cli.learn.training_loss import training_loss
 from flames_cli.store.cases import CaseSet
 from flames_cli.store.h5 import read_shard_sets, read_shard_summary
-from gpu_parts.device_augment import OnDevice, compare_warps
 from gpu_parts.inputs import Job, draw_batch, main_job, write_toy_shard
 from gpu_parts.running import Clock, Run, align
 from gpu_parts.shards import find_clients
@@ -34,6 +33,8 @@ SECONDS = 0.5
 
 N_DRAWN = 768
 """Training cases of the shard that is drawn where none is given."""
+
+WARM_EPOCHS = 5
 
 MOST = 1024
 """Cases of a set that are used; what is timed of the file is its reading whole."""
@@ -54,11 +55,9 @@ def take_apart(run: Run, clock: Clock) -> list[str]:
     pieces = figures["pieces"] = {"HDF5 → memory": _piece(seconds, images["train"] + images["val"])}
     halving(lambda batch: _measure(job.with_batch(batch), train, val, run, pieces), job.batch, run.say)
     clear()
-    if channels == 1 and clock.left() > 0:
-        halving(lambda batch: _candidates(job.with_batch(batch), train, run, pieces), job.batch, run.say)
+    if clock.left() > 0:
         figures["warp"] = compare_warps(train, min(job.batch, n), run.device)
         run.say(f"warp on the device beside OpenCV: {figures['warp']}")
-    clear()
     return align([["piece", "ms", "images/s"], *(_cells(name, one) for name, one in pieces.items())])
 
 
@@ -115,7 +114,7 @@ def _measure(
     note("augment, one thread", _timed(lambda: _augment_alone(train, few))[0], few)
     note("batches as they are", _timed(lambda: batches(False))[0], n)
     note("batches augmented, toolkit's threads", _timed(lambda: batches(True))[0], n)
-    _time_copies(job, run, note)
+    _time_shard(job, train, run, note)
     seconds, model = _timed(lambda: build_model(job.model, seed=0, **job.options))
     note("build the model (each client, each round)", seconds, n)
     seconds, _ = _timed(lambda: model.to(device).to(memory_format=layout))
@@ -129,34 +128,19 @@ def _measure(
         seconds = wall_seconds(lambda: validate(model, val, job.batch, device, precision, 0.3), device)
         note("validate once (twice a round)", seconds, len(val))
     local = LocalRound(seed=0, round=1, client="a", options=TrainOptions(batch_size=job.batch))
-    # Once to warm up: the epoch's last batch has a size of its own.
+    # First to warm up: steps are recorded after some, and the epoch's last batch has a size of its own.
     times = [
         wall_seconds(lambda: train_epochs(model, train, val, local, device, precision), device)
-        for _ in range(2)
+        for _ in range(WARM_EPOCHS + 1)
     ]
-    note("the whole epoch, with validation and weights", times[1], n)
+    note("the first epoch, with validation and weights", times[0], n)
+    note("a later epoch, with validation and weights", times[-1], n)
 
 
 def _augment_alone(train: ShardDataset, n: int) -> None:
     rng = derive_rng(0, "around, alone")
     for index in range(n):
         train.example(index, draw_warp(rng))
-
-
-def _time_copies(job: Job, run: Run, note: Callable[[str, float, int], None]) -> None:
-    """Time a batch's way to the device: as it goes today, from pinned memory, and as bytes."""
-    device = run.device
-    batch = [torch.rand(job.batch, 1, job.size, job.size) for _ in range(2)]
-    spent = 0.0 if run.toy else SECONDS
-
-    def copy(tensors: list[Tensor], wait: bool) -> float:
-        return median_seconds(lambda: [t.to(device, non_blocking=not wait) for t in tensors], device, spent)
-
-    note("batch → device, pageable float32", copy(batch, True), job.batch)
-    if device.type == "cuda":
-        note("batch → device, pinned float32", copy([t.pin_memory() for t in batch], False), job.batch)
-        small = [(t * 255).to(torch.uint8).pin_memory() for t in batch]
-        note("batch → device, pinned uint8", copy(small, False), job.batch)
 
 
 def _time_step(job: Job, model: torch.nn.Module, run: Run, note: Callable[[str, float, int], None]) -> None:
@@ -184,20 +168,34 @@ def _time_step(job: Job, model: torch.nn.Module, run: Run, note: Callable[[str, 
         note(f"{name}, {precision}", float(np.median(seconds[2:])), job.batch)
 
 
-def _candidates(job: Job, train: ShardDataset, run: Run, pieces: dict[str, dict[str, float]]) -> None:
-    """Time what might take the place of today's way: cases that lie on the device and are warped there."""
-    spent = 0.0 if run.toy else SECONDS
-    for mode in ("bilinear", "bicubic"):
-        prepared = OnDevice(train, run.device, mode)
-        rows = np.arange(job.batch)
-        rng = derive_rng(0, "candidate")
+def _time_shard(job: Job, train: ShardDataset, run: Run, note: Callable[[str, float, int], None]) -> None:
+    """Time the way of a data set to the device's memory, and a batch that is warped there."""
+    seconds, shard = _timed(lambda: DeviceShard(train, run.device))
+    note("data set → device", seconds, len(train))
+    rows, rng = range(job.batch), derive_rng(0, "shard")
 
-        def work(prepared: OnDevice = prepared, rng: np.random.Generator = rng) -> None:
-            prepared.batch(rows, [draw_warp(rng) for _ in rows])  # noqa: B023 (called at once)
+    def work() -> None:
+        shard.batch(rows, [draw_warp(rng) for _ in rows])
 
-        seconds = median_seconds(work, run.device, spent)
-        pieces[f"candidate: warp a batch on the device, {mode}"] = _piece(seconds, job.batch)
-        run.say(f"  candidate, {mode}: {job.batch / seconds:.0f} images/s")
+    note(
+        "batch augmented on the device",
+        median_seconds(work, run.device, 0 if run.toy else SECONDS),
+        job.batch,
+    )
+
+
+def compare_warps(dataset: ShardDataset, n: int, device: torch.device) -> dict[str, float]:
+    """Return how far the device is from OpenCV: grey values in [0, 1], and the share of mask pixels."""
+    rng = derive_rng(0, "compare warps")
+    warps = [draw_warp(rng) for _ in range(n)]
+    ((images, masks),) = iterate_batches(dataset, range(n), n, warps.__getitem__)
+    found, found_masks = (one.cpu() for one in DeviceShard(dataset, device).batch(range(n), warps))
+    difference = (found - images).abs() * STD
+    return {
+        "mean grey difference": float(difference.mean()),
+        "grey difference of 99 % of the pixels, at most": float(np.quantile(difference.numpy(), 0.99)),
+        "mask pixels that differ": float((found_masks != masks).float().mean()),
+    }
 
 
 def _cells(name: str, piece: dict[str, float]) -> list[str]:

@@ -58,8 +58,8 @@ def run_toolkit(job: Job, run: Run, meter: Meter) -> Row:
     model = job.build().to(device).to(memory_format=memory_format(device, precision))
     train, val = (ShardDataset([draw_cases(n * job.batch, job.size)]) for n in (steps, 1))
     local = LocalRound(seed=0, round=1, client="a", options=TrainOptions(batch_size=job.batch))
-    warm = ShardDataset([draw_cases(2 * job.batch, job.size)])
-    train_epochs(model, warm, val, local, device, precision)
+    # As in the rounds after the first: the data are on the device, and steps are recorded.
+    train_epochs(model, train, val, local, device, precision)
     marks: list[float] = []
     reset_peak(device)
     synchronise(device)

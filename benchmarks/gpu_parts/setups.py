@@ -3,17 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from flames_cli.learn.devices import Precision, autocast
-from flames_cli.learn.training_loss import training_loss
+from flames_cli.learn.losses import dice_focal_loss
+from flames_cli.learn.steps import Steps
 from gpu_parts.inputs import Job, draw_batch
 from gpu_parts.timing import backend
-
-CUDA_GRAPHS = "reduce-overhead"
-"""torch.compile's mode that records CUDA graphs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +25,10 @@ class Setup:
     channels_last: bool = False
     benchmark: bool = False
     """True if cuDNN measures its algorithms first."""
-    compiled: str = ""
-    """torch.compile's mode; empty: not compiled."""
+    recorded: bool = False
+    """True if steps are recorded as a CUDA graph, as the toolkit does."""
+    compiled: bool = False
+    """True if torch.compile makes the kernels."""
     fused: tuple[bool, ...] = (False,)
     """Adam as it is by default, in one fused kernel, or first the one and then the other."""
 
@@ -50,9 +51,12 @@ EAGER = (
     Setup("bf16 channels-last", "bf16", channels_last=True, fused=(False, True)),
     Setup("bf16 channels-last, cudnn.benchmark", "bf16", channels_last=True, benchmark=True, fused=(True,)),
 )
+RECORDED = (
+    Setup("recorded steps", "bf16", channels_last=True, recorded=True, fused=(True,)),
+    Setup("recorded steps, cudnn.benchmark", "bf16", False, True, True, recorded=True, fused=(True,)),
+)
 COMPILED = (
-    Setup("the same, torch.compile", "bf16", False, True, True, "default", (False, True)),
-    Setup("the same, CUDA graphs", "bf16", False, True, True, CUDA_GRAPHS, (True,)),
+    Setup("torch.compile, recorded steps", "bf16", False, True, True, True, compiled=True, fused=(True,)),
 )
 
 
@@ -65,39 +69,32 @@ class Trainer:
         images, self.masks = draw_batch(job.size, job.batch, device)
         self.images = images.contiguous(memory_format=layout)
         self._setup, self._device = setup, device
-        self._compile()
+        self._forward = self._compiled() if setup.compiled else self.model
+        kind = setup if setup.recorded else None
+        self._steps = Steps(self.model, self._loss, kind, device, print)
         self.use_adam(fused=False)
 
-    def _compile(self) -> None:
-        mode = self._setup.compiled
-        if not mode:
-            return
-        if self._device.type == "cuda":
-            self.model.compile(mode=mode, dynamic=False)
-        else:  # without a C++ compiler, and in no time
-            self.model.compile(backend="eager", dynamic=False)
+    def _compiled(self) -> Any:
+        # The backend "eager" works without a C++ compiler, and in no time.
+        backend = "inductor" if self._device.type == "cuda" else "eager"
+        return torch.compile(self.model, dynamic=False, backend=backend)
 
     def use_adam(self, fused: bool) -> None:
         """Begin with a fresh optimiser."""
         chosen = {"fused": True} if fused else {}
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=1e-4, **chosen)
 
-    def forward(self) -> Tensor:
+    def _loss(self, images: Tensor, masks: Tensor) -> Tensor:
         """Return the loss of the batch."""
-        if self._setup.compiled == CUDA_GRAPHS:
-            torch.compiler.cudagraph_mark_step_begin()
         with autocast(self._device, self._setup.precision):
-            return training_loss(self.model, self.images, self.masks)
+            return dice_focal_loss(self._forward(images), masks)
 
     def step(self) -> None:
         """Make one training step; nothing of it waits for the device."""
-        self.optimiser.zero_grad(set_to_none=True)
-        self.forward().backward()
+        self._steps.differentiate(self.images, self.masks)
         self.optimiser.step()
 
     def predict(self) -> None:
         """Ask the model, which is to be in evaluation mode."""
-        if self._setup.compiled == CUDA_GRAPHS:
-            torch.compiler.cudagraph_mark_step_begin()
         with torch.inference_mode(), autocast(self._device, self._setup.precision):
             self.model(self.images)

@@ -13,7 +13,7 @@ from gpu_parts.inputs import DENSENET, TOY, UNET, Job, draw_batch, main_job
 from gpu_parts.loops import run_plain, run_toolkit
 from gpu_parts.meter import HEAD, Meter, Row, cells, describe, images_s
 from gpu_parts.running import Clock, OutOfTimeError, Run, align, time_limit
-from gpu_parts.setups import COMPILED, CUDA_GRAPHS, EAGER, Setup, Trainer
+from gpu_parts.setups import COMPILED, EAGER, RECORDED, Setup, Trainer
 from gpu_parts.timing import clear, halving, median_seconds, peak_gb, reset_peak, wall_seconds
 
 SECONDS = 1.0
@@ -61,17 +61,13 @@ class Bench:
     rows: list[Row] = field(default_factory=list)
 
     def measure(self) -> None:
-        """Measure eager setups first, then whole loops, then what has to be compiled."""
-        for setup in EAGER:
-            self._attempt(setup.name, partial(self._measure_setup, setup))
+        """Measure complete loops first, then the steps alone, then what has to be compiled."""
         for name, loop in (("authors' way", run_plain), ("toolkit, end to end", run_toolkit)):
             self._attempt(name, partial(self._measure_loop, loop))
-        for setup in self._compiled():
+        for setup in (*RECORDED, *reversed(EAGER)):
+            self._attempt(setup.name, partial(self._measure_setup, setup))
+        for setup in COMPILED:
             self._attempt(setup.name, partial(self._measure_setup, setup), COMPILE_S)
-
-    def _compiled(self) -> tuple[Setup, ...]:
-        """Return what is worth a compilation: for small kernels the launches are what matters."""
-        return COMPILED if self.job.model == DENSENET.model else COMPILED[-1:]
 
     def _attempt(self, name: str, work: Callable[[int], None], needed: float = 0.0) -> None:
         """Do `work` at the job's batch size, or at half of it and so on; where it fails, say so."""
@@ -113,8 +109,8 @@ class Bench:
             self.run.say(f"  {row['setup']}: {describe(row)}")
 
     def _remember_best(self, setup: Setup, found: list[Row]) -> None:
-        """Keep the fastest setup of the main model that a profiler can look into."""
-        if self.job.model != main_job(self.run.toy).model or setup.compiled == CUDA_GRAPHS:
+        """Keep the fastest setup of the main model."""
+        if self.job.model != main_job(self.run.toy).model:
             return
         for row in found:
             if self.run.best is None or row["images_s"] > self.run.best[0]:

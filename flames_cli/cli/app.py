@@ -20,6 +20,7 @@ from flames_cli.cli.export_command import export
 from flames_cli.cli.federate_command import federate, strategies_epilog
 from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.info_command import info
+from flames_cli.cli.lost_terminal import outlive_terminal
 from flames_cli.cli.models_command import models
 from flames_cli.cli.options import build_config
 from flames_cli.cli.predict_command import predict
@@ -60,6 +61,7 @@ def flames(
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     # Libraries warn of odd files by path; what matters of that is an error of ours, which names the file.
     warnings.filterwarnings("ignore", module=r"PIL|pydicom|nibabel")
+    outlive_terminal()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a log without Unicode shows ? for ±, and the run continues

@@ -146,6 +146,8 @@ def print_partition(console: Console, made: "Partitioned", of_folds: int = 0) ->
     for name, images in partition.left_out.items():
         what = "near copies or patients of a held-out site"
         console.print(f"left out {count(images, 'image')} of {name}: {what}")
+    for note in made.notes:
+        console.print(f"warning: {note}", style="yellow", soft_wrap=True)
     console.print(_claim(partition), style="green")
     if not of_folds:
         _say_aside(console, made)
@@ -183,6 +185,7 @@ def partition_json(made: "Partitioned") -> dict[str, Any]:
         "name": made.name,
         "folder": str(made.folder),
         **({"set_aside": made.aside} if made.aside else {}),
+        **({"notes": list(made.notes)} if made.notes else {}),
         **asdict(made.partition),
     }
 

@@ -91,7 +91,9 @@ class ReadConfig(Section):
     accept: Path | None = option(
         None, "TOML file of findings to accept, with the id of each and a reason.", metavar="FILE"
     )
-    workers: Annotated[int, Field(ge=0)] = option(0, "Number of threads; 0: one for each core.", RUN_PANEL)
+    workers: Annotated[int, Field(ge=0)] = option(
+        0, "Number of threads or processes; 0: one for each core.", RUN_PANEL
+    )
     cache: bool = option(
         True,
         "Read unchanged files once for check and preprocess: WORKSPACE/cache contains patients' images.",

@@ -15,7 +15,7 @@ from flames_cli.config.section import Section
 from flames_cli.config.use import ExportConfig, PredictConfig, ReportConfig
 from flames_cli.config.values import NAME_RULE
 from flames_cli.errors import FlamesError
-from flames_cli.store.files.parse import parse_toml
+from flames_cli.store.files.parse import parse_toml, read_text
 from flames_cli.store.schema import RUN, check_stamp
 
 SECTIONS: dict[str, type[Section]] = {
@@ -64,7 +64,7 @@ def _replace(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     """Return each command's values in `file`: its table, and the shared keys where the table has none."""
     try:
-        content = parse_toml(file.read_text(encoding="utf-8"))
+        content = parse_toml(read_text(file))
     except FileNotFoundError as error:
         raise FlamesError(f"no configuration {file}; check --config") from error
     except (OSError, ValueError) as error:

@@ -1,9 +1,9 @@
 """Declaration of an option, and the options that all commands share."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flames_cli.config.values import Seed
 from flames_cli.learn.train_options import FEDERATION, MODEL, STRATEGY, TRAINING
@@ -36,6 +36,33 @@ def option(default: Any, help: str, panel: str = "", **extra: Any) -> Any:
     return Field(default=default, description=help, json_schema_extra={"panel": panel, **extra})
 
 
+class _Boolean:
+    """True or false where a number or a text is expected.
+
+    Python counts true and false among the numbers, and pydantic would turn `rounds = true` into 1. This is
+    no number, and looks like the boolean in a message.
+    """
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+
+def _without_booleans(value: Any) -> Any:
+    """Return `value` with a `_Boolean` for each true and false in it."""
+    if isinstance(value, bool):
+        return _Boolean(value)
+    if isinstance(value, dict):
+        return {key: _without_booleans(part) for key, part in value.items()}
+    return [_without_booleans(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _takes_booleans(annotation: Any) -> bool:
+    return annotation is bool or any(map(_takes_booleans, get_args(annotation)))
+
+
 class Section(BaseModel):
     """Options that all commands share; unknown keys are rejected."""
 
@@ -48,3 +75,17 @@ class Section(BaseModel):
         DEFAULT_WORKSPACE, "Folder of all artifacts.", RUN_PANEL, envvar="FLAMES_WORKSPACE", stored=False
     )
     seed: Seed = option(0, "Seed of everything random; the same seed gives the same bytes.", RUN_PANEL)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reject_booleans(cls, values: Any) -> Any:
+        """Return `values`, in which a boolean in place of a number or a text fails the check of its type."""
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        return {
+            key: value
+            if key in fields and _takes_booleans(fields[key].annotation)
+            else _without_booleans(value)
+            for key, value in values.items()
+        }

@@ -35,8 +35,9 @@ def _read_rule(value: Any) -> SmallLesionRule:
 def _read_labels(value: Any) -> Any:
     """Return the labels of one text, or of several."""
     items = value if isinstance(value, list | tuple) else [value]
-    labels = split_labels(",".join(str(item) for item in items))
-    if items and not labels:
+    texts = [str(item) for item in items if isinstance(item, str | int)]
+    labels = split_labels(",".join(texts))
+    if (items and not labels) or len(texts) < len(items):
         raise PydanticCustomError("labels", "Labels should be separated by commas, such as 2,3")
     if BACKGROUND & {*labels}:
         raise PydanticCustomError("labels", "Labels should be those of tumour; 0 is the background")

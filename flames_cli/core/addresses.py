@@ -38,9 +38,13 @@ def split_address(address: str) -> tuple[str, int]:
 def check_host(host: str) -> str:
     """Return `host` if it is a name or an IP address that other machines can connect to.
 
+    An IPv6 address may be in brackets, as in HOST:PORT; they are left out.
+
     Raises:
         FlamesError: it is neither a host name nor an IP address, or it does not identify one machine.
     """
+    if host.startswith("[") and host.endswith("]") and ":" in host:
+        host = host[1:-1]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

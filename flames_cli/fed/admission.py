@@ -9,10 +9,12 @@ from flames_cli.store.schema import SHARD
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """Size and number of channels that the images of every client must have."""
+    """Size and number of channels that the images of every client must have, and their smallest number."""
 
     size: int
     channels: int
+    smallest_batch: int = 1
+    """Smallest number of images that the model can train on in one step."""
 
     def rejection_reason(self, profile: Profile, registered: str, taken: Collection[str]) -> str | None:
         """Return why a client may not join; None if it may.
@@ -46,6 +48,12 @@ class Requirements:
             return (
                 f"it has {profile.n_train} training and {profile.n_val} validation images, "
                 "expected at least 1 training image; run `flames partition` again there"
+            )
+        if profile.n_train < self.smallest_batch:
+            return (
+                f"it has {profile.n_train} training image, and this model needs {self.smallest_batch} in a "
+                f"step at {self.size}×{self.size}, since BatchNorm gets one value of an image at its deepest "
+                "level; add images there, preprocess all with a larger --size, or federate with --norm group"
             )
         if registered and registered != profile.client:
             return f"its key is registered as {registered}; start it with that site's folder"

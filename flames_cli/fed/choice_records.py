@@ -3,6 +3,7 @@
 from flwr.app import ConfigRecord, Message
 
 from flames_cli.core.federated.choice import Choice, Prior
+from flames_cli.fed.numbers import read_integer, read_number
 from flames_cli.fed.records import config_of
 
 CHOICE = "choice"
@@ -34,8 +35,8 @@ def unpack_prior(message: Message) -> Prior | None:
         return None
     record = config_of(message, CHOICE)
     return Prior(
-        n_clients=int(record["n_clients"]),
-        rounds=float(record["rounds"]),
+        n_clients=read_integer(record["n_clients"], "n_clients"),
+        rounds=read_number(record["rounds"], "rounds"),
         gains=_by_candidate(record, GAIN),
         pooled=_by_candidate(record, POOLED),
     )
@@ -56,7 +57,9 @@ def unpack_choice(message: Message) -> Choice | None:
     if CHOICE not in message.content:
         return None
     record = config_of(message, CHOICE)
-    return Choice(str(record["pick"]), int(record["patients"]), _by_candidate(record, DICE))
+    return Choice(
+        str(record["pick"]), read_integer(record["patients"], "patients"), _by_candidate(record, DICE)
+    )
 
 
 def patients_reason(choice: Choice | None, n_val: int) -> str:
@@ -68,11 +71,7 @@ def patients_reason(choice: Choice | None, n_val: int) -> str:
 
 def _by_candidate(record: dict[str, object], start: str) -> dict[str, float]:
     return {
-        name.removeprefix(start): _number(value) for name, value in record.items() if name.startswith(start)
+        name.removeprefix(start): read_number(value, name)
+        for name, value in record.items()
+        if name.startswith(start)
     }
-
-
-def _number(value: object) -> float:
-    if not isinstance(value, int | float):
-        raise TypeError(f"a number by candidate is {type(value).__name__}, expected a number")
-    return float(value)

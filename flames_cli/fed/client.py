@@ -8,20 +8,19 @@ from flwr.clientapp import ClientApp
 from flames_cli.errors import FlamesError
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.evaluation_report import pack_evaluation
-from flames_cli.fed.events import OnEvent, StepDone, ignore
+from flames_cli.fed.events import Noted, OnEvent, StepDone, ignore
 from flames_cli.fed.final_model import ACTION as KEEP
 from flames_cli.fed.final_model import pack_stored, unpack_final_model
 from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import pack_profile, pack_report, unpack_task
 from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
-from flames_cli.fed.node_log import NodeLog
+from flames_cli.fed.node_log import NodeLog, say
 
 
 def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
     """Return the ClientApp of a node; the node's configuration (`NodeSettings`) describes the client.
 
-    Training is imported on its first use: on a real node every message starts a process of its own, and
-    torch takes seconds to load.
+    Training is imported on its first use: torch takes seconds to load, and a node's profile needs none of it.
     """
     app = ClientApp()
     cache = DatasetCache()
@@ -67,7 +66,7 @@ def _answer(context: Context, work: Callable[[NodeSettings], Message]) -> Messag
 
 
 def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_event: OnEvent) -> Message:
-    from flames_cli.fed.training import train_client
+    from flames_cli.fed.training import Watch, train_client
 
     task, profile = unpack_task(message), read_profile(settings)
     log = NodeLog(settings, message, task.request)
@@ -76,7 +75,11 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
     def on_step(step: int, steps: int) -> None:
         on_event(StepDone(profile.client, task.request.round, step, steps))
 
-    report, save_state = train_client(task, settings, profile, cache, on_step)
+    def on_note(note: str) -> None:
+        say(settings, note)
+        on_event(Noted(f"client {profile.client}: {note}"))
+
+    report, save_state = train_client(task, settings, profile, cache, Watch(on_step, on_note))
     reply = pack_report(report, message)
     # The state is saved only after packing: without a report, the next round must start from the old state.
     save_state()

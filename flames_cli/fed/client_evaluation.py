@@ -33,7 +33,8 @@ def evaluate_client(
     request = task.request
     weights = task.weights
     if request.style_stays:
-        weights = to_weights(receive_final_model(task, settings, profile.client))
+        with receive_final_model(task, settings, profile.client) as model:
+            weights = to_weights(model)
     segmenter = Segmenter(
         model=request.model,
         options=parse_json(request.model_options),

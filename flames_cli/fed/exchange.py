@@ -110,7 +110,7 @@ class _Turns:
         self._terms = terms
         self._nodes: dict[str, int] = {}
         self._held: dict[str, Reply] = {}
-        self._pause = self._terms.pace.poll_s
+        self._last = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -146,11 +146,10 @@ class _Turns:
         before = (len(self._nodes), len(self._held))
         yield from self.due()
         if before != (len(self._nodes), len(self._held)):
-            self._pause = self._terms.pace.poll_s
+            self._last = time.monotonic()
             return
         self._note_lost()
-        time.sleep(self._pause)
-        self._pause = min(2 * self._pause, self._terms.pace.longest_poll_s)
+        time.sleep(self._terms.pace.pause(time.monotonic() - self._last))
 
     def _note_lost(self) -> None:
         for number, node in self._nodes.items():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from flames_cli.fed.messages import REPORT, TrainTask, pack_task, unpack_task
+from flames_cli.fed.numbers import read_integer
 from flames_cli.fed.records import config_of
 from flames_cli.fed.sanitise import sanitise
 
@@ -70,7 +71,9 @@ def unpack_stored(reply: Message) -> StoredModel:
         KeyError, TypeError, ValueError: the reply does not contain a valid answer.
     """
     entries = config_of(reply, REPORT)
-    return StoredModel(str(entries["client"]), int(entries["round"]), _checksum(entries["sha256"]))
+    return StoredModel(
+        str(entries["client"]), read_integer(entries["round"], "round"), _checksum(entries["sha256"])
+    )
 
 
 def _checksum(value: object) -> str:

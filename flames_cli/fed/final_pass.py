@@ -9,7 +9,7 @@ from flames_cli.fed.messages import Profile, TrainTask
 from flames_cli.fed.node import NodeSettings
 from flames_cli.fed.training import offer_of, receive_final_model
 from flames_cli.learn.candidates import choose_model
-from flames_cli.learn.devices import memory_format, pick_device, pick_precision
+from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.learn.final_models import examine_models
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train_options import LocalRound
@@ -29,23 +29,22 @@ def report_on_final_models(
     request = task.request
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
-    model = receive_final_model(task, settings, profile.client)
-    received = to_weights(model)
-    model = model.to(device).to(memory_format=memory_format(device, precision))
     train, val = cache.load(settings, "train"), cache.load(settings, "val")
     local = LocalRound(request.seed, request.round, request.client, request.training, offer=offer_of(task))
-    choice, own = choose_model(model, received, train, val, local, device, precision)
-    found = examine_models(
-        model=model,
-        own=own,
-        server=None if task.server is None else {**received, **task.server},
-        train=train,
-        val=val,
-        local=local,
-        device=device,
-        precision=precision,
-        estimate=request.report_statistics,
-    )
+    with receive_final_model(task, settings, profile.client) as model:
+        received = to_weights(model)
+        choice, own = choose_model(model, received, train, val, local, device, precision)
+        found = examine_models(
+            model=model,
+            own=own,
+            server=None if task.server is None else {**received, **task.server},
+            train=train,
+            val=val,
+            local=local,
+            device=device,
+            precision=precision,
+            estimate=request.report_statistics,
+        )
     shared = task.weights.keys()
     return FinalReport(
         client=profile.client,

@@ -8,6 +8,7 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.choice import Choice
 from flames_cli.fed.choice_records import CHOICE, pack_choice, unpack_choice
 from flames_cli.fed.messages import METRICS, REPORT, TRAIN
+from flames_cli.fed.numbers import read_integer
 from flames_cli.fed.records import add_arrays, config_of, record_of, unpack_weights
 
 ACTION = "final"
@@ -66,12 +67,12 @@ def unpack_final(reply: Message) -> FinalReport:
     identity = config_of(reply, REPORT)
     numbers = dict(record_of(reply, METRICS, MetricRecord))
     for name, value in numbers.items():
-        if name not in NUMBERS or not isinstance(value, int | float):
+        if name not in NUMBERS or isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"it contains {name!r}, which is not a number of a report on final models")
     return FinalReport(
         client=str(identity["client"]),
         modality=str(identity["modality"]),
-        round=int(identity["round"]),
+        round=read_integer(identity["round"], "round"),
         n_examples=int(numbers.pop("n_examples")),  # type: ignore[arg-type]
         own=unpack_weights(reply, OWN),
         server=unpack_weights(reply, SERVER),

@@ -20,7 +20,7 @@ from flames_cli.fed.node import Declined, NodeSettings
 from flames_cli.fed.node_log import say
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.training import receive_final_model
-from flames_cli.learn.devices import memory_format, pick_device, pick_precision
+from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.learn.models import options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.entries import describe_entries
@@ -79,23 +79,22 @@ def _complete(
     """
     request = task.request
     options_for(profile.channels, parse_json(request.model_options))  # else no image of this site fits
-    model = receive_final_model(task, settings, profile.client)
-    expected = to_weights(model)
-    weights = {name: task.weights.get(name, array) for name, array in expected.items()}
-    variances = describe_entries(model, "all").variances
-    fault = find_difference(weights, expected) or find_not_finite(weights)
-    if fault := fault or find_negative_variance(weights, variances):
-        raise FlamesError(
-            f"the model that arrived cannot be used ({fault}), expected the entries of {request.model}; "
-            "install the same version everywhere"
-        )
-    val = cache.load(settings, "val")
-    if not len(val) or request.clip:
-        return weights, None
-    device = pick_device(settings.device)
-    precision = pick_precision(settings.precision, device, request.model)
-    model = model.to(device).to(memory_format=memory_format(device, precision))
-    return weights, validate_by(model, val, request.training, device, precision)
+    with receive_final_model(task, settings, profile.client) as model:
+        expected = to_weights(model)
+        weights = {name: task.weights.get(name, array) for name, array in expected.items()}
+        variances = describe_entries(model, "all").variances
+        fault = find_difference(weights, expected) or find_not_finite(weights)
+        if fault := fault or find_negative_variance(weights, variances):
+            raise FlamesError(
+                f"the model that arrived cannot be used ({fault}), expected the entries of {request.model}; "
+                "install the same version everywhere"
+            )
+        val = cache.load(settings, "val")
+        if not len(val) or request.clip:
+            return weights, None
+        device = pick_device(settings.device)
+        precision = pick_precision(settings.precision, device, request.model)
+        return weights, validate_by(model, val, request.training, device, precision)
 
 
 def _say_kept(settings: NodeSettings, info: ModelInfo, folder: Path, aside: str) -> None:

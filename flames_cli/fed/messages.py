@@ -14,6 +14,7 @@ from flames_cli.core.federated.wire import check_wire
 from flames_cli.core.imaging.preparation import NOT_KNOWN, Preparation
 from flames_cli.errors import FlamesError
 from flames_cli.fed.choice_records import CHOICE, pack_choice, pack_prior, unpack_choice, unpack_prior
+from flames_cli.fed.numbers import read_integer, read_number
 from flames_cli.fed.records import Packed, add_arrays, config_of, record_of, unpack_weights
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.learn.train_options import TrainOptions, rejection_reason
@@ -21,7 +22,7 @@ from flames_cli.store.clients import parse_preparation, preparation_text
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 9
+PROTOCOL = 10
 """Version of these messages; a node with another version is rejected."""
 
 REPORTED = {
@@ -57,6 +58,10 @@ class Profile:
 
 PREPARATION = "preparation"
 """Name of the field of a profile that travels as JSON."""
+
+LIFETIME_S = 7 * 24 * 3600.0
+"""Time in seconds after which Flower discards a request or its reply. Flower's own is 12 hours, which a round
+of a large model on a CPU may take longer than; `--round-timeout` is the limit of a round."""
 
 LONGEST_NAME = 200
 """Largest number of characters in the name of a client, a modality or an organ."""
@@ -216,7 +221,7 @@ def pack_task(
     if task.prior:
         content[CHOICE] = pack_prior(task.prior)
     add_arrays(content, task.request.wire_dtype, parts)
-    return Message(content, node_id, kind, group_id=str(task.request.round))
+    return Message(content, node_id, kind, ttl=LIFETIME_S, group_id=str(task.request.round))
 
 
 def unpack_task(message: Message) -> TrainTask:
@@ -312,7 +317,9 @@ def unpack_report(reply: Message) -> Report:
         KeyError, TypeError, ValueError, FlamesError: the reply does not contain a valid report.
     """
     identity = config_of(reply, REPORT)
-    metrics = {name: _scalar(value) for name, value in record_of(reply, METRICS, MetricRecord).items()}
+    metrics = {
+        name: read_number(value, name) for name, value in record_of(reply, METRICS, MetricRecord).items()
+    }
     if unknown := metrics.keys() - REPORTED:
         raise ValueError(f"it contains {min(unknown)!r}, which is not a number of a report")
     n_examples, n_steps = int(metrics.pop("n_examples")), int(metrics.pop("n_steps"))
@@ -325,12 +332,6 @@ def unpack_report(reply: Message) -> Report:
         metrics=metrics,
         control=_find_arrays(reply, CONTROL),
         style=_find_arrays(reply, STYLE),
-        round=int(identity["round"]),
+        round=read_integer(identity["round"], "round"),
         choice=unpack_choice(reply),
     )
-
-
-def _scalar(value: object) -> float:
-    if not isinstance(value, int | float):
-        raise TypeError(f"a metric is {type(value).__name__}, expected a number")
-    return float(value)

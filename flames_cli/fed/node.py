@@ -122,4 +122,5 @@ def _pool(preparations: Sequence[Preparation]) -> Preparation:
         intensities=tuple(dict.fromkeys(rule for one in preparations for rule in one.intensities)),
         planes=tuple(dict.fromkeys(plane for one in preparations for plane in one.planes)),
         mask_resize=tuple(dict.fromkeys(method for one in preparations for method in one.mask_resize)),
+        empty=tuple(dict.fromkeys(rule for one in preparations for rule in one.empty)),
     )

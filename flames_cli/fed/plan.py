@@ -56,6 +56,8 @@ class Plan:
     """Name of the run."""
     strategy: str = ""
     """Name of the algorithm."""
+    smallest_batch: int = 1
+    """Smallest number of images that the model can train on in one step (see `smallest_batch`)."""
     max_update_norm: float = math.inf
     """Largest distance of a report from its model, in units of the median client's (see `NormLimit`)."""
 

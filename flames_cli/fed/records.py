@@ -1,31 +1,25 @@
 """Records of a message: packing of weights, and reading of weights without a copy."""
 
-import io
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.wire import narrow, widen
+from flames_cli.fed.packed_weights import pack, unpack
 from flames_cli.fed.sanitise import sanitise
 
 R = TypeVar("R", ArrayRecord, ConfigRecord, MetricRecord)
 
-_NUMPY_FORMAT = np.lib.format.magic(1, 0)
-"""First bytes of an array in numpy's file format."""
+PACKED = "packed"
+"""Name of the only array in a record of weights."""
+STYPE = "flames.packed"
+"""Type of that array (`packed_weights`), in the place where Flower names its own format."""
 
 WIRE = "wire"
 """Name of the record that lists narrowed floats: their `type`, and by RECORD/ENTRY their original dtypes."""
-
-
-LONGEST_HEADER = 1024
-"""Largest size of an array's header in bytes; numpy itself writes about a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +58,9 @@ def narrow_and_pack(weights: Weights, wire: str) -> Packed:
 
 
 def pack_weights(weights: Weights) -> ArrayRecord:
-    """Return weights as a record of Flower; 0-d counters stay 0-d."""
-    return ArrayRecord({name: Array(np.asarray(array)) for name, array in weights.items()})
+    """Return weights as a record of Flower with one array; 0-d counters stay 0-d."""
+    data = pack(weights)
+    return ArrayRecord({PACKED: Array("uint8", (len(data),), STYPE, data)})
 
 
 def unpack_weights(message: Message, name: str) -> Weights:
@@ -74,10 +69,10 @@ def unpack_weights(message: Message, name: str) -> Weights:
     The arrays are read-only views of the message's memory.
 
     Raises:
-        TypeError, ValueError: an array is not in numpy's format.
+        TypeError, ValueError: the record does not consist of packed weights.
         FlamesError: the wire type is unknown, or the floats are not as the message describes them.
     """
-    weights = {entry: _view(array) for entry, array in record_of(message, name, ArrayRecord).items()}
+    weights = unpack(_buffer_of(record_of(message, name, ArrayRecord)))
     if WIRE not in message.content:
         return weights
     described = config_of(message, WIRE)
@@ -86,40 +81,21 @@ def unpack_weights(message: Message, name: str) -> Weights:
     return widen(weights, str(described.get("type")), dtypes)
 
 
-def _view(array: Array) -> NDArray[Any]:
-    """Return the same as `array.numpy()` without a copy, since a server reads a model of every client.
+def _buffer_of(record: ArrayRecord) -> bytes:
+    """Return the memory of the only array of `record`.
 
-    numpy's own reader is not used: it also opens zip archives, allocates as much memory as a header claims
-    before it looks at the data, and reads arrays of any type.
+    Flower's own reader of arrays is not used: it also opens zip archives, allocates as much memory as a
+    header claims before it looks at the data, and reads arrays of any type.
     """
-    if array.stype != "numpy.ndarray":
-        raise TypeError(f"an array is {sanitise(array.stype)!r}, expected 'numpy.ndarray'")
-    if not array.data.startswith(_NUMPY_FORMAT):
+    if list(record) != [PACKED]:
         raise ValueError(
-            "an array is not in numpy's format 1.0 for numbers, the only one that is read (no pickle)"
+            f"its weights are {len(record)} arrays, expected '{PACKED}' alone; "
+            "install the same version everywhere"
         )
-    start = len(_NUMPY_FORMAT)
-    end = start + 2 + int.from_bytes(array.data[start : start + 2], "little")
-    if end > LONGEST_HEADER:
-        raise ValueError(f"an array's header claims {end} bytes, expected at most {LONGEST_HEADER}")
-    shape, columns_first, dtype = _read_header(array.data[start:end])
-    claimed, held = math.prod(shape) * dtype.itemsize, len(array.data) - end
-    if min(shape, default=0) < 0 or claimed != held:
-        raise ValueError(f"an array's header claims {claimed} bytes, it has {held}")
-    flat = np.frombuffer(array.data, dtype, math.prod(shape), end)
-    return flat.reshape(shape, order="F" if columns_first else "C")
-
-
-@lru_cache(maxsize=4096)
-def _read_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return (shape, True if in Fortran order, dtype); cached, since reading is slow and headers repeat."""
-    try:
-        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
-    except Exception as error:  # numpy parses the header as Python, which can fail with any error
-        raise ValueError(f"an array's header cannot be read ({type(error).__name__})") from error
-    if dtype.kind not in "biuf":
-        raise TypeError(f"an array is of {sanitise(str(dtype))}, expected numbers")
-    return shape, columns_first, dtype
+    array = record[PACKED]
+    if array.stype != STYPE:
+        raise TypeError(f"its weights are {sanitise(array.stype)!r}, expected {STYPE!r}")
+    return array.data
 
 
 def message_bytes(message: Message) -> int:

@@ -14,9 +14,10 @@ import psutil
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.aggregation import RoundSettings, apply_round
 from flames_cli.core.federated.privacy import NoiseKey
 from flames_cli.core.federated.reports import Report, RoundResult, State
+from flames_cli.core.federated.shelf import IN_MEMORY, Shelf
 from flames_cli.core.federated.update_norms import NormLimit
 from flames_cli.errors import FlamesError
 from flames_cli.fed.admission import Requirements
@@ -116,6 +117,8 @@ class Federation:
     """Secret from which noise is drawn; empty if the plan's algorithm has no privacy."""
     pace: Pace = USUAL_PACE
     save_clients: SaveClients = no_clients_to_save
+    shelf: Shelf = IN_MEMORY
+    """Place of the reports and models of single clients."""
 
 
 Open = Callable[[Mapping[str, Any]], Federation]
@@ -134,13 +137,20 @@ def make_server_app(open_federation: Open) -> ServerApp:
 
 
 def run_rounds(grid: Grid, federation: Federation) -> State:
-    """Run all remaining rounds, and return the final state.
+    """Run all remaining rounds, and return the final state, whose clients' models may be stored no longer.
 
     Raises:
         FlamesError: too few clients were present in time, or no client sent a good report in a round.
     """
+    try:
+        return _run_all(grid, federation)
+    finally:
+        federation.shelf.close()
+
+
+def _run_all(grid: Grid, federation: Federation) -> State:
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
-    requirements = Requirements(plan.size, plan.channels)
+    requirements = Requirements(plan.size, plan.channels, plan.smallest_batch)
     roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
     joined = JoinedClients(federation.save_clients, on_event)
     first = state.round + 1 if state else 1
@@ -152,6 +162,7 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
             on_event(FederationStarted(present, first, plan.rounds))
         drawn = draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
         state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), drawn, roster)
+    federation.shelf.wait()  # the files of the last round are complete
     final = state or with_model_groups(None, plan, [])
     if federation.save_final and final.statistics is None:
         final = _examine(grid, federation, final, roster, federation.save_final)
@@ -240,8 +251,7 @@ def _run_round(grid: Grid, federation: Federation, state: State, clients: Client
         algorithm=plan.algorithm,
         entries=plan.known_entries,
         n_clients=sizes,
-        limit=limit,
-        noise=noise,
+        settings=RoundSettings(limit, noise, federation.shelf),
     )
     unusable = {client: sanitise(reason) for client, reason in result.rejected.items()}
     rejected = {**traffic.failed, **unusable}

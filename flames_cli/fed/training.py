@@ -1,8 +1,10 @@
 """The client's side of a round: train the received model on the client's own shard, and make the report."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +19,9 @@ from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
 from flames_cli.learn.candidates import choose_model
-from flames_cli.learn.devices import memory_format, pick_device, pick_precision
+from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.learn.epochs import OnStep
+from flames_cli.learn.model_pool import POOL
 from flames_cli.learn.models import build_model, check_options
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
@@ -31,8 +34,18 @@ SaveState = Callable[[], None]
 """Function that saves the client state of this round."""
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Functions that learn about a client's training while it goes on."""
+
+    on_step: OnStep
+    """Called with the number of steps done and the total."""
+    on_note: Callable[[str], None]
+    """Called with a sentence for the run's log."""
+
+
 def train_client(
-    task: TrainTask, settings: NodeSettings, profile: Profile, cache: DatasetCache, on_step: OnStep
+    task: TrainTask, settings: NodeSettings, profile: Profile, cache: DatasetCache, watch: Watch
 ) -> tuple[Report, SaveState]:
     """Train as `task` asks, and return the report and a function that saves the client state.
 
@@ -47,24 +60,28 @@ def train_client(
     precision = pick_precision(settings.precision, device, request.model)
     folder = client_state_folder(settings, request.run, profile.client) if _has_client_state(task) else None
     state = _load_valid_state(folder, request.last_accepted_round) if folder else {}
-    model = receive_model(task, state)
     train, val, local = cache.load(settings, "train"), cache.load(settings, "val"), _local_round(task, state)
-    received = to_weights(model) if local.offer else {}
-    model = model.to(device).to(memory_format=memory_format(device, precision))
-    choice, _ = choose_model(model, received, train, val, local, device, precision)
-    result = train_epochs(model, train, val, local, device, precision, on_step)
+    with receive_model(task, settings, state) as model:
+        received = to_weights(model) if local.offer else {}
+        choice, _ = choose_model(model, received, train, val, local, device, precision)
+        result = train_epochs(model, train, val, local, device, precision, watch.on_step)
+        report = replace(_report(profile, task, model, result), choice=choice)
+        style = model.style_entries()
+    for note in result.notes:
+        watch.on_note(note)
 
     def begun() -> Weights:
         """Return the complete weights with which the round began, made again from the message."""
-        weights = to_weights(receive_model(task, state))
+        with receive_model(task, settings, state) as again:
+            weights = to_weights(again)
         return {**weights, **local.offer.candidate(choice.pick)} if choice and local.offer else weights
 
     def save_state() -> None:
         if folder and _is_finite(result):
-            save_client_state(folder, request.round, _new_state(request, model, result, state))
+            save_client_state(folder, request.round, _new_state(request, style, result, state))
         keep_best_so_far(request, settings, profile, result.received, begun)
 
-    return replace(_report(profile, task, model, result), choice=choice), save_state
+    return report, save_state
 
 
 def _has_client_state(task: TrainTask) -> bool:
@@ -87,27 +104,44 @@ def _is_finite(result: TrainResult) -> bool:
     return not (find_not_finite(result.weights) or find_not_finite(result.control_change or {}))
 
 
-def receive_final_model(task: TrainTask, settings: NodeSettings, client: str) -> SegmentationModel:
-    """Return the client's model after the last round, with the style that it stores if it has one."""
-    request = task.request
-    if not request.style_stays:
-        return receive_model(task, {})
-    folder = client_state_folder(settings, request.run, client)
-    return receive_model(task, load_client_state(folder, request.last_accepted_round + 1))
+@contextmanager
+def receive_final_model(task: TrainTask, settings: NodeSettings, client: str) -> Iterator[SegmentationModel]:
+    """Lend the client's model after the last round, with the style that it stores if it has one."""
+    request, state = task.request, dict[str, Weights]()
+    if request.style_stays:
+        folder = client_state_folder(settings, request.run, client)
+        state = load_client_state(folder, request.last_accepted_round + 1)
+    with receive_model(task, settings, state) as model:
+        yield model
 
 
-def receive_model(task: TrainTask, state: Mapping[str, Weights]) -> SegmentationModel:
-    """Return the client's model: the entries that the server sends, and those in the client state."""
+@contextmanager
+def receive_model(
+    task: TrainTask, settings: NodeSettings, state: Mapping[str, Weights]
+) -> Iterator[SegmentationModel]:
+    """Lend the client's model on the node's device: the entries that the server sends, and those in the
+    client state.
+
+    The model is this process' only one of its kind on the device: it is the next client's after the block.
+    """
     request = task.request
     options = parse_json(request.model_options)
     # Checked first: other names would be further arguments of `build_model`.
     check_options(request.model, options)
+    device = pick_device(settings.device)
+    precision = pick_precision(settings.precision, device, request.model)
+    with POOL.lend(request.model, request.training.norm, options, device, precision) as model:
+        own: Weights = {}
+        if request.style_stays:
+            own = state.get(STYLE) or _initial_style(request, options)
+        load_weights(model, {**own, **task.weights})
+        yield model
+
+
+def _initial_style(request: TrainRequest, options: Mapping[str, Any]) -> Weights:
+    """Return the entries of style of the run's initial model."""
     model = build_model(request.model, seed=request.initial_seed, norm=request.training.norm, **options)
-    own: Weights = {}
-    if request.style_stays:
-        own = state.get(STYLE) or select(to_weights(model), model.style_entries())
-    load_weights(model, {**own, **task.weights})
-    return model
+    return select(to_weights(model), model.style_entries())
 
 
 def _controls(task: TrainTask, state: Mapping[str, Weights]) -> Controls | None:
@@ -139,14 +173,14 @@ def offer_of(task: TrainTask) -> Offer | None:
 
 
 def _new_state(
-    request: TrainRequest, model: SegmentationModel, result: TrainResult, old: Mapping[str, Weights]
+    request: TrainRequest, style: Set[str], result: TrainResult, old: Mapping[str, Weights]
 ) -> dict[str, Weights]:
     """Return the client state after the round, in full precision whatever the wire type."""
     state: dict[str, Weights] = {}
     if result.control_change is not None:
         state[CONTROL] = add_weights(old.get(CONTROL, {}), result.control_change)
     if request.style_stays:
-        state[STYLE] = select(result.weights, model.style_entries())
+        state[STYLE] = select(result.weights, style)
     return state
 
 

@@ -1,13 +1,20 @@
-"""Flower's server or node with FLAMES' checks: `python -m flames_cli.flower superlink|supernode ARGUMENTS`.
+"""Flower's programs with FLAMES' checks: `python -m flames_cli.flower PROGRAM ARGUMENTS`.
 
-Both log to the standard output; `flames deploy server` and `flames deploy node` start them.
+All log to the standard output. `flames deploy server` and `flames deploy node` start the first two, and a
+node starts the process that answers its messages, `clientapp`.
 """
 
+import importlib
 import sys
 
 from flames_cli.flower.compatibility import missing_name_problem
 
-PROGRAMS = ("superlink", "supernode")
+PROGRAMS = {
+    "superlink": "flames_cli.flower.superlink",
+    "supernode": "flames_cli.flower.supernode",
+    "clientapp": "flames_cli.flower.clientapp_process",
+}
+"""Module of each program, whose function `main` runs it."""
 
 
 def main() -> None:
@@ -21,10 +28,7 @@ def main() -> None:
     if program not in PROGRAMS:
         raise SystemExit(f"the program is {program!r}, expected {' or '.join(PROGRAMS)}")
     try:
-        if program == "superlink":
-            from flames_cli.flower.superlink import main as run
-        else:
-            from flames_cli.flower.supernode import main as run
+        run = importlib.import_module(PROGRAMS[program]).main
     except ImportError as error:
         raise SystemExit(f"ERROR: {missing_name_problem(error)}") from error
     run()

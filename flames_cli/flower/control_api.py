@@ -1,16 +1,34 @@
-"""Queries of a SuperLink's nodes and runs.
+"""Requests to a SuperLink's Control interface, which lists, starts and stops runs, and registers nodes.
 
-They use the protocol of Flower's command line directly: the start of that command takes more than a second,
-and its output does not contain the names and keys of nodes.
+They use the protocol of Flower's command line directly: the start of that command takes seconds, and its
+output does not contain the names and keys of nodes.
 """
 
+import hashlib
 import http.client
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from flwr.proto.control_pb2 import ListNodesRequest, ListNodesResponse, ListRunsRequest, ListRunsResponse
+from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListNodesResponse,
+    ListRunsRequest,
+    ListRunsResponse,
+    RegisterNodeRequest,
+    RegisterNodeResponse,
+    StartRunRequest,
+    StartRunResponse,
+    StopRunRequest,
+    StopRunResponse,
+    UnregisterNodeRequest,
+    UnregisterNodeResponse,
+)
 from flwr.proto.node_pb2 import NodeInfo
+from flwr.supercore.fab import Fab
+from flwr.supercore.utils import simulation_config_from_json
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from flames_cli.errors import FlamesError
@@ -84,6 +102,67 @@ def list_runs(address: str, root_certificates: Path | None, run_id: int | None =
         )
         for run in runs
     ]
+
+
+def start_run(
+    address: str,
+    root_certificates: Path | None,
+    fab: bytes,
+    run_config: Mapping[str, str],
+    simulation: Mapping[str, int | float] | None,
+) -> int:
+    """Start a run of the app in `fab` at the SuperLink at `address`, and return the run's number.
+
+    `simulation` are Flower's options of a simulation, with the names of its protocol; None if nodes are real.
+
+    Raises:
+        FlamesError: it does not answer, or it rejects the app.
+    """
+    request = StartRunRequest(
+        fab=fab_to_proto(Fab(hashlib.sha256(fab).hexdigest(), fab, {})),
+        override_config=user_config_to_proto(dict(run_config)),
+        override_federation_config=simulation_config_from_json(dict(simulation)) if simulation else None,
+    )
+    response = _ask(address, root_certificates, "start-run", request, StartRunResponse())
+    if not response.HasField("run_id"):
+        raise FlamesError(
+            f"the SuperLink at {address} does not start the run: {response.note or 'no reason'}"
+        )
+    return int(response.run_id)
+
+
+def stop_run(address: str, root_certificates: Path | None, run_id: int) -> None:
+    """Stop a run.
+
+    Raises:
+        FlamesError: the run has ended or is unknown, or the SuperLink does not answer.
+    """
+    response = _ask(address, root_certificates, "stop-run", StopRunRequest(run_id=run_id), StopRunResponse())
+    if not response.success:
+        raise FlamesError(f"the SuperLink at {address} does not stop run {run_id}; has it ended?")
+
+
+def register_node(address: str, root_certificates: Path | None, public_key: bytes, name: str) -> int:
+    """Register the node with this public key (PEM), and return its node id.
+
+    Raises:
+        FlamesError: Flower does not accept the key, or the SuperLink does not answer.
+    """
+    request = RegisterNodeRequest(public_key=public_key, name=name)
+    response = _ask(address, root_certificates, "register-node", request, RegisterNodeResponse())
+    if not response.node_id:
+        raise FlamesError(f"the SuperLink at {address} does not register {name}")
+    return int(response.node_id)
+
+
+def unregister_node(address: str, root_certificates: Path | None, node_id: int) -> None:
+    """Remove a node's key permanently.
+
+    Raises:
+        FlamesError: the SuperLink does not answer.
+    """
+    request = UnregisterNodeRequest(node_id=node_id)
+    _ask(address, root_certificates, "unregister-node", request, UnregisterNodeResponse())
 
 
 def _node(info: NodeInfo) -> NodeRecord:

@@ -5,6 +5,7 @@ at one port, and it does not authenticate the users. The gate admits the last tw
 """
 
 import re
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -25,17 +26,33 @@ FOR_NODES = re.compile(r"/v1/fleet/[a-z]+(-[a-z]+)*")
 VERSION_HEADER = "x-flames-version"
 PROTOCOL_HEADER = "x-flames-protocol"
 
+KEY_HEADER = "x-flames-node-key"
+"""Header of a request for `/health`: the node's public key in PEM, in base64."""
+STATE_HEADER = "x-flames-node-state"
+"""Header of its response: the state of the node with that key. Only who has a key can ask for it."""
+
+NodeState = Callable[[bytes], str]
+"""Function that returns the state of the node with a public key (PEM): Flower's own word, or UNKNOWN."""
+
+UNKNOWN, ONLINE = "unknown", "online"
+
+LONGEST_KEY = 1024
+"""Largest number of characters of KEY_HEADER's value; a key of P-384 has 290."""
+
 REJECTION = b"nodes may use /v1/fleet and /health; the rest is for the server's own machine, at 127.0.0.1\n"
 
 
 class Gate:
     """ASGI application around Flower's, outside all of its middleware.
 
-    `protocol` is the number of the protocol that this server's messages follow; `/health` reports it.
+    `protocol` is the number of the protocol that this server's messages follow; `/health` reports it. It also
+    reports the `node_state` of the node whose public key a request names: a site learns so that another node
+    uses its key.
     """
 
-    def __init__(self, app: App, protocol: int) -> None:
+    def __init__(self, app: App, protocol: int, node_state: NodeState | None = None) -> None:
         self._app = app
+        self._node_state = node_state
         self._versions = (
             (VERSION_HEADER.encode(), __version__.encode()),
             (PROTOCOL_HEADER.encode(), str(protocol).encode()),
@@ -48,9 +65,20 @@ class Gate:
         elif not (_from_this_machine(scope) or _for_nodes(scope)):
             await _reject(scope, send)
         elif scope.get("path") == HEALTH:
-            await self._app(scope, receive, _with_headers(send, self._versions))
+            await self._app(scope, receive, _with_headers(send, (*self._versions, *self._state_of(scope))))
         else:
             await self._app(scope, receive, send)
+
+    def _state_of(self, scope: Scope) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the header with the state of the node whose key the request names, if it names one."""
+        sent = dict(scope.get("headers") or ()).get(KEY_HEADER.encode())
+        if self._node_state is None or sent is None or len(sent) > LONGEST_KEY:
+            return ()
+        try:
+            state = self._node_state(b64decode(sent, validate=True))
+        except ValueError:
+            return ()
+        return ((STATE_HEADER.encode(), state.encode()),)
 
 
 def _from_this_machine(scope: Scope) -> bool:

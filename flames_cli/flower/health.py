@@ -12,6 +12,9 @@ from flames_cli.flower.processes import last_lines
 
 POLL_SECONDS = 0.1
 
+EXPIRED, NOT_YET = 10, 9
+"""OpenSSL's verification codes (x509_vfy.h) for the dates of a certificate."""
+
 
 def connect(address: str, root_certificates: Path | None, seconds: float) -> http.client.HTTPConnection:
     """Return a connection to `address` (HOST:PORT) with a timeout of `seconds`.
@@ -27,6 +30,22 @@ def connect(address: str, root_certificates: Path | None, seconds: float) -> htt
         return http.client.HTTPConnection(host, port, timeout=seconds)
     trust = ssl.create_default_context(cafile=str(root_certificates))
     return http.client.HTTPSConnection(host, port, timeout=seconds, context=trust)
+
+
+def date_fault(address: str, root_certificates: Path, seconds: float = 3.0) -> str:
+    """Return in OpenSSL's words why the dates of the certificate at `address` are not valid now; empty if
+    they are, or if no certificate can be read there."""
+    try:
+        connection = connect(address, root_certificates, seconds)
+        try:
+            connection.connect()
+        finally:
+            connection.close()
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message if error.verify_code in (EXPIRED, NOT_YET) else ""
+    except (OSError, http.client.HTTPException):
+        return ""
+    return ""
 
 
 def is_healthy(address: str, root_certificates: Path | None, seconds: float = 3.0) -> bool:

@@ -20,6 +20,13 @@ from flames_cli.errors import FlamesError
 PARENT = "FLAMES_PARENT"
 """Environment variable with the number of the process that called `start`."""
 
+NOT_INHERITED = ("FORCE_COLOR", "FLWR_APP_TOKEN", "FLWR_DATABASE", "FLWR_INTERNAL_")
+"""Beginnings of the names of environment variables that must not reach a process of Flower: they replace its
+protocol, its database or its identity, which FLAMES sets."""
+
+TASK_POLL, TASK_POLL_SECONDS = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.1"
+"""Seconds between two requests of the server's SuperExec for a run to start; Flower's default is 1."""
+
 POLL_SECONDS = 0.1
 LOOPBACK = "127.0.0.1,localhost,::1"
 
@@ -38,15 +45,18 @@ ORPHAN_SECONDS = 3.0
 
 
 def child_environment(home: Path) -> dict[str, str]:
-    """Return this process's environment for a process of Flower: its home, no telemetry, no update check."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLWR_")}
-    inherited.pop("FORCE_COLOR", None)
+    """Return this process's environment for a process of Flower: its home, no telemetry, no update check.
+
+    Flower's other settings (`FLWR_…`) are the user's own.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     # Flower starts its children by name (`flower-superexec`): they must be those of this Python environment.
     programs = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
     programs.append(inherited.get("PATH", os.defpath))
     # Connections within this machine must not go through a proxy.
     direct = ",".join(filter(None, [inherited.get("no_proxy") or inherited.get("NO_PROXY"), LOOPBACK]))
     return {
+        TASK_POLL: TASK_POLL_SECONDS,
         **inherited,
         "no_proxy": direct,
         "NO_PROXY": direct,

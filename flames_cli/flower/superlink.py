@@ -8,9 +8,11 @@ import argparse
 import logging
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import cast
 
 import uvicorn
+from flwr.server.superlink.linkstate import LinkStateFactory
 from flwr.supercore.http_logging import get_uvicorn_log_config
 from flwr.supercore.logger import FLOWER_LOGGER, console_handler
 
@@ -18,7 +20,7 @@ from flwr.supercore.logger import FLOWER_LOGGER, console_handler
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan, _parse_superlink_lifespan_config
 from flwr.superlink.main import create_app
 
-from flames_cli.flower.gate import App, Gate
+from flames_cli.flower.gate import UNKNOWN, App, Gate
 from flames_cli.flower.lifetime import end_with_parent, end_with_superexec
 from flames_cli.flower.processes import listen
 
@@ -47,11 +49,20 @@ def main() -> None:
     with ExitStack() as stack:
         sockets = [stack.enter_context(listen(host, config.port)) for host in hosts]
         config.host = LOOPBACK  # Flower's own processes connect to it, and the gate accepts them by it
-        gate = Gate(cast(App, create_app(config, SuperLinkLifespan)), protocol)
+        app = create_app(config, SuperLinkLifespan)
+        gate = Gate(cast(App, app), protocol, partial(_node_state, app.state.linkstate_factory))
         server = uvicorn.Server(_server_config(gate, config.ssl_certfile, config.ssl_keyfile))
         for logger in (FLOWER_LOGGER, logging.getLogger("uvicorn.access")):
             logger.addFilter(_is_informative)
         server.run(sockets=sockets)
+
+
+def _node_state(states: LinkStateFactory, public_key: bytes) -> str:
+    """Return Flower's word for the state of the node with this key (PEM), or UNKNOWN."""
+    state = states.state()
+    node_id = state.get_node_id_by_public_key(public_key)
+    found = [] if node_id is None else state.get_node_info(node_ids=[node_id])
+    return str(found[0].status) if found else UNKNOWN
 
 
 def _take_protocol() -> int:

@@ -3,11 +3,11 @@
 The arguments are those of `flower-supernode` that `flames deploy node` passes; others may have no effect. The
 main loop is FLAMES' own, from the same functions as Flower's `start_client_internal`. A message whose run has
 an app that the guard rejects is ignored, with one line in the log; the node continues.
+
+One process answers all messages (`node_process`), where Flower starts a process for each.
 """
 
 import logging
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -21,20 +21,32 @@ from flwr.supercore.exit import add_exit_handler, register_signal_handlers
 from flwr.supercore.object_store import ObjectStore, ObjectStoreFactory
 from flwr.supercore.telemetry import EventType
 from flwr.supernode.cli.flower_supernode import (
-    SuperNodeLifespanConfig,
     _parse_supernode_lifespan_config,
     _start_supernode_http_api,
 )
 from flwr.supernode.start_client_internal import _init_connection, _pull_and_store_message, _push_messages
 
 from flames_cli.flower.app_guard import Guard
-from flames_cli.flower.lifetime import PROGRAM, end_with_parent, end_with_superexec
+from flames_cli.flower.lifetime import end_with_parent
+from flames_cli.flower.node_process import NodeProcess
 from flames_cli.flower.node_state import GuardedState, GuardedStateFactory
+from flames_cli.flower.retries import retry_soon
 
 LOG = logging.getLogger("flwr")
 
-PAUSE_SECONDS = 3.0
-"""Time between two requests for a message when there is none."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
+"""Seconds between two requests for a message when there is none."""
+
+PAUSE_SHARE = 0.1
+"""The pause as a share of the time since the last message, so that the delay is small in proportion to the
+round."""
+
+DECLINED = "<class 'flames_cli.fed.node.Declined'>"
+"""Beginning of the reason of an error reply by which a node declines a task. The class itself is in a package
+that imports this one."""
+
+LOOK_SECONDS = 0.5
+"""Time between two checks whether the process that answers a message still runs."""
 
 END_SECONDS = 3.0
 """Time that requests of the node's own processes have to finish when the node ends."""
@@ -62,6 +74,7 @@ class Node:
     state: GuardedState
     store: ObjectStore
     config: dict[str, Any]
+    process: NodeProcess
 
     def exchange(self) -> bool:
         """Receive the next message, wait for its reply and send all replies; False if there was nothing.
@@ -91,26 +104,44 @@ class Node:
         if run_id is None:
             for message in received:
                 self.state.discard(message)
-            if not self.state.has_reply():
+            if not self.state.replies():
+                self.process.rest()
                 return False
+        else:
+            self._await_reply()
+        failed = any(map(is_failure, self.state.replies()))
         _push_messages(
             state=self.state,
             object_store=self.store,
             send=self.connection.send,
             push_object=self.connection.push_object,
         )
+        self.process.rest(failed)
         return True
+
+    def _await_reply(self) -> None:
+        """Wait until the process has stored its reply completely; an error is the reply if it ends before."""
+        self.process.wake()
+        while not self.state.wait_for_reply(LOOK_SECONDS):
+            if self.process.has_ended():
+                self.state.fail_tasks("its process ended")
+
+
+def is_failure(reply: Message) -> bool:
+    """Return whether the process that made this reply has failed; to decline a task is no failure."""
+    return reply.has_error() and not str(reply.error.reason).startswith(DECLINED)
 
 
 def main() -> None:
     """Run the node until a signal ends it."""
     end_with_parent()
-    end_with_superexec()
+    retry_soon()
     config = _parse_supernode_lifespan_config()
     states = GuardedStateFactory(ObjectStoreFactory())
     add_exit_handler(partial(_end_http_api, *_start_supernode_http_api(config, states)))
+    process = NodeProcess(f"{config.host}:{config.port}")
+    add_exit_handler(process.end)
     register_signal_handlers(EventType.RUN_SUPERNODE_LEAVE, "SuperNode terminated gracefully.")
-    _start_superexec(config)
     with _init_connection(
         server_address=config.server_address,
         insecure=config.insecure,
@@ -119,25 +150,36 @@ def main() -> None:
         max_retries=config.max_retries,
         max_wait_time=config.max_wait_time,
     ) as functions:
-        node = connected_node(Connection(*functions), states, config.node_config)
+        node = connected_node(Connection(*functions), states, config.node_config, process)
+        process.start()
+        last = time.monotonic()
         while True:
-            if not node.exchange():
-                time.sleep(PAUSE_SECONDS)
+            began = time.monotonic()
+            found = node.exchange()
+            now = time.monotonic()
+            if found:
+                last = now
+            else:
+                time.sleep(pause_after(now - last, now - began))
 
 
-def connected_node(connection: Connection, states: GuardedStateFactory, config: dict[str, Any]) -> Node:
+def pause_after(seconds: float, request_seconds: float) -> float:
+    """Return the pause before the next request, `seconds` after the last message.
+
+    The last request took `request_seconds`, which is long if the server is busy.
+    """
+    return min(max(PAUSE_SHARE * seconds, SHORTEST_PAUSE, request_seconds), LONGEST_PAUSE)
+
+
+def connected_node(
+    connection: Connection, states: GuardedStateFactory, config: dict[str, Any], process: NodeProcess
+) -> Node:
     """Return the node that `connection` has registered with its server, with its app guard."""
     state = states.state()
     state.set_node_id(connection.node_id)
     LOG.info("SuperNode ID: %s", connection.node_id)
     guard = Guard(connection.get_run, connection.get_fab)
-    return Node(connection, guard, state, states.objectstore_factory.store(), config)
-
-
-def _start_superexec(config: SuperNodeLifespanConfig) -> None:
-    """Start the process that starts the processes of apps; it never installs what an app depends on."""
-    command = [PROGRAM, "--insecure", "--runtime-api-address", f"{config.host}:{config.port}"]
-    subprocess.Popen([*command, "--parent-pid", str(os.getpid())])
+    return Node(connection, guard, state, states.objectstore_factory.store(), config, process)
 
 
 def _end_http_api(server: uvicorn.Server, thread: threading.Thread) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flames_cli.arrays import Mask
+from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.cores import available_cores
 from flames_cli.core.imaging.geometry import Warp, apply_warp
 from flames_cli.core.imaging.intensity import dequantise
@@ -81,6 +81,11 @@ class ShardDataset:
         number, row = self._where[index]
         mask: Mask = self._sets[number].masks[row]
         return mask
+
+    def arrays(self) -> Iterator[tuple[Pixels, Mask, int]]:
+        """Yield images, masks and the largest value of each set, in the order of the indices."""
+        for cases in self._sets:
+            yield cases.images, cases.masks, cases.info.max_value
 
     @cached_property
     def volumes(self) -> list[StoredVolume]:

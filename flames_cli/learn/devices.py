@@ -1,9 +1,11 @@
 """Choice of the device and of the precision of training."""
 
+import os
 from typing import Literal
 
 import torch
 
+from flames_cli.core.cores import available_cores
 from flames_cli.errors import FlamesError
 
 Precision = Literal["fp32", "bf16"]
@@ -14,19 +16,37 @@ PRECISIONS = ("auto", "fp32", "bf16")
 def pick_device(name: str) -> torch.device:
     """Return the device `name` of DEVICES; "auto" takes CUDA, else MPS, else the CPU.
 
+    Of several CUDA devices it is this thread's current one, with its number.
+
     Raises:
         FlamesError: the name is unknown, or this machine has no such device.
     """
+    limit_threads()
     available = _available()
     if name == "auto":
-        return torch.device(available[0])
+        name = available[0]
     if name not in DEVICES:
         raise FlamesError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
     if name not in available:
         raise FlamesError(
             f"no device {name} here: this machine has {', '.join(available)}; use one of these, or auto"
         )
-    return torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
+
+
+def limit_threads() -> None:
+    """Let torch use no more threads than this process may use cores, unless the user has set a number.
+
+    Torch counts the cores of the affinity mask, and not those of a container's quota: with the threads of
+    64 cores and the time of 4, threads wait for each other most of the time.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (cores := available_cores()):
+        torch.set_num_threads(cores)
+
+
+def use_gpu(number: int) -> None:
+    """Make CUDA device `number` the one that `pick_device` returns in this thread."""
+    torch.cuda.set_device(number)
 
 
 def count_gpus() -> int:

@@ -1,9 +1,11 @@
 """The epochs of one client's round. Each uses every case once, in its own order and with its own warps."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,17 +14,22 @@ from flames_cli.core.imaging.geometry import Warp
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.errors import FlamesError
 from flames_cli.learn.augment import draw_warp
-from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches
-from flames_cli.learn.devices import Precision, autocast, memory_format
+from flames_cli.learn.batches import batches_on, is_async
+from flames_cli.learn.data import ShardDataset, in_batches
+from flames_cli.learn.devices import Precision, autocast
 from flames_cli.learn.local_updates import LocalUpdate, batch_scale
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.normalisation import own_statistics
 from flames_cli.learn.predict import Validation, validate_by
+from flames_cli.learn.steps import Steps
 from flames_cli.learn.train_options import LocalRound
 from flames_cli.learn.training_loss import OtherStyle, training_loss
 
 OnStep = Callable[[int, int], None]
 """Function that is called after every step with the number of steps done and the total."""
+
+STEPS_AHEAD = 2
+"""Largest number of steps that wait at a GPU behind the one that it computes."""
 
 STATISTICS_IMAGES = 64
 """Number of training images from which the statistics of validated weights are estimated."""
@@ -31,19 +38,32 @@ STATISTICS_IMAGES = 64
 @contextmanager
 def torch_randomness(local: LocalRound, device: torch.device) -> Iterator[None]:
     """Seed torch's generators (for dropout) by the client and round, and restore their state afterwards."""
-    devices = [device] if device.type == "cuda" else []
+    seed = derive_seed(local.seed, "torch", *local.scope)
+    if device.type == "cuda":
+        # Only its own generator: threads may train on other devices.
+        before = torch.cuda.get_rng_state(device)
+        torch.cuda.default_generators[_index(device)].manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.cuda.set_rng_state(before, device)
+        return
     # fork_rng does not restore the generator of Apple's GPUs, which manual_seed also seeds.
     apples = torch.mps.get_rng_state() if device.type == "mps" else None
     try:
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(derive_seed(local.seed, "torch", *local.scope))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
             yield
     finally:
         if apples is not None:
             torch.mps.set_rng_state(apples)
 
 
-@dataclass(slots=True)
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+@dataclass
 class Epochs:
     """One client's round: what its epochs share, and the number of steps done."""
 
@@ -57,6 +77,8 @@ class Epochs:
     on_step: OnStep | None
     style: OtherStyle | None
     done: int = 0
+    notes: list[str] = field(default_factory=list)
+    """Sentences for the run's log."""
 
     @property
     def steps(self) -> int:
@@ -91,10 +113,13 @@ class Epochs:
             yield
 
     def run_epoch(self, epoch: int) -> float:
-        """Train on every case once and return the mean loss over the cases."""
+        """Train on every case once and return the mean loss over the cases.
+
+        A GPU is asked for the losses after the last step, so that no step waits for it.
+        """
         self.model.train()
         local, options = self.local, self.local.options
-        steps, total = self.steps, 0.0
+        steps, losses = self.steps, Losses(self.local, self.device)
         shuffled = derive_rng(local.seed, "shuffle", *local.scope, epoch).permutation(len(self.train))
         order = shuffled.tolist()
 
@@ -103,39 +128,105 @@ class Epochs:
                 return None
             return draw_warp(derive_rng(local.seed, "augment", *local.scope, epoch, index))
 
-        batches = iterate_batches(self.train, order, options.batch_size, warp_of, merge_lone=True)
+        batches = batches_on(
+            self.device, self.precision, self.train, order, options.batch_size, warp_of, merge_lone=True
+        )
         parts = in_batches(order, options.batch_size, merge_lone=True)
+        queue = Queue(self.device)
         for (images, masks), cases in zip(batches, parts, strict=True):
-            total += self._step(images.to(self.device), masks.to(self.device), cases) * len(images)
+            self._step(images, masks, cases, losses)
+            queue.wait()
             self.done += 1
             if self.on_step:
                 self.on_step(self.done, steps)
-        return total / len(self.train)
+        return losses.mean()
 
-    def _step(self, images: Tensor, masks: Tensor, cases: Sequence[int]) -> float:
-        """Make one step of the local update and return the loss of the batch."""
+    def _step(self, images: Tensor, masks: Tensor, cases: Sequence[int], losses: "Losses") -> None:
+        """Make one step of the local update, and add its loss to `losses`."""
         options = self.local.options
-        self.local_update.optimiser.zero_grad(set_to_none=True)
-        layout = memory_format(self.device, self.precision)
-        with autocast(self.device, self.precision):
-            loss = training_loss(
-                self.model,
-                images.contiguous(memory_format=layout),
-                masks,
-                options.dice_weight,
-                options.per_pixel_focal,
-                self.style,
-            )
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FlamesError(
-                f"client {self.local.client}: the loss is {value} in round {self.local.round}; "
-                f"lower --lr (now {options.lr:g})"
-            )
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses.add(self.passes.differentiate(images, masks), len(images))
         if options.grad_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.grad_clip)
         if self.local_update.uses_scale:
             self.local_update.scale = batch_scale(masks, cases, self.train)
         self.local_update.step()
+
+    @cached_property
+    def passes(self) -> Steps:
+        """The forward and backward passes of the steps."""
+        options = self.local.options
+        # The renderer of another client's style is another one in every round.
+        kind = None if self.style else (self.precision, options.dice_weight, options.per_pixel_focal)
+        return Steps(self.model, self._loss, kind, self.device, self.notes.append)
+
+    def _loss(self, images: Tensor, masks: Tensor) -> Tensor:
+        options = self.local.options
+        with autocast(self.device, self.precision):
+            return training_loss(
+                self.model, images, masks, options.dice_weight, options.per_pixel_focal, self.style
+            )
+
+
+class Losses:
+    """Losses of an epoch's steps; a loss that is not finite ends the training."""
+
+    def __init__(self, local: LocalRound, device: torch.device) -> None:
+        self._local = local
+        self._waits = not is_async(device)
+        self._losses: list[Tensor] = []
+        self._values: list[float] = []
+        self._sizes: list[int] = []
+
+    def add(self, loss: Tensor, n_images: int) -> None:
+        """Add the loss of a batch of `n_images`; only a CPU is asked for its value already now.
+
+        Raises:
+            FlamesError: the loss is not finite.
+        """
+        self._sizes.append(n_images)
+        if self._waits:
+            self._values.append(self._checked(float(loss)))
+        else:
+            self._losses.append(loss)
+
+    def mean(self) -> float:
+        """Return the mean loss over the images.
+
+        Raises:
+            FlamesError: a loss was not finite.
+        """
+        if self._losses:
+            self._values = [self._checked(value) for value in torch.stack(self._losses).tolist()]
+        total = 0.0
+        for value, n in zip(self._values, self._sizes, strict=True):
+            total += value * n  # not `sum`, whose rounding depends on the version of Python
+        return total / sum(self._sizes)
+
+    def _checked(self, value: float) -> float:
+        if not math.isfinite(value):
+            raise FlamesError(
+                f"client {self._local.client}: the loss is {value} in round {self._local.round}; "
+                f"lower --lr (now {self._local.options.lr:g})"
+            )
         return value
+
+
+class Queue:
+    """Steps that were given to a GPU and may not be done yet."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._events: deque[torch.cuda.Event] = deque()
+
+    def wait(self) -> None:
+        """Wait until at most STEPS_AHEAD of the steps so far are not done.
+
+        The device always has work, and progress, its estimate and the memory of waiting batches stay right.
+        """
+        if self._device.type != "cuda":
+            return
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self._events.append(event)
+        if len(self._events) > STEPS_AHEAD:
+            self._events.popleft().synchronize()

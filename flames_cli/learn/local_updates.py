@@ -4,14 +4,18 @@ Each rule has the model and its optimiser, makes the steps, and returns the weig
 `make_local_update` creates a rule by its name in `Algorithm.local_update`.
 """
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.local_rules import scaling_factor
+from flames_cli.learn.batches import is_async
 from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.device_shard import to_device
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.optimisers import ScaledOptimiser
 
@@ -25,7 +29,7 @@ class LocalUpdate:
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         self.model = model
         self.optimiser = optimiser
-        self.scale = 1.0
+        self.scale: float | Tensor = 1.0
         """Factor by which the next step counts in the report."""
 
     def step(self) -> None:
@@ -115,12 +119,25 @@ class Scaffold(LocalUpdate):
         self.optimiser.step()
 
 
-def batch_scale(masks: Tensor, cases: Sequence[int], data: ShardDataset) -> float:
-    """Return FedGS' scaling factor of a batch: augmented masks B×1×H×W of these `cases` of `data`."""
+def batch_scale(masks: Tensor, cases: Sequence[int], data: ShardDataset) -> float | Tensor:
+    """Return FedGS' scaling factor of a batch: augmented masks B×1×H×W of these `cases` of `data`.
+
+    For masks on a GPU it is a tensor there, of no dimensions, since reading it would wait for the step; the
+    formula is that of `scaling_factor`.
+    """
     small = [data.lesion(case) == "small" for case in cases]
     bases = [data.small_rule(case).log_base for case in cases]
-    areas = masks.flatten(1).sum(1).cpu().numpy()
-    return scaling_factor(areas, small, masks[0].numel(), bases)
+    if not is_async(masks.device):
+        areas = masks.flatten(1).sum(1).cpu().numpy()
+        return scaling_factor(areas, small, masks[0].numel(), bases)
+    if not any(small):
+        return 1.0
+    factors = to_device(
+        np.array([[math.log(base), one] for base, one in zip(bases, small, strict=True)]), masks.device
+    )
+    logs = (masks[0].numel() / masks.flatten(1).sum(1).double()).log() / factors[:, 0]
+    found: Tensor = 1.0 + 2.0 / len(cases) * ((logs**2).tanh() * factors[:, 1]).sum()
+    return found
 
 
 def make_local_update(

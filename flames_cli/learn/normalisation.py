@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import update_bn
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.final_statistics import statistics_of
-from flames_cli.learn.data import ShardDataset, iterate_batches
-from flames_cli.learn.devices import Precision, autocast, memory_format
+from flames_cli.learn.batches import batches_on
+from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.devices import Precision, autocast
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.disentangled import DisentangledModel
@@ -79,12 +79,38 @@ def _estimate(
     precision: Precision,
     order: Sequence[int] | None,
 ) -> None:
-    layout = memory_format(device, precision)
-    batches = iterate_batches(data, range(len(data)) if order is None else order, batch_size, merge_lone=True)
-    with autocast(device, precision):
-        update_bn(
-            (images.contiguous(memory_format=layout) for images, _ in batches), _AllParts(model), device
-        )
+    cases = range(len(data)) if order is None else order
+    batches = batches_on(device, precision, data, cases, batch_size, merge_lone=True)
+    every_part, was_training = _AllParts(model), model.training
+    model.train()
+    with _averaging(_layers_with_statistics(model)), torch.no_grad(), autocast(device, precision):
+        for images, _ in batches:
+            every_part(images)
+    model.train(was_training)
+
+
+@contextmanager
+def _averaging(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Make the statistics, inside the block, the mean over the calls of their layer, from zero.
+
+    torch does so for layers without a momentum (`update_bn`), but each of these then reads its counter, and
+    waits for the device.
+    """
+    momenta, calls = [norm.momentum for norm in norms], dict.fromkeys(norms, 0)
+
+    def count(norm: _BatchNorm, _: object) -> None:
+        calls[norm] += 1
+        norm.momentum = 1.0 / calls[norm]
+
+    for norm in norms:
+        norm.reset_running_stats()
+    hooks = [norm.register_forward_pre_hook(count) for norm in norms]
+    try:
+        yield
+    finally:
+        for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
+            norm.momentum = momentum
+            hook.remove()
 
 
 @contextmanager

@@ -50,12 +50,16 @@ class ScaledOptimiser:
         self._excess: dict[Tensor, Tensor] = {}
 
     @torch.no_grad()
-    def step(self, scale: float = 1.0) -> None:
-        """Make one step of the optimiser that counts `scale` times in the report."""
+    def step(self, scale: float | Tensor = 1.0) -> None:
+        """Make one step of the optimiser that counts `scale` times in the report.
+
+        A tensor of no dimensions on the parameters' device is not read, so that the step waits for nothing.
+        """
+        scaled = isinstance(scale, Tensor) or scale != 1.0
         before = [
             (parameter, decay, parameter.detach().clone())
             for parameter, decay in self._parameters()
-            if scale != 1.0 or decay
+            if scaled or decay
         ]
         self._optimiser.step()
         for parameter, decay, start in before:

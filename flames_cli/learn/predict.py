@@ -1,6 +1,6 @@
 """Prediction and validation, without gradients."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.components import largest_component
 from flames_cli.core.scores.metrics import EPSILON
-from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.batches import batches_on, is_async
+from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision, autocast, memory_format
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.train_options import TrainOptions
@@ -84,8 +85,8 @@ def predict_probabilities(
     """Yield (probabilities, masks), each B×1×H×W float32 on `device`, of the cases in `order` (None: all)."""
     model.eval()
     wanted = range(len(dataset)) if order is None else order
-    for images, masks in iterate_batches(dataset, wanted, batch_size):
-        yield forward(model, images, device, precision, tta), masks.to(device)
+    for images, masks in batches_on(device, precision, dataset, wanted, batch_size):
+        yield forward(model, images, device, precision, tta), masks
 
 
 def forward(
@@ -103,9 +104,38 @@ def forward(
         tta: test-time augmentation.
     """
     with torch.inference_mode(), autocast(device, precision):
-        inputs = images.to(device, memory_format=memory_format(device, precision))
+        return _forward(model, images.to(device, memory_format=memory_format(device, precision)), tta)
+
+
+def _forward(model: nn.Module, inputs: Tensor, tta: Tta) -> Tensor:
+    """Return the probabilities of `inputs`; if they exceed the device's memory, half of them at a time."""
+    try:
         found: Tensor = model(inputs).float() if tta == "none" else _mean_of_flips(model, inputs)
-    return found
+        return found
+    except torch.OutOfMemoryError:
+        if len(inputs) == 1:
+            raise
+    # Here the error is gone, and with it the tensors of the pass that failed.
+    return torch.cat([_forward(model, part, tta) for part in inputs.tensor_split(2)])
+
+
+def to_cpu_behind(found: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Yield each tensor of `device` on the CPU; a GPU already computes the next one meanwhile."""
+    if not is_async(device):
+        yield from (one.cpu() for one in found)
+        return
+    ready: tuple[Tensor, torch.cuda.Event] | None = None
+    for one in found:
+        copied = torch.empty(one.shape, dtype=one.dtype, pin_memory=True).copy_(one, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        if ready:
+            ready[1].synchronize()
+            yield ready[0]
+        ready = (copied, event)
+    if ready:
+        ready[1].synchronize()
+        yield ready[0]
 
 
 def _mean_of_flips(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -127,12 +157,16 @@ def validate(
     order: Sequence[int] | None = None,
 ) -> Validation:
     """Return loss and Dice of `model` on the cases in `order` (None: all), at least one, of `dataset`."""
-    loss = 0.0
-    dice: list[float] = []
+    losses, counts = list[Tensor](), list[Tensor]()
     cases = range(len(dataset)) if order is None else order
     for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision, cases):
-        loss += float(dice_focal_loss(probabilities, masks, dice_weight, per_pixel_focal)) * len(masks)
-        dice += _dice_per_case(probabilities, masks).tolist()
+        losses.append(dice_focal_loss(probabilities, masks, dice_weight, per_pixel_focal))
+        counts.append(_count_pixels(probabilities, masks))
+    # Read once: a GPU that is asked after each batch waits for the next one.
+    loss = 0.0
+    for one, pixels in zip(torch.stack(losses).tolist(), counts, strict=True):
+        loss += one * pixels.shape[1]
+    dice: list[float] = _dice_of_counts(torch.cat(counts, dim=1)).tolist()
     small = [one for case, one in zip(cases, dice, strict=True) if dataset.lesion(case) == "small"]
     return Validation(
         loss=loss / len(cases),
@@ -165,13 +199,14 @@ def validate_by(
     )
 
 
-def _dice_per_case(probabilities: Tensor, masks: Tensor) -> Tensor:
-    """Return Dice of each case, equal to `core.scores.metrics.dice`.
-
-    Pixels are counted on the batch's device; the division is done on the CPU in float64.
-    """
+def _count_pixels(probabilities: Tensor, masks: Tensor) -> Tensor:
+    """Return two rows with a number for each case: the overlap's pixels, and those of both masks together."""
     predicted, truth = (probabilities > THRESHOLD).flatten(1), (masks > 0).flatten(1)
-    counted = torch.stack([(predicted & truth).sum(1), predicted.sum(1) + truth.sum(1)])
-    overlap, both = counted.cpu().double()  # Apple's MPS has no float64
+    return torch.stack([(predicted & truth).sum(1), predicted.sum(1) + truth.sum(1)])
+
+
+def _dice_of_counts(counts: Tensor) -> Tensor:
+    """Return Dice of each case, equal to `core.scores.metrics.dice`, computed on the CPU in float64."""
+    overlap, both = counts.cpu().double()  # Apple's MPS has no float64
     dice: Tensor = (2 * overlap + EPSILON) / (both + EPSILON)
     return dice

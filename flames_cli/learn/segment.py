@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Weights
-from flames_cli.learn.data import ShardDataset, iterate_batches
+from flames_cli.learn.batches import batches_on
+from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import autocast, memory_format, pick_device, pick_precision
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
-from flames_cli.learn.predict import MaskRule, Tta, predict_probabilities
+from flames_cli.learn.predict import MaskRule, Tta, predict_probabilities, to_cpu_behind
 
 
 class Segmenter:
@@ -29,9 +30,8 @@ class Segmenter:
     ) -> None:
         self._device = pick_device(device)
         self._precision = pick_precision(precision, self._device, model)
-        self._format = memory_format(self._device, self._precision)
         built = build_model(model, seed=0, norm=norm, **options).to(self._device)
-        self._model = built.to(memory_format=self._format)
+        self._model = built.to(memory_format=memory_format(self._device, self._precision))
         self._batch_size = batch_size
 
     def masks(
@@ -55,21 +55,22 @@ class Segmenter:
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the probability of tumour, H×W float32 in [0, 1], for each case in `order` (None: all)."""
         load_weights(self._model, weights)
-        for batch, _ in predict_probabilities(
+        batches = predict_probabilities(
             self._model, dataset, self._batch_size, self._device, self._precision, order, tta
-        ):
-            yield from batch[:, 0].cpu().numpy()
+        )
+        for found in to_cpu_behind((batch[:, 0] for batch, _ in batches), self._device):
+            yield from found.numpy()
 
     def features(self, weights: Weights, dataset: ShardDataset, order: Sequence[int]) -> NDArray[np.float32]:
         """Return the bottleneck features of each case in `order`, averaged over pixels: N×C float32."""
         load_weights(self._model, weights)
         self._model.eval()
         pooled = []
-        for images, _ in iterate_batches(dataset, order, self._batch_size):
+        for images, _ in batches_on(self._device, self._precision, dataset, order, self._batch_size):
             with torch.inference_mode(), autocast(self._device, self._precision):
-                deepest = self._model.bottleneck(images.to(self._device, memory_format=self._format))
-                pooled.append(deepest.float().mean(dim=(2, 3)).cpu().numpy())
-        return np.concatenate(pooled)
+                deepest = self._model.bottleneck(images)
+                pooled.append(deepest.float().mean(dim=(2, 3)))
+        return torch.cat(pooled).cpu().numpy()
 
 
 class Ensemble(Segmenter):

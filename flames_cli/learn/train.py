@@ -86,6 +86,7 @@ def train_epochs(
         received=received,
         trained=selected.trained,
         control_change=change,
+        notes=tuple(training.notes),
     )
 
 

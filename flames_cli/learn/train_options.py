@@ -203,3 +203,5 @@ class TrainResult:
     """Validation of the selected epoch."""
     control_change: "Weights | None" = None
     """Change of the client's control variate, by parameter; with the rule scaffold only."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the run's log."""

@@ -39,7 +39,7 @@ class OtherStyle:
     @torch.no_grad()
     def draw(self, content: Tensor) -> Tensor:
         """Draw images B×C×H×W of `content`, each in its own random style."""
-        z = torch.randn(len(content), self._style_dims).to(content)
+        z = torch.randn(len(content), self._style_dims, device=content.device).to(content)
         images: Tensor = self._renderer(content, z)
         return images
 

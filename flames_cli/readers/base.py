@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.intensity import PercentileOf
@@ -80,6 +80,15 @@ class Source:
     """Series and number of an image, where neighbouring numbers may show one patient; else None."""
     extra: tuple[tuple[str, str], ...] = ()
     """Names and values of the columns of a manifest that the user keeps."""
+
+
+def describe_bad(source: Source, error: BadCase) -> str:
+    """Return the error with the source's complete name: in a hospital's folders many files have the same
+    name."""
+    name, message = str(BadCase(source.name)), str(error)
+    if name in message or ("/" not in name and name.split(".")[0] in message):
+        return message
+    return f"{name}: {message.removeprefix(f'{PurePosixPath(name).name}: ')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def list_sources(root: Path) -> list[Source]:
         Source(
             name=images[number].name if number in images else f"{number}.JPG",
             patient=str(number),
-            image=images.get(number, root / "images" / f"{number}.JPG"),
+            image=images.get(number) or root / "images" / f"{number}.JPG",
             masks=(masks[number],) if number in masks else (),
             # The numbers follow the scanner: neighbours are often two images of one woman.
             place_in_series=("", number),

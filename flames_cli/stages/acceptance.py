@@ -6,7 +6,7 @@ from typing import Any
 
 from flames_cli.errors import FlamesError
 from flames_cli.report.legible import legible
-from flames_cli.store.files.parse import parse_toml
+from flames_cli.store.files.parse import parse_toml, read_text
 
 FULL_MASK_CODE = "full-mask"
 """Code of a mask that covers nearly all of its image, in check and in preprocess."""
@@ -33,7 +33,7 @@ def read_accepted(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        content = parse_toml(path.read_text(encoding="utf-8-sig"))
+        content = parse_toml(read_text(path))
     except OSError as error:
         raise FlamesError(f"{path} cannot be read ({error.strerror}); check --accept") from error
     except ValueError as error:

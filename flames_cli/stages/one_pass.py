@@ -8,10 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.core.imaging.geometry import MaskResize
-from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source, UnchosenLabels
+from flames_cli.readers.base import (
+    BadCase,
+    RawCase,
+    Reader,
+    ReadOptions,
+    SkippedCase,
+    Source,
+    UnchosenLabels,
+    describe_bad,
+)
 from flames_cli.stages.check.inspection import Inspected, Inspection, Pictures
 from flames_cli.stages.preprocess.decoding import Decoded, Encoding, is_still, look_of, square
-from flames_cli.stages.raw import describe_bad
 
 Part = Literal["figures", "figures-hashed", "cases"]
 """Part of what a source gives: figures for `check`, with or without hashes of slices, or encoded cases for

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from flames_cli.config import ReadConfig
 from flames_cli.core.imaging.intensity_rule import IntensityRule
@@ -12,7 +12,6 @@ from flames_cli.core.patient_names import find_alike
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader, names_of
 from flames_cli.readers.base import (
-    BadCase,
     Reader,
     ReadOptions,
     Source,
@@ -194,12 +193,3 @@ def open_cache(config: ReadConfig, name: str) -> Cache | None:
 def rule_of(reader: Reader, modality: str, config: ReadConfig) -> IntensityRule:
     """Return the rule of the intensities of a data set's images of one modality."""
     return resolve_rule(reader.volume_rules or VolumeRules(modality), read_options(config))
-
-
-def describe_bad(source: Source, error: BadCase) -> str:
-    """Return the error with the source's complete name: in a hospital's folders many files have the same
-    name."""
-    name, message = str(BadCase(source.name)), str(error)
-    if name in message or ("/" not in name and name.split(".")[0] in message):
-        return message
-    return f"{name}: {message.removeprefix(f'{PurePosixPath(name).name}: ')}"

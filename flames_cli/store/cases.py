@@ -19,7 +19,7 @@ from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.intensity import PercentileOf
 from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.imaging.lesions import LesionSize
-from flames_cli.core.imaging.preparation import Plane
+from flames_cli.core.imaging.preparation import Empty, Plane
 from flames_cli.core.imaging.small_lesion_rule import (
     DEFAULT_RULE,
     Lesion,
@@ -113,6 +113,8 @@ class SetInfo:
     intensities: IntensityRule | None = None
     """Rule that made the intensities of its volumes and of its images of more than 8 bits 0..1; None: the
     file is of an earlier release."""
+    empty: Empty | None = None
+    """Rule for images without a lesion: skip or keep; None: the file is of an earlier release."""
 
     def judge(self, case: CaseInfo) -> Lesion:
         """Return whether the lesions of `case` are small, large, or none."""
@@ -214,6 +216,7 @@ def write_set(
         patient_unit=info.patient_unit,
         mask_resize=info.mask_resize,
         **_rule_attributes(info.intensities),
+        **({"empty": info.empty} if info.empty else {}),
     )
     images = _create_chunked(group, "image", len(cases), info.pixel_shape, info.dtype)
     masks = _create_chunked(group, "mask", len(cases), (info.size, info.size), np.dtype(np.uint8))
@@ -302,6 +305,7 @@ def read_set_info(group: h5py.Group) -> SetInfo:
         patient_unit=_text(attrs.get("patient_unit", "patient")),
         mask_resize=_text(attrs.get("mask_resize", "paper")),
         intensities=_read_rule(attrs),
+        empty=_read_empty(attrs),
     )
     _check_pixels(group, info)
     if info.patient_unit not in NOUNS:
@@ -322,6 +326,14 @@ def _read_rule(attrs: h5py.AttributeManager) -> IntensityRule | None:
     if not 0 < percentile <= 100 or of not in get_args(PercentileOf):
         raise ValueError(f"its percentile is {percentile:g} of {of[:40]!r} voxels")
     return IntensityRule((window[0], window[1]) if window else None, percentile, cast(PercentileOf, of))
+
+
+def _read_empty(attrs: h5py.AttributeManager) -> Empty | None:
+    """Return the rule for images without a lesion; None in files of earlier releases."""
+    found = _text(attrs.get("empty", ""))
+    if found and found not in get_args(Empty):
+        raise ValueError(f"its rule for images without a lesion is {found[:40]!r}, expected skip or keep")
+    return cast(Empty, found) if found else None
 
 
 def _text(value: object) -> str:

@@ -5,17 +5,21 @@ import errno
 import hashlib
 import json
 import re
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.choice import Preference
 from flames_cli.core.federated.final_statistics import FinalStatistics
 from flames_cli.core.federated.reports import LastReport, Moved, State
+from flames_cli.core.federated.shelf import ClientModels
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import (
     DAMAGED,
@@ -29,7 +33,8 @@ from flames_cli.store.files.atomic import (
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import CHECKPOINT, check_stamp, stamp
-from flames_cli.store.weights import read_safetensors, write_safetensors
+from flames_cli.store.spool import StoredModel
+from flames_cli.store.weights import map_safetensors, read_safetensors, write_new_file, write_safetensors
 
 INDEX = "state.json"
 
@@ -62,7 +67,42 @@ def nothing_more(state: State) -> None:
     """Accept every state that can be read."""
 
 
-def save_state(folder: Path, state: State, keep: int, best: Collection[int] = ()) -> Path:
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """A file of the last checkpoint, and the arrays that it contains."""
+
+    path: Path
+    sha256: str
+    arrays: dict[str, "weakref.ref[NDArray[Any]]"]
+
+    def contains(self, weights: Weights) -> bool:
+        """Return whether the file has exactly these arrays: the same objects, which nobody changes."""
+        names = list(weights) == list(self.arrays)
+        return names and all(self.arrays[name]() is array for name, array in weights.items())
+
+
+class LastFiles:
+    """The files of the last checkpoint. A later one links to those whose arrays are still the same.
+
+    A link is a second name of a file. Therefore no file of a checkpoint is ever changed in place.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[str, _Saved] = {}
+
+    def find(self, file: str, weights: Weights) -> _Saved | None:
+        """Return the earlier file of that name if it has the same arrays; else None."""
+        saved = self._files.get(file)
+        return saved if saved and saved.contains(weights) else None
+
+    def replace(self, files: Mapping[str, _Saved]) -> None:
+        """Forget the earlier files."""
+        self._files = dict(files)
+
+
+def save_state(
+    folder: Path, state: State, keep: int, best: Collection[int] = (), last: LastFiles | None = None
+) -> Path:
     """Write `state` to `folder`/round-NNNNN and delete all but the newest `keep` rounds and the `best` ones.
 
     Args:
@@ -70,13 +110,16 @@ def save_state(folder: Path, state: State, keep: int, best: Collection[int] = ()
         state: state after its round.
         keep: number of newest rounds to keep, above 0.
         best: further rounds to keep.
+        last: the files of the run's last checkpoint, which are replaced by those of this one.
 
     Raises:
         FlamesError: the folder cannot be written; no partial checkpoint is left.
     """
     target = round_folder(folder, state.round)
     with replacing_folder(target) as temporary:
-        _write(temporary, state)
+        written = _write(temporary, state, last)
+    if last:
+        last.replace({file: replace(saved, path=target / file) for file, saved in written.items()})
     delete_older_rounds(folder, keep, best)
     return target
 
@@ -102,7 +145,7 @@ def save_statistics(folder: Path, state: State) -> None:
     sha256 = {file: checksum for file, checksum in index["sha256"].items() if file not in earlier}
     if earlier:
         _write_index(target, {**index, "statistics": None, "sha256": sha256})
-    written = _Writer(target)
+    written = _Writer(target, is_new=False)
     statistics = written.statistics(state.statistics)
     _write_index(target, {**index, "statistics": statistics, "sha256": {**sha256, **written.sha256}})
 
@@ -111,13 +154,14 @@ def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
     write_json(folder / INDEX, {**index, SEAL: _seal(index)})
 
 
-def _write(folder: Path, state: State) -> None:
-    written = _Writer(folder)
+def _write(folder: Path, state: State, last: LastFiles | None = None) -> dict[str, _Saved]:
+    """Write all files of a checkpoint to a folder that no reader sees yet, and return them by name."""
+    written = _Writer(folder, is_new=True, last=last)
     index = {
         **stamp(CHECKPOINT),
         "round": state.round,
         "server": written.by_name("server", state.server),
-        "personal": written.by_name("client", state.personal),
+        "personal": written.personal(state.personal),
         "memory": written.by_kind("memory", state.optimiser_state),
         "styles": written.by_name("style", state.styles),
         "releases": state.releases,
@@ -126,7 +170,8 @@ def _write(folder: Path, state: State) -> None:
         "clients": {name: asdict(last) for name, last in state.clients.items()},
         "sha256": written.sha256,
     }
-    _write_index(folder, index)
+    _write_index(folder, index)  # and with it the folder's list of files
+    return written.saved
 
 
 def _seal(index: Mapping[str, Any]) -> str:
@@ -137,9 +182,23 @@ def _seal(index: Mapping[str, Any]) -> str:
 class _Writer:
     """Writer of weights to files with safe names; it collects their checksums."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_new: bool, last: LastFiles | None = None) -> None:
+        """Prepare to write to `folder`; `is_new`: no reader sees it yet."""
         self._folder = folder
+        self._is_new = is_new
+        self._last = last or LastFiles()
         self.sha256: dict[str, str] = {}
+        self.saved: dict[str, _Saved] = {}
+
+    def personal(self, models: Mapping[str, Weights]) -> dict[str, str]:
+        """Write the clients' models, one at a time, or link to the files in which they are stored already."""
+        stored = ClientModels.of(models)
+        files = {}
+        for name in stored:
+            load, file = stored.load_of(name), f"client-{safe_name(name)}.safetensors"
+            is_stored = isinstance(load, StoredModel) and self._link(load.path, file, load.sha256)
+            files[name] = file if is_stored else self._write(file.removesuffix(".safetensors"), load())
+        return files
 
     def by_name(self, prefix: str, models: Mapping[str, Weights]) -> dict[str, str]:
         return {name: self._write(f"{prefix}-{safe_name(name)}", weights) for name, weights in models.items()}
@@ -165,9 +224,27 @@ class _Writer:
 
     def _write(self, stem: str, weights: Weights) -> str:
         file = f"{stem}.safetensors"
-        write_safetensors(self._folder / file, weights)
-        self.sha256[file] = hash_file(self._folder / file)
+        if (same := self._last.find(file, weights)) and self._link(same.path, file, same.sha256):
+            self.saved[file] = same
+            return file
+        write = write_new_file if self._is_new else write_safetensors
+        self.sha256[file] = write(self._folder / file, weights)
+        with suppress(TypeError):  # numpy's scalars, which are no arrays, cannot be referred to in this way
+            arrays = {name: weakref.ref(array) for name, array in weights.items()}
+            self.saved[file] = _Saved(self._folder / file, self.sha256[file], arrays)
         return file
+
+    def _link(self, source: Path, file: str, sha256: str | None) -> bool:
+        """Give a file that is on the disk already a second name; return False if the disk cannot do that, or
+        if the file is not complete, so that it has no checksum."""
+        if sha256 is None:
+            return False
+        try:
+            (self._folder / file).hardlink_to(source)
+        except (OSError, NotImplementedError):
+            return False
+        self.sha256[file] = sha256
+        return True
 
 
 def safe_name(name: str) -> str:
@@ -205,12 +282,15 @@ def delete_older_rounds(folder: Path, keep: int, best: Collection[int] = ()) -> 
                 remove_folder(round_folder(folder, old))
 
 
-def load_newest_complete(folder: Path, check: Check = nothing_more) -> tuple[State, list[DamagedCheckpoint]]:
+def load_newest_complete(
+    folder: Path, check: Check = nothing_more, mapped: bool = False
+) -> tuple[State, list[DamagedCheckpoint]]:
     """Return the state after the newest complete round, and the damage of the rounds after it.
 
     Args:
         folder: folder of the run's checkpoints.
         check: checks a state that was read; raises DamagedCheckpoint if the run cannot continue from it.
+        mapped: as in `load_state`.
 
     Raises:
         FlamesError: no round is complete; or a checkpoint has another version, or cannot be read for a reason
@@ -219,7 +299,7 @@ def load_newest_complete(folder: Path, check: Check = nothing_more) -> tuple[Sta
     damaged: list[DamagedCheckpoint] = []
     for round_ in reversed(list_rounds(folder)):
         try:
-            state = load_state(folder, round_)
+            state = load_state(folder, round_, mapped)
             check(state)
             return state, damaged
         except DamagedCheckpoint as error:
@@ -244,8 +324,14 @@ def set_aside(damaged: Path) -> Path:
     return aside
 
 
-def load_state(folder: Path, round_: int | None = None) -> State:
+def load_state(folder: Path, round_: int | None = None, mapped: bool = False) -> State:
     """Return the state after `round_`, by default the newest round.
+
+    Args:
+        folder: folder of the run's checkpoints.
+        round_: number of the round; None: the newest.
+        mapped: True to leave the clients' own models on the disk, so that not all are in the memory. Nobody
+            may change their files meanwhile; deleting them is harmless.
 
     Raises:
         MissingArtifact: there is no checkpoint.
@@ -256,7 +342,7 @@ def load_state(folder: Path, round_: int | None = None) -> State:
     return State(
         round=stored.round,
         server=stored.by_name("server"),
-        personal=stored.by_name("personal"),
+        personal=stored.by_name("personal", mapped),
         optimiser_state=stored.by_kind("memory"),
         styles=stored.by_name("styles"),
         clients=stored.clients,
@@ -329,9 +415,9 @@ class _Reader:
                 modalities={name: self._read(file) for name, file in found.get("modalities", {}).items()},
             )
 
-    def by_name(self, key: str) -> dict[str, Weights]:
+    def by_name(self, key: str, mapped: bool = False) -> dict[str, Weights]:
         with self._entries_expected():
-            return {name: self._read(file) for name, file in self._index[key].items()}
+            return {name: self._read(file, mapped) for name, file in self._index[key].items()}
 
     def by_kind(self, key: str) -> dict[str, dict[str, Weights]]:
         with self._entries_expected():
@@ -340,7 +426,7 @@ class _Reader:
                 for owner, kinds in self._index[key].items()
             }
 
-    def _read(self, file: str) -> Weights:
+    def _read(self, file: str, mapped: bool = False) -> Weights:
         # The index may come from elsewhere: only files in the same folder belong to this checkpoint.
         if not _FILE.fullmatch(file):
             raise self._damaged(f"{INDEX} names '{file}', which is not a file of a checkpoint")
@@ -348,6 +434,10 @@ class _Reader:
             checksum = hash_file(self._path / file)
         if checksum != self._index["sha256"][file]:
             raise self._damaged(f"the checksum of {file} differs")
+        if mapped:
+            # A process can open a limited number of files; and the next line says what is wrong with a file.
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                return map_safetensors(self._path / file)
         return read_safetensors(self._path / file)
 
     @contextmanager

@@ -14,9 +14,9 @@ from flames_cli.store.weights import read_safetensors, write_safetensors
 
 INDEX = "memory.json"
 
-STORED_ROUNDS = 3
-"""Number of rounds that are stored. A server that stopped after the reports and before its checkpoint repeats
-one round; a server whose newest checkpoint is lost or damaged repeats two. Older state is never used."""
+STORED_ROUNDS = 4
+"""Number of rounds that are stored. A server writes a checkpoint while the next round goes on. If it stops,
+it repeats up to two rounds, and three if its newest checkpoint is lost or damaged."""
 
 
 def client_folder(folder: Path, run: str, client: str) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from flames_cli.core.imaging.preparation import NOT_KNOWN, Preparation
 from flames_cli.errors import FlamesError
 from flames_cli.store.files.atomic import write_json
 from flames_cli.store.schema import CLIENTS, check_stamp, read_json, stamp
+
+PREPARED = tuple(entry.name for entry in fields(Preparation))
+"""Names of the entries of a client that describe its preparation."""
 
 LONGEST_TEXT = 20_000
 """Largest number of characters of a preparation as text."""
@@ -99,7 +102,7 @@ def parse_preparation(text: str) -> Preparation:
 
 
 def _client(entry: dict[str, object]) -> JoinedClient:
-    own = {name: entry.get(name, ()) for name in ("intensities", "planes", "mask_resize")}
+    own = {name: entry.get(name, ()) for name in PREPARED}
     rest = {name: value for name, value in entry.items() if name not in own}
     return _client_form().validate_json(json.dumps({**rest, "preparation": own}), strict=True)
 

@@ -211,7 +211,7 @@ def read_shard_summary(path: Path) -> ShardSummary:
 def _preparation(info: SetInfo, planes: Sequence[Plane]) -> Preparation:
     rules = (info.intensities,) if info.intensities else ()
     resize: MaskResize = "aligned" if info.mask_resize == "aligned" else "paper"
-    return Preparation(rules, tuple(planes), (resize,))
+    return Preparation(rules, tuple(planes), (resize,), (info.empty,) if info.empty else ())
 
 
 def read_shard_sets(path: Path, set_name: str, complete: bool = False) -> list[CaseSet]:

@@ -21,7 +21,7 @@ from flames_cli.core.imaging.volumes import PLANES
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import replacing_folder, write_text
 from flames_cli.store.files.hashes import hash_file
-from flames_cli.store.files.parse import MOST_DOTS, parse_toml
+from flames_cli.store.files.parse import MOST_DOTS, parse_toml, read_text
 from flames_cli.store.schema import MODEL, check_stamp, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
@@ -207,7 +207,7 @@ def read_model_info(folder: Path) -> ModelInfo:
     try:
         if (size := path.stat().st_size) > MOST_BYTES[INFO]:
             raise ValueError(f"it has {size} bytes, expected at most {MOST_BYTES[INFO]}")
-        content = parse_toml(path.read_text(encoding="utf-8"))
+        content = parse_toml(read_text(path))
         check_stamp(content, MODEL, path)
         info = _form().validate_json(json.dumps(content), strict=True)
         _check(info)

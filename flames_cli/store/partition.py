@@ -86,6 +86,9 @@ class Partition:
     left_out: dict[str, int] = field(default_factory=dict)
     """Number of images by data set that are in no shard, because their patients (or near copies) are of a
     held-out site."""
+    sites_left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Number of cases of each site of which `flames preprocess` left out all, by data set and site; earlier
+    releases did not record them."""
 
     @property
     def shards(self) -> list[str]:
@@ -114,6 +117,7 @@ def read_partition(path: Path) -> Partition:
     check_stamp(content, PARTITION, path)
     try:
         entries = {key: content[key] for key in _ENTRIES}
+        entries["sites_left_out"] = content.get("sites_left_out", {})
         partition = _form().validate_json(json.dumps(entries), strict=True)
         _check_entries(partition)
     except KeyError as error:

@@ -11,7 +11,7 @@ import tomli_w
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import DAMAGED, finite, reason_of, write_bytes, write_json, write_text
 from flames_cli.store.files.jsonl import append_line, to_line
-from flames_cli.store.files.parse import parse_json, parse_toml
+from flames_cli.store.files.parse import parse_json, parse_toml, read_text
 from flames_cli.store.member_names import family_name, member_name, split_name
 from flames_cli.store.schema import FINAL_MODELS, RUN, check_stamp, read_json, stamp
 
@@ -269,7 +269,7 @@ def read_config(path: Path) -> dict[str, Any]:
         FlamesError: it cannot be read, or has another format or version.
     """
     try:
-        tables = parse_toml(path.read_text(encoding="utf-8"))
+        tables = parse_toml(read_text(path))
         check_stamp(tables, RUN, path)
         if not all(isinstance(tables.get(name, {}), dict) for name in ("federate", "run")):
             raise ValueError("its entries are not tables")
@@ -290,7 +290,7 @@ def read_nodes(path: Path) -> list[dict[str, Any]]:
         FlamesError: the file cannot be read.
     """
     try:
-        return [dict(node) for node in parse_json(path.read_text(encoding="utf-8"))]
+        return [dict(node) for node in parse_json(read_text(path))]
     except (OSError, ValueError, TypeError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); federate again") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli.errors import FlamesError, MissingArtifact
-from flames_cli.store.files.parse import parse_json
+from flames_cli.store.files.parse import parse_json, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def read_json(path: Path, expected: Format) -> dict[str, Any]:
     if not path.exists():
         raise MissingArtifact(f"{path} does not exist; make it with `{command}`")
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise FlamesError(f"{path} cannot be read as JSON; make it again with `{command}`") from error
     if not isinstance(content, dict):

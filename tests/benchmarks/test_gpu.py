@@ -99,16 +99,16 @@ def test_a_device_agrees_with_itself_and_every_setup_is_measured(toy):
     assert figures["correctness"]["problems"] == []
     assert figures["correctness"]["unet"]["gradient"] == 0
     rows = figures["speed"]["unet"]["rows"]
-    assert len(rows) == 9
+    assert len(rows) == 11
     assert all(row["images_s"] > 0 and 0 < row["share"] < 1 for row in rows)
     assert len(figures["operations"]["toolkit's training"]["operations"]) == 10
 
 
 @pytest.mark.slow
-def test_the_candidate_warp_puts_pixels_where_opencv_does(toy):
+def test_the_warp_of_a_device_puts_pixels_where_opencv_does(toy):
     warp = toy[1]["around"]["warp"]
     assert warp["mask pixels that differ"] < 0.01
-    assert warp["bicubic: mean grey difference"] < warp["bilinear: mean grey difference"] < 0.1
+    assert warp["mean grey difference"] < 0.02
 
 
 @pytest.mark.slow

@@ -1,26 +1,12 @@
 """Every benchmark starts: a name that it imports and that has changed is noticed here."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from tests.benchmarks.loading import BENCHMARKS, run
+
 SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
-
-
-def run(name, monkeypatch, *options):
-    """Run the script in this process, which is much faster than to import torch and flwr again."""
-    path = BENCHMARKS / f"{name}.py"
-    monkeypatch.setattr(sys, "argv", [str(path), *map(str, options)])
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module.main()
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -30,9 +16,19 @@ def test_every_benchmark_shows_its_help(name, monkeypatch, capsys):
     assert f"usage: {name}.py" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arm", ["fedavg", "flames", "flower"])
-def test_a_federation_of_the_scale_benchmark_runs(arm, monkeypatch, capsys):
-    run("scale_arm", monkeypatch, arm, 2, "--megabytes", 0.5, "--rounds", 1)
+def test_the_scale_benchmark_measures_every_server(tmp_path, monkeypatch, capsys):
+    run("scale", monkeypatch, "--toy", "--out", tmp_path)
+    rows = (tmp_path / "scale.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == [
+        "server",
+        *("flower", "fedavg", "fedavg-files", "flames", "flames-files"),
+    ]
+    assert capsys.readouterr().out.count("x ") >= 5
+    assert (tmp_path / "scale.png").stat().st_size > 10_000
+
+
+def test_one_server_of_the_scale_benchmark_prints_its_figures(monkeypatch, capsys):
+    run("scale_arm", monkeypatch, "fedavg", 2, "--megabytes", 0.2, "--rounds", 1)
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["seconds"] > 0
     assert figures["peak_mb"] >= 0
@@ -49,3 +45,15 @@ def test_benchmarks_of_training_print_a_ratio(name, options, monkeypatch, capsys
     run(name, monkeypatch, *options)
     lines = capsys.readouterr().out.splitlines()
     assert "1.00x" in lines[1]
+
+
+def test_the_benchmark_of_preprocessing_draws_its_speed_over_the_workers(tmp_path, monkeypatch, capsys):
+    saved, picture = tmp_path / "speed.json", tmp_path / "speed.png"
+    options = ("--toy", "--only", "otu2d", "--workers", 1, 2, "--copies", 2)
+    run("preprocess", monkeypatch, *options, "--save", saved)
+    run("preprocess", monkeypatch, "--draw", saved, "--plot", picture)
+    (figures,) = json.loads(saved.read_text(encoding="utf-8"))["sets"]
+    assert figures["sources"] == 24
+    assert list(figures["per_s"]) == ["1", "2"]
+    assert "x plain" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -45,3 +45,16 @@ def test_an_invalid_host_is_rejected(host):
 def test_a_host_that_is_not_one_machine_is_rejected(host):
     with pytest.raises(FlamesError, match="no machine can connect to"):
         check_host(host)
+
+
+@pytest.mark.parametrize(
+    ("typed", "host"), [("[2001:db8::1]", "2001:db8::1"), ("[::1]", "::1"), ("::1", "::1")]
+)
+def test_brackets_around_an_ipv6_address_are_no_mistake(typed, host):
+    assert check_host(typed) == host
+
+
+@pytest.mark.parametrize("host", ["[a.org]", "[10.0.0.1]", "[::1", "::1]", "[]"])
+def test_brackets_around_anything_else_are_a_mistake(host):
+    with pytest.raises(FlamesError, match="is not a host"):
+        check_host(host)

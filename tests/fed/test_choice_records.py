@@ -44,7 +44,9 @@ def test_a_message_without_the_record_has_no_choice():
         ({"dice.own": math.nan}, ValueError),
         ({"dice.own": "0.5"}, TypeError),
         ({"dice.more": 0.5}, ValueError),
-        ({"patients": "many"}, ValueError),
+        ({"patients": "many"}, TypeError),
+        ({"patients": True}, TypeError),
+        ({"dice.own": True}, TypeError),
     ],
 )
 def test_a_choice_that_cannot_be_is_rejected(changes, error):

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -34,11 +35,12 @@ from flames_cli.fed.messages import (
     unpack_report,
     unpack_task,
 )
-from flames_cli.fed.records import WIRE, message_bytes, pack_weights, unpack_weights
+from flames_cli.fed.records import PACKED, STYPE, WIRE, message_bytes, pack_weights, unpack_weights
 from flames_cli.fed.sanitise import error_reason
 from flames_cli.learn.train_options import TrainOptions
 from tests.support.asserts import assert_same
 from tests.support.federation import make_profile
+from tests.support.packed import entries_in, record_with
 
 pytestmark = pytest.mark.usefixtures("identity")
 
@@ -87,23 +89,21 @@ def both_ways(wire):
 
 def test_bytes_are_those_of_the_arrays_in_the_message():
     message = asking("fp32")
-    records = message.content.array_records
-    assert message_bytes(message) == sum(len(array.data) for array in records[ARRAYS].values())
-    assert message_bytes(both_ways("fp32")[0]) == message_bytes(message) + 2 * len(
-        records[ARRAYS]["z.weight"].data
-    )
+    assert message_bytes(message) == len(pack_weights(WEIGHTS)[PACKED].data)
+    alone = len(pack_weights({"z.weight": WEIGHTS["z.weight"]})[PACKED].data)
+    assert message_bytes(both_ways("fp32")[0]) == message_bytes(message) + 2 * alone
     assert message_bytes(make_query(NODE)) == 0
 
 
 @pytest.mark.parametrize("wire", ["fp16", "bf16"])
 def test_half_the_bytes_travel_both_ways(wire):
-    large = {"w": np.full((100, 100), 1.5, np.float32), "count": np.array(3)}
+    large = {"w": np.full((64, 64), 1.5, np.float32), "count": np.array(3)}
     sizes = {}
     for kind in ("fp32", wire):
         message = pack_task(TrainTask(replace(REQUEST, wire_dtype=kind), large, large, large), NODE)
         reply = pack_report(replace(REPORTED, weights=large, control=large, style=large), message)
         sizes[kind] = message_bytes(message), message_bytes(reply)
-    assert [full - half for full, half in zip(sizes["fp32"], sizes[wire], strict=True)] == [3 * 20_000] * 2
+    assert [full - half for full, half in zip(sizes["fp32"], sizes[wire], strict=True)] == [3 * 2 * 64**2] * 2
 
 
 @pytest.mark.parametrize("wire", ["fp16", "bf16"])
@@ -112,7 +112,7 @@ def test_all_arrays_travel_in_half_their_bits_and_come_back_in_their_types(wire)
     eps = {"fp16": 2**-11, "bf16": 2**-8}[wire]
     for passed, carried in ((message, unpack_task(message)), (reply, unpack_report(reply))):
         for record in (ARRAYS, CONTROL, STYLE):
-            sent = passed.content.array_records[record]["z.weight"].dtype
+            sent = entries_in(passed.content[record])["z.weight"].dtype
             assert sent == {"fp16": "float16", "bf16": "uint16"}[wire]
         assert list(carried.weights) == list(WEIGHTS)
         assert carried.weights["m.half"].dtype == np.float16
@@ -250,7 +250,7 @@ def test_a_message_that_was_read_is_let_go_at_once():
 def test_a_request_carries_weights_and_the_options_of_training_only():
     content = pack_task(TrainTask(REQUEST, WEIGHTS), NODE).content
     assert set(content) == {ARRAYS, TRAIN}
-    assert set(content.array_records[ARRAYS]) == set(WEIGHTS)
+    assert_same(entries_in(content[ARRAYS]), WEIGHTS)
     assert dict(content.config_records[TRAIN]) == flatten_request(REQUEST)
     names = {entry.name for kind in (TrainRequest, TrainOptions) for entry in fields(kind)}
     assert set(content.config_records[TRAIN]) == names - {"training", "weight_decay", "grad_clip"}
@@ -296,8 +296,11 @@ def test_a_report_without_a_record_is_none(name):
         ({METRICS: MetricRecord({"n_examples": [1, 2], "n_steps": 1})}, TypeError),
         ({METRICS: MetricRecord({"n_examples": float("nan"), "n_steps": 1})}, ValueError),
         ({REPORT: ConfigRecord({"client": "brats-1"})}, KeyError),
-        ({ARRAYS: ArrayRecord({"w": Array("float32", (1,), "pickle", b"")})}, TypeError),
-        ({ARRAYS: ArrayRecord({"w": Array("float32", (1,), "numpy.ndarray", b"no array")})}, ValueError),
+        ({REPORT: ConfigRecord({"client": "a", "modality": "CT", "round": True})}, TypeError),
+        ({REPORT: ConfigRecord({"client": "a", "modality": "CT", "round": 1.5})}, TypeError),
+        ({ARRAYS: record_with(b"", "pickle")}, TypeError),
+        ({ARRAYS: record_with(b"no array")}, ValueError),
+        ({ARRAYS: ArrayRecord({"w": Array(np.ones(2))})}, ValueError),
     ],
 )
 def test_an_invalid_report_is_rejected(records, error):
@@ -307,13 +310,33 @@ def test_an_invalid_report_is_rejected(records, error):
 
 def test_an_array_of_objects_is_never_unpickled():
     data = np.array([{}], dtype=object).dumps()
-    with pytest.raises(ValueError, match="pickle"):
-        unpack_report(
-            report_with(**{ARRAYS: ArrayRecord({"w": Array("object", (1,), "numpy.ndarray", data)})})
-        )
+    for stype in (STYPE, "numpy.ndarray"):
+        with pytest.raises((TypeError, ValueError), match="weights"):
+            unpack_report(report_with(**{ARRAYS: record_with(data, stype)}))
+
+
+def test_weights_as_earlier_releases_sent_them_are_rejected_with_what_helps():
+    earlier = ArrayRecord({name: Array(np.asarray(array)) for name, array in WEIGHTS.items()})
+    with pytest.raises(ValueError, match="are 3 arrays, expected 'packed' alone; install the same version"):
+        unpack_report(report_with(**{ARRAYS: earlier}))
+
+
+def test_a_message_is_a_handful_of_flowers_objects():
+    many = {f"{number}.weight": np.full(300, number, np.float32) for number in range(136)}
+    message = pack_task(TrainTask(REQUEST, many), NODE)
+    assert len(get_all_nested_objects(message)) == 6
+    large = {"w": np.zeros(11 * 2**18, np.float32), "v": np.arange(11 * 2**18, dtype=np.float32)}
+    assert len(get_all_nested_objects(pack_task(TrainTask(REQUEST, large), NODE))) <= 5 + 5
 
 
 def test_a_profile_with_other_fields_is_none():
     strange = Message(RecordDict({REPORT: ConfigRecord({"name": "busi"})}), reply_to=make_query(NODE))
     with pytest.raises(TypeError):
         unpack_profile(strange)
+
+
+def test_a_request_lives_longer_than_flowers_12_hours_and_its_reply_as_long():
+    message = pack_task(TrainTask(REQUEST, WEIGHTS), NODE)
+    assert message.metadata.ttl == 7 * 24 * 3600
+    reply = pack_report(REPORTED, message)
+    assert 6.9 * 24 * 3600 < reply.metadata.ttl <= 7 * 24 * 3600

@@ -35,7 +35,7 @@ from flames_cli.fed.messages import (
     Profile,
     TrainRequest,
 )
-from flames_cli.fed.records import WIRE
+from flames_cli.fed.records import WIRE, pack_weights
 from flames_cli.fed.server import Federation, make_server_app
 from flames_cli.fed.server_delivery import Delivery
 from flames_cli.learn.train_options import TrainOptions
@@ -45,6 +45,7 @@ from flames_cli.stages.partition.stage import partition
 from flames_cli.store.h5 import read_shard_sets
 from flames_cli.store.partition import open_partition, read_partition
 from flames_cli.store.workspace import DEFAULT_PARTITION, partition_file, partition_folder
+from tests.support.packed import entries_in
 
 METRICS_TOLD = {
     *NUMBERS,
@@ -173,8 +174,8 @@ def find_leaks(messages, plan, data, per_case=False) -> list[str]:
         found += [
             f"array {record}/{name} {array.shape}"
             for record, arrays in message.content.array_records.items()
-            for name, array in arrays.items()
-            if record not in RECORDS or tuple(array.shape) != shapes.get(name)
+            for name, array in (entries_in(arrays) if record in RECORDS else arrays).items()
+            if record not in RECORDS or array.shape != shapes.get(name)
         ]
         told = METRICS_TOLD | TESTS_TOLD | (CASES_TOLD if per_case else set())
         for record, metrics in message.content.metric_records.items():
@@ -248,18 +249,14 @@ def test_the_search_finds_leaks(leak, record, data):
         if leak == "image":
             content.config_records[REPORT]["client_note"] = image.tobytes()
         elif leak == "float image":
-            name, array = next(
-                (name, array)
-                for name, array in content.array_records[ARRAYS].items()
-                if np.prod(array.shape) >= 144 and array.dtype == "float32"
-            )
-            weights = array.numpy().copy()
+            weights = {name: array.copy() for name, array in entries_in(content[ARRAYS]).items()}
+            large = next(one for one in weights.values() if one.size >= 144 and one.dtype == np.float32)
             pixels = (image / np.iinfo(image.dtype).max).astype(np.float32).reshape(-1)
-            flat = weights.reshape(-1)
+            flat = large.reshape(-1)
             middle = image.shape[0] // 2 * image.reshape(image.shape[0], -1).shape[1]
             n = min(flat.size, pixels.size - middle)
             flat[:n] = pixels[middle : middle + n]
-            content.array_records[ARRAYS][name] = Array(flat.reshape(weights.shape))
+            content[ARRAYS] = pack_weights(weights)
         elif leak == "patient":
             content.config_records[REPORT]["note"] = patient
         elif leak == "metric":

@@ -324,3 +324,13 @@ def test_the_final_evaluation_continues_without_absent_clients(make):
     roster.wait_for_clients(1)
     del grid.profiles[2]
     assert names(roster.available_clients()) == ["a"]
+
+
+def test_a_client_too_small_for_batchnorm_is_rejected_by_name_before_it_trains(events):
+    grid = Grid({1: replace(make_profile("lone"), n_train=1), 2: replace(make_profile("two"), n_train=2)})
+    roster = Roster(grid, Requirements(SIZE, 1, smallest_batch=2), PATIENT, events.append, QUICK)
+    assert names(roster.wait_for_clients(1)) == ["two"]
+    (rejected,) = [event for event in events if isinstance(event, NodeRejected)]
+    assert rejected.node == "client lone"
+    assert "it has 1 training image, and this model needs 2 in a step at 8×8" in rejected.reason
+    assert "--norm group" in rejected.reason

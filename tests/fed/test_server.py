@@ -28,6 +28,7 @@ from flames_cli.fed.records import message_bytes
 from flames_cli.learn.train_options import TrainOptions
 from tests.support.asserts import assert_same, assert_same_state, without_timings
 from tests.support.federation import Watched, drift, make_profile, run_federation
+from tests.support.packed import record_with
 
 CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "m3": ("MRI", 4), "u1": ("US", 5), "u2": ("US", 20)}
 
@@ -255,10 +256,11 @@ def test_a_spoiled_report_is_rejected_and_the_round_continues(spoil, reason, pro
         {METRICS: None},
         {REPORT: ConfigRecord({"colour": "red"})},
         {METRICS: MetricRecord({"n_examples": float("inf"), "n_steps": 1})},
-        {ARRAYS: ArrayRecord({"w": Array("float32", (1,), "numpy.ndarray", b"")})},
-        {ARRAYS: ArrayRecord({"w": Array("float32", (1,), "numpy.ndarray", b"PK\x03\x04")})},
+        {ARRAYS: record_with(b"")},
+        {ARRAYS: record_with(b"PK\x03\x04")},
+        {ARRAYS: ArrayRecord({"w": Array(np.ones(2, np.float32))})},
     ],
-    ids=["no metrics", "no name", "infinite count", "empty array", "broken archive"],
+    ids=["no metrics", "no name", "infinite count", "empty array", "broken archive", "earlier release"],
 )
 def test_a_reply_that_is_no_report_is_rejected(records, profiles):
     def answer(report, message):
@@ -281,7 +283,7 @@ def test_a_reply_that_is_no_report_is_rejected(records, profiles):
             {"channels": 3},
             r"client b cannot join: its images have 3 channel\(s\), this federation's have 1; preprocess",
         ),
-        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 9"),
+        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 10"),
         ({"client": "a"}, "client a cannot join: another node has the same name"),
     ],
     ids=["size", "channels", "protocol", "name"],

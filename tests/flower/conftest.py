@@ -1,7 +1,7 @@
 """Stubs of Flower's programs; test_loopback.py has the real ones."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,28 +18,35 @@ def identity() -> None:
     send_messages_as(run_id=1, node_id=1)
 
 
-@pytest.fixture
-def superlink() -> Iterator[Callable[[dict[str, Answer]], str]]:
-    """superlink({"/health": (200, b"")}): start a server with these answers, else 404; its address."""
-    running: list[ThreadingHTTPServer] = []
+class SuperLinks:
+    """Servers with fixed answers, and the last request that they got at each path."""
 
-    def serve(answers: dict[str, Answer]) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answers))
-        running.append(server)
+    def __init__(self) -> None:
+        self.seen: dict[str, bytes] = {}
+        self.running: list[ThreadingHTTPServer] = []
+
+    def __call__(self, answers: dict[str, Answer]) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answers, self.seen))
+        self.running.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return f"127.0.0.1:{server.server_port}"
 
-    yield serve
-    for server in running:
+
+@pytest.fixture
+def superlink() -> Iterator[SuperLinks]:
+    """superlink({"/health": (200, b"")}): start a server with these answers, else 404; its address."""
+    made = SuperLinks()
+    yield made
+    for server in made.running:
         server.shutdown()
         server.server_close()
 
 
-def _handler(answers: dict[str, Answer]) -> type[BaseHTTPRequestHandler]:
+def _handler(answers: dict[str, Answer], seen: dict[str, bytes]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, body = answers.get(self.path, (404, b""))
-            self.rfile.read(int(self.headers.get("content-length", 0)))
+            seen[self.path] = self.rfile.read(int(self.headers.get("content-length", 0)))
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()

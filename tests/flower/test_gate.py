@@ -1,6 +1,7 @@
 """Requests that the gate of the server's port admits, by sender and path."""
 
 import asyncio
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -123,3 +124,46 @@ def test_web_sockets_from_elsewhere_are_closed():
 
 def test_the_servers_own_start_passes():
     assert ask("", type="lifespan") == [{"type": "lifespan.passed"}]
+
+
+KEY = b"-----BEGIN PUBLIC KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b64encode(KEY), {b"online"}),
+        (b64encode(b"another"), {b"unknown"}),
+        (b"no base64!", set()),
+        (b64encode(b"x" * 5000), set()),
+        (None, set()),
+    ],
+)
+def test_who_has_a_nodes_key_learns_whether_that_node_is_online(sent, expected):
+    gate = Gate(flower, PROTOCOL, lambda key: "online" if key == KEY else "unknown")
+    headers = [] if sent is None else [(b"x-flames-node-key", sent)]
+    (start, _) = asyncio.run(collect(gate, {**HEALTH_REQUEST, "headers": headers}))
+    assert {value for name, value in start["headers"] if name == b"x-flames-node-state"} == expected
+
+
+HEALTH_REQUEST = {
+    "type": "http",
+    "method": "GET",
+    "path": "/health",
+    "raw_path": b"/health",
+    "root_path": "",
+    "client": ELSEWHERE,
+}
+
+
+async def collect(gate, scope):
+    sent = []
+
+    async def send(event):
+        sent.append(event)
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    await gate(scope, receive, send)
+    return sent

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
+import psutil
 import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.node import NodeSettings
 from flames_cli.flower.flwr_command import FlwrCommand
 from flames_cli.flower.health import wait_until_healthy
-from flames_cli.flower.processes import child_environment, free_port, start, stop
+from flames_cli.flower.processes import child_environment, free_port, living, start, stop
 from flames_cli.stages.deploy.init import init_deployment
 from flames_cli.stages.deploy.node import node_command, settings_for
 from flames_cli.stages.deploy.node_log import LogReader
@@ -67,6 +67,8 @@ class Loopback:
     cli: FlwrCommand
     known: int
     """The node id of site `known`."""
+    node: int
+    """The process of the node of site `known`."""
     logs: dict[str, LogReader]
     said: dict[str, list[str]]
     """Summaries of each node's log so far."""
@@ -113,7 +115,7 @@ def loopback(tmp_path_factory) -> Iterator[Loopback]:
             command = node_command(site, settings, insecure, free_port())
             started.append(start(command, log, child_environment(site.flower_home)))
             logs[name] = LogReader(log, deployment.superlink)
-        yield Loopback(deployment, cli, known, logs, {name: [] for name in logs})
+        yield Loopback(deployment, cli, known, started[1].pid, logs, {name: [] for name in logs})
     finally:
         with ThreadPoolExecutor() as pool:
             list(pool.map(stop, started))
@@ -196,34 +198,17 @@ def test_the_server_never_gets_the_paths_of_a_nodes_data(loopback):
         assert not file.is_file() or b"secret shard" not in file.read_bytes(), file
 
 
-def test_a_removed_key_is_rejected_from_then_on(loopback):
+def test_a_removed_key_is_rejected_from_then_on_and_the_nodes_process_ends(loopback):
     wait_for(lambda: loopback.online() == {loopback.known}, "the known node online")
+    (answering,) = psutil.Process(loopback.node).children(recursive=True)
+    assert answering.cmdline()[-2] == "clientapp"
     loopback.cli.unregister(loopback.known)
     loopback.cli.unregister(loopback.known)
 
     wait_for(lambda: loopback.online() == set(), "the node gone")
+    wait_for(lambda: not living([answering]), "the end of the process that answers messages")
     with pytest.raises(FlamesError, match="was removed before"):
         loopback.cli.register(loopback.deployment.node_key("known"), "known")
-
-
-def test_processes_that_a_node_started_end_with_it(loopback, tmp_path):
-    import psutil
-
-    site = loopback.deployment.site("unknown")
-    settings = settings_for(site, NodeSettings(shards=(tmp_path / "a.h5",)))
-    command = node_command(site, settings, True, free_port())
-    process = start(command, tmp_path / "log", child_environment(tmp_path))
-    family: list[Any] = []
-
-    def has_children() -> bool:
-        family[:] = psutil.Process(process.pid).children(recursive=True)
-        return bool(family)
-
-    wait_for(has_children, "the node's own processes")
-    stop(process)
-
-    left = [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    assert not left
 
 
 def test_only_the_owner_can_read_the_servers_files(loopback):

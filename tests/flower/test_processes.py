@@ -50,7 +50,9 @@ def is_alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def test_flowers_programs_get_their_own_home_and_no_others_settings(tmp_path, monkeypatch):
+def test_flowers_programs_get_their_own_home_and_the_users_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLWR_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("FLWR_HOME", "/elsewhere")
     monkeypatch.setenv("FLWR_INTERNAL_GRPC_CONTROL_API", "1")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("no_proxy", "example.org")
@@ -59,6 +61,10 @@ def test_flowers_programs_get_their_own_home_and_no_others_settings(tmp_path, mo
 
     assert environment["FLWR_HOME"] == str(tmp_path)
     assert "FLWR_INTERNAL_GRPC_CONTROL_API" not in environment
+    assert environment["FLWR_LOG_LEVEL"] == "DEBUG"
+    assert environment["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] == "0.1"
+    monkeypatch.setenv("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "3")
+    assert child_environment(tmp_path)["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] == "3"
     assert "FORCE_COLOR" not in environment
     assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1,localhost,::1"
     assert environment["PATH"].split(":")[1] == str(Path(sys.executable).parent)

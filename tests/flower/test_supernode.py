@@ -1,19 +1,21 @@
 """The node's loop over Flower's own functions, with a server that is a stub."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
 
+from flames_cli.fed.node import Declined
 from flames_cli.flower.node_state import GuardedState, GuardedStateFactory
-from flames_cli.flower.supernode import Connection, Node, connected_node
+from flames_cli.flower.supernode import Connection, Node, connected_node, is_failure, pause_after
 from tests.support.app_bundles import fab
 
 RUN = 1
@@ -79,21 +81,40 @@ class Server:
         """Do nothing."""
 
 
+class Process:
+    """A process that does `work` for each message; it has ended if the work is None."""
+
+    def __init__(self) -> None:
+        self.work: Callable[[], None] | None = None
+        self.rests: list[bool] = []
+
+    def wake(self) -> None:
+        if self.work:
+            self.work()
+
+    def has_ended(self) -> bool:
+        return self.work is None
+
+    def rest(self, failed: bool = False) -> None:
+        self.rests.append(failed)
+
+
 @pytest.fixture
 def joined(identity):
     """joined(content): a server with that app, and a node of it."""
 
     def join(content: bytes | None = None) -> tuple[Server, Node]:
-        server = Server(content or fab())
-        return server, connected_node(server.connection(), GuardedStateFactory(ObjectStoreFactory()), {})
+        server, states = Server(content or fab()), GuardedStateFactory(ObjectStoreFactory())
+        return server, connected_node(server.connection(), states, {}, Process())
 
     return join
 
 
 def answer(state: GuardedState, message: Message) -> None:
-    """Store an error reply, as if the ClientApp's process had ended."""
+    """Finish the task with an error reply, as the process does whose ClientApp has failed."""
     (got,) = state.get_messages_legacy(is_reply=False)
     assert got.metadata.message_id == message.metadata.message_id
+    state.fail_tasks("it failed")
     state._on_task_tokens_expired([SimpleNamespace(run_id=message.metadata.run_id, type="flwr-clientapp")])
 
 
@@ -112,14 +133,48 @@ def test_without_a_message_there_is_nothing_to_do(joined):
     assert server.replies == []
 
 
-def test_a_message_is_stored_and_its_reply_is_sent(joined, monkeypatch):
+def test_a_message_is_stored_and_its_reply_is_sent(joined):
     server, node = joined()
     asked = server.ask()
-    monkeypatch.setattr("time.sleep", lambda _: answer(node.state, asked))
+    node.process.work = lambda: answer(node.state, asked)
 
     assert node.exchange()
 
     assert [reply.metadata.reply_to_message_id for reply in server.replies] == [asked.metadata.message_id]
+    assert node.process.rests == [True]
+
+
+def test_a_message_whose_process_ended_gets_an_error_and_the_next_one_is_answered(joined, monkeypatch):
+    monkeypatch.setattr("flames_cli.flower.supernode.LOOK_SECONDS", 0.01)
+    server, node = joined()
+    asked = [server.ask()]
+
+    assert node.exchange()
+
+    asked.append(server.ask())
+    node.process.work = lambda: answer(node.state, asked[1])
+    assert node.exchange()
+    assert [reply.error.reason for reply in server.replies] == ["ClientApp stopped responding."] * 2
+    assert [reply.metadata.reply_to_message_id for reply in server.replies] == [
+        message.metadata.message_id for message in asked
+    ]
+    assert all(task.finished_at for task in node.state.get_tasks())
+
+
+def test_a_process_that_declines_a_task_has_not_failed(identity):
+    def reply(error: Exception) -> Message:
+        asked = Message(RecordDict({}), NODE, "train")
+        return Message(Error(0, f"{type(error)}:<'{error}'>"), reply_to=asked)
+
+    assert is_failure(reply(ValueError("no images")))
+    assert not is_failure(reply(Declined("fewer images than its owner asks for")))
+
+
+def test_a_node_asks_often_in_a_short_round_and_seldom_in_a_long_one():
+    pauses = [pause_after(seconds, 0.01) for seconds in (0.0, 0.5, 2.0, 20.0, 60.0, 86400.0)]
+
+    assert pauses == pytest.approx([0.1, 0.1, 0.2, 2.0, 3.0, 3.0])
+    assert pause_after(0.5, 0.8) == pytest.approx(0.8)
 
 
 def test_a_reply_that_waits_is_sent_even_if_no_message_comes(joined):

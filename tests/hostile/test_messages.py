@@ -1,11 +1,14 @@
 """What a node can send its server and a server its nodes, where either means harm."""
 
 import struct
+from contextlib import suppress
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flames_cli.core.federated.reports import Report
 from flames_cli.errors import FlamesError
@@ -28,11 +31,13 @@ from flames_cli.fed.messages import (
     unpack_task,
 )
 from flames_cli.fed.node import NodeSettings
+from flames_cli.fed.packed_weights import pack, unpack
 from flames_cli.fed.records import unpack_weights
 from flames_cli.fed.sanitise import LONGEST_REASON, error_reason
 from flames_cli.fed.training import receive_model
 from flames_cli.learn.train_options import TrainOptions, limits_of
 from tests.support.memory import message_with_little_memory
+from tests.support.packed import framed, message_with, record_with, spaced
 
 NODE = 7
 OPTIONS = TrainOptions(local_epochs=2, batch_size=8, lr=1e-3, weight_decay=0.1, grad_clip=1.0, augment=False)
@@ -52,68 +57,132 @@ def _identity():
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
 
 
-def npy(data=bytes(8), version=1, **header):
-    """An array as numpy saves it; `header` tells what is not as it is."""
-    told = repr({"descr": "<f4", "fortran_order": False, "shape": (2,), **header})
-    return framed(told, data, version)
+PLAIN = ["w", "<f4", [2], 0]
 
 
-def framed(header, data=bytes(8), version=1):
-    length = struct.pack("<H" if version == 1 else "<I", len(header))
-    return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + data
+def described(**changes):
+    """Return the header of one entry, of which `changes` describe what is not as it is."""
+    keys = ("name", "type", "shape", "offset")
+    return [[changes.get(key, value) for key, value in zip(keys, PLAIN, strict=True)]]
 
 
-def carrying(data, kind="numpy.ndarray"):
-    return Message(
-        RecordDict({ARRAYS: ArrayRecord({"w": Array("float32", (2,), kind, data)})}), NODE, "train"
-    )
+def carrying(data):
+    return message_with(record_with(data))
 
 
-def test_the_arrays_of_these_tests_are_such_as_are_read():
-    np.testing.assert_array_equal(unpack_weights(carrying(npy()), ARRAYS)["w"], [0, 0])
-    assert unpack_weights(carrying(npy(b"", shape=(0, 3))), ARRAYS)["w"].shape == (0, 3)
+def test_the_weights_of_these_tests_are_such_as_are_read():
+    np.testing.assert_array_equal(unpack_weights(carrying(framed([PLAIN], bytes(8))), ARRAYS)["w"], [0, 0])
+    empty = framed(described(shape=[0, 3]))
+    assert unpack_weights(carrying(empty), ARRAYS)["w"].shape == (0, 3)
+    assert unpack_weights(carrying(framed([])), ARRAYS) == {}
 
 
+SHAPES = ([-1], [-2, -1], [3], [2**63], [2**32, 2**32], [10**12], [10**99], [0, 2**62, 2**62], [2.0], 2, "2")
+ODD_SHAPES = (["a"], [1] * 65, [True, 2**40], [None], [[2]], {"0": 2}, None, [0, 2**41], [2**20] * 32)
+TYPES = ("|O", "|V8", "<U2", "|S8", "<M8[ns]", "f4,f4", "(2,)f4", "<c8", ">f4", "=f4", "<f16", "float32")
+ODD_TYPES = ("f4", 5, None, [["a", "O"]], ["<f4", [2**29]], "<f4," * 100, "", "\x1b[2J")
 HEADERS = (
-    *({"shape": shape} for shape in ((-1,), (-2, -1), (3,), (2**63,), (2**32, 2**32), (10**12,), (10**99,))),
-    *({"shape": shape} for shape in ((0, 2**62, 2**62), (2.0,), 2, [2], ("a",), (1,) * 65, (True, 2**40))),
-    *({"descr": kind} for kind in ("|O", "|V8", "<U2", "|S8", "<M8[ns]", "f4,f4", "(2,)f4", "<c8", 5, None)),
-    *({"descr": kind} for kind in ([("a", "O")], [("a", "<f4", (2,))], ("<f4", (2**29,)), "<f4," * 100)),
-    {"fortran_order": 1},
-    {"extra": 1},
+    *(described(shape=shape) for shape in (*SHAPES, *ODD_SHAPES)),
+    *(described(type=kind) for kind in (*TYPES, *ODD_TYPES)),
+    *(described(offset=offset) for offset in (-64, 1, 64, 2**62, 2**99, True, 0.0, "0", None)),
+    *(described(name=name) for name in (5, None, ["w"], True)),
+    *([PLAIN, PLAIN], [[]], [PLAIN[:3]], [[*PLAIN, 0]], [5], ["wxyz"], {"w": 1}, 5, None, "w"),
+    *([["v", "<f4", [0], 0], ["w", "<f4", [2], 64]], [PLAIN, ["v", "<f4", [2], 0]]),
 )
 
 
-@pytest.mark.parametrize("header", HEADERS, ids=str)
-def test_headers_of_arrays_are_not_believed(header):
-    message = carrying(npy(**header))
-    with pytest.raises((TypeError, ValueError)):
+@pytest.mark.parametrize("header", HEADERS, ids=lambda header: str(header)[:60])
+def test_headers_of_weights_are_not_believed(header):
+    message = carrying(framed(header, bytes(8)))
+    with pytest.raises(ValueError, match="packed"):
         unpack_weights(message, ARRAYS)
-    assert message_with_little_memory(lambda: unpack_weights(message, ARRAYS)).startswith(
-        ("TypeError", "ValueError")
-    )
+
+
+def test_nothing_is_allocated_for_what_a_header_claims():
+    messages = [carrying(framed(header, bytes(8))) for header in HEADERS]
+
+    def read_all():
+        for message in messages:
+            with pytest.raises(ValueError, match="packed"):
+                unpack_weights(message, ARRAYS)
+
+    assert message_with_little_memory(read_all, 2**24) == "read: None"
+
+
+def test_entries_may_not_overlap_or_be_out_of_order():
+    good = [["a", "<f4", [2], 0], ["b", "<f4", [2], 64], ["c", "<f4", [2], 128]]
+    data = spaced(*np.zeros((3, 2), np.float32))
+    assert list(unpack_weights(carrying(framed(good, data)), ARRAYS)) == ["a", "b", "c"]
+    for offsets in ([0, 0, 64], [0, 128, 64], [64, 0, 128], [0, 64, 192], [0, 8, 16], [0, 64, 64]):
+        header = [[*entry[:3], offset] for entry, offset in zip(good, offsets, strict=True)]
+        with pytest.raises(ValueError, match="is packed at byte"):
+            unpack_weights(carrying(framed(header, data)), ARRAYS)
+
+
+DEEP = b"[" * 100_000
+GOOD = framed([PLAIN], bytes(8))
+NOT_JSON = (b'{"a":' * 100_000, b"-" * 900 + b"1", b"\0", b"", b" " * 999, b"[NaN]", b"[Infinity]", b"[1] 2")
+NOT_TEXT = (b'["\xff"]', b"\xff\xfe[\0]\0", b"\x80\x04N.")
+NOT_ENTRIES = (b"1" * 9999, b"[" + b"[]," * 9999 + b"[]]", b"[1e999]")
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        *(npy(version=version, shape=(10**11,)) for version in (2, 3, 9)),
-        *(framed(text) for text in ("[" * 900, "-" * 900 + "1", "(" * 400 + ")" * 400, "\0", " " * 60_000)),
-        framed("__import__('os').mkdir('code-has-run')"),
-        *(b"", b"\x93NUMPY\x01\0", b"\x93NUMPY\x01\0\xff", b"PK\x03\x04" + bytes(40), b"\x80\x04N."),
-        npy() + bytes(100),
+        *(b"", b"FLAMES", GOOD[:15], GOOD[:16], GOOD[:-1], GOOD + b"\0", GOOD[:64]),
+        b"PK\x03\x04" + bytes(40),
+        *(framed([PLAIN], bytes(8), magic=magic) for magic in (b"FLAMES\0\1", b"\x93NUMPY\1\0", bytes(8))),
+        *(framed([PLAIN], bytes(8), version=version) for version in (0, 2, 2**32 - 1)),
+        *(framed(text, bytes(8)) for text in (DEEP, *NOT_JSON, *NOT_TEXT, *NOT_ENTRIES)),
+        framed(b"__import__('os').mkdir('code-has-run')"),
+        *(GOOD[:12] + struct.pack("<I", length) + GOOD[16:] for length in (2**32 - 16, 2**32 - 1, 47)),
+        framed([PLAIN]) + bytes(2**23),
+        framed(b" " * (2**22 + 64) + b"[]"),
     ],
+    ids=lambda data: f"{data[:40]} {len(data)}",
 )
-def test_only_numpys_format_for_numbers_is_read(data, tmp_path, monkeypatch):
+def test_only_packed_weights_are_read(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(ValueError, match="packed") as caught:
         unpack_weights(carrying(data), ARRAYS)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
     assert not list(tmp_path.iterdir())
 
 
-def test_numpys_own_reader_would_allocate_the_size_that_a_header_claims():
-    """What the tests above are against."""
-    array = Array("float32", (2,), "numpy.ndarray", npy(version=2, shape=(10**11,)))
+@pytest.mark.parametrize("name", ["\ud800", STEERING, "é" * 5000, ""])
+def test_the_name_of_an_entry_is_shown_as_one_short_line(name):
+    message = carrying(framed(described(name=name, type="|O"), bytes(8)))
+    found, told = Reply(NODE, message).read(lambda sent: unpack_weights(sent, ARRAYS), "report")
+    assert found is None
+    assert told.isprintable()
+    assert 0 < len(told) <= LONGEST_REASON
+
+
+@given(st.data())
+def test_a_changed_byte_gives_weights_of_the_same_size_or_a_reason(data):
+    weights = {"a": np.arange(5, dtype=np.float32), "b": np.array(7), "c": np.zeros((0, 2), np.uint8)}
+    packed = bytearray(pack(weights))
+    for _ in range(data.draw(st.integers(1, 4))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.sampled_from([0, 0, 0, 1, 8, 64]))
+    with suppress(ValueError):
+        found = unpack(bytes(packed[: len(packed) - cut]))
+        assert sum(array.nbytes for array in found.values()) <= len(packed)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_weights_or_a_reason(data):
+    for packed in (data, GOOD[:16] + data, framed(data)):
+        with suppress(ValueError):
+            assert sum(array.nbytes for array in unpack(packed).values()) <= len(packed)
+
+
+def test_flowers_own_reader_would_allocate_the_size_that_a_header_claims():
+    """What packed weights avoid: Flower reads an array with numpy's reader of files."""
+    told = repr({"descr": "<f4", "fortran_order": False, "shape": (10**11,)})
+    data = b"\x93NUMPY\2\0" + struct.pack("<I", len(told)) + told.encode() + bytes(8)
+    array = Array("float32", (2,), "numpy.ndarray", data)
     assert message_with_little_memory(array.numpy).startswith(("MemoryError", "_ArrayMemoryError"))
 
 
@@ -128,7 +197,7 @@ def test_a_nodes_text_is_shown_as_one_short_line(what):
             case "metric":
                 content[METRICS] = MetricRecord({"n_examples": 1, "n_steps": 1, STEERING: 1.0})
             case "array kind":
-                content[ARRAYS] = ArrayRecord({"w": Array("float32", (2,), STEERING, b"")})
+                content[ARRAYS] = record_with(b"", STEERING)
             case "array name":
                 content["wire"] = ConfigRecord({"type": "fp16", f"arrays/{STEERING}": "float32"})
             case "client":
@@ -222,7 +291,7 @@ def test_options_of_a_model_are_small_numbers(options):
 )
 def test_a_model_that_is_not_known_is_not_built(model, options):
     task = unpack_task(asked(model=model, model_options=options))
-    told = message_with_little_memory(lambda: receive_model(task, {}))
+    told = message_with_little_memory(lambda: receive_model(task, NodeSettings(()), {}).__enter__())
     assert told.startswith(("FlamesError", "TypeError"))
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from flames_cli.errors import FlamesError
+from flames_cli.learn import devices
 from flames_cli.learn.devices import autocast, pick_device, pick_precision
 
 CPU = torch.device("cpu")
@@ -26,7 +27,8 @@ def test_auto_prefers_cuda_and_then_mps(monkeypatch, no_accelerator):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert pick_device("auto").type == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert pick_device("auto").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda", 1)
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
@@ -88,3 +90,21 @@ def test_the_error_of_an_unknown_precision_lists_the_known_ones():
 def test_autocast_sets_the_precision_of_a_convolution(precision, dtype):
     with autocast(CPU, precision):
         assert torch.nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "omp", "expected"),
+    [(64, 4, None, [4]), (4, 4, None, []), (2, 8, None, []), (64, 4, "64", [])],
+)
+def test_torch_uses_no_more_threads_than_a_containers_quota_has_cores(
+    threads, cores, omp, expected, monkeypatch
+):
+    given = []
+    monkeypatch.setattr(devices, "available_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if omp:
+        monkeypatch.setenv("OMP_NUM_THREADS", omp)
+    devices.pick_device("cpu")
+    assert given == expected

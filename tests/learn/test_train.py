@@ -159,13 +159,13 @@ def test_validation_cases_are_never_warped(cases, held_out, warps):
 @pytest.fixture
 def batches(monkeypatch):
     """The order of every epoch."""
-    orders, original = [], epochs.iterate_batches
+    orders, original = [], epochs.batches_on
 
-    def iterate(dataset, order, *rest, **options):
+    def iterate(device, precision, dataset, order, *rest, **options):
         orders.append(list(order))
-        return original(dataset, order, *rest, **options)
+        return original(device, precision, dataset, order, *rest, **options)
 
-    monkeypatch.setattr(epochs, "iterate_batches", iterate)
+    monkeypatch.setattr(epochs, "batches_on", iterate)
     return orders
 
 

@@ -10,19 +10,24 @@ import pytest
 from flames_cli.core.federated.aggregation import apply_round
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.choice import Preference
+from flames_cli.core.federated.final_statistics import FinalStatistics
 from flames_cli.core.federated.reports import Entries, Report, State
+from flames_cli.core.federated.shelf import ClientModels
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store import checkpoint
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
+    LastFiles,
     list_rounds,
     load_newest_complete,
     load_state,
     safe_name,
     save_state,
+    save_statistics,
     set_aside,
 )
 from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.spool import Spool, StoredModel
 from tests.support.asserts import assert_same_state
 
 
@@ -365,3 +370,97 @@ def test_damaged_preferences_are_reported(name, stored, problem, tmp_path):
     change(preferences={name: stored})(save(tmp_path, 1) / "state.json")
     with pytest.raises(DamagedCheckpoint, match=problem):
         load_state(tmp_path)
+
+
+def links(folder, name):
+    return {path.parent.name: path.stat().st_ino for path in folder.glob(f"round-*/{name}")}
+
+
+def test_files_that_did_not_change_are_links_and_others_are_not(tmp_path):
+    last, first = LastFiles(), state(1)
+    second = replace(first, round=2, server={**first.server, "US": weights(7)})
+    for one in (first, second):
+        save_state(tmp_path, one, 9, last=last)
+    assert len(set(links(tmp_path, "server-MRI.safetensors").values())) == 1
+    assert len(set(links(tmp_path, "client-brats-1.safetensors").values())) == 1
+    assert len(set(links(tmp_path, "server-US.safetensors").values())) == 2
+    for one in (first, second):
+        assert_same_state(load_state(tmp_path, one.round), one)
+
+
+def test_equal_values_in_other_arrays_are_written_again(tmp_path):
+    last = LastFiles()
+    save_state(tmp_path, state(1), 9, last=last)
+    save_state(tmp_path, replace(state(1), round=2), 9, last=last)
+    assert len(set(links(tmp_path, "server-MRI.safetensors").values())) == 2
+
+
+@pytest.mark.parametrize("trouble", ["no links", "file gone"])
+def test_without_a_link_the_file_is_written_again(trouble, tmp_path, monkeypatch):
+    last, first = LastFiles(), state(1)
+    folder = save_state(tmp_path, first, 9, last=last)
+    if trouble == "file gone":
+        (folder / "server-MRI.safetensors").unlink()
+    else:
+        monkeypatch.setattr(Path, "hardlink_to", no_links)
+    second = replace(first, round=2)
+    save_state(tmp_path, second, 9, last=last)
+    assert_same_state(load_state(tmp_path, 2), second)
+
+
+def no_links(self, target):
+    raise OSError(errno.ENOTSUP, "Operation not supported")
+
+
+def test_models_that_are_stored_already_are_linked_and_come_back(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    stored = spool.keep_model(weights(3))
+    spool.wait()
+    one = replace(state(1), personal=ClientModels({"brats-1": stored}))
+    folder = save_state(tmp_path / "checkpoints", one, 9)
+    assert (folder / "client-brats-1.safetensors").samefile(stored.path)
+    assert_same_state(load_state(tmp_path / "checkpoints"), one)
+    spool.close()
+
+
+def test_models_that_are_not_stored_yet_are_written(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    one = replace(state(1), personal=ClientModels({"brats-1": StoredModel(tmp_path / "not yet", weights(3))}))
+    save_state(tmp_path / "checkpoints", one, 9)
+    assert_same_state(load_state(tmp_path / "checkpoints"), one)
+    spool.close()
+
+
+def test_statistics_change_no_linked_file(tmp_path):
+    last, first = LastFiles(), state(1)
+    second = replace(first, round=2)
+    for one in (first, second):
+        save_state(tmp_path, one, 9, last=last)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "round-00001").iterdir()}
+    save_statistics(tmp_path, replace(second, statistics=FinalStatistics({"brats-1": weights(5)})))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "round-00001").iterdir()} == before
+
+
+def test_clients_models_can_stay_on_the_disk(tmp_path):
+    save(tmp_path, 1, 2)
+    mapped = load_state(tmp_path, 1, mapped=True)
+    assert_same_state(mapped, state(1))
+    assert not mapped.personal["brats-1"]["z.weight"].flags.writeable
+    save(tmp_path, 3, keep=1)
+    assert_same_state(mapped, state(1))  # the files were deleted meanwhile
+
+
+def test_if_no_more_files_can_be_opened_models_are_read(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+
+    def none_left(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(checkpoint, "map_safetensors", none_left)
+    assert_same_state(load_state(tmp_path, mapped=True), state(1))
+
+
+def test_a_damaged_file_is_noticed_before_it_is_mapped(tmp_path):
+    flip(save(tmp_path, 1) / "client-brats-1.safetensors")
+    with pytest.raises(DamagedCheckpoint, match="checksum of client-brats-1"):
+        load_state(tmp_path, mapped=True)

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import subprocess
 import sys
 
@@ -6,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from flames_cli.errors import FlamesError
+from flames_cli.store import weights as weights_module
 from flames_cli.store.weights import hash_weights, read_metadata, read_safetensors, write_safetensors
 
 
@@ -116,3 +119,29 @@ def test_weights_have_the_rights_of_other_files(tmp_path):
     write_safetensors(tmp_path / "weights.safetensors", {"a": np.zeros(1, np.float32)})
     (tmp_path / "other").touch()
     assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+TYPES = [
+    *("bool", "uint8", "int8", "uint16", "int16", "float16", "uint32", "int32", "float32"),
+    *("complex64", "float64", "int64", "uint64"),
+]
+
+
+@pytest.mark.parametrize("names", [TYPES, TYPES[::-1], ['"quoted"\\\n\x01', "größe", "z 漢字", ""]])
+def test_the_bytes_are_those_of_the_library_itself(names, tmp_path):
+    weights = {name: np.ones((2, 3), name if name in TYPES else np.float32) for name in names}
+    weights |= {"scalar": np.array(7, np.int64), "none": np.zeros((0, 2), np.float16)}
+    sha256 = write_safetensors(tmp_path / "ours.safetensors", weights, {"größe": "1"})
+    ours = (tmp_path / "ours.safetensors").read_bytes()
+    header = json.dumps({"order": list(weights), "metadata": {"größe": "1"}}, sort_keys=True)
+    save_file(weights, tmp_path / "theirs.safetensors", metadata={"flames": header})
+    assert ours == (tmp_path / "theirs.safetensors").read_bytes()
+    assert sha256 == hashlib.sha256(ours).hexdigest()
+
+
+def test_a_file_longer_than_one_piece_is_written_completely(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights_module, "_PIECE", 7)
+    sha256 = write_safetensors(tmp_path / "w.safetensors", sample_weights())
+    monkeypatch.undo()
+    assert write_safetensors(tmp_path / "again.safetensors", sample_weights()) == sha256
+    assert (tmp_path / "w.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()

@@ -19,7 +19,7 @@ def server(
         typer.Option(
             "--bind",
             help="IP address of this machine to listen at.",
-            show_default="0.0.0.0 (all); with --insecure 127.0.0.1",
+            show_default="0.0.0.0 (all), or :: if the host is an IPv6 address; with --insecure 127.0.0.1",
         ),
     ] = None,
     insecure: Annotated[

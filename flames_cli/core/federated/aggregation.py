@@ -4,6 +4,7 @@ This module imports neither Flower nor torch and touches no file.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.algorithm import Algorithm
@@ -30,7 +31,23 @@ from flames_cli.core.federated.server_steps import (
     control_step,
     momentum_step,
 )
+from flames_cli.core.federated.shelf import IN_MEMORY, ClientModels, Shelf
 from flames_cli.core.federated.update_norms import FEWEST, NO_LIMIT, NormLimit, known_moves
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSettings:
+    """Settings of a round that come from the run, not from the algorithm."""
+
+    limit: NormLimit = NO_LIMIT
+    """Largest distance that a client may move from its model."""
+    noise: NoiseKey | None = None
+    """Key of the noise that an algorithm with privacy adds to models."""
+    shelf: Shelf = IN_MEMORY
+    """Place of the reports and models of single clients."""
+
+
+PLAIN = RoundSettings()
 
 
 def apply_round(
@@ -39,8 +56,7 @@ def apply_round(
     algorithm: Algorithm,
     entries: Entries | None = None,
     n_clients: Mapping[str, int] | None = None,
-    limit: NormLimit = NO_LIMIT,
-    noise: NoiseKey | None = None,
+    settings: RoundSettings = PLAIN,
 ) -> RoundResult:
     """Return the state after one round: check every report on arrival, then blend and step each model group.
 
@@ -57,13 +73,12 @@ def apply_round(
         entries: roles of the model's entries; None: as `Entries.of` returns them.
         n_clients: number of clients in each group, including those that do not report (SCAFFOLD needs it);
             None: only those that report.
-        limit: largest distance that a client may move from its model.
-        noise: key of the noise that an algorithm with privacy adds to models.
+        settings: limit, noise and storage of the run.
 
     Raises:
         ValueError: a group has more reports than `n_clients` has clients (SCAFFOLD).
     """
-    collected = _Round(state, algorithm, entries, limit, noise)
+    collected = _Round(state, algorithm, entries, settings)
     for report in reports:
         collected.take(report)
         del report  # frees the memory while the next report is awaited
@@ -80,22 +95,24 @@ class _Round:
         state: State,
         algorithm: Algorithm,
         entries: Entries | None,
-        limit: NormLimit,
-        noise: NoiseKey | None,
+        settings: RoundSettings,
     ) -> None:
         self._state = state
         self._algorithm = algorithm
-        self._limit = limit
+        self._limit = settings.limit
+        self._shelf = settings.shelf
+        noise = settings.noise
         self._groups = {
             name: _ModelGroup(
                 algorithm,
                 start,
                 entries or Entries.of(start),
                 Release(key=noise, round=state.round + 1, group=name) if noise else None,
+                settings.shelf,
             )
             for name, start in state.server.items()
         }
-        self._waiting: dict[str, tuple[Report, Moved]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._candidates: dict[str, Candidates] = {}
         self._preferences: dict[str, Preference] = {}
         self._styles: dict[str, Weights] = {}
@@ -112,7 +129,7 @@ class _Round:
         known = known_moves(self._state.clients, client)
         compared = self._limit.is_set and self._algorithm.clients_share_models
         if compared and sum(last.group == name for last in known.values()) < FEWEST:
-            self._waiting[client] = report, moved
+            self._waiting[client] = _Waiting(report, moved, self._shelf)
         else:
             self._judge(report, name, moved, known)
 
@@ -158,13 +175,14 @@ class _Round:
     def judge_waiting(self) -> None:
         """Compare each waiting report with the newest report of every other client."""
         newest = {**self._state.clients, **self._accepted}
-        for client, (report, moved) in self._waiting.items():
-            name = self._algorithm.model_group_of(client, report.modality)
-            newest[client] = LastReport(group=name, round=self._state.round + 1, moved=moved)
+        for client, waiting in self._waiting.items():
+            name = self._algorithm.model_group_of(client, waiting.modality)
+            newest[client] = LastReport(group=name, round=self._state.round + 1, moved=waiting.moved)
         while self._waiting:
             client = next(iter(self._waiting))
-            report, moved = self._waiting.pop(client)
-            self._judge(report, newest[client].group, moved, known_moves(newest, client))
+            waiting = self._waiting.pop(client)
+            others = known_moves(newest, client)
+            self._judge(waiting.report(), newest[client].group, waiting.moved, others)
 
     def reject_small_groups(self) -> None:
         """Reject the reports of groups that have too few reports to blend."""
@@ -180,13 +198,13 @@ class _Round:
     def result(self, n_clients: Mapping[str, int] | None) -> RoundResult:
         """Blend every group that has reports, and return the outcome of the round."""
         state, round_ = self._state, self._state.round + 1
-        server, personal = dict(state.server), dict(state.personal)
+        server, personal = dict(state.server), ClientModels.of(state.personal)
         optimiser_state = dict(state.optimiser_state)
         for name, group in self._groups.items():
             if group.n_reports:
                 n = group.n_reports if n_clients is None else n_clients.get(name, 0)
                 server[name], optimiser_state[name] = group.finish(optimiser_state.get(name, {}), round_, n)
-                personal.update(group.personal())
+                personal = personal.replaced_by(group.personal())
         after = State(
             round=round_,
             server=server,
@@ -205,11 +223,32 @@ class _Round:
         )
 
 
+class _Waiting:
+    """A report that waits until there are others to compare with."""
+
+    def __init__(self, report: Report, moved: Moved, shelf: Shelf) -> None:
+        self.moved = moved
+        self.modality = report.modality
+        self._rest = replace(report, weights={}, control=None)
+        self._weights = shelf.keep_report(report.weights)
+        self._control = None if report.control is None else shelf.keep_report(report.control)
+
+    def report(self) -> Report:
+        """Return the report."""
+        control = None if self._control is None else self._control()
+        return replace(self._rest, weights=self._weights(), control=control)
+
+
 class _ModelGroup:
     """The clients of one model in one round: checks and collects their reports, and makes the new model."""
 
     def __init__(
-        self, algorithm: Algorithm, start: Weights, entries: Entries, release: Release | None = None
+        self,
+        algorithm: Algorithm,
+        start: Weights,
+        entries: Entries,
+        release: Release | None,
+        shelf: Shelf,
     ) -> None:
         self._algorithm = algorithm
         self._start = start
@@ -217,7 +256,7 @@ class _ModelGroup:
         self._shared = entries.shared_of(start)
         self._parameters = entries.parameters_of(start)
         self._style = select(start, entries.style)
-        self._blend = make_blend(algorithm, start, entries, release)
+        self._blend = make_blend(algorithm, start, entries, release, shelf)
         self._control = RunningSum()
         self.n_reports = 0
 
@@ -276,6 +315,6 @@ class _ModelGroup:
             return momentum_step(self._parameters, blend, old, self._algorithm.server_momentum)
         return {}, {}
 
-    def personal(self) -> dict[str, Weights]:
+    def personal(self) -> Mapping[str, Weights]:
         """Return the entries that differ from client to client, by client."""
         return self._blend.personal()

@@ -1,6 +1,7 @@
 """The interface of a blend: it takes reports one at a time and makes models from them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.reports import Report
@@ -25,6 +26,6 @@ class Blend(ABC):
     def server(self) -> Weights:
         """Return the blend of the reported entries: the group's new model."""
 
-    def personal(self) -> dict[str, Weights]:
+    def personal(self) -> Mapping[str, Weights]:
         """Return the entries that differ from client to client, by client."""
         return {}

@@ -1,5 +1,7 @@
 """The other blends, and the choice of one: reports of a group become its model and its clients' entries."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from flames_cli.arrays import Weights
@@ -11,6 +13,7 @@ from flames_cli.core.federated.privacy import PrivateMean, Release
 from flames_cli.core.federated.reports import Entries, Report, select
 from flames_cli.core.federated.robust import robust_mean, shortage
 from flames_cli.core.federated.running_sum import RunningSum, cast
+from flames_cli.core.federated.shelf import IN_MEMORY, Load, Shelf
 
 
 class MeanBlend(Blend):
@@ -48,7 +51,7 @@ class FedBNBlend(MeanBlend):
         own = select(report.weights, self._norm)
         self._personal[report.client] = {name: array.copy() for name, array in own.items()}
 
-    def personal(self) -> dict[str, Weights]:
+    def personal(self) -> Mapping[str, Weights]:
         """Return every client's BatchNorm."""
         return self._personal
 
@@ -94,18 +97,19 @@ class FedNovaBlend(Blend):
 class RobustBlend(Blend):
     """A mean that tolerates bad reports (see `robust`); stores every report."""
 
-    def __init__(self, start: Weights, entries: Entries, algorithm: Algorithm) -> None:
+    def __init__(self, start: Weights, entries: Entries, algorithm: Algorithm, shelf: Shelf) -> None:
+        self._shelf = shelf
         self._start = entries.shared_of(start)
         self._kind, self._bad = algorithm.aggregation, algorithm.bad_clients
-        self._reports: dict[str, Weights] = {}
+        self._reports: dict[str, Load] = {}
 
     def add(self, report: Report) -> None:
         """Store the report's weights."""
-        self._reports[report.client] = report.weights
+        self._reports[report.client] = self._shelf.keep_report(report.weights)
 
     def server(self) -> Weights:
         """Return the mean, taken in order of clients' names: the order of arrival does not change it."""
-        models = [self._reports[client] for client in sorted(self._reports)]
+        models = [self._reports[client]() for client in sorted(self._reports)]
         return robust_mean(self._kind, models, self._start, self._bad)
 
     def shortage(self) -> str | None:
@@ -114,7 +118,11 @@ class RobustBlend(Blend):
 
 
 def make_blend(
-    algorithm: Algorithm, start: Weights, entries: Entries, release: Release | None = None
+    algorithm: Algorithm,
+    start: Weights,
+    entries: Entries,
+    release: Release | None = None,
+    shelf: Shelf = IN_MEMORY,
 ) -> Blend:
     """Return the blend of `algorithm` for a group whose model is `start`; privacy needs a `release`.
 
@@ -122,7 +130,7 @@ def make_blend(
         ValueError: an algorithm with privacy has no release to draw noise for, or does not take a mean.
     """
     if algorithm.aggregation != "mean":
-        return RobustBlend(start, entries, algorithm)
+        return RobustBlend(start, entries, algorithm, shelf)
     if algorithm.privacy:
         if release is None or algorithm.blend != "mean":
             raise ValueError("privacy needs a key to draw noise from, and an algorithm that averages")
@@ -133,8 +141,8 @@ def make_blend(
         case "fedbn":
             return FedBNBlend(start, entries, algorithm.weight)
         case "flames":
-            return FlamesBlend()
+            return FlamesBlend(shelf)
         case "adaptive":
-            return AdaptiveBlend()
+            return AdaptiveBlend(shelf)
         case "fednova":
             return FedNovaBlend(start, entries)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.blocks import in_blocks
 from flames_cli.core.federated.choice import (
     FLAMES,
     OWN,
@@ -24,7 +25,7 @@ from flames_cli.core.federated.choice import (
 )
 from flames_cli.core.federated.final_statistics import VARIANCE
 from flames_cli.core.federated.flames_sums import FlamesSums
-from flames_cli.core.federated.running_sum import cast, in_blocks
+from flames_cli.core.federated.running_sum import cast
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """The blend of FLAMES: personalised models and a server model (FLAMES, section 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.flames_sums import FlamesSums
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.federated.running_sum import plain_mean
+from flames_cli.core.federated.shelf import ClientModels, Load, Shelf, StoredModels
 
 
 def blend_flames(
@@ -34,33 +35,35 @@ def blend_flames(
 class FlamesBlend(Blend):
     """A personalised model for each client; stores every report, since each becomes a model."""
 
-    def __init__(self) -> None:
-        self._reports: list[Report] = []
-        self._blended: tuple[dict[str, Weights], Weights] | None = None
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._reports: dict[str, tuple[int, Load]] = {}
+        self._blended: tuple[ClientModels, Weights] | None = None
 
     def add(self, report: Report) -> None:
         """Store the report."""
-        self._reports.append(report)
+        self._reports[report.client] = report.n_examples, self._shelf.keep_report(report.weights)
 
     def server(self) -> Weights:
         """Return the plain mean."""
         return self._blend()[1]
 
-    def personal(self) -> dict[str, Weights]:
+    def personal(self) -> Mapping[str, Weights]:
         """Return each client's blend of its own weights and those of the others."""
         return self._blend()[0]
 
-    def _blend(self) -> tuple[dict[str, Weights], Weights]:
+    def _blend(self) -> tuple[ClientModels, Weights]:
         if self._blended is None:
             # Sorted by name, so that the order of arrival does not change how sums are rounded.
-            self._reports.sort(key=lambda report: report.client)
-            counts = [report.n_examples for report in self._reports]
-            models = [report.weights for report in self._reports]
-            server, personal = plain_mean(models), dict[str, Weights]()
-            sums = FlamesSums(models, counts)
+            reports = dict(sorted(self._reports.items()))
+            self._reports.clear()
+            models = StoredModels([load for _, load in reports.values()])
+            server, personal = plain_mean(models), dict[str, Load]()
+            sums = FlamesSums(models, [n for n, _ in reports.values()])
             del models
-            while self._reports:  # freed one by one, so that memory never contains all reports and all models
-                report = self._reports.pop(0)
-                personal[report.client] = sums.personalise(report.weights, report.n_examples)
-            self._blended = personal, server
+            for client in list(reports):  # freed one by one: not all reports and all models exist together
+                n, load = reports.pop(client)
+                personal[client] = self._shelf.keep_model(sums.personalise(load(), n))
+                del load
+            self._blended = ClientModels(personal), server
         return self._blended

@@ -1,14 +1,13 @@
 """The sums over a modality's clients from which FLAMES makes its personalised models (FLAMES, section 4)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flames_cli.arrays import Floats, Weights
+from flames_cli.arrays import Weights
+from flames_cli.core.federated.blocks import Blocks, cast_into, compute, make_scratch, widen_into
 from flames_cli.core.federated.choice import flames_alpha
-from flames_cli.core.federated.running_sum import RunningSum, cast, check_alike, in_blocks
+from flames_cli.core.federated.running_sum import RunningSum, check_alike
 
 
 class FlamesSums:
@@ -42,14 +41,16 @@ class FlamesSums:
         return self._blend(weights, alpha, (1 - alpha) / self._inverse.total)
 
     def _blend(self, weights: Weights, own: float, shared: float) -> Weights:
-        return {name: _mix(array, own, self._inverse[name], shared) for name, array in weights.items()}
+        """Return own·weights + shared·sums, computed in float64, in the dtypes of `weights`."""
+        mixed = {name: np.empty(array.shape, array.dtype) for name, array in weights.items()}
 
+        def mix(blocks: Blocks) -> None:
+            scratch, of_others = make_scratch(), make_scratch()
+            for values, sums, out in blocks:
+                part = widen_into(scratch, values)
+                np.multiply(part, own, out=part)
+                np.add(part, np.multiply(sums, shared, out=of_others[: sums.size]), out=part)
+                cast_into(out, part)
 
-def _mix(array: NDArray[Any], own: float, sums: Floats, shared: float) -> NDArray[Any]:
-    """Return own·array + shared·sums, computed in float64, in the dtype of `array`."""
-    mixed = np.empty(array.shape, array.dtype)
-    for values, total, out in in_blocks(array, sums, mixed):
-        part = np.multiply(values, own, dtype=np.float64)
-        part += shared * total
-        out[...] = cast(part, array.dtype)
-    return mixed
+        compute(mix, [(array, self._inverse[name], mixed[name]) for name, array in weights.items()])
+        return mixed

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from flames_cli.arrays import Floats, Weights
 from flames_cli.core.federated.algorithm import Privacy
 from flames_cli.core.federated.blend import Blend
+from flames_cli.core.federated.blocks import in_blocks
 from flames_cli.core.federated.reports import Entries, Report, floats_of
-from flames_cli.core.federated.running_sum import RunningSum, cast, in_blocks
+from flames_cli.core.federated.running_sum import RunningSum, cast
 from flames_cli.core.federated.update_norms import distance
 from flames_cli.core.federated.wire import ROUNDING, narrow, widen
 

@@ -1,11 +1,12 @@
 """Reports and states of a federation: input and output of a round, and the checks of a report."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.blocks import Blocks, compute
 from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Choice, Preference
 from flames_cli.core.federated.differences import find_difference
@@ -90,7 +91,7 @@ class State:
     round: int
     server: dict[str, Weights]
     """Model of each model group."""
-    personal: dict[str, Weights] = field(default_factory=dict)
+    personal: Mapping[str, Weights] = field(default_factory=dict)
     """Personal entries of each client, all or some of a model's; empty if the algorithm has none."""
     optimiser_state: dict[str, dict[str, Weights]] = field(default_factory=dict)
     """Server optimiser state by model group and kind (momentum, adam_m, adam_v, control, ema), each by entry
@@ -207,10 +208,17 @@ def find_fault(weights: Weights, reference: Weights) -> str | None:
 
 def find_not_finite(weights: Weights) -> str | None:
     """Describe the first entry that contains NaN or infinity; None if all values are finite."""
-    for name, array in weights.items():
+    floats = floats_of(weights)
+    if all(compute(_are_finite, [(array,) for array in floats.values()])):
+        return None
+    for name, array in floats.items():
         if not np.isfinite(array).all():
             return f"'{name}' contains values that are not finite"
     return None
+
+
+def _are_finite(blocks: Blocks) -> bool:
+    return all(np.isfinite(values).all() for (values,) in blocks)
 
 
 def find_negative_variance(weights: Weights, variances: Set[str]) -> str | None:

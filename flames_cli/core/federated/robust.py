@@ -9,8 +9,9 @@ import numpy as np
 
 from flames_cli.arrays import Floats, Weights
 from flames_cli.core.federated.algorithm import Aggregation
+from flames_cli.core.federated.blocks import in_blocks
 from flames_cli.core.federated.reports import floats_of
-from flames_cli.core.federated.running_sum import cast, in_blocks
+from flames_cli.core.federated.running_sum import cast
 
 
 def robust_mean(kind: Aggregation, models: Sequence[Weights], start: Weights, bad: int | None) -> Weights:

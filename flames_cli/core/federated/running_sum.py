@@ -3,17 +3,15 @@
 Source: FedAvg (McMahan et al. 2017) for the weighted mean.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats, Weights
+from flames_cli.core.federated.blocks import Blocks, cast_into, compute, make_scratch, widen_into
 from flames_cli.core.federated.differences import find_difference
-
-BLOCK = 1 << 16
-"""Number of values converted to float64 in one step, small enough for the processor's cache."""
 
 
 class RunningSum:
@@ -26,33 +24,39 @@ class RunningSum:
     def add(self, weights: Weights, factor: float) -> None:
         """Add `factor`·`weights`, and `factor` to the total."""
         self.total += factor
-        for name, array in weights.items():
-            if name not in self._sums:
-                self._sums[name] = np.asarray(np.multiply(array, factor, dtype=np.float64, order="C"))
-                continue
-            for values, sums in in_blocks(array, self._sums[name]):
-                sums += np.multiply(values, factor, dtype=np.float64)
+        known = {name: array for name, array in weights.items() if name in self._sums}
+        new = {name: array for name, array in weights.items() if name not in self._sums}
+        self._sums |= {name: np.empty(array.shape) for name, array in new.items()}
+
+        def begin(blocks: Blocks) -> None:
+            for values, sums in blocks:
+                np.copyto(sums, values)
+                np.multiply(sums, factor, out=sums)
+
+        def go_on(blocks: Blocks) -> None:
+            scratch = make_scratch()
+            for values, sums in blocks:
+                part = widen_into(scratch, values)
+                np.multiply(part, factor, out=part)
+                np.add(sums, part, out=sums)
+
+        for work, entries in ((begin, new), (go_on, known)):
+            compute(work, [(array, self._sums[name]) for name, array in entries.items()])
 
     def mean(self, like: Weights) -> Weights:
         """Return the sum divided by the total, each entry in the dtype of `like`."""
         means = {name: np.empty(array.shape, array.dtype) for name, array in like.items()}
-        for name, mean in means.items():
-            for sums, out in in_blocks(self._sums[name], mean):
-                out[...] = cast(sums / self.total, mean.dtype)
+
+        def divide(blocks: Blocks) -> None:
+            scratch = make_scratch()
+            for sums, out in blocks:
+                cast_into(out, np.divide(sums, self.total, out=scratch[: sums.size]))
+
+        compute(divide, [(self._sums[name], mean) for name, mean in means.items()])
         return means
 
     def __getitem__(self, name: str) -> Floats:
         return self._sums[name]
-
-
-def in_blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
-    """Yield blocks of up to BLOCK values from the same positions of all `arrays`, as flat arrays.
-
-    Writing to a block changes its array if that array is C-contiguous.
-    """
-    flat = [array.reshape(-1) for array in arrays]
-    for start in range(0, arrays[0].size, BLOCK):
-        yield tuple(array[start : start + BLOCK] for array in flat)
 
 
 def cast(values: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -12,8 +12,8 @@ from statistics import median_low
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.blocks import Blocks, compute, make_scratch, widen_into
 from flames_cli.core.federated.reports import Entries, LastReport, Moved, Report, floats_of, select
-from flames_cli.core.federated.running_sum import in_blocks
 
 DIGITS = 6
 """Significant digits of a stored norm: the last digits of a sum of squares differ between machines."""
@@ -118,15 +118,21 @@ def known_moves(clients: Mapping[str, LastReport], client: str) -> dict[str, Las
 
 def distance(weights: Weights, start: Weights) -> float:
     """Return ‖weights − start‖₂ over all floats, in float64; an entry missing in `start` counts as 0."""
-    total = 0.0
-    for name, array in floats_of(weights).items():
-        before = start.get(name)
-        for blocks in in_blocks(array) if before is None else in_blocks(array, before):
-            moved = blocks[0].astype(np.float64)
-            if before is not None:
-                moved -= blocks[1]
-            total += float(np.square(moved, out=moved).sum())
-    return math.sqrt(total)
+
+    def squares(blocks: Blocks) -> list[float]:
+        """Return the sum of squares of each block."""
+        scratch, found = make_scratch(), []
+        for values, *before in blocks:
+            moved = widen_into(scratch, values)
+            if before:
+                moved -= before[0]
+            found.append(float(np.square(moved, out=moved).sum()))
+        return found
+
+    entries = floats_of(weights)
+    groups = [(array, start[name]) if name in start else (array,) for name, array in entries.items()]
+    # Added one after the other, so that the number of threads does not change how the sum is rounded.
+    return math.sqrt(sum(square for part in compute(squares, groups) for square in part))
 
 
 def _round(norm: float) -> float:

@@ -56,7 +56,8 @@ def to_square(
     top, left = _margins(side - height)[0], _margins(side - width)[0]
     resized = resample_padded(image, side, top, left, size)
     if image.dtype == np.uint8:
-        resized = np.rint(np.clip(resized, 0, 255)).astype(np.uint8)
+        np.clip(resized, 0, 255, out=resized)
+        resized = np.rint(resized, out=resized).astype(np.uint8)
     taken = _taken(side, size, mask_resize)
     rows, columns = _inside(taken, top, height), _inside(taken, left, width)
     resized_mask = np.zeros((size, size), np.uint8)

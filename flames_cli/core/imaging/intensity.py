@@ -102,15 +102,18 @@ def sample_voxels(volume: Pixels, n: int = 1_000_000) -> Pixels:
 
 def scale(image: Pixels, low: float, high: float) -> NDArray[np.float32]:
     """Clip `image` to [low, high] and map it to [0, 1], float32."""
-    spread = (np.clip(image, low, high).astype(np.float64) - low) / (high - low)
+    spread = np.clip(image, low, high).astype(np.float64, copy=False)
+    spread -= low
+    spread /= high - low
     return spread.astype(np.float32)
 
 
 def quantise(image: Pixels, max_value: int) -> Pixels:
     """Clip a float image to [0, 1] and map it to integers 0..max_value (uint8 up to 255, else uint16)."""
     dtype = np.uint8 if max_value <= MAX_8_BIT else np.uint16
-    whole: Pixels = np.rint(np.clip(image, 0.0, 1.0) * max_value).astype(dtype)
-    return whole
+    spread: Pixels = np.clip(image, 0.0, 1.0)
+    spread *= max_value
+    return np.rint(spread, out=spread).astype(dtype)
 
 
 def dequantise(image: Pixels, max_value: int) -> NDArray[np.float32]:

@@ -72,9 +72,10 @@ def cluster_near_duplicates(hashes: NDArray[Any], max_distance: int) -> list[int
         raise ValueError(f"got max_distance {max_distance}, expected 0 or more bits; 0 joins equal hashes")
     first = np.arange(len(signs))
     for start in range(0, len(signs), _BLOCK):
-        near = _distances(signs[start : start + _BLOCK], signs) <= max_distance
+        # Those before this block have met it already.
+        near = _distances(signs[start : start + _BLOCK], signs[start:]) <= max_distance
         for row in np.flatnonzero(near.sum(axis=1) > 1):
-            _unite(first, np.flatnonzero(near[row]))
+            _unite(first, start + np.flatnonzero(near[row]))
     return [int(index) for index in first]
 
 

@@ -8,6 +8,7 @@ from flames_cli.core.imaging.intensity_rule import IntensityRule
 
 Plane = Literal["axial", "coronal", "sagittal"]
 MaskResize = Literal["aligned", "paper"]
+Empty = Literal["skip", "keep"]
 
 MOST_RULES = 64
 """Largest number of entries of each kind that a client may state."""
@@ -21,6 +22,8 @@ class Preparation:
     planes: tuple[Plane, ...] = ()
     """Planes of the slices of its volumes; empty also if it has still images only."""
     mask_resize: tuple[MaskResize, ...] = ()
+    empty: tuple[Empty, ...] = ()
+    """Rules for images without a lesion: left out, or kept."""
 
     def __post_init__(self) -> None:
         """Check the numbers, which may come from another machine.
@@ -28,7 +31,7 @@ class Preparation:
         Raises:
             ValueError: a number is not possible, or there are too many rules.
         """
-        if max(map(len, (self.intensities, self.planes, self.mask_resize))) > MOST_RULES:
+        if max(map(len, (self.intensities, self.planes, self.mask_resize, self.empty))) > MOST_RULES:
             raise ValueError(f"more than {MOST_RULES} rules of one kind")
         for rule in self.intensities:
             if rule.window is not None and not -1e9 < rule.window[0] < rule.window[1] < 1e9:
@@ -53,6 +56,7 @@ _KINDS = (
     _Kind("intensities", "intensities", "--window, --percentile and --percentile-of"),
     _Kind("planes", "plane of the slices", "--plane"),
     _Kind("mask_resize", "resizing of masks", "--mask-resize"),
+    _Kind("empty", "images without a lesion", "--empty"),
 )
 
 

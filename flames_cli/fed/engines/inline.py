@@ -1,6 +1,7 @@
 """The inline engine: a Grid in this process that calls the ClientApp itself, one node after another.
 
-It is deterministic, easy to debug and starts without delay; clients use the GPU one after another.
+It is deterministic, easy to debug and starts without delay; clients use the device one after another
+(`several_devices` spreads them over several).
 """
 
 from collections.abc import Iterable, Mapping
@@ -105,9 +106,13 @@ def run_inline(server: ServerApp, client: ClientApp, contexts: Mapping[int, Cont
     Raises:
         FlamesError: the server's error; its cause is the last exception of a client, which --debug shows.
     """
+    run_on(InlineGrid(client, contexts), server)
+
+
+def run_on(grid: InlineGrid, server: ServerApp) -> None:
+    """Run `server` on `grid`; errors as `run_inline`."""
     send_messages_as(RUN_ID, SERVER_NODE)
     context = Context(RUN_ID, SERVER_NODE, {}, RecordDict(), run_config={})
-    grid = InlineGrid(client, contexts)
     try:
         server(grid, context)
     except FlamesError as error:

@@ -76,8 +76,8 @@ def run_ray(job: Job, nodes: Path, resources: Resources, on_event: OnEvent, log:
 
 def _federation_config(resources: Resources) -> dict[str, int | float]:
     return {
-        "num-supernodes": resources.n_clients,
-        "client-resources-num-cpus": resources.cpus_per_client,
-        "init-args-num-cpus": available_cores(),  # ray would count the machine's
-        "client-resources-num-gpus": 1 / resources.clients_per_gpu if resources.gpus else 0.0,
+        "num_supernodes": resources.n_clients,
+        "client_resources_num_cpus": resources.cpus_per_client,
+        "init_args_num_cpus": available_cores(),  # ray would count the machine's
+        "client_resources_num_gpus": 1 / resources.clients_per_gpu if resources.gpus else 0.0,
     }

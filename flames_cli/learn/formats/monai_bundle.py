@@ -1,6 +1,7 @@
 """Folder that MONAI's bundle runner opens: configurations, the network as a .pt2 file, and a README."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from flames_cli.core.imaging.geometry import map_from_square, to_square
+from flames_cli.errors import FlamesError
 from flames_cli.learn.formats.any_size import MAX_SIDE, AnySize, any_size_axes
 from flames_cli.learn.formats.monai_configs import (
     PROGRAM,
@@ -31,6 +33,19 @@ MOVED = """- The masks of the training images were resized as the authors of FLA
   up to half a pixel. `flames predict` moves masks back, the bundle does not.
 """
 """Difference of a model whose masks were resized by the method `paper`."""
+
+
+def require_monai() -> None:
+    """Check that MONAI is installed, whose version the bundle states; it is not imported.
+
+    Raises:
+        FlamesError: it is missing; the message has the command that installs it.
+    """
+    if find_spec("monai") is None:
+        raise FlamesError(
+            "--format monai-bundle needs the package monai, which is not installed; "
+            "run pip install 'flames-cli[monai-bundle]', or leave --format monai-bundle out"
+        )
 
 
 def write_bundle(folder: Path, program: Normalised, info: ModelInfo) -> None:

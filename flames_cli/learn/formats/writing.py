@@ -18,7 +18,7 @@ from flames_cli.learn.formats.agreement import (
     run_in_torch,
 )
 from flames_cli.learn.formats.any_size import UNROUNDED
-from flames_cli.learn.formats.monai_bundle import run_in_any_size, write_bundle
+from flames_cli.learn.formats.monai_bundle import require_monai, run_in_any_size, write_bundle
 from flames_cli.learn.formats.monai_configs import PROGRAM
 from flames_cli.learn.formats.onnx_files import PACKAGES, open_onnx, require_onnx, write_onnx
 from flames_cli.learn.formats.programs import Normalised, batch_axis, build_program, example_images
@@ -38,6 +38,8 @@ def require_formats(formats: Sequence[str]) -> None:
     """
     if "onnx" in formats:
         require_onnx()
+    if "monai-bundle" in formats:
+        require_monai()
 
 
 def write_formats(

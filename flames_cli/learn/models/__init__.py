@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from flames_cli.errors import FlamesError
@@ -30,6 +31,8 @@ MODEL_SUMMARIES = {
 }
 """Description of each model, in one line, for the help."""
 
+
+_SEEDING = Lock()
 
 DENSENET_TRAINING: dict[str, Any] = {"lr": 1e-4, "batch_size": 64}
 """Defaults of the options of training for densenet-unet: those of the FLAMES paper."""
@@ -125,6 +128,7 @@ def _seeded(seed: int) -> Iterator[None]:
     import torch
 
     # Not torch.manual_seed, which would also seed the CUDA and MPS generators; models are built on the CPU.
-    with torch.random.fork_rng(devices=[]):
+    # Threads of several devices share the generator.
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

@@ -1,6 +1,6 @@
 """Conversion of a model's state dict to numpy arrays and back."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,25 @@ _NUMERIC_KINDS = "biuf"
 
 def to_weights(model: nn.Module) -> Weights:
     """Copy every parameter and buffer to the CPU, C-contiguous, in state-dict order, with its own dtype."""
-    return {name: _copy(tensor) for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
+    if any(tensor.is_cuda for tensor in state.values()):
+        return fetch(state)
+    return {name: _copy(tensor) for name, tensor in state.items()}
+
+
+def fetch(state: Mapping[str, Tensor]) -> Weights:
+    """Copy tensors of one device to the CPU, in one piece for each dtype, and return them as arrays.
+
+    Copying each tensor by itself waits for the device as many times. On CUDA the piece is pinned memory,
+    which torch uses again after the last array is gone.
+    """
+    found: Weights = {}
+    for names in _by_dtype(state):
+        flat = torch.cat([state[name].detach().reshape(-1) for name in names])
+        pinned = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=flat.is_cuda)
+        piece = pinned.copy_(flat).numpy()
+        found |= dict(zip(names, _divide(piece, [state[name] for name in names]), strict=True))
+    return {name: found[name] for name in state}
 
 
 def load_weights(model: nn.Module, weights: Weights) -> None:
@@ -27,8 +45,43 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
             first one, and the model is unchanged.
     """
     check_fit(model, weights)
-    tensors = {name: _fitted(name, weights[name], tensor) for name, tensor in model.state_dict().items()}
-    model.load_state_dict(tensors, strict=True)
+    state = model.state_dict()
+    for name, tensor in state.items():
+        _check_numbers(name, np.asarray(weights[name]), tensor)
+    if any(tensor.is_cuda for tensor in state.values()):
+        send(weights, state)
+        return
+    model.load_state_dict({name: _fitted(weights[name], like) for name, like in state.items()}, strict=True)
+
+
+@torch.no_grad()
+def send(weights: Weights, state: Mapping[str, Tensor]) -> None:
+    """Copy arrays into tensors of one device, in one piece for each dtype; shapes are the same."""
+    for names in _by_dtype(state):
+        like = [state[name] for name in names]
+        size = sum(tensor.numel() for tensor in like)
+        pinned = torch.empty(size, dtype=like[0].dtype, pin_memory=like[0].is_cuda)
+        for name, part in zip(names, _divide(pinned.numpy(), like), strict=True):
+            np.copyto(part, weights[name], casting="unsafe")
+        flat = pinned.to(like[0].device, non_blocking=True)
+        parts = torch.split(flat, [tensor.numel() for tensor in like])
+        for tensor, values in zip(like, parts, strict=True):
+            tensor.copy_(values.view(tensor.shape))
+
+
+def _by_dtype(state: Mapping[str, Tensor]) -> list[list[str]]:
+    """Return the names of the tensors of each dtype."""
+    dtypes = dict.fromkeys(tensor.dtype for tensor in state.values())
+    return [[name for name, tensor in state.items() if tensor.dtype == dtype] for dtype in dtypes]
+
+
+def _divide(piece: NDArray[Any], like: Sequence[Tensor]) -> list[NDArray[Any]]:
+    """Return the parts of a flat array, one after another, in the shapes of `like`, as views."""
+    ends = np.cumsum([tensor.numel() for tensor in like])
+    return [
+        piece[end - tensor.numel() : end].reshape(tensor.shape)
+        for end, tensor in zip(ends, like, strict=True)
+    ]
 
 
 def check_fit(model: nn.Module, weights: Weights) -> None:
@@ -68,9 +121,8 @@ def _count(what: str, names: list[str]) -> str:
     return f"{what} {names[0]}{more}"
 
 
-def _fitted(name: str, value: NDArray[Any], like: Tensor) -> Tensor:
-    """Copy `value`, of the same shape, to a tensor with the dtype of `like`."""
-    array = np.asarray(value)
+def _check_numbers(name: str, array: NDArray[Any], like: Tensor) -> None:
+    """Check that the entry `name` has numbers, and that a count is finite."""
     if array.dtype.kind not in _NUMERIC_KINDS:
         raise FlamesError(
             f"weights do not fit the model: {name} is of type {array.dtype}, expected real numbers; "
@@ -81,6 +133,11 @@ def _fitted(name: str, value: NDArray[Any], like: Tensor) -> Tensor:
             f"weights do not fit the model: {name} is not finite, expected a count; "
             "use weights without NaN or infinity"
         )
+
+
+def _fitted(value: NDArray[Any], like: Tensor) -> Tensor:
+    """Copy `value`, of the same shape, to a tensor with the dtype of `like`."""
+    array = np.asarray(value)
     # A copy in native byte order: torch warns about read-only arrays and does not accept swapped bytes.
     native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     return torch.from_numpy(native).to(like.dtype)

@@ -7,15 +7,16 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from flames_cli import __version__
 from flames_cli.core.addresses import split_address
 from flames_cli.errors import FlamesError
-from flames_cli.flower.health import connect
+from flames_cli.flower.health import EXPIRED, NOT_YET, connect
 from flames_cli.stages.deploy.findings import Finding, ok, problem, skipped, warning
-from flames_cli.store.deployment.certificates import describe_certificate
+from flames_cli.store.deployment.certificates import describe_certificate, describe_pem
 from flames_cli.store.files.atomic import reason_of
 
 SECONDS = 10.0
@@ -29,9 +30,10 @@ WARN_AHEAD, WARN_BEHIND = 2.5, 60.0
 LATER = ("the server's certificate was", "the releases of FLAMES were", "the clocks were")
 """Checks that need a connection to the server."""
 
-EXPIRED, NOT_YET = 10, 9
+MINUTE = "%Y-%m-%d %H:%M"
+
 OTHER_NAME = (62, 64)
-"""OpenSSL's verification codes (x509_vfy.h) for dates, and for another host name or IP address."""
+"""OpenSSL's verification codes (x509_vfy.h) for another host name or IP address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +116,9 @@ def _ask(address: str, authority: Path, seconds: float) -> Answer | Finding:
     except FlamesError:
         return skipped("the server's certificate was", f"{authority.name} cannot be read")
     try:
-        connection = connect(address, authority, seconds)
-        try:
-            before = time.time()
-            connection.request("GET", "/health")
-            response = connection.getresponse()
-            headers = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, headers, (before + time.time()) / 2)
-        finally:
-            connection.close()
+        return request_health(address, authority, seconds)
     except ssl.SSLCertVerificationError as error:
-        return _untrusted(error.verify_code, authority)
+        return untrusted(error.verify_code, address, authority, seconds)
     except ssl.SSLError as error:
         return problem(
             f"the program that listens at {address} does not use TLS ({error.reason or 'no reason given'})",
@@ -136,22 +130,42 @@ def _ask(address: str, authority: Path, seconds: float) -> Answer | Finding:
         )
 
 
+def request_health(
+    address: str, authority: Path, seconds: float, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """Return the server's response to a request that needs no key.
+
+    Raises:
+        OSError, http.client.HTTPException: there is none; `ssl.SSLCertVerificationError` if the server's
+            certificate is not valid.
+    """
+    connection = connect(address, authority, seconds)
+    try:
+        before = time.time()
+        connection.request("GET", "/health", headers=dict(headers or {}))
+        response = connection.getresponse()
+        received = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, received, (before + time.time()) / 2)
+    finally:
+        connection.close()
+
+
 def _reason(error: OSError | http.client.HTTPException) -> str:
     if isinstance(error, TimeoutError):  # its text is a line of Python's own source
         return "timed out"
     return reason_of(error) if isinstance(error, OSError) else type(error).__name__
 
 
-def _untrusted(code: int, authority: Path) -> Finding:
-    """Return the reason why a certificate was rejected."""
+def untrusted(code: int, address: str, authority: Path, seconds: float = SECONDS) -> Finding:
+    """Return the reason why the certificate of the server at `address` was rejected, by OpenSSL's code."""
     if code == EXPIRED:
         return problem(
-            "the server's certificate has expired, by this machine's clock",
+            f"the server's certificate has expired, by this machine's clock{_dates(address, seconds)}",
             "set the clock, or run `flames deploy renew` at the server and restart it",
         )
     if code == NOT_YET:
         return problem(
-            "the server's certificate is not valid yet, by this machine's clock",
+            f"the server's certificate is not valid yet, by this machine's clock{_dates(address, seconds)}",
             "set the clock (`timedatectl set-ntp true`)",
         )
     if code in OTHER_NAME:
@@ -162,6 +176,18 @@ def _untrusted(code: int, authority: Path) -> Finding:
     return problem(
         f"{authority} did not sign the server's certificate: it may be another server",
         "copy this site's folder from the server again, and check the address",
+    )
+
+
+def _dates(address: str, seconds: float) -> str:
+    """Return the dates of the server's certificate and this machine's time; empty if it cannot be read."""
+    try:
+        info = describe_pem(ssl.get_server_certificate(split_address(address), timeout=seconds))
+    except (OSError, ValueError):
+        return ""
+    return (
+        f" (it is valid from {info.not_before:{MINUTE}} to {info.not_after:{MINUTE}} UTC, and this clock "
+        f"says {datetime.now(UTC):{MINUTE}} UTC)"
     )
 
 

@@ -28,7 +28,7 @@ NEW_AUTHORITY = "make a new deployment with `flames deploy init` and give every 
 def check_authority(certificate: Path) -> Iterator[Finding]:
     """Check the certificate of the authority, which the server and every site have."""
     try:
-        yield _dates(certificate, describe_certificate(certificate), NEW_AUTHORITY)
+        yield check_dates(certificate, describe_certificate(certificate), NEW_AUTHORITY)
     except FlamesError as error:
         yield problem_of(error)
 
@@ -42,7 +42,7 @@ def check_server_files(deployment: Deployment) -> Iterator[Finding]:
         yield problem_of(error)
         yield skipped("the server certificate's dates, names, signature and key were", "it cannot be read")
     else:
-        yield _dates(certificate, info, RENEW)
+        yield check_dates(certificate, info, RENEW)
         yield _names(certificate, info, deployment.host)
         yield _signature(certificate, deployment.ca_certificate)
         yield _together(key, certificate, lambda: key_matches(key, certificate), RENEW)
@@ -92,7 +92,18 @@ def check_node_key(site: Site) -> Iterator[Finding]:
         yield skipped("whether the node's keys belong together was", f"{public.name} does not exist")
 
 
-def _dates(path: Path, info: CertificateInfo, fix: str) -> Finding:
+def check_server_dates(deployment: Deployment) -> Iterator[Finding]:
+    """Check that the certificates that the server uses are valid now, and for some time."""
+    yield from check_authority(deployment.ca_certificate)
+    certificate = deployment.server_certificate
+    try:
+        yield check_dates(certificate, describe_certificate(certificate), RENEW)
+    except FlamesError as error:
+        yield problem_of(error)
+
+
+def check_dates(path: Path, info: CertificateInfo, fix: str) -> Finding:
+    """Check that a certificate is valid now, and for some time."""
     now = datetime.now(UTC)
     left = (info.not_after - now).days
     if now < info.not_before:
@@ -103,7 +114,9 @@ def _dates(path: Path, info: CertificateInfo, fix: str) -> Finding:
         )
     if now > info.not_after:
         return problem(
-            f"{path.name} expired on {info.not_after:%Y-%m-%d}", f"{fix}; if the date is wrong, set the clock"
+            f"{path.name} expired on {info.not_after:%Y-%m-%d %H:%M} UTC, and this machine's clock says "
+            f"{now:%Y-%m-%d %H:%M} UTC",
+            f"{fix}, or set the clock if it is wrong",
         )
     if left < SOON_DAYS:
         return warning(f"{path.name} expires in {left} days, on {info.not_after:%Y-%m-%d}", fix)

@@ -1,6 +1,6 @@
 """Findings of a check of a deployment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +42,19 @@ def problem_of(error: FlamesError) -> Finding:
     """Return an error as a finding; the text after its first semicolon is the fix."""
     what, _, fix = str(error).partition("; ")
     return problem(what, fix)
+
+
+def require_sound(findings: Iterable[Finding], notify: Callable[[str], None]) -> None:
+    """Call `notify` with each warning among `findings`, before a command starts to run for long.
+
+    Raises:
+        FlamesError: the first problem among them, with its fix.
+    """
+    for finding in findings:
+        if finding.state == "problem":
+            raise FlamesError(f"{finding.what}; {finding.fix}")
+        if finding.state == "warning":
+            notify(f"{finding.what}; {finding.fix}")
 
 
 def passed(findings: Sequence[Finding]) -> bool:

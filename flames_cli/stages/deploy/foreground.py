@@ -1,4 +1,9 @@
-"""Commands that run until a signal ends them: Ctrl-C, SIGTERM or the end of the terminal."""
+"""Commands that run until a signal ends them: Ctrl-C, SIGTERM or the end of the terminal.
+
+A signal that is ignored when the command starts stays ignored, as users of `nohup` expect of SIGHUP. Ctrl-C's
+SIGINT alone always ends a command: a script starts every background job (`flames … &`) with SIGINT ignored,
+and then only `kill -TERM` could end it.
+"""
 
 import signal
 import threading
@@ -26,7 +31,7 @@ def interrupted_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can set signal handlers
         return
-    before = {number: signal.signal(number, _interrupt) for number in ENDS}
+    before = {number: signal.signal(number, _interrupt) for number in ENDS if not _stays_ignored(number)}
     try:
         yield
     finally:
@@ -43,6 +48,10 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stays_ignored(number: signal.Signals) -> bool:
+    return number != signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -40,7 +40,7 @@ def init_deployment(out: Path, host: str, port: int, sites: Sequence[str], days:
     Raises:
         FlamesError: `out` is not empty, or the host, the port, a name or the number of days is not allowed.
     """
-    check_host(host)
+    host = check_host(host)
     check_port(port)
     _check_days(days)
     names = _check_names(sites, ())

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from flames_cli.core.addresses import split_address
@@ -12,12 +13,23 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.node import SHARD_SEPARATOR, NodeSettings, read_profile
 from flames_cli.flower.processes import child_environment, free_port, start, stop
 from flames_cli.flower.toml_pairs import config_pairs
+from flames_cli.stages.deploy.check_files import check_authority
+from flames_cli.stages.deploy.findings import require_sound
 from flames_cli.stages.deploy.foreground import Notify, uninterrupted, until_signal
 from flames_cli.stages.deploy.node_log import LogReader
+from flames_cli.stages.deploy.rejection import explain_rejection
 from flames_cli.store.deployment.folders import Site, check_site_name, read_site
+from flames_cli.store.files.locks import HOLDER, locked
 
 LOOPBACK = "127.0.0.1"
 LOG = "node.log"
+NODE = "node"
+"""Name in a site's folder that a running node locks."""
+
+BUSY = (
+    f"another process runs this site's node{HOLDER}, expected one node for each site; stop that one, or make "
+    "another site with `flames deploy add`"
+)
 
 LOOK_SECONDS = 0.5
 """Time between two reads of the node's log."""
@@ -85,16 +97,18 @@ def join(
         pause: function that waits for a number of seconds.
 
     Raises:
-        FlamesError: a shard or a file of the site cannot be used.
+        FlamesError: a shard or a file of the site cannot be used, a certificate is not valid now, or another
+            process runs this site's node.
     """
     read_profile(settings)
     if not insecure:
         _check_files(site)
+        require_sound(check_authority(site.ca_certificate), notify)
     log = site.path / LOG
-    with until_signal():
+    with until_signal(), locked(site.path / NODE, BUSY):
         n_failed = 0
         while True:
-            reader = LogReader(log, site.superlink)
+            reader = LogReader(log, site.superlink, str if insecure else partial(explain_rejection, site))
             reader.skip()
             command = node_command(site, settings, insecure, free_port())
             _run_once(command, site.flower_home, reader, notify, pause)

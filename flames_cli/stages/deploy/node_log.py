@@ -1,7 +1,7 @@
 """Flower's log of a node, summarised for the person who runs the node."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,15 @@ RAISED = re.compile(r"^flames_cli\.[\w.]+: (.*)")
 """Last line of the traceback of a FLAMES error."""
 ERROR = re.compile(r"ERROR\s*:\s*(.*)")
 
+NOT_ADMITTED = re.compile(r"\[code: 2004\]|401 Unauthorized|CERTIFICATE_VERIFY_FAILED")
+"""Log lines of Flower's node whose reason the server can state better."""
+
 EXPLAINED = (
+    (
+        re.compile(r"401 Unauthorized"),
+        "the server rejects this node's signature: its key is another one than the server knows, or the "
+        "clocks of both machines differ; `flames deploy check --site …` shows which",
+    ),
     (
         re.compile(r"\[code: 2004\]"),
         "the server does not know this site's key (is this the folder that the server's operator gave you, "
@@ -51,6 +59,8 @@ class LogReader:
 
     path: Path
     superlink: str
+    explain: Callable[[], str] = str
+    """Function that returns why the server does not admit this node; empty if the server does not say so."""
     connected: bool = False
     """True if the node has reached its server since this reader was created."""
     _position: int = 0
@@ -90,6 +100,8 @@ class LogReader:
             return found[1]
         if ASKED.search(line):
             return "the server asked for this site's name, modality and numbers of images"
+        if NOT_ADMITTED.search(line) and (reason := self.explain()):
+            return reason
         return _error_summary(line)
 
     def _lost_summary(self) -> str | None:

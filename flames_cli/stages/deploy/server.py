@@ -20,13 +20,16 @@ from flames_cli.flower.processes import (
     start,
     stop,
 )
+from flames_cli.stages.deploy.check_files import check_server_dates
+from flames_cli.stages.deploy.findings import require_sound
 from flames_cli.stages.deploy.foreground import Notify, uninterrupted, until_signal
+from flames_cli.stages.deploy.server_watch import Certificates, SecondNodes
 from flames_cli.store.deployment.folders import Deployment, read_deployment
 from flames_cli.store.files.atomic import reason_of, write_json
-from flames_cli.store.files.parse import parse_json
+from flames_cli.store.files.parse import parse_json, read_text
 
 LOOPBACK = "127.0.0.1"
-EVERYWHERE = "0.0.0.0"
+EVERYWHERE, EVERYWHERE_6 = "0.0.0.0", "::"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ def serve(
 
     Args:
         path: the deployment's folder.
-        bind: the IP address of this machine to listen at; None: all, or 127.0.0.1 if `insecure`.
+        bind: the IP address of this machine to listen at; None: all of the deployment's kind (IPv4, or IPv6
+            if its host is an IPv6 address), or 127.0.0.1 if `insecure`.
         insecure: run without TLS, and admit any node. Such nodes are not stored in the database: a server
             that requires keys must not admit them later.
         notify: called with a line about each event.
@@ -66,12 +70,14 @@ def serve(
     If Flower's server dies, it is restarted, and reads its sites and nodes from its database.
 
     Raises:
-        FlamesError: a file is missing, the port is in use, or Flower's server dies again and again.
+        FlamesError: a file is missing, a certificate is not valid now, the port is in use, or Flower's server
+            dies again and again.
     """
     deployment = read_deployment(path)
-    host = check_bind(bind or (LOOPBACK if insecure else EVERYWHERE))
+    host = check_bind(bind or (LOOPBACK if insecure else _all_addresses(deployment)))
     if not insecure:
         _check_files(deployment)
+        require_sound(check_server_dates(deployment), notify)
     _check_free(host, deployment.port)
     with until_signal():
         try:
@@ -79,6 +85,10 @@ def serve(
         finally:
             with uninterrupted():
                 notify("the server has ended")
+
+
+def _all_addresses(deployment: Deployment) -> str:
+    return EVERYWHERE_6 if ":" in deployment.host else EVERYWHERE
 
 
 def check_bind(bind: str) -> str:
@@ -91,7 +101,8 @@ def check_bind(bind: str) -> str:
         return str(ipaddress.ip_address(bind.removeprefix("[").removesuffix("]")))
     except ValueError:
         raise FlamesError(
-            f"--bind is {bind!r}, expected an IP address of this machine, or {EVERYWHERE} for all of them"
+            f"--bind is {bind!r}, expected an IP address of this machine, or {EVERYWHERE} for all of them "
+            f"({EVERYWHERE_6} for all of IPv6)"
         ) from None
 
 
@@ -120,7 +131,7 @@ def read_node_ids(deployment: Deployment) -> dict[str, int]:
     if not deployment.nodes.is_file():
         return {}
     try:
-        content = parse_json(deployment.nodes.read_text(encoding="utf-8"))
+        content = parse_json(read_text(deployment.nodes))
         return {str(name): int(node_id) for name, node_id in content.items()}
     except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise FlamesError(
@@ -144,6 +155,8 @@ class _Server:
         self._before = {} if insecure else read_node_ids(deployment)
         self._online: frozenset[str] = frozenset()
         self._problem = ""
+        self._renewals = Certificates(deployment)
+        self._second = SecondNodes(deployment.log)
         self.ready = False
         """True if sites could connect since its last start."""
 
@@ -155,6 +168,7 @@ class _Server:
         """
         self.ready = False
         made = self._deployment
+        self._renewals = Certificates(made)
         environment = child_environment(made.flower_home)
         process = start(server_command(made, self._host, self.insecure), made.log, environment)
         try:
@@ -175,6 +189,8 @@ class _Server:
     def _look(self, cli: FlwrCommand) -> None:
         """Register new sites and report changes; an error is reported once and does not end the server."""
         try:
+            if not self.insecure:
+                self._report_notes()
             self._register_sites(cli)
             self._report_changes(cli)
             self._problem = ""
@@ -206,6 +222,19 @@ class _Server:
         for name in sorted(self._online - online):
             self._notify(f"{name} is offline")
         self._online = online
+
+    def _report_notes(self) -> None:
+        """Report certificates that expire or were renewed, and second nodes of one site."""
+        for line in self._renewals.read_notes():
+            self._notify(line)
+        names = {node_id: name for name, node_id in self._ids.items()}
+        for node_id in self._second.read():
+            self._notify(
+                f"{names.get(node_id, f'node {node_id}')}: another node with the key of this site tried to "
+                "connect while its node is online; run one node for each site (perhaps the site's folder was "
+                "copied to another machine). A node that was killed and started again within a minute also "
+                "causes this"
+            )
 
     def _wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         try:

@@ -1,18 +1,21 @@
 """Predictions of one model on one test set: masks, calibration, lesions at several thresholds, and the counts
 that show what each option changes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from flames_cli.arrays import Mask, Weights
-from flames_cli.core.scores.calibration import EMPTY, Reliability, measure_reliability
+from flames_cli.core.scores.calibration import EMPTY, Reliability
 from flames_cli.core.scores.detection import MIN_IOU, LesionMatches
-from flames_cli.core.scores.froc import THRESHOLDS, match_at_thresholds
+from flames_cli.core.scores.froc import THRESHOLDS
 from flames_cli.core.scores.metrics import Counts, count_pixels
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.predict import THRESHOLD, MaskRule
 from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.evaluate.choices import clean_masks
+from flames_cli.stages.evaluate.measuring import PredictedImage, judge_probabilities
+from flames_cli.stages.parallel import ordered_map
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +55,22 @@ def predict(
     before: dict[str, list[Counts]] = {}
     if "tta" in options:
         before["tta"] = _count(data, list(segmenter.masks(weights, data)))
-    selected, reliability = set(data.selected), EMPTY
-    lesions = dict.fromkeys(THRESHOLDS, LesionMatches())
-    plain, masks = [], []
-    for index, probabilities in enumerate(segmenter.probabilities(weights, data, tta=rule.tta)):
-        truth = data.mask(index)
-        reliability = reliability + measure_reliability(probabilities, truth)
-        if index in selected:
-            found = match_at_thresholds(probabilities, truth, min_iou=min_iou)
+    reliability, lesions = EMPTY, dict.fromkeys(THRESHOLDS, LesionMatches())
+    plain: list[Counts] = []
+    masks: list[Mask] = []
+
+    def images() -> Iterator[PredictedImage]:
+        for index, probabilities in enumerate(segmenter.probabilities(weights, data, tta=rule.tta)):
+            truth = data.mask(index)
+            masks.append((probabilities > rule.threshold).astype("uint8"))
+            if "threshold" in options:
+                plain.append(count_pixels(probabilities > THRESHOLD, truth))
+            yield PredictedImage(probabilities, truth, data.case(index).selected)
+
+    for calibrated, found in ordered_map(partial(judge_probabilities, min_iou), images(), total=len(data)):
+        reliability = reliability + calibrated
+        if found is not None:
             lesions = {threshold: lesions[threshold] + found[threshold] for threshold in lesions}
-        mask: Mask = (probabilities > rule.threshold).astype("uint8")
-        masks.append(mask)
-        if "threshold" in options:
-            plain.append(count_pixels(probabilities > THRESHOLD, truth))
     if "threshold" in options:
         before["threshold"] = plain
     if "postprocess" in options:

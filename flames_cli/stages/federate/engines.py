@@ -9,22 +9,27 @@ from flames_cli.fed.client import make_client_app
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
 from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
+from flames_cli.fed.engines.several_devices import run_on_devices
 from flames_cli.fed.engines.superlink import require_superlink, run_at_server
-from flames_cli.fed.events import OnEvent
+from flames_cli.fed.events import Noted, OnEvent
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.node import NodeConfig, NodeSettings
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.fed.submitted_runs import read_submitted
 from flames_cli.flower.flwr_command import find_superlink
-from flames_cli.learn.devices import count_gpus
+from flames_cli.learn.devices import count_gpus, use_gpu
 from flames_cli.stages.deploy.foreground import interrupted_by_signals
+from flames_cli.stages.deploy.run_status import describe_runs
+from flames_cli.stages.federate.busy_server import describe_other_runs
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
     make_client_saver,
     make_earlier_rounds,
     make_final_saver,
     make_round_saver,
+    open_spool,
 )
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.runs import RunFolder, write_nodes
@@ -80,12 +85,16 @@ def run_engine(made: Prepared, on_event: OnEvent) -> None:
 
 
 def _run_inline(made: Prepared, on_event: OnEvent) -> None:
-    save = make_round_saver(made.run, made.config)
-    participation = _participation(made.config, len(made.nodes), 0.0, strict=True)
+    spool = open_spool(made.run)
+    n_gpus = min(count_gpus(), len(made.nodes)) if made.config.device in ("auto", "cuda") else 0
+    # Reports of several devices are held until it is their turn.
+    in_flight = 2 * n_gpus if n_gpus > 1 else None
+    participation = _participation(made.config, len(made.nodes), 0.0, strict=True, in_flight=in_flight)
     secret = ensure_noise_secret(made.run, made.plan.algorithm)
     federation = Federation(
         plan=made.plan,
-        save=save,
+        save=make_round_saver(made.run, made.config, spool),
+        shelf=spool,
         save_clients=make_client_saver(made.run, made.plan),
         save_final=make_final_saver(made.run),
         earlier=make_earlier_rounds(made.run, made.config),
@@ -95,7 +104,11 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
         noise_secret=secret,
     )
     contexts = make_contexts(dict(enumerate(made.nodes, FIRST_NODE)))
-    run_inline(make_server_app(lambda _: federation), make_client_app(on_event), contexts)
+    server = make_server_app(lambda _: federation)
+    if n_gpus > 1:
+        run_on_devices(server, make_client_app, contexts, on_event, n_gpus, use_gpu)
+    else:
+        run_inline(server, make_client_app(on_event), contexts)
 
 
 def _run_ray(made: Prepared, on_event: OnEvent) -> None:
@@ -127,6 +140,10 @@ def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
     job = Job(made.run.path, participation)
     last_round = made.resumed.round if made.resumed else 0
     server = (deployment.flower_home, deployment.port, deployment.ca_certificate)
+    if cli := find_superlink(*server):
+        runs = describe_runs(cli.runs(), read_submitted(deployment.flower_home))
+        for note in describe_other_runs(runs, made.run.name, participation.join_timeout_s):
+            on_event(Noted(note))
     run_at_server(lambda: find_superlink(*server), job, last_round, on_event, deployment.log)
 
 

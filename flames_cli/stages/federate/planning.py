@@ -17,6 +17,7 @@ from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.entries import describe_entries
+from flames_cli.learn.models.smallest_batch import smallest_batch
 
 MAX_UPDATE_NORM = 10.0
 """Default limit for real nodes: honest clients stay well below it (docs/security.md)."""
@@ -114,13 +115,20 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
     `initial` is the initial model of a run that continues; None: it is made here.
 
     Raises:
-        FlamesError: as `choose_algorithm`, or the images are too small for the model, or its encoder's
-            weights are missing.
+        FlamesError: as `choose_algorithm`, or the images or the batches are too small for the model, or its
+            encoder's weights are missing.
     """
     algorithm = choose_algorithm(config)
     size, channels = int(facts["size"]), int(facts.get("channels", 1))
     options = options_for(channels, config.model_options)
     model = _initial_model(config, options, size, encoder_weights_of(config) if initial is None else "none")
+    fewest = smallest_batch(model, size)
+    if config.training.batch_size < fewest:
+        raise FlamesError(
+            f"got --batch-size {config.training.batch_size} with images of {size}×{size}, of which this "
+            f"{config.model} needs {fewest} in a step, since BatchNorm gets one value of an image at its "
+            "deepest level; pass --batch-size 2 or more, --norm group, or preprocess with a larger --size"
+        )
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
@@ -130,6 +138,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         initial=to_weights(model) if initial is None else initial,
         size=size,
         channels=channels,
+        smallest_batch=fewest,
         training=config.training,
         own_training=own_training_of(config),
         lr_schedule=lr_schedule_of(config),

@@ -94,7 +94,8 @@ def resume(run: RunFolder, config: FederateConfig, facts: dict[str, Any]) -> Res
         _check_nothing_lost(run)
         return None
     _check_client_state_stays(config, str(before.get("federate", {}).get("engine", "inline")))
-    state, damaged = load_newest_complete(run.checkpoints, partial(_check_client_states, run, config, made))
+    check = partial(_check_client_states, run, config, made)
+    state, damaged = load_newest_complete(run.checkpoints, check, mapped=True)
     if config.dp_noise is not None:
         state = _count_privacy_again(run, state)
     notes = [

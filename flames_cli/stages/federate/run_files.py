@@ -26,6 +26,7 @@ from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.stages.rounds import choose_round, read_run_rounds, reason_for_last_only, rounds_to_keep
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
+    LastFiles,
     list_rounds,
     load_state,
     save_state,
@@ -45,6 +46,7 @@ from flames_cli.store.files.atomic import (
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.runs import RunFolder, append_round, read_rounds, write_config
 from flames_cli.store.schema import CLIENT_TESTS, FINAL_MODELS, stamp
+from flames_cli.store.spool import FOLDER, Job, Spool
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
 INITIAL_SHA256 = "initial_sha256"
@@ -126,18 +128,34 @@ def ensure_noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
     return secret
 
 
-def make_round_saver(run: RunFolder, config: FederateConfig) -> Save:
+def open_spool(run: RunFolder) -> Spool:
+    """Return the place of the clients' models while this process does the rounds of `run`."""
+    return Spool(run.path / FOLDER)
+
+
+def make_round_saver(run: RunFolder, config: FederateConfig, spool: Spool) -> Save:
     """Return save(state, record), which writes a line and a checkpoint in `run`'s folder, and deletes the
-    checkpoints that are neither among the newest nor the best."""
-    lines, only_last = read_rounds(run.rounds), reason_for_last_only(config)
+    checkpoints that are neither among the newest nor the best.
+
+    The thread of `spool` writes the checkpoint while the next round goes on; at most one is not complete. An
+    error of it is raised by the next call, or by the spool.
+    """
+    lines, only_last, last = read_rounds(run.rounds), reason_for_last_only(config), LastFiles()
+    writing: Job | None = None
 
     def save(state: State, record: dict[str, Any]) -> None:
+        nonlocal writing
+        if writing:
+            spool.wait(writing)
         # In this order: a line without its checkpoint is deleted and its round repeated; a checkpoint without
         # its line is not repeated.
         append_round(run.rounds, record)
         lines.append(finite(record))
         best = rounds_to_keep(lines, list_rounds(run.checkpoints), only_last)
-        save_state(run.checkpoints, state, config.keep_rounds, best)
+        writing = spool.submit(partial(save_state, run.checkpoints, state, config.keep_rounds, best, last))
+        if config.dp_noise is not None:
+            # The clients see this round's model next, and the privacy account is part of the checkpoint.
+            spool.wait()
 
     return save
 
@@ -231,7 +249,7 @@ def make_earlier_rounds(run: RunFolder, config: FederateConfig) -> EarlierRounds
         while open_ := [one for one in scores.best_rounds(list_rounds(run.checkpoints)) if one not in done]:
             done.add(open_[0])
             try:
-                state = load_state(run.checkpoints, open_[0])
+                state = load_state(run.checkpoints, open_[0], mapped=True)
             except DamagedCheckpoint as error:
                 aside = set_aside(error.round_folder).name
                 on_event(
@@ -245,7 +263,7 @@ def make_earlier_rounds(run: RunFolder, config: FederateConfig) -> EarlierRounds
 
     def choose(last: State) -> State:
         chosen = choose_round(read_run_rounds(run, config), None)
-        return last if chosen.round == last.round else load_state(run.checkpoints, chosen.round)
+        return last if chosen.round == last.round else load_state(run.checkpoints, chosen.round, mapped=True)
 
     return EarlierRounds(find_best, partial(save_statistics, run.checkpoints), choose)
 

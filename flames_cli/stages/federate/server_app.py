@@ -13,6 +13,7 @@ from flames_cli.stages.federate.run_files import (
     make_evaluation_saver,
     make_final_saver,
     make_round_saver,
+    open_spool,
     read_initial,
 )
 from flames_cli.store.checkpoint import list_rounds, load_state
@@ -31,17 +32,19 @@ def open_job(job: Job) -> Federation:
     tables = read_config(run.config)
     config = check_section(FederateConfig, tables["federate"], where=f"{run.config}: ")
     facts = tables["run"]
-    resumed = load_state(run.checkpoints) if list_rounds(run.checkpoints) else None
+    resumed = load_state(run.checkpoints, mapped=True) if list_rounds(run.checkpoints) else None
     # A process that died before this one may have left the line of a round whose checkpoint is missing.
     truncate_rounds(run.rounds, resumed.round if resumed else 0)
     plan = make_plan(config, facts, read_initial(run, facts))
     real = ENGINES[config.engine].clients_hold_their_data
     # A finished run is opened again for clients without their model; its tests are not made again.
     tests = make_evaluation_saver(run) if real and not run.client_tests.is_file() else None
+    spool = open_spool(run)
     secret = ensure_noise_secret(run, plan.algorithm)
     return Federation(
         plan=plan,
-        save=make_round_saver(run, config),
+        save=make_round_saver(run, config, spool),
+        shelf=spool,
         save_clients=make_client_saver(run, plan),
         save_final=make_final_saver(run),
         earlier=make_earlier_rounds(run, config),

@@ -31,6 +31,7 @@ from flames_cli.stages.federate.run_log import logged
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.tracking import tracked
 from flames_cli.stages.federate.validation import Validation, read_validation
+from flames_cli.stages.partition.notes import describe_lost_sites
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
 from flames_cli.store.clients import read_clients
 from flames_cli.store.files.aside import set_aside
@@ -131,7 +132,10 @@ def federate(
             listen = held.enter_context(logged(folder, config, listen, after, tuple(notes)))
         with tracked(folder, config, listen) as fed_trackers:
             if made:
-                listener = draw_during_rounds(folder, config, warn_at_start(made.plan, fed_trackers))
+                lost = describe_lost_sites(
+                    images.partition.content.sites_left_out if images.partition else {}
+                )
+                listener = draw_during_rounds(folder, config, warn_at_start(made.plan, fed_trackers, lost))
                 run_engine(made, Estimator(listener, made.plan.steps_a_round, config.fraction))
         if made or not folder.curves.is_file():
             draw_curves(folder, config, listen)

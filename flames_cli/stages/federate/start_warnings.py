@@ -1,6 +1,8 @@
-"""Warnings at the start of a federation: few training steps, and options for a name that has not joined."""
+"""Warnings at the start of a federation: few training steps, options for a name that has not joined, and
+those of the partition."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from flames_cli.fed.events import Event, FederationStarted, Noted, OnEvent
 from flames_cli.fed.plan import Plan
@@ -17,13 +19,16 @@ Clients = tuple[tuple[str, str, int], ...]
 """Name, modality and number of training images of each client."""
 
 
-def warn_at_start(plan: Plan, on_event: OnEvent) -> OnEvent:
-    """Return a listener that passes events on, and adds a note to the start for each warning."""
+def warn_at_start(plan: Plan, on_event: OnEvent, others: Sequence[str] = ()) -> OnEvent:
+    """Return a listener that passes events on, and adds a note to the start for each warning.
+
+    `others` are further warnings, which are known before the start.
+    """
 
     def listen(event: Event) -> None:
         on_event(event)
         if isinstance(event, FederationStarted):
-            for note in (few_steps(plan, event.clients), unknown_names(plan, event.clients)):
+            for note in (*others, few_steps(plan, event.clients), unknown_names(plan, event.clients)):
                 if note:
                     on_event(Noted(note))
 

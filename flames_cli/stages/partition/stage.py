@@ -10,7 +10,14 @@ from flames_cli.config import PartitionConfig
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.readers import READERS
 from flames_cli.stages.partition.cases import DataSet, by_collection, read_dataset, reader_name
-from flames_cli.stages.partition.clients import ClientPlan, Split, plan_clients, resolve_split
+from flames_cli.stages.partition.clients import SITE, ClientPlan, Split, plan_clients, resolve_split
+from flames_cli.stages.partition.notes import (
+    describe_lost_sites,
+    describe_test_only_sites,
+    find_lost_sites,
+    find_test_only_sites,
+    prepared_differently,
+)
 from flames_cli.stages.partition.server_sets import HeldOut, ServerPlan, hold_out_sites, plan_server
 from flames_cli.stages.partition.shared_patients import require_different_patients
 from flames_cli.stages.progress import Progress, silent
@@ -40,6 +47,8 @@ class Partitioned:
     partition: Partition
     aside: str = ""
     """New name of the partition that had this name before, which a run needs; empty if no run does."""
+    notes: tuple[str, ...] = ()
+    """Warnings for the user before training."""
 
 
 def partition(config: PartitionConfig, progress: Progress = silent) -> Partition:
@@ -97,6 +106,8 @@ def _make_partition(config: PartitionConfig, progress: Progress) -> Partitioned:
         require_different_patients(config.workspace, datasets)
     split = resolve_split(config.split, datasets)
     held_out = hold_out_sites(config.hold_out_site, datasets)
+    lost = find_lost_sites(datasets)
+    by_site = [dataset for dataset in held_out.seen if split[dataset.name] == SITE]
     clients = _plan_all_clients(config, held_out, split)
     server = plan_server(held_out)
     _require_distinct_shards(clients, server)
@@ -110,6 +121,7 @@ def _make_partition(config: PartitionConfig, progress: Progress) -> Partitioned:
             channels=channels,
             options=_options_as_run(config, split),
             left_out=held_out.left_out,
+            sites_left_out=lost,
         )
         if [_mark(path) for path in files] != before:
             raise FlamesError(
@@ -117,9 +129,14 @@ def _make_partition(config: PartitionConfig, progress: Progress) -> Partitioned:
             )
         verify_partition(folder, made)
         write_partition(folder / PARTITION_FILE, made)
+        notes = [
+            *describe_lost_sites(lost),
+            *describe_test_only_sites(find_test_only_sites(by_site)),
+            *prepared_differently(folder, made.clients),
+        ]
         aside = _keep_for_runs(config, hash_file(folder / PARTITION_FILE))
     remove_leftovers(target.parent, f"{config.name}{REMOVED}*")
-    return Partitioned(config.name, target, made, aside)
+    return Partitioned(config.name, target, made, aside, tuple(notes))
 
 
 def _keep_for_runs(config: PartitionConfig, sha256: str) -> str:

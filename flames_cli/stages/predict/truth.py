@@ -12,10 +12,9 @@ from flames_cli.arrays import Mask
 from flames_cli.core.scores.detection import match_lesions
 from flames_cli.core.scores.intervals import Interval, bootstrap_interval
 from flames_cli.core.scores.metrics import count_pixels, sum_counts
+from flames_cli.core.scores.surfaces import TOLERANCE_MM, surface_dice, surface_distances
 from flames_cli.errors import FlamesError
-from flames_cli.learn.surfaces import surface_dice, surface_distances
 from flames_cli.readers.inputs import InputImage
-from flames_cli.stages.evaluate.scoring import TOLERANCE_MM
 from flames_cli.store.prediction_folder import PredictedCase, TruthScores
 
 SUFFIXES = (".nii.gz", ".nii", ".png", ".tif", ".tiff", ".bmp", ".dcm", ".jpg", ".jpeg")

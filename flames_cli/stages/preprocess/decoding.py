@@ -12,10 +12,9 @@ from flames_cli.core.imaging.geometry import MaskResize, to_square
 from flames_cli.core.imaging.intensity import MAX_8_BIT, quantise, scale
 from flames_cli.core.imaging.lesions import FULL_MASK, measure_lesions, share_of
 from flames_cli.core.imaging.volumes import PLANES
-from flames_cli.readers.base import BadCase, RawCase, Reader, Source
+from flames_cli.readers.base import BadCase, RawCase, Reader, Source, describe_bad
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
 from flames_cli.stages.acceptance import FULL_MASK_CODE, make_id
-from flames_cli.stages.raw import describe_bad
 from flames_cli.store.cases import CaseInfo, encode_chunk
 
 

@@ -160,7 +160,7 @@ def _require_alike(part: Gathered, decoded: Decoded) -> None:
 def _spool(cases: Sequence[EncodedCase], number: str, spool: Spool) -> list[SpooledCase]:
     return [
         SpooledCase(
-            replace(case.info, case=join_name(number, case.info.case)),
+            replace(case.info, case=join_name(number, case.info.case)) if number else case.info,
             spool.add(case.image),
             spool.add(case.mask),
         )

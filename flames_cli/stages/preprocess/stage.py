@@ -85,6 +85,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
                     patient_unit=reader.patient_unit,
                     mask_resize=config.mask_resize,
                     intensities=rule_of(reader, modality, config),
+                    empty=config.empty,
                 ),
                 sets={own: rename_cases(cases, pseudonym_of) for own, cases in sets[modality, organ].items()},
                 part=part,

@@ -143,7 +143,22 @@ def describe_certificate(certificate: Path) -> CertificateInfo:
     Raises:
         FlamesError: it cannot be read as a certificate.
     """
-    read = _read_certificate(certificate)
+    return _info_of(_read_certificate(certificate))
+
+
+def describe_pem(text: str) -> CertificateInfo:
+    """Return the validity period and the names of a certificate in PEM that another machine has sent.
+
+    Raises:
+        ValueError: it cannot be read as a certificate.
+    """
+    try:
+        return _info_of(x509.load_pem_x509_certificate(text.encode()))
+    except _UNREADABLE as error:
+        raise ValueError("it is no certificate") from error
+
+
+def _info_of(read: x509.Certificate) -> CertificateInfo:
     return CertificateInfo(read.not_valid_before_utc, read.not_valid_after_utc, _names_of(read))
 
 

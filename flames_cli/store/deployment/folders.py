@@ -7,7 +7,6 @@ sites/NAME/      site.toml  ca.crt  node.key  node.pub, and files that the node 
 
 import re
 from dataclasses import dataclass
-from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import tomli_w
 from flames_cli.core.addresses import check_host, check_port, join_address, split_address
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import write_text
-from flames_cli.store.files.parse import parse_toml
+from flames_cli.store.files.parse import parse_toml, read_text
 from flames_cli.store.schema import DEPLOYMENT, SITE, Format, check_stamp, stamp
 
 SITE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,62}")
@@ -173,10 +172,18 @@ def read_deployment(path: Path) -> Deployment:
     """
     table = _read(path / "deployment.toml", DEPLOYMENT)
     try:
-        host, port = str(table["host"]), index(table["port"])
-        sites = [str(name) for name in table["sites"]]
-    except (KeyError, TypeError) as error:
+        host, port, sites = table["host"], table["port"], table["sites"]
+    except KeyError as error:
         raise FlamesError(f"{path / 'deployment.toml'} has no host, port or sites; restore it") from error
+    if type(port) is not int or not isinstance(host, str):
+        raise FlamesError(
+            f"{path / 'deployment.toml'} has the host {host!r} and the port {port!r}, expected a text and a "
+            "number; restore it"
+        )
+    if not (isinstance(sites, list) and all(isinstance(name, str) for name in sites)):
+        raise FlamesError(
+            f"{path / 'deployment.toml'} has the sites {sites!r}, expected a list of names; restore it"
+        )
     names = tuple(check_site_name(name) for name in sites)
     return Deployment(path, check_host(host), check_port(port), names)
 
@@ -194,12 +201,9 @@ def read_site(path: Path) -> Site:
         FlamesError: the file cannot be read, has another format or version, or has missing or wrong entries.
     """
     table = _read(path / "site.toml", SITE)
-    try:
-        name, superlink = str(table["name"]), str(table["superlink"])
-    except KeyError as error:
-        raise FlamesError(
-            f"{path / 'site.toml'} has no name or superlink; ask the server for the file"
-        ) from error
+    name, superlink = table.get("name"), table.get("superlink")
+    if not (isinstance(name, str) and isinstance(superlink, str)):
+        raise FlamesError(f"{path / 'site.toml'} has no name or superlink; ask the server for the file")
     split_address(superlink)
     return Site(path, check_site_name(name), superlink)
 
@@ -212,7 +216,7 @@ def _read(path: Path, format_: Format) -> dict[str, Any]:
     if not path.is_file():
         raise MissingArtifact(f"no {path.name} in {path.parent}; {_WHERE[format_.name]}")
     try:
-        table = parse_toml(path.read_text(encoding="utf-8"))
+        table = parse_toml(read_text(path))
     except (OSError, ValueError) as error:
         raise FlamesError(f"{path} cannot be read ({error}); restore it or copy it again") from error
     check_stamp(table, format_, path)

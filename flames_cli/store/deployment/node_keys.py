@@ -74,6 +74,16 @@ def public_key_of(private: Path) -> bytes:
     return _encode(key.public_key())
 
 
+def public_key_pem(private: Path) -> bytes:
+    """Return the public key of a node's private key in PEM, as Flower's server stores it.
+
+    Raises:
+        FlamesError: it cannot be read or has another type.
+    """
+    key = serialization.load_ssh_public_key(public_key_of(private))
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
 def _encode(key: ec.EllipticCurvePublicKey) -> bytes:
     return key.public_bytes(_SSH, serialization.PublicFormat.OpenSSH)
 

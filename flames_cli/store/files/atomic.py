@@ -35,9 +35,13 @@ def reason_of(error: OSError) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, synced: bool = False) -> Iterator[Path]:
     """Give a temporary path to write to; move it to `path` if the block ends without an error, else delete
     it.
+
+    Args:
+        path: the file.
+        synced: True if the block itself forces the content to the disk.
 
     Raises:
         NotWritten: the folder cannot be written or the disk is full.
@@ -47,7 +51,8 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            sync(temporary)
+            if not synced:
+                sync(temporary)
             temporary.replace(path)
             sync(path.parent)
         finally:
@@ -136,7 +141,7 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
             path.unlink(missing_ok=True)
 
 
-def write_all(file: FileIO, data: bytes) -> None:
+def write_all(file: FileIO, data: bytes | memoryview) -> None:
     """Write all of `data` to a file without a buffer: a disk that fills up accepts the first bytes and fails
     on the next write."""
     rest = memoryview(data)

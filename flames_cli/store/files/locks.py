@@ -2,10 +2,11 @@
 
 import errno
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
@@ -16,6 +17,9 @@ WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 """Error codes of disks without locks, as on some clusters; no process is kept out there."""
 
 POLL_SECONDS = 0.2
+
+HOLDER = "{holder}"
+"""Part of a message that becomes the number of the process that has the lock."""
 
 ROUNDS = "+rounds"
 """Suffix after a run's name, which contains no +."""
@@ -29,7 +33,8 @@ def locked(folder: Path, busy: str = "", shared: bool = False, seconds: float = 
 
     Args:
         folder: the folder to lock.
-        busy: message if another process has locked the folder; by default, the message for a run.
+        busy: message if another process has locked the folder; by default, the message for a run. HOLDER in
+            it becomes the number of that process, in brackets, if it is known.
         shared: True if other processes may hold a shared lock simultaneously: all of them only read.
         seconds: time to wait until the other process unlocks the folder.
 
@@ -41,10 +46,12 @@ def locked(folder: Path, busy: str = "", shared: bool = False, seconds: float = 
             _hold_within(descriptor, shared, seconds)
         except BlockingIOError:
             raise FlamesError(
-                busy
+                busy.replace(HOLDER, _holder(descriptor))
                 or f"another process runs '{folder.name.removesuffix(ROUNDS)}'; wait for its end, stop it, "
                 "or pass another --run"
             ) from None
+        if not shared:
+            _sign(descriptor)
         yield
 
 
@@ -126,6 +133,21 @@ def is_locked(folder: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    """Write the number of this process and its machine into a lock file that this process has locked."""
+    with suppress(OSError):  # the disk is full: the lock itself needs no space
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    """Return which process has signed a lock file, such as ` (process 5)`; empty if it is not known."""
+    number, _, host = os.pread(descriptor, 300, 0).decode("utf-8", errors="replace").partition(" ")
+    if not number.isdecimal():
+        return ""
+    return f" (process {number})" if host == socket.gethostname() else f" (process {number} of {host})"
 
 
 def _hold_within(descriptor: int, shared: bool, seconds: float) -> None:

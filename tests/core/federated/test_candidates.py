@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.aggregation import RoundSettings, apply_round
 from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import (
     CANDIDATES,
@@ -94,7 +94,7 @@ def test_equal_shares_of_clients_of_one_size_are_the_plain_mean():
 
 
 def round_of(state, *reports, algorithm=ADAPTIVE, limit=None):
-    return apply_round(state, reports, algorithm, limit=limit or NormLimit())
+    return apply_round(state, reports, algorithm, settings=RoundSettings(limit=limit or NormLimit()))
 
 
 def first_round():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flames_cli.core.federated import running_sum
+from flames_cli.core.federated import blocks
 from flames_cli.core.federated.choice import flames_alpha
 from flames_cli.core.federated.flames_blend import blend_flames
 from flames_cli.core.federated.running_sum import weighted_mean
@@ -151,7 +151,7 @@ def test_blend_neither_changes_nor_shares_its_inputs(k):
 
 
 def test_entries_of_any_size_and_layout_are_blended_completely(monkeypatch):
-    monkeypatch.setattr(running_sum, "BLOCK", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
     values = [np.arange(15, dtype=np.float32).reshape(3, 5) * scale for scale in (1, 2, 6)]
     laid_out = [np.asfortranarray(values[0]), values[1], np.ascontiguousarray(values[2].T).T]
     for order in ([0, 1, 2], [1, 2, 0]):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.aggregation import RoundSettings, apply_round
 from flames_cli.core.federated.algorithm import Algorithm, Privacy
 from flames_cli.core.federated.blends import MeanBlend, make_blend
 from flames_cli.core.federated.privacy import (
@@ -79,7 +79,7 @@ def test_values_that_are_not_finite_stay_so_that_the_server_rejects_them(bad):
         State(0, {"all": model()}),
         [Report("bad", "MRI", sent, 1), Report("good", "MRI", model(0.1), 1)],
         replace(FEDAVG, privacy=Privacy(1.0, 1.0, 1e-5)),
-        noise=KEY,
+        settings=RoundSettings(noise=KEY),
     ).rejected
     assert refused == {"bad": "'w' contains values that are not finite"}
 
@@ -169,7 +169,9 @@ def test_a_report_that_was_not_clipped_is_rejected_and_the_round_continues():
     privacy = Privacy(1.0, 0.5, 1e-5)
     state = State(4, {"all": model()}, releases=6)
     reports = [Report("a", "MRI", model(5.0), 1), Report("b", "US", clip_update(model(5.0), model(), 0.5), 1)]
-    result = apply_round(state, reports, replace(FEDAVG, privacy=privacy), ENTRIES, noise=KEY)
+    result = apply_round(
+        state, reports, replace(FEDAVG, privacy=privacy), ENTRIES, settings=RoundSettings(noise=KEY)
+    )
     assert result.accepted == ("b",)
     reason = result.rejected["a"]
     assert reason.startswith("its update has a norm of 10.6")
@@ -184,9 +186,9 @@ def test_entries_that_are_not_shared_and_counters_stay_as_they_were():
     sent = {"w": model(0.2)["w"], "n": np.array(99)}
     state = State(0, {"all": model()})
     private = replace(FEDAVG, privacy=Privacy(1.0, 1.0, 1e-5))
-    server = apply_round(state, [Report("a", "MRI", sent, 1)], private, entries, noise=KEY).state.server[
-        "all"
-    ]
+    server = apply_round(
+        state, [Report("a", "MRI", sent, 1)], private, entries, settings=RoundSettings(noise=KEY)
+    ).state.server["all"]
     assert [name for name in server if not np.array_equal(server[name], model()[name])] == ["w"]
 
 
@@ -207,7 +209,9 @@ def test_an_average_is_made_of_released_models_only():
     for _ in range(2):
         sent = clip_update(model(1.0), states[-1].server["all"], 1.0)
         reports = [Report("a", "MRI", sent, 1)]
-        states.append(apply_round(states[-1], reports, private, ENTRIES, noise=KEY).state)
+        states.append(
+            apply_round(states[-1], reports, private, ENTRIES, settings=RoundSettings(noise=KEY)).state
+        )
     _, one, two = (state.server["all"]["w"].astype(float) for state in states)
     used = states[-1].final_server_model("all", "MRI")["w"]
     np.testing.assert_allclose(used, (one + 2 * two) / 3, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flames_cli.core.federated.aggregation import apply_round
+from flames_cli.core.federated.aggregation import RoundSettings, apply_round
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import Entries, Moved, Report, State
 from flames_cli.core.federated.update_norms import NO_LIMIT, NormLimit, distance, known_moves
@@ -28,7 +28,7 @@ def report_of(client, step, steps=1, mean=0.1, **more):
 
 def round_of(state, steps, limit=FIVE):
     reports = [report_of(client, step) for client, step in steps.items()]
-    return apply_round(state, iter(reports), FEDAVG, ENTRIES, limit=limit)
+    return apply_round(state, iter(reports), FEDAVG, ENTRIES, settings=RoundSettings(limit=limit))
 
 
 def moved(norm, steps=1, **parts):
@@ -151,7 +151,7 @@ def of_two_modalities(state, mri, us, means=(0.1, 0.1)):
     reports = [report_of(client, step, mean=means[0]) for client, step in mri.items()]
     reports += [replace(report_of(client, step, mean=means[1]), modality="US") for client, step in us.items()]
     algorithm = Algorithm(local_update="plain", groups="modality", blend="mean")
-    return apply_round(state, reports, algorithm, ENTRIES, limit=FIVE)
+    return apply_round(state, reports, algorithm, ENTRIES, settings=RoundSettings(limit=FIVE))
 
 
 def test_the_first_client_of_a_modality_may_come_when_the_others_hardly_move_any_more():
@@ -185,9 +185,13 @@ def test_reports_are_held_only_until_others_are_known():
             yield report_of(f"c{number}", 1.0)
             alive.append("asked again")
 
-    first = apply_round(State(0, {"all": START}), reports(3), FEDAVG, ENTRIES, limit=NormLimit(5.0))
+    first = apply_round(
+        State(0, {"all": START}), reports(3), FEDAVG, ENTRIES, settings=RoundSettings(limit=NormLimit(5.0))
+    )
     assert first.accepted == ("c0", "c1", "c2")
-    second = apply_round(first.state, reports(3), FEDAVG, ENTRIES, limit=NormLimit(5.0))
+    second = apply_round(
+        first.state, reports(3), FEDAVG, ENTRIES, settings=RoundSettings(limit=NormLimit(5.0))
+    )
     assert second.accepted == first.accepted
 
 
@@ -205,13 +209,17 @@ def test_a_client_is_measured_from_its_own_model():
     own = {**START, "w": START["w"] + np.float32(100)}
     state = State(3, {"all": START}, {"a": own})
     near = replace(report_of("a", 1.0), weights={**own, "w": own["w"] + np.float32(1)})
-    result = apply_round(state, [near, report_of("b", 1.0)], algorithm, ENTRIES, limit=NormLimit(5.0))
+    result = apply_round(
+        state, [near, report_of("b", 1.0)], algorithm, ENTRIES, settings=RoundSettings(limit=NormLimit(5.0))
+    )
     assert result.accepted == ("a", "b")
 
 
 def test_a_second_report_is_rejected_while_the_first_one_waits():
     reports = [report_of("a", 1.0), report_of("a", 1.0), report_of("b", 1.0)]
-    result = apply_round(State(0, {"all": START}), reports, FEDAVG, ENTRIES, limit=NormLimit(5.0))
+    result = apply_round(
+        State(0, {"all": START}), reports, FEDAVG, ENTRIES, settings=RoundSettings(limit=NormLimit(5.0))
+    )
     assert result.accepted == ("a", "b")
     assert result.rejected == {"a": "it reported twice in one round"}
 

@@ -24,11 +24,12 @@ def test_two_windows_of_one_modality_are_noted_with_the_names_of_their_clients()
 
 
 def test_every_kind_of_rule_is_compared_on_its_own():
-    one = Preparation((WIDE,), ("axial",), ("aligned",))
-    other = Preparation((WIDE,), ("coronal",), ("paper",))
+    one = Preparation((WIDE,), ("axial",), ("aligned",), ("skip",))
+    other = Preparation((WIDE,), ("coronal",), ("paper",), ("keep",))
     notes = describe_differences([("a", "CT", one), ("b", "CT", other)])
-    assert ["--plane" in notes[0], "--mask-resize" in notes[1]] == [True, True]
-    assert len(notes) == 2
+    assert ["--plane" in notes[0], "--mask-resize" in notes[1], "--empty" in notes[2]] == [True] * 3
+    assert "images without a lesion: a: skip; b: keep" in notes[2]
+    assert len(notes) == 3
 
 
 def test_the_order_of_a_clients_rules_and_rules_that_are_not_known_make_no_difference():

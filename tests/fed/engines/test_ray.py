@@ -19,8 +19,8 @@ def test_as_many_clients_train_simultaneously_as_cpus_and_gpus_allow(
 def test_flower_gets_the_part_of_a_gpu_that_a_client_uses(gpus, share, monkeypatch):
     monkeypatch.setattr(ray, "available_cores", lambda: 6)
     assert ray._federation_config(Resources(5, 2, 4, gpus)) == {
-        "num-supernodes": 5,
-        "client-resources-num-cpus": 2,
-        "init-args-num-cpus": 6,
-        "client-resources-num-gpus": share,
+        "num_supernodes": 5,
+        "client_resources_num_cpus": 2,
+        "init_args_num_cpus": 6,
+        "client_resources_num_gpus": share,
     }

@@ -15,8 +15,9 @@ from flames_cli.core.imaging.geometry import map_from_square, to_square
 from flames_cli.core.imaging.intensity import dequantise, percentile_range, quantise, scale
 from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.imaging.volumes import from_ras, take_slice, to_ras
+from flames_cli.errors import FlamesError
 from flames_cli.learn.formats.monai_configs import SCHEMA
-from flames_cli.learn.formats.writing import write_formats
+from flames_cli.learn.formats.writing import require_formats, write_formats
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.use import open_model
@@ -232,3 +233,9 @@ def test_a_bundle_that_the_user_has_changed_is_renamed(made, tmp_path):
     write_formats(tmp_path, info, weights, ["monai-bundle"], NO_IMAGES)
     assert '"sw_batch_size": 4' in (tmp_path / "monai-bundle-old-1/configs/inference.json").read_text()
     assert '"sw_batch_size": 16' in config.read_text()
+
+
+def test_a_bundle_without_monai_is_an_error_that_names_the_extra(monkeypatch):
+    monkeypatch.setattr("flames_cli.learn.formats.monai_bundle.find_spec", lambda _: None)
+    with pytest.raises(FlamesError, match=r"needs the package monai.*flames-cli\[monai-bundle\]"):
+        require_formats(["torch-export", "monai-bundle"])

@@ -1,11 +1,7 @@
 """Checks of a node's connection to its server: a stub on loopback with right or wrong answers."""
 
 import socket
-import ssl
-import threading
-import time
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -15,8 +11,8 @@ from flames_cli.stages.deploy.check_connection import Answer, check_clock, check
 from flames_cli.stages.deploy.findings import passed
 from flames_cli.stages.deploy.init import init_deployment, renew_certificate
 from flames_cli.store.deployment import certificates
+from tests.stages.deploy.conftest import OURS
 
-OURS = {"x-flames-version": __version__, "x-flames-protocol": str(PROTOCOL)}
 WELL = [
     "was reached",
     "the server has a certificate for",
@@ -31,41 +27,6 @@ def no_proxy(monkeypatch):
     for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-
-
-@pytest.fixture
-def serve(deployment):
-    """serve(headers, ahead, tls): a server at the deployment's port, with its clock `ahead` seconds ahead."""
-    running = []
-
-    def start(headers=OURS, ahead=0.0, tls=True):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(200 if self.path == "/health" else 404)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-
-            def date_time_string(self, timestamp=None):
-                return formatdate(time.time() + ahead, usegmt=True)
-
-            def log_message(self, *args):
-                pass
-
-        server = HTTPServer(("127.0.0.1", deployment.port), Handler)
-        if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(deployment.server_certificate, deployment.server_key)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        running.append((server, thread))
-
-    yield start
-    for server, thread in running:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def at_site(deployment, host="127.0.0.1", **options):

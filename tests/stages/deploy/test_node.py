@@ -1,8 +1,11 @@
 """A site's node: its settings, and how it is run."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +17,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.node import NodeSettings, settings_of
 from flames_cli.stages.deploy import node
 from flames_cli.stages.deploy.node import find_site, join, node_command, node_config, settings_for
+from flames_cli.store.deployment import certificates
 from flames_cli.store.workspace import partition_folder
 
 FAILS = "print('[code: 2004] Failed to activate SuperNode.')"
@@ -206,3 +210,60 @@ def test_the_error_for_a_site_without_its_key_names_the_fix(deployment, shard):
 
     with pytest.raises(FlamesError, match=r"node\.key does not exist; `flames deploy check --site"):
         join(deployment.site("a"), settings(deployment, shard), False, print)
+
+
+def renew(deployment, monkeypatch, backdated, days):
+    """Make the deployment's certificates from `backdated` days ago to `days` from now."""
+    monkeypatch.setattr(certificates, "BACKDATED", timedelta(days=backdated))
+    monkeypatch.setattr(certificates, "AUTHORITY_DAYS", days)
+    certificates.make_authority(deployment.ca_certificate, deployment.ca_key, days)
+    shutil.copy(deployment.ca_certificate, deployment.site("a").ca_certificate)
+
+
+@pytest.mark.parametrize(
+    ("backdated", "days", "says"),
+    [
+        (30, -1, r"ca\.crt expired on 20.* UTC, and this machine's clock says 20"),
+        (-2, 9, "is valid only from"),
+    ],
+)
+def test_a_certificate_that_is_not_valid_now_is_an_error_before_the_node_starts(
+    backdated, days, says, deployment, shard, runs, monkeypatch
+):
+    renew(deployment, monkeypatch, backdated, days)
+    processes = runs(STAYS)
+    with pytest.raises(FlamesError, match=says):
+        join(deployment.site("a"), settings(deployment, shard), False, print)
+    assert processes == []
+
+
+def test_a_certificate_that_expires_soon_is_shown_when_the_node_starts(deployment, shard, runs, monkeypatch):
+    renew(deployment, monkeypatch, 1, 12)
+    runs(STAYS)
+    pauses = Pauses("connected")
+    join(deployment.site("a"), settings(deployment, shard), False, pauses.shown.append, pauses)
+    assert "ca.crt expires in 11 days" in pauses.shown[0]
+
+
+def test_a_second_node_of_a_site_is_refused_by_the_number_of_the_first_and_its_log_is_untouched(
+    deployment, shard, runs
+):
+    site, processes = deployment.site("a"), runs(STAYS, STAYS, STAYS)
+    pauses, found = Pauses("connected"), []
+
+    def pause(seconds: float) -> None:
+        if pauses.shown and not found:
+            log = (site.path / "node.log").read_bytes()
+            with pytest.raises(FlamesError) as caught:
+                join(site, settings(deployment, shard), False, print)
+            found.extend([str(caught.value), (site.path / "node.log").read_bytes() == log])
+        pauses(seconds)
+
+    join(site, settings(deployment, shard), False, pauses.shown.append, pause)
+    assert f"another process runs this site's node (process {os.getpid()}), expected one" in found[0]
+    assert found[1]
+    assert len(processes) == 1
+
+    again = Pauses("connected")
+    join(site, settings(deployment, shard), False, again.shown.append, again)
+    assert len(processes) == 2  # the lock ended with the first node; a stale file does not matter

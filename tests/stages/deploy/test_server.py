@@ -5,16 +5,18 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.flower.control_api import NodeRecord
-from flames_cli.flower.processes import listen
+from flames_cli.flower.processes import free_port, listen
 from flames_cli.stages.deploy import server
-from flames_cli.stages.deploy.init import add_site, remove_site
+from flames_cli.stages.deploy.init import add_site, init_deployment, remove_site, renew_certificate
 from flames_cli.stages.deploy.server import Timing, check_bind, read_node_ids, serve, server_command
+from flames_cli.store.deployment import certificates
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.files.atomic import write_json
 from tests.support.flower import StubCli
@@ -304,3 +306,51 @@ def test_node_ids_may_be_as_large_as_flowers(deployment):
     deployment.nodes.write_text(json.dumps({"a": 2**64 - 1}))
 
     assert read_node_ids(deployment) == {"a": 2**64 - 1}
+
+
+@pytest.mark.parametrize(
+    ("backdated", "days", "says"),
+    [
+        (30, -1, r"server\.crt expired on .*; run `flames deploy renew` and restart"),
+        (-2, 9, "valid only from"),
+    ],
+)
+def test_a_certificate_that_is_not_valid_now_is_an_error_before_anything_starts(
+    backdated, days, says, deployment, cli, monkeypatch
+):
+    monkeypatch.setattr(certificates, "BACKDATED", timedelta(days=backdated))
+    monkeypatch.setattr("flames_cli.stages.deploy.init._check_days", lambda days: None)
+    renew_certificate(deployment.path, days)
+    shown = Shown()
+    with pytest.raises(FlamesError, match=says):
+        serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
+    assert shown.lines == []
+    assert not deployment.log.exists()
+
+
+def test_a_server_shows_what_will_end_it_and_a_second_node_of_a_site(deployment, cli):
+    renew_certificate(deployment.path, 12)
+
+    def second_node() -> None:
+        with deployment.log.open("a") as log:
+            log.write("exception: SuperNode with node ID 102 could not be activated.\n")
+
+    shown = Shown(
+        ("READY", second_node),
+        ("b: another node with the key", lambda: renew_certificate(deployment.path, 100)),
+        ("was renewed", end),
+    )
+    serve(deployment.path, "127.0.0.1", False, shown, shown.ready, QUICK)
+    assert "server.crt expires in 11 days" in shown.lines[0]
+    assert sum("expires" in line for line in shown.lines) == 1
+
+
+def test_a_server_with_an_ipv6_address_listens_at_all_of_ipv6_and_its_sites_connect_by_brackets(
+    tmp_path, cli
+):
+    made = init_deployment(tmp_path / "six", "[::1]", free_port("::1"), ["a"], 825)
+    assert made.host == "::1"
+    assert made.superlink == f"[::1]:{made.port}" == made.site("a").superlink
+    shown = Shown(("READY", end))
+    serve(made.path, None, False, shown, shown.ready, QUICK)
+    assert any(line.startswith(f"ready at [::1]:{made.port} (listens at ::,") for line in shown.lines)

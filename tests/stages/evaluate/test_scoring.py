@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from flames_cli.core.scores.metrics import case_metrics, count_pixels
+from flames_cli.core.scores.surfaces import surface_distances
 from flames_cli.learn.data import ShardDataset
-from flames_cli.learn.surfaces import surface_distances
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
 from flames_cli.stages.evaluate.scoring import RunFacts, score_cases, score_volumes
 from flames_cli.store.h5 import read_shard_sets

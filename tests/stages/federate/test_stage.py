@@ -29,6 +29,7 @@ from flames_cli.fed.jobs import Job
 from flames_cli.fed.messages import Profile, TrainRequest
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.records import message_bytes
+from flames_cli.learn import devices
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.federate import engines, stage
 from flames_cli.stages.federate.planning import encoder_weights_of
@@ -46,6 +47,7 @@ from flames_cli.store.runs import RunFolder, list_runs, read_config
 from flames_cli.store.workspace import partition_file, partition_folder
 from tests.support.asserts import assert_same_state, without_timings
 from tests.support.federation import make_profile
+from tests.support.packed import entries_in
 from tests.support.stages import evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
@@ -377,6 +379,20 @@ def seal(root):
     write_partition(file, replace(made, **entries))
 
 
+def test_a_run_on_two_devices_is_the_run_on_one(tiny, monkeypatch):
+    """Two threads on the CPU take the places of two GPUs."""
+    root, used = tiny(), []
+    one = federate(federate_config(root, run="one"))
+    monkeypatch.setattr(engines, "count_gpus", lambda: 2)
+    monkeypatch.setattr(engines, "use_gpu", used.append)
+    monkeypatch.setattr(devices, "_available", lambda: ["cpu"])
+    two = federate(federate_config(root, run="two", device="auto"))
+    assert used == [0, 1]
+    assert_same_state(state_of(two), state_of(one))
+    assert (two.final, two.chosen) == (one.final, one.chosen)
+    assert without_timings(two.records) == without_timings(one.records)
+
+
 def scramble_test_set(shard):
     """Replace every test image and mask with noise."""
     rng = derive_rng(0, shard.name)
@@ -417,7 +433,7 @@ def test_only_weights_counts_and_means_leave_a_client(tiny, messages):
     for message in messages:
         for record in message.content.values():
             if isinstance(record, ArrayRecord):
-                shapes = {name: array.numpy().shape for name, array in record.items()}
+                shapes = {name: array.shape for name, array in entries_in(record).items()}
                 assert shapes in (model, {name: model[name] for name in statistics})
             elif isinstance(record, ConfigRecord):
                 assert set(record) <= scalars

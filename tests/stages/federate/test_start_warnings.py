@@ -48,6 +48,15 @@ def test_half_of_the_clients_make_half_of_the_steps():
     assert "(model all: 180)" in few_steps(replace(plan("fedavg", 60), fraction=0.5), CLIENTS)
 
 
+def test_warnings_that_are_known_before_the_start_come_first():
+    events = []
+    listen = warn_at_start(plan("fedavg", 1), events.append, ["site healthy of h is no client"])
+    listen(FederationStarted(CLIENTS, 1, 1))
+    notes = [event.note for event in events if isinstance(event, Noted)]
+    assert notes[0] == "site healthy of h is no client"
+    assert "few training steps" in notes[1]
+
+
 def test_an_option_for_a_name_that_has_not_joined_is_noted():
     named = replace(
         plan("flames", 1), own_training={"lr": {"US": 1e-3, "m3": 0.01}, "local_epochs": {"u1": 2}}

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from flames_cli.core.scores.metrics import count_pixels, sum_counts
+from flames_cli.core.scores.surfaces import surface_dice, surface_distances
 from flames_cli.errors import FlamesError
-from flames_cli.learn.surfaces import surface_dice, surface_distances
 from flames_cli.stages.predict.truth import score, summarise_truth
 from flames_cli.store.prediction_folder import PredictedCase
 from tests.stages.predict.conftest import blobs, write_still, write_volume

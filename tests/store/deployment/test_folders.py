@@ -58,8 +58,22 @@ DAMAGED = {
     "another format": ('format = "flames-run"', "is flames-run, expected flames-deployment"),
     "newer": (HEAD.replace("1", "2"), "has version 2 of flames-deployment, this release reads 1"),
     "no host": (HEAD + "port = 1\nsites = []", "has no host, port or sites"),
-    "port of words": (HEAD + 'host = "a.org"\nport = "x"\nsites = []', "has no host, port or sites"),
-    "no list": (HEAD + 'host = "a.org"\nport = 1\nsites = 3', "has no host, port or sites"),
+    "port of words": (
+        HEAD + 'host = "a.org"\nport = "x"\nsites = []',
+        "the port 'x', expected a text and a n",
+    ),
+    "port of true": (
+        HEAD + 'host = "a.org"\nport = true\nsites = []',
+        "the port True, expected a text and a",
+    ),
+    "host of true": (
+        HEAD + "host = true\nport = 1\nsites = []",
+        "has the host True and the port 1, expected",
+    ),
+    "no list": (HEAD + 'host = "a.org"\nport = 1\nsites = 3', "has the sites 3, expected a list of names"),
+    "one text": (HEAD + 'host = "a.org"\nport = 1\nsites = "ab"', "has the sites 'ab', expected a list of"),
+    "site of true": (HEAD + 'host = "a.org"\nport = 1\nsites = [true]', "expected a list of names"),
+    "UTF-16": ("\0h\0o", "cannot be read (it contains zero bytes, so it is UTF-16"),
     "no such host": (HEAD + 'host = "a b"\nport = 1\nsites = []', "'a b' is not a host"),
     "no such port": (HEAD + 'host = "a.org"\nport = 0\nsites = []', "there is no port 0"),
     "site elsewhere": (HEAD + 'host = "a.org"\nport = 1\nsites = ["../a"]', "'../a' cannot name a site"),
@@ -78,6 +92,7 @@ def test_a_damaged_deployment_is_rejected(what, tmp_path):
     ("content", "says"),
     [
         ("", "has no name or superlink"),
+        ('name = true\nsuperlink = "a.org:1"', "has no name or superlink"),
         ('name = ".."\nsuperlink = "a.org:1"', "cannot name a site"),
         ('name = "a"\nsuperlink = "a.org"', "'a.org' is not HOST:PORT"),
     ],
@@ -97,3 +112,12 @@ def test_names_that_can_be_files_are_kept(name):
 def test_names_that_cannot_be_files_are_rejected(name):
     with pytest.raises(FlamesError, match="cannot name a site; use letters, digits"):
         check_site_name(name)
+
+
+def test_files_that_were_edited_on_windows_are_read(tmp_path):
+    head = "\ufeff" + HEAD + 'host = "a.org"\nport = 1\nsites = ["a"]\n'
+    (tmp_path / "deployment.toml").write_bytes(head.replace("\n", "\r\n").encode())
+    assert read_deployment(tmp_path).sites == ("a",)
+    site = "\ufeff" + SITE_HEAD + 'name = "a"\nsuperlink = "a.org:1"\n'
+    (tmp_path / "site.toml").write_bytes(site.replace("\n", "\r\n").encode())
+    assert read_site(tmp_path).name == "a"
