@@ -14,7 +14,7 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import STD, ShardDataset, iterate_batches
 from flames_cli.learn.device_shard import DeviceShard
-from flames_cli.learn.devices import autocast, memory_format, pick_precision
+from flames_cli.learn.devices import autocast, memory_format, pick_precision, place
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.predict import validate
@@ -98,7 +98,6 @@ def _measure(
     """Time what the toolkit does today."""
     device, n = run.device, len(train)
     precision = pick_precision("auto", device, job.model)
-    layout = memory_format(device, precision)
 
     def note(name: str, seconds: float, images: int) -> None:
         pieces[name] = _piece(seconds, images)
@@ -117,7 +116,7 @@ def _measure(
     _time_shard(job, train, run, note)
     seconds, model = _timed(lambda: build_model(job.model, seed=0, **job.options))
     note("build the model (each client, each round)", seconds, n)
-    seconds, _ = _timed(lambda: model.to(device).to(memory_format=layout))
+    seconds, _ = _timed(lambda: place(model, device, precision))
     note("model → device", seconds, n)
     _time_step(job, model, run, note)
     weights = to_weights(model)

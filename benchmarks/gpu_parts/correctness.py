@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flames_cli.core.scores.metrics import dice
 from flames_cli.learn.data import ShardDataset
-from flames_cli.learn.devices import Precision, autocast, memory_format
+from flames_cli.learn.devices import Precision, autocast, memory_format, place
 from flames_cli.learn.models import MODELS
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
@@ -55,7 +55,7 @@ class Bench:
 
     def place(self, model: SegmentationModel, device: torch.device) -> SegmentationModel:
         """Put `model` on a device as the toolkit does for float32."""
-        return model.to(device).to(memory_format=memory_format(device, "fp32"))
+        return place(model, device, "fp32")
 
     def cases(self, n: int, seed: int = 0) -> ShardDataset:
         """Return `n` cases of the bench's size."""
@@ -96,16 +96,16 @@ def summary(figures: dict[str, Any], models: Iterable[str]) -> list[str]:
 
 def check_model(bench: Bench, name: str) -> dict[str, float]:
     """Return the errors of the device beside the CPU, by what is compared."""
-    model = bench.build(name)
+    model = bench.place(bench.build(name), CPU)
     images, masks = draw_batch(bench.size, bench.batch, CPU)
     loss, gradient = differentiate(model, images, masks, CPU, "fp32")
     _, again = differentiate(
-        model.to(memory_format=torch.channels_last),
-        images.to(memory_format=torch.channels_last),
+        model.to(memory_format=torch.contiguous_format),
+        images,
         masks,
         CPU,
         "fp32",
-        torch.channels_last,
+        torch.contiguous_format,
     )
     there = bench.place(bench.build(name), bench.device)
     device_loss, device_gradient = differentiate(there, images, masks, bench.device, "fp32")

@@ -8,7 +8,7 @@ import torch
 from flames_cli.core.rng import derive_rng
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import MEAN, STD, ShardDataset
-from flames_cli.learn.devices import memory_format, pick_precision
+from flames_cli.learn.devices import pick_precision, place
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import LocalRound, TrainOptions
 from flames_cli.learn.training_loss import training_loss
@@ -55,7 +55,7 @@ def run_toolkit(job: Job, run: Run, meter: Meter) -> Row:
     """
     device, steps = run.device, 2 if run.toy else TOOLKIT_STEPS
     precision = pick_precision("auto", device, job.model)
-    model = job.build().to(device).to(memory_format=memory_format(device, precision))
+    model = place(job.build(), device, precision)
     train, val = (ShardDataset([draw_cases(n * job.batch, job.size)]) for n in (steps, 1))
     local = LocalRound(seed=0, round=1, client="a", options=TrainOptions(batch_size=job.batch))
     # As in the rounds after the first: the data are on the device, and steps are recorded.

@@ -7,7 +7,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from flames_cli.learn.data import ShardDataset
-from flames_cli.learn.devices import memory_format, pick_precision
+from flames_cli.learn.devices import pick_precision, place
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import LocalRound, TrainOptions
 from gpu_parts.inputs import Job, draw_cases, main_job
@@ -86,7 +86,7 @@ def profile_toolkit(job: Job, run: Run) -> dict[str, Any]:
     """Profile an epoch of the toolkit's training, validation included."""
     device = run.device
     precision = pick_precision("auto", device, job.model)
-    model = job.build().to(device).to(memory_format=memory_format(device, precision))
+    model = place(job.build(), device, precision)
     train, val = (ShardDataset([draw_cases(n * job.batch, job.size)]) for n in (STEPS, 1))
     local = LocalRound(seed=0, round=1, client="a", options=TrainOptions(batch_size=job.batch))
 

@@ -7,7 +7,7 @@ from typing import Any
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import LastReport, State
 from flames_cli.fed.algorithms import ALGORITHMS
-from flames_cli.learn.devices import memory_format, pick_precision
+from flames_cli.learn.devices import pick_precision, place
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.entries import describe_entries
@@ -102,7 +102,7 @@ def _start(name: str, run: Run, hospitals: Hospitals, pool: ThreadPoolExecutor) 
     }
     return Federation(
         hospitals,
-        model.to(run.device).to(memory_format=memory_format(run.device, precision)),
+        place(model, run.device, precision),
         entries,
         run.device,
         precision,

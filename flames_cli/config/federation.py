@@ -45,6 +45,12 @@ class FederateConfig(_TrainSection, Section):
     )
     device: Device = option("auto", "Device for training.", may_change=True)
     precision: Precision = option("auto", "Precision of the model's arithmetic.", may_change=True)
+    compile: Literal["auto", "off", "on"] = option(
+        "auto",
+        "Compile the model with torch.compile, which takes a minute or more: on, off, or auto (on CUDA if "
+        "the training left takes 10 minutes or more).",
+        may_change=True,
+    )
     lr_by_modality: dict[str, Rate] = option(
         {}, "Learning rates of modalities or clients that have their own.", TRAINING
     )
@@ -98,9 +104,9 @@ class FederateConfig(_TrainSection, Section):
     fraction: Part = option(
         1.0, "Fraction of the clients of each modality that a round asks; they are drawn by seed.", FEDERATION
     )
-    wire_dtype: Literal["fp32", "fp16", "bf16"] = option(
+    wire_dtype: Literal["fp32", "fp16", "bf16", "int8"] = option(
         "fp32",
-        "Type in which weights travel; fp16 and bf16 take half the bytes.",
+        "Type in which weights travel; fp16 and bf16 take half the bytes, int8 a quarter for reports.",
         FEDERATION,
         may_change=True,
     )

@@ -79,8 +79,8 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
         say(settings, note)
         on_event(Noted(f"client {profile.client}: {note}"))
 
-    report, save_state = train_client(task, settings, profile, cache, Watch(on_step, on_note))
-    reply = pack_report(report, message)
+    report, coded, save_state = train_client(task, settings, profile, cache, Watch(on_step, on_note))
+    reply = pack_report(report, message, coded)
     # The state is saved only after packing: without a report, the next round must start from the old state.
     save_state()
     log.end_training(report, reply)

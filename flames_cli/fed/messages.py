@@ -1,21 +1,23 @@
 """Messages between server and nodes: profiles, models and reports, packed into Flower messages and back."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
 from flames_cli.arrays import Weights
-from flames_cli.core.federated.choice import Prior
+from flames_cli.core.federated.choice import Choice, Prior
+from flames_cli.core.federated.coding import Coded
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.federated.wire import check_wire
 from flames_cli.core.imaging.preparation import NOT_KNOWN, Preparation
 from flames_cli.errors import FlamesError
 from flames_cli.fed.choice_records import CHOICE, pack_choice, pack_prior, unpack_choice, unpack_prior
 from flames_cli.fed.numbers import read_integer, read_number
-from flames_cli.fed.records import Packed, add_arrays, config_of, record_of, unpack_weights
+from flames_cli.fed.records import Packed, add_arrays, config_of, pack_coded, record_of, unpack_weights
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.learn.train_options import TrainOptions, rejection_reason
 from flames_cli.store.clients import parse_preparation, preparation_text
@@ -291,8 +293,10 @@ def _find_arrays(message: Message, name: str) -> Weights | None:
     return unpack_weights(message, name) if name in message.content else None
 
 
-def pack_report(report: Report, request: Message) -> Message:
+def pack_report(report: Report, request: Message, coded: Coded | None = None) -> Message:
     """Return a client's reply to a training request; floats travel in the same type as in the request.
+
+    `coded` are the report's weights as they travel; None: they travel as values.
 
     Raises:
         FlamesError: a value is outside the range of the wire type.
@@ -306,12 +310,18 @@ def pack_report(report: Report, request: Message) -> Message:
     if report.choice:
         content[CHOICE] = pack_choice(report.choice)
     wire = str(asked["wire_dtype"])
-    add_arrays(content, wire, {ARRAYS: report.weights, CONTROL: report.control, STYLE: report.style})
+    weights = pack_coded(coded) if coded else report.weights
+    add_arrays(content, wire, {ARRAYS: weights, CONTROL: report.control, STYLE: report.style})
     return Message(content, reply_to=request)
 
 
-def unpack_report(reply: Message) -> Report:
-    """Return the report in `reply`.
+StartOf = Callable[[Choice | None], Weights]
+"""start_of(choice) returns the server's weights of the model with which a client began, if it made this
+choice."""
+
+
+def unpack_report(reply: Message, start_of: StartOf | None = None) -> Report:
+    """Return the report in `reply`; without `start_of`, only a report of values can be read.
 
     Raises:
         KeyError, TypeError, ValueError, FlamesError: the reply does not contain a valid report.
@@ -323,15 +333,16 @@ def unpack_report(reply: Message) -> Report:
     if unknown := metrics.keys() - REPORTED:
         raise ValueError(f"it contains {min(unknown)!r}, which is not a number of a report")
     n_examples, n_steps = int(metrics.pop("n_examples")), int(metrics.pop("n_steps"))
+    choice = unpack_choice(reply)
     return Report(
         client=str(identity["client"]),
         modality=str(identity["modality"]),
-        weights=unpack_weights(reply, ARRAYS),
+        weights=unpack_weights(reply, ARRAYS, partial(start_of, choice) if start_of else None),
         n_examples=n_examples,
         n_steps=n_steps,
         metrics=metrics,
         control=_find_arrays(reply, CONTROL),
         style=_find_arrays(reply, STYLE),
         round=read_integer(identity["round"], "round"),
-        choice=unpack_choice(reply),
+        choice=choice,
     )

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+from flames_cli.arrays import Weights
 from flames_cli.core.federated.candidates import Candidates, Offer
+from flames_cli.core.federated.choice import Choice
 from flames_cli.core.federated.reports import State
 from flames_cli.fed.messages import Profile, TrainTask
 from flames_cli.fed.plan import Plan
@@ -26,6 +28,13 @@ class Offers:
     def to(self, profile: Profile) -> Offer | None:
         """Return the offer to the client; None if it has no choice."""
         return self._candidates_of(profile).offer(profile.client)
+
+    def start(self, profile: Profile, choice: Choice | None) -> Weights:
+        """Return the server's weights of the model with which the client began, if `choice` is its choice."""
+        group = self._plan.model_group_of(profile)
+        start = self._plan.known_entries.shared_of(self._state.model_for(profile.client, group))
+        offer = self.to(profile) if choice else None
+        return {**start, **offer.candidate(choice.pick)} if choice and offer else start
 
     def is_made_to(self, profile: Profile) -> bool:
         """Return True if the client has a choice."""

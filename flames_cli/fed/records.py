@@ -1,12 +1,13 @@
 """Records of a message: packing of weights, and reading of weights without a copy."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.coding import DIFFERENCE, SAME, Coded, decode
 from flames_cli.core.federated.wire import narrow, widen
 from flames_cli.fed.packed_weights import pack, unpack
 from flames_cli.fed.sanitise import sanitise
@@ -19,7 +20,8 @@ STYPE = "flames.packed"
 """Type of that array (`packed_weights`), in the place where Flower names its own format."""
 
 WIRE = "wire"
-"""Name of the record that lists narrowed floats: their `type`, and by RECORD/ENTRY their original dtypes."""
+"""Name of the record that lists what does not travel as it is: the wire `type`, and by RECORD/ENTRY the
+original dtype of narrowed floats, or the code of an entry of a report (`core.federated.coding`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,8 @@ class Packed:
     """Packed weights, which can be put into several messages."""
 
     record: ArrayRecord
-    dtypes: dict[str, str]
-    """Original dtype of each entry that `narrow` has narrowed."""
+    codes: dict[str, str]
+    """Original dtype of each entry that `narrow` has narrowed, or the code of each entry of a report."""
 
 
 def add_arrays(content: RecordDict, wire: str, parts: Mapping[str, Weights | Packed | None]) -> None:
@@ -42,7 +44,7 @@ def add_arrays(content: RecordDict, wire: str, parts: Mapping[str, Weights | Pac
         if weights is not None:
             packed = weights if isinstance(weights, Packed) else narrow_and_pack(weights, wire)
             content[record] = packed.record
-            narrowed |= {f"{record}/{name}": dtype for name, dtype in packed.dtypes.items()}
+            narrowed |= {f"{record}/{name}": how for name, how in packed.codes.items()}
     if narrowed:
         content[WIRE] = ConfigRecord({"type": wire, **narrowed})
 
@@ -57,16 +59,22 @@ def narrow_and_pack(weights: Weights, wire: str) -> Packed:
     return Packed(pack_weights(narrowed), dtypes)
 
 
+def pack_coded(coded: Coded) -> Packed:
+    """Return the packed weights of a report."""
+    return Packed(pack_weights(coded.arrays), coded.codes)
+
+
 def pack_weights(weights: Weights) -> ArrayRecord:
     """Return weights as a record of Flower with one array; 0-d counters stay 0-d."""
     data = pack(weights)
     return ArrayRecord({PACKED: Array("uint8", (len(data),), STYPE, data)})
 
 
-def unpack_weights(message: Message, name: str) -> Weights:
+def unpack_weights(message: Message, name: str, start: Callable[[], Weights] | None = None) -> Weights:
     """Return the weights called `name` in `message`, in the sender's order and types.
 
-    The arrays are read-only views of the message's memory.
+    The arrays are read-only views of the message's memory where they travel as they are. `start` returns the
+    weights that coded entries refer to, the model that was sent; it is called only if there are such entries.
 
     Raises:
         TypeError, ValueError: the record does not consist of packed weights.
@@ -76,9 +84,11 @@ def unpack_weights(message: Message, name: str) -> Weights:
     if WIRE not in message.content:
         return weights
     described = config_of(message, WIRE)
-    start = f"{name}/"
-    dtypes = {key.removeprefix(start): str(described[key]) for key in described if key.startswith(start)}
-    return widen(weights, str(described.get("type")), dtypes)
+    here = f"{name}/"
+    codes = {key.removeprefix(here): str(described[key]) for key in described if key.startswith(here)}
+    if start and not {SAME, DIFFERENCE}.isdisjoint(codes.values()):
+        return decode(weights, codes, str(described.get("type")), start())
+    return widen(weights, str(described.get("type")), codes)
 
 
 def _buffer_of(record: ArrayRecord) -> bytes:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psutil
@@ -36,7 +37,7 @@ from flames_cli.fed.events import (
 )
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.joined import JoinedClients, SaveClients, no_clients_to_save
-from flames_cli.fed.messages import Profile, unpack_report, validation_fault
+from flames_cli.fed.messages import Profile, StartOf, unpack_report, validation_fault
 from flames_cli.fed.offers import Offers
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.packing import Packer
@@ -65,6 +66,16 @@ class _Traffic:
     """Reason of each client without a readable report."""
     bytes_down: int = 0
     bytes_up: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Round and limits that a client's reply must fit, and the model with which it began."""
+
+    round: int
+    most_steps: int
+    """Largest number of steps that the client's images make."""
+    start_of: StartOf
 
 
 Save = Callable[[State, dict[str, Any]], None]
@@ -297,7 +308,8 @@ def _collect(
         roster.settle(reply)
         profile = profiles[reply.node]
         most_steps = plan.steps_a_round(profile.client, profile.modality, profile.n_train)
-        yield from _take(reply, profile, traffic, on_event, round_, most_steps)
+        asked = _Asked(round_, most_steps, partial(offers.start, profile))
+        yield from _take(reply, profile, asked, traffic, on_event)
         del reply  # frees the memory while the next reply is awaited
     for node, profile in clients:
         if node not in sent:
@@ -305,34 +317,34 @@ def _collect(
 
 
 def _take(
-    reply: Reply, profile: Profile, traffic: _Traffic, on_event: OnEvent, round_: int, most_steps: int
+    reply: Reply, profile: Profile, asked: _Asked, traffic: _Traffic, on_event: OnEvent
 ) -> Iterator[Report]:
     """Yield the report in `reply`, if there is a readable one; note the outcome in `traffic`."""
     client = profile.client
-    report, reason = _read_report(reply, profile, round_, most_steps)
+    report, reason = _read_report(reply, profile, asked)
     if report is None or reply.message is None:
         traffic.failed[client] = reason
-        on_event(ReportRejected(client, round_, reason))
+        on_event(ReportRejected(client, asked.round, reason))
         return
     traffic.bytes_up += message_bytes(reply.message)
     traffic.metrics[client] = {**report.metrics, "n_examples": report.n_examples, "n_steps": report.n_steps}
-    on_event(ReportReceived(client, round_, traffic.metrics[client]))
+    on_event(ReportReceived(client, asked.round, traffic.metrics[client]))
     if report.choice:
         traffic.choices[client] = report.choice.as_json()
     yield report
 
 
-def _read_report(reply: Reply, profile: Profile, round_: int, most_steps: int) -> tuple[Report | None, str]:
+def _read_report(reply: Reply, profile: Profile, asked: _Asked) -> tuple[Report | None, str]:
     """Return (the report, ""), or (None, the reason why there is none)."""
-    report, reason = reply.read(unpack_report, "report")
+    report, reason = reply.read(partial(unpack_report, start_of=asked.start_of), "report")
     if report is None:
         return None, reason
-    if report.round != round_:
-        return None, f"it reports on round {report.round}, expected round {round_}"
+    if report.round != asked.round:
+        return None, f"it reports on round {report.round}, expected round {asked.round}"
     if report.n_examples > profile.n_train:
         return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
-    if not 0 <= report.n_steps <= most_steps:
-        return None, f"it reports {report.n_steps} steps, its images make at most {most_steps}"
+    if not 0 <= report.n_steps <= asked.most_steps:
+        return None, f"it reports {report.n_steps} steps, its images make at most {asked.most_steps}"
     if impossible := patients_reason(report.choice, profile.n_val) or validation_fault(
         report.metrics, profile
     ):

@@ -10,11 +10,14 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.candidates import Offer
+from flames_cli.core.federated.choice import Choice
+from flames_cli.core.federated.coding import Coded, code
 from flames_cli.core.federated.local_rules import add_weights
 from flames_cli.core.federated.privacy import clip_update
 from flames_cli.core.federated.reports import Report, find_not_finite, select
+from flames_cli.core.federated.wire import INT8
 from flames_cli.fed.best_so_far import keep_best_so_far
-from flames_cli.fed.client_state import CONTROL, STYLE, client_state_folder
+from flames_cli.fed.client_state import CONTROL, RESIDUAL, STYLE, client_state_folder
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
@@ -46,47 +49,60 @@ class Watch:
 
 def train_client(
     task: TrainTask, settings: NodeSettings, profile: Profile, cache: DatasetCache, watch: Watch
-) -> tuple[Report, SaveState]:
-    """Train as `task` asks, and return the report and a function that saves the client state.
+) -> tuple[Report, Coded, SaveState]:
+    """Train as `task` asks, and return the report, its weights as they travel, and a function that saves the
+    client state.
 
     Call this function after the report is packed: a report that cannot be packed is not sent, and the next
     round must then start from the old state.
 
     Raises:
-        FlamesError: the shard, the device or the client state cannot be used.
+        FlamesError: the shard, the device or the client state cannot be used, or a difference is outside the
+            range of the wire type.
     """
     request = task.request
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
     folder = client_state_folder(settings, request.run, profile.client) if _has_client_state(task) else None
     state = _load_valid_state(folder, request.last_accepted_round) if folder else {}
-    train, val, local = cache.load(settings, "train"), cache.load(settings, "val"), _local_round(task, state)
+    train, val, local = (
+        cache.load(settings, "train"),
+        cache.load(settings, "val"),
+        _local_round(task, state, settings),
+    )
     with receive_model(task, settings, state) as model:
         received = to_weights(model) if local.offer else {}
         choice, _ = choose_model(model, received, train, val, local, device, precision)
         result = train_epochs(model, train, val, local, device, precision, watch.on_step)
         report = replace(_report(profile, task, model, result), choice=choice)
         style = model.style_entries()
+    coded = code(report.weights, _begun(task, choice), request.wire_dtype, state.get(RESIDUAL, {}))
     for note in result.notes:
         watch.on_note(note)
 
     def begun() -> Weights:
         """Return the complete weights with which the round began, made again from the message."""
         with receive_model(task, settings, state) as again:
-            weights = to_weights(again)
-        return {**weights, **local.offer.candidate(choice.pick)} if choice and local.offer else weights
+            return {**to_weights(again), **_begun(task, choice)}
 
     def save_state() -> None:
         if folder and _is_finite(result):
-            save_client_state(folder, request.round, _new_state(request, style, result, state))
+            kept = {RESIDUAL: coded.residual} if coded.residual else {}
+            save_client_state(folder, request.round, {**_new_state(request, style, result, state), **kept})
         keep_best_so_far(request, settings, profile, result.received, begun)
 
-    return report, save_state
+    return report, coded, save_state
+
+
+def _begun(task: TrainTask, choice: Choice | None) -> Weights:
+    """Return the shared weights with which the round began: those of the message, or the client's choice."""
+    offer = offer_of(task)
+    return {**task.weights, **offer.candidate(choice.pick)} if choice and offer else task.weights
 
 
 def _has_client_state(task: TrainTask) -> bool:
     """Return True if the client must store something between rounds."""
-    return task.control is not None or task.request.style_stays
+    return task.control is not None or task.request.style_stays or task.request.wire_dtype == INT8
 
 
 def _load_valid_state(folder: Path, last: int) -> dict[str, Weights]:
@@ -151,7 +167,7 @@ def _controls(task: TrainTask, state: Mapping[str, Weights]) -> Controls | None:
     return Controls(server=task.control, client=state.get(CONTROL) or zeros)
 
 
-def _local_round(task: TrainTask, state: Mapping[str, Weights]) -> LocalRound:
+def _local_round(task: TrainTask, state: Mapping[str, Weights], settings: NodeSettings) -> LocalRound:
     request = task.request
     return LocalRound(
         seed=request.seed,
@@ -162,6 +178,8 @@ def _local_round(task: TrainTask, state: Mapping[str, Weights]) -> LocalRound:
         controls=_controls(task, state),
         style=task.style,
         offer=offer_of(task),
+        rounds=request.rounds,
+        compile=settings.compile,
     )
 
 

@@ -1,14 +1,17 @@
 """Choice of the device and of the precision of training."""
 
 import os
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
+from torch import nn
 
 from flames_cli.core.cores import available_cores
 from flames_cli.errors import FlamesError
+from flames_cli.learn.allocator import keep_freed_memory
 
 Precision = Literal["fp32", "bf16"]
+Model = TypeVar("Model", bound=nn.Module)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -75,8 +78,24 @@ def pick_precision(name: str, device: torch.device, model_name: str) -> Precisio
     return "bf16" if name == "bf16" else "fp32"
 
 
+def place(model: Model, device: torch.device, precision: Precision) -> Model:
+    """Move `model`, in place, to `device` in the memory format that is fastest there, and return it.
+
+    Every model is placed here before its first use, so the process also keeps freed memory from here on.
+
+    In float32 on a CPU, layers compute in the memory format of their weights, whatever the images have.
+    Channels-last is faster, with one exception: a `wide` model on a CPU without AVX-512
+    (docs/performance.md).
+    """
+    keep_freed_memory()
+    last = memory_format(device, precision) == torch.channels_last
+    if device.type == "cpu":
+        last = last or _has_avx512() or not getattr(model, "wide", False)
+    return model.to(device).to(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
 def memory_format(device: torch.device, precision: Precision) -> torch.memory_format:
-    """Return channels-last on CUDA and for bfloat16. In float32 on a CPU both formats are as fast."""
+    """Return the memory format of images: channels-last on CUDA and for bfloat16, else contiguous."""
     last = device.type == "cuda" or precision == "bf16"
     return torch.channels_last if last else torch.contiguous_format
 
@@ -103,6 +122,10 @@ def _gains_from_bf16(device: torch.device, model_name: str) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and model_name == "densenet-unet" and _has_bf16_instructions()
+
+
+def _has_avx512() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def _has_bf16_instructions() -> bool:

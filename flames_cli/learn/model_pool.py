@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from flames_cli.learn.devices import Precision, memory_format
+from flames_cli.learn.devices import Precision, place
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.base import SegmentationModel
 
@@ -40,7 +40,7 @@ class ModelPool:
         if model is None or found != shape:
             model = None  # frees its memory before the new one needs some
             built = build_model(name, seed=0, norm=norm, **options)
-            model = built.to(device).to(memory_format=memory_format(device, precision))
+            model = place(built, device, precision)
         try:
             yield model.train()
         finally:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flames_cli.arrays import Mask, Weights
 from flames_cli.learn.batches import batches_on
 from flames_cli.learn.data import ShardDataset
-from flames_cli.learn.devices import autocast, memory_format, pick_device, pick_precision
+from flames_cli.learn.devices import autocast, pick_device, pick_precision, place
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.predict import MaskRule, Tta, predict_probabilities, to_cpu_behind
@@ -30,8 +30,8 @@ class Segmenter:
     ) -> None:
         self._device = pick_device(device)
         self._precision = pick_precision(precision, self._device, model)
-        built = build_model(model, seed=0, norm=norm, **options).to(self._device)
-        self._model = built.to(memory_format=memory_format(self._device, self._precision))
+        built = build_model(model, seed=0, norm=norm, **options)
+        self._model = place(built, self._device, self._precision)
         self._batch_size = batch_size
 
     def masks(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
 from flames_cli.learn.data import to_inputs
-from flames_cli.learn.devices import memory_format, pick_device, pick_precision
+from flames_cli.learn.devices import pick_device, pick_precision, place
 from flames_cli.learn.models import build_model, check_options, options_for
 from flames_cli.learn.models.arrays import check_fit, load_weights
 from flames_cli.learn.predict import Tta, forward
@@ -50,8 +50,7 @@ class OpenModel:
         self.batch_size = batch_size or (ON_CPU if self._device.type == "cpu" else ON_GPU)
         model = _build(info, weights)
         load_weights(model, weights)
-        order = memory_format(self._device, self._precision)
-        self._model = model.to(self._device).to(memory_format=order).eval()
+        self._model = place(model, self._device, self._precision).eval()
 
     def probabilities(self, images: NDArray[np.float32], tta: Tta = "none") -> NDArray[np.float32]:
         """Return the probability of tumour of every pixel, N×S×S in [0, 1] (see `Predictor`)."""

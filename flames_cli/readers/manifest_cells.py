@@ -165,7 +165,7 @@ def _decode(path: Path) -> str:
     if b"\0" in content:
         raise FlamesError(f"{path} contains zero bytes, so it is UTF-16 or not text; {save}")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")  # any system's line ends
     except UnicodeDecodeError as error:
         row = content.count(b"\n", 0, error.start) + 1
         raise FlamesError(f"{path} is not UTF-8 (row {row}), perhaps Latin-1; {save}") from error

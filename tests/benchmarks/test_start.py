@@ -47,6 +47,19 @@ def test_benchmarks_of_training_print_a_ratio(name, options, monkeypatch, capsys
     assert "1.00x" in lines[1]
 
 
+def test_the_benchmark_of_messages_compares_objects_times_and_bytes(monkeypatch, capsys):
+    run("wire", monkeypatch, "messages", "--megabytes", 0.1, "--entries", 7, "--repeats", 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert "| 0.1 MB, 7 entries | Flower's objects | 17 | 5 | 3.4 |" in lines
+    assert [line.split(" | ")[0] for line in lines[-4:]] == ["| fp32", "| fp16", "| bf16", "| int8"]
+
+
+def test_the_benchmark_of_wire_types_compares_dice(tiny, monkeypatch, capsys):
+    options = ("--rounds", 1, "--base-channels", 2, "--wire", "int8")
+    run("wire", monkeypatch, "runs", "--workspace", tiny(), *options)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| int8 | ")
+
+
 def test_the_benchmark_of_preprocessing_draws_its_speed_over_the_workers(tmp_path, monkeypatch, capsys):
     saved, picture = tmp_path / "speed.json", tmp_path / "speed.png"
     options = ("--toy", "--only", "otu2d", "--workers", 1, 2, "--copies", 2)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from flwr.app import Context, RecordDict
 
-from flames_cli.core.federated.wire import narrow, widen
+from flames_cli.core.federated.final_statistics import statistics_of
+from flames_cli.core.federated.wire import as_received, narrow, widen
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed import dataset_cache, training
 from flames_cli.fed.client import make_client_app
@@ -22,6 +23,7 @@ from flames_cli.fed.messages import (
     unpack_report,
 )
 from flames_cli.fed.node import SHARD_SEPARATOR, NodeSettings, read_profile, settings_of
+from flames_cli.fed.records import message_bytes
 from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
@@ -254,7 +256,7 @@ def disentangled(shards, memory):
         )
         message = pack_task(TrainTask(asked, weights, control, style), 2)
         return unpack_report(
-            ask(config(shards / "busi.h5", **{"client-state": str(folder)}), message)
+            ask(config(shards / "busi.h5", **{"client-state": str(folder)}), message), lambda _: weights
         ), kept_in(folder)
 
     return run
@@ -345,8 +347,35 @@ def test_client_state_is_exact_whatever_the_wire_type(wire, disentangled):
     report, kept = disentangled(content, share="content", wire_dtype=wire)
     style = [array for array in kept["style"].values() if array.dtype == np.float32]
     assert any(not np.array_equal(array, as_carried(array, wire)) for array in style)
-    for array in report.weights.values():
-        np.testing.assert_array_equal(array, as_carried(array, wire))
+    for array in statistics_of(report.weights).values():
+        assert not np.array_equal(array, as_carried(array, wire))
+
+
+def test_what_reports_in_8_bits_leave_out_is_in_the_client_state_and_in_the_next_report(shards, tmp_path):
+    weights = as_received(WEIGHTS, "int8")
+
+    def ask_for(wire, round_, accepted=0):
+        asked = request(wire_dtype=wire, round=round_, last_accepted_round=accepted)
+        node = config(shards / "busi.h5", **{"client-state": str(tmp_path / wire)})
+        reply = ask(node, pack_task(TrainTask(asked, weights), 2))
+        return unpack_report(reply, lambda _: weights).weights, message_bytes(reply)
+
+    left = {}
+    for round_ in (1, 2):
+        trained, full = ask_for("fp32", round_)
+        found, few = ask_for("int8", round_, round_ - 1)
+        before, left = left, kept_in(tmp_path / "int8")["residual"]
+        assert few < 0.5 * full
+        for name, array in left.items():
+            expected = trained[name] + before.get(name, 0)
+            np.testing.assert_allclose(found[name] + array, expected, rtol=1e-6, atol=1e-6)
+            assert np.abs(array).max() <= np.abs(expected - weights[name]).max() / 254 + 1e-6
+    assert left.keys() == set(WEIGHTS) - set(statistics_of(WEIGHTS)) - counters(WEIGHTS)
+    np.testing.assert_equal(ask_for("int8", 2, 1), (found, few))  # the round is repeated with the same state
+
+
+def counters(weights):
+    return {name for name, array in weights.items() if array.dtype.kind == "i"}
 
 
 def as_carried(array, wire):

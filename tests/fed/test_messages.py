@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from flames_cli.core.federated.coding import code
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.core.imaging.preparation import Preparation
@@ -271,6 +272,27 @@ def test_a_report_carries_weights_a_name_and_means_only():
         "round": REQUEST.round,
     }
     assert dict(content.metric_records[METRICS]) == {"n_examples": 12, "n_steps": 4, **REPORTED.metrics}
+
+
+@pytest.mark.parametrize("wire", ["fp32", "fp16", "bf16", "int8"])
+def test_a_coded_report_is_read_with_the_model_that_was_sent(wire):
+    server = {**WEIGHTS, "b.weight": np.linspace(1, 2, 5000, dtype=np.float32)}
+    message = pack_task(TrainTask(replace(REQUEST, wire_dtype=wire), server), NODE)
+    received = unpack_task(message).weights
+    trained = {**received, "b.weight": received["b.weight"] + np.float32(0.25)}
+    coded = code(trained, received, wire, {})
+    reply = pack_report(replace(REPORTED, weights=trained), message, coded)
+    asked = []
+    report = unpack_report(reply, lambda choice: asked.append(choice) or server)
+    assert asked == [None]
+    assert list(report.weights) == list(server)
+    for name, array in server.items():
+        moved = 0.25 if name == "b.weight" else 0
+        np.testing.assert_allclose(report.weights[name], array + moved, rtol=1e-3)
+    with pytest.raises(FlamesError, match="described as same sent as"):
+        unpack_report(reply)
+    whole = pack_report(replace(REPORTED, weights=trained), message)
+    assert message_bytes(reply) < message_bytes(whole)
 
 
 def test_a_query_is_empty():

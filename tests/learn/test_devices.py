@@ -3,7 +3,8 @@ import torch
 
 from flames_cli.errors import FlamesError
 from flames_cli.learn import devices
-from flames_cli.learn.devices import autocast, pick_device, pick_precision
+from flames_cli.learn.devices import autocast, pick_device, pick_precision, place
+from flames_cli.learn.models import build_model
 
 CPU = torch.device("cpu")
 
@@ -90,6 +91,33 @@ def test_the_error_of_an_unknown_precision_lists_the_known_ones():
 def test_autocast_sets_the_precision_of_a_convolution(precision, dtype):
     with autocast(CPU, precision):
         assert torch.nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("name", "avx512", "last"),
+    [
+        ("unet", False, True),
+        ("unet", True, True),
+        ("densenet-unet", False, False),
+        ("densenet-unet", True, True),
+    ],
+)
+def test_weights_on_a_cpu_are_channels_last_except_those_of_a_wide_model_without_avx512(
+    name, avx512, last, monkeypatch
+):
+    model = build_model(name)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512" if avx512 else "AVX2")
+    place(model, CPU, "fp32")
+    deep = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p[0, 0].numel() > 1]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) is last for p in deep)
+
+
+def test_a_placed_model_computes_what_it_did_before():
+    images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = build_model("unet", seed=0, base_channels=4).eval()
+    with torch.no_grad():
+        before = model(images)
+        torch.testing.assert_close(place(model, CPU, "fp32")(images), before)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_the_splits_are_the_sets(tmp_path):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
 def test_tables_of_every_spreadsheet_are_read(delimiter, mark, newline, tmp_path):
     row = ("a.png", "a_mask.png;b_mask.png", "Müller, 1", "US", "breast")
     write(tmp_path, row, ("", "", "", "", ""), delimiter=delimiter)

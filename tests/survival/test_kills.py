@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.federated]
 STRATEGIES = {
     "fedavg": {"strategy": "fedavg", "fraction": 0.5, "ema": 0.5},
     "flames": {"strategy": "flames"},
-    "adaptive": {"strategy": "flames-adaptive"},
+    "adaptive": {"strategy": "flames-adaptive", "wire_dtype": "int8"},
     "scaffold": {"strategy": "scaffold", "optimiser": "sgd"},
     "longer": {"strategy": "scaffold", "optimiser": "sgd", "rounds": 5},
 }

@@ -18,10 +18,11 @@ from flames_cli.arrays import Floats, Weights
 from flames_cli.core.federated.algorithm import Privacy
 from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.blocks import in_blocks
+from flames_cli.core.federated.final_statistics import statistics_of
 from flames_cli.core.federated.reports import Entries, Report, floats_of
 from flames_cli.core.federated.running_sum import RunningSum, cast
 from flames_cli.core.federated.update_norms import distance
-from flames_cli.core.federated.wire import ROUNDING, narrow, widen
+from flames_cli.core.federated.wire import ROUNDING, as_received
 
 KEY_BYTES = 32
 """Number of bytes of the secret from which noise is drawn."""
@@ -106,9 +107,10 @@ class PrivateMean(Blend):
     def __init__(self, start: Weights, entries: Entries, privacy: Privacy, release: Release) -> None:
         self._start = entries.shared_of(start)
         wire = release.key.wire
-        # The weights as the clients received them: the rounding of the wire type may be larger than `clip`.
-        narrowed, dtypes = narrow(floats_of(self._start), wire)
-        self._received = widen(narrowed, wire, dtypes)
+        floats = floats_of(self._start)
+        # Reports are the server's weights plus a difference. Statistics travel as values: their update is
+        # measured from those that the clients received, since the rounding may be larger than `clip`.
+        self._received = {**floats, **as_received(statistics_of(floats), wire)}
         self._variances = entries.variances
         self._privacy, self._release, self._rounding = privacy, release, ROUNDING[wire]
         self._sum = RunningSum()
@@ -120,7 +122,7 @@ class PrivateMean(Blend):
         norm, clip = distance(floats, self._received), self._privacy.clip
         size = distance(floats, {})
         least = _LEAST_STEP * math.sqrt(sum(array.size for array in floats.values()))
-        if norm > clip * (1 + _SLACK) + 2 * self._rounding * size + least:
+        if norm > clip * (1 + _SLACK) + 2 * self._rounding * (size + clip) + least:
             return f"its update has a norm of {norm:.6g}, expected at most {clip:g} (--dp-clip)"
         return None
 

@@ -1,7 +1,8 @@
 """Wire types of weights: conversion of floats to 16 bits for the transport, and back.
 
 fp16 (IEEE 754 binary16) has 11 significant bits and reaches 65504. bf16, the upper half of a float32, has
-8 significant bits and the range of float32.
+8 significant bits and the range of float32. Models, control variates and decoders travel as values; reports
+travel as differences (see `coding`). int8 is a type of differences: what travels as values is then bf16.
 """
 
 from collections.abc import Mapping
@@ -13,19 +14,20 @@ from numpy.typing import NDArray
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
 
-WIRE_TYPES = ("fp32", "fp16", "bf16")
+INT8 = "int8"
+WIRE_TYPES = ("fp32", "fp16", "bf16", INT8)
 """Types that floats can have in a message; fp32: floats are not changed."""
 
-_WIDE = ("float32", "float64")
+WIDE = ("float32", "float64")
 """Types that are narrowed; narrower floats and integers are sent unchanged."""
 
-_CARRIED = {"fp16": np.dtype(np.float16), "bf16": np.dtype(np.uint16)}
+CARRIED = {"fp16": np.dtype(np.float16), "bf16": np.dtype(np.uint16), INT8: np.dtype(np.uint16)}
 """Array dtypes of narrowed entries; numpy has no bfloat16."""
 
-ROUNDING = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}
+ROUNDING = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8, INT8: 2.0**-8}
 """Largest relative rounding error of each wire type."""
 
-_WIDER = {"fp16": "bf16", "bf16": "fp32"}
+_WIDER = {"fp16": "bf16", "bf16": "fp32", INT8: "fp32"}
 
 
 def check_wire(wire: str) -> None:
@@ -46,10 +48,10 @@ def narrow(weights: Weights, wire: str) -> tuple[Weights, dict[str, str]]:
     dtypes = {
         name: array.dtype.name
         for name, array in weights.items()
-        if wire != "fp32" and array.dtype.name in _WIDE
+        if wire != "fp32" and array.dtype.name in WIDE
     }
     return {
-        name: _narrow_entry(name, array, wire) if name in dtypes else array for name, array in weights.items()
+        name: narrow_entry(name, array, wire) if name in dtypes else array for name, array in weights.items()
     }, dtypes
 
 
@@ -61,16 +63,16 @@ def widen(weights: Weights, wire: str, dtypes: Mapping[str, str]) -> Weights:
     """
     check_wire(wire)
     for name, dtype in dtypes.items():
-        carried = _CARRIED.get(wire)
+        carried = CARRIED.get(wire)
         found = weights[name].dtype if name in weights else "missing"
-        if found != carried or dtype not in _WIDE:
+        if found != carried or dtype not in WIDE:
             raise FlamesError(
                 f"'{name}' is {found}, described as {dtype} sent as {wire}; expected "
-                f"{carried or 'no such entry'} made from {' or '.join(_WIDE)}; install the same version "
+                f"{carried or 'no such entry'} made from {' or '.join(WIDE)}; install the same version "
                 "everywhere"
             )
     return {
-        name: _widen_entry(array, wire).astype(dtypes[name], copy=False) if name in dtypes else array
+        name: widen_entry(array, wire).astype(dtypes[name], copy=False) if name in dtypes else array
         for name, array in weights.items()
     }
 
@@ -81,11 +83,16 @@ def as_received(weights: Weights, wire: str) -> Weights:
     return widen(narrowed, wire, dtypes)
 
 
-def _narrow_entry(name: str, array: NDArray[Any], wire: str) -> NDArray[Any]:
+def narrow_entry(name: str, array: NDArray[Any], wire: str) -> NDArray[Any]:
+    """Return an entry of WIDE floats in 16 bits.
+
+    Raises:
+        FlamesError: a finite value is outside the range of the wire type.
+    """
     # Values outside the range are reported below, with the name of their entry.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         narrowed = array.astype(np.float16) if wire == "fp16" else _to_bf16(array.astype(np.float32))
-    beyond = np.isfinite(array) & ~np.isfinite(_widen_entry(narrowed, wire))
+    beyond = np.isfinite(array) & ~np.isfinite(widen_entry(narrowed, wire))
     if beyond.any():
         raise FlamesError(
             f"'{name}' contains {array[beyond][0]:.4g}, outside the range of {wire}; "
@@ -94,7 +101,8 @@ def _narrow_entry(name: str, array: NDArray[Any], wire: str) -> NDArray[Any]:
     return narrowed
 
 
-def _widen_entry(array: NDArray[Any], wire: str) -> NDArray[np.float32]:
+def widen_entry(array: NDArray[Any], wire: str) -> NDArray[np.float32]:
+    """Return an entry that `narrow_entry` made, in float32."""
     if wire == "fp16":
         return array.astype(np.float32)
     # A 0-d array would become a scalar, of whose memory there is no view.

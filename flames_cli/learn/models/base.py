@@ -1,6 +1,7 @@
 """Base class and building blocks of the segmentation models. B batch, C channels, H W pixels."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from flames_cli.errors import FlamesError
 
 class SegmentationModel(nn.Module, ABC):
     """A network from images B×in_channels×H×W to tumour probabilities B×1×H×W; H, W >= `min_size`."""
+
+    wide: ClassVar[bool] = False
+    """True if most of the time goes into layers of hundreds of channels (see `devices.place`)."""
 
     def __init__(self, in_channels: int, min_size: int) -> None:
         super().__init__()

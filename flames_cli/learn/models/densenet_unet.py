@@ -21,6 +21,8 @@ class DenseNetUNet(SegmentationModel):
         FlamesError: in_channels is below 1.
     """
 
+    wide = True
+
     def __init__(self, in_channels: int = 1) -> None:
         check_positive("densenet-unet", in_channels=in_channels)
         super().__init__(in_channels, min_size=31)

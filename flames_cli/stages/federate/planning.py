@@ -93,6 +93,11 @@ def choose_privacy(config: FederateConfig) -> Privacy | None:
             f"--dp-noise blurs a mean, and --aggregation {config.aggregation} is not a mean; leave one of "
             "them out"
         )
+    if config.wire_dtype == "int8":
+        raise FlamesError(
+            "--wire-dtype int8 adds to a client's update what earlier reports left out, so that it is longer "
+            "than --dp-clip allows; choose fp32, bf16 or fp16 with --dp-noise"
+        )
     if config.max_update_norm:
         # One additional client may change the median, and so which client is rejected: far more than its own
         # update.

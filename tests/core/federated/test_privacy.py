@@ -11,6 +11,7 @@ from scipy import stats
 from flames_cli.core.federated.aggregation import RoundSettings, apply_round
 from flames_cli.core.federated.algorithm import Algorithm, Privacy
 from flames_cli.core.federated.blends import MeanBlend, make_blend
+from flames_cli.core.federated.coding import code, decode
 from flames_cli.core.federated.privacy import (
     LEAST_VARIANCE,
     NoiseKey,
@@ -20,7 +21,7 @@ from flames_cli.core.federated.privacy import (
     draw_normal,
 )
 from flames_cli.core.federated.reports import Entries, Moved, Report, State, count_releases_again
-from flames_cli.core.federated.wire import narrow, widen
+from flames_cli.core.federated.wire import as_received
 from flames_cli.errors import FlamesError
 
 FEDAVG = Algorithm(local_update="plain", groups="all", blend="mean", weight="uniform")
@@ -152,17 +153,21 @@ def test_variances_stay_above_zero_whatever_the_noise():
 @pytest.mark.parametrize("wire", ["fp32", "fp16", "bf16"])
 def test_a_clipped_report_is_taken_whatever_it_travelled_as_and_clipped_once_more(wire):
     rng = np.random.default_rng(0)
-    server = {"w": rng.normal(0, 10, 5000).astype(np.float32)}
-    received = widen(narrow(server, wire)[0], wire, narrow(server, wire)[1])
-    trained = {"w": received["w"] + rng.normal(0, 1, 5000).astype(np.float32)}
+    server = {name: rng.normal(0, 10, 5000).astype(np.float32) for name in ("w", "bn.running_mean")}
+    received = as_received(server, wire)
+    trained = {name: array + rng.normal(0, 1, 5000).astype(np.float32) for name, array in received.items()}
     clipped = clip_update(trained, received, 0.5)
-    arrived = widen(narrow(clipped, wire)[0], wire, narrow(clipped, wire)[1])
+    coded = code(clipped, received, wire, {})
+    arrived = decode(coded.arrays, coded.codes, wire, server)
     key, entries = NoiseKey(KEY.secret, wire), Entries.of(server)
     blend = PrivateMean(server, entries, Privacy(TINY, 0.5, 1e-5), Release(key, 1, "all"))
     report = Report("a", "MRI", arrived, 1)
     assert blend.rejection_reason(report) is None
     blend.add(report)
-    assert norm(blend.server(), received) <= 0.5 * (1 + 1e-6) + 2.0**-24 * norm(received, {"w": 0.0})
+    begun = {**server, "bn.running_mean": received["bn.running_mean"]}
+    assert norm(blend.server(), begun) <= 0.5 * (1 + 1e-6) + 2.0**-23 * norm(
+        server, dict.fromkeys(server, 0.0)
+    )
 
 
 def test_a_report_that_was_not_clipped_is_rejected_and_the_round_continues():

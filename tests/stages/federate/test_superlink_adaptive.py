@@ -19,7 +19,7 @@ def cluster(workspace, tmp_path_factory):
 
 
 def test_every_node_chooses_its_model_as_in_one_process(cluster):
-    options = {"strategy": "flames-adaptive", "wire_dtype": "bf16", "rounds": 2}
+    options = {"strategy": "flames-adaptive", "wire_dtype": "int8", "rounds": 2}
     engine = {
         "engine": "superlink",
         "deployment": cluster.deployment.path,
