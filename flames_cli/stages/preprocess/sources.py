@@ -158,14 +158,12 @@ def _require_alike(part: Gathered, decoded: Decoded) -> None:
 
 
 def _spool(cases: Sequence[EncodedCase], number: str, spool: Spool) -> list[SpooledCase]:
-    return [
-        SpooledCase(
-            replace(case.info, case=join_name(number, case.info.case)) if number else case.info,
-            spool.add(case.image),
-            spool.add(case.mask),
-        )
-        for case in cases
-    ]
+    infos = [case.info for case in cases]
+    if number:
+        infos = [replace(info, case=join_name(number, info.case)) for info in infos]
+    images = spool.add_all([case.image for case in cases])
+    masks = spool.add_all([case.mask for case in cases])
+    return [*map(SpooledCase, infos, images, masks)]
 
 
 def join_name(*parts: str) -> str:
@@ -223,4 +221,9 @@ def join_alike_ids(unit_of: Mapping[str, str], alike: Iterable[Sequence[str]]) -
 
 def set_split_units(cases: Iterable[SpooledCase], unit_of: dict[str, str]) -> list[SpooledCase]:
     """Return `cases`, each with its split unit."""
-    return [replace(case, info=replace(case.info, split_unit=unit_of[case.info.patient])) for case in cases]
+    return [
+        case
+        if unit_of[case.info.patient] == case.info.split_unit
+        else replace(case, info=replace(case.info, split_unit=unit_of[case.info.patient]))
+        for case in cases
+    ]
