@@ -58,10 +58,6 @@ class Cluster:
     def server_app(self) -> psutil.Process:
         return find_process(self.commands["server"], "flwr-serverapp")
 
-    def answering(self, name: str) -> psutil.Process:
-        """Return the process in which a node trains."""
-        return find_process(self.commands[name], "clientapp")
-
     def supernode(self, name: str) -> psutil.Process:
         return find_process(self.commands[name], "supernode")
 

@@ -6,12 +6,10 @@ started once.
 
 import json
 import multiprocessing
-import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -117,11 +115,6 @@ def test_a_run_outlives_its_command_its_superlink_and_its_process(cluster):
     assert list((cluster.deployment.flower_home / "jobs").iterdir()) == []
 
 
-def last_kind(log: Path) -> str:
-    """Return what a node has last done with a message, and the message's kind."""
-    return re.findall(r"(?:Receiving|Sending): \w+", log.read_text(encoding="utf-8"))[-1]
-
-
 def test_a_node_that_is_killed_is_left_out_and_comes_back_and_a_run_without_nodes_ends(cluster):
     gone = cluster.commands["busi"]
 
@@ -136,15 +129,8 @@ def test_a_node_that_is_killed_is_left_out_and_comes_back_and_a_run_without_node
         try:
             gone.send_signal(signal.SIGCONT)
             wait_for(lambda: "busi" in cluster.online(), "the killed node back")
-            cluster.answering("brats").suspend()
         finally:
             server_app.resume()
-
-    def kill_training() -> None:
-        """Kill the process in which a node trains when it has its message."""
-        log = cluster.deployment.site("brats").path / "node.log"
-        wait_for(lambda: last_kind(log) == "Receiving: train", "the message of the third round")
-        cluster.answering("brats").kill()
 
     def kill_all() -> None:
         for name in SITES:
@@ -152,12 +138,7 @@ def test_a_node_that_is_killed_is_left_out_and_comes_back_and_a_run_without_node
             cluster.commands[name].kill()
             supernode.kill()
 
-    turns = {
-        ("busi", 1): kill_one,
-        ("brats", 2): bring_it_back,
-        ("busi", 3): kill_training,
-        "all": kill_all,
-    }
+    turns = {("busi", 1): kill_one, ("brats", 2): bring_it_back, "all": kill_all}
     done: list[dict] = []
 
     def watch(event: Event) -> None:
@@ -165,7 +146,7 @@ def test_a_node_that_is_killed_is_left_out_and_comes_back_and_a_run_without_node
             turns.pop((event.client, event.round), lambda: None)()
         elif isinstance(event, RoundDone):
             done.append(event.record)
-            if len(done) == 4:
+            if len(done) == 3:
                 turns.pop("all")()
 
     options = {"engine": "superlink", "deployment": cluster.deployment.path, "wait_for_clients": SECONDS}
@@ -173,13 +154,12 @@ def test_a_node_that_is_killed_is_left_out_and_comes_back_and_a_run_without_node
         "US": 0
     }  # otherwise the next round would wait for the only node with US
     scaffold = {"strategy": "scaffold", "optimiser": "sgd", "lr": 0.05, "run": "left"}
-    with pytest.raises(FlamesError, match=r"^round 5 got no good report") as ended:
-        federate(federate_config(cluster.workspace, rounds=6, **scaffold, **options), watch)
+    with pytest.raises(FlamesError, match=r"^round 4 got no good report") as ended:
+        federate(federate_config(cluster.workspace, rounds=5, **scaffold, **options), watch)
 
     assert turns == {}
     assert all(name in str(ended.value) for name in SITES)
-    assert [record["accepted"] for record in done] == [["brats"], ["brats"], ["busi"], ["brats", "busi"]]
-    assert [set(record["rejected"]) for record in done] == [{"busi"}, set(), {"brats"}, set()]
+    assert [record["accepted"] for record in done] == [["brats"], ["brats"], ["brats", "busi"]]
+    assert [set(record["rejected"]) for record in done] == [{"busi"}, set(), set()]
     assert "Node Unavailable" in done[0]["rejected"]["busi"]
-    assert "ClientApp stopped responding" in done[2]["rejected"]["brats"]
-    assert [len(record["clients"]) for record in done] == [2, 1, 2, 2]
+    assert [len(record["clients"]) for record in done] == [2, 1, 2]
