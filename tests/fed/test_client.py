@@ -1,6 +1,9 @@
 import copy
 import json
+import os
+import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,6 +226,17 @@ def test_a_shard_is_decoded_once_while_it_fits(shards, monkeypatch):
     assert cache.load(NodeSettings((shards / "busi.h5",)), "train") is first
     assert len(cache.load(NodeSettings((shards / "busi.h5",)), "val")) > 0
     assert opened == [("busi.h5", "train"), ("busi.h5", "val")]
+
+
+def test_a_shard_that_was_written_again_is_read_again(shards, monkeypatch, tmp_path):
+    shard = Path(shutil.copy(shards / "busi.h5", tmp_path / "busi.h5"))
+    opened, cache = spy_on_reading(monkeypatch), DatasetCache()
+    first = cache.load(NodeSettings((shard,)), "train")
+    os.utime(shard, ns=(1, 1))
+    second = cache.load(NodeSettings((shard,)), "train")
+    assert second is not first
+    assert cache.load(NodeSettings((shard,)), "train") is second
+    assert len(opened) == 2
 
 
 def test_a_shard_beyond_the_room_is_read_each_time(shards, monkeypatch):
