@@ -39,8 +39,8 @@ def test_every_import_keeps_to_the_layers():
     assert f"{len(CONTRACTS)} kept, 0 broken" in result.stdout
 
 
-WORK = "flames_cli.stages.preprocess.decoding, flames_cli.stages.check.inspection"
-"""Modules that each process of `stages.worker_processes` loads."""
+WORK = "flames_cli.stages.source_cache"
+"""Module that each process of `stages.worker_processes` loads."""
 
 
 @pytest.mark.parametrize("module", ["flames_cli.cli.app", "flames_cli.config", WORK])

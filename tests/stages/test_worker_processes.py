@@ -20,11 +20,11 @@ from flames_cli.demo_data import DEMO_DATA
 from flames_cli.errors import FlamesError
 from flames_cli.readers import READERS
 from flames_cli.readers.base import ReadOptions
-from flames_cli.stages import parallel, worker, worker_processes
-from flames_cli.stages.check.inspection import inspect
+from flames_cli.stages import parallel, source_cache, worker, worker_processes
+from flames_cli.stages.one_pass import Reading
 from flames_cli.stages.parallel import ordered_map
-from flames_cli.stages.preprocess.decoding import decode
 from flames_cli.stages.preprocess.stage import preprocess
+from flames_cli.store.cache import Cache
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.salts import make_salt
 
@@ -195,10 +195,9 @@ def test_processes_write_the_file_that_threads_write(tmp_path, at_once, monkeypa
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_the_work_of_every_reader_can_be_sent_to_a_process(name):
-    tasks = (
-        partial(decode, READERS[name], ReadOptions(windows={"CT": (0.0, 1.0)}), 32, "paper", {"id": "why"}),
-        partial(inspect, READERS[name], ReadOptions(), 32, "aligned", True),
-    )
-    for task in tasks:
-        assert repr(ForkingPickler.loads(ForkingPickler.dumps(task))) == repr(task)
+def test_the_work_of_every_reader_can_be_sent_to_a_process(name, tmp_path):
+    reading = Reading(READERS[name], ReadOptions(windows={"CT": (0.0, 1.0)}), 32, "paper")
+    work = source_cache._Task(reading, "figures", Cache(tmp_path), also=("cases",))
+    for task in (partial(source_cache._read, work), partial(source_cache._read_anew, work)):
+        sent = ForkingPickler.loads(ForkingPickler.dumps(task))
+        assert (sent.func, repr(sent.args)) == (task.func, repr(task.args))
