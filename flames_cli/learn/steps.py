@@ -70,6 +70,7 @@ class Steps:
             say: called with one sentence when a batch has to be divided.
         """
         self._model = model
+        self._parameters = list(model.parameters())
         self._loss = loss
         self._kind = kind
         self._device = device
@@ -101,7 +102,8 @@ class Steps:
 
     def _in_parts(self, images: Tensor, masks: Tensor) -> Tensor:
         """Do the pass on as many images at a time as fit."""
-        self._model.zero_grad(set_to_none=True)
+        for parameter in self._parameters:  # a search through a small model's modules takes 3 % of its step
+            parameter.grad = None
         n = ceil(len(images) / (self._learned.part or len(images)))
         if n == 1:
             return _backward(self._loss(images, masks))
