@@ -171,11 +171,10 @@ def draw(figures: Sequence[Figures], path: Path) -> None:
             workers = [int(text) for text in measured["per_s"]]
             speeds = np.array(list(measured["per_s"].values())) / measured["plain_per_s"]
             style: Any = {"color": PALETTE[number], "linewidth": 1.2}
-            axes.plot(workers, speeds, marker=MARKERS[number], label=f"{measured['name']}", **style)
+            name = LABELS[measured["name"]]
+            axes.plot(workers, speeds, marker=MARKERS[number], label=name, **style)
             proportional = speeds[0] * np.array(workers) / workers[0]
-            axes.plot(
-                workers, proportional, linestyle=":", label=f"{measured['name']}, in proportion", **style
-            )
+            axes.plot(workers, proportional, linestyle=":", label=f"{name}, in proportion", **style)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.set_xticks(workers, [str(one) for one in workers])

@@ -45,6 +45,7 @@ from flames_cli.fed.messages import ARRAYS, METRICS, TRAIN, Profile, pack_profil
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.records import record_of
 from flames_cli.fed.server import Federation, Save, make_server_app, nothing_to_save
+from flames_cli.learn.allocator import keep_freed_memory
 from flames_cli.stages.federate.run_files import make_round_saver, open_spool
 from flames_cli.store.runs import RunFolder
 
@@ -85,6 +86,7 @@ def main() -> None:
 def measure(arm: str, n_clients: int, megabytes: float, rounds: int) -> dict[str, float]:
     """Run a federation and return its figures by name: seconds, and memory in MB."""
     logging.getLogger("flwr").setLevel(logging.ERROR)
+    keep_freed_memory()  # as in the process of a run, where training begins with it
     weights = make_weights(megabytes)
     watch = Watch()
     server = make_server(arm, weights, rounds + 1, watch)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flames_cli.learn.devices import Precision, autocast
 from flames_cli.learn.losses import dice_focal_loss
-from flames_cli.learn.steps import Steps
+from flames_cli.learn.steps import Plan, Steps
 from gpu_parts.inputs import Job, draw_batch
 from gpu_parts.timing import backend
 
@@ -70,8 +70,8 @@ class Trainer:
         self.images = images.contiguous(memory_format=layout)
         self._setup, self._device = setup, device
         self._forward = self._compiled() if setup.compiled else self.model
-        kind = setup if setup.recorded else None
-        self._steps = Steps(self.model, self._loss, kind, device, print)
+        plan = Plan(setup if setup.recorded else None)
+        self._steps = Steps(self.model, self._loss, plan, device, print)
         self.use_adam(fused=False)
 
     def _compiled(self) -> Any:

@@ -57,7 +57,7 @@ def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path
         title = column_title(unit) if unit == "image" else f"images ({column_title(unit)})"
         console.print(f"sites, {title}: {listed}")
     for site, n in report["sites_left_out"].items():
-        console.print(f"site {site}: all {count(n, 'case')} left out", style="yellow")
+        console.print(f"site {site}: all {count(n, 'case')} left out, so it is no client", style="yellow")
     if unused := report["unused_columns"]:
         console.print(f"columns of the manifest that are not used: {', '.join(unused)}", style="yellow")
     for column, n in report["kept_columns"].items():
@@ -106,6 +106,8 @@ def _small_lesions(found: dict[str, Any]) -> str:
 def print_partition(console: Console, made: "Partitioned", of_folds: int = 0) -> None:
     """Print images and patients of every client and of the server's test sets; of a fold without its
     place."""
+    for note in made.notes:
+        console.print(f"warning: {note}", style="yellow", soft_wrap=True)
     partition = made.partition
     units = {client.patient_unit for client in partition.clients}
     within = f" ({UNKNOWN if units == {'image'} else 'patients'})"
@@ -146,8 +148,6 @@ def print_partition(console: Console, made: "Partitioned", of_folds: int = 0) ->
     for name, images in partition.left_out.items():
         what = "near copies or patients of a held-out site"
         console.print(f"left out {count(images, 'image')} of {name}: {what}")
-    for note in made.notes:
-        console.print(f"warning: {note}", style="yellow", soft_wrap=True)
     console.print(_claim(partition), style="green")
     if not of_folds:
         _say_aside(console, made)

@@ -45,6 +45,12 @@ class FederateConfig(_TrainSection, Section):
     )
     device: Device = option("auto", "Device for training.", may_change=True)
     precision: Precision = option("auto", "Precision of the model's arithmetic.", may_change=True)
+    compile: Literal["auto", "off", "on"] = option(
+        "auto",
+        "Compile the model with torch.compile, which takes a minute or more: on, off, or auto (on CUDA if "
+        "the training left takes 10 minutes or more).",
+        may_change=True,
+    )
     lr_by_modality: dict[str, Rate] = option(
         {}, "Learning rates of modalities or clients that have their own.", TRAINING
     )

@@ -29,6 +29,10 @@ class DatasetCache:
         self._kept: dict[tuple[Shards, str], _Kept] = {}
         self._lock = Lock()
 
+    def __reduce__(self) -> tuple[type["DatasetCache"], tuple[()]]:
+        """Let ray, which sends the client's functions to its processes, send an empty cache along."""
+        return DatasetCache, ()
+
     def load(self, settings: NodeSettings, set_name: str) -> "ShardDataset":
         """Return the cases of the set `set_name` from all shards of the node; threads take turns."""
         with self._lock:

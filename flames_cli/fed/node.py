@@ -39,6 +39,8 @@ class NodeSettings:
     """Name of the client; None: the name in its shard."""
     device: str = "auto"
     precision: str = "auto"
+    compile: str = "auto"
+    """Compilation of the model: one of `learn.train_options.COMPILE`."""
     client_state: Path | None = None
     """Folder of the client state, which a client stores between rounds."""
     min_examples: int = 1
@@ -74,6 +76,7 @@ def settings_of(context: Context) -> NodeSettings:
         client=str(config["client"]) if config.get("client") else None,
         device=str(config.get("device", "auto")),
         precision=str(config.get("precision", "auto")),
+        compile=str(config.get("compile", "auto")),
         client_state=Path(str(folder)) if folder else None,
         min_examples=int(config.get("min-examples", 1)),
         per_case=bool(config.get("per-case", False)),

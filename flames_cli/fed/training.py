@@ -65,7 +65,11 @@ def train_client(
     precision = pick_precision(settings.precision, device, request.model)
     folder = client_state_folder(settings, request.run, profile.client) if _has_client_state(task) else None
     state = _load_valid_state(folder, request.last_accepted_round) if folder else {}
-    train, val, local = cache.load(settings, "train"), cache.load(settings, "val"), _local_round(task, state)
+    train, val, local = (
+        cache.load(settings, "train"),
+        cache.load(settings, "val"),
+        _local_round(task, state, settings),
+    )
     with receive_model(task, settings, state) as model:
         received = to_weights(model) if local.offer else {}
         choice, _ = choose_model(model, received, train, val, local, device, precision)
@@ -163,7 +167,7 @@ def _controls(task: TrainTask, state: Mapping[str, Weights]) -> Controls | None:
     return Controls(server=task.control, client=state.get(CONTROL) or zeros)
 
 
-def _local_round(task: TrainTask, state: Mapping[str, Weights]) -> LocalRound:
+def _local_round(task: TrainTask, state: Mapping[str, Weights], settings: NodeSettings) -> LocalRound:
     request = task.request
     return LocalRound(
         seed=request.seed,
@@ -174,6 +178,8 @@ def _local_round(task: TrainTask, state: Mapping[str, Weights]) -> LocalRound:
         controls=_controls(task, state),
         style=task.style,
         offer=offer_of(task),
+        rounds=request.rounds,
+        compile=settings.compile,
     )
 
 

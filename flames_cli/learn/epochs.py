@@ -1,14 +1,15 @@
 """The epochs of one client's round. Each uses every case once, in its own order and with its own warps."""
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flames_cli.core.imaging.geometry import Warp
 from flames_cli.core.rng import derive_rng, derive_seed
@@ -18,10 +19,12 @@ from flames_cli.learn.batches import batches_on, is_async
 from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.devices import Precision, autocast
 from flames_cli.learn.local_updates import LocalUpdate, batch_scale
+from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models.base import SegmentationModel
-from flames_cli.learn.normalisation import own_statistics
+from flames_cli.learn.models.disentangled import DisentangledModel
+from flames_cli.learn.normalisation import STATISTICS_IMAGES, own_statistics
 from flames_cli.learn.predict import Validation, validate_by
-from flames_cli.learn.steps import Steps
+from flames_cli.learn.steps import Plan, Steps, compiled_forward, learned, pays_to_compile
 from flames_cli.learn.train_options import LocalRound
 from flames_cli.learn.training_loss import OtherStyle, training_loss
 
@@ -30,9 +33,6 @@ OnStep = Callable[[int, int], None]
 
 STEPS_AHEAD = 2
 """Largest number of steps that wait at a GPU behind the one that it computes."""
-
-STATISTICS_IMAGES = 64
-"""Number of training images from which the statistics of validated weights are estimated."""
 
 
 @contextmanager
@@ -132,14 +132,17 @@ class Epochs:
             self.device, self.precision, self.train, order, options.batch_size, warp_of, merge_lone=True
         )
         parts = in_batches(order, options.batch_size, merge_lone=True)
-        queue = Queue(self.device)
+        queue, began = Queue(self.device), time.perf_counter()
         for (images, masks), cases in zip(batches, parts, strict=True):
             self._step(images, masks, cases, losses)
             queue.wait()
             self.done += 1
             if self.on_step:
                 self.on_step(self.done, steps)
-        return losses.mean()
+        loss = losses.mean()
+        known, seconds = learned(self.model), (time.perf_counter() - began) / len(parts)
+        known.seconds = min(known.seconds, seconds)
+        return loss
 
     def _step(self, images: Tensor, masks: Tensor, cases: Sequence[int], losses: "Losses") -> None:
         """Make one step of the local update, and add its loss to `losses`."""
@@ -155,13 +158,31 @@ class Epochs:
     def passes(self) -> Steps:
         """The forward and backward passes of the steps."""
         options = self.local.options
+        known = learned(self.model)
+        known.steps[self.local.client] = self.steps
+        compiled = partial(self._loss, forward=compiled_forward()) if self._compiles() else None
         # The renderer of another client's style is another one in every round.
         kind = None if self.style else (self.precision, options.dice_weight, options.per_pixel_focal)
-        return Steps(self.model, self._loss, kind, self.device, self.notes.append)
+        plan = Plan(kind, compiled, options.batch_size)
+        return Steps(self.model, self._loss, plan, self.device, self.notes.append)
 
-    def _loss(self, images: Tensor, masks: Tensor) -> Tensor:
+    def _compiles(self) -> bool:
+        """Return whether the model is compiled: on request, or by default where it pays."""
+        local = self.local
+        if isinstance(self.model, DisentangledModel) or local.compile == "off":
+            return False  # the parts of a disentangled model are not one forward pass
+        rounds_left = max(local.rounds - local.round + 1, 1)
+        pays = self.device.type == "cuda" and pays_to_compile(self.model, rounds_left)
+        return local.compile == "on" or pays
+
+    def _loss(
+        self, images: Tensor, masks: Tensor, forward: Callable[[nn.Module, Tensor], Tensor] | None = None
+    ) -> Tensor:
         options = self.local.options
         with autocast(self.device, self.precision):
+            if forward:
+                found = forward(self.model, images)
+                return dice_focal_loss(found, masks, options.dice_weight, options.per_pixel_focal)
             return training_loss(
                 self.model, images, masks, options.dice_weight, options.per_pixel_focal, self.style
             )

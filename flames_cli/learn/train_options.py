@@ -114,6 +114,9 @@ BY_MODEL = tuple(
 )
 """Options whose default a user gets from the model; those of `TrainOptions` are densenet-unet's."""
 
+COMPILE = ("auto", "off", "on")
+"""Compilation of the model: auto on CUDA if the steps that are left take long enough to pay for it."""
+
 COMPARE: dict[str, Any] = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
 WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
@@ -178,6 +181,10 @@ class LocalRound:
     """Another client's renderer, to draw the images with as well (disentangled models)."""
     offer: "Offer | None" = None
     """Models among which the client chooses its start; None: it has no choice."""
+    rounds: int = 0
+    """Number of the last round; 0 if it is not known."""
+    compile: str = "auto"
+    """Compilation of the model by torch: one of COMPILE."""
 
     @property
     def scope(self) -> tuple[str | int, ...]:

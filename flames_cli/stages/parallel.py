@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -20,6 +19,10 @@ LOOK_S = 0.1
 
 FIRST_S = 0.5
 """Seconds within which each worker should have done an item: its first one costs more than the others."""
+
+FEW = 4
+"""Number of threads that work before there are processes: more would wait for Python's lock, and with them
+the thread that starts the processes."""
 
 WORTH_S = 1.5
 """Remaining seconds of work in threads for which processes are started: to load their modules takes half a
@@ -79,7 +82,11 @@ class _Crew(Generic[Item, Result]):
         self._processes: WorkerProcesses | None = None
         self._ended = threading.Event()
         self._foreman = threading.Thread(target=self._watch, daemon=True)
+        self._change = threading.Condition()
+        self._places = count
+        """Number of further threads that may work in this process."""
         if count > 1 and total > count:
+            self._places = min(count, FEW)
             self._foreman.start()
 
     def batch_size(self) -> int:
@@ -88,35 +95,57 @@ class _Crew(Generic[Item, Result]):
 
     def work(self, batch: Sequence[Item]) -> Answer[Result]:
         """Return the function's results for a batch, by a process if there are any, up to its first error."""
-        if self._processes:
-            return self._processes.call(batch)
-        results = []
-        for item in batch:
-            results.append(self._function(item))
-            self._done += 1  # an estimate: a lost count does no harm
-        return results, None
+        with self._change:
+            self._change.wait_for(lambda: self._processes or self._places > 0 or self._ended.is_set())
+            processes = self._processes
+            self._places -= not processes
+        if self._ended.is_set():
+            return [], None  # nobody reads it
+        if processes:
+            return processes.call(batch)
+        try:
+            results = []
+            for item in batch:
+                results.append(self._function(item))
+                self._done += 1  # an estimate: a lost count does no harm
+            return results, None
+        finally:
+            self._allow(1)
 
     def end(self) -> None:
         """End the processes, and do not start any from now on."""
         self._ended.set()
+        self._allow(0)
         if self._foreman.ident:
             self._foreman.join()
         if self._processes:
             self._processes.end()
 
+    def _allow(self, places: int, processes: WorkerProcesses | None = None) -> None:
+        with self._change:
+            self._places += places
+            self._processes = processes or self._processes
+            self._change.notify_all()
+
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_S):
             passed, done = time.perf_counter() - self._start, self._done
-            if done < self._count and passed < FIRST_S:
+            at_work = min(self._count, FEW)
+            if done < at_work and passed < FIRST_S:
                 continue
             item_s, left = passed / max(done, 1), self._total - done
-            if item_s * left > WORTH_S:
-                with suppress(CannotStart):
-                    self._processes = WorkerProcesses(self._function, self._count)
-                    # The last items are shared evenly only if batches are few of what each process gets.
-                    at_most = left // (8 * self._count)
-                    self._batch_size = max(1, min(int(BATCH_S / (item_s * self._count)), at_most))
-                return
+            if item_s * left <= WORTH_S:
+                continue
+            try:
+                processes = WorkerProcesses(self._function, self._count)
+            except CannotStart:
+                self._allow(self._count - at_work)
+            else:
+                # The last items are shared evenly only if batches are few of what each process gets.
+                at_most = left // (8 * self._count)
+                self._batch_size = max(1, min(int(BATCH_S / (item_s * at_work)), at_most))
+                self._allow(0, processes)
+            return
 
 
 def weighted_map(

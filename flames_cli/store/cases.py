@@ -175,10 +175,18 @@ class Spool:
         Raises:
             NotWritten: the disk is full.
         """
+        return self.add_all([chunk])[0]
+
+    def add_all(self, chunks: Sequence[bytes]) -> list[int]:
+        """Store chunks in one step, like `add`, and return their numbers."""
         with raising_not_written(self._folder):
-            self._spans.append((self._file.seek(0, os.SEEK_END), len(chunk)))
-            write_all(self._file, chunk)
-        return len(self._spans) - 1
+            start = self._file.seek(0, os.SEEK_END)
+            write_all(self._file, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        first = len(self._spans)
+        for chunk in chunks:
+            self._spans.append((start, len(chunk)))
+            start += len(chunk)
+        return list(range(first, len(self._spans)))
 
     def get(self, number: int) -> bytes:
         """Return the chunk for which `add` returned `number`."""

@@ -273,3 +273,12 @@ def test_complete_volumes_are_counted_apart_from_images(tmp_path):
     server.test_volumes["brats"] = (2, 35)
     shown = written(render.print_partition, named(Partition(0, 240, [client], [server]), tmp_path))
     assert "test sets have 3 volumes with 55 slices\n" in shown
+
+
+def test_warnings_of_a_partition_come_first_and_are_in_its_json(tmp_path):
+    made = Partitioned(
+        "default", tmp_path, Partition(0, 8, [], []), notes=("site healthy of h is no client",)
+    )
+    assert written(render.print_partition, made).startswith("warning: site healthy of h is no client\n")
+    assert render.partition_json(made)["notes"] == ["site healthy of h is no client"]
+    assert "notes" not in render.partition_json(Partitioned("default", tmp_path, Partition(0, 8, [], [])))

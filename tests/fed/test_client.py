@@ -1,3 +1,4 @@
+import copy
 import json
 from dataclasses import asdict, replace
 
@@ -493,3 +494,9 @@ def test_a_clients_context_stays_empty(shards, memory):
     (reply,) = InlineGrid(make_client_app(), contexts).send_and_receive([message])
     assert not reply.has_error()
     assert len(contexts[2].state) == 0
+
+
+def test_a_cache_is_sent_to_another_process_without_its_content():
+    cache = DatasetCache()
+    cache._kept["key"] = None
+    assert copy.deepcopy(cache)._kept == {}  # as pickle, which ray uses

@@ -8,7 +8,7 @@ import torch
 
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
-from flames_cli.learn import steps
+from flames_cli.learn import epochs, steps
 from flames_cli.learn import training_loss as objectives
 from flames_cli.learn.batches import batches_on
 from flames_cli.learn.data import ShardDataset
@@ -17,7 +17,7 @@ from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.predict import validate
-from flames_cli.learn.steps import Steps
+from flames_cli.learn.steps import Plan, Steps, learned, pays_to_compile
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import LocalRound, TrainOptions
 from tests.support.asserts import assert_same
@@ -129,10 +129,10 @@ def test_parts_of_a_batch_sum_to_its_gradients(monkeypatch):
     def loss(images, masks):
         return (model(images) - masks).square().mean()
 
-    losses = [Steps(model, loss, None, CPU, str).differentiate(images, masks)]
+    losses = [Steps(model, loss, Plan(), CPU, str).differentiate(images, masks)]
     gradients = [[parameter.grad.clone() for parameter in model.parameters()]]
-    steps._LEARNED[model].part = 2
-    losses.append(Steps(model, loss, None, CPU, str).differentiate(images, masks))
+    learned(model).part = 2
+    losses.append(Steps(model, loss, Plan(), CPU, str).differentiate(images, masks))
     gradients.append([parameter.grad for parameter in model.parameters()])
     torch.testing.assert_close(losses[1], losses[0])
     torch.testing.assert_close(gradients[1], gradients[0])
@@ -142,6 +142,47 @@ def test_a_memory_too_small_for_one_image_ends_the_round_with_advice(cases, held
     out_of_memory_above(0, monkeypatch)
     with pytest.raises(FlamesError, match="too small for a step on one image; close other programs"):
         run(cases, held_out)
+
+
+@pytest.fixture
+def forwards(monkeypatch):
+    """Replace compilation; list the numbers of images of compiled passes."""
+    sizes = []
+
+    def forward(model, images):
+        sizes.append(len(images))
+        return model(images)
+
+    monkeypatch.setattr(epochs, "compiled_forward", lambda: forward)
+    return sizes
+
+
+def test_full_batches_are_compiled_on_request_and_train_the_same(cases, held_out, forwards):
+    expected = run(cases, held_out)
+    assert forwards == []
+    local = replace(ROUND, compile="on")
+    found = train_epochs(make(), cases, held_out, local, CPU, "fp32")
+    assert forwards == [3, 3, 3, 3]  # of 3, 3 and 2 images in each of two epochs
+    assert_same(found.weights, expected.weights)
+
+
+def test_a_model_that_cannot_be_compiled_trains_without(cases, held_out, monkeypatch):
+    def forward(model, images):
+        raise RuntimeError("no C compiler\nin a long text")
+
+    monkeypatch.setattr(epochs, "compiled_forward", lambda: forward)
+    found = train_epochs(make(), cases, held_out, replace(ROUND, compile="on"), CPU, "fp32")
+    assert_same(found.weights, run(cases, held_out).weights)
+    assert found.notes == ("the model is not compiled (RuntimeError: no C compiler); it trains without",)
+
+
+def test_compilation_pays_if_the_steps_of_all_clients_take_long():
+    model = make()
+    assert not pays_to_compile(model, 1000)  # nothing is known yet
+    known = learned(model)
+    known.seconds, known.steps = 0.05, {"a": 40, "b": 20}
+    assert not pays_to_compile(model, 200)
+    assert pays_to_compile(model, 201)
 
 
 def test_a_prediction_too_large_for_the_memory_is_made_in_halves(held_out):
@@ -192,7 +233,7 @@ def test_a_gpu_never_waits_for_a_step(cases, held_out):
     ((images, masks),) = batches_on(device, "bf16", cases, range(8), 8)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        passes = Steps(model, lambda one, truth: (model(one) - truth).square().mean(), None, device, str)
+        passes = Steps(model, lambda one, truth: (model(one) - truth).square().mean(), Plan(), device, str)
         passes.differentiate(images, masks)
         batch_scale(masks, range(8), cases)
         next(iter(batches_on(device, "bf16", cases, [2, 1, 0], 3)))

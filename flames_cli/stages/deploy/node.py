@@ -130,6 +130,8 @@ def _run_once(
             for line in reader.read():
                 notify(line)
             if ended:
+                if reason := reader.explain_end():
+                    notify(reason)
                 return
             pause(LOOK_SECONDS)
     finally:

@@ -61,6 +61,9 @@ class LogReader:
     superlink: str
     explain: Callable[[], str] = str
     """Function that returns why the server does not admit this node; empty if the server does not say so."""
+    explained: bool = False
+    """True if a line was read since this reader was created that says why the server does not admit the
+    node."""
     connected: bool = False
     """True if the node has reached its server since this reader was created."""
     _position: int = 0
@@ -100,9 +103,19 @@ class LogReader:
             return found[1]
         if ASKED.search(line):
             return "the server asked for this site's name, modality and numbers of images"
-        if NOT_ADMITTED.search(line) and (reason := self.explain()):
-            return reason
+        if NOT_ADMITTED.search(line):
+            self.explained = True
+            return self.explain() or _error_summary(line)
         return _error_summary(line)
+
+    def explain_end(self) -> str:
+        """Return why a node ended that never connected and whose log does not say it; empty if it is not
+        known.
+
+        Flower's node ends without a word when the server rejects its signature, as it does if the clocks
+        differ.
+        """
+        return "" if self.connected or self.explained else self.explain()
 
     def _lost_summary(self) -> str | None:
         if self._lost:

@@ -73,6 +73,7 @@ def node_configs(
             ),
             "device": config.device,
             "precision": config.precision,
+            "compile": config.compile,
             "client-state": str(client_state.resolve()),
         }
         for name, entries in members.items()

@@ -117,7 +117,7 @@ def gather(
             part.bad.append((name, decoded.bad))
         elif decoded.cases:
             _require_alike(part, decoded)
-            cases = [_spool(case, part.listed[name].number, spool) for case in decoded.cases]
+            cases = _spool(decoded.cases, part.listed[name].number, spool)
             copied = (decoded.content, *listed.get(name, ()))
             part.sound[name] = Sound(decoded.source, cases, copied, decoded.pictures, decoded.look)
     for part in gathered.values():
@@ -150,9 +150,13 @@ def _require_alike(part: Gathered, decoded: Decoded) -> None:
         )
 
 
-def _spool(case: EncodedCase, number: str, spool: Spool) -> SpooledCase:
-    info = replace(case.info, case=join_name(number, case.info.case)) if number else case.info
-    return SpooledCase(info, spool.add(case.image), spool.add(case.mask))
+def _spool(cases: Sequence[EncodedCase], number: str, spool: Spool) -> list[SpooledCase]:
+    infos = [case.info for case in cases]
+    if number:
+        infos = [replace(info, case=join_name(number, info.case)) for info in infos]
+    images = spool.add_all([case.image for case in cases])
+    masks = spool.add_all([case.mask for case in cases])
+    return [*map(SpooledCase, infos, images, masks)]
 
 
 def join_name(*parts: str) -> str:
@@ -210,4 +214,9 @@ def join_alike_ids(unit_of: Mapping[str, str], alike: Iterable[Sequence[str]]) -
 
 def set_split_units(cases: Iterable[SpooledCase], unit_of: dict[str, str]) -> list[SpooledCase]:
     """Return `cases`, each with its split unit."""
-    return [replace(case, info=replace(case.info, split_unit=unit_of[case.info.patient])) for case in cases]
+    return [
+        case
+        if unit_of[case.info.patient] == case.info.split_unit
+        else replace(case, info=replace(case.info, split_unit=unit_of[case.info.patient]))
+        for case in cases
+    ]

@@ -203,7 +203,8 @@ def test_momentum_and_adam_step_from_the_released_model():
         states = []
         for noise in (1.0, TINY):
             private = replace(FEDAVG, privacy=Privacy(noise, 1.0, 1e-5), **changes)
-            states.append(apply_round(State(0, {"all": model()}), reports, private, ENTRIES, noise=KEY).state)
+            begun, settings = State(0, {"all": model()}), RoundSettings(noise=KEY)
+            states.append(apply_round(begun, reports, private, ENTRIES, settings=settings).state)
         blurred, bare = (next(iter(state.optimiser_state["all"].values()))["w"] for state in states)
         assert not np.array_equal(blurred, bare)
 

@@ -114,3 +114,17 @@ def test_bytes_that_are_not_text_are_no_error(reader):
     reader.path.write_bytes(b"\xff\xfe\n" + JOINED.encode())
 
     assert len(reader.read()) == 1
+
+
+def test_a_node_that_ends_without_a_word_before_it_connects_is_explained_by_the_server(tmp_path):
+    reader = LogReader(tmp_path / "node.log", "server:9092", lambda: "the clocks differ")
+    add(reader, "INFO :      SuperNode terminated gracefully.\n")
+    assert reader.explain_end() == "the clocks differ"
+    assert add(reader, "[code: 2004] Failed to activate SuperNode.\n") == ["the clocks differ"]
+    assert reader.explain_end() == ""
+
+
+def test_a_node_that_was_connected_needs_no_explanation(tmp_path):
+    reader = LogReader(tmp_path / "node.log", "server:9092", lambda: "the clocks differ")
+    add(reader, JOINED)
+    assert reader.explain_end() == ""
