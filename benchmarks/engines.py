@@ -12,7 +12,8 @@ shows the training alone, of one client after the other.
 server but no training. FLAMES' server and Flower's own FedAvg run in one process, and over ray; NVFlare's
 FedAvg runs in NVFlare's simulator, if --nvflare names a Python that has it.
 
-A round's time is the median of the rounds after the first. The first one includes the start of processes.
+A round's time is the median of the rounds after the first. The first one includes the start of processes. The
+processor time of a round, of all processes together, changes less with other load on the machine.
 """
 
 import argparse
@@ -24,11 +25,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import tomli_w
 
 from flames_cli.config import FederateConfig, PartitionConfig, PreprocessConfig
@@ -36,7 +38,7 @@ from flames_cli.demo_data import DEMO_DATA
 from flames_cli.fed.events import Event, RoundDone
 from flames_cli.flower.flwr_command import FlwrCommand
 from flames_cli.flower.health import wait_until_healthy
-from flames_cli.flower.processes import child_environment, free_port, start, stop
+from flames_cli.flower.processes import child_environment, descendants, free_port, start, stop
 from flames_cli.stages.deploy.init import init_deployment
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
@@ -72,7 +74,7 @@ APP: dict[str, Any] = {
 def main() -> None:
     """Measure the chosen parts, and print a line for each engine."""
     options = parse_options()
-    print(f"{'':10}{'':28}{'a round':>10}{'ratio':>8}{'first round':>14}")
+    print(f"{'':10}{'':28}{'a round':>10}{'ratio':>8}{'first round':>14}{'processors':>13}")
     with tempfile.TemporaryDirectory(prefix="flames-engines-") as folder:
         if "sites" in options.parts:
             measure_sites(Path(folder), options.rounds, options.size)
@@ -98,15 +100,20 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-def print_line(part: str, engine: str, marks: Sequence[float], reference: float | None) -> float:
+def print_line(
+    part: str, engine: str, marks: Sequence[float], reference: float | None, processors: Sequence[float] = ()
+) -> float:
     """Print the time of a round from the times at which the rounds ended, and return it.
 
-    `marks` begins with the start of the run; the ratio is that to `reference`, in seconds.
+    `marks` and `processors` (seconds of processor time) begin with the start of the run; the ratio is that to
+    `reference`, in seconds.
     """
     first, *later = [end - begin for begin, end in pairwise(marks)]
     median = statistics.median(later)
     ratio = f"{median / reference:7.2f}x" if reference else f"{'':8}"
-    print(f"{part:10}{engine:28}{median:8.3f} s{ratio}{first:12.2f} s", flush=True)
+    used = statistics.median(end - begin for begin, end in pairwise(processors[1:])) if processors else None
+    spent = "" if used is None else f"{used:11.2f} s"
+    print(f"{part:10}{engine:28}{median:8.3f} s{ratio}{first:12.2f} s{spent}", flush=True)
     return median
 
 
@@ -114,10 +121,12 @@ def measure_sites(folder: Path, rounds: int, size: int) -> None:
     """Measure the same run in one process and with real nodes; the second time the nodes are warm."""
     workspace = folder / "workspace"
     prepare(workspace, size)
-    inline = print_line("sites", "inline", federate_sites(workspace, rounds), None)
+    marks, processors = federate_sites(workspace, rounds)
+    inline = print_line("sites", "inline", marks, None, processors)
     with deployed(workspace, folder) as deployment:
         for engine in ("superlink, TLS", "superlink, TLS, again"):
-            print_line("sites", engine, federate_sites(workspace, rounds, deployment), inline)
+            marks, processors = federate_sites(workspace, rounds, deployment)
+            print_line("sites", engine, marks, inline, processors)
 
 
 def prepare(workspace: Path, size: int) -> None:
@@ -158,19 +167,35 @@ def deployed(workspace: Path, folder: Path) -> Iterator[Deployment]:
             stop(process)
 
 
-def federate_sites(workspace: Path, rounds: int, deployment: Deployment | None = None) -> list[float]:
-    """Run a federation in this process, or with the nodes of `deployment`; return the ends of its rounds."""
-    marks = [time.monotonic()]
+def federate_sites(
+    workspace: Path, rounds: int, deployment: Deployment | None = None
+) -> tuple[list[float], list[float]]:
+    """Run a federation in this process, or with the nodes of `deployment`.
+
+    Return the time and the processor time at its start and at the end of each round.
+    """
+    marks, processors = [time.monotonic()], [processor_seconds()]
 
     def watch(event: Event) -> None:
         if isinstance(event, RoundDone):
             marks.append(time.monotonic())
+            processors.append(processor_seconds())
 
     real = {"engine": "superlink", "deployment": deployment.path} if deployment else {"engine": "inline"}
     small = {"batch_size": 8, "model": "unet", "model_options": {"base_channels": 8}, "device": "cpu"}
     chosen = {"strategy": "fedavg", "rounds": rounds + 1, "fresh": True}
     federate(FederateConfig(workspace=workspace, **small, **chosen, **real), watch)
-    return marks
+    return marks, processors
+
+
+def processor_seconds() -> float:
+    """Return the processor time of this process and of all processes below it that run now."""
+    used = 0.0
+    for process in (psutil.Process(), *descendants(os.getpid())):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            used += times.user + times.system
+    return used
 
 
 def measure_constant(folder: Path, options: argparse.Namespace) -> None:

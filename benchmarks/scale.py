@@ -55,10 +55,10 @@ class Arm:
 
 ARMS = {
     "flower": Arm("Flower's FedAvg", 4, 2, PALETTE[5], MARKERS[2]),
-    "fedavg": Arm("FLAMES, fedavg", 8, 0, PALETTE[0], MARKERS[0]),
-    "fedavg-files": Arm("fedavg with files", 10, 0, PALETTE[4], MARKERS[3]),
+    "fedavg": Arm("FLAMES, fedavg", 7, 0, PALETTE[0], MARKERS[0]),
+    "fedavg-files": Arm("fedavg with files", 7, 0, PALETTE[4], MARKERS[3]),
     "flames": Arm("FLAMES, flames", 8, 2, PALETTE[1], MARKERS[1]),
-    "flames-files": Arm("flames with files", 18, 0, PALETTE[2], MARKERS[4], on_disk=5),
+    "flames-files": Arm("flames with files", 26, 0, PALETTE[2], MARKERS[4], on_disk=5),
 }
 STOCK = "flower"
 

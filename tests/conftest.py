@@ -76,7 +76,8 @@ def workspace(phantom_raw: dict[str, Path], tmp_path_factory: pytest.TempPathFac
     def get(size: int = 32, seed: int = 0) -> Path:
         def make(root: Path) -> None:
             for name in PAPER:
-                preprocess(PreprocessConfig(workspace=root, raw=phantom_raw, size=size, seed=seed), name)
+                options = {"raw": phantom_raw, "size": size, "seed": seed, "cache": False}
+                preprocess(PreprocessConfig(workspace=root, **options), name)
             partition(PartitionConfig(workspace=root, seed=seed))
 
         made = make_once(tmp_path_factory, f"workspace-{size}-{seed}", make)

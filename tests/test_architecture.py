@@ -39,7 +39,11 @@ def test_every_import_keeps_to_the_layers():
     assert f"{len(CONTRACTS)} kept, 0 broken" in result.stdout
 
 
-@pytest.mark.parametrize("module", ["flames_cli.cli.app", "flames_cli.config"])
+WORK = "flames_cli.stages.source_cache"
+"""Module that each process of `stages.worker_processes` loads."""
+
+
+@pytest.mark.parametrize("module", ["flames_cli.cli.app", "flames_cli.config", WORK])
 def test_starting_up_loads_nothing_heavy(module):
     assert packages_loaded_by(module) & {"torch", "flwr", "sklearn", "matplotlib"} == set()
 

@@ -48,7 +48,7 @@ def run_plain(job: Job, run: Run, meter: Meter) -> Row:
     return _end_to_end("authors' way: fp32, augmented in one thread", job, seconds, device, meter, "tf32")
 
 
-def run_toolkit(job: Job, run: Run, meter: Meter) -> Row:
+def run_toolkit(job: Job, run: Run, meter: Meter, compile: str = "off") -> Row:
     """Time one epoch of the toolkit's own training as `flames federate` would run it here.
 
     The epoch holds what a round holds: validation before and after, and the weights' way back to the CPU.
@@ -57,9 +57,10 @@ def run_toolkit(job: Job, run: Run, meter: Meter) -> Row:
     precision = pick_precision("auto", device, job.model)
     model = place(job.build(), device, precision)
     train, val = (ShardDataset([draw_cases(n * job.batch, job.size)]) for n in (steps, 1))
-    local = LocalRound(seed=0, round=1, client="a", options=TrainOptions(batch_size=job.batch))
+    options = TrainOptions(batch_size=job.batch)
+    local = LocalRound(seed=0, round=1, client="a", options=options, compile=compile)
     # As in the rounds after the first: the data are on the device, and steps are recorded.
-    train_epochs(model, train, val, local, device, precision)
+    first = wall_seconds(lambda: train_epochs(model, train, val, local, device, precision), device)
     marks: list[float] = []
     reset_peak(device)
     synchronise(device)
@@ -67,9 +68,16 @@ def run_toolkit(job: Job, run: Run, meter: Meter) -> Row:
     train_epochs(model, train, val, local, device, precision, lambda *_: marks.append(time.perf_counter()))
     synchronise(device)
     seconds = (time.perf_counter() - started) / steps
-    row = _end_to_end(f"toolkit end to end, {precision}", job, seconds, device, meter, roof_of(precision))
+    row = _end_to_end(
+        f"toolkit end to end, {precision}{', compiled' if compile == 'on' else ''}",
+        job,
+        seconds,
+        device,
+        meter,
+        roof_of(precision),
+    )
     within = (marks[-1] - marks[0]) / (len(marks) - 1)
-    return row | {"images_s_within_the_epoch": job.batch / within}
+    return row | {"images_s_within_the_epoch": job.batch / within, "first_epoch_s": first}
 
 
 def roof_of(precision: str) -> str:

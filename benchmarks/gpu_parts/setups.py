@@ -1,16 +1,16 @@
 """The setups whose speed is measured: precision, memory layout, compilation and optimiser."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from flames_cli.learn.devices import Precision, autocast
 from flames_cli.learn.losses import dice_focal_loss
-from flames_cli.learn.steps import Plan, Steps
+from flames_cli.learn.steps import Plan, Steps, compiled_forward
 from gpu_parts.inputs import Job, draw_batch
 from gpu_parts.timing import backend
 
@@ -74,10 +74,12 @@ class Trainer:
         self._steps = Steps(self.model, self._loss, plan, device, print)
         self.use_adam(fused=False)
 
-    def _compiled(self) -> Any:
+    def _compiled(self) -> Callable[[Tensor], Tensor]:
+        if self._device.type == "cuda":
+            return partial(compiled_forward(), self.model)
         # The backend "eager" works without a C++ compiler, and in no time.
-        backend = "inductor" if self._device.type == "cuda" else "eager"
-        return torch.compile(self.model, dynamic=False, backend=backend)
+        found: Callable[[Tensor], Tensor] = torch.compile(self.model, dynamic=False, backend="eager")
+        return found
 
     def use_adam(self, fused: bool) -> None:
         """Begin with a fresh optimiser."""

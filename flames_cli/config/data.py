@@ -94,6 +94,11 @@ class ReadConfig(Section):
     workers: Annotated[int, Field(ge=0)] = option(
         0, "Number of threads or processes; 0: one for each core.", RUN_PANEL
     )
+    cache: bool = option(
+        True,
+        "Read unchanged files once for check and preprocess: WORKSPACE/cache contains patients' images.",
+        RUN_PANEL,
+    )
 
 
 class CheckConfig(ReadConfig):

@@ -48,7 +48,7 @@ class FederateConfig(_TrainSection, Section):
     compile: Literal["auto", "off", "on"] = option(
         "auto",
         "Compile the model with torch.compile, which takes a minute or more: on, off, or auto (on CUDA if "
-        "the training left takes 10 minutes or more).",
+        "the training left takes 5 minutes or more).",
         may_change=True,
     )
     lr_by_modality: dict[str, Rate] = option(

@@ -1,4 +1,4 @@
-"""What the operator of a SuperLink can do: submit and stop runs, register nodes, and list both.
+"""The operator of a SuperLink: runs are submitted and stopped, nodes registered, and both listed.
 
 Flower's own command `flwr` does the same; each start of it takes seconds.
 """

@@ -24,7 +24,7 @@ NOT_INHERITED = ("FORCE_COLOR", "FLWR_APP_TOKEN", "FLWR_DATABASE", "FLWR_INTERNA
 """Beginnings of the names of environment variables that must not reach a process of Flower: they replace its
 protocol, its database or its identity, which FLAMES sets."""
 
-TASK_POLL, TASK_POLL_SECONDS = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.1"
+TASK_POLL, TASK_POLL_SECONDS = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.5"
 """Seconds between two requests of the server's SuperExec for a run to start; Flower's default is 1."""
 
 POLL_SECONDS = 0.1

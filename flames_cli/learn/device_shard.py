@@ -40,8 +40,9 @@ class DeviceShard:
         """Return images (B×C×H×W in [-1, 1]) and masks (B×1×H×W of 0 and 1) in float32, warped alike.
 
         Unwarped cases have the same values as those of `iterate_batches`, bit for bit. A warped image is
-        resampled bicubically where `apply_warp` takes Lanczos over 8×8 pixels; the places are the same. The
-        difference is 0.002 grey levels of 1 in the mean (docs/performance.md), in masks one pixel of 100,000.
+        resampled bicubically where `apply_warp` takes Lanczos over 8×8 pixels; the places are the same. Real
+        images differ by 0.002 (240×240) to 0.005 (64×64) of their range in the mean, masks in no pixel
+        (docs/performance.md).
 
         Args:
             cases: indices of the cases.

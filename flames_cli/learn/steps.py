@@ -24,7 +24,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Say = Callable[[str], None]
 """Function that notes a sentence for the run's log."""
 
-COMPILING_PAYS_S = 600.0
+COMPILING_PAYS_S = 300.0
 """Time that the steps left must take at least, in seconds, for compilation by default. It takes 40 s with 16
 cores, longer with fewer, and makes steps of densenet-unet 1.5 times as fast (docs/performance.md)."""
 

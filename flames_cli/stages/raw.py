@@ -21,6 +21,7 @@ from flames_cli.readers.base import (
 )
 from flames_cli.readers.formats.ranges import is_ct, resolve_rule
 from flames_cli.readers.manifest_table import MODALITIES
+from flames_cli.store.cache import Cache, cache_root
 
 Kind = tuple[str, str]
 """Modality and organ of a data set."""
@@ -182,6 +183,11 @@ def read_options(config: ReadConfig) -> ReadOptions:
         labels=config.labels,
         mask_threshold=config.mask_threshold,
     )
+
+
+def open_cache(config: ReadConfig, name: str) -> Cache | None:
+    """Return the cache of the data set `name`; None if the user wants none."""
+    return Cache(cache_root(config.workspace) / name) if config.cache else None
 
 
 def rule_of(reader: Reader, modality: str, config: ReadConfig) -> IntensityRule:

@@ -88,7 +88,8 @@ class WorkerProcesses:
         except (EOFError, OSError) as error:
             raise FlamesError(
                 f"one of {self._count} processes that share the work was ended by the system, probably "
-                "because memory ran out; expected all to continue: pass a smaller --workers"
+                "because memory ran out; expected all to continue: free memory, or pass a smaller --workers "
+                "to check and preprocess"
             ) from error
         finally:
             self._idle.put(channel)

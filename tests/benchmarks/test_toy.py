@@ -134,3 +134,8 @@ def test_train_compares_memory_formats_and_a_round_with_its_steps(monkeypatch, c
     rows = {line[:22].strip(): line[22:].split() for line in capsys.readouterr().out.splitlines()[1:]}
     assert len(rows) == 7
     assert float(rows["round"][0]) > float(rows["statistics (twice)"][0]) > 0
+
+
+    for marks in load("engines", monkeypatch).federate_sites(tiny(), 1):
+        assert len(marks) == 3
+        assert marks == sorted(marks)

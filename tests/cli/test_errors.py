@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from flames_cli.store.workspace import partition_file, partition_folder
-from tests.support.asserts import snapshot
+from tests.support.asserts import results_in, snapshot
 from tests.support.command_line import SMALL_FEDERATION
 
 PREPROCESS = ("preprocess", "--dataset")
@@ -157,7 +157,7 @@ def test_a_bad_case_stops_unless_it_may_be_left_out(what, error_line, flames, ra
     assert message.startswith(f"{name} has 1 bad case: ")
     assert says in message
     assert message.endswith("Correct them, or leave them out with --skip-bad")
-    assert not made.exists()
+    assert results_in(made) == []
     result = flames(*command, "--skip-bad")
     assert result.exit_code == 0, result.output
     assert "left out 1 bad case" in result.stdout
@@ -168,7 +168,7 @@ def test_a_bad_case_stops_unless_it_may_be_left_out(what, error_line, flames, ra
 def test_too_large_a_share_for_the_server_is_rejected(error_line, phantom_raw, tmp_path):
     message = error_line(*PREPROCESS, "otu2d", "--raw", phantom_raw["otu2d"], "--server-test", 1000)
     assert "--server-test asks for 1000 of 15 otu2d images" in message
-    assert list(tmp_path.iterdir()) == []
+    assert results_in(tmp_path / "flames-workspace") == []
 
 
 def test_existing_output_stays_unless_overwriting_is_asked_for(error_line, flames, workspace, phantom_raw):

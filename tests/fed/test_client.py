@@ -1,6 +1,9 @@
 import copy
 import json
+import os
+import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from flames_cli.fed.messages import (
 from flames_cli.fed.node import SHARD_SEPARATOR, NodeSettings, read_profile, settings_of
 from flames_cli.fed.records import message_bytes
 from flames_cli.learn.data import ShardDataset, in_batches
+from flames_cli.learn.devices import place
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.train import train_epochs
@@ -99,7 +103,7 @@ def test_a_node_may_have_another_name(shards):
 
 def test_a_report_is_the_result_of_training(shards):
     report = train(config(shards / "busi.h5"))
-    model = build_model("unet", seed=9, **MODEL)
+    model = place(build_model("unet", seed=9, **MODEL), torch.device("cpu"), "fp32")
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in WEIGHTS.items()})
     local = LocalRound(3, 2, "busi", TRAINING)
     data = [sets(shards / "busi.h5", name=name) for name in ("train", "val")]
@@ -223,6 +227,17 @@ def test_a_shard_is_decoded_once_while_it_fits(shards, monkeypatch):
     assert cache.load(NodeSettings((shards / "busi.h5",)), "train") is first
     assert len(cache.load(NodeSettings((shards / "busi.h5",)), "val")) > 0
     assert opened == [("busi.h5", "train"), ("busi.h5", "val")]
+
+
+def test_a_shard_that_was_written_again_is_read_again(shards, monkeypatch, tmp_path):
+    shard = Path(shutil.copy(shards / "busi.h5", tmp_path / "busi.h5"))
+    opened, cache = spy_on_reading(monkeypatch), DatasetCache()
+    first = cache.load(NodeSettings((shard,)), "train")
+    os.utime(shard, ns=(1, 1))
+    second = cache.load(NodeSettings((shard,)), "train")
+    assert second is not first
+    assert cache.load(NodeSettings((shard,)), "train") is second
+    assert len(opened) == 2
 
 
 def test_a_shard_beyond_the_room_is_read_each_time(shards, monkeypatch):
@@ -441,7 +456,7 @@ def test_a_second_round_of_scaffold_starts_from_the_client_state(shards, memory)
         rule="scaffold",
         controls=Controls(controls[1], kept),
     )
-    model = build_model("unet", seed=1, **MODEL)
+    model = place(build_model("unet", seed=1, **MODEL), torch.device("cpu"), "fp32")
     train_set, val_set = (sets(shards / "busi.h5", name=name) for name in ("train", "val"))
     expected = train_epochs(model, train_set, val_set, local, torch.device("cpu"), "fp32")
     for name, array in unpack_report(reply).weights.items():

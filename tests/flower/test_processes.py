@@ -62,7 +62,7 @@ def test_flowers_programs_get_their_own_home_and_the_users_settings(tmp_path, mo
     assert environment["FLWR_HOME"] == str(tmp_path)
     assert "FLWR_INTERNAL_GRPC_CONTROL_API" not in environment
     assert environment["FLWR_LOG_LEVEL"] == "DEBUG"
-    assert environment["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] == "0.1"
+    assert environment["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] == "0.5"
     monkeypatch.setenv("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "3")
     assert child_environment(tmp_path)["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] == "3"
     assert "FORCE_COLOR" not in environment

@@ -181,8 +181,8 @@ def test_compilation_pays_if_the_steps_of_all_clients_take_long():
     assert not pays_to_compile(model, 1000)  # nothing is known yet
     known = learned(model)
     known.seconds, known.steps = 0.05, {"a": 40, "b": 20}
-    assert not pays_to_compile(model, 200)
-    assert pays_to_compile(model, 201)
+    assert not pays_to_compile(model, 100)
+    assert pays_to_compile(model, 101)
 
 
 def test_a_prediction_too_large_for_the_memory_is_made_in_halves(held_out):

@@ -18,9 +18,13 @@ import pytest
 from flames_cli.config import PreprocessConfig
 from flames_cli.demo_data import DEMO_DATA
 from flames_cli.errors import FlamesError
-from flames_cli.stages import parallel, worker, worker_processes
+from flames_cli.readers import READERS
+from flames_cli.readers.base import ReadOptions
+from flames_cli.stages import parallel, source_cache, worker, worker_processes
+from flames_cli.stages.one_pass import Reading
 from flames_cli.stages.parallel import ordered_map
 from flames_cli.stages.preprocess.stage import preprocess
+from flames_cli.store.cache import Cache
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.salts import make_salt
 
@@ -176,15 +180,24 @@ def test_processes_write_the_file_that_threads_write(tmp_path, at_once, monkeypa
     raw = DEMO_DATA["otu2d"](tmp_path / "raw", 20, 0)
     salt = tmp_path / "salt"
     make_salt(salt)
-    made = []
+    made, sent = [], []
+    work, call = parallel._Crew.work, worker_processes.WorkerProcesses.call
+    monkeypatch.setattr(worker_processes.WorkerProcesses, "call", lambda *of: sent.extend(of[1]) or call(*of))
     for name, workers in (("one", 1), ("two", 2)):
         config = PreprocessConfig(
-            workspace=tmp_path / name,
-            raw={"otu2d": raw},
-            size=32,
-            workers=workers,
-            salt_file=tmp_path / "salt",
+            workspace=tmp_path / name, raw={"otu2d": raw}, size=32, workers=workers, salt_file=salt
         )
         preprocess(config, "otu2d")
         made.append(hash_file(config.workspace / "preprocessed" / "otu2d.h5"))
+        monkeypatch.setattr(parallel._Crew, "work", lambda *of: at_once() and work(*of))
+    assert len(sent) == 20
     assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_work_of_every_reader_can_be_sent_to_a_process(name, tmp_path):
+    reading = Reading(READERS[name], ReadOptions(windows={"CT": (0.0, 1.0)}), 32, "paper")
+    work = source_cache._Task(reading, "figures", Cache(tmp_path), also=("cases",))
+    for task in (partial(source_cache._read, work), partial(source_cache._read_anew, work)):
+        sent = ForkingPickler.loads(ForkingPickler.dumps(task))
+        assert (sent.func, repr(sent.args)) == (task.func, repr(task.args))

@@ -96,3 +96,8 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def results_in(workspace: Path) -> list[str]:
+    """Return what is in a workspace besides the cache of raw files; nothing if it does not exist."""
+    return sorted(path.name for path in workspace.glob("*") if path.name != "cache")

@@ -1,7 +1,8 @@
-"""Inspection of one raw source: figures of its cases and small pictures. `check` does this in parallel."""
+"""Inspection of one raw source: figures of its cases and small pictures, as `check` needs them."""
 
 import math
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,14 +10,13 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.clipping import Clipping, measure_clipping
-from flames_cli.core.imaging.geometry import MaskResize
 from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
 from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
 from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
-from flames_cli.readers.base import BadCase, RawCase, Reader, ReadOptions, SkippedCase, Source, describe_bad
+from flames_cli.readers.base import RawCase, Source
 from flames_cli.readers.formats.fingerprints import content_hash, orientation_hashes
-from flames_cli.stages.preprocess.decoding import in_8_bits, is_still, look_of, square
+from flames_cli.stages.preprocess.decoding import in_8_bits
 from flames_cli.store.cases import encode_chunk
 
 PICTURE = 160
@@ -80,49 +80,55 @@ class Inspected:
     """Remarks of the reader about the files, each once."""
 
 
-Pictures = dict[str, bytes]
+Pictures = Mapping[str, bytes]
 """Encoded square pictures by case."""
 
 
-def inspect(
-    reader: Reader,
-    options: ReadOptions,
-    size: int,
-    mask_resize: MaskResize,
-    hash_slices: bool,
-    source: Source,
-) -> tuple[Inspected, Pictures]:
-    """Read and measure `source`; errors in the data are returned, not raised.
+class Inspection:
+    """Figures of the cases of one source, measured one by one while the source is in memory.
 
-    With `hash_slices`, still images and slices with a lesion get hashes with which they are compared.
-    There are pictures of a volume's slices with the smallest and the largest lesion, which is enough to
-    identify it.
+    With `hash_slices`, still images and slices with a lesion get hashes with which they are compared. There
+    are pictures of a volume's slices with the smallest and the largest lesion, which is enough to identify
+    it.
     """
-    try:
-        raw = reader.read_source(source, options)
-    except BadCase as error:
-        return Inspected(source, bad=describe_bad(source, error)), {}
-    except SkippedCase as error:
-        return Inspected(source, skipped=str(error)), {}
-    still = is_still(reader, raw)
-    pictured = _extremes(raw)
-    cases, pictures = [], {}
-    for index, case in enumerate(raw):
-        name = source.name if still else case.case
-        image, mask = square(case, size, mask_resize)
-        measured = _measure(name, case, mask, options.percentile)
-        if hash_slices and measured.digest and (still or measured.lesion_px):
-            hashes = np.packbits(orientation_hashes(in_8_bits(case), 1 if still else 8))
+
+    def __init__(
+        self,
+        source: Source,
+        raw: Sequence[RawCase],
+        percentile: float,
+        hash_slices: bool,
+        is_still: bool,
+    ) -> None:
+        self._source = source
+        self._percentile = percentile
+        self._hash_slices = hash_slices
+        self._is_still = is_still
+        self._labels = raw[0].labels
+        self._remarks = tuple(dict.fromkeys(remark for case in raw for remark in case.notes))
+        self._pictured = {raw[index].case for index in _extremes(raw)}
+        self._cases: list[CaseFigures] = []
+        self._pictures: dict[str, bytes] = {}
+
+    def add(self, case: RawCase, image: Pixels, mask: Mask) -> None:
+        """Measure one case, whose square image and mask are `image` and `mask`."""
+        name = self._source.name if self._is_still else case.case
+        measured = _measure(name, case, mask, self._percentile)
+        if self._hash_slices and measured.digest and (self._is_still or measured.lesion_px):
+            hashes = np.packbits(orientation_hashes(in_8_bits(case), 1 if self._is_still else 8))
             measured = replace(measured, packed_hashes=hashes.tobytes())
-        cases.append(measured)
-        if index in pictured:
-            pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))
-    look = look_of(raw[0]) if still else None
-    remarks = tuple(dict.fromkeys(remark for case in raw for remark in case.notes))
-    return Inspected(source, tuple(cases), look, labels=raw[0].labels, remarks=remarks), pictures
+        self._cases.append(measured)
+        if case.case in self._pictured:
+            self._pictures[name] = encode_chunk(shrink(_in_8_bits(image, case.max_value), PICTURE))
+
+    def finish(self, look: NDArray[np.bool_] | None) -> tuple[Inspected, Pictures]:
+        """Return the result; `look` is the hash of a still image."""
+        cases = tuple(self._cases)
+        found = Inspected(self._source, cases, look, labels=self._labels, remarks=self._remarks)
+        return found, self._pictures
 
 
-def _extremes(raw: list[RawCase]) -> set[int]:
+def _extremes(raw: Sequence[RawCase]) -> set[int]:
     areas = [int(case.mask.sum()) for case in raw]
     bearing = [index for index, area in enumerate(areas) if area] or list(range(len(areas)))
     return {min(bearing, key=areas.__getitem__), max(bearing, key=areas.__getitem__)}

@@ -1,7 +1,8 @@
 """`flames check`: raw folders → `check/<dataset>.json` and an HTML page, with the faults of the data before
 training.
 
-The files are read once; only the figures of each case and at most a small picture are kept.
+The files are read once; only the figures of each case and at most a small picture are kept in memory. What
+`flames preprocess` needs of them goes to the cache.
 """
 
 from collections.abc import Sequence
@@ -19,21 +20,31 @@ from flames_cli.stages.acceptance import read_accepted
 from flames_cli.stages.check.accepting import accept_findings, count_accepted, find_outdated
 from flames_cli.stages.check.copies import find_copies, find_pairs
 from flames_cli.stages.check.findings import find_all
-from flames_cli.stages.check.inspection import Inspected, inspect
+from flames_cli.stages.check.inspection import Inspected
 from flames_cli.stages.check.intensities import find_other_scales
 from flames_cli.stages.check.large_units import find_large_groups
 from flames_cli.stages.check.pictures import Album, find_pictures, pick_samples
 from flames_cli.stages.check.slices import describe_comparisons, find_shared_slices, find_slices
 from flames_cli.stages.check.survey import Finding, Survey
 from flames_cli.stages.check.tables import tabulate
-from flames_cli.stages.parallel import ordered_map
+from flames_cli.stages.one_pass import Reading
 from flames_cli.stages.progress import Progress, silent
-from flames_cli.stages.raw import Opened, check_windows, kind_of, name_datasets, open_raw, read_options
+from flames_cli.stages.raw import (
+    Opened,
+    check_windows,
+    kind_of,
+    name_datasets,
+    open_cache,
+    open_raw,
+    read_options,
+)
+from flames_cli.stages.source_cache import inspect_sources
+from flames_cli.store.cache import making_room
 from flames_cli.store.cases import Spool
 from flames_cli.store.files.atomic import finite, write_json
 from flames_cli.store.schema import CHECK, stamp
 
-NOT_READING = {"workspace", "seed", "raw", "root", "datasets", "name", "accept", "workers"}
+NOT_READING = {"workspace", "seed", "raw", "root", "datasets", "name", "accept", "workers", "cache"}
 """Options that do not change the findings."""
 
 
@@ -94,11 +105,12 @@ def _survey(
     opened: Opened, config: CheckConfig, hash_slices: bool, album: Album, progress: Progress
 ) -> Survey:
     options = read_options(config)
-    task = partial(inspect, opened.reader, options, config.size, config.mask_resize, hash_slices)
+    reading = Reading(opened.reader, options, config.size, config.mask_resize)
+    cache = open_cache(config, opened.name)
     inspected: list[Inspected] = []
-    for one, pictures in ordered_map(task, opened.sources, config.workers):
+    for one, pictures in inspect_sources(reading, opened.sources, hash_slices, cache, config.workers):
         inspected.append(one)
-        album.add(opened.name, one, pictures)
+        making_room(config.workspace, partial(album.add, opened.name, one, pictures))
         progress(f"check {opened.name}", len(inspected), len(opened.sources))
     return Survey(
         opened.reader,

@@ -1,4 +1,4 @@
-"""Decoding of one raw source: its cases, made square and encoded. `preprocess` does this in parallel."""
+"""Encoding of one raw source: its cases, made square and compressed, as `preprocess` writes them."""
 
 import hashlib
 from collections.abc import Container, Sequence
@@ -12,16 +12,7 @@ from flames_cli.core.imaging.geometry import MaskResize, to_square
 from flames_cli.core.imaging.intensity import MAX_8_BIT, quantise, scale
 from flames_cli.core.imaging.lesions import FULL_MASK, measure_lesions, share_of
 from flames_cli.core.imaging.volumes import PLANES
-from flames_cli.readers.base import (
-    BadCase,
-    RawCase,
-    Reader,
-    ReadOptions,
-    SkippedCase,
-    Source,
-    UnchosenLabels,
-    describe_bad,
-)
+from flames_cli.readers.base import BadCase, RawCase, Reader, Source, describe_bad
 from flames_cli.readers.formats.fingerprints import content_hash, perceptual_hash
 from flames_cli.stages.acceptance import FULL_MASK_CODE, make_id
 from flames_cli.store.cases import CaseInfo, encode_chunk
@@ -59,82 +50,100 @@ class Decoded:
     """Labels of its masks that are tumour (see RawCase)."""
     needs_choice: bool = False
     """True if it is bad only because the user has not chosen the labels of tumour."""
+    full: tuple[tuple[str, float], ...] = ()
+    """(name, share) of the masks that cover nearly all of their image."""
+    selected: int = 0
+    """Number of cases that the rules of the data set select."""
 
 
-def decode(
-    reader: Reader,
-    options: ReadOptions,
-    size: int,
-    mask_resize: MaskResize,
-    accepted: Container[str],
-    source: Source,
-) -> Decoded:
-    """Read `source` and encode its cases at `size`×`size`; errors in the data are returned, not raised.
+class Encoding:
+    """Cases of one source, encoded one by one while the source is in memory.
 
     All slices of a volume are encoded. Those that are not selected have no part in any check, comparison or
     hash: whether a volume is used, and with whom it is split, depends on its selected slices.
-
-    A mask that covers nearly all of its image is such an error, unless its id (see `stages.acceptance`) is
-    in `accepted`.
     """
-    try:
-        raw = reader.read_source(source, replace(options, complete=True))
-        _require_background(reader, [case for case in raw if case.selected], source, accepted)
-    except BadCase as error:
-        needs_choice = isinstance(error, UnchosenLabels)
-        return Decoded(source, bad=describe_bad(source, error), needs_choice=needs_choice)
-    except SkippedCase as error:
-        return Decoded(source, skipped=(("", str(error)),))
-    encoded: list[EncodedCase] = []
-    skipped: list[tuple[str, str]] = []
-    pictures: list[str] = []
-    content: list[str] = []
-    for case in raw:
-        image, mask = square(case, size, mask_resize)
+
+    def __init__(self, source: Source, size: int, is_still: bool) -> None:
+        self._source = source
+        self._size = size
+        self._is_still = is_still
+        self._encoded: list[EncodedCase] = []
+        self._skipped: list[tuple[str, str]] = []
+        self._pictures: list[str] = []
+        self._content: list[str] = []
+        self._full: list[tuple[str, float]] = []
+
+    def add(self, case: RawCase, image: Pixels, mask: Mask) -> None:
+        """Encode one case, whose square image and mask are `image` and `mask`."""
         vanishes = bool(case.mask.view(bool).any() and not mask.any())
         if case.selected:
-            content.append(content_hash(image))
+            if (share := share_of(case.mask)) > FULL_MASK:
+                self._full.append((self._source.name if self._is_still else case.case, share))
+            self._content.append(content_hash(image))
             if vanishes:
-                skipped.append((_slice_of(case), f"the lesion vanishes at {size}×{size}"))
+                self._skipped.append((_slice_of(case), f"the lesion vanishes at {self._size}×{self._size}"))
             elif mask.any():  # slices of air may be equal in two patients
-                pictures.append(content[-1])
+                self._pictures.append(self._content[-1])
         if case.place or not vanishes:  # a volume keeps all of its slices
-            encoded.append(_encode(case, source, image, mask, case.selected and not vanishes))
-    if not any(case.info.selected for case in encoded):
-        encoded.clear()
-    look = look_of(raw[0]) if is_still(reader, raw) else None
-    digest = hashlib.sha256("".join(content).encode()).hexdigest()
-    return Decoded(
-        source=source,
-        cases=tuple(encoded),
-        content=digest,
-        pictures=tuple(pictures),
-        look=look,
-        skipped=tuple(skipped),
-        labels=raw[0].labels,
+            self._encoded.append(_encode(case, self._source, image, mask, case.selected and not vanishes))
+
+    def finish(self, labels: frozenset[str], look: NDArray[np.bool_] | None) -> Decoded:
+        """Return the result. `labels` are those of the masks; `look` is the hash of a still image."""
+        is_used = any(case.info.selected for case in self._encoded)
+        return Decoded(
+            source=self._source,
+            cases=tuple(self._encoded) if is_used else (),
+            content=hashlib.sha256("".join(self._content).encode()).hexdigest(),
+            pictures=tuple(self._pictures),
+            look=look,
+            skipped=tuple(self._skipped),
+            labels=labels,
+            full=tuple(self._full),
+            selected=len(self._content),
+        )
+
+
+def with_source(decoded: Decoded, source: Source) -> Decoded:
+    """Return `decoded` of a source as that of `source`, whose files are the same: patient, site and kept
+    columns are those of `source`."""
+    cases = tuple(
+        replace(
+            case,
+            info=replace(
+                case.info,
+                patient=source.patient,
+                split_unit=source.patient,
+                stratum=source.stratum,
+                site=source.site,
+                extra=dict(source.extra),
+            ),
+        )
+        for case in decoded.cases
     )
+    return replace(decoded, source=source, cases=cases)
+
+
+def require_background(decoded: Decoded, accepted: Container[str]) -> Decoded:
+    """Return `decoded`, or as bad if a mask covers more than FULL_MASK of its image and its id (see
+    `stages.acceptance`) is not in `accepted`."""
+    ids = {name: make_id(FULL_MASK_CODE, [name]) for name, _ in decoded.full}
+    full = {name: share for name, share in decoded.full if ids[name] not in accepted}
+    if not full:
+        return decoded
+    source = decoded.source
+    is_still = list(full) == [source.name]
+    where = "" if is_still else f" in {len(full)} of {decoded.selected} slices"
+    error = BadCase(
+        f"{source.name}: the mask covers {max(full.values()):.1%} of the image"
+        f"{where}, expected at most {FULL_MASK:.0%}; check whether lesion and background are "
+        f"swapped; a mask that is right is accepted with --accept FILE as {ids[next(iter(full))]}"
+    )
+    return Decoded(source, bad=describe_bad(source, error))
 
 
 def is_still(reader: Reader, raw: Sequence[RawCase]) -> bool:
     """Return whether the cases of one source are one still image, not slices of a volume."""
     return reader.is_still and raw[0].place is None
-
-
-def _require_background(
-    reader: Reader, raw: Sequence[RawCase], source: Source, accepted: Container[str]
-) -> None:
-    """Raise BadCase if a mask covers more than FULL_MASK of its image and is not accepted."""
-    still = is_still(reader, raw)
-    shares = {source.name if still else case.case: share_of(case.mask) for case in raw}
-    ids = {name: make_id(FULL_MASK_CODE, [name]) for name, share in shares.items() if share > FULL_MASK}
-    full = [name for name in ids if ids[name] not in accepted]
-    if full:
-        where = "" if still else f" in {len(full)} of {len(raw)} slices"
-        raise BadCase(
-            f"{source.name}: the mask covers {max(shares[name] for name in full):.1%} of the image"
-            f"{where}, expected at most {FULL_MASK:.0%}; check whether lesion and background are "
-            f"swapped; a mask that is right is accepted with --accept FILE as {ids[full[0]]}"
-        )
 
 
 def look_of(case: RawCase) -> NDArray[np.bool_]:

@@ -31,6 +31,7 @@ NOT_REPORTED = {
     "salt_file",
     "accept",
     "workers",
+    "cache",
     "overwrite",
 }
 """Options that are not in the report: they change nothing in the files, or are paths at the site."""

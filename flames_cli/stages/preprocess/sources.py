@@ -16,11 +16,13 @@ from flames_cli.errors import FlamesError
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.duplicate_list import read_duplicate_list
 from flames_cli.stages.acceptance import read_accepted
-from flames_cli.stages.parallel import ordered_map
-from flames_cli.stages.preprocess.decoding import Decoded, EncodedCase, decode
+from flames_cli.stages.one_pass import Reading
+from flames_cli.stages.preprocess.decoding import Decoded, EncodedCase, require_background
 from flames_cli.stages.progress import Progress
-from flames_cli.stages.raw import Kind, kind_of, read_options
+from flames_cli.stages.raw import Kind, Opened, kind_of, open_cache, read_options
+from flames_cli.stages.source_cache import decode_sources
 from flames_cli.stages.split_units import Pictured, find_units
+from flames_cli.store.cache import making_room
 from flames_cli.store.cases import Spool
 from flames_cli.store.h5 import SpooledCase
 
@@ -94,19 +96,23 @@ class Gathered:
 
 
 def gather(
-    reader: Reader, sources: Sequence[Source], config: PreprocessConfig, spool: Spool, progress: Progress
+    opened: Opened, config: PreprocessConfig, spool: Spool, progress: Progress
 ) -> dict[Kind, Gathered]:
-    """Decode every source in parallel; keep the first of exact copies and of listed copies.
+    """Decode every source in parallel, or take it from the cache; keep the first of exact copies and of
+    listed copies.
 
     Raises:
         FlamesError: one data set has images with different channels or depths, which one file cannot store;
             or the file of accepted findings is wrong.
     """
+    reader, sources = opened.reader, opened.sources
     gathered = _list_by_kind(reader, sources)
     listed = _listed_groups(config, sources)
     accepted = read_accepted(config.accept)
-    task = partial(decode, reader, read_options(config), config.size, config.mask_resize, accepted)
-    for done, decoded in enumerate(ordered_map(task, sources, config.workers), start=1):
+    reading = Reading(reader, read_options(config), config.size, config.mask_resize)
+    found = decode_sources(reading, sources, open_cache(config, opened.name), config.workers)
+    for done, one in enumerate(found, start=1):
+        decoded = require_background(one, accepted)
         progress(f"preprocess {reader.name}", done, len(sources))
         kind, name = kind_of(reader, decoded.source), decoded.source.name
         part = gathered[kind]
@@ -117,7 +123,8 @@ def gather(
             part.bad.append((name, decoded.bad))
         elif decoded.cases:
             _require_alike(part, decoded)
-            cases = _spool(decoded.cases, part.listed[name].number, spool)
+            spooled = partial(_spool, decoded.cases, part.listed[name].number, spool)
+            cases = making_room(config.workspace, spooled)
             copied = (decoded.content, *listed.get(name, ()))
             part.sound[name] = Sound(decoded.source, cases, copied, decoded.pictures, decoded.look)
     for part in gathered.values():

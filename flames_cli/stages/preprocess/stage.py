@@ -36,6 +36,7 @@ from flames_cli.stages.raw import (
     open_raw,
     rule_of,
 )
+from flames_cli.store.cache import making_room
 from flames_cli.store.cases import SetInfo, Spool
 from flames_cli.store.files.atomic import remove_leftovers, write_json
 from flames_cli.store.files.locks import in_turn
@@ -63,7 +64,7 @@ def preprocess(config: PreprocessConfig, dataset: str, progress: Progress = sile
     _find_earlier(collection, list(targets.values()), config.overwrite)
     salt_file = _find_salt(config)
     with Spool(config.workspace / "preprocessed") as spool:
-        gathered = gather(reader, sources, config, spool, progress)
+        gathered = gather(opened, config, spool, progress)
         check_gathered(config, collection, names, sources, gathered)
         copy_unit_of = find_split_units(reader, gathered.values())
         alike = find_alike_ids(reader, sources)
@@ -111,7 +112,8 @@ def _write(
     earlier = _find_earlier(opened.name, targets, config.overwrite)
     for target in targets:
         remove_leftovers(target.parent, f"{target.stem}.*")
-    write_collection({made.target: (made.info, made.sets) for made in datasets}, spool)
+    files = {made.target: (made.info, made.sets) for made in datasets}
+    making_room(config.workspace, lambda: write_collection(files, spool))
     for path in earlier:
         path.unlink()
         path.with_suffix(".json").unlink(missing_ok=True)

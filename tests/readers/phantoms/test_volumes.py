@@ -8,7 +8,8 @@ import pytest
 
 from flames_cli.readers import READERS
 from flames_cli.readers.base import ReadOptions
-from flames_cli.stages.preprocess.decoding import decode
+from flames_cli.stages.one_pass import Reading
+from flames_cli.stages.source_cache import decode_sources
 from tests.support.phantoms import PHANTOMS
 from tests.support.raw_cases import iter_raw_cases
 
@@ -53,7 +54,7 @@ def test_the_folder_is_named_as_the_download(name, drawn):
 @pytest.mark.parametrize("name", NAMES)
 def test_most_patients_are_kept_at_a_small_size(name, drawn):
     sources = READERS[name].list_sources(drawn[name])
-    decoded = [decode(READERS[name], ReadOptions(), 32, "aligned", (), source) for source in sources]
+    decoded = list(decode_sources(Reading(READERS[name], ReadOptions(), 32, "aligned"), sources, None, 1))
     assert len(decoded) == PATIENTS
     assert not [one.bad for one in decoded if one.bad]
     kept = Counter(one.source.site for one in decoded if one.cases)

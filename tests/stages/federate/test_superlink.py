@@ -1,7 +1,7 @@
 """A federation of real nodes, and the death of each of its processes, by SIGKILL.
 
 The commands are those that hospitals run, over TLS on this machine's loopback. The server and the nodes are
-started once: every message to a node takes seconds, because it starts a process.
+started once.
 """
 
 import json

@@ -15,6 +15,7 @@ from flames_cli.config import PreprocessConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers.formats.png import SIGNATURE
 from flames_cli.stages.preprocess.stage import preprocess
+from tests.support.asserts import results_in
 from tests.support.datasets import private_rows, reveal_cases
 from tests.support.raw_cases import count_listed
 
@@ -177,7 +178,7 @@ def test_a_bad_case_is_named_and_nothing_is_written(what, raw_copy, tmp_path):
     assert stem in str(refused.value)
     assert refused.value.exit_code == 2
     assert "\n" not in str(refused.value)
-    assert not [path for path in (tmp_path / "made").rglob("*") if path.is_file()]
+    assert results_in(tmp_path / "made") == []
 
 
 @pytest.mark.parametrize("what", BAD)
@@ -216,7 +217,7 @@ def test_a_data_set_of_bad_cases_alone_is_rejected_even_with_skip_bad(raw_copy, 
     message = r"^otu2d has 0 usable cases of 16: 16 bad \(1\.JPG.*; and 11 more\); expected some\."
     with pytest.raises(FlamesError, match=message):
         run(tmp_path / "made", "otu2d", raw, skip_bad=True)
-    assert not (tmp_path / "made").exists()
+    assert results_in(tmp_path / "made") == []
 
 
 def test_a_data_set_of_empty_masks_alone_is_rejected_with_the_reason(raw_copy, tmp_path):
@@ -228,10 +229,10 @@ def test_a_data_set_of_empty_masks_alone_is_rejected_with_the_reason(raw_copy, t
     message = r"^otu2d has 0 usable cases of 16: 16 left out \(the mask is empty\); expected some\."
     with pytest.raises(FlamesError, match=message):
         run(tmp_path / "made", "otu2d", raw)
-    assert not (tmp_path / "made").exists()
+    assert results_in(tmp_path / "made") == []
 
 
 def test_raw_data_that_are_not_there_name_the_layout_and_the_option(tmp_path):
     with pytest.raises(FlamesError, match=r"no folder .*brats.*imagesTr/BRATS_001\.nii\.gz.*pass --raw"):
         run(tmp_path / "made", "brats", tmp_path / "gone")
-    assert not (tmp_path / "made").exists()
+    assert results_in(tmp_path / "made") == []

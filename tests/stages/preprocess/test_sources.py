@@ -49,8 +49,12 @@ def run(folder, **options):
 
 
 def files_in(folder):
-    """Return the files, without locks."""
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    """Return the files, without locks and the cache."""
+    return sorted(
+        path.name
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock" and "cache" not in path.parts
+    )
 
 
 def made(folder, dataset):

@@ -79,7 +79,11 @@ def raw_cases(dataset: str, root: Path) -> dict[str, RawCase]:
 
 
 def files_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return sorted(
+        path.name
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock" and "cache" not in path.parts
+    )
 
 
 @pytest.fixture(scope="module")
