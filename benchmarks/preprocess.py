@@ -103,10 +103,10 @@ def measure(run: Callable[[Path], int], suffix: str) -> tuple[float, int, int]:
         return seconds, sources, sum(path.stat().st_size for path in Path(folder).rglob(f"*{suffix}"))
 
 
-def run_flames(name: str, root: Path, workers: int, folder: Path) -> int:
+def run_flames(name: str, root: Path, workers: int, folder: Path, cache: bool = False) -> int:
     """Preprocess into `folder` and return the number of sources read."""
     config = PreprocessConfig(
-        workspace=folder, raw={name: root}, workers=workers, size=SIZE, mask_resize="paper"
+        workspace=folder, raw={name: root}, workers=workers, size=SIZE, mask_resize="paper", cache=cache
     )
     return sum(report["sources"] for report in preprocess(config, name))
 
@@ -133,7 +133,11 @@ def measure_set(name: str, root: Path, kind: str, options: argparse.Namespace) -
         for _ in range(options.repeats):
             plain.append(measure(lambda folder: reference(root, folder / "all.npz"), ".npz"))
             for workers, runs in ours.items():
-                runs.append(measure(lambda folder, n=workers: run_flames(name, copied, n, folder), ".h5"))
+                runs.append(
+                    measure(
+                        lambda folder, n=workers: run_flames(name, copied, n, folder, options.cache), ".h5"
+                    )
+                )
     seconds, sources, size = min(plain)
     return {
         "name": name,
@@ -195,6 +199,9 @@ def parse_options() -> argparse.Namespace:
         "--workers", type=int, nargs="+", default=[0], help="numbers of workers; 0: one per core"
     )
     parser.add_argument("--copies", type=int, default=1, help="how often the toolkit reads every file")
+    parser.add_argument(
+        "--cache", action="store_true", help="fill the cache, as the first run of a user does"
+    )
     parser.add_argument("--only", choices=REFERENCES, help="measure one data set only")
     parser.add_argument("--save", type=Path, help="JSON file to write the figures to")
     parser.add_argument("--plot", type=Path, help="PNG file to draw the speed over the workers to")

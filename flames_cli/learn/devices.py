@@ -34,7 +34,13 @@ def pick_device(name: str) -> torch.device:
         raise FlamesError(
             f"no device {name} here: this machine has {', '.join(available)}; use one of these, or auto"
         )
-    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
+    return torch.device("cuda", _current_gpu()) if name == "cuda" else torch.device(name)
+
+
+def _current_gpu() -> int:
+    """Return the number of this thread's CUDA device, without starting CUDA: a process may still fork."""
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.current_device() if started else 0
 
 
 def limit_threads() -> None:
@@ -49,6 +55,7 @@ def limit_threads() -> None:
 
 def use_gpu(number: int) -> None:
     """Make CUDA device `number` the one that `pick_device` returns in this thread."""
+    torch.cuda.init()  # type: ignore[no-untyped-call]
     torch.cuda.set_device(number)
 
 

@@ -6,6 +6,7 @@ a small model's kernels take longer than the kernels.
 
 import gc
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -59,6 +60,7 @@ class Learned:
     """Largest number of images that fit in the memory; None: no batch was too large."""
     compiles: bool = True
     """False after compilation failed."""
+    is_compiled: bool = False
     seconds: float = math.inf
     """Shortest time of a step so far, as the mean of an epoch."""
     steps: dict[str, int] = field(default_factory=dict)
@@ -121,6 +123,7 @@ class Steps:
             say: called with a sentence if steps are made in another way than planned.
         """
         self._model = model
+        self._parameters = list(model.parameters())
         self._loss = loss
         self._plan = plan
         self._device = device
@@ -152,7 +155,8 @@ class Steps:
 
     def _in_parts(self, images: Tensor, masks: Tensor) -> Tensor:
         """Do the pass on as many images at a time as fit."""
-        self._model.zero_grad(set_to_none=True)
+        for parameter in self._parameters:  # a search through a small model's modules takes 2 % of its step
+            parameter.grad = None
         n = math.ceil(len(images) / (self._learned.part or len(images)))
         if n == 1:
             return self._compute(images, masks)
@@ -166,8 +170,13 @@ class Steps:
         compiled = self._compiled(images)
         if compiled is None:
             return _backward(self._loss(images, masks))
+        began = time.perf_counter()
         try:
-            return _backward(compiled(images, masks))
+            loss = _backward(compiled(images, masks))
+            if not self._learned.is_compiled:
+                self._learned.is_compiled = True
+                self._say(f"the model was compiled for faster steps ({time.perf_counter() - began:.0f} s)")
+            return loss
         except (torch.OutOfMemoryError, FlamesError):
             raise
         except Exception as error:  # compilers fail in many ways, and the model works without them

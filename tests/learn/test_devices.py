@@ -28,8 +28,10 @@ def test_auto_prefers_cuda_and_then_mps(monkeypatch, no_accelerator):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert pick_device("auto").type == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda", 1)
+    assert pick_device("auto") == torch.device("cuda", 1)
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])

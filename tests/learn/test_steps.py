@@ -164,6 +164,7 @@ def test_full_batches_are_compiled_on_request_and_train_the_same(cases, held_out
     found = train_epochs(make(), cases, held_out, local, CPU, "fp32")
     assert forwards == [3, 3, 3, 3]  # of 3, 3 and 2 images in each of two epochs
     assert_same(found.weights, expected.weights)
+    assert found.notes == ("the model was compiled for faster steps (0 s)",)
 
 
 def test_a_model_that_cannot_be_compiled_trains_without(cases, held_out, monkeypatch):

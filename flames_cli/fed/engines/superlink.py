@@ -108,7 +108,7 @@ class _Attempts:
 
     @property
     def how_to_continue(self) -> str:
-        return f"run the same command again: it continues after round {self.last_round}"
+        return "run the same command again: it continues after its last complete round"
 
     def count(self, lost: Lost) -> None:
         """Raise FlamesError if the run was lost too often."""

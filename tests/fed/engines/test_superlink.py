@@ -82,7 +82,7 @@ def test_a_server_that_stays_away_ends_the_run_with_the_way_to_continue(at_serve
         lost(3),
         there=[True],
         error=r"no server has answered .* start it with `flames deploy server`, then run the same command "
-        "again: it continues after round 3",
+        "again: it continues after its last complete round",
     )
 
 
