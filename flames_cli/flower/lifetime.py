@@ -1,7 +1,7 @@
 """The end of a server or node process when a process that it depends on ends.
 
-Those are the command that started it, which may be killed, and its SuperExec: the process of Flower that
-starts the processes of apps. Without a SuperExec, Flower continues to accept work that is never done.
+Those are the command that started it, which may be killed, and the SuperExec of a server: the process of
+Flower that starts the processes of runs. Without it, Flower continues to accept runs that never start.
 """
 
 import os

@@ -12,12 +12,9 @@ from flames_cli.learn.devices import Precision
 from flames_cli.learn.epochs import torch_randomness
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.models.base import SegmentationModel
-from flames_cli.learn.normalisation import estimate_statistics
+from flames_cli.learn.normalisation import STATISTICS_IMAGES, estimate_statistics
 from flames_cli.learn.predict import validate_by
 from flames_cli.learn.train_options import LocalRound
-
-STATISTICS_IMAGES = 32
-"""Number of training images on which BatchNorm's statistics of a candidate are estimated."""
 
 VALIDATION_IMAGES = 256
 """Largest number of validation images on which a candidate is scored, drawn in every round."""

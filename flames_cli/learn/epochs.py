@@ -22,7 +22,7 @@ from flames_cli.learn.local_updates import LocalUpdate, batch_scale
 from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.disentangled import DisentangledModel
-from flames_cli.learn.normalisation import own_statistics
+from flames_cli.learn.normalisation import STATISTICS_IMAGES, own_statistics
 from flames_cli.learn.predict import Validation, validate_by
 from flames_cli.learn.steps import Plan, Steps, compiled_forward, learned, pays_to_compile
 from flames_cli.learn.train_options import LocalRound
@@ -33,9 +33,6 @@ OnStep = Callable[[int, int], None]
 
 STEPS_AHEAD = 2
 """Largest number of steps that wait at a GPU behind the one that it computes."""
-
-STATISTICS_IMAGES = 64
-"""Number of training images from which the statistics of validated weights are estimated."""
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.disentangled import DisentangledModel
 from flames_cli.learn.models.norms import has_statistics
 
+STATISTICS_IMAGES = 32
+"""Number of training images on which the statistics of weights are estimated that are only validated."""
+
 
 def estimate_statistics(
     model: SegmentationModel,

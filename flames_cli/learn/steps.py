@@ -123,6 +123,7 @@ class Steps:
             say: called with a sentence if steps are made in another way than planned.
         """
         self._model = model
+        self._parameters = list(model.parameters())
         self._loss = loss
         self._plan = plan
         self._device = device
@@ -154,7 +155,8 @@ class Steps:
 
     def _in_parts(self, images: Tensor, masks: Tensor) -> Tensor:
         """Do the pass on as many images at a time as fit."""
-        self._model.zero_grad(set_to_none=True)
+        for parameter in self._parameters:  # a search through a small model's modules takes 2 % of its step
+            parameter.grad = None
         n = math.ceil(len(images) / (self._learned.part or len(images)))
         if n == 1:
             return self._compute(images, masks)

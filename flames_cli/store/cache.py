@@ -7,6 +7,7 @@ out.
 
 import errno
 import os
+import re
 import shutil
 import time
 import uuid
@@ -21,6 +22,9 @@ from flames_cli.store.cache_entries import decode_entry, encode_entry
 from flames_cli.store.files.atomic import TEMPORARY, make_private_folder, write_all
 
 Value = TypeVar("Value")
+
+ENTRY = re.compile(r"[0-9a-f]{64}\.[a-z-]+|\.([0-9a-f]{64}\.[a-z-]+|files)\.[0-9a-f]{8}\.tmp")
+"""Names of entries, and of incomplete files."""
 
 FREE_SHARE, FREE_BYTES = 0.05, 10 * 2**30
 """Part of the disk, and at most so many bytes, that stay free: other files need the space more."""
@@ -102,15 +106,11 @@ class Cache:
         """Delete all entries except those of the keys `used` and those that were written after `started_s`,
         which may be of another command."""
         kept = set(used)
-        with suppress(OSError), os.scandir(self.folder) as found:
-            for one in found:
-                incomplete = one.name.endswith(TEMPORARY)
-                before = time.time() - ABANDONED_SECONDS if incomplete else started_s
-                if one.name == self._list.name or one.name.partition(".")[0] in kept:
-                    continue
-                with suppress(OSError):
-                    if one.stat(follow_symlinks=False).st_mtime < before:
-                        Path(one.path).unlink()
+        for path in _entries_in(self.folder):
+            before = time.time() - ABANDONED_SECONDS if path.suffix == TEMPORARY else started_s
+            with suppress(OSError):
+                if path.name.partition(".")[0] not in kept and path.lstat().st_mtime < before:
+                    path.unlink()
 
     def _path(self, key: str, part: str) -> Path:
         return self.folder / f"{key}.{part}"
@@ -169,7 +169,16 @@ def making_room(workspace: Path, write: Callable[[], Value]) -> Value:
 
 def remove_cache(workspace: Path) -> bool:
     """Delete the cache of all data sets; return whether there was one."""
-    folders = list(cache_root(workspace).glob("*/"))
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    return bool(folders)
+    entries = [path for folder in cache_root(workspace).glob("*/") for path in _entries_in(folder)]
+    for path in entries:
+        with suppress(OSError):
+            path.unlink()
+    return bool(entries)
+
+
+def _entries_in(folder: Path) -> list[Path]:
+    """Return the entries in the folder of a data set, and incomplete ones, but no file of anybody else."""
+    try:
+        return [path for path in folder.iterdir() if ENTRY.fullmatch(path.name)]
+    except OSError:
+        return []

@@ -125,3 +125,13 @@ def test_engines_trains_the_sites(tiny, monkeypatch, one_thread):
     for marks in load("engines", monkeypatch).federate_sites(tiny(), 1):
         assert len(marks) == 3
         assert marks == sorted(marks)
+
+
+def test_train_compares_memory_formats_and_a_round_with_its_steps(monkeypatch, capsys, one_thread):
+    small = ("--size", 32, "--batch", 4, "--steps", 1, "--fp32-only")
+    run("train", monkeypatch, *small)
+    assert "fp32 channels_last" in capsys.readouterr().out
+    run("train", monkeypatch, *small, "--round", "--base-channels", 2, "--images", 8, "--val", 2)
+    rows = {line[:22].strip(): line[22:].split() for line in capsys.readouterr().out.splitlines()[1:]}
+    assert len(rows) == 7
+    assert float(rows["round"][0]) > float(rows["statistics (twice)"][0]) > 0

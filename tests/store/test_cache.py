@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -30,19 +31,23 @@ def stored(cache):
     return sorted(path.name for path in cache.folder.iterdir())
 
 
-def save(cache, *keys):
-    for key in keys:
-        assert cache.save(key, "cases", Thing(key.encode()))
+def key(name):
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def save(cache, *names):
+    for name in names:
+        assert cache.save(key(name), "cases", Thing(name.encode()))
 
 
 def test_an_entry_is_found_by_key_and_part(cache):
-    assert not cache.has("a", "cases")
-    assert cache.load(Thing, "a", "cases") is None
+    assert not cache.has(key("a"), "cases")
+    assert cache.load(Thing, key("a"), "cases") is None
     save(cache, "a")
-    assert cache.has("a", "cases")
-    assert cache.load(Thing, "a", "cases") == Thing(b"a")
-    assert cache.load(Thing, "a", "figures") is None
-    assert cache.load(Thing, "b", "cases") is None
+    assert cache.has(key("a"), "cases")
+    assert cache.load(Thing, key("a"), "cases") == Thing(b"a")
+    assert cache.load(Thing, key("a"), "figures") is None
+    assert cache.load(Thing, key("b"), "cases") is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights")
@@ -58,20 +63,21 @@ def test_only_the_owner_may_read_it_and_the_workspace_keeps_the_usual_rights(cac
 
 def test_a_damaged_entry_is_none(cache):
     save(cache, "a")
-    (cache.folder / "a.cases").write_bytes(b"FLAMESC1 and what a power cut left")
-    assert cache.load(Thing, "a", "cases") is None
+    (cache.folder / f"{key('a')}.cases").write_bytes(b"FLAMESC1 and what a power cut left")
+    assert cache.load(Thing, key("a"), "cases") is None
 
 
-def test_a_sweep_leaves_what_this_run_used_and_what_others_wrote_since(cache):
+def test_a_sweep_leaves_what_this_run_used_what_others_wrote_since_and_what_is_no_entry(cache):
     save(cache, "used", "unused", "new")
     cache.save_files({})
-    for number, name in enumerate(("used.cases", "unused.cases", "files")):
-        os.utime(cache.folder / name, (1000 + number,) * 2)
-    (cache.folder / ".old.cases.0a1b.tmp").write_bytes(b"")
-    os.utime(cache.folder / ".old.cases.0a1b.tmp", (1000, 1000))
-    (cache.folder / ".new.cases.0a1b.tmp").write_bytes(b"")
-    cache.sweep({"used"}, started_s=2000)
-    assert stored(cache) == [".new.cases.0a1b.tmp", "files", "new.cases", "used.cases"]
+    old, new = (f".{key(name)}.cases.0a1b2c3d.tmp" for name in ("old", "new"))
+    for name in (old, new, "note.txt", "a.cases"):
+        (cache.folder / name).write_bytes(b"")
+    used, unused = (f"{key(name)}.cases" for name in ("used", "unused"))
+    for name in (used, unused, "files", old, "note.txt", "a.cases"):
+        os.utime(cache.folder / name, (1000, 1000))
+    cache.sweep({key("used")}, started_s=2000)
+    assert stored(cache) == sorted([new, "a.cases", "files", "note.txt", f"{key('new')}.cases", used])
 
 
 def test_a_sweep_of_a_cache_that_does_not_exist_does_nothing(cache):
@@ -131,7 +137,7 @@ def test_a_full_disk_gets_the_space_of_the_cache(cache):
     workspace = cache.folder.parents[1]
     save(cache, "a")
     assert making_room(workspace, full_disk(1)) == "written"
-    assert not cache.folder.exists()
+    assert stored(cache) == []
     with pytest.raises(NotWritten):
         making_room(workspace, full_disk(1))  # there is nothing to delete any more
     save(cache, "a")
@@ -143,7 +149,7 @@ def test_another_error_leaves_the_cache(cache):
     save(cache, "a")
     with pytest.raises(NotWritten, match="Permission denied"):
         making_room(cache.folder.parents[1], full_disk(1, errno.EACCES))
-    assert stored(cache) == ["a.cases"]
+    assert stored(cache) == [f"{key('a')}.cases"]
 
 
 def test_a_cache_on_another_disk_is_emptied_through_its_link(cache, tmp_path):
@@ -153,7 +159,8 @@ def test_a_cache_on_another_disk_is_emptied_through_its_link(cache, tmp_path):
     cache.folder.parent.symlink_to(elsewhere)
     save(cache, "a")
     assert list(elsewhere.iterdir()) == [elsewhere / "own"]
+    (elsewhere / "own" / "note.txt").write_text("of the user")
     assert remove_cache(cache.folder.parents[1])
-    assert list(elsewhere.iterdir()) == []
+    assert stored(cache) == ["note.txt"]
     shutil.rmtree(tmp_path / "ws")
     assert not remove_cache(tmp_path / "ws")
