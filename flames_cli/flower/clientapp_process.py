@@ -2,8 +2,9 @@
 
 Flower starts a process for each message, which takes seconds: Python, torch and the data are loaded each
 time. This process answers one message after the other, with Flower's own functions. The node starts it, and
-starts a new one when it has ended (`node_process`). It waits for a line on its standard input, which means
-that the node at HOST:PORT has a message, and it ends when its input is closed, as when the node has died.
+starts a new one when it has ended (`node_process`). It waits for an empty line on its standard input, which
+means that the node at HOST:PORT has a message, and it ends when its input is closed, as when the node has
+died.
 
 The app is FLAMES' own ClientApp as installed here. The guard has checked that the server's app names it and
 has no code, so that the app that was sent is not installed on this machine.
@@ -129,11 +130,13 @@ def _beating(client: RuntimeHttpClient) -> Iterator[None]:
 
 
 def _listen() -> "queue.SimpleQueue[bytes]":
-    """Return the queue of lines on the standard input; the process ends when the input is closed."""
+    """Return the queue of empty lines on the standard input; the process ends when the input is closed."""
     wakes: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    # Not with sys.stdin: at its end Python waits for that object's lock, which this thread has, and aborts.
+    descriptor = sys.stdin.fileno()
 
     def read() -> None:
-        while line := sys.stdin.buffer.readline():
+        while line := os.read(descriptor, 1):
             wakes.put(line)
         # Sent to the process, not to this thread: it wakes a sleeping main thread.
         os.kill(os.getpid(), signal.SIGTERM)

@@ -56,13 +56,22 @@ class NodeProcess:
         self._messages = 0
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
 
-    def rest(self, failed: bool = False) -> None:
-        """Replace the process between two messages if that is due, or end it if there was none for long."""
+    def finish(self, failed: bool) -> None:
+        """Replace the process after a message if that is due; `failed`: it could not do what was asked."""
+        self._last = time.monotonic()
+        if failed or self.has_ended() or self._messages >= MESSAGES or self._is_large():
+            self.start()
+
+    def rest(self) -> None:
+        """End the process if there was no message for long; start a new one if it has ended by itself.
+
+        One that has ended before its first message would end again: the next message starts it.
+        """
         if self._process is None:
             return
         if time.monotonic() - self._last > IDLE_SECONDS:
             self.end()
-        elif failed or self.has_ended() or self._messages >= MESSAGES or self._is_large():
+        elif self.has_ended() and self._messages:
             self.start()
 
     def end(self) -> None:

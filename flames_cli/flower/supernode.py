@@ -116,7 +116,7 @@ class Node:
             send=self.connection.send,
             push_object=self.connection.push_object,
         )
-        self.process.rest(failed)
+        self.process.finish(failed)
         return True
 
     def _await_reply(self) -> None:

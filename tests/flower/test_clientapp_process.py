@@ -144,6 +144,25 @@ def test_flower_waits_a_moment_only_for_an_object_that_comes_late(monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_signal_ends_the_process_while_it_listens():
+    code = (
+        "import signal, time; from flames_cli.flower import clientapp_process as process; "
+        "signal.signal(signal.SIGTERM, process._end); wakes = process._listen(); wakes.get(); "
+        "print('listens', flush=True); time.sleep(60)"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"listens\n"
+
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(60) == 0
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["closed", "signal"])
 def test_the_process_ends_with_its_node(way):
     command = [sys.executable, "-m", "flames_cli.flower", "clientapp", "127.0.0.1:1"]

@@ -48,6 +48,7 @@ def test_one_process_answers_all_messages(process, answers):
     for number in (1, 2, 3):
         process.wake()
         wait_for_answers(answers, number)
+        process.finish(failed=False)
         process.rest()
 
     assert len(set(wait_for_answers(answers, 3))) == 1
@@ -67,7 +68,7 @@ def test_a_new_process_answers_the_next_message_after(reason, process, answers, 
     elif reason == "memory":
         monkeypatch.setattr(node_process, "MEMORY_SHARE", 1e-9)
 
-    process.rest(failed=reason == "failed")
+    process.finish(failed=reason == "failed")
     process.wake()
 
     assert wait_for_answers(answers, 2)[1] != first
@@ -86,6 +87,40 @@ def test_a_process_ends_after_a_long_time_without_a_message(process, answers, mo
 
     assert process.has_ended()
     assert not psutil.pid_exists(first)
+
+
+def test_the_time_without_a_message_begins_when_the_last_one_is_answered(process, answers, monkeypatch):
+    process.wake()
+    wait_for_answers(answers, 1)
+    process._last -= 2 * node_process.IDLE_SECONDS
+
+    process.finish(failed=False)
+    process.rest()
+
+    assert not process.has_ended()
+
+
+def test_a_process_that_ends_between_messages_is_started_again(process, answers):
+    process.wake()
+    wait_for_answers(answers, 1)
+    process._process.kill()
+    process._process.wait()
+
+    process.rest()
+
+    assert not process.has_ended()
+
+
+def test_a_process_that_cannot_start_is_not_started_again_without_a_message(process):
+    process._command = [sys.executable, "-S", "-c", "raise SystemExit(1)"]
+    process.start()
+    process._process.wait()
+
+    process.rest()
+    assert process.has_ended()
+
+    process.wake()
+    assert process._messages == 1
 
 
 def test_a_process_that_does_not_end_is_killed(process, monkeypatch):

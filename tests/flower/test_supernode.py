@@ -86,7 +86,7 @@ class Process:
 
     def __init__(self) -> None:
         self.work: Callable[[], None] | None = None
-        self.rests: list[bool] = []
+        self.failures: list[bool] = []
 
     def wake(self) -> None:
         if self.work:
@@ -95,8 +95,11 @@ class Process:
     def has_ended(self) -> bool:
         return self.work is None
 
-    def rest(self, failed: bool = False) -> None:
-        self.rests.append(failed)
+    def finish(self, failed: bool) -> None:
+        self.failures.append(failed)
+
+    def rest(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -141,7 +144,7 @@ def test_a_message_is_stored_and_its_reply_is_sent(joined):
     assert node.exchange()
 
     assert [reply.metadata.reply_to_message_id for reply in server.replies] == [asked.metadata.message_id]
-    assert node.process.rests == [True]
+    assert node.process.failures == [True]
 
 
 def test_a_message_whose_process_ended_gets_an_error_and_the_next_one_is_answered(joined, monkeypatch):

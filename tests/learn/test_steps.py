@@ -225,6 +225,7 @@ def test_recorded_steps_of_a_gpu_train_as_steps_without_a_recording(cases, held_
 
 @pytest.mark.gpu
 @gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
 def test_a_gpu_never_waits_for_a_step(cases, held_out):
     """Synchronisation inside the epoch's steps would raise an error."""
     device = torch.device("cuda", 0)
@@ -232,8 +233,8 @@ def test_a_gpu_never_waits_for_a_step(cases, held_out):
     run_once = replace(ROUND, options=replace(OPTIONS, augment=True), rule="fedgs")
     train_epochs(model, cases, held_out, run_once, device, "bf16")
     ((images, masks),) = batches_on(device, "bf16", cases, range(8), 8)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         passes = Steps(model, lambda one, truth: (model(one) - truth).square().mean(), Plan(), device, str)
         passes.differentiate(images, masks)
         batch_scale(masks, range(8), cases)

@@ -110,7 +110,8 @@ class PrivateMean(Blend):
         floats = floats_of(self._start)
         # Reports are the server's weights plus a difference. Statistics travel as values: their update is
         # measured from those that the clients received, since the rounding may be larger than `clip`.
-        self._received = {**floats, **as_received(statistics_of(floats), wire)}
+        self._statistics = as_received(statistics_of(floats), wire)
+        self._received = {**floats, **self._statistics}
         self._variances = entries.variances
         self._privacy, self._release, self._rounding = privacy, release, ROUNDING[wire]
         self._sum = RunningSum()
@@ -118,7 +119,7 @@ class PrivateMean(Blend):
 
     def rejection_reason(self, report: Report) -> str | None:
         """Return why `report` cannot have been clipped by its client; None if it can."""
-        floats = floats_of(report.weights)
+        floats = self._floats_of(report)
         norm, clip = distance(floats, self._received), self._privacy.clip
         size = distance(floats, {})
         least = _LEAST_STEP * math.sqrt(sum(array.size for array in floats.values()))
@@ -128,9 +129,22 @@ class PrivateMean(Blend):
 
     def add(self, report: Report) -> None:
         """Clip the report's update and add it."""
-        floats = floats_of(report.weights)
+        floats = self._floats_of(report)
         self._sum.add(floats, _scale(distance(floats, self._received), self._privacy.clip))
         self._n += 1
+
+    def _floats_of(self, report: Report) -> Weights:
+        """Return the report's floats, with unchanged statistics as the client received them.
+
+        They are sent without data and read as the server's own (`coding`), which the rounding on the way to
+        the client would make an update.
+        """
+        floats = floats_of(report.weights)
+        return floats | {
+            name: received
+            for name, received in self._statistics.items()
+            if name in floats and np.array_equal(floats[name], self._start[name])
+        }
 
     def server(self) -> Weights:
         """Return the received weights plus the mean update and noise; integers are not changed."""

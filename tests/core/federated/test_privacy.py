@@ -170,6 +170,26 @@ def test_a_clipped_report_is_taken_whatever_it_travelled_as_and_clipped_once_mor
     )
 
 
+@pytest.mark.parametrize("wire", ["fp16", "bf16"])
+def test_statistics_that_do_not_change_take_no_part_of_the_clip(wire):
+    server = {
+        "w": np.zeros(4, np.float32),
+        "bn.running_var": np.full(4, 1000.3, np.float32),
+    }
+    received = as_received(server, wire)
+    trained = {**received, "w": np.full(4, 0.125, np.float32)}
+    coded = code(clip_update(trained, received, 0.25), received, wire, {})
+    arrived = decode(coded.arrays, coded.codes, wire, server)
+    entries = Entries.of(server)
+    release = Release(NoiseKey(KEY.secret, wire), 1, "all")
+    blend = PrivateMean(server, entries, Privacy(TINY, 0.25, 1e-5), release)
+
+    blend.add(Report("a", "MRI", arrived, 1))
+
+    assert coded.codes["bn.running_var"] == "same"
+    assert blend.server()["w"] == pytest.approx(trained["w"])
+
+
 def test_a_report_that_was_not_clipped_is_rejected_and_the_round_continues():
     privacy = Privacy(1.0, 0.5, 1e-5)
     state = State(4, {"all": model()}, releases=6)
