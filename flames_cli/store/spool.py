@@ -193,7 +193,7 @@ class Spool(Shelf):
 
     def _new_path(self, kind: str) -> Path:
         with raising_not_written(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._folder / f"{kind}-{next(self._numbers)}.safetensors"
 
     def _release(self, size: int) -> None:

@@ -46,6 +46,11 @@ def test_models_come_back_from_the_memory_and_from_the_disk(spool):
     assert not load()["w"].flags.writeable
 
 
+def test_only_this_user_can_read_the_folder(spool):
+    spool.keep_model({"w": np.zeros(2, np.float32)})
+    assert spool._folder.stat().st_mode & 0o077 == 0
+
+
 def test_a_model_that_is_no_longer_used_is_removed_from_the_disk(spool):
     first, second = spool.keep_model(model(1)), spool.keep_model(model(2))
     spool.wait()

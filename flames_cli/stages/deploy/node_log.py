@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flames_cli.fed.node_log import PREFIX
 from flames_cli.flower.processes import COLOUR
+from flames_cli.stages.deploy.new_lines import NewLines
 
 CONNECTED = re.compile(r"SuperNode ID: (\d+)")
 LOST = re.compile(r"Connection attempt failed, retrying")
@@ -66,24 +67,19 @@ class LogReader:
     node."""
     connected: bool = False
     """True if the node has reached its server since this reader was created."""
-    _position: int = 0
     _lost: bool = False
+    _lines: NewLines = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lines = NewLines(self.path)
 
     def skip(self) -> None:
         """Skip the lines that the log already contains."""
-        self._position = self.path.stat().st_size if self.path.exists() else 0
+        self._lines.skip()
 
     def read(self) -> list[str]:
         """Return summaries of the lines since the last call; an unfinished last line is read next time."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._position)
-                new = file.read()
-        except FileNotFoundError:
-            return []
-        complete = new[: new.rfind(b"\n") + 1]
-        self._position += len(complete)
-        return list(self._summaries(complete.decode("utf-8", errors="replace").splitlines()))
+        return list(self._summaries(self._lines.read().decode("utf-8", errors="replace").splitlines()))
 
     def _summaries(self, lines: Iterable[str]) -> Iterator[str]:
         for line in lines:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flames_cli.stages.deploy.check_files import check_server_dates
+from flames_cli.stages.deploy.new_lines import NewLines
 from flames_cli.store.deployment.folders import Deployment
 
 REFUSED = re.compile(rb"SuperNode with node ID (\d+) could not be activated")
@@ -46,21 +47,13 @@ class SecondNodes:
     """Nodes that tried to connect with the key of a node that is online, as Flower's log names them."""
 
     def __init__(self, log: Path) -> None:
-        self._log = log
-        self._position = log.stat().st_size if log.exists() else 0
+        self._lines = NewLines(log)
+        self._lines.skip()
         self._given: set[int] = set()
 
     def read(self) -> list[int]:
         """Return the node ids in the lines since the last call, each only once."""
-        try:
-            with self._log.open("rb") as file:
-                file.seek(self._position)
-                new = file.read()
-        except FileNotFoundError:
-            return []
-        complete = new[: new.rfind(b"\n") + 1]
-        self._position += len(complete)
-        found = dict.fromkeys(int(one) for one in REFUSED.findall(complete))
+        found = dict.fromkeys(int(one) for one in REFUSED.findall(self._lines.read()))
         fresh = [one for one in found if one not in self._given]
         self._given.update(fresh)
         return fresh
