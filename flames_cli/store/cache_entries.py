@@ -64,8 +64,13 @@ def decode_entry(kind: Any, content: bytes) -> Any:
         raise ValueError("it is an entry of another kind") from error
 
 
+_PLAIN = {NoneType, bool, int, float, str}
+"""Types that JSON stores as they are."""
+
+
 def _to_tree(value: Any, chunks: list[bytes]) -> Any:
-    if value is None or isinstance(value, bool):
+    kind: Any = type(value)
+    if kind in _PLAIN:
         return value
     for plain in (str, int, float):  # pydicom's texts and numbers, and NumPy's float64, are subclasses
         if isinstance(value, plain):
@@ -79,14 +84,19 @@ def _to_tree(value: Any, chunks: list[bytes]) -> Any:
         chunks.append(np.packbits(value).tobytes())
         return [len(chunks) - 1, list(value.shape)]
     if is_dataclass(value):
-        return [_to_tree(getattr(value, one.name), chunks) for one in fields(value)]
+        return [_to_tree(getattr(value, name), chunks) for name in _names_of(kind)]
     if isinstance(value, Mapping):
         return {key: _to_tree(item, chunks) for key, item in value.items()}
     if isinstance(value, tuple):
         return [_to_tree(item, chunks) for item in value]
     if isinstance(value, frozenset):
         return sorted(value)
-    raise TypeError(f"a value of type {type(value).__name__} cannot be stored")
+    raise TypeError(f"a value of type {kind.__name__} cannot be stored")
+
+
+@lru_cache(maxsize=256)
+def _names_of(kind: Any) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(kind))
 
 
 _Read = Callable[[Any, list[bytes]], Any]

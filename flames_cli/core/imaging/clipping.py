@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flames_cli.arrays import Floats, Mask, Pixels
-from flames_cli.core.imaging.intensity import count_values
+from flames_cli.core.imaging.intensity import ValueCounts, count_values
 
 DARK = 0.1
 """Share of the window: darker pixels may be the noise of air, and do not count as visible."""
@@ -51,13 +51,21 @@ class Clipping:
     """Median of the lesion: 0 at the low end of the window, 1 at its high end."""
 
 
-def measure_clipping(image: Pixels, mask: Mask, low: float, high: float, percentile: float) -> Clipping:
+def measure_clipping(
+    image: Pixels,
+    mask: Mask,
+    low: float,
+    high: float,
+    percentile: float,
+    counted: ValueCounts | None = None,
+) -> Clipping:
     """Count the pixels of `image` (H×W or H×W×3) that the window low..high makes white or black.
 
-    `percentile` is that of the foreground, {v: v > 0}.
+    `percentile` is that of the foreground, {v: v > 0}. `counted` is the result of `count_values` for an image
+    H×W, if it is known.
     """
     grey = image if image.ndim == 2 else image.max(axis=2)
-    values, counts = count_values(grey)
+    values, counts = counted if counted and image.ndim == 2 else count_values(grey)
     tissue = grey[(grey != values[counts.argmax()]) & (grey != values[0])].astype(np.float64)
     width = high - low
     lesion = grey[mask > 0].astype(np.float64)

@@ -18,11 +18,14 @@ MAX_12_BIT = 4095
 PercentileOf = Literal["all", "foreground"]
 """Voxels of which a percentile is taken: all, or those above 0."""
 
+ValueCounts = tuple[NDArray[Any], NDArray[np.int64]]
+"""Distinct values, ascending, and how often each occurs."""
+
 _SLAB = 2**24
 """Number of voxels counted in one step: the largest that a float32 counts exactly."""
 
 
-def count_values(voxels: Pixels) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def count_values(voxels: Pixels) -> ValueCounts:
     """Return the distinct values of an array of any shape, ascending, and how often each occurs.
 
     The result is that of `numpy.unique`, which is many times slower for 8-bit and 16-bit integers.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Floats, Mask, Pixels
-from flames_cli.core.imaging.intensity import count_values
+from flames_cli.core.imaging.intensity import ValueCounts, count_values
 from flames_cli.core.imaging.near_duplicates import cluster_near_duplicates
 
 PERCENTILES = (1, 50, 99)
@@ -43,13 +43,17 @@ class Link(NamedTuple):
     bits: int
 
 
-def measure_intensity(image: Pixels, low: float, high: float) -> Intensity:
+def measure_intensity(
+    image: Pixels, low: float, high: float, counted: ValueCounts | None = None
+) -> Intensity:
     """Return mean, standard deviation and percentiles of `image` (H×W or H×W×3), clipped to low..high.
+
+    `counted` is the result of `count_values` for the image, if it is known.
 
     The standard deviation is that of a population. The p-th percentile is the smallest value that p % of the
     pixels do not exceed.
     """
-    found, counts = count_values(image)
+    found, counts = counted or count_values(image)
     values = np.clip(found.astype(np.float64), low, high)
     if values[0] == values[-1]:  # exact, where a sum of shares would leave a small deviation
         return Intensity(values[0].item(), 0.0, *(values[0].item() for _ in PERCENTILES))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask, Pixels
 from flames_cli.core.imaging.clipping import Clipping, measure_clipping
-from flames_cli.core.imaging.intensity import MAX_8_BIT, dequantise, quantise
+from flames_cli.core.imaging.intensity import MAX_8_BIT, count_values, dequantise, quantise
 from flames_cli.core.imaging.lesions import measure_lesions
 from flames_cli.core.imaging.near_duplicates import PHASH_SIZE
 from flames_cli.core.imaging.quality import Intensity, measure_intensity, shrink
@@ -140,7 +140,8 @@ def _in_8_bits(image: Pixels, max_value: int) -> Pixels:
 
 def _measure(name: str, case: RawCase, mask_at_size: Mask, percentile: float) -> CaseFigures:
     height, width = case.mask.shape
-    intensity = measure_intensity(case.image, case.low, case.high)
+    counted = count_values(case.image)
+    intensity = measure_intensity(case.image, case.low, case.high, counted)
     window = case.high - case.low
     lesions = measure_lesions(case.mask)
     return CaseFigures(
@@ -158,7 +159,7 @@ def _measure(name: str, case: RawCase, mask_at_size: Mask, percentile: float) ->
         packed_mask=encode_chunk(np.packbits(mask_at_size)),
         clipping=None
         if case.max_value == MAX_8_BIT
-        else measure_clipping(case.image, case.mask, case.low, case.high, percentile),
+        else measure_clipping(case.image, case.mask, case.low, case.high, percentile, counted),
     )
 
 

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from flames_cli.core.imaging.clipping import measure_clipping
+from flames_cli.core.imaging.intensity import count_values
+from flames_cli.core.imaging.quality import measure_intensity
 
 IMAGE = np.array([[0, 0, 0, 0], [0, 100, 200, 300], [0, 400, 500, 600], [0, 700, 800, 900]], np.int16)
 MASK = (IMAGE >= 700).astype(np.uint8)
@@ -63,3 +65,13 @@ def test_colours_count_as_their_brightest_channel_and_counts_are_parts_of_each_o
     assert found.black_px + found.visible_px <= found.tissue_px
     assert found.lesion_white_px + found.lesion_black_px <= found.lesion_px <= mask.sum()
     assert measure_clipping(np.stack([image] * 3, axis=2), mask, float(low), float(high), 95.0) == found
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3)])
+def test_counted_values_change_nothing(shape):
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    counted = count_values(image)
+    assert measure_clipping(image, MASK, 0.0, 1.0, 95.0, counted) == measure_clipping(
+        image, MASK, 0.0, 1.0, 95.0
+    )
+    assert measure_intensity(image, 0.0, 1.0, counted) == measure_intensity(image, 0.0, 1.0)
