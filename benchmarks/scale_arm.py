@@ -35,6 +35,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
+from flames_cli.core.allocator import keep_freed_memory
 from flames_cli.core.federated.reports import Report, State
 from flames_cli.core.federated.shelf import IN_MEMORY, Shelf
 from flames_cli.core.rng import derive_rng
@@ -45,7 +46,6 @@ from flames_cli.fed.messages import ARRAYS, METRICS, TRAIN, Profile, pack_profil
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.records import record_of
 from flames_cli.fed.server import Federation, Save, make_server_app, nothing_to_save
-from flames_cli.learn.allocator import keep_freed_memory
 from flames_cli.stages.federate.run_files import make_round_saver, open_spool
 from flames_cli.store.runs import RunFolder
 

@@ -6,9 +6,9 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
+from flames_cli.core.allocator import keep_freed_memory
 from flames_cli.core.cores import available_cores
 from flames_cli.errors import FlamesError
-from flames_cli.learn.allocator import keep_freed_memory
 
 Precision = Literal["fp32", "bf16"]
 Model = TypeVar("Model", bound=nn.Module)

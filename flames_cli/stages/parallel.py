@@ -3,13 +3,13 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import Generic, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import chain, islice
+from typing import Any, Generic, Self, TypeVar
 
 from flames_cli.core.cores import available_cores
-from flames_cli.stages.worker_processes import Answer, CannotStart, WorkerProcesses
+from flames_cli.stages.worker_processes import CannotStart, WorkerProcesses
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,116 +35,127 @@ BATCH_S = 0.03
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0, total: int | None = None
 ) -> Iterator[Result]:
-    """Apply `function` to `items` by `workers` workers (0: one per core); at most twice as many results wait
-    to be read, or batches of results if one takes only milliseconds. `total` is the number of items if
+    """Apply `function` to `items` by `workers` workers (0: one per core); at most three times as many results
+    wait to be read, or batches of results if one takes only milliseconds. `total` is the number of items if
     `items` has no length.
 
-    The work begins in threads. If WORTH_S of it remains, processes continue it, provided that `function` is a
-    function of a module, or a `partial` of one: threads wait for each other at Python's global lock. The
-    results do not depend on who does the work.
+    One worker is the calling thread. Several begin as threads. If WORTH_S of work remains, processes
+    continue it, provided that `function` is a function of a module, or a `partial` of one: threads wait for
+    each other at Python's global lock. The results do not depend on who does the work.
 
     Raises:
         FlamesError: a process was ended by the system, for example because the memory was full.
     """
     count = workers or available_cores()
-    waiting: deque[Future[Answer[Result]]] = deque()
-    crew = _Crew(function, count, len(items) if isinstance(items, Sized) else total or 0)
-    with ThreadPoolExecutor(count) as pool:
-        try:
-            rest = iter(items)
-            while batch := list(islice(rest, crew.batch_size())):
-                waiting.append(pool.submit(crew.work, batch))
-                if len(waiting) > 2 * count:
-                    yield from _read(waiting.popleft())
-            while waiting:
-                yield from _read(waiting.popleft())
-        finally:
-            for future in waiting:
-                future.cancel()
-            crew.end()
+    if count == 1:
+        yield from map(function, items)
+        return
+    with (
+        _Crew(function, count, len(items) if isinstance(items, Sized) else total or 0) as crew,
+        _Threads(crew.work, crew.threads) as threads,
+    ):
+        rest = yield from threads.map(iter(items), crew.processes)
+        processes = crew.processes.result() if crew.processes.done() else None
+        if processes:
+            yield from processes.map(rest, crew.batch_size, first=threads.results())
+        else:
+            yield from threads.results()
+            with _Threads(function, count) as more:
+                yield from more.map(rest)
 
 
-def _read(future: "Future[Answer[Result]]") -> Iterator[Result]:
-    results, error = future.result()
-    yield from results
-    if error is not None:
-        raise error
+class _Threads(Generic[Item, Result]):
+    """Threads that apply one function to items."""
+
+    def __init__(self, function: Callable[[Item], Result], count: int) -> None:
+        self._function, self._count = function, count
+        self._pool = ThreadPoolExecutor(count)
+        self._waiting: deque[tuple[Item, Future[Result]]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def map(
+        self, items: Iterator[Item], until: "Future[Any] | None" = None
+    ) -> Generator[Result, None, Iterator[Item]]:
+        """Yield the results in order until `until` is done, and return the items that nobody has begun."""
+        while not (until and until.done()):
+            if len(self._waiting) <= 2 * self._count and (found := list(islice(items, 1))):
+                self._waiting.append((found[0], self._pool.submit(self._function, found[0])))
+            elif self._waiting:
+                head = self._waiting[0][1]
+                if until:
+                    wait((head, until), return_when=FIRST_COMPLETED)
+                if not until or head.done():
+                    self._waiting.popleft()
+                    yield head.result()
+            else:
+                return items
+        not_begun: deque[Item] = deque()
+        while self._waiting and self._waiting[-1][1].cancel():  # the last ones, since threads begin in order
+            not_begun.appendleft(self._waiting.pop()[0])
+        return chain(not_begun, items)
+
+    def results(self) -> Iterator[Result]:
+        """Yield the results of the items that are still in work."""
+        while self._waiting:
+            yield self._waiting.popleft()[1].result()
 
 
 class _Crew(Generic[Item, Result]):
-    """Workers of one map: the calling threads, until it pays to start processes."""
+    """A thread that starts processes for the work of one map, once they pay."""
 
     def __init__(self, function: Callable[[Item], Result], count: int, total: int) -> None:
         self._function, self._count, self._total = function, count, total
         self._done = 0
         self._start = time.perf_counter()
-        self._batch_size = 1
-        self._processes: WorkerProcesses | None = None
         self._ended = threading.Event()
         self._foreman = threading.Thread(target=self._watch, daemon=True)
-        self._change = threading.Condition()
-        self._places = count
-        """Number of further threads that may work in this process."""
-        if count > 1 and total > count:
-            self._places = min(count, FEW)
+        self._may_start = count > 1 and total > count
+        self.threads = min(count, FEW) if self._may_start else count
+        """Number of threads that should work until there are processes."""
+        self.processes: Future[WorkerProcesses | None] = Future()
+        """The processes when they are ready to work; None if none can be started."""
+        self.batch_size = 1
+        """Number of items that a process should get in one message."""
+
+    def __enter__(self) -> Self:
+        if self._may_start:
             self._foreman.start()
+        return self
 
-    def batch_size(self) -> int:
-        """Return the number of items that one call of `work` should get."""
-        return self._batch_size
-
-    def work(self, batch: Sequence[Item]) -> Answer[Result]:
-        """Return the function's results for a batch, by a process if there are any, up to its first error."""
-        with self._change:
-            self._change.wait_for(lambda: self._processes or self._places > 0 or self._ended.is_set())
-            processes = self._processes
-            self._places -= not processes
-        if self._ended.is_set():
-            return [], None  # nobody reads it
-        if processes:
-            return processes.call(batch)
-        try:
-            results = []
-            for item in batch:
-                results.append(self._function(item))
-                self._done += 1  # an estimate: a lost count does no harm
-            return results, None
-        finally:
-            self._allow(1)
-
-    def end(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the processes, and do not start any from now on."""
         self._ended.set()
-        self._allow(0)
         if self._foreman.ident:
             self._foreman.join()
-        if self._processes:
-            self._processes.end()
+        if self.processes.done() and (processes := self.processes.result()):
+            processes.end()
 
-    def _allow(self, places: int, processes: WorkerProcesses | None = None) -> None:
-        with self._change:
-            self._places += places
-            self._processes = processes or self._processes
-            self._change.notify_all()
+    def work(self, item: Item) -> Result:
+        """Return the function's result, and count it."""
+        result = self._function(item)
+        self._done += 1  # an estimate: a lost count does no harm
+        return result
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_S):
             passed, done = time.perf_counter() - self._start, self._done
-            at_work = min(self._count, FEW)
-            if done < at_work and passed < FIRST_S:
+            if done < self.threads and passed < FIRST_S:
                 continue
             item_s, left = passed / max(done, 1), self._total - done
             if item_s * left <= WORTH_S:
                 continue
+            # The last items are shared evenly only if batches are few of what each process gets.
+            at_most = left // (8 * self._count)
+            self.batch_size = max(1, min(int(BATCH_S / (item_s * self.threads)), at_most))
             try:
-                processes = WorkerProcesses(self._function, self._count)
+                self.processes.set_result(WorkerProcesses(self._function, self._count))
             except CannotStart:
-                self._allow(self._count - at_work)
-            else:
-                # The last items are shared evenly only if batches are few of what each process gets.
-                at_most = left // (8 * self._count)
-                self._batch_size = max(1, min(int(BATCH_S / (item_s * at_work)), at_most))
-                self._allow(0, processes)
+                self.processes.set_result(None)
             return
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from flames_cli import __version__
+from flames_cli.core.allocator import keep_freed_memory
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.source_files import files_of
 from flames_cli.stages.check.inspection import Inspected, Pictures
@@ -107,6 +108,7 @@ KINDS: dict[Part, Any] = {
 
 
 def _read_all(task: _Task, sources: Sequence[Source], workers: int) -> Iterator[Any]:
+    keep_freed_memory()
     cache, started_s = task.cache, time.time()
     if cache is None:
         for outcome in ordered_map(partial(_read_anew, task), sources, workers):

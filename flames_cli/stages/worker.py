@@ -5,11 +5,14 @@ This file is run by its path, before the package can be imported, so it imports 
 
 import gc
 import os
+import queue
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
@@ -93,16 +96,27 @@ def limit_opencv() -> None:
 def work(task: Any, channel: Channel) -> None:
     """Answer every batch with its results, up to the first error, until the other end of the channel is
     closed."""
-    while True:
-        try:
-            batch = channel.recv()
-        except (EOFError, OSError):
-            return
+    batches: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=receive, args=(channel, batches), daemon=True).start()
+    while (batch := batches.get()) is not None:
         answer = answer_to(task, batch)
         try:
             channel.send_bytes(answer)
         except OSError:
             return
+
+
+def receive(channel: Channel, batches: "queue.SimpleQueue[Any]") -> None:
+    """Put every batch into `batches`, and None when the other end of the channel is closed.
+
+    So the other end can send a batch at any time: it never waits for a process that waits for it.
+    """
+    try:
+        with suppress(EOFError, OSError):
+            while True:
+                batches.put(channel.recv())
+    finally:
+        batches.put(None)
 
 
 def answer_to(task: Any, batch: Sequence[Any]) -> Any:

@@ -6,24 +6,23 @@ is not safe or does not exist, so that every process loads them for itself.
 """
 
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
 import types
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from multiprocessing import get_context
-from multiprocessing.connection import Pipe
+from multiprocessing.connection import Pipe, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, TypeVar
+from typing import Any
 
 from flames_cli.errors import FlamesError
 from flames_cli.stages import worker
-
-Result = TypeVar("Result")
 
 FORKS = sys.platform == "linux"
 """True where a process without threads can safely divide itself."""
@@ -32,8 +31,8 @@ KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOL
 """Variables by which glibc keeps freed memory for the next image: else it returns the memory of each image to
 the system, which clears it again for the next one."""
 
-Answer = tuple[list[Result], BaseException | None]
-"""Results of the first items of a batch, and the error of the item after them, if there is one."""
+MOST_BATCHES = 3
+"""Number of batches for each process that are in work, or whose results wait for those of an earlier one."""
 
 _MAIN = threading.Lock()
 
@@ -43,7 +42,7 @@ class CannotStart(Exception):
 
 
 class WorkerProcesses:
-    """A number of processes, each of which works on one item at a time."""
+    """A number of processes, each of which works on one item at a time, and one loop that serves them."""
 
     def __init__(self, task: Callable[[Any], Any], count: int) -> None:
         """Start `count` processes for `task`, and wait until one of them has loaded its modules.
@@ -52,7 +51,6 @@ class WorkerProcesses:
             CannotStart: the task is no function of a module, or the system starts no process.
         """
         self._count = count
-        self._idle: queue.SimpleQueue[worker.Channel] = queue.SimpleQueue()
         if getattr(sys, "frozen", False) or not sys.executable:  # there is no Python to start
             raise CannotStart
         try:
@@ -71,31 +69,61 @@ class WorkerProcesses:
         except CannotStart:
             self.end()
             raise
-        for channel in self._group.channels:
-            self._idle.put(channel)
+        self._batches: dict[Any, deque[int]] = {channel: deque() for channel in self._group.channels}
+        """Numbers of the batches that each process has, in order."""
 
-    def call(self, batch: Sequence[Any]) -> Answer[Any]:
-        """Return the task's results for a batch, up to its first error. At most `count` threads may call
-        this.
+    def map(self, items: Iterator[Any], batch_size: int, first: Iterator[Any]) -> Iterator[Any]:
+        """Yield the results of `first`, then the task's results for `items` in order. The processes work on
+        `items` from the beginning, and each has its next batch before it finishes one.
 
         Raises:
-            FlamesError: the process was ended.
+            FlamesError: a process was ended.
         """
-        channel = self._idle.get()
-        try:
+        given = read = 0
+        done: dict[int, tuple[list[Any], BaseException | None]] = {}
+        while True:
+            while given < read + MOST_BATCHES * self._count:
+                channel = min(self._batches, key=lambda one: len(self._batches[one]))
+                if len(self._batches[channel]) == 2 or not (batch := list(islice(items, batch_size))):
+                    break
+                self._send(channel, batch)
+                self._batches[channel].append(given)
+                given += 1
+            yield from first
+            if read == given:
+                return
+            busy = [channel for channel, numbers in self._batches.items() if numbers]
+            ready: list[Any] = wait(busy, 0 if read in done else None)
+            for channel in ready:
+                done[self._batches[channel].popleft()] = self._receive(channel)
+            if read in done:
+                results, error = done.pop(read)
+                yield from results
+                if error is not None:
+                    raise error
+                read += 1
+
+    def _send(self, channel: worker.Channel, batch: Sequence[Any]) -> None:
+        with self._plain_message():
             channel.send(batch)
+
+    def _receive(self, channel: worker.Channel) -> tuple[list[Any], BaseException | None]:
+        with self._plain_message():
             results, error, trace = channel.recv()
+        if error is not None:
+            error.add_note(f"In another process:\n{trace}")
+        return results, error
+
+    @contextmanager
+    def _plain_message(self) -> Iterator[None]:
+        try:
+            yield
         except (EOFError, OSError) as error:
             raise FlamesError(
                 f"one of {self._count} processes that share the work was ended by the system, probably "
                 "because memory ran out; expected all to continue: free memory, or pass a smaller --workers "
                 "to check and preprocess"
             ) from error
-        finally:
-            self._idle.put(channel)
-        if error is not None:
-            error.add_note(f"In another process:\n{trace}")
-        return results, error
 
     def end(self) -> None:
         """End the processes, whatever they are doing."""

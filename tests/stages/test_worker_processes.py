@@ -3,6 +3,8 @@
 import multiprocessing
 import operator
 import os
+import pickle
+import queue
 import signal
 import subprocess
 import sys
@@ -33,8 +35,14 @@ import operator, os, threading, time
 from functools import partial
 from flames_cli.stages import parallel
 
-started, watch = threading.Event(), parallel._Crew._watch
-parallel._Crew._watch = lambda crew: (watch(crew), started.set())
+started, work = threading.Event(), parallel._Threads.map
+
+def work_and_report(*arguments):
+    rest = yield from work(*arguments)
+    started.set()
+    return rest
+
+parallel._Threads.map = work_and_report
 parallel.LOOK_S, parallel.FIRST_S, parallel.WORTH_S = 0.001, 0.0, -1.0
 items = [started.wait] * 2 + [os.getpid] * 20 + [partial(time.sleep, 60)] * 9
 for found in parallel.ordered_map(operator.call, items, 2):
@@ -45,14 +53,15 @@ for found in parallel.ordered_map(operator.call, items, 2):
 
 @pytest.fixture
 def at_once(monkeypatch):
-    """Processes are started for any work. Returns a function that waits until they have been."""
-    started, watch = threading.Event(), parallel._Crew._watch
+    """Processes are started for any work. Returns a function that waits until they get the rest of it."""
+    started, work = threading.Event(), parallel._Threads.map
 
-    def watch_and_tell(crew) -> None:
-        watch(crew)
+    def work_and_report(*arguments):
+        rest = yield from work(*arguments)
         started.set()
+        return rest
 
-    monkeypatch.setattr(parallel._Crew, "_watch", watch_and_tell)
+    monkeypatch.setattr(parallel._Threads, "map", work_and_report)
     monkeypatch.setattr(parallel, "LOOK_S", 0.001)
     monkeypatch.setattr(parallel, "FIRST_S", 0.0)
     monkeypatch.setattr(parallel, "WORTH_S", -1.0)
@@ -120,6 +129,36 @@ def test_an_error_in_a_process_is_raised_as_it_was_and_ends_the_processes(at_onc
     assert children() == []
 
 
+def test_items_and_results_that_fill_the_pipes_do_not_stop_the_work(at_once):
+    calls = [partial(bytes.join, b"", [bytes(2**20)])] * 30
+    found = list(ordered_map(operator.call, [at_once] * 2 + calls, workers=2))
+    assert [len(one) for one in found[2:]] == [2**20] * 30
+
+
+def test_few_items_are_given_to_processes_before_their_results_are_read(at_once, monkeypatch):
+    monkeypatch.setattr(parallel, "BATCH_S", 0.0)  # batches of one item
+    taken = []
+
+    def items():
+        for number in range(100):
+            taken.append(number)
+            yield at_once if number < 2 else partial(int, number)
+
+    results = ordered_map(operator.call, items(), workers=2, total=100)
+    for read in range(1, 101):
+        next(results)
+        assert len(taken) <= read + 3 * 2
+
+
+def test_a_batch_that_cannot_be_unpacked_ends_the_process():
+    ours, theirs = multiprocessing.Pipe()
+    ours.send_bytes(b"no pickle")
+    batches = queue.SimpleQueue()
+    with pytest.raises(pickle.UnpicklingError):
+        worker.receive(theirs, batches)
+    assert batches.get(timeout=1) is None
+
+
 def test_results_before_an_error_of_the_same_batch_are_not_lost():
     packed = worker.answer_to(int, ["1", "2", "three", "4"])
     results, error, trace = ForkingPickler.loads(packed)
@@ -181,8 +220,10 @@ def test_processes_write_the_file_that_threads_write(tmp_path, at_once, monkeypa
     salt = tmp_path / "salt"
     make_salt(salt)
     made, sent = [], []
-    work, call = parallel._Crew.work, worker_processes.WorkerProcesses.call
-    monkeypatch.setattr(worker_processes.WorkerProcesses, "call", lambda *of: sent.extend(of[1]) or call(*of))
+    work, send = parallel._Crew.work, worker_processes.WorkerProcesses._send
+    monkeypatch.setattr(
+        worker_processes.WorkerProcesses, "_send", lambda *of: sent.extend(of[2]) or send(*of)
+    )
     for name, workers in (("one", 1), ("two", 2)):
         config = PreprocessConfig(
             workspace=tmp_path / name, raw={"otu2d": raw}, size=32, workers=workers, salt_file=salt
@@ -190,7 +231,7 @@ def test_processes_write_the_file_that_threads_write(tmp_path, at_once, monkeypa
         preprocess(config, "otu2d")
         made.append(hash_file(config.workspace / "preprocessed" / "otu2d.h5"))
         monkeypatch.setattr(parallel._Crew, "work", lambda *of: at_once() and work(*of))
-    assert len(sent) == 20
+    assert len(sent) == 20 - 2  # a thread each had begun with the others
     assert made[0] == made[1]
 
 

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from flames_cli.learn.allocator import keep_freed_memory
+from flames_cli.core.allocator import keep_freed_memory
 
 FAULTS = """
 import resource, torch
-from flames_cli.learn.allocator import keep_freed_memory
+from flames_cli.core.allocator import keep_freed_memory
 def faults():
     for _ in range(8):  # the heap needs some rounds until each buffer has the place of the one before
         torch.ones(2**23)
