@@ -5,22 +5,18 @@ import errno
 import hashlib
 import json
 import re
-import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-
-from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.choice import Preference
 from flames_cli.core.federated.final_statistics import FinalStatistics
 from flames_cli.core.federated.reports import LastReport, Moved, State
-from flames_cli.core.federated.shelf import ClientModels
 from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.store.checkpoint_files import FileWriter, LastFiles, Saved
 from flames_cli.store.files.atomic import (
     DAMAGED,
     raising_not_written,
@@ -33,8 +29,7 @@ from flames_cli.store.files.atomic import (
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import CHECKPOINT, check_stamp, stamp
-from flames_cli.store.spool import StoredModel
-from flames_cli.store.weights import map_safetensors, read_safetensors, write_new_file, write_safetensors
+from flames_cli.store.weights import map_safetensors, read_safetensors
 
 INDEX = "state.json"
 
@@ -42,7 +37,7 @@ SEAL = "index_sha256"
 """Entry of an index for its own checksum, computed over all other entries."""
 
 _FILE = re.compile(r"[A-Za-z0-9._%+ ~-]+\.safetensors")
-"""File names that `_Writer` writes: plain names, in the checkpoint's own folder."""
+"""File names that `FileWriter` writes: plain names, in the checkpoint's own folder."""
 
 _ROUND = re.compile(r"^round-(\d{5,})$")
 
@@ -65,39 +60,6 @@ Check = Callable[[State], None]
 
 def nothing_more(state: State) -> None:
     """Accept every state that can be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Saved:
-    """A file of the last checkpoint, and the arrays that it contains."""
-
-    path: Path
-    sha256: str
-    arrays: dict[str, "weakref.ref[NDArray[Any]]"]
-
-    def contains(self, weights: Weights) -> bool:
-        """Return whether the file has exactly these arrays: the same objects, which nobody changes."""
-        names = list(weights) == list(self.arrays)
-        return names and all(self.arrays[name]() is array for name, array in weights.items())
-
-
-class LastFiles:
-    """The files of the last checkpoint. A later one links to those whose arrays are still the same.
-
-    A link is a second name of a file. Therefore no file of a checkpoint is ever changed in place.
-    """
-
-    def __init__(self) -> None:
-        self._files: dict[str, _Saved] = {}
-
-    def find(self, file: str, weights: Weights) -> _Saved | None:
-        """Return the earlier file of that name if it has the same arrays; else None."""
-        saved = self._files.get(file)
-        return saved if saved and saved.contains(weights) else None
-
-    def replace(self, files: Mapping[str, _Saved]) -> None:
-        """Forget the earlier files."""
-        self._files = dict(files)
 
 
 def save_state(
@@ -145,7 +107,7 @@ def save_statistics(folder: Path, state: State) -> None:
     sha256 = {file: checksum for file, checksum in index["sha256"].items() if file not in earlier}
     if earlier:
         _write_index(target, {**index, "statistics": None, "sha256": sha256})
-    written = _Writer(target, is_new=False)
+    written = FileWriter(target, is_new=False)
     statistics = written.statistics(state.statistics)
     _write_index(target, {**index, "statistics": statistics, "sha256": {**sha256, **written.sha256}})
 
@@ -154,9 +116,9 @@ def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
     write_json(folder / INDEX, {**index, SEAL: _seal(index)})
 
 
-def _write(folder: Path, state: State, last: LastFiles | None = None) -> dict[str, _Saved]:
+def _write(folder: Path, state: State, last: LastFiles | None = None) -> dict[str, Saved]:
     """Write all files of a checkpoint to a folder that no reader sees yet, and return them by name."""
-    written = _Writer(folder, is_new=True, last=last)
+    written = FileWriter(folder, is_new=True, last=last)
     index = {
         **stamp(CHECKPOINT),
         "round": state.round,
@@ -177,82 +139,6 @@ def _write(folder: Path, state: State, last: LastFiles | None = None) -> dict[st
 def _seal(index: Mapping[str, Any]) -> str:
     """Return the SHA-256 of an index, since a bit may flip in a client's name as well as in a weight."""
     return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
-
-
-class _Writer:
-    """Writer of weights to files with safe names; it collects their checksums."""
-
-    def __init__(self, folder: Path, is_new: bool, last: LastFiles | None = None) -> None:
-        """Prepare to write to `folder`; `is_new`: no reader sees it yet."""
-        self._folder = folder
-        self._is_new = is_new
-        self._last = last or LastFiles()
-        self.sha256: dict[str, str] = {}
-        self.saved: dict[str, _Saved] = {}
-
-    def personal(self, models: Mapping[str, Weights]) -> dict[str, str]:
-        """Write the clients' models, one at a time, or link to the files in which they are stored already."""
-        stored = ClientModels.of(models)
-        files = {}
-        for name in stored:
-            load, file = stored.load_of(name), f"client-{safe_name(name)}.safetensors"
-            is_stored = isinstance(load, StoredModel) and self._link(load.path, file, load.sha256)
-            files[name] = file if is_stored else self._write(file.removesuffix(".safetensors"), load())
-        return files
-
-    def by_name(self, prefix: str, models: Mapping[str, Weights]) -> dict[str, str]:
-        return {name: self._write(f"{prefix}-{safe_name(name)}", weights) for name, weights in models.items()}
-
-    def by_kind(self, prefix: str, states: Mapping[str, Mapping[str, Weights]]) -> dict[str, dict[str, str]]:
-        # A safe name contains no +, so no two of these names can be the same.
-        return {
-            owner: {
-                kind: self._write(f"{prefix}-{safe_name(owner)}+{safe_name(kind)}", weights)
-                for kind, weights in kinds.items()
-            }
-            for owner, kinds in states.items()
-        }
-
-    def statistics(self, found: FinalStatistics | None) -> dict[str, dict[str, str]] | None:
-        if found is None:
-            return None
-        return {
-            "clients": self.by_name("statistics-client", found.clients),
-            "groups": self.by_name("statistics-server", found.groups),
-            "modalities": self.by_name("statistics-modality", found.modalities),
-        }
-
-    def _write(self, stem: str, weights: Weights) -> str:
-        file = f"{stem}.safetensors"
-        if (same := self._last.find(file, weights)) and self._link(same.path, file, same.sha256):
-            self.saved[file] = same
-            return file
-        write = write_new_file if self._is_new else write_safetensors
-        self.sha256[file] = write(self._folder / file, weights)
-        with suppress(TypeError):  # numpy's scalars, which are no arrays, cannot be referred to in this way
-            arrays = {name: weakref.ref(array) for name, array in weights.items()}
-            self.saved[file] = _Saved(self._folder / file, self.sha256[file], arrays)
-        return file
-
-    def _link(self, source: Path, file: str, sha256: str | None) -> bool:
-        """Give a file that is on the disk already a second name; return False if the disk cannot do that, or
-        if the file is not complete, so that it has no checksum."""
-        if sha256 is None:
-            return False
-        try:
-            (self._folder / file).hardlink_to(source)
-        except (OSError, NotImplementedError):
-            return False
-        self.sha256[file] = sha256
-        return True
-
-
-def safe_name(name: str) -> str:
-    """Return `name` as a file name or a part of one: a modality may be called PET/CT. Different names give
-    different results."""
-    quoted = quote(name, safe=" ")
-    # "." and ".." are valid names too.
-    return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
 
 
 def round_folder(folder: Path, round_: int) -> Path:

@@ -126,7 +126,8 @@ def read_partition(path: Path) -> Partition:
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
-        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        where = ".".join(str(part) if str(part).isprintable() else ascii(part) for part in first["loc"])
+        found = f"{where}: {first['msg']}"
         raise FlamesError(
             f"{path} has wrong entries ({found}); make it again with `flames partition`"
         ) from error

@@ -6,7 +6,9 @@ import pytest
 
 from tests.benchmarks.loading import BENCHMARKS, run
 
-SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+STARTED_BY_ENGINES = {"engines_app", "engines_nvflare"}
+"""An app of Flower's, and a script for an environment with NVFlare."""
+SCRIPTS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - STARTED_BY_ENGINES)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

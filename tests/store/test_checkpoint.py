@@ -17,15 +17,14 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store import checkpoint
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
-    LastFiles,
     list_rounds,
     load_newest_complete,
     load_state,
-    safe_name,
     save_state,
     save_statistics,
     set_aside,
 )
+from flames_cli.store.checkpoint_files import LastFiles, safe_name
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.spool import Spool, StoredModel
 from tests.support.asserts import assert_same_state

@@ -63,7 +63,7 @@ def test_a_federation_that_goes_back_deletes_later_state(tmp_path):
 
 def test_only_the_newest_rounds_are_kept(tmp_path):
     filled(tmp_path, *range(1, 7))
-    assert list_rounds(tmp_path) == [4, 5, 6]
+    assert list_rounds(tmp_path) == [3, 4, 5, 6]
     assert len(list(tmp_path.iterdir())) == STORED_ROUNDS
 
 

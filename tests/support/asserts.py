@@ -90,11 +90,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return every file below `folder` with its size and time of writing."""
+    """Return every file below `folder` with its size and time of writing; locks, which name a process, are
+    left out."""
     return {
         str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".lock"
     }
 
 

@@ -165,6 +165,7 @@ def node_config(settings: NodeSettings) -> dict[str, str | int | float | bool]:
         "client": settings.client or "",
         "device": settings.device,
         "precision": settings.precision,
+        "compile": settings.compile,
         "client-state": str(settings.client_state or ""),
         "min-examples": settings.min_examples,
         "per-case": settings.per_case,

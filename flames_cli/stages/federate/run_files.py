@@ -26,13 +26,13 @@ from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.stages.rounds import choose_round, read_run_rounds, reason_for_last_only, rounds_to_keep
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
-    LastFiles,
     list_rounds,
     load_state,
     save_state,
     save_statistics,
     set_aside,
 )
+from flames_cli.store.checkpoint_files import LastFiles
 from flames_cli.store.clients import JoinedClient, KeptModel, read_clients, write_clients
 from flames_cli.store.files.aside import set_aside as aside_folder
 from flames_cli.store.files.atomic import (

@@ -9,6 +9,7 @@ import torch
 
 from flames_cli.core.federated.final_statistics import statistics_of
 from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.devices import place
 from flames_cli.learn.models import build_model
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.stages.federate import run_files
@@ -31,7 +32,7 @@ def estimated(root, client, weights):
     """Return the statistics of `weights` on the training images of a client, estimated again."""
     entry = next(one for one in read_partition(partition_file(root)).clients if one.name == client)
     data = ShardDataset(read_shard_sets(partition_folder(root) / entry.shard, "train"))
-    model = build_model("unet", seed=0, **SMALL_MODEL)
+    model = place(build_model("unet", seed=0, **SMALL_MODEL), torch.device("cpu"), "fp32")
     return statistics_of(estimate_statistics(model, weights, data, 8, torch.device("cpu"), "fp32"))
 
 
