@@ -26,8 +26,7 @@ class DeviceShard:
     """All cases of a data set in the memory of one device: 8- or 16-bit images, 8-bit masks."""
 
     def __init__(self, dataset: ShardDataset, device: torch.device) -> None:
-        parts = list(dataset.arrays())
-        wide = any(images.dtype != np.uint8 for images, _, _ in parts)
+        parts, wide = list(dataset.arrays()), _is_wide(dataset)
         # torch computes little with uint16: the bits travel as int16, and `_floats` reads them again.
         stored = [images.astype(np.uint16).view(np.int16) if wide else images for images, _, _ in parts]
         self._images = _joined(stored, device)
@@ -57,6 +56,17 @@ class DeviceShard:
         if drawn:
             images, masks = warp_batch(images, masks, drawn)
         return (images - MEAN) / STD, masks
+
+
+def _is_wide(dataset: ShardDataset) -> bool:
+    """Return whether any image has 16 bits: all of them are then stored with 16."""
+    return any(images.dtype != np.uint8 for images, _, _ in dataset.arrays())
+
+
+def size_of(dataset: ShardDataset) -> int:
+    """Return the memory in bytes that images and masks of `dataset` need on a device."""
+    pixels = sum(images.size for images, _, _ in dataset.arrays())
+    return pixels * (2 if _is_wide(dataset) else 1) + sum(masks.nbytes for _, masks, _ in dataset.arrays())
 
 
 def warp_batch(images: Tensor, masks: Tensor, warps: Sequence[Warp]) -> tuple[Tensor, Tensor]:
@@ -106,7 +116,7 @@ class DeviceShards:
         with self._lock:
             made = self._made.setdefault(dataset, {})
             if device not in made:
-                if dataset.n_bytes > SHARE * self._free_bytes(device):
+                if size_of(dataset) > SHARE * self._free_bytes(device):
                     return None
                 made[device] = DeviceShard(dataset, device)
             return made[device]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flames_cli.arrays import Mask, Weights
 from flames_cli.learn.batches import batches_on
@@ -17,7 +18,10 @@ from flames_cli.learn.predict import MaskRule, Tta, predict_probabilities, to_cp
 
 
 class Segmenter:
-    """One architecture on one device; each call passes the weights to use."""
+    """One architecture on one device; each call passes the weights to use.
+
+    Several iterators of predictions may be in use in turn: each has its own weights for every batch.
+    """
 
     def __init__(
         self,
@@ -33,6 +37,8 @@ class Segmenter:
         built = build_model(model, seed=0, norm=norm, **options)
         self._model = place(built, self._device, self._precision)
         self._batch_size = batch_size
+        self._user = object()
+        """Call whose weights the model has."""
 
     def masks(
         self,
@@ -54,16 +60,31 @@ class Segmenter:
         self, weights: Weights, dataset: ShardDataset, order: Sequence[int] | None = None, tta: Tta = "none"
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the probability of tumour, H×W float32 in [0, 1], for each case in `order` (None: all)."""
-        load_weights(self._model, weights)
+        for found in to_cpu_behind(self._batches(weights, dataset, order, tta), self._device):
+            yield from found.numpy()
+
+    def _batches(
+        self, weights: Weights, dataset: ShardDataset, order: Sequence[int] | None, tta: Tta
+    ) -> Iterator[Tensor]:
+        """Yield probabilities B×H×W on the device; `weights` must not change until the last one."""
         batches = predict_probabilities(
             self._model, dataset, self._batch_size, self._device, self._precision, order, tta
         )
-        for found in to_cpu_behind((batch[:, 0] for batch, _ in batches), self._device):
-            yield from found.numpy()
+        user = object()
+        while True:
+            if (
+                self._user is not user
+            ):  # another call used the model since the last batch, or this is the first
+                load_weights(self._model, weights)
+                self._user = user
+            if (batch := next(batches, None)) is None:
+                return
+            yield batch[0][:, 0]
 
     def features(self, weights: Weights, dataset: ShardDataset, order: Sequence[int]) -> NDArray[np.float32]:
         """Return the bottleneck features of each case in `order`, averaged over pixels: N×C float32."""
         load_weights(self._model, weights)
+        self._user = object()
         self._model.eval()
         pooled = []
         for images, _ in batches_on(self._device, self._precision, dataset, order, self._batch_size):

@@ -105,7 +105,7 @@ class Cache:
     def sweep(self, used: Iterable[str], started_s: float) -> None:
         """Delete all entries except those of the keys `used` and those that were written after `started_s`,
         which may be of another command."""
-        kept = set(used)
+        kept = {key for key in used if key}  # a source that cannot be hashed has none
         for path in _entries_in(self.folder):
             before = time.time() - ABANDONED_SECONDS if path.suffix == TEMPORARY else started_s
             with suppress(OSError):

@@ -14,7 +14,7 @@ from flames_cli.learn import batches
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.batches import batches_on
 from flames_cli.learn.data import ShardDataset, iterate_batches
-from flames_cli.learn.device_shard import DeviceShard, DeviceShards, warp_batch
+from flames_cli.learn.device_shard import DeviceShard, DeviceShards, size_of, warp_batch
 from tests.support.asynchronous import pretend_asynchronous
 from tests.support.datasets import draw_discs
 
@@ -83,6 +83,12 @@ def test_a_data_set_is_copied_once_and_leaves_with_it():
     del dataset
     gc.collect()
     assert first() is None
+
+
+def test_the_size_on_a_device_counts_16_bits_for_all_images_if_some_have_them():
+    assert size_of(grey()) == grey().n_bytes
+    pixels = sum(masks.size for _, masks, _ in mixed().arrays())
+    assert size_of(mixed()) == 3 * pixels > mixed().n_bytes
 
 
 def test_a_data_set_that_does_not_fit_has_no_shard():

@@ -4,7 +4,14 @@ import weakref
 import pytest
 import torch
 
+from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.model_pool import ModelPool
+from flames_cli.learn.models import build_model
+from flames_cli.learn.models.arrays import load_weights, to_weights
+from flames_cli.learn.train import train_epochs
+from flames_cli.learn.train_options import LocalRound, TrainOptions
+from tests.support.asserts import assert_same
+from tests.support.datasets import draw_discs
 
 CPU = torch.device("cpu")
 SMALL = {"base_channels": 4, "depth": 2}
@@ -51,3 +58,33 @@ def test_a_client_that_fails_gives_its_model_back():
         raise ValueError("lost")
     with lend(pool) as again:
         assert again is first
+
+
+@pytest.mark.parametrize("rule", ["plain", "fedprox", "fedgs"])
+@pytest.mark.parametrize("precise", [True, False])
+def test_a_client_trains_as_alone_after_another_one_failed_in_the_middle(rule, precise):
+    pool, start = ModelPool(), to_weights(build_model("unet", seed=1, norm="batch", **SMALL))
+    options = TrainOptions(local_epochs=1, batch_size=3, lr=1e-2, precise_norm=precise, grad_clip=1.0)
+    local = LocalRound(seed=0, round=1, client="b", rule=rule, options=options)
+
+    def train(model, seed, **others):
+        sets = [ShardDataset([draw_discs(n, seed=seed)]) for n in (6, 3)]
+        load_weights(model, start)
+        return train_epochs(model, *sets, local, CPU, "fp32", **others)
+
+    def fail(done, _):
+        if done == 2:
+            raise ValueError("lost")
+
+    with lend(ModelPool()) as model:
+        alone = train(model, seed=2)
+    with pytest.raises(ValueError, match="lost"), lend(pool) as model:
+        train(model, seed=3, on_step=fail)
+    with lend(pool) as model:
+        after = train(model, seed=2)
+    assert_same(after.weights, alone.weights)
+    assert (after.train_loss, after.received, after.trained) == (
+        alone.train_loss,
+        alone.received,
+        alone.trained,
+    )

@@ -7,7 +7,7 @@ from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.predict import MaskRule
-from flames_cli.learn.segment import Segmenter
+from flames_cli.learn.segment import Ensemble, Segmenter
 from tests.support.datasets import draw_discs
 from tests.support.masks import predict_masks
 
@@ -112,3 +112,23 @@ def test_the_callers_random_state_does_not_change():
     before = torch.get_rng_state()
     segmenter()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_iterators_of_one_segmenter_that_are_read_in_turn_have_their_own_weights(dataset):
+    shared, weights = segmenter(), [to_weights(make(seed)) for seed in (1, 2)]
+    alone = [list(segmenter().probabilities(one, dataset)) for one in weights]
+    assert not np.array_equal(*alone)
+    both = zip(*(shared.probabilities(one, dataset) for one in weights), strict=True)
+    np.testing.assert_array_equal(list(both), list(zip(*alone, strict=True)))
+    mean = np.mean(alone, axis=0, dtype=np.float64).astype(np.float32)
+    ensemble = Ensemble([(shared, one) for one in weights])
+    np.testing.assert_array_equal(list(ensemble.probabilities({}, dataset)), mean)
+
+
+def test_features_between_two_batches_leave_the_probabilities_as_they_are(dataset):
+    shared, weights, other = segmenter(), to_weights(make(1)), to_weights(make(2))
+    alone = list(segmenter().probabilities(weights, dataset))
+    found = shared.probabilities(weights, dataset)
+    first = next(found)
+    shared.features(other, dataset, [0])
+    np.testing.assert_array_equal([first, *found], alone)
