@@ -66,16 +66,24 @@ class Learned:
     steps: dict[str, int] = field(default_factory=dict)
     """Steps of a round, by client."""
 
+    def has_recordings_on(self, device: torch.device) -> bool:
+        """Return whether any recording reads the memory of `device`."""
+        return any(one is not None and one.images.device == device for one in self.recordings.values())
+
 
 _RECORDING = Lock()
 """Recording empties the memory that torch keeps on all devices: threads of several devices take turns."""
+
+_LEARNING = Lock()
+"""Threads of several devices add models while others go through all of them."""
 
 _LEARNED: WeakKeyDictionary[nn.Module, Learned] = WeakKeyDictionary()
 
 
 def learned(model: nn.Module) -> Learned:
     """Return what the steps of `model` have shown so far."""
-    return _LEARNED.setdefault(model, Learned())
+    with _LEARNING:
+        return _LEARNED.setdefault(model, Learned())
 
 
 def pays_to_compile(model: nn.Module, rounds_left: int) -> bool:
@@ -197,7 +205,7 @@ class Steps:
             FlamesError: a batch of one image cannot be divided.
         """
         self._model.zero_grad(set_to_none=True)
-        if forget_recordings():
+        if forget_recordings(self._device):
             return
         if largest == 1:
             raise FlamesError(
@@ -245,9 +253,14 @@ class Steps:
         return Recording(graph, *own, value, gradients)
 
 
-def forget_recordings() -> bool:
-    """Free the memory of all recordings, and make no others; return whether there were any."""
-    found = [known for known in list(_LEARNED.values()) if any(known.recordings.values())]
+def forget_recordings(device: torch.device) -> bool:
+    """Free the memory of all recordings on `device`, and make no others; return whether there were any.
+
+    Those on other devices stay: their threads may be using them.
+    """
+    with _LEARNING:
+        every = list(_LEARNED.values())
+    found = [known for known in every if known.has_recordings_on(device)]
     for known in found:
         known.recordings.clear()
         known.pool, known.records = None, False

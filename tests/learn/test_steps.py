@@ -207,6 +207,17 @@ def test_a_prediction_too_large_for_the_memory_is_made_in_halves(held_out):
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
+def test_a_full_device_loses_its_own_recordings_and_no_other_devices():
+    models = {name: make() for name in ("cpu", "meta")}
+    for name, model in models.items():
+        place = torch.zeros(1, device=name)
+        learned(model).recordings["kind"] = steps.Recording(None, place, place, place, [])
+    assert steps.forget_recordings(CPU)
+    assert not steps.forget_recordings(CPU)
+    kept = {name: (learned(model).records, len(learned(model).recordings)) for name, model in models.items()}
+    assert kept == {"cpu": (False, 0), "meta": (True, 1)}
+
+
 @pytest.mark.gpu
 @gpu
 def test_recorded_steps_of_a_gpu_train_as_steps_without_a_recording(cases, held_out, monkeypatch):
