@@ -5,10 +5,11 @@ The types of the fields decide how an entry is read, so nothing in a file can ch
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -59,6 +60,8 @@ def decode_entry(kind: Any, content: bytes) -> Any:
         for length in lengths:
             chunks.append(bytes(body[start : start + length]))
             start += length
+        if start != len(content):
+            raise ValueError("its parts have other lengths than it has bytes")
         return _reader_of(kind)(tree, chunks)
     except (TypeError, KeyError, IndexError, AttributeError) as error:
         raise ValueError("it is an entry of another kind") from error
@@ -132,12 +135,25 @@ def _reader_of(kind: Any) -> _Read:
         return lambda tree, _: Path(tree)
     if kind is bytes:
         return lambda tree, chunks: chunks[tree]
-    if kind in (bool, int, float, str):
-        return lambda tree, _: tree
+    if kind in _LEAVES:
+        return partial(_read_leaf, _LEAVES[kind])
     raise TypeError(f"a field of type {kind} cannot be stored")
+
+
+_LEAVES: dict[Any, Any] = {bool: bool, int: int, float: (int, float), str: str}
+"""Types that JSON has for a field's type: a field of type float may have been given an integer."""
+
+
+def _read_leaf(kind: Any, tree: Any, _: list[bytes]) -> Any:
+    if not isinstance(tree, kind):
+        raise TypeError
+    return tree
 
 
 def _read_bits(tree: Any, chunks: list[bytes]) -> Any:
     index, shape = tree
-    bits = np.unpackbits(np.frombuffer(chunks[index], np.uint8), count=int(np.prod(shape)))
+    n = math.prod(shape)
+    if len(chunks[index]) != -(-n // 8):  # `unpackbits` would add zeros, without a limit
+        raise ValueError("an array has another size than its shape")
+    bits = np.unpackbits(np.frombuffer(chunks[index], np.uint8), count=n)
     return bits.reshape(shape).astype(np.bool_)

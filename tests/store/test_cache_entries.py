@@ -1,5 +1,8 @@
 """Values survive an entry unchanged, and no other bytes are taken for one."""
 
+import hashlib
+import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flames_cli.store.cache_entries import decode_entry, encode_entry
+from flames_cli.store.cache_entries import MAGIC, decode_entry, encode_entry
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,37 @@ def test_numpy_numbers_of_python_are_stored_and_others_are_rejected():
     assert repr(decode_entry(Inner, encode_entry(value))) == repr(Inner("a", (0.1, float("inf")), b""))
     with pytest.raises(TypeError, match="float32"):
         encode_entry(Inner("a", (np.float32(0.1), 0.0), b""))
+
+
+@dataclass(frozen=True)
+class Bits:
+    name: str
+    bits: NDArray[np.bool_]
+
+
+def forge(lengths, tree, chunk):
+    """Return an entry with a right checksum, as somebody could write who knows the format."""
+    header = json.dumps([lengths, tree]).encode()
+    rest = struct.pack("<Q", len(header)) + header + chunk
+    return MAGIC + hashlib.sha256(rest).digest() + rest
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tree"),
+    [
+        ([1], ["a", [0, [10**13]]]),  # bits that are not there would be zeros, and fill the memory
+        ([1], ["a", [0, [9]]]),
+        ([1], ["a", [0, [-1]]]),
+        ([1], [["a"], [0, [8]]]),
+        ([1], [{"a": 1}, [0, [8]]]),
+        ([2], ["a", [0, [16]]]),
+        ([-1], ["a", [0, [8]]]),
+        ([1], ["a", [1, [8]]]),
+        ([1.0], ["a", [0, [8]]]),
+        ([1], ["a", [0, ["8"]]]),
+    ],
+)
+def test_a_forged_entry_is_an_error_too(lengths, tree):
+    assert decode_entry(Bits, forge([1], ["a", [0, [8]]], b"\xff")).bits.all()
+    with pytest.raises(ValueError, match=r"lengths|size|kind"):
+        decode_entry(Bits, forge(lengths, tree, b"\xff"))
