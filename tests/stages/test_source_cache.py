@@ -379,13 +379,9 @@ class TestStates:
         run("check")
         assert count() == ["s4.png"]
 
-    @pytest.mark.parametrize("settles", [True, False])
-    def test_a_file_that_changes_while_it_is_read_is_not_stored(
-        self, settles, raw, run, monkeypatch, tmp_path
-    ):
-        monkeypatch.setattr(module, "SETTLED_SECONDS", -1e9 if settles else 10.0)
-        read_once = module.read_once
-        first = (raw / "s4.png").read_bytes()
+    def check_while_a_file_changes(self, raw, run, monkeypatch):
+        """Change a file between its hash and its reading, and restore it after the command."""
+        first, read_once = (raw / "s4.png").read_bytes(), module.read_once
 
         def changing(reading, source, parts):
             if source.name == "s4.png":
@@ -396,28 +392,24 @@ class TestStates:
         run("check")
         monkeypatch.setattr(module, "read_once", read_once)
         (raw / "s4.png").write_bytes(first)
+
+    @pytest.mark.parametrize("settles", [True, False])
+    def test_a_file_that_changes_while_it_is_read_is_not_stored(
+        self, settles, raw, run, monkeypatch, tmp_path
+    ):
+        monkeypatch.setattr(module, "SETTLED_SECONDS", -1e9 if settles else 10.0)
+        self.check_while_a_file_changes(raw, run, monkeypatch)
         run("check", "preprocess")
         assert same_as_without(run, tmp_path, "check", "preprocess")
 
     def test_a_new_file_that_changes_without_another_state_is_not_stored(
         self, raw, run, monkeypatch, tmp_path
     ):
-        states = {}
-        states_of, read_once = module._states_of, module.read_once
+        states, states_of = {}, module._states_of
         monkeypatch.setattr(
             module, "_states_of", lambda source: states.setdefault(source.name, states_of(source))
         )
-        first = (raw / "s4.png").read_bytes()
-
-        def changing(reading, source, parts):
-            if source.name == "s4.png":
-                draw_still(raw, 4, seed=9)
-            return read_once(reading, source, parts)
-
-        monkeypatch.setattr(module, "read_once", changing)
-        run("check")
-        monkeypatch.setattr(module, "read_once", read_once)
-        (raw / "s4.png").write_bytes(first)
+        self.check_while_a_file_changes(raw, run, monkeypatch)
         run("check", "preprocess")
         assert same_as_without(run, tmp_path, "check", "preprocess")
 
