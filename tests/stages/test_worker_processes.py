@@ -69,9 +69,9 @@ def at_once(monkeypatch):
 
 
 def children() -> list[psutil.Process]:
-    """Return the processes that this one has started, without the one that `multiprocessing` itself keeps."""
+    """Return the worker processes that this one has started; other tests may have left other processes."""
     found = psutil.Process().children(recursive=True)
-    return [one for one in found if not any("resource_tracker" in text for text in one.cmdline())]
+    return [one for one in found if worker.__file__ in one.cmdline()]
 
 
 def wait_until(condition, seconds: float = 10.0) -> bool:
