@@ -356,7 +356,9 @@ def test_a_map_that_rises_evenly_comes_back_as_it_rises(height, width, size, res
     centres = (np.arange(size) + 0.5) * side / size - 0.5
     if resize == "paper" and side > size:
         # OpenCV's own places: where a product is whole, its rounding may end one below.
-        centres = cv2.resize(np.arange(side, dtype=np.float64)[None], (size, 1), interpolation=cv2.INTER_NEAREST)[0]
+        centres = cv2.resize(
+            np.arange(side, dtype=np.float64)[None], (size, 1), interpolation=cv2.INTER_NEAREST
+        )[0]
     square = (2 * centres[:, None] + 3 * centres).astype(np.float32)
     back = map_from_square(square, height, width, resize)
     before = [-(-(side - n) // 2) for n in (height, width)]
