@@ -1,14 +1,13 @@
 """Batches of a data set on the device that computes with them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from flames_cli.core.imaging.geometry import Warp
 from flames_cli.learn.data import ShardDataset, in_batches, iterate_batches, no_warp
-from flames_cli.learn.device_shard import SHARDS
+from flames_cli.learn.device_shard import SHARDS, to_device
 from flames_cli.learn.devices import Precision, memory_format
 
 
@@ -39,13 +38,5 @@ def batches_on(
             images, masks = shard.batch(cases, [warp_of(case) for case in cases])
             yield images.contiguous(memory_format=layout), masks
         return
-    place = partial(_place, device=device)
     for images, masks in iterate_batches(dataset, order, batch_size, warp_of, merge_lone=merge_lone):
-        yield place(images).contiguous(memory_format=layout), place(masks)
-
-
-def _place(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return `tensor` on `device`; an asynchronous one gets it from pinned memory."""
-    if is_async(device) and torch.cuda.is_available():
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+        yield to_device(images, device).contiguous(memory_format=layout), to_device(masks, device)

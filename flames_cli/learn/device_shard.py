@@ -47,7 +47,7 @@ class DeviceShard:
             cases: indices of the cases.
             warps: a warp for each case, or None for all.
         """
-        chosen = to_device(np.asarray(cases, np.int64), self._device)
+        chosen = to_device(torch.tensor(cases, dtype=torch.int64), self._device)
         images = _floats(self._images.index_select(0, chosen))
         images = images[:, None] if images.ndim == 3 else images.movedim(3, 1)
         images = images / self._maxima.index_select(0, chosen)[:, None, None, None]
@@ -76,7 +76,7 @@ def warp_batch(images: Tensor, masks: Tensor, warps: Sequence[Warp]) -> tuple[Te
     the image are black.
     """
     size = list(masks.shape)
-    places = to_device(sampling_matrices(warps, size[2], size[3]), masks.device)
+    places = to_device(torch.from_numpy(sampling_matrices(warps, size[2], size[3])), masks.device)
     grid = F.affine_grid(places, size, align_corners=False)
     sample = partial(F.grid_sample, grid=grid, padding_mode="zeros", align_corners=False)
     return sample(images, mode="bicubic").clamp_(0, 1), sample(masks, mode="nearest")
@@ -92,9 +92,8 @@ def sampling_matrices(warps: Sequence[Warp], height: int, width: int) -> NDArray
     return np.asarray(found[:, :2], np.float32)
 
 
-def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Return `array` on `device`. CUDA copies it from pinned memory, so that no step waits for it."""
-    tensor = torch.from_numpy(array)
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return `tensor` on `device`. CUDA copies it from pinned memory, so that no step waits for it."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

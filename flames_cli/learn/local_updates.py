@@ -132,9 +132,8 @@ def batch_scale(masks: Tensor, cases: Sequence[int], data: ShardDataset) -> floa
         return scaling_factor(areas, small, masks[0].numel(), bases)
     if not any(small):
         return 1.0
-    factors = to_device(
-        np.array([[math.log(base), one] for base, one in zip(bases, small, strict=True)]), masks.device
-    )
+    logs_and_small = np.array([[math.log(base), one] for base, one in zip(bases, small, strict=True)])
+    factors = to_device(torch.from_numpy(logs_and_small), masks.device)
     logs = (masks[0].numel() / masks.flatten(1).sum(1).double()).log() / factors[:, 0]
     found: Tensor = 1.0 + 2.0 / len(cases) * ((logs**2).tanh() * factors[:, 1]).sum()
     return found

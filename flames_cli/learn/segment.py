@@ -72,9 +72,8 @@ class Segmenter:
         )
         user = object()
         while True:
-            if (
-                self._user is not user
-            ):  # another call used the model since the last batch, or this is the first
+            # True at first, and after another call has used the model.
+            if self._user is not user:
                 load_weights(self._model, weights)
                 self._user = user
             if (batch := next(batches, None)) is None:

@@ -7,7 +7,7 @@ a small model's kernels take longer than the kernels.
 import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
@@ -149,7 +149,7 @@ class Steps:
         """
         recording = self._recording(images, masks)
         if recording:
-            return _replay(recording, self._model, images, masks)
+            return _replay(recording, self._parameters, images, masks)
         before = _copy_buffers(self._model) if self._device.type == "cuda" else None
         while True:
             try:
@@ -163,8 +163,7 @@ class Steps:
 
     def _in_parts(self, images: Tensor, masks: Tensor) -> Tensor:
         """Do the pass on as many images at a time as fit."""
-        for parameter in self._parameters:  # a search through a small model's modules takes 2 % of its step
-            parameter.grad = None
+        self._clear_gradients()
         n = math.ceil(len(images) / (self._learned.part or len(images)))
         if n == 1:
             return self._compute(images, masks)
@@ -172,6 +171,10 @@ class Steps:
         for part, truth in zip(images.tensor_split(n), masks.tensor_split(n), strict=True):
             total += _backward(self._loss(part, truth) * (len(part) / len(images)))
         return total
+
+    def _clear_gradients(self) -> None:
+        for parameter in self._parameters:  # a search through a small model's modules takes 2 % of its step
+            parameter.grad = None
 
     def _compute(self, images: Tensor, masks: Tensor) -> Tensor:
         """Do the pass on all images, by the compiled model if there is one for their number."""
@@ -191,7 +194,7 @@ class Steps:
             self._learned.compiles = False
             reason = (str(error).strip().splitlines() or [""])[0][:200]
             self._say(f"the model is not compiled ({type(error).__name__}: {reason}); it trains without")
-        self._model.zero_grad(set_to_none=True)
+        self._clear_gradients()
         return _backward(self._loss(images, masks))
 
     def _compiled(self, images: Tensor) -> Loss | None:
@@ -204,7 +207,7 @@ class Steps:
         Raises:
             FlamesError: a batch of one image cannot be divided.
         """
-        self._model.zero_grad(set_to_none=True)
+        self._clear_gradients()
         if forget_recordings(self._device):
             return
         if largest == 1:
@@ -233,7 +236,7 @@ class Steps:
 
     def _record(self, images: Tensor, masks: Tensor) -> Recording | None:
         """Record a pass, which is not executed; None if the device cannot, or has no memory for it."""
-        self._model.zero_grad(set_to_none=True)
+        self._clear_gradients()
         own = images.clone(), masks.clone()
         graph = torch.cuda.CUDAGraph()
         if self._learned.pool is None:
@@ -247,9 +250,9 @@ class Steps:
             ):
                 value = _backward(loss(*own))
         except RuntimeError:  # OutOfMemoryError is one
-            self._model.zero_grad(set_to_none=True)
+            self._clear_gradients()
             return None
-        gradients = [parameter.grad for parameter in self._model.parameters()]
+        gradients = [parameter.grad for parameter in self._parameters]
         return Recording(graph, *own, value, gradients)
 
 
@@ -274,11 +277,13 @@ def _backward(loss: Tensor) -> Tensor:
     return loss.detach()
 
 
-def _replay(recording: Recording, model: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
+def _replay(
+    recording: Recording, parameters: Sequence[nn.Parameter], images: Tensor, masks: Tensor
+) -> Tensor:
     recording.images.copy_(images)
     recording.masks.copy_(masks)
     recording.graph.replay()
-    for parameter, gradient in zip(model.parameters(), recording.gradients, strict=True):
+    for parameter, gradient in zip(parameters, recording.gradients, strict=True):
         parameter.grad = gradient
     return recording.loss.clone()
 
