@@ -13,6 +13,7 @@ from flames_cli import config
 from flames_cli.cli.app import app
 from flames_cli.cli.names import known_names
 from flames_cli.cli.options import parse_by_modality, parse_lists, parse_number, parse_pairs
+from flames_cli.cli.section_command import closed_set, plain_type
 from flames_cli.config import SECTIONS, SHARED, Section
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
@@ -120,7 +121,9 @@ def test_help_shows_every_closed_set():
     assert options["precision"].metavar == "[auto|fp32|bf16]"
     assert set(options["optimiser"].metavar.strip("[]").split("|")) == set(OPTIMISERS)
     closed = [
-        key for key, field in SECTIONS["federate"].model_fields.items() if "Literal" in str(field.annotation)
+        key
+        for key, field in SECTIONS["federate"].model_fields.items()
+        if closed_set(plain_type(field.annotation))
     ]
     assert all(options[key].metavar.startswith("[") for key in closed)
 
