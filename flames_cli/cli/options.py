@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from flames_cli.cli.names import check_name
 from flames_cli.cli.section_command import BY_MODALITY, has_option, is_argument
 from flames_cli.errors import FlamesError
+from flames_cli.stages.entrance import check_workspace
 
 if TYPE_CHECKING:
     from flames_cli.config import Section
@@ -61,16 +62,6 @@ def check_options(options: "Section") -> None:
         for key in keys_with(type(options), "names", kind):
             check_name(kind, getattr(options, key), options.workspace)
     check_workspace(options.workspace)
-
-
-def check_workspace(workspace: Path) -> None:
-    """Check that the workspace is not a file.
-
-    Raises:
-        FlamesError: it is a file.
-    """
-    if workspace.is_file():
-        raise FlamesError(f"{workspace} is a file, expected the workspace's folder; check --workspace")
 
 
 def typed_options(ctx: click.Context, kind: "type[Section]") -> dict[str, Any]:
