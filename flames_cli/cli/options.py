@@ -39,7 +39,8 @@ def build_config(ctx: click.Context, kind: type[SectionT]) -> SectionT:
     """Return the command's configuration: defaults, the file of --config, then the typed options.
 
     Raises:
-        FlamesError: an option is wrong, or names a strategy or a model that is not known.
+        FlamesError: an option is wrong, or names a strategy, a model, a loss or an augmentation that is not
+            known.
     """
     from flames_cli.config import load_section
 

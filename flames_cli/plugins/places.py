@@ -9,6 +9,8 @@ PLACES = {
     "models": "flames_cli.learn.models:MODELS",
     "strategies": "flames_cli.fed.algorithms:ALGORITHMS",
     "readers": "flames_cli.readers:READERS",
+    "losses": "flames_cli.learn.loss_registry:LOSSES",
+    "augmentations": "flames_cli.learn.augmentations:AUGMENTATIONS",
     "trackers": "flames_cli.trackers:TRACKERS",
 }
 """Module and constant of the registry of each group."""
