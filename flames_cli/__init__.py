@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from flames_cli.api.federation import federate, federate_family
     from flames_cli.api.models import Exported, Model, Prediction, export, load_model, predict
-    from flames_cli.api.pages import Map, Report, tsne, write_report
+    from flames_cli.api.pages import Map, ReportPage, tsne, write_report
     from flames_cli.api.partitions import (
         Client,
         Partition,
@@ -46,13 +46,23 @@ if TYPE_CHECKING:
         ReportConfig,
         TsneConfig,
     )
+    from flames_cli.core.federated.algorithm import Algorithm
+    from flames_cli.core.federated.blend import Blend
+    from flames_cli.core.federated.reports import Entries, Report
     from flames_cli.errors import FlamesError, MissingArtifact
+    from flames_cli.learn.local_updates import LocalUpdate
+    from flames_cli.learn.models.base import SegmentationModel
+    from flames_cli.readers.base import BadCase, Listing, RawCase, Reader, ReadOptions, SkippedCase, Source
     from flames_cli.stages.federate.validation import ValidationRow
     from flames_cli.stages.predict.arrays import Segmentation
     from flames_cli.store.evaluations import EvaluatedRun
     from flames_cli.store.models import ModelInfo
+    from flames_cli.trackers.base import TrackedRun, Tracker
 
 __all__ = [
+    "Algorithm",
+    "BadCase",
+    "Blend",
     "CheckConfig",
     "Checked",
     "Client",
@@ -60,6 +70,7 @@ __all__ = [
     "CompareConfig",
     "Comparison",
     "DataSet",
+    "Entries",
     "EvaluateConfig",
     "EvaluatedRun",
     "Evaluation",
@@ -69,6 +80,8 @@ __all__ = [
     "Family",
     "FederateConfig",
     "FlamesError",
+    "Listing",
+    "LocalUpdate",
     "Map",
     "MissingArtifact",
     "Model",
@@ -80,12 +93,21 @@ __all__ = [
     "Prediction",
     "PreprocessConfig",
     "Preprocessed",
+    "RawCase",
+    "ReadOptions",
+    "Reader",
     "Report",
     "ReportConfig",
+    "ReportPage",
     "Round",
     "Run",
     "Segmentation",
+    "SegmentationModel",
+    "SkippedCase",
+    "Source",
     "TestSet",
+    "TrackedRun",
+    "Tracker",
     "TsneConfig",
     "ValidationRow",
     "Workspace",
@@ -141,7 +163,7 @@ _MODULES = {
     ),
     "api.pages": (
         "Map",
-        "Report",
+        "ReportPage",
         "tsne",
         "write_report",
     ),
@@ -177,14 +199,35 @@ _MODULES = {
         "ReportConfig",
         "TsneConfig",
     ),
+    "core.federated.algorithm": ("Algorithm",),
+    "core.federated.blend": ("Blend",),
+    "core.federated.reports": (
+        "Entries",
+        "Report",
+    ),
     "errors": (
         "FlamesError",
         "MissingArtifact",
+    ),
+    "learn.local_updates": ("LocalUpdate",),
+    "learn.models.base": ("SegmentationModel",),
+    "readers.base": (
+        "BadCase",
+        "Listing",
+        "RawCase",
+        "ReadOptions",
+        "Reader",
+        "SkippedCase",
+        "Source",
     ),
     "stages.federate.validation": ("ValidationRow",),
     "stages.predict.arrays": ("Segmentation",),
     "store.evaluations": ("EvaluatedRun",),
     "store.models": ("ModelInfo",),
+    "trackers.base": (
+        "TrackedRun",
+        "Tracker",
+    ),
 }
 """Names of `__all__` by their module: the imports above, which only type checkers make."""
 

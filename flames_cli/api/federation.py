@@ -10,6 +10,7 @@ from flames_cli.api.runs import Family, Run, read_family, read_run
 from flames_cli.config import FederateConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import OnEvent
+from flames_cli.stages.entrance import check_options
 from flames_cli.stages.federate.continuing import continued_options
 from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.stage import FederationResult
@@ -98,9 +99,10 @@ def _options(
             f"got {'a configuration' if config is not None else 'fresh=True'} with resume={resume!r}, which "
             "continues a run with its own options; leave one out"
         )
-    return continued_options(
-        find_workspace(options.get("workspace")), resume, plain_options(FederateConfig, options)
-    )
+    given = plain_options(FederateConfig, options)
+    found = continued_options(find_workspace(options.get("workspace")), resume, given)
+    check_options(found[0])
+    return found
 
 
 def _federate(

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from flames_cli.config import PANELS, Section, check_section, facts_of, load_section
 from flames_cli.errors import FlamesError
-from flames_cli.stages.entrance import check_workspace, set_up_process
+from flames_cli.stages.entrance import check_options, check_workspace, set_up_process
 from flames_cli.store import DEFAULT_WORKSPACE
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -50,7 +50,7 @@ def make_config(
             f"got {type(config).__name__} as the configuration, expected {kind.__name__} or the path of a "
             "TOML file; pass options by name"
         )
-    check_workspace(made.workspace)
+    check_options(made)
     return made
 
 

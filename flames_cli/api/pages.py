@@ -26,7 +26,7 @@ class Map:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReportPage:
     """HTML page about a run."""
 
     name: str
@@ -65,7 +65,7 @@ def tsne(
 @takes(ReportConfig)
 def write_report(
     config: ReportConfig | PathLike | None = None, *, progress: Callback | None = None, **options: Any
-) -> Report:
+) -> ReportPage:
     """Write one HTML page about a run: its data, rounds, results, cost, and how to repeat it.
 
     Args:
@@ -84,4 +84,4 @@ def write_report(
         made = report_stage(make_config(ReportConfig, config, options), report)
     aside = [f"the earlier report is called {made.aside} now"] if made.aside else []
     notes = [*([made.no_results] if made.no_results else []), *aside]
-    return Report(made.name, made.run, made.path, made.pictures, notes)
+    return ReportPage(made.name, made.run, made.path, made.pictures, notes)

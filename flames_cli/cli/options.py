@@ -8,10 +8,9 @@ import click
 import typer
 from click.core import ParameterSource
 
-from flames_cli.cli.names import check_name
 from flames_cli.cli.section_command import BY_MODALITY, has_option, is_argument
 from flames_cli.errors import FlamesError
-from flames_cli.stages.entrance import check_workspace
+from flames_cli.stages.entrance import check_options
 
 if TYPE_CHECKING:
     from flames_cli.config import Section
@@ -49,22 +48,6 @@ def build_config(ctx: click.Context, kind: type[SectionT]) -> SectionT:
     options = load_section(kind, typed_options(ctx, kind), Path(file) if file else None)
     check_options(options)
     return options
-
-
-def check_options(options: "Section") -> None:
-    """Check what the limits of an option cannot express: names, and the folder of the workspace.
-
-    Raises:
-        FlamesError: a name is not known, or the workspace is a file.
-    """
-    from flames_cli.config import keys_with
-
-    for kind in ("strategies", "models", "losses", "augmentations"):
-        for key in keys_with(type(options), "names", kind):
-            value = getattr(options, key)
-            for name in (value,) if isinstance(value, str) else value:
-                check_name(kind, name, options.workspace)
-    check_workspace(options.workspace)
 
 
 def typed_options(ctx: click.Context, kind: "type[Section]") -> dict[str, Any]:

@@ -32,7 +32,7 @@ FUNCTIONS = {
     "predict": "(config=None, *, progress=None, **PredictConfig) -> Prediction",
     "preprocess": "(config=None, *, progress=None, **PreprocessConfig) -> Preprocessed",
     "tsne": "(config=None, *, progress=None, **TsneConfig) -> Map",
-    "write_report": "(config=None, *, progress=None, **ReportConfig) -> Report",
+    "write_report": "(config=None, *, progress=None, **ReportConfig) -> ReportPage",
 }
 LEFT_OUT = {
     "compare": "detail",
@@ -52,8 +52,8 @@ RESULTS = {
     "update_norm",
     "Comparison": "name folder runs metrics means differences fairness notes",
     "DataSet": "name modality organ file images patients report",
-    "EvaluatedRun": "name strategy seed fold round last_round asked why partition partition_sha256 checkpoint "
-    "validation_dice stale_statistics; is_from_file models",
+    "EvaluatedRun": "name strategy seed fold round last_round asked why partition partition_sha256 "
+    "checkpoint validation_dice stale_statistics; is_from_file models",
     "Evaluation": "name folder run runs clients server cases volumes tables notes",
     "Event": "kind task done total text round record seconds_left",
     "Exported": "name folder sha256 facts archive files notes",
@@ -64,7 +64,7 @@ RESULTS = {
     "Partition": "name folder seed size channels clients server notes",
     "Prediction": "folder models cases skipped scores notes; failed masks",
     "Preprocessed": "datasets; left_out",
-    "Report": "name run page has_patients notes",
+    "ReportPage": "name run page has_patients notes",
     "Round": "run round seconds accepted rejected train_loss val_dice val_dice_small bytes_down bytes_up "
     "epsilon",
     "Run": "name folder config rounds client_rounds clients validation best_round chosen_round chosen_why "
@@ -82,10 +82,15 @@ CONFIGURATIONS = {
     "PredictConfig", "PreprocessConfig", "ReportConfig", "TsneConfig",
 }  # fmt: skip
 ERRORS = {"FlamesError", "MissingArtifact"}
+FOR_PLUGINS = {
+    "Algorithm", "BadCase", "Blend", "Entries", "Listing", "LocalUpdate", "RawCase", "ReadOptions", "Reader",
+    "Report", "SegmentationModel", "SkippedCase", "Source", "TrackedRun", "Tracker",
+}  # fmt: skip
+"""Types from which plug-ins are made (docs/plugins.md)."""
 
 
 def test_the_public_names_are_those_of_this_file():
-    listed = {*FUNCTIONS, *RESULTS, *CLASSES, *CONFIGURATIONS, *ERRORS}
+    listed = {*FUNCTIONS, *RESULTS, *CLASSES, *CONFIGURATIONS, *ERRORS, *FOR_PLUGINS}
     assert {*flames.__all__} - {"__version__"} == listed
 
 
