@@ -8,9 +8,28 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, create_model
 
 from flames_cli.config.section import ENGINE, RUN_PANEL, TRUST, Section, option
-from flames_cli.config.values import Device, Factor, FoldSet, Fraction, Name, Part, Precision, Rate, Seeds
+from flames_cli.config.values import (
+    Device,
+    Factor,
+    FoldSet,
+    Fraction,
+    Name,
+    Names,
+    Part,
+    Precision,
+    Rate,
+    Seeds,
+)
 from flames_cli.learn.models import training_defaults
-from flames_cli.learn.train_options import BY_MODEL, FEDERATION, MODEL, STRATEGY, TRAINING, TrainOptions
+from flames_cli.learn.train_options import (
+    BY_MODEL,
+    FEDERATION,
+    MODEL,
+    NAME_LISTS,
+    STRATEGY,
+    TRAINING,
+    TrainOptions,
+)
 from flames_cli.store.workspace import DEFAULT_PARTITION
 
 
@@ -19,6 +38,8 @@ def _key_of(entry: dataclasses.Field[Any]) -> tuple[Any, Any]:
     kind: Any = entry.type
     if entry.name in BY_MODEL:
         return kind | None, Field(default=None, **entry.metadata)
+    if entry.name in NAME_LISTS:
+        kind = Names
     return kind, Field(default=entry.default, **entry.metadata)
 
 
@@ -229,7 +250,7 @@ class FederateConfig(_TrainSection, Section):
         2, "Number of newest checkpoints to keep; the best ones are kept too.", RUN_PANEL, may_change=True
     )
     track: Annotated[
-        tuple[Literal["tensorboard", "mlflow", "wandb", "csv"], ...],
+        tuple[str, ...],
         AfterValidator(lambda names: tuple(dict.fromkeys(names))),
     ] = option(
         (),
@@ -238,6 +259,8 @@ class FederateConfig(_TrainSection, Section):
         RUN_PANEL,
         shown="none",
         may_change=True,
+        names="trackers",
+        metavar="[tensorboard|mlflow|wandb|csv]",
     )
     fresh: bool = option(
         False, "Start the run again; the earlier one is renamed, such as NAME-old-1.", RUN_PANEL, stored=False
