@@ -5,6 +5,7 @@ options are checked.
 """
 
 import io
+import logging
 import os
 import sys
 import warnings
@@ -61,6 +62,8 @@ def flames(
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     # Libraries warn of odd files by path; what matters of that is an error of ours, which names the file.
     warnings.filterwarnings("ignore", module=r"PIL|pydicom|nibabel")
+    # Where its folder cannot be written, it says so at every start, and works.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     outlive_terminal()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
