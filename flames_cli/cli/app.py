@@ -5,6 +5,7 @@ options are checked.
 """
 
 import io
+import logging
 import sys
 from typing import Annotated
 
@@ -55,6 +56,8 @@ def flames(
 ) -> None:
     """Set up the environment of every command."""
     set_up_process()
+    # Where its folder cannot be written, it says so at every start, and works.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     outlive_terminal()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -48,8 +48,8 @@ RESULTS = {
     "Client": "name modality organ dataset site train_images val_images test_images train_patients "
     "val_patients test_patients",
     "ClientRound": "run round client modality accepted rejection_reason seconds n_examples n_steps "
-    "train_loss best_epoch received_val_loss received_val_dice trained_val_loss trained_val_dice n_val n_val_patients "
-    "update_norm",
+    "train_loss best_epoch received_val_loss received_val_dice trained_val_loss trained_val_dice n_val "
+    "n_val_patients update_norm",
     "Comparison": "name folder runs metrics means differences fairness notes",
     "DataSet": "name modality organ file images patients report",
     "EvaluatedRun": "name strategy seed fold round last_round asked why partition partition_sha256 "
