@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from flames_cli.cli.names import check_name
-from flames_cli.cli.options import Json, Workspace, check_workspace, parse_numbers
+from flames_cli.cli.options import Json, Workspace, parse_numbers
 from flames_cli.errors import FlamesError
+from flames_cli.stages.entrance import check_workspace
 from flames_cli.store import DEFAULT_WORKSPACE
 
 SIZE = 240
@@ -58,7 +59,7 @@ def info(
         found = gather_info(workspace)
         print_json(found) if json_output else print_info(results(), found)
         return
-    check_name("models", model, workspace)
+    check_name("models", model)
     options = parse_numbers("--model-option", model_options) or {}
     from flames_cli.cli.render_info import print_architecture
     from flames_cli.stages.info.architecture import describe_model

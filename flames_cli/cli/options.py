@@ -8,9 +8,9 @@ import click
 import typer
 from click.core import ParameterSource
 
-from flames_cli.cli.names import check_name
 from flames_cli.cli.section_command import BY_MODALITY, has_option, is_argument
 from flames_cli.errors import FlamesError
+from flames_cli.stages.entrance import check_options
 
 if TYPE_CHECKING:
     from flames_cli.config import Section
@@ -39,7 +39,8 @@ def build_config(ctx: click.Context, kind: type[SectionT]) -> SectionT:
     """Return the command's configuration: defaults, the file of --config, then the typed options.
 
     Raises:
-        FlamesError: an option is wrong, or names a strategy or a model that is not known.
+        FlamesError: an option is wrong, or names a strategy, a model, a loss or an augmentation that is not
+            known.
     """
     from flames_cli.config import load_section
 
@@ -47,30 +48,6 @@ def build_config(ctx: click.Context, kind: type[SectionT]) -> SectionT:
     options = load_section(kind, typed_options(ctx, kind), Path(file) if file else None)
     check_options(options)
     return options
-
-
-def check_options(options: "Section") -> None:
-    """Check what the limits of an option cannot express: names, and the folder of the workspace.
-
-    Raises:
-        FlamesError: a strategy or a model is not known, or the workspace is a file.
-    """
-    from flames_cli.config import keys_with
-
-    for kind in ("strategies", "models"):
-        for key in keys_with(type(options), "names", kind):
-            check_name(kind, getattr(options, key), options.workspace)
-    check_workspace(options.workspace)
-
-
-def check_workspace(workspace: Path) -> None:
-    """Check that the workspace is not a file.
-
-    Raises:
-        FlamesError: it is a file.
-    """
-    if workspace.is_file():
-        raise FlamesError(f"{workspace} is a file, expected the workspace's folder; check --workspace")
 
 
 def typed_options(ctx: click.Context, kind: "type[Section]") -> dict[str, Any]:

@@ -23,7 +23,15 @@ from flames_cli.config.values import (
     Seeds,
 )
 from flames_cli.learn.models import training_defaults
-from flames_cli.learn.train_options import BY_MODEL, FEDERATION, MODEL, STRATEGY, TRAINING, TrainOptions
+from flames_cli.learn.train_options import (
+    BY_MODEL,
+    FEDERATION,
+    MODEL,
+    NAME_LISTS,
+    STRATEGY,
+    TRAINING,
+    TrainOptions,
+)
 from flames_cli.store.workspace import DEFAULT_PARTITION
 
 
@@ -32,6 +40,8 @@ def _key_of(entry: dataclasses.Field[Any]) -> tuple[Any, Any]:
     kind: Any = entry.type
     if entry.name in BY_MODEL:
         return kind | None, Field(default=None, **entry.metadata)
+    if entry.name in NAME_LISTS:
+        kind = Names
     return kind, Field(default=entry.default, **entry.metadata)
 
 
@@ -267,7 +277,7 @@ class FederateConfig(_TrainSection, Section):
         2, "Number of newest checkpoints to keep; the best ones are kept too.", RUN_PANEL, may_change=True
     )
     track: Annotated[
-        tuple[Literal["tensorboard", "mlflow", "wandb", "csv"], ...],
+        tuple[str, ...],
         AfterValidator(lambda names: tuple(dict.fromkeys(names))),
     ] = option(
         (),
@@ -276,6 +286,8 @@ class FederateConfig(_TrainSection, Section):
         RUN_PANEL,
         shown="none",
         may_change=True,
+        names="trackers",
+        metavar="[tensorboard|mlflow|wandb|csv]",
     )
     fresh: bool = option(
         False, "Start the run again; the earlier one is renamed, such as NAME-old-1.", RUN_PANEL, stored=False

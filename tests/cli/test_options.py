@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 from flames_cli import config
 from flames_cli.cli.app import app
 from flames_cli.cli.names import known_names
-from flames_cli.cli.options import parse_by_modality, parse_lists, parse_number, parse_pairs
+from flames_cli.cli.options import check_options, parse_by_modality, parse_lists, parse_number, parse_pairs
 from flames_cli.cli.section_command import closed_set, plain_type
 from flames_cli.config import SECTIONS, SHARED, Section
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.learn.augmentations import AUGMENTATIONS
+from flames_cli.learn.loss_registry import LOSSES
 from flames_cli.learn.models import MODEL_SUMMARIES, MODELS, model_class
 from flames_cli.learn.optimisers import OPTIMISERS
 from flames_cli.readers import READERS
@@ -44,8 +46,9 @@ export, predict and report draw nothing."""
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
     *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
+    *("plugins", "clients"),
     *("inputs", "models"),
-    "compare",
+    *("compare", "augmentations"),
 }
 """Keys whose option collects text, so that its default is None."""
 
@@ -123,7 +126,7 @@ def test_help_shows_every_closed_set():
     closed = [
         key
         for key, field in SECTIONS["federate"].model_fields.items()
-        if closed_set(plain_type(field.annotation))
+        if closed_set(plain_type(field.annotation)) and not (field.json_schema_extra or {}).get("metavar")
     ]
     assert all(options[key].metavar.startswith("[") for key in closed)
 
@@ -132,6 +135,25 @@ def test_names_are_those_of_the_registries():
     assert list(MODEL_SUMMARIES) == list(MODELS)
     assert known_names("strategies", Path()) == list(ALGORITHMS)
     assert known_names("datasets", Path("gone")) == list(READERS)
+    assert known_names("losses", Path()) == list(LOSSES)
+    assert known_names("augmentations", Path()) == list(AUGMENTATIONS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "dice-fokal"}, "loss 'dice-fokal' is not known"),
+        ({"augmentations": ["gamma", "blurr"]}, "augmentation 'blurr' is not known"),
+    ],
+)
+def test_a_loss_or_an_augmentation_that_is_not_known_is_named(options, message):
+    with pytest.raises(FlamesError, match=message):
+        check_options(config.FederateConfig(**options))
+
+
+def test_augmentations_are_each_used_once_in_their_order(monkeypatch):
+    names = [part for name in ("noise", "gamma", "noise") for part in ("--augmentation", name)]
+    assert configured(monkeypatch, *names).training.augmentations == ("noise", "gamma")
 
 
 def test_names_of_runs_to_evaluate_include_families(tmp_path):
@@ -170,13 +192,13 @@ def test_rows_of_the_reference_are_the_options(name):
         option
         for names, *_ in rows(name)
         for option in names
-        if option.startswith("--") and option != "--workspace"
+        if option.startswith("--") and option not in ("--workspace", "--plugin")
     ]
     there = [
         option
         for one in COMMANDS[name].params
         for option in (*one.opts, *one.secondary_opts)
-        if one.name not in {*NO_KEYS, "workspace"} and option.startswith("--")
+        if one.name not in {*NO_KEYS, "workspace", "plugins"} and option.startswith("--")
     ]
     assert sorted(told) == sorted(there)
 
@@ -249,11 +271,20 @@ def test_the_reference_names_shared_options_and_every_command():
     text = DOCS.read_text(encoding="utf-8")
     assert [keys for _, keys, *_ in rows_of(section("## Options of every command"))] == [
         ["workspace"],
+        ["plugins"],
         *[[]] * 3,
     ]
     for name in COMMANDS:
         assert f"## `flames {name}`" in text
-    for option in ("--config", "--json", "--quiet", "--version", "--debug", "FLAMES_WORKSPACE"):
+    for option in (
+        "--config",
+        "--json",
+        "--quiet",
+        "--version",
+        "--debug",
+        "FLAMES_WORKSPACE",
+        "FLAMES_PLUGINS",
+    ):
         assert f"`{option}`" in text
     for code in (0, 1, 2, 3, 130):
         assert f"| {code} |" in section("## Exit codes")

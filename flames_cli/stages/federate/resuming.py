@@ -51,6 +51,8 @@ BEFORE = {
     "ema": 0.0,
     "freeze": "none",
     "clients": [],
+    "loss": "dice-focal",
+    "augmentations": [],
 }
 """Values of the options that earlier releases did not have, with which they trained."""
 
