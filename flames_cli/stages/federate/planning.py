@@ -141,13 +141,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial
     given = initial or Initial()
     encoder_weights = encoder_weights_of(config) if given.every is None else "none"
     model = _initial_model(config, options, size, encoder_weights)
-    fewest = smallest_batch(model, size)
-    if config.training.batch_size < fewest:
-        raise FlamesError(
-            f"got --batch-size {config.training.batch_size} with images of {size}×{size}, of which this "
-            f"{config.model} needs {fewest} in a step, since BatchNorm gets one value of an image at its "
-            "deepest level; pass --batch-size 2 or more, --norm group, or preprocess with a larger --size"
-        )
+    fewest = check_batch_size(model, config.model, size, config.training.batch_size)
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
@@ -173,6 +167,22 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial
         strategy=config.strategy,
         entries=describe_entries(model, config.share, config.style_from is not None, config.training.freeze),
     )
+
+
+def check_batch_size(model: SegmentationModel, name: str, size: int, batch_size: int) -> int:
+    """Return the smallest number of images that `model` can train on in a step.
+
+    Raises:
+        FlamesError: `batch_size` is smaller.
+    """
+    fewest = smallest_batch(model, size)
+    if batch_size < fewest:
+        raise FlamesError(
+            f"got --batch-size {batch_size} with images of {size}×{size}, of which this "
+            f"{name} needs {fewest} in a step, since BatchNorm gets one value of an image at its "
+            "deepest level; pass --batch-size 2 or more, --norm group, or preprocess with a larger --size"
+        )
+    return fewest
 
 
 def _check_freeze(config: FederateConfig) -> None:
