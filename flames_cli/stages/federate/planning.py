@@ -13,11 +13,17 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import Plan, initial_seed
-from flames_cli.learn.models import build_model, options_for
+from flames_cli.learn.augmentations.applying import probe_augmentations
+from flames_cli.learn.loss_registry import DEFAULT_LOSS
+from flames_cli.learn.models import MODELS, build_model, check_options, options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.models.disentangled import DisentangledModel
 from flames_cli.learn.models.entries import describe_entries
+from flames_cli.learn.models.probing import probe_model
 from flames_cli.learn.models.smallest_batch import smallest_batch
+from flames_cli.learn.plugin_losses import probe_loss
+from flames_cli.learn.train_options import TrainOptions
 
 MAX_UPDATE_NORM = 10.0
 """Default limit for real nodes: honest clients stay well below it (docs/security.md)."""
@@ -126,6 +132,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
     algorithm = choose_algorithm(config)
     size, channels = int(facts["size"]), int(facts.get("channels", 1))
     options = options_for(channels, config.model_options)
+    check_options(config.model, options)
     model = _initial_model(config, options, size, encoder_weights_of(config) if initial is None else "none")
     fewest = smallest_batch(model, size)
     if config.training.batch_size < fewest:
@@ -134,6 +141,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
             f"{config.model} needs {fewest} in a step, since BatchNorm gets one value of an image at its "
             "deepest level; pass --batch-size 2 or more, --norm group, or preprocess with a larger --size"
         )
+    probe_plugins(config, model, size, fewest)
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
@@ -157,6 +165,38 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         strategy=config.strategy,
         entries=describe_entries(model, config.share, config.style_from is not None),
     )
+
+
+def probe_plugins(config: FederateConfig, model: SegmentationModel, size: int, smallest: int) -> None:
+    """Check model, loss and augmentations of plug-ins on random images, before the run begins.
+
+    Raises:
+        FlamesError: one of them fails or gives something else than expected, or the loss does not go with
+            the model or the options.
+    """
+    training = config.training
+    _check_loss(training, config.model, model)
+    if origin := MODELS.origin(config.model):
+        probe_model(model, f"model '{config.model}' of the plug-in {origin}", size, smallest)
+    probe_loss(training.loss, size)
+    probe_augmentations(training.augmentations, size, model.in_channels)
+
+
+def _check_loss(training: TrainOptions, name: str, model: SegmentationModel) -> None:
+    if training.loss == DEFAULT_LOSS:
+        return
+    if isinstance(model, DisentangledModel):
+        raise FlamesError(
+            f"model {name} rebuilds its images and has its own loss for that, got --loss {training.loss}; "
+            "leave --loss out, or use another --model"
+        )
+    usual = TrainOptions()
+    if training.dice_weight != usual.dice_weight or training.per_pixel_focal:
+        given = "--per-pixel-focal" if training.per_pixel_focal else f"--dice-weight {training.dice_weight:g}"
+        raise FlamesError(
+            f"{given} is an option of --loss {DEFAULT_LOSS}, got --loss {training.loss}; leave one of them "
+            "out"
+        )
 
 
 def own_training_of(config: FederateConfig) -> dict[str, dict[str, float]]:
