@@ -24,10 +24,10 @@ from gpu_parts.inputs import draw_cases
 
 from flames_cli.core.imaging.geometry import Warp
 from flames_cli.core.rng import derive_rng
-from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.devices import DEVICES, Precision, autocast, pick_device, place
+from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import MODELS, build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.normalisation import STATISTICS_IMAGES, own_statistics

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from flames_cli.core.rng import derive_rng
-from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import STD, ShardDataset, iterate_batches
 from flames_cli.learn.device_shard import DeviceShard
 from flames_cli.learn.devices import autocast, memory_format, pick_precision, place
+from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.predict import validate

@@ -10,9 +10,9 @@ import torch
 from flames_cli.core.federated.aggregation import apply_round
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import Entries, Report, RoundResult, State
-from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
+from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import validate

@@ -8,8 +8,7 @@ import torch
 
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.errors import FlamesError
-from flames_cli.learn import epochs, steps
-from flames_cli.learn import losses
+from flames_cli.learn import epochs, losses, steps
 from flames_cli.learn.batches import batches_on
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.local_updates import batch_scale

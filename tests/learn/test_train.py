@@ -9,8 +9,7 @@ import torch
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
-from flames_cli.learn import epochs
-from flames_cli.learn import losses
+from flames_cli.learn import epochs, losses
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
