@@ -79,7 +79,7 @@ def probe_loss(name: str, size: int) -> None:
             probabilities = random.clone().requires_grad_()
             value = loss(probabilities, masks.clone())
             (slope,) = torch.autograd.grad(value, probabilities, allow_unused=True)
-            values.append(float(value))
+            values.append(float(value.detach()))
             if fault := _find_value_fault(values[0], slope):
                 raise FlamesError(
                     f"loss '{name}' of the plug-in {origin} gives {fault} for {what}, {EXPECTED}; {TO_DO}"

@@ -53,15 +53,13 @@ def set_norm(model: nn.Module, norm: str) -> None:
 def _check_replaceable(model: nn.Module, norm: str) -> None:
     layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
     other = [
-        layer for layer in layers if not isinstance(layer, nn.BatchNorm2d) or not layer.track_running_stats
+        type(layer).__name__
+        for layer in layers
+        if not (isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats)
     ]
     if layers and not other:
         return
-    kind = (
-        f"{type(other[0]).__name__} that is not an nn.BatchNorm2d with statistics"
-        if other
-        else "no BatchNorm"
-    )
+    kind = f"{other[0]}, which is no nn.BatchNorm2d with statistics" if other else "no BatchNorm"
     raise FlamesError(
         f"--norm {norm} replaces the BatchNorm of a model, and this one has {kind}; leave --norm out, or let "
         "the plug-in build its network with nn.BatchNorm2d"
