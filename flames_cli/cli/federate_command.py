@@ -58,7 +58,9 @@ def resumed_config(ctx: click.Context, name: str | None) -> tuple[Any, dict[int,
         MissingArtifact: there is no such run, or no partition.
         FlamesError: a typed option does not agree with the run's.
     """
-    from flames_cli.config import FederateConfig, check_section, keys_with
+    from flames_cli.config import FederateConfig, check_section, keys_with, options_of_run
+    from flames_cli.plugins import use_files
+    from flames_cli.stages.run_plugins import require_run_plugins
     from flames_cli.store.partitions import find_run_partition
     from flames_cli.store.runs import (
         PARTITION_SHA256,
@@ -78,7 +80,7 @@ def resumed_config(ctx: click.Context, name: str | None) -> tuple[Any, dict[int,
     workspace = Path(ctx.params["workspace"])
     known, (run, *others) = find_runs(workspace, name)
     tables = read_config(run.config)
-    stored = {**tables.get("federate", {}), "workspace": workspace, "run": known}
+    stored = {**options_of_run(tables, run.config), "workspace": workspace, "run": known}
     folds = None
     if tables.get("run", {}).get(PARTITION_SHA256):
         stored["partition"] = find_run_partition(workspace, run)
@@ -100,5 +102,7 @@ def resumed_config(ctx: click.Context, name: str | None) -> tuple[Any, dict[int,
             f"run '{known}' was made with other options ({'; '.join(differing)}); leave them out to "
             "continue it, or start another run without --resume and with --run NAME"
         )
+    use_files(options.plugins)
+    require_run_plugins(run, tables.get("run", {}))  # it says more than that a name is not known
     check_options(options)
     return options, folds

@@ -12,6 +12,7 @@ from flames_cli.config.loading import (
     facts_of,
     keys_with,
     load_section,
+    options_of_run,
     suggest,
 )
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
@@ -46,5 +47,6 @@ __all__ = [
     "facts_of",
     "keys_with",
     "load_section",
+    "options_of_run",
     "suggest",
 ]
