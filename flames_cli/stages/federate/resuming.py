@@ -50,6 +50,8 @@ BEFORE = {
     "norm": "batch",
     "fraction": 1.0,
     "ema": 0.0,
+    "freeze": "none",
+    "clients": [],
     "loss": "dice-focal",
     "augmentations": [],
 }
