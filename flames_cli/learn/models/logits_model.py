@@ -96,6 +96,10 @@ class LogitsModel(SegmentationModel):
             )
         return maps[0].float()
 
+    def encoder_entries(self) -> frozenset[str]:
+        """Return the names of the entries below the network's attribute `encoder`; none without one."""
+        return self.entries_below("encoder")
+
     def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return the entries by the network's own names; a module around this one gets torch's names."""
         if args or options.get("destination") is not None or options.get("prefix"):

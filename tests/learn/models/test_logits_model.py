@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from flames_cli.learn.devices import place
 from flames_cli.learn.local_updates import make_local_update
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.entries import describe_entries
+from flames_cli.learn.models.freezing import frozen
 from flames_cli.learn.models.logits_model import LogitsModel
 from flames_cli.learn.models.norms import FrozenBatchNorm2d, set_norm
 from flames_cli.learn.models.smallest_batch import smallest_batch
@@ -222,3 +224,30 @@ def test_a_copy_is_a_model_of_its_own(images):
         other.net.scale.fill_(3)
     assert model.state_dict()["scale"] == 1
     assert list(other.state_dict()) == list(model.state_dict())
+
+
+class WithEncoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.head = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)), nn.Conv2d(2, 1, 1)
+
+    def forward(self, x):
+        return self.head(self.encoder(x))
+
+
+def test_the_encoder_of_a_network_that_has_one_is_frozen(images):
+    model = model_of(WithEncoder()).train()
+    before = to_weights(model)
+    with frozen(model, "encoder"):
+        model(images).mean().backward()
+        assert [name for name, one in model.named_parameters() if one.grad is not None] == [
+            "head.weight",
+            "head.bias",
+        ]
+    for name, array in to_weights(model).items():
+        np.testing.assert_array_equal(array, before[name])
+    with (
+        pytest.raises(FlamesError, match="does not say which entries its encoder has"),
+        frozen(model_of(), "encoder"),
+    ):
+        pass
