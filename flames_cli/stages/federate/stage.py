@@ -195,7 +195,7 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
     algorithm = choose_algorithm(config)
     check_trackers(config.track)
     images = find_images(config)
-    check_engine(config, algorithm.pooled)
+    check_engine(config, algorithm)
     if algorithm.privacy:
         check_accountant()
     if not images.partition or ENGINES[config.engine].clients_hold_their_data:
