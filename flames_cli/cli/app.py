@@ -17,7 +17,7 @@ from flames_cli.cli.check_command import check
 from flames_cli.cli.compare_command import compare
 from flames_cli.cli.deploy.app import deploy
 from flames_cli.cli.export_command import export
-from flames_cli.cli.federate_command import federate, strategies_epilog
+from flames_cli.cli.federate_command import federate
 from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.info_command import info
 from flames_cli.cli.lost_terminal import outlive_terminal
@@ -93,7 +93,7 @@ def partition(ctx: typer.Context) -> None:
         print_partition(results(), made[0])
 
 
-app.command(rich_help_panel="Stages", epilog=strategies_epilog(), cls=FederateCommand)(federate)
+app.command(rich_help_panel="Stages", cls=FederateCommand)(federate)
 
 
 @app.command(rich_help_panel="Stages", cls=SectionCommand)

@@ -1,9 +1,9 @@
 """The known algorithms: each is a choice of local update, model groups and blend."""
 
 from flames_cli.core.federated.algorithm import Algorithm
-from flames_cli.errors import FlamesError
+from flames_cli.plugins import Registry
 
-ALGORITHMS: dict[str, Algorithm] = {
+_BUILT_IN: dict[str, str | Algorithm] = {
     "flames": Algorithm(
         local_update="plain",
         groups="modality",
@@ -96,12 +96,18 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
+def _check_algorithm(found: object) -> str:
+    return "" if isinstance(found, Algorithm) else f"it is {type(found).__name__}, expected an Algorithm"
+
+
+ALGORITHMS: Registry[Algorithm] = Registry("strategies", _BUILT_IN, check=_check_algorithm)
+"""Algorithm of each strategy."""
+
+
 def get_algorithm(name: str) -> Algorithm:
     """Return the algorithm called `name`.
 
     Raises:
         FlamesError: the name is unknown; the message lists the known ones.
     """
-    if name not in ALGORITHMS:
-        raise FlamesError(f"strategy '{name}' is not known; choose one of {', '.join(ALGORITHMS)}")
-    return ALGORITHMS[name]
+    return ALGORITHMS.look_up(name)

@@ -16,7 +16,8 @@ from typing import Any
 import psutil
 
 from flames_cli.errors import FlamesError
-from flames_cli.plugins.packages import ALLOWED, packages_text
+from flames_cli.plugins import ALLOWED_VARIABLE, FILES_VARIABLE
+from flames_cli.plugins.packages import packages_text
 
 PARENT = "FLAMES_PARENT"
 """Environment variable with the number of the process that called `start`."""
@@ -27,9 +28,6 @@ protocol, its database or its identity, which FLAMES sets."""
 
 TASK_POLL, TASK_POLL_SECONDS = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.5"
 """Seconds between two requests of the server's SuperExec for a run to start; Flower's default is 1."""
-
-PLUGIN_FILES = "FLAMES_PLUGINS"
-"""Environment variable that names files with plug-ins."""
 
 POLL_SECONDS = 0.1
 LOOPBACK = "127.0.0.1,localhost,::1"
@@ -78,8 +76,8 @@ def node_environment(home: Path, plugins: Mapping[str, str]) -> dict[str, str]:
 
     They load plug-ins of the packages `plugins` (name → version) alone, and no file with plug-ins.
     """
-    inherited = {name: value for name, value in child_environment(home).items() if name != PLUGIN_FILES}
-    return {**inherited, ALLOWED: packages_text(plugins)}
+    inherited = {name: value for name, value in child_environment(home).items() if name != FILES_VARIABLE}
+    return {**inherited, ALLOWED_VARIABLE: packages_text(plugins)}
 
 
 def free_port(host: str = "127.0.0.1") -> int:

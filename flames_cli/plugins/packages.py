@@ -8,15 +8,11 @@ from functools import cache
 from importlib import metadata
 
 from flames_cli.errors import FlamesError
-
-ALLOWED = "FLAMES_ALLOWED_PLUGINS"
-"""Environment variable of a real node's processes: its allowed packages as JSON, name → version."""
+from flames_cli.plugins.allowed import ALLOWED_VARIABLE
+from flames_cli.plugins.origins import PREFIX, normal_name
 
 NO_PACKAGES = "{}"
 """An empty list of packages as JSON."""
-
-PREFIX = "flames."
-"""Beginning of the names of all groups of plug-ins."""
 
 LONGEST_TEXT = 10_000
 """Largest number of characters of a list of packages as text."""
@@ -27,11 +23,6 @@ NAME = re.compile(r"[a-z0-9](-?[a-z0-9])*")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 LONGEST = 100
 """Largest number of characters of a name and of a version."""
-
-
-def normal_name(name: str) -> str:
-    """Return a package's name in the one form that all its spellings share (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def parse_pin(text: str) -> tuple[str, str]:
@@ -98,14 +89,9 @@ def parse_packages(text: str) -> dict[str, str]:
     return found
 
 
-def allowed_here() -> dict[str, str]:
-    """Return the packages that a real node's owner allows, name → version; empty elsewhere."""
-    return parse_packages(os.environ.get(ALLOWED) or NO_PACKAGES)
-
-
 def usable_here() -> str:
     """Return, as JSON, the allowed packages: with their version, or "" if it is not the installed one."""
-    return _usable(os.environ.get(ALLOWED) or NO_PACKAGES)
+    return _usable(os.environ.get(ALLOWED_VARIABLE) or NO_PACKAGES)
 
 
 @cache

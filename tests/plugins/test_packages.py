@@ -5,8 +5,8 @@ import json
 import pytest
 
 from flames_cli.errors import FlamesError
+from flames_cli.plugins import ALLOWED_VARIABLE
 from flames_cli.plugins.packages import (
-    ALLOWED,
     packages_text,
     parse_packages,
     parse_pin,
@@ -57,7 +57,7 @@ def test_only_the_allowed_version_of_an_installed_package_is_usable(tmp_path, mo
     install_metadata(tmp_path, "right", "1.0")
     install_metadata(tmp_path, "other", "2.0")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv(ALLOWED, '{"right": "1.0", "other": "1.0", "gone": "1.0"}')
+    monkeypatch.setenv(ALLOWED_VARIABLE, '{"right": "1.0", "other": "1.0", "gone": "1.0"}')
     assert parse_packages(usable_here()) == {"right": "1.0", "other": "", "gone": ""}
-    monkeypatch.delenv(ALLOWED)
+    monkeypatch.delenv(ALLOWED_VARIABLE)
     assert usable_here() == "{}"

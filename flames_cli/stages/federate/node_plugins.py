@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.errors import FlamesError
-from flames_cli.plugins import WORDS, Origin, used
-from flames_cli.plugins.packages import normal_name, pin_text, pins_of
+from flames_cli.plugins import Origin, used
+from flames_cli.plugins.origins import WORDS, normal_name
+from flames_cli.plugins.packages import pin_text, pins_of
 from flames_cli.store.deployment.folders import Deployment
 
 
