@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def allow_listed_plugins() -> None:
-    """Let this process use the plug-ins of the packages that the node's owner allows; without a list, none."""
+    """Let this process use the plug-ins that the node's owner allows; without a list, none."""
     allow_only(allowed_packages() or {})
 
 

@@ -1,4 +1,4 @@
-"""The example package over three real nodes, with TLS and keys: one site has it, or all, or another version."""
+"""The example package over three real nodes, with TLS and keys; one site has it late."""
 
 import json
 import os

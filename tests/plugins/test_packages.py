@@ -12,7 +12,7 @@ from flames_cli.plugins.packages import (
     parse_pin,
     usable_here,
 )
-from tests.support.packages import install_metadata
+from tests.support.plugins import make_package
 
 
 @pytest.mark.parametrize("text", ["Flames.Example==1.0", "flames-example == 1.0", "FLAMES__example==1.0"])
@@ -53,10 +53,9 @@ def test_a_list_of_packages_from_another_machine_is_checked(text):
         parse_packages(text)
 
 
-def test_only_the_allowed_version_of_an_installed_package_is_usable(tmp_path, monkeypatch):
-    install_metadata(tmp_path, "right", "1.0")
-    install_metadata(tmp_path, "other", "2.0")
-    monkeypatch.syspath_prepend(tmp_path)
+def test_only_the_allowed_version_of_an_installed_package_is_usable(site, monkeypatch):
+    make_package(site, "right", {}, version="1.0")
+    make_package(site, "other", {}, version="2.0")
     monkeypatch.setenv(ALLOWED_VARIABLE, '{"right": "1.0", "other": "1.0", "gone": "1.0"}')
     assert parse_packages(usable_here()) == {"right": "1.0", "other": "", "gone": ""}
     monkeypatch.delenv(ALLOWED_VARIABLE)

@@ -26,8 +26,8 @@ def require_allowed(config: FederateConfig, algorithm: Algorithm, deployment: De
         if origin.file:
             raise FlamesError(
                 f"{WORDS[origin.group]} '{origin.name}' comes from the file {origin.package}, and real nodes "
-                "use installed packages alone; make a package of it (docs/plugins.md has a template), or take "
-                "--engine inline"
+                "use installed packages alone; make a package of it (docs/plugins.md has a template), or "
+                "take --engine inline"
             )
     allowed = pins_of(deployment.plugins)
     for origin in _of_clients(config, algorithm):
@@ -47,8 +47,10 @@ def _require(origin: Origin, allowed: Mapping[str, str]) -> None:
 
 def _of_clients(config: FederateConfig, algorithm: Algorithm) -> tuple[Origin, ...]:
     # Groups and blends of a strategy work at the server.
-    own_rule = [] if isinstance(algorithm.local_update, str) else [("strategies", config.strategy)]
-    return used([*_names(config), *own_rule])
+    names = _names(config)
+    if not isinstance(algorithm.local_update, str):
+        names.append(("strategies", config.strategy))
+    return used(names)
 
 
 def _names(config: FederateConfig) -> list[tuple[str, str]]:

@@ -14,16 +14,18 @@ from flames_cli.stages.deploy.plugins import (
     pin_installed,
 )
 from flames_cli.store.deployment.folders import read_deployment, read_site
-from tests.support.packages import install_metadata
+from tests.support.plugins import make_package
+
+PARTS = {"models": {"a-model": "nowhere:Model"}}
 
 
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
     """A folder on the search path with two packages of plug-ins, and one without any."""
     folder = tmp_path / "packages"
-    install_metadata(folder, "flames-example", "0.1.0")
-    install_metadata(folder, "Other_Parts", "2.0")
-    install_metadata(folder, "no-parts", "1.0", {"console_scripts": {"a": "b:c"}})
+    make_package(folder, "flames-example", PARTS, version="0.1.0")
+    make_package(folder, "Other_Parts", PARTS, version="2.0")
+    make_package(folder, "no-parts", {}, version="1.0")
     monkeypatch.syspath_prepend(folder)
     return folder
 
@@ -96,7 +98,7 @@ def test_a_running_deployment_allows_a_package_and_forbids_it_again(packages, de
 def test_a_site_allows_another_version_for_itself(packages, deployment):
     changed = allow_in_deployment(deployment, ["flames-example", "other-parts"])
     shutil.rmtree(packages / "flames_example-0.1.0.dist-info")
-    install_metadata(packages, "flames-example", "0.2.0")
+    make_package(packages, "flames-example", PARTS, version="0.2.0")
     site = allow_at_site(read_site(deployment.site("a").path), ["flames-example"])
     assert read_site(site.path).plugins == ("flames-example==0.2.0", "other-parts==2.0")
     assert read_deployment(deployment.path) == changed
