@@ -66,6 +66,7 @@ and fed that give a reason or None are known by that."""
 
 ELSEWHERE = {
     "config/loading.py",
+    "config/section.py",
     "fed/engines/submitted.py",
     "fed/event_log.py",
     "fed/roster.py",

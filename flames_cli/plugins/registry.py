@@ -102,7 +102,7 @@ class Registry(Mapping[str, T]):
         if barred := [one for one in installed_plugins()[0] if (one.group, one.name) == (self.group, name)]:
             raise FlamesError(
                 f"{self.word} '{name}' is of the plug-in {barred[0]}, which this site does not allow; allow "
-                f"it with `flames deploy init --allow {barred[0].package}`, or use another {self.word}"
+                f"it with `flames deploy allow {barred[0].package}`, or use another {self.word}"
             )
         for file in _files():
             if file.error:

@@ -42,6 +42,7 @@ def info(workspace: Path) -> dict[str, Any]:
         "strategies": {name: ALGORITHMS.summary(name) for name in ALGORITHMS},
         "workspace": {
             "path": str(workspace),
+            "exists": workspace.is_dir(),
             "preprocessed": sorted(path.stem for path in workspace.glob("preprocessed/*.h5")),
             "partitions": list_partitions(workspace),
             "runs": [path.name for path in list_runs(workspace)],

@@ -251,8 +251,8 @@ def test_an_allowed_package_that_is_not_installed_is_a_note_and_the_node_starts(
     site = replace(deployment.site("a"), plugins=("no-such-package==1.0",))
     join(site, settings(deployment, shard), False, pauses.shown.append, pauses)
     assert pauses.shown[0] == (
-        "plug-in package no-such-package 1.0 is allowed, and is not installed here: a run that needs it rejects "
-        "this site; run pip install no-such-package==1.0"
+        "plug-in package no-such-package 1.0 is allowed, and is not installed here: a run that needs it "
+        "rejects this site; run pip install no-such-package==1.0"
     )
     assert len(processes) == 1
 

@@ -63,9 +63,7 @@ def test_a_run_whose_package_the_deployment_does_not_allow_is_refused_before_it_
     config, algorithm = config_of(tmp_path, model="net-of-parts"), get_algorithm("fedavg")
     for pins, allows in (((), "no such package"), (("parts-models==2.0",), r"parts-models 2\.0")):
         deployment = Deployment(tmp_path, "a.org", 9092, ("a",), pins)
-        with pytest.raises(
-            FlamesError, match=f"needs plug-in package parts-models 1.0 .* allows {allows}; run"
-        ):
+        with pytest.raises(FlamesError, match=f"package parts-models 1.0 at .* allows {allows}; run"):
             require_allowed(config, algorithm, deployment)
     require_allowed(config, algorithm, Deployment(tmp_path, "a.org", 9092, ("a",), ("parts-models==1.0",)))
 
@@ -76,7 +74,5 @@ def test_a_part_of_a_plugin_file_is_refused_whatever_is_allowed(tmp_path, monkey
     file.write_text("LOSSES = {'mine': lambda probabilities, masks: probabilities.mean()}\n")
     use_files([file])
     deployment = init_deployment(tmp_path / "made", "localhost", 9092, ["a"], 30)
-    with pytest.raises(
-        FlamesError, match=r"loss 'mine' comes from the file mine\.py, .*; make a package of it"
-    ):
+    with pytest.raises(FlamesError, match=r"loss 'mine' comes from the file mine\.py, .* make a package"):
         require_allowed(config_of(tmp_path, loss="mine"), get_algorithm("fedavg"), deployment)
