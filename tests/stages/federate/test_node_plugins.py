@@ -6,8 +6,6 @@ import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
-from flames_cli.plugins import FILES_VARIABLE, use_files
-from flames_cli.stages.deploy.init import init_deployment
 from flames_cli.stages.federate.node_plugins import needed_packages, require_allowed
 from flames_cli.store.deployment.folders import Deployment
 from tests.support.plugins import make_package
@@ -66,13 +64,3 @@ def test_a_run_whose_package_the_deployment_does_not_allow_is_refused_before_it_
         with pytest.raises(FlamesError, match=f"package parts-models 1.0 at .* allows {allows}; run"):
             require_allowed(config, algorithm, deployment)
     require_allowed(config, algorithm, Deployment(tmp_path, "a.org", 9092, ("a",), ("parts-models==1.0",)))
-
-
-def test_a_part_of_a_plugin_file_is_refused_whatever_is_allowed(tmp_path, monkeypatch):
-    monkeypatch.setenv(FILES_VARIABLE, "")
-    file = tmp_path / "mine.py"
-    file.write_text("LOSSES = {'mine': lambda probabilities, masks: probabilities.mean()}\n")
-    use_files([file])
-    deployment = init_deployment(tmp_path / "made", "localhost", 9092, ["a"], 30)
-    with pytest.raises(FlamesError, match=r"loss 'mine' comes from the file mine\.py, .* make a package"):
-        require_allowed(config_of(tmp_path, loss="mine"), get_algorithm("fedavg"), deployment)
