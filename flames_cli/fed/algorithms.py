@@ -1,6 +1,6 @@
 """The known algorithms: each is a choice of local update, model groups and blend."""
 
-from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.algorithm import BLENDS, GROUPS, LOCAL_UPDATES, Algorithm
 from flames_cli.errors import FlamesError
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -94,6 +94,30 @@ ALGORITHMS: dict[str, Algorithm] = {
         summary="one pooled data set per modality: the upper bound",
     ),
 }
+
+
+def algorithm_fault(found: object) -> str:
+    """Return what is wrong with the strategy of a plug-in; "" if it can be used."""
+    if not isinstance(found, Algorithm):
+        return f"it is a {type(found).__name__}, expected an Algorithm"
+    update, groups, blend = found.local_update, found.groups, found.blend
+    if isinstance(update, type):
+        from flames_cli.learn.local_updates import LocalUpdate  # imports torch, as the plug-in did
+
+        if not issubclass(update, LocalUpdate):
+            return f"its local_update {update.__name__} is no subclass of LocalUpdate"
+    elif update not in LOCAL_UPDATES:
+        return f"its local_update is {update!r}, expected a class or one of {', '.join(LOCAL_UPDATES)}"
+    if isinstance(blend, type):
+        from flames_cli.core.federated.blend import Blend
+
+        if not issubclass(blend, Blend):
+            return f"its blend {blend.__name__} is no subclass of Blend"
+    elif blend not in BLENDS:
+        return f"its blend is {blend!r}, expected a class or one of {', '.join(BLENDS)}"
+    if not callable(groups) and groups not in GROUPS:
+        return f"its groups are {groups!r}, expected a function or one of {', '.join(GROUPS)}"
+    return ""
 
 
 def get_algorithm(name: str) -> Algorithm:
