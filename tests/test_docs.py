@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", *sorted(map(str, ROOT.glob("docs/*.md"))))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 CODE = re.compile(r"`([\w./-]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -28,13 +29,13 @@ def headings_in(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@EVERY_PAGE
 def test_every_path_that_a_page_names_exists(page):
     missing = [path for path in sorted(paths_in(page.read_text("utf-8"))) if not (ROOT / path).exists()]
     assert not missing, f"{page.name} names paths that do not exist"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@EVERY_PAGE
 def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page):
     for link in LINK.findall(page.read_text("utf-8")):
         if link.startswith(("http://", "https://")):

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from flames_cli.errors import FlamesError
 
-WORDS = {"strategies": "strategy", "models": "model", "datasets": "data set"}
+WORDS = {
+    "strategies": "strategy",
+    "models": "model",
+    "datasets": "data set",
+    "losses": "loss",
+    "augmentations": "augmentation",
+}
 
 
 def known_names(kind: str, workspace: Path) -> list[str]:
@@ -21,6 +27,14 @@ def known_names(kind: str, workspace: Path) -> list[str]:
             from flames_cli.learn.models import MODELS
 
             return list(MODELS)
+        case "losses":
+            from flames_cli.learn.loss_registry import LOSSES
+
+            return list(LOSSES)
+        case "augmentations":
+            from flames_cli.learn.augmentations import AUGMENTATIONS
+
+            return list(AUGMENTATIONS)
         case "datasets":
             from flames_cli.readers import READERS
 

@@ -39,7 +39,8 @@ def build_config(ctx: click.Context, kind: type[SectionT]) -> SectionT:
     """Return the command's configuration: defaults, the file of --config, then the typed options.
 
     Raises:
-        FlamesError: an option is wrong, or names a strategy or a model that is not known.
+        FlamesError: an option is wrong, or names a strategy, a model, a loss or an augmentation that is not
+            known.
     """
     from flames_cli.config import load_section
 
@@ -53,13 +54,15 @@ def check_options(options: "Section") -> None:
     """Check what the limits of an option cannot express: names, and the folder of the workspace.
 
     Raises:
-        FlamesError: a strategy or a model is not known, or the workspace is a file.
+        FlamesError: a name is not known, or the workspace is a file.
     """
     from flames_cli.config import keys_with
 
-    for kind in ("strategies", "models"):
+    for kind in ("strategies", "models", "losses", "augmentations"):
         for key in keys_with(type(options), "names", kind):
-            check_name(kind, getattr(options, key), options.workspace)
+            value = getattr(options, key)
+            for name in (value,) if isinstance(value, str) else value:
+                check_name(kind, name, options.workspace)
     check_workspace(options.workspace)
 
 

@@ -8,9 +8,28 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, create_model
 
 from flames_cli.config.section import ENGINE, RUN_PANEL, TRUST, Section, option
-from flames_cli.config.values import Device, Factor, FoldSet, Fraction, Name, Part, Precision, Rate, Seeds
+from flames_cli.config.values import (
+    Device,
+    Factor,
+    FoldSet,
+    Fraction,
+    Name,
+    Names,
+    Part,
+    Precision,
+    Rate,
+    Seeds,
+)
 from flames_cli.learn.models import training_defaults
-from flames_cli.learn.train_options import BY_MODEL, FEDERATION, MODEL, STRATEGY, TRAINING, TrainOptions
+from flames_cli.learn.train_options import (
+    BY_MODEL,
+    FEDERATION,
+    MODEL,
+    NAME_LISTS,
+    STRATEGY,
+    TRAINING,
+    TrainOptions,
+)
 from flames_cli.store.workspace import DEFAULT_PARTITION
 
 
@@ -19,6 +38,8 @@ def _key_of(entry: dataclasses.Field[Any]) -> tuple[Any, Any]:
     kind: Any = entry.type
     if entry.name in BY_MODEL:
         return kind | None, Field(default=None, **entry.metadata)
+    if entry.name in NAME_LISTS:
+        kind = Names
     return kind, Field(default=entry.default, **entry.metadata)
 
 

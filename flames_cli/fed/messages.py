@@ -19,7 +19,7 @@ from flames_cli.fed.choice_records import CHOICE, pack_choice, pack_prior, unpac
 from flames_cli.fed.numbers import read_integer, read_number
 from flames_cli.fed.records import Packed, add_arrays, config_of, pack_coded, record_of, unpack_weights
 from flames_cli.fed.sanitise import sanitise
-from flames_cli.learn.train_options import TrainOptions, rejection_reason
+from flames_cli.learn.train_options import NAME_LISTS, TrainOptions, rejection_reason
 from flames_cli.store.clients import parse_preparation, preparation_text
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
@@ -250,16 +250,20 @@ def unpack_task(message: Message) -> TrainTask:
 def flatten_request(request: TrainRequest) -> dict[str, Any]:
     """Return the entries of `request` as they travel: one table, training options included.
 
-    An option without a value (None) does not travel.
+    An option without a value (None) does not travel; names travel as one text with commas.
     """
     entries = asdict(request)
     entries |= entries.pop("training")
+    entries |= {name: ",".join(entries[name]) for name in NAME_LISTS}
     return {name: value for name, value in entries.items() if value is not None}
 
 
 def _unflatten_request(entries: Mapping[str, Any]) -> TrainRequest:
     options = {name: entries[name] for name in TRAIN_OPTIONS if name in entries}
     rest = {name: value for name, value in entries.items() if name not in options}
+    for name in NAME_LISTS:
+        if isinstance(text := options.get(name), str):
+            options[name] = tuple(text.split(",")) if text else ()
     return TrainRequest(training=TrainOptions(**options), **rest)
 
 

@@ -4,6 +4,8 @@ Imports neither torch nor numpy, so that the command line is built from these fi
 """
 
 import operator
+import re
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -27,6 +29,7 @@ def option(
     panel: str = TRAINING,
     shown: str | None = None,
     by_model: bool = False,
+    facts: Mapping[str, str] | None = None,
     **limits: float,
 ) -> Any:
     """Declare one option: its default, help text and limits.
@@ -39,9 +42,10 @@ def option(
         panel: panel of `--help` that lists the option.
         shown: text that `--help` shows as the default, where the value does not explain itself.
         by_model: True if the user's default is the one of the model (`learn.models.training_defaults`).
+        facts: further facts for the command line (see `extra` of `config.section.option`).
         limits: any of `gt`, `ge`, `lt` and `le`.
     """
-    extra = {"panel": panel, "shown": shown, "by_model": by_model}
+    extra = {"panel": panel, "shown": shown, "by_model": by_model, **(facts or {})}
     return field(default=default, metadata={"description": help, "json_schema_extra": extra, **limits})
 
 
@@ -87,13 +91,24 @@ class TrainOptions:
         "Local epoch to report: the best by the validation patients, or the last; auto is best for a client "
         f"with {ENOUGH_PATIENTS} or more validation patients, else last.",
     )
+    loss: str = option(
+        "dice-focal",
+        "Loss that training minimises: dice-focal, or that of a plug-in.",
+        facts={"names": "losses", "metavar": "LOSS"},
+    )
     dice_weight: float = option(
-        0.3, "Weight of Dice in the loss; the rest is the weight of Focal.", ge=0, le=1
+        0.3, "Weight of Dice in the loss dice-focal; the rest is the weight of Focal.", ge=0, le=1
     )
     per_pixel_focal: bool = option(
         False, "Compute the Focal loss for each pixel, not on the mean of the batch."
     )
     augment: bool = option(True, "Warp the training images.")
+    augmentations: tuple[str, ...] = option(
+        (),
+        "Change of the training images' intensities after the warp, such as gamma or blur; may be repeated.",
+        shown="none",
+        facts={"names": "augmentations", "flag": "--augmentation", "metavar": "NAME"},
+    )
     norm: Literal["batch", "group", "frozen"] = option(
         "batch",
         "Normalisation of the model: BatchNorm, GroupNorm (which has no statistics of a batch), or BatchNorm "
@@ -110,6 +125,9 @@ class TrainOptions:
     )
 
 
+NAME_LISTS = tuple(entry.name for entry in fields(TrainOptions) if get_origin(entry.type) is tuple)
+"""Options with several names, which travel as one text with commas."""
+
 BY_MODEL = tuple(
     entry.name for entry in fields(TrainOptions) if entry.metadata["json_schema_extra"]["by_model"]
 )
@@ -117,6 +135,12 @@ BY_MODEL = tuple(
 
 COMPILE = ("auto", "off", "on")
 """Compilation of the model: auto on CUDA if the steps that are left take long enough to pay for it."""
+
+LONGEST_NAME = 40
+"""Largest number of characters in a name of a registry."""
+MOST_NAMES = 16
+"""Largest number of names in one option."""
+_NAME = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{LONGEST_NAME - 1}}}")
 
 COMPARE: dict[str, Any] = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
 WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
@@ -133,10 +157,26 @@ def rejection_reason(options: TrainOptions) -> str:
         value = getattr(options, entry.name)
         if not _has_type(entry.type, value):
             return f"{entry.name} {value!r}, expected {_describe(entry.type)}"
+        if not _has_names(entry, value):
+            return f"{entry.name} {str(value)[:80]!r}, expected {NAMES_EXPECTED}"
         if value is not None and not _is_within(value, limits := limits_of(entry)):
             expected = " and ".join(f"{WORDS[name]} {limit:g}" for name, limit in limits.items())
             return f"{entry.name} {value!r}, expected {expected}"
     return ""
+
+
+NAMES_EXPECTED = f"names of at most {LONGEST_NAME} small letters, digits and '-', each once"
+
+
+def _has_names(entry: Field[Any], value: Any) -> bool:
+    """Return whether the value of an option that names entries of a registry has the form of such names.
+
+    Whether a name is known is a question for the registry, which may read the plug-ins of this machine.
+    """
+    if "names" not in entry.metadata["json_schema_extra"]:
+        return True
+    names = value if isinstance(value, tuple) else (value,)
+    return len({*names}) == len(names) <= MOST_NAMES and all(map(_NAME.fullmatch, names))
 
 
 def _is_within(value: Any, limits: dict[str, float]) -> bool:
@@ -147,6 +187,8 @@ def _is_within(value: Any, limits: dict[str, float]) -> bool:
 def _has_type(kind: Any, value: object) -> bool:
     if isinstance(kind, UnionType):
         return any(_has_type(part, value) for part in get_args(kind))
+    if get_origin(kind) is tuple:
+        return type(value) is tuple and all(type(part) is str for part in value)
     if get_origin(kind) is Literal:
         return type(value) is str and value in get_args(kind)
     return type(value) is kind or (kind is float and type(value) is int)
@@ -155,6 +197,8 @@ def _has_type(kind: Any, value: object) -> bool:
 def _describe(kind: Any) -> str:
     if isinstance(kind, UnionType):
         return " or ".join(_describe(part) for part in get_args(kind) if part is not type(None))
+    if get_origin(kind) is tuple:
+        return "names"
     return " or ".join(get_args(kind)) if get_origin(kind) is Literal else kind.__name__
 
 

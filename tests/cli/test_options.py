@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 from flames_cli import config
 from flames_cli.cli.app import app
 from flames_cli.cli.names import known_names
-from flames_cli.cli.options import parse_by_modality, parse_lists, parse_number, parse_pairs
+from flames_cli.cli.options import check_options, parse_by_modality, parse_lists, parse_number, parse_pairs
 from flames_cli.config import SECTIONS, SHARED, Section
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.learn.augmentations import AUGMENTATIONS
+from flames_cli.learn.loss_registry import LOSSES
 from flames_cli.learn.models import MODEL_SUMMARIES, MODELS, model_class
 from flames_cli.learn.optimisers import OPTIMISERS
 from flames_cli.readers import READERS
@@ -44,7 +46,7 @@ COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
     *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
     *("inputs", "models"),
-    "compare",
+    *("compare", "augmentations"),
 }
 """Keys whose option collects text, so that its default is None."""
 
@@ -129,6 +131,25 @@ def test_names_are_those_of_the_registries():
     assert list(MODEL_SUMMARIES) == list(MODELS)
     assert known_names("strategies", Path()) == list(ALGORITHMS)
     assert known_names("datasets", Path("gone")) == list(READERS)
+    assert known_names("losses", Path()) == list(LOSSES)
+    assert known_names("augmentations", Path()) == list(AUGMENTATIONS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "dice-fokal"}, "loss 'dice-fokal' is not known"),
+        ({"augmentations": ["gamma", "blurr"]}, "augmentation 'blurr' is not known"),
+    ],
+)
+def test_a_loss_or_an_augmentation_that_is_not_known_is_named(options, message):
+    with pytest.raises(FlamesError, match=message):
+        check_options(config.FederateConfig(**options))
+
+
+def test_augmentations_are_each_used_once_in_their_order(monkeypatch):
+    names = [part for name in ("noise", "gamma", "noise") for part in ("--augmentation", name)]
+    assert configured(monkeypatch, *names).training.augmentations == ("noise", "gamma")
 
 
 def test_names_of_runs_to_evaluate_include_families(tmp_path):

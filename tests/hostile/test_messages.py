@@ -251,6 +251,30 @@ def test_a_server_may_not_ask_for_a_choice_that_is_not_known():
         unpack_task(asked(optimiser="lion"))
 
 
+@pytest.mark.parametrize("option", ["loss", "augmentations"])
+@pytest.mark.parametrize(
+    "value", ["os:system", "/etc/passwd", "a" * 41, STEERING, "a.b", "Gamma", "gamma\n", "-"]
+)
+def test_a_server_may_only_ask_for_names_of_a_registry(option, value):
+    with pytest.raises(FlamesError, match=f"asks for {option} .*, expected names of at most 40") as error:
+        unpack_task(asked(**{option: value}))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 700
+
+
+@pytest.mark.parametrize("value", ["gamma,gamma", "gamma,", ",", ",".join(map(str, range(99)))])
+def test_a_server_asks_for_each_augmentation_once_and_for_few(value):
+    with pytest.raises(FlamesError, match="asks for augmentations"):
+        unpack_task(asked(augmentations=value))
+
+
+@pytest.mark.parametrize("names", [(), ("gamma",), ("gamma", "bias-field")])
+def test_augmentations_travel_as_one_text(names):
+    request = replace(REQUEST, training=replace(OPTIONS, augmentations=names, loss="another-loss"))
+    assert flatten_request(request)["augmentations"] == ",".join(names)
+    assert unpack_task(asked(**flatten_request(request))).request == request
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 @pytest.mark.parametrize("value", ["x", b"x", [1], True, 1.5, 2])
 def test_every_entry_of_a_request_has_its_type(name, value):

@@ -49,6 +49,8 @@ BEFORE = {
     "norm": "batch",
     "fraction": 1.0,
     "ema": 0.0,
+    "loss": "dice-focal",
+    "augmentations": [],
 }
 """Values of the options that earlier releases did not have, with which they trained."""
 

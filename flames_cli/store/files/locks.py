@@ -13,6 +13,12 @@ from flames_cli.errors import FlamesError
 from flames_cli.store.files.atomic import raising_not_written
 from flames_cli.store.workspace import partition_file, partition_folder
 
+IS_WINDOWS = sys.platform == "win32"
+
+SIGNED_AT = 1 << 16 if IS_WINDOWS else 0
+"""Position in a lock file of the number of the process that has locked it. Windows lets no other process read
+what is locked there, which is the first 64 KiB."""
+
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 """Error codes of disks without locks, as on some clusters; no process is kept out there."""
 
@@ -52,7 +58,10 @@ def locked(folder: Path, busy: str = "", shared: bool = False, seconds: float = 
             ) from None
         if not shared:
             _sign(descriptor)
-        yield
+        try:
+            yield
+        finally:
+            _unlock(descriptor)
 
 
 def wait_until_free(folder: Path, seconds: float) -> None:
@@ -80,8 +89,14 @@ def in_turn(folder: Path) -> Iterator[None]:
     """Lock `folder` like `locked`, but wait for the other process: for files that take long to compute and
     are written quickly."""
     with _opened(folder, shared=False) as descriptor:
-        _lock(descriptor, shared=False, wait=True)
-        yield
+        while True:
+            with suppress(BlockingIOError):  # Windows itself waits 10 s only
+                _lock(descriptor, shared=False, wait=True)
+                break
+        try:
+            yield
+        finally:
+            _unlock(descriptor)
 
 
 def reading_partition(workspace: Path, name: str) -> AbstractContextManager[None]:
@@ -128,7 +143,9 @@ def is_locked(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _lock(descriptor, shared=False, wait=False)
+        has_locks = _lock(descriptor, shared=False, wait=False)
+        _unlock(descriptor)
+        return not has_locks
     except BlockingIOError:
         return True
     finally:
@@ -138,13 +155,15 @@ def is_locked(folder: Path) -> bool:
 def _sign(descriptor: int) -> None:
     """Write the number of this process and its machine into a lock file that this process has locked."""
     with suppress(OSError):  # the disk is full: the lock itself needs no space
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
+        os.ftruncate(descriptor, SIGNED_AT)
+        os.lseek(descriptor, SIGNED_AT, os.SEEK_SET)
+        os.write(descriptor, f"{os.getpid()} {socket.gethostname()}".encode())
 
 
 def _holder(descriptor: int) -> str:
     """Return which process has signed a lock file, such as ` (process 5)`; empty if it is not known."""
-    number, _, host = os.pread(descriptor, 300, 0).decode("utf-8", errors="replace").partition(" ")
+    os.lseek(descriptor, SIGNED_AT, os.SEEK_SET)
+    number, _, host = os.read(descriptor, 300).decode("utf-8", errors="replace").partition(" ")
     if not number.isdecimal():
         return ""
     return f" (process {number})" if host == socket.gethostname() else f" (process {number} of {host})"
@@ -163,23 +182,31 @@ def _hold_within(descriptor: int, shared: bool, seconds: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-if sys.platform == "win32":
+def _lock(descriptor: int, shared: bool, wait: bool) -> bool:
+    """Lock and return whether the disk has locks; raise BlockingIOError if another process has the lock
+    and `wait` is False."""
+    import portalocker  # here, since most commands lock nothing, and it takes 25 ms
 
-    def _lock(descriptor: int, shared: bool, wait: bool) -> bool:  # noqa: ARG001
-        """Return False: Windows has no such locks, so no process is kept out."""
-        return False
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int, shared: bool, wait: bool) -> bool:
-        """Lock and return whether the disk has locks; raise BlockingIOError if another process has the lock
-        and `wait` is False."""
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        try:
-            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
-                raise
+    kind = portalocker.LockFlags.SHARED if shared else portalocker.LockFlags.EXCLUSIVE
+    try:
+        portalocker.lock(descriptor, kind if wait else kind | portalocker.LockFlags.NON_BLOCKING)
+    except portalocker.AlreadyLocked as error:
+        raise BlockingIOError(errno.EAGAIN, "another process has locked the file") from error
+    except portalocker.LockException as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in WITHOUT_LOCKS:
             return False
-        return True
+        raise cause or error from None
+    return True
+
+
+def _unlock(descriptor: int) -> None:
+    """Unlock on Windows, which does so late after the file is closed; elsewhere closing it is enough.
+
+    Elsewhere, a process that was forked has the same lock, and may need it longer.
+    """
+    if IS_WINDOWS:
+        import portalocker
+
+        with suppress(portalocker.LockException):  # the disk has no locks
+            portalocker.unlock(descriptor)

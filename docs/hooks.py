@@ -1,0 +1,64 @@
+"""What MkDocs does besides its own work: pages from outside docs/, and links that lead outside the site."""
+
+import os
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+
+OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+"""Pages of the repository's root, and their names in the site."""
+
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
+
+SHORT_CODE = re.compile(r"(?<=<td>)<code>([^<\s]{1,26})</code>")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Give headings the anchors that GitHub gives them, so that a link is right in both."""
+    config.mdx_configs["toc"]["slugify"] = github_anchor
+    return config
+
+
+def github_anchor(title: str, separator: str) -> str:
+    """Return the anchor of a heading, such as `runsrunlogtxt` for ``runs/<run>/log.txt``."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", separator)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages of the repository's root."""
+    for name, place in OUTSIDE.items():
+        files.append(File.generated(config, place, content=(ROOT / name).read_text("utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Make the links of the repository those of the site."""
+    origins = {place: name for name, place in OUTSIDE.items()}
+    origin = ROOT / origins.get(page.file.src_uri, f"docs/{page.file.src_uri}")
+    return LINK.sub(lambda found: site_link(found, origin.parent), markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Mark short words of code in tables, such as options: they are not divided between lines."""
+    return SHORT_CODE.sub(r'<code class="short">\1</code>', html)
+
+
+def site_link(found: re.Match[str], folder: Path) -> str:
+    """Return a link as the site has it: a page of the root by its place, a file of the source as text."""
+    text, link = found[1], found[2]
+    name, hash_, anchor = link.partition("#")
+    if not name or "://" in name:
+        return found[0]
+    target = Path(os.path.normpath(folder / name))
+    if target.parent == ROOT and target.name in OUTSIDE:
+        target = DOCS / OUTSIDE[target.name]
+    if not target.is_relative_to(DOCS):
+        return f"{text} (`{target.relative_to(ROOT).as_posix()}`)"
+    start = DOCS if folder == ROOT else folder
+    return f"[{text}]({Path(os.path.relpath(target, start)).as_posix()}{hash_}{anchor})"

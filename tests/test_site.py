@@ -1,0 +1,73 @@
+"""The documentation site builds without a warning, and needs no other server."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import markdown
+import pytest
+from markdown_it import MarkdownIt
+
+from tests.test_docs import EVERY_PAGE, ROOT, headings_in
+
+GITHUB = MarkdownIt("commonmark").enable("table")
+"""Markdown as GitHub reads it."""
+
+PARTS = re.compile(r"<(li|ul|ol|table|tr|pre|h[1-6])\b")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The folder of the built site."""
+    folder = tmp_path_factory.mktemp("site") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "NO_COLOR": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+def test_every_page_is_in_the_site_and_in_its_navigation(site):
+    start = (site / "index.html").read_text("utf-8")
+    for page in ROOT.glob("docs/**/*.md"):
+        built = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
+        assert (site / built).is_file()
+        folder = (site / built).parent
+        shown = f'href="{Path(os.path.relpath(site / built, folder)).as_posix()}"'
+        assert shown in (site / built).read_text("utf-8"), f"{built} is not in its own navigation"
+    for name in ("contributing", "changelog"):
+        assert (site / f"{name}.html").is_file()
+    for kind in ("reference", "explanation"):
+        assert f'href="{kind}/index.html"' in start
+
+
+def test_no_page_loads_anything_from_another_server(site):
+    for page in site.rglob("*.html"):
+        text = page.read_text("utf-8")
+        assert re.findall(r'<(?:script|img|iframe)[^>]*src="?https?:[^>]*', text) == [], page.name
+        assert re.findall(r'<link[^>]*rel="?stylesheet[^>]*href="?https?:[^>]*', text) == [], page.name
+
+
+def test_the_search_knows_the_options_and_works_without_a_web_server(site):
+    index = (site / "search" / "search_index.js").read_text("utf-8")
+    assert index.startswith("var __index = ")
+    assert "--hold-out-site" in index
+    assert (site / "javascripts" / "iframe-worker.js").is_file()
+
+
+@EVERY_PAGE
+def test_the_site_reads_lists_tables_and_headings_as_github_does(page):
+    text = page.read_text("utf-8")
+    extensions = ["attr_list", "md_in_html", "tables", "pymdownx.superfences"]
+    in_site = markdown.markdown(text, extensions=extensions)
+    assert Counter(PARTS.findall(in_site)) == Counter(PARTS.findall(GITHUB.render(text)))
+
+
+@EVERY_PAGE
+def test_headings_of_a_page_have_anchors_of_their_own(page):
+    titles = re.findall(r"^#+ .+$", re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S), re.M)
+    assert len(headings_in("\n".join(titles))) == len(titles)
