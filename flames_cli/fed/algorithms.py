@@ -1,9 +1,11 @@
 """The known algorithms: each is a choice of local update, model groups and blend."""
 
-from flames_cli.core.federated.algorithm import BLENDS, GROUPS, LOCAL_UPDATES, Algorithm
-from flames_cli.errors import FlamesError
+from dataclasses import replace
 
-ALGORITHMS: dict[str, Algorithm] = {
+from flames_cli.core.federated.algorithm import BLENDS, GROUPS, LOCAL_UPDATES, Algorithm
+from flames_cli.plugins import Origin, Registry
+
+_BUILT_IN: dict[str, str | Algorithm] = {
     "flames": Algorithm(
         local_update="plain",
         groups="modality",
@@ -120,12 +122,19 @@ def algorithm_fault(found: object) -> str:
     return ""
 
 
+def _name_origin(found: Algorithm, origin: Origin) -> Algorithm:
+    """Return the algorithm with its plug-in, which messages about its parts name."""
+    return replace(found, plugin=f"strategy '{origin.name}' of {origin}")
+
+
+ALGORITHMS: Registry[Algorithm] = Registry("strategies", _BUILT_IN, check=algorithm_fault, adapt=_name_origin)
+"""Algorithm of each strategy."""
+
+
 def get_algorithm(name: str) -> Algorithm:
     """Return the algorithm called `name`.
 
     Raises:
-        FlamesError: the name is unknown; the message lists the known ones.
+        FlamesError: the name is unknown, and the message lists the known ones; or its plug-in cannot be used.
     """
-    if name not in ALGORITHMS:
-        raise FlamesError(f"strategy '{name}' is not known; choose one of {', '.join(ALGORITHMS)}")
-    return ALGORITHMS[name]
+    return ALGORITHMS.look_up(name)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from flames_cli.arrays import Weights
-from flames_cli.core.federated.algorithm import describe
 from flames_cli.core.federated.local_rules import scaling_factor
 from flames_cli.core.federated.reports import find_fault, find_not_finite
 from flames_cli.core.federated.running_sum import cast
@@ -24,6 +23,7 @@ from flames_cli.learn.device_shard import to_device
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.optimisers import ScaledOptimiser
 from flames_cli.learn.train_options import PluginRule
+from flames_cli.plugins import describe_error
 
 
 class LocalUpdate:
@@ -216,7 +216,8 @@ class PluginUpdate(LocalUpdate):
             raise
         except Exception as error:  # a plug-in may raise anything
             raise FlamesError(
-                f"{self._label}: {call} of its local update fails ({describe(error)}); correct the plug-in"
+                f"{self._label}: {call} of its local update fails ({describe_error(error)}); correct the "
+                "plug-in"
             ) from error
 
     def _wrong(self, call: str, found: str, expected: str) -> FlamesError:

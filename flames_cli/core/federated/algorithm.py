@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from flames_cli.errors import FlamesError
+from flames_cli.plugins import describe_error
 
 if TYPE_CHECKING:
     from flames_cli.core.federated.blend import Blend
@@ -26,12 +27,6 @@ GroupOf = Callable[[str, str], str]
 Weight = Literal["examples", "steps", "uniform"]
 ServerStep = Literal["replace", "adam"]
 Aggregation = Literal["mean", "median", "trimmed-mean", "krum"]
-
-
-def describe(error: BaseException) -> str:
-    """Return the type and the first line of an error of a plug-in."""
-    text = (str(error).strip().splitlines() or [""])[0][:200]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +196,7 @@ class Algorithm:
         except Exception as error:  # a plug-in may raise anything
             raise FlamesError(
                 f"{self.label}: its groups fail for client '{client}' of modality {modality} "
-                f"({describe(error)}); correct the plug-in"
+                f"({describe_error(error)}); correct the plug-in"
             ) from error
         if type(name) is not str or name == ALL or not (name in (client, modality) or _GROUP.fullmatch(name)):
             raise FlamesError(

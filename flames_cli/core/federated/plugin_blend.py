@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
-from flames_cli.core.federated.algorithm import Algorithm, describe
+from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.reports import Entries, Report, find_negative_variance, find_not_finite
 from flames_cli.core.federated.running_sum import cast
 from flames_cli.core.federated.shelf import IN_MEMORY, ClientModels, Load, Shelf
 from flames_cli.errors import FlamesError
+from flames_cli.plugins import describe_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +153,8 @@ class PluginBlend(Blend):
         except Exception as error:  # a plug-in may raise anything
             raise FlamesError(
                 f"{self._label}: {call} of its blend fails in round {self.round} for model group "
-                f"'{self.group}' ({describe(error)}); correct the plug-in, then run the same command again "
-                "to continue"
+                f"'{self.group}' ({describe_error(error)}); correct the plug-in, then run the same command "
+                "again to continue"
             ) from error
 
     def _wrong(self, call: str, found: str, expected: str) -> FlamesError:

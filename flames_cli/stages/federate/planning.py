@@ -82,8 +82,8 @@ def choose_privacy(config: FederateConfig) -> Privacy | None:
         ]:
             raise FlamesError(f"got --dp-{given[0]} alone; pass both --dp-noise and --dp-clip, or neither")
         return None
-    able = [name for name, algorithm in ALGORITHMS.items() if algorithm.takes_one_mean]
-    if config.strategy not in able:
+    if not get_algorithm(config.strategy).takes_one_mean:
+        able = [name for name in ALGORITHMS.builtin if ALGORITHMS[name].takes_one_mean]
         raise FlamesError(
             f"strategy {config.strategy} has more than one mean to blur, so it cannot have --dp-noise; use "
             f"{', '.join(able)} ({able[1]} is nearest to flames: it has one model per modality)"
