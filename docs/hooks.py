@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -10,13 +11,19 @@ from mkdocs.structure.pages import Page
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
+sys.path[:0] = [str(ROOT), str(DOCS)]  # MkDocs runs this file as a module of its own
+
+import generate  # noqa: E402
 
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Pages of the repository's root, and their names in the site."""
 
+COMMANDS, KEYS = "cli.md", "reference/configuration.md"
+"""Pages that follow from the code."""
+
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 
-SHORT_CODE = re.compile(r"(?<=<td>)<code>([^<\s]{1,26})</code>")
+SHORT_CODE = re.compile(r"(<td>|<br ?/?>)<code>([^<\s]{1,26})</code>")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -31,14 +38,17 @@ def github_anchor(title: str, separator: str) -> str:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of the repository's root."""
+    """Add the pages of the repository's root, and the page of the configuration's keys."""
+    files.append(File.generated(config, KEYS, content=generate.configuration()))
     for name, place in OUTSIDE.items():
         files.append(File.generated(config, place, content=(ROOT / name).read_text("utf-8")))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Make the links of the repository those of the site."""
+    """Put in the tables of options, and make the links of the repository those of the site."""
+    if page.file.src_uri == COMMANDS:
+        markdown = generate.command_line(markdown)
     origins = {place: name for name, place in OUTSIDE.items()}
     origin = ROOT / origins.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     return LINK.sub(lambda found: site_link(found, origin.parent), markdown)
@@ -46,7 +56,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Mark short words of code in tables, such as options: they are not divided between lines."""
-    return SHORT_CODE.sub(r'<code class="short">\1</code>', html)
+    return SHORT_CODE.sub(r'\1<code class="short">\2</code>', html)
 
 
 def site_link(found: re.Match[str], folder: Path) -> str:

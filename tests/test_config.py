@@ -173,7 +173,7 @@ def test_a_limit_that_half_of_all_clients_would_exceed_is_rejected(value):
 
 def test_unknown_tables_are_rejected_with_the_known_ones(write):
     message = refusal(TsneConfig, {}, write("[train]\nrounds = 1\n"))
-    assert "'train' is not known; choose from workspace, seed, [check], [preprocess]" in message
+    assert "'train' is not known; choose from workspace, plugins, seed, [check], [preprocess]" in message
     assert all(f"[{name}]" in message for name in SECTIONS)
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -11,10 +12,15 @@ import markdown
 import pytest
 from markdown_it import MarkdownIt
 
+from docs import generate
+from flames_cli.config import SECTIONS, SHARED, load_section
 from tests.test_docs import EVERY_PAGE, ROOT, headings_in
 
 GITHUB = MarkdownIt("commonmark").enable("table")
 """Markdown as GitHub reads it."""
+
+PATHS = {"workspace", "deployment", "out"}
+"""Keys whose values are relative to the file of the configuration."""
 
 PARTS = re.compile(r"<(li|ul|ol|table|tr|pre|h[1-6])\b")
 
@@ -71,3 +77,38 @@ def test_the_site_reads_lists_tables_and_headings_as_github_does(page):
 def test_headings_of_a_page_have_anchors_of_their_own(page):
     titles = re.findall(r"^#+ .+$", re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S), re.M)
     assert len(headings_in("\n".join(titles))) == len(titles)
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    """The page of commands with the tables that are made from the code."""
+    return generate.command_line((ROOT / "docs" / "cli.md").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_tables_of_a_command_have_each_option_with_a_description(name, page):
+    section = page.split(f"## `flames {name}`\n")[1].split("\n## ")[0]
+    command, context = generate.find_command([name])
+    for option in command.get_params(context):
+        if option.opts[0] in (*generate.EVERY_COMMAND, "--help") or not option.opts[0].startswith("--"):
+            continue
+        (row,) = (line for line in section.splitlines() if line.startswith(f"| `{option.opts[0]}`"))
+        cells = re.split(r" (?<!\\)\| ", row.strip("| "))
+        assert len(cells) == 4, row
+        assert cells[3], row
+        assert option.rich_help_panel is None or f"**{option.rich_help_panel}**" in section
+
+
+def test_a_row_has_what_the_code_knows_and_what_the_page_says(page):
+    assert "| `--warmup`<br>`ROUNDS`, at least 0 | `warmup` | `0` | number of first rounds W" in page
+    assert "| `--optimiser`<br>`adam` · `adamw` · `sgd` | `optimiser` | `adam` |" in page
+    assert "| `--size`<br>integer, 16 to 2048 | `size` | `240` |" in page
+    assert "| `--augment`<br>`--no-augment` | `augment` | yes | warp" in page
+
+
+def test_the_page_of_keys_is_a_configuration_with_all_defaults(tmp_path):
+    file = tmp_path / "all.toml"
+    file.write_text("\n".join(keys for _, keys in generate.tables()))
+    for kind in SECTIONS.values():
+        assert load_section(kind, {}, file).model_dump(exclude=PATHS) == kind().model_dump(exclude=PATHS)
+    assert set(tomllib.loads(file.read_text())) == {*SECTIONS, *SHARED}

@@ -5,6 +5,7 @@ options are checked.
 """
 
 import io
+import logging
 import os
 import sys
 import warnings
@@ -17,7 +18,7 @@ from flames_cli.cli.check_command import check
 from flames_cli.cli.compare_command import compare
 from flames_cli.cli.deploy.app import deploy
 from flames_cli.cli.export_command import export
-from flames_cli.cli.federate_command import federate, strategies_epilog
+from flames_cli.cli.federate_command import federate
 from flames_cli.cli.group import FlamesGroup
 from flames_cli.cli.info_command import info
 from flames_cli.cli.lost_terminal import outlive_terminal
@@ -61,6 +62,8 @@ def flames(
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     # Libraries warn of odd files by path; what matters of that is an error of ours, which names the file.
     warnings.filterwarnings("ignore", module=r"PIL|pydicom|nibabel")
+    # Where its folder cannot be written, it says so at every start, and works.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     outlive_terminal()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -93,7 +96,7 @@ def partition(ctx: typer.Context) -> None:
         print_partition(results(), made[0])
 
 
-app.command(rich_help_panel="Stages", epilog=strategies_epilog(), cls=FederateCommand)(federate)
+app.command(rich_help_panel="Stages", cls=FederateCommand)(federate)
 
 
 @app.command(rich_help_panel="Stages", cls=SectionCommand)

@@ -8,15 +8,6 @@ import typer
 
 from flames_cli.cli.options import build_config, check_options, typed_options
 from flames_cli.errors import FlamesError
-from flames_cli.fed.algorithms import ALGORITHMS
-from flames_cli.learn.models import MODEL_SUMMARIES
-
-
-def strategies_epilog() -> str:
-    """Return a line for every strategy and every model, which follow the options in the help."""
-    strategies = (f"{name}: {algorithm.summary}" for name, algorithm in ALGORITHMS.items())
-    models = (f"{name}: {summary}" for name, summary in MODEL_SUMMARIES.items())
-    return "\n\n".join(("Strategies:", *strategies, "Models:", *models))
 
 
 def federate(ctx: typer.Context) -> None:

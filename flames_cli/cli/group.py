@@ -1,9 +1,10 @@
-"""Errors of all commands: one line and an exit code; a traceback with --debug only."""
+"""Errors of all commands: one line and an exit code; with --debug after a traceback."""
 
 import errno
 import json
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -51,7 +52,10 @@ class FlamesGroup(TyperGroup):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Parse the options before the command."""
+        """Parse the options before the command, and --debug, which may come after it too."""
+        words = args[: args.index("--")] if "--" in args else args
+        if "--debug" in words:
+            args = ["--debug", *(word for word in words if word != "--debug"), *args[len(words) :]]
         with _one_line_errors("--json" in args, "--debug" in args):
             return super().make_context(info_name, args, parent, **extra)
 
@@ -78,7 +82,7 @@ def _one_line_errors(as_json: bool, debug: bool) -> Iterator[None]:
         )
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         _end(*_explain(error), as_json)
 
 

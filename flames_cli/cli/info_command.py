@@ -58,7 +58,7 @@ def info(
         found = gather_info(workspace)
         print_json(found) if json_output else print_info(results(), found)
         return
-    check_name("models", model, workspace)
+    check_name("models", model)
     options = parse_numbers("--model-option", model_options) or {}
     from flames_cli.cli.render_info import print_architecture
     from flames_cli.stages.info.architecture import describe_model

@@ -1,4 +1,4 @@
-"""Progress: a live view on a terminal, else one line per round."""
+"""Progress: a live view on a terminal, else lines: one for each round, and one every 30 s."""
 
 import math
 import time
@@ -43,7 +43,7 @@ COLUMNS: tuple[tuple[str, int, Literal["left", "right"]], ...] = (
 )
 """Columns of the live table: name, smallest width, alignment."""
 
-PROGRESS_SECONDS = 60.0
+PROGRESS_SECONDS = 30.0
 """Time between two lines of progress without a terminal: in a log, or in the output of a batch job."""
 
 LONG_SECONDS = 6 * 3600
@@ -72,7 +72,9 @@ class Pause:
 
 @contextmanager
 def progress_bars(console: Console, clock: Callable[[], float] = time.monotonic) -> Iterator[OnProgress]:
-    """Show one progress bar per task on stderr; without a terminal, one line of the present task a minute."""
+    """Show one progress bar per task on stderr; without a terminal, a line of the
+    present task every 30 s."""
+    is_live = console.is_interactive  # a terminal that can move its cursor: no log, and not TERM=dumb
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -80,13 +82,13 @@ def progress_bars(console: Console, clock: Callable[[], float] = time.monotonic)
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not is_live,
     ) as bars:
         tasks: dict[str, TaskID] = {}
         pause = Pause(PROGRESS_SECONDS, clock)
 
         def on_progress(task: str, done: int, total: int) -> None:
-            if not console.is_terminal and pause.is_over():
+            if not is_live and pause.is_over():
                 console.print(f"{task}: {done} of {total}", soft_wrap=True)
             if task not in tasks:
                 tasks[task] = bars.add_task(task, total=total)
@@ -98,7 +100,7 @@ def progress_bars(console: Console, clock: Callable[[], float] = time.monotonic)
 class FederationView:
     """Live table of clients and rounds, or one line per round; both with the estimated remaining time.
 
-    Without a terminal, a line also says which client is trained, once a minute. With `verbose` the lines are
+    Without a terminal, a line also says which client is trained, every 30 s. With `verbose` the lines are
     those of the run's log.
     """
 
@@ -120,9 +122,8 @@ class FederationView:
         self._left = "measuring the first steps"
         self._spent = ""
         self._warned = False
-        self._live = (
-            Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
-        )
+        live = Live(console=console, transient=True, auto_refresh=False)
+        self._live = live if console.is_interactive else None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -186,7 +187,7 @@ class FederationView:
             self._print(line, style)
 
     def _print(self, line: str, style: str) -> None:
-        self._console.print(Text(line, style=style), soft_wrap=not self._console.is_terminal)
+        self._console.print(Text(line, style=style), soft_wrap=not self._console.is_interactive)
 
     def _note_rejection(self, event: ReportRejected) -> None:
         row = self._rows[event.client]

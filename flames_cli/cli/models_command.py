@@ -84,7 +84,7 @@ def add(
     else:
         from flames_cli.stages.models.weights_files import make_facts
 
-        check_name("models", architecture, workspace)
+        check_name("models", architecture)
         facts = make_facts(
             architecture=architecture,
             modality=modality,

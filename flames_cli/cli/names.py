@@ -1,45 +1,27 @@
 """Names of strategies, models, data sets and runs, found without loading what they stand for."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
-from flames_cli.errors import FlamesError
+from flames_cli.plugins import GROUPS, registry_of
 
-WORDS = {
-    "strategies": "strategy",
-    "models": "model",
-    "datasets": "data set",
-    "losses": "loss",
-    "augmentations": "augmentation",
-}
+REGISTRIES = {"datasets": "readers"}
+"""Group of plug-ins of those kinds of names that are called otherwise."""
 
 
 def known_names(kind: str, workspace: Path) -> list[str]:
-    """Return the known names of a kind: strategies, models, datasets, or, in the workspace, partitions,
-    sets of folds, runs, runs and families, or these with evaluations."""
+    """Return the known names of a kind, for the shell to complete.
+
+    These are members of a registry such as strategies, models or datasets; metrics of a comparison; or, in
+    the workspace, partitions, sets of folds, runs, runs and families, or these with evaluations. No plug-in
+    is imported, and no file of plug-ins is run.
+    """
+    group = REGISTRIES.get(kind, kind)
+    if group in GROUPS:
+        names = registry_of(group).listed()
+        stored = workspace.glob("preprocessed/*.h5") if kind == "datasets" else ()
+        return list(dict.fromkeys((*names, *(path.stem for path in stored))))
     match kind:
-        case "strategies":
-            from flames_cli.fed.algorithms import ALGORITHMS
-
-            return list(ALGORITHMS)
-        case "models":
-            from flames_cli.learn.models import MODELS
-
-            return list(MODELS)
-        case "losses":
-            from flames_cli.learn.loss_registry import LOSSES
-
-            return list(LOSSES)
-        case "augmentations":
-            from flames_cli.learn.augmentations import AUGMENTATIONS
-
-            return list(AUGMENTATIONS)
-        case "datasets":
-            from flames_cli.readers import READERS
-
-            preprocessed = (path.stem for path in workspace.glob("preprocessed/*.h5"))
-            return list(dict.fromkeys((*READERS, *preprocessed)))
         case "partitions" | "sets of folds":
             from flames_cli.store.member_names import split_partition_name
             from flames_cli.store.workspace import list_partitions
@@ -47,6 +29,11 @@ def known_names(kind: str, workspace: Path) -> list[str]:
             there = list_partitions(workspace)
             sets = dict.fromkeys(split_partition_name(name)[0] for name in there)
             return there if kind == "partitions" else [name for name in sets if name]
+        case "extra metrics" | "compared metrics":
+            from flames_cli.core.scores.metric_names import COMPARED
+
+            extra = registry_of("metrics").listed()
+            return [*COMPARED, *extra] if kind == "compared metrics" else extra
         case "model folders":
             from flames_cli.store.workspace import model_folder
 
@@ -63,17 +50,13 @@ def known_names(kind: str, workspace: Path) -> list[str]:
             return list(dict.fromkeys((*families, *runs, *sorted(evaluations))))
 
 
-def check_name(kind: str, name: str, workspace: Path) -> None:
-    """Check that a strategy, a model or a data set has a known name.
+def check_name(kind: str, name: str) -> None:
+    """Check that a member of a registry, such as a strategy or a model, is known, without importing it.
 
     Raises:
         FlamesError: the name is not known.
     """
-    known = known_names(kind, workspace)
-    if name not in known:
-        raise FlamesError(
-            f"{WORDS[kind]} '{name}' is not known{_nearest(name, known)}; choose one of {', '.join(known)}"
-        )
+    registry_of(REGISTRIES.get(kind, kind)).require_known(name)
 
 
 def check_datasets(names: Iterable[str]) -> None:
@@ -82,15 +65,7 @@ def check_datasets(names: Iterable[str]) -> None:
     Raises:
         FlamesError: a name is not known.
     """
-    from flames_cli.readers import ALIASES, READERS
+    from flames_cli.readers import ALIASES
 
     for name in names:
-        if ALIASES.get(name.lower(), name.lower()) not in READERS:
-            raise FlamesError(
-                f"data set '{name}' is not known{_nearest(name, READERS)}; choose one of {', '.join(READERS)}"
-            )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+        check_name("datasets", ALIASES.get(name.lower(), name.lower()))

@@ -51,18 +51,21 @@ def build_config(ctx: click.Context, kind: type[SectionT]) -> SectionT:
 
 
 def check_options(options: "Section") -> None:
-    """Check what the limits of an option cannot express: names, and the folder of the workspace.
+    """Check what the limits of an option cannot express: names, files of plug-ins, and the workspace.
 
     Raises:
-        FlamesError: a name is not known, or the workspace is a file.
+        FlamesError: a strategy, a model or another member of a registry is not known, a file of plug-ins
+            cannot be used, or the workspace is a file.
     """
     from flames_cli.config import keys_with
+    from flames_cli.plugins import GROUPS, use_files
 
-    for kind in ("strategies", "models", "losses", "augmentations"):
+    use_files(options.plugins)
+    for kind in GROUPS:
         for key in keys_with(type(options), "names", kind):
-            value = getattr(options, key)
-            for name in (value,) if isinstance(value, str) else value:
-                check_name(kind, name, options.workspace)
+            asked = getattr(options, key)
+            for name in (asked,) if isinstance(asked, str) else asked:
+                check_name(kind, name)
     check_workspace(options.workspace)
 
 

@@ -290,7 +290,8 @@ def print_info(console: Console, found: dict[str, Any]) -> None:
     table.add_row("models", ", ".join(found["models"]))
     table.add_row("strategies", "\n".join(f"{name}: {what}" for name, what in found["strategies"].items()))
     space = found["workspace"]
-    table.add_row("workspace", space["path"])
+    missing = "" if space["exists"] else ": there is no such folder"
+    table.add_row("workspace", f"{space['path']}{missing}")
     table.add_row("  preprocessed", ", ".join(space["preprocessed"]) or "none")
     table.add_row("  partitions", ", ".join(space["partitions"]) or "none")
     table.add_row("  runs", ", ".join(space["runs"]) or "none")

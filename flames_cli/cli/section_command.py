@@ -13,6 +13,7 @@ import click
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from flames_cli.cli.names import known_names
+from flames_cli.plugins import registry_of
 from flames_cli.store import DEFAULT_WORKSPACE
 
 if TYPE_CHECKING:
@@ -54,8 +55,26 @@ class SectionCommand(TyperCommand):
         return ctx.invoke(self.callback) if self.callback else None
 
 
+def strategies_epilog() -> str:
+    """Return a line for every strategy and every model, which follow the options in the help."""
+    lines = []
+    for title, group in (("Strategies:", "strategies"), ("Models:", "models")):
+        registry = registry_of(group)
+        lines += [title, *(f"{name}: {registry.summary(name)}" for name in registry.listed())]
+    return "\n\n".join(lines)
+
+
 class FederateCommand(SectionCommand):
     """The command `federate`, which also has --resume and --verbose."""
+
+    @property
+    def epilog(self) -> str:
+        """Text after the options; it is made when the help is shown, since plug-ins are part of it."""
+        return strategies_epilog()
+
+    @epilog.setter
+    def epilog(self, _: str | None) -> None:
+        """Accept what the base class sets."""
 
     extra = (
         lambda: OptionalValue(
@@ -158,7 +177,7 @@ def make_option(kind: "type[Section]", key: str) -> TyperOption:
     collected, value_type = is_collected(kind, key), plain_type(field.annotation)
     return (OptionalValue if facts.get("optional_value") else TyperOption)(
         param_decls=[key, _flags(key, field, facts.get("flag"))],
-        type=click.STRING if collected else TYPES.get(value_type, click.STRING),
+        type=_click_type(value_type, collected),
         is_flag=True if value_type is bool else None,
         default=None if collected or get_origin(value_type) is dict else field.default,
         multiple=collected,
@@ -170,6 +189,12 @@ def make_option(kind: "type[Section]", key: str) -> TyperOption:
         autocompletion=complete(facts.get("names") or closed_set(value_type)),
         rich_help_panel=facts.get("panel") or None,
     )
+
+
+def _click_type(value_type: Any, collected: bool) -> Any:
+    if collected:  # click divides the paths of an environment variable, but only those of its own type
+        return click.Path() if get_args(value_type)[:1] == (Path,) else click.STRING
+    return TYPES.get(value_type, click.STRING)
 
 
 def _flags(key: str, field: "FieldInfo", flag: str | None) -> str:

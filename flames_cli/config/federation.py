@@ -250,7 +250,7 @@ class FederateConfig(_TrainSection, Section):
         2, "Number of newest checkpoints to keep; the best ones are kept too.", RUN_PANEL, may_change=True
     )
     track: Annotated[
-        tuple[Literal["tensorboard", "mlflow", "wandb", "csv"], ...],
+        tuple[str, ...],
         AfterValidator(lambda names: tuple(dict.fromkeys(names))),
     ] = option(
         (),
@@ -259,6 +259,8 @@ class FederateConfig(_TrainSection, Section):
         RUN_PANEL,
         shown="none",
         may_change=True,
+        names="trackers",
+        metavar="[tensorboard|mlflow|wandb|csv]",
     )
     fresh: bool = option(
         False, "Start the run again; the earlier one is renamed, such as NAME-old-1.", RUN_PANEL, stored=False

@@ -31,7 +31,7 @@ SECTIONS: dict[str, type[Section]] = {
     "report": ReportConfig,
     "demo": DemoConfig,
 }
-SHARED = ("workspace", "seed")
+SHARED = ("workspace", "plugins", "seed")
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -108,6 +108,9 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     ):
         if isinstance(resolved.get(key), str) and resolved[key]:
             resolved[key] = str(folder / resolved[key])
+    if isinstance(files := resolved.get("plugins"), str | list):
+        files = [files] if isinstance(files, str) else files
+        resolved["plugins"] = [folder / path if isinstance(path, str) else path for path in files]
     if isinstance(resolved.get("raw"), dict):
         raw = resolved["raw"].items()
         resolved["raw"] = {name: folder / path if isinstance(path, str) else path for name, path in raw}

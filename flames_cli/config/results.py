@@ -112,7 +112,7 @@ class EvaluateConfig(Section):
         (),
         "Metric of a plug-in (`flames info --plugins`) that is measured, too; may be repeated.",
         flag="--metric",
-        names="metrics",
+        names="extra metrics",
         metavar="NAME",
     )
     batch_size: Annotated[int, Field(ge=1)] = option(64, "Images in a step.")

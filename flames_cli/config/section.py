@@ -5,7 +5,7 @@ from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flames_cli.config.values import Seed
+from flames_cli.config.values import Files, Seed
 from flames_cli.learn.train_options import FEDERATION, MODEL, STRATEGY, TRAINING
 from flames_cli.store import DEFAULT_WORKSPACE
 
@@ -73,6 +73,17 @@ class Section(BaseModel):
 
     workspace: Path = option(
         DEFAULT_WORKSPACE, "Folder of all artifacts.", RUN_PANEL, envvar="FLAMES_WORKSPACE", stored=False
+    )
+    plugins: Files = option(
+        (),
+        "Python file with plug-ins of yours, for this machine; may be repeated. Its code runs with your "
+        "rights.",
+        RUN_PANEL,
+        flag="--plugin",
+        shown="none",
+        metavar="FILE.py",
+        envvar="FLAMES_PLUGINS",
+        stored=False,
     )
     seed: Seed = option(0, "Seed of everything random; the same seed gives the same bytes.", RUN_PANEL)
 

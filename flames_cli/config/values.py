@@ -1,6 +1,7 @@
 """Types of the options' values, with the checks that their types alone cannot make."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
@@ -157,6 +158,10 @@ Fold = Annotated[str, AfterValidator(_check_fold)]
 Sites = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+]
+Files = Annotated[
+    tuple[Path, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str | Path) else value),
 ]
 Labels = Annotated[tuple[str, ...], BeforeValidator(_read_labels)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_read_names)]

@@ -1,5 +1,6 @@
 """Processes that this one starts, each in its own process group so that it can be stopped completely."""
 
+import importlib.util
 import os
 import re
 import signal
@@ -27,6 +28,8 @@ protocol, its database or its identity, which FLAMES sets."""
 TASK_POLL, TASK_POLL_SECONDS = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.5"
 """Seconds between two requests of the server's SuperExec for a run to start; Flower's default is 1."""
 
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
 POLL_SECONDS = 0.1
 LOOPBACK = "127.0.0.1,localhost,::1"
 
@@ -49,7 +52,7 @@ def child_environment(home: Path) -> dict[str, str]:
 
     Flower's other settings (`FLWR_…`) are the user's own.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    inherited = {name: value for name, value in os.environ.items() if _is_inherited(name, value)}
     # Flower starts its children by name (`flower-superexec`): they must be those of this Python environment.
     programs = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
     programs.append(inherited.get("PATH", os.defpath))
@@ -67,6 +70,18 @@ def child_environment(home: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PATH": os.pathsep.join(programs),
     }
+
+
+def uses_socks() -> bool:
+    """Return whether Flower's connections can go through a SOCKS proxy; else it ends where one is set, even
+    for a connection within this machine."""
+    return importlib.util.find_spec("socksio") is not None
+
+
+def _is_inherited(name: str, value: str) -> bool:
+    if name.startswith(NOT_INHERITED):
+        return False
+    return name.lower() not in PROXIES or not value.lower().startswith("socks") or uses_socks()
 
 
 def free_port(host: str = "127.0.0.1") -> int:

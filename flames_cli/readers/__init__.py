@@ -3,55 +3,13 @@
 A new data set is a module of this package that defines a `base.Reader`, and one line in READERS.
 """
 
-from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from flames_cli.errors import FlamesError
+from flames_cli.plugins import Registry
 
 if TYPE_CHECKING:
     from flames_cli.readers.base import Reader
 
-
-class _Readers(Mapping[str, "Reader"]):
-    """Mapping from names to readers, each of which is imported when it is looked up."""
-
-    def __init__(self, places: dict[str, str]) -> None:
-        self._places = places
-
-    def __getitem__(self, name: str) -> "Reader":
-        module, _, entry = self._places[name].partition(".")
-        reader: Reader = getattr(import_module(f"{__name__}.{module}"), entry)
-        return reader
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-
-READERS: Mapping[str, "Reader"] = _Readers(
-    {
-        "brats": "msd.BRATS",
-        "busi": "busi.BUSI",
-        "otu2d": "otu2d.OTU2D",
-        "brats2020": "brats_folders.BRATS2020",
-        "brats2021": "brats_folders.BRATS2021",
-        "msd-liver": "msd.LIVER",
-        "msd-lung": "msd.LUNG",
-        "msd-pancreas": "msd.PANCREAS",
-        "lits": "lits.LITS",
-        "kits23": "kits23.KITS23",
-        "polypgen": "polypgen.POLYPGEN",
-        "lits-slices": "lits_slices.LITS_SLICES",
-        "kvasir": "kvasir.KVASIR",
-        "cvc-clinicdb": "cvc.CVC_CLINICDB",
-        "lgg": "lgg.LGG",
-        "manifest": "manifest.MANIFEST",
-    }
-)
-"""Reader of each data set; the values here are its module and constant, within this package."""
 
 ALIASES = {
     "task01_braintumour": "brats",
@@ -77,6 +35,38 @@ ALIASES = {
 """Names in READERS of other names that users may type, in lower case."""
 
 
+def _check_reader(found: object) -> str:
+    from flames_cli.readers.base import Reader
+
+    return "" if isinstance(found, Reader) else f"it is {type(found).__name__}, expected a Reader"
+
+
+READERS: Registry["Reader"] = Registry(
+    "readers",
+    {
+        "brats": "flames_cli.readers.msd:BRATS",
+        "busi": "flames_cli.readers.busi:BUSI",
+        "otu2d": "flames_cli.readers.otu2d:OTU2D",
+        "brats2020": "flames_cli.readers.brats_folders:BRATS2020",
+        "brats2021": "flames_cli.readers.brats_folders:BRATS2021",
+        "msd-liver": "flames_cli.readers.msd:LIVER",
+        "msd-lung": "flames_cli.readers.msd:LUNG",
+        "msd-pancreas": "flames_cli.readers.msd:PANCREAS",
+        "lits": "flames_cli.readers.lits:LITS",
+        "kits23": "flames_cli.readers.kits23:KITS23",
+        "polypgen": "flames_cli.readers.polypgen:POLYPGEN",
+        "lits-slices": "flames_cli.readers.lits_slices:LITS_SLICES",
+        "kvasir": "flames_cli.readers.kvasir:KVASIR",
+        "cvc-clinicdb": "flames_cli.readers.cvc:CVC_CLINICDB",
+        "lgg": "flames_cli.readers.lgg:LGG",
+        "manifest": "flames_cli.readers.manifest:MANIFEST",
+    },
+    check=_check_reader,
+    reserved=ALIASES,
+)
+"""Reader of each data set."""
+
+
 def find_reader(name: str) -> "Reader | None":
     """Return the reader with this name or alias, in any case of letters; None if there is none."""
     lower = name.lower()
@@ -87,11 +77,10 @@ def get_reader(name: str) -> "Reader":
     """Return the reader with this name or alias, in any case of letters.
 
     Raises:
-        FlamesError: the name is not known.
+        FlamesError: the name is not known, or its plug-in cannot be used.
     """
-    if reader := find_reader(name):
-        return reader
-    raise FlamesError(f"data set '{name}' is not known; choose one of {', '.join(READERS)}")
+    lower = name.lower()
+    return READERS.look_up(ALIASES.get(lower, lower))
 
 
 def names_of(reader: "Reader") -> tuple[str, ...]:

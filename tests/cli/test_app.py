@@ -1,6 +1,7 @@
 """A whole study through the command line, on phantoms; and how commands end."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -244,11 +245,33 @@ def test_an_error_of_the_operating_system_is_a_user_error(error, error_line, mon
     assert (error.filename or "") in message
 
 
-def test_debug_lets_the_traceback_through(shell):
-    result = shell("--debug", "partition")
-    assert result.returncode != 0
+@pytest.mark.parametrize("words", [("--debug", "partition"), ("partition", "--debug")])
+def test_debug_adds_the_traceback_and_keeps_the_exit_code(shell, words):
+    result = shell(*words)
+    assert result.returncode == shell("partition").returncode == 3
     assert "Traceback" in result.stderr
     assert "MissingArtifact: no data set in" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: no data set in")
+
+
+def test_debug_keeps_the_exit_code_of_an_internal_error_and_its_json(flames, monkeypatch):
+    monkeypatch.setattr("flames_cli.stages.info.stage.info", fail_with(RuntimeError("here")))
+    result = flames("info", "--json", "--debug")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["exit_code"] == 1
+    assert "raise error\nRuntimeError: here\nerror: internal error" in result.stderr
+
+
+def test_after_two_dashes_debug_is_a_file(error_line):
+    assert "--debug" in error_line("models", "show", "--", "--debug", code=3)
+
+
+def test_info_says_that_its_workspace_does_not_exist(flames, tmp_path):
+    shown = flames("info", "--workspace", "gone").stdout
+    assert re.search(r"workspace +gone: there is no such folder", shown)
+    assert not (tmp_path / "gone").exists()
+    assert json.loads(flames("info", "--workspace", "gone", "--json").stdout)["workspace"]["exists"] is False
+    assert "no such folder" not in flames("info", "--workspace", tmp_path).stdout
 
 
 def fail_with(error):

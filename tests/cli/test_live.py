@@ -206,9 +206,9 @@ def ticking(*seconds):
     return lambda: next(times)
 
 
-def test_off_a_terminal_a_long_round_has_a_line_a_minute():
+def test_off_a_terminal_a_long_round_has_a_line_every_half_minute():
     console = console_of(terminal=False)
-    with FederationView(console, "flames", on_cpu=False, clock=ticking(0, 30, 61, 61, 90, 125, 125)) as view:
+    with FederationView(console, "flames", on_cpu=False, clock=ticking(0, 20, 31, 31, 50, 65, 65)) as view:
         view(FederationStarted(CLIENTS, 1, 50))
         for step in range(1, 5):
             view(StepDone("brats-1", 1, step, 98))
@@ -236,9 +236,9 @@ def test_the_lines_of_the_log_are_hidden_without_verbose():
     assert show(LineLogged("2026-01-01T00:00:00Z note: a note")) == ""
 
 
-def test_off_a_terminal_a_long_task_has_a_line_a_minute():
+def test_off_a_terminal_a_long_task_has_a_line_every_half_minute():
     console = console_of(terminal=False)
-    with progress_bars(console, clock=ticking(0, 30, 61, 61, 100)) as progress:
+    with progress_bars(console, clock=ticking(0, 20, 31, 31, 50)) as progress:
         for done in (1, 2, 3):
             progress("preprocess busi", done, 780)
     assert console.file.getvalue() == "preprocess busi: 2 of 780\n"

@@ -45,6 +45,7 @@ export, predict and report draw nothing."""
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
     *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
+    "plugins",
     *("inputs", "models"),
     *("compare", "augmentations"),
 }
@@ -188,13 +189,13 @@ def test_rows_of_the_reference_are_the_options(name):
         option
         for names, *_ in rows(name)
         for option in names
-        if option.startswith("--") and option != "--workspace"
+        if option.startswith("--") and option not in ("--workspace", "--plugin")
     ]
     there = [
         option
         for one in COMMANDS[name].params
         for option in (*one.opts, *one.secondary_opts)
-        if one.name not in {*NO_KEYS, "workspace"} and option.startswith("--")
+        if one.name not in {*NO_KEYS, "workspace", "plugins"} and option.startswith("--")
     ]
     assert sorted(told) == sorted(there)
 
@@ -267,11 +268,20 @@ def test_the_reference_names_shared_options_and_every_command():
     text = DOCS.read_text(encoding="utf-8")
     assert [keys for _, keys, *_ in rows_of(section("## Options of every command"))] == [
         ["workspace"],
+        ["plugins"],
         *[[]] * 3,
     ]
     for name in COMMANDS:
         assert f"## `flames {name}`" in text
-    for option in ("--config", "--json", "--quiet", "--version", "--debug", "FLAMES_WORKSPACE"):
+    for option in (
+        "--config",
+        "--json",
+        "--quiet",
+        "--version",
+        "--debug",
+        "FLAMES_WORKSPACE",
+        "FLAMES_PLUGINS",
+    ):
         assert f"`{option}`" in text
     for code in (0, 1, 2, 3, 130):
         assert f"| {code} |" in section("## Exit codes")

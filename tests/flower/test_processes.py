@@ -70,6 +70,18 @@ def test_flowers_programs_get_their_own_home_and_the_users_settings(tmp_path, mo
     assert environment["PATH"].split(":")[1] == str(Path(sys.executable).parent)
 
 
+def test_a_proxy_by_which_flower_would_end_is_not_inherited(tmp_path, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", "socks5h://proxy:1080")
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setattr(processes, "uses_socks", lambda: False)
+    assert "ALL_PROXY" not in child_environment(tmp_path)
+    assert child_environment(tmp_path)["https_proxy"] == "http://proxy:3128"
+    monkeypatch.setattr(processes, "uses_socks", lambda: True)
+    assert child_environment(tmp_path)["ALL_PROXY"] == "socks5h://proxy:1080"
+
+
 def test_a_free_port_can_be_listened_at():
     port = free_port()
 

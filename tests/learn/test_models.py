@@ -146,7 +146,11 @@ def test_densenet_unet_takes_more_input_channels():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet", {}, "unknown model 'resnet'.*one of densenet-unet, sd-utnet, sdnet, unet, utnet$"),
+        (
+            "resnet",
+            {},
+            "model 'resnet' is not known.*one of densenet-unet, unet, utnet, sd-utnet, sdnet; a plug-in may",
+        ),
         ("unet", {"width": 3}, "unknown option 'width' of model unet.*base_channels, depth, dropout"),
         ("densenet-unet", {"depth": 3}, "unknown option 'depth' of model densenet-unet.*in_channels"),
         ("unet", {"depth": "4"}, "option depth = '4'.*expected int"),
@@ -280,4 +284,6 @@ except FlamesError as error:
 assert "torch" not in sys.modules
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
-    assert result.stdout.startswith("unknown model 'unte': choose one of densenet-unet, ")
+    assert result.stdout.startswith(
+        "model 'unte' is not known (did you mean unet?); choose one of densenet-unet, "
+    )

@@ -62,7 +62,10 @@ def test_every_alias_is_another_name_of_one_reader():
 
 
 def test_an_unknown_data_set_lists_the_known_ones():
-    with pytest.raises(FlamesError, match="'lung' is not known; choose one of brats, busi, otu2d"):
+    with pytest.raises(
+        FlamesError,
+        match=r"'lung' is not known \(did you mean msd-lung\?\); choose one of brats, busi, otu2d",
+    ):
         get_reader("lung")
 
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from flames_cli.errors import FlamesError, NotWritten
-from flames_cli.trackers import TRACKERS, check_trackers, make_tracker
+from flames_cli.trackers import TRACKERS, check_package, check_trackers, make_tracker
 from flames_cli.trackers.base import TrackedRun
 from tests.support.tracked import READERS, find_mlflow, open_mlflow, wandb_records
 
@@ -206,4 +206,4 @@ def test_a_folder_of_the_same_name_is_no_package(tmp_path, monkeypatch):
     (tmp_path / "nopackage").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(FlamesError, match="not installed"):
-        check_trackers(["nopackage"])
+        check_package("nopackage")

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flames_cli.errors import FlamesError
 from flames_cli.plugins import describe_error
 
 if TYPE_CHECKING:
     from flames_cli.core.federated.blend import Blend
-    from flames_cli.learn.local_updates import LocalUpdate
 
 LOCAL_UPDATES = ("plain", "fedgs", "fedgs-unscaled", "fedprox", "scaffold")
 """Local update rules by name; a plug-in may give a class."""
@@ -65,8 +64,9 @@ class Algorithm:
             not take one plain mean; pooled clients have model groups of a plug-in.
     """
 
-    local_update: "str | type[LocalUpdate]"
-    """Local update rule, one of LOCAL_UPDATES or a class: how a client trains and what it reports."""
+    local_update: str | type[Any]
+    """Local update rule, one of LOCAL_UPDATES or a subclass of `LocalUpdate`: how a client trains and what it
+    reports."""
     groups: str | GroupOf
     """Model groups, one of GROUPS (one model for all clients, for each modality, or for each client), or a
     function that always returns the same group for the same client and modality."""

@@ -67,6 +67,21 @@ class ExtraMetric:
         return {"plugin": self.plugin, "higher_is_better": self.higher_is_better, "unit": self.unit}
 
 
+def extra_metrics(names: Sequence[str]) -> list[ExtraMetric]:
+    """Return the metrics of plug-ins with these names.
+
+    Raises:
+        FlamesError: one is not known, its plug-in cannot be used, or every evaluation has it.
+    """
+    for name in names:
+        if name in COMPARED:
+            raise FlamesError(
+                f"got --metric {name}, which every evaluation has, expected a metric of a plug-in; leave it "
+                "out"
+            )
+    return [METRICS.look_up(name) for name in names]
+
+
 def _fault(found: object) -> str:
     """Return what is wrong with a plug-in's object; "" if it is a metric."""
     if not callable(found) or isinstance(found, type):
@@ -89,5 +104,7 @@ def _adapt(found: Any, origin: Origin) -> ExtraMetric:
     )
 
 
-METRICS: Registry[ExtraMetric] = Registry("metrics", {}, check=_fault, adapt=_adapt, reserved=COMPARED)
+METRICS: Registry[ExtraMetric] = Registry(
+    "metrics", {}, check=_fault, adapt=_adapt, reserved={name: name for name in COMPARED}
+)
 """Metrics of plug-ins by name."""

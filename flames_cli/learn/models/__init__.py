@@ -3,24 +3,15 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from flames_cli.errors import FlamesError
+from flames_cli.plugins import Registry
 
 if TYPE_CHECKING:
     from flames_cli.learn.models.base import SegmentationModel
-
-MODELS = {
-    "densenet-unet": "densenet_unet.DenseNetUNet",
-    "unet": "unet.UNet",
-    "utnet": "utnet.UTNet",
-    "sd-utnet": "sdnet.SDUTNet",
-    "sdnet": "sdnet.SDNet",
-}
-"""Module and class of each model, within this package. A model's options are its class' keyword arguments."""
 
 MODEL_SUMMARIES = {
     "densenet-unet": "U-Net of FLAMES on the first blocks of a DenseNet121, 31 million parameters",
@@ -29,8 +20,20 @@ MODEL_SUMMARIES = {
     "sd-utnet": "disentangled model: content by a UTNet, and a style of its own for each client",
     "sdnet": "disentangled model: content by a plain U-Net, and a style of its own for each client",
 }
-"""Description of each model, in one line, for the help."""
+"""Description of each built-in model, in one line, for the help."""
 
+MODELS: Registry[Callable[..., "SegmentationModel"]] = Registry(
+    "models",
+    {
+        "densenet-unet": "flames_cli.learn.models.densenet_unet:DenseNetUNet",
+        "unet": "flames_cli.learn.models.unet:UNet",
+        "utnet": "flames_cli.learn.models.utnet:UTNet",
+        "sd-utnet": "flames_cli.learn.models.sdnet:SDUTNet",
+        "sdnet": "flames_cli.learn.models.sdnet:SDNet",
+    },
+    MODEL_SUMMARIES,
+)
+"""Class of each model. A model's options are its class' keyword arguments."""
 
 _SEEDING = Lock()
 
@@ -49,13 +52,9 @@ def model_class(name: str) -> Callable[..., "SegmentationModel"]:
     """Import and return the class of the model `name`.
 
     Raises:
-        FlamesError: the name is not one of MODELS.
+        FlamesError: the name is not known, or its plug-in cannot be used.
     """
-    if name not in MODELS:
-        raise FlamesError(f"unknown model {name!r}: choose one of {', '.join(sorted(MODELS))}")
-    module, _, class_name = MODELS[name].partition(".")
-    found: Callable[..., SegmentationModel] = getattr(import_module(f"{__name__}.{module}"), class_name)
-    return found
+    return MODELS.look_up(name)
 
 
 def build_model(

@@ -15,6 +15,7 @@ from flames_cli import __version__
 from flames_cli.core.addresses import split_address
 from flames_cli.errors import FlamesError
 from flames_cli.flower.health import EXPIRED, NOT_YET, connect
+from flames_cli.flower.processes import uses_socks
 from flames_cli.stages.deploy.findings import Finding, ok, problem, skipped, warning
 from flames_cli.store.deployment.certificates import describe_certificate, describe_pem
 from flames_cli.store.files.atomic import reason_of
@@ -82,7 +83,17 @@ def check_port(port: int, authority: Path) -> Finding:
 
 def _proxy(host: str) -> Iterator[Finding]:
     """Warn of a proxy in the environment: Flower's connections use it, unlike those of this check."""
-    if urllib.request.getproxies().keys() & {"https", "all"} and not urllib.request.proxy_bypass(host):
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(host):
+        return
+    if proxy.lower().startswith("socks") and not uses_socks():
+        yield warning(
+            "the node's connections do not go through the SOCKS proxy of the environment (HTTPS_PROXY or "
+            "ALL_PROXY)",
+            f"if {host} can be reached only through it: pip install socksio; else add {host} to NO_PROXY",
+        )
+    else:
         yield warning(
             "the node's connections would go through a proxy (HTTPS_PROXY), which this check does not use",
             f"add {host} to NO_PROXY, unless it can be reached only through the proxy",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flames_cli import __version__
 from flames_cli.config import EvaluateConfig
-from flames_cli.core.scores.extra_metrics import METRICS
+from flames_cli.core.scores.extra_metrics import extra_metrics
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
 from flames_cli.learn.segment import Ensemble
@@ -304,7 +304,7 @@ def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> d
         **cross,
     }
     if config.metrics:
-        options[METRIC_FACTS] = {name: METRICS.look_up(name).facts for name in config.metrics}
+        options[METRIC_FACTS] = {one.name: one.facts for one in extra_metrics(config.metrics)}
     return {**options, "on": list(config.on), "model": config.model} if config.on else options
 
 

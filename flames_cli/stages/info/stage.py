@@ -37,20 +37,25 @@ def info(workspace: Path) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "cpus": available_cores(),
         "devices": describe_devices(),
-        "datasets": {
-            name: f"{reader.organ} {reader.modality}" if reader.modality else "your own, listed in a CSV"
-            for name, reader in READERS.items()
-        },
+        "datasets": {name: _describe_reader(name) for name in READERS},
         "models": sorted(MODELS),
-        "strategies": {name: algorithm.summary for name, algorithm in ALGORITHMS.items()},
+        "strategies": {name: ALGORITHMS.summary(name) for name in ALGORITHMS},
         "workspace": {
             "path": str(workspace),
+            "exists": workspace.is_dir(),
             "preprocessed": sorted(path.stem for path in workspace.glob("preprocessed/*.h5")),
             "partitions": list_partitions(workspace),
             "runs": [path.name for path in list_runs(workspace)],
             "models": list_names(workspace),
         },
     }
+
+
+def _describe_reader(name: str) -> str:
+    if name not in READERS.builtin:
+        return READERS.summary(name)
+    reader = READERS[name]
+    return f"{reader.organ} {reader.modality}" if reader.modality else "your own, listed in a CSV"
 
 
 def _version(package: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flames_cli.core.splits import SETS, SplitUnit
 from flames_cli.errors import FlamesError
-from flames_cli.readers import find_reader
+from flames_cli.readers import ALIASES, READERS
 from flames_cli.store.cases import CaseInfo, SetInfo
 from flames_cli.store.h5 import Selection, read_preprocessed_cases
 
@@ -70,9 +70,13 @@ def by_collection(datasets: Iterable[DataSet]) -> list[list[DataSet]]:
 
 
 def reader_name(name: str) -> str:
-    """Return the name of the reader that has `name` among its names; `name` itself if no reader has."""
-    reader = find_reader(name)
-    return reader.name if reader else name
+    """Return the name of the reader that has `name` among its names; `name` itself if no reader has.
+
+    No reader is loaded: a data set can be divided without the plug-in that read it.
+    """
+    lower = name.lower()
+    known = ALIASES.get(lower, lower)
+    return known if known in READERS else name
 
 
 def find_named(option: str, name: str, datasets: Sequence[DataSet]) -> list[DataSet]:

@@ -7,6 +7,7 @@ import pytest
 
 from flames_cli import __version__
 from flames_cli.fed.messages import PROTOCOL
+from flames_cli.flower.processes import uses_socks
 from flames_cli.stages.deploy.check_connection import Answer, check_clock, check_connection, check_port
 from flames_cli.stages.deploy.findings import passed
 from flames_cli.stages.deploy.init import init_deployment, renew_certificate
@@ -181,6 +182,14 @@ def test_a_proxy_is_warned_of_without_its_password(deployment, serve, monkeypatc
     assert "password" not in str(findings)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert [one.state for one in at_site(deployment)] == ["ok"] * 4
+
+
+def test_a_socks_proxy_that_is_not_used_is_warned_of(deployment, serve, monkeypatch):
+    serve()
+    monkeypatch.setenv("all_proxy", "socks5://user:password@proxy:1080")
+    finding = at_site(deployment)[0]
+    assert (finding.state, "pip install socksio" in finding.fix) == ("warning", not uses_socks())
+    assert "password" not in str(finding)
 
 
 def test_a_free_port_and_one_with_our_own_server_are_well(deployment, serve):

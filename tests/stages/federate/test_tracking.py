@@ -204,5 +204,5 @@ def test_a_tracker_named_twice_is_used_once():
     assert FederateConfig(track=("csv", "csv")).track == ("csv",)
 
 
-def test_the_option_names_every_tracker():
-    assert FederateConfig(track=TRACKERS).track == TRACKERS
+def test_the_option_takes_every_tracker_once():
+    assert FederateConfig(track=(*TRACKERS, "csv")).track == tuple(TRACKERS)

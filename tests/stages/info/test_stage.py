@@ -29,6 +29,7 @@ def test_an_empty_workspace_holds_nothing(tmp_path):
     held = info(tmp_path / "none")["workspace"]
     assert held == {
         "path": str(tmp_path / "none"),
+        "exists": False,
         "preprocessed": [],
         "partitions": [],
         "runs": [],
