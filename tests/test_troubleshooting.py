@@ -53,9 +53,10 @@ TELLING = {
     "stages/deploy/node.py": {"join"},
     "stages/deploy/node_log.py": {"EXPLAINED", "_lost_summary"},
     "stages/deploy/server.py": {"_keep_running"},
-    "stages/federate/start_warnings.py": {"few_steps"},
+    "stages/federate/start_warnings.py": {"few_steps", "drawn_models"},
     "stages/federate/resuming.py": {"resume"},
     "stages/runs/removal.py": {"_busy"},
+    "stages/seen_patients.py": {"_not_known"},
     "store/deployment/folders.py": {"_WHERE"},
     "store/files/locks.py": {"reading_partition", "writing_partition"},
     "store/deployment/node_keys.py": {"_unusable"},
@@ -66,6 +67,7 @@ and fed that give a reason or None are known by that."""
 
 ELSEWHERE = {
     "config/loading.py",
+    "config/section.py",
     "fed/engines/submitted.py",
     "fed/event_log.py",
     "fed/roster.py",

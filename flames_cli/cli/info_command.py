@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from flames_cli.cli.names import check_name
-from flames_cli.cli.options import Json, Workspace, check_workspace, parse_numbers
+from flames_cli.cli.options import Json, Workspace, parse_numbers
 from flames_cli.errors import FlamesError
+from flames_cli.stages.entrance import check_workspace
 from flames_cli.store import DEFAULT_WORKSPACE
 
 SIZE = 240

@@ -7,10 +7,11 @@ import click
 import typer
 
 from flames_cli.cli.names import check_name
-from flames_cli.cli.options import Json, Workspace, check_workspace, parse_numbers
+from flames_cli.cli.options import Json, Workspace, parse_numbers
 from flames_cli.cli.runs_command import is_terminal
 from flames_cli.cli.section_command import complete
 from flames_cli.errors import FlamesError
+from flames_cli.stages.entrance import check_workspace
 from flames_cli.store import DEFAULT_WORKSPACE
 
 models = typer.Typer(

@@ -29,6 +29,7 @@ from flames_cli.learn.model_pool import POOL
 from flames_cli.learn.models import build_model, check_options
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.models.freezing import frozen
 from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, LocalRound, PluginRule, TrainResult
 from flames_cli.store.client_state import delete_client_state_from, load_client_state, save_client_state
@@ -150,7 +151,11 @@ def receive_model(
     check_options(request.model, options)
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
-    with POOL.lend(request.model, request.training.norm, options, device, precision) as model:
+    training = request.training
+    with (
+        POOL.lend(request.model, training.norm, options, device, precision) as model,
+        frozen(model, training.freeze),
+    ):
         own: Weights = {}
         if request.style_stays:
             own = state.get(STYLE) or _initial_style(request, options)

@@ -167,7 +167,16 @@ class Epochs:
         known.steps[self.local.client] = self.steps
         compiled = partial(self._loss, forward=compiled_forward()) if self._compiles() else None
         # The renderer of another client's style is another one in every round.
-        kind = None if self.style else (self.precision, options.dice_weight, options.per_pixel_focal)
+        kind = (
+            None
+            if self.style
+            else (
+                self.precision,
+                options.dice_weight,
+                options.per_pixel_focal,
+                options.freeze,
+            )
+        )
         plan = Plan(kind, compiled, options.batch_size)
         return Steps(self.model, self._loss, plan, self.device, self.notes.append)
 

@@ -139,7 +139,8 @@ def _train_and_select(training: Epochs) -> "_SelectedEpoch":
 
 def _make_local_update(model: SegmentationModel, local: LocalRound) -> LocalUpdate:
     options, controls = local.options, local.controls
-    optimiser = make_optimiser(options.optimiser, model.parameters(), options.lr, options.weight_decay)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = make_optimiser(options.optimiser, trained, options.lr, options.weight_decay)
     correction = None
     if controls:
         correction = {name: control - controls.client[name] for name, control in controls.server.items()}

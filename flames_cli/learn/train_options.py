@@ -115,6 +115,12 @@ class TrainOptions:
         "with frozen statistics, as the authors of FLAMES train.",
         MODEL,
     )
+    freeze: Literal["none", "encoder"] = option(
+        "none",
+        "Part of the model that is not trained: encoder keeps its weights and its statistics of BatchNorm as "
+        "they were at the start.",
+        MODEL,
+    )
     proximal_mu: float = option(
         0.01, "Proximal coefficient μ of fedprox (0: plain fedavg).", STRATEGY, ge=0, le=1e6
     )

@@ -6,6 +6,8 @@ This module imports neither Flower nor torch and touches no file.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.blends import make_blend
@@ -276,6 +278,8 @@ class _ModelGroup:
         """Return why `report` cannot be used; None if it can."""
         if reason := rejection_reason(report, self._shared, self.entries.variances):
             return reason
+        if changed := self._find_unfrozen(report):
+            return f"it changed '{changed}', which is frozen; install the same version everywhere"
         if reason := self._blend.rejection_reason(report):
             return reason
         if self._algorithm.needs_steps and report.n_steps <= 0:
@@ -291,6 +295,12 @@ class _ModelGroup:
             return f"its image decoder: {fault}"
         return None
 
+    def _find_unfrozen(self, report: Report) -> str:
+        """Return the first frozen entry that `report` changed; "" if there is none."""
+        names = (name for name in report.weights if name in self.entries.frozen)
+        changed = (name for name in names if not np.array_equal(report.weights[name], self._start[name]))
+        return next(changed, "")
+
     def add(self, report: Report) -> None:
         """Add a good report."""
         self.n_reports += 1
@@ -305,7 +315,9 @@ class _ModelGroup:
     def finish(self, old: OptimiserState, round_: int, n_clients: int) -> tuple[Weights, dict[str, Weights]]:
         """Return the group's new model and optimiser state; entries that are not shared are unchanged."""
         self._blend.n_clients = n_clients
-        blend = {**self._start, **self._blend.server()}
+        # A mean of equal numbers may differ in its last bit.
+        kept = select(self._start, self.entries.frozen)
+        blend = {**self._start, **self._blend.server(), **kept}
         stepped, changed = self._step(blend, old, round_)
         if self._algorithm.clients_correct_gradients:
             if n_clients < self.n_reports:

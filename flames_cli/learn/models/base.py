@@ -37,6 +37,19 @@ class SegmentationModel(nn.Module, ABC):
         """Return the names of the state-dict entries that model style, not anatomy; none in a plain model."""
         return frozenset()
 
+    def encoder_entries(self) -> frozenset[str]:
+        """Return the names of the state-dict entries of the encoder, which `--freeze encoder` does not train.
+
+        An empty set: the model does not say which they are, and cannot be trained in this way.
+        """
+        return frozenset()
+
+    def entries_below(self, *parts: str) -> frozenset[str]:
+        """Return the names of the state-dict entries of the modules `parts`, such as `content.encoders`,
+        buffers included."""
+        starts = tuple(f"{part}." for part in parts)
+        return frozenset(name for name in self.state_dict() if name.startswith(starts))
+
     def renderer_entries(self) -> frozenset[str]:
         """Return the `style_entries` of the renderer, which draws images; none in a plain model."""
         return frozenset()

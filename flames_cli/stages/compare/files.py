@@ -22,6 +22,8 @@ from flames_cli.store.files.locks import in_turn
 from flames_cli.store.schema import COMPARISON, check_stamp, read_json, stamp
 
 SUMMARY = "comparison.json"
+TABLES = ("means", "differences", "fairness")
+"""Names of the tables with all numbers."""
 LINE_COLUMNS = ("table", "kind", "label", "modality", "organ", "dataset", "unseen_site")
 MEAN_COLUMNS = ("n", "n_patients", "n_missed", "replicates", "mean", "sd", "low", "high")
 DIFFERENCE_COLUMNS = (
@@ -84,10 +86,8 @@ def write_comparison(result: Comparison, draw: Callable[[Comparison], None]) -> 
 
 def _write_tables(result: Comparison) -> None:
     folder, runs, tables = result.folder, result.runs, result.tables
-    write_csv(folder / "means.csv", ["metric", *LINE_COLUMNS, "run", *MEAN_COLUMNS], [*_mean_rows(result)])
-    header = ["metric", *LINE_COLUMNS, "run", "reference", *DIFFERENCE_COLUMNS]
-    write_csv(folder / "differences.csv", header, [*_difference_rows(result)])
-    write_csv(folder / "fairness.csv", ["metric", "run", *FAIRNESS_COLUMNS], [*_fairness_rows(result)])
+    for name in TABLES:
+        write_csv(folder / f"{name}.csv", *_table(result, name))
     for option in result.metrics:
         for table in tables.tables:
             if scores := tables.of(option, table):
@@ -99,6 +99,31 @@ def _write_tables(result: Comparison) -> None:
         if len(runs) > 1 and differences:
             shown = difference_table(differences, runs, detail=True)
             _write_text_table(folder / f"differences-{option}", shown, result)
+
+
+def _table(result: Comparison, name: str) -> tuple[list[str], list[list[object]]]:
+    """Return the header and the rows of one of TABLES."""
+    match name:
+        case "means":
+            return ["metric", *LINE_COLUMNS, "run", *MEAN_COLUMNS], [*_mean_rows(result)]
+        case "differences":
+            header = ["metric", *LINE_COLUMNS, "run", "reference", *DIFFERENCE_COLUMNS]
+            return header, [*_difference_rows(result)]
+        case _:
+            return ["metric", "run", *FAIRNESS_COLUMNS], [*_fairness_rows(result)]
+
+
+def records(result: Comparison, name: str) -> list[dict[str, Any]]:
+    """Return the rows of one of TABLES by column; a number that is not defined is None."""
+    header, rows = _table(result, name)
+    numbers = {*MEAN_COLUMNS, *DIFFERENCE_COLUMNS, *FAIRNESS_COLUMNS} - {"family", "worst_client"}
+    return [
+        {
+            column: None if column in numbers and cell == "" else cell
+            for column, cell in zip(header, row, strict=True)
+        }
+        for row in rows
+    ]
 
 
 def _is_of_same_evaluations(result: Comparison) -> bool:

@@ -148,6 +148,8 @@ def find_models_under_test(
     entry, modality = held_out.entry, held_out.entry.modality
     if isinstance(entry, ClientEntry):
         group = algorithm.model_group_of(entry.name, modality)
+        if group not in state.server:  # the client took no part, and nobody else trained such a model
+            return
         weights = state.final_model_for(entry.name, group, modality)
         yield ModelUnderTest(entry.name, modality, held_out.split, weights, clients=(entry,))
         return
@@ -183,6 +185,11 @@ def find_models_under_test(
 def find_untested(partition: Partition, state: State) -> dict[str, str]:
     """Return the clients and modalities that are in no table, each with its reason."""
     untested = {
+        client.name: "it took no part in the run"
+        for client in partition.clients
+        if client.name not in state.clients
+    }
+    untested |= {
         client.name: f"no test {NOUNS[client.patient_unit]}"
         for client in partition.clients
         if not client.images["test"]

@@ -91,7 +91,8 @@ def _find_clients(
 ) -> tuple[ClientFacts, ...]:
     """Return the clients of a run. Those of real nodes are not the clients of a partition on this machine."""
     if not ENGINES[made.engine].clients_hold_their_data and (name := name_now(workspace, tables)):
-        return clients_of_partition(open_partition(workspace, name))
+        found = clients_of_partition(open_partition(workspace, name))
+        return tuple(one for one in found if not made.clients or one.name in made.clients)
     joined = clients_that_joined(read_clients(run.joined_clients))
     return joined or clients_of_records(read_rounds(run.rounds))
 

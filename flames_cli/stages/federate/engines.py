@@ -69,6 +69,11 @@ def check_engine(config: FederateConfig, pooled: bool) -> None:
                 f"strategy {config.strategy} pools the clients' data, which real nodes never send; "
                 "take another --strategy, or --engine inline if the data are on this machine"
             )
+        if config.clients:
+            raise FlamesError(
+                f"got --clients {','.join(config.clients)} with --engine {config.engine}, whose nodes decide "
+                "themselves to take part; leave --clients out, and start only the nodes of these clients"
+            )
         deployment = read_deployment(config.deployment)
         require_superlink(deployment.flower_home, deployment.port, deployment.ca_certificate)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flames_cli.arrays import Weights
@@ -113,11 +113,22 @@ def choose_privacy(config: FederateConfig) -> Privacy | None:
     return Privacy(config.dp_noise, config.dp_clip, config.dp_delta or DELTA)
 
 
-def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights | None) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """Initial weights that are not drawn by seed."""
+
+    every: Weights | None = None
+    """Weights of every model that has none in `by_model`; None: these are drawn by seed."""
+    by_model: Mapping[str, Weights] = field(default_factory=dict)
+    """Weights by modality, or by client (see `fed.plan.client_model`)."""
+
+
+def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial | None) -> Plan:
     """Return the plan of a run with these options and facts (of its images), which are those of its
     config.toml.
 
-    `initial` is the initial model of a run that continues; None: it is made here.
+    `initial` are the stored weights of a run that continues, or those of `--start-from`; None: the initial
+    model is made here.
 
     Raises:
         FlamesError: as `choose_algorithm`, or the images or the batches are too small for the model, or its
@@ -126,7 +137,10 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
     algorithm = choose_algorithm(config)
     size, channels = int(facts["size"]), int(facts.get("channels", 1))
     options = options_for(channels, config.model_options)
-    model = _initial_model(config, options, size, encoder_weights_of(config) if initial is None else "none")
+    _check_freeze(config)
+    given = initial or Initial()
+    encoder_weights = encoder_weights_of(config) if given.every is None else "none"
+    model = _initial_model(config, options, size, encoder_weights)
     fewest = smallest_batch(model, size)
     if config.training.batch_size < fewest:
         raise FlamesError(
@@ -140,7 +154,9 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         seed=config.seed,
         model=config.model,
         model_options=options,
-        initial=to_weights(model) if initial is None else initial,
+        initial=to_weights(model) if given.every is None else given.every,
+        starts=given.by_model,
+        draws_others=bool(given.by_model) and given.every is None,
         size=size,
         channels=channels,
         smallest_batch=fewest,
@@ -155,8 +171,21 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         run=str(facts.get("token", "")),
         run_name=config.run_name,
         strategy=config.strategy,
-        entries=describe_entries(model, config.share, config.style_from is not None),
+        entries=describe_entries(model, config.share, config.style_from is not None, config.training.freeze),
     )
+
+
+def _check_freeze(config: FederateConfig) -> None:
+    """Raise FlamesError if the frozen part of the model would be drawn by seed."""
+    if (
+        config.training.freeze != "none"
+        and config.start_from is None
+        and encoder_weights_of(config) == "none"
+    ):
+        raise FlamesError(
+            f"got --freeze {config.training.freeze} with weights that are drawn by seed, which would never "
+            "be trained, expected trained ones; pass --start-from or --encoder-weights, or leave --freeze out"
+        )
 
 
 def own_training_of(config: FederateConfig) -> dict[str, dict[str, float]]:
@@ -209,5 +238,7 @@ def _initial_model(
 
 
 def encoder_weights_of(config: FederateConfig) -> str:
-    """Return the requested encoder weights, else ImageNet's for the model that has them."""
-    return config.encoder_weights or ("imagenet" if config.model == "densenet-unet" else "none")
+    """Return the requested encoder weights, else ImageNet's for the model that has them, unless all weights
+    are given."""
+    usual = "imagenet" if config.model == "densenet-unet" and config.start_from is None else "none"
+    return config.encoder_weights or usual

@@ -49,6 +49,8 @@ BEFORE = {
     "norm": "batch",
     "fraction": 1.0,
     "ema": 0.0,
+    "freeze": "none",
+    "clients": [],
     "loss": "dice-focal",
     "augmentations": [],
 }

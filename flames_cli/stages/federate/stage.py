@@ -28,6 +28,7 @@ from flames_cli.stages.federate.run_files import (
     write_new_run,
 )
 from flames_cli.stages.federate.run_log import logged
+from flames_cli.stages.federate.start import Start, read_start
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.tracking import tracked
 from flames_cli.stages.federate.validation import Validation, read_validation
@@ -119,12 +120,12 @@ def federate(
         facts = {**make_facts(config, images), **planned.as_facts(), "token": run_token(None)}
         folder = run_folder(config.workspace, config.run_name)
         # Before any lock: a wrong option leaves the workspace unchanged.
-        plan = None if folder.path.exists() else make_plan(config, facts, None)
+        new = None if folder.path.exists() else _plan_new(config, images, facts)
         # Locked from here on: the next steps may delete or rewrite the run.
         held.enter_context(locked(folder.path))
         wait_until_free(rounds_of(folder.path), ORPHAN_SECONDS)
         listen = _collect_notes(notes, on_event)
-        made, resumed = _prepare(config, folder, facts, plan, nodes, listen)
+        made, resumed = _prepare(config, folder, images, facts, new, nodes, listen)
         for note in resumed.notes if resumed else ():
             listen(Noted(note))
         if made or notes:
@@ -164,7 +165,21 @@ def _find_kept(run: RunFolder, config: FederateConfig) -> dict[str, bool] | None
 def check_inputs(config: FederateConfig) -> None:
     """Check that a run with these options can begin, without a change of any file; raises as `federate`."""
     images, _ = _find_inputs(config)
-    make_plan(config, make_facts(config, images), None)
+    _plan_new(config, images, make_facts(config, images))
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """Plan of a run that does not exist yet, and the weights from which it starts."""
+
+    plan: Plan
+    start: Start
+
+
+def _plan_new(config: FederateConfig, images: Images, facts: dict[str, Any]) -> _New:
+    """Return the plan of a new run; raises as `make_plan` and `read_start`."""
+    start = read_start(config, images)
+    return _New(make_plan(config, facts, start.initial), start)
 
 
 def set_run_aside(run: RunFolder) -> str:
@@ -207,8 +222,9 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
 def _prepare(
     config: FederateConfig,
     run: RunFolder,
+    images: Images,
     facts: dict[str, Any],
-    plan: Plan | None,
+    new: _New | None,
     nodes: list[NodeConfig],
     on_event: OnEvent,
 ) -> tuple[Prepared | None, Resumed | None]:
@@ -227,9 +243,12 @@ def _prepare(
         write_config(run.config, {"federate": options, "run": facts})
     else:
         # The plan first: a wrong option must not rename the run that --fresh replaces.
-        plan = plan or make_plan(config, facts, None)
-        if aside := write_new_run(run, config, options, plan, facts):
+        new = new or _plan_new(config, images, facts)
+        plan = new.plan
+        if aside := write_new_run(run, config, options, plan, {**facts, **new.start.facts}):
             on_event(Noted(describe_aside(run.name, aside)))
+        for note in new.start.notes:
+            on_event(Noted(note))
     if not finished:
         run.client_tests.unlink(missing_ok=True)
     return Prepared(config, run, plan, resumed.state if resumed else None, nodes), resumed
