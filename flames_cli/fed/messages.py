@@ -101,7 +101,7 @@ class TrainRequest:
     initial_seed: int = 0
     """Seed of the initial values of those weights that the server never sends."""
     rule: str = "plain"
-    """Local update rule (`Algorithm.local_update`)."""
+    """Local update rule (`fed.plugin_rules`)."""
     share: str = "all"
     """Entries that clients share: all, or content (the style of a disentangled model stays at the client)."""
     report_style: bool = False

@@ -112,9 +112,10 @@ class Registry(Mapping[str, T]):
                 )
         near = get_close_matches(name, [*self], n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
+        known = ", ".join(self) or "none, since no plug-in offers one"
         raise FlamesError(
-            f"{self.word} '{name}' is not known{meant}; choose one of {', '.join(self)}; a plug-in may offer "
-            "it: `flames info --plugins`"
+            f"{self.word} '{name}' is not known{meant}; choose one of {known}; a plug-in may offer it: "
+            "`flames info --plugins`"
         )
 
     def origin(self, name: str) -> Origin | None:
