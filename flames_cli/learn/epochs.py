@@ -155,13 +155,18 @@ class Epochs:
 
     def _step(self, images: Tensor, masks: Tensor, cases: Sequence[int], losses: "Losses") -> None:
         """Make one step of the local update, and add its loss to `losses`."""
-        options = self.local.options
-        losses.add(self.passes.differentiate(images, masks), len(images))
-        if options.grad_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.grad_clip)
+        losses.add(self._differentiate(images, masks), len(images))
         if self.local_update.uses_scale:
             self.local_update.scale = batch_scale(masks, cases, self.train)
+        self.local_update.differentiate = partial(self._differentiate, images, masks)
         self.local_update.step()
+
+    def _differentiate(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Leave the gradients of a batch, clipped if asked for, in the parameters; return the loss."""
+        loss, limit = self.passes.differentiate(images, masks), self.local.options.grad_clip
+        if limit is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        return loss
 
     @cached_property
     def criterion(self) -> Loss:

@@ -11,6 +11,7 @@ PLACES = {
     "models": "flames_cli.learn.models:MODELS",
     "strategies": "flames_cli.fed.algorithms:ALGORITHMS",
     "readers": "flames_cli.readers:READERS",
+    "metrics": "flames_cli.core.scores.extra_metrics:METRICS",
     "losses": "flames_cli.learn.loss_registry:LOSSES",
     "augmentations": "flames_cli.learn.augmentations:AUGMENTATIONS",
     "trackers": "flames_cli.trackers:TRACKERS",

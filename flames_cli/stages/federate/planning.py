@@ -48,7 +48,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         raise FlamesError(
             f"strategy {config.strategy} exchanges no styles between clients; leave --style-from out"
         )
-    if config.server_momentum and (algorithm.blend != "mean" or algorithm.alone):
+    if config.server_momentum and not algorithm.averages:
         raise FlamesError(
             f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
             "or use a strategy that averages, such as fedavg or fedgs"
