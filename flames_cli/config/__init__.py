@@ -13,6 +13,7 @@ from flames_cli.config.loading import (
     facts_of,
     keys_with,
     load_section,
+    options_of_run,
 )
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
 from flames_cli.config.section import PANELS, Section, suggest
@@ -47,5 +48,6 @@ __all__ = [
     "facts_of",
     "keys_with",
     "load_section",
+    "options_of_run",
     "suggest",
 ]

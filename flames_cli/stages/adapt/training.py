@@ -12,7 +12,7 @@ from flames_cli.learn.models import build_model, options_for
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.train_options import LocalRound, TrainOptions
 from flames_cli.stages.adapt.inputs import Inputs
-from flames_cli.stages.federate.planning import check_batch_size
+from flames_cli.stages.federate.planning import check_batch_size, probe_plugins
 from flames_cli.stages.progress import Progress
 from flames_cli.store.h5 import read_shard_sets
 
@@ -49,7 +49,8 @@ def train(config: AdaptConfig, inputs: Inputs, progress: Progress) -> Trained:
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device, made.model)
     model = build_model(made.model, seed=0, norm=made.norm, **options_for(image.channels, made.options))
-    check_batch_size(model, made.model, image.size, options.batch_size)
+    fewest = check_batch_size(model, made.model, image.size, options.batch_size)
+    probe_plugins(options, made.model, model, image.size, fewest)
     load_weights(model, inputs.weights)
     sets = {name: ShardDataset(read_shard_sets(inputs.shard, name)) for name in ("train", "val")}
     local = LocalRound(

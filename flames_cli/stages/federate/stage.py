@@ -34,6 +34,7 @@ from flames_cli.stages.federate.tracking import tracked
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.partition.notes import describe_lost_sites
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
+from flames_cli.stages.run_plugins import PLUGINS, plugins_of, require_packages, require_run_plugins
 from flames_cli.store.clients import read_clients
 from flames_cli.store.files.aside import set_aside
 from flames_cli.store.files.locks import locked, reading_partition, rounds_of, wait_until_free
@@ -113,12 +114,14 @@ def federate(
             run of that name with other options; no valid report in a round.
     """
     notes: list[str] = []
+    folder = run_folder(config.workspace, config.run_name)
+    if folder.config.is_file() and not config.fresh:
+        require_run_plugins(folder)  # a message on a missing plug-in says more than one on an unknown name
     with ExitStack() as held:
         if not ENGINES[config.engine].clients_hold_their_data:
             held.enter_context(reading_partition(config.workspace, config.partition))
         images, nodes = _find_inputs(config)
         facts = {**make_facts(config, images), **planned.as_facts(), "token": run_token(None)}
-        folder = run_folder(config.workspace, config.run_name)
         # Before any lock: a wrong option leaves the workspace unchanged.
         new = None if folder.path.exists() else _plan_new(config, images, facts)
         # Locked from here on: the next steps may delete or rewrite the run.
@@ -209,8 +212,10 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
     """Return the images, and the nodes on this machine; wrong options raise here, before a run is touched."""
     algorithm = choose_algorithm(config)
     check_trackers(config.track)
+    if ENGINES[config.engine].clients_hold_their_data:
+        require_packages(config)
     images = find_images(config)
-    check_engine(config, algorithm.pooled)
+    check_engine(config, algorithm)
     if algorithm.privacy:
         check_accountant()
     if not images.partition or ENGINES[config.engine].clients_hold_their_data:
@@ -263,7 +268,7 @@ def _has_work_left(run: RunFolder, config: FederateConfig, resumed: Resumed) -> 
 
 def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:
     """Return the facts of a run for its config.toml."""
-    device = pick_device(config.device)
+    device, plugins = pick_device(config.device), plugins_of(config)
     return {
         "flames": __version__,
         PARTITION_SHA256: images.partition.sha256 if images.partition else None,
@@ -272,4 +277,5 @@ def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:
         "device": device.type,
         "precision": pick_precision(config.precision, device, config.model),
         MACHINES: [describe_machine()],
+        **({PLUGINS: [one.fact for one in plugins]} if plugins else {}),
     }
