@@ -429,7 +429,7 @@ def test_true_and_false_are_no_numbers_and_no_texts(section, write):
 
 
 def test_true_is_no_number_from_python_either():
-    with pytest.raises(ValidationError, match="lr"):
+    with pytest.raises(FlamesError, match="lr"):
         FederateConfig(lr=True)
     assert FederateConfig(fresh=True).fresh
 

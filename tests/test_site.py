@@ -13,7 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from docs import generate
-from flames_cli.config import SECTIONS, load_section
+from flames_cli.config import SECTIONS, SHARED, load_section
 from tests.test_docs import EVERY_PAGE, ROOT, headings_in
 
 GITHUB = MarkdownIt("commonmark").enable("table")
@@ -111,4 +111,4 @@ def test_the_page_of_keys_is_a_configuration_with_all_defaults(tmp_path):
     file.write_text("\n".join(keys for _, keys in generate.tables()))
     for kind in SECTIONS.values():
         assert load_section(kind, {}, file).model_dump(exclude=PATHS) == kind().model_dump(exclude=PATHS)
-    assert set(tomllib.loads(file.read_text())) == {*SECTIONS, "workspace", "seed"}
+    assert set(tomllib.loads(file.read_text())) == {*SECTIONS, *SHARED}

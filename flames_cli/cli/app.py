@@ -6,9 +6,7 @@ options are checked.
 
 import io
 import logging
-import os
 import sys
-import warnings
 from typing import Annotated
 
 import typer
@@ -29,6 +27,7 @@ from flames_cli.cli.preprocess_command import preprocess
 from flames_cli.cli.report_command import report
 from flames_cli.cli.runs_command import runs
 from flames_cli.cli.section_command import FederateCommand, SectionCommand
+from flames_cli.stages.entrance import set_up_process
 
 app = typer.Typer(
     cls=FlamesGroup,
@@ -56,12 +55,7 @@ def flames(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Set up the environment of every command."""
-    # Flower asks this variable on import: nothing is sent from a hospital unless its owner says so.
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    # Torch's threads spin long while they wait, which starves a busy machine (docs/performance.md).
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    # Libraries warn of odd files by path; what matters of that is an error of ours, which names the file.
-    warnings.filterwarnings("ignore", module=r"PIL|pydicom|nibabel")
+    set_up_process()
     # Where its folder cannot be written, it says so at every start, and works.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     outlive_terminal()

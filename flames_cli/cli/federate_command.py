@@ -6,8 +6,9 @@ from typing import Any
 import click
 import typer
 
-from flames_cli.cli.options import build_config, check_options, typed_options
+from flames_cli.cli.options import build_config, typed_options
 from flames_cli.errors import FlamesError
+from flames_cli.stages.entrance import check_options
 
 
 def federate(ctx: typer.Context) -> None:
@@ -49,25 +50,10 @@ def federate(ctx: typer.Context) -> None:
 
 
 def resumed_config(ctx: click.Context, name: str | None) -> tuple[Any, dict[int, str] | None]:
-    """Return the configuration of run `name` (None: the newest), with those typed options that may change,
-    and the partition of each fold.
-
-    For a family of runs, or the newest run of one, it has all seeds and folds of the family.
-
-    Raises:
-        MissingArtifact: there is no such run, or no partition.
-        FlamesError: a typed option does not agree with the run's.
-    """
-    from flames_cli.config import FederateConfig, check_section, keys_with
-    from flames_cli.store.partitions import find_run_partition
-    from flames_cli.store.runs import (
-        PARTITION_SHA256,
-        find_runs,
-        list_differences,
-        planned_seeds,
-        read_config,
-        read_member,
-    )
+    """Return the options and partitions of run `name`, as `continued_options`; raises as it does, or if an
+    option cannot be with --resume."""
+    from flames_cli.config import FederateConfig
+    from flames_cli.stages.federate.continuing import continued_options
 
     typed = typed_options(ctx, FederateConfig)
     if ctx.params["config"] or typed.get("fresh"):
@@ -75,30 +61,6 @@ def resumed_config(ctx: click.Context, name: str | None) -> tuple[Any, dict[int,
         raise FlamesError(
             f"got {unfit} with --resume, which continues a run with its own options; leave one out"
         )
-    workspace = Path(ctx.params["workspace"])
-    known, (run, *others) = find_runs(workspace, name)
-    tables = read_config(run.config)
-    stored = {**tables.get("federate", {}), "workspace": workspace, "run": known}
-    folds = None
-    if tables.get("run", {}).get(PARTITION_SHA256):
-        stored["partition"] = find_run_partition(workspace, run)
-    if known != run.name and read_member(run).planned_seeds:
-        del stored["seed"]
-        stored["seeds"] = planned_seeds([run, *others])
-    if known != run.name and read_member(run).planned_folds:
-        from flames_cli.stages.federate.members import find_member_partitions
-
-        folds = find_member_partitions(workspace, [run, *others])
-        del stored["partition"]
-        stored["folds"] = ""
-    made = check_section(FederateConfig, stored, where=f"{run.config}: ").model_dump(mode="json")
-    options = check_section(FederateConfig, {**stored, **typed})
-    asked = options.model_dump(mode="json")
-    free = keys_with(FederateConfig, "may_change", True) | keys_with(FederateConfig, "stored", False)
-    if differing := list_differences(made, asked, (key for key in typed if key not in free)):
-        raise FlamesError(
-            f"run '{known}' was made with other options ({'; '.join(differing)}); leave them out to "
-            "continue it, or start another run without --resume and with --run NAME"
-        )
+    options, folds = continued_options(Path(ctx.params["workspace"]), name, typed)
     check_options(options)
     return options, folds

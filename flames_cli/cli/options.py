@@ -8,9 +8,9 @@ import click
 import typer
 from click.core import ParameterSource
 
-from flames_cli.cli.names import check_name
 from flames_cli.cli.section_command import BY_MODALITY, has_option, is_argument
 from flames_cli.errors import FlamesError
+from flames_cli.stages.entrance import check_options
 
 if TYPE_CHECKING:
     from flames_cli.config import Section
@@ -21,6 +21,15 @@ Workspace = Annotated[
     Path,
     typer.Option(
         "--workspace", envvar="FLAMES_WORKSPACE", help="Folder of all artifacts.", show_default=True
+    ),
+]
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        envvar="FLAMES_PLUGINS",
+        help="Python file with plug-ins of yours, for this machine; may be repeated.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -48,35 +57,6 @@ def build_config(ctx: click.Context, kind: type[SectionT]) -> SectionT:
     options = load_section(kind, typed_options(ctx, kind), Path(file) if file else None)
     check_options(options)
     return options
-
-
-def check_options(options: "Section") -> None:
-    """Check what the limits of an option cannot express: names, files of plug-ins, and the workspace.
-
-    Raises:
-        FlamesError: a strategy, a model or another member of a registry is not known, a file of plug-ins
-            cannot be used, or the workspace is a file.
-    """
-    from flames_cli.config import keys_with
-    from flames_cli.plugins import GROUPS, use_files
-
-    use_files(options.plugins)
-    for kind in GROUPS:
-        for key in keys_with(type(options), "names", kind):
-            asked = getattr(options, key)
-            for name in (asked,) if isinstance(asked, str) else asked:
-                check_name(kind, name)
-    check_workspace(options.workspace)
-
-
-def check_workspace(workspace: Path) -> None:
-    """Check that the workspace is not a file.
-
-    Raises:
-        FlamesError: it is a file.
-    """
-    if workspace.is_file():
-        raise FlamesError(f"{workspace} is a file, expected the workspace's folder; check --workspace")
 
 
 def typed_options(ctx: click.Context, kind: "type[Section]") -> dict[str, Any]:

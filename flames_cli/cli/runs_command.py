@@ -8,9 +8,10 @@ import click
 import typer
 from click.core import ParameterSource
 
-from flames_cli.cli.options import Json, Workspace, check_workspace
+from flames_cli.cli.options import Json, Workspace
 from flames_cli.cli.section_command import complete
 from flames_cli.errors import FlamesError
+from flames_cli.stages.entrance import check_workspace
 from flames_cli.store import DEFAULT_WORKSPACE
 
 runs = typer.Typer(

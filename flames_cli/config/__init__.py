@@ -12,10 +12,10 @@ from flames_cli.config.loading import (
     facts_of,
     keys_with,
     load_section,
-    suggest,
+    options_of_run,
 )
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
-from flames_cli.config.section import PANELS, Section
+from flames_cli.config.section import PANELS, Section, suggest
 from flames_cli.config.use import ExportConfig, PredictConfig, ReportConfig
 from flames_cli.config.values import DEFAULT_ROUND, MAX_NAME, NAME_PATTERN, Device, Precision, Wanted
 
@@ -46,5 +46,6 @@ __all__ = [
     "facts_of",
     "keys_with",
     "load_section",
+    "options_of_run",
     "suggest",
 ]

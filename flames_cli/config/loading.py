@@ -1,19 +1,14 @@
 """The options of one command: defaults, the file of --config, then what was typed."""
 
-import re
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-
-from pydantic import ValidationError
 
 from flames_cli.config.data import CheckConfig, PartitionConfig, PreprocessConfig
 from flames_cli.config.federation import FederateConfig
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
-from flames_cli.config.section import Section
+from flames_cli.config.section import Section, WrongOptions
 from flames_cli.config.use import ExportConfig, PredictConfig, ReportConfig
-from flames_cli.config.values import NAME_RULE
 from flames_cli.errors import FlamesError
 from flames_cli.store.files.parse import parse_toml, read_text
 from flames_cli.store.schema import RUN, check_stamp
@@ -72,7 +67,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     if "format" in content:
         # This is the config.toml of a run; its stamp and its facts are not options.
         check_stamp(content, RUN, file)
-        content = {"federate": content.get("federate", {})}
+        content = {"federate": options_of_run(content, file)}
     unknown = [key for key in content if key not in (*SECTIONS, *SHARED)]
     if unknown:
         known = ", ".join((*SHARED, *(f"[{name}]" for name in SECTIONS)))
@@ -91,6 +86,21 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     if problems:
         raise FlamesError(f"{file}: " + "; ".join(problems))
     return tables
+
+
+def options_of_run(tables: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Return the options in the config.toml of a run, as they are written.
+
+    Raises:
+        FlamesError: they name files of plug-ins: code that runs comes from the user alone.
+    """
+    options = tables.get("federate", {})
+    if isinstance(options, dict) and options.get("plugins"):
+        raise FlamesError(
+            f"{file} names files of plug-ins, which no file of a run may do; delete its line plugins, and "
+            "pass --plugin FILE with files that you trust"
+        )
+    return dict(options) if isinstance(options, dict) else {}
 
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -154,42 +164,9 @@ def _check_same_seed(made: FederateConfig, where: str) -> None:
 def _problems(kind: type[Section], values: Mapping[str, Any], where: str) -> list[str]:
     try:
         kind(**values)
-    except ValidationError as error:
-        found = {}
-        for item in error.errors():
-            # A union of int and float reports one mistake twice.
-            place = [part for part in item["loc"] if part not in ("int", "float")]
-            field = ".".join(part for part in place if isinstance(part, str))
-            message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
-            if item["type"] == "extra_forbidden":
-                message += suggest(field, kind.model_fields)
-            if item["type"] == "literal_error":
-                message += suggest(item["input"], re.findall("'([^']*)'", item["ctx"]["expected"]))
-            if item["type"] == "string_pattern_mismatch":
-                message = NAME_RULE
-            message += f" (got {_shown(item['input'])})"
-            found[(*place,)] = f"{where}{field}: {message}"
-        return list(found.values())
+    except WrongOptions as error:
+        return [f"{where}{problem}" for problem in error.problems]
     return []
-
-
-def _shown(value: Any) -> str:
-    """Return a rejected value as a message shows it: the texts of a repeatable option without brackets."""
-    if isinstance(value, tuple | list) and value and all(isinstance(part, str) for part in value):
-        return ", ".join(map(repr, value))
-    return repr(value)
-
-
-SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "gray": "grey"}
-"""Words that users may write for a known word to which they are not similar, or less than to another."""
-
-
-def suggest(word: object, known: Iterable[str]) -> str:
-    """Return ", did you mean …?" with the known word nearest to `word`; "" if none is near."""
-    words = [*known]
-    same = SYNONYMS.get(str(word).lower())
-    near = [same] if same in words else get_close_matches(str(word), words, n=1)
-    return f", did you mean {near[0]}?" if near else ""
 
 
 def facts_of(kind: type[Section], key: str) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """Declaration of an option, and the options that all commands share."""
 
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from flames_cli.config.values import Files, Seed
+from flames_cli.config.values import NAME_RULE, Files, Seed
+from flames_cli.errors import FlamesError
 from flames_cli.learn.train_options import FEDERATION, MODEL, STRATEGY, TRAINING
 from flames_cli.store import DEFAULT_WORKSPACE
 
@@ -63,8 +67,58 @@ def _takes_booleans(annotation: Any) -> bool:
     return annotation is bool or any(map(_takes_booleans, get_args(annotation)))
 
 
+SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "gray": "grey"}
+"""Words that users may write for a known word to which they are not similar, or less than to another."""
+
+
+def suggest(word: object, known: Iterable[str]) -> str:
+    """Return ", did you mean …?" with the known word nearest to `word`; "" if none is near."""
+    words = [*known]
+    same = SYNONYMS.get(str(word).lower())
+    near = [same] if same in words else get_close_matches(str(word), words, n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+class WrongOptions(FlamesError):
+    """Options of a section are wrong; the message has every problem as `field: message`."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def _describe(error: ValidationError, known: Iterable[str]) -> list[str]:
+    """Return each problem that pydantic found, as `field: message (got value)`."""
+    found = {}
+    for item in error.errors():
+        # A union of int and float reports one mistake twice.
+        place = [part for part in item["loc"] if part not in ("int", "float")]
+        field = ".".join(part for part in place if isinstance(part, str))
+        message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+        if item["type"] == "extra_forbidden":
+            message += suggest(field, known)
+        if item["type"] == "literal_error":
+            message += suggest(item["input"], re.findall("'([^']*)'", item["ctx"]["expected"]))
+        if item["type"] == "string_pattern_mismatch":
+            message = NAME_RULE
+        message += f" (got {_shown(item['input'])})"
+        found[(*place,)] = f"{field}: {message}"
+    return list(found.values())
+
+
+def _shown(value: Any) -> str:
+    """Return a rejected value as a message shows it: the texts of a repeatable option without brackets."""
+    if isinstance(value, tuple | list) and value and all(isinstance(part, str) for part in value):
+        return ", ".join(map(repr, value))
+    return repr(value)
+
+
 class Section(BaseModel):
-    """Options that all commands share; unknown keys are rejected."""
+    """Options that all commands share; unknown keys are rejected.
+
+    Raises:
+        WrongOptions: an option is wrong; the one message has all problems.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
@@ -86,6 +140,12 @@ class Section(BaseModel):
         stored=False,
     )
     seed: Seed = option(0, "Seed of everything random; the same seed gives the same bytes.", RUN_PANEL)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise WrongOptions(_describe(error, type(self).model_fields)) from error
 
     @model_validator(mode="before")
     @classmethod

@@ -169,6 +169,14 @@ def read_cases(folder: Path) -> dict[str, PredictedCase]:
     return found
 
 
+def case_record(case: PredictedCase) -> dict[str, Any]:
+    """Return the line of an image in cases.csv by column; what is not known is None."""
+    plain = {one.name: getattr(case, one.name) for one in fields(case) if one.name not in LEFT_OUT}
+    extra = {f"extra_{name}": value for name, value in case.extra.items()}
+    scores = asdict(case.truth) if case.truth else {}
+    return {**plain, "warnings": "; ".join(case.warnings), **extra, **scores}
+
+
 def write_cases(folder: Path, cases: Sequence[PredictedCase]) -> None:
     """Write cases.csv, atomically: a line for each image; columns of true masks only if there are some."""
     kept = list(dict.fromkeys(name for case in cases for name in case.extra))

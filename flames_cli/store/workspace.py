@@ -33,6 +33,12 @@ def evaluation_folder(workspace: Path, name: str) -> Path:
     return workspace / "evaluations" / name
 
 
+def list_evaluations(workspace: Path) -> list[str]:
+    """Return the names of all evaluations, in order, without folders that a killed process left."""
+    found = (path.parent.name for path in workspace.glob("evaluations/*/evaluation.json"))
+    return sorted(name for name in found if not name.startswith("."))
+
+
 def comparison_folder(workspace: Path, name: str) -> Path:
     """Return the folder of comparison `name`, which `flames compare` writes."""
     return workspace / "comparisons" / name

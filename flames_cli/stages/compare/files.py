@@ -15,13 +15,15 @@ from flames_cli.stages.compare.lines import Line
 from flames_cli.stages.compare.notes import notes_of
 from flames_cli.stages.compare.statistics import Difference, Fairness, Mean
 from flames_cli.stages.compare.tables import Scores, Tables, family_of
-from flames_cli.store.evaluations import EvaluationFile
+from flames_cli.store.evaluations import METRIC_FACTS, EvaluationFile
 from flames_cli.store.files.aside import keep_others, set_aside
 from flames_cli.store.files.atomic import finite, replacing_folder, write_csv, write_json, write_text
 from flames_cli.store.files.locks import in_turn
 from flames_cli.store.schema import COMPARISON, check_stamp, read_json, stamp
 
 SUMMARY = "comparison.json"
+TABLES = ("means", "differences", "fairness")
+"""Names of the tables with all numbers."""
 LINE_COLUMNS = ("table", "kind", "label", "modality", "organ", "dataset", "unseen_site")
 MEAN_COLUMNS = ("n", "n_patients", "n_missed", "replicates", "mean", "sd", "low", "high")
 DIFFERENCE_COLUMNS = (
@@ -84,10 +86,8 @@ def write_comparison(result: Comparison, draw: Callable[[Comparison], None]) -> 
 
 def _write_tables(result: Comparison) -> None:
     folder, runs, tables = result.folder, result.runs, result.tables
-    write_csv(folder / "means.csv", ["metric", *LINE_COLUMNS, "run", *MEAN_COLUMNS], [*_mean_rows(result)])
-    header = ["metric", *LINE_COLUMNS, "run", "reference", *DIFFERENCE_COLUMNS]
-    write_csv(folder / "differences.csv", header, [*_difference_rows(result)])
-    write_csv(folder / "fairness.csv", ["metric", "run", *FAIRNESS_COLUMNS], [*_fairness_rows(result)])
+    for name in TABLES:
+        write_csv(folder / f"{name}.csv", *_table(result, name))
     for option in result.metrics:
         for table in tables.tables:
             if scores := tables.of(option, table):
@@ -99,6 +99,31 @@ def _write_tables(result: Comparison) -> None:
         if len(runs) > 1 and differences:
             shown = difference_table(differences, runs, detail=True)
             _write_text_table(folder / f"differences-{option}", shown, result)
+
+
+def _table(result: Comparison, name: str) -> tuple[list[str], list[list[object]]]:
+    """Return the header and the rows of one of TABLES."""
+    match name:
+        case "means":
+            return ["metric", *LINE_COLUMNS, "run", *MEAN_COLUMNS], [*_mean_rows(result)]
+        case "differences":
+            header = ["metric", *LINE_COLUMNS, "run", "reference", *DIFFERENCE_COLUMNS]
+            return header, [*_difference_rows(result)]
+        case _:
+            return ["metric", "run", *FAIRNESS_COLUMNS], [*_fairness_rows(result)]
+
+
+def records(result: Comparison, name: str) -> list[dict[str, Any]]:
+    """Return the rows of one of TABLES by column; a number that is not defined is None."""
+    header, rows = _table(result, name)
+    numbers = {*MEAN_COLUMNS, *DIFFERENCE_COLUMNS, *FAIRNESS_COLUMNS} - {"family", "worst_client"}
+    return [
+        {
+            column: None if column in numbers and cell == "" else cell
+            for column, cell in zip(header, row, strict=True)
+        }
+        for row in rows
+    ]
 
 
 def _is_of_same_evaluations(result: Comparison) -> bool:
@@ -127,7 +152,10 @@ def _identity(result: Comparison) -> dict[str, Any]:
 
 
 def _run_json(evaluation: EvaluationFile) -> dict[str, Any]:
-    options = {name: value for name, value in evaluation.options.items() if name != "round"}
+    # Metrics of plug-ins change no other number.
+    options = {
+        name: value for name, value in evaluation.options.items() if name not in ("round", METRIC_FACTS)
+    }
     members = [
         {
             **{name: getattr(run, name) for name in ("name", "strategy", "seed", "fold", "round")},

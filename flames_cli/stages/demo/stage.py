@@ -16,12 +16,13 @@ from flames_cli.config import (
     ReportConfig,
     TsneConfig,
 )
-from flames_cli.demo_data import DEMO_DATA, draw_new_images
+from flames_cli.demo_data import draw_new_images
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import OnEvent, ignore
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.compare.files import Comparison
 from flames_cli.stages.compare.stage import compare
+from flames_cli.stages.demo.phantoms import PATIENTS, draw_phantoms
 from flames_cli.stages.evaluate.files import Evaluation
 from flames_cli.stages.evaluate.stage import evaluate
 from flames_cli.stages.federate.stage import FederationResult, federate
@@ -48,7 +49,6 @@ NEW_IMAGES, NEW_MASKS = "new-images", "new-masks"
 Watch = Callable[[str], AbstractContextManager[OnEvent]]
 """Function that starts to show the run of that strategy."""
 
-PATIENTS = {"brats": 90, "busi": 60, "otu2d": 60}
 SLICE_HALF_WIDTH = 1
 """Slices on either side of a brain tumour's mean slice; more patients with fewer slices train better."""
 
@@ -87,7 +87,7 @@ def demo(
     """
     _claim(config.workspace)
     shared = {"workspace": config.workspace, "seed": config.seed}
-    raw = draw_phantoms(config.workspace / "raw", config.seed, progress)
+    raw = draw_phantoms(config.workspace / "raw", config.seed, PATIENTS, progress)
     preparing = PreprocessConfig(
         **shared,
         size=config.size,
@@ -142,12 +142,3 @@ def _claim(workspace: Path) -> None:
     remove_folder(comparison_folder(workspace, f"{BASELINE}-vs-{OURS}"))
     remove_folder(map_folder(workspace, "pixels"))
     remove_folder(report_file(workspace, f"{OURS}-vs-{BASELINE}").parent)
-
-
-def draw_phantoms(folder: Path, seed: int, progress: Progress = silent) -> dict[str, Path]:
-    """Draw the three raw data sets below `folder`; return their folders by name."""
-    raw = {}
-    for done, (name, draw) in enumerate(DEMO_DATA.items(), start=1):
-        raw[name] = draw(folder / name, PATIENTS[name], seed)
-        progress("draw phantoms", done, len(DEMO_DATA))
-    return raw

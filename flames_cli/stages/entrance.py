@@ -1,0 +1,60 @@
+"""The state of a process that works with stages: the same for the command line and for Python code."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flames_cli.errors import FlamesError
+
+if TYPE_CHECKING:
+    from flames_cli.config import Section
+
+VARIABLES = {
+    # Flower asks this variable on import: nothing is sent from a hospital unless its owner says so.
+    "FLWR_TELEMETRY_ENABLED": "0",
+    # Torch's threads spin long while they wait, which starves a busy machine (docs/performance.md).
+    "GOMP_SPINCOUNT": "5000",
+}
+"""Environment variables that are set unless the user has set them."""
+
+
+def set_up_process() -> None:
+    """Set the environment variables and the filter of warnings that every stage expects.
+
+    It may be called again, which changes nothing.
+    """
+    for name, value in VARIABLES.items():
+        os.environ.setdefault(name, value)
+    # Libraries warn of odd files by path; what matters of that is an error of ours, which names the file.
+    warnings.filterwarnings("ignore", module=r"PIL|pydicom|nibabel")
+
+
+def check_options(options: "Section") -> None:
+    """Check what the limits of an option cannot express: names, files of plug-ins, and the workspace.
+
+    Raises:
+        FlamesError: a strategy, a model or another member of a registry is not known, a file of plug-ins
+            cannot be used, or the workspace is a file.
+    """
+    # Imported here: `flames --help` loads neither.
+    from flames_cli.config import keys_with
+    from flames_cli.plugins import GROUPS, registry_of, use_files
+
+    use_files(options.plugins)
+    for kind in GROUPS:
+        for key in keys_with(type(options), "names", kind):
+            asked = getattr(options, key)
+            for name in (asked,) if isinstance(asked, str) else asked:
+                registry_of(kind).require_known(name)
+    check_workspace(options.workspace)
+
+
+def check_workspace(workspace: Path) -> None:
+    """Check that the workspace is not a file.
+
+    Raises:
+        FlamesError: it is a file.
+    """
+    if workspace.is_file():
+        raise FlamesError(f"{workspace} is a file, expected the workspace's folder; check --workspace")
