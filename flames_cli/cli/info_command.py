@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from flames_cli.cli.names import check_name
-from flames_cli.cli.options import Json, Workspace, parse_numbers
+from flames_cli.cli.options import Json, PluginFiles, Workspace, parse_numbers
 from flames_cli.errors import FlamesError
+from flames_cli.plugins import use_files
 from flames_cli.stages.entrance import check_workspace
 from flames_cli.store import DEFAULT_WORKSPACE
 
@@ -41,6 +42,10 @@ def info(
         int | None,
         typer.Option("--channels", min=1, max=3, help="Channels of the model's images: 1 grey, 3 colour."),
     ] = None,
+    list_plugins: Annotated[
+        bool, typer.Option("--plugins", help="List the plug-ins, and import each one to find its faults.")
+    ] = False,
+    plugin_files: PluginFiles = None,
     json_output: Json = False,
 ) -> None:
     """Show versions, devices and the contents of the workspace; with --model, the stages of a model."""
@@ -48,6 +53,16 @@ def info(
     from flames_cli.cli.render import print_info, print_json
 
     check_workspace(workspace)
+    use_files(plugin_files or ())
+    if list_plugins:
+        if model is not None:
+            raise FlamesError(f"got --plugins with --model {model}, expected one of the two; leave one out")
+        from flames_cli.cli.render_info import print_plugins
+        from flames_cli.stages.info.plugins import survey_plugins
+
+        survey = survey_plugins()
+        print_json(survey.as_json()) if json_output else print_plugins(results(), survey)
+        return
     if model is None:
         given = {"--model-option": model_options, "--norm": norm, "--size": size, "--channels": channels}
         if alone := [flag for flag, value in given.items() if value]:

@@ -7,10 +7,11 @@ import click
 import typer
 
 from flames_cli.cli.names import check_name
-from flames_cli.cli.options import Json, Workspace, parse_numbers
+from flames_cli.cli.options import Json, PluginFiles, Workspace, parse_numbers
 from flames_cli.cli.runs_command import is_terminal
 from flames_cli.cli.section_command import complete
 from flames_cli.errors import FlamesError
+from flames_cli.plugins import use_files
 from flames_cli.stages.entrance import check_workspace
 from flames_cli.store import DEFAULT_WORKSPACE
 
@@ -65,10 +66,12 @@ def add(
     ] = 0.5,
     licence: Annotated[str, _of_weights("--licence", "Licence of the weights, such as cc-by-4.0.")] = "",
     workspace: Workspace = DEFAULT_WORKSPACE,
+    plugin_files: PluginFiles = None,
     json_output: Json = False,
 ) -> None:
     """Install a model from a zip file, a folder or a file of weights; nothing in it is executed."""
     check_workspace(workspace)
+    use_files(plugin_files or ())
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_json
     from flames_cli.cli.render_models import print_added

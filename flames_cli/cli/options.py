@@ -23,6 +23,15 @@ Workspace = Annotated[
         "--workspace", envvar="FLAMES_WORKSPACE", help="Folder of all artifacts.", show_default=True
     ),
 ]
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        envvar="FLAMES_PLUGINS",
+        help="Python file with plug-ins of yours, for this machine; may be repeated.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 DeviceName = Annotated[
     str, typer.Option("--device", metavar="[auto|cpu|cuda|mps]", help="Device for training.")

@@ -280,6 +280,14 @@ def map_json(made: "Map") -> dict[str, Any]:
     return {**asdict(made), "folder": str(made.folder)}
 
 
+def describe_count(plugins: dict[str, int]) -> str:
+    """Return the number of plug-ins and of their faults, and the command that lists them."""
+    if not any(plugins.values()):
+        return "none"
+    faults = f", {count(plugins['problems'], 'problem')}" if plugins["problems"] else ""
+    return f"{plugins['plugins']}{faults}: see `flames info --plugins`"
+
+
 def print_info(console: Console, found: dict[str, Any]) -> None:
     """Print versions, devices, known names and the contents of the workspace."""
     table = Table(show_header=False, box=None)
@@ -289,6 +297,7 @@ def print_info(console: Console, found: dict[str, Any]) -> None:
     table.add_row("data sets", ", ".join(f"{name} ({what})" for name, what in found["datasets"].items()))
     table.add_row("models", ", ".join(found["models"]))
     table.add_row("strategies", "\n".join(f"{name}: {what}" for name, what in found["strategies"].items()))
+    table.add_row("plug-ins", describe_count(found["plugins"]))
     space = found["workspace"]
     missing = "" if space["exists"] else ": there is no such folder"
     table.add_row("workspace", f"{space['path']}{missing}")

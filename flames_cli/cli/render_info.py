@@ -1,4 +1,4 @@
-"""Architecture of a model on the terminal."""
+"""Architecture of a model, and the plug-ins, on the terminal."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from flames_cli.learn.models.describe import ArchitectureTable
+    from flames_cli.stages.info.plugins import Survey
 
 
 def print_architecture(console: Console, table: "ArchitectureTable") -> None:
@@ -26,3 +27,18 @@ def print_architecture(console: Console, table: "ArchitectureTable") -> None:
     rows.add_row("all", "", "", f"{table.parameters:,}")
     console.print(rows)
     console.print("output: channels × rows × columns of one image", style="dim")
+
+
+def print_plugins(console: Console, survey: "Survey") -> None:
+    """Print all plug-ins with their package and version, then a line for each fault."""
+    if not survey.plugins:
+        console.print("no plug-ins: no installed package has one, and no --plugin FILE is given")
+    else:
+        rows = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for title in ("group", "name", "package", "version", "from"):
+            rows.add_column(title, overflow="fold")
+        for one in survey.plugins:
+            rows.add_row(one.group, one.name, one.package, one.version, str(one.file or one.reference))
+        console.print(rows)
+    for problem in survey.problems:
+        console.print(f"problem: {problem}", style="yellow", soft_wrap=True)

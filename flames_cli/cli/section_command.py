@@ -59,8 +59,7 @@ def strategies_epilog() -> str:
     """Return a line for every strategy and every model, which follow the options in the help."""
     lines = []
     for title, group in (("Strategies:", "strategies"), ("Models:", "models")):
-        registry = registry_of(group)
-        lines += [title, *(f"{name}: {registry.summary(name)}" for name in registry.listed())]
+        lines += [title, *(f"{name}: {what}" for name, what in registry_of(group).listed().items())]
     return "\n\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from flames_cli.config.loading import (
     facts_of,
     keys_with,
     load_section,
+    options_of_run,
 )
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
 from flames_cli.config.section import PANELS, Section, suggest
@@ -45,5 +46,6 @@ __all__ = [
     "facts_of",
     "keys_with",
     "load_section",
+    "options_of_run",
     "suggest",
 ]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, create_model
 
 from flames_cli.config.section import ENGINE, RUN_PANEL, TRUST, Section, option
 from flames_cli.config.values import (
+    DEFAULT_ROUND,
     Device,
     Factor,
     FoldSet,
@@ -18,6 +19,7 @@ from flames_cli.config.values import (
     Part,
     Precision,
     Rate,
+    Round,
     Seeds,
 )
 from flames_cli.learn.models import training_defaults
@@ -101,6 +103,23 @@ class FederateConfig(_TrainSection, Section):
         shown="imagenet for densenet-unet, else none",
         metavar="imagenet|none|FILE",
     )
+    start_from: str | None = option(
+        None,
+        "Initial weights of all models: a run (each model from the one of its modality, and with strategy "
+        "local each client from its own), a model folder, its name in models/, or a .safetensors, .pth or "
+        ".pt file.",
+        MODEL,
+        shown="drawn by seed",
+        names="runs and families",
+        metavar="RUN|MODEL|FILE",
+    )
+    start_round: Round | None = option(
+        None,
+        "Round of the run of --start-from: best, best-small, last or a number, as in `flames evaluate`.",
+        MODEL,
+        shown=DEFAULT_ROUND,
+        metavar="ROUND",
+    )
     share: Literal["all", "content"] = option(
         "all",
         "Entries that clients share: with content, the style of sd-utnet or sdnet stays at the client.",
@@ -121,6 +140,14 @@ class FederateConfig(_TrainSection, Section):
         "Decay of a moving average of the server's models over rounds, below 1, which is used and evaluated "
         "but never trained; 0: the last models are used.",
         STRATEGY,
+    )
+    clients: Names = option(
+        (),
+        "Clients of the partition that take part; may be repeated. The others train nothing, and are "
+        "evaluated with the server's model of their modality, if there is one.",
+        FEDERATION,
+        shown="all",
+        metavar="NAME,…",
     )
     fraction: Part = option(
         1.0, "Fraction of the clients of each modality that a round asks; they are drawn by seed.", FEDERATION

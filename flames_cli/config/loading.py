@@ -67,7 +67,7 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     if "format" in content:
         # This is the config.toml of a run; its stamp and its facts are not options.
         check_stamp(content, RUN, file)
-        content = {"federate": content.get("federate", {})}
+        content = {"federate": options_of_run(content, file)}
     unknown = [key for key in content if key not in (*SECTIONS, *SHARED)]
     if unknown:
         known = ", ".join((*SHARED, *(f"[{name}]" for name in SECTIONS)))
@@ -86,6 +86,21 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     if problems:
         raise FlamesError(f"{file}: " + "; ".join(problems))
     return tables
+
+
+def options_of_run(tables: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Return the options in the config.toml of a run, as they are written.
+
+    Raises:
+        FlamesError: they name files of plug-ins: code that runs comes from the user alone.
+    """
+    options = tables.get("federate", {})
+    if isinstance(options, dict) and options.get("plugins"):
+        raise FlamesError(
+            f"{file} names files of plug-ins, which no file of a run may do; delete its line plugins, and "
+            "pass --plugin FILE with files that you trust"
+        )
+    return dict(options) if isinstance(options, dict) else {}
 
 
 def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import Entries, LastReport, State
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
+from flames_cli.fed.plugin_rules import rule_text
 from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.learn.train_options import TrainOptions
 
@@ -29,7 +30,7 @@ class Plan:
     model: str
     model_options: dict[str, Any]
     initial: Weights
-    """Initial weights of every model."""
+    """Initial weights of every model that is not in `starts`."""
     size: int
     """Height and width of the images in pixels."""
     channels: int = 1
@@ -60,6 +61,10 @@ class Plan:
     """Smallest number of images that the model can train on in one step (see `smallest_batch`)."""
     max_update_norm: float = math.inf
     """Largest distance of a report from its model, in units of the median client's (see `NormLimit`)."""
+    starts: Mapping[str, Weights] = field(default_factory=dict)
+    """Initial weights of models that have their own, by modality, or by client (see `client_model`)."""
+    draws_others: bool = False
+    """True if the other models start from weights that are drawn by seed, in spite of `starts`."""
 
     @property
     def known_entries(self) -> Entries:
@@ -94,7 +99,7 @@ class Plan:
             model=self.model,
             model_options=json.dumps(self.model_options, sort_keys=True),
             initial_seed=initial_seed(self.seed),
-            rule=self.algorithm.local_update,
+            rule=rule_text(self.algorithm, self.strategy),
             share=self.share,
             report_style=report_style,
             last_accepted_round=last_accepted_round,
@@ -200,6 +205,11 @@ class Plan:
         """Return the name of the model group of `profile`'s client."""
         return self.algorithm.model_group_of(profile.client, profile.modality)
 
+    def start_of(self, profile: Profile) -> Weights:
+        """Return the initial weights of the model of `profile`'s client."""
+        names = (client_model(profile.client), profile.modality)
+        return next((self.starts[name] for name in names if name in self.starts), self.initial)
+
     def _control(self, state: State, group: str) -> Weights | None:
         if not self.algorithm.clients_correct_gradients:
             return None
@@ -226,6 +236,11 @@ def estimates_statistics(training: TrainOptions, private: bool, weights: Weights
     return wanted and bool(statistics_of(weights))
 
 
+def client_model(client: str) -> str:
+    """Return the name of a client's own model, as `flames export --model` knows it."""
+    return f"client:{client}"
+
+
 def initial_seed(seed: int) -> int:
     """Return the seed of the initial weights of a run with `seed`."""
     return derive_seed(seed, "initial weights")
@@ -234,14 +249,15 @@ def initial_seed(seed: int) -> int:
 def with_model_groups(state: State | None, plan: Plan, profiles: Iterable[Profile]) -> State:
     """Return `state` (None: before the first round) with all clients, and with a model for every model group.
 
-    All models have the same initial weights, whenever the first client of their group joins.
+    A model has the same initial weights whenever the first client of its group joins.
     """
     started = state or State(0, {})
-    of_client = {profile.client: plan.model_group_of(profile) for profile in profiles}
-    groups = dict.fromkeys(of_client.values())
+    known = list(profiles)
+    of_client = {profile.client: plan.model_group_of(profile) for profile in known}
+    first_of = {of_client[profile.client]: profile for profile in reversed(known)}
     new = {
-        group: {name: array.copy() for name, array in plan.initial.items()}
-        for group in groups
+        group: {name: array.copy() for name, array in plan.start_of(first_of[group]).items()}
+        for group in dict.fromkeys(of_client.values())
         if group not in started.server
     }
     clients = {client: LastReport(group) for client, group in of_client.items()} | started.clients

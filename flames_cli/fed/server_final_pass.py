@@ -1,6 +1,6 @@
 """The server's side of the pass after the last round: statistics and validation of the final models."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from flames_cli.core.federated.final_statistics import (
     pool_statistics,
     statistics_of,
 )
-from flames_cli.core.federated.reports import State, find_fault, find_negative_variance
+from flames_cli.core.federated.reports import State, find_fault, find_negative_variance, select
 from flames_cli.core.federated.wire import as_received
 from flames_cli.fed.choice_records import patients_reason
 from flames_cli.fed.events import ClientAsked, OnEvent
@@ -87,10 +87,21 @@ def examine_final_models(
         else:
             reports.append(report)
     reports.sort(key=lambda report: report.client)
-    found = _collect(plan, profiles.values(), reports)
+    trained = [_without_frozen(report, plan.known_entries.frozen) for report in reports]
+    found = _collect(plan, profiles.values(), trained)
     chosen = _chosen_models(plan, offers, profiles.values(), reports)
     models = {**found.clients, **{name: {**chosen[name], **found.clients.get(name, {})} for name in chosen}}
     return FinalPass(replace(state, statistics=replace(found, clients=models)), reports, missing)
+
+
+def _without_frozen(report: FinalReport, frozen: Set[str]) -> FinalReport:
+    """Return `report` without the statistics of frozen entries, which are the server's own."""
+    kept = (
+        {name: array for name, array in found.items() if name not in frozen}
+        for found in (report.own, report.server)
+    )
+    own, server = kept
+    return replace(report, own=own, server=server)
 
 
 def _chosen_models(
@@ -107,7 +118,8 @@ def _chosen_models(
                 blend=as_received(offer.blend, plan.wire_dtype),
                 prior=offer.prior,
             )
-            chosen[profile.client] = received.candidate(choice.pick)
+            kept = select(offer.own, plan.known_entries.frozen)
+            chosen[profile.client] = {**received.candidate(choice.pick), **kept}
     return chosen
 
 
@@ -149,7 +161,7 @@ def _collect(plan: Plan, profiles: Iterable[Profile], reports: Sequence[FinalRep
     is used on.
     """
     group_of = {profile.client: plan.model_group_of(profile) for profile in profiles}
-    has_one_model = plan.algorithm.groups == "all"
+    one_model = plan.algorithm.has_one_model
     return FinalStatistics(
         # Copies, since the arrays of a report are views of its message's memory.
         clients={
@@ -158,7 +170,7 @@ def _collect(plan: Plan, profiles: Iterable[Profile], reports: Sequence[FinalRep
             if report.own
         },
         groups=_pool((group_of[report.client], report) for report in reports),
-        modalities=_pool((report.modality, report) for report in reports) if has_one_model else {},
+        modalities=_pool((report.modality, report) for report in reports) if one_model else {},
     )
 
 

@@ -68,6 +68,9 @@ class Problem:
     version: str
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.package} {self.version}: {self.text}"
+
 
 def one_line(text: object) -> str:
     """Return the first line of `text` without characters that a terminal would obey, and not too long."""

@@ -102,9 +102,9 @@ class Registry(Mapping[str, T]):
         if barred := [one for one in installed_plugins()[0] if (one.group, one.name) == (self.group, name)]:
             raise FlamesError(
                 f"{self.word} '{name}' is of the plug-in {barred[0]}, which this site does not allow; allow "
-                f"it with `flames deploy init --allow {barred[0].package}`, or use another {self.word}"
+                f"it with `flames deploy allow {barred[0].package}`, or use another {self.word}"
             )
-        for file in _files():
+        for file in usable_files():
             if file.error:
                 raise FlamesError(
                     f"{self.word} '{name}' is not known, and the plug-in file {file.path} {file.error}; "
@@ -112,9 +112,10 @@ class Registry(Mapping[str, T]):
                 )
         near = get_close_matches(name, [*self], n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
+        known = ", ".join(self) or "none, since no plug-in offers one"
         raise FlamesError(
-            f"{self.word} '{name}' is not known{meant}; choose one of {', '.join(self)}; a plug-in may offer "
-            "it: `flames info --plugins`"
+            f"{self.word} '{name}' is not known{meant}; choose one of {known}; a plug-in may offer it: "
+            "`flames info --plugins`"
         )
 
     def origin(self, name: str) -> Origin | None:
@@ -132,7 +133,7 @@ class Registry(Mapping[str, T]):
         `problem_of` imports one.
         """
         found = [one for one in installed_plugins()[1] if one.group == self.group]
-        found += [one for file in _files() for one in file.problems if one.group == self.group]
+        found += [one for file in usable_files() for one in file.problems if one.group == self.group]
         for origin in self._offered():
             if text := self._clash(origin):
                 found.append(Problem(self.group, origin.name, origin.package, origin.version, text))
@@ -154,13 +155,16 @@ class Registry(Mapping[str, T]):
         origin = self.origin(name)
         return f"plug-in of {origin}" if origin else ""
 
-    def listed(self) -> list[str]:
-        """Return the names of built-in members and of installed packages' plug-ins; no file is run."""
+    def listed(self) -> dict[str, str]:
+        """Return the descriptions of built-in members and of installed packages' plug-ins by name, as the
+        help shows them; nothing is imported and no file is run."""
         installed = [one for one in _allowed(installed_plugins()[0]) if one.group == self.group]
-        return [*self.builtin, *sorted(self._usable(installed))]
+        origins = {one.name: one for one in installed}
+        plugged = {name: f"plug-in of {origins[name]}" for name in sorted(self._usable(installed))}
+        return {name: self.summary(name) for name in self.builtin} | plugged
 
     def _offered(self) -> list[Origin]:
-        files = (one for file in _files() for one in file.origins)
+        files = (one for file in usable_files() for one in file.origins)
         return [one for one in _allowed((*installed_plugins()[0], *files)) if one.group == self.group]
 
     def _find(self, name: str) -> list[Origin]:
@@ -171,19 +175,16 @@ class Registry(Mapping[str, T]):
         return {name for name in names if names.count(name) == 1} - self._taken
 
     def _clash(self, origin: Origin) -> str:
-        """Return why a plug-in's name cannot be used; empty if it can."""
-        gives = f"{origin} gives the {self.word} '{origin.name}'"
+        """Return why a plug-in's name cannot be used, once for two that share it; empty if it can."""
+        gives = f"it gives the {self.word} '{origin.name}'"
         if origin.name in self.builtin:
             return f"{gives}, which is built in: the built-in one is used"
         if origin.name in self._reserved:
             known = self._reserved[origin.name]
             return f"{gives}, which is another name of '{known}': the built-in one is used"
-        others = [one for one in self._offered() if one.name == origin.name and one != origin]
-        if others:
-            return (
-                f"{origin} and {others[0]} both give the {self.word} '{origin.name}': neither is used; "
-                "uninstall one of them"
-            )
+        first, *others = [one for one in self._offered() if one.name == origin.name]
+        if others and origin == first:
+            return f"{gives}, and so does {others[0]}: neither is used; uninstall one of them"
         return ""
 
     def _load(self, origin: Origin) -> T:
@@ -198,7 +199,8 @@ class Registry(Mapping[str, T]):
         return self._members[origin]
 
 
-def _files() -> list[PluginFile]:
+def usable_files() -> list[PluginFile]:
+    """Return the files of plug-ins; none where a site allows only some packages."""
     return files_in_use() if allowed_packages() is None else []
 
 

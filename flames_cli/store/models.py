@@ -117,11 +117,36 @@ class TrainedOn:
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """The model from which an adapted one was made, and the choice between the two."""
+
+    name: str
+    sha256: str
+    """SHA-256 of its weights."""
+    origin: str
+    """Its own origin, in a few words."""
+    share: float
+    """Share of the fine-tuned weights in the adapted ones: 1 for the fine-tuned model, 0 for its base."""
+    why: str
+    """Reason for the share."""
+    epochs: int
+    """Number of epochs that led to the fine-tuned weights."""
+    lr: float
+    freeze: str = "none"
+    """Part that was not trained."""
+    partitions: tuple[str, ...] = ()
+    """SHA-256 of the partitions on whose patients the base and the adapted model were trained."""
+    unknown: str = ""
+    """Reason why some of these patients are not known; empty: all are."""
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """Origin of a model: its run, its round, and its data."""
 
-    kind: Literal["client", "server", "file"]
-    """A client's personalised model, a model of the server, or weights from a file of another tool."""
+    kind: Literal["client", "server", "file", "adapted"]
+    """A client's personalised model, a model of the server, weights from a file of another tool, or a model
+    that was adapted to one client's images."""
     run: str = ""
     client: str = ""
     """The client whose personalised model it is."""
@@ -137,6 +162,8 @@ class Training:
     folder that a node keeps names its own client only."""
     token: str = ""
     """Token of the run, 16 hex digits, which differs between runs of one name; empty: not known."""
+    base: Base | None = None
+    """The model from which an adapted one was made; None: it was not adapted."""
 
 
 @dataclass(frozen=True, slots=True)

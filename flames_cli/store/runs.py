@@ -75,6 +75,11 @@ class RunFolder:
         return self.path / "initial.safetensors"
 
     @property
+    def starts(self) -> Path:
+        """The weights that some models start from, by number, if they have other ones than the rest."""
+        return self.path / "starts"
+
+    @property
     def noise_secret(self) -> Path:
         """The secret from which the noise of a run with privacy is drawn; readable only by the owner."""
         return self.path / "noise.key"

@@ -13,6 +13,7 @@ from flames_cli import config
 from flames_cli.cli.app import app
 from flames_cli.cli.names import known_names
 from flames_cli.cli.options import check_options, parse_by_modality, parse_lists, parse_number, parse_pairs
+from flames_cli.cli.section_command import closed_set, plain_type
 from flames_cli.config import SECTIONS, SHARED, Section
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
@@ -45,7 +46,7 @@ export, predict and report draw nothing."""
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
     *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
-    "plugins",
+    *("plugins", "clients"),
     *("inputs", "models"),
     *("compare", "augmentations"),
 }
@@ -123,7 +124,9 @@ def test_help_shows_every_closed_set():
     assert options["precision"].metavar == "[auto|fp32|bf16]"
     assert set(options["optimiser"].metavar.strip("[]").split("|")) == set(OPTIMISERS)
     closed = [
-        key for key, field in SECTIONS["federate"].model_fields.items() if "Literal" in str(field.annotation)
+        key
+        for key, field in SECTIONS["federate"].model_fields.items()
+        if closed_set(plain_type(field.annotation)) and not (field.json_schema_extra or {}).get("metavar")
     ]
     assert all(options[key].metavar.startswith("[") for key in closed)
 

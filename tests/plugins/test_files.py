@@ -47,7 +47,7 @@ def test_a_file_runs_once_and_only_when_it_is_needed(tmp_path):
         ]
     )
     assert models()["plain"] is abs
-    assert models().listed() == ["plain"]
+    assert list(models().listed()) == ["plain"]
     assert not mark.exists()
     assert list(models()) == ["plain", "tiny"]
     assert models()["tiny"] is len

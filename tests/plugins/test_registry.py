@@ -1,3 +1,4 @@
+import re
 import sys
 
 import pytest
@@ -42,7 +43,7 @@ def test_a_plug_in_is_a_member_with_its_package_and_version(site):
 def test_names_are_listed_without_an_import(site):
     make_package(site, "broken", {"models": {"tiny": "broken_thing:NET"}}, {"broken_thing": "raise OSError"})
     made = registry()
-    assert list(made) == [*BUILT_IN, "tiny"] == made.listed()
+    assert list(made) == [*BUILT_IN, "tiny"] == list(made.listed())
     assert "tiny" in made
     made.require_known("tiny")
     assert "broken_thing" not in sys.modules
@@ -105,8 +106,8 @@ def test_a_name_that_two_packages_give_is_used_by_neither(site):
             FlamesError, match=r"'same' is given by two plug-ins, (one|two) 1.0 and (one|two) "
         ):
             ask("same")
-    assert {one.package for one in made.problems()} == {"one", "two"}
-    assert all("neither is used" in one.text for one in made.problems())
+    (problem,) = map(str, made.problems())
+    assert re.match("(one|two) 1.0: it gives the model 'same', and so does (one|two) 1.0: neither", problem)
 
 
 def test_the_built_in_member_wins_over_a_plug_in_of_its_name(site):

@@ -6,11 +6,14 @@ This module imports neither Flower nor torch and touches no file.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.blends import make_blend
 from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Preference, presence_reason, update
+from flames_cli.core.federated.plugin_blend import Place
 from flames_cli.core.federated.privacy import NoiseKey, Release
 from flames_cli.core.federated.reports import (
     Entries,
@@ -48,6 +51,9 @@ class RoundSettings:
 
 
 PLAIN = RoundSettings()
+
+BLEND_STATE = "blend"
+"""Kind of the server's state that a plug-in's blend stores for the next round."""
 
 
 def apply_round(
@@ -109,6 +115,7 @@ class _Round:
                 entries or Entries.of(start),
                 Release(key=noise, round=state.round + 1, group=name) if noise else None,
                 settings.shelf,
+                Place(name, state.round + 1, state.optimiser_state.get(name, {}).get(BLEND_STATE, {})),
             )
             for name, start in state.server.items()
         }
@@ -205,6 +212,7 @@ class _Round:
                 n = group.n_reports if n_clients is None else n_clients.get(name, 0)
                 server[name], optimiser_state[name] = group.finish(optimiser_state.get(name, {}), round_, n)
                 personal = personal.replaced_by(group.personal())
+                optimiser_state[name] |= group.state()
         after = State(
             round=round_,
             server=server,
@@ -249,6 +257,7 @@ class _ModelGroup:
         entries: Entries,
         release: Release | None,
         shelf: Shelf,
+        place: Place,
     ) -> None:
         self._algorithm = algorithm
         self._start = start
@@ -256,7 +265,7 @@ class _ModelGroup:
         self._shared = entries.shared_of(start)
         self._parameters = entries.parameters_of(start)
         self._style = select(start, entries.style)
-        self._blend = make_blend(algorithm, start, entries, release, shelf)
+        self._blend = make_blend(algorithm, start, entries, release, shelf, place)
         self._control = RunningSum()
         self.n_reports = 0
 
@@ -269,6 +278,8 @@ class _ModelGroup:
         """Return why `report` cannot be used; None if it can."""
         if reason := rejection_reason(report, self._shared, self.entries.variances):
             return reason
+        if changed := self._find_unfrozen(report):
+            return f"it changed '{changed}', which is frozen; install the same version everywhere"
         if reason := self._blend.rejection_reason(report):
             return reason
         if self._algorithm.needs_steps and report.n_steps <= 0:
@@ -284,6 +295,12 @@ class _ModelGroup:
             return f"its image decoder: {fault}"
         return None
 
+    def _find_unfrozen(self, report: Report) -> str:
+        """Return the first frozen entry that `report` changed; "" if there is none."""
+        names = (name for name in report.weights if name in self.entries.frozen)
+        changed = (name for name in names if not np.array_equal(report.weights[name], self._start[name]))
+        return next(changed, "")
+
     def add(self, report: Report) -> None:
         """Add a good report."""
         self.n_reports += 1
@@ -297,7 +314,10 @@ class _ModelGroup:
 
     def finish(self, old: OptimiserState, round_: int, n_clients: int) -> tuple[Weights, dict[str, Weights]]:
         """Return the group's new model and optimiser state; entries that are not shared are unchanged."""
-        blend = {**self._start, **self._blend.server()}
+        self._blend.n_clients = n_clients
+        # A mean of equal numbers may differ in its last bit.
+        kept = select(self._start, self.entries.frozen)
+        blend = {**self._start, **self._blend.server(), **kept}
         stepped, changed = self._step(blend, old, round_)
         if self._algorithm.clients_correct_gradients:
             if n_clients < self.n_reports:
@@ -306,7 +326,8 @@ class _ModelGroup:
         model = {**blend, **stepped}
         if self._algorithm.ema:
             changed |= average_step(self.entries.shared_of(model), old, self._algorithm.ema)
-        return model, {**old, **changed}
+        stored = {kind: one for kind, one in {**old, **changed}.items() if kind != BLEND_STATE}
+        return model, stored
 
     def _step(self, blend: Weights, old: OptimiserState, round_: int) -> tuple[Weights, dict[str, Weights]]:
         if self._algorithm.server_steps_by_adam:
@@ -318,3 +339,8 @@ class _ModelGroup:
     def personal(self) -> Mapping[str, Weights]:
         """Return the entries that differ from client to client, by client."""
         return self._blend.personal()
+
+    def state(self) -> dict[str, Weights]:
+        """Return what the blend stores for the next round, by kind; call it last."""
+        found = self._blend.state()
+        return {BLEND_STATE: found} if found else {}

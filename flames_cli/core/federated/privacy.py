@@ -107,7 +107,8 @@ class PrivateMean(Blend):
     def __init__(self, start: Weights, entries: Entries, privacy: Privacy, release: Release) -> None:
         self._start = entries.shared_of(start)
         wire = release.key.wire
-        floats = floats_of(self._start)
+        self._frozen = entries.frozen
+        floats = self._trained(self._start)
         # Reports are the server's weights plus a difference. Statistics travel as values: their update is
         # measured from those that the clients received, since the rounding may be larger than `clip`.
         self._statistics = as_received(statistics_of(floats), wire)
@@ -139,15 +140,20 @@ class PrivateMean(Blend):
         They are sent without data and read as the server's own (`coding`), which the rounding on the way to
         the client would make an update.
         """
-        floats = floats_of(report.weights)
+        floats = self._trained(report.weights)
         return floats | {
             name: received
             for name, received in self._statistics.items()
             if name in floats and np.array_equal(floats[name], self._start[name])
         }
 
+    def _trained(self, weights: Weights) -> Weights:
+        """Return the floats that clients train; frozen ones need no noise, since no report changes them."""
+        return {name: array for name, array in floats_of(weights).items() if name not in self._frozen}
+
     def server(self) -> Weights:
-        """Return the received weights plus the mean update and noise; integers are not changed."""
+        """Return the received weights plus the mean update and noise; integers and frozen entries are not
+        changed."""
         seed = self._release.seed(self._digest())
         deviation = self._privacy.noise * self._privacy.clip / self._n
         # Σ received + sᵢ(wᵢ − received) = Σ sᵢwᵢ + (n − Σsᵢ)·received

@@ -27,6 +27,8 @@ class Entries:
     """Entries of the image decoder, which clients may lend each other for style augmentation."""
     variances: frozenset[str] = frozenset()
     """Running variances of BatchNorm, which are never below 0."""
+    frozen: frozenset[str] = frozenset()
+    """Entries that no client trains: they are as they were at the start."""
 
     @classmethod
     def of(cls, weights: Weights) -> "Entries":

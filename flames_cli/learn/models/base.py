@@ -14,11 +14,18 @@ class SegmentationModel(nn.Module, ABC):
 
     wide: ClassVar[bool] = False
     """True if most of the time goes into layers of hundreds of channels (see `devices.place`)."""
+    channels_last: bool = True
+    """False if the model needs memory in which channels come before rows and columns."""
 
     def __init__(self, in_channels: int, min_size: int) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.min_size = min_size
+
+    @property
+    def network(self) -> nn.Module:
+        """The module whose parts have the names of the model's entries: the model, or what it adapts."""
+        return self
 
     @abstractmethod
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -36,6 +43,19 @@ class SegmentationModel(nn.Module, ABC):
     def style_entries(self) -> frozenset[str]:
         """Return the names of the state-dict entries that model style, not anatomy; none in a plain model."""
         return frozenset()
+
+    def encoder_entries(self) -> frozenset[str]:
+        """Return the names of the state-dict entries of the encoder, which `--freeze encoder` does not train.
+
+        An empty set: the model does not say which they are, and cannot be trained in this way.
+        """
+        return frozenset()
+
+    def entries_below(self, *parts: str) -> frozenset[str]:
+        """Return the names of the state-dict entries of the modules `parts`, such as `content.encoders`,
+        buffers included."""
+        starts = tuple(f"{part}." for part in parts)
+        return frozenset(name for name in self.state_dict() if name.startswith(starts))
 
     def renderer_entries(self) -> frozenset[str]:
         """Return the `style_entries` of the renderer, which draws images; none in a plain model."""

@@ -42,6 +42,13 @@ class DenseNetUNet(SegmentationModel):
         self.upconv4, self.decoder4 = _up(128, 64, skip_channels=256)
         self.final_conv = nn.Conv2d(64, 1, kernel_size=1)
 
+    def encoder_entries(self) -> frozenset[str]:
+        """Return the names of the entries of the DenseNet121: the part that ImageNet weights fill.
+
+        The convolution before it and the levels after it are drawn by seed, and trained.
+        """
+        return self.entries_below("encoder1", "encoder2")
+
     def encode(self, x: Tensor) -> list[Tensor]:
         """Return five maps of 256, 128, 256, 512 and 1024 channels, at about 1/2, 1/4, … 1/32 of H and W."""
         features = [self.encoder1(self.encoder0(x).relu())]

@@ -67,13 +67,20 @@ class DisentangledModel(SegmentationModel):
         self.style = StyleEncoder(self.in_channels, style_dims)
         self.renderer = Renderer(self.in_channels, content_channels, style_dims)
 
+    def encoder_entries(self) -> frozenset[str]:
+        """Return the names of the entries of the content U-Net's encoder.
+
+        The style encoder is not among them: a style is the client's own, and a new client has to learn it.
+        """
+        return frozenset(f"content.{name}" for name in self.content.encoder_entries())
+
     def style_entries(self) -> frozenset[str]:
         """Return the names of the state-dict entries in STYLE_PARTS, buffers included."""
-        return self._entries(*STYLE_PARTS)
+        return self.entries_below(*STYLE_PARTS)
 
     def renderer_entries(self) -> frozenset[str]:
         """Return the names of the state-dict entries of the renderer, buffers included."""
-        return self._entries("renderer")
+        return self.entries_below("renderer")
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Return the feature maps of the content U-Net, the first at the size of `x`."""
@@ -109,6 +116,3 @@ class DisentangledModel(SegmentationModel):
     def _logits(self, content: Tensor) -> Tensor:
         logits: Tensor = self.segmentor(content)
         return logits
-
-    def _entries(self, *parts: str) -> frozenset[str]:
-        return frozenset(name for name in self.state_dict() if name.partition(".")[0] in parts)

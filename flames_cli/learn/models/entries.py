@@ -5,11 +5,15 @@ from typing import Literal
 from flames_cli.core.federated.reports import Entries
 from flames_cli.errors import FlamesError
 from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.models.freezing import frozen_entries
 from flames_cli.learn.models.norms import is_norm
 
 
 def describe_entries(
-    model: SegmentationModel, share: Literal["all", "content"] = "all", lend_style: bool = False
+    model: SegmentationModel,
+    share: Literal["all", "content"] = "all",
+    lend_style: bool = False,
+    freeze: str = "none",
 ) -> Entries:
     """Return which entries are parameters, of normalisation layers, shared, or part of the renderer.
 
@@ -17,9 +21,11 @@ def describe_entries(
         model: the model to describe.
         share: "all": clients report all entries; "content": style entries stay at the client.
         lend_style: clients also exchange their renderers.
+        freeze: part of the model that is not trained, "none" or "encoder".
 
     Raises:
-        FlamesError: the model does not separate content from style, but `share` or `lend_style` need it.
+        FlamesError: the model does not separate content from style, but `share` or `lend_style` need it; or
+            it does not say which entries its encoder has.
     """
     if (share == "content" or lend_style) and not model.style_entries():
         what = "share its content only" if share == "content" else "lend its style"
@@ -31,7 +37,7 @@ def describe_entries(
     trainable = frozenset(name for name, _ in model.named_parameters())
     norm = {
         f"{part}.{entry}" if part else entry
-        for part, module in model.named_modules()
+        for part, module in model.network.named_modules()
         if is_norm(module)
         for entry in module.state_dict()
     }
@@ -40,4 +46,5 @@ def describe_entries(
     style = model.renderer_entries() if lend_style else frozenset()
     if shared is not None:
         trainable &= shared
-    return Entries(trainable, frozenset(norm), shared, style, variances)
+    kept = frozen_entries(model, freeze)
+    return Entries(trainable - kept, frozenset(norm), shared, style, variances, kept)

@@ -38,6 +38,10 @@ class UNet(SegmentationModel):
         self.decoders = nn.ModuleList(double_conv(2 * o, o, dropout) for _, o in upwards)
         self.head = nn.Conv2d(base_channels, 1, kernel_size=1)
 
+    def encoder_entries(self) -> frozenset[str]:
+        """Return the names of the entries of all levels on the way down."""
+        return self.entries_below("encoders", "encoder_attention")
+
     def encode(self, x: Tensor) -> list[Tensor]:
         """Return depth + 1 feature maps, the first at the size of `x`."""
         features = [self.encoders[0](x)]

@@ -18,6 +18,7 @@ from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.federate.planning import choose_privacy
 from flames_cli.stages.federate.resuming import FREE_TO_CHANGE
 from flames_cli.stages.rounds import ChosenRound, Rounds, choose_round, load_round, read_run_rounds
+from flames_cli.stages.run_plugins import require_run_plugins
 from flames_cli.store.checkpoint import index_path
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import reading_partition
@@ -224,6 +225,7 @@ def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:
     facts = tables.get("run", {})
     partition = open_partition(config.workspace, find_run_partition(config.workspace, folder))
     made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
+    notes = require_run_plugins(folder, facts)
     options = options_for(facts.get("channels", 1), made.model_options)
     segmenter = Segmenter(
         made.model, options, config.device, config.precision, config.batch_size, made.training.norm
@@ -239,7 +241,7 @@ def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:
         state=state,
         checkpoint=hash_file(index_path(folder.checkpoints, state.round)),
         segmenter=segmenter,
-        chosen=chosen,
+        chosen=replace(chosen, why="; ".join((chosen.why, *notes))),
         rounds=rounds,
         seed=made.seed,
         fold=read_member(folder).fold,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flames_cli.arrays import Weights
-from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.algorithm import ALL, Algorithm
 from flames_cli.core.federated.reports import State
 from flames_cli.core.patient_units import NOUNS
 from flames_cli.learn.data import ShardDataset
@@ -148,19 +148,26 @@ def find_models_under_test(
     entry, modality = held_out.entry, held_out.entry.modality
     if isinstance(entry, ClientEntry):
         group = algorithm.model_group_of(entry.name, modality)
+        if group not in state.server:  # the client took no part, and nobody else trained such a model
+            return
         weights = state.final_model_for(entry.name, group, modality)
         yield ModelUnderTest(entry.name, modality, held_out.split, weights, clients=(entry,))
         return
     by_name = wanted not in ("", ALL_MODELS)
-    for one in list_server_models(partition.clients, algorithm, state):
-        known = partition.modalities if one.group == "all" else [one.modality]
+    listed = list_server_models(partition.clients, algorithm, state)
+    of_group: dict[str, list[str]] = {}
+    for one in listed:
+        of_group.setdefault(one.group, []).append(one.modality)
+    for one in listed:
+        known = of_group[one.group]
         is_foreign = modality not in known
         label = statistics = one.modality
         if by_name:
             label, is_wanted = one.label, wanted in (one.label, one.modality)
-        elif one.group == "all":
+        elif one.group == ALL or len(known) > 1:
             # It has the statistics of the images' modality, so it is tested once.
-            label = statistics = modality
+            statistics = modality
+            label = modality if one.group == ALL else one.label
             is_wanted = one.modality == (known[0] if is_foreign else modality)
         else:
             label, is_wanted = one.label, bool(wanted) or not is_foreign
@@ -178,11 +185,16 @@ def find_models_under_test(
 def find_untested(partition: Partition, state: State) -> dict[str, str]:
     """Return the clients and modalities that are in no table, each with its reason."""
     untested = {
+        client.name: "it took no part in the run"
+        for client in partition.clients
+        if client.name not in state.clients
+    }
+    untested |= {
         client.name: f"no test {NOUNS[client.patient_unit]}"
         for client in partition.clients
         if not client.images["test"]
     }
-    if "all" not in state.server:
+    if ALL not in state.server:
         alone = {server.modality for server in partition.server} - set(partition.modalities)
         reason = "no client of this modality trained a model; --on tests those of other modalities on it"
         untested |= dict.fromkeys(sorted(alone), reason)

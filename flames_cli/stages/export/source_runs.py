@@ -18,6 +18,7 @@ from flames_cli.stages.export.clients import (
     clients_that_joined,
 )
 from flames_cli.stages.rounds import ChosenRound, choose_round, load_round, read_passes, read_run_rounds
+from flames_cli.stages.run_plugins import require_run_plugins
 from flames_cli.store.clients import read_clients
 from flames_cli.store.partition import open_partition
 from flames_cli.store.partitions import name_now
@@ -45,6 +46,8 @@ class SourceRun:
     """Differential privacy spent: epsilon and delta; empty without."""
     has_stale_statistics: bool
     """True if the clients did not estimate the statistics of BatchNorm of this round's models."""
+    plugin_notes: tuple[str, ...] = ()
+    """Notes on plug-ins of the run that are others here."""
 
     @property
     def is_private(self) -> bool:
@@ -65,6 +68,7 @@ def read_source_run(workspace: Path, name: str | None, wanted: Wanted | None) ->
     folder = find_run(workspace, name)
     tables = read_config(folder.config)
     made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
+    notes = require_run_plugins(folder, tables.get("run", {}))
     chosen = choose_round(read_run_rounds(folder, made), wanted)
     state = load_round(folder, chosen)
     lines = read_rounds(folder.rounds)
@@ -83,6 +87,7 @@ def read_source_run(workspace: Path, name: str | None, wanted: Wanted | None) ->
         privacy=_privacy_spent(made, state.round, lines),
         has_stale_statistics=state.statistics is None
         and estimates_statistics(made.training, made.dp_noise is not None, weights),
+        plugin_notes=tuple(notes),
     )
 
 
@@ -91,7 +96,8 @@ def _find_clients(
 ) -> tuple[ClientFacts, ...]:
     """Return the clients of a run. Those of real nodes are not the clients of a partition on this machine."""
     if not ENGINES[made.engine].clients_hold_their_data and (name := name_now(workspace, tables)):
-        return clients_of_partition(open_partition(workspace, name))
+        found = clients_of_partition(open_partition(workspace, name))
+        return tuple(one for one in found if not made.clients or one.name in made.clients)
     joined = clients_that_joined(read_clients(run.joined_clients))
     return joined or clients_of_records(read_rounds(run.rounds))
 

@@ -121,8 +121,9 @@ def _write_formats(
 def _notes(run: SourceRun) -> tuple[str, ...]:
     """Return what a user should know about the round of the models."""
     if not run.has_stale_statistics:
-        return ()
+        return run.plugin_notes
     return (
+        *run.plugin_notes,
         f"the clients did not estimate the statistics of BatchNorm of round {run.state.round}, so the model "
         "has those of training; the last and the best round have better ones",
     )

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flames_cli.config import FederateConfig, check_section, keys_with
+from flames_cli.config import FederateConfig, check_section, keys_with, options_of_run
 from flames_cli.errors import FlamesError
+from flames_cli.plugins import use_files
+from flames_cli.stages.run_plugins import require_run_plugins
 from flames_cli.store.partitions import find_run_partition
 from flames_cli.store.runs import (
     PARTITION_SHA256,
@@ -27,11 +29,11 @@ def continued_options(
 
     Raises:
         MissingArtifact: there is no such run, or no partition.
-        FlamesError: a given option does not agree with the run's.
+        FlamesError: a given option does not agree with the run's, or a plug-in of the run is not there.
     """
     known, (run, *others) = find_runs(workspace, name)
     tables = read_config(run.config)
-    stored = {**tables.get("federate", {}), "workspace": workspace, "run": known}
+    stored = {**options_of_run(tables, run.config), "workspace": workspace, "run": known}
     folds = None
     if tables.get("run", {}).get(PARTITION_SHA256):
         stored["partition"] = find_run_partition(workspace, run)
@@ -54,4 +56,6 @@ def continued_options(
             f"run '{known}' was made with other options ({'; '.join(differing)}); leave them out to "
             "continue it, or start another run without --resume and with --run NAME"
         )
+    use_files(options.plugins)
+    require_run_plugins(run, tables.get("run", {}))  # it says more than that a name is not known
     return options, folds

@@ -43,6 +43,22 @@ def find_images(config: FederateConfig) -> Images:
     return Images(size, CHANNELS[config.channels] if config.channels else of_partition, partition)
 
 
+def clients_of_run(config: FederateConfig, partition: NamedPartition) -> list[ClientEntry]:
+    """Return the clients of the partition that take part.
+
+    Raises:
+        FlamesError: `--clients` names one that is not there.
+    """
+    there = partition.content.clients
+    names = [entry.name for entry in there]
+    if unknown := [name for name in config.clients if name not in names]:
+        raise FlamesError(
+            f"--clients names '{unknown[0]}', expected clients of partition '{partition.name}': "
+            f"{', '.join(names)}; correct the name"
+        )
+    return [entry for entry in there if not config.clients or entry.name in config.clients]
+
+
 def node_configs(
     config: FederateConfig, algorithm: Algorithm, partition: NamedPartition, client_state: Path
 ) -> list[NodeConfig]:
@@ -51,11 +67,11 @@ def node_configs(
 
     Raises:
         MissingArtifact: a shard is missing.
-        FlamesError: a shard has changed, or a learning rate or a number of epochs is for a name that
-            is neither a modality nor a client.
+        FlamesError: a shard has changed, `--clients` names one that is not there, or a learning rate or a
+            number of epochs is for a name that is neither a modality nor a client.
     """
     members: dict[str, list[ClientEntry]] = {}
-    for entry in partition.content.clients:
+    for entry in clients_of_run(config, partition):
         name = algorithm.model_group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
         members.setdefault(name, []).append(entry)
     known = dict.fromkeys((*partition.content.modalities, *members))

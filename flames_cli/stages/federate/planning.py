@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flames_cli.arrays import Weights
@@ -13,11 +13,17 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import Plan, initial_seed
-from flames_cli.learn.models import build_model, options_for
+from flames_cli.learn.augmentations.applying import probe_augmentations
+from flames_cli.learn.loss_registry import DEFAULT_LOSS
+from flames_cli.learn.models import MODELS, build_model, check_options, options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.models.disentangled import DisentangledModel
 from flames_cli.learn.models.entries import describe_entries
+from flames_cli.learn.models.probing import probe_model
 from flames_cli.learn.models.smallest_batch import smallest_batch
+from flames_cli.learn.plugin_losses import probe_loss
+from flames_cli.learn.train_options import TrainOptions
 
 MAX_UPDATE_NORM = 10.0
 """Default limit for real nodes: honest clients stay well below it (docs/security.md)."""
@@ -42,7 +48,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         raise FlamesError(
             f"strategy {config.strategy} exchanges no styles between clients; leave --style-from out"
         )
-    if config.server_momentum and (algorithm.blend != "mean" or algorithm.alone):
+    if config.server_momentum and not algorithm.averages:
         raise FlamesError(
             f"strategy {config.strategy} has no server momentum; leave --server-momentum out, "
             "or use a strategy that averages, such as fedavg or fedgs"
@@ -113,11 +119,22 @@ def choose_privacy(config: FederateConfig) -> Privacy | None:
     return Privacy(config.dp_noise, config.dp_clip, config.dp_delta or DELTA)
 
 
-def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights | None) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """Initial weights that are not drawn by seed."""
+
+    every: Weights | None = None
+    """Weights of every model that has none in `by_model`; None: these are drawn by seed."""
+    by_model: Mapping[str, Weights] = field(default_factory=dict)
+    """Weights by modality, or by client (see `fed.plan.client_model`)."""
+
+
+def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial | None) -> Plan:
     """Return the plan of a run with these options and facts (of its images), which are those of its
     config.toml.
 
-    `initial` is the initial model of a run that continues; None: it is made here.
+    `initial` are the stored weights of a run that continues, or those of `--start-from`; None: the initial
+    model is made here.
 
     Raises:
         FlamesError: as `choose_algorithm`, or the images or the batches are too small for the model, or its
@@ -126,7 +143,11 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
     algorithm = choose_algorithm(config)
     size, channels = int(facts["size"]), int(facts.get("channels", 1))
     options = options_for(channels, config.model_options)
-    model = _initial_model(config, options, size, encoder_weights_of(config) if initial is None else "none")
+    check_options(config.model, options)
+    _check_freeze(config)
+    given = initial or Initial()
+    encoder_weights = encoder_weights_of(config) if given.every is None else "none"
+    model = _initial_model(config, options, size, encoder_weights)
     fewest = smallest_batch(model, size)
     if config.training.batch_size < fewest:
         raise FlamesError(
@@ -134,13 +155,16 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
             f"{config.model} needs {fewest} in a step, since BatchNorm gets one value of an image at its "
             "deepest level; pass --batch-size 2 or more, --norm group, or preprocess with a larger --size"
         )
+    probe_plugins(config, model, size, fewest)
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
         seed=config.seed,
         model=config.model,
         model_options=options,
-        initial=to_weights(model) if initial is None else initial,
+        initial=to_weights(model) if given.every is None else given.every,
+        starts=given.by_model,
+        draws_others=bool(given.by_model) and given.every is None,
         size=size,
         channels=channels,
         smallest_batch=fewest,
@@ -155,8 +179,53 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Weights
         run=str(facts.get("token", "")),
         run_name=config.run_name,
         strategy=config.strategy,
-        entries=describe_entries(model, config.share, config.style_from is not None),
+        entries=describe_entries(model, config.share, config.style_from is not None, config.training.freeze),
     )
+
+
+def probe_plugins(config: FederateConfig, model: SegmentationModel, size: int, smallest: int) -> None:
+    """Check model, loss and augmentations of plug-ins on random images, before the run begins.
+
+    Raises:
+        FlamesError: one of them fails or gives something else than expected, or the loss does not go with
+            the model or the options.
+    """
+    training = config.training
+    _check_loss(training, config.model, model)
+    if origin := MODELS.origin(config.model):
+        probe_model(model, f"model '{config.model}' of the plug-in {origin}", size, smallest)
+    probe_loss(training.loss, size)
+    probe_augmentations(training.augmentations, size, model.in_channels)
+
+
+def _check_loss(training: TrainOptions, name: str, model: SegmentationModel) -> None:
+    if training.loss == DEFAULT_LOSS:
+        return
+    if isinstance(model, DisentangledModel):
+        raise FlamesError(
+            f"model {name} rebuilds its images and has its own loss for that, got --loss {training.loss}; "
+            "leave --loss out, or use another --model"
+        )
+    usual = TrainOptions()
+    if training.dice_weight != usual.dice_weight or training.per_pixel_focal:
+        given = "--per-pixel-focal" if training.per_pixel_focal else f"--dice-weight {training.dice_weight:g}"
+        raise FlamesError(
+            f"{given} is an option of --loss {DEFAULT_LOSS}, got --loss {training.loss}; leave one of them "
+            "out"
+        )
+
+
+def _check_freeze(config: FederateConfig) -> None:
+    """Raise FlamesError if the frozen part of the model would be drawn by seed."""
+    if (
+        config.training.freeze != "none"
+        and config.start_from is None
+        and encoder_weights_of(config) == "none"
+    ):
+        raise FlamesError(
+            f"got --freeze {config.training.freeze} with weights that are drawn by seed, which would never "
+            "be trained, expected trained ones; pass --start-from or --encoder-weights, or leave --freeze out"
+        )
 
 
 def own_training_of(config: FederateConfig) -> dict[str, dict[str, float]]:
@@ -209,5 +278,7 @@ def _initial_model(
 
 
 def encoder_weights_of(config: FederateConfig) -> str:
-    """Return the requested encoder weights, else ImageNet's for the model that has them."""
-    return config.encoder_weights or ("imagenet" if config.model == "densenet-unet" else "none")
+    """Return the requested encoder weights, else ImageNet's for the model that has them, unless all weights
+    are given."""
+    usual = "imagenet" if config.model == "densenet-unet" and config.start_from is None else "none"
+    return config.encoder_weights or usual

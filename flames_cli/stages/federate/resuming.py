@@ -15,6 +15,7 @@ from flames_cli.fed.engines import ENGINES, Engine
 from flames_cli.learn.train_options import BY_MODEL
 from flames_cli.stages.federate.planning import encoder_weights_of
 from flames_cli.stages.rounds import reason_for_last_only, rounds_to_keep
+from flames_cli.stages.run_plugins import require_run_plugins
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
     delete_older_rounds,
@@ -49,6 +50,8 @@ BEFORE = {
     "norm": "batch",
     "fraction": 1.0,
     "ema": 0.0,
+    "freeze": "none",
+    "clients": [],
     "loss": "dice-focal",
     "augmentations": [],
 }
@@ -100,7 +103,8 @@ def resume(run: RunFolder, config: FederateConfig, facts: dict[str, Any]) -> Res
     state, damaged = load_newest_complete(run.checkpoints, check, mapped=True)
     if config.dp_noise is not None:
         state = _count_privacy_again(run, state)
-    notes = [
+    notes = require_run_plugins(run, made)
+    notes += [
         f"the checkpoint of {one.round_folder.name} is damaged ({one.what}) and is set aside as "
         f"{set_aside(one.round_folder).name}; continuing after round {state.round}"
         for one in damaged

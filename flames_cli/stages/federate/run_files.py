@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from flames_cli.arrays import Weights
@@ -22,7 +23,7 @@ from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import EarlierRounds, Save, SaveEvaluations, SaveFinal
 from flames_cli.fed.server_delivery import Delivery
 from flames_cli.fed.server_final_pass import FinalPass
-from flames_cli.stages.federate.planning import encoder_weights_of
+from flames_cli.stages.federate.planning import Initial, encoder_weights_of
 from flames_cli.stages.rounds import choose_round, read_run_rounds, reason_for_last_only, rounds_to_keep
 from flames_cli.store.checkpoint import (
     DamagedCheckpoint,
@@ -52,6 +53,9 @@ from flames_cli.store.weights import read_safetensors, write_safetensors
 INITIAL_SHA256 = "initial_sha256"
 """Key among a run's facts: the SHA-256 of the file with the initial model, if there is such a file."""
 
+STARTS = "starts"
+"""Key among a run's facts: model, file and SHA-256 of the initial weights of each model with its own."""
+
 Facts = Mapping[str, Any]
 """Facts: entries of a run's config.toml besides its options."""
 
@@ -72,13 +76,27 @@ def write_new_run(
     """
     with replacing_folder(run.path) as folder:
         new = RunFolder(folder)
-        if encoder_weights_of(config) != "none":
-            write_safetensors(new.initial, plan.initial)
-            facts = {**facts, INITIAL_SHA256: hash_file(new.initial)}
+        facts = {**facts, **_write_initial(new, config, plan)}
         write_config(new.config, {"federate": options, "run": dict(facts)})
         aside = aside_folder(run.path) if config.fresh and is_worth_keeping(run) else None
     remove_leftovers(run.path.parent, f"{run.name}{REMOVED}*")
     return aside.name if aside else ""
+
+
+def _write_initial(new: RunFolder, config: FederateConfig, plan: Plan) -> Facts:
+    """Write the initial weights that are not drawn by seed alone, and return their facts."""
+    facts: dict[str, Any] = {}
+    if encoder_weights_of(config) != "none" or config.start_from is not None:
+        write_safetensors(new.initial, plan.initial)
+        facts[INITIAL_SHA256] = hash_file(new.initial)
+    written: dict[int, str] = {}  # clients without a model of their own start from the same one
+    for name, weights in plan.starts.items():
+        file = written.setdefault(id(weights), f"{len(written) + 1}.safetensors")
+        path = new.starts / file
+        if not path.exists():
+            write_safetensors(path, weights)
+        facts.setdefault(STARTS, []).append({"model": name, "file": file, "sha256": hash_file(path)})
+    return facts
 
 
 def is_worth_keeping(run: RunFolder) -> bool:
@@ -92,19 +110,30 @@ def describe_aside(run: str, aside: str) -> str:
     return f"the earlier run '{run}' is called '{aside}' now, and can still be evaluated and continued"
 
 
-def read_initial(run: RunFolder, facts: Facts) -> Weights | None:
-    """Return the initial model that `write_new_run` stored; None if it is drawn by seed.
+def read_initial(run: RunFolder, facts: Facts) -> Initial | None:
+    """Return the initial weights that `write_new_run` stored; None if they are drawn by seed.
 
     Raises:
-        FlamesError: it is missing or damaged.
+        FlamesError: they are missing or damaged.
     """
-    there, expected = run.initial.is_file(), facts.get(INITIAL_SHA256)
-    if expected and not (there and hash_file(run.initial) == expected):
+    expected = facts.get(INITIAL_SHA256)
+    every = _read_stored(run.initial, expected) if expected or run.initial.is_file() else None
+    by_file: dict[str, Weights] = {}
+    by_model: dict[str, Weights] = {}
+    for one in facts.get(STARTS, ()):
+        if one["file"] not in by_file:
+            by_file[one["file"]] = _read_stored(run.starts / one["file"], one["sha256"])
+        by_model[one["model"]] = by_file[one["file"]]
+    return None if every is None and not by_model else Initial(every, by_model)
+
+
+def _read_stored(path: Path, expected: str | None) -> Weights:
+    if expected and not (path.is_file() and hash_file(path) == expected):
         raise FlamesError(
-            f"{run.initial} is missing or damaged (its checksum differs): clients that join later start from "
+            f"{path} is missing or damaged (its checksum differs): clients that join later start from "
             "it; copy it back from a backup, or pass --fresh to start again"
         )
-    return read_safetensors(run.initial) if there else None
+    return read_safetensors(path)
 
 
 def ensure_noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:

@@ -28,11 +28,13 @@ from flames_cli.stages.federate.run_files import (
     write_new_run,
 )
 from flames_cli.stages.federate.run_log import logged
+from flames_cli.stages.federate.start import Start, read_start
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.tracking import tracked
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.partition.notes import describe_lost_sites
 from flames_cli.stages.rounds import ChosenRound, choose_round, read_run_rounds
+from flames_cli.stages.run_plugins import PLUGINS, plugins_of, require_packages, require_run_plugins
 from flames_cli.store.clients import read_clients
 from flames_cli.store.files.aside import set_aside
 from flames_cli.store.files.locks import locked, reading_partition, rounds_of, wait_until_free
@@ -112,19 +114,21 @@ def federate(
             run of that name with other options; no valid report in a round.
     """
     notes: list[str] = []
+    folder = run_folder(config.workspace, config.run_name)
+    if folder.config.is_file() and not config.fresh:
+        require_run_plugins(folder)  # a message on a missing plug-in says more than one on an unknown name
     with ExitStack() as held:
         if not ENGINES[config.engine].clients_hold_their_data:
             held.enter_context(reading_partition(config.workspace, config.partition))
         images, nodes = _find_inputs(config)
         facts = {**make_facts(config, images), **planned.as_facts(), "token": run_token(None)}
-        folder = run_folder(config.workspace, config.run_name)
         # Before any lock: a wrong option leaves the workspace unchanged.
-        plan = None if folder.path.exists() else make_plan(config, facts, None)
+        new = None if folder.path.exists() else _plan_new(config, images, facts)
         # Locked from here on: the next steps may delete or rewrite the run.
         held.enter_context(locked(folder.path))
         wait_until_free(rounds_of(folder.path), ORPHAN_SECONDS)
         listen = _collect_notes(notes, on_event)
-        made, resumed = _prepare(config, folder, facts, plan, nodes, listen)
+        made, resumed = _prepare(config, folder, images, facts, new, nodes, listen)
         for note in resumed.notes if resumed else ():
             listen(Noted(note))
         if made or notes:
@@ -164,7 +168,21 @@ def _find_kept(run: RunFolder, config: FederateConfig) -> dict[str, bool] | None
 def check_inputs(config: FederateConfig) -> None:
     """Check that a run with these options can begin, without a change of any file; raises as `federate`."""
     images, _ = _find_inputs(config)
-    make_plan(config, make_facts(config, images), None)
+    _plan_new(config, images, make_facts(config, images))
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """Plan of a run that does not exist yet, and the weights from which it starts."""
+
+    plan: Plan
+    start: Start
+
+
+def _plan_new(config: FederateConfig, images: Images, facts: dict[str, Any]) -> _New:
+    """Return the plan of a new run; raises as `make_plan` and `read_start`."""
+    start = read_start(config, images)
+    return _New(make_plan(config, facts, start.initial), start)
 
 
 def set_run_aside(run: RunFolder) -> str:
@@ -194,8 +212,10 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
     """Return the images, and the nodes on this machine; wrong options raise here, before a run is touched."""
     algorithm = choose_algorithm(config)
     check_trackers(config.track)
+    if ENGINES[config.engine].clients_hold_their_data:
+        require_packages(config)
     images = find_images(config)
-    check_engine(config, algorithm.pooled)
+    check_engine(config, algorithm)
     if algorithm.privacy:
         check_accountant()
     if not images.partition or ENGINES[config.engine].clients_hold_their_data:
@@ -207,8 +227,9 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
 def _prepare(
     config: FederateConfig,
     run: RunFolder,
+    images: Images,
     facts: dict[str, Any],
-    plan: Plan | None,
+    new: _New | None,
     nodes: list[NodeConfig],
     on_event: OnEvent,
 ) -> tuple[Prepared | None, Resumed | None]:
@@ -227,9 +248,12 @@ def _prepare(
         write_config(run.config, {"federate": options, "run": facts})
     else:
         # The plan first: a wrong option must not rename the run that --fresh replaces.
-        plan = plan or make_plan(config, facts, None)
-        if aside := write_new_run(run, config, options, plan, facts):
+        new = new or _plan_new(config, images, facts)
+        plan = new.plan
+        if aside := write_new_run(run, config, options, plan, {**facts, **new.start.facts}):
             on_event(Noted(describe_aside(run.name, aside)))
+        for note in new.start.notes:
+            on_event(Noted(note))
     if not finished:
         run.client_tests.unlink(missing_ok=True)
     return Prepared(config, run, plan, resumed.state if resumed else None, nodes), resumed
@@ -244,7 +268,7 @@ def _has_work_left(run: RunFolder, config: FederateConfig, resumed: Resumed) -> 
 
 def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:
     """Return the facts of a run for its config.toml."""
-    device = pick_device(config.device)
+    device, plugins = pick_device(config.device), plugins_of(config)
     return {
         "flames": __version__,
         PARTITION_SHA256: images.partition.sha256 if images.partition else None,
@@ -253,4 +277,5 @@ def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:
         "device": device.type,
         "precision": pick_precision(config.precision, device, config.model),
         MACHINES: [describe_machine()],
+        **({PLUGINS: [one.fact for one in plugins]} if plugins else {}),
     }

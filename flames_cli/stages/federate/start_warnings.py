@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from flames_cli.fed.events import Event, FederationStarted, Noted, OnEvent
-from flames_cli.fed.plan import Plan
+from flames_cli.fed.plan import Plan, client_model
 
 FEW_STEPS = 200
 """Steps of all clients of a model in all rounds, below which its training is hardly more than a start.
@@ -28,7 +28,8 @@ def warn_at_start(plan: Plan, on_event: OnEvent, others: Sequence[str] = ()) -> 
     def listen(event: Event) -> None:
         on_event(event)
         if isinstance(event, FederationStarted):
-            for note in (*others, few_steps(plan, event.clients), unknown_names(plan, event.clients)):
+            found = (check(plan, event.clients) for check in (few_steps, unknown_names, drawn_models))
+            for note in (*others, *found):
                 if note:
                     on_event(Noted(note))
 
@@ -52,6 +53,26 @@ def unknown_names(plan: Plan, clients: Clients) -> str:
     return (
         f"{', '.join(found)} has no effect so far: no client or modality of that name has joined, only "
         f"{', '.join(known)}; correct the name, unless such a client joins later"
+    )
+
+
+def drawn_models(plan: Plan, clients: Clients) -> str:
+    """Return which models are drawn by seed although others start from trained weights; "" if there is none.
+
+    With real nodes the modalities are not known before the nodes join.
+    """
+    if not plan.draws_others:
+        return ""
+    missing = [
+        f"{client} ({modality})"
+        for client, modality, _ in clients
+        if modality not in plan.starts and client_model(client) not in plan.starts
+    ]
+    if not missing:
+        return ""
+    return (
+        f"--start-from has no model for {', '.join(missing)}, whose models start from weights that are drawn "
+        "by seed; pass a run with a model of each modality, unless this is meant"
     )
 
 

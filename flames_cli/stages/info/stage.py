@@ -11,6 +11,7 @@ from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.learn.devices import describe_devices
 from flames_cli.learn.models import MODELS
 from flames_cli.readers import READERS
+from flames_cli.stages.info.plugins import count_plugins
 from flames_cli.stages.models.listing import list_names
 from flames_cli.store.runs import list_runs
 from flames_cli.store.workspace import list_partitions
@@ -40,6 +41,7 @@ def info(workspace: Path) -> dict[str, Any]:
         "datasets": {name: _describe_reader(name) for name in READERS},
         "models": sorted(MODELS),
         "strategies": {name: ALGORITHMS.summary(name) for name in ALGORITHMS},
+        "plugins": count_plugins(),
         "workspace": {
             "path": str(workspace),
             "exists": workspace.is_dir(),

@@ -18,6 +18,7 @@ from flames_cli.stages.compare.samples import Protocol, choose_scores, pool_scor
 from flames_cli.stages.compare.tables import Tables, make_tables
 from flames_cli.stages.evaluate.stage import find_evaluation
 from flames_cli.stages.progress import Progress
+from flames_cli.stages.run_plugins import require_run_plugins
 from flames_cli.store.clients import JoinedClient, read_clients
 from flames_cli.store.partition import NamedPartition, open_partition
 from flames_cli.store.partitions import find_run_partition
@@ -198,6 +199,7 @@ def _check_pictures(config: ReportConfig, private: str) -> None:
 def _read_run(folder: RunFolder) -> RunRecord:
     tables, member = read_config(folder.config), read_member(folder)
     options = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
+    require_run_plugins(folder, tables.get("run", {}))
     return RunRecord(
         folder=folder,
         config=options,

@@ -169,6 +169,8 @@ def _gather(
     blocks: list[NDArray[Any]] = []
     chosen: list[tuple[ClientEntry, str]] = []
     for done, entry in enumerate(partition.content.clients, start=1):
+        if run and run.algorithm.model_group_of(entry.name, entry.modality) not in run.state.server:
+            continue  # it took no part in the run, and nobody else trained such a model
         data = ShardDataset(read_shard_sets(checked_shard(partition.folder, entry), "train"))
         order = _draw(config, entry.name, len(data))
         blocks.append(_features(data, order, entry, run))

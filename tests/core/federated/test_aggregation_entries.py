@@ -153,3 +153,11 @@ def test_a_control_variate_that_does_not_fit_is_rejected(control, reason):
     )
     assert result.rejected == {"breast": reason}
     assert_same_state(result.state, apply_round(start_state(algorithm), [good], algorithm, entries).state)
+
+
+def test_a_report_that_changed_a_frozen_entry_is_rejected(good_reports):
+    algorithm = ALGORITHMS["fedavg"]
+    entries = Entries(PARAMETERS - {"conv.weight"}, NORM, frozen=frozenset({"conv.weight"}))
+    result = apply_round(start_state(algorithm), good_reports, algorithm, entries)
+    assert all("it changed 'conv.weight', which is frozen" in reason for reason in result.rejected.values())
+    assert not result.accepted
