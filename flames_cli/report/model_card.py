@@ -196,6 +196,7 @@ def _training(info: ModelInfo) -> str:
     if training.kind != "file":
         rows += [
             ("strategy", _plain(training.strategy)),
+            *([("plug-ins", _plain(", ".join(training.plugins)))] if training.plugins else []),
             ("round", f"{training.round} of {training.rounds}"),
             ("reason for the round", _plain(training.why) or "not stated"),
             ("seed", str(training.seed)),

@@ -162,6 +162,8 @@ class Training:
     folder that a node keeps names its own client only."""
     token: str = ""
     """Token of the run, 16 hex digits, which differs between runs of one name; empty: not known."""
+    plugins: tuple[str, ...] | None = None
+    """Plug-ins that took part, such as `strategies/own flames-example 0.1`; None: there were none."""
     base: Base | None = None
     """The model from which an adapted one was made; None: it was not adapted."""
 
