@@ -24,6 +24,8 @@ from typing import Any
 
 from flames_cli import __version__
 from flames_cli.core.allocator import keep_freed_memory
+from flames_cli.plugins import code_digest
+from flames_cli.readers import READERS
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.source_files import files_of
 from flames_cli.stages.check.inspection import Inspected, Pictures
@@ -264,10 +266,12 @@ def _name_of(path: Path | str) -> str:
 
 
 def _digest_choices(reading: Reading) -> str:
+    origin = READERS.origin(reading.reader.name)
     choices = [
         (__version__, platform.python_version(), platform.machine(), _digest_code()),
         [_version_of(name) for name in PACKAGES],
         (reading.reader.name, asdict(reading.options), reading.size, reading.mask_resize),
+        *([(origin.fact, code_digest(origin))] if origin else []),
     ]
     return hashlib.sha256(json.dumps(choices).encode()).hexdigest()
 
